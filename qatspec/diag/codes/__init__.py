@@ -1,0 +1,14 @@
+"""The table of diagnostic codes: one module a block, a page a code (`qatspec explain QS201`)."""
+
+from __future__ import annotations
+
+from qatspec.diag.codes import graph, lower, march, names, plan, plugin, quant, run, schema, yaml
+from qatspec.diag.codes.code import Code
+
+CODES: dict[str, Code] = {
+    code.id: code
+    for block in (plugin, yaml, schema, names, plan, graph, quant, lower, march, run)
+    for code in block.CODES
+}
+
+__all__ = ["CODES", "Code"]

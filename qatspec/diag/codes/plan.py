@@ -1,0 +1,7 @@
+"""QS4xx: the plan."""
+
+from __future__ import annotations
+
+from qatspec.diag.codes.code import Code
+
+CODES: tuple[Code, ...] = ()

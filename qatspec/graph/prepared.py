@@ -1,0 +1,61 @@
+"""Prepared: a model with fake-quants in place, and who decided each of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from qatspec.types import QSpec
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """What became of one graph node and why.
+
+    node        "<module path>:<node name>", unique in the model ("backbone:conv_3").
+    op          canonical op name of the anchor ("conv2d").
+    module      absolute path of the module that owns the op ("backbone.stem.conv"), "" for a
+                functional op at the top.
+    group       every node fused under this anchor, itself first.
+    activation, weight: the resolved QSpec, None = float.
+    fake_quant  absolute path of the activation's fake-quant module, None when shared or float.
+    rule        pointer of the winning rule in the spec ("" when given through the API).
+    losers      pointers of the rules that matched and lost.
+    reason      in words: "observed", "shares conv_2's scale", "float: layer norm …", "int32 tail".
+    source      "file:line" of the model's code, "" when unknown.
+    """
+
+    node: str
+    op: str
+    module: str
+    group: tuple[str, ...] = ()
+    activation: QSpec | None = None
+    weight: QSpec | None = None
+    fake_quant: str | None = None
+    rule: str = ""
+    losers: tuple[str, ...] = ()
+    reason: str = ""
+    source: str = ""
+
+
+@dataclass(slots=True, kw_only=True)
+class Prepared:
+    """model: an ordinary trainable nn.Module (the prepared children are fx GraphModules).
+
+    decisions: node -> Decision. march: the march whose arithmetic and special cases apply, None =
+    generic. modules: absolute paths that were prepared ("" = the whole model). input_scale: the
+    fixed scale of the model's input, if one. warnings: what did not fuse, rules that matched
+    nothing, ... as diagnostics.
+    """
+
+    model: nn.Module
+    decisions: Mapping[str, Decision]
+    march: str | None = None
+    modules: tuple[str, ...] = ("",)
+    input_scale: float | None = None
+    warnings: tuple = field(default_factory=tuple)
+    stage: str = "calibration"

@@ -1,0 +1,168 @@
+"""Program: SSA of integers, the exact arithmetic of the chip.
+
+Layout is NCHW (or N followed by any dims); dimension 0 is the batch and symbolic: shapes here
+leave it out. Every op is defined by integers alone. Operand order is `inputs`; constants are
+values too (`consts`). Kinds:
+
+conv             x, w (O, I/g, kh, kw) int8|int16|int4, [b (O) int32] -> int32. attrs: stride
+                 (2), padding (top, left, bottom, right), dilation (2), groups. Pads with 0.
+conv_transpose   x, w (I, O/g, kh, kw), [b] -> int32. attrs: stride, padding (4), output_padding
+                 (2), dilation, groups.
+linear           x (..., I), w (O, I), [b (O)] -> int32.
+requant          x1..xn, m1..mn, shift: clamp(round(sum_i xi * mi  >>  shift), low, high). mi and
+                 shift are int64 consts of shape (1,) or (C,) along attrs["axis"]. attrs: axis,
+                 rounding ("half_up": floor(v / 2^s + 1/2); "half_even"; "floor"), low, high.
+                 Serves requantization, elementwise add and sub, the residual fused into a conv,
+                 relu and relu6 (low, high): one rounding at the end.
+mul              x, y -> int32 product, broadcast over trailing dims.
+clamp            x -> same dtype. attrs: low, high.
+max_pool         x -> same. attrs: kernel (2), stride (2), padding (4), dilation (2); pads with the
+                 dtype's lowest.
+sum_pool         x -> int32. attrs: kernel, stride, padding (4); pads with 0.
+reduce_sum       x -> int32. attrs: axes (dims counted with the batch), keepdim.
+reduce_max       x -> same. attrs: axes, keepdim.
+resize_nearest   x -> same. attrs: size (2); source index floor(i * in / out).
+resize_bilinear  x -> int32. attrs: size, align_corners, bits (f): the weights are integers of f
+                 fractional bits per axis, the sum carries scale 2^(2f).
+concat           x1..xn -> same. attrs: axis.
+reshape          x -> same. attrs: shape (without the batch).
+transpose        x -> same. attrs: perm (with the batch, perm[0] == 0).
+slice            x -> same. attrs: axis, start, stop, step.
+pad              x -> same. attrs: padding (top, left, bottom, right), value (int).
+lut              x, table -> attrs["dtype"]: table[x - lowest(x.dtype)]; int8 tables have 256.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+from qatspec.types import Arithmetic
+
+DType = Literal["int4", "int8", "int16", "int32", "int64"]
+
+#: (lowest, highest) of each dtype.
+RANGE: dict[str, tuple[int, int]] = {
+    "int4": (-8, 7),
+    "int8": (-128, 127),
+    "int16": (-32768, 32767),
+    "int32": (-(2**31), 2**31 - 1),
+    "int64": (-(2**63), 2**63 - 1),
+}
+
+#: numpy storage of each dtype (int4 is stored in int8, one value a byte).
+STORAGE: dict[str, type[np.signedinteger[Any]]] = {
+    "int4": np.int8,
+    "int8": np.int8,
+    "int16": np.int16,
+    "int32": np.int32,
+    "int64": np.int64,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Provenance:
+    """Where an op came from: module path, fx node, model source "file:line", rule pointer."""
+
+    module: str = ""
+    node: str = ""
+    source: str = ""
+    rule: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Value:
+    """An SSA value. shape without the batch; scale float32 (1,) or (C,) along `axis` (counted
+    with the batch), None where a value has no real meaning of its own (requant constants)."""
+
+    name: str
+    dtype: DType
+    shape: tuple[int, ...]
+    scale: np.ndarray | None = None
+    axis: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Op:
+    """One integer op; it defines exactly one value, `output`."""
+
+    kind: str
+    inputs: tuple[str, ...]
+    output: str
+    attrs: Mapping[str, Any] = field(default_factory=dict)
+    origin: Provenance = field(default_factory=Provenance)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Port:
+    """A door of the Program (contracts 19). shape without the batch; layout "NCHW" and so on;
+    scale float32 (1,) or (C,) along axis; zero point is 0."""
+
+    name: str
+    dtype: DType
+    shape: tuple[int, ...]
+    layout: str
+    scale: np.ndarray
+    axis: int | None = None
+    zero_point: int = 0
+
+    def quantize(self, x: np.ndarray) -> np.ndarray:
+        """round-half-even(float32(x) / float32(scale)), saturated (contracts 12)."""
+        low, high = RANGE[self.dtype]
+        scaled = np.asarray(x, np.float32) / self._broadcast(np.asarray(x).ndim)
+        return np.clip(np.rint(scaled), low, high).astype(STORAGE[self.dtype])
+
+    def dequantize(self, q: np.ndarray) -> np.ndarray:
+        """float32(q) * float32(scale)."""
+        return q.astype(np.float32) * self._broadcast(q.ndim)
+
+    def _broadcast(self, ndim: int) -> np.ndarray:
+        if self.axis is None:
+            return self.scale.reshape(())
+        return self.scale.reshape([-1 if d == self.axis else 1 for d in range(ndim)])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ported:
+    """What has ports: a Program, an Artifact, an ONNX runner. run() takes and gives integers."""
+
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
+
+    def quantize(self, *floats: np.ndarray) -> list[np.ndarray]:
+        """Real images in, integers of the input ports out. Raises ValueError on a wrong count."""
+        return [p.quantize(x) for p, x in zip(self.inputs, floats, strict=True)]
+
+    def run(self, *ints: np.ndarray) -> list[np.ndarray]:
+        """Integers of the input ports in, integers of the output ports out, in order."""
+        raise NotImplementedError
+
+    def dequantize(self, ints: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Integers of the output ports to real numbers."""
+        return [p.dequantize(q) for p, q in zip(self.outputs, ints, strict=True)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Program(Ported):
+    """values by name (inputs, constants and op results); ops in execution order.
+
+    tree: how the flat outputs nest ("[[0,1],[2,3]]" as JSON lists and dicts of output indexes), so
+    that a model's predict() gets the structure that its forward returns.
+    """
+
+    name: str
+    march: str | None
+    arithmetic: Arithmetic
+    values: Mapping[str, Value]
+    consts: Mapping[str, np.ndarray]
+    ops: tuple[Op, ...]
+    tree: Any = None
+
+    def run(self, *ints: np.ndarray) -> list[np.ndarray]:
+        """Run on the fast executor, which equals `interpret` integer for integer."""
+        from qatspec.program.executor import execute
+
+        return execute(self, ints)

@@ -1,0 +1,175 @@
+"""The Spec: what a YAML file means, as frozen dataclasses. Every node remembers its pointer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from qatspec.types import PrepareConfig, QConfig
+
+if TYPE_CHECKING:
+    from qatspec.source import Document
+
+Params = Mapping[str, Any]
+Precedence = Literal["object_type_first", "module_name_first"]
+STAGES = ("float", "calibration", "qat", "convert", "compile")
+StageName = Literal["float", "calibration", "qat", "convert", "compile"]
+
+
+def _at() -> Any:
+    return field(default="", compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Component:
+    """A registered thing and its params, defaults filled in."""
+
+    type: str
+    params: Params = field(default_factory=dict)
+    at: str = _at()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InputSpec:
+    """What the chip is fed. size (H, W) in pixels; image = (pixel - mean) / std; scale: the fixed
+    quantization scale of the input port, None when it is observed."""
+
+    size: tuple[int, int]
+    channels: int = 3
+    format: Literal["rgb", "yuv444", "gray"] = "rgb"
+    mean: float = 128.0
+    std: float = 128.0
+    scale: float | None = None
+    at: str = _at()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataRole:
+    """One of data.train, data.calibration, data.val."""
+
+    dataset: Component
+    batch_size: int = 1
+    workers: int = 0
+    at: str = _at()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """One qconfig rule. key: "" (global), an op name, a regex, a module path, or
+    (module prefix, op name, index) for module_name_object_type_order.
+    value None leaves what it matches in float."""
+
+    kind: Literal[
+        "global", "object_type", "module_name_regex", "module_name", "module_name_object_type_order"
+    ]
+    key: Any
+    value: QConfig | None
+    preset: str | None = None
+    at: str = _at()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QConfigRules:
+    """An ordered set of rules with their precedence; a lone preset is one global rule."""
+
+    rules: tuple[Rule, ...]
+    precedence: Precedence = "object_type_first"
+    at: str = _at()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModuleQuant:
+    """How one module (or the whole model, path "") is prepared.
+
+    modules excludes the four keys beside it (the tutorial's rule).
+    """
+
+    path: str = ""
+    qconfig: QConfigRules | None = None
+    prepare: PrepareConfig | None = None
+    quantize_input: bool = True
+    quantize_output: bool = True
+    modules: Mapping[str, ModuleQuant] = field(default_factory=dict)
+    at: str = _at()
+
+    def leaves(self) -> tuple[ModuleQuant, ...]:
+        """The modules that are really prepared, in order, with absolute paths."""
+        if not self.modules:
+            return (self,)
+        return tuple(leaf for child in self.modules.values() for leaf in child.leaves())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trainer:
+    """How a training stage runs. Exactly one of epochs and steps is set.
+
+    batch_norm: "running", "frozen", or the epoch (int) from which statistics are frozen.
+    checkpoint_steps: a resumable checkpoint at least every so many steps (and every epoch).
+    """
+
+    epochs: int | None = None
+    steps: int | None = None
+    optimizer: Component | None = None
+    scheduler: Component | None = None
+    ema: float | None = None
+    grad_clip: float | None = None
+    batch_norm: Literal["running", "frozen"] | int = "running"
+    validate_epochs: int = 1
+    checkpoint_steps: int = 500
+    at: str = _at()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Solver:
+    """Where a stage starts from: the tutorial's <stage>_solver.
+
+    pre_step None: the default predecessor that the spec has. pre_step_checkpoint: best or last.
+    """
+
+    pre_step: StageName | None = None
+    pre_step_checkpoint: Literal["best", "last"] = "best"
+    allow_miss: bool = False
+    ignore_extra: bool = False
+    at: str = _at()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """One stage. trainer and solver for float, calibration and qat; options for convert (opset)
+    and compile (opt and what the march's own schema takes)."""
+
+    name: StageName
+    trainer: Trainer | None = None
+    solver: Solver = field(default_factory=Solver)
+    qconfig: QConfigRules | None = None
+    quantize: ModuleQuant | None = None
+    batch_size: int | None = None
+    options: Params = field(default_factory=dict)
+    at: str = _at()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spec:
+    """A whole spec. `document` resolves pointers to file:line:col.
+
+    stages holds those that the file names, in the order of STAGES. quantization(stage) gives the
+    modules to prepare with every qconfig filled in (nearest module's, else the stage's).
+    """
+
+    name: str
+    march: str
+    seed: int
+    model: Component
+    input: InputSpec
+    data: Mapping[str, DataRole]
+    quantize: ModuleQuant
+    stages: Mapping[str, Stage]
+    plugins: tuple[str, ...] = ()
+    document: Document = field(compare=False, repr=False)
+
+    def quantization(self, stage: str) -> tuple[ModuleQuant, ...]:
+        """The prepared modules of `stage`: leaves with absolute path, qconfig and prepare set."""
+        from qatspec.spec.build import quantization
+
+        return quantization(self, stage)

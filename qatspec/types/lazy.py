@@ -1,0 +1,30 @@
+"""A callable named by where it lives, imported when it is first called.
+
+Records of plugins hold these, so that loading a plugin imports no torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Lazy:
+    """`Lazy("package.module:attribute")`; calling it imports the module and calls the attribute."""
+
+    target: str
+
+    def resolve(self) -> Any:
+        """Import and return the attribute. Raises ImportError or AttributeError as Python does."""
+        module, _, attribute = self.target.partition(":")
+        return getattr(importlib.import_module(module), attribute)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.resolve()(*args, **kwargs)
+
+
+def lazy(target: str) -> Lazy:
+    """Name a callable without importing it: `lazy("my_plugin.model:build")`."""
+    return Lazy(target)

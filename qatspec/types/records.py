@@ -1,0 +1,194 @@
+"""What plugins register: frozen, named records. Callables are usually `lazy("module:attribute")`.
+
+Params schemas are JSON Schema 2020-12 objects, closed (`additionalProperties: false`), every
+property described; defaults written in the schema are filled in before a callable sees params.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from qatspec.types.prepare import PrepareConfig
+from qatspec.types.qconfig import QConfig
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy as np
+    import torch
+
+    from qatspec.program import Artifact, Op, Program
+
+Params = Mapping[str, Any]
+JSONSchema = Mapping[str, Any]
+NO_PARAMS: JSONSchema = {"type": "object", "additionalProperties": False, "properties": {}}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelDef:
+    """A model that specs name by `model.type`.
+
+    build(params) -> nn.Module obeying the task protocol (qatspec.types.task.TaskModel): forward
+    takes images (N, C, H, W) float32 and returns the raw outputs that ship to the chip.
+    """
+
+    name: str
+    summary: str
+    params: JSONSchema
+    build: Callable[[Params], torch.nn.Module]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetDef:
+    """A data set that specs name by `data.<role>.type`.
+
+    open(params, cache_dir, base_dir) -> Dataset (qatspec.types.task.Dataset). `cache_dir` is a
+    folder of the work directory where sets that are built, not found, are kept; relative paths
+    of params are relative to `base_dir`, the spec's folder.
+    fingerprint(params, base_dir) -> str: changes when the data does; annotation bytes, file names
+    and sizes, never paths. Must not import torch. Raises DiagnosticError on missing data.
+    metric: the key of evaluate()'s result that chooses the best checkpoint.
+    """
+
+    name: str
+    summary: str
+    params: JSONSchema
+    open: Callable[[Params, Path, Path], Any]
+    fingerprint: Callable[[Params, Path], str]
+    metric: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class QConfigDef:
+    """A qconfig preset. `aliases` are accepted as other names of it (the tutorial's).
+
+    needs_calibration: activation scales must come from a calibration (horizon_calibrated).
+    """
+
+    name: str
+    summary: str
+    config: QConfig
+    aliases: tuple[str, ...] = ()
+    needs_calibration: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrepareConfigDef:
+    """A prepare preset: the tutorial's HorizonPrepareCustomConfigDict is `horizon`."""
+
+    name: str
+    summary: str
+    config: PrepareConfig
+    aliases: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObserverDef:
+    """A way to find a range. build(qspec) -> an observer module (qatspec.quant.observers)."""
+
+    name: str
+    summary: str
+    build: Callable[..., Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FusePattern:
+    """A chain of ops that the chip runs as one, decided by its anchor.
+
+    pattern: canonical op names in forward order, ("conv2d", "batch_norm2d", "relu"). The first is
+    the anchor. check(match) -> None, or the reason why it declines. rewrite(match) -> None edits
+    the graph, or None where fusing is annotation alone.
+    """
+
+    name: str
+    summary: str
+    pattern: tuple[str, ...]
+    check: Callable[[Any], str | None] | None = None
+    rewrite: Callable[[Any], None] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuantHandler:
+    """An op's whole life. ops: canonical op names (qatspec.graph.ops) it answers for.
+
+    annotate(node, context) -> Annotation; never touches the graph.
+    lower(node, lowering) -> program value name: emits integer ops.
+    reference(inputs, attrs) -> arrays: the integer ops' meaning in numpy, for the kit.
+    """
+
+    name: str
+    summary: str
+    ops: tuple[str, ...]
+    annotate: Callable[..., Any]
+    lower: Callable[..., Any] | None = None
+    reference: Callable[..., Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Can the march run the op; if not, why, in words a person can act on."""
+
+    ok: bool
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arithmetic:
+    """The integer arithmetic of a march, as `lower` needs it (contracts 17).
+
+    multiplier_bits  width of a requantization multiplier, unsigned.
+    rounding         of the requantization shift: half_up (floor(x + 1/2)), half_even, floor.
+    """
+
+    multiplier_bits: int = 16
+    rounding: str = "half_up"
+
+
+@dataclass(frozen=True, kw_only=True)
+class March:
+    """A chip architecture: capabilities as versioned data, and its compiler.
+
+    chips         chip names that mean this march ("j5"): they get a did-you-mean.
+    capabilities  versioned data: dtypes per op, kernel and channel limits, cores, clock, memory.
+    options       JSON schema of `stages.compile`'s further keys.
+    supports(op, program) -> Verdict, in agreement with compile.
+    compile(program, options) -> Artifact. run(artifact, ints) -> list of integer arrays.
+    bit_exact     the artifact computes the Program's integers exactly (contracts 25).
+    """
+
+    name: str
+    summary: str
+    version: int
+    chips: tuple[str, ...] = ()
+    arithmetic: Arithmetic = field(default_factory=Arithmetic)
+    capabilities: Mapping[str, Any] = field(default_factory=dict)
+    options: JSONSchema = field(default_factory=lambda: NO_PARAMS)
+    supports: Callable[[Op, Program], Verdict]
+    compile: Callable[[Program, Params], Artifact]
+    run: Callable[[Artifact, Sequence[np.ndarray]], list[np.ndarray]]
+    bit_exact: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What a plugin's qatspec_check found: a pointer, words, and the way out."""
+
+    at: str
+    message: str
+    help: str | None = None
+    severity: str = "warning"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageEvent:
+    """What happens while a plan runs.
+
+    kind: run_started, step_started, step_cached, progress, metrics, log, step_finished,
+    step_failed, run_finished. `step` is the stage's name; `data` per kind (qatspec.engine.events).
+    """
+
+    kind: str
+    step: str = ""
+    data: Mapping[str, Any] = field(default_factory=dict)

@@ -1,0 +1,68 @@
+"""The protocols between models, data sets and the training loop."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One example as a data set yields it.
+
+    image   float32 (C, H, W), normalised as the model takes it.
+    target  name -> array; detection: boxes (M, 4) float32 xyxy in input pixels, labels (M,) int64.
+    meta    what evaluate() needs to map predictions back: id, scale, original size, ...
+    """
+
+    image: np.ndarray
+    target: Mapping[str, np.ndarray]
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Dataset(Protocol):
+    """What DatasetDef.open returns."""
+
+    #: class names in label order
+    classes: Sequence[str]
+
+    def __len__(self) -> int: ...
+
+    def sample(self, index: int, rng: np.random.Generator) -> Sample:
+        """The example at `index`. All randomness comes from `rng`, which depends on
+        (seed, epoch, index) alone, so that worker counts never change a byte.
+        Raises DiagnosticError on a broken file."""
+        ...
+
+    def evaluate(
+        self, predictions: Sequence[tuple[Mapping[str, Any], Mapping[str, np.ndarray]]]
+    ) -> dict[str, float]:
+        """Metrics, 0-100, of (meta, prediction) pairs over the whole set."""
+        ...
+
+
+class TaskModel(Protocol):
+    """What ModelDef.build returns: an nn.Module with these methods.
+
+    Loss, target assignment and post-process are never quantized: they are not in forward.
+    """
+
+    def forward(self, images: torch.Tensor) -> Any:
+        """(N, C, H, W) -> a tree of raw outputs, exactly what ships to the chip (eval mode)."""
+        ...
+
+    def loss(
+        self, outputs: Any, targets: Sequence[Mapping[str, torch.Tensor]]
+    ) -> dict[str, torch.Tensor]:
+        """Named losses to be summed; outputs as forward returned them in training mode."""
+        ...
+
+    def predict(self, outputs: Any) -> list[dict[str, torch.Tensor]]:
+        """Decode raw outputs to one prediction an image, in input pixels.
+        Detection: boxes (K, 4) xyxy, scores (K,), labels (K,)."""
+        ...
