@@ -31,7 +31,10 @@ _export("qatspec.program", "Artifact", "Op", "Port", "Program", "Provenance", "V
 _export("qatspec.prepare", "prepare", "set_stage")
 _export("qatspec.lower", "lower")
 _export("qatspec.onnx", "OnnxRunner", "export_qat_onnx", "to_onnx")
-_export("qatspec.backend", "compile")
+_export(
+    "qatspec.backend",
+    "Target", "assemble", "compile", "perf", "run_compiled", "simulate", "verdict", "write_perf",
+)  # fmt: skip
 _export("qatspec.engine", "run")
 
 

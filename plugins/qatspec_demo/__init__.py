@@ -1,0 +1,1 @@
+"""Data sets that need no download: what the quickstart trains on."""

@@ -1,1 +1,53 @@
-"""Hook implementations of this plugin."""
+"""What this plugin registers: the data set `digits_detection`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from qatspec_vision.params import LOADER, closed, integer
+
+from qatspec.api import DatasetDef, hookimpl, lazy
+
+
+def _whole_range(description: str, default: list[int]) -> dict[str, Any]:
+    return {
+        "type": "array",
+        "items": {"type": "integer", "minimum": 1},
+        "minItems": 2,
+        "maxItems": 2,
+        "default": default,
+        "description": description,
+    }
+
+
+PARAMS = closed(
+    "Pictures of real handwritten digits, drawn once and read as a COCO set.",
+    {
+        "split": {
+            "enum": ["train", "val"],
+            "description": "Which scans: no scan is in both.",
+        },
+        "images": integer("Number of pictures."),
+        "picture": integer("Height and width of the drawn pictures in pixels.", 128, least=32),
+        "digits": _whole_range("Fewest and most digits a picture.", [4, 9]),
+        "height": _whole_range("Smallest and largest height of a digit in pixels.", [14, 56]),
+        "seed": integer("Chooses what is drawn.", 0, least=0),
+        **LOADER,
+    },
+    required=("split", "images", "size"),
+)
+
+
+@hookimpl
+def qatspec_datasets() -> Iterable[DatasetDef]:
+    return (
+        DatasetDef(
+            name="digits_detection",
+            summary="scikit-learn's handwritten digits on pictures, AP by pycocotools",
+            params=PARAMS,
+            open=lazy("qatspec_demo.digits:open_digits"),
+            fingerprint=lazy("qatspec_demo.identity:fingerprint"),
+            metric="AP",
+        ),
+    )

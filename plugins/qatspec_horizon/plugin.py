@@ -1,1 +1,99 @@
-"""Hook implementations of this plugin."""
+"""What this plugin registers: the Horizon presets and the marches bernoulli2 and bayes.
+
+The names in `aliases` are those of the community QAT tutorial.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from qatspec.api import (
+    March,
+    PrepareConfig,
+    PrepareConfigDef,
+    QConfig,
+    QConfigDef,
+    QSpec,
+    hookimpl,
+    lazy,
+)
+from qatspec_horizon.capabilities import ARITHMETIC, BAYES, BERNOULLI2, OPTIONS
+
+#: Weights: int8 per output channel; the range follows the weight at every step (constant 1).
+WEIGHT = QSpec(observer="moving_average", averaging_constant=1.0, ch_axis=0)
+
+
+@hookimpl
+def qatspec_qconfigs() -> Iterable[QConfigDef]:
+    return [
+        QConfigDef(
+            name="horizon_calibration",
+            summary="observe activations by percentile 99.99 over 2,048 bins; weights untouched",
+            config=QConfig(
+                activation=QSpec(
+                    observer="percentile", percentile=99.99, bins=2048, fake_quant="fixed"
+                ),
+                weight=WEIGHT,
+            ),
+            aliases=("HorizonCalibrationQConfig",),
+        ),
+        QConfigDef(
+            name="horizon_calibrated",
+            summary="qat after a calibration: activation scales fixed, weights follow",
+            config=QConfig(
+                activation=QSpec(observer="moving_average", fake_quant="fixed"), weight=WEIGHT
+            ),
+            aliases=("HorizonCalibratedQConfig",),
+            needs_calibration=True,
+        ),
+        QConfigDef(
+            name="horizon_qat",
+            summary="qat without a calibration: activation scales move with constant 0.01",
+            config=QConfig(
+                activation=QSpec(observer="moving_average", averaging_constant=0.01), weight=WEIGHT
+            ),
+            aliases=("HorizonQConfig",),
+        ),
+    ]
+
+
+@hookimpl
+def qatspec_prepare_configs() -> Iterable[PrepareConfigDef]:
+    return [
+        PrepareConfigDef(
+            name="horizon",
+            summary="the march's special cases (lookup tables, relu6 as a clamp); shared convs tied",
+            config=PrepareConfig(march_preset=True, shared_conv="tied"),
+            aliases=("HorizonPrepareCustomConfigDict",),
+        )
+    ]
+
+
+@hookimpl
+def qatspec_marches() -> Iterable[March]:
+    return [
+        March(
+            name="bernoulli2",
+            summary="Journey 3, X3M, RDK X3: int8, 256 MACs a cycle and core",
+            version=1,
+            chips=("xj3", "j3", "x3", "x3m", "x3pi", "rdk_x3"),
+            arithmetic=ARITHMETIC,
+            capabilities=BERNOULLI2,
+            options=OPTIONS,
+            supports=lazy("qatspec_horizon.march:supports_bernoulli2"),
+            compile=lazy("qatspec_horizon.march:compile_bernoulli2"),
+            run=lazy("qatspec_horizon.march:run"),
+        ),
+        March(
+            name="bayes",
+            summary="Journey 5, RDK Ultra: int8 and int16, 4,096 MACs a cycle and core",
+            version=1,
+            chips=("j5", "ultra", "rdk_ultra"),
+            arithmetic=ARITHMETIC,
+            capabilities=BAYES,
+            options=OPTIONS,
+            supports=lazy("qatspec_horizon.march:supports_bayes"),
+            compile=lazy("qatspec_horizon.march:compile_bayes"),
+            run=lazy("qatspec_horizon.march:run"),
+        ),
+    ]

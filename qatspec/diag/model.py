@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -83,12 +83,20 @@ class QatspecError(Exception):
 
 
 class DiagnosticError(QatspecError):
-    """The input is at fault: exit code 1."""
+    """The input is at fault: exit code 1.
 
-    def __init__(self, diagnostics: Diagnostic | Iterable[Diagnostic]) -> None:
+    texts: file -> text, where the spec was read; the renderer shows lines from it.
+    """
+
+    def __init__(
+        self,
+        diagnostics: Diagnostic | Iterable[Diagnostic],
+        texts: Mapping[str, str] | None = None,
+    ) -> None:
         found = (diagnostics,) if isinstance(diagnostics, Diagnostic) else tuple(diagnostics)
         super().__init__("; ".join(f"{d.code}: {d.message}" for d in found))
         self.diagnostics = found
+        self.texts = dict(texts or {})
 
 
 class PluginFault(QatspecError):

@@ -1,0 +1,5 @@
+"""Runs a Plan: digests, cache, resume, events, distributed launch."""
+
+from qatspec.engine.execute import run
+
+__all__ = ["run"]

@@ -1,1 +1,101 @@
 """Built-in records of this room, registered through the same entry points as any plugin."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from qatspec.hookspecs import hookimpl
+from qatspec.types import QuantHandler, lazy
+
+
+def _handler(
+    name: str, summary: str, ops: str, annotate: str, lower: str | None = None
+) -> QuantHandler:
+    """`annotate` and `lower` are "file:function" within this room; no `lower`: no integer form."""
+    return QuantHandler(
+        name=name,
+        summary=summary,
+        ops=tuple(ops.split()),
+        annotate=lazy(f"qatspec.handlers.{annotate}"),
+        lower=None if lower is None else lazy(f"qatspec.handlers.{lower}"),
+    )
+
+
+@hookimpl
+def qatspec_quant_handlers() -> Iterable[QuantHandler]:
+    """Every op that qatspec knows."""
+    return (
+        _handler(
+            "conv", "convolutions, plain and transposed",
+            "conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d",
+            "conv:annotate", "conv:lower",
+        ),
+        _handler(
+            "linear", "fully connected layers", "linear", "linear:annotate", "conv:lower"
+        ),
+        _handler(
+            "sum", "sum and difference", "add sub", "elementwise:annotate", "elementwise:lower_add"
+        ),
+        _handler("product", "product", "mul", "elementwise:annotate", "elementwise:lower_mul"),
+        _handler(
+            "div", "division by a constant", "div", "elementwise:annotate_div",
+            "elementwise:lower_div",
+        ),
+        _handler(
+            "float_arithmetic", "arithmetic without an integer form",
+            "matmul pow exp sqrt rsqrt abs neg maximum minimum sum floor_divide argmax embedding",
+            "elementwise:annotate_float",
+        ),
+        _handler(
+            "cat", "concatenation and stacking", "cat stack", "cat:annotate", "cat:lower"
+        ),
+        _handler(
+            "max_pool", "maxima", "max_pool1d max_pool2d adaptive_max_pool2d max",
+            "pool:annotate_max", "pool:lower_max",
+        ),
+        _handler(
+            "average", "averages", "avg_pool2d adaptive_avg_pool2d mean", "pool:annotate_average",
+            "pool:lower_average",
+        ),
+        _handler(
+            "resize", "nearest and bilinear resizing", "interpolate", "resize:annotate",
+            "resize:lower",
+        ),
+        _handler("pad", "padding", "pad", "shape:annotate_pad", "shape:lower_pad"),
+        _handler(
+            "shape", "reshaping, slicing, splitting",
+            "reshape flatten permute transpose squeeze unsqueeze expand contiguous getitem "
+            "chunk split unbind pixel_shuffle",
+            "shape:annotate", "shape:lower",
+        ),
+        _handler(
+            "inert", "no arithmetic in eval", "dropout identity", "shape:annotate", "shape:lower"
+        ),
+        _handler(
+            "relu", "rectifier", "relu", "activation:annotate_relu", "activation:lower_relu"
+        ),
+        _handler(
+            "clamp", "bounded rectifiers", "relu6 hardtanh clamp", "activation:annotate_clamp",
+            "activation:lower_clamp",
+        ),
+        _handler(
+            "lut", "functions of one number, a table on the chip",
+            "sigmoid tanh silu gelu elu hardswish hardsigmoid leaky_relu",
+            "activation:annotate_lut", "activation:lower_lut",
+        ),
+        _handler(
+            "prelu", "rectifier with a learned slope", "prelu", "activation:annotate_lut",
+            "activation:lower_prelu",
+        ),
+        _handler("softmax", "softmax", "softmax", "activation:annotate_softmax"),
+        _handler(
+            "batch_norm", "batch norms that were not folded",
+            "batch_norm1d batch_norm2d batch_norm3d batch_norm",
+            "norm:annotate_batch_norm", "norm:lower_batch_norm",
+        ),
+        _handler(
+            "norm", "norms over the input's own statistics",
+            "layer_norm group_norm instance_norm2d",
+            "norm:annotate_float",
+        ),
+    )  # fmt: skip

@@ -1,0 +1,5 @@
+"""Lowering: a prepared model to a Program of integers. `pipeline` reads top to bottom."""
+
+from qatspec.lower.pipeline import lower
+
+__all__ = ["lower"]

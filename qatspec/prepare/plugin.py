@@ -1,1 +1,43 @@
 """Built-in records of this room, registered through the same entry points as any plugin."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from qatspec.hookspecs import hookimpl
+from qatspec.types import FusePattern, lazy
+
+_CONV = (
+    "conv1d|conv2d|conv3d|conv_transpose1d|conv_transpose2d|conv_transpose3d|linear"
+)  # canonical op names, "|" between alternatives
+_NORM = "batch_norm1d|batch_norm2d|batch_norm3d"
+_ACT = "relu|relu6|hardtanh|clamp"
+
+
+@hookimpl
+def qatspec_fuse_patterns() -> Iterable[FusePattern]:
+    """conv|linear x batch norm x add x rectifier, and add x rectifier."""
+    parts = {"norm": _NORM, "add": "add", "act": _ACT}
+    chains = (
+        ("norm",),
+        ("add",),
+        ("act",),
+        ("norm", "add"),
+        ("norm", "act"),
+        ("add", "act"),
+        ("norm", "add", "act"),
+    )
+    check = lazy("qatspec.prepare.patterns:check_chain")
+    conv = [
+        FusePattern(
+            name="_".join(("conv", *chain)),
+            summary="conv or linear with " + ", ".join(chain),
+            pattern=(_CONV, *(parts[part] for part in chain)),
+            check=check,
+        )
+        for chain in chains
+    ]
+    return (
+        *conv,
+        FusePattern(name="sum_act", summary="sum with a rectifier", pattern=("add|sub", _ACT)),
+    )

@@ -10,8 +10,8 @@ conv_transpose   x, w (I, O/g, kh, kw), [b] -> int32. attrs: stride, padding (4)
                  (2), dilation, groups.
 linear           x (..., I), w (O, I), [b (O)] -> int32.
 requant          x1..xn, m1..mn, shift: clamp(round(sum_i xi * mi  >>  shift), low, high). mi and
-                 shift are int64 consts of shape (1,) or (C,) along attrs["axis"]. attrs: axis,
-                 rounding ("half_up": floor(v / 2^s + 1/2); "half_even"; "floor"), low, high.
+                 shift are int64 consts of shape (1,) or (C,) along attrs["axis"]. attrs: dtype,
+                 axis, rounding ("half_up": floor(v / 2^s + 1/2); "half_even"; "floor"), low, high.
                  Serves requantization, elementwise add and sub, the residual fused into a conv,
                  relu and relu6 (low, high): one rounding at the end.
 mul              x, y -> int32 product, broadcast over trailing dims.
@@ -125,7 +125,7 @@ class Port:
         return self.scale.reshape([-1 if d == self.axis else 1 for d in range(ndim)])
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Ported:
     """What has ports: a Program, an Artifact, an ONNX runner. run() takes and gives integers."""
 
@@ -145,7 +145,7 @@ class Ported:
         return [p.dequantize(q) for p, q in zip(self.outputs, ints, strict=True)]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Program(Ported):
     """values by name (inputs, constants and op results); ops in execution order.
 

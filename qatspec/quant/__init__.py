@@ -1,0 +1,2 @@
+"""Observers, fake-quant and the quantized modules. Import from the files: `quant.plugin` must not
+load torch."""

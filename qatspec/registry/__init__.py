@@ -1,0 +1,6 @@
+"""Plugins and what they register: found through entry points, looked up by name."""
+
+from qatspec.registry.plugins import Plugin, Provider
+from qatspec.registry.registry import KINDS, Registry, fault, registry
+
+__all__ = ["KINDS", "Plugin", "Provider", "Registry", "fault", "registry"]

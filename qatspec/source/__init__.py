@@ -1,0 +1,7 @@
+"""YAML to a Document: plain data in which every value remembers its file and span."""
+
+from qatspec.source.document import Document
+from qatspec.source.load import load_document
+from qatspec.source.text import split_lines
+
+__all__ = ["Document", "load_document", "split_lines"]

@@ -1,5 +1,6 @@
 """The frozen Spec, its construction from a Document, and quant-rule matching (pure)."""
 
+from qatspec.spec.build import build, load, warnings
 from qatspec.spec.model import (
     STAGES,
     Component,
@@ -13,8 +14,13 @@ from qatspec.spec.model import (
     Stage,
     Trainer,
 )
+from qatspec.spec.prepare import prepare_config
+from qatspec.spec.qconfig import qconfig_rules
+from qatspec.spec.rules import PRECEDENCE, RuleMatch, decide
+from qatspec.spec.stages import PREDECESSORS, predecessor
 
 __all__ = [
-    "STAGES", "Component", "DataRole", "InputSpec", "ModuleQuant", "QConfigRules", "Rule", "Solver",
-    "Spec", "Stage", "Trainer",
+    "PRECEDENCE", "PREDECESSORS", "STAGES", "Component", "DataRole", "InputSpec", "ModuleQuant",
+    "QConfigRules", "Rule", "RuleMatch", "Solver", "Spec", "Stage", "Trainer", "build", "decide",
+    "load", "predecessor", "prepare_config", "qconfig_rules", "warnings",
 ]  # fmt: skip

@@ -170,6 +170,6 @@ class Spec:
 
     def quantization(self, stage: str) -> tuple[ModuleQuant, ...]:
         """The prepared modules of `stage`: leaves with absolute path, qconfig and prepare set."""
-        from qatspec.spec.build import quantization
+        from qatspec.spec.modules import quantization
 
         return quantization(self, stage)

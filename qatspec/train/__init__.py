@@ -1,0 +1,1 @@
+"""Training: loops, checkpoints, loading data, evaluating, data-parallel processes."""

@@ -86,7 +86,8 @@ class PrepareConfigDef:
 
 @dataclass(frozen=True, kw_only=True)
 class ObserverDef:
-    """A way to find a range. build(qspec) -> an observer module (qatspec.quant.observers)."""
+    """A way to find a range. build(qspec, channels) -> an observer module, channels being 1 or the
+    weight's output channels (qatspec.quant.observers says what it must have)."""
 
     name: str
     summary: str
@@ -97,8 +98,8 @@ class ObserverDef:
 class FusePattern:
     """A chain of ops that the chip runs as one, decided by its anchor.
 
-    pattern: canonical op names in forward order, ("conv2d", "batch_norm2d", "relu"). The first is
-    the anchor. check(match) -> None, or the reason why it declines. rewrite(match) -> None edits
+    pattern: canonical op names in forward order, ("conv2d", "batch_norm2d", "relu|relu6"), "|"
+    between alternatives. The first is the anchor. check(match) -> None, or the reason why it declines. rewrite(match) -> None edits
     the graph, or None where fusing is annotation alone.
     """
 

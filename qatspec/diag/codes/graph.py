@@ -4,4 +4,80 @@ from __future__ import annotations
 
 from qatspec.diag.codes.code import Code
 
-CODES: tuple[Code, ...] = ()
+CODES: tuple[Code, ...] = (
+    Code(
+        "QS501",
+        "control flow depends on a tensor's numbers",
+        """
+The model decides something in `forward` (an `if`, a `for`, an `assert`, `int(x)`) by the numbers
+inside a tensor. A traced graph has one fixed sequence of ops, so the decision cannot be kept.
+
+What depends on structure or shape alone is fine: `for x in feats`, `len(feats)`, `x.shape[2] > 8`,
+asserts on either. They are evaluated once, with the example input.
+
+**Mend.** Move the decision to `__init__`; or put the code into a function and name it in
+`prepare: {wrap: [my_function]}`; or leave the whole module untraced with
+`prepare: {non_traceable_module_name: [path.of.module]}`.
+
+```python
+def forward(self, x):
+    if x.max() > 1:          # QS501
+        x = x / 255
+```
+""",
+    ),
+    Code(
+        "QS502",
+        "the model's code cannot be traced",
+        """
+Tracing runs `forward` with stand-ins for tensors. Something in it refused them: a C extension, a
+NumPy call, a conversion such as `float(x)`, an assignment into a tensor (`x[:, 0] = 1`).
+
+The diagnostic points at the last line of the model's own code that was running.
+
+**Mend.** Write the step with torch functions; or put it into a function and name it in
+`prepare: {wrap: [my_function]}`; or name its module in `non_traceable_module_name`.
+""",
+    ),
+    Code(
+        "QS503",
+        "forward does different things in training and in evaluation",
+        """
+The prepared module is one graph for every stage. Code under `if self.training:` or
+`if not self.training:` would be lost in one of them, silently, so it is an error here. Dropout and
+batch norm are kept as they are: they know the mode themselves.
+
+**Mend.** Move the code that only one mode needs out of the prepared modules (into the loss, the
+post-process, or the model around them), or prepare the parts separately with `quantize: {modules:
+...}`.
+
+```python
+def forward(self, x):
+    y = self.head(x)
+    return (y, self.aux(x)) if self.training else y      # QS503
+```
+""",
+    ),
+    Code(
+        "QS504",
+        "the model fails on its example input",
+        """
+Before preparing, the float model runs once on an example image of `model.input`'s size. It raised
+an error of its own; nothing of it has to do with quantization.
+
+**Mend.** Compare `model.input` (size, channels) with what the model takes, or mend the model.
+""",
+    ),
+    Code(
+        "QS505",
+        "the model has no such module",
+        """
+A path under `quantize.modules`, or in `standalone_module_name`, `non_traceable_module_name` or
+`preserved_attributes`, does not exist in the model, or the module did not run on the example
+input.
+
+**Mend.** Use the paths that `print(model)` shows, relative to the prepared module for everything
+inside `prepare`.
+""",
+    ),
+)

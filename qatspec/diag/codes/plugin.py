@@ -4,4 +4,91 @@ from __future__ import annotations
 
 from qatspec.diag.codes.code import Code
 
-CODES: tuple[Code, ...] = ()
+CODES: tuple[Code, ...] = (
+    Code(
+        "QS001",
+        "a plugin cannot be loaded",
+        """\
+An installed plugin raised while it was imported, so nothing it registers is known. Specs that use
+nothing of it are not touched; this one asks for a name that nobody else provides.
+
+**Mend.** Read the reason in the message: usually a missing package or a version that does not fit.
+`qatspec plugins list` shows every plugin with its fault, `--debug` the whole traceback.
+
+**Example.** `model.type: my_net` where `my_plugin==1.0` fails with
+`ModuleNotFoundError: No module named 'timm'`: run `pip install timm`.
+""",
+    ),
+    Code(
+        "QS002",
+        "two plugins register one name",
+        """\
+Names of models, data sets, presets and marches are global, so that a spec means the same thing on
+every machine. Two plugins register the same one; picking either would be a guess.
+
+**Mend.** Uninstall one of the two distributions that the message names, or ask its author for
+another name (a prefix of the package's own helps).
+""",
+    ),
+    Code(
+        "QS003",
+        "a plugin implements a hook that does not exist",
+        """\
+A function marked `@hookimpl` has a name or an argument that no hook of qatspec has. It would never
+be called, and what it registers would silently be missing.
+
+**Mend.** (plugin authors) Take the name and the arguments from `qatspec/hookspecs.py`; the message
+names the nearest hook. `qatspec.testing.PluginConformance` finds this before your users do.
+
+**Example.** `def qatspec_modelz():` should be `def qatspec_models():`.
+""",
+    ),
+    Code(
+        "QS004",
+        "a plugin raised in a hook",
+        """\
+A hook of the named plugin raised an exception instead of returning its records. Nothing else of
+that hook is used; other plugins are not touched.
+
+**Mend.** Report it to the author of the distribution in the message, with what `--debug` prints.
+""",
+    ),
+    Code(
+        "QS005",
+        "a plugin returned something that is not a record",
+        """\
+A hook must return an iterable of its records (`qatspec_models` -> `ModelDef`, ...) whose names match
+`[a-z][a-z0-9_]*` and whose params schemas are valid JSON Schema.
+
+**Mend.** (plugin authors) The message says what came instead; see `qatspec/hookspecs.py`.
+""",
+    ),
+    Code(
+        "QS006",
+        "the spec loads code, which was not allowed",
+        """\
+`plugins: [./my_model.py]` runs a Python file that came with the spec. qatspec never runs code that a
+YAML file names unless you say so.
+
+**Mend.** Read the file, then pass `--allow-code` (in Python: `load(path, allow_code=True)`).
+""",
+    ),
+    Code(
+        "QS007",
+        "a file plugin cannot be loaded",
+        """\
+The Python file that `plugins` names is missing, or raised while it was imported.
+
+**Mend.** Paths are relative to the file that names them. For an exception, mend the file; `--debug`
+prints the traceback.
+""",
+    ),
+    Code(
+        "QS008",
+        "a plugin's own check",
+        """\
+A plugin looked at the spec (hook `qatspec_check`) and found something. The message, the place and
+the advice are the plugin's; `origin` names its distribution.
+""",
+    ),
+)

@@ -4,4 +4,108 @@ from __future__ import annotations
 
 from qatspec.diag.codes.code import Code
 
-CODES: tuple[Code, ...] = ()
+CODES: tuple[Code, ...] = (
+    Code(
+        "QS601",
+        "a quantization setting that does not exist",
+        """
+The observer, fake-quant and axis of a qconfig do not go together: per-channel percentile,
+`fixed_scale` without a scale, a `ch_axis` other than 0.
+
+**Mend.** As the help line says; `qatspec plugins list` shows the observers there are.
+""",
+    ),
+    Code(
+        "QS602",
+        "a prepare key that is not available yet",
+        """
+The key is one of the tutorial's, and this version does not act on it. It is refused rather than
+ignored, because a key that is silently dropped gives a model that is not what the file says.
+
+**Mend.** Remove the key. A fuse pattern or a quant handler registered by a plugin
+(`qatspec_fuse_patterns`, `qatspec_quant_handlers`) does what the `additional_*` keys did.
+""",
+    ),
+    Code(
+        "QS603",
+        "quantize_input: false, but the producer is not quantized",
+        """
+`quantize_input: false` says: the tensor that arrives is already quantized, trust its scale. Here it
+comes from something that is not quantized, so the first op would compute on float numbers.
+
+**Mend.** Remove `quantize_input: false`, or prepare the producer too.
+
+```yaml
+quantize:
+  modules:
+    neck: {prepare: horizon, quantize_input: false}    # QS603: backbone is not prepared
+```
+""",
+    ),
+    Code(
+        "QS604",
+        "quantize_output: false needs a conv or linear at the end",
+        """
+An output that is not quantized leaves the chip as a conv's or a linear's int32 accumulator. The
+last op here is something else, or has a relu or an addition fused behind it, which needs 8 or 16
+bits.
+
+**Mend.** Move what follows the conv (relu, sigmoid, scaling) into the loss and the post-process, or
+remove `quantize_output: false`.
+""",
+    ),
+    Code(
+        "QS605",
+        "a scale that was never observed",
+        """
+The stage uses activation scales that come from a calibration (`horizon_calibrated`), but some were
+never set: training would start from a scale of 1.
+
+**Mend.** Run the calibration stage first and start from its checkpoint, or use `horizon_qat`, which
+observes activations while training.
+""",
+    ),
+    Code(
+        "QS606",
+        "a batch norm was not folded",
+        """
+A batch norm that stands alone costs the chip an extra op, and its fake-quant an extra rounding. The
+message says why it was not folded: nothing to fold it into, a conv whose output is used elsewhere,
+no running statistics.
+
+**Mend.** Put the batch norm directly behind a conv or linear, and use the conv's output nowhere
+else.
+""",
+    ),
+    Code(
+        "QS607",
+        "a rule on a fused op has no effect",
+        """
+A fused group (conv, batch norm, add, relu) is quantized as one and decided by its anchor, the conv.
+A rule that names another member and says something else has no effect.
+
+**Mend.** Name the conv, or remove the rule.
+""",
+    ),
+    Code(
+        "QS608",
+        "an op stays in float",
+        """
+No march computes this op in integers, or no quant handler knows it. Everything around it is
+quantized; the op itself runs in float, and conversion to a chip program will refuse it.
+
+**Mend.** Replace the op, move it out of the prepared modules, or register a quant handler for it.
+""",
+    ),
+    Code(
+        "QS609",
+        "the checkpoint does not fit the model",
+        """
+Keys of the checkpoint and of the model differ beyond what stages add and drop themselves
+(fake-quants and their observers).
+
+**Mend.** Check that the checkpoint is of the same model. `solver: {allow_miss: true}` accepts
+missing keys, `ignore_extra: true` keys that the model lacks.
+""",
+    ),
+)

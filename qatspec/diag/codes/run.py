@@ -4,4 +4,211 @@ from __future__ import annotations
 
 from qatspec.diag.codes.code import Code
 
-CODES: tuple[Code, ...] = ()
+CODES: tuple[Code, ...] = (
+    Code(
+        "QS900",
+        "the work directory is in use",
+        """
+Another run holds the lock of this work directory. Two runs in one directory would overwrite each
+other's checkpoints.
+
+**Mend.** Wait for the other run, stop it, or give this one a directory of its own. The lock dies
+with its process: nothing needs deleting after a crash.
+
+    qatspec run specs/quickstart.yaml --workdir work/second
+""",
+    ),
+    Code(
+        "QS901",
+        "a checkpoint is damaged or foreign",
+        """
+The file is not a qatspec checkpoint, or its bytes are not the ones whose sha256 stands in the
+`.sha256` file beside it: a disk that filled up, a copy that broke off, another tool's file.
+Checkpoints are read without ever running code from them.
+
+**Mend.** Copy it again, together with its `.sha256`, or delete it and run the stage again; a stage
+goes on from its last intact checkpoint.
+
+    rm work/quickstart/qat/qat-checkpoint-best.pth.tar*
+    qatspec run specs/quickstart.yaml
+""",
+    ),
+    Code(
+        "QS902",
+        "a checkpoint does not fit the model",
+        """
+Loading is strict: every key of the model must be in the checkpoint, with the same shape, and the
+other way round. A silent partial load is a model that trains from noise.
+
+**Mend.** Use a checkpoint of this model, with this stage's quantization. Where a difference is
+meant (a pretrained backbone under a new head), say so in the stage:
+
+    stages:
+      float:
+        solver: {allow_miss: true, ignore_extra: true}
+""",
+    ),
+    Code(
+        "QS903",
+        "a file cannot be written",
+        """
+The disk, a quota or a file size limit refused a file. Files are written to a temporary beside them
+and renamed when they are whole, so what was there before is untouched and no torso is left.
+
+**Mend.** Make room, or choose another work directory, and run the same command again: it goes on
+from the last checkpoint.
+
+    qatspec run specs/quickstart.yaml --workdir /bigger/disk/quickstart
+""",
+    ),
+    Code(
+        "QS904",
+        "a loss or a gradient is not finite",
+        """
+NaN or infinity turned up; training on would only spread it. Nothing was written since: the last
+checkpoint holds finite weights.
+
+**Mend.** Most often the learning rate is too high, or the batch is too small for batch norm; next
+come targets with empty or inverted boxes. Clip gradients or lengthen the warm-up:
+
+    trainer:
+      grad_clip: 10.0
+      optimizer: {type: sgd, lr: 0.005}
+""",
+    ),
+    Code(
+        "QS905",
+        "the checkpoint to start from is not there",
+        """
+A stage starts from an earlier stage's checkpoint (`solver.pre_step`), and that stage has not been
+finished in this work directory, or was finished with other settings than the spec now has.
+
+**Mend.** Run what is missing, or let qatspec do so:
+
+    qatspec run specs/quickstart.yaml --step float
+    qatspec run specs/quickstart.yaml --step calibration --with-deps
+""",
+    ),
+    Code(
+        "QS906",
+        "a file is in the way",
+        """
+The command would write a file that is there already and is not its own.
+
+**Mend.** Move the file, or choose another place with `--output`.
+""",
+    ),
+    Code(
+        "QS907",
+        "a device is not available",
+        """
+`--device` names a device that this machine (or this build of torch) does not have; with `--nproc`
+every process takes a CUDA device of its own.
+
+**Mend.** Use one of the devices that the message lists, or `--device auto`.
+""",
+    ),
+    Code(
+        "QS908",
+        "a training process died",
+        """
+With `--nproc N` one of the processes ended without a diagnostic of its own. Exit code -9 is the
+system's out-of-memory killer.
+
+**Mend.** Lower `batch_size` or `--nproc`; the last checkpoint is kept, and the same command goes
+on from it.
+""",
+    ),
+    Code(
+        "QS909",
+        "a data set is empty",
+        """
+A stage needs at least one example and its data set has none.
+
+**Mend.** Check paths, the split and filters in the spec's `data` section.
+
+    data:
+      val: {type: coco, params: {images: val, annotations: annotations/instances_val.json}}
+""",
+    ),
+    Code(
+        "QS920",
+        "a checkpoint of another march",
+        """
+`convert --march` names another march than the one the checkpoint was trained for. The model is
+prepared and lowered anew with the other march's arithmetic and special cases; scales stay as they
+were learnt, so accuracy may differ from the evaluation of the qat stage.
+
+**Mend.** To be sure of the accuracy, set `march:` in the spec and run the qat stage again, or
+evaluate what was converted:
+
+    qatspec eval specs/quickstart.yaml --stage integer
+""",
+    ),
+    Code(
+        "QS921",
+        "an optional package is missing",
+        """
+The command needs a package that is not among the required ones.
+
+**Mend.** Install the extra that the message names.
+
+    pip install 'qatspec[report]'
+""",
+    ),
+    Code(
+        "QS922",
+        "a converted file differs from the Program",
+        """
+What was converted or compiled was run on real images beside the integer Program, and the integers
+differ although the march promises equality. The files are not to be shipped.
+
+**Mend.** Report it with the spec and the checkpoint. `qatspec run --step convert` again tells a
+damaged file from a wrong one.
+""",
+    ),
+    Code(
+        "QS923",
+        "an input cannot be used",
+        """
+`infer` takes pictures (anything Pillow reads), folders of pictures, or `.npy` arrays whose shape is
+the model's input.
+
+**Mend.** Check the path; for arrays, the shape and dtype that the message gives.
+""",
+    ),
+    Code(
+        "QS924",
+        "a model file cannot be used here",
+        """
+The file is none of the kinds that this command takes, or it does not belong to this spec:
+checkpoints (`.pth.tar`), Programs (`.program`), converted ONNX (`-converted.onnx`) and compiled
+files (`.bin`). Without a spec only those run that carry everything themselves: `.bin` and
+`.program`.
+
+**Mend.** Pass the spec first and the file with `--model`:
+
+    qatspec infer specs/quickstart.yaml --model compile/quickstart.bin --input pictures --output out
+""",
+    ),
+    Code(
+        "QS925",
+        "a work directory without results",
+        """
+The directory holds no `summary.json` of a run, or one that is damaged.
+
+**Mend.** Give the directory that `qatspec run` printed, or run the spec first.
+
+    qatspec report work/quickstart
+""",
+    ),
+    Code(
+        "QS926",
+        "a stage that the spec does not have",
+        """
+`--step` or `--stage` names a stage that the spec's `stages` section leaves out.
+
+**Mend.** Use one of the stages that the message lists, or add the stage to the spec.
+""",
+    ),
+)

@@ -1,0 +1,42 @@
+"""What the pictures depend on, told without importing what draws them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from qatspec.api import Diagnostic, DiagnosticError
+
+#: Raised whenever the same params draw other pictures.
+DRAWING_VERSION = 1
+#: The params that decide what is drawn; the others decide how it is read.
+DRAWN_BY = ("split", "images", "picture", "digits", "height", "seed")
+
+
+def require_scikit_learn() -> str:
+    """Its version. Raises DiagnosticError QS915 where it is not installed."""
+    try:
+        return version("scikit-learn")
+    except PackageNotFoundError as error:
+        raise DiagnosticError(
+            Diagnostic(
+                code="QS915",
+                message="`digits_detection` draws the scans of scikit-learn, "
+                "which is not installed",
+                help="pip install 'qatspec[demo]'",
+            )
+        ) from error
+
+
+def fingerprint(params: Mapping[str, Any], base_dir: Path) -> str:
+    """sha256 over what the pictures depend on; `base_dir` holds none of it."""
+    facts = {
+        "drawing": DRAWING_VERSION,
+        "scikit-learn": require_scikit_learn(),
+        **{name: params[name] for name in DRAWN_BY},
+    }
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,200 @@
+"""What bernoulli2 and bayes can do, as data.
+
+`ops` holds, per integer op, the dtypes of its first input and the limits of the op's measures
+(`qatspec.backend.legalise` measures and checks). Source of the limits: the tables of supported
+operators in the public D-Robotics toolchain documentation ("supported_op_list", RDK X3 and RDK
+Ultra). The passive ops carry no limit of their own.
+
+`hardware` holds the figures of the model of time. Core counts and clock are printed by the vendor;
+MACs a cycle, on-chip memory, effective DDR bandwidth and overheads are printed nowhere: these are
+constants fitted to published times, named in `fitted` with the rows they rest on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from qatspec.api import Arithmetic
+
+#: 16-bit multipliers and one rounding at the end. The vendor's tie rule is not public; half up
+#: (floor(x + 1/2)) is what integer hardware commonly does, and is an assumption of qatspec.
+ARITHMETIC = Arithmetic(multiplier_bits=16, rounding="half_up")
+
+OPTIONS: Mapping[str, Any] = {
+    "type": "object",
+    "additionalProperties": False,
+    "properties": {
+        "opt": {
+            "enum": ["O0", "O1", "O2", "O3"],
+            "default": "O2",
+            "description": (
+                "effort: O0 one buffer, every value through DDR; O1 loads, compute and stores "
+                "overlap; O2 values stay on chip where they fit; O3 plans in several ways and takes "
+                "the one with the lowest modelled latency. The integers never differ"
+            ),
+        },
+        "cores": {
+            "type": "integer",
+            "minimum": 1,
+            "maximum": 2,
+            "default": 1,
+            "description": "cores that one frame is split over; 1 gives the published latencies",
+        },
+        "verify": {
+            "type": "boolean",
+            "default": False,
+            "description": (
+                "run one frame tile by tile from the encoded commands and compare every integer "
+                "with the Program before anything is written"
+            ),
+        },
+    },
+}
+
+
+def _limit(of: str, **bounds: Any) -> dict[str, Any]:
+    return {"of": of, **bounds}
+
+
+_PASSIVE: Mapping[str, Any] = {"dtypes": ["int8", "int16", "int32"], "limits": []}
+
+BERNOULLI2: Mapping[str, Any] = {
+    "version": 1,
+    "march": "bernoulli2",
+    "hardware": {
+        "cores": 2,
+        "clock_mhz": 1000,
+        "macs_per_cycle": 256,
+        "depthwise_macs_per_cycle": 256,
+        "vector_lanes": 32,
+        "onchip_bytes": 1024 * 1024,
+        "ddr_bytes_per_us": 9500,
+        "start_overhead_us": 0.5,
+        "run_overhead_us": 0.0,
+        "align": {"width": 8, "channels_in": 4, "channels_out": 4},
+    },
+    "fitted": {
+        "macs_per_cycle": "X3 layer table: 1x1 convs at 254-256 MAC/ns, 3-channel conv 190",
+        "depthwise_macs_per_cycle": "X3 layer table: depthwise 3x3 at 256 MAC/ns",
+        "vector_lanes": "X3 layer table: 36 operations/ns in the preprocessing layer",
+        "onchip_bytes": "X3 layer table: which layers of MobileNetV1 load and store features",
+        "ddr_bytes_per_us": "X3 layer table: large weight loads at 9.4-9.7 GB/s",
+        "start_overhead_us": "X3M MobileNetV1 and ResNet18, BPU only, one core",
+    },
+    "arithmetic": {"resize_fraction_bits": 8, "max_lsb": {"resize_bilinear": 1, "sum_pool": 1}},
+    "ops": {
+        "conv": {
+            "dtypes": ["int8"],
+            "limits": [
+                _limit("kernel", min=1, max=7),
+                _limit("channels_in_per_group", max=2048, unless_groups=1),
+                _limit("channels_in_per_group", max=4096),
+                _limit("channels_out", max=4096),
+                _limit("kernel_volume", max=32768),
+                _limit("dilation", power_of_two=True),
+                _limit("stride_with_residual", min=1, max=2),
+            ],
+        },
+        "conv_transpose": {
+            "dtypes": ["int8"],
+            "limits": [
+                _limit("kernel", min=2, max=14),
+                _limit("stride", one_of=[2, 4]),
+                _limit("channels_in_per_group", max=2048),
+            ],
+        },
+        "linear": {"dtypes": ["int8"], "limits": [_limit("channels_in_per_group", max=32768)]},
+        "requant": {"dtypes": ["int8", "int32"], "limits": []},
+        "mul": {"dtypes": ["int8"], "limits": [_limit("channels", max=2048)]},
+        "clamp": {"dtypes": ["int8", "int32"], "limits": []},
+        "max_pool": {"dtypes": ["int8"], "limits": [_limit("kernel", min=1, max=64)]},
+        "sum_pool": {"dtypes": ["int8"], "limits": [_limit("kernel", min=1, max=7)]},
+        "reduce_sum": {"dtypes": ["int8"], "limits": [_limit("area", max=8192)]},
+        "resize_nearest": {"dtypes": ["int8"], "limits": [_limit("scale_factor", power_of_two=True)]},
+        "resize_bilinear": {
+            "dtypes": ["int8"],
+            "limits": [
+                _limit("scale_factor", power_of_two=True),
+                _limit("align_corners", max=0),
+            ],
+        },
+        "concat": {"dtypes": ["int8", "int32"], "limits": [_limit("channels", max=2048)]},
+        "reshape": _PASSIVE,
+        "transpose": _PASSIVE,
+        "slice": _PASSIVE,
+        "pad": _PASSIVE,
+        "lut": {"dtypes": ["int8"], "limits": []},
+    },
+}
+
+BAYES: Mapping[str, Any] = {
+    "version": 1,
+    "march": "bayes",
+    "hardware": {
+        "cores": 2,
+        "clock_mhz": 1000,
+        "macs_per_cycle": 4096,
+        "depthwise_macs_per_cycle": 512,
+        "vector_lanes": 256,
+        "onchip_bytes": 2 * 1024 * 1024,
+        "ddr_bytes_per_us": 8030,
+        "start_overhead_us": 1.0,
+        "run_overhead_us": 0.0,
+        "align": {"width": 8, "channels_in": 4, "channels_out": 8},
+    },
+    "fitted": {
+        "clock_mhz": "not printed for Journey 5; 1 GHz as on RDK X5 and S100",
+        "macs_per_cycle": "MobileNetV2 32x32 layer dump: 1x1 convs up to 4,044 MAC/ns",
+        "depthwise_macs_per_cycle": "MobileNetV2 32x32 layer dump: depthwise 260-640 MAC/ns",
+        "vector_lanes": "assumed: an eighth of the width of the depthwise rate's array",
+        "onchip_bytes": "assumed: MobileNetV1 224 stores 130,688 B, so its features stay on chip",
+        "ddr_bytes_per_us": "MobileNetV2 32x32 layer dump: 8.03 GB/s sustained",
+        "start_overhead_us": "MobileNetV2 32x32, one frame: 0.3766 ms for 2.366 MiB",
+    },
+    # the vendor's resize steps have 16 fractional bits; 12 per axis keep the sum inside int32
+    "arithmetic": {"resize_fraction_bits": 12, "max_lsb": {"resize_bilinear": 1, "sum_pool": 1}},
+    "ops": {
+        "conv": {
+            "dtypes": ["int8", "int16"],
+            "limits": [
+                _limit("kernel", min=1, max=31),
+                _limit("channels_in_per_group", max=8192),
+                _limit("channels_out", max=8192),
+                _limit("kernel_volume", max=65535),
+                _limit("stride", min=1, max=256),
+                _limit("stride_with_residual", min=1, max=2),
+                _limit("dilation", min=1, max=16),
+                _limit("stride_with_dilation", max=1),
+                _limit("padding", max=256),
+            ],
+        },
+        "conv_transpose": {
+            "dtypes": ["int8", "int16"],
+            "limits": [
+                _limit("kernel", min=1, max=31),
+                _limit("channels_in_per_group", max=8192),
+                _limit("stride", min=1, max=256),
+            ],
+        },
+        "linear": {
+            "dtypes": ["int8", "int16"],
+            "limits": [_limit("channels_in_per_group", max=65535)],
+        },
+        "requant": {"dtypes": ["int8", "int16", "int32"], "limits": []},
+        "mul": {"dtypes": ["int8", "int16"], "limits": []},
+        "clamp": {"dtypes": ["int8", "int16", "int32"], "limits": []},
+        "max_pool": {"dtypes": ["int8", "int16"], "limits": [_limit("kernel", min=1, max=256)]},
+        "sum_pool": {"dtypes": ["int8", "int16"], "limits": [_limit("kernel", min=1, max=256)]},
+        "reduce_sum": {"dtypes": ["int8", "int16"], "limits": []},
+        "reduce_max": {"dtypes": ["int8", "int16"], "limits": []},
+        "resize_nearest": {"dtypes": ["int8", "int16"], "limits": []},
+        "resize_bilinear": {"dtypes": ["int8"], "limits": []},
+        "concat": {"dtypes": ["int8", "int16", "int32"], "limits": []},
+        "reshape": _PASSIVE,
+        "transpose": _PASSIVE,
+        "slice": _PASSIVE,
+        "pad": _PASSIVE,
+        "lut": {"dtypes": ["int8", "int16"], "limits": []},
+    },
+}

@@ -1,0 +1,51 @@
+"""Boxes as (..., 4) tensors of x1, y1, x2, y2 in pixels."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def iou_and_giou(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """Intersection over union, and its generalised form (Rezatofighi et al., CVPR 2019).
+
+    a and b broadcast: (..., 4) -> (...), in 0..1 and -1..1.
+    """
+    inner = (torch.minimum(a[..., 2:], b[..., 2:]) - torch.maximum(a[..., :2], b[..., :2])).clamp(
+        min=0
+    )
+    outer = torch.maximum(a[..., 2:], b[..., 2:]) - torch.minimum(a[..., :2], b[..., :2])
+    intersection = inner[..., 0] * inner[..., 1]
+    union = area(a) + area(b) - intersection
+    hull = outer[..., 0] * outer[..., 1]
+    iou = intersection / union.clamp(min=1e-6)
+    return iou, iou - (hull - union) / hull.clamp(min=1e-6)
+
+
+def area(boxes: Tensor) -> Tensor:
+    """(..., 4) -> (...)."""
+    return (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
+
+
+def nms(boxes: Tensor, labels: Tensor, threshold: float, most: int) -> Tensor:
+    """Greedy non-maximum suppression within each class.
+
+    boxes (K, 4) and labels (K,), best score first. Returns the indices, ascending, of the first
+    `most` boxes that no better box of their class that stays overlaps by more than `threshold`.
+    """
+    if not len(boxes):
+        return labels
+    # Classes are moved apart, so that boxes of different ones never overlap.
+    apart = boxes + (labels * (boxes.max() - boxes.min() + 1)).to(boxes.dtype)[:, None]
+    corner, opposite = apart[:, :2], apart[:, 2:]
+    areas = area(apart)
+    alive = torch.ones_like(labels, dtype=torch.bool)
+    kept: list[int] = []
+    while len(kept) < most and alive.any():
+        best = int(alive.byte().argmax())
+        kept.append(best)
+        sides = torch.minimum(opposite, opposite[best]) - torch.maximum(corner, corner[best])
+        overlap = sides.clamp_(min=0).prod(dim=1)
+        alive &= overlap <= threshold * (areas + areas[best] - overlap)
+        alive[best] = False
+    return torch.tensor(kept, device=labels.device)

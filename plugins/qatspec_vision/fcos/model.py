@@ -1,0 +1,126 @@
+"""FCOS put together: the registered model `fcos`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from qatspec.api import Diagnostic, DiagnosticError
+from qatspec_vision.efficientnet import EfficientNet
+from qatspec_vision.fcos.bifpn import BiFPN
+from qatspec_vision.fcos.decoder import FCOSDecoder
+from qatspec_vision.fcos.head import FCOSHead
+from qatspec_vision.fcos.loss import CenternessLoss, FocalLoss, GIoULoss
+from qatspec_vision.fcos.points import Outputs, centerness_of, gather_points
+from qatspec_vision.fcos.target import DynamicFcosTarget
+
+
+class FCOS(nn.Module):
+    """The detector. forward is the part that ships to the chip; loss and predict stay in float.
+
+    strides  of the neck's maps, finest first, a power of two each.
+    weights  of the losses, by name: cls, reg, centerness.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        strides: Sequence[int],
+        backbone: nn.Module,
+        neck: nn.Module,
+        head: nn.Module,
+        targets: DynamicFcosTarget,
+        loss_cls: FocalLoss,
+        post_process: FCOSDecoder,
+        weights: Mapping[str, float],
+    ) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.strides = tuple(strides)
+        self.weights = dict(weights)
+        self.backbone = backbone
+        self.neck = neck
+        self.head = head
+        self.targets = targets
+        self.loss_cls = loss_cls
+        self.loss_reg = GIoULoss()
+        self.loss_centerness = CenternessLoss()
+        self.post_process = post_process
+
+    def forward(self, images: Tensor) -> Outputs:
+        """(N, 3, H, W), H and W multiples of the last stride -> class logits, distances and
+        centerness logits, a list of maps each (see FCOSHead)."""
+        outputs: Outputs = self.head(self.neck(self.backbone(images)))
+        return outputs
+
+    def loss(self, outputs: Outputs, targets: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+        """The losses `cls`, `reg` and `centerness`, each per positive point. Boxes learn by their
+        centerness: a point on the edge of an object says little about it.
+
+        Raises DiagnosticError QS914 where a label is not below `num_classes`."""
+        self._check_labels(targets)
+        points = gather_points(outputs, self.strides)
+        positive, labels, boxes = self.targets(points, targets)
+
+        one_hot = torch.zeros_like(points.logits)
+        one_hot[positive] = F.one_hot(labels, self.num_classes).to(one_hot.dtype)
+        xy = points.xy.expand(len(positive), -1, -1)[positive]
+        centerness = centerness_of(xy, boxes)
+
+        count = max(len(labels), 1)
+        weight = centerness / centerness.mean().clamp(min=1e-6) if len(labels) else centerness
+        sums = {
+            "cls": self.loss_cls(points.logits, one_hot),
+            "reg": self.loss_reg(points.boxes[positive], boxes, weight),
+            "centerness": self.loss_centerness(points.centerness[positive], centerness),
+        }
+        return {name: total * (self.weights[name] / count) for name, total in sums.items()}
+
+    def predict(self, outputs: Outputs) -> list[dict[str, Tensor]]:
+        """One {boxes, scores, labels} an image (see FCOSDecoder)."""
+        predictions: list[dict[str, Tensor]] = self.post_process(outputs)
+        return predictions
+
+    def _check_labels(self, targets: Sequence[Mapping[str, Tensor]]) -> None:
+        highest = max((int(t["labels"].max()) for t in targets if len(t["labels"])), default=0)
+        if highest >= self.num_classes:
+            raise DiagnosticError(
+                Diagnostic(
+                    code="QS914",
+                    message=f"the data has a label {highest}, "
+                    f"the model only {self.num_classes} classes",
+                    help="set `num_classes` to the number of the data set's classes",
+                    at="/model/params/num_classes",
+                )
+            )
+
+
+def build(params: Mapping[str, Any]) -> FCOS:
+    """Build the registered model `fcos` from its params."""
+    backbone_params = {k: v for k, v in params.get("backbone", {}).items() if k != "type"}
+    loss = dict(params.get("loss", {}))
+    weights = {name: loss.pop(f"{name}_weight", 1.0) for name in ("cls", "reg", "centerness")}
+    num_classes = params["num_classes"]
+
+    backbone = EfficientNet(**backbone_params)
+    neck_params = {"channels": 64, "levels": 5, **params.get("neck", {})}
+    neck = BiFPN(backbone.channels, **neck_params)
+    levels = neck_params["levels"]
+    head = FCOSHead(num_classes, neck_params["channels"], levels=levels, **params.get("head", {}))
+    finest = backbone.strides[0]
+    strides = [finest * 2**level for level in range(levels)]
+    return FCOS(
+        num_classes,
+        strides,
+        backbone,
+        neck,
+        head,
+        DynamicFcosTarget(**params.get("target", {})),
+        FocalLoss(**loss),
+        FCOSDecoder(strides, **params.get("decoder", {})),
+        weights,
+    )

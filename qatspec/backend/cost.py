@@ -1,0 +1,77 @@
+"""How long the pieces take: cycles of a core for a tile, bytes through DDR.
+
+The figures of the hardware are in `Target`; what they rest on is stated in the capabilities.
+"""
+
+from __future__ import annotations
+
+from math import prod
+
+from qatspec.backend.layers import Layer
+from qatspec.backend.legalise import MACS
+from qatspec.backend.region import Box, view
+from qatspec.backend.target import Target, align
+from qatspec.program import Op, Program
+
+
+def tile_us(layer: Layer, box: Box, program: Program, target: Target) -> float:
+    """Time of one core for `box` of a layer's output. What rides behind a convolution runs in the
+    same pass and costs nothing more."""
+    anchor = layer.ops[0]
+    if anchor.kind in MACS:
+        cycles = _mac_cycles(anchor, box, program, target)
+    else:
+        cycles = sum(_vector_cycles(op, box, program, target) for op in layer.ops)
+    return target.cycles_to_us(cycles)
+
+
+def macs(op: Op, program: Program) -> int:
+    """Multiply-accumulates of a whole op; 0 where it multiplies by no weight."""
+    if op.kind not in MACS:
+        return 0
+    weight = program.values[op.inputs[1]].shape
+    if op.kind == "conv_transpose":
+        return prod(program.values[op.inputs[0]].shape) * prod(weight[1:])
+    return prod(program.values[op.output].shape) * prod(weight[1:])
+
+
+def _mac_cycles(op: Op, box: Box, program: Program, target: Target) -> float:
+    """Cycles with width and channels padded as the array takes them; 16-bit inputs take two
+    passes."""
+    weight = program.values[op.inputs[1]].shape
+    source = program.values[op.inputs[0]]
+    passes = 2 if source.dtype == "int16" else 1
+    if op.kind == "linear":
+        columns, per_group = 1, weight[1]
+        rows = prod(source.shape[:-1])
+        channels = weight[0] if len(source.shape) > 1 else box.channels
+    else:
+        transposed = op.kind == "conv_transpose"
+        per_group = weight[0] // op.attrs["groups"] if transposed else weight[1]
+        columns = align(view(program.values[op.output].shape)[2], target.align_width)
+        rows, channels = box.rows, box.channels
+    work = columns * rows * prod(weight[2:]) * passes
+    if _taps(op) > 1:
+        work = -(-work // _taps(op))
+    if op.attrs.get("groups", 1) > 1 and per_group == 1:
+        return work * align(channels, target.align_channels_in) / target.depthwise_macs_per_cycle
+    depth = align(per_group, target.align_channels_in)
+    return work * align(channels, target.align_channels_out) * depth / target.macs_per_cycle
+
+
+def _taps(op: Op) -> int:
+    """A transposed convolution touches each output with one in so many of its kernel's taps."""
+    return prod(op.attrs["stride"]) if op.kind == "conv_transpose" else 1
+
+
+def _vector_cycles(op: Op, box: Box, program: Program, target: Target) -> float:
+    """Elements read or made by the op's part of the tile, whichever is more, over the lanes."""
+    width = view(program.values[op.output].shape)[2]
+    made = box.channels * box.rows * width
+    if op.kind in ("max_pool", "sum_pool"):
+        made *= prod(op.attrs["kernel"])
+    read = 0
+    if op.kind.startswith("reduce"):
+        channels, rows, columns = view(program.values[op.inputs[0]].shape)
+        read = min(channels, box.channels) * rows * columns
+    return max(made, read) / target.vector_lanes

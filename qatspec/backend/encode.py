@@ -1,0 +1,186 @@
+"""A compiled program as the sections of an Artifact, and back from the bytes alone.
+
+program   JSON: the integer program without its constants (origins included)
+weights   the constants, packed for the march
+layout    JSON: where each constant lies in `weights`
+commands  the command stream
+memory    JSON: target figures, options, addresses in DDR, values that stay on chip
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from qatspec.backend import commands as stream
+from qatspec.backend.commands import Command
+from qatspec.backend.layers import Layer, group
+from qatspec.backend.packing import Packed, pack_constant, unpack_constant
+from qatspec.backend.target import Target
+from qatspec.diag import Diagnostic, DiagnosticError
+from qatspec.program import STORAGE, Artifact, Program, digest, serde
+from qatspec.program.container import pack, unpack
+
+#: What a hostile section can make its readers raise.
+_BROKEN = (KeyError, TypeError, ValueError, IndexError, OverflowError, RecursionError)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compiled:
+    """All that a bin holds, decoded. ddr, resident: value -> address; sizes in bytes."""
+
+    program: Program
+    target: Target
+    opt: str
+    cores: int
+    packed: Mapping[str, Packed]
+    weights: bytes
+    layers: tuple[Layer, ...]
+    commands: tuple[Command, ...]
+    ddr: Mapping[str, int]
+    resident: Mapping[str, int]
+    onchip_bytes: int
+    ddr_bytes: int
+
+
+def pack_weights(program: Program, packed: Mapping[str, Packed]) -> bytes:
+    """The weights section: every constant at its place."""
+    end = max((p.offset + p.size for p in packed.values()), default=0)
+    data = bytearray(end)
+    for name, place in packed.items():
+        data[place.offset : place.offset + place.size] = pack_constant(program.consts[name], place)
+    return bytes(data)
+
+
+def encode(compiled: Compiled) -> Artifact:
+    """The Artifact; equal programs and options give equal bytes."""
+    program, target = compiled.program, compiled.target
+    structure, _ = unpack(serde.MAGIC, serde.VERSION, serde.to_bytes(program))
+    del structure["sections"]
+    memory = {
+        "target": {**asdict(target), "ops": {}},
+        "opt": compiled.opt,
+        "cores": compiled.cores,
+        "ddr": list(compiled.ddr.items()),
+        "resident": list(compiled.resident.items()),
+        "onchip_bytes": compiled.onchip_bytes,
+        "ddr_bytes": compiled.ddr_bytes,
+    }
+    return Artifact(
+        march=target.march,
+        inputs=program.inputs,
+        outputs=program.outputs,
+        manifest={
+            "name": program.name,
+            "program": digest(program),
+            "tree": program.tree,
+            "bit_exact": True,
+            "max_lsb": 0,
+            "options": {"opt": compiled.opt, "cores": compiled.cores},
+        },
+        sections={
+            "program": _json(structure),
+            "weights": compiled.weights,
+            "layout": _json([asdict(p) for p in compiled.packed.values()]),
+            "commands": stream.encode(compiled.commands),
+            "memory": _json(memory),
+        },
+    )
+
+
+def decode(artifact: Artifact) -> Compiled:
+    """Everything, from the artifact's sections. Raises DiagnosticError QS811 whatever they hold."""
+    try:
+        packed = _layout(artifact.sections)
+        program = _program(artifact.sections, packed)
+        memory = json.loads(artifact.sections["memory"])
+        compiled = Compiled(
+            program=program,
+            target=Target(**memory["target"]),
+            opt=str(memory["opt"]),
+            cores=int(memory["cores"]),
+            packed=packed,
+            weights=artifact.sections["weights"],
+            layers=group(program),
+            commands=stream.decode(artifact.sections["commands"]),
+            ddr=_addresses(memory["ddr"], program),
+            resident=_addresses(memory["resident"], program),
+            onchip_bytes=int(memory["onchip_bytes"]),
+            ddr_bytes=int(memory["ddr_bytes"]),
+        )
+        _check(compiled)
+    except _BROKEN as problem:
+        raise broken(artifact, problem) from problem
+    return compiled
+
+
+def decode_program(artifact: Artifact) -> Program:
+    """The integer program that a bin holds. Raises DiagnosticError QS811."""
+    try:
+        return _program(artifact.sections, _layout(artifact.sections))
+    except _BROKEN as problem:
+        raise broken(artifact, problem) from problem
+
+
+def broken(artifact: Artifact, problem: object) -> DiagnosticError:
+    """QS811: the sections are not those of a compiled program."""
+    text = f"no section {problem}" if isinstance(problem, KeyError) else str(problem)
+    return DiagnosticError(
+        Diagnostic(
+            code="QS811",
+            message=f"not a program compiled for {artifact.march}: {text}",
+            help="compile it again with `qatspec convert`",
+        )
+    )
+
+
+def _json(data: Any) -> bytes:
+    return json.dumps(data, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+
+
+def _layout(sections: Mapping[str, bytes]) -> dict[str, Packed]:
+    entries = [Packed(**entry) for entry in json.loads(sections["layout"])]
+    return {e.name: Packed(**{**asdict(e), "shape": tuple(e.shape)}) for e in entries}
+
+
+def _program(sections: Mapping[str, bytes], packed: Mapping[str, Packed]) -> Program:
+    """The structure with its constants unpacked, checked by the reader of program files."""
+    structure = json.loads(sections["program"])
+    dtypes = {value[0]: value[1] for value in structure["values"]}
+    weights = sections["weights"]
+    parts = []
+    for name in structure["consts"]:
+        place = packed[name]
+        count = place.shape[0]
+        offset, size = place.span(0, count)
+        array = unpack_constant(weights[offset : offset + size], place, 0, count)
+        stored = np.dtype(STORAGE[dtypes[name]]).newbyteorder("<")
+        parts.append(np.ascontiguousarray(array, stored).tobytes())
+    whole = pack(serde.MAGIC, serde.VERSION, structure, {"consts": b"".join(parts)})
+    return serde.from_bytes(whole)
+
+
+def _addresses(pairs: Any, program: Program) -> dict[str, int]:
+    found = {name: int(address) for name, address in pairs}
+    if not all(name in program.values and address >= 0 for name, address in found.items()):
+        raise ValueError("the memory plan names a value that the program lacks")
+    return found
+
+
+def _check(compiled: Compiled) -> None:
+    """Every number of the stream names something that is there."""
+    target = compiled.target
+    if not 1 <= compiled.cores <= target.cores or target.onchip_bytes < compiled.onchip_bytes:
+        raise ValueError("the memory plan does not fit its target")
+    for number, command in enumerate(compiled.commands):
+        inside = (
+            command.core < compiled.cores
+            and command.layer < len(compiled.layers)
+            and command.value < len(compiled.program.values)
+        )
+        if not inside:
+            raise ValueError(f"command {number} names a core, layer or value that is not there")

@@ -1,0 +1,132 @@
+"""Can the march run the Program: every op is measured and held against the march's limits.
+
+A limit names a measure and bounds it: `{"of": "kernel", "min": 1, "max": 7}`. Bounds: `min`, `max`,
+`one_of`, `power_of_two`; `unless_groups: n` leaves ops
+with n groups to the other limits. A measure may give several numbers (height and width): each
+must hold. An op without the measure (a padding on a linear) meets the limit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import prod
+from typing import Any
+
+from qatspec.backend.target import Target
+from qatspec.diag import Diagnostic, DiagnosticError, Note
+from qatspec.program import Op, Program
+from qatspec.types import Verdict
+
+MACS = ("conv", "conv_transpose", "linear")
+
+
+def verdict(op: Op, program: Program, target: Target) -> Verdict:
+    """Can `target` run `op`; if not, why, in words a person can act on."""
+    rules = target.ops.get(op.kind)
+    if rules is None:
+        known = ", ".join(sorted(target.ops))
+        return Verdict(False, f"{target.march} has no {op.kind}; it runs {known}")
+    for name in _operands(op, program):
+        dtype = program.values[name].dtype
+        if dtype not in rules["dtypes"]:
+            allowed = ", ".join(rules["dtypes"])
+            return Verdict(
+                False, f"{op.kind} of {dtype}: {target.march} takes {allowed} (`{name}`)"
+            )
+    measures = measure(op, program)
+    for limit in rules["limits"]:
+        reason = _broken(limit, measures)
+        if reason:
+            return Verdict(False, f"{op.kind} on {target.march}: {reason}")
+    return Verdict(True)
+
+
+def legalise(program: Program, target: Target) -> None:
+    """Hold every op against the march. Raises DiagnosticError QS801 with all that do not fit."""
+    found = [
+        refusal(op, answer.reason)
+        for op in program.ops
+        if not (answer := verdict(op, program, target)).ok
+    ]
+    if found:
+        raise DiagnosticError(found)
+
+
+def refusal(op: Op, reason: str) -> Diagnostic:
+    """QS801: where the op comes from (module, line of the model, rule of the spec) and why."""
+    where = op.origin.module or op.origin.node or op.output
+    notes = [Note(f"written at {op.origin.source}")] if op.origin.source else []
+    if op.origin.rule:
+        notes.append(Note("quantized by this rule", at=op.origin.rule))
+    return Diagnostic(
+        code="QS801",
+        message=f"`{where}`: {reason}",
+        help="change the module to fit the limit, or choose another march",
+        at=op.origin.rule or None,
+        notes=tuple(notes),
+    )
+
+
+def _operands(op: Op, program: Program) -> list[str]:
+    """The activations that `op` reads: its inputs that are no constants."""
+    return [name for name in op.inputs if name not in program.consts]
+
+
+def measure(op: Op, program: Program) -> dict[str, tuple[int, ...]]:
+    """The measures of `op` that limits may name; heights and widths in that order."""
+    x = program.values[op.inputs[0]].shape
+    out = program.values[op.output].shape
+    attrs = op.attrs
+    measures: dict[str, tuple[int, ...]] = {"channels": (max(x[:1] + out[:1], default=1),)}
+    for name in ("kernel", "stride", "dilation", "padding"):
+        if name in attrs:
+            measures[name] = tuple(attrs[name])
+    if op.kind in MACS:
+        weight = program.values[op.inputs[1]].shape
+        groups = attrs.get("groups", 1)
+        per_group = weight[0] // groups if op.kind == "conv_transpose" else weight[1]
+        measures["groups"] = (groups,)
+        measures["kernel"] = weight[2:]
+        measures["channels_in_per_group"] = (per_group,)
+        measures["channels_out"] = (out[-1] if op.kind == "linear" else out[0],)
+        measures["kernel_volume"] = (per_group * prod(weight[2:]),)
+        if "stride" in measures and max(attrs.get("dilation", (1,))) > 1:
+            measures["stride_with_dilation"] = measures["stride"]
+        if "stride" in measures and _residual_follows(op, program):
+            measures["stride_with_residual"] = measures["stride"]
+    if op.kind.startswith("reduce"):
+        measures["area"] = (prod(x[axis - 1] for axis in attrs["axes"]),)
+    if op.kind.startswith("resize"):
+        pairs = list(zip(attrs["size"], x[1:], strict=True))
+        # a factor that is no whole number is written as 0, which no limit on factors allows
+        measures["scale_factor"] = tuple(o // i if o % i == 0 else 0 for o, i in pairs)
+        measures["align_corners"] = (int(attrs.get("align_corners", False)),)
+    return measures
+
+
+def _residual_follows(op: Op, program: Program) -> bool:
+    """Is a residual added in the requantization right behind `op`."""
+    return any(
+        user.kind == "requant" and op.output in user.inputs and len(_operands(user, program)) > 1
+        for user in program.ops
+    )
+
+
+def _broken(limit: Mapping[str, Any], measures: Mapping[str, tuple[int, ...]]) -> str | None:
+    """Why the measures break the limit, or None."""
+    values = measures.get(limit["of"])
+    if values is None or measures.get("groups") == (limit.get("unless_groups"),):
+        return None
+    name = limit["of"].replace("_", " ")
+    shown = "x".join(map(str, values))
+    low, high = limit.get("min"), limit.get("max")
+    if low is not None and min(values) < low:
+        return f"{name} {shown} is below {low}"
+    if high is not None and max(values) > high:
+        return f"{name} {shown} is above {high}"
+    if "one_of" in limit and any(v not in limit["one_of"] for v in values):
+        return f"{name} {shown} is not one of {', '.join(map(str, limit['one_of']))}"
+    if limit.get("power_of_two") and any(v < 1 or v & (v - 1) for v in values):
+        return f"{name} {shown} is not a power of two"
+    return None
+

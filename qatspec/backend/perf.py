@@ -1,0 +1,187 @@
+"""The performance report of a bin: the vendor's field names and relations, modelled by qatspec.
+
+Every figure follows from the schedule of the command stream (`qatspec.backend.schedule`): OPs are
+twice the multiply-accumulates, DDR bytes are loaded plus stored, FPS is frames a run over latency,
+a megabyte is 2^20 bytes. Nothing here is measured.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from qatspec.backend.cost import macs
+from qatspec.backend.encode import Compiled, decode
+from qatspec.backend.perf_html import render
+from qatspec.backend.schedule import Event, duration_us, schedule
+from qatspec.diag import Diagnostic, DiagnosticError
+from qatspec.program import Artifact
+from qatspec.program.container import write_file
+
+NOTE = (
+    "modelled by qatspec from public figures, not measured; the bin is qatspec's own format, "
+    "not the vendor compiler's"
+)
+HEADER = ["layer", "ops", "computing cost (no DDR)", "load/store cost"]
+#: Slices of the run for which bandwidth and utilization are listed.
+INTERVALS = 20
+MIB = 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """A bin and when its commands run; latency in us, what a run takes in all."""
+
+    compiled: Compiled
+    events: tuple[Event, ...]
+
+    @property
+    def latency(self) -> float:
+        return duration_us(self.events, self.compiled)
+
+
+def timing(artifact: Artifact) -> Timing:
+    """Schedule a bin. Raises DiagnosticError: QS805 where the march has no model of time, QS811."""
+    if "commands" not in artifact.sections:
+        raise DiagnosticError(
+            Diagnostic(
+                code="QS805",
+                message=f"there is no performance model for {artifact.march}",
+                help="measure Artifact.run, or compile for bernoulli2 or bayes",
+            )
+        )
+    compiled = decode(artifact)
+    return Timing(compiled, schedule(compiled))
+
+
+def perf(artifact: Artifact) -> dict[str, Any]:
+    """The report as JSON data: {"summary": {...}}, the same for the same bin.
+
+    Raises DiagnosticError QS805 or QS811.
+    """
+    return {"summary": _summary(artifact, timing(artifact))}
+
+
+def write_perf(artifact: Artifact, stem: str | os.PathLike[str]) -> tuple[Path, ...]:
+    """Write `<stem>.perf.json` and `<stem>.perf.html`; gives their paths, none for an artifact
+    whose march has no model of time (its files are run and measured instead)."""
+    if "commands" not in artifact.sections:
+        return ()
+    measured = timing(artifact)
+    report = {"summary": _summary(artifact, measured)}
+    text = json.dumps(report, indent=2, allow_nan=False) + "\n"
+    page = render(report["summary"], measured.compiled, measured.events)
+    files = []
+    for suffix, content in ((".perf.json", text), (".perf.html", page)):
+        path = Path(os.fspath(stem) + suffix)
+        write_file(path, content.encode())
+        files.append(path)
+    return tuple(files)
+
+
+def _summary(artifact: Artifact, timed: Timing) -> dict[str, Any]:
+    compiled, events, latency = timed.compiled, timed.events, timed.latency
+    target = compiled.target
+    ops = sum(2 * macs(op, compiled.program) for op in compiled.program.ops)
+    loaded = sum(e.moved for e in events if e.command.code in ("weight", "load"))
+    stored = sum(e.moved for e in events if e.command.code == "store")
+    moved = loaded + stored
+    fps = 1e6 / latency if latency else 0.0
+    return {
+        "model name": compiled.program.name,
+        "note": NOTE,
+        "BPU march": target.march,
+        "BPU core number": compiled.cores,
+        "BPU PE number": target.macs_per_cycle * compiled.cores,
+        "compiling options": f"--march {target.march} --opt {compiled.opt} --core {compiled.cores}",
+        "model json CRC": artifact.manifest["program"][:16],
+        "frame per run": 1,
+        "BPU OPs per frame (effective)": ops,
+        "BPU OPs per run (effective)": ops,
+        "latency (ms)": _round(latency / 1e3),
+        "latency (us)": _round(latency),
+        "FPS": _round(fps),
+        "frame per second": _round(fps),
+        "run per second": _round(fps),
+        "loaded bytes per frame": loaded,
+        "loaded bytes per run": loaded,
+        "stored bytes per frame": stored,
+        "stored bytes per run": stored,
+        "DDR bytes per frame": moved,
+        "DDR bytes per run": moved,
+        "DDR bytes per second": _round(moved * fps),
+        "DDR megabytes per frame": _round(moved / MIB),
+        "DDR megabytes per run": _round(moved / MIB),
+        "DDR megabytes per second": _round(moved * fps / MIB),
+        "on-chip bytes used": compiled.onchip_bytes,
+        "on-chip bytes": target.onchip_bytes,
+        "input features": [["input feature", "dtype", "shape (without batch)"]]
+        + [[p.name, p.dtype, "x".join(map(str, p.shape))] for p in artifact.inputs],
+        **_intervals(timed),
+        "layer details": [HEADER, *_layers(timed)],
+    }
+
+
+def _round(value: float) -> float:
+    """Six decimals: a thousandth of a nanosecond, and short JSON."""
+    return round(value, 6)
+
+
+def _layers(timed: Timing) -> list[list[str]]:
+    """One row a layer: name, OPs, time of the cores, time of the DMA engine."""
+    compiled = timed.compiled
+    compute = [0.0] * len(compiled.layers)
+    traffic = [0.0] * len(compiled.layers)
+    for event in timed.events:
+        times = compute if event.command.code == "execute" else traffic
+        times[event.command.layer] += event.end - event.start
+    return [
+        [
+            layer.name,
+            f"{sum(2 * macs(op, compiled.program) for op in layer.ops):,}",
+            _cost(compute[layer.index], timed.latency),
+            _cost(traffic[layer.index], timed.latency),
+        ]
+        for layer in compiled.layers
+    ]
+
+
+def _cost(time: float, latency: float) -> str:
+    """"29 us (0.1% of model)", as the vendor writes it."""
+    share = 100 * time / latency if latency else 0.0
+    shown = "0" if time == 0 else "<1 us" if time < 1 else f"{time:.0f} us"
+    return f"{shown} ({share:.1f}% of model)" if time else "0"
+
+
+def _intervals(timed: Timing) -> dict[str, Any]:
+    """Utilization of the cores and bandwidth of the DMA engine over equal slices of the run."""
+    length = timed.latency / INTERVALS
+    cores = timed.compiled.cores
+
+    def busy(events: Sequence[Event], index: int) -> list[float]:
+        low, high = index * length, (index + 1) * length
+        return [max(0.0, min(e.end, high) - max(e.start, low)) for e in events]
+
+    def bandwidth(codes: tuple[str, ...], index: int) -> float:
+        events = [e for e in timed.events if e.command.code in codes and e.end > e.start]
+        times = busy(events, index)
+        moved = sum(e.moved * t / (e.end - e.start) for e, t in zip(events, times, strict=True))
+        return _round(moved / MIB / (length / 1e6)) if length else 0.0
+
+    execs = [e for e in timed.events if e.command.code == "execute"]
+    slices = range(INTERVALS)
+    return {
+        "interval number": INTERVALS,
+        "interval time (ms)": _round(length / 1e3),
+        "interval computing unit(s) utilization": [
+            _round(sum(busy(execs, i)) / (length * cores)) if length else 0.0 for i in slices
+        ],
+        "interval loading bandwidth (megabytes/s)": [
+            bandwidth(("weight", "load"), i) for i in slices
+        ],
+        "interval storing bandwidth (megabytes/s)": [bandwidth(("store",), i) for i in slices],
+    }

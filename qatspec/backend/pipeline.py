@@ -1,0 +1,98 @@
+"""From a Program to a bin, read top to bottom; every march that is a tiled accelerator shares it."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Sequence
+
+import numpy as np
+
+from qatspec.backend.emit import emit
+from qatspec.backend.encode import Compiled, decode_program, encode, pack_weights
+from qatspec.backend.layers import group
+from qatspec.backend.legalise import legalise
+from qatspec.backend.memory import plan
+from qatspec.backend.packing import LINE, Packed, layout
+from qatspec.backend.schedule import latency_us
+from qatspec.backend.simulate import simulate
+from qatspec.backend.target import Target, align
+from qatspec.backend.tile import EFFORTS, Effort, Tiler
+from qatspec.diag import InternalError
+from qatspec.program import RANGE, STORAGE, Artifact, Program, interpret
+
+
+def assemble(
+    program: Program, target: Target, *, opt: str = "O2", cores: int = 1, verify: bool = False
+) -> Artifact:
+    """Compile `program` for `target`: legalise, tile, place, schedule, encode.
+
+    opt: O0, O1, O2 or O3; cores: how many one frame is split over. verify: run one seeded frame
+    through the simulator and compare it with the interpreter.
+
+    Raises DiagnosticError: QS801 for every op that the march cannot run, QS802 where a layer does
+    not fit on chip.
+    """
+    legalise(program, target)
+    layers = group(program)
+    packed = _lay_out(program, target)
+    weights = pack_weights(program, packed)
+
+    def attempt(effort: Effort) -> Compiled:
+        tiler, memory = plan(layers, Tiler(program, target, packed, effort, cores))
+        return Compiled(
+            program=program,
+            target=target,
+            opt=opt,
+            cores=cores,
+            packed=packed,
+            weights=weights,
+            layers=layers,
+            commands=emit(layers, tiler, memory),
+            ddr=memory.ddr,
+            resident=memory.resident,
+            onchip_bytes=memory.onchip_bytes,
+            ddr_bytes=memory.ddr_bytes,
+        )
+
+    attempts = [attempt(effort) for effort in EFFORTS[opt]]
+    artifact = encode(min(attempts, key=latency_us))
+    if verify:
+        _verify(artifact, program)
+    return artifact
+
+
+def run_compiled(artifact: Artifact, ints: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Run a bin of `assemble` from its bytes alone: the program it holds, weights unpacked, on the
+    fast executor. `simulate` computes the same integers tile by tile. Raises DiagnosticError."""
+    program = _PROGRAMS.get(artifact)
+    if program is None:
+        program = _PROGRAMS[artifact] = decode_program(artifact)
+    return program.run(*ints)
+
+
+_PROGRAMS: weakref.WeakKeyDictionary[Artifact, Program] = weakref.WeakKeyDictionary()
+
+
+def _lay_out(program: Program, target: Target) -> dict[str, Packed]:
+    """A place in the weights section for every constant, in the order of first use."""
+    packed: dict[str, Packed] = {}
+    end = 0
+    for op in program.ops:
+        for name in op.inputs:
+            if name in program.consts and name not in packed:
+                packed[name] = layout(name, program.consts[name], end, target)
+                end = align(end + packed[name].size, LINE)
+    return packed
+
+
+def _verify(artifact: Artifact, program: Program) -> None:
+    """One frame of seeded noise over the whole range of every port."""
+    rng = np.random.default_rng(0)
+    frame = [
+        rng.integers(*RANGE[port.dtype], (1, *port.shape), STORAGE[port.dtype], endpoint=True)
+        for port in program.inputs
+    ]
+    got, expected = simulate(artifact, frame), interpret(program, *frame)
+    for port, a, b in zip(program.outputs, got, expected, strict=True):
+        if not np.array_equal(a, b):
+            raise InternalError(f"the compiled bin differs from its program at output {port.name}")

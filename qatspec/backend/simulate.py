@@ -1,0 +1,173 @@
+"""The referee of compiled bins: runs the command stream tile by tile, on memories of bytes.
+
+It uses nothing but the decoded bin: weights are read from the packed section, features from the
+addresses of the memory plan. A wrong halo, address, order or lifetime shows as wrong integers.
+Arithmetic is that of `qatspec.program.interpret`, op by op. For whole data sets `run_compiled` is
+the faster way to the same integers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from qatspec.backend.commands import Command
+from qatspec.backend.encode import Compiled, broken, decode
+from qatspec.backend.layers import Layer
+from qatspec.backend.packing import (
+    constant_spans,
+    features_view,
+    place,
+    unpack_constant,
+)
+from qatspec.backend.region import Box, layer_needs, localise, needs, whole
+from qatspec.program import RANGE, STORAGE, Artifact, Op, check_inputs
+from qatspec.program.interp import evaluate
+
+
+def simulate(artifact: Artifact, ints: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Integers of the input ports in, of the output ports out, computed tile by tile.
+
+    Raises DiagnosticError QS712 on arrays that do not fit, QS811 on a stream that cannot run.
+    """
+    compiled = decode(artifact)
+    arrays = check_inputs(artifact, ints)
+    try:
+        frames = [
+            _Machine(compiled).run([a[n] for a in arrays]) for n in range(arrays[0].shape[0])
+        ]
+    except (KeyError, ValueError, IndexError, OverflowError) as problem:
+        raise broken(artifact, problem) from problem
+    return [np.stack(port) for port in zip(*frames, strict=True)]
+
+
+class _Machine:
+    """Two memories and what the commands do to them."""
+
+    def __init__(self, compiled: Compiled) -> None:
+        self.compiled, self.program, self.target = compiled, compiled.program, compiled.target
+        self.names = list(compiled.program.values)
+        self.chip = np.zeros(compiled.onchip_bytes, np.uint8)
+        self.ddr = np.zeros(compiled.ddr_bytes, np.uint8)
+
+    def run(self, frame: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """One frame: arrays without the batch, in the order of the ports."""
+        for port, array in zip(self.program.inputs, frame, strict=True):
+            box = whole(port.shape)
+            self._write(self.ddr, self.compiled.ddr[port.name], port.name, box, box, array)
+        for command in self.compiled.commands:
+            self._step(command)
+        outputs = []
+        for port in self.program.outputs:
+            box = whole(port.shape)
+            array = self._read(self.ddr, self.compiled.ddr[port.name], port.name, box, box)
+            outputs.append(array.reshape(port.shape))
+        return outputs
+
+    def _step(self, command: Command) -> None:
+        if command.code == "weight":
+            self._weight(command)
+        elif command.code == "execute":
+            self._execute(command)
+        else:
+            name, box, buffer = self.names[command.value], command.box, command.buffer
+            home = self.compiled.ddr[name]
+            everything = whole(self.program.values[name].shape)
+            if command.code == "load":
+                array = self._read(self.ddr, home, name, everything, box)
+                self._write(self.chip, command.address, name, buffer, box, array)
+            else:
+                array = self._read(self.chip, command.address, name, buffer, box)
+                self._write(self.ddr, home, name, everything, box, array)
+
+    def _weight(self, command: Command) -> None:
+        layer = self.compiled.layers[command.layer]
+        spans, size = constant_spans(layer, command.box, self.program, self.compiled.packed)
+        if command.address + size > self.chip.size:
+            raise ValueError("constants are loaded past the end of the memory")
+        for span in spans:
+            data = self.compiled.weights[span.offset : span.offset + span.size]
+            at = command.address + span.place
+            self.chip[at : at + span.size] = np.frombuffer(data, np.uint8)
+
+    def _execute(self, command: Command) -> None:
+        layer = self.compiled.layers[command.layer]
+        wanted = layer_needs(layer, command.box, self.program)
+        consts = self._constants(layer, command)
+        held = {
+            name: (self._read(self.chip, o.address, name, o.box, wanted[name]), wanted[name])
+            for name, o in zip(layer.inputs, command.operands, strict=True)
+        }
+        for op in layer.ops:
+            held[op.output] = self._evaluate(op, wanted[op.output], held, consts)
+        array, box = held[layer.output]
+        self._write(self.chip, command.address, layer.output, command.buffer, box, array)
+
+    def _evaluate(
+        self,
+        op: Op,
+        box: Box,
+        held: dict[str, tuple[np.ndarray, Box]],
+        consts: dict[str, np.ndarray],
+    ) -> tuple[np.ndarray, Box]:
+        """`box` of an op's output from the parts of its operands that are held."""
+        parts = needs(op, box, self.program)
+        operands = []
+        for name in op.inputs:
+            if name in consts:
+                operands.append(consts[name].astype(np.int64))
+                continue
+            array, base = held[name]
+            part = parts[name]
+            cut = array[part.c0 - base.c0 : part.c1 - base.c0, part.h0 - base.h0 : part.h1 - base.h0]
+            operands.append(cut.reshape(1, *self._local(name, part)).astype(np.int64))
+        result = evaluate(
+            localise(op, box, self.program), operands, self.program.values[op.inputs[0]].dtype
+        )
+        value = self.program.values[op.output]
+        low, high = RANGE[value.dtype]
+        if result.min() < low or result.max() > high:
+            raise OverflowError(f"`{op.output}` leaves {value.dtype}")
+        array = result.astype(STORAGE[value.dtype]).reshape(box.channels, box.rows, -1)
+        return array, box
+
+    def _local(self, name: str, box: Box) -> tuple[int, ...]:
+        """The shape of a part of a value in the value's own rank."""
+        shape = self.program.values[name].shape
+        if len(shape) == 3:
+            return box.channels, box.rows, shape[2]
+        return (box.channels,) if len(shape) == 1 else shape
+
+    def _constants(self, layer: Layer, command: Command) -> dict[str, np.ndarray]:
+        spans, _ = constant_spans(layer, command.box, self.program, self.compiled.packed)
+        found = {}
+        for span in spans:
+            at = command.constants + span.place
+            data = self.chip[at : at + span.size].tobytes()
+            found[span.name] = unpack_constant(
+                data, self.compiled.packed[span.name], span.start, span.stop
+            )
+        return found
+
+    def _read(
+        self, memory: np.ndarray, address: int, name: str, buffer: Box, box: Box
+    ) -> np.ndarray:
+        value = self.program.values[name]
+        features = features_view(memory, address, value, buffer, self.target)
+        return features[place(value, box, buffer, self.target)]
+
+    def _write(
+        self,
+        memory: np.ndarray,
+        address: int,
+        name: str,
+        buffer: Box,
+        box: Box,
+        array: np.ndarray,
+    ) -> None:
+        value = self.program.values[name]
+        features = features_view(memory, address, value, buffer, self.target)
+        index = place(value, box, buffer, self.target)
+        features[index] = array.reshape(box.channels, box.rows, -1)
+

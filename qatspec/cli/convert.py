@@ -1,0 +1,80 @@
+"""`qatspec convert`: a QAT checkpoint to ONNX, integer Program and compiled binary."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import click
+
+from qatspec.cli import options
+from qatspec.diag import Diagnostic
+
+
+@click.command(name="convert", short_help="Convert and compile a QAT checkpoint.")
+@options.spec
+@click.option(
+    "--qat-model-path",
+    "--qat_model_path",
+    "checkpoint",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="Checkpoint of the qat (or calibration) stage.",
+)
+@click.option(
+    "--output-dir",
+    "--output_dir",
+    "output_dir",
+    required=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder to write into.",
+)
+@click.option("--march", help="Chip architecture; the spec's if left out.")
+@options.overrides
+@options.workdir
+@options.allow_code
+def command(
+    spec: Path,
+    checkpoint: Path,
+    output_dir: Path,
+    march: str | None,
+    overrides: tuple[str, ...],
+    workdir: Path | None,
+    allow_code: bool,
+) -> None:
+    """Write NAME-qat.onnx, NAME-converted.onnx, NAME.program, NAME.bin and the performance report
+    into the output folder.
+
+    Converted and compiled files are run beside the Program on real images before they are trusted.
+    """
+    from qatspec.registry import registry
+    from qatspec.stages.compile import compile_to_files
+    from qatspec.stages.convert import convert
+    from qatspec.stages.models import open_prepared
+
+    loaded = options.load(spec, overrides, allow_code)
+    if march is not None:
+        registry().march(march)
+        loaded = replace(loaded, march=march)
+    with loaded.document.located():
+        context = options.context(loaded, workdir, folder=output_dir)
+        prepared, trained_for = open_prepared(context, checkpoint)
+        if trained_for != loaded.march:
+            options.warn(
+                Diagnostic(
+                    code="QS920",
+                    severity="warning",
+                    message=f"the checkpoint was trained for march {trained_for} and is converted "
+                    f"for {loaded.march}: scales stay, arithmetic changes, accuracy may differ",
+                    help=f"train with `march: {loaded.march}`, or evaluate the result: "
+                    "qatspec infer, qatspec eval",
+                )
+            )
+        program, converted, exact = convert(context, prepared)
+        compiled, exact_binary = compile_to_files(context, program, loaded.march)
+    for path in (*converted, *compiled):
+        found = {**exact, **exact_binary}.get(path.name)
+        note = "" if found is None else "  (bit-exact)" if found.bit_exact else (
+            f"  (within {found.max_lsb} LSB)"
+        )
+        click.echo(f"{path}{note}")

@@ -1,0 +1,68 @@
+"""`qatspec eval`: the metrics of any stage's result on data.val."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from qatspec.cli import options
+from qatspec.cli.live import Live
+
+
+@click.command(name="eval", short_help="Evaluate a stage's result on data.val.")
+@options.spec
+@click.option(
+    "--stage",
+    "result",
+    type=click.Choice(["float", "calibration", "qat", "integer", "bin"]),
+    default="qat",
+    show_default=True,
+    help="Best checkpoint of a stage, the integer Program, or the compiled binary.",
+)
+@click.option(
+    "--model", type=click.Path(path_type=Path), help="This file instead of the work directory's."
+)
+@click.option("--limit", type=click.IntRange(min=1), help="The first so many images only.")
+@options.overrides
+@options.workdir
+@options.device
+@options.allow_code
+def command(
+    spec: Path,
+    result: str,
+    model: Path | None,
+    limit: int | None,
+    overrides: tuple[str, ...],
+    workdir: Path | None,
+    device: str,
+    allow_code: bool,
+) -> None:
+    """Print every metric that the data set of SPEC gives for one stage's result."""
+    from qatspec.stages.models import open_model, result_file
+    from qatspec.stages.training import validation_progress
+    from qatspec.train.evaluate import evaluate
+    from qatspec.types import StageEvent
+
+    loaded = options.load(spec, overrides, allow_code)
+    console = Console()
+    with loaded.document.located(), Live(console, options.warn) as live:
+        context = options.context(
+            loaded,
+            workdir,
+            device=device,
+            limit=limit,
+            report=lambda kind, data: live.show(StageEvent(kind=kind, step=result, data=data)),
+        )
+        path = model or result_file(context, result)
+        metrics = evaluate(
+            open_model(context, path),
+            context.build_model().eval().predict,
+            context.loader("val"),
+            device=context.device,
+            progress=validation_progress(context),
+        )
+    console.print(f"{path}", highlight=False, soft_wrap=True)
+    for name, value in metrics.items():
+        console.print(f"  {name:<12}{value:7.2f}", highlight=False)

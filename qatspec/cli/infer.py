@@ -1,0 +1,216 @@
+"""`qatspec infer`: run any model file on pictures or arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from qatspec.cli import options
+from qatspec.diag import Diagnostic, DiagnosticError, Span
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from qatspec.stages.models import Integers
+    from qatspec.spec import Spec
+    from qatspec.types import Sample
+
+
+@click.command(name="infer", short_help="Run a checkpoint, Program, ONNX or bin on inputs.")
+@click.argument("target", type=click.Path(path_type=Path))
+@click.option("--model", type=click.Path(path_type=Path), help="Model file, where TARGET is a spec.")
+@click.option(
+    "--input",
+    "source",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="A picture, a folder of pictures, or an .npy array (N, C, H, W).",
+)
+@click.option(
+    "--output",
+    required=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder to write into.",
+)
+@click.option(
+    "--score", type=float, default=0.3, show_default=True, help="Draw boxes from this score on."
+)
+@options.overrides
+@options.workdir
+@options.device
+@options.allow_code
+def command(
+    target: Path,
+    model: Path | None,
+    source: Path,
+    output: Path,
+    score: float,
+    overrides: tuple[str, ...],
+    workdir: Path | None,
+    device: str,
+    allow_code: bool,
+) -> None:
+    """Run a model on inputs. TARGET is a spec (then --model is any checkpoint, .program,
+    -converted.onnx or .bin), or a .program, -converted.onnx or .bin that runs by itself.
+
+    With a spec: predictions.json and a drawing of each picture. Integer models also leave
+    NAME.npz: the integers of every input and output port. Without a spec: those alone.
+    """
+    import qatspec.stages.models as models
+
+    if target.suffix not in (".yaml", ".yml"):
+        _run_alone(models.open_integers(target), source, output)
+        return
+    if model is None:
+        raise click.UsageError("with a spec, --model names the file to run")
+    spec = options.load(target, overrides, allow_code)
+    with spec.document.located():
+        context = options.context(spec, workdir, device=device)
+        integers = None if model.name.endswith(".pth.tar") else models.open_integers(model)
+        produce = (
+            models.open_model(context, model)
+            if integers is None
+            else models.produce_with(integers, integers.tree)
+        )
+        _predict(context, produce, integers, source, output, score, model.name)
+
+
+def _run_alone(ported: Integers, source: Path, output: Path) -> None:
+    """Integers in and out of a file that carries everything but how pictures become inputs."""
+    import numpy as np
+
+    if source.suffix != ".npy":
+        raise _unusable(
+            source,
+            "without a spec, nothing says how pictures are scaled and normalised",
+            "pass the spec first and this file with --model, or give an .npy array",
+        )
+    array = _load_array(source)
+    port = ported.inputs[0]
+    if array.shape[1:] != port.shape:
+        wanted = f"(N, {', '.join(map(str, port.shape))})"
+        raise _unusable(source, f"its shape is {array.shape}", f"the model takes {wanted}")
+    ints = [array] if np.issubdtype(array.dtype, np.integer) else ported.quantize(array)
+    click.echo(str(_write_integers(ported, ints, output / f"{source.stem}.npz")))
+
+
+def _predict(
+    context: Any,
+    produce: Any,
+    integers: Integers | None,
+    source: Path,
+    output: Path,
+    score: float,
+    model: str,
+) -> None:
+    import torch
+
+    from qatspec.cli.draw import draw
+    from qatspec.train.files import write_json
+
+    dataset = context.dataset("val")
+    decode = context.build_model().eval().predict
+    entries = []
+    for path, sample in _samples(source, dataset, context.spec):
+        images = torch.from_numpy(sample.image[None])
+        if integers is not None:
+            ints = integers.quantize(images.numpy())
+            _write_integers(integers, ints, output / f"{path.stem}.npz")
+        with torch.no_grad():
+            found = decode(produce(images.to(context.device)))[0]
+        prediction = {name: value.cpu().numpy() for name, value in found.items()}
+        if "boxes" in prediction and sample.meta:
+            prediction["boxes"] = dataset.restore(sample.meta, prediction["boxes"])
+            draw(path, output / f"{path.stem}.png", prediction, dataset.classes, score)
+        entries.append({"input": path.name, **_plain(prediction, dataset.classes)})
+    target = output / "predictions.json"
+    write_json(
+        target,
+        {"format": 1, "model": model, "classes": list(dataset.classes), "predictions": entries},
+    )
+    click.echo(f"{target}: {len(entries)} inputs")
+
+
+def _samples(source: Path, dataset: Any, spec: Spec) -> Iterator[tuple[Path, Sample]]:
+    """Each input as the model takes it; arrays have no picture and so an empty meta."""
+    from qatspec.types import Sample
+
+    if source.suffix == ".npy":
+        array = _load_array(source)
+        wanted = (spec.input.channels, *spec.input.size)
+        if array.shape[1:] != wanted or array.dtype.kind != "f":
+            raise _unusable(
+                source,
+                f"it is {array.dtype} {array.shape}",
+                f"give normalised float32 (N, {', '.join(map(str, wanted))})",
+            )
+        for number, image in enumerate(array.astype("float32")):
+            yield source.with_name(f"{source.stem}-{number:04d}.npy"), Sample(image, {})
+        return
+    if not hasattr(dataset, "read"):
+        raise _unusable(source, "the spec's data set cannot read single pictures", "give an .npy")
+    for path in _pictures(source):
+        yield path, dataset.read(path)
+
+
+def _pictures(source: Path) -> list[Path]:
+    if source.is_dir():
+        from PIL import Image
+
+        known = Image.registered_extensions()
+        found = sorted(p for p in source.iterdir() if p.suffix.lower() in known)
+        if not found:
+            raise _unusable(source, "there is no picture in it", "give a folder of pictures")
+        return found
+    if not source.exists():
+        raise _unusable(source, "there is no such file", "check the path")
+    return [source]
+
+
+def _load_array(path: Path) -> np.ndarray:
+    import numpy as np
+
+    try:
+        array = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise _unusable(path, f"it is no array: {error}", "write it with numpy.save") from error
+    if array.ndim < 2:
+        raise _unusable(path, f"its shape is {array.shape}", "put the batch first")
+    return array
+
+
+def _write_integers(ported: Integers, ints: list[np.ndarray], path: Path) -> Path:
+    """Integers of every port, by name."""
+    import io
+
+    import numpy as np
+
+    from qatspec.train.files import write_bytes
+
+    ports = (*ported.inputs, *ported.outputs)
+    arrays = {p.name: a for p, a in zip(ports, [*ints, *ported.run(*ints)], strict=True)}
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)
+    write_bytes(path, buffer.getvalue())
+    return path
+
+
+def _plain(prediction: Mapping[str, np.ndarray], classes: Any) -> dict[str, Any]:
+    plain = {name: value.tolist() for name, value in prediction.items()}
+    if "labels" in prediction:
+        plain["names"] = [str(classes[int(label)]) for label in prediction["labels"]]
+    return plain
+
+
+def _unusable(path: Path, why: str, help_: str) -> DiagnosticError:
+    return DiagnosticError(
+        Diagnostic(
+            code="QS923",
+            message=f"`{path.name}` cannot be used: {why}",
+            help=help_,
+            span=Span(file=str(path)),
+        )
+    )

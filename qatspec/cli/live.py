@@ -1,0 +1,167 @@
+"""What a person sees while a plan runs: bars on a terminal, plain lines anywhere else."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+from qatspec.diag import Diagnostic
+from qatspec.types import StageEvent
+
+#: seconds between lines where there is no terminal
+PLAIN_INTERVAL = 5.0
+
+
+class _Rate(ProgressColumn):
+    """Steps or images a second."""
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text("" if speed is None else f"{speed:.1f} {task.fields['unit']}/s", "cyan")
+
+
+class Live:
+    """Shows events. Use as a context manager around the run; `show` is the callback.
+
+    warn: called with diagnostics that a stage reports (warnings).
+    """
+
+    def __init__(self, console: Console, warn: Callable[[Diagnostic], None]) -> None:
+        self._console = console
+        self._warn = warn
+        self._bar: TaskID | None = None
+        self._phase = ""
+        self._plain: _Plain | None = None
+        self._progress = Progress(
+            TextColumn("  {task.description}"),
+            BarColumn(bar_width=28),
+            MofNCompleteColumn(),
+            _Rate(),
+            TimeRemainingColumn(compact=True, elapsed_when_finished=True),
+            TextColumn("{task.fields[note]}", style="dim"),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+
+    def __enter__(self) -> Live:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def show(self, event: StageEvent) -> None:
+        """Show one event; kinds that nobody needs to see are passed over."""
+        handlers: dict[str, Callable[[str, Mapping[str, Any]], None]] = {
+            "step_started": self._step_started,
+            "step_cached": self._step_cached,
+            "step_finished": self._step_finished,
+            "step_failed": self._step_failed,
+            "progress": self._moved,
+            "metrics": self._metrics,
+            "log": self._log,
+            "warning": self._warning,
+        }
+        if event.kind in handlers:
+            handlers[event.kind](event.step, event.data)
+
+    def _step_started(self, step: str, data: Mapping[str, Any]) -> None:
+        resumed = data["resumed_from"]
+        note = f" (going on from step {resumed})" if resumed else ""
+        self._print(f"[bold]{data['number']}/{data['total']} {step}[/]{note}")
+
+    def _step_cached(self, step: str, data: Mapping[str, Any]) -> None:
+        self._print(f"[bold]{step}[/] cached{_figures(data['metrics'])}")
+
+    def _step_finished(self, step: str, data: Mapping[str, Any]) -> None:
+        self._end_phase()
+        self._print(f"  done in {duration(data['seconds'])}{_figures(data['metrics'])}")
+
+    def _step_failed(self, step: str, data: Mapping[str, Any]) -> None:
+        self._end_phase()
+        self._print(f"  [red]{step} failed[/]")
+
+    def _metrics(self, step: str, data: Mapping[str, Any]) -> None:
+        self._end_phase()
+        figures = {k: v for k, v in data.items() if k not in ("epoch", "step")}
+        where = f"epoch {data['epoch']}" if "epoch" in data else f"step {data['step']}"
+        self._print(f"  {where}{_figures(figures)}")
+
+    def _log(self, step: str, data: Mapping[str, Any]) -> None:
+        self._print(f"  {data['message']}")
+
+    def _warning(self, step: str, data: Mapping[str, Any]) -> None:
+        self._warn(data["diagnostic"])
+
+    def _moved(self, step: str, data: Mapping[str, Any]) -> None:
+        phase = data.get("phase", step)
+        if phase != self._phase:
+            self._end_phase()
+            self._phase = phase
+            self._plain = _Plain(phase, data["unit"], data["done"])
+            self._bar = self._progress.add_task(
+                phase, total=data["total"], completed=data["done"], unit=data["unit"], note=""
+            )
+        note = f"epoch {data['epoch']}  loss {data['loss']:.3f}" if "loss" in data else ""
+        if self._bar is not None:
+            self._progress.update(self._bar, completed=data["done"], note=note)
+        if not self._console.is_terminal and self._plain is not None:
+            line = self._plain.line(data["done"], data["total"], note)
+            if line:
+                self._print(line)
+
+    def _end_phase(self) -> None:
+        if self._bar is not None:
+            self._progress.remove_task(self._bar)
+        self._bar, self._phase = None, ""
+
+    def _print(self, text: str) -> None:
+        self._console.print(text, highlight=False, soft_wrap=True)
+
+
+class _Plain:
+    """A line every few seconds for logs."""
+
+    def __init__(self, phase: str, unit: str, done: int) -> None:
+        self._phase, self._unit, self._first = phase, unit, done
+        self._started = self._last = time.monotonic()
+
+    def line(self, done: int, total: int, note: str) -> str | None:
+        now = time.monotonic()
+        if now - self._last < PLAIN_INTERVAL:
+            return None
+        self._last = now
+        rate = max(done - self._first, 1) / (now - self._started)
+        left = duration((total - done) / rate)
+        return (
+            f"  {self._phase} {done}/{total} {self._unit}s, {rate:.1f}/s, {left} left  {note}"
+        ).rstrip()
+
+
+def duration(seconds: float) -> str:
+    """12.3 s, 4:05, 1:02:03."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def _figures(metrics: Mapping[str, float]) -> str:
+    shown = list(metrics.items())[:2]
+    return "".join(f"  {name} {value:.1f}" for name, value in shown)

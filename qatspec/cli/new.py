@@ -1,0 +1,46 @@
+"""`qatspec new`: write a spec to start from."""
+
+from __future__ import annotations
+
+import importlib.resources
+from pathlib import Path
+
+import click
+
+from qatspec.diag import Diagnostic, DiagnosticError, Span
+
+TEMPLATES = importlib.resources.files("qatspec.cli") / "templates"
+
+
+def names() -> list[str]:
+    """The templates that ship with the package."""
+    return sorted(t.name.removesuffix(".yaml") for t in TEMPLATES.iterdir())
+
+
+@click.command(name="new", short_help="Write a spec to start from.")
+@click.argument("template", type=click.Choice(names()))
+@click.option(
+    "--output",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("specs"),
+    show_default=True,
+    help="Folder to write into.",
+)
+def command(template: str, output: Path) -> None:
+    """Copy the spec TEMPLATE into a folder, ready for `qatspec run`."""
+    target = output / f"{template}.yaml"
+    text = (TEMPLATES / f"{template}.yaml").read_bytes()
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        with target.open("xb") as file:
+            file.write(text)
+    except FileExistsError:
+        raise DiagnosticError(
+            Diagnostic(
+                code="QS906",
+                message=f"`{target}` is already there",
+                help="move it away, or choose another folder with --output",
+                span=Span(file=str(target)),
+            )
+        ) from None
+    click.echo(f"wrote {target}; next: qatspec run {target}")

@@ -1,0 +1,81 @@
+"""What several commands take and do alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from qatspec.diag import Diagnostic
+
+if TYPE_CHECKING:
+    from qatspec.spec import Spec
+    from qatspec.stages import Context
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+spec = click.argument("spec", type=click.Path(path_type=Path))
+overrides = click.option(
+    "--set",
+    "overrides",
+    metavar="KEY=VALUE",
+    multiple=True,
+    help="Set a value of the spec, such as vars.fast=1; may be repeated.",
+)
+workdir = click.option(
+    "--workdir",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Work directory; default: work/NAME.",
+)
+device = click.option(
+    "--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."
+)
+allow_code = click.option(
+    "--allow-code", is_flag=True, help="Load the Python files that the spec names."
+)
+
+
+def load(path: Path, overrides: Sequence[str], allow_code: bool) -> Spec:
+    """The spec, its warnings shown. Raises DiagnosticError."""
+    from qatspec.spec import load as load_spec
+    from qatspec.spec import warnings
+
+    loaded = load_spec(path, overrides, allow_code=allow_code)
+    for found in warnings(loaded):
+        warn(found, loaded)
+    return loaded
+
+
+def default_workdir(spec: Spec) -> Path:
+    """Where a spec's results go unless --workdir says otherwise."""
+    return Path("work") / spec.name
+
+
+def context(
+    spec: Spec,
+    workdir: Path | None,
+    *,
+    folder: Path | None = None,
+    device: str = "auto",
+    limit: int | None = None,
+    report: Callable[[str, Any], None] | None = None,
+) -> Context:
+    """The surroundings of a stage for a command that works outside a plan."""
+    from qatspec.stages import Context
+    from qatspec.train.process import make_repeatable, pick_device
+
+    workdir = workdir or default_workdir(spec)
+    return Context(
+        spec=spec,
+        stage="",
+        workdir=workdir,
+        folder=folder or workdir,
+        source=None,
+        digests={},
+        device=pick_device(device),
+        seed=make_repeatable(spec.seed, ""),
+        limit=limit,
+        report=report or _show_warning(spec),
+    )

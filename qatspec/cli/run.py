@@ -1,0 +1,153 @@
+"""`qatspec run`: run a spec's plan, show it, and close with what it came to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from qatspec.cli import options
+from qatspec.cli.live import Live, duration
+from qatspec.spec import STAGES, Spec
+
+
+@click.command(name="run", short_help="Run a spec: train, convert, compile, evaluate.")
+@options.spec
+@click.option("--step", type=click.Choice(STAGES), help="This stage alone, from its checkpoint.")
+@click.option("--with-deps", is_flag=True, help="With --step: run what it needs first.")
+@options.overrides
+@options.workdir
+@click.option("--nproc", type=click.IntRange(min=1), default=1, help="Training processes.")
+@options.device
+@click.option("--smoke", is_flag=True, help="Two steps a stage, beside the work directory.")
+@options.allow_code
+def command(
+    spec: Path,
+    step: str | None,
+    with_deps: bool,
+    overrides: tuple[str, ...],
+    workdir: Path | None,
+    nproc: int,
+    device: str,
+    smoke: bool,
+    allow_code: bool,
+) -> None:
+    """Run the stages of SPEC: cached ones stand, a broken-off one goes on where it was.
+
+    Checkpoints, converted and compiled files and summary.json go into the work directory.
+    """
+    from qatspec.engine import run
+    from qatspec.plan import resolve
+
+    loaded = options.load(spec, overrides, allow_code)
+    plan = resolve(loaded)
+    workdir = workdir or options.default_workdir(loaded)
+    console = Console()
+    with loaded.document.located(), Live(console, options.warn) as live:
+        summary = run(
+            plan,
+            workdir,
+            step=step,
+            with_deps=with_deps,
+            device=device,
+            nproc=nproc,
+            on_event=live.show,
+            smoke=smoke,
+        )
+    shown = workdir.with_name(f"{workdir.name}-smoke") if smoke else workdir
+    print_summary(console, summary, loaded, shown)
+
+
+#: stage -> its metrics in the summary
+_METRICS = {"float": "float", "calibration": "calibration", "qat": "qat", "convert": "integer"}
+
+
+def print_summary(
+    console: Console, summary: Mapping[str, Any], spec: Spec, workdir: Path
+) -> None:
+    """The closing tables: stages with metrics, files, modelled performance."""
+    console.print(_stages(summary, _columns(summary, spec)))
+    if files := _files(summary):
+        console.print(files)
+    for entry in summary["performance"]:
+        console.print(
+            f"{entry['march']}: {entry['latency_ms']:.3f} ms, {entry['fps']:.0f} FPS "
+            f"({entry['source']})",
+            highlight=False,
+        )
+    console.print(f"summary: {workdir / 'summary.json'}", highlight=False, soft_wrap=True)
+
+
+def _columns(summary: Mapping[str, Any], spec: Spec) -> list[str]:
+    """The metric that chooses the best checkpoint, and the next one that the data set gives."""
+    from qatspec.registry import registry
+
+    chooser = registry().dataset(spec.data["val"].dataset.type).metric
+    given = next(iter(summary["metrics"].values()), {})
+    return [chooser, *(name for name in given if name != chooser)][:2]
+
+
+def _stages(summary: Mapping[str, Any], columns: list[str]) -> Table:
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    table.add_column("stage")
+    for name in columns:
+        table.add_column(name, justify="right")
+    table.add_column("to float", justify="right")
+    table.add_column("status")
+    table.add_column("time", justify="right")
+    for step in summary["steps"]:
+        key = _METRICS.get(step["stage"], "")
+        metrics = summary["metrics"].get(key, {})
+        delta = summary["delta_to_float"].get(key, {}).get(columns[0])
+        label = f"{step['stage']} (integer)" if key == "integer" else step["stage"]
+        table.add_row(
+            label,
+            *(f"{metrics[c]:.2f}" if c in metrics else "" for c in columns),
+            "" if delta is None else f"{delta:+.2f}",
+            step["status"],
+            duration(step["seconds"]) if step["status"] != "cached" else "",
+        )
+    return table
+
+
+def _files(summary: Mapping[str, Any]) -> Table | None:
+    """What is worth shipping or starting from: every file but the checkpoints on the way."""
+    shown = [
+        a
+        for a in summary["artifacts"]
+        if a["kind"] != "checkpoint" or a["path"].endswith("-best.pth.tar")
+    ]
+    if not shown:
+        return None
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    table.add_column("file", overflow="fold")
+    table.add_column("size", justify="right")
+    table.add_column("sha256")
+    table.add_column("against the Program")
+    for artifact in shown:
+        table.add_row(
+            artifact["path"],
+            _size(artifact["size"]),
+            artifact["sha256"][:12],
+            _exactness(artifact),
+        )
+    return table
+
+
+def _exactness(artifact: Mapping[str, Any]) -> str:
+    if artifact["bit_exact"] is None:
+        return ""
+    return "bit-exact" if artifact["bit_exact"] else f"within {artifact['max_lsb']} LSB"
+
+
+def _size(count: int) -> str:
+    size = float(count)
+    for unit in ("B", "KiB", "MiB"):
+        if size < 1024:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:.1f} GiB"

@@ -1,0 +1,40 @@
+"""One work directory, one run (contracts 7)."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+from collections.abc import Iterator
+from pathlib import Path
+
+from qatspec.diag import Diagnostic, DiagnosticError, Span
+from qatspec.train.files import cannot_write
+
+NAME = ".lock"
+
+
+@contextlib.contextmanager
+def locked(workdir: Path) -> Iterator[None]:
+    """Hold the work directory, making it if need be. The lock dies with its process.
+
+    Raises DiagnosticError QS900 when another run holds it, QS903 when it cannot be made.
+    """
+    path = workdir / NAME
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        file = path.open("w")
+    except OSError as error:
+        raise cannot_write(path, error) from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise DiagnosticError(
+                Diagnostic(
+                    code="QS900",
+                    message=f"another run is using the work directory `{workdir}`",
+                    help="wait for it, or give this run a directory of its own: --workdir DIR",
+                    span=Span(file=str(workdir)),
+                )
+            ) from error
+        yield

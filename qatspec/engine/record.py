@@ -1,0 +1,105 @@
+"""What a finished step leaves behind, and whether it still holds.
+
+`<workdir>/<stage>/step.json` is written last: a step without one is not finished. A step that is
+run anew while the results of other settings are there works in `<stage>.next` and changes places
+when it is done, so that a failure costs nothing that was had.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from qatspec.plan import Step
+from qatspec.stages import Outcome
+from qatspec.train.files import sha256_of, write_json
+
+FORMAT = 1
+NAME = "step.json"
+
+Record = Mapping[str, Any]
+
+
+def read(workdir: Path, stage: str) -> Record | None:
+    """The record of a finished step; None where there is none or it is damaged."""
+    try:
+        record = json.loads((workdir / stage / NAME).read_bytes())
+    except (OSError, ValueError):
+        return None
+    return record if isinstance(record, dict) and record.get("format") == FORMAT else None
+
+
+def fresh(workdir: Path, step: Step) -> Record | None:
+    """The step's record if it may stand: same digest, and every output there with the size and
+    sha256 that it had."""
+    record = read(workdir, step.name)
+    if record is None or record.get("digest") != step.digest:
+        return None
+    intact = all(
+        (path := workdir / name).is_file()
+        and path.stat().st_size == output["size"]
+        and sha256_of(path) == output["sha256"]
+        for name, output in record["outputs"].items()
+    )
+    return record if intact else None
+
+
+def write(folder: Path, step: Step, outcome: Outcome, seconds: float) -> Record:
+    """Record `outcome`, whose files lie in `folder`. Raises DiagnosticError QS903."""
+    outputs = {}
+    for path in outcome.outputs:
+        exact = outcome.exact.get(path.name)
+        outputs[f"{step.name}/{path.relative_to(folder)}"] = {
+            "kind": kind_of(path),
+            "size": path.stat().st_size,
+            "sha256": sha256_of(path),
+            "bit_exact": exact.bit_exact if exact else None,
+            "max_lsb": exact.max_lsb if exact else None,
+        }
+    record = {
+        "format": FORMAT,
+        "digest": step.digest,
+        "keys": dict(step.keys),
+        "outputs": outputs,
+        "metrics": dict(outcome.metrics),
+        "seconds": round(seconds, 3),
+    }
+    write_json(folder / NAME, record)
+    return record
+
+
+_KINDS = {
+    ".pth.tar": "checkpoint",
+    "-qat.onnx": "qat_onnx",
+    "-converted.onnx": "converted_onnx",
+    ".program": "program",
+    ".bin": "bin",
+    ".perf.json": "perf_json",
+    ".perf.html": "perf_html",
+    "-decisions.json": "decisions",
+}
+
+
+def kind_of(path: Path) -> str:
+    """The kind of a file by how its name ends (contracts 21)."""
+    return next(kind for end, kind in _KINDS.items() if path.name.endswith(end))
+
+
+def folder_for(workdir: Path, stage: str) -> Path:
+    """Where the step may write: its own folder, or `<stage>.next` beside finished results."""
+    own = workdir / stage
+    return workdir / f"{stage}.next" if (own / NAME).exists() else own
+
+
+def settle(workdir: Path, stage: str) -> None:
+    """Put finished results of `<stage>.next` in their place; mends an exchange that was cut off."""
+    own, coming, going = (workdir / f"{stage}{end}" for end in ("", ".next", ".old"))
+    if (coming / NAME).exists():
+        if own.exists():
+            shutil.rmtree(going, ignore_errors=True)
+            own.rename(going)
+        coming.rename(own)
+    shutil.rmtree(going, ignore_errors=True)

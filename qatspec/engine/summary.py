@@ -1,0 +1,110 @@
+"""summary.json: what a run came to (contracts 22; schemas/summary-1.schema.json)."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from qatspec import __version__
+from qatspec.engine import record as records
+from qatspec.plan import Plan
+from qatspec.train.files import write_json
+
+FORMAT = 1
+NAME = "summary.json"
+
+#: stage -> the key of its metrics (the Program is what convert makes and judges)
+METRICS = {"float": "float", "calibration": "calibration", "qat": "qat", "convert": "integer"}
+
+Summary = dict[str, Any]
+
+
+def build(
+    plan: Plan, workdir: Path, steps: Sequence[Mapping[str, Any]], *, device: str, nproc: int
+) -> Summary:
+    """The summary of the work directory as it stands after `steps`."""
+    found = {step.name: records.fresh(workdir, step) for step in plan.steps}
+    done = {name: record for name, record in found.items() if record is not None}
+    metrics = {
+        METRICS[name]: record["metrics"]
+        for name, record in done.items()
+        if name in METRICS and record["metrics"]
+    }
+    return {
+        "format": FORMAT,
+        "spec": {"name": plan.spec.name, "digest": plan.digest},
+        "environment": environment(device, nproc),
+        "steps": list(steps),
+        "metrics": metrics,
+        "delta_to_float": _delta_to_float(metrics),
+        "artifacts": [
+            {"path": path, **output}
+            for record in done.values()
+            for path, output in record["outputs"].items()
+        ],
+        "performance": [
+            entry
+            for record in done.values()
+            for path, output in record["outputs"].items()
+            if output["kind"] == "perf_json"
+            for entry in [_performance(workdir / path)]
+        ],
+    }
+
+
+def write(workdir: Path, summary: Summary) -> Path:
+    """Write it, atomically. Raises DiagnosticError QS903."""
+    path = workdir / NAME
+    write_json(path, summary)
+    return path
+
+
+def environment(device: str, nproc: int) -> dict[str, Any]:
+    """What the bytes of a run depend on beside the spec (contracts 23)."""
+    packages = ("torch", "numpy", "onnx", "onnxruntime", "pycocotools")
+    return {
+        "qatspec": __version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "device": device,
+        "threads": torch.get_num_threads(),
+        "nproc": nproc,
+        "cpus": os.cpu_count(),
+        "packages": {name: _version(name) for name in packages},
+    }
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _delta_to_float(
+    metrics: Mapping[str, Mapping[str, float]],
+) -> dict[str, dict[str, float]]:
+    base = metrics.get("float", {})
+    return {
+        stage: {name: value - base[name] for name, value in values.items() if name in base}
+        for stage, values in metrics.items()
+        if stage != "float" and base
+    }
+
+
+def _performance(path: Path) -> dict[str, Any]:
+    """The modelled figures of a perf report (the vendor's field names)."""
+    report = json.loads(path.read_bytes())["summary"]
+    return {
+        "march": report["BPU march"],
+        "latency_ms": report["latency (ms)"],
+        "fps": report["FPS"],
+        "source": "modelled",
+    }

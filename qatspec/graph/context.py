@@ -1,0 +1,80 @@
+"""What a pass or a handler may ask of a traced graph."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import fx, nn
+
+from qatspec.graph.ops import canonical_op, rule_names
+
+
+class GraphContext:
+    """Read access to one traced graph: ops, modules, and the example values that tracing saw.
+
+    march: the march that special cases are for, None = generic.
+    """
+
+    def __init__(self, root: nn.Module, graph: fx.Graph, march: str | None = None) -> None:
+        self.root = root
+        self.graph = graph
+        self.march = march
+
+    @cached_property
+    def modules(self) -> Mapping[str, nn.Module]:
+        """Every submodule by path, shared ones under each of their paths."""
+        return dict(self.root.named_modules(remove_duplicate=False))
+
+    def module(self, node: fx.Node) -> nn.Module | None:
+        """The module that a call_module node calls, else None."""
+        return self.modules[str(node.target)] if node.op == "call_module" else None
+
+    def op(self, node: fx.Node) -> str | None:
+        """The canonical op name, None where the table lacks the op."""
+        return canonical_op(node, self.modules)
+
+    def rule_names(self, node: fx.Node) -> tuple[str, ...]:
+        """The names by which an object_type rule can address the node."""
+        return rule_names(node, self.modules)
+
+    def value(self, node: Any) -> Any:
+        """The example value of a node: a meta tensor, a tree of them, or plain Python."""
+        return node.meta.get("example") if isinstance(node, fx.Node) else node
+
+    def is_float_tensor(self, node: Any) -> bool:
+        """Does the node carry a floating-point tensor (what quantization is about)?"""
+        value = self.value(node)
+        return isinstance(value, torch.Tensor) and value.is_floating_point()
+
+    def carries_float(self, node: fx.Node) -> bool:
+        """A float tensor, a list or tuple with one in it, or something without an example."""
+        if "example" not in node.meta:
+            return True
+        value = self.value(node)
+        parts = value if isinstance(value, (list, tuple)) else [value]
+        return any(isinstance(v, torch.Tensor) and v.is_floating_point() for v in parts)
+
+    def shape(self, node: fx.Node) -> tuple[int, ...]:
+        """Shape of the example tensor, batch included."""
+        return tuple(self.value(node).shape)
+
+    def argument(self, node: fx.Node, position: int, name: str, default: Any = None) -> Any:
+        """An argument of a functional call, given by position or by name."""
+        if len(node.args) > position:
+            return node.args[position]
+        return node.kwargs.get(name, default)
+
+    def setting(self, node: fx.Node, position: int, name: str, default: Any = None) -> Any:
+        """A setting of an op, whatever its spelling: the module's attribute `name`, or the
+        functional call's argument."""
+        module = self.module(node)
+        if module is not None:
+            return getattr(module, name, default)
+        return self.argument(node, position, name, default)
+
+    def float_inputs(self, node: fx.Node) -> Iterator[fx.Node]:
+        """The argument nodes that carry float tensors, in order, each once."""
+        return (n for n in node.all_input_nodes if self.is_float_tensor(n))

@@ -1,0 +1,51 @@
+"""A traced module that keeps everything of the module it was traced from, but its forward."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from typing import Any
+
+from torch import fx, nn
+
+
+class TracedModule(fx.GraphModule):
+    """fx.GraphModule with the original's children, parameters, buffers and attributes.
+
+    Plain GraphModules keep only what forward uses and lose containers, methods and the rest; here
+    state dict keys and their order stay as they were (contracts 20), `print` shows the original's
+    classes, and methods such as `loss` and `predict` go on working on the traced module.
+
+    root: gives its tables away and must not be used afterwards. origin: the class whose methods
+    answer for attributes that the module itself lacks.
+    """
+
+    def __init__(self, root: nn.Module, graph: fx.Graph, origin: type[nn.Module] | None = None):
+        super().__init__(root, graph, (origin or type(root)).__name__)
+        own = vars(self)
+        for key, value in vars(root).items():
+            if key in ("_parameters", "_buffers", "_modules") or key not in own:
+                own[key] = value
+        self._origin = origin or type(root)
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            origin = self.__dict__.get("_origin")
+            if origin is None or name.startswith("__"):
+                raise
+            try:
+                found = inspect.getattr_static(origin, name)
+            except AttributeError:
+                pass
+            else:
+                return found.__get__(self, origin) if hasattr(found, "__get__") else found
+            raise
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> TracedModule:
+        root = nn.Module()
+        # nn.Module's own deepcopy of the tables, without the graph and its compiled forward.
+        state = {k: v for k, v in vars(self).items() if k not in ("_graph", "_origin")}
+        vars(root).update(copy.deepcopy(state, memo))
+        return TracedModule(root, copy.deepcopy(self.graph, memo), self._origin)

@@ -1,0 +1,134 @@
+"""Activation functions that stand alone (those behind a conv are fused into its group)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from torch import fx
+
+from qatspec.graph.context import GraphContext
+from qatspec.program.lowered import Sum, Term
+from qatspec.program.model import RANGE
+from qatspec.types import Annotation, Float, Observed, Shared
+
+if TYPE_CHECKING:
+    from qatspec.lower.context import Lowering
+
+
+def annotate_relu(node: fx.Node, context: GraphContext) -> Annotation:
+    """Zero is on every grid, so clamping at zero keeps the input's scale exactly."""
+    return Annotation(output=Shared())
+
+
+def annotate_clamp(node: fx.Node, context: GraphContext) -> Annotation:
+    """relu6, hardtanh, clamp: the bounds are rarely on the input's grid: a range of its own."""
+    return Annotation(output=Observed())
+
+
+def annotate_lut(node: fx.Node, context: GraphContext) -> Annotation:
+    """Functions of one number, a table on the chip: a range of its own."""
+    return Annotation(output=Observed())
+
+
+def annotate_softmax(node: fx.Node, context: GraphContext) -> Annotation:
+    """Softmax runs on the CPU of both chips by default."""
+    return Annotation(output=Float("softmax is not an integer op of the marches"), inputs=())
+
+
+def lower_relu(node: fx.Node, lowering: Lowering) -> Sum:
+    """A bound on what comes before; the requantization that closes the group clamps."""
+    return lowering.value(node.args[0]).clamped(0.0, math.inf)
+
+
+def lower_clamp(node: fx.Node, lowering: Lowering) -> Sum:
+    """relu6, hardtanh, clamp: bounds; the requantization that closes the group clamps."""
+    setting, op = lowering.context.setting, lowering.context.op(node)
+    low, high = 0.0, 6.0
+    if op == "hardtanh":
+        low, high = setting(node, 1, "min_val", -1.0), setting(node, 2, "max_val", 1.0)
+    elif op == "clamp":
+        low, high = setting(node, 1, "min"), setting(node, 2, "max")
+        low = -math.inf if low is None else lowering.constant(low)
+        high = math.inf if high is None else lowering.constant(high)
+    if not all(isinstance(bound, (int, float)) for bound in (low, high)):
+        lowering.fail("its bounds are tensors", "clamp by numbers")
+    return lowering.value(node.args[0]).clamped(float(low), float(high))
+
+
+def lower_lut(node: fx.Node, lowering: Lowering) -> Sum:
+    """A table of the function over every input integer."""
+    setting, op = lowering.context.setting, lowering.context.op(node)
+    function = _FUNCTIONS.get(op or "")
+    if op == "leaky_relu":
+        slope = setting(node, 1, "negative_slope", 0.01)
+        return lookup(lowering, node.args[0], lambda x: np.where(x < 0, slope * x, x))
+    if op == "elu":
+        alpha = setting(node, 1, "alpha", 1.0)
+        return lookup(
+            lowering, node.args[0], lambda x: np.where(x < 0, alpha * np.expm1(np.minimum(x, 0)), x)
+        )
+    if op == "gelu" and setting(node, 1, "approximate", "none") == "tanh":
+        function = _gelu_tanh
+    if function is None:
+        lowering.fail(f"there is no table for {op}")
+    return lookup(lowering, node.args[0], function)
+
+
+def lookup(
+    lowering: Lowering, operand: Any, function: Callable[[np.ndarray], np.ndarray]
+) -> Sum:
+    """function(operand) as a table, correctly rounded (half to even) from float64."""
+    x, target = lowering.integer(operand), lowering.target()
+    if target is None:
+        lowering.fail(
+            "nothing quantizes its result, and a table has no int32 tail",
+            "set quantize_output: true, or move this op into `predict`",
+            "QS703",
+        )
+    low, high = RANGE[lowering.dtype(x)]
+    real = function(np.arange(low, high + 1, dtype=np.float64) * x.step)
+    levels = np.clip(np.rint(real / target.scale), *RANGE[target.dtype])
+    table = lowering.const("table", target.dtype, levels)
+    return lowering.emit("lut", (x.value, table), target.scale, dtype=target.dtype)
+
+
+def lower_prelu(node: fx.Node, lowering: Lowering) -> Sum:
+    """max(x, 0) + slope * min(x, 0): two clamps and one rounding at the end."""
+    x = lowering.integer(node.args[0])
+    module = lowering.context.module(node)
+    weight = lowering.constant(node.args[1]) if module is None else module.weight
+    slope = weight.detach().numpy().astype(np.float64).reshape(-1)
+    low, high = RANGE[lowering.dtype(x)]
+    above = lowering.keep("clamp", x, name=f"{node.name}.above", low=0, high=high)
+    below = lowering.keep("clamp", x, name=f"{node.name}.below", low=low, high=0)
+    axis = None if slope.size == 1 else 1
+    return Sum((*above.terms, Term(below.terms[0].value, x.step * slope, axis)))
+
+
+def _sigmoid(x: np.ndarray) -> np.ndarray:
+    return 0.5 * (1.0 + np.tanh(0.5 * x))
+
+
+def _hardsigmoid(x: np.ndarray) -> np.ndarray:
+    return np.clip(x + 3.0, 0.0, 6.0) / 6.0
+
+
+def _gelu(x: np.ndarray) -> np.ndarray:
+    return 0.5 * x * (1.0 + np.array([math.erf(v / math.sqrt(2.0)) for v in x]))
+
+
+def _gelu_tanh(x: np.ndarray) -> np.ndarray:
+    return 0.5 * x * (1.0 + np.tanh(math.sqrt(2.0 / math.pi) * (x + 0.044715 * x**3)))
+
+
+_FUNCTIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "sigmoid": _sigmoid,
+    "tanh": np.tanh,
+    "silu": lambda x: x * _sigmoid(x),
+    "gelu": _gelu,
+    "hardswish": lambda x: x * _hardsigmoid(x),
+    "hardsigmoid": _hardsigmoid,
+}

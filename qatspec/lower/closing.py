@@ -1,0 +1,57 @@
+"""Fake-quants: they close groups, and say on which grid."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import cast
+
+from torch import fx, nn
+
+from qatspec.lower.context import Target, Unlowerable
+from qatspec.program import DType
+from qatspec.quant.fake_quant import FakeQuantize
+
+
+def fake_quant_of(node: fx.Node, modules: Mapping[str, nn.Module]) -> FakeQuantize | None:
+    """The fake-quant that `node` calls, None for any other node."""
+    module = modules.get(str(node.target)) if node.op == "call_module" else None
+    return module if isinstance(module, FakeQuantize) else None
+
+
+def target_of(fake_quant: FakeQuantize, path: str) -> Target | None:
+    """The grid of an activation's fake-quant; None for an output that stays unquantized.
+
+    Whether fake-quant is switched on at the moment (calibration switches it off) plays no part.
+    Raises Unlowerable QS705 on a scale that is no positive number or was never observed.
+    """
+    if fake_quant.disabled:
+        return None
+    scale = float(fake_quant.scale.reshape(-1)[0])
+    if not fake_quant.observed or not math.isfinite(scale) or scale <= 0:
+        state = f"scale {scale}" if fake_quant.observed else "no range was ever observed"
+        raise Unlowerable(
+            "QS705",
+            f"fake-quant `{path}` has no usable scale: {state}",
+            "run calibration or qat before converting",
+        )
+    if fake_quant.scale.numel() != 1:
+        raise Unlowerable(
+            "QS701",
+            f"fake-quant `{path}` is per channel: activations have one scale",
+            "leave ch_axis out of the activation's qconfig",
+        )
+    return Target(scale, cast("DType", fake_quant.qspec.dtype.removeprefix("q")))
+
+
+def targets(modules: Mapping[str, nn.Module]) -> Callable[[fx.Node], Target | None]:
+    """node -> the grid of the fake-quant behind it."""
+
+    def target(node: fx.Node) -> Target | None:
+        for user in node.users:
+            fake_quant = fake_quant_of(user, modules)
+            if fake_quant is not None:
+                return target_of(fake_quant, str(user.target))
+        return None
+
+    return target

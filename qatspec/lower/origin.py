@@ -1,0 +1,60 @@
+"""Provenance: which node of a prepared module a node of the whole graph is, and who decided it.
+
+Tracing the whole model runs the code that fx generated for each prepared module, so that a node of
+it appears once a call, in the same order; matching them up in order brings back the node's own
+name, and with it the decision that names module, source line and rule.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import fx
+
+from qatspec.graph import Decision, Prepared
+from qatspec.program import Provenance
+
+_CALLS = ("call_module", "call_function", "call_method")
+
+
+def origins(graph: fx.Graph, prepared: Prepared) -> Callable[[fx.Node], Provenance]:
+    """node -> Provenance over `graph`, the trace of `prepared.model`."""
+    decisions = _by_node(prepared)
+    found: dict[fx.Node, Decision] = {}
+    for path in prepared.modules:
+        inner = prepared.model.get_submodule(path)
+        if not isinstance(inner, fx.GraphModule):
+            continue
+        own = [node for node in inner.graph.nodes if node.op in _CALLS]
+        traced = [node for node in graph.nodes if node.op in _CALLS and _inside(node, path)]
+        if not own or len(traced) % len(own):
+            continue
+        for i, node in enumerate(traced):
+            decision = decisions.get(f"{path}:{own[i % len(own)].name}")
+            if decision is not None:
+                found[node] = decision
+
+    def origin(node: fx.Node) -> Provenance:
+        decision = found.get(node)
+        module = str(node.target) if node.op == "call_module" else node.meta.get("owner", "")
+        if decision is None:
+            return Provenance(module=module, node=node.name, source=node.meta.get("source", ""))
+        return Provenance(
+            module=decision.module or module,
+            node=decision.node,
+            source=decision.source,
+            rule=decision.rule,
+        )
+
+    return origin
+
+
+def _inside(node: fx.Node, path: str) -> bool:
+    owner = str(node.target) if node.op == "call_module" else str(node.meta.get("owner", ""))
+    return not path or owner == path or owner.startswith(f"{path}.")
+
+
+def _by_node(prepared: Prepared) -> dict[str, Decision]:
+    """"<module path>:<node name>" -> its decision, the members of each group included."""
+    table = {name: d for d in prepared.decisions.values() for name in (*d.group, d.node)}
+    return {**table, **prepared.decisions}

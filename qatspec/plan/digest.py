@@ -1,0 +1,39 @@
+"""Digests: sha256 over canonical JSON, so that equal meaning gives equal digests (contracts 6)."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import qatspec
+from qatspec.registry.plugins import hash_sources
+
+
+def digest(value: Any) -> str:
+    """sha256 of `value` as canonical JSON: sorted keys, no spaces, 128.0 written as 128."""
+    text = json.dumps(
+        _canonical(value), sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False
+    )
+    return hashlib.sha256(text.encode("ascii")).hexdigest()
+
+
+def software() -> dict[str, str]:
+    """What computes: qatspec itself with the hash of its sources, and torch, without importing
+    torch."""
+    return {
+        "qatspec": f"{qatspec.__version__} {hash_sources(qatspec)}",
+        "torch": importlib.metadata.version("torch"),
+    }
+
+
+def _canonical(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(k): _canonical(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_canonical(v) for v in value]
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value

@@ -1,0 +1,142 @@
+"""Run the float model once and keep what the modules to prepare are fed and return."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils import _pytree as pytree
+
+from qatspec.diag import Diagnostic, DiagnosticError
+from qatspec.diag.words import suggest
+from qatspec.graph.source import model_span
+
+
+@dataclass(slots=True)
+class Call:
+    """One module's first call: its arguments and what it returned."""
+
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    result: Any = None
+
+    def tensors(self) -> list[tuple[str, torch.Tensor]]:
+        """(name, tensor) of each tensor argument."""
+        leaves, _ = pytree.tree_flatten_with_path((self.args, self.kwargs))
+        found = []
+        for (which, *rest), leaf in leaves:
+            if isinstance(leaf, torch.Tensor):
+                name = pytree.keystr(tuple(rest))
+                found.append((f"input{name}" if which.idx == 0 else f"argument{name}", leaf))
+        return found
+
+
+@dataclass(slots=True)
+class Capture:
+    """calls: path -> its first call. producers: id of a tensor -> path of the module that made it.
+    kept: every tensor seen, so that no id is used twice."""
+
+    calls: dict[str, Call] = field(default_factory=dict)
+    producers: dict[int, str] = field(default_factory=dict)
+    kept: list[Any] = field(default_factory=list)
+
+
+def capture(model: nn.Module, example_inputs: Sequence[Any], paths: Iterable[str]) -> Capture:
+    """Run `model` in eval mode on the example and record the calls of the modules at `paths`.
+
+    Raises DiagnosticError: QS504 when the model itself fails, QS505 for a path that does not
+    exist or was not called.
+    """
+    wanted = {path: module_at(model, path) for path in paths}
+    found = Capture()
+    handles = []
+    for name, module in model.named_modules():
+        handles.append(module.register_forward_hook(_note_producer(found, name)))
+    for path, module in wanted.items():
+        handles.append(module.register_forward_pre_hook(_note_call(found, path), with_kwargs=True))
+        handles.append(module.register_forward_hook(_note_result(found, path)))
+    try:
+        with eval_mode(model), torch.no_grad():
+            model(*example_inputs)
+    except DiagnosticError:
+        raise
+    except Exception as error:
+        raise DiagnosticError(
+            Diagnostic(
+                code="QS504",
+                message=f"the model fails on its example input: {type(error).__name__}: {error}",
+                help="compare `model.input` with what the model takes",
+                span=model_span(error.__traceback__),
+            )
+        ) from error
+    finally:
+        for handle in handles:
+            handle.remove()
+    for path in wanted:
+        if path not in found.calls:
+            raise DiagnosticError(
+                Diagnostic(
+                    code="QS505",
+                    message=f"module `{path}` did not run on the example input",
+                    help="prepare only modules that the model's forward calls",
+                )
+            )
+    return found
+
+
+def module_at(model: nn.Module, path: str, at: str = "") -> nn.Module:
+    """The submodule at `path`. Raises DiagnosticError QS505, with the nearest name."""
+    try:
+        return model.get_submodule(path)
+    except AttributeError:
+        names = [name for name, _ in model.named_modules() if name]
+        raise DiagnosticError(
+            Diagnostic(
+                code="QS505",
+                message=f"the model has no module `{path}`",
+                help=suggest(path, names),
+                at=at or None,
+            )
+        ) from None
+
+
+@contextmanager
+def eval_mode(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode for a while; every module gets its own mode back."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def _note_producer(found: Capture, name: str) -> Any:
+    def hook(module: nn.Module, args: Any, result: Any) -> None:
+        for leaf in pytree.tree_leaves(result):
+            if isinstance(leaf, torch.Tensor):
+                found.producers.setdefault(id(leaf), name)
+                found.kept.append(leaf)
+
+    return hook
+
+
+def _note_call(found: Capture, path: str) -> Any:
+    def hook(module: nn.Module, args: Any, kwargs: Any) -> None:
+        found.calls.setdefault(path, Call(args, kwargs))
+
+    return hook
+
+
+def _note_result(found: Capture, path: str) -> Any:
+    def hook(module: nn.Module, args: Any, result: Any) -> None:
+        call = found.calls[path]
+        if call.result is None:
+            call.result = result
+
+    return hook

@@ -1,0 +1,98 @@
+"""Pass 3, fuse: cut the graph into groups that the chip runs as one op each.
+
+Patterns are the registry's FusePattern records. A chain is followed from its anchor while nothing
+else uses the value in between; the longest pattern that matches and whose check agrees wins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import fx
+
+from qatspec.graph.ops import BATCH_NORM_OPS
+from qatspec.prepare.unit import Group, Unit
+from qatspec.types import FusePattern
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """What a pattern's check and rewrite are given: the unit and the chain, anchor first."""
+
+    unit: Unit
+    nodes: tuple[fx.Node, ...]
+
+    def op(self, position: int) -> str | None:
+        """Canonical op of the chain's node at `position`."""
+        return self.unit.context.op(self.nodes[position])
+
+
+def fuse(unit: Unit, patterns: Sequence[FusePattern]) -> None:
+    """Fill `unit.groups` in graph order: fused chains, and every other op by itself."""
+    _split_shared_outputs(unit)
+    longest_first = sorted(patterns, key=lambda p: (-len(p.pattern), p.name))
+    taken: set[fx.Node] = set()
+    chains: dict[fx.Node, Group] = {}
+    for node in unit.graph.nodes:
+        if node.op in ("placeholder", "get_attr", "output") or node in taken:
+            continue
+        group = _longest(unit, node, longest_first, taken)
+        group.match = unit.matches[node]
+        chains[node] = group
+        taken.update(group.nodes)
+    # A group computes where its last node stands.
+    position = {node: i for i, node in enumerate(unit.graph.nodes)}
+    unit.groups = sorted(chains.values(), key=lambda g: position[g.last])
+
+
+def _split_shared_outputs(unit: Unit) -> None:
+    """Give each of several batch norms behind one conv output a conv call of its own: same module,
+    same weight, and every norm can be folded."""
+    context = unit.context
+    for node in list(unit.graph.nodes):
+        users = list(node.users)
+        if node.op != "call_module" or len(users) < 2:
+            continue
+        if any(context.op(user) not in BATCH_NORM_OPS for user in users):
+            continue
+        for user in users[1:]:
+            with unit.graph.inserting_before(user):
+                copy = unit.graph.node_copy(node, lambda n: n)
+            user.replace_input_with(node, copy)
+            unit.matches[copy] = unit.matches[node]
+
+
+def _longest(
+    unit: Unit, anchor: fx.Node, patterns: Sequence[FusePattern], taken: set[fx.Node]
+) -> Group:
+    declined = ""
+    for pattern in patterns:
+        nodes = _follow(unit, anchor, pattern, taken)
+        if nodes is None:
+            continue
+        match = Match(unit, nodes)
+        reason = pattern.check(match) if pattern.check else None
+        if reason is not None:
+            declined = declined or f"{pattern.name}: {reason}"
+            continue
+        if pattern.rewrite:
+            pattern.rewrite(match)
+        norms = [n for n in nodes[1:] if unit.context.op(n) in BATCH_NORM_OPS]
+        return Group(list(nodes), norm=norms[0] if norms else None, declined=declined)
+    return Group([anchor], declined=declined)
+
+
+def _follow(
+    unit: Unit, anchor: fx.Node, pattern: FusePattern, taken: set[fx.Node]
+) -> tuple[fx.Node, ...] | None:
+    """The chain of `pattern` from `anchor`, or None."""
+    nodes: list[fx.Node] = []
+    node: fx.Node | None = anchor
+    for position, ops in enumerate(pattern.pattern):
+        if node is None or node in taken or unit.context.op(node) not in ops.split("|"):
+            return None
+        nodes.append(node)
+        if position + 1 < len(pattern.pattern):
+            node = next(iter(node.users)) if len(node.users) == 1 else None
+    return tuple(nodes)

@@ -1,0 +1,248 @@
+"""Pass 5, insert: put a fake-quant behind every group, input and constant that needs one.
+
+Each value of the graph is either on an integer grid or not. Going through the groups in order, the
+inputs of a quantized group are brought onto a grid where they are not yet, then its result is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from torch import fx
+from torch.utils import _pytree as pytree
+
+from qatspec.diag import Diagnostic, DiagnosticError
+from qatspec.graph.prepared import Decision
+from qatspec.prepare.resolve import whole_unit
+from qatspec.prepare.unit import Group, Unit, pointers
+from qatspec.quant.build import build_fake_quant
+from qatspec.spec.rules import RuleMatch
+from qatspec.types import Fixed, Float, Observed, QSpec, Shared
+
+
+def insert(unit: Unit) -> None:
+    """Insert the unit's activation fake-quants and record every decision."""
+    outputs = _output_nodes(unit)
+    _Inserter(unit).run(outputs)
+
+
+def _output_nodes(unit: Unit) -> list[fx.Node]:
+    """The nodes that the unit returns, flat; an int32 tail must be what contracts 14 says."""
+    output = next(iter(reversed(unit.graph.nodes)))
+    return [leaf for leaf in pytree.tree_leaves(output.args) if isinstance(leaf, fx.Node)]
+
+
+@dataclass
+class _Inserter:
+    unit: Unit
+    #: nodes whose value is on an integer grid
+    on_grid: set[fx.Node] = field(default_factory=set)
+    group_of: dict[fx.Node, Group] = field(default_factory=dict)
+
+    def run(self, outputs: list[fx.Node]) -> None:
+        unit = self.unit
+        self.group_of = {group.last: group for group in unit.groups}
+        tails = set() if unit.quantize_output else {self._tail(node) for node in outputs}
+        tails.discard(None)
+        self._inputs()
+        for group in unit.groups:
+            self._group(group, group in tails)
+        self._outputs(outputs, tails)
+
+    # -- inputs ---------------------------------------------------------------------------------
+
+    def _inputs(self) -> None:
+        unit = self.unit
+        for node in [n for n in unit.graph.nodes if n.op == "placeholder"]:
+            if not unit.context.carries_float(node) or not node.users:
+                continue
+            if not unit.quantize_input:
+                self.on_grid.add(node)
+                self._record(node, reason="input: quantized by its producer")
+                continue
+            group = self._first_consumer(node)
+            if group is None or group.activation is None:
+                self._record(node, reason="float: nothing quantized reads it")
+                continue
+            whole = whole_unit(unit)
+            match = whole if whole.qconfig and whole.qconfig.activation else group.match
+            assert match.qconfig is not None and match.qconfig.activation is not None
+            qspec, reason = match.qconfig.activation, "input: observed"
+            if unit.config.input_scale is not None:
+                qspec = _fixed(qspec, unit.config.input_scale)
+                reason = f"input: fixed scale {unit.config.input_scale}"
+            self._quantize(node, qspec, match, reason)
+
+    def _first_consumer(self, node: fx.Node) -> Group | None:
+        """The first quantized group that reads `node`, through ops that only move numbers."""
+        for group in self.unit.groups:
+            if not any(node in member.all_input_nodes for member in group.nodes):
+                continue
+            if group.annotation.kind == "passive":
+                if found := self._first_consumer(group.last):
+                    return found
+            elif group.activation is not None and not isinstance(group.annotation.output, Float):
+                return group
+        return None
+
+    # -- groups ---------------------------------------------------------------------------------
+
+    def _group(self, group: Group, tail: bool) -> None:
+        intent, qspec = group.annotation.output, group.activation
+        if isinstance(intent, Float):
+            self._record(group.last, group, reason=f"float: {intent.reason}")
+            return
+        if group.match.qconfig is None:
+            self._record(group.last, group, reason=_float_reason(group.match))
+            return
+        inputs = self._tensor_inputs(group)
+        if group.annotation.kind == "passive" or qspec is None:
+            on_grid = all(n in self.on_grid for n in inputs)
+        else:
+            for node in inputs:
+                self._ensure(node, qspec, group.match)
+            on_grid = True
+        if isinstance(intent, Shared):
+            if on_grid:
+                self.on_grid.add(group.last)
+            shared = f"shares {inputs[0].name}'s scale" if inputs else "shared"
+            self._record(group.last, group, reason=shared if on_grid else "float: its input is")
+            return
+        if qspec is None:
+            self._record(group.last, group, reason="float: the rule quantizes the weight alone")
+            return
+        if isinstance(intent, Fixed):
+            qspec = _fixed(qspec, intent.scale)
+        if tail:
+            self._quantize(group.last, qspec, group.match, "int32 tail", group, disabled=True)
+        else:
+            reason = "observed" if isinstance(intent, Observed) else f"fixed scale {qspec.scale}"
+            self._quantize(group.last, qspec, group.match, reason, group)
+
+    def _tensor_inputs(self, group: Group) -> list[fx.Node]:
+        """Float tensors that enter the group: the anchor's annotated ones, then what members add
+        (a residual)."""
+        context = self.unit.context
+        anchor = group.anchor
+        wanted = [anchor.args[i] for i in group.annotation.inputs if i < len(anchor.args)]
+        found = [n for n in pytree.tree_leaves(wanted) if isinstance(n, fx.Node)]
+        inside = set(group.nodes)
+        for node in group.nodes[1:]:
+            found += [n for n in node.all_input_nodes if n not in inside]
+        return list(dict.fromkeys(n for n in found if context.carries_float(n)))
+
+    def _ensure(self, node: fx.Node, qspec: QSpec, match: RuleMatch) -> None:
+        """Bring `node` onto a grid, before ops that only move its numbers."""
+        if node in self.on_grid:
+            return
+        group = self.group_of.get(node)
+        if group is not None and group.annotation.kind == "passive":
+            inputs = self._tensor_inputs(group)
+            if len(inputs) == 1 and isinstance(group.annotation.output, Shared):
+                self._ensure(inputs[0], qspec, match)
+                self.on_grid.add(node)
+                self._record(node, group, reason=f"shares {inputs[0].name}'s scale")
+                return
+        self._quantize(node, qspec, match, "observed: a quantized op reads it", group)
+
+    # -- outputs --------------------------------------------------------------------------------
+
+    def _tail(self, node: fx.Node) -> Group | None:
+        """The group that ends in `node` as an int32 tail; None where it stays in float anyway."""
+        group = self.group_of.get(node)
+        op = self.unit.context.op(node) or node.name
+        if group is not None and group.match.qconfig is None:
+            return None
+        if group is None or not group.annotation.int32_tail:
+            raise self._no_tail(f"its last op is `{op}` (`{node.name}`)", node)
+        extra = [n for n in group.nodes[1:] if n is not group.norm]
+        if extra:
+            fused = self.unit.context.op(extra[-1])
+            raise self._no_tail(f"`{fused}` is fused behind `{group.anchor.name}`", node)
+        return group
+
+    def _no_tail(self, why: str, node: fx.Node) -> DiagnosticError:
+        unit = self.unit
+        source = unit.source(node)
+        return DiagnosticError(
+            Diagnostic(
+                code="QS604",
+                message=f"`{unit.path or 'the model'}` has quantize_output: false, but {why}"
+                + (f", at {source}" if source else ""),
+                help="move what follows the conv into the post-process, or quantize the output",
+                at=f"{unit.at}/quantize_output" if unit.at else None,
+            )
+        )
+
+    def _outputs(self, outputs: list[fx.Node], tails: set[Group | None]) -> None:
+        unit = self.unit
+        for node in outputs:
+            group = self.group_of.get(node)
+            if unit.quantize_output and node not in self.on_grid and group is not None:
+                if group.activation is not None:
+                    reason = "output: observed"
+                    self._quantize(node, group.activation, group.match, reason, group)
+            unit.quantized_outputs.append(node in self.on_grid and group not in tails)
+
+    # -- one fake-quant -------------------------------------------------------------------------
+
+    def _quantize(
+        self,
+        node: fx.Node,
+        qspec: QSpec,
+        match: RuleMatch,
+        reason: str,
+        group: Group | None = None,
+        disabled: bool = False,
+    ) -> None:
+        """Put a fake-quant behind `node` and hand its users over."""
+        unit = self.unit
+        anchor = group.anchor if group else node
+        at = match.winner.at if match.winner else ""
+        fake_quant = build_fake_quant(qspec, at=at)
+        name = f"{anchor.name}_activation_post_process_0"
+        unit.module.add_module(name, fake_quant)
+        fake_quant.disabled = disabled
+        with unit.graph.inserting_after(node):
+            new = unit.graph.create_node("call_module", name, (node,), name=name)
+        new.meta.update(node.meta)
+        node.replace_all_uses_with(new, lambda user: user is not new, propagate_meta=False)
+        self.on_grid.update((node, new))
+        self._record(node, group, reason=reason, qspec=qspec, match=match, name=name)
+
+    def _record(
+        self,
+        node: fx.Node,
+        group: Group | None = None,
+        *,
+        reason: str,
+        qspec: QSpec | None = None,
+        match: RuleMatch | None = None,
+        name: str | None = None,
+    ) -> None:
+        unit = self.unit
+        anchor = group.anchor if group else node
+        match = match or (group.match if group else RuleMatch(None))
+        op = node.op if group is None else unit.context.op(anchor)
+        declined = f"; not fused: {group.declined}" if group and group.declined else ""
+        unit.decisions[unit.key(anchor)] = Decision(
+            node=unit.key(anchor),
+            op=op or str(anchor.target),
+            module=unit.absolute(anchor.meta.get("owner", "") or ""),
+            group=tuple(n.name for n in group.nodes) if group else (node.name,),
+            activation=qspec,
+            weight=group.weight if group else None,
+            fake_quant=unit.absolute(name) if name else None,
+            rule=match.winner.at if match.winner else "",
+            losers=pointers(match.losers),
+            reason=reason + declined,
+            source=unit.source(anchor),
+        )
+
+
+def _fixed(qspec: QSpec, scale: float) -> QSpec:
+    return replace(qspec, observer="fixed_scale", fake_quant="fixed", scale=scale)
+
+
+def _float_reason(match: RuleMatch) -> str:
+    return "float: no rule matches" if match.winner is None else "float: the rule says so"

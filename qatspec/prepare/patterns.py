@@ -1,0 +1,65 @@
+"""The built-in fuse patterns' checks: when a chain must not be fused, and why."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from qatspec.graph.ops import BATCH_NORM_OPS
+from qatspec.prepare.fuse import Match
+from qatspec.quant.modules import Geometry
+
+
+def check_chain(match: Match) -> str | None:
+    """Reasons against folding a batch norm, or against taking an addition into the conv."""
+    for position in range(1, len(match.nodes)):
+        op = match.op(position)
+        if op in BATCH_NORM_OPS:
+            reason = _norm(match, position)
+        elif op == "add":
+            reason = _addition(match, position)
+        else:
+            reason = None
+        if reason:
+            return reason
+    return None
+
+
+def _norm(match: Match, position: int) -> str | None:
+    context = match.unit.context
+    conv, norm = context.module(match.nodes[0]), context.module(match.nodes[position])
+    if conv is None or norm is None:
+        return "a functional call has no module to fold into"
+    if not getattr(norm, "track_running_stats", True):
+        return "the batch norm keeps no running statistics"
+    if isinstance(conv, nn.Linear) and context.value(match.nodes[0]).ndim != 2:
+        return "the batch norm's channels are not the linear's features"
+    for other, target in (
+        (node, node.target) for node in match.unit.graph.nodes if node.op == "call_module"
+    ):
+        if target != match.nodes[position].target or other is match.nodes[position]:
+            continue
+        producer = other.args[0]
+        module = context.module(producer)  # type: ignore[arg-type]
+        if not isinstance(module, type(conv)) or Geometry.of(module) != Geometry.of(conv):
+            return "the batch norm also stands behind something else"
+    return None
+
+
+def _addition(match: Match, position: int) -> str | None:
+    """The sum is computed as the conv's result comes out, so the other operand must be there."""
+    context = match.unit.context
+    before, node = match.nodes[position - 1], match.nodes[position]
+    if node.kwargs.get("alpha", 1) != 1:
+        return "the addition scales its second operand"
+    others = [a for a in node.args if a is not before]
+    if len(others) != 1 or not context.is_float_tensor(others[0]):
+        return "the addition's other operand is no tensor of the model"
+    other = others[0]
+    if other.op == "get_attr":
+        return "the addition's other operand is a parameter"
+    if context.shape(other) != context.shape(before):
+        return "the addition broadcasts"
+    order = {n: i for i, n in enumerate(match.unit.graph.nodes)}
+    if order[other] > order[match.nodes[0]]:
+        return f"its other operand `{other.name}` is computed later"
+    return None

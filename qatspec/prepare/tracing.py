@@ -1,0 +1,160 @@
+"""Pass 1, trace: one graph that holds in training and in evaluation."""
+
+from __future__ import annotations
+
+import builtins
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from torch import fx, nn
+
+from qatspec.diag import Diagnostic, DiagnosticError
+from qatspec.diag.words import suggest
+from qatspec.graph.module import TracedModule
+from qatspec.graph.ops import canonical_op
+from qatspec.graph.trace import trace
+from qatspec.prepare.capture import Call, eval_mode, module_at
+from qatspec.spec.symbols import symbol
+from qatspec.types import PrepareConfig
+
+
+def trace_module(
+    module: nn.Module, call: Call, config: PrepareConfig, standalone: Sequence[str]
+) -> TracedModule:
+    """Trace `module` with the structure of `call`'s arguments, in both modes.
+
+    The result takes over the module's tables: do not use the module afterwards.
+    Raises DiagnosticError: QS501, QS502 (see graph.trace), QS503 where the modes differ, QS505 for
+    a name that the module lacks.
+    """
+    for name in config.preserved_attributes:
+        _require_attribute(module, name)
+    leaves = [*standalone, *non_traceable(module, config)]
+    wrap = wrapped_functions(module, config.wrap)
+
+    def traced() -> fx.Graph:
+        return trace(module, call.args, call.kwargs, leaf_names=leaves, wrap=wrap)
+
+    modes = [(m, m.training) for m in module.modules()]
+    with eval_mode(module):
+        graph = traced()
+        module.train()
+        training = traced()
+    for m, mode in modes:
+        m.training = mode
+    _reconcile(module, graph, training)
+    _drop_identities(module, graph)
+    graph.eliminate_dead_code()
+    return TracedModule(module, graph)
+
+
+def non_traceable(module: nn.Module, config: PrepareConfig) -> list[str]:
+    """Paths of the modules that are not entered, by name and by class."""
+    for name in config.non_traceable_module_name:
+        module_at(module, name)
+    classes = config.non_traceable_module_class
+    by_class = [n for n, m in module.named_modules() if n and is_class(m, classes)]
+    return [*config.non_traceable_module_name, *by_class]
+
+
+def is_class(module: nn.Module, classes: Sequence[Any]) -> bool:
+    """Is the module an instance of one of `classes`, given as classes or by qualified name?"""
+    named = {symbol(c) for c in classes}
+    bases = type(module).__mro__
+    return any(symbol(b) in named or f"{b.__module__}.{b.__qualname__}" in named for b in bases)
+
+
+def wrapped_functions(module: nn.Module, names: Sequence[Any]) -> list[Callable[..., Any]]:
+    """The functions that `wrap` names: functions themselves, "package.module.function" of a
+    module that is loaded already, or the bare name of a function in the model's own files.
+
+    Builtins such as `len` need no wrapping here: structure is real while tracing.
+    """
+    found = []
+    for name in names:
+        if callable(name):
+            found.append(name)
+        elif not hasattr(builtins, name):
+            found.append(_function(module, name))
+    return found
+
+
+def _function(module: nn.Module, name: str) -> Callable[..., Any]:
+    owner, _, attribute = name.rpartition(".")
+    files = [owner] if owner else [type(m).__module__ for m in module.modules()]
+    for file in files:
+        function = getattr(sys.modules.get(file), attribute, None)
+        if callable(function):
+            return function  # type: ignore[no-any-return]
+    raise DiagnosticError(
+        Diagnostic(
+            code="QS505",
+            message=f"`wrap` names `{name}`, which is no function of the model's files",
+            help="give the function's name as the model's file has it, or `package.module.name`",
+        )
+    )
+
+
+def _require_attribute(module: nn.Module, name: str) -> None:
+    if not hasattr(module, name):
+        known = [*vars(module), *(n for n, _ in module.named_children())]
+        raise DiagnosticError(
+            Diagnostic(
+                code="QS505",
+                message=f"`preserved_attributes` names `{name}`, which the module lacks",
+                help=suggest(name, [k for k in known if not k.startswith("_")]),
+            )
+        )
+
+
+def _reconcile(module: nn.Module, graph: fx.Graph, training: fx.Graph) -> None:
+    """Make `graph` hold in both modes, or say at which line it cannot."""
+    modules = dict(module.named_modules(remove_duplicate=False))
+    pairs = list(zip(graph.nodes, training.nodes, strict=False))
+    for node, other in pairs:
+        if _same(node, other):
+            continue
+        if canonical_op(node, modules) == canonical_op(other, modules) == "dropout":
+            _keep_dropout(module, graph, node, other)
+            continue
+        raise _differs(node, other)
+    if len(graph.nodes) != len(training.nodes):
+        raise _differs(*pairs[-1])
+
+
+def _same(node: fx.Node, other: fx.Node) -> bool:
+    mine, theirs = (fx.node.map_arg((n.args, n.kwargs), lambda a: a.name) for n in (node, other))
+    return (node.op, node.target, repr(mine)) == (other.op, other.target, repr(theirs))
+
+
+def _keep_dropout(module: nn.Module, graph: fx.Graph, node: fx.Node, other: fx.Node) -> None:
+    """F.dropout(x, p, self.training) becomes a module, which knows the mode itself."""
+    rate = other.args[1] if len(other.args) > 1 else other.kwargs.get("p", 0.5)
+    name = f"{node.name}_module"
+    module.add_module(name, nn.Dropout(float(rate)))  # type: ignore[arg-type]
+    with graph.inserting_after(node):
+        kept = graph.call_module(name, (node.args[0],))
+    kept.meta.update(node.meta)
+    node.replace_all_uses_with(kept, propagate_meta=False)
+    graph.erase_node(node)
+
+
+def _drop_identities(module: nn.Module, graph: fx.Graph) -> None:
+    """nn.Identity does nothing in either mode; in between it would keep chains from fusing."""
+    for node in list(graph.nodes):
+        if node.op == "call_module" and type(module.get_submodule(node.target)) is nn.Identity:
+            node.replace_all_uses_with(node.args[0], propagate_meta=False)
+            graph.erase_node(node)
+
+
+def _differs(node: fx.Node, other: fx.Node) -> DiagnosticError:
+    places = sorted({str(n.meta.get("source")) for n in (node, other)} - {"", "None"})
+    where = " and ".join(places) or "its return value"
+    return DiagnosticError(
+        Diagnostic(
+            code="QS503",
+            message=f"forward does different things in training and in evaluation, at {where}",
+            help="move what only one mode needs out of the prepared module",
+        )
+    )

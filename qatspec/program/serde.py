@@ -1,0 +1,187 @@
+"""Programs as bytes: versioned, digested, the same bytes for the same program, and safe to load
+whatever the file holds."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from qatspec.program.container import Damaged, pack, read_file, refusal, unpack, write_file
+from qatspec.program.model import STORAGE, Op, Port, Program, Provenance, Value
+from qatspec.program.signature import LIMIT
+from qatspec.program.verify import check
+from qatspec.types import Arithmetic
+
+MAGIC = b"QSPRG\0"
+VERSION = 1
+
+
+def to_bytes(program: Program) -> bytes:
+    """The program's file. Equal programs give equal bytes."""
+    header = {
+        "name": program.name,
+        "march": program.march,
+        "arithmetic": [program.arithmetic.multiplier_bits, program.arithmetic.rounding],
+        "inputs": [_port_data(p) for p in program.inputs],
+        "outputs": [_port_data(p) for p in program.outputs],
+        "values": [_value_data(v) for v in program.values.values()],
+        "ops": [_op_data(op) for op in program.ops],
+        "consts": list(program.consts),
+        "tree": program.tree,
+    }
+    data = b"".join(
+        np.ascontiguousarray(c, np.dtype(c.dtype).newbyteorder("<")).tobytes()
+        for c in program.consts.values()
+    )
+    return pack(MAGIC, VERSION, header, {"consts": data})
+
+
+def from_bytes(data: bytes) -> Program:
+    """The program of `data`, verified. Raises Damaged, or DiagnosticError where `verify` does."""
+    header, sections = unpack(MAGIC, VERSION, data)
+    try:
+        return check(_program(header, sections["consts"]))
+    except (KeyError, TypeError, ValueError, IndexError, OverflowError, RecursionError) as problem:
+        raise Damaged(f"its header is not that of a program ({problem})") from problem
+
+
+def digest(program: Program) -> str:
+    """sha256 of the program's file, as hex."""
+    return hashlib.sha256(to_bytes(program)).hexdigest()
+
+
+def save_program(program: Program, path: str | os.PathLike[str]) -> None:
+    """Write the program's file at once: a reader sees the old file or the whole new one."""
+    write_file(path, to_bytes(program))
+
+
+def load_program(path: str | os.PathLike[str]) -> Program:
+    """Read what `save_program` wrote. Raises DiagnosticError (QS710, QS711, QS704)."""
+    try:
+        return from_bytes(read_file(path, "QS710", "program file"))
+    except Damaged as problem:
+        raise refusal(path, "QS710", "program file", problem) from problem
+
+
+def _port_data(port: Port) -> list[Any]:
+    scale = port.scale.tolist()
+    return [port.name, port.dtype, list(port.shape), port.layout, scale, port.axis]
+
+
+def _value_data(value: Value) -> list[Any]:
+    scale = None if value.scale is None else value.scale.tolist()
+    return [value.name, value.dtype, list(value.shape), scale, value.axis]
+
+
+def _op_data(op: Op) -> list[Any]:
+    origin = [op.origin.module, op.origin.node, op.origin.source, op.origin.rule]
+    return [op.kind, list(op.inputs), op.output, dict(op.attrs), origin]
+
+
+def _program(header: Mapping[str, Any], data: bytes) -> Program:
+    values = {}
+    for name, dtype, shape, scale, axis in header["values"]:
+        value = Value(
+            name=_text(name),
+            dtype=_dtype(dtype),
+            shape=_dims(shape),
+            scale=None if scale is None else _floats(scale),
+            axis=_axis(axis),
+        )
+        if values.setdefault(value.name, value) is not value:
+            raise ValueError(f"value {value.name!r} is declared twice")
+    bits, rounding = header["arithmetic"]
+    march = header["march"]
+    return Program(
+        name=_text(header["name"]),
+        march=None if march is None else _text(march),
+        arithmetic=Arithmetic(multiplier_bits=_integer(bits), rounding=_text(rounding)),
+        inputs=tuple(_port(p) for p in header["inputs"]),
+        outputs=tuple(_port(p) for p in header["outputs"]),
+        values=values,
+        consts=_consts(header["consts"], values, data),
+        ops=tuple(_op(entry) for entry in header["ops"]),
+        tree=header["tree"],
+    )
+
+
+def _consts(names: Any, values: Mapping[str, Value], data: bytes) -> dict[str, np.ndarray]:
+    consts, at = {}, 0
+    for name in names:
+        value = values[_text(name)]
+        dtype = np.dtype(STORAGE[value.dtype])
+        count = prod(value.shape)
+        array = np.frombuffer(data, dtype.newbyteorder("<"), count, at)
+        consts[value.name] = array.astype(dtype).reshape(value.shape)
+        at += count * dtype.itemsize
+    if at != len(data):
+        raise ValueError("constants do not fill their section")
+    return consts
+
+
+def _port(entry: Any) -> Port:
+    name, dtype, shape, layout, scale, axis = entry
+    return Port(
+        name=_text(name),
+        dtype=_dtype(dtype),
+        shape=_dims(shape),
+        layout=_text(layout),
+        scale=_floats(scale),
+        axis=_axis(axis),
+    )
+
+
+def _op(entry: Any) -> Op:
+    kind, inputs, output, attrs, origin = entry
+    if not isinstance(attrs, dict):
+        raise TypeError("attributes must be a mapping")
+    module, node, source, rule = (_text(o) for o in origin)
+    return Op(
+        kind=_text(kind),
+        inputs=tuple(_text(i) for i in inputs),
+        output=_text(output),
+        attrs={_text(k): tuple(v) if isinstance(v, list) else v for k, v in attrs.items()},
+        origin=Provenance(module=module, node=node, source=source, rule=rule),
+    )
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is not text")
+    return value
+
+
+def _integer(value: Any) -> int:
+    if type(value) is not int:
+        raise TypeError(f"{value!r} is not an integer")
+    return value
+
+
+def _axis(value: Any) -> int | None:
+    return None if value is None else _integer(value)
+
+
+def _dtype(value: Any) -> Any:
+    if value not in STORAGE:
+        raise ValueError(f"{value!r} is not a dtype")
+    return value
+
+
+def _dims(value: Any) -> tuple[int, ...]:
+    dims = tuple(_integer(d) for d in value)
+    if any(d < 1 for d in dims) or prod(dims) > LIMIT:
+        raise ValueError(f"shape {dims} is empty or too large")
+    return dims
+
+
+def _floats(value: Any) -> np.ndarray:
+    if not isinstance(value, list) or any(type(v) is not float for v in value):
+        raise TypeError("scales must be real numbers")
+    return np.array(value, np.float64).astype(np.float32)
+
+

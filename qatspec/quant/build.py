@@ -1,0 +1,45 @@
+"""From a QSpec to a fake-quant module, through the registry's observers."""
+
+from __future__ import annotations
+
+from qatspec.diag import Diagnostic, DiagnosticError
+from qatspec.quant.fake_quant import FakeQuantize, FixedActivationFakeQuantize, MovingFakeQuantize
+from qatspec.registry import registry
+from qatspec.types import QSpec
+
+_CLASSES: dict[str, type[FakeQuantize]] = {
+    "fixed": FixedActivationFakeQuantize,
+    "moving": MovingFakeQuantize,
+}
+_PER_TENSOR_ONLY = ("percentile", "mse")
+
+
+def build_fake_quant(qspec: QSpec, channels: int = 1, at: str = "") -> FakeQuantize:
+    """The fake-quant module that `qspec` describes.
+
+    channels: output channels of the weight when qspec.ch_axis is 0. at: pointer of the rule.
+    Raises DiagnosticError: QS301 for an unknown observer, QS601 for a combination that does not
+    exist.
+    """
+    if qspec.fake_quant not in _CLASSES:
+        raise _error(at, f"fake_quant `{qspec.fake_quant}` is not available yet", "use `moving`")
+    if qspec.ch_axis not in (None, 0):
+        raise _error(
+            at,
+            f"ch_axis {qspec.ch_axis} is not an output channel axis",
+            "use `ch_axis: 0` for weights and leave it out for activations",
+        )
+    if qspec.ch_axis == 0 and qspec.observer in _PER_TENSOR_ONLY:
+        raise _error(
+            at,
+            f"observer `{qspec.observer}` keeps one range a tensor, not one a channel",
+            "use `min_max` or `moving_average` for per-channel weights",
+        )
+    if qspec.observer == "fixed_scale" and qspec.scale is None:
+        raise _error(at, "observer `fixed_scale` has no scale", "add `scale: <number>`")
+    observer = registry().observer(qspec.observer, at).build(qspec, channels)
+    return _CLASSES[qspec.fake_quant](qspec, observer, channels)
+
+
+def _error(at: str, message: str, mend: str) -> DiagnosticError:
+    return DiagnosticError(Diagnostic(code="QS601", message=message, help=mend, at=at or None))

@@ -1,0 +1,165 @@
+"""Fake quantization: what the chip's integers do to a float tensor, and a gradient through it.
+
+The forward is clamp(round_half_even(x / scale), qmin, qmax) * scale with a true float32 division
+(contracts 12; torch multiplies by 1/scale and rounds differently near ties). The backward is the
+straight-through estimator (Bengio et al. 2013): 1 within the range, 0 outside.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from qatspec.types import QSpec
+
+#: The smallest scale. A constant or all-zero tensor gets it.
+MIN_SCALE = torch.finfo(torch.float32).eps
+
+
+class _StraightThrough(torch.autograd.Function):
+    """One division, one fresh tensor, the rest in place. The quotient is computed again in the
+    backward: it is cheaper than writing it out, and x is usually alive anyway."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, scale: Tensor, qmin: int, qmax: int) -> Tensor:
+        ctx.save_for_backward(x, scale)
+        # hardtanh_backward excludes both bounds. round(qmax + 0.5) is qmax + 1 and outside, but
+        # round(qmin - 0.5) is qmin (half to even) and inside: one float32 step lower.
+        ctx.low = qmin - 0.5 - math.ldexp(1.0, math.frexp(0.5 - qmin)[1] - 24)
+        ctx.high = qmax + 0.5
+        return torch.div(x, scale).round_().clamp_(qmin, qmax).mul_(scale)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, None, None, None]:
+        x, scale = ctx.saved_tensors
+        quotient = torch.div(x, scale)
+        # Public only as an aten op: mask and multiply in one pass over memory.
+        grad = torch.ops.aten.hardtanh_backward(grads[0], quotient, ctx.low, ctx.high)
+        return grad, None, None, None
+
+
+def fake_quantize(x: Tensor, scale: Tensor, qmin: int, qmax: int) -> Tensor:
+    """Quantize and dequantize. x float32; scale (1,), or (C,) along dimension 0 of x."""
+    if scale.numel() != 1:
+        scale = scale.reshape(-1, *[1] * (x.ndim - 1))
+    result: Tensor = _StraightThrough.apply(x, scale, qmin, qmax)  # type: ignore[no-untyped-call]
+    return result
+
+
+class FakeQuantize(nn.Module):
+    """Fake-quant of one tensor: a scale, two switches, and the observer that moves the scale.
+
+    qspec     how the tensor is quantized.
+    observer  see qatspec.quant.observers; child `activation_post_process`.
+    channels  1, or the number of output channels when qspec.ch_axis is 0.
+
+    Buffers: scale float32 (1,) or (channels,), zero_point (always 0), range_seen (has a scale been
+    set), fake_quant_enabled and observer_enabled (uint8, for checkpoints and print). The switches
+    have Python mirrors, so that forward never reads a tensor to branch.
+
+    calibrating  observe in eval mode too (set by `set_stage`).
+    disabled     an output that is not quantized: stays in place and off (contracts 11).
+    """
+
+    scale: Tensor
+    zero_point: Tensor
+    range_seen: Tensor
+    fake_quant_enabled: Tensor
+    observer_enabled: Tensor
+
+    def __init__(self, qspec: QSpec, observer: nn.Module, channels: int = 1) -> None:
+        super().__init__()
+        self.qspec = qspec
+        size = channels if qspec.ch_axis is not None else 1
+        self.register_buffer("fake_quant_enabled", torch.ones(1, dtype=torch.uint8))
+        self.register_buffer("observer_enabled", torch.ones(1, dtype=torch.uint8))
+        self.register_buffer("scale", torch.ones(size))
+        self.register_buffer("zero_point", torch.zeros(size, dtype=torch.int64))
+        self.register_buffer("range_seen", torch.zeros(1, dtype=torch.uint8))
+        self.activation_post_process = observer
+        self._fake_quant_on = True
+        self._observer_on = True
+        self.calibrating = False
+        self.disabled = False
+        if qspec.scale is not None:
+            self.set_scale(torch.full((size,), qspec.scale))
+
+    @property
+    def fake_quant_on(self) -> bool:
+        """Is the tensor quantized in forward?"""
+        return self._fake_quant_on
+
+    @property
+    def observer_on(self) -> bool:
+        """May forward move the range (while calibrating or training)?"""
+        return self._observer_on
+
+    @property
+    def observed(self) -> bool:
+        """Has the scale ever been set, by observation or by a checkpoint?"""
+        return bool(self.range_seen.item())
+
+    def enable_fake_quant(self, on: bool = True) -> None:
+        """Switch quantization in forward; a disabled node stays off."""
+        self._fake_quant_on = on and not self.disabled
+        self.fake_quant_enabled.fill_(self._fake_quant_on)
+
+    def enable_observer(self, on: bool = True) -> None:
+        """Switch observation."""
+        self._observer_on = on
+        self.observer_enabled.fill_(on)
+
+    def observe(self, x: Tensor) -> None:
+        """Let the observer see x and take over the scale that it finds."""
+        if x.numel() == 0:
+            return
+        with torch.no_grad():
+            self.activation_post_process(x.detach())
+            half_range = (self.qspec.qmax - self.qspec.qmin) / 2
+            self.set_scale(self.activation_post_process.amax() / half_range)
+
+    def set_scale(self, scale: Tensor) -> None:
+        """Set the scale, (1,) or (channels,); never below the float32 epsilon."""
+        self.scale.copy_(torch.clamp(scale, min=MIN_SCALE))
+        self.range_seen.fill_(1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self._observer_on and (self.calibrating or self.training):
+            self.observe(x)
+        if self._fake_quant_on:
+            return fake_quantize(x, self.scale, self.qspec.qmin, self.qspec.qmax)
+        return x
+
+    def quantize(self, x: Tensor) -> Tensor:
+        """The integers of x, in the narrowest torch dtype that holds them."""
+        scale = self.scale.reshape(-1, *[1] * (x.ndim - 1)) if self.scale.numel() != 1 else self.scale
+        levels = torch.div(x, scale).round_().clamp_(self.qspec.qmin, self.qspec.qmax)
+        return levels.to(torch.int16 if self.qspec.dtype == "qint16" else torch.int8)
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        super()._load_from_state_dict(*args, **kwargs)
+        self._fake_quant_on = bool(self.fake_quant_enabled.item())
+        self._observer_on = bool(self.observer_enabled.item())
+
+    def extra_repr(self) -> str:
+        per_channel = self.qspec.ch_axis is not None
+        return (
+            f"fake_quant_enabled={self.fake_quant_enabled}, "
+            f"observer_enabled={self.observer_enabled}, "
+            f"quant_min={self.qspec.qmin}, quant_max={self.qspec.qmax}, "
+            f"dtype=torch.{self.qspec.dtype}, "
+            f"qscheme=torch.per_{'channel' if per_channel else 'tensor'}_symmetric, "
+            f"ch_axis={self.qspec.ch_axis if per_channel else -1}, "
+            f"scale={self.scale}, zero_point={self.zero_point}"
+        )
+
+
+class FixedActivationFakeQuantize(FakeQuantize):
+    """The scale comes from calibration and does not move while training."""
+
+
+class MovingFakeQuantize(FakeQuantize):
+    """The scale follows the observer while training."""

@@ -1,0 +1,177 @@
+"""Observers: modules that watch a tensor and know the largest magnitude worth representing.
+
+An observer has `forward(x)`, which updates its buffers and returns nothing, and `amax()`, float32
+of shape (1,) or (channels,). Both are plain tensor ops without host syncs. Batches that are empty
+or not finite leave no trace, so that a scale is never NaN.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from qatspec.types import QSpec
+
+
+class Observer(nn.Module):
+    """What every observer keeps: the extremes seen. channels: how many ranges, 1 = per tensor."""
+
+    min_val: Tensor
+    max_val: Tensor
+
+    def __init__(self, qspec: QSpec, channels: int = 1) -> None:
+        super().__init__()
+        self.per_channel = qspec.ch_axis is not None
+        shape = (channels,) if self.per_channel else ()
+        self.register_buffer("min_val", torch.full(shape, float("inf")))
+        self.register_buffer("max_val", torch.full(shape, float("-inf")))
+
+    def extremes(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(min, max) of this batch, per channel along dimension 0 or of the whole tensor."""
+        if self.per_channel:
+            low, high = torch.aminmax(x.reshape(x.shape[0], -1), dim=1)
+        else:
+            low, high = torch.aminmax(x)
+        return low.float(), high.float()
+
+    def amax(self) -> Tensor:
+        """max(|min|, |max|), 0 where nothing was seen yet."""
+        seen = self.max_val >= self.min_val
+        largest = torch.maximum(self.min_val.abs(), self.max_val.abs())
+        return torch.where(seen, largest, 0.0).reshape(-1)
+
+    def extra_repr(self) -> str:
+        return f"min_val={self.min_val}, max_val={self.max_val}"
+
+
+class MinMaxObserver(Observer):
+    """The extremes of everything seen."""
+
+    def forward(self, x: Tensor) -> None:
+        low, high = self.extremes(x)
+        finite = torch.isfinite(low) & torch.isfinite(high)
+        self.min_val.copy_(torch.where(finite, torch.minimum(self.min_val, low), self.min_val))
+        self.max_val.copy_(torch.where(finite, torch.maximum(self.max_val, high), self.max_val))
+
+
+class MovingAverageMinMaxObserver(Observer):
+    """min += c * (current - min), max likewise; the first batch counts whole.
+
+    c = averaging_constant; 1 follows each batch (weights).
+    """
+
+    def __init__(self, qspec: QSpec, channels: int = 1) -> None:
+        super().__init__(qspec, channels)
+        self.averaging_constant = qspec.averaging_constant
+
+    def forward(self, x: Tensor) -> None:
+        low, high = self.extremes(x)
+        finite = torch.isfinite(low) & torch.isfinite(high)
+        self.min_val.copy_(torch.where(finite, self._average(self.min_val, low), self.min_val))
+        self.max_val.copy_(torch.where(finite, self._average(self.max_val, high), self.max_val))
+
+    def _average(self, kept: Tensor, current: Tensor) -> Tensor:
+        moved = kept + self.averaging_constant * (current - kept)
+        return torch.where(torch.isinf(kept), current, moved)
+
+
+class HistogramObserver(Observer):
+    """Counts of |x| in equal bins over [0, upper].
+
+    `upper` is the first batch's largest magnitude and then only grows, by powers of two, so that
+    old bins merge whole: counts stay exact integers and the result does not depend on rounding.
+    """
+
+    histogram: Tensor
+    upper: Tensor
+
+    def __init__(self, qspec: QSpec, channels: int = 1) -> None:
+        super().__init__(qspec, channels)
+        self.bins = qspec.bins
+        self.register_buffer("histogram", torch.zeros(qspec.bins, dtype=torch.int64))
+        self.register_buffer("upper", torch.zeros(()))
+
+    def forward(self, x: Tensor) -> None:
+        low, high = self.extremes(x)
+        largest = torch.maximum(low.abs(), high.abs())
+        finite = torch.isfinite(largest)
+        largest = torch.where(finite, largest, 0.0)
+        self.min_val.copy_(torch.where(finite, torch.minimum(self.min_val, low), self.min_val))
+        self.max_val.copy_(torch.where(finite, torch.maximum(self.max_val, high), self.max_val))
+        self._grow(largest)
+        # A batch of zeros meets upper == 0: the divisor 1 puts it into the first bin.
+        unit = x.float().abs() / torch.where(self.upper > 0, self.upper, 1.0)
+        counts = torch.histc(unit, self.bins, 0.0, 1.0)
+        self.histogram.add_(torch.where(finite, counts, 0.0).to(torch.int64))
+
+    def _grow(self, largest: Tensor) -> None:
+        """Merge bins until `largest` fits."""
+        started = self.upper > 0
+        ratio = torch.where(started, largest / torch.where(started, self.upper, 1.0), 1.0)
+        doublings = torch.ceil(torch.log2(torch.clamp(ratio, min=1.0)))
+        factor = torch.exp2(doublings)
+        # log2 rounds: a ratio a hair above a power of two may have stayed below it.
+        factor = torch.where(ratio > factor, factor * 2, factor)
+        position = torch.arange(self.bins, device=self.histogram.device)
+        target = torch.floor(position / factor).to(torch.int64)
+        merged = torch.zeros_like(self.histogram).index_add_(0, target, self.histogram)
+        self.histogram.copy_(merged)
+        self.upper.copy_(torch.where(started, self.upper * factor, largest))
+
+    def edges(self) -> Tensor:
+        """Upper edge of each bin, float32 (bins,)."""
+        steps = torch.arange(1, self.bins + 1, device=self.upper.device, dtype=torch.float32)
+        return steps * (self.upper / self.bins)
+
+
+class PercentileObserver(HistogramObserver):
+    """The magnitude below which `percentile` % of all numbers lie (99.99 over 2,048 bins is the
+    vendor's calibration, RDK expert/user_guide.md)."""
+
+    def __init__(self, qspec: QSpec, channels: int = 1) -> None:
+        super().__init__(qspec, channels)
+        self.percentile = qspec.percentile
+
+    def amax(self) -> Tensor:
+        total = self.histogram.sum()
+        wanted = torch.ceil(total.double() * (self.percentile / 100)).to(torch.int64)
+        index = torch.searchsorted(self.histogram.cumsum(0), wanted.reshape(1))
+        edge = self.edges()[index.clamp(max=self.bins - 1)]
+        return torch.minimum(edge, super().amax())
+
+
+class MSEObserver(HistogramObserver):
+    """The clipping point, of `candidates` in equal steps up to the largest magnitude, whose
+    quantization error has the least mean square (the vendor's default: 100 steps)."""
+
+    candidates = 100
+
+    def __init__(self, qspec: QSpec, channels: int = 1) -> None:
+        super().__init__(qspec, channels)
+        self.half_range = (qspec.qmax - qspec.qmin) / 2
+        self.qmax = qspec.qmax
+
+    def amax(self) -> Tensor:
+        largest = super().amax()
+        steps = torch.arange(1, self.candidates + 1, device=largest.device, dtype=torch.float32)
+        clips = largest * (steps / self.candidates)
+        scales = torch.clamp(clips / self.half_range, min=torch.finfo(torch.float32).tiny)
+        centres = self.edges() - self.upper / self.bins / 2
+        levels = torch.round(centres / scales[:, None]).clamp(max=self.qmax)
+        errors = (levels * scales[:, None] - centres).square()
+        weighted = (errors.double() * self.histogram).sum(dim=1)
+        return clips[torch.argmin(weighted)].reshape(1)
+
+
+class FixedScaleObserver(Observer):
+    """Knows the scale beforehand and looks at nothing."""
+
+    def __init__(self, qspec: QSpec, channels: int = 1) -> None:
+        super().__init__(qspec, channels)
+        assert qspec.scale is not None  # quant.build checks it with a diagnostic
+        limit = qspec.scale * (qspec.qmax - qspec.qmin) / 2
+        self.min_val.fill_(-limit)
+        self.max_val.fill_(limit)
+
+    def forward(self, x: Tensor) -> None:
+        """Nothing to see."""

@@ -1,0 +1,102 @@
+"""Plugins as loaded things: where each came from, and what went wrong with it."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import importlib.util
+import sys
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+
+from qatspec.diag import Diagnostic
+
+GROUP = "qatspec"
+
+
+@dataclass(frozen=True, slots=True)
+class Plugin:
+    """One entry point of the group `qatspec`, or one file that a spec names.
+
+    module is None where it could not be loaded; fault then says why, as a diagnostic.
+    """
+
+    entry_point: str
+    dist: str
+    version: str
+    module: object | None
+    fault: Diagnostic | None = None
+
+    @property
+    def origin(self) -> str:
+        """The entry point and its distribution, as messages name them: "vision (qatspec==0.1.0)"."""
+        return f"{self.entry_point} ({self.dist}=={self.version})"
+
+
+@dataclass(frozen=True, slots=True)
+class Provider:
+    """Who registers a thing. source_sha256 covers every .py and .json file of its package."""
+
+    entry_point: str
+    dist: str
+    version: str
+    source_sha256: str
+
+
+def discover() -> list[Plugin]:
+    """Every installed plugin, by name of its entry point. One that fails to import has a fault."""
+    return [_load(entry) for entry in sorted(importlib.metadata.entry_points(group=GROUP))]
+
+
+def load_file(path: Path) -> Plugin:
+    """The plugin in one Python file. Import errors pass through."""
+    name = f"qatspec_file_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{path.name} is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses and pickles of the file look their module up
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return Plugin(path.name, path.name, "file", module)
+
+
+def _load(entry: importlib.metadata.EntryPoint) -> Plugin:
+    dist = entry.dist.name if entry.dist else "unknown"
+    version = entry.dist.version if entry.dist else "unknown"
+    try:
+        return Plugin(entry.name, dist, version, entry.load())
+    except Exception as error:  # noqa: BLE001  a broken plugin must not break the others
+        fault = Diagnostic(
+            code="QS001",
+            message=f"plugin `{entry.name}` cannot be loaded: {type(error).__name__}: {error}",
+            help=f"mend or uninstall `{dist}`; --debug prints the traceback",
+            origin=f"{entry.name} ({dist}=={version})",
+        )
+        return Plugin(entry.name, dist, version, None, fault)
+
+
+def source_sha256(plugin: Plugin) -> str:
+    """The hash of the plugin's sources: its top-level package, or its one file."""
+    name = getattr(plugin.module, "__name__", type(plugin.module).__module__)
+    package = sys.modules.get(name.partition(".")[0])
+    return hash_sources(package) if isinstance(package, ModuleType) else ""
+
+
+@cache
+def hash_sources(package: ModuleType) -> str:
+    """sha256 over the names and bytes of every .py and .json file of a package or module."""
+    roots = [Path(p) for p in getattr(package, "__path__", [])]
+    digest = hashlib.sha256()
+    if not roots:
+        digest.update(Path(str(package.__file__)).read_bytes())
+    for root in roots:
+        for path in sorted(p for p in root.rglob("*") if p.suffix in (".py", ".json")):
+            digest.update(f"{path.relative_to(root).as_posix()}\0".encode())
+            digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()

@@ -1,0 +1,194 @@
+"""Data against a JSON Schema, as diagnostics at the key or value that is wrong."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from jsonschema import Draft202012Validator, ValidationError
+
+from qatspec.diag import Diagnostic
+from qatspec.diag.words import nearest, quote_list, suggest
+from qatspec.schema.walk import facets, property_schemas
+from qatspec.source.pointer import join
+from qatspec.source.tree import kind_of
+from qatspec.types import JSONSchema
+
+_TYPES = {
+    "object": "a mapping",
+    "array": "a list",
+    "string": "a text",
+    "integer": "an integer",
+    "number": "a number",
+    "boolean": "true or false",
+    "null": "null",
+}
+
+
+def check(data: Any, schema: JSONSchema, at: str = "") -> list[Diagnostic]:
+    """Everything in `data` that `schema` refuses; pointers begin with `at`.
+
+    Each finding stands by itself: what follows from another one is left out.
+    """
+    found: dict[tuple[str | None, str, str], Diagnostic] = {}
+    for error in Draft202012Validator(dict(schema)).iter_errors(data):
+        for diagnostic in _convert(error, schema, at):
+            found.setdefault((diagnostic.at, diagnostic.code, diagnostic.message), diagnostic)
+    return list(found.values())
+
+
+def _convert(error: ValidationError, schema: JSONSchema, base: str) -> Iterator[Diagnostic]:
+    at = join(base, *error.absolute_path)
+    name = str(error.absolute_path[-1]) if error.absolute_path else "the spec"
+    value, wanted = error.instance, error.validator_value
+    match error.validator:
+        case "additionalProperties" | "unevaluatedProperties":
+            yield from _unknown_keys(error, schema, at)
+        case "required":
+            for key in wanted:
+                if key not in value:
+                    yield Diagnostic(
+                        code="QS202",
+                        message=f"`{name}` lacks the key `{key}`" + _nearly(key, value),
+                        help=_how_to_add(key, error, schema),
+                        at=at,
+                        key=True,
+                    )
+        case "type":
+            yield _wrong_type(name, value, wanted, at)
+        case "enum" | "const":
+            yield _not_a_choice(name, value, wanted, at)
+        case "dependentRequired":
+            yield Diagnostic(code="QS202", message=error.message, at=at, key=True)
+        case _:
+            message, advice = _out_of_range(name, error)
+            yield Diagnostic(code="QS205", message=message, help=advice, at=at)
+
+
+def _unknown_keys(error: ValidationError, root: JSONSchema, at: str) -> Iterator[Diagnostic]:
+    value: Mapping[str, Any] = error.instance
+    known = property_schemas(error.schema, value, root)
+    known.update(dict.fromkeys(error.schema.get("properties", ()), {}))
+    allowed = list(known)
+    for key in value:
+        if key in allowed:
+            continue
+        free = [k for k in allowed if k not in value] or allowed
+        advice = suggest(key, free)
+        if nearest(key, free) is None:
+            below = _below(key, error.schema, root)
+            if below is not None:
+                advice = f"it belongs under `{below}`"
+            elif allowed:
+                advice = f"allowed here: {quote_list(allowed)}"
+            else:
+                advice = "remove it; no keys are allowed here"
+        message = f"unknown key `{key}`"
+        yield Diagnostic(code="QS201", message=message, help=advice, at=join(at, key), key=True)
+
+
+def _below(key: str, schema: Any, root: JSONSchema) -> str | None:
+    """The key beside it whose mapping takes `key`: it was put one level too high."""
+    for name, part in property_schemas(schema, {}, root).items():
+        if key in property_schemas(part, {}, root):
+            return name
+    return None
+
+
+def _nearly(key: str, value: Mapping[str, Any]) -> str:
+    near = nearest(key, [k for k in value if isinstance(k, str)])
+    return f" (it has `{near}`)" if near and near != key else ""
+
+
+def _how_to_add(key: str, error: ValidationError, root: JSONSchema) -> str:
+    part = property_schemas(error.schema, error.instance, root).get(key, {})
+    for facet in facets(part, None, root):
+        if words := str(facet.get("description", "")).rstrip("."):
+            return f"add `{key}: ...` ({words[0].lower()}{words[1:]})"
+    return f"add `{key}: ...`"
+
+
+def _wrong_type(name: str, value: Any, wanted: Any, at: str) -> Diagnostic:
+    types: list[str] = [wanted] if isinstance(wanted, str) else list(wanted)
+    expected = " or ".join(_TYPES[t] for t in types)
+    advice = f"write {expected}"
+    if isinstance(value, str):
+        if {"number", "integer"} & set(types) and _is_number(value):
+            advice = f"write it without quotes: `{value}`"
+        elif "boolean" in types and value.lower() in ("on", "yes", "off", "no"):
+            advice = f"write `{'true' if value.lower() in ('on', 'yes') else 'false'}`"
+        elif "array" in types:
+            advice = f"write `[{value}]`"
+    elif "array" in types and not isinstance(value, Mapping) and value is not None:
+        advice = f"write `[{_shown(value)}]`"
+    elif "string" in types and not isinstance(value, Mapping | list) and value is not None:
+        advice = f'put it in quotes: `"{_shown(value)}"`'
+    elif value is None:
+        advice = f"give {expected}, or remove the key"
+    kind = kind_of(value)
+    shown = "" if isinstance(value, Mapping | list) or value is None else f" `{_shown(value)}`"
+    message = f"`{name}` must be {expected}, not {kind}{shown}"
+    return Diagnostic(code="QS203", message=message, help=advice, at=at)
+
+
+def _not_a_choice(name: str, value: Any, wanted: Any, at: str) -> Diagnostic:
+    if name == "qatspec":
+        return Diagnostic(
+            code="QS207",
+            message=f"version {_shown(value)} of the spec language is not known",
+            help=f"this qatspec reads `qatspec: {_shown(wanted)}`",
+            at=at,
+        )
+    choices = [_shown(c) for c in (wanted if isinstance(wanted, list) else [wanted])]
+    message = f"`{name}` cannot be `{_shown(value)}`"
+    advice = f"one of {quote_list(choices)}"
+    if isinstance(value, str) and (near := nearest(value, choices)):
+        advice = f"did you mean `{near}`? {advice}"
+    return Diagnostic(code="QS204", message=message, help=advice, at=at)
+
+
+def _out_of_range(name: str, error: ValidationError) -> tuple[str, str | None]:
+    value, bound = error.instance, error.validator_value
+    size = len(value) if isinstance(value, list | str | Mapping) else 0
+    shown = _shown(value)
+    match error.validator:
+        case "minimum":
+            return f"`{name}` is {shown}, it must be at least {bound}", None
+        case "maximum":
+            return f"`{name}` is {shown}, it must be at most {bound}", None
+        case "exclusiveMinimum":
+            return f"`{name}` is {shown}, it must be greater than {bound}", None
+        case "exclusiveMaximum":
+            return f"`{name}` is {shown}, it must be less than {bound}", None
+        case "multipleOf":
+            return f"`{name}` is {shown}, it must be a multiple of {bound}", None
+        case "minItems" | "minLength" | "minProperties" if size == 0:
+            return f"`{name}` is empty", "give at least one entry, or remove the key"
+        case "minItems" | "minLength" | "minProperties":
+            return f"`{name}` has {size} entries, it needs at least {bound}", None
+        case "maxItems" | "maxLength" | "maxProperties":
+            return f"`{name}` has {size} entries, it takes at most {bound}", None
+        case "pattern":
+            form = error.schema.get("x-qatspec-form", f"a text that matches `{bound}`")
+            return f"`{name}` cannot be `{shown}`", f"write {form}"
+        case "uniqueItems":
+            return f"`{name}` holds the same entry twice", "remove one"
+        case "additionalItems" | "items" | "contains":
+            return f"`{name}` has an entry too many", None
+        case _:
+            return f"`{name}`: {error.message}", None
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _shown(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else text[:57] + "..."
+

@@ -1,0 +1,19 @@
+"""The committed schema of the spec language."""
+
+from __future__ import annotations
+
+import importlib.resources
+import json
+from functools import cache
+from typing import Any, cast
+
+from qatspec.types import JSONSchema
+
+VERSION = 1
+
+
+@cache
+def spec_schema() -> JSONSchema:
+    """schemas/qatspec-1.schema.json, as parsed JSON; not to be changed."""
+    text = importlib.resources.files("qatspec_schemas") / f"qatspec-{VERSION}.schema.json"
+    return cast("dict[str, Any]", json.loads(text.read_text(encoding="utf-8")))

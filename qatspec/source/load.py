@@ -1,0 +1,78 @@
+"""A spec file, those that it extends and the command line's overrides, as one Document."""
+
+from __future__ import annotations
+
+import os.path
+from collections.abc import Sequence
+from pathlib import Path
+from typing import cast
+
+from qatspec.diag import Diagnostic, DiagnosticError, Span
+from qatspec.source import overrides as command_line
+from qatspec.source.document import Document, to_document
+from qatspec.source.merge import merge
+from qatspec.source.parse import parse
+from qatspec.source.references import substitute
+from qatspec.source.text import read_text
+from qatspec.source.tree import Tree, kind_of
+
+_MAX_EXTENDS = 16
+
+
+def load_document(path: str | Path, overrides: Sequence[str] = ()) -> Document:
+    """Read `path`, merge what it extends, apply overrides ("vars.fast=1"), resolve references.
+
+    Raises DiagnosticError with places; its `texts` hold the lines to show.
+    """
+    texts: dict[str, str] = {}
+    if overrides:
+        texts[command_line.FILE] = "\n".join(overrides)
+    try:
+        tree = _read(Path(path), str(path), None, (), texts)
+        tree = command_line.apply(tree, overrides)
+        return to_document(substitute(tree), str(path), texts)
+    except DiagnosticError as error:
+        raise DiagnosticError(error.diagnostics, texts) from None
+    except RecursionError:
+        # references to references to deep values: each is within bounds, their product is not
+        place = Span(str(path))
+        raise DiagnosticError(
+            _fail("QS108", "nested too deep", place, "flatten it").diagnostics, texts
+        ) from None
+
+
+def _read(
+    path: Path, shown: str, named_at: Span | None, chain: tuple[str, ...], texts: dict[str, str]
+) -> Tree:
+    real = os.path.realpath(path)
+    if real in chain:
+        names = " -> ".join(Path(p).name for p in (*chain[chain.index(real) :], real))
+        raise _fail("QS307", f"files extend each other in a circle: {names}", named_at, "break it")
+    if len(chain) >= _MAX_EXTENDS:
+        message = f"more than {_MAX_EXTENDS} files extend one another"
+        raise _fail("QS108", message, named_at, "merge some of them")
+    text = read_text(path, shown=shown, named_at=named_at)
+    texts[shown] = text
+    tree = parse(text, shown)
+    if tree is None or not isinstance(tree.value, dict):
+        what = "empty" if tree is None else kind_of(tree.value)
+        place = Span(shown, 1, 1, 1, 1)
+        raise _fail("QS111", f"a spec is a mapping, this is {what}", place, "begin: `qatspec: 1`")
+    merged: Tree | None = None
+    for name, span in _extended(tree.value.get("extends")):
+        base_shown = os.path.normpath(os.path.join(os.path.dirname(shown), name))
+        base = _read(path.parent / name, base_shown, span, (*chain, real), texts)
+        merged = base if merged is None else merge(merged, base)
+    return tree if merged is None else merge(merged, tree)
+
+
+def _extended(entry: Tree | None) -> list[tuple[str, Span]]:
+    """The files that `extends` names. What is not a text is left to the schema to report."""
+    if entry is None:
+        return []
+    items = cast("list[Tree]", entry.value) if isinstance(entry.value, list) else [entry]
+    return [(i.value, i.span) for i in items if isinstance(i.value, str)]
+
+
+def _fail(code: str, message: str, span: Span | None, advice: str) -> DiagnosticError:
+    return DiagnosticError(Diagnostic(code=code, message=message, help=advice, span=span))

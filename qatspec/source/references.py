@@ -1,0 +1,156 @@
+"""`${vars.a.b}` and `${env:NAME}`: values named instead of repeated."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+
+from qatspec.diag import Diagnostic, DiagnosticError, Note, Span
+from qatspec.diag.words import suggest
+from qatspec.source.tree import MAX_DEPTH, Tree, kind_of, size_of
+
+_MAX_TEXT = 64 * 1024
+#: An innermost reference, or an escaped `$${`.
+_TOKEN = re.compile(r"\$\$\{|\$\{([^${}]*)\}")
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+#: Stands for an escaped `${` while references are resolved; check_text keeps it out of files.
+_ESCAPED = "\x00"
+
+
+def substitute(tree: Tree, environ: Mapping[str, str] = os.environ) -> Tree:
+    """`tree` with every reference resolved.
+
+    A reference that is the whole value keeps the type of what it names; inside a text it must
+    name a scalar. References nest, innermost first. Raises DiagnosticError with everything found:
+    QS302, QS303, QS304, QS305, QS107.
+    """
+    resolver = _Resolver(tree, environ)
+    result = resolver.resolve(tree)
+    if resolver.found:
+        raise DiagnosticError(resolver.found.values())
+    return result
+
+
+class _Unresolved(Exception):  # noqa: N818
+    """A reference failed; its diagnostic has been recorded."""
+
+
+class _Resolver:
+    def __init__(self, root: Tree, environ: Mapping[str, str]) -> None:
+        self.root, self.environ = root, environ
+        self.found: dict[tuple[Span, str], Diagnostic] = {}
+        self._done: dict[int, Tree] = {}
+        self._chain: list[str] = []
+
+    def resolve(self, tree: Tree) -> Tree:
+        """A failed value stays as it was written; its diagnostic has been recorded."""
+        if isinstance(tree.value, dict):
+            items = {name: self.resolve(child) for name, child in tree.value.items()}
+            return replace(tree, value=items, size=size_of(items, tree.span))
+        if isinstance(tree.value, list):
+            children = [self.resolve(child) for child in tree.value]
+            return replace(tree, value=children, size=size_of(children, tree.span))
+        if isinstance(tree.value, str) and "${" in tree.value:
+            try:
+                return self._text(tree)
+            except _Unresolved:
+                return tree
+        return tree
+
+    def _text(self, tree: Tree) -> Tree:
+        text = str(tree.value)
+        while match := _TOKEN.search(text):
+            if match.group(1) is None:
+                text = text[: match.start()] + _ESCAPED + text[match.end() :]
+                continue
+            named = self._named(match.group(1).strip(), tree)
+            if match.span() == (0, len(text)):
+                origin = named.origin or named.span
+                return replace(named, span=tree.span, key=tree.key, origin=origin)
+            text = text[: match.start()] + self._inline(named, match, tree) + text[match.end() :]
+            if len(text) > _MAX_TEXT:
+                raise self._fail(tree, "QS107", "the text grows beyond 64 KiB", "shorten it")
+        if "${" in text:
+            raise self._fail(
+                tree,
+                "QS304",
+                "a reference is not closed",
+                "write `${vars.<path>}`, or `$${` for a literal `${`",
+            )
+        text = text.replace(_ESCAPED, "${")
+        return replace(tree, value=text, text=text)
+
+    def _inline(self, named: Tree, match: re.Match[str], tree: Tree) -> str:
+        if named.value is None or isinstance(named.value, dict | list):
+            message = f"`{match.group()}` is {kind_of(named.value)}, it cannot stand inside a text"
+            raise self._fail(tree, "QS304", message, "make the reference the whole value")
+        # What it names is final: a `${` in it is text, not another reference.
+        return named.text.replace("${", _ESCAPED)
+
+    def _named(self, name: str, tree: Tree) -> Tree:
+        if name.startswith("env:"):
+            return self._environment(name.removeprefix("env:"), tree)
+        keys = name.split(".")
+        if keys[0] != "vars" or len(keys) < 2 or not all(keys):
+            message = f"`${{{name}}}` is not a reference"
+            advice = "write `${vars.<path>}` or `${env:<NAME>}`; a literal `${` is `$${`"
+            raise self._fail(tree, "QS304", message, advice)
+        if name in self._chain or len(self._chain) >= MAX_DEPTH:
+            chain = " -> ".join([*self._chain[-8:], name])
+            raise self._fail(tree, "QS305", f"references go in a circle: {chain}", "break it")
+        self._chain.append(name)
+        try:
+            return self._walk(keys, tree)
+        finally:
+            self._chain.pop()
+
+    def _walk(self, keys: list[str], tree: Tree) -> Tree:
+        node, final = self.root, False
+        for depth, key in enumerate(keys):
+            if isinstance(node.value, str) and not final:
+                node, final = self._whole(node), True
+            below: Tree | None = None
+            known: list[str] = []
+            if isinstance(node.value, dict):
+                known, below = list(node.value), node.value.get(key)
+            elif isinstance(node.value, list) and key.isdecimal():
+                below = node.value[int(key)] if int(key) < len(node.value) else None
+            if below is None:
+                here = ".".join(keys[:depth]) or "the spec"
+                message = f"`{here}` has no `{key}`"
+                if isinstance(node.value, list):
+                    message = f"`{here}` is a list of {len(node.value)}, it has no `{key}`"
+                advice = suggest(key, known) if keys[0] == "vars" and depth else None
+                advice = advice or "declare it under `vars:`"
+                raise self._fail(tree, "QS302", message, advice)
+            node = below
+        return node if final else self._whole(node)
+
+    def _whole(self, node: Tree) -> Tree:
+        """`node` resolved, once."""
+        done = self._done.get(id(node))
+        if done is None:
+            before = len(self.found)
+            done = self._done[id(node)] = self.resolve(node)
+            if len(self.found) > before:
+                raise _Unresolved
+        return done
+
+    def _environment(self, name: str, tree: Tree) -> Tree:
+        if not _NAME.fullmatch(name):
+            message = f"`{name}` is not the name of an environment variable"
+            raise self._fail(tree, "QS304", message, "write `${env:<NAME>}`")
+        value = self.environ.get(name)
+        if value is None:
+            near = suggest(name, [n for n in self.environ if n[:1] == name[:1]]) or ""
+            advice = near if near.startswith("did") else f"export {name}=... before the command"
+            raise self._fail(tree, "QS303", f"environment variable `{name}` is not set", advice)
+        return Tree(value, tree.span, text=value)
+
+    def _fail(self, tree: Tree, code: str, message: str, advice: str) -> _Unresolved:
+        notes = (Note("the value was set here", span=tree.origin),) if tree.origin else ()
+        found = Diagnostic(code=code, message=message, help=advice, span=tree.span, notes=notes)
+        self.found.setdefault((tree.span, code), found)
+        return _Unresolved()

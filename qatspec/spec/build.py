@@ -1,0 +1,147 @@
+"""Document to Spec: the shape, then names and params, then what must hold between stages."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from qatspec.diag import Diagnostic, DiagnosticError
+from qatspec.registry import Registry
+from qatspec.registry import registry as installed
+from qatspec.schema import check, spec_schema, with_defaults
+from qatspec.source import Document, load_document
+from qatspec.source.pointer import join
+from qatspec.spec.collect import Findings
+from qatspec.spec.model import Component, DataRole, InputSpec, Spec
+from qatspec.spec.modules import module_quant
+from qatspec.spec.qconfig import repeated_rules
+from qatspec.spec.stages import build_stage, check_stages, ordered
+from qatspec.types import JSONSchema
+
+
+def load(
+    path: str | Path,
+    overrides: Sequence[str] = (),
+    *,
+    allow_code: bool = False,
+    registry: Registry | None = None,
+) -> Spec:
+    """Read a spec, with overrides such as "vars.fast=1", and check everything that needs no torch.
+
+    allow_code  load the Python files that the spec names under `plugins`.
+    registry    where names are looked up; default: the installed plugins.
+    Raises DiagnosticError with every finding of the first phase that has any, with places.
+    """
+    document = load_document(path, overrides)
+    with document.located():
+        return build(document, registry or installed(), allow_code=allow_code)
+
+
+def build(document: Document, names: Registry, *, allow_code: bool = False) -> Spec:
+    """The Spec that a document means. Raises DiagnosticError with pointers, phase by phase."""
+    if wrong := check(document.data, spec_schema()):
+        raise DiagnosticError(wrong)
+    raw = with_defaults(spec_schema(), document.data)
+    _file_plugins(document, raw["plugins"], names, allow_code)
+    findings = Findings()
+    with findings.of():
+        names.march(raw["march"], "/march")
+    model = _component(raw["model"], "/model", names.model, findings)
+    data = _data(raw["data"], names, findings)
+    # the document's own mapping: defaults filled in here would hide what a stage inherits
+    top = module_quant(document.data.get("quantize", {}), "/quantize", names, findings)
+    stages = {}
+    for name in ordered(raw["stages"]):
+        settings = dict(raw["stages"][name])
+        written = document.data["stages"][name].get("quantize")
+        if written is not None:
+            settings["quantize"] = written
+        stages[name] = build_stage(name, settings, names, findings, top, raw["march"])
+    findings.stop()
+    spec = Spec(
+        name=raw["name"],
+        march=raw["march"],
+        seed=raw["seed"],
+        model=model,
+        input=_input(raw["model"]["input"]),
+        data=data,
+        quantize=top,
+        stages=stages,
+        plugins=tuple(raw["plugins"]),
+        document=document,
+    )
+    findings.add(check_stages(spec, names))
+    findings.stop()
+    return spec
+
+
+def warnings(spec: Spec, registry: Registry | None = None) -> tuple[Diagnostic, ...]:
+    """What a spec may run with but should not be silent about, with places; and what plugins' own
+    checks find (these may be errors)."""
+    names = registry or installed()
+    found: list[Diagnostic] = []
+    for stage in spec.stages:
+        for leaf in spec.quantization(stage):
+            if leaf.qconfig is not None:
+                found.extend(repeated_rules(leaf.qconfig))
+    return spec.document.resolve([*found, *names.checks(spec)])
+
+
+def _file_plugins(
+    document: Document, paths: Sequence[str], names: Registry, allow_code: bool
+) -> None:
+    findings = Findings()
+    for i, path in enumerate(paths):
+        at = join("/plugins", i)
+        if not allow_code:
+            findings.add(
+                [
+                    Diagnostic(
+                        code="QS006",
+                        message=f"the spec loads code from `{path}`",
+                        help="read the file, then pass --allow-code",
+                        at=at,
+                    )
+                ]
+            )
+            continue
+        with findings.of():
+            names.include(Path(document.span(at).file).parent / path, at)
+    findings.stop()
+
+
+def _component(
+    raw: Mapping[str, Any], at: str, lookup: Any, findings: Findings
+) -> Component:
+    """A registered thing; its params checked by its own schema, their defaults filled in."""
+    params = raw["params"]
+    with findings.of():
+        record = lookup(raw["type"], join(at, "type"))
+        schema: JSONSchema = record.params
+        if wrong := check(params, schema, join(at, "params")):
+            raise DiagnosticError(wrong)
+        return Component(type=record.name, params=with_defaults(schema, params), at=at)
+    return Component(type=raw["type"], params=params, at=at)
+
+
+def _data(raw: Mapping[str, Any], names: Registry, findings: Findings) -> dict[str, DataRole]:
+    roles = {
+        role: DataRole(
+            dataset=_component(raw[role], join("/data", role), names.dataset, findings),
+            batch_size=raw[role]["batch_size"],
+            workers=raw[role]["workers"],
+            at=join("/data", role),
+        )
+        for role in ("train", "calibration", "val")
+        if role in raw
+    }
+    roles.setdefault("calibration", roles["train"])
+    return roles
+
+
+def _input(raw: Mapping[str, Any]) -> InputSpec:
+    height, width = raw["size"]
+    rest = {k: v for k, v in raw.items() if k != "size"}
+    return InputSpec(**rest, size=(height, width), at="/model/input")
+

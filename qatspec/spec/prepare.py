@@ -1,0 +1,102 @@
+"""prepare of the spec language (and of the Python API) to a PrepareConfig."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from qatspec.diag import DiagnosticError
+from qatspec.registry import Registry
+from qatspec.registry import registry as installed
+from qatspec.schema import check, spec_schema
+from qatspec.source.pointer import join
+from qatspec.spec.collect import Findings
+from qatspec.spec.qconfig import qconfig_rules
+from qatspec.spec.symbols import symbol
+from qatspec.types import PrepareConfig, Standalone
+
+_MAPPINGS = (
+    "additional_fuser_method_mapping",
+    "additional_qat_module_mapping",
+    "additional_fusion_pattern",
+    "additional_quant_pattern",
+    "float_to_observed_custom_module_class",
+    "observed_to_quantized_custom_module_class",
+)
+
+
+def prepare_config(value: Any, at: str = "", registry: Registry | None = None) -> PrepareConfig:
+    """A PrepareConfig from a preset's name, None, or a mapping of the spec language.
+
+    Through Python, classes and functions stand for their names. `preset` names what the other keys
+    are put over. Raises DiagnosticError with everything found: QS2xx for the shape, QS301.
+    """
+    names = registry or installed()
+    if value is None:
+        return PrepareConfig()
+    if isinstance(value, PrepareConfig):
+        return value
+    if isinstance(value, str):
+        return names.prepare_config(value, at).config
+    shape = {"$ref": "#/$defs/prepare", "$defs": spec_schema()["$defs"]}
+    if wrong := check(_named(value), shape, at):
+        raise DiagnosticError(wrong)
+    findings = Findings()
+    base = PrepareConfig()
+    if "preset" in value:
+        with findings.of():
+            base = names.prepare_config(value["preset"], join(at, "preset")).config
+    changed: dict[str, Any] = {}
+    for key, given in value.items():
+        with findings.of():
+            if key.startswith("standalone_module"):
+                changed[key] = _standalone(given, join(at, key), names)
+            elif key in _MAPPINGS:
+                changed[key] = _mapping(given)
+            elif isinstance(given, Sequence) and not isinstance(given, str):
+                changed[key] = tuple(given)
+            elif key != "preset":
+                changed[key] = given
+    findings.stop()
+    return dataclasses.replace(base, **changed)
+
+
+def _standalone(given: Sequence[Any], at: str, names: Registry) -> tuple[Standalone, ...]:
+    field = "name" if at.endswith("_name") else "class"
+    items = []
+    for i, raw in enumerate(given):
+        pointer = join(at, i)
+        entry = raw if isinstance(raw, Mapping) else {field: raw}
+        qconfig = entry.get("qconfig")
+        prepare = entry.get("prepare")
+        items.append(
+            Standalone(
+                name=entry.get("name"),
+                cls=entry.get("class"),
+                qconfig=qconfig_rules(qconfig, join(pointer, "qconfig"), names)
+                if qconfig is not None
+                else None,
+                prepare=prepare_config(prepare, join(pointer, "prepare"), names)
+                if prepare is not None
+                else None,
+                at=pointer,
+            )
+        )
+    return tuple(items)
+
+
+def _mapping(given: Any) -> dict[Any, Any]:
+    pairs = given.items() if isinstance(given, Mapping) else given
+    return {tuple(key) if isinstance(key, list) else key: value for key, value in pairs}
+
+
+def _named(value: Any) -> Any:
+    """A mapping of the Python API as the JSON that its schema describes."""
+    if isinstance(value, Mapping):
+        if any(not isinstance(key, str) for key in value):
+            return [[_named(key), _named(item)] for key, item in value.items()]
+        return {key: _named(item) for key, item in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [_named(item) for item in value]
+    return symbol(value)

@@ -1,0 +1,134 @@
+"""qconfig of the spec language (and of the Python API) to rules."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from typing import Any, cast
+
+from qatspec.diag import Diagnostic, DiagnosticError
+from qatspec.registry import Registry
+from qatspec.registry import registry as installed
+from qatspec.schema import check, spec_schema
+from qatspec.source.pointer import join
+from qatspec.spec.collect import Findings
+from qatspec.spec.model import QConfigRules, Rule
+from qatspec.spec.regex import check_regex
+from qatspec.spec.symbols import symbol
+from qatspec.types import QConfig, QSpec
+
+_KINDS = ("object_type", "module_name_regex", "module_name", "module_name_object_type_order")
+_QSPEC_FIELDS = tuple(f.name for f in fields(QSpec))
+
+
+def qconfig_rules(value: Any, at: str = "", registry: Registry | None = None) -> QConfigRules:
+    """Rules from a preset's name, a QConfig, None, or a mapping of the spec language.
+
+    Through Python, mappings may hold QConfig and QSpec objects as values and classes and functions
+    as keys. Raises DiagnosticError with everything found: QS201, QS203 and their like for the
+    shape, QS301 for names, QS310 and QS311 for regexes.
+    """
+    names = registry or installed()
+    if isinstance(value, QConfigRules):
+        return value
+    if not isinstance(value, Mapping):
+        config, preset = _value(value, at, names)
+        whole = Rule(kind="global", key="", value=config, preset=preset, at=at)
+        return QConfigRules(rules=(whole,), at=at)
+    plain = _plain(value)
+    shape = {"$ref": "#/$defs/qconfig", "$defs": spec_schema()["$defs"]}
+    if wrong := check(plain, shape, at):
+        raise DiagnosticError(wrong)
+    findings = Findings()
+    rules: list[Rule] = []
+    for kind, key, raw, pointer in _entries(value, at):
+        with findings.of():
+            if kind == "module_name_regex":
+                check_regex(key, pointer)
+            config, preset = _value(raw, pointer, names)
+            rules.append(Rule(kind=kind, key=key, value=config, preset=preset, at=pointer))
+    findings.stop()
+    precedence = value.get("precedence", "object_type_first")
+    return QConfigRules(rules=tuple(rules), precedence=precedence, at=at)
+
+
+def repeated_rules(rules: QConfigRules) -> list[Diagnostic]:
+    """A warning for each rule that an equal key before it keeps from ever winning."""
+    first: dict[Any, Rule] = {}
+    found = []
+    for rule in rules.rules:
+        before = first.setdefault((rule.kind, rule.key), rule)
+        if before is not rule:
+            found.append(
+                Diagnostic(
+                    code="QS313",
+                    message=f"the rule for `{rule.key}` never wins: the same key stands before it",
+                    help="delete one of the two",
+                    at=rule.at,
+                    severity="warning",
+                )
+            )
+    return found
+
+
+def _entries(value: Mapping[str, Any], at: str) -> list[tuple[Any, Any, Any, str]]:
+    """(kind, key, value, pointer of the rule), in the order they are written."""
+    entries: list[tuple[Any, Any, Any, str]] = []
+    if "" in value:
+        entries.append(("global", "", value[""], join(at, "")))
+    for kind in _KINDS:
+        group = value.get(kind, {})
+        if isinstance(group, Mapping):
+            entries += [(kind, symbol(k), v, join(at, kind, symbol(k))) for k, v in group.items()]
+            continue
+        for i, row in enumerate(group):
+            pointer = join(at, kind, i)
+            if kind == "module_name_object_type_order":
+                entries.append((kind, (row[0], symbol(row[1]), row[2]), row[3], pointer))
+            else:
+                entries.append((kind, symbol(row[0]), row[1], pointer))
+    return entries
+
+
+def _value(raw: Any, at: str, names: Registry) -> tuple[QConfig | None, str | None]:
+    """A rule's value and the name of the preset it came from."""
+    if raw is None or isinstance(raw, QConfig):
+        return raw, None
+    if isinstance(raw, str):
+        preset = names.qconfig(raw, at)
+        return preset.config, preset.name
+    if not isinstance(raw, Mapping):
+        raise DiagnosticError(
+            Diagnostic(
+                code="QS203",
+                message=f"a qconfig cannot be {type(raw).__name__}",
+                help="give a preset's name, a mapping, a QConfig or None",
+                at=at,
+            )
+        )
+    default = QConfig()
+    activation = _qspec(raw, "activation", cast("QSpec", default.activation), at, names)
+    weight = _qspec(raw, "weight", cast("QSpec", default.weight), at, names)
+    return QConfig(activation=activation, weight=weight), None
+
+
+def _qspec(
+    raw: Mapping[str, Any], key: str, default: QSpec, at: str, names: Registry
+) -> QSpec | None:
+    given = raw.get(key, default)
+    if given is None or isinstance(given, QSpec):
+        return given
+    if "observer" in given:
+        names.observer(given["observer"], join(at, key, "observer"))
+    return QSpec(**{f: given.get(f, getattr(default, f)) for f in _QSPEC_FIELDS})
+
+
+def _plain(value: Any) -> Any:
+    """A mapping of the Python API as the JSON that its schema describes."""
+    if isinstance(value, Mapping):
+        return {symbol(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [_plain(v) for v in value]
+    if isinstance(value, QConfig | QSpec):
+        return {}
+    return value if isinstance(value, str | int | float | bool | None) else symbol(value)

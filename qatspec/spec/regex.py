@@ -1,0 +1,112 @@
+"""Regular expressions of rules: refused when they may take time beyond measure.
+
+Python's `re` backtracks. The patterns below are those whose backtracking is bounded by a small
+power of the length of a module's name.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import warnings
+from typing import Any
+
+from qatspec.diag import Diagnostic, DiagnosticError
+
+if sys.version_info >= (3, 11):
+    from re import _constants as constants  # type: ignore[attr-defined]
+    from re import _parser as parser  # type: ignore[attr-defined]
+else:  # pragma: no cover
+    import sre_constants as constants
+    import sre_parse as parser
+
+_MAX_LENGTH = 1000
+_MAX_UNBOUNDED = 3
+_MANY = 32
+_REPEATS = (constants.MAX_REPEAT, constants.MIN_REPEAT)
+
+
+def check_regex(pattern: str, at: str) -> None:
+    """Raises DiagnosticError QS310 for an invalid pattern, QS311 for a hostile one."""
+    if len(pattern) > _MAX_LENGTH:
+        raise _hostile(pattern, f"it is longer than {_MAX_LENGTH} characters", at)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            tree = parser.parse(pattern)
+            re.compile(pattern)
+    except (re.error, OverflowError, RecursionError, Warning) as error:
+        raise DiagnosticError(
+            Diagnostic(
+                code="QS310",
+                message=f"`{pattern}` is not a regular expression: {error}",
+                help="a dot is written `\\.`; use single quotes in YAML",
+                at=at,
+                key=True,
+            )
+        ) from None
+    if reason := _danger(tree):
+        raise _hostile(pattern, reason, at)
+
+
+def _danger(tree: Any) -> str | None:
+    unbounded = 0
+    stack: list[tuple[Any, bool]] = [(tree, False)]
+    while stack:
+        sequence, repeated = stack.pop()
+        for op, argument in sequence:
+            if op in _REPEATS:
+                low, high, body = argument
+                many = high > _MANY
+                if repeated and low != high:
+                    return "a repeat stands inside a repeat"
+                unbounded += many
+                stack.append((body, repeated or high > 1))
+            elif op is constants.BRANCH:
+                alternatives = argument[1]
+                if repeated and not _distinct(alternatives):
+                    return "repeated alternatives may begin alike"
+                stack.extend((a, repeated) for a in alternatives)
+            elif op is constants.GROUPREF:
+                return "it refers back to a group"
+            else:
+                stack.extend((part, repeated) for part in _bodies(op, argument))
+    if unbounded > _MAX_UNBOUNDED:
+        return f"it has more than {_MAX_UNBOUNDED} unbounded repeats"
+    return None
+
+
+def _bodies(op: Any, argument: Any) -> list[Any]:
+    if op is constants.SUBPATTERN:
+        return [argument[3]]
+    if op in (constants.ASSERT, constants.ASSERT_NOT):
+        return [argument[1]]
+    if op is constants.GROUPREF_EXISTS:
+        return [part for part in argument[1:] if part is not None]
+    if str(op) == "ATOMIC_GROUP":
+        return [argument]
+    if str(op) == "POSSESSIVE_REPEAT":
+        return [argument[2]]
+    return []
+
+
+def _distinct(alternatives: Any) -> bool:
+    """Does the first character alone tell the alternatives apart."""
+    first: set[int] = set()
+    for alternative in alternatives:
+        if not len(alternative) or alternative[0][0] is not constants.LITERAL:
+            return False
+        first.add(alternative[0][1])
+    return len(first) == len(alternatives)
+
+
+def _hostile(pattern: str, reason: str, at: str) -> DiagnosticError:
+    return DiagnosticError(
+        Diagnostic(
+            code="QS311",
+            message=f"`{pattern[:80]}` may take time without bound: {reason}",
+            help="name what differs, for example `head\\.convs\\.[0-9]+`",
+            at=at,
+            key=True,
+        )
+    )

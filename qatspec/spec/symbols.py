@@ -1,0 +1,29 @@
+"""Python objects as the names that rules call them by, without importing torch."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+
+def symbol(thing: Any) -> Any:
+    """`torch.nn.Conv2d` -> "torch.nn.Conv2d"; texts, numbers and tuples of these pass through.
+
+    The name is the shortest public one: the outermost package that holds the very same object.
+    """
+    if isinstance(thing, str | int | float | bool | None):
+        return thing
+    if isinstance(thing, tuple | list):
+        return tuple(symbol(part) for part in thing)
+    name = getattr(thing, "__name__", None) or str(thing)
+    module = getattr(thing, "__module__", None) or ""
+    # builtins of torch say `torch._C._VariableFunctions`, operators say `_operator`
+    for prefix in (*_prefixes(module), *_prefixes("torch.nn.functional"), "operator"):
+        if getattr(sys.modules.get(prefix), name, None) is thing:
+            return f"{prefix}.{name}"
+    return f"{module}.{getattr(thing, '__qualname__', name)}"
+
+
+def _prefixes(module: str) -> list[str]:
+    parts = module.split(".")
+    return [".".join(parts[: i + 1]) for i in range(len(parts))] if module else []

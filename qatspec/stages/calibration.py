@@ -1,0 +1,72 @@
+"""The calibration stage: observe activations in eval mode, weights untouched."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+
+import torch
+
+from qatspec.prepare import set_stage
+from qatspec.spec import Trainer
+from qatspec.stages.context import Context, Outcome
+from qatspec.stages.decisions import write_decisions
+from qatspec.stages.loading import load_source
+from qatspec.stages.training import validator
+from qatspec.train.checkpoint import Checkpoint, rng_state, save
+from qatspec.train.loader import Batch, Loader
+from qatspec.train.loop import checkpoint_path
+
+
+def run(context: Context) -> Outcome:
+    """Show the observers `trainer.steps` batches of data.calibration, then judge the model with
+    its fake-quants on. One process does it: observers of several would disagree."""
+    stage = context.spec.stages["calibration"]
+    trainer = stage.trainer or Trainer()
+    prepared = context.prepare("calibration")
+    load_source(context, prepared.model)
+    prepared.model.to(context.device)
+
+    loader = context.loader("calibration", stage.batch_size)
+    total = trainer.steps or (trainer.epochs or 1) * loader.epoch_steps
+    done = 0
+    if (resumed := context.resumable()) is not None:
+        prepared.model.load_state_dict(dict(resumed.state_dict))
+        done = resumed.step
+
+    def keep(*names: str, metrics: dict[str, float] | None = None) -> None:
+        epoch, batch = divmod(done, loader.epoch_steps)
+        checkpoint = Checkpoint(
+            stage="calibration",
+            epoch=epoch,
+            step=done,
+            state_dict=prepared.model.state_dict(),
+            rng=rng_state(context.seed),
+            sampler={"epoch": epoch, "batch": batch},
+            metrics=metrics or {},
+            march=context.spec.march,
+            digests=context.digests,
+        )
+        save(checkpoint, *(checkpoint_path(context.folder, "calibration", n) for n in names))
+
+    set_stage(prepared, "calibration")
+    with torch.no_grad():
+        for batch in itertools.islice(_batches(loader, done), total - done):
+            prepared.model(batch.images.to(context.device))
+            done += 1
+            context.report("progress", {"done": done, "total": total, "unit": "batch"})
+            if done % trainer.checkpoint_steps == 0 and done < total:
+                keep("last")
+
+    metrics = dict(validator(context, prepared.model, lambda: set_stage(prepared, "eval"))())
+    context.report("metrics", {"step": done, **metrics})
+    keep("best", "last", metrics=metrics)
+    paths = [checkpoint_path(context.folder, "calibration", n) for n in ("best", "last")]
+    return Outcome(metrics=metrics, outputs=(*paths, write_decisions(context, prepared)))
+
+
+def _batches(loader: Loader, start: int) -> Iterator[Batch]:
+    """Epoch after epoch without end, from batch number `start` on."""
+    epoch, batch = divmod(start, loader.epoch_steps)
+    for number in itertools.count(epoch):
+        yield from loader.shuffled(number, batch if number == epoch else 0)

@@ -1,0 +1,151 @@
+"""What every stage is given, and what it gives back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from qatspec.graph import Prepared
+from qatspec.prepare import prepare_spec
+from qatspec.registry import registry
+from qatspec.spec import Spec
+from qatspec.train.checkpoint import Checkpoint, is_intact, load
+from qatspec.train.distributed import ALONE, Group
+from qatspec.train.loader import Loader
+from qatspec.train.loop import checkpoint_path
+from qatspec.types import Dataset, Sample
+
+Report = Callable[[str, Mapping[str, Any]], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exactness:
+    """How a file's integers compare with the Program's: equal, or how far apart at most."""
+
+    bit_exact: bool
+    max_lsb: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """metrics: of the model that the stage made (empty where it makes none to be judged).
+    outputs: files, within the stage's folder; exact: file name -> how it was verified."""
+
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    outputs: tuple[Path, ...] = ()
+    exact: Mapping[str, Exactness] = field(default_factory=dict)
+
+
+@dataclass(kw_only=True)
+class Context:
+    """One stage's surroundings.
+
+    workdir    where finished stages lie; folder: where this one writes.
+    source     the stage that this one starts from, None for the first.
+    digests    {"step"} of this run: a checkpoint with another is not resumed.
+    limit      at most so many examples of each data set (smoke runs), None: all.
+    """
+
+    spec: Spec
+    stage: str
+    workdir: Path
+    folder: Path
+    source: str | None
+    digests: Mapping[str, str]
+    device: torch.device
+    seed: int
+    group: Group = ALONE
+    limit: int | None = None
+    report: Report = lambda kind, data: None
+
+    def build_model(self) -> nn.Module:
+        """The float model, freshly initialised from the stage's seed, on the CPU."""
+        definition = registry().model(self.spec.model.type, self.spec.model.at)
+        torch.manual_seed(self.seed)
+        return definition.build(self.spec.model.params)
+
+    def prepare(self, stage: str) -> Prepared:
+        """The model prepared with the quantization of `stage`; what did not fit well is reported
+        as "warning"."""
+        prepared = prepare_spec(self.spec, stage, self.build_model())
+        for warning in prepared.warnings:
+            self.report("warning", {"diagnostic": warning})
+        return prepared
+
+    @cached_property
+    def example(self) -> torch.Tensor:
+        """One input of the right shape, (1, C, H, W) float32."""
+        return torch.zeros(1, self.spec.input.channels, *self.spec.input.size)
+
+    def loader(self, role: str, batch_size: int | None = None) -> Loader:
+        """Batches of data.<role>: the stage's own batch size, else the role's."""
+        data = self.spec.data[role]
+        return Loader(
+            self.dataset(role),
+            batch_size=batch_size or data.batch_size,
+            seed=self.seed,
+            workers=data.workers,
+            rank=self.group.rank,
+            world=self.group.world,
+        )
+
+    def dataset(self, role: str) -> Dataset:
+        """data.<role>, opened; built sets are cached in the work directory by one process."""
+        if self.group.is_main:
+            self._open(role)
+        self.group.share(None)
+        return self._open(role)
+
+    def metric(self) -> str:
+        """The key of val's metrics that chooses the best checkpoint."""
+        return registry().dataset(self.spec.data["val"].dataset.type).metric
+
+    def source_checkpoint(self, which: str = "best") -> tuple[Checkpoint, Path]:
+        """The checkpoint that this stage starts from. Raises DiagnosticError QS901, QS905."""
+        path = checkpoint_path(self.workdir / str(self.source), str(self.source), which)
+        return load(path), path
+
+    def resumable(self) -> Checkpoint | None:
+        """This stage's own last checkpoint, if it is intact and of this very step."""
+        path = checkpoint_path(self.folder, self.stage, "last")
+        if not is_intact(path):
+            return None
+        checkpoint = load(path)
+        return checkpoint if dict(checkpoint.digests) == dict(self.digests) else None
+
+    def _open(self, role: str) -> Dataset:
+        if role not in self._datasets:
+            component = self.spec.data[role].dataset
+            definition = registry().dataset(component.type, component.at)
+            base = Path(self.spec.document.path).parent
+            opened = definition.open(component.params, self.workdir / "data", base)
+            self._datasets[role] = opened if self.limit is None else Limited(opened, self.limit)
+        return self._datasets[role]
+
+    @cached_property
+    def _datasets(self) -> dict[str, Dataset]:
+        return {}
+
+
+class Limited:
+    """The first `limit` examples of a data set."""
+
+    def __init__(self, dataset: Dataset, limit: int) -> None:
+        self._dataset = dataset
+        self._length = min(limit, len(dataset))
+        self.classes = dataset.classes
+
+    def __len__(self) -> int:
+        return self._length
+
+    def sample(self, index: int, rng: Any) -> Sample:
+        return self._dataset.sample(index, rng)
+
+    def evaluate(self, predictions: Any) -> dict[str, float]:
+        return self._dataset.evaluate(predictions)

@@ -1,0 +1,78 @@
+"""The convert stage: QAT ONNX, the integer Program, and the Program as ONNX (contracts 21)."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+from qatspec.diag import Diagnostic, DiagnosticError, Span
+from qatspec.graph import Prepared
+from qatspec.lower import lower
+from qatspec.onnx import OnnxRunner, export_qat_onnx, to_onnx
+from qatspec.prepare import set_stage
+from qatspec.program import Program, save_program
+from qatspec.stages.context import Context, Exactness, Outcome
+from qatspec.stages.integers import compare, judge, real_inputs
+from qatspec.stages.loading import load_source
+from qatspec.train.files import writing
+
+
+def run(context: Context) -> Outcome:
+    """Convert the stage's source (qat, or calibration where there is no qat) and judge the Program
+    itself on data.val."""
+    prepared = context.prepare(str(context.source))
+    load_source(context, prepared.model)
+    set_stage(prepared, "eval")
+    program, outputs, exact = convert(context, prepared)
+    return Outcome(metrics=judge(context, program, program.tree), outputs=outputs, exact=exact)
+
+
+def convert(
+    context: Context, prepared: Prepared
+) -> tuple[Program, tuple[Path, ...], dict[str, Exactness]]:
+    """Write `<name>-qat.onnx`, `<name>-converted.onnx` and `<name>.program` of a model in eval
+    stage; gives the Program, the files, and how the converted ONNX compares on real images.
+
+    Raises DiagnosticError QS922 when onnxruntime gives other integers than the Program."""
+    name = context.spec.name
+    opset = _opset(context)
+    files = [
+        context.folder / f"{name}{end}" for end in ("-qat.onnx", "-converted.onnx", ".program")
+    ]
+    qat_onnx, converted, program_file = files
+
+    program = lower(prepared, (context.example,))
+    with writing(program_file) as temporary:
+        save_program(program, temporary)
+    with writing(qat_onnx) as temporary:
+        export_qat_onnx(prepared, temporary, **opset)
+    with writing(converted) as temporary:
+        to_onnx(program, temporary, **opset)
+
+    exact: dict[str, Exactness] = {program_file.name: Exactness(bit_exact=True, max_lsb=0)}
+    if importlib.util.find_spec("onnxruntime") is None:
+        context.report("log", {"message": "onnxruntime is not installed: the ONNX was not run"})
+    else:
+        exact[converted.name] = compare(program, OnnxRunner.load(converted), real_inputs(context))
+        demand_exact(converted, exact[converted.name])
+    return program, tuple(files), exact
+
+
+def demand_exact(path: Path, found: Exactness) -> None:
+    """Raise DiagnosticError QS922 unless the file gave the Program's integers."""
+    if not found.bit_exact:
+        raise DiagnosticError(
+            Diagnostic(
+                code="QS922",
+                message=f"`{path.name}` differs from the Program on real images by up to "
+                f"{found.max_lsb}",
+                help="do not ship it; report it with the spec and the checkpoint",
+                span=Span(file=str(path)),
+            )
+        )
+
+
+def _opset(context: Context) -> dict[str, int]:
+    """The keyword of the ONNX writers where the spec sets it."""
+    stage = context.spec.stages.get("convert")
+    return {"opset": stage.options["opset"]} if stage and "opset" in stage.options else {}

@@ -1,0 +1,94 @@
+"""Any stage's result as one callable: images in, raw outputs out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from torch import nn
+
+from qatspec.diag import Diagnostic, DiagnosticError, Span
+from qatspec.graph import Prepared
+from qatspec.onnx import OnnxRunner
+from qatspec.prepare import set_stage
+from qatspec.program import Artifact, Program, load_program
+from qatspec.stages.context import Context
+from qatspec.stages.integers import produce_with
+from qatspec.train.checkpoint import SUFFIX, load, load_weights
+from qatspec.train.evaluate import Produce
+from qatspec.train.loop import checkpoint_path
+
+Integers = Program | Artifact | OnnxRunner
+
+#: what `eval --stage` takes, and the file that holds it
+RESULTS = ("float", "calibration", "qat", "integer", "bin")
+
+
+def result_file(context: Context, result: str) -> Path:
+    """Where the work directory keeps a stage's result."""
+    name = context.spec.name
+    if result == "integer":
+        return context.workdir / "convert" / f"{name}.program"
+    if result == "bin":
+        return context.workdir / "compile" / f"{name}.bin"
+    return checkpoint_path(context.workdir / result, result, "best")
+
+
+def open_model(context: Context, path: Path) -> Produce:
+    """The model of a checkpoint, `.program`, `-converted.onnx` or `.bin` file, ready to judge.
+
+    Raises DiagnosticError: QS924 for another kind of file, and what reading it raises.
+    """
+    if path.name.endswith(SUFFIX):
+        return _open_checkpoint(context, path)
+    ported = open_integers(path)
+    return produce_with(ported, ported.tree)
+
+
+def open_integers(path: Path) -> Integers:
+    """A `.program`, `-converted.onnx` or `.bin` file, which need no spec to run.
+
+    Raises DiagnosticError: QS924 for another kind of file, and what reading it raises.
+    """
+    if path.suffix == ".program":
+        return load_program(path)
+    if path.suffix == ".bin":
+        return Artifact.load(path)
+    if path.name.endswith("-converted.onnx"):
+        return OnnxRunner.load(path)
+    raise DiagnosticError(
+        Diagnostic(
+            code="QS924",
+            message=f"`{path.name}` is no model file of qatspec",
+            help=f"give a checkpoint (*{SUFFIX}), *.program, *-converted.onnx or *.bin",
+            span=Span(file=str(path)),
+        )
+    )
+
+
+def open_prepared(context: Context, path: Path) -> tuple[Prepared, str]:
+    """(the prepared model of a quantized checkpoint in eval stage, the checkpoint's march).
+
+    Raises DiagnosticError QS924 for a float checkpoint."""
+    checkpoint = load(path)
+    if checkpoint.stage == "float":
+        raise DiagnosticError(
+            Diagnostic(
+                code="QS924",
+                message=f"`{path.name}` is a float checkpoint, which has no scales to convert with",
+                help="give a checkpoint of the qat or the calibration stage",
+                span=Span(file=str(path)),
+            )
+        )
+    prepared = context.prepare(checkpoint.stage)
+    load_weights(prepared.model, checkpoint.weights, source=path)
+    set_stage(prepared, "eval")
+    return prepared, checkpoint.march
+
+
+def _open_checkpoint(context: Context, path: Path) -> nn.Module:
+    checkpoint = load(path)
+    if checkpoint.stage != "float":
+        return open_prepared(context, path)[0].model.to(context.device)
+    model = context.build_model()
+    load_weights(model, checkpoint.weights, source=path)
+    return model.to(context.device).eval()

@@ -1,0 +1,26 @@
+"""The qat stage: training with fake-quants in place."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from qatspec.prepare import set_stage
+from qatspec.stages.context import Context, Outcome
+from qatspec.stages.decisions import write_decisions
+from qatspec.stages.loading import load_source
+from qatspec.stages.training import train
+
+
+def run(context: Context) -> Outcome:
+    """Train the prepared model from the calibration checkpoint (or from float, where the qconfig
+    lets activation ranges move)."""
+    prepared = context.prepare("qat")
+    load_source(context, prepared.model)
+    prepared.model.to(context.device)
+    outcome = train(
+        context,
+        prepared.model,
+        to_train=lambda: set_stage(prepared, "qat"),
+        to_eval=lambda: set_stage(prepared, "eval"),
+    )
+    return replace(outcome, outputs=(*outcome.outputs, write_decisions(context, prepared)))

@@ -1,0 +1,239 @@
+"""Checkpoints (contracts 21): everything a stage needs to go on as if it had never stopped.
+
+A checkpoint's bytes depend on its contents alone: strings are interned and tensors cloned before
+pickling (pickle memoises by identity, so a resumed run would differ from an unbroken one), and the
+archive is written to memory first (torch.save puts a file's own stem into the zip).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import pickle
+import random
+import sys
+import zipfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from qatspec.diag import Diagnostic, DiagnosticError, Span
+from qatspec.train.files import sha256_of, write_bytes
+
+FORMAT = 1
+SUFFIX = ".pth.tar"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint:
+    """What a checkpoint file holds.
+
+    epoch, step      epochs and optimizer steps that are done.
+    state_dict       the weights that training goes on with; `ema` their moving average.
+    sampler          {"epoch", "batch"}: where in the data to go on.
+    rng              states of torch, numpy and python; "workers": the seed that, with epoch and
+                     index, gives every sample its own generator.
+    metrics          of the last validation; best: the choosing metric of the best one so far, and
+                     best_metrics all of its.
+    digests          {"step"}: what the bytes depend on (contracts 6).
+    """
+
+    stage: str
+    epoch: int
+    step: int
+    state_dict: Mapping[str, Tensor]
+    optimizer: Mapping[str, Any] | None = None
+    scheduler: Mapping[str, Any] | None = None
+    ema: Mapping[str, Any] | None = None
+    scaler: Mapping[str, Any] | None = None
+    rng: Mapping[str, Any] = field(default_factory=dict)
+    sampler: Mapping[str, int] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    best: float | None = None
+    best_metrics: Mapping[str, float] = field(default_factory=dict)
+    march: str = ""
+    digests: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def weights(self) -> Mapping[str, Tensor]:
+        """What `metrics` describe and later stages start from: the average, if there is one."""
+        return self.state_dict if self.ema is None else self.ema["state_dict"]
+
+    def to_bytes(self) -> bytes:
+        """The archive, equal for equal contents."""
+        buffer = io.BytesIO()
+        fields = {name: getattr(self, name) for name in self.__slots__}
+        torch.save(_plain({"format": FORMAT, **fields}), buffer)
+        return buffer.getvalue()
+
+
+def save(checkpoint: Checkpoint, *paths: Path) -> None:
+    """Write one checkpoint under each of `paths`, each with a sha256 sidecar.
+
+    The sidecar names the old and the new digest before the file is renamed, and the new one alone
+    afterwards, so that a kill at any moment leaves a file that its sidecar knows.
+    Raises DiagnosticError QS903; the previous checkpoint is then intact.
+    """
+    data = checkpoint.to_bytes()
+    digest = hashlib.sha256(data).hexdigest()
+    for path in paths:
+        known = [digest, *_known_digests(path)]
+        _write_sidecar(path, known)
+        write_bytes(path, data)
+        _write_sidecar(path, [digest])
+
+
+def load(path: Path) -> Checkpoint:
+    """Read a checkpoint onto the CPU, never running code from it.
+
+    Raises DiagnosticError: QS905 when there is none, QS901 when it is damaged or foreign.
+    """
+    if not path.is_file():
+        raise DiagnosticError(
+            Diagnostic(
+                code="QS905",
+                message=f"there is no checkpoint `{path}`",
+                help="check the path, or run the stage that writes it: qatspec run SPEC --step ...",
+                span=Span(file=str(path)),
+            )
+        )
+    known = _known_digests(path)
+    if known and sha256_of(path) not in known:
+        raise _damaged(path, "its sha256 is not the one in its sidecar")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (
+        RuntimeError, EOFError, OSError, ValueError, KeyError, TypeError, AttributeError,
+        IndexError, OverflowError, MemoryError, pickle.UnpicklingError, zipfile.BadZipFile,
+    ) as error:  # fmt: skip
+        raise _damaged(
+            path, str(error).splitlines()[0] if str(error) else "it ends early"
+        ) from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise _damaged(path, f"it is not a qatspec checkpoint of format {FORMAT}")
+    del content["format"]
+    if set(content) != set(Checkpoint.__slots__):
+        raise _damaged(path, "its fields are not a checkpoint's")
+    return Checkpoint(**content)
+
+
+def is_intact(path: Path) -> bool:
+    """Does the file exist and is it the one its sidecar knows."""
+    return path.is_file() and sha256_of(path) in _known_digests(path)
+
+
+def load_weights(
+    model: nn.Module,
+    weights: Mapping[str, Tensor],
+    *,
+    source: Path,
+    allow_miss: bool = False,
+    ignore_extra: bool = False,
+    new: Callable[[str], bool] = lambda key: False,
+) -> None:
+    """Load `weights` into `model`, strictly: float keys keep their names through every stage.
+
+    new(key): keys that the model has and the checkpoint need not (fake-quants, when a float
+    checkpoint starts a quantized stage). Raises DiagnosticError QS902 naming the first keys.
+    """
+    own = model.state_dict()
+    missing = [key for key in own if key not in weights and not new(key)]
+    extra = [key for key in weights if key not in own]
+    wrong = [
+        f"{key} {tuple(weights[key].shape)} for {tuple(own[key].shape)}"
+        for key in own
+        if key in weights and weights[key].shape != own[key].shape
+    ]
+    faults = [
+        *([("lacks", missing, "solver.allow_miss")] if missing and not allow_miss else []),
+        *([("has unknown", extra, "solver.ignore_extra")] if extra and not ignore_extra else []),
+        *([("has another shape of", wrong, "")] if wrong else []),
+    ]
+    if faults:
+        words = "; ".join(
+            f"{verb} {len(keys)} key{'s' * (len(keys) > 1)} ({', '.join(keys[:3])}"
+            f"{', ...' * (len(keys) > 3)})"
+            for verb, keys, _ in faults
+        )
+        switches = " and ".join(f"`{switch}: true`" for *_, switch in faults if switch)
+        raise DiagnosticError(
+            Diagnostic(
+                code="QS902",
+                message=f"the checkpoint does not fit the model: it {words}",
+                help="use a checkpoint of this model and this quantization"
+                + (f", or set {switches} in the stage" if switches and not wrong else ""),
+                span=Span(file=str(source)),
+            )
+        )
+    model.load_state_dict({k: v for k, v in weights.items() if k in own}, strict=False)
+
+
+def rng_state(seed: int) -> dict[str, Any]:
+    """States of the process's generators, as plain data."""
+    name, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)
+    state = {
+        "torch": torch.get_rng_state(),
+        "numpy": [name, torch.from_numpy(keys.astype(np.int64)), position, has_gauss, gauss],
+        "python": random.getstate(),
+        "workers": seed,
+    }
+    if torch.cuda.is_available():
+        state["cuda"] = torch.cuda.get_rng_state_all()
+    return state
+
+
+def set_rng_state(state: Mapping[str, Any]) -> None:
+    """Put the generators back to what `rng_state` saw."""
+    torch.set_rng_state(state["torch"])
+    name, keys, position, has_gauss, gauss = state["numpy"]
+    np.random.set_state((name, keys.numpy().astype(np.uint32), position, has_gauss, gauss))
+    version, internal, gauss_next = state["python"]
+    random.setstate((version, tuple(internal), gauss_next))
+    if "cuda" in state and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all(state["cuda"])
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.detach().cpu().clone(memory_format=torch.contiguous_format)
+    if isinstance(value, Mapping):
+        return {_plain(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_plain(item) for item in value)
+    if isinstance(value, str):
+        return sys.intern(str(value))
+    return value
+
+
+def _sidecar(path: Path) -> Path:
+    return path.with_name(path.name + ".sha256")
+
+
+def _write_sidecar(path: Path, digests: list[str]) -> None:
+    lines = "".join(f"{digest}  {path.name}\n" for digest in dict.fromkeys(digests))
+    write_bytes(_sidecar(path), lines.encode())
+
+
+def _known_digests(path: Path) -> list[str]:
+    """Digests in the sidecar; none when there is no sidecar or no file for it to speak of."""
+    try:
+        lines = _sidecar(path).read_text(encoding="utf-8", errors="replace").splitlines()
+    except FileNotFoundError:
+        return []
+    return [line.split()[0] for line in lines if line.split()]
+
+
+def _damaged(path: Path, why: str) -> DiagnosticError:
+    return DiagnosticError(
+        Diagnostic(
+            code="QS901",
+            message=f"the checkpoint `{path}` is damaged or foreign: {why}",
+            help="delete it and run the stage again: it goes on from what else is there",
+            span=Span(file=str(path)),
+        )
+    )

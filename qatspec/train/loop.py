@@ -1,0 +1,222 @@
+"""The training loop of the float and qat stages: by epochs or steps, resumable anywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from qatspec.diag import Diagnostic, DiagnosticError
+from qatspec.spec import Trainer
+from qatspec.train.checkpoint import SUFFIX, Checkpoint, rng_state, save, set_rng_state
+from qatspec.train.distributed import ALONE, Group
+from qatspec.train.ema import WeightAverage
+from qatspec.train.loader import Batch, Loader
+from qatspec.train.optim import build_optimizer, build_schedule
+
+Metrics = Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Training:
+    """What is trained, on what, and whom to tell.
+
+    model            a TaskModel, on `device`.
+    to_train         puts the model into its training mode (model.train(), or set_stage "qat").
+    validate         metrics of the model as it stands (called with averaged weights applied).
+    metric           the key of its result that chooses the best checkpoint.
+    folder           where checkpoints go, as `<stage>-checkpoint-<which>.pth.tar`.
+    report           called with (kind, data): "progress", "metrics".
+    """
+
+    stage: str
+    model: nn.Module
+    to_train: Callable[[], None]
+    trainer: Trainer
+    loader: Loader
+    validate: Callable[[], Metrics]
+    metric: str
+    folder: Path
+    device: torch.device
+    seed: int
+    march: str = ""
+    digests: Mapping[str, str] = field(default_factory=dict)
+    group: Group = ALONE
+    report: Callable[[str, Mapping[str, Any]], None] = lambda kind, data: None
+
+
+def checkpoint_path(folder: Path, stage: str, which: str) -> Path:
+    """`<folder>/<stage>-checkpoint-<which>.pth.tar`; which: epoch-0008, step-N, last or best."""
+    return folder / f"{stage}-checkpoint-{which}{SUFFIX}"
+
+
+def fit(training: Training, resume: Checkpoint | None = None) -> tuple[Metrics, list[Path]]:
+    """Train to the end, from the start or from a checkpoint of the same training.
+
+    Gives the best checkpoint's metrics and every checkpoint's path. Raises DiagnosticError QS904
+    when a loss or a gradient is not finite; checkpoints up to then stay.
+    """
+    return _Loop(training).run(resume)
+
+
+class _Loss(nn.Module):
+    """Model and loss as one forward, which is what DDP wraps."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor, targets: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+        losses: dict[str, Tensor] = self.model.loss(self.model(images), targets)
+        return losses
+
+
+class _Loop:
+    def __init__(self, training: Training) -> None:
+        self.t = training
+        trainer, self.epoch_steps = training.trainer, training.loader.epoch_steps
+        self.steps = trainer.steps or (trainer.epochs or 0) * self.epoch_steps
+        self.epochs = -(-self.steps // self.epoch_steps)
+        self.optimizer = build_optimizer(training.model, trainer.optimizer)
+        self.schedule = build_schedule(
+            self.optimizer, trainer.scheduler, steps=self.steps, epoch_steps=self.epoch_steps
+        )
+        self.average = None if trainer.ema is None else WeightAverage(training.model, trainer.ema)
+        self.step = 0
+        self.metrics: Metrics = {}
+        self.best: float | None = None
+        self.best_metrics: Metrics = {}
+
+    def run(self, resume: Checkpoint | None) -> tuple[Metrics, list[Path]]:
+        torch.manual_seed(self.t.seed)
+        if resume is not None:
+            self._restore(resume)
+        forward = self.t.group.wrap(_Loss(self.t.model))
+        while self.step < self.steps:
+            epoch, start = divmod(self.step, self.epoch_steps)
+            self._enter(epoch)
+            for batch in self.t.loader.shuffled(epoch, start):
+                self._train(forward, batch.to(self.t.device), epoch)
+                if self.step == self.steps:
+                    break
+                ends_epoch = self.step % self.epoch_steps == 0
+                if self.step % self.t.trainer.checkpoint_steps == 0 and not ends_epoch:
+                    self._save("last")
+            self._finish(epoch + 1)
+        return self.best_metrics, self._written()
+
+    def _enter(self, epoch: int) -> None:
+        self.t.to_train()
+        frozen = self.t.trainer.batch_norm
+        if frozen == "frozen" or (isinstance(frozen, int) and epoch >= frozen):
+            freeze_batch_norm(self.t.model)
+
+    def _train(self, forward: nn.Module, batch: Batch, epoch: int) -> None:
+        rate = self.schedule.apply(self.optimizer, self.step)
+        self.optimizer.zero_grad(set_to_none=True)
+        losses = forward(batch.images, batch.targets)
+        total = torch.stack([loss.reshape(()) for loss in losses.values()]).sum()
+        seen = self.t.group.mean(
+            torch.stack([total.detach(), *(v.detach() for v in losses.values())])
+        )
+        values = dict(zip(("loss", *losses), seen.tolist(), strict=True))
+        self._demand_finite(values, epoch)
+        total.backward()  # type: ignore[no-untyped-call]
+        limit = self.t.trainer.grad_clip
+        norm = nn.utils.clip_grad_norm_(self.t.model.parameters(), limit or float("inf"))
+        self._demand_finite({"gradient norm": float(norm)}, epoch)
+        self.optimizer.step()
+        self.step += 1
+        if self.average:
+            self.average.update()
+        self.t.report(
+            "progress",
+            {
+                "done": self.step, "total": self.steps, "unit": "step",
+                "epoch": epoch + 1, "epochs": self.epochs,
+                "images": len(batch.images) * self.t.group.world,
+                "loss": values["loss"], "losses": values, "lr": rate,
+            },
+        )  # fmt: skip
+
+    def _demand_finite(self, values: Mapping[str, float], epoch: int) -> None:
+        bad = [name for name, value in values.items() if not abs(value) < float("inf")]
+        if not bad:
+            return
+        names = ", ".join(f"`{n}` = {values[n]}" for n in bad if n != "loss") or "`loss`"
+        raise DiagnosticError(
+            Diagnostic(
+                code="QS904",
+                message=f"not finite in stage {self.t.stage}, epoch {epoch + 1}, "
+                f"step {self.step + 1}: {names}",
+                help="lower the learning rate, add `grad_clip` or warm-up steps, or look for "
+                "broken boxes in the data; the last checkpoint before this step is kept",
+                at=f"/stages/{self.t.stage}/trainer",
+            )
+        )
+
+    def _finish(self, epoch: int) -> None:
+        """End of an epoch, or of the training: validate where due, and write the checkpoints."""
+        names = ["last"]
+        if epoch % self.t.trainer.validate_epochs == 0 or self.step == self.steps:
+            self.metrics = self.t.group.share(self._validate() if self.t.group.is_main else None)
+            self.t.report("metrics", {"epoch": epoch, "step": self.step, **self.metrics})
+            whole = self.step % self.epoch_steps == 0
+            names.append(f"epoch-{epoch:04d}" if whole else f"step-{self.step}")
+            if self.best is None or self.metrics[self.t.metric] > self.best:
+                self.best, self.best_metrics = self.metrics[self.t.metric], self.metrics
+                names.append("best")
+        self._save(*reversed(names))
+
+    def _validate(self) -> Metrics:
+        if self.average is None:
+            return self.t.validate()
+        with self.average.applied():
+            return self.t.validate()
+
+    def _save(self, *names: str) -> None:
+        if not self.t.group.is_main:
+            return
+        epoch, batch = divmod(self.step, self.epoch_steps)
+        checkpoint = Checkpoint(
+            stage=self.t.stage,
+            epoch=epoch,
+            step=self.step,
+            state_dict=self.t.model.state_dict(),
+            optimizer=self.optimizer.state_dict(),
+            scheduler={"step": self.step},
+            ema=self.average.state_dict() if self.average else None,
+            rng=rng_state(self.t.seed),
+            sampler={"epoch": epoch, "batch": batch},
+            metrics=self.metrics,
+            best=self.best,
+            best_metrics=self.best_metrics,
+            march=self.t.march,
+            digests=self.t.digests,
+        )
+        save(checkpoint, *(checkpoint_path(self.t.folder, self.t.stage, name) for name in names))
+
+    def _restore(self, checkpoint: Checkpoint) -> None:
+        self.t.model.load_state_dict(dict(checkpoint.state_dict))
+        self.optimizer.load_state_dict(dict(checkpoint.optimizer or {}))
+        if self.average and checkpoint.ema:
+            self.average.load_state_dict(checkpoint.ema)
+        set_rng_state(checkpoint.rng)
+        self.step = checkpoint.step
+        self.metrics, self.best = checkpoint.metrics, checkpoint.best
+        self.best_metrics = checkpoint.best_metrics
+
+    def _written(self) -> list[Path]:
+        return sorted(self.t.folder.glob(f"{self.t.stage}-checkpoint-*{SUFFIX}"))
+
+
+def freeze_batch_norm(model: nn.Module) -> None:
+    """Stop batch-norm statistics from moving: the modules that own them use and keep what they
+    have, while their children (a folded weight's fake-quant) and parameters go on learning."""
+    for module in model.modules():
+        if isinstance(getattr(module, "running_mean", None), Tensor):
+            module.training = False

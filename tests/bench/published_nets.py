@@ -1,0 +1,145 @@
+"""The shapes of nets with published times, as integer programs (weights are zeros: time does not
+depend on them). Sources: MobileNetV1 Howard et al. 2017, MobileNetV2 Sandler et al. 2018 (at 32x32
+with its ImageNet strides, which gives the published 12.2 M OPs), ResNet He et al. 2015,
+EfficientNet-lite0 and EfficientNet-B0 without squeeze-and-excitation Tan and Le 2019."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from qatspec.program import Program, ProgramBuilder
+
+#: (expansion, channels, repeats, stride, kernel)
+_MOBILENET_V2 = [
+    (1, 16, 1, 1, 3), (6, 24, 2, 2, 3), (6, 32, 3, 2, 3), (6, 64, 4, 2, 3),
+    (6, 96, 3, 1, 3), (6, 160, 3, 2, 3), (6, 320, 1, 1, 3),
+]  # fmt: skip
+_EFFICIENTNET_B0 = [
+    (1, 16, 1, 1, 3), (6, 24, 2, 2, 3), (6, 40, 2, 2, 5), (6, 80, 3, 2, 3),
+    (6, 112, 3, 1, 5), (6, 192, 4, 2, 5), (6, 320, 1, 1, 3),
+]  # fmt: skip
+
+
+class Net:
+    """Layers on a ProgramBuilder."""
+
+    def __init__(self, name: str, size: int) -> None:
+        self.builder = ProgramBuilder(name)
+        self.image = self.builder.input("image", "int8", (3, size, size), 1 / 128)
+        self.count = 0
+
+    def conv(
+        self,
+        x: str,
+        out: int,
+        kernel: int = 1,
+        stride: int = 1,
+        groups: int = 1,
+        residual: str | None = None,
+    ) -> str:
+        """Convolution and requantization, with a residual in between if one is given."""
+        channels = self.builder.values[x].shape[0]
+        weight = np.zeros((out, channels // groups, kernel, kernel), np.int8)
+        sums = self._emit(
+            "conv",
+            [x, self._const("int8", weight), self._const("int32", np.zeros(out, np.int32))],
+            stride=(stride, stride),
+            padding=(kernel // 2,) * 4,
+            dilation=(1, 1),
+            groups=groups,
+        )
+        return self._requant([sums, residual] if residual else [sums], out)
+
+    def max_pool(self, x: str) -> str:
+        window = {"kernel": (3, 3), "stride": (2, 2), "dilation": (1, 1)}
+        return self._emit("max_pool", [x], padding=(1, 1, 1, 1), **window)
+
+    def classify(self, x: str, classes: int) -> Program:
+        """Global average, a linear layer, one output."""
+        channels = self.builder.values[x].shape[0]
+        pooled = self._emit("reduce_sum", [x], axes=(2, 3), keepdim=False)
+        features = self._requant([pooled], channels)
+        weight = self._const("int8", np.zeros((classes, channels), np.int8))
+        return self.builder.finish([self._emit("linear", [features, weight])])
+
+    def _requant(self, terms: list[str], channels: int) -> str:
+        scales = [self._const("int64", np.full(channels, 20000)) for _ in terms]
+        shift = self._const("int64", np.full(channels, 20))
+        limits = {"low": -128, "high": 127}
+        return self._emit(
+            "requant", [*terms, *scales, shift], dtype="int8", axis=1, rounding="half_up", **limits
+        )
+
+    def _const(self, dtype: str, array: np.ndarray) -> str:
+        return self.builder.const("constant", dtype, array)
+
+    def _emit(self, kind: str, inputs: list[str], **attrs: object) -> str:
+        self.count += 1
+        return self.builder.emit(kind, inputs, name=f"{kind}_{self.count}", scale=1.0, **attrs)
+
+
+def mobilenet_v1(size: int = 224) -> Program:
+    net = Net("mobilenet_v1", size)
+    x = net.conv(net.image, 32, 3, 2)
+    strides = [1, 2, 1, 2, 1, 2, 1, 1, 1, 1, 1, 2, 1]
+    widths = [64, 128, 128, 256, 256, 512, 512, 512, 512, 512, 512, 1024, 1024]
+    for stride, width in zip(strides, widths, strict=True):
+        channels = net.builder.values[x].shape[0]
+        x = net.conv(net.conv(x, channels, 3, stride, groups=channels), width)
+    return net.classify(x, 1000)
+
+
+def mobilenet_v2_cifar() -> Program:
+    return _inverted("mobilenet_v2_cifar", 32, 2, 32, _MOBILENET_V2, 1280, 10)
+
+
+def efficientnet_lite0() -> Program:
+    return _inverted("efficientnet_lite0", 224, 2, 32, _EFFICIENTNET_B0, 1280, 1000)
+
+
+def _inverted(
+    name: str,
+    size: int,
+    stride: int,
+    stem: int,
+    stages: list[tuple[int, int, int, int, int]],
+    head: int,
+    classes: int,
+) -> Program:
+    """A net of inverted residuals."""
+    net = Net(name, size)
+    x = net.conv(net.image, stem, 3, stride)
+    for expansion, width, repeats, first, kernel in stages:
+        for repeat in range(repeats):
+            step = first if repeat == 0 else 1
+            channels = net.builder.values[x].shape[0]
+            wide = x if expansion == 1 else net.conv(x, channels * expansion)
+            hidden = channels * expansion
+            deep = net.conv(wide, hidden, kernel, step, groups=hidden)
+            same = step == 1 and channels == width
+            x = net.conv(deep, width, residual=x if same else None)
+    return net.classify(net.conv(x, head), classes)
+
+
+def resnet18() -> Program:
+    net = Net("resnet18", 224)
+    x = net.max_pool(net.conv(net.image, 64, 7, 2))
+    for width, first in ((64, 1), (128, 2), (256, 2), (512, 2)):
+        for stride in (first, 1):
+            channels = net.builder.values[x].shape[0]
+            same = stride == 1 and channels == width
+            shortcut = x if same else net.conv(x, width, 1, stride)
+            x = net.conv(net.conv(x, width, 3, stride), width, 3, residual=shortcut)
+    return net.classify(x, 1000)
+
+
+def resnet50() -> Program:
+    net = Net("resnet50", 224)
+    x = net.max_pool(net.conv(net.image, 64, 7, 2))
+    for width, repeats, first in ((64, 3, 1), (128, 4, 2), (256, 6, 2), (512, 3, 2)):
+        for repeat in range(repeats):
+            stride = first if repeat == 0 else 1
+            shortcut = net.conv(x, 4 * width, 1, stride) if repeat == 0 else x
+            deep = net.conv(net.conv(x, width), width, 3, stride)
+            x = net.conv(deep, 4 * width, residual=shortcut)
+    return net.classify(x, 1000)

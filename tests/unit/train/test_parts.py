@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from qatspec.diag import Diagnostic, DiagnosticError, Span
+from qatspec.spec import Component
+from qatspec.train.ema import WeightAverage
+from qatspec.train.loader import Loader
+from qatspec.train.optim import build_optimizer, build_schedule
+from qatspec.train.process import make_repeatable, pick_device
+
+
+def rates(component, *, steps=10, epoch_steps=5, lr=1.0):
+    net = nn.Linear(2, 2)
+    optimizer = build_optimizer(net, Component(type="sgd", params={"lr": lr}))
+    schedule = build_schedule(optimizer, component, steps=steps, epoch_steps=epoch_steps)
+    return [schedule.apply(optimizer, step) for step in range(steps)]
+
+
+def test_schedules():
+    assert rates(None) == [1.0] * 10
+    assert (
+        rates(Component(type="step", params={"epochs": [1], "factor": 0.1}))
+        == [1.0] * 5 + [0.1] * 5
+    )
+    cosine = rates(Component(type="cosine", params={"warmup_steps": 2, "min_lr": 0.1}))
+    assert cosine[:3] == pytest.approx([1 / 3, 2 / 3, 1.0])
+    assert cosine[6] == pytest.approx(0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * 4 / 8)))
+    assert min(cosine[2:]) > 0.1
+
+
+def test_weight_decay_acts_on_weights_alone():
+    optimizer = build_optimizer(
+        nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3)),
+        Component(type="adamw", params={"lr": 0.1, "weight_decay": 0.5}),
+    )
+    assert isinstance(optimizer, torch.optim.AdamW)
+    decayed, free = optimizer.param_groups
+    assert (decayed["weight_decay"], free["weight_decay"]) == (0.5, 0.0)
+    assert [p.dim() for p in decayed["params"]] == [2]
+    assert [p.dim() for p in free["params"]] == [1, 1, 1]
+
+
+def test_average_of_weights():
+    net = nn.BatchNorm1d(1)
+    average = WeightAverage(net, 0.5)
+    with torch.no_grad():
+        net.weight.fill_(3.0)
+        net.num_batches_tracked.fill_(7)
+    average.update()  # decay of the first step: min(0.5, 2/11)
+    expected = 1.0 + (1 - 2 / 11) * 2.0
+    with average.applied():
+        assert net.weight.item() == pytest.approx(expected)
+        assert int(net.num_batches_tracked) == 7
+    assert net.weight.item() == 3.0
+    other = WeightAverage(net, 0.5)
+    other.load_state_dict(average.state_dict())
+    with other.applied():
+        assert net.weight.item() == pytest.approx(expected)
+
+
+def test_average_survives_infinite_observer_ranges():
+    net = nn.Module()
+    net.activation_post_process = nn.Module()
+    net.activation_post_process.register_buffer("min_val", torch.tensor(float("inf")))
+    average = WeightAverage(net, 0.9)
+    net.activation_post_process.min_val.fill_(-1.0)
+    average.update()
+    with average.applied():
+        assert float(net.activation_post_process.min_val) == -1.0
+
+
+def images(batches):
+    return [batch.images.numpy().tobytes() for batch in batches]
+
+
+def test_workers_never_change_bytes(toy_set):
+    loaders = [Loader(toy_set(), batch_size=4, seed=3, workers=w) for w in (0, 2)]
+    assert images(loaders[0].shuffled(1)) == images(loaders[1].shuffled(1))
+    assert images(loaders[0].shuffled(1)) != images(loaders[0].shuffled(2))
+
+
+def test_going_on_in_mid_epoch_is_a_slice(toy_set):
+    loader = Loader(toy_set(), batch_size=4, seed=3)
+    assert images(loader.shuffled(0, start=2)) == images(loader.shuffled(0))[2:]
+
+
+def test_processes_share_out_an_epoch(toy_set):
+    parts = [Loader(toy_set(), batch_size=4, seed=3, rank=r, world=2) for r in (0, 1)]
+    assert [p.epoch_steps for p in parts] == [2, 2]
+    seen = [m["id"] for p in parts for b in p.shuffled(0) for m in b.metas]
+    assert len(seen) == len(set(seen)) == 16
+
+
+def test_small_and_empty_sets(toy_set):
+    few = Loader(toy_set(3), batch_size=8, seed=0)
+    assert [len(b.images) for b in few.shuffled(0)] == [3]
+    assert [len(b.images) for b in Loader(toy_set(10), batch_size=4, seed=0).ordered()] == [4, 4, 2]
+    with pytest.raises(DiagnosticError, match="empty"):
+        Loader(toy_set(0), batch_size=1, seed=0)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_broken_image_is_named(toy_set, workers):
+    class Broken(toy_set):
+        def sample(self, index: int, rng: np.random.Generator):
+            if index == 5:
+                span = Span(file="images/0005.png")
+                raise DiagnosticError(Diagnostic(code="QS901", message="broken image", span=span))
+            return super().sample(index, rng)
+
+    with pytest.raises(DiagnosticError) as caught:
+        list(Loader(Broken(), batch_size=4, seed=0, workers=workers).ordered())
+    assert caught.value.diagnostics[0].span.file == "images/0005.png"
+
+
+def test_devices():
+    assert pick_device("cpu") == torch.device("cpu")
+    for name in ("cuda:99", "tpu", "cuda:x"):
+        with pytest.raises(DiagnosticError, match=f"device `{name}` is not available"):
+            pick_device(name)
+
+
+def test_seeds_differ_by_stage():
+    first = make_repeatable(0, "float")
+    drawn = torch.rand(2)
+    assert make_repeatable(0, "qat") != first
+    assert make_repeatable(0, "float") == first
+    assert torch.equal(torch.rand(2), drawn)
