@@ -1,0 +1,1 @@
+"""Horizon's presets and the marches bernoulli2 and bayes."""

@@ -1,6 +1,6 @@
 """What bernoulli2 and bayes can do, as data.
 
-`ops` holds, per integer op, the dtypes of its first input and the limits of the op's measures
+`ops` holds, per integer op, the dtypes it takes and gives and the limits of the op's measures
 (`qatspec.backend.legalise` measures and checks). Source of the limits: the tables of supported
 operators in the public D-Robotics toolchain documentation ("supported_op_list", RDK X3 and RDK
 Ultra). The passive ops carry no limit of their own.
@@ -30,8 +30,8 @@ OPTIONS: Mapping[str, Any] = {
             "default": "O2",
             "description": (
                 "effort: O0 one buffer, every value through DDR; O1 loads, compute and stores "
-                "overlap; O2 values stay on chip where they fit; O3 plans in several ways and takes "
-                "the one with the lowest modelled latency. The integers never differ"
+                "overlap; O2 values stay on chip where they fit; O3 plans in several ways and "
+                "takes the one with the lowest modelled latency. The integers never differ"
             ),
         },
         "cores": {
@@ -70,7 +70,7 @@ BERNOULLI2: Mapping[str, Any] = {
         "vector_lanes": 32,
         "onchip_bytes": 1024 * 1024,
         "ddr_bytes_per_us": 9500,
-        "start_overhead_us": 0.5,
+        "start_overhead_us": 1.0,
         "run_overhead_us": 0.0,
         "align": {"width": 8, "channels_in": 4, "channels_out": 4},
     },
@@ -78,14 +78,15 @@ BERNOULLI2: Mapping[str, Any] = {
         "macs_per_cycle": "X3 layer table: 1x1 convs at 254-256 MAC/ns, 3-channel conv 190",
         "depthwise_macs_per_cycle": "X3 layer table: depthwise 3x3 at 256 MAC/ns",
         "vector_lanes": "X3 layer table: 36 operations/ns in the preprocessing layer",
-        "onchip_bytes": "X3 layer table: which layers of MobileNetV1 load and store features",
+        "onchip_bytes": "assumed: X3 layer table moves some 0.4 MB features of MobileNetV1",
         "ddr_bytes_per_us": "X3 layer table: large weight loads at 9.4-9.7 GB/s",
-        "start_overhead_us": "X3M MobileNetV1 and ResNet18, BPU only, one core",
+        "start_overhead_us": "X3M MobileNetV1, ResNet18, EfficientNet-lite0, BPU only, one core",
     },
     "arithmetic": {"resize_fraction_bits": 8, "max_lsb": {"resize_bilinear": 1, "sum_pool": 1}},
     "ops": {
         "conv": {
             "dtypes": ["int8"],
+            "weights": ["int8"],
             "limits": [
                 _limit("kernel", min=1, max=7),
                 _limit("channels_in_per_group", max=2048, unless_groups=1),
@@ -98,20 +99,28 @@ BERNOULLI2: Mapping[str, Any] = {
         },
         "conv_transpose": {
             "dtypes": ["int8"],
+            "weights": ["int8"],
             "limits": [
                 _limit("kernel", min=2, max=14),
                 _limit("stride", one_of=[2, 4]),
                 _limit("channels_in_per_group", max=2048),
             ],
         },
-        "linear": {"dtypes": ["int8"], "limits": [_limit("channels_in_per_group", max=32768)]},
-        "requant": {"dtypes": ["int8", "int32"], "limits": []},
+        "linear": {
+            "dtypes": ["int8"],
+            "weights": ["int8"],
+            "limits": [_limit("channels_in_per_group", max=32768)],
+        },
+        "requant": {"dtypes": ["int8", "int32"], "results": ["int8"], "limits": []},
         "mul": {"dtypes": ["int8"], "limits": [_limit("channels", max=2048)]},
         "clamp": {"dtypes": ["int8", "int32"], "limits": []},
         "max_pool": {"dtypes": ["int8"], "limits": [_limit("kernel", min=1, max=64)]},
         "sum_pool": {"dtypes": ["int8"], "limits": [_limit("kernel", min=1, max=7)]},
         "reduce_sum": {"dtypes": ["int8"], "limits": [_limit("area", max=8192)]},
-        "resize_nearest": {"dtypes": ["int8"], "limits": [_limit("scale_factor", power_of_two=True)]},
+        "resize_nearest": {
+            "dtypes": ["int8"],
+            "limits": [_limit("scale_factor", power_of_two=True)],
+        },
         "resize_bilinear": {
             "dtypes": ["int8"],
             "limits": [
@@ -124,7 +133,7 @@ BERNOULLI2: Mapping[str, Any] = {
         "transpose": _PASSIVE,
         "slice": _PASSIVE,
         "pad": _PASSIVE,
-        "lut": {"dtypes": ["int8"], "limits": []},
+        "lut": {"dtypes": ["int8"], "results": ["int8"], "limits": []},
     },
 }
 
@@ -139,7 +148,7 @@ BAYES: Mapping[str, Any] = {
         "vector_lanes": 256,
         "onchip_bytes": 2 * 1024 * 1024,
         "ddr_bytes_per_us": 8030,
-        "start_overhead_us": 1.0,
+        "start_overhead_us": 2.0,
         "run_overhead_us": 0.0,
         "align": {"width": 8, "channels_in": 4, "channels_out": 8},
     },
@@ -147,7 +156,7 @@ BAYES: Mapping[str, Any] = {
         "clock_mhz": "not printed for Journey 5; 1 GHz as on RDK X5 and S100",
         "macs_per_cycle": "MobileNetV2 32x32 layer dump: 1x1 convs up to 4,044 MAC/ns",
         "depthwise_macs_per_cycle": "MobileNetV2 32x32 layer dump: depthwise 260-640 MAC/ns",
-        "vector_lanes": "assumed: an eighth of the width of the depthwise rate's array",
+        "vector_lanes": "assumed: half the depthwise rate",
         "onchip_bytes": "assumed: MobileNetV1 224 stores 130,688 B, so its features stay on chip",
         "ddr_bytes_per_us": "MobileNetV2 32x32 layer dump: 8.03 GB/s sustained",
         "start_overhead_us": "MobileNetV2 32x32, one frame: 0.3766 ms for 2.366 MiB",
@@ -157,6 +166,7 @@ BAYES: Mapping[str, Any] = {
     "ops": {
         "conv": {
             "dtypes": ["int8", "int16"],
+            "weights": ["int8"],
             "limits": [
                 _limit("kernel", min=1, max=31),
                 _limit("channels_in_per_group", max=8192),
@@ -171,6 +181,7 @@ BAYES: Mapping[str, Any] = {
         },
         "conv_transpose": {
             "dtypes": ["int8", "int16"],
+            "weights": ["int8"],
             "limits": [
                 _limit("kernel", min=1, max=31),
                 _limit("channels_in_per_group", max=8192),
@@ -179,9 +190,14 @@ BAYES: Mapping[str, Any] = {
         },
         "linear": {
             "dtypes": ["int8", "int16"],
+            "weights": ["int8"],
             "limits": [_limit("channels_in_per_group", max=65535)],
         },
-        "requant": {"dtypes": ["int8", "int16", "int32"], "limits": []},
+        "requant": {
+            "dtypes": ["int8", "int16", "int32"],
+            "results": ["int8", "int16"],
+            "limits": [],
+        },
         "mul": {"dtypes": ["int8", "int16"], "limits": []},
         "clamp": {"dtypes": ["int8", "int16", "int32"], "limits": []},
         "max_pool": {"dtypes": ["int8", "int16"], "limits": [_limit("kernel", min=1, max=256)]},
@@ -195,6 +211,10 @@ BAYES: Mapping[str, Any] = {
         "transpose": _PASSIVE,
         "slice": _PASSIVE,
         "pad": _PASSIVE,
-        "lut": {"dtypes": ["int8", "int16"], "limits": []},
+        "lut": {
+            "dtypes": ["int8", "int16"],
+            "results": ["int8", "int16"],
+            "limits": [],
+        },
     },
 }

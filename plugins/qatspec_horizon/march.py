@@ -42,4 +42,5 @@ def compile_bayes(program: Program, options: Mapping[str, Any]) -> Artifact:
 
 def run(artifact: Artifact, ints: Sequence[np.ndarray]) -> list[np.ndarray]:
     """Integers in, integers out, from the bin's bytes alone. Raises DiagnosticError QS811."""
-    return run_compiled(artifact, ints)
+    outputs: list[np.ndarray] = run_compiled(artifact, ints)
+    return outputs

@@ -1,0 +1,1 @@
+"""The march `onnxruntime`: runs a compiled program on any CPU today."""

@@ -1,1 +1,47 @@
-"""Hook implementations of this plugin."""
+"""What this plugin registers: the march `onnxruntime`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from qatspec.api import March, hookimpl, lazy
+
+OPTIONS = {
+    "type": "object",
+    "additionalProperties": False,
+    "properties": {
+        "opt": {
+            "enum": ["fast", "exact"],
+            "default": "fast",
+            "description": (
+                "exact: refuse a CPU whose 8-bit kernels saturate (a self-test of extremes runs "
+                "first), so that the integers are the Program's; fast: run on any CPU, with no "
+                "promise about the last bit"
+            ),
+        },
+    },
+}
+
+CAPABILITIES = {
+    "version": 1,
+    "march": "onnxruntime",
+    "ops": "every integer op of qatspec, as standard ONNX ops (opset 17)",
+}
+
+
+@hookimpl
+def qatspec_marches() -> Iterable[March]:
+    return [
+        March(
+            name="onnxruntime",
+            summary="any CPU, by onnxruntime; needs the extra qatspec[onnxruntime]",
+            version=1,
+            chips=("cpu", "ort"),
+            capabilities=CAPABILITIES,
+            options=OPTIONS,
+            supports=lazy("qatspec_onnxruntime.march:supports"),
+            compile=lazy("qatspec_onnxruntime.march:compile_onnx"),
+            run=lazy("qatspec_onnxruntime.march:run"),
+            bit_exact=False,
+        )
+    ]

@@ -70,7 +70,7 @@ def _layer(program: Program, index: int, chain: list[int], names: Counter[str]) 
     made = {op.output for op in ops}
     read = dict.fromkeys(name for op in ops for name in op.inputs if name not in made)
     origin = ops[0].origin
-    name = origin.module or origin.node or ops[0].output
+    name = origin.module or origin.node.lstrip(":") or ops[0].output
     names[name] += 1
     return Layer(
         index=index,

@@ -1,5 +1,8 @@
 """Can the march run the Program: every op is measured and held against the march's limits.
 
+Of each op kind a march states the `dtypes` of its activations, the `weights` of those that multiply
+by one, the `results` where an op can choose them (all, if it states none), and `limits`.
+
 A limit names a measure and bounds it: `{"of": "kernel", "min": 1, "max": 7}`. Bounds: `min`, `max`,
 `one_of`, `power_of_two`; `unless_groups: n` leaves ops
 with n groups to the other limits. A measure may give several numbers (height and width): each
@@ -33,6 +36,14 @@ def verdict(op: Op, program: Program, target: Target) -> Verdict:
             return Verdict(
                 False, f"{op.kind} of {dtype}: {target.march} takes {allowed} (`{name}`)"
             )
+    weight = program.values[op.inputs[1]].dtype if op.kind in MACS else None
+    if weight is not None and weight not in rules["weights"]:
+        allowed = ", ".join(rules["weights"])
+        return Verdict(False, f"{op.kind} with {weight} weights: {target.march} takes {allowed}")
+    result = program.values[op.output].dtype
+    if result not in rules.get("results", (result,)):
+        allowed = ", ".join(rules["results"])
+        return Verdict(False, f"{op.kind} to {result}: {target.march} gives {allowed}")
     measures = measure(op, program)
     for limit in rules["limits"]:
         reason = _broken(limit, measures)
@@ -54,7 +65,7 @@ def legalise(program: Program, target: Target) -> None:
 
 def refusal(op: Op, reason: str) -> Diagnostic:
     """QS801: where the op comes from (module, line of the model, rule of the spec) and why."""
-    where = op.origin.module or op.origin.node or op.output
+    where = op.origin.module or op.origin.node.lstrip(":") or op.output
     notes = [Note(f"written at {op.origin.source}")] if op.origin.source else []
     if op.origin.rule:
         notes.append(Note("quantized by this rule", at=op.origin.rule))
@@ -129,4 +140,3 @@ def _broken(limit: Mapping[str, Any], measures: Mapping[str, tuple[int, ...]]) -
     if limit.get("power_of_two") and any(v < 1 or v & (v - 1) for v in values):
         return f"{name} {shown} is not a power of two"
     return None
-

@@ -48,8 +48,9 @@ class _Piece:
 
 
 def plan(layers: Sequence[Layer], tiler: Tiler) -> tuple[Tiler, MemoryPlan]:
-    """Place everything; with fewer tiles in flight than the effort asks where memory is short. Gives
-    the tiler with the depth that was used. Raises DiagnosticError QS802 where a layer cannot fit.
+    """Place everything; with fewer tiles in flight than the effort asks where memory is short.
+    Gives the tiler with the depth that was used. Raises DiagnosticError QS802 where a layer cannot
+    fit.
     """
     onchip = tiler.target.onchip_bytes
     failure: _TooLarge | None = None

@@ -153,12 +153,13 @@ def pack_constant(array: np.ndarray, packed: Packed) -> bytes:
     blocks = padded.reshape(
         out // packed.block_out, packed.block_out, other // packed.block_in, packed.block_in, -1
     )
-    return blocks.transpose(0, 2, 4, 1, 3).tobytes()
+    return bytes(blocks.transpose(0, 2, 4, 1, 3).tobytes())
 
 
 def unpack_constant(data: bytes, packed: Packed, start: int, stop: int) -> np.ndarray:
     """Entries start..stop of dim 0, from the bytes of `packed.span(start, stop)`."""
-    flat = np.frombuffer(data, np.dtype(packed.dtype).newbyteorder("<")).astype(packed.dtype)
+    stored = np.frombuffer(data, np.dtype(packed.dtype).newbyteorder("<"))
+    flat: np.ndarray = stored.astype(packed.dtype)
     if not packed.block_out:
         return flat.reshape(stop - start, *packed.shape[1:])
     depth = align(packed.shape[1], packed.block_in)
@@ -166,5 +167,5 @@ def unpack_constant(data: bytes, packed: Packed, start: int, stop: int) -> np.nd
     blocks = flat.reshape(-1, depth // packed.block_in, taps, packed.block_out, packed.block_in)
     matrix = blocks.transpose(0, 3, 1, 4, 2).reshape(-1, depth, taps)
     skip = start % packed.block_out
-    entries = matrix[skip : skip + stop - start, : packed.shape[1]]
+    entries: np.ndarray = matrix[skip : skip + stop - start, : packed.shape[1]]
     return entries.reshape(stop - start, *packed.shape[1:])

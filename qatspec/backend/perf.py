@@ -151,7 +151,7 @@ def _layers(timed: Timing) -> list[list[str]]:
 
 
 def _cost(time: float, latency: float) -> str:
-    """"29 us (0.1% of model)", as the vendor writes it."""
+    """ "29 us (0.1% of model)", as the vendor writes it."""
     share = 100 * time / latency if latency else 0.0
     shown = "0" if time == 0 else "<1 us" if time < 1 else f"{time:.0f} us"
     return f"{shown} ({share:.1f}% of model)" if time else "0"

@@ -1,4 +1,4 @@
-"""From a Program to a bin, read top to bottom; every march that is a tiled accelerator shares it."""
+"""From a Program to a bin, read top to bottom: what every tiled accelerator's march shares."""
 
 from __future__ import annotations
 

@@ -46,9 +46,9 @@ class Box:
 
 def view(shape: tuple[int, ...]) -> tuple[int, int, int]:
     """A shape (without the batch) as (channels, rows, columns)."""
-    if len(shape) < 3:
-        return (*shape, 1, 1, 1)[:1] + (1,) + (shape[1] if len(shape) == 2 else 1,)
-    return shape[0], prod(shape[1:-1]), shape[-1]
+    if not shape:
+        return 1, 1, 1
+    return shape[0], prod(shape[1:-1]), shape[-1] if len(shape) > 1 else 1
 
 
 def whole(shape: tuple[int, ...]) -> Box:
@@ -99,7 +99,7 @@ def _reaches(op: Op, kernel: int) -> bool:
     """Every output row of a convolution touches a real input row (its padding is narrower than
     its window), so that no tile is made of padding alone."""
     top, _, bottom, _ = op.attrs["padding"]
-    return max(top, bottom) <= (kernel - 1) * int(op.attrs["dilation"][0])
+    return bool(max(top, bottom) <= (kernel - 1) * op.attrs["dilation"][0])
 
 
 def _per_channel(op: Op, program: Program) -> bool:
@@ -143,10 +143,8 @@ def _need(op: Op, name: str, box: Box, program: Program) -> Box:
 
 def _window(op: Op, program: Program) -> tuple[int, int, int]:
     """(kernel, stride, dilation) along the rows."""
-    if op.kind == "conv":
-        kernel = program.values[op.inputs[1]].shape[2]
-    else:
-        kernel = op.attrs["kernel"][0]
+    convolves = op.kind == "conv"
+    kernel = program.values[op.inputs[1]].shape[2] if convolves else op.attrs["kernel"][0]
     return kernel, op.attrs["stride"][0], op.attrs.get("dilation", (1, 1))[0]
 
 

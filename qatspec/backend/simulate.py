@@ -34,9 +34,7 @@ def simulate(artifact: Artifact, ints: Sequence[np.ndarray]) -> list[np.ndarray]
     compiled = decode(artifact)
     arrays = check_inputs(artifact, ints)
     try:
-        frames = [
-            _Machine(compiled).run([a[n] for a in arrays]) for n in range(arrays[0].shape[0])
-        ]
+        frames = [_Machine(compiled).run([a[n] for a in arrays]) for n in range(arrays[0].shape[0])]
     except (KeyError, ValueError, IndexError, OverflowError) as problem:
         raise broken(artifact, problem) from problem
     return [np.stack(port) for port in zip(*frames, strict=True)]
@@ -120,7 +118,8 @@ class _Machine:
                 continue
             array, base = held[name]
             part = parts[name]
-            cut = array[part.c0 - base.c0 : part.c1 - base.c0, part.h0 - base.h0 : part.h1 - base.h0]
+            channels = slice(part.c0 - base.c0, part.c1 - base.c0)
+            cut = array[channels, part.h0 - base.h0 : part.h1 - base.h0]
             operands.append(cut.reshape(1, *self._local(name, part)).astype(np.int64))
         result = evaluate(
             localise(op, box, self.program), operands, self.program.values[op.inputs[0]].dtype
@@ -155,7 +154,8 @@ class _Machine:
     ) -> np.ndarray:
         value = self.program.values[name]
         features = features_view(memory, address, value, buffer, self.target)
-        return features[place(value, box, buffer, self.target)]
+        array: np.ndarray = features[place(value, box, buffer, self.target)]
+        return array
 
     def _write(
         self,
@@ -170,4 +170,3 @@ class _Machine:
         features = features_view(memory, address, value, buffer, self.target)
         index = place(value, box, buffer, self.target)
         features[index] = array.reshape(box.channels, box.rows, -1)
-

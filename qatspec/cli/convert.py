@@ -61,6 +61,7 @@ def command(
         prepared, trained_for = open_prepared(context, checkpoint)
         if trained_for != loaded.march:
             options.warn(
+                loaded,
                 Diagnostic(
                     code="QS920",
                     severity="warning",
@@ -68,13 +69,17 @@ def command(
                     f"for {loaded.march}: scales stay, arithmetic changes, accuracy may differ",
                     help=f"train with `march: {loaded.march}`, or evaluate the result: "
                     "qatspec infer, qatspec eval",
-                )
+                ),
             )
         program, converted, exact = convert(context, prepared)
         compiled, exact_binary = compile_to_files(context, program, loaded.march)
     for path in (*converted, *compiled):
         found = {**exact, **exact_binary}.get(path.name)
-        note = "" if found is None else "  (bit-exact)" if found.bit_exact else (
-            f"  (within {found.max_lsb} LSB)"
+        note = (
+            ""
+            if found is None
+            else "  (bit-exact)"
+            if found.bit_exact
+            else (f"  (within {found.max_lsb} LSB)")
         )
         click.echo(f"{path}{note}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import click
@@ -47,7 +48,7 @@ def command(
 
     loaded = options.load(spec, overrides, allow_code)
     console = Console()
-    with loaded.document.located(), Live(console, options.warn) as live:
+    with loaded.document.located(), Live(console, partial(options.warn, loaded)) as live:
         context = options.context(
             loaded,
             workdir,
@@ -58,7 +59,7 @@ def command(
         path = model or result_file(context, result)
         metrics = evaluate(
             open_model(context, path),
-            context.build_model().eval().predict,
+            context.decoder(),
             context.loader("val"),
             device=context.device,
             progress=validation_progress(context),

@@ -14,14 +14,16 @@ from qatspec.diag import Diagnostic, DiagnosticError, Span
 if TYPE_CHECKING:
     import numpy as np
 
-    from qatspec.stages.models import Integers
     from qatspec.spec import Spec
+    from qatspec.stages.models import Integers
     from qatspec.types import Sample
 
 
 @click.command(name="infer", short_help="Run a checkpoint, Program, ONNX or bin on inputs.")
 @click.argument("target", type=click.Path(path_type=Path))
-@click.option("--model", type=click.Path(path_type=Path), help="Model file, where TARGET is a spec.")
+@click.option(
+    "--model", type=click.Path(path_type=Path), help="Model file, where TARGET is a spec."
+)
 @click.option(
     "--input",
     "source",
@@ -59,7 +61,8 @@ def command(
     With a spec: predictions.json and a drawing of each picture. Integer models also leave
     NAME.npz: the integers of every input and output port. Without a spec: those alone.
     """
-    import qatspec.stages.models as models
+    from qatspec.stages import models
+    from qatspec.stages.integers import produce_with
 
     if target.suffix not in (".yaml", ".yml"):
         _run_alone(models.open_integers(target), source, output)
@@ -73,7 +76,7 @@ def command(
         produce = (
             models.open_model(context, model)
             if integers is None
-            else models.produce_with(integers, integers.tree)
+            else produce_with(integers, integers.tree)
         )
         _predict(context, produce, integers, source, output, score, model.name)
 
@@ -112,7 +115,7 @@ def _predict(
     from qatspec.train.files import write_json
 
     dataset = context.dataset("val")
-    decode = context.build_model().eval().predict
+    decode = context.decoder()
     entries = []
     for path, sample in _samples(source, dataset, context.spec):
         images = torch.from_numpy(sample.image[None])
@@ -174,7 +177,7 @@ def _load_array(path: Path) -> np.ndarray:
     import numpy as np
 
     try:
-        array = np.load(path, allow_pickle=False)
+        array: np.ndarray = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise _unusable(path, f"it is no array: {error}", "write it with numpy.save") from error
     if array.ndim < 2:
@@ -191,7 +194,9 @@ def _write_integers(ported: Integers, ints: list[np.ndarray], path: Path) -> Pat
     from qatspec.train.files import write_bytes
 
     ports = (*ported.inputs, *ported.outputs)
-    arrays = {p.name: a for p, a in zip(ports, [*ints, *ported.run(*ints)], strict=True)}
+    arrays: dict[str, Any] = {
+        p.name: a for p, a in zip(ports, [*ints, *ported.run(*ints)], strict=True)
+    }
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)
     write_bytes(path, buffer.getvalue())

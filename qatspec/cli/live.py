@@ -37,7 +37,7 @@ class _Rate(ProgressColumn):
 class Live:
     """Shows events. Use as a context manager around the run; `show` is the callback.
 
-    warn: called with diagnostics that a stage reports (warnings).
+    warn: called with the warnings that a stage reports.
     """
 
     def __init__(self, console: Console, warn: Callable[[Diagnostic], None]) -> None:

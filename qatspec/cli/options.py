@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from qatspec.diag import Diagnostic
+from qatspec.cli.output import show
+from qatspec.diag import Diagnostic, DiagnosticError
 
 if TYPE_CHECKING:
     from qatspec.spec import Spec
     from qatspec.stages import Context
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 spec = click.argument("spec", type=click.Path(path_type=Path))
 overrides = click.option(
@@ -43,9 +43,23 @@ def load(path: Path, overrides: Sequence[str], allow_code: bool) -> Spec:
     from qatspec.spec import warnings
 
     loaded = load_spec(path, overrides, allow_code=allow_code)
-    for found in warnings(loaded):
-        warn(found, loaded)
+    found = warnings(loaded)
+    if any(d.severity == "error" for d in found):
+        raise DiagnosticError(found, loaded.document.texts)
+    for warning in found:
+        warn(loaded, warning)
     return loaded
+
+
+def warn(spec: Spec, found: Diagnostic) -> None:
+    """Show a diagnostic with the line of the spec that it speaks of, and go on."""
+    show(spec.document.resolve([found]), spec.document.texts)
+
+
+def threads() -> int:
+    """Threads that torch is given, known without torch because digests cover them (contracts 6)."""
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    return int(asked) if asked.isdecimal() and int(asked) else len(os.sched_getaffinity(0))
 
 
 def default_workdir(spec: Spec) -> Path:
@@ -60,11 +74,15 @@ def context(
     folder: Path | None = None,
     device: str = "auto",
     limit: int | None = None,
-    report: Callable[[str, Any], None] | None = None,
+    report: Callable[[str, Mapping[str, Any]], None] | None = None,
 ) -> Context:
     """The surroundings of a stage for a command that works outside a plan."""
     from qatspec.stages import Context
     from qatspec.train.process import make_repeatable, pick_device
+
+    def report_warnings(kind: str, data: Mapping[str, Any]) -> None:
+        if kind == "warning":
+            warn(spec, data["diagnostic"])
 
     workdir = workdir or default_workdir(spec)
     return Context(
@@ -77,5 +95,5 @@ def context(
         device=pick_device(device),
         seed=make_repeatable(spec.seed, ""),
         limit=limit,
-        report=report or _show_warning(spec),
+        report=report or report_warnings,
     )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,14 +42,19 @@ def command(
 
     Checkpoints, converted and compiled files and summary.json go into the work directory.
     """
+    import torch
+
     from qatspec.engine import run
     from qatspec.plan import resolve
+    from qatspec.train.process import pick_device
 
     loaded = options.load(spec, overrides, allow_code)
-    plan = resolve(loaded)
+    torch.set_num_threads(options.threads())
+    chosen = pick_device(device)
+    plan = resolve(loaded, device=chosen.type, threads=options.threads(), nproc=nproc)
     workdir = workdir or options.default_workdir(loaded)
-    console = Console()
-    with loaded.document.located(), Live(console, options.warn) as live:
+    console = Console(width=None if sys.stdout.isatty() else 140)
+    with loaded.document.located(), Live(console, partial(options.warn, loaded)) as live:
         summary = run(
             plan,
             workdir,
@@ -66,9 +73,7 @@ def command(
 _METRICS = {"float": "float", "calibration": "calibration", "qat": "qat", "convert": "integer"}
 
 
-def print_summary(
-    console: Console, summary: Mapping[str, Any], spec: Spec, workdir: Path
-) -> None:
+def print_summary(console: Console, summary: Mapping[str, Any], spec: Spec, workdir: Path) -> None:
     """The closing tables: stages with metrics, files, modelled performance."""
     console.print(_stages(summary, _columns(summary, spec)))
     if files := _files(summary):
@@ -87,7 +92,7 @@ def _columns(summary: Mapping[str, Any], spec: Spec) -> list[str]:
     from qatspec.registry import registry
 
     chooser = registry().dataset(spec.data["val"].dataset.type).metric
-    given = next(iter(summary["metrics"].values()), {})
+    given: Mapping[str, float] = next(iter(summary["metrics"].values()), {})
     return [chooser, *(name for name in given if name != chooser)][:2]
 
 

@@ -8,13 +8,14 @@ from collections.abc import Iterable, Sequence
 _SHOWN = 8
 
 
-def nearest(word: str, choices: Iterable[str]) -> str | None:
-    """The choice that `word` most likely means, or None where that would be a guess."""
+def nearest(word: str, choices: Iterable[str], *, sure: bool = False) -> str | None:
+    """The choice that `word` most likely means, or None where that would be a guess; sure: only
+    where it differs by a slip of the fingers."""
     by_folded = {c.lower().replace("-", "_"): c for c in choices}
     folded = word.lower().replace("-", "_")
     if folded in by_folded:
         return by_folded[folded]
-    cutoff = 0.6 if len(folded) > 3 else 0.5
+    cutoff = 0.84 if sure else 0.6 if len(folded) > 3 else 0.5
     found = difflib.get_close_matches(folded, list(by_folded), n=1, cutoff=cutoff)
     return by_folded[found[0]] if found else None
 

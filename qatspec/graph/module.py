@@ -18,7 +18,11 @@ class TracedModule(fx.GraphModule):
 
     root: gives its tables away and must not be used afterwards. origin: the class whose methods
     answer for attributes that the module itself lacks.
+
+    copied: path of a child -> path of the child that it started as a copy of.
     """
+
+    copied: dict[str, str]
 
     def __init__(self, root: nn.Module, graph: fx.Graph, origin: type[nn.Module] | None = None):
         super().__init__(root, graph, (origin or type(root)).__name__)
@@ -27,6 +31,7 @@ class TracedModule(fx.GraphModule):
             if key in ("_parameters", "_buffers", "_modules") or key not in own:
                 own[key] = value
         self._origin = origin or type(root)
+        own.setdefault("copied", {})
 
     def __getattr__(self, name: str) -> Any:
         try:

@@ -49,7 +49,8 @@ class Prepared:
     decisions: node -> Decision. march: the march whose arithmetic and special cases apply, None =
     generic. modules: absolute paths that were prepared ("" = the whole model). input_scale: the
     fixed scale of the model's input, if one. warnings: what did not fuse, rules that matched
-    nothing, ... as diagnostics.
+    nothing, ... as diagnostics. example_inputs: as `prepare` was given them; only their structure
+    and shapes count.
     """
 
     model: nn.Module
@@ -59,3 +60,4 @@ class Prepared:
     input_scale: float | None = None
     warnings: tuple = field(default_factory=tuple)
     stage: str = "calibration"
+    example_inputs: tuple = ()

@@ -98,7 +98,7 @@ def lookup(
 def lower_prelu(node: fx.Node, lowering: Lowering) -> Sum:
     """max(x, 0) + slope * min(x, 0): two clamps and one rounding at the end."""
     x = lowering.integer(node.args[0])
-    module = lowering.context.module(node)
+    module: Any = lowering.context.module(node)
     weight = lowering.constant(node.args[1]) if module is None else module.weight
     slope = weight.detach().numpy().astype(np.float64).reshape(-1)
     low, high = RANGE[lowering.dtype(x)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from qatspec.types import Annotation, Float
 
 if TYPE_CHECKING:
     from qatspec.lower.context import Lowering
+    from qatspec.program import DType
     from qatspec.program.lowered import Sum
 
 
@@ -51,7 +52,7 @@ def lower(node: fx.Node, lowering: Lowering) -> Sum:
         steps = geometry.per_channel(torch.from_numpy(step), torch.from_numpy(weight)).numpy()
         weight = np.rint(weight / steps)
         operands = [lowering.const("bias", "int32", levels)]
-    dtype = module.weight_fake_quant.qspec.dtype.removeprefix("q")
+    dtype = cast("DType", module.weight_fake_quant.qspec.dtype.removeprefix("q"))
     if geometry.op == "linear":
         name = lowering.const("weight", dtype, weight)
         axis = len(lowering.shape()) - 1
@@ -59,9 +60,10 @@ def lower(node: fx.Node, lowering: Lowering) -> Sum:
     if dims == 1:  # one row of a picture
         weight = weight[:, :, None, :]
         channels, length = lowering.shape(node.args[0])[1:]
-        x = lowering.keep("reshape", x, shape=(channels, 1, length)).terms[0]
+        shape = (channels, 1, length)
+        x = lowering.keep("reshape", x, name=f"{node.name}.row", shape=shape).terms[0]
     left, right, top, bottom = (*geometry.pad, 0, 0)[:4]
-    attrs = {
+    attrs: dict[str, Any] = {
         "stride": (1, *geometry.stride)[-2:],
         "padding": (top, left, bottom, right),
         "dilation": (1, *geometry.dilation)[-2:],
@@ -71,7 +73,8 @@ def lower(node: fx.Node, lowering: Lowering) -> Sum:
         attrs["output_padding"] = (0, *geometry.output_padding)[-2:]
     kind = "conv_transpose" if geometry.transposed else "conv"
     name = lowering.const("weight", dtype, weight)
-    y = lowering.emit(kind, (x.value, name, *operands), scale, scale_axis=1, **attrs)
+    result = node.name if dims == 2 else f"{node.name}.sum"
+    y = lowering.emit(kind, (x.value, name, *operands), scale, scale_axis=1, name=result, **attrs)
     return y if dims == 2 else lowering.keep("reshape", y.terms[0], shape=lowering.shape()[1:])
 
 
@@ -82,5 +85,5 @@ def _integers(
     with torch.no_grad():
         levels, scale = module.quantized_weight(*arguments)
         bias = module.folded(*arguments)[1]
-    real = None if bias is None else bias.numpy().astype(np.float64)
+    real = None if bias is None else bias.detach().numpy().astype(np.float64)
     return levels.numpy().astype(np.float64), scale.numpy().astype(np.float64), real

@@ -111,4 +111,5 @@ def _spread(operand: Any, lowering: Lowering) -> Sum:
     if len(own) != 4 or own[:2] != shape[:2] or own[2:] != (1, 1):
         lowering.fail(f"it adds {own} to {shape}", "give both operands the same shape")
     term = lowering.passive(x)
-    return lowering.keep("resize_nearest", term, name=f"{lowering.node.name}.spread", size=shape[2:])
+    name = f"{lowering.node.name}.spread"
+    return lowering.keep("resize_nearest", term, name=name, size=shape[2:])

@@ -37,7 +37,11 @@ _UNIT = 64
 def lower_batch_norm(node: fx.Node, lowering: Lowering) -> Sum:
     """A depthwise 1x1 conv with weights of +-64: the scale is the batch norm's, the bias int32."""
     module = lowering.context.module(node)
-    if not isinstance(module, nn.BatchNorm2d) or module.running_var is None:
+    if (
+        not isinstance(module, nn.BatchNorm2d)
+        or module.running_var is None
+        or module.running_mean is None
+    ):
         lowering.fail(
             "only BatchNorm2d with running statistics has an integer form",
             "put it directly behind a convolution, where it is folded",

@@ -36,12 +36,10 @@ def lower_max(node: fx.Node, lowering: Lowering) -> Sum:
         return lowering.keep(
             "max_pool", x, kernel=kernel, stride=kernel, padding=zeros, dilation=(1, 1)
         )
-    if op == "max" and "amax" in str(getattr(node.target, "__name__", node.target)):
-        axes, keepdim = _reduced(node, lowering)
-        return lowering.keep("reduce_max", x, axes=axes, keepdim=keepdim)
-    lowering.fail(
-        f"{op} gives indices, or has no integer form here", "use max_pool2d, or amax over dims"
-    )
+    if "amax" not in str(getattr(node.target, "__name__", node.target)):
+        lowering.fail(f"{op} has no integer form here", "use max_pool2d, or amax over dims")
+    axes, keepdim = _reduced(node, lowering)
+    return lowering.keep("reduce_max", x, axes=axes, keepdim=keepdim)
 
 
 def lower_average(node: fx.Node, lowering: Lowering) -> Sum:
@@ -54,7 +52,7 @@ def lower_average(node: fx.Node, lowering: Lowering) -> Sum:
         return lowering.emit("reduce_sum", (x.value,), x.scale / count, axes=axes, keepdim=keepdim)
     if op == "adaptive_avg_pool2d":
         kernel = _adaptive(node, lowering)
-        attrs = {"kernel": kernel, "stride": kernel, "padding": (0, 0, 0, 0)}
+        attrs: dict[str, Any] = {"kernel": kernel, "stride": kernel, "padding": (0, 0, 0, 0)}
     else:
         attrs = _window(node, lowering)
         padded = any(attrs["padding"])
@@ -65,8 +63,8 @@ def lower_average(node: fx.Node, lowering: Lowering) -> Sum:
         if setting(node, 4, "ceil_mode", False) and attrs["padding"] != _padding(node, lowering, 3):
             lowering.fail("its last windows are cut, so that its divisor varies", "no ceil_mode")
         del attrs["dilation"]
-    count = setting(node, 6, "divisor_override") if op == "avg_pool2d" else None
-    count = count or attrs["kernel"][0] * attrs["kernel"][1]
+    divisor = setting(node, 6, "divisor_override") if op == "avg_pool2d" else None
+    count = divisor or attrs["kernel"][0] * attrs["kernel"][1]
     return lowering.emit("sum_pool", (x.value,), x.scale / count, **attrs)
 
 

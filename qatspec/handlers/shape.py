@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from torch import fx
@@ -58,7 +58,7 @@ def lower_pad(node: fx.Node, lowering: Lowering) -> Sum:
     """Padding of the last two dims by a constant, which is rounded to the result's grid."""
     context = lowering.context
     module = context.module(node)
-    amounts = context.argument(node, 1, "pad") if module is None else module.padding
+    amounts: Any = context.argument(node, 1, "pad") if module is None else module.padding
     amounts = [int(lowering.constant(a)) for a in amounts]
     mode = "constant" if module is not None else context.argument(node, 2, "mode", "constant")
     value = float(context.setting(node, 3, "value", 0.0) or 0.0)
@@ -124,8 +124,9 @@ def _cut(lowering: Lowering, x: Term, axis: int, part: slice, size: int) -> Term
     if (start, stop, step) == (0, size, 1):
         return x
     scale = x.scale[part] if x.axis == axis else x.scale
-    attrs = {"start": start, "stop": stop, "step": step}
-    cut = lowering.emit("slice", (x.value,), scale, scale_axis=x.axis, **attrs, axis=axis)
+    cut = lowering.emit(
+        "slice", (x.value,), scale, scale_axis=x.axis, axis=axis, start=start, stop=stop, step=step
+    )
     return cut.terms[0]
 
 

@@ -7,8 +7,6 @@ from typing import Any
 
 import numpy as np
 from torch import fx, nn
-from torch.fx.graph import _PyTreeCodeGen
-from torch.utils import _pytree as pytree
 
 from qatspec.lower.closing import fake_quant_of, target_of
 from qatspec.lower.context import Lowering, RealInput, Unlowerable
@@ -40,27 +38,6 @@ def lower_input(node: fx.Node, lowering: Lowering, modules: Mapping[str, nn.Modu
     shape = lowering.shape(node)[1:]
     name = lowering.builder.input(node.name, target.dtype, shape, target.scale)
     return Sum((Term(name, np.array([np.float32(target.scale)], np.float64)),))
-
-
-def output_tree(graph: fx.Graph) -> tuple[list[Any], Any]:
-    """(flat outputs, tree of their indexes); tuples count as lists."""
-    node = next(n for n in graph.nodes if n.op == "output")
-    result = node.args[0]
-    codegen = graph._codegen
-    if isinstance(codegen, _PyTreeCodeGen) and codegen.pytree_info.out_spec is not None:
-        result = pytree.tree_unflatten(list(result), codegen.pytree_info.out_spec)
-    flat: list[Any] = []
-    return flat, _index(result, flat)
-
-
-def _index(result: Any, flat: list[Any]) -> Any:
-    if isinstance(result, (list, tuple)):
-        return [_index(branch, flat) for branch in result]
-    if isinstance(result, dict):
-        return {str(key): _index(branch, flat) for key, branch in result.items()}
-    if result not in flat:
-        flat.append(result)
-    return flat.index(result)
 
 
 def lower_output(node: Any, lowering: Lowering) -> str:

@@ -248,4 +248,4 @@ class Lowering:
 def _grid(bounds: tuple[float, float], scale: float) -> np.ndarray:
     """Bounds as integers, rounded as the fake-quant behind them rounds (contracts 12)."""
     with np.errstate(over="ignore"):
-        return np.rint(np.array(bounds, np.float32) / np.float32(scale))
+        return np.asarray(np.rint(np.array(bounds, np.float32) / np.float32(scale)))

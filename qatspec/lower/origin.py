@@ -12,6 +12,7 @@ from collections.abc import Callable
 from torch import fx
 
 from qatspec.graph import Decision, Prepared
+from qatspec.lower.closing import fake_quant_of
 from qatspec.program import Provenance
 
 _CALLS = ("call_module", "call_function", "call_method")
@@ -34,7 +35,11 @@ def origins(graph: fx.Graph, prepared: Prepared) -> Callable[[fx.Node], Provenan
             if decision is not None:
                 found[node] = decision
 
+    modules = dict(prepared.model.named_modules(remove_duplicate=False))
+
     def origin(node: fx.Node) -> Provenance:
+        if fake_quant_of(node, modules) is not None and isinstance(node.args[0], fx.Node):
+            return origin(node.args[0])  # a fake-quant belongs to what it closes
         decision = found.get(node)
         module = str(node.target) if node.op == "call_module" else node.meta.get("owner", "")
         if decision is None:
@@ -55,6 +60,6 @@ def _inside(node: fx.Node, path: str) -> bool:
 
 
 def _by_node(prepared: Prepared) -> dict[str, Decision]:
-    """"<module path>:<node name>" -> its decision, the members of each group included."""
+    """ "<module path>:<node name>" -> its decision, the members of each group included."""
     table = {name: d for d in prepared.decisions.values() for name in (*d.group, d.node)}
     return {**table, **prepared.decisions}

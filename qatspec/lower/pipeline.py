@@ -7,13 +7,13 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from torch import Tensor, fx, nn
+from torch import fx
 
 from qatspec.diag import Diagnostic, DiagnosticError, Note, Span
 from qatspec.graph import Prepared
 from qatspec.graph.context import GraphContext
-from qatspec.graph.trace import trace
-from qatspec.lower.boundary import lower_input, lower_output, output_tree
+from qatspec.graph.deploy import carries_tensor, deploy_graph, output_tree
+from qatspec.lower.boundary import lower_input, lower_output
 from qatspec.lower.closing import fake_quant_of, target_of, targets
 from qatspec.lower.context import Lowering, RealInput, Skipped, Unlowerable
 from qatspec.lower.origin import origins
@@ -30,17 +30,15 @@ def lower(prepared: Prepared, example_inputs: Sequence[Any], name: str = "model"
 
     Raises DiagnosticError with every op that cannot be lowered: QS701-QS706.
     """
-    model = prepared.model
-    with _eval_mode(model):
-        graph = trace(model, tuple(example_inputs))
-    context = GraphContext(model, graph, prepared.march)
+    graph = deploy_graph(prepared, example_inputs)
+    context = GraphContext(prepared.model, graph, prepared.march)
     origin = origins(graph, prepared)
     builder = ProgramBuilder(name, prepared.march, _arithmetic(prepared.march))
     lowering = Lowering(builder, context, origin, targets(context.modules))
     found: list[Diagnostic] = []
     for node in graph.nodes:
         lowering.node = node
-        if node.op in ("get_attr", "output") or not _is_tensor(context.value(node)):
+        if node.op in ("get_attr", "output") or not carries_tensor(context.value(node)):
             continue
         lowering.lowered[node] = None
         with _collect(found, node, context, origin(node)):
@@ -80,13 +78,6 @@ def _lower(node: fx.Node, lowering: Lowering) -> Any:
     return handler.lower(node, lowering)
 
 
-def _is_tensor(value: Any) -> bool:
-    """A tensor, or a list of tensors, that the model's ops compute."""
-    if isinstance(value, (list, tuple)):
-        return any(_is_tensor(v) for v in value)
-    return isinstance(value, Tensor)
-
-
 def _arithmetic(march: str | None) -> Arithmetic:
     return Arithmetic() if march is None else registry().march(march).arithmetic
 
@@ -114,14 +105,3 @@ def _collect(
                 notes=notes,
             )
         )
-
-
-@contextlib.contextmanager
-def _eval_mode(model: nn.Module) -> Iterator[None]:
-    training = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, was in training.items():
-            module.training = was

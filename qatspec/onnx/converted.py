@@ -142,12 +142,12 @@ def _products(
     partial sums of the parts still end at the proven result."""
     w, total = emit.w, ""
     has_bias = len(op.inputs) == 3
-    parts = [
-        (x, a * b, part) for x, a in _halves(emit, op) for part, b in _split_weight(weight)
-    ]
+    parts = [(x, a * b, part) for x, a in _halves(emit, op) for part, b in _split_weight(weight)]
     for i, (x, scale, part) in enumerate(parts):
         alone = len(parts) == 1 and not has_bias
-        name = w.const(f"{op.inputs[1]}" if len(parts) == 1 else f"{op.inputs[1]}.{i}", part, np.int8)
+        name = w.const(
+            f"{op.inputs[1]}" if len(parts) == 1 else f"{op.inputs[1]}.{i}", part, np.int8
+        )
         y = write(x, name, op.output if alone else f"{op.output}.acc")
         if scale != 1:
             y = w.node("Mul", [y, w.const(f"c{scale}", scale, np.int32)], f"{op.output}.scaled")
@@ -195,9 +195,7 @@ def _conv_transpose(emit: _Emitter, op: Op) -> str:
         if (sh, sw) != (1, 1):
             shape = w.const(f"{output}.apart", [0, channels, height, 1, width, 1], np.int64)
             x = w.node("Reshape", [x, shape], f"{output}.reshape")
-            zeros = w.const(
-                f"{output}.zeros", [0] * 6 + [0, 0, 0, sh - 1, 0, sw - 1], np.int64
-            )
+            zeros = w.const(f"{output}.zeros", [0] * 6 + [0, 0, 0, sh - 1, 0, sw - 1], np.int64)
             x = w.node("Pad", [x, zeros], f"{output}.spread")
             shape = w.const(f"{output}.shape", [0, channels, height * sh, width * sw], np.int64)
             x = w.node("Reshape", [x, shape], f"{output}.spread")
@@ -262,9 +260,7 @@ def _clamp(emit: _Emitter, op: Op) -> str:
     wide = STORAGE[dtype] if dtype in own else np.int32
     bounds = [emit.w.const("bound", op.attrs[key], wide) for key in ("low", "high")]
     name = op.output if dtype in own else f"{op.output}.clip"
-    return emit.through(
-        op, own, np.int32, lambda x: emit.w.node("Clip", [x, *bounds], name)
-    )
+    return emit.through(op, own, np.int32, lambda x: emit.w.node("Clip", [x, *bounds], name))
 
 
 # -- pools and reductions ----------------------------------------------------------------------
@@ -279,9 +275,7 @@ def _max_pool(emit: _Emitter, op: Op) -> str:
     def write(x: str) -> str:
         dtype = np.int8 if narrow else np.float32
         if any(a["padding"]):
-            pads = w.const(
-                f"{op.output}.pads", [0, 0, top, left, 0, 0, bottom, right], np.int64
-            )
+            pads = w.const(f"{op.output}.pads", [0, 0, top, left, 0, 0, bottom, right], np.int64)
             x = w.node("Pad", [x, pads, w.const("lowest", lowest, dtype)], f"{op.output}.pad")
         return w.node(
             "MaxPool",
@@ -347,7 +341,9 @@ def _reduce_max(emit: _Emitter, op: Op) -> str:
 
 
 def _gather(emit: _Emitter, x: str, index: np.ndarray, axis: int, name: str) -> str:
-    return emit.w.node("Gather", [x, emit.w.const(f"{name}.index", index, np.int64)], name, axis=axis)
+    return emit.w.node(
+        "Gather", [x, emit.w.const(f"{name}.index", index, np.int64)], name, axis=axis
+    )
 
 
 def _resize_nearest(emit: _Emitter, op: Op) -> str:

@@ -1,1 +1,265 @@
-def export_qat_onnx(): ...
+"""export_qat_onnx: the fake-quant model as a Q/DQ graph in standard ONNX ops (contracts 18).
+
+Written from our own trace of the model in eval mode. Each fake-quant is a QuantizeLinear and a
+DequantizeLinear with zero point 0; each quantized weight is integers and a DequantizeLinear along
+axis 0, batch norms folded, biases in float. Names are the model's own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+import numpy as np
+import torch
+from onnx import TensorProto, helper
+from torch import Tensor, fx, nn
+
+from qatspec.diag import Diagnostic, DiagnosticError, Span
+from qatspec.graph import Prepared
+from qatspec.graph.context import GraphContext
+from qatspec.graph.deploy import carries_tensor, deploy_graph, output_tree
+from qatspec.onnx.float_ops import WRITE
+from qatspec.onnx.writer import GraphWriter
+from qatspec.quant.fake_quant import FakeQuantize
+from qatspec.quant.modules import Geometry, QuantFold, QuantWeight
+
+OPSET = 17
+WIDE_OPSET = 21
+
+
+def export_qat_onnx(
+    prepared: Prepared,
+    path: str | os.PathLike[str],
+    example_inputs: Sequence[Any] | None = None,
+    *,
+    opset: int | None = None,
+    name: str = "model",
+) -> None:
+    """Write the Q/DQ ONNX of `prepared`: floats in, floats out, batch dynamic.
+
+    example_inputs: as forward takes them, None: those that `prepare` was given. opset: None is 17,
+    or 21 where int16 or int4 need it. Fake-quants count as on, whatever stage the model is in;
+    the disabled ones of unquantized outputs stay out.
+
+    Raises DiagnosticError: QS720 an opset too low, QS724 an op without ONNX form, QS705 a scale
+    that was never observed.
+    """
+    inputs = prepared.example_inputs if example_inputs is None else example_inputs
+    model = prepared.model
+    dtypes = {
+        m.qspec.dtype for m in model.modules() if isinstance(m, FakeQuantize) and not m.disabled
+    }
+    needed = OPSET if dtypes <= {"qint8"} else WIDE_OPSET
+    if opset is not None and opset < needed:
+        raise DiagnosticError(
+            Diagnostic(
+                code="QS720",
+                message=f"opset {opset} cannot hold {', '.join(sorted(dtypes))}: it needs {needed}",
+                help="leave the opset out, or raise it",
+            )
+        )
+    graph = deploy_graph(prepared, inputs)
+    writer = QdqWriter(model, graph, prepared.march, opset or needed, name)
+    writer.write(path)
+
+
+class QdqWriter:
+    """Writes one traced graph. names: node -> ONNX result (a list for ops with several)."""
+
+    def __init__(
+        self, model: nn.Module, graph: fx.Graph, march: str | None, opset: int, name: str
+    ) -> None:
+        self.context = GraphContext(model, graph, march)
+        self.w = GraphWriter(name)
+        self.opset = opset
+        self.names: dict[Any, Any] = {}
+
+    def write(self, path: str | os.PathLike[str]) -> None:
+        """Write every node, the outputs and the file."""
+        graph = self.context.graph
+        for node in graph.nodes:
+            if node.op in ("output", "get_attr") or not carries_tensor(self.context.value(node)):
+                continue
+            before = len(self.w.nodes)
+            self.names[node] = self._node(node)
+            for proto in self.w.nodes[before:]:
+                proto.doc_string = str(node.meta.get("owner") or node.target)
+        flat, tree = output_tree(graph)
+        for node in flat:
+            if node not in self.names:
+                raise DiagnosticError(
+                    Diagnostic(
+                        code="QS703", message="the model returns something that is no tensor"
+                    )
+                )
+            self.w.output(self.names[node], node.name, np.float32, self.context.shape(node)[1:])
+        record = {"form": "qdq", "march": self.context.march, "tree": tree}
+        self.w.write(path, self.opset, {"qatspec.qat": json.dumps(record, sort_keys=True)})
+
+    def operand(self, value: Any) -> str:
+        """The ONNX name of an argument: a result, a parameter, or a number."""
+        if isinstance(value, fx.Node) and value in self.names:
+            found = self.names[value]
+            return str(found)
+        if isinstance(value, fx.Node) and value.op == "get_attr":
+            return self.w.const(str(value.target), self.tensor(value).numpy(), np.float32)
+        return self.w.const("number", self.context.value(value), np.float32)
+
+    def tensor(self, node: Any) -> Tensor:
+        """The parameter or buffer that a get_attr node reads."""
+        found: Any = self.context.root
+        for part in str(node.target).split("."):
+            found = getattr(found, part)
+        return found.detach()  # type: ignore[no-any-return]
+
+    def fail(self, node: fx.Node, what: str) -> NoReturn:
+        """This node has no writer: `what` names the case."""
+        file, _, line = str(node.meta.get("source", "")).rpartition(":")
+        raise DiagnosticError(
+            Diagnostic(
+                code="QS724",
+                message=f"`{node.name}`: {what} has no ONNX form here",
+                help="replace the op, or move it out of forward",
+                span=Span(file, int(line)) if file and line.isdigit() else None,
+            )
+        )
+
+    def _node(self, node: fx.Node) -> Any:
+        if node.op == "placeholder":
+            return self.w.input(node.name, np.float32, self.context.shape(node)[1:])
+        module = self.context.module(node)
+        if isinstance(module, FakeQuantize):
+            return self._fake_quant(node, module)
+        if isinstance(module, (QuantWeight, QuantFold)):
+            return self._weighted(node, module)
+        if isinstance(module, (nn.modules.conv._ConvNd, nn.Linear)):
+            return self._float_weighted(node, module)
+        op = self.context.op(node)
+        write = WRITE.get(op or "")
+        if write is None:
+            self.fail(node, op or str(node.target))
+        return write(self, node)
+
+    def _fake_quant(self, node: fx.Node, fake_quant: FakeQuantize) -> str:
+        x = self.operand(node.args[0])
+        if fake_quant.disabled:
+            return x
+        if not fake_quant.observed:
+            raise DiagnosticError(
+                Diagnostic(
+                    code="QS705",
+                    message=f"fake-quant `{node.target}` has never observed a range",
+                    help="run calibration or qat before converting",
+                )
+            )
+        pair = self._grid(str(node.target), fake_quant)
+        q = self.w.node("QuantizeLinear", [x, *pair], f"{node.name}.q")
+        return self.w.node("DequantizeLinear", [q, *pair], node.name)
+
+    def _grid(self, path: str, fake_quant: FakeQuantize, channels: int | None = None) -> list[str]:
+        """Names of scale and zero point: scalars, or one an output channel."""
+        scale = fake_quant.scale.detach()
+        scale = scale.reshape(()) if channels is None else scale.expand(channels)
+        zeros = np.zeros(tuple(scale.shape), np.int64)
+        name = self.w.const(f"{path}.scale", scale.numpy(), np.float32)
+        return [name, self._integers(f"{path}.zero_point", fake_quant.qspec.dtype, zeros)]
+
+    def _integers(self, name: str, dtype: str, array: np.ndarray) -> str:
+        """An initializer of int8, int16 or (packed by ONNX) int4."""
+        if dtype != "qint4":
+            return self.w.const(name, array, dtype.removeprefix("q"))
+        name = self.w.fresh(name)
+        self.w.initializers[name] = helper.make_tensor(
+            name, TensorProto.INT4, array.shape, array.reshape(-1).tolist()
+        )
+        return name
+
+    def _weighted(self, node: fx.Node, module: QuantWeight | QuantFold) -> str:
+        arguments: list[Any] = [None if a is None else self.tensor(a) for a in node.args[1:]]
+        source: Any = node.args[1] if arguments else None
+        key = str(source.target) if arguments else f"{node.target}.weight"
+        with torch.no_grad():
+            levels = module.quantized_weight(*arguments)[0]
+            bias = module.folded(*arguments)[1]
+        geometry = module.geometry
+        weight = self._dequantized(key, levels, module.weight_fake_quant, geometry)
+        name = None
+        if bias is not None:
+            name = self.w.const(f"{node.target}.bias", bias.detach().numpy(), np.float32)
+        return self._apply(node, geometry, weight, tuple(levels.shape), name)
+
+    def _float_weighted(self, node: fx.Node, module: Any) -> str:
+        weight = self.w.const(f"{node.target}.weight", module.weight.detach().numpy(), np.float32)
+        name = None
+        if module.bias is not None:
+            name = self.w.const(f"{node.target}.bias", module.bias.detach().numpy(), np.float32)
+        return self._apply(node, Geometry.of(module), weight, tuple(module.weight.shape), name)
+
+    def _dequantized(
+        self, key: str, levels: Tensor, fake_quant: FakeQuantize, geometry: Geometry
+    ) -> str:
+        """Integers and their DequantizeLinear along axis 0; a transposed conv's weight is stored
+        output channels first and turned back behind it."""
+        array = levels.numpy().astype(np.int64)
+        shape = array.shape
+        groups = geometry.groups if geometry.transposed else 1
+        if geometry.transposed:
+            split = array.reshape(groups, shape[0] // groups, *shape[1:]).swapaxes(1, 2)
+            array = split.reshape(groups * shape[1], shape[0] // groups, *shape[2:])
+        pair = self._grid(f"{key}_fake_quant", fake_quant, array.shape[0])
+        name = self._integers(key, fake_quant.qspec.dtype, array)
+        weight = self.w.node("DequantizeLinear", [name, *pair], f"{key}.dequantized", axis=0)
+        if not geometry.transposed:
+            return weight
+        split_shape = [groups, shape[1], shape[0] // groups, *shape[2:]]
+        for i, (op, value) in enumerate(
+            (("Reshape", split_shape), ("Transpose", None), ("Reshape", list(shape)))
+        ):
+            if op == "Transpose":
+                perm = [0, 2, 1, *range(3, len(split_shape))]
+                weight = self.w.node(op, [weight], f"{key}.turned", perm=perm)
+            else:
+                target = self.w.const(f"{key}.shape{i}", value, np.int64)
+                weight = self.w.node(op, [weight, target], f"{key}.split")
+        return weight
+
+    def _apply(
+        self,
+        node: fx.Node,
+        geometry: Geometry,
+        weight: str,
+        shape: tuple[int, ...],
+        bias: str | None,
+    ) -> str:
+        x = self.operand(node.args[0])
+        if geometry.op == "linear":
+            return self._linear(node, x, weight, bias)
+        if geometry.padding_mode != "zeros":
+            self.fail(node, f"padding mode {geometry.padding_mode!r}")
+        # torch lists the last dim first, (left, right, top, bottom); ONNX top, left, bottom, right
+        pads = [*geometry.pad[-2::-2], *geometry.pad[::-2]]
+        attrs: dict[str, Any] = {
+            "kernel_shape": list(shape[2:]),
+            "strides": list(geometry.stride),
+            "pads": pads,
+            "dilations": list(geometry.dilation),
+            "group": geometry.groups,
+        }
+        if geometry.transposed:
+            attrs["output_padding"] = list(geometry.output_padding)
+        op = "ConvTranspose" if geometry.transposed else "Conv"
+        names = [x, weight] if bias is None else [x, weight, bias]
+        return self.w.node(op, names, node.name, **attrs)
+
+    def _linear(self, node: fx.Node, x: str, weight: str, bias: str | None) -> str:
+        if len(self.context.shape(node)) == 2:
+            names = [x, weight] if bias is None else [x, weight, bias]
+            return self.w.node("Gemm", names, node.name, transB=1)
+        turned = self.w.node("Transpose", [weight], f"{node.name}.weight", perm=[1, 0])
+        if bias is None:
+            return self.w.node("MatMul", [x, turned], node.name)
+        product = self.w.node("MatMul", [x, turned], f"{node.name}.product")
+        return self.w.node("Add", [product, bias], node.name)

@@ -50,7 +50,7 @@ class OnnxRunner(Ported):
                 tree=record["tree"],
                 session=_session(data, threads),
             )
-        except Exception as problem:  # noqa: BLE001 - protobuf and onnxruntime raise their own
+        except Exception as problem:  # protobuf and onnxruntime raise their own
             raise DiagnosticError(
                 Diagnostic(
                     code="QS721",

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
-from qatspec.diag import DiagnosticError
+from qatspec.diag import Diagnostic, DiagnosticError
 from qatspec.plan.digest import digest, software
 from qatspec.plan.model import Plan, PluginRef, Step
 from qatspec.registry import Registry, fault
 from qatspec.registry import registry as installed
 from qatspec.schema import affecting, spec_schema, with_defaults
 from qatspec.source.pointer import join
-from qatspec.spec import Component, Spec, predecessor
+from qatspec.spec import Spec, predecessor
 from qatspec.spec.model import QConfigRules, StageName
-from qatspec.types import JSONSchema
 
 #: Parts of the spec that each step depends on, besides its own stage.
 _PARTS: Mapping[str, tuple[str, ...]] = {
@@ -103,7 +103,7 @@ def _values(spec: Spec, names: Registry) -> dict[str, Any]:
     for at, (component, schema) in components.items():
         params = join(at, "params")
         found = {p: v for p, v in found.items() if not _within(p, (params,))}
-        found.update(_params(component, schema, params))
+        found.update(affecting(schema, component.params, at=params))
         found[join(at, "type")] = component.type  # an alias means the same thing
     if "compile" in spec.stages:
         at = "/stages/compile"
@@ -116,11 +116,11 @@ def _values(spec: Spec, names: Registry) -> dict[str, Any]:
 def _default_calibration(found: Mapping[str, Any]) -> dict[str, Any]:
     """Without a calibration role of its own, calibration depends on the train role."""
     train = "/data/train"
-    return {"/data/calibration" + p[len(train) :]: v for p, v in found.items() if _within(p, (train,))}
-
-
-def _params(component: Component, schema: JSONSchema, at: str) -> dict[str, Any]:
-    return affecting(schema, component.params, at=at)
+    return {
+        "/data/calibration" + p.removeprefix(train): v
+        for p, v in found.items()
+        if _within(p, (train,))
+    }
 
 
 def _ordered_rules(found: dict[str, Any], data: Any) -> dict[str, Any]:
@@ -170,10 +170,8 @@ def _fingerprint(spec: Spec, role: str, names: Registry) -> str:
         ) from error
 
 
-def _placed(diagnostic: Any, at: str) -> Any:
+def _placed(diagnostic: Diagnostic, at: str) -> Diagnostic:
     """A data set's diagnostic without a place stands at the role that names the data."""
-    from dataclasses import replace
-
     if diagnostic.at is not None or diagnostic.span is not None:
         return diagnostic
     return replace(diagnostic, at=at)
@@ -211,13 +209,12 @@ def _rules(rules: QConfigRules | None) -> list[tuple[str, str]]:
 
 def _outputs(name: StageName, run: str) -> tuple[str, ...]:
     """Files of a finished step, relative to the work directory (contracts 21)."""
+    files: tuple[str, ...]
     match name:
         case "convert":
             files = (f"{run}-qat.onnx", f"{run}-converted.onnx", f"{run}.program")
         case "compile":
             files = (f"{run}.bin", f"{run}.perf.json", f"{run}.perf.html")
-        case "calibration":
-            files = ("calibration-checkpoint-last.pth.tar",)
         case _:
             files = (f"{name}-checkpoint-best.pth.tar", f"{name}-checkpoint-last.pth.tar")
     return tuple(f"{name}/{file}" for file in files)

@@ -21,15 +21,12 @@ from qatspec.types import Fixed, Float, Observed, QSpec, Shared
 
 
 def insert(unit: Unit) -> None:
-    """Insert the unit's activation fake-quants and record every decision."""
-    outputs = _output_nodes(unit)
-    _Inserter(unit).run(outputs)
+    """Insert the unit's activation fake-quants and record every decision.
 
-
-def _output_nodes(unit: Unit) -> list[fx.Node]:
-    """The nodes that the unit returns, flat; an int32 tail must be what contracts 14 says."""
+    Raises DiagnosticError QS604 for an output that cannot stay unquantized, QS601.
+    """
     output = next(iter(reversed(unit.graph.nodes)))
-    return [leaf for leaf in pytree.tree_leaves(output.args) if isinstance(leaf, fx.Node)]
+    _Inserter(unit).run([n for n in pytree.tree_leaves(output.args) if isinstance(n, fx.Node)])
 
 
 @dataclass
@@ -42,8 +39,9 @@ class _Inserter:
     def run(self, outputs: list[fx.Node]) -> None:
         unit = self.unit
         self.group_of = {group.last: group for group in unit.groups}
-        tails = set() if unit.quantize_output else {self._tail(node) for node in outputs}
-        tails.discard(None)
+        kept = unit.config.output_quantized_idxs
+        free = [] if unit.quantize_output else [n for i, n in enumerate(outputs) if i not in kept]
+        tails = {tail for node in free if (tail := self._tail(node))}
         self._inputs()
         for group in unit.groups:
             self._group(group, group in tails)
@@ -53,10 +51,10 @@ class _Inserter:
 
     def _inputs(self) -> None:
         unit = self.unit
-        for node in [n for n in unit.graph.nodes if n.op == "placeholder"]:
+        for i, node in enumerate([n for n in unit.graph.nodes if n.op == "placeholder"]):
             if not unit.context.carries_float(node) or not node.users:
                 continue
-            if not unit.quantize_input:
+            if not unit.quantize_input or i in unit.config.input_quantized_idxs:
                 self.on_grid.add(node)
                 self._record(node, reason="input: quantized by its producer")
                 continue
@@ -89,6 +87,9 @@ class _Inserter:
 
     def _group(self, group: Group, tail: bool) -> None:
         intent, qspec = group.annotation.output, group.activation
+        if group.anchor.op == "call_module" and group.anchor.target in self.unit.standalone:
+            self._standalone(group)
+            return
         if isinstance(intent, Float):
             self._record(group.last, group, reason=f"float: {intent.reason}")
             return
@@ -105,8 +106,8 @@ class _Inserter:
         if isinstance(intent, Shared):
             if on_grid:
                 self.on_grid.add(group.last)
-            shared = f"shares {inputs[0].name}'s scale" if inputs else "shared"
-            self._record(group.last, group, reason=shared if on_grid else "float: its input is")
+            reason = _shares(inputs) if on_grid else "float: its input is"
+            self._record(group.last, group, reason=reason)
             return
         if qspec is None:
             self._record(group.last, group, reason="float: the rule quantizes the weight alone")
@@ -114,10 +115,21 @@ class _Inserter:
         if isinstance(intent, Fixed):
             qspec = _fixed(qspec, intent.scale)
         if tail:
+            inner = [user for user in group.last.users if user.op != "output"]
+            if inner:
+                self._quantize(group.last, qspec, group.match, "observed", group, inner, number=1)
             self._quantize(group.last, qspec, group.match, "int32 tail", group, disabled=True)
         else:
             reason = "observed" if isinstance(intent, Observed) else f"fixed scale {qspec.scale}"
             self._quantize(group.last, qspec, group.match, reason, group)
+
+    def _standalone(self, group: Group) -> None:
+        """A unit of its own: it quantizes its result, and its inputs where no rule here does."""
+        if group.activation is not None:
+            for node in self._tensor_inputs(group):
+                self._ensure(node, group.activation, group.match)
+        self.on_grid.add(group.last)
+        self._record(group.last, group, reason="standalone: prepared by itself")
 
     def _tensor_inputs(self, group: Group) -> list[fx.Node]:
         """Float tensors that enter the group: the anchor's annotated ones, then what members add
@@ -138,12 +150,20 @@ class _Inserter:
         group = self.group_of.get(node)
         if group is not None and group.annotation.kind == "passive":
             inputs = self._tensor_inputs(group)
-            if len(inputs) == 1 and isinstance(group.annotation.output, Shared):
+            if len(inputs) == 1 and self._can_climb(group, inputs[0]):
                 self._ensure(inputs[0], qspec, match)
                 self.on_grid.add(node)
-                self._record(node, group, reason=f"shares {inputs[0].name}'s scale")
+                self._record(node, group, reason=_shares(inputs))
                 return
         self._quantize(node, qspec, match, "observed: a quantized op reads it", group)
+
+    def _can_climb(self, group: Group, source: fx.Node) -> bool:
+        """A tuple of tensors can only be quantized before the op that split it."""
+        if not isinstance(group.annotation.output, Shared):
+            return False
+        before = self.group_of.get(source)
+        passive = before is not None and before.annotation.kind == "passive"
+        return passive or self.unit.context.is_float_tensor(source)
 
     # -- outputs --------------------------------------------------------------------------------
 
@@ -174,14 +194,14 @@ class _Inserter:
             )
         )
 
-    def _outputs(self, outputs: list[fx.Node], tails: set[Group | None]) -> None:
+    def _outputs(self, outputs: list[fx.Node], tails: set[Group]) -> None:
         unit = self.unit
         for node in outputs:
             group = self.group_of.get(node)
-            if unit.quantize_output and node not in self.on_grid and group is not None:
-                if group.activation is not None:
-                    reason = "output: observed"
-                    self._quantize(node, group.activation, group.match, reason, group)
+            wanted = group is not None and group.activation is not None and group not in tails
+            if wanted and node not in self.on_grid:
+                assert group is not None and group.activation is not None
+                self._quantize(node, group.activation, group.match, "output: observed", group)
             unit.quantized_outputs.append(node in self.on_grid and group not in tails)
 
     # -- one fake-quant -------------------------------------------------------------------------
@@ -193,20 +213,23 @@ class _Inserter:
         match: RuleMatch,
         reason: str,
         group: Group | None = None,
+        users: list[fx.Node] | None = None,
+        number: int = 0,
         disabled: bool = False,
     ) -> None:
-        """Put a fake-quant behind `node` and hand its users over."""
+        """Put a fake-quant behind `node` and hand its users (or those given) over to it."""
         unit = self.unit
         anchor = group.anchor if group else node
         at = match.winner.at if match.winner else ""
         fake_quant = build_fake_quant(qspec, at=at)
-        name = f"{anchor.name}_activation_post_process_0"
+        name = f"{anchor.name}_activation_post_process_{number}"
         unit.module.add_module(name, fake_quant)
         fake_quant.disabled = disabled
         with unit.graph.inserting_after(node):
             new = unit.graph.create_node("call_module", name, (node,), name=name)
         new.meta.update(node.meta)
-        node.replace_all_uses_with(new, lambda user: user is not new, propagate_meta=False)
+        for user in users or [u for u in node.users if u is not new]:
+            user.replace_input_with(node, new)
         self.on_grid.update((node, new))
         self._record(node, group, reason=reason, qspec=qspec, match=match, name=name)
 
@@ -224,6 +247,9 @@ class _Inserter:
         anchor = group.anchor if group else node
         match = match or (group.match if group else RuleMatch(None))
         op = node.op if group is None else unit.context.op(anchor)
+        before = unit.decisions.get(unit.key(anchor))
+        if before is not None and before.reason.startswith("float"):
+            reason = f"{before.reason}; then {reason}"
         declined = f"; not fused: {group.declined}" if group and group.declined else ""
         unit.decisions[unit.key(anchor)] = Decision(
             node=unit.key(anchor),
@@ -238,6 +264,11 @@ class _Inserter:
             reason=reason + declined,
             source=unit.source(anchor),
         )
+
+
+def _shares(inputs: list[fx.Node]) -> str:
+    name = inputs[0].name if inputs else "its input"
+    return f"shares {name.removesuffix('_activation_post_process_0')}'s scale"
 
 
 def _fixed(qspec: QSpec, scale: float) -> QSpec:

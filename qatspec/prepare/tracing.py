@@ -45,8 +45,9 @@ def trace_module(
         m.training = mode
     _reconcile(module, graph, training)
     _drop_identities(module, graph)
-    graph.eliminate_dead_code()
-    return TracedModule(module, graph)
+    traced = TracedModule(module, graph)
+    traced.graph.eliminate_dead_code()
+    return traced
 
 
 def non_traceable(module: nn.Module, config: PrepareConfig) -> list[str]:

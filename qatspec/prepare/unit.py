@@ -62,6 +62,7 @@ class Unit:
     path       absolute path in the model, "" = the whole model.
     rule_path  the path that rule names are relative to.
     at         pointer of the module's entry in the spec.
+    inner      a standalone module: the unit around it quantizes what it is fed.
     standalone paths inside the unit that are units of their own.
     quantized_outputs: per flat output, is it on an integer grid (set by `insert`).
     """
@@ -75,6 +76,7 @@ class Unit:
     quantize_input: bool
     quantize_output: bool
     at: str = ""
+    inner: bool = False
     matches: dict[fx.Node, RuleMatch] = field(default_factory=dict)
     groups: list[Group] = field(default_factory=list)
     decisions: dict[str, Decision] = field(default_factory=dict)

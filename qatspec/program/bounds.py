@@ -132,7 +132,8 @@ def requant_bound(
     for x, m in terms:
         x = x if x.axis == axis else x.merged()
         reach = np.maximum(np.abs(x.low.astype(np.float64)), np.abs(x.high.astype(np.float64)))
-        total = total + reach * np.abs(m.astype(np.float64))
+        with np.errstate(over="ignore"):  # infinity is above 2^53 as well
+            total = total + reach * np.abs(m.astype(np.float64))
     return np.asarray(total)
 
 

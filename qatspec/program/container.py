@@ -2,7 +2,8 @@
 
     magic (6 bytes) | version u16 | header length u64 | header JSON | sections | sha256
 
-All numbers little endian; the closing sha256 is of everything before it. The header's "sections" lists [name, length, sha256] in file order.
+All numbers little endian; the closing sha256 is of everything before it. The header's "sections"
+lists [name, length, sha256] in file order.
 """
 
 from __future__ import annotations

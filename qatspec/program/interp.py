@@ -10,11 +10,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from qatspec.program.model import RANGE, STORAGE, Op, Program
 from qatspec.program.ports import check_inputs
 
 Attrs = Mapping[str, Any]
+Ints = NDArray[np.int64]
 
 
 def interpret(program: Program, *ints: np.ndarray) -> list[np.ndarray]:
@@ -42,7 +44,7 @@ def interpret_all(program: Program, *ints: np.ndarray) -> dict[str, np.ndarray]:
     return values
 
 
-def evaluate(op: Op, operands: list[np.ndarray], dtype: str) -> np.ndarray:
+def evaluate(op: Op, operands: list[Ints], dtype: str) -> Ints:
     """One op on int64 arrays with the batch in front. dtype: the first operand's."""
     if op.kind in ("max_pool", "lut"):
         return _WITH_LOWEST[op.kind](op.attrs, RANGE[dtype][0], *operands)
@@ -52,33 +54,30 @@ def evaluate(op: Op, operands: list[np.ndarray], dtype: str) -> np.ndarray:
 # -- sums of products --------------------------------------------------------------------------
 
 
-def _pad_hw(x: np.ndarray, padding: Any, value: int) -> np.ndarray:
+def _pad_hw(x: Ints, padding: Any, value: int) -> Ints:
     top, left, bottom, right = padding
     return np.pad(x, ((0, 0), (0, 0), (top, bottom), (left, right)), constant_values=value)
 
 
-def _windows(x: np.ndarray, kernel: Any, stride: Any, dilation: Any) -> np.ndarray:
+def _windows(x: Ints, kernel: Any, stride: Any, dilation: Any) -> Ints:
     """(N, C, H, W) -> (N, C, h, w, kh, kw): what each output position sees."""
     reach = [d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True)]
     view = np.lib.stride_tricks.sliding_window_view(x, reach, axis=(2, 3))
-    return view[:, :, :: stride[0], :: stride[1], :: dilation[0], :: dilation[1]]
+    windows: Ints = view[:, :, :: stride[0], :: stride[1], :: dilation[0], :: dilation[1]]
+    return windows
 
 
-def _conv(a: Attrs, x: np.ndarray, w: np.ndarray, b: np.ndarray | None = None) -> np.ndarray:
+def _conv(a: Attrs, x: Ints, w: Ints, b: Ints | None = None) -> Ints:
     view = _windows(_pad_hw(x, a["padding"], 0), w.shape[2:], a["stride"], a["dilation"])
     groups = [
         np.tensordot(xs, ws, axes=((1, 4, 5), (1, 2, 3)))  # (N, h, w, O/g)
-        for xs, ws in zip(
-            np.split(view, a["groups"], 1), np.split(w, a["groups"], 0), strict=True
-        )
+        for xs, ws in zip(np.split(view, a["groups"], 1), np.split(w, a["groups"], 0), strict=True)
     ]
-    y = np.concatenate(groups, 3).transpose(0, 3, 1, 2)
+    y: Ints = np.concatenate(groups, 3).transpose(0, 3, 1, 2)
     return y if b is None else y + b.reshape(1, -1, 1, 1)
 
 
-def _conv_transpose(
-    a: Attrs, x: np.ndarray, w: np.ndarray, b: np.ndarray | None = None
-) -> np.ndarray:
+def _conv_transpose(a: Attrs, x: Ints, w: Ints, b: Ints | None = None) -> Ints:
     """Each input position adds its value times the kernel into the output."""
     n, channels, height, width = x.shape
     per_group, (kh, kw), (sh, sw), (dh, dw) = w.shape[1], w.shape[2:], a["stride"], a["dilation"]
@@ -100,23 +99,23 @@ def _conv_transpose(
     return y if b is None else y + b.reshape(1, -1, 1, 1)
 
 
-def _linear(a: Attrs, x: np.ndarray, w: np.ndarray, b: np.ndarray | None = None) -> np.ndarray:
-    y = x @ w.T
+def _linear(a: Attrs, x: Ints, w: Ints, b: Ints | None = None) -> Ints:
+    y: Ints = x @ w.T
     return y if b is None else y + b
 
 
-def _mul(a: Attrs, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+def _mul(a: Attrs, x: Ints, y: Ints) -> Ints:
     return x * y
 
 
 # -- requantization ----------------------------------------------------------------------------
 
 
-def _requant(a: Attrs, *operands: np.ndarray) -> np.ndarray:
+def _requant(a: Attrs, *operands: Ints) -> Ints:
     terms = len(operands) // 2
     ndim = operands[0].ndim
 
-    def along(c: np.ndarray) -> np.ndarray:
+    def along(c: Ints) -> Ints:
         return c.reshape([-1 if d == a["axis"] else 1 for d in range(ndim)]) if ndim > 1 else c
 
     total = sum(
@@ -126,7 +125,7 @@ def _requant(a: Attrs, *operands: np.ndarray) -> np.ndarray:
     return np.clip(rounded, a["low"], a["high"])
 
 
-def shift_right(v: np.ndarray, shift: np.ndarray, rounding: str) -> np.ndarray:
+def shift_right(v: Ints, shift: Ints, rounding: str) -> Ints:
     """v / 2^shift, rounded to an integer. int64 in, int64 out."""
     floor = v >> shift
     if rounding == "floor":
@@ -135,44 +134,43 @@ def shift_right(v: np.ndarray, shift: np.ndarray, rounding: str) -> np.ndarray:
     one = np.int64(1) << shift
     tie_up = (floor & 1 == 1) if rounding == "half_even" else True
     up = (twice > one) | ((twice == one) & tie_up)
-    return floor + (up & (shift > 0))
+    return np.asarray(floor + (up & (shift > 0)), np.int64)
 
 
-def _clamp(a: Attrs, x: np.ndarray) -> np.ndarray:
+def _clamp(a: Attrs, x: Ints) -> Ints:
     return np.clip(x, a["low"], a["high"])
 
 
 # -- pools and reductions ----------------------------------------------------------------------
 
 
-def _max_pool(a: Attrs, lowest: int, x: np.ndarray) -> np.ndarray:
+def _max_pool(a: Attrs, lowest: int, x: Ints) -> Ints:
     padded = _pad_hw(x, a["padding"], lowest)
-    return _windows(padded, a["kernel"], a["stride"], a["dilation"]).max((4, 5))
+    return np.asarray(_windows(padded, a["kernel"], a["stride"], a["dilation"]).max((4, 5)))
 
 
-def _sum_pool(a: Attrs, x: np.ndarray) -> np.ndarray:
-    return _windows(_pad_hw(x, a["padding"], 0), a["kernel"], a["stride"], (1, 1)).sum((4, 5))
+def _sum_pool(a: Attrs, x: Ints) -> Ints:
+    padded = _pad_hw(x, a["padding"], 0)
+    return np.asarray(_windows(padded, a["kernel"], a["stride"], (1, 1)).sum((4, 5)))
 
 
-def _reduce_sum(a: Attrs, x: np.ndarray) -> np.ndarray:
-    return x.sum(tuple(a["axes"]), keepdims=a["keepdim"])
+def _reduce_sum(a: Attrs, x: Ints) -> Ints:
+    return np.asarray(x.sum(tuple(a["axes"]), keepdims=a["keepdim"]))
 
 
-def _reduce_max(a: Attrs, x: np.ndarray) -> np.ndarray:
-    return x.max(tuple(a["axes"]), keepdims=a["keepdim"])
+def _reduce_max(a: Attrs, x: Ints) -> Ints:
+    return np.asarray(x.max(tuple(a["axes"]), keepdims=a["keepdim"]))
 
 
 # -- resizes -----------------------------------------------------------------------------------
 
 
-def nearest_index(size: int, out: int) -> np.ndarray:
+def nearest_index(size: int, out: int) -> Ints:
     """Source index of each of `out` positions: floor(i * size / out)."""
     return np.arange(out, dtype=np.int64) * size // out
 
 
-def bilinear_taps(
-    size: int, out: int, align_corners: bool, bits: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def bilinear_taps(size: int, out: int, align_corners: bool, bits: int) -> tuple[Ints, Ints, Ints]:
     """(lower index, upper index, weight of the upper in 2^-bits) of each output position.
 
     The source position is i * (size - 1) / (out - 1) with aligned corners, else
@@ -188,12 +186,12 @@ def bilinear_taps(
     return low, np.minimum(low + 1, size - 1), position - (low << bits)
 
 
-def _resize_nearest(a: Attrs, x: np.ndarray) -> np.ndarray:
+def _resize_nearest(a: Attrs, x: Ints) -> Ints:
     rows, cols = (nearest_index(s, o) for s, o in zip(x.shape[2:], a["size"], strict=True))
     return x[:, :, rows][:, :, :, cols]
 
 
-def _resize_bilinear(a: Attrs, x: np.ndarray) -> np.ndarray:
+def _resize_bilinear(a: Attrs, x: Ints) -> Ints:
     one = 1 << a["bits"]
     for axis, out in zip((2, 3), a["size"], strict=True):
         low, high, w = bilinear_taps(x.shape[axis], out, a["align_corners"], a["bits"])
@@ -205,31 +203,31 @@ def _resize_bilinear(a: Attrs, x: np.ndarray) -> np.ndarray:
 # -- moves -------------------------------------------------------------------------------------
 
 
-def _concat(a: Attrs, *xs: np.ndarray) -> np.ndarray:
+def _concat(a: Attrs, *xs: Ints) -> Ints:
     return np.concatenate(xs, a["axis"])
 
 
-def _reshape(a: Attrs, x: np.ndarray) -> np.ndarray:
+def _reshape(a: Attrs, x: Ints) -> Ints:
     return x.reshape(x.shape[0], *a["shape"])
 
 
-def _transpose(a: Attrs, x: np.ndarray) -> np.ndarray:
-    return x.transpose(a["perm"])
+def _transpose(a: Attrs, x: Ints) -> Ints:
+    return np.asarray(x.transpose(a["perm"]))
 
 
-def _slice(a: Attrs, x: np.ndarray) -> np.ndarray:
+def _slice(a: Attrs, x: Ints) -> Ints:
     return x.take(range(a["start"], a["stop"], a["step"]), a["axis"])
 
 
-def _pad(a: Attrs, x: np.ndarray) -> np.ndarray:
+def _pad(a: Attrs, x: Ints) -> Ints:
     return _pad_hw(x, a["padding"], a["value"])
 
 
-def _lut(a: Attrs, lowest: int, x: np.ndarray, table: np.ndarray) -> np.ndarray:
+def _lut(a: Attrs, lowest: int, x: Ints, table: Ints) -> Ints:
     return table[x - lowest]
 
 
-_EVALUATE: dict[str, Callable[..., np.ndarray]] = {
+_EVALUATE: dict[str, Callable[..., Ints]] = {
     "conv": _conv,
     "conv_transpose": _conv_transpose,
     "linear": _linear,
@@ -247,4 +245,4 @@ _EVALUATE: dict[str, Callable[..., np.ndarray]] = {
     "slice": _slice,
     "pad": _pad,
 }
-_WITH_LOWEST: dict[str, Callable[..., np.ndarray]] = {"max_pool": _max_pool, "lut": _lut}
+_WITH_LOWEST: dict[str, Callable[..., Ints]] = {"max_pool": _max_pool, "lut": _lut}

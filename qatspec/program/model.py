@@ -113,11 +113,11 @@ class Port:
         """round-half-even(float32(x) / float32(scale)), saturated (contracts 12)."""
         low, high = RANGE[self.dtype]
         scaled = np.asarray(x, np.float32) / self._broadcast(np.asarray(x).ndim)
-        return np.clip(np.rint(scaled), low, high).astype(STORAGE[self.dtype])
+        return np.asarray(np.clip(np.rint(scaled), low, high), STORAGE[self.dtype])
 
     def dequantize(self, q: np.ndarray) -> np.ndarray:
         """float32(q) * float32(scale)."""
-        return q.astype(np.float32) * self._broadcast(q.ndim)
+        return np.asarray(q.astype(np.float32) * self._broadcast(q.ndim))
 
     def _broadcast(self, ndim: int) -> np.ndarray:
         if self.axis is None:

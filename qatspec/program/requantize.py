@@ -38,9 +38,12 @@ def multipliers(
 
     while (shrink := over() & (shift > 0)).any():
         shift = shift - shrink
-    limits = [EXACT64 // 4 // (len(wide) * max(x.magnitude, 1)) for x in reach]
-    clipped = [np.clip(m, -limit, limit) for m, limit in zip(scaled(), limits, strict=True)]
-    return [m.astype(np.int64) for m in clipped], shift.astype(np.int64)
+    found = []
+    for m, x in zip(scaled(), reach, strict=True):
+        limit = EXACT64 // 4 // (len(wide) * max(x.magnitude, 1))
+        bounded = np.where(shift == 0, np.clip(m, -limit, limit), m)
+        found.append(bounded.astype(np.int64))
+    return found, shift.astype(np.int64)
 
 
 def _own_shift(ratio: np.ndarray, bits: int) -> np.ndarray:

@@ -84,7 +84,7 @@ def _op_data(op: Op) -> list[Any]:
 
 
 def _program(header: Mapping[str, Any], data: bytes) -> Program:
-    values = {}
+    values: dict[str, Value] = {}
     for name, dtype, shape, scale, axis in header["values"]:
         value = Value(
             name=_text(name),
@@ -182,6 +182,5 @@ def _dims(value: Any) -> tuple[int, ...]:
 def _floats(value: Any) -> np.ndarray:
     if not isinstance(value, list) or any(type(v) is not float for v in value):
         raise TypeError("scales must be real numbers")
-    return np.array(value, np.float64).astype(np.float32)
-
-
+    with np.errstate(over="ignore"):  # verify refuses infinity
+        return np.array(value, np.float64).astype(np.float32)

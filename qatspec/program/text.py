@@ -62,4 +62,5 @@ def _real(scale: np.ndarray) -> str:
 
 
 def _origin(op: Op) -> str:
-    return f"  # {op.origin.module} {op.origin.source}".rstrip() if op.origin.module else ""
+    origin = f"{op.origin.module} {op.origin.source}".strip()
+    return f"  # {origin}" if origin else ""

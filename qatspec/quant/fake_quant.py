@@ -25,7 +25,8 @@ class _StraightThrough(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, scale: Tensor, qmin: int, qmax: int) -> Tensor:
-        ctx.save_for_backward(x, scale)
+        # A module called again before the backward observes again, and moves its scale in place.
+        ctx.save_for_backward(x, scale.clone())
         # hardtanh_backward excludes both bounds. round(qmax + 0.5) is qmax + 1 and outside, but
         # round(qmin - 0.5) is qmin (half to even) and inside: one float32 step lower.
         ctx.low = qmin - 0.5 - math.ldexp(1.0, math.frexp(0.5 - qmin)[1] - 24)

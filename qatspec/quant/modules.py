@@ -135,6 +135,11 @@ class QuantWeight(nn.Module):
     geometry: Geometry
     weight_fake_quant: FakeQuantize
 
+    @property
+    def canonical_op(self) -> str:
+        """What the module computes, for `canonical_op`."""
+        return self.geometry.op
+
     def folded(self) -> tuple[Tensor, Tensor | None]:
         """(weight, bias) in float32 as eval uses them, before quantization."""
         return self.weight, self.bias

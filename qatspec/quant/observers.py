@@ -32,7 +32,7 @@ class Observer(nn.Module):
             low, high = torch.aminmax(x.reshape(x.shape[0], -1), dim=1)
         else:
             low, high = torch.aminmax(x)
-        return low.float(), high.float()
+        return low.to(self.min_val.dtype), high.to(self.max_val.dtype)
 
     def amax(self) -> Tensor:
         """max(|min|, |max|), 0 where nothing was seen yet."""

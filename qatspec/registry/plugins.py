@@ -31,7 +31,7 @@ class Plugin:
 
     @property
     def origin(self) -> str:
-        """The entry point and its distribution, as messages name them: "vision (qatspec==0.1.0)"."""
+        """How messages name it: "vision (qatspec==0.1.0)"."""
         return f"{self.entry_point} ({self.dist}=={self.version})"
 
 
@@ -47,7 +47,7 @@ class Provider:
 
 def discover() -> list[Plugin]:
     """Every installed plugin, by name of its entry point. One that fails to import has a fault."""
-    return [_load(entry) for entry in sorted(importlib.metadata.entry_points(group=GROUP))]
+    return [load_entry_point(entry) for entry in sorted(importlib.metadata.entry_points(group=GROUP))]
 
 
 def load_file(path: Path) -> Plugin:
@@ -66,7 +66,8 @@ def load_file(path: Path) -> Plugin:
     return Plugin(path.name, path.name, "file", module)
 
 
-def _load(entry: importlib.metadata.EntryPoint) -> Plugin:
+def load_entry_point(entry: importlib.metadata.EntryPoint) -> Plugin:
+    """The plugin at an entry point; where it cannot be imported, a plugin with a fault."""
     dist = entry.dist.name if entry.dist else "unknown"
     version = entry.dist.version if entry.dist else "unknown"
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -17,6 +17,7 @@ from qatspec.diag.words import nearest, suggest
 from qatspec.registry.plugins import Plugin, Provider, discover, load_file, source_sha256
 from qatspec.types import (
     DatasetDef,
+    Finding,
     FusePattern,
     March,
     ModelDef,
@@ -28,7 +29,7 @@ from qatspec.types import (
 )
 
 #: kind -> (hook, record)
-KINDS: dict[str, tuple[str, type]] = {
+KINDS: dict[str, tuple[str, type[Any]]] = {
     "model": ("qatspec_models", ModelDef),
     "dataset": ("qatspec_datasets", DatasetDef),
     "qconfig": ("qatspec_qconfigs", QConfigDef),
@@ -111,6 +112,16 @@ class Registry:
         plugin = self._lookup(kind, name, "").plugin
         return Provider(plugin.entry_point, plugin.dist, plugin.version, source_sha256(plugin))
 
+    def record(self, kind: str, name: str) -> Any:
+        """The record of any kind, by name. Raises DiagnosticError as the lookups do."""
+        return self._lookup(kind, name, "").record
+
+    def hooks(self, entry_point: str) -> list[str]:
+        """Names of the hooks that one plugin implements."""
+        plugin = self._manager.get_plugin(entry_point)
+        callers = self._manager.get_hookcallers(plugin) if plugin is not None else None
+        return sorted(caller.name for caller in callers or ())
+
     def plugins(self) -> tuple[Plugin, ...]:
         """Every plugin, broken ones included, by entry point."""
         return tuple(self._plugins[name] for name in sorted(self._plugins))
@@ -152,28 +163,17 @@ class Registry:
     def emit(self, event: StageEvent) -> None:
         """Tell every plugin; what one raises becomes its fault and disturbs nobody."""
         for plugin, call in self._implementations("qatspec_stage_event"):
-            self._guarded(plugin, "qatspec_stage_event", lambda call=call: call(event=event))
+            self._guarded(plugin, "qatspec_stage_event", partial(call, event=event))
 
     def checks(self, spec: Any) -> list[Diagnostic]:
         """What plugins' own checks find in a spec; a check that raises is a warning."""
         found: list[Diagnostic] = []
         for plugin, call in self._implementations("qatspec_check"):
             before = len(self._faults.get(plugin.entry_point, []))
-            findings = self._guarded(
-                plugin, "qatspec_check", lambda call=call: list(call(spec=spec, registry=self))
-            )
+            asked = partial(call, spec=spec, registry=self)
+            findings = self._guarded(plugin, "qatspec_check", asked)
             found.extend(self._faults.get(plugin.entry_point, [])[before:])
-            for item in findings or []:
-                found.append(
-                    Diagnostic(
-                        code="QS008",
-                        message=item.message,
-                        help=item.help,
-                        at=item.at,
-                        severity="error" if item.severity == "error" else "warning",
-                        origin=plugin.origin,
-                    )
-                )
+            found.extend(_finding(item, plugin) for item in findings)
         return found
 
     # -- loading ---------------------------------------------------------------------------------
@@ -203,14 +203,15 @@ class Registry:
             found.append((self._plugins[impl.plugin_name], call))
         return sorted(found, key=lambda pair: pair[0].entry_point)
 
-    def _guarded(self, plugin: Plugin, hook: str, call: Callable[[], Any]) -> Any:
+    def _guarded(self, plugin: Plugin, hook: str, call: Callable[[], Any]) -> list[Any]:
+        """What a hook returned, as a list; what it raised becomes the plugin's fault."""
         try:
-            return call()
+            return list(call() or ())
         except Exception as error:  # noqa: BLE001  somebody else's code
             message = f"plugin `{plugin.entry_point}` raised in `{hook}`: "
             message += f"{type(error).__name__}: {error}"
             self._fault(plugin, "QS004", message, f"report it to the authors of `{plugin.dist}`")
-            return None
+            return []
 
     def _fault(self, plugin: Plugin, code: str, message: str, help_: str) -> None:
         self._faults.setdefault(plugin.entry_point, []).append(
@@ -227,8 +228,7 @@ class Registry:
             hook, record_type = KINDS[kind]
             table: dict[str, list[_Entry]] = {}
             for plugin, call in self._implementations(hook):
-                records = self._guarded(plugin, hook, lambda call=call: list(call() or ()))
-                for record in records or []:
+                for record in self._guarded(plugin, hook, call):
                     if not isinstance(record, record_type) or not _NAME.fullmatch(record.name):
                         message = f"`{hook}` of plugin `{plugin.entry_point}` returned "
                         message += f"{_describe(record)}"
@@ -271,10 +271,10 @@ class Registry:
                         )
                     )
         faults = [f for name in sorted(self._faults) for f in self._faults[name]]
-        if faults and nearest(name, names) is None:
+        if faults and nearest(name, names, sure=True) is None:
             return DiagnosticError(
                 Diagnostic(
-                    code="QS001",
+                    code=faults[0].code,
                     message=f"{message}, and a plugin that may provide it is broken",
                     help="mend the plugin below; `qatspec plugins list` shows all",
                     at=at,
@@ -304,6 +304,17 @@ def fault(plugin: Provider, error: BaseException, *, hook: str, item: str) -> Pl
 
 def _is(entry: _Entry, entry_point: str) -> bool:
     return entry.plugin.entry_point == entry_point
+
+
+def _finding(item: Finding, plugin: Plugin) -> Diagnostic:
+    return Diagnostic(
+        code="QS008",
+        message=item.message,
+        help=item.help,
+        at=item.at,
+        severity="error" if item.severity == "error" else "warning",
+        origin=plugin.origin,
+    )
 
 
 def _word(kind: str) -> str:

@@ -50,7 +50,8 @@ def render(content: Mapping[str, Any]) -> str:
     )
     metrics = content["summary"]["metrics"]
     columns = list(dict.fromkeys(name for values in metrics.values() for name in values))
-    return environment.from_string(source).render(**content, columns=columns)
+    page: str = environment.from_string(source).render(**content, columns=columns)
+    return page
 
 
 def _read(path: Path) -> Any:

@@ -2,6 +2,7 @@
 
 from qatspec.schema.check import check
 from qatspec.schema.load import VERSION, spec_schema
+from qatspec.schema.merged import merged_schema
 from qatspec.schema.walk import affecting, with_defaults
 
-__all__ = ["VERSION", "affecting", "check", "spec_schema", "with_defaults"]
+__all__ = ["VERSION", "affecting", "check", "merged_schema", "spec_schema", "with_defaults"]

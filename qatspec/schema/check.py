@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, cast
 
 from jsonschema import Draft202012Validator, ValidationError
 
 from qatspec.diag import Diagnostic
-from qatspec.diag.words import nearest, quote_list, suggest
+from qatspec.diag.words import nearest, quote_list
 from qatspec.schema.walk import facets, property_schemas
-from qatspec.source.pointer import join
+from qatspec.source.pointer import join, split
 from qatspec.source.tree import kind_of
 from qatspec.types import JSONSchema
 
@@ -40,17 +41,17 @@ def check(data: Any, schema: JSONSchema, at: str = "") -> list[Diagnostic]:
 
 def _convert(error: ValidationError, schema: JSONSchema, base: str) -> Iterator[Diagnostic]:
     at = join(base, *error.absolute_path)
-    name = str(error.absolute_path[-1]) if error.absolute_path else "the spec"
-    value, wanted = error.instance, error.validator_value
+    name = split(at)[-1] if at else "the spec"
+    value, wanted = cast("Any", error.instance), cast("Any", error.validator_value)
     match error.validator:
         case "additionalProperties" | "unevaluatedProperties":
             yield from _unknown_keys(error, schema, at)
         case "required":
             for key in wanted:
-                if key not in value:
+                if key not in value and not _misspelt(key, error, schema):
                     yield Diagnostic(
                         code="QS202",
-                        message=f"`{name}` lacks the key `{key}`" + _nearly(key, value),
+                        message=(f"`{name}`" if at else name) + f" lacks the key `{key}`",
                         help=_how_to_add(key, error, schema),
                         at=at,
                         key=True,
@@ -67,16 +68,17 @@ def _convert(error: ValidationError, schema: JSONSchema, base: str) -> Iterator[
 
 
 def _unknown_keys(error: ValidationError, root: JSONSchema, at: str) -> Iterator[Diagnostic]:
-    value: Mapping[str, Any] = error.instance
+    value = cast("Mapping[str, Any]", error.instance)
     known = property_schemas(error.schema, value, root)
-    known.update(dict.fromkeys(error.schema.get("properties", ()), {}))
-    allowed = list(known)
+    closed = cast("Mapping[str, Any]", error.schema)  # the part that refuses the key
+    allowed = list({**known, **closed.get("properties", {})})
     for key in value:
         if key in allowed:
             continue
-        free = [k for k in allowed if k not in value] or allowed
-        advice = suggest(key, free)
-        if nearest(key, free) is None:
+        free = [k for k in allowed if k not in value]
+        near = nearest(key, free) or nearest(key, allowed)
+        advice = f"did you mean `{near}`?"
+        if near is None:
             below = _below(key, error.schema, root)
             if below is not None:
                 advice = f"it belongs under `{below}`"
@@ -96,15 +98,18 @@ def _below(key: str, schema: Any, root: JSONSchema) -> str | None:
     return None
 
 
-def _nearly(key: str, value: Mapping[str, Any]) -> str:
-    near = nearest(key, [k for k in value if isinstance(k, str)])
-    return f" (it has `{near}`)" if near and near != key else ""
+def _misspelt(key: str, error: ValidationError, root: JSONSchema) -> bool:
+    """Is the missing key there under a name that is reported as unknown."""
+    value = cast("Mapping[str, Any]", error.instance)
+    known = property_schemas(error.schema, value, root)
+    return any(k not in known and nearest(k, [key]) for k in value)
 
 
 def _how_to_add(key: str, error: ValidationError, root: JSONSchema) -> str:
     part = property_schemas(error.schema, error.instance, root).get(key, {})
     for facet in facets(part, None, root):
-        if words := str(facet.get("description", "")).rstrip("."):
+        words = re.split(r"[.:;](?:\s|$)", str(facet.get("description", "")))[0]
+        if words:
             return f"add `{key}: ...` ({words[0].lower()}{words[1:]})"
     return f"add `{key}: ...`"
 
@@ -126,9 +131,10 @@ def _wrong_type(name: str, value: Any, wanted: Any, at: str) -> Diagnostic:
         advice = f'put it in quotes: `"{_shown(value)}"`'
     elif value is None:
         advice = f"give {expected}, or remove the key"
-    kind = kind_of(value)
-    shown = "" if isinstance(value, Mapping | list) or value is None else f" `{_shown(value)}`"
-    message = f"`{name}` must be {expected}, not {kind}{shown}"
+    got = kind_of(value)
+    if not isinstance(value, Mapping | list) and value is not None:
+        got = f"the {got.split()[1]} `{_shown(value)}`"
+    message = f"`{name}` must be {expected}, not {got}"
     return Diagnostic(code="QS203", message=message, help=advice, at=at)
 
 
@@ -148,36 +154,39 @@ def _not_a_choice(name: str, value: Any, wanted: Any, at: str) -> Diagnostic:
     return Diagnostic(code="QS204", message=message, help=advice, at=at)
 
 
-def _out_of_range(name: str, error: ValidationError) -> tuple[str, str | None]:
+def _out_of_range(name: str, error: ValidationError) -> tuple[str, str]:
     value, bound = error.instance, error.validator_value
     size = len(value) if isinstance(value, list | str | Mapping) else 0
     shown = _shown(value)
+    message = f"`{name}` cannot be {shown}"
     match error.validator:
         case "minimum":
-            return f"`{name}` is {shown}, it must be at least {bound}", None
+            return message, f"it must be at least {bound}"
         case "maximum":
-            return f"`{name}` is {shown}, it must be at most {bound}", None
+            return message, f"it must be at most {bound}"
         case "exclusiveMinimum":
-            return f"`{name}` is {shown}, it must be greater than {bound}", None
+            return message, f"it must be greater than {bound}"
         case "exclusiveMaximum":
-            return f"`{name}` is {shown}, it must be less than {bound}", None
+            return message, f"it must be less than {bound}"
         case "multipleOf":
-            return f"`{name}` is {shown}, it must be a multiple of {bound}", None
+            return message, f"it must be a multiple of {bound}"
         case "minItems" | "minLength" | "minProperties" if size == 0:
             return f"`{name}` is empty", "give at least one entry, or remove the key"
         case "minItems" | "minLength" | "minProperties":
-            return f"`{name}` has {size} entries, it needs at least {bound}", None
+            return f"`{name}` has {size} of at least {bound} entries", f"give {bound}"
         case "maxItems" | "maxLength" | "maxProperties":
-            return f"`{name}` has {size} entries, it takes at most {bound}", None
+            return f"`{name}` has {size} entries", f"give at most {bound}"
         case "pattern":
-            form = error.schema.get("x-qatspec-form", f"a text that matches `{bound}`")
+            form = cast("Mapping[str, Any]", error.schema).get(
+                "x-qatspec-form", f"a text that matches `{bound}`"
+            )
             return f"`{name}` cannot be `{shown}`", f"write {form}"
         case "uniqueItems":
             return f"`{name}` holds the same entry twice", "remove one"
         case "additionalItems" | "items" | "contains":
-            return f"`{name}` has an entry too many", None
+            return f"`{name}` has an entry too many", "remove it"
         case _:
-            return f"`{name}`: {error.message}", None
+            return f"`{name}`: {error.message}", "see `qatspec schema`"
 
 
 def _is_number(text: str) -> bool:
@@ -191,4 +200,3 @@ def _is_number(text: str) -> bool:
 def _shown(value: Any) -> str:
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     return text if len(text) <= 60 else text[:57] + "..."
-

@@ -45,7 +45,7 @@ class Document:
         return value
 
     def resolve(self, diagnostics: Iterable[Diagnostic]) -> tuple[Diagnostic, ...]:
-        """Each diagnostic with its pointers turned into places, sorted by place, without repeats."""
+        """The diagnostics with pointers turned into places: sorted by place, no repeats."""
         found = dict.fromkeys(self._resolve(d) for d in diagnostics)
         return tuple(sorted(found, key=lambda d: (d.span or Span(""), d.code, d.message)))
 
@@ -59,7 +59,7 @@ class Document:
 
     def _resolve(self, found: Diagnostic) -> Diagnostic:
         notes = tuple(
-            replace(n, span=self.span(n.at)) if n.at is not None and n.span is None else n
+            replace(n, span=self.span(n.at, key=True)) if n.at is not None and n.span is None else n
             for n in found.notes
         )
         if found.at is None or found.span is not None:

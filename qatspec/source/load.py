@@ -5,7 +5,6 @@ from __future__ import annotations
 import os.path
 from collections.abc import Sequence
 from pathlib import Path
-from typing import cast
 
 from qatspec.diag import Diagnostic, DiagnosticError, Span
 from qatspec.source import overrides as command_line
@@ -13,7 +12,7 @@ from qatspec.source.document import Document, to_document
 from qatspec.source.merge import merge
 from qatspec.source.parse import parse
 from qatspec.source.references import substitute
-from qatspec.source.text import read_text
+from qatspec.source.text import check_text, read_text
 from qatspec.source.tree import Tree, kind_of
 
 _MAX_EXTENDS = 16
@@ -44,15 +43,17 @@ def load_document(path: str | Path, overrides: Sequence[str] = ()) -> Document:
 def _read(
     path: Path, shown: str, named_at: Span | None, chain: tuple[str, ...], texts: dict[str, str]
 ) -> Tree:
-    real = os.path.realpath(path)
+    real = os.path.abspath(path)
     if real in chain:
         names = " -> ".join(Path(p).name for p in (*chain[chain.index(real) :], real))
-        raise _fail("QS307", f"files extend each other in a circle: {names}", named_at, "break it")
+        advice = "move what they share into a file that extends nothing"
+        raise _fail("QS307", f"files extend each other in a circle: {names}", named_at, advice)
     if len(chain) >= _MAX_EXTENDS:
         message = f"more than {_MAX_EXTENDS} files extend one another"
         raise _fail("QS108", message, named_at, "merge some of them")
     text = read_text(path, shown=shown, named_at=named_at)
     texts[shown] = text
+    check_text(text, shown)
     tree = parse(text, shown)
     if tree is None or not isinstance(tree.value, dict):
         what = "empty" if tree is None else kind_of(tree.value)
@@ -60,7 +61,7 @@ def _read(
         raise _fail("QS111", f"a spec is a mapping, this is {what}", place, "begin: `qatspec: 1`")
     merged: Tree | None = None
     for name, span in _extended(tree.value.get("extends")):
-        base_shown = os.path.normpath(os.path.join(os.path.dirname(shown), name))
+        base_shown = os.path.normpath(Path(shown).parent / name)
         base = _read(path.parent / name, base_shown, span, (*chain, real), texts)
         merged = base if merged is None else merge(merged, base)
     return tree if merged is None else merge(merged, tree)
@@ -70,7 +71,7 @@ def _extended(entry: Tree | None) -> list[tuple[str, Span]]:
     """The files that `extends` names. What is not a text is left to the schema to report."""
     if entry is None:
         return []
-    items = cast("list[Tree]", entry.value) if isinstance(entry.value, list) else [entry]
+    items = entry.value if isinstance(entry.value, list) else [entry]
     return [(i.value, i.span) for i in items if isinstance(i.value, str)]
 
 

@@ -77,6 +77,8 @@ def _pairs(tree: Tree) -> list[Tree] | None:
     if not isinstance(tree.value, dict):
         return None
     return [
-        Tree([Tree(name, child.key or child.span, text=name), child], child.span, size=child.size + 2)
+        Tree(
+            [Tree(name, child.key or child.span, text=name), child], child.span, size=child.size + 2
+        )
         for name, child in tree.value.items()
     ]

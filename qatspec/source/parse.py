@@ -3,6 +3,7 @@ scalars follow the rules of specs and every value keeps its place."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -17,6 +18,7 @@ from qatspec.source.tree import MAX_DEPTH, MAX_VALUES, Tree, size_of
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _STR = "tag:yaml.org,2002:str"
 _REPLACE = "!replace"
+_KEY = re.compile(r"[\s-]*[\w.]+")
 
 
 def parse(text: str, file: str, *, line: int = 1, col: int = 1) -> Tree | None:
@@ -196,7 +198,7 @@ class _Composer:
             "QS102",
             f"not valid YAML: {error.problem}",
             Span(self.file, row, col, row, col + 1),
-            _advice(str(error.problem), line),
+            _advice(str(error.problem), line, mark.column),
             notes,
         )
 
@@ -231,9 +233,13 @@ class _Composer:
         return DiagnosticError(self.found)
 
 
-def _advice(problem: str, line: str) -> str:
+def _advice(problem: str, line: str, column: int) -> str:
+    if "${" in line and ("'}'" in problem or "']'" in problem):
+        return 'inside `{...}` and `[...]` a reference needs quotes: `"${vars.<path>}"`'
     if "mapping values are not allowed" in problem:
-        return "quote a text that holds a colon, and indent siblings alike"
+        if _KEY.fullmatch(line[:column]):
+            return "indent it exactly like the keys beside it, and check the line above"
+        return "put quotes around a text that holds a colon"
     if "expected key" in problem or "block mapping" in problem:
         return "indent siblings alike, and close brackets and quotes"
     if "cannot start any token" in problem:

@@ -33,7 +33,7 @@ def substitute(tree: Tree, environ: Mapping[str, str] = os.environ) -> Tree:
     return result
 
 
-class _Unresolved(Exception):  # noqa: N818
+class _Unresolved(Exception):
     """A reference failed; its diagnostic has been recorded."""
 
 
@@ -99,7 +99,8 @@ class _Resolver:
             raise self._fail(tree, "QS304", message, advice)
         if name in self._chain or len(self._chain) >= MAX_DEPTH:
             chain = " -> ".join([*self._chain[-8:], name])
-            raise self._fail(tree, "QS305", f"references go in a circle: {chain}", "break it")
+            advice = "give one of them a value of its own"
+            raise self._fail(tree, "QS305", f"references go in a circle: {chain}", advice)
         self._chain.append(name)
         try:
             return self._walk(keys, tree)

@@ -24,7 +24,7 @@ _DIGITS_MAX = 400  # beyond the range of a float; also bounds int()'s quadratic 
 
 
 def resolve(text: str) -> Scalar:
-    """The value of a plain scalar. Raises OverflowError when it is a number but not a finite one."""
+    """The value of a plain scalar. Raises OverflowError for a number that is not finite."""
     if text in _WORDS:
         return _WORDS[text]
     if text[0] not in _NUMERIC_START:

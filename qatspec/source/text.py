@@ -6,14 +6,12 @@ import re
 from pathlib import Path
 
 from qatspec.diag import Diagnostic, DiagnosticError, Span
-from qatspec.diag.words import suggest
+from qatspec.diag.words import nearest
 
 MAX_BYTES = 2 * 1024 * 1024
 #: Line breaks as YAML 1.1 parsers count them: spans count the same lines.
 LINE_BREAK = re.compile("\r\n|[\n\r\x85\u2028\u2029]")
-_UNPRINTABLE = re.compile(
-    "[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
-)
+_UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _CONFLICT = re.compile(r"^<<<<<<<( |$).*?^>>>>>>>( |$)", re.MULTILINE | re.DOTALL)
 
 
@@ -21,7 +19,7 @@ def read_text(path: Path, *, shown: str, named_at: Span | None = None) -> str:
     """The text of a spec file, without a byte order mark.
 
     shown: the file's name in diagnostics; named_at: the place that names the file.
-    Raises DiagnosticError QS101, QS104, QS106, QS109 or QS112.
+    Raises DiagnosticError QS101, QS104 or QS109; `check_text` looks at the rest.
     """
     try:
         with path.open("rb") as file:
@@ -39,7 +37,6 @@ def read_text(path: Path, *, shown: str, named_at: Span | None = None) -> str:
         span = span_at(before, len(before), shown)
         message = f"byte 0x{error.object[error.start]:02x} is not UTF-8"
         raise _fail("QS104", message, shown, "save the file as UTF-8", span) from None
-    check_text(text, shown)
     return text
 
 
@@ -76,7 +73,7 @@ def span_at(text: str, index: int, file: str) -> Span:
 def _unreadable(
     path: Path, shown: str, error: OSError | ValueError, named_at: Span | None
 ) -> Diagnostic:
-    reasons = {
+    reasons: dict[type[Exception], str] = {
         FileNotFoundError: "there is no such file",
         IsADirectoryError: "it is a folder",
         NotADirectoryError: "there is no such file",
@@ -86,22 +83,29 @@ def _unreadable(
     return Diagnostic(
         code="QS101",
         message=f"`{shown}` cannot be read: {reason}",
-        help=_siblings(path),
+        help=_siblings(path, named_at),
         span=named_at or Span(shown),
     )
 
 
-def _siblings(path: Path) -> str:
+def _siblings(path: Path, named_at: Span | None) -> str:
     try:
-        near = sorted(p.name for p in path.parent.iterdir() if p.suffix in (".yaml", ".yml"))
+        there = sorted(p.name for p in path.parent.iterdir() if p.suffix in (".yaml", ".yml"))
     except (OSError, ValueError):
         return "check the path"
-    return suggest(path.name, near) or "check the path"
+    own = Path(named_at.file).name if named_at else ""
+    if near := nearest(path.name, [name for name in there if name != own]):
+        return f"did you mean `{near}`?"
+    return "paths in `extends` are relative to the file" if named_at else "check the path"
 
 
 def _fail(
-    code: str, message: str, shown: str, help: str, span: Span | None = None  # noqa: A002
+    code: str,
+    message: str,
+    shown: str,
+    advice: str,
+    span: Span | None = None,
 ) -> DiagnosticError:
     return DiagnosticError(
-        Diagnostic(code=code, message=message, help=help, span=span or Span(shown))
+        Diagnostic(code=code, message=message, help=advice, span=span or Span(shown))
     )

@@ -13,7 +13,7 @@ from qatspec.schema import check, spec_schema, with_defaults
 from qatspec.source import Document, load_document
 from qatspec.source.pointer import join
 from qatspec.spec.collect import Findings
-from qatspec.spec.model import Component, DataRole, InputSpec, Spec
+from qatspec.spec.model import Component, DataRole, InputSpec, Spec, Stage
 from qatspec.spec.modules import module_quant
 from qatspec.spec.qconfig import repeated_rules
 from qatspec.spec.stages import build_stage, check_stages, ordered
@@ -45,13 +45,13 @@ def build(document: Document, names: Registry, *, allow_code: bool = False) -> S
     raw = with_defaults(spec_schema(), document.data)
     _file_plugins(document, raw["plugins"], names, allow_code)
     findings = Findings()
-    with findings.of():
+    with findings:
         names.march(raw["march"], "/march")
     model = _component(raw["model"], "/model", names.model, findings)
     data = _data(raw["data"], names, findings)
     # the document's own mapping: defaults filled in here would hide what a stage inherits
     top = module_quant(document.data.get("quantize", {}), "/quantize", names, findings)
-    stages = {}
+    stages: dict[str, Stage] = {}
     for name in ordered(raw["stages"]):
         settings = dict(raw["stages"][name])
         written = document.data["stages"][name].get("quantize")
@@ -106,17 +106,15 @@ def _file_plugins(
                 ]
             )
             continue
-        with findings.of():
+        with findings:
             names.include(Path(document.span(at).file).parent / path, at)
     findings.stop()
 
 
-def _component(
-    raw: Mapping[str, Any], at: str, lookup: Any, findings: Findings
-) -> Component:
+def _component(raw: Mapping[str, Any], at: str, lookup: Any, findings: Findings) -> Component:
     """A registered thing; its params checked by its own schema, their defaults filled in."""
     params = raw["params"]
-    with findings.of():
+    with findings:
         record = lookup(raw["type"], join(at, "type"))
         schema: JSONSchema = record.params
         if wrong := check(params, schema, join(at, "params")):
@@ -144,4 +142,3 @@ def _input(raw: Mapping[str, Any]) -> InputSpec:
     height, width = raw["size"]
     rest = {k: v for k, v in raw.items() if k != "size"}
     return InputSpec(**rest, size=(height, width), at="/model/input")
-

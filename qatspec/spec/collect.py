@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
+from types import TracebackType
 
 from qatspec.diag import Diagnostic, DiagnosticError
 
 
 class Findings:
-    """`with findings.of(): ...` keeps what is raised inside and goes on behind the block."""
+    """`with findings: ...` keeps what is raised inside and goes on behind the block."""
 
     def __init__(self) -> None:
         self.found: list[Diagnostic] = []
 
-    @contextmanager
-    def of(self) -> Iterator[None]:
-        try:
-            yield
-        except DiagnosticError as error:
-            self.found.extend(error.diagnostics)
+    def __enter__(self) -> Findings:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool:
+        if not isinstance(error, DiagnosticError):
+            return False
+        self.found.extend(error.diagnostics)
+        return True
 
     def add(self, diagnostics: Iterable[Diagnostic]) -> None:
+        """Findings that were not raised."""
         self.found.extend(diagnostics)
 
     def stop(self) -> None:

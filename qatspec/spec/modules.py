@@ -46,7 +46,7 @@ def module_quant(
         return ModuleQuant(path=path, modules=children, at=at)
     changed: dict[str, Any] = {}
     for key in beside:
-        with findings.of():
+        with findings:
             changed[key] = _field(key, raw[key], join(at, key), names)
     return dataclasses.replace(below, **changed, at=at)
 
@@ -84,7 +84,7 @@ def quantization(spec: Spec, stage: str) -> tuple[ModuleQuant, ...]:
     findings = Findings()
     leaves = []
     for leaf in (settings.quantize or spec.quantize).leaves():
-        with findings.of():
+        with findings:
             rules = leaf.qconfig or settings.qconfig or _no_qconfig(leaf, source)
             prepare = _with_input_scale(spec, leaf)
             leaves.append(dataclasses.replace(leaf, qconfig=rules, prepare=prepare))
@@ -101,7 +101,7 @@ def source_stage(spec: Spec, stage: str) -> StageName | None:
     asked = spec.stages["convert"].solver.pre_step if "convert" in spec.stages else None
     if asked in ("calibration", "qat"):
         return asked
-    return next((s for s in ("qat", "calibration") if s in spec.stages), None)  # type: ignore[return-value]
+    return next((s for s in ("qat", "calibration") if s in spec.stages), None)
 
 
 def _with_input_scale(spec: Spec, leaf: ModuleQuant) -> PrepareConfig:

@@ -45,11 +45,11 @@ def prepare_config(value: Any, at: str = "", registry: Registry | None = None) -
     findings = Findings()
     base = PrepareConfig()
     if "preset" in value:
-        with findings.of():
+        with findings:
             base = names.prepare_config(value["preset"], join(at, "preset")).config
     changed: dict[str, Any] = {}
     for key, given in value.items():
-        with findings.of():
+        with findings:
             if key.startswith("standalone_module"):
                 changed[key] = _standalone(given, join(at, key), names)
             elif key in _MAPPINGS:

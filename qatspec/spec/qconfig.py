@@ -42,7 +42,7 @@ def qconfig_rules(value: Any, at: str = "", registry: Registry | None = None) ->
     findings = Findings()
     rules: list[Rule] = []
     for kind, key, raw, pointer in _entries(value, at):
-        with findings.of():
+        with findings:
             if kind == "module_name_regex":
                 check_regex(key, pointer)
             config, preset = _value(raw, pointer, names)

@@ -46,17 +46,17 @@ def build_stage(
     trainer = qconfig = quantize = None
     options: Mapping[str, Any] = {}
     if "trainer" in raw:
-        with findings.of():
+        with findings:
             trainer = _trainer(raw["trainer"], join(at, "trainer"))
     if "qconfig" in raw:
-        with findings.of():
+        with findings:
             qconfig = qconfig_rules(raw["qconfig"], join(at, "qconfig"), names)
     if "quantize" in raw:
         quantize = module_quant(raw["quantize"], join(at, "quantize"), names, findings, top)
     if name == "convert":
         options = {"opset": raw["opset"]}
     if name == "compile":
-        with findings.of():
+        with findings:
             options = _march_options(raw, at, names, march)
     return Stage(
         name=name,
@@ -109,10 +109,10 @@ def check_stages(spec: Spec, names: Registry) -> list[Diagnostic]:
     calibration wherever scales are fixed (contracts 10)."""
     findings = Findings()
     for stage in spec.stages:
-        with findings.of():
+        with findings:
             predecessor(spec, cast("StageName", stage))
         if stage in ("calibration", "qat"):
-            with findings.of():
+            with findings:
                 spec.quantization(stage)
     if "qat" in spec.stages and not findings.found and not _calibrated(spec):
         findings.add(_uncalibrated(spec, names))
@@ -136,7 +136,7 @@ def _uncalibrated(spec: Spec, names: Registry) -> list[Diagnostic]:
     return [
         Diagnostic(
             code="QS401",
-            message=f"`{preset}` keeps the scales of a calibration, but qat does not start from one",
+            message=f"`{preset}` keeps calibrated scales, but qat starts from no calibration",
             help=advice,
             at=at,
             notes=(Note(f"modules: {', '.join(found)}"),),
@@ -191,4 +191,3 @@ def _march_options(
 def ordered(raw: Mapping[str, Any]) -> list[StageName]:
     """The stages that a spec names, in the order they run."""
     return cast("list[StageName]", [name for name in STAGES if name in raw])
-

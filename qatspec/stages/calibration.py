@@ -54,7 +54,7 @@ def run(context: Context) -> Outcome:
         for batch in itertools.islice(_batches(loader, done), total - done):
             prepared.model(batch.images.to(context.device))
             done += 1
-            context.report("progress", {"done": done, "total": total, "unit": "batch"})
+            context.report("progress", {"done": done, "total": total, "unit": "step"})
             if done % trainer.checkpoint_steps == 0 and done < total:
                 keep("last")
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -17,9 +17,10 @@ from qatspec.registry import registry
 from qatspec.spec import Spec
 from qatspec.train.checkpoint import Checkpoint, is_intact, load
 from qatspec.train.distributed import ALONE, Group
+from qatspec.train.evaluate import Predict
 from qatspec.train.loader import Loader
 from qatspec.train.loop import checkpoint_path
-from qatspec.types import Dataset, Sample
+from qatspec.types import Dataset, Sample, TaskModel
 
 Report = Callable[[str, Mapping[str, Any]], None]
 
@@ -70,10 +71,14 @@ class Context:
         torch.manual_seed(self.seed)
         return definition.build(self.spec.model.params)
 
+    def decoder(self) -> Predict:
+        """What turns raw outputs into predictions; it has no weights of its own."""
+        return cast(TaskModel, self.build_model().eval()).predict
+
     def prepare(self, stage: str) -> Prepared:
         """The model prepared with the quantization of `stage`; what did not fit well is reported
         as "warning"."""
-        prepared = prepare_spec(self.spec, stage, self.build_model())
+        prepared: Prepared = prepare_spec(self.spec, stage, self.build_model())
         for warning in prepared.warnings:
             self.report("warning", {"diagnostic": warning})
         return prepared

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
+from typing import Any
 
 from qatspec.diag import Diagnostic, DiagnosticError, Span
 from qatspec.graph import Prepared
@@ -41,11 +42,11 @@ def convert(
     ]
     qat_onnx, converted, program_file = files
 
-    program = lower(prepared, (context.example,))
+    program = lower(prepared, (context.example,), name=name)
     with writing(program_file) as temporary:
         save_program(program, temporary)
     with writing(qat_onnx) as temporary:
-        export_qat_onnx(prepared, temporary, **opset)
+        export_qat_onnx(prepared, temporary, (context.example,), name=name, **opset)
     with writing(converted) as temporary:
         to_onnx(program, temporary, **opset)
 
@@ -72,7 +73,7 @@ def demand_exact(path: Path, found: Exactness) -> None:
         )
 
 
-def _opset(context: Context) -> dict[str, int]:
+def _opset(context: Context) -> dict[str, Any]:
     """The keyword of the ONNX writers where the spec sets it."""
     stage = context.spec.stages.get("convert")
     return {"opset": stage.options["opset"]} if stage and "opset" in stage.options else {}

@@ -33,7 +33,7 @@ def judge(context: Context, ported: Ported, tree: Any) -> dict[str, float]:
     """Metrics of the integers themselves on data.val."""
     return evaluate(
         produce_with(ported, tree),
-        context.build_model().eval().predict,
+        context.decoder(),
         context.loader("val"),
         device=torch.device("cpu"),
         progress=validation_progress(context),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import cast
 
 from torch import nn
 
@@ -10,6 +11,7 @@ from qatspec.spec import Trainer
 from qatspec.stages.context import Context, Outcome
 from qatspec.train.evaluate import evaluate
 from qatspec.train.loop import Training, checkpoint_path, fit
+from qatspec.types import TaskModel
 
 
 def validator(
@@ -22,7 +24,7 @@ def validator(
         to_eval()
         return evaluate(
             model,
-            model.predict,
+            cast(TaskModel, model).predict,
             loader,
             device=context.device,
             progress=validation_progress(context),

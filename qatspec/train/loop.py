@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,7 @@ from qatspec.train.distributed import ALONE, Group
 from qatspec.train.ema import WeightAverage
 from qatspec.train.loader import Batch, Loader
 from qatspec.train.optim import build_optimizer, build_schedule
+from qatspec.types import TaskModel
 
 Metrics = Mapping[str, float]
 
@@ -35,7 +36,7 @@ class Training:
 
     stage: str
     model: nn.Module
-    to_train: Callable[[], None]
+    to_train: Callable[[], object]
     trainer: Trainer
     loader: Loader
     validate: Callable[[], Metrics]
@@ -71,8 +72,7 @@ class _Loss(nn.Module):
         self.model = model
 
     def forward(self, images: Tensor, targets: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-        losses: dict[str, Tensor] = self.model.loss(self.model(images), targets)
-        return losses
+        return cast(TaskModel, self.model).loss(self.model(images), targets)
 
 
 class _Loop:

@@ -17,9 +17,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import published_nets as nets
+from qatspec_horizon.capabilities import BAYES, BERNOULLI2
 
 from qatspec.api import Program, Target, assemble, perf
-from qatspec_horizon.capabilities import BAYES, BERNOULLI2
 
 #: (model as the table writes it, input) -> its layers
 NETS: dict[tuple[str, str], Callable[[], Program]] = {
@@ -69,7 +69,8 @@ def main() -> None:
         print(
             f"{march} {name}: {summary['BPU OPs per frame (effective)']:,} OPs, "
             f"{summary['loaded bytes per frame']:,} B loaded, "
-            f"{summary['stored bytes per frame']:,} B stored, compiled in {summary['seconds']:.1f} s"
+            f"{summary['stored bytes per frame']:,} B stored, "
+            f"compiled in {summary['seconds']:.1f} s"
         )
 
 

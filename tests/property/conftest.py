@@ -131,9 +131,7 @@ class Grower:
 
     def grow_linear(self, x: Term) -> Term:
         width = self.shape(x)[-1]
-        acc = self.emit(
-            "linear", [x.value, self.weight(self.pick(3, 9), width)], x.scale * 0.01
-        )
+        acc = self.emit("linear", [x.value, self.weight(self.pick(3, 9), width)], x.scale * 0.01)
         return self.requant(Sum((acc,)))
 
     def grow_add(self, x: Term) -> Term:

@@ -11,17 +11,17 @@ CODES: tuple[Code, ...] = (
         """\
 No installed plugin registers this name.
 
-**Mend.** The help names the nearest one, or all there are; `qatspec plugins list` shows who registers
-what. A model of your own needs a plugin: `plugins: [./my_model.py]`, or an installed package with an
-entry point in the group `qatspec`.
+**Mend.** The help names the nearest one, or all there are; `qatspec plugins list` shows who
+registers what. A model of your own needs a plugin: `plugins: [./my_model.py]`, or an installed
+package with an entry point in the group `qatspec`.
 """,
     ),
     Code(
         "QS302",
         "a reference to a variable that is not there",
         """\
-`${vars.x}` names no entry below `vars`, in this spec or those it extends; or `--set vars.x=...` sets
-one that no file declares, so that nothing would read it.
+`${vars.x}` names no entry below `vars`, in this spec or those it extends; or `--set vars.x=...`
+sets one that no file declares, so that nothing would read it.
 
 **Mend.** Declare it under `vars:`, or mend the name. References nest and index lists:
 `${vars.epochs.${vars.fast}}`.
@@ -41,7 +41,10 @@ one that no file declares, so that nothing would read it.
         "a malformed reference",
         """\
 A reference is `${vars.<path>}` or `${env:<NAME>}`, and inside a longer text it must name a single
-value, not a list or a mapping. A literal `${` is written `$${`.
+value, not a list or a mapping.
+
+**Mend.** Mend the name; a literal `${` is written `$${`. Inside `{...}` and `[...]` put quotes around
+a reference: YAML takes its braces for a mapping.
 """,
     ),
     Code(
@@ -57,8 +60,8 @@ A variable's value refers to itself, through the chain in the message.
         "QS306",
         "a --set that cannot be applied",
         """\
-`--set a.b.c=value` replaces one value of the spec before references are resolved. The value is read
-as YAML: `8` is a number, `[1, 2]` a list, `null` is null.
+`--set a.b.c=value` replaces one value of the spec before references are resolved. The value is
+read as YAML: `8` is a number, `[1, 2]` a list, `null` is null.
 
 **Mend.** Quote it for your shell (`--set 'a.b=[1, 2]'`). Lists take an index (`a.0=...`).
 """,
@@ -86,8 +89,11 @@ X3), bayes that of J5.
         "QS310",
         "not a valid regular expression",
         """\
-Keys below `module_name_regex` are Python regular expressions, matched from the start of the module's
-name (`re.match`). In YAML, put them in single quotes so that backslashes stay as they are.
+Keys below `module_name_regex` are Python regular expressions, matched from the start of the
+module's name (`re.match`). In YAML, put them in single quotes so that backslashes stay as they
+are.
+
+**Mend.** Close brackets, and write a dot that is meant as a dot as `\\.`.
 
 **Example.** `'head\\.cls_convs\\.[0-9]+'`.
 """,
@@ -107,8 +113,8 @@ rule would hang the run, so it is refused.
         "QS312",
         "a rule that matches nothing",
         """\
-No op of the prepared modules has the name, the type or the path that the rule names, so the rule has
-no effect.
+No op of the prepared modules has the name, the type or the path that the rule names, so the rule
+has no effect.
 
 **Mend.** Names are relative to the prepared module (`stem.conv` below `modules.backbone`, not
 `backbone.stem.conv`); `qatspec check` prints every op with its module.

@@ -57,8 +57,8 @@ that hook is used; other plugins are not touched.
         "QS005",
         "a plugin returned something that is not a record",
         """\
-A hook must return an iterable of its records (`qatspec_models` -> `ModelDef`, ...) whose names match
-`[a-z][a-z0-9_]*` and whose params schemas are valid JSON Schema.
+A hook must return an iterable of its records (`qatspec_models` -> `ModelDef`, ...) whose names
+match `[a-z][a-z0-9_]*` and whose params schemas are valid JSON Schema.
 
 **Mend.** (plugin authors) The message says what came instead; see `qatspec/hookspecs.py`.
 """,
@@ -67,8 +67,8 @@ A hook must return an iterable of its records (`qatspec_models` -> `ModelDef`, .
         "QS006",
         "the spec loads code, which was not allowed",
         """\
-`plugins: [./my_model.py]` runs a Python file that came with the spec. qatspec never runs code that a
-YAML file names unless you say so.
+`plugins: [./my_model.py]` runs a Python file that came with the spec. qatspec never runs code
+that a YAML file names unless you say so.
 
 **Mend.** Read the file, then pass `--allow-code` (in Python: `load(path, allow_code=True)`).
 """,
@@ -79,8 +79,8 @@ YAML file names unless you say so.
         """\
 The Python file that `plugins` names is missing, or raised while it was imported.
 
-**Mend.** Paths are relative to the file that names them. For an exception, mend the file; `--debug`
-prints the traceback.
+**Mend.** Paths are relative to the file that names them. For an exception, mend the file;
+`--debug` prints the traceback.
 """,
     ),
     Code(

@@ -132,6 +132,86 @@ A stage needs at least one example and its data set has none.
 """,
     ),
     Code(
+        "QS910",
+        "data not found",
+        """
+The folder, the annotation file or some of the pictures that a data set is made of are not where
+its params say. Nothing has run yet: a data set is looked for before the first step.
+
+**Mend.** Correct `root` and `split`, which are taken relative to the spec's folder, or name the
+parts that lie elsewhere. The standard layout of COCO is
+
+    <root>/annotations/instances_<split>.json
+    <root>/<split>/000000000009.jpg
+
+    data:
+      train: {type: coco_detection, params: {root: ../mscoco, split: train2017, size: 512}}
+""",
+    ),
+    Code(
+        "QS911",
+        "a picture cannot be read",
+        """
+The file is not a picture, or its bytes are damaged: a copy that broke off, a text file with a
+picture's name. Training on half a picture with all its boxes would teach the model nonsense.
+
+**Mend.** Restore the file, or take its entry out of `images` in the annotation file.
+
+    python -c "from PIL import Image; Image.open('000000000009.jpg').load()"
+""",
+    ),
+    Code(
+        "QS912",
+        "not a COCO annotation file",
+        """
+The annotation file is not JSON, or lacks what detection needs of COCO's format: `images` with `id`
+and `file_name`, `annotations` with `image_id`, `category_id` and `bbox`, `categories` with `id` and
+`name`.
+
+**Mend.** Export the set as COCO *object detection* (`instances_*.json`, not captions or keypoints
+alone). The smallest file is
+
+    {"images": [{"id": 1, "file_name": "a.jpg"}],
+     "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [10, 20, 30, 40]}],
+     "categories": [{"id": 1, "name": "cat"}]}
+""",
+    ),
+    Code(
+        "QS913",
+        "annotations left out",
+        """
+Some annotations cannot be used: a box without width or height, an image or a category that the
+file does not list. They are left out of training and evaluation; everything else is used. Pictures
+without any annotation are not meant: they are good examples of nothing.
+
+**Mend.** Correct or remove them. A box is `[x, y, width, height]` in pixels; a box written as
+`[x1, y1, x2, y2]` shows up here only when it happens to be empty, so look at a few others too.
+""",
+    ),
+    Code(
+        "QS914",
+        "more classes in the data than in the model",
+        """
+A label of the data has no output in the model. Labels count from 0 in the order of the category
+ids, so `num_classes` is the number of categories, not their highest id.
+
+**Mend.** Give the model as many classes as the data set has.
+
+    model: {type: fcos, params: {num_classes: 80}}
+""",
+    ),
+    Code(
+        "QS915",
+        "a package that the data set needs is missing",
+        """
+Some data sets are made from what an optional package brings along.
+
+**Mend.** Install the extra that the message names.
+
+    pip install 'qatspec[demo]'
+""",
+    ),
+    Code(
         "QS920",
         "a checkpoint of another march",
         """

@@ -34,8 +34,8 @@ The mapping needs a key that has no default.
 The value's type is not what the key takes. Scalars are read as in YAML 1.2: `1e-4` is a number,
 `on`, `yes` and `no` are texts, `010` is ten, `"8"` in quotes is a text.
 
-**Mend.** Write the type that the message names: numbers and `true`/`false` without quotes, lists as
-`[a, b]`.
+**Mend.** Write the type that the message names: numbers and `true`/`false` without quotes, lists
+as `[a, b]`.
 """,
     ),
     Code(
@@ -61,9 +61,9 @@ long, a text of the wrong form.
         "QS206",
         "keys that exclude each other",
         """\
-Two keys of one mapping contradict. `quantize.modules` says that single modules are prepared, so the
-model around them is not, and `qconfig`, `prepare`, `quantize_input` and `quantize_output` beside it
-would have nothing to act on.
+Two keys of one mapping contradict. `quantize.modules` says that single modules are prepared, so
+the model around them is not, and `qconfig`, `prepare`, `quantize_input` and `quantize_output`
+beside it would have nothing to act on.
 
 **Mend.** Move the keys into each module below `modules`, or drop `modules`.
 """,
@@ -72,7 +72,8 @@ would have nothing to act on.
         "QS207",
         "a version of the spec language that this qatspec does not read",
         """\
-The first key of a spec, `qatspec: 1`, is the version of the language. This qatspec reads version 1.
+The first key of a spec, `qatspec: 1`, is the version of the language. This qatspec reads version
+1.
 
 **Mend.** A higher number needs a newer qatspec: `pip install -U qatspec`.
 """,
@@ -83,6 +84,8 @@ The first key of a spec, `qatspec: 1`, is the version of the language. This qats
         """\
 The mapping needs one of the keys in the message: none leaves the length of the stage open, two
 contradict.
+
+**Mend.** Keep the one that you mean.
 
 **Example.** A trainer has either `epochs` or `steps`.
 """,

@@ -69,9 +69,9 @@ in the file.
         "QS107",
         "the spec grows too large",
         """\
-Aliases (`*name`) and references (`${vars.x}`) repeat what they name. Repeats of repeats grow without
-bound (the "billion laughs" attack), so a spec may have at most 200,000 values in all, and an alias
-may not contain itself.
+Aliases (`*name`) and references (`${vars.x}`) repeat what they name. Repeats of repeats grow
+without bound (the "billion laughs" attack), so a spec may have at most 200,000 values in all, and
+an alias may not contain itself.
 
 **Mend.** Write the values out, or split the spec.
 """,
@@ -100,9 +100,9 @@ dataset's annotations, a log.
         "QS110",
         "YAML that specs do not use",
         """\
-Specs are plain data: mappings with text keys, lists, texts, numbers, booleans, null. Tags (besides
-`!!str` and `!replace`), merge keys (`<<`), several documents in one file, and collections as keys are
-refused, because readers disagree on what they mean.
+Specs are plain data: mappings with text keys, lists, texts, numbers, booleans, null. Tags
+(besides `!!str` and `!replace`), merge keys (`<<`), several documents in one file, and
+collections as keys are refused, because readers disagree on what they mean.
 
 **Mend.** For `<<: *base` use `extends`, or a reference: `${vars.base}`. Remove other tags.
 """,

@@ -7,6 +7,7 @@ import pytest
 
 from qatspec.engine import run as run_plan
 from qatspec.plan import resolve
+from qatspec.registry import registry
 from qatspec.spec import load
 
 HERE = Path(__file__).parent
@@ -53,6 +54,7 @@ class Project:
         self.events: list = []
 
     def plan(self, *overrides: str):
+        registry.cache_clear()  # projects bring the same plugin from different folders
         return resolve(load(self.spec, overrides, allow_code=True))
 
     def run(self, *overrides: str, workdir: str = "work", on_event=None, **options):
@@ -88,5 +90,4 @@ def finished(tmp_path_factory):
 def copy(finished, tmp_path):
     """A finished project of one's own, at the same spec."""
     shutil.copytree(finished.folder, tmp_path / "project")
-    project = Project(tmp_path / "project")
-    return project
+    return Project(tmp_path / "project")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from qatspec.api import DatasetDef, ModelDef, Sample, hookimpl
 from torch import nn
+
+from qatspec.api import DatasetDef, ModelDef, Sample, hookimpl
 
 
 class Corners:

@@ -1,4 +1,4 @@
-"""Small integer programs that the tests of backend and marches share."""
+"""Small integer programs that the tests of the backend share, and a made-up target."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import pytest
 
+from qatspec.backend import Target
 from qatspec.program import Program, ProgramBuilder, Provenance
 
 
@@ -27,9 +29,7 @@ class Net:
         origin = Provenance(
             module=module, node=module, source=f"net.py:{self.count}", rule=f"/rules/{self.count}"
         )
-        return self.builder.emit(
-            kind, inputs, name=module, scale=0.05, origin=origin, **attrs
-        )
+        return self.builder.emit(kind, inputs, name=module, scale=0.05, origin=origin, **attrs)
 
     def const(self, dtype: Any, array: Any) -> str:
         self.count += 1
@@ -83,10 +83,7 @@ class Net:
     ) -> str:
         size = self.channels(xs[0]) if per_channel else 1
         bits = {"int8": 0, "int32": 14}[self.builder.values[xs[0]].dtype]
-        scales = [
-            self.const("int64", self.rng.integers(1000, 30000, size))
-            for _ in xs
-        ]
+        scales = [self.const("int64", self.rng.integers(1000, 30000, size)) for _ in xs]
         shift = self.const("int64", self.rng.integers(12 + bits // 2, 15 + bits // 2, size))
         low, high = {"int8": (-128, 127), "int16": (-32768, 32767)}[dtype]
         return self.emit(
@@ -173,3 +170,58 @@ def frames(program: Program, count: int = 2, seed: int = 1) -> list[np.ndarray]:
     """Seeded integers over the whole range of int8 for every input port."""
     rng = np.random.default_rng(seed)
     return [rng.integers(-128, 128, (count, *p.shape), np.int8) for p in program.inputs]
+
+
+ALL = {"dtypes": ["int8", "int16", "int32"], "weights": ["int8"], "limits": []}
+KINDS = (
+    "conv", "conv_transpose", "linear", "requant", "mul", "clamp", "max_pool", "sum_pool",
+    "reduce_sum", "resize_nearest", "resize_bilinear", "concat", "reshape", "transpose", "slice",
+    "pad", "lut",
+)  # fmt: skip
+
+
+def make_target(onchip: int = 1 << 20, **changes: Any) -> Target:
+    """A march that runs everything, in round figures."""
+    figures: dict[str, Any] = {
+        "march": "bayes",
+        "version": 1,
+        "cores": 2,
+        "clock_mhz": 1000,
+        "macs_per_cycle": 256,
+        "depthwise_macs_per_cycle": 64,
+        "vector_lanes": 16,
+        "onchip_bytes": onchip,
+        "ddr_bytes_per_us": 1000,
+        "start_overhead_us": 0.5,
+        "run_overhead_us": 2.0,
+        "align_width": 8,
+        "align_channels_in": 4,
+        "align_channels_out": 8,
+        "ops": dict.fromkeys(KINDS, ALL),
+    }
+    return Target(**(figures | changes))
+
+
+@pytest.fixture
+def net() -> type[Net]:
+    return Net
+
+
+@pytest.fixture
+def target() -> Any:
+    return make_target
+
+
+@pytest.fixture
+def small() -> Program:
+    return residual()
+
+
+@pytest.fixture
+def full() -> Program:
+    return every_op()
+
+
+@pytest.fixture
+def noise() -> Any:
+    return frames

@@ -1,0 +1,126 @@
+"""The march `onnxruntime`: the artifact holds the converted ONNX, onnxruntime runs it."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+
+from qatspec.api import Artifact, Diagnostic, DiagnosticError, OnnxRunner, Verdict, to_onnx
+
+if TYPE_CHECKING:
+    from qatspec.api import Op, Program
+
+Run = Callable[..., list[np.ndarray]]
+_MODEL = "model.onnx"
+
+
+def supports(op: Op, program: Program) -> Verdict:
+    """Every integer op has an ONNX form."""
+    return Verdict(True)
+
+
+def compile_onnx(program: Program, options: Mapping[str, Any]) -> Artifact:
+    """The Program as ONNX bytes. Raises DiagnosticError QS804 without onnxruntime."""
+    _runtime()
+    exact = options["opt"] == "exact"
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / _MODEL
+        to_onnx(program, path)
+        data = path.read_bytes()
+    return Artifact(
+        march="onnxruntime",
+        inputs=program.inputs,
+        outputs=program.outputs,
+        manifest={
+            "name": program.name,
+            "program": _digest(data),
+            "tree": program.tree,
+            "bit_exact": exact,
+            "max_lsb": 0 if exact else None,
+            "options": {"opt": options["opt"]},
+        },
+        sections={_MODEL: data},
+    )
+
+
+def _digest(data: bytes) -> str:
+    """The program's digest, which the converted ONNX states in its metadata."""
+    metadata = {p.key: p.value for p in onnx.load_from_string(data).metadata_props}
+    return str(json.loads(metadata["qatspec"])["program"])
+
+
+def run(artifact: Artifact, ints: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Integers in, integers out. The session is built once and lives as long as the artifact.
+
+    Raises DiagnosticError: QS804 without onnxruntime, QS811 where the artifact holds no ONNX that
+    loads, QS722 for `opt: exact` on a CPU that is not exact.
+    """
+    session = _SESSIONS.get(artifact)
+    if session is None:
+        session = _SESSIONS[artifact] = _load(artifact)
+    return session(*ints)
+
+
+_SESSIONS: weakref.WeakKeyDictionary[Artifact, Run] = weakref.WeakKeyDictionary()
+
+
+def _load(artifact: Artifact) -> Run:
+    runtime = _runtime()
+    data = artifact.sections.get(_MODEL)
+    options = artifact.manifest.get("options")
+    if data is None or not isinstance(options, dict):
+        raise _broken("it holds no ONNX file")
+    if options.get("opt") == "exact":
+        return _self_tested(data)
+    try:
+        session = runtime.InferenceSession(data, providers=["CPUExecutionProvider"])
+    except Exception as problem:
+        raise _broken(str(problem).splitlines()[0][:200]) from problem
+    names = [i.name for i in session.get_inputs()]
+    return lambda *ints: list(session.run(None, dict(zip(names, ints, strict=True))))
+
+
+def _self_tested(data: bytes) -> Run:
+    """A runner that has proved this CPU's kernels exact."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / _MODEL
+        path.write_bytes(data)
+        try:
+            runner: Run = OnnxRunner.load(path).run
+        except DiagnosticError as problem:
+            (found,) = problem.diagnostics
+            if found.code != "QS721":
+                raise
+            raise _broken(found.message) from problem  # the file it names is gone
+    return runner
+
+
+def _runtime() -> Any:
+    try:
+        import onnxruntime
+    except ImportError as problem:
+        raise DiagnosticError(
+            Diagnostic(
+                code="QS804",
+                message="march `onnxruntime` needs onnxruntime, which is not installed",
+                help="pip install 'qatspec[onnxruntime]'",
+            )
+        ) from problem
+    return onnxruntime
+
+
+def _broken(why: str) -> DiagnosticError:
+    return DiagnosticError(
+        Diagnostic(
+            code="QS811",
+            message=f"not a program compiled for onnxruntime: {why}",
+            help="compile it again with `qatspec convert`",
+        )
+    )

@@ -1,0 +1,156 @@
+"""`qatspec`: the group of commands, and what every end of one means (contracts 7)."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+
+import click
+
+from qatspec import __version__
+from qatspec.cli.output import common_options, settings, show
+from qatspec.diag import Diagnostic, DiagnosticError, PluginFault
+from qatspec.diag.words import suggest
+
+#: name -> (module that has `command`, what it does); modules are imported when they are called
+COMMANDS: dict[str, tuple[str, str]] = {
+    "new": ("qatspec.cli.new", "Write a spec to start from."),
+    "validate": ("qatspec.cli.validate", "Check a spec without running it."),
+    "plan": ("qatspec.cli.plan", "Show the steps of a spec: run, cached or changed."),
+    "explain": ("qatspec.cli.explain", "Explain a diagnostic code, or who decides a module."),
+    "check": ("qatspec.cli.check", "Build and prepare the model, and report what to look at."),
+    "run": ("qatspec.cli.run", "Run a spec: train, convert, compile, evaluate."),
+    "convert": ("qatspec.cli.convert", "Convert and compile a QAT checkpoint."),
+    "eval": ("qatspec.cli.eval", "Evaluate the result of a stage."),
+    "infer": ("qatspec.cli.infer", "Run a model, Program or binary on images."),
+    "report": ("qatspec.cli.report", "Show what a work directory holds."),
+    "schema": ("qatspec.cli.schema", "Write the JSON Schema of specs, for editors."),
+    "plugins": ("qatspec.cli.plugins", "List installed plugins and what they register."),
+}
+
+OK, DIAGNOSTICS, USAGE, PLUGIN, INTERNAL, INTERRUPTED = 0, 1, 2, 3, 4, 130
+
+
+class _Commands(click.Group):
+    """Commands by name; each one's module is imported when it is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(COMMANDS[cmd_name][0]).command
+        return _with_common_options(command)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0] if args else ""
+        if name and name not in COMMANDS:
+            raise click.UsageError(f"no such command `{name}`; {suggest(name, list(COMMANDS))}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, words) for name, (_, words) in COMMANDS.items()])
+
+
+def _with_common_options(command: click.Command) -> click.Command:
+    """The command (and those below it) with --format, --strict and --debug."""
+    if isinstance(command, click.Group):
+        for child in command.commands.values():
+            _with_common_options(child)
+    elif not any("--debug" in param.opts for param in command.params):
+        command.params.extend(common_options())
+    return command
+
+
+@click.group(
+    cls=_Commands,
+    params=common_options(),
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+@click.version_option(__version__, message="qatspec %(version)s")
+def cli() -> None:
+    """Declarative quantization-aware training for edge chips.
+
+    Write a YAML spec, then `qatspec run SPEC`: float, calibration, qat, convert, compile.
+    """
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Run the command line and exit: 0 ok, 1 diagnostics, 2 usage, 3 a plugin's fault, 4 ours,
+    130 interrupted."""
+    sys.exit(run(args))
+
+
+def run(args: Sequence[str] | None = None) -> int:
+    """Run the command line; the exit code."""
+    arguments = list(sys.argv[1:] if args is None else args)
+    try:
+        context = cli.make_context("qatspec", arguments)
+    except click.exceptions.Exit as error:
+        return error.exit_code
+    except click.ClickException as error:
+        error.show()
+        return USAGE
+    with context:
+        try:
+            cli.invoke(context)
+        except BaseException as error:  # noqa: BLE001  the last door: every end gets its exit code
+            return _end(error)
+        chosen = settings()
+        return DIAGNOSTICS if chosen.strict and chosen.warned else OK
+
+
+def _end(error: BaseException) -> int:
+    """Say what ended the command; its exit code."""
+    if isinstance(error, click.exceptions.Exit):
+        return error.exit_code
+    if isinstance(error, click.Abort | KeyboardInterrupt):
+        click.echo("interrupted", err=True)
+        return INTERRUPTED
+    if isinstance(error, click.ClickException):
+        error.show()
+        return USAGE
+    if isinstance(error, BrokenPipeError):
+        return _broken_pipe()
+    if not isinstance(error, Exception):
+        raise error
+    if settings().debug:
+        traceback.print_exception(error)
+    if isinstance(error, DiagnosticError):
+        show(error.diagnostics, error.texts)
+        return PLUGIN if any(_of_plugin(d) for d in error.diagnostics) else DIAGNOSTICS
+    if isinstance(error, PluginFault):
+        show([_fault(error)])
+        return PLUGIN
+    words = str(error).partition("\n")[0] or type(error).__name__
+    click.echo(f"internal error: {type(error).__name__}: {words}", err=True)
+    if not settings().debug:
+        click.echo("this is a fault of qatspec; --debug shows the traceback", err=True)
+    return INTERNAL
+
+
+def _of_plugin(found: Diagnostic) -> bool:
+    """Is a plugin at fault: block 0xx with an origin, save a plugin's verdict on the spec."""
+    return found.code.startswith("QS0") and found.code != "QS008" and found.origin is not None
+
+
+def _fault(error: PluginFault) -> Diagnostic:
+    return Diagnostic(
+        code="QS004",
+        message=str(error),
+        help="report it to the authors of the plugin; --debug prints the traceback",
+        origin=error.origin,
+    )
+
+
+def _broken_pipe() -> int:
+    """The reader of our output went away (`| head`): stop, and keep Python from complaining."""
+    sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123
+    return DIAGNOSTICS

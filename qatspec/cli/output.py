@@ -1,0 +1,83 @@
+"""How commands speak: the options that all of them take, and diagnostics through one renderer."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import click
+
+from qatspec.diag import Diagnostic
+from qatspec.render import FORMATS, Format, render
+
+
+@dataclass(slots=True)
+class Settings:
+    """What --format, --strict and --debug say; `warned` once a warning was shown."""
+
+    format: Format = "text"
+    strict: bool = False
+    debug: bool = False
+    warned: bool = False
+
+
+def settings() -> Settings:
+    """The settings of the running command; the defaults outside of one."""
+    context = click.get_current_context(silent=True)
+    return context.find_root().ensure_object(Settings) if context else Settings()
+
+
+def _keep(name: str) -> Callable[[click.Context, click.Parameter, Any], None]:
+    def callback(context: click.Context, _: click.Parameter, value: Any) -> None:
+        if value:
+            setattr(context.find_root().ensure_object(Settings), name, value)
+
+    return callback
+
+
+def common_options() -> list[click.Option]:
+    """Options that may stand before a command's name and behind it."""
+    return [
+        click.Option(
+            ["--format", "output_format"],
+            type=click.Choice(FORMATS),
+            expose_value=False,
+            callback=_keep("format"),
+            help="How diagnostics are written; default: text.",
+        ),
+        click.Option(
+            ["--strict"],
+            is_flag=True,
+            expose_value=False,
+            callback=_keep("strict"),
+            help="Exit 1 on warnings too.",
+        ),
+        click.Option(
+            ["--debug"],
+            is_flag=True,
+            expose_value=False,
+            callback=_keep("debug"),
+            help="Show tracebacks.",
+        ),
+    ]
+
+
+def show(diagnostics: Iterable[Diagnostic], texts: Mapping[str, str] | None = None) -> None:
+    """Write diagnostics: text to stderr (none: nothing), formats for programs to stdout."""
+    found = tuple(diagnostics)
+    chosen = settings()
+    if not found and chosen.format == "text":
+        return
+    chosen.warned |= any(d.severity == "warning" for d in found)
+    to_stderr = chosen.format == "text"
+    stream = sys.stderr if to_stderr else sys.stdout
+    color = stream.isatty() and "NO_COLOR" not in os.environ
+    click.echo(render(found, texts, chosen.format, color=color), err=to_stderr)
+
+
+def is_text() -> bool:
+    """Does the command write for people."""
+    return settings().format == "text"

@@ -1,0 +1,27 @@
+"""`qatspec plan`: the steps of a spec, and what each would do in the work directory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from qatspec.cli import options
+from qatspec.cli.output import settings
+from qatspec.plan import plan_json, plan_table, resolve, status
+
+
+@click.command(name="plan", short_help="Show the steps of a spec: run, cached or changed.")
+@options.spec
+@options.overrides
+@options.workdir
+@options.allow_code
+def command(spec: Path, overrides: tuple[str, ...], workdir: Path | None, allow_code: bool) -> None:
+    """Show the steps of SPEC in order: `cached` stands as it is, `changed` runs anew because of
+    the lines named, `run` has no result yet. With --format json: the whole plan.
+    """
+    loaded = options.load(spec, overrides, allow_code)
+    plan = resolve(loaded, threads=options.threads())
+    statuses = status(plan, workdir or options.default_workdir(loaded))
+    as_json = settings().format == "json"
+    click.echo(plan_json(plan, statuses) if as_json else plan_table(plan, statuses))

@@ -1,0 +1,38 @@
+"""`qatspec schema`: the JSON Schema of specs with what installed plugins register, for editors."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from qatspec.registry import registry
+from qatspec.schema import merged_schema
+
+
+@click.command(name="schema", short_help="Write the JSON Schema of specs, for editors.")
+@click.option(
+    "--output", type=click.Path(dir_okay=False, path_type=Path), help="File; default: stdout."
+)
+def command(output: Path | None) -> None:
+    """Write the JSON Schema of the spec language with every registered name and its params.
+
+    Point your editor at it: `# yaml-language-server: $schema=qatspec.schema.json` as the first line
+    of a spec.
+    """
+    names = registry()
+    schema = merged_schema(
+        models=[names.model(n) for n in names.names("model")],
+        datasets=[names.dataset(n) for n in names.names("dataset")],
+        marches=[names.march(n) for n in names.names("march")],
+        qconfigs=[names.qconfig(n) for n in names.names("qconfig")],
+        prepare_configs=[names.prepare_config(n) for n in names.names("prepare_config")],
+        observers=[names.observer(n) for n in names.names("observer")],
+    )
+    text = json.dumps(schema, indent=2, ensure_ascii=False)
+    if output is None:
+        click.echo(text)
+    else:
+        output.write_text(text + "\n", encoding="utf-8")
+        click.echo(f"wrote {output}", err=True)

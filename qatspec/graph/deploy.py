@@ -1,0 +1,65 @@
+"""The deploy graph of a prepared model: images in, raw outputs out, eval mode, all modules in one.
+
+What lowering and the ONNX exports read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from torch import Tensor, fx, nn
+from torch.fx.graph import _PyTreeCodeGen
+from torch.utils import _pytree as pytree
+
+from qatspec.graph.prepared import Prepared
+from qatspec.graph.trace import trace
+
+
+def deploy_graph(prepared: Prepared, example_inputs: Sequence[Any]) -> fx.Graph:
+    """The trace of `prepared.model` in eval mode, quantized modules as leaves. The model's own
+    modes are as they were afterwards."""
+    with _eval_mode(prepared.model):
+        return trace(prepared.model, tuple(example_inputs))
+
+
+@contextlib.contextmanager
+def _eval_mode(model: nn.Module) -> Iterator[None]:
+    training = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, was in training.items():
+            module.training = was
+
+
+def carries_tensor(value: Any) -> bool:
+    """Is an example value a tensor, or a list that holds one (not a shape, not a number)?"""
+    if isinstance(value, (list, tuple)):
+        return any(carries_tensor(v) for v in value)
+    return isinstance(value, Tensor)
+
+
+def output_tree(graph: fx.Graph) -> tuple[list[Any], Any]:
+    """(flat outputs, each once; the tree of their indexes). Tuples count as lists."""
+    node = next(n for n in graph.nodes if n.op == "output")
+    result = node.args[0]
+    codegen = graph._codegen
+    if isinstance(codegen, _PyTreeCodeGen) and codegen.pytree_info.out_spec is not None:
+        result = pytree.tree_unflatten(list(result), codegen.pytree_info.out_spec)
+    flat: list[Any] = []
+    return flat, _index(result, flat)
+
+
+def _index(result: Any, flat: list[Any]) -> Any:
+    if isinstance(result, (list, tuple)):
+        return [_index(branch, flat) for branch in result]
+    if isinstance(result, dict):
+        return {str(key): _index(branch, flat) for key, branch in result.items()}
+    for i, known in enumerate(flat):
+        if known is result:
+            return i
+    flat.append(result)
+    return len(flat) - 1

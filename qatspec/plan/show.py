@@ -1,0 +1,77 @@
+"""A plan for people (a table) and for programs (JSON with a format version)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from qatspec.diag import Span
+from qatspec.plan.model import FORMAT, Plan
+from qatspec.plan.status import Change, StepStatus
+
+_REASONS = 3
+
+
+def plan_json(plan: Plan, statuses: Sequence[StepStatus]) -> str:
+    """The plan as JSON: stable key order, one format version."""
+    return json.dumps(
+        {
+            "format": FORMAT,
+            "name": plan.spec.name,
+            "march": plan.spec.march,
+            "digest": plan.digest,
+            "steps": [_step_json(s) for s in statuses],
+        },
+        indent=2,
+        ensure_ascii=False,
+    )
+
+
+def plan_table(plan: Plan, statuses: Sequence[StepStatus]) -> str:
+    """One line a step: its state, digest, what it starts from, and why it runs anew."""
+    rows = [("step", "state", "digest", "from", "because")]
+    for item in statuses:
+        step = item.step
+        reasons = [_reason(change) for change in item.because]
+        first = reasons[0] if reasons else ""
+        source = ", ".join(step.inputs) or "-"
+        rows.append((step.name, item.state, step.digest[:12], source, first))
+        rows += [("", "", "", "", reason) for reason in reasons[1:_REASONS]]
+        if len(reasons) > _REASONS:
+            rows.append(("", "", "", "", f"and {len(reasons) - _REASONS} more"))
+    widths = [max(len(row[i]) for row in rows) for i in range(4)]
+    lines = [
+        "  ".join([*(cell.ljust(w) for cell, w in zip(row, widths, strict=False)), row[4]]).rstrip()
+        for row in rows
+    ]
+    return "\n".join([f"{plan.spec.name} for {plan.spec.march}", "", *lines])
+
+
+def _step_json(item: StepStatus) -> dict[str, Any]:
+    step = item.step
+    return {
+        "name": step.name,
+        "state": item.state,
+        "because": [_change_json(change) for change in item.because],
+        "digest": step.digest,
+        "inputs": list(step.inputs),
+        "outputs": list(step.outputs),
+        "plugins": [asdict(ref) for ref in step.plugins],
+        "keys": dict(step.keys),
+    }
+
+
+def _change_json(change: Change) -> dict[str, Any]:
+    span = change.span
+    place = {"file": span.file, "line": span.line, "col": span.col} if span else None
+    return {"key": change.key, "text": change.text, "at": place}
+
+
+def _reason(change: Change) -> str:
+    return f"{_place(change.span)}  {change.text}" if change.span else change.text
+
+
+def _place(span: Span) -> str:
+    return f"{span.file}:{span.line}"

@@ -1,0 +1,51 @@
+"""What a PrepareConfig names, found in the module."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from qatspec.diag import Diagnostic, DiagnosticError
+from qatspec.prepare.capture import module_at
+from qatspec.prepare.tracing import is_class
+from qatspec.types import PrepareConfig, Standalone
+
+#: Keys of the tutorial and of torch that this version refuses.
+_UNAVAILABLE = (
+    "additional_fuser_method_mapping",
+    "additional_qat_module_mapping",
+    "additional_fusion_pattern",
+    "additional_quant_pattern",
+    "float_to_observed_custom_module_class",
+    "observed_to_quantized_custom_module_class",
+)
+
+
+def available(config: PrepareConfig, at: str = "") -> None:
+    """Raises DiagnosticError QS602 for keys that are set and have no effect yet."""
+    found = [
+        Diagnostic(
+            code="QS602",
+            message=f"`{key}` is not available in this version",
+            help="remove it; a plugin's fuse patterns and quant handlers serve the same ends",
+            at=f"{at}/prepare/{key}" if at else None,
+            key=True,
+        )
+        for key in _UNAVAILABLE
+        if getattr(config, key)
+    ]
+    if found:
+        raise DiagnosticError(found)
+
+
+def standalone_modules(module: nn.Module, config: PrepareConfig) -> dict[str, Standalone]:
+    """path -> entry of each standalone module, by name first (a name beats a class)."""
+    found: dict[str, Standalone] = {}
+    for item in config.standalone_module_name:
+        name = item.name or ""
+        module_at(module, name, item.at)
+        found[name] = item
+    for item in config.standalone_module_class:
+        for name, child in module.named_modules():
+            if name and name not in found and is_class(child, (item.cls,)):
+                found[name] = item
+    return found

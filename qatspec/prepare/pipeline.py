@@ -1,0 +1,208 @@
+"""prepare, read top to bottom: trace, resolve, fuse, annotate, insert, swap, verify."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from qatspec.graph.context import GraphContext
+from qatspec.graph.prepared import Prepared
+from qatspec.prepare.annotate import annotate
+from qatspec.prepare.capture import Capture, capture, module_at
+from qatspec.prepare.configure import available, standalone_modules
+from qatspec.prepare.fuse import fuse
+from qatspec.prepare.insert import insert
+from qatspec.prepare.resolve import check_rules, resolve
+from qatspec.prepare.stage import set_stage
+from qatspec.prepare.swap import swap
+from qatspec.prepare.tracing import trace_module
+from qatspec.prepare.unit import Unit, join
+from qatspec.prepare.verify import raise_if_any, verify_inputs, verify_unit
+from qatspec.registry import registry
+from qatspec.spec import prepare_config, qconfig_rules
+from qatspec.spec.model import ModuleQuant, QConfigRules
+from qatspec.spec.rules import decide
+from qatspec.types import PrepareConfig
+
+if TYPE_CHECKING:
+    from qatspec.spec import Spec
+
+
+def prepare(
+    model: nn.Module,
+    example_inputs: Sequence[Any],
+    *,
+    qconfig: Any,
+    prepare: Any = None,
+    modules: Mapping[str, Any] | None = None,
+    quantize_input: bool = True,
+    quantize_output: bool = True,
+    march: str | None = None,
+    inplace: bool = False,
+) -> Prepared:
+    """Put fake-quants into a model. Returns a Prepared in its calibration stage.
+
+    model           any nn.Module that can be traced; copied unless `inplace`.
+    example_inputs  the model's arguments, on the model's device; only shapes and structure count.
+    qconfig         a preset's name, the spec language's mapping, a QConfig, or QConfigRules.
+    prepare         a preset's name, the spec language's mapping, or a PrepareConfig.
+    modules         path -> {qconfig, prepare, quantize_input, quantize_output}, or ModuleQuant:
+                    prepare these modules only; qconfig and prepare above are their defaults.
+    quantize_input, quantize_output: of the whole model, when `modules` is not given.
+    march           special cases of a march apply; None: generic.
+
+    Raises DiagnosticError: QS2xx and QS3xx for the configuration, QS5xx for what cannot be traced,
+    QS6xx for what cannot be quantized as asked.
+    """
+    whole = ModuleQuant(
+        qconfig=qconfig_rules(qconfig),
+        prepare=prepare_config(prepare),
+        quantize_input=quantize_input,
+        quantize_output=quantize_output,
+    )
+    leaves = (whole,) if modules is None else _leaves(modules, whole)
+    model = model if inplace else copy.deepcopy(model)
+    return _prepare(model, example_inputs, leaves, march)
+
+
+def prepare_spec(spec: Spec, stage: str, model: nn.Module) -> Prepared:
+    """Prepare a spec's model as `stage` ("calibration", "qat", ...) has it; the model is copied.
+
+    Raises DiagnosticError as `prepare` does, with pointers into the spec.
+    """
+    height, width = spec.input.size
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    image = torch.zeros(2, spec.input.channels, height, width, device=device)
+    return _prepare(copy.deepcopy(model), (image,), spec.quantization(stage), spec.march)
+
+
+def _leaves(modules: Mapping[str, Any], default: ModuleQuant) -> tuple[ModuleQuant, ...]:
+    found = []
+    for path, given in modules.items():
+        if isinstance(given, ModuleQuant):
+            filled = replace(
+                given,
+                qconfig=given.qconfig or default.qconfig,
+                prepare=given.prepare or default.prepare,
+            )
+            found.append(filled)
+            continue
+        settings = dict(given)
+        rules = qconfig_rules(settings.pop("qconfig")) if "qconfig" in settings else default.qconfig
+        config = (
+            prepare_config(settings.pop("prepare")) if "prepare" in settings else default.prepare
+        )
+        found.append(ModuleQuant(path=path, qconfig=rules, prepare=config, **settings))
+    return tuple(found)
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """A unit to be: where it is, how it is quantized, whose rule names it uses."""
+
+    path: str
+    rule_path: str
+    rules: QConfigRules
+    config: PrepareConfig
+    quantize_input: bool
+    quantize_output: bool
+    at: str
+    inner: bool = False
+    standalone: tuple[str, ...] = ()
+
+
+def _prepare(
+    model: nn.Module, example_inputs: Sequence[Any], leaves: Sequence[ModuleQuant], march: str | None
+) -> Prepared:
+    jobs = [job for leaf in leaves for job in _jobs(model, leaf)]
+    seen = capture(model, example_inputs, [job.path for job in jobs])
+    units = []
+    for job in jobs:
+        unit = _prepare_unit(model, job, seen, march)
+        units.append(unit)
+        if job.path:
+            model.set_submodule(job.path, unit.module)
+        else:
+            model = unit.module
+    raise_if_any(verify_inputs(units, seen))
+    prepared = Prepared(
+        model=model,
+        decisions={key: d for unit in units for key, d in unit.decisions.items()},
+        march=march,
+        modules=tuple(leaf.path for leaf in leaves),
+        input_scale=next((job.config.input_scale for job in jobs if job.quantize_input), None),
+        warnings=tuple(w for unit in units for w in unit.warnings) + tuple(check_rules(units)),
+        example_inputs=tuple(example_inputs),
+    )
+    set_stage(prepared, "calibration")
+    return prepared
+
+
+def _jobs(model: nn.Module, leaf: ModuleQuant) -> list[_Job]:
+    """The leaf, after the standalone modules inside it."""
+    assert leaf.qconfig is not None
+    config = leaf.prepare or PrepareConfig()
+    available(config, leaf.at)
+    module = module_at(model, leaf.path, leaf.at)
+    jobs = []
+    inside = standalone_modules(module, config)
+    for path, item in inside.items():
+        absolute = join(leaf.path, path)
+        outer = decide(leaf.qconfig, module=path, ops=())
+        own = item.qconfig is not None
+        jobs.append(
+            _Job(
+                path=absolute,
+                rule_path=absolute if own else leaf.path,
+                rules=qconfig_rules(item.qconfig) if own else leaf.qconfig,
+                config=prepare_config(item.prepare),
+                quantize_input=outer.qconfig is None,
+                quantize_output=True,
+                at=item.at,
+                inner=True,
+            )
+        )
+    jobs.append(
+        _Job(
+            path=leaf.path,
+            rule_path=leaf.path,
+            rules=leaf.qconfig,
+            config=config,
+            quantize_input=leaf.quantize_input,
+            quantize_output=leaf.quantize_output,
+            at=leaf.at,
+            standalone=tuple(inside),
+        )
+    )
+    return jobs
+
+
+def _prepare_unit(model: nn.Module, job: _Job, seen: Capture, march: str | None) -> Unit:
+    """The passes, in order."""
+    module = module_at(model, job.path)
+    traced = trace_module(module, seen.calls[job.path], job.config, job.standalone)
+    unit = Unit(
+        path=job.path,
+        rule_path=job.rule_path,
+        module=traced,
+        context=GraphContext(traced, traced.graph, march if job.config.march_preset else None),
+        rules=job.rules,
+        config=job.config,
+        quantize_input=job.quantize_input,
+        quantize_output=job.quantize_output,
+        at=job.at,
+        inner=job.inner,
+        standalone=frozenset(job.standalone),
+    )
+    resolve(unit)
+    fuse(unit, registry().fuse_patterns())
+    annotate(unit, registry())
+    insert(unit)
+    swap(unit)
+    verify_unit(unit)
+    return unit

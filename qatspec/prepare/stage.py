@@ -1,0 +1,98 @@
+"""Stages of a prepared model: what observes, what quantizes, what moves."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import nn
+
+from qatspec.diag import Diagnostic, DiagnosticError
+from qatspec.diag.words import quote_list
+from qatspec.graph.module import TracedModule
+from qatspec.graph.prepared import Prepared
+from qatspec.quant.fake_quant import FakeQuantize, FixedActivationFakeQuantize
+from qatspec.quant.modules import QuantFold, QuantWeight
+
+Stage = Literal["calibration", "qat", "eval"]
+
+
+def set_stage(prepared: Prepared, stage: Stage) -> None:
+    """Switch the model to a stage.
+
+    calibration  eval mode; activations are observed, nothing is quantized, weights stay as they
+                 are.
+    qat          train mode; everything is quantized; scales move as each qconfig says (fixed ones
+                 do not); weight scales never seen are seeded from the weights.
+    eval         eval mode; everything is quantized, nothing moves.
+
+    Raises DiagnosticError QS605 for qat where a fixed scale was never observed, and for eval where
+    any was not (contracts 10).
+    """
+    model = prepared.model
+    weights = weight_fake_quants(model)
+    activations = [
+        (name, module)
+        for name, module in model.named_modules()
+        if isinstance(module, FakeQuantize) and module not in weights
+    ]
+    if stage != "calibration":
+        _require_ranges(activations, stage)
+        _seed_weights(model)
+    for _, fake_quant in activations:
+        moving = not isinstance(fake_quant, FixedActivationFakeQuantize)
+        fake_quant.calibrating = stage == "calibration"
+        fake_quant.enable_fake_quant(stage != "calibration")
+        fake_quant.enable_observer(stage == "calibration" or (stage == "qat" and moving))
+    for fake_quant in weights:
+        fake_quant.calibrating = False
+        fake_quant.enable_fake_quant(stage != "calibration")
+        fake_quant.enable_observer(stage == "qat")
+    model.train(stage == "qat")
+    prepared.stage = stage
+
+
+def weight_fake_quants(model: nn.Module) -> dict[FakeQuantize, None]:
+    """The fake-quants of weights, in module order."""
+    return {
+        m.weight_fake_quant: None
+        for m in model.modules()
+        if isinstance(m, (QuantWeight, QuantFold))
+    }
+
+
+def _require_ranges(activations: list[tuple[str, FakeQuantize]], stage: Stage) -> None:
+    missing = [
+        name
+        for name, fake_quant in activations
+        if not fake_quant.disabled
+        and not fake_quant.observed
+        and (stage == "eval" or isinstance(fake_quant, FixedActivationFakeQuantize))
+    ]
+    if missing:
+        raise DiagnosticError(
+            Diagnostic(
+                code="QS605",
+                message=f"{len(missing)} activation scales were never observed: "
+                f"{quote_list(missing)}",
+                help="start from a calibration checkpoint, or use the qconfig `horizon_qat`",
+            )
+        )
+
+
+def _seed_weights(model: nn.Module) -> None:
+    """Scales from the weights' own extremes, where no scale was seen yet."""
+    for module in model.modules():
+        if isinstance(module, QuantWeight) and not module.weight_fake_quant.observed:
+            module.geometry.observe(module.weight, module.weight_fake_quant)
+        if not isinstance(module, TracedModule):
+            continue
+        for node in module.graph.nodes:
+            if node.op != "call_module":
+                continue
+            fold = module.get_submodule(node.target)
+            if isinstance(fold, QuantFold) and not fold.weight_fake_quant.observed:
+                weight = module.get_parameter(node.args[1].target)
+                with torch.no_grad():
+                    folded, _ = fold.folded(weight, None)
+                fold.geometry.observe(folded, fold.weight_fake_quant)

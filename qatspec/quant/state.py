@@ -1,0 +1,87 @@
+"""Which keys of a checkpoint a model takes: float keys keep their names through every stage, and
+fake-quants come and go (contracts 20)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+_OBSERVER = "activation_post_process"
+
+
+@dataclass(frozen=True, slots=True)
+class FittedState:
+    """state: what `model.load_state_dict(state, strict=False)` should be given. missing: keys that
+    the model has and the checkpoint should have had. unexpected: keys that the model lacks.
+    reshaped: key -> (shape in the checkpoint, shape in the model); not in `state`."""
+
+    state: dict[str, Tensor]
+    missing: tuple[str, ...]
+    unexpected: tuple[str, ...]
+    reshaped: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]]
+
+
+def fit_state(model: nn.Module, state: Mapping[str, Tensor]) -> FittedState:
+    """Fit a checkpoint of any stage to a model of any stage; nothing is loaded.
+
+    - An observer's internals are taken over where the checkpoint's observer has the same keys as
+      the model's, else left behind without a word: scales travel, histograms do not.
+    - A checkpoint without any fake-quant (a float one) need not have them.
+    - A conv that prepare copied (shared_conv: copy) starts from the one it was copied from.
+    """
+    own = model.state_dict()
+    given = dict(state)
+    for copied, source in _copies(model).items():
+        for key in [k for k in given if k.startswith(f"{source}.")]:
+            given.setdefault(f"{copied}.{key.removeprefix(f'{source}.')}", given[key])
+    mine, theirs = _observers(own), _observers(given)
+    foreign = {k for owner, keys in theirs.items() if mine.get(owner) != keys for k in keys}
+    quantized = any(is_fake_quant_key(key) for key in given)
+    taken = {key: value for key, value in given.items() if key not in foreign}
+    reshaped = {
+        key: (tuple(value.shape), tuple(own[key].shape))
+        for key, value in taken.items()
+        if key in own and value.shape != own[key].shape
+    }
+    excused = {k for keys in mine.values() for k in keys}
+    return FittedState(
+        state={k: v for k, v in taken.items() if k in own and k not in reshaped},
+        missing=tuple(
+            key
+            for key in own
+            if key not in taken
+            and key not in excused
+            and (quantized or not is_fake_quant_key(key))
+        ),
+        unexpected=tuple(key for key in taken if key not in own),
+        reshaped=reshaped,
+    )
+
+
+def is_fake_quant_key(key: str) -> bool:
+    """Does a state dict's key belong to a fake-quant?"""
+    return any(
+        part == "weight_fake_quant" or f"_{_OBSERVER}_" in part for part in key.split(".")[:-1]
+    )
+
+
+def _observers(state: Mapping[str, Tensor]) -> dict[str, set[str]]:
+    """Path of each fake-quant's observer -> its keys."""
+    found: dict[str, set[str]] = {}
+    for key in state:
+        owner, _, _ = key.rpartition(".")
+        if owner.endswith(f".{_OBSERVER}") and is_fake_quant_key(key):
+            found.setdefault(owner, set()).add(key)
+    return found
+
+
+def _copies(model: nn.Module) -> dict[str, str]:
+    """Absolute path of each copied module -> that of the module it was copied from."""
+    found = {}
+    for path, module in model.named_modules():
+        prefix = f"{path}." if path else ""
+        for copied, source in getattr(module, "copied", {}).items():
+            found[prefix + copied] = prefix + source
+    return found

@@ -1,0 +1,123 @@
+"""Diagnostics for programs: JSON, GitHub workflow commands, SARIF 2.1.0."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from qatspec import __version__
+from qatspec.diag import CODES, Diagnostic, Span
+
+#: Minor additions keep the number; readers may reject numbers they do not know.
+FORMAT = 1
+
+
+def to_json(diagnostics: Iterable[Diagnostic]) -> str:
+    """{"format_version": 1, "diagnostics": [...]}."""
+    found = [
+        {
+            "code": d.code,
+            "severity": d.severity,
+            "message": d.message,
+            "help": d.help,
+            "pointer": d.at,
+            "span": _span(d.span),
+            "notes": [{"text": n.text, "span": _span(n.span)} for n in d.notes],
+            "origin": d.origin,
+        }
+        for d in diagnostics
+    ]
+    return json.dumps(
+        {"format_version": FORMAT, "diagnostics": found}, indent=2, ensure_ascii=False
+    )
+
+
+def github(diagnostics: Iterable[Diagnostic]) -> str:
+    """Workflow commands, which GitHub shows beside the changed lines
+    (docs.github.com, "Workflow commands for GitHub Actions")."""
+    return "\n".join(_command(d) for d in diagnostics)
+
+
+def sarif(diagnostics: Iterable[Diagnostic]) -> str:
+    """SARIF 2.1.0 (OASIS), columns in code points."""
+    found = list(diagnostics)
+    codes = sorted({d.code for d in found})
+    run = {
+        "tool": {
+            "driver": {
+                "name": "qatspec",
+                "version": __version__,
+                "rules": [
+                    {
+                        "id": code,
+                        "shortDescription": {"text": CODES[code].title},
+                        "help": {"text": CODES[code].page, "markdown": CODES[code].page},
+                    }
+                    for code in codes
+                ],
+            }
+        },
+        "columnKind": "unicodeCodePoints",
+        "results": [_result(d, codes.index(d.code)) for d in found],
+    }
+    return json.dumps(
+        {
+            "$schema": "https://json.schemastore.org/sarif-2.1.0.json",
+            "version": "2.1.0",
+            "runs": [run],
+        },
+        indent=2,
+        ensure_ascii=False,
+    )
+
+
+def _span(span: Span | None) -> dict[str, Any] | None:
+    if span is None:
+        return None
+    return {
+        "file": span.file,
+        "line": span.line,
+        "col": span.col,
+        "end_line": span.end_line,
+        "end_col": span.end_col,
+    }
+
+
+def _command(found: Diagnostic) -> str:
+    fields = {"title": found.code}
+    if found.span is not None:
+        fields["file"] = found.span.file
+        if found.span.line:
+            fields |= {"line": str(found.span.line), "col": str(found.span.col)}
+            fields |= {"endLine": str(found.span.end_line), "endColumn": str(found.span.end_col)}
+    written = ",".join(f"{k}={_escape(v, ':', ',')}" for k, v in fields.items())
+    message = f"{found.message}; {found.help}" if found.help else found.message
+    return f"::{found.severity} {written}::{_escape(message)}"
+
+
+def _escape(words: str, *more: str) -> str:
+    for char in ("%", "\r", "\n", *more):
+        words = words.replace(char, f"%{ord(char):02X}")
+    return words
+
+
+def _result(found: Diagnostic, rule: int) -> dict[str, Any]:
+    words = f"{found.message}\n{found.help}" if found.help else found.message
+    result: dict[str, Any] = {
+        "ruleId": found.code,
+        "ruleIndex": rule,
+        "level": found.severity,
+        "message": {"text": words},
+    }
+    if found.span is not None:
+        location: dict[str, Any] = {"artifactLocation": {"uri": found.span.file}}
+        if found.span.line:
+            location["region"] = {
+                "startLine": found.span.line,
+                "startColumn": found.span.col,
+                "endLine": found.span.end_line,
+                "endColumn": found.span.end_col,
+            }
+        result["locations"] = [{"physicalLocation": location}]
+    return result

@@ -1,0 +1,82 @@
+"""Diagnostics for people: place, message, the line with a caret, help, notes."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable, Mapping
+
+from qatspec.diag import Diagnostic, Span
+from qatspec.source import split_lines
+
+_WIDTH = 100
+_UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f]")  # a terminal must not obey them
+_STYLES = {"error": "1;31", "warning": "1;33", "bold": "1", "dim": "2", "help": "36"}
+
+
+def text(diagnostics: Iterable[Diagnostic], texts: Mapping[str, str], *, color: bool) -> str:
+    """One paragraph a diagnostic; ANSI colours with `color`."""
+    return "\n".join(_one(d, texts, color) for d in diagnostics)
+
+
+def _one(found: Diagnostic, texts: Mapping[str, str], color: bool) -> str:
+    head = f"{found.severity}[{found.code}]"
+    place = f"{_place(found.span)}: " if found.span else ""
+    lines = [
+        f"{_paint(place, 'bold', color)}{_paint(head, found.severity, color)}: {found.message}",
+        *_excerpt(found.span, texts, found.severity, color),
+    ]
+    if found.help:
+        lines.append(f"  {_paint('help:', 'help', color)} {found.help}")
+    for note in found.notes:
+        lines.append(f"  {_paint('note:', 'dim', color)} {note.text}")
+        if note.span is not None:
+            lines.append(f"   --> {_place(note.span)}")
+            lines += _excerpt(note.span, texts, "help", color)
+    if found.origin:
+        lines.append(f"  {_paint('from:', 'dim', color)} {found.origin}")
+    return "\n".join(lines)
+
+
+def _excerpt(span: Span | None, texts: Mapping[str, str], style: str, color: bool) -> list[str]:
+    """The line of `span` with its text underlined; nothing where the text is not at hand."""
+    if span is None or span.line == 0 or span.file not in texts:
+        return []
+    lines = split_lines(texts[span.file])
+    if span.line > len(lines):
+        return []
+    line = lines[span.line - 1]
+    start = min(span.col - 1, len(line))
+    end = span.end_col - 1 if span.end_line == span.line else len(line)
+    end = min(max(end, start + 1), max(len(line), start + 1))
+    cut = max(0, start - _WIDTH // 2) if end > _WIDTH else 0
+    shown = line[cut : cut + _WIDTH]
+    prefix = "..." if cut else ""
+    suffix = "..." if cut + _WIDTH < len(line) else ""
+    before = " " * (len(prefix) + _columns(line[cut:start]))
+    carets = "^" * max(1, min(_columns(line[start:end]), _WIDTH))
+    number = f"{span.line:>5}"
+    return [
+        f"{_paint(f'{number} |', 'dim', color)} {prefix}{_visible(shown)}{suffix}",
+        f"{_paint('      |', 'dim', color)} {before}{_paint(carets, style, color)}",
+    ]
+
+
+def _visible(line: str) -> str:
+    return _UNSEEN.sub("\ufffd", line.replace("\t", " "))
+
+
+def _columns(line: str) -> int:
+    """Columns of a terminal that a text takes: wide characters two, combining ones none."""
+    return sum(
+        0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in ("W", "F") else 1
+        for c in line
+    )
+
+
+def _place(span: Span) -> str:
+    return f"{span.file}:{span.line}:{span.col}" if span.line else span.file
+
+
+def _paint(words: str, style: str, color: bool) -> str:
+    return f"\x1b[{_STYLES[style]}m{words}\x1b[0m" if color and words else words

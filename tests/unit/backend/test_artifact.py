@@ -1,0 +1,66 @@
+"""Bins: the same bytes for the same program, and a diagnostic for any other bytes."""
+
+import json
+from contextlib import suppress
+
+import numpy as np
+import pytest
+
+from qatspec.backend import assemble, perf, run_compiled, simulate
+from qatspec.diag import DiagnosticError
+from qatspec.program import Artifact, digest
+
+
+def changed(artifact, **sections):
+    kept = {name: data for name, data in artifact.sections.items() if name not in sections}
+    return Artifact(
+        march=artifact.march,
+        inputs=artifact.inputs,
+        outputs=artifact.outputs,
+        manifest=artifact.manifest,
+        sections={**kept, **{n: d for n, d in sections.items() if d is not None}},
+    )
+
+
+def test_equal_programs_give_equal_bytes(full, target):
+    for opt in ("O0", "O3"):
+        first, second = (assemble(full, target(), opt=opt).to_bytes() for _ in range(2))
+        assert first == second
+
+
+def test_the_manifest_names_the_program(full, target):
+    manifest = assemble(full, target(), opt="O1").manifest
+    assert manifest["program"] == digest(full)
+    assert (manifest["bit_exact"], manifest["max_lsb"]) == (True, 0)
+    assert manifest["options"] == {"opt": "O1", "cores": 1}
+
+
+def test_verify_runs_the_simulator(full, target):
+    assert assemble(full, target(), verify=True).to_bytes() == assemble(full, target()).to_bytes()
+
+
+@pytest.mark.parametrize("section", ["program", "weights", "layout", "commands", "memory"])
+def test_a_missing_section_is_a_diagnostic(full, noise, target, section):
+    artifact = changed(assemble(full, target()), **{section: None})
+    with pytest.raises(DiagnosticError) as caught:
+        simulate(artifact, noise(full))
+    assert caught.value.diagnostics[0].code == "QS811"
+
+
+@pytest.mark.parametrize("section", ["program", "weights", "layout", "commands", "memory"])
+def test_any_section_bytes_are_a_program_or_a_diagnostic(small, noise, target, section):
+    """Sections whose sha256 was made to fit: nothing but DiagnosticError may come out."""
+    good = assemble(small, target())
+    ints = noise(small, 1)
+    rng = np.random.default_rng(1)
+    original = good.sections[section]
+    for trial in range(40):
+        data = bytearray(original)
+        for _ in range(1 + trial % 3):
+            data[int(rng.integers(len(data)))] = int(rng.integers(256))
+        artifact = changed(good, **{section: bytes(data[: len(data) - (trial % 2) * trial])})
+        for act in (simulate, run_compiled):
+            with suppress(DiagnosticError):
+                act(artifact, ints)
+        with suppress(DiagnosticError):
+            json.dumps(perf(artifact))

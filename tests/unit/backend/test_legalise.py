@@ -1,0 +1,107 @@
+"""What a march refuses, and in which words."""
+
+import pytest
+
+from qatspec.backend import assemble, verdict
+from qatspec.diag import DiagnosticError
+
+
+def limited(target, kind, *limits, dtypes=("int8", "int32")):
+    ops = dict(target().ops)
+    ops[kind] = {"dtypes": list(dtypes), "weights": ["int8"], "limits": list(limits)}
+    return target(ops=ops)
+
+
+def conv_of(net, **options):
+    made = net()
+    x = made.input(8, 16, 16)
+    return made.finish(made.conv(x, 8, **options))
+
+
+@pytest.mark.parametrize(
+    "limit,options,words",
+    [
+        ({"of": "kernel", "max": 7}, {"kernel": 9}, "kernel 9x9 is above 7"),
+        ({"of": "kernel", "min": 2}, {"kernel": 1}, "kernel 1x1 is below 2"),
+        ({"of": "stride", "one_of": [1, 2]}, {"stride": 3}, "stride 3x3 is not one of 1, 2"),
+        (
+            {"of": "dilation", "power_of_two": True},
+            {"dilation": 3},
+            "dilation 3x3 is not a power of two",
+        ),
+        (
+            {"of": "kernel_volume", "max": 100},
+            {"kernel": 5},
+            "kernel volume 200 is above 100",
+        ),
+        (
+            {"of": "channels_in_per_group", "max": 3, "unless_groups": 1},
+            {"groups": 2},
+            "channels in per group 4 is above 3",
+        ),
+    ],
+)
+def test_limits(net, target, limit, options, words):
+    program = conv_of(net, **options)
+    answer = verdict(program.ops[0], program, limited(target, "conv", limit))
+    assert not answer.ok
+    assert words in answer.reason
+
+
+def test_a_limit_that_other_ops_meet(net, target):
+    limit = {"of": "channels_in_per_group", "max": 3, "unless_groups": 1}
+    program = conv_of(net)
+    assert verdict(program.ops[0], program, limited(target, "conv", limit)).ok
+
+
+def test_stride_before_a_fused_residual(net, target):
+    limit = {"of": "stride_with_residual", "max": 2}
+    made = net()
+    x = made.input(4, 12, 12)
+    short = made.conv(x, 4, stride=3)
+    program = made.finish(made.requant(made.raw_conv(x, 4, stride=3), short))
+    march = limited(target, "conv", limit)
+    answers = [verdict(op, program, march).ok for op in program.ops if op.kind == "conv"]
+    assert answers == [True, False]
+
+
+def test_all_refused_ops_are_reported_at_once_with_where_they_come_from(net, target):
+    made = net()
+    x = made.input(4, 16, 16)
+    program = made.finish(made.conv(made.conv(x, 4, kernel=9), 4, kernel=11))
+    march = limited(target, "conv", {"of": "kernel", "max": 7})
+    with pytest.raises(DiagnosticError) as caught:
+        assemble(program, march)
+    found = caught.value.diagnostics
+    assert [d.code for d in found] == ["QS801", "QS801"]
+    first = program.ops[0].origin
+    assert first.module in found[0].message
+    assert "kernel 9x9 is above 7" in found[0].message
+    assert found[0].at == first.rule
+    assert first.source in found[0].notes[0].text
+
+
+def test_a_kind_that_the_march_lacks(full, target):
+    ops = {k: v for k, v in target().ops.items() if k != "resize_bilinear"}
+    op = next(op for op in full.ops if op.kind == "resize_bilinear")
+    answer = verdict(op, full, target(ops=ops))
+    assert "has no resize_bilinear" in answer.reason
+
+
+def test_a_dtype_that_the_march_lacks(net, target):
+    made = net()
+    x = made.input(4, 8, 8, dtype="int16")
+    program = made.finish(made.raw_conv(x, 4))
+    answer = verdict(program.ops[0], program, limited(target, "conv"))
+    assert "conv of int16" in answer.reason
+
+
+def test_verdict_agrees_with_compile(full, target):
+    """For every op alone: refused by supports if and only if compile names it."""
+    for op in full.ops:
+        ops = {k: v for k, v in target().ops.items() if k != op.kind}
+        march = target(ops=ops)
+        refused = [o for o in full.ops if not verdict(o, full, march).ok]
+        with pytest.raises(DiagnosticError) as caught:
+            assemble(full, march)
+        assert len(caught.value.diagnostics) == len(refused) > 0

@@ -1,0 +1,108 @@
+"""Performance reports keep the vendor's relations and are the same for the same bin."""
+
+import json
+import re
+
+import pytest
+
+from qatspec.backend import assemble, perf, write_perf
+from qatspec.diag import DiagnosticError
+from qatspec.program import Artifact
+
+
+@pytest.fixture
+def summary(full, target):
+    return perf(assemble(full, target(16 * 1024)))["summary"]
+
+
+def test_relations_of_the_vendors_report(summary):
+    latency = summary["latency (ms)"]
+    assert summary["FPS"] == pytest.approx(summary["frame per run"] / latency * 1e3, rel=1e-5)
+    assert summary["run per second"] == pytest.approx(1e3 / latency, rel=1e-5)
+    moved = summary["DDR bytes per frame"]
+    assert moved == summary["loaded bytes per frame"] + summary["stored bytes per frame"]
+    assert summary["DDR megabytes per frame"] == pytest.approx(moved / 2**20, abs=1e-6)
+    assert summary["DDR bytes per second"] == pytest.approx(
+        moved * summary["run per second"], rel=1e-5
+    )
+    assert summary["latency (us)"] == pytest.approx(1e3 * latency, abs=2e-3)
+
+
+def test_ops_are_twice_the_multiply_accumulates(net, target):
+    made = net()
+    x = made.input(3, 8, 8)
+    program = made.finish(made.conv(made.conv(x, 4), 4, groups=4))
+    summary = perf(assemble(program, target()))["summary"]
+    expected = 2 * (8 * 8 * 4 * 27 + 8 * 8 * 4 * 9)
+    assert summary["BPU OPs per frame (effective)"] == expected
+
+
+def test_layer_details_have_the_vendors_header_and_add_up(summary):
+    header, *rows = summary["layer details"]
+    assert header == ["layer", "ops", "computing cost (no DDR)", "load/store cost"]
+    total = sum(int(row[1].replace(",", "")) for row in rows)
+    assert total == summary["BPU OPs per frame (effective)"]
+    for row in rows:
+        assert all(re.fullmatch(r"0|(<1|\d+) us \(\d+\.\d% of model\)", cost) for cost in row[2:])
+
+
+def test_intervals_integrate_to_the_totals(summary):
+    seconds = summary["interval time (ms)"] / 1e3
+    loaded = sum(summary["interval loading bandwidth (megabytes/s)"]) * seconds * 2**20
+    assert loaded == pytest.approx(summary["loaded bytes per frame"], rel=1e-3)
+    used = summary["interval computing unit(s) utilization"]
+    assert len(used) == summary["interval number"]
+    assert all(0 <= u <= 1.000001 for u in used)
+
+
+def test_a_large_convolution_runs_at_the_arrays_rate(net, target):
+    made = net()
+    x = made.input(64, 64, 64)
+    program = made.finish(made.conv(x, 64, kernel=1))
+    fast = target(1 << 22, ddr_bytes_per_us=1e9, start_overhead_us=0.0, run_overhead_us=0.0)
+    summary = perf(assemble(program, fast))["summary"]
+    macs = 64 * 64 * 64 * 64
+    assert summary["latency (us)"] == pytest.approx(macs / 256 / 1000, rel=1e-3)
+
+
+def test_width_is_padded_to_8(net, target):
+    def latency(width):
+        made = net()
+        x = made.input(64, 64, width)
+        program = made.finish(made.conv(x, 64, kernel=1))
+        fast = target(1 << 22, ddr_bytes_per_us=1e9, start_overhead_us=0.0)
+        return perf(assemble(program, fast))["summary"]["latency (us)"]
+
+    assert latency(14) == pytest.approx(latency(16), rel=1e-3)
+    assert latency(17) > 1.3 * latency(16)
+
+
+def test_the_same_bin_gives_the_same_files(full, target, tmp_path):
+    artifact = assemble(full, target())
+    files = write_perf(artifact, tmp_path / "a")
+    again = write_perf(Artifact.from_bytes(artifact.to_bytes()), tmp_path / "b")
+    assert [f.name for f in files] == ["a.perf.json", "a.perf.html"]
+    assert [f.read_bytes() for f in files] == [f.read_bytes() for f in again]
+    assert json.loads(files[0].read_text()) == perf(artifact)
+
+
+def test_the_page_is_self_contained_and_says_what_it_is(net, target, tmp_path):
+    made = net('<script>alert("x")</script>')
+    program = made.finish(made.conv(made.input(3, 16, 16), 8))
+    _, page = write_perf(assemble(program, target()), tmp_path / "x")
+    text = page.read_text()
+    assert "<script" not in text
+    assert "http" not in text.replace("http-equiv", "")
+    assert "modelled by qatspec from public figures, not measured" in text
+    assert text.count("<svg") == 1
+
+
+def test_a_march_without_a_model_of_time(full, target, tmp_path):
+    artifact = assemble(full, target())
+    other = Artifact(
+        march="onnxruntime", inputs=artifact.inputs, outputs=artifact.outputs, sections={}
+    )
+    assert write_perf(other, tmp_path / "x") == ()
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(DiagnosticError, match="QS805"):
+        perf(other)

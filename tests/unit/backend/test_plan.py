@@ -1,0 +1,124 @@
+"""Layers, tilings and addresses."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from qatspec.backend import assemble
+from qatspec.backend.commands import BadStream, decode, encode
+from qatspec.backend.encode import decode as decode_artifact
+from qatspec.backend.layers import group
+from qatspec.backend.schedule import latency_us, schedule
+from qatspec.diag import DiagnosticError
+
+
+def test_what_rides_behind_a_convolution_is_one_layer(small):
+    layers = group(small)
+    assert [[op.kind for op in layer.ops] for layer in layers] == [
+        ["conv", "requant"],
+        ["conv", "requant"],
+        ["conv", "requant"],
+        ["conv", "requant"],
+        ["conv"],
+    ]
+    residual = layers[3]
+    assert len(residual.inputs) == 2
+
+
+def test_two_convolutions_summed_are_two_layers_in_a_runnable_order(net):
+    made = net()
+    x = made.input(4, 6, 6)
+    a, b = made.raw_conv(x, 4), made.raw_conv(x, 4)
+    layers = group(made.finish(made.requant(a, b)))
+    assert layers[0].output == b
+    assert [op.kind for op in layers[1].ops] == ["conv", "requant"]
+    assert b in layers[1].inputs
+
+
+def test_layers_of_one_module_have_names_of_their_own(small):
+    names = [layer.name for layer in group(small)]
+    assert len(set(names)) == len(names)
+
+
+def test_higher_levels_are_never_slower(full, small, target):
+    for program in (full, small):
+        for onchip in (1 << 20, 16 * 1024):
+            times = [
+                latency_us(decode_artifact(assemble(program, target(onchip), opt=opt)))
+                for opt in ("O1", "O2", "O3")
+            ]
+            assert times == sorted(times, reverse=True)
+
+
+def test_residency_spares_traffic(small, target):
+    moved = {
+        opt: sum(e.moved for e in schedule(decode_artifact(assemble(small, target(), opt=opt))))
+        for opt in ("O1", "O2")
+    }
+    assert moved["O2"] < moved["O1"] / 2
+
+
+def test_nothing_uses_more_than_the_memory(full, target):
+    for onchip in (12 * 1024, 16 * 1024, 64 * 1024):
+        assert decode_artifact(assemble(full, target(onchip))).onchip_bytes <= onchip
+
+
+def test_a_layer_that_cannot_fit_is_named(full, target):
+    with pytest.raises(DiagnosticError) as caught:
+        assemble(full, target(3000))
+    (found,) = caught.value.diagnostics
+    assert found.code == "QS802"
+    assert "smallest tile needs" in found.message
+    assert found.at is not None and found.at.startswith("/rules/")
+
+
+def test_engines_never_do_two_things_at_once(full, target):
+    compiled = decode_artifact(assemble(full, target(16 * 1024), opt="O3", cores=2))
+    lanes: dict[object, list[tuple[float, float]]] = {}
+    for event in schedule(compiled):
+        computes = event.command.code == "execute"
+        lanes.setdefault(event.command.core if computes else "dma", []).append(
+            (event.start, event.end)
+        )
+    assert set(lanes) == {0, 1, "dma"}
+    for spans in lanes.values():
+        assert all(a[1] <= b[0] for a, b in pairwise(spans))
+
+
+def test_loads_overlap_compute_from_o1_on(net, target):
+    made = net()
+    x = made.input(16, 64, 64)
+    program = made.finish(made.conv(x, 64))
+
+    def overlapped(opt):
+        events = schedule(decode_artifact(assemble(program, target(32 * 1024), opt=opt)))
+        execs = [e for e in events if e.command.code == "execute"]
+        moves = [e for e in events if e.command.code != "execute"]
+        return sum(
+            max(0.0, min(a.end, b.end) - max(a.start, b.start)) for a in execs for b in moves
+        )
+
+    assert overlapped("O0") == 0
+    assert overlapped("O1") > 100
+
+
+def test_the_stream_survives_its_bytes(full, target):
+    commands = decode_artifact(assemble(full, target(16 * 1024))).commands
+    assert decode(encode(commands)) == commands
+
+
+def test_any_bytes_are_a_stream_or_a_bad_stream(full, target):
+    good = assemble(full, target()).sections["commands"]
+    rng = np.random.default_rng(0)
+    refused = 0
+    for _ in range(300):
+        data = bytearray(good[: int(rng.integers(0, 400))])
+        for _ in range(int(rng.integers(1, 4))):
+            if data:
+                data[int(rng.integers(len(data)))] = int(rng.integers(256))
+        try:
+            decode(bytes(data))
+        except BadStream:
+            refused += 1
+    assert refused > 100

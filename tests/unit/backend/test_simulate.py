@@ -1,0 +1,86 @@
+"""The tile-by-tile simulation of a bin equals the interpreter, integer for integer."""
+
+import numpy as np
+import pytest
+
+from qatspec.backend import assemble, run_compiled, simulate
+from qatspec.program import Artifact, interpret
+
+SIZES = [1 << 20, 16 * 1024, 12 * 1024]
+
+
+def equal(got, expected):
+    pairs = zip(got, expected, strict=True)
+    return all(np.array_equal(a, b) and a.dtype == b.dtype for a, b in pairs)
+
+
+@pytest.mark.parametrize("onchip", SIZES)
+@pytest.mark.parametrize("opt", ["O0", "O1", "O2", "O3"])
+@pytest.mark.parametrize("cores", [1, 2])
+def test_every_op_at_every_level(full, noise, target, onchip, opt, cores):
+    ints = noise(full)
+    artifact = assemble(full, target(onchip), opt=opt, cores=cores)
+    assert equal(simulate(artifact, ints), interpret(full, *ints))
+
+
+def test_a_memory_of_3_kilobytes_forces_tiles_of_one_row(small, noise, target):
+    ints = noise(small)
+    tight = assemble(small, target(3 * 1024))
+    roomy = assemble(small, target())
+    assert len(tight.sections["commands"]) > 3 * len(roomy.sections["commands"])
+    assert equal(simulate(tight, ints), interpret(small, *ints))
+
+
+@pytest.mark.parametrize("stride", [1, 2, 3])
+@pytest.mark.parametrize("kernel,padding,dilation", [(1, 0, 1), (3, 1, 1), (3, 2, 2), (5, 0, 1)])
+def test_halos(net, noise, target, kernel, padding, dilation, stride):
+    made = net()
+    x = made.input(5, 13, 9)
+    y = made.conv(x, 11, kernel=kernel, stride=stride, padding=padding, dilation=dilation)
+    program = made.finish(made.conv(y, 6))
+    ints = noise(program)
+    artifact = assemble(program, target(4096), opt="O1")
+    assert equal(simulate(artifact, ints), interpret(program, *ints))
+
+
+@pytest.mark.parametrize("groups", [2, 3, 6])
+def test_grouped_convolutions_split_by_whole_groups(net, noise, target, groups):
+    made = net()
+    x = made.input(12, 9, 9)
+    program = made.finish(made.conv(x, 36, groups=groups))
+    ints = noise(program)
+    artifact = assemble(program, target(2816), opt="O0")
+    assert equal(simulate(artifact, ints), interpret(program, *ints))
+
+
+def test_an_input_may_be_an_output(net, noise, target):
+    made = net()
+    x = made.input(3, 5, 5)
+    program = made.finish(made.conv(x, 4), x)
+    ints = noise(program)
+    assert equal(simulate(assemble(program, target()), ints), interpret(program, *ints))
+
+
+def test_the_simulator_notices_a_wrong_address(small, noise, target):
+    """Two buffers swapped on top of each other: the integers must change."""
+    artifact = assemble(small, target(), opt="O2")
+    words = np.frombuffer(artifact.sections["commands"], "<u4").copy()
+    stream = words.tolist()
+    first_load = next(i for i in range(0, len(stream), 16) if stream[i] == 1)
+    words[first_load + 4] += 64
+    words[first_load + 11] += 64
+    broken = Artifact(
+        march=artifact.march,
+        inputs=artifact.inputs,
+        outputs=artifact.outputs,
+        manifest=artifact.manifest,
+        sections={**artifact.sections, "commands": words.tobytes()},
+    )
+    ints = noise(small)
+    assert not equal(simulate(broken, ints), interpret(small, *ints))
+
+
+def test_the_fast_way_gives_the_same_integers(full, noise, target):
+    ints = noise(full, 3)
+    artifact = Artifact.from_bytes(assemble(full, target()).to_bytes())
+    assert equal(run_compiled(artifact, ints), simulate(artifact, ints))

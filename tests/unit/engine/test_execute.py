@@ -1,0 +1,232 @@
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import subprocess
+import sys
+
+import jsonschema
+import numpy as np
+import pytest
+
+from qatspec.diag import DiagnosticError
+from qatspec.program import Artifact, load_program
+
+STAGES = ["float", "calibration", "qat", "convert", "compile"]
+
+
+def tree(folder) -> dict[str, str]:
+    """Digests of every file that is a result."""
+    return {
+        str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest()
+        for p in sorted(folder.rglob("*"))
+        if p.is_file() and p.name not in ("step.json", "summary.json", ".lock")
+    }
+
+
+def statuses(summary) -> list[tuple[str, str]]:
+    return [(s["stage"], s["status"]) for s in summary["steps"]]
+
+
+def code_of(caught) -> str:
+    return caught.value.diagnostics[0].code
+
+
+def test_a_whole_run(finished):
+    summary = finished.summary
+    assert statuses(summary) == [(name, "run") for name in STAGES]
+    assert set(summary["metrics"]) == {"float", "calibration", "qat", "integer"}
+    assert summary["metrics"]["float"]["accuracy"] >= 90
+    assert summary["metrics"]["integer"]["accuracy"] >= 90
+    assert set(summary["delta_to_float"]) == {"calibration", "qat", "integer"}
+    paths = {a["path"] for a in summary["artifacts"]}
+    for step in finished.plan().steps:
+        assert set(step.outputs) <= paths
+    exact = {a["path"]: a["bit_exact"] for a in summary["artifacts"]}
+    assert exact["compile/toy.bin"] is True
+    assert exact["convert/toy-converted.onnx"] is True
+    (figures,) = summary["performance"]
+    assert figures["march"] == "bayes"
+    assert figures["latency_ms"] > 0 < figures["fps"]
+    assert json.loads((finished.workdir / "summary.json").read_text()) == summary
+
+
+def test_the_summary_obeys_its_schema(finished):
+    from importlib.resources import files
+
+    schema = json.loads((files("qatspec_schemas") / "summary-1.schema.json").read_text())
+    jsonschema.Draft202012Validator(schema).validate(finished.summary)
+
+
+def test_bin_and_program_give_the_same_integers(finished):
+    program = load_program(finished.workdir / "convert/toy.program")
+    binary = Artifact.load(finished.workdir / "compile/toy.bin")
+    images = np.random.default_rng(0).normal(size=(3, 3, 16, 16)).astype(np.float32)
+    ints = program.quantize(images)
+    for mine, theirs in zip(program.run(*ints), binary.run(*ints), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+
+
+def test_two_runs_give_the_same_bytes(finished, project):
+    project.run()
+    assert tree(project.workdir) == tree(finished.workdir)
+
+
+def test_a_second_run_is_cached(copy):
+    before = tree(copy.workdir)
+    summary = copy.run()
+    assert statuses(summary) == [(name, "cached") for name in STAGES]
+    assert summary["steps"][0]["cached_from"] == "float/step.json"
+    assert tree(copy.workdir) == before
+
+
+def test_a_changed_setting_reruns_what_rests_on_it(copy):
+    copy.spec.write_text(copy.spec.read_text().replace("lr: 0.001", "lr: 0.002"))
+    summary = copy.run()
+    expected = ["cached", "cached", "run", "run", "run"]
+    assert statuses(summary) == list(zip(STAGES, expected, strict=True))
+    assert not list(copy.workdir.glob("*.next")) and not list(copy.workdir.glob("*.old"))
+
+
+@pytest.mark.parametrize("harm", ["cut", "gone", "flipped"])
+def test_a_damaged_output_is_made_again(copy, finished, harm):
+    path = copy.workdir / "convert/toy.program"
+    data = path.read_bytes()
+    if harm == "gone":
+        path.unlink()
+    else:
+        path.write_bytes(data[:-1] if harm == "cut" else data[:-1] + bytes([data[-1] ^ 1]))
+    assert dict(statuses(copy.run()))["convert"] == "run"
+    assert path.read_bytes() == data
+
+
+class Killed(BaseException):
+    pass
+
+
+def test_a_broken_off_run_goes_on_to_the_same_bytes(project, finished):
+    def die(event) -> None:
+        if event.kind == "progress" and (event.data["unit"], event.data["done"]) == ("step", 8):
+            raise Killed
+
+    with pytest.raises(Killed):
+        project.run(on_event=die)
+    assert not (project.workdir / "float/step.json").exists()
+    failed = json.loads((project.workdir / "summary.json").read_text())
+    assert statuses(failed) == [("float", "failed")]
+    project.run()
+    (started,) = [e for e in project.events if e.kind == "step_started" and e.step == "float"]
+    assert started.data["resumed_from"] == 6
+    assert tree(project.workdir) == tree(finished.workdir)
+
+
+def test_a_broken_off_step_of_other_settings_starts_over(project):
+    def die(event) -> None:
+        if event.kind == "progress" and (event.data["unit"], event.data["done"]) == ("step", 8):
+            raise Killed
+
+    with pytest.raises(Killed):
+        project.run(step="float", on_event=die)
+    project.run("vars.lr=0.04", step="float")
+    (started,) = [e for e in project.events if e.kind == "step_started"]
+    assert started.data["resumed_from"] is None
+
+
+def test_a_failing_rerun_leaves_earlier_results(copy):
+    before = tree(copy.workdir)
+    copy.spec.write_text(copy.spec.read_text().replace("lr: 0.001", "lr: 1.0e+38"))
+    with pytest.raises(DiagnosticError) as caught:
+        copy.run()
+    assert code_of(caught) == "QS904"
+    assert caught.value.diagnostics[0].at == "/stages/qat/trainer"
+    kept = {k: v for k, v in tree(copy.workdir).items() if not k.startswith("qat.next")}
+    assert kept == before
+    failed = json.loads((copy.workdir / "summary.json").read_text())
+    assert statuses(failed)[-1] == ("qat", "failed")
+
+
+def test_one_step_needs_its_predecessor(project):
+    with pytest.raises(DiagnosticError) as caught:
+        project.run(step="calibration")
+    (found,) = caught.value.diagnostics
+    assert found.code == "QS905"
+    assert f"qatspec run {project.spec} --workdir {project.workdir} --step float" in found.help
+    assert "--step calibration --with-deps" in found.help
+    summary = project.run(step="calibration", with_deps=True)
+    assert statuses(summary) == [("float", "run"), ("calibration", "run")]
+    summary = project.run(step="qat")
+    assert statuses(summary) == [("float", "cached"), ("calibration", "cached"), ("qat", "run")]
+
+
+def test_one_step_refuses_a_predecessor_of_other_settings(copy):
+    copy.spec.write_text(copy.spec.read_text().replace("epochs: 3", "epochs: 4"))
+    with pytest.raises(DiagnosticError, match="other settings"):
+        copy.run(step="calibration")
+
+
+def test_a_stage_that_the_spec_lacks(project):
+    project.spec.write_text(project.spec.read_text().replace("  compile: {opt: O3}\n", ""))
+    with pytest.raises(DiagnosticError) as caught:
+        project.run(step="compile")
+    assert code_of(caught) == "QS926"
+
+
+def test_one_work_directory_one_run(project):
+    project.workdir.mkdir()
+    with (project.workdir / ".lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(DiagnosticError) as caught:
+            project.run()
+    assert code_of(caught) == "QS900"
+    assert list(project.workdir.iterdir()) == [project.workdir / ".lock"]
+
+
+def test_a_work_directory_that_cannot_be_made(project):
+    (project.folder / "work").write_text("a file")
+    with pytest.raises(DiagnosticError) as caught:
+        project.run()
+    assert code_of(caught) == "QS903"
+
+
+def test_an_exchange_that_was_cut_off_is_finished(copy):
+    before = tree(copy.workdir)
+    (copy.workdir / "float").rename(copy.workdir / "float.next")
+    (copy.workdir / "float.old").mkdir()
+    summary = copy.run()
+    assert dict(statuses(summary))["float"] == "cached"
+    assert tree(copy.workdir) == before
+
+
+def test_a_smoke_run_stays_apart(project):
+    summary = project.run(smoke=True)
+    assert statuses(summary) == [(name, "run") for name in STAGES]
+    assert not project.workdir.exists()
+    assert (project.folder / "work-smoke/summary.json").exists()
+
+
+def test_an_empty_data_set(project):
+    with pytest.raises(DiagnosticError) as caught:
+        project.run("vars.count=0")
+    assert code_of(caught) == "QS909"
+
+
+def test_two_processes_train_together(project):
+    """In a process of its own, as a command would."""
+    script = (
+        "import sys; from qatspec.spec import load; from qatspec.plan import resolve\n"
+        "from qatspec.engine import run\n"
+        "if __name__ == '__main__':\n"
+        f"    plan = resolve(load({str(project.spec)!r}, allow_code=True))\n"
+        f"    s = run(plan, {str(project.workdir)!r}, step='float', nproc=2, device='cpu')\n"
+        "    print(s['metrics']['float']['accuracy'])\n"
+    )
+    path = project.folder / "script.py"
+    path.write_text(script)
+    result = subprocess.run(
+        [sys.executable, str(path)], capture_output=True, text=True, timeout=120, check=False,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert float(result.stdout) >= 50

@@ -1,0 +1,157 @@
+"""bernoulli2 and bayes, through the registry as a spec reaches them."""
+
+import json
+
+import numpy as np
+import pytest
+
+from qatspec.api import (
+    Artifact,
+    DiagnosticError,
+    interpret,
+    perf,
+    registry,
+    simulate,
+)
+from qatspec.api import (
+    compile as compile_program,
+)
+from qatspec.program import Program, ProgramBuilder, Provenance
+
+MARCHES = ["bernoulli2", "bayes"]
+
+
+def conv_net(
+    channels: int = 8,
+    out: int = 8,
+    kernel: int = 3,
+    stride: int = 1,
+    dilation: int = 1,
+    groups: int = 1,
+    dtype: str = "int8",
+    weights: str = "int8",
+    result: str = "int8",
+    size: int = 20,
+) -> Program:
+    """One convolution and its requantization."""
+    rng = np.random.default_rng(0)
+    builder = ProgramBuilder("conv_net")
+    x = builder.input("image", dtype, (channels, size, size), 1 / 128)
+    weight = rng.integers(-8, 8, (out, channels // groups, kernel, kernel))
+    origin = Provenance(module="stem.conv", source="net.py:7", rule="/qconfig/object_type/0")
+    sums = builder.emit(
+        "conv",
+        [x, builder.const("w", weights, weight)],
+        name="conv",
+        origin=origin,
+        stride=(stride, stride),
+        padding=(dilation * (kernel // 2),) * 4,
+        dilation=(dilation, dilation),
+        groups=groups,
+    )
+    scale = builder.const("m", "int64", rng.integers(1000, 30000, out))
+    shift = builder.const("s", "int64", np.full(out, 22))
+    small = builder.emit(
+        "requant",
+        [sums, scale, shift],
+        name="y",
+        scale=0.1,
+        dtype=result,
+        axis=1,
+        rounding="half_up",
+        low=-128,
+        high=127,
+    )
+    return builder.finish([small])
+
+
+@pytest.mark.parametrize("march", MARCHES)
+@pytest.mark.parametrize("opt", ["O0", "O3"])
+def test_a_bin_runs_by_itself(march, opt, tmp_path):
+    program = conv_net()
+    file = tmp_path / "net.bin"
+    compile_program(program, march, opt=opt, verify=True).save(file)
+    loaded = Artifact.load(file)
+    assert loaded.march == march
+    image = np.random.default_rng(1).normal(size=(3, 8, 20, 20)).astype(np.float32)
+    ints = loaded.quantize(image)
+    expected = interpret(program, *program.quantize(image))
+    for way in (loaded.run(*ints), simulate(loaded, ints)):
+        assert all(np.array_equal(a, b) for a, b in zip(way, expected, strict=True))
+
+
+@pytest.mark.parametrize(
+    "march,options,words",
+    [
+        ("bernoulli2", {"kernel": 9}, "kernel 9x9 is above 7"),
+        ("bernoulli2", {"dilation": 3}, "dilation 3x3 is not a power of two"),
+        ("bernoulli2", {"dtype": "int16"}, "conv of int16: bernoulli2 takes int8"),
+        ("bernoulli2", {"weights": "int4"}, "conv with int4 weights: bernoulli2 takes int8"),
+        ("bernoulli2", {"channels": 4800, "size": 2, "kernel": 1}, "4800 is above 4096"),
+        ("bayes", {"kernel": 33, "size": 40}, "kernel 33x33 is above 31"),
+        ("bayes", {"dilation": 17, "size": 40}, "dilation 17x17 is above 16"),
+        ("bayes", {"dilation": 2, "stride": 2}, "stride with dilation 2x2 is above 1"),
+    ],
+)
+def test_what_the_public_tables_rule_out_is_refused(march, options, words):
+    program = conv_net(**options)
+    record = registry().march(march)
+    answer = record.supports(program.ops[0], program)
+    assert not answer.ok
+    assert words in answer.reason
+    with pytest.raises(DiagnosticError) as caught:
+        compile_program(program, march)
+    (found,) = caught.value.diagnostics
+    assert found.code == "QS801"
+    assert "stem.conv" in found.message and words in found.message
+    assert found.at == "/qconfig/object_type/0"
+
+
+def test_bernoulli2_gives_no_16_bits():
+    with pytest.raises(DiagnosticError, match="requant to int16: bernoulli2 gives int8"):
+        compile_program(conv_net(result="int16"), "bernoulli2")
+    assert compile_program(conv_net(result="int16"), "bayes").outputs[0].dtype == "int16"
+
+
+@pytest.mark.parametrize("options", [{"kernel": 9}, {"dtype": "int16"}, {"dilation": 3}])
+def test_bayes_runs_what_bernoulli2_refuses(options):
+    assert compile_program(conv_net(**options), "bayes").march == "bayes"
+
+
+def test_perf_names_the_march_and_is_the_same_twice():
+    artifact = compile_program(conv_net(), "bernoulli2")
+    first, second = (json.dumps(perf(artifact)) for _ in range(2))
+    assert first == second
+    summary = perf(artifact)["summary"]
+    assert summary["BPU march"] == "bernoulli2"
+    assert summary["BPU PE number"] == 256
+
+
+@pytest.mark.parametrize("march", MARCHES)
+def test_two_cores_share_a_frame(march):
+    one, two = (
+        perf(compile_program(conv_net(64, 64, size=64), march, cores=n))["summary"] for n in (1, 2)
+    )
+    assert two["latency (ms)"] < one["latency (ms)"]
+
+
+@pytest.mark.parametrize("march", MARCHES)
+def test_capabilities_are_json_with_a_version_and_name_what_is_fitted(march):
+    record = registry().march(march)
+    data = json.loads(json.dumps(record.capabilities))
+    assert data["version"] == record.version
+    assert set(data["fitted"]) <= set(data["hardware"])
+    assert data["hardware"]["clock_mhz"] == 1000
+
+
+@pytest.mark.parametrize("chip,march", [("j5", "bayes"), ("xj3", "bernoulli2")])
+def test_chip_names_lead_to_their_march(chip, march):
+    with pytest.raises(DiagnosticError) as caught:
+        registry().march(chip)
+    assert march in str(caught.value.diagnostics[0])
+
+
+@pytest.mark.parametrize("march", MARCHES)
+def test_wrong_options(march):
+    with pytest.raises(DiagnosticError, match="QS803"):
+        compile_program(conv_net(), march, opt="O4")

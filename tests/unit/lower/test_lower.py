@@ -1,0 +1,287 @@
+"""lower: against the fake-quant model (contracts 16), against the referee, and its refusals."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from qatspec.diag import DiagnosticError
+from qatspec.lower import lower
+from qatspec.prepare import set_stage
+from qatspec.program import dump, interpret, interpret_all, unflatten
+from qatspec.program.serde import to_bytes
+from qatspec.quant.fake_quant import FakeQuantize
+
+
+def fake_quant_outputs(prepared, x):
+    """(fake-quant path -> its output as integers, the model's outputs)."""
+    seen = {}
+
+    def remember(path):
+        def hook(module, args, output):
+            if module.fake_quant_on:
+                seen[path] = torch.round(output / module.scale).int().numpy()
+
+        return hook
+
+    hooks = [
+        m.register_forward_hook(remember(name))
+        for name, m in prepared.model.named_modules()
+        if isinstance(m, FakeQuantize) and "weight" not in name
+    ]
+    with torch.no_grad():
+        outputs = prepared.model(x)
+    for hook in hooks:
+        hook.remove()
+    return seen, outputs
+
+
+def test_everything_lowers_and_stays_close_to_fake_quant(everything):
+    prepared, x = everything
+    program = lower(prepared, (x,))
+    ints = program.quantize(x.numpy())
+    values = interpret_all(program, *ints)
+    for port, found in zip(program.outputs, program.run(*ints), strict=True):
+        assert np.array_equal(found, values[port.name])
+    _, outputs = fake_quant_outputs(prepared, x)
+    mine = unflatten(program.tree, program.dequantize(program.run(*ints)))
+    assert sorted(mine) == ["fc", "line", "maps"]
+    assert isinstance(mine["maps"], list)
+    flat = [*outputs["maps"], outputs["fc"], outputs["line"]]
+    for theirs, ours in zip(flat, [*mine["maps"], mine["fc"], mine["line"]], strict=True):
+        assert np.abs(theirs.numpy() - ours).max() < 0.03 * theirs.abs().max()
+
+
+def test_within_one_lsb_given_equal_inputs(settled):
+    """Contracts 16, op by op: one op between fake-quants, the same integers in."""
+
+    class One(nn.Module):
+        def __init__(self, op, *modules):
+            super().__init__()
+            self.op, self.parts = op, nn.ModuleList(modules)
+
+        def forward(self, x):
+            return self.op(x, *self.parts)
+
+    nets = {
+        "conv": One(lambda x, c: c(x), nn.Conv2d(4, 6, 3, 2, 1)),
+        "conv bn relu": One(
+            lambda x, c, b: F.relu(b(c(x))), nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4)
+        ),
+        "conv bn relu6": One(
+            lambda x, c, b: F.relu6(b(c(x))), nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4)
+        ),
+        "residual": One(lambda x, c: c(x) + x, nn.Conv2d(4, 4, 3, padding=1)),
+        "deconv": One(lambda x, c: c(x), nn.ConvTranspose2d(4, 4, 3, 2, 1, 1, groups=2)),
+        "same padding": One(lambda x, c: c(x), nn.Conv2d(4, 4, 4, padding="same")),
+        "linear": One(lambda x, c: c(x), nn.Linear(12, 5)),
+        "batch norm": One(lambda x, b: b(x), nn.BatchNorm2d(4)),
+        "add": One(lambda x: x + F.max_pool2d(x, 3, 1, 1)),
+        "sub scaled": One(lambda x: torch.sub(x, F.max_pool2d(x, 3, 1, 1), alpha=0.5)),
+        "mul": One(lambda x: x * F.max_pool2d(x, 3, 1, 1)),
+        "mul constant": One(lambda x: x * -0.3),
+        "div": One(lambda x: x / 3.0),
+        "add constant": One(lambda x: x + 1.5),
+        "reflected sub": One(lambda x: 1.0 - x),
+        "cat": One(lambda x: torch.cat([x, x * x], 1)),
+        "stack": One(lambda x: torch.stack([x, x * x], 2)),
+        "average": One(lambda x: F.avg_pool2d(x, 3, 2, 1)),
+        "adaptive": One(lambda x: F.adaptive_avg_pool2d(x, (4, 3))),
+        "mean": One(lambda x: x.mean(2)),
+        "max ceil": One(lambda x: F.max_pool2d(x, 3, 2, 1, ceil_mode=True)),
+        "amax": One(lambda x: torch.amax(x, (2, 3))),
+        "nearest": One(lambda x: F.interpolate(x, size=(7, 30))),
+        "bilinear": One(lambda x: F.interpolate(x, scale_factor=2, mode="bilinear")),
+        "aligned": One(
+            lambda x: F.interpolate(x, size=(20, 7), mode="bilinear", align_corners=True)
+        ),
+        "relu": One(F.relu),
+        "relu6": One(F.relu6),
+        "hardtanh": One(lambda x: F.hardtanh(x, -0.7, 1.1)),
+        "clamp": One(lambda x: x.clamp(max=0.6)),
+        "sigmoid": One(torch.sigmoid),
+        "tanh": One(torch.tanh),
+        "silu": One(F.silu),
+        "gelu": One(F.gelu),
+        "gelu tanh": One(lambda x: F.gelu(x, approximate="tanh")),
+        "elu": One(lambda x: F.elu(x, 0.7)),
+        "hardswish": One(F.hardswish),
+        "hardsigmoid": One(F.hardsigmoid),
+        "leaky": One(lambda x: F.leaky_relu(x, 0.1)),
+        "prelu": One(lambda x, p: p(x), nn.PReLU(4)),
+        "pixel shuffle": One(lambda x: F.pixel_shuffle(x, 2)),
+        "pad": One(lambda x: F.pad(x, (1, 2, 0, 3), value=0.4)),
+        "moves": One(lambda x: x.permute(0, 2, 3, 1)[:, 1::2, ..., :2].unsqueeze(1).flatten(2)),
+        "split": One(lambda x: torch.cat(x.split([1, 3], 1)[::-1], 1)),
+        "unbind": One(lambda x: torch.stack(x.unbind(1), 1)),
+    }
+    x = torch.randn(2, 4, 12, 12) * 1.3
+    for name, net in nets.items():
+        prepared = settled(net, x, quantize_output=True)
+        program = lower(prepared, (x,))
+        ints = program.quantize(x.numpy())
+        assert all(
+            np.array_equal(a, b)
+            for a, b in zip(program.run(*ints), interpret(program, *ints), strict=True)
+        ), name
+        with torch.no_grad():
+            theirs = prepared.model(x).numpy()
+        ours = program.dequantize(program.run(*ints))[0]
+        assert theirs.shape == ours.shape, name
+        steps = 2 if name in ("cat", "stack") else 1  # two fake-quants in a row
+        assert np.abs(theirs - ours).max() <= steps * program.outputs[0].scale[0] * 1.001, name
+
+
+def test_int32_tail_is_within_the_float_summation_bound(settled):
+    x = torch.randn(2, 16, 9, 9)
+    prepared = settled(nn.Sequential(nn.Conv2d(16, 8, 3)), x)
+    program = lower(prepared, (x,))
+    port = program.outputs[0]
+    assert (port.dtype, port.axis, port.scale.shape) == ("int32", 1, (8,))
+    with torch.no_grad():
+        theirs = prepared.model(x).numpy()
+    ours = program.dequantize(program.run(*program.quantize(x.numpy())))[0]
+    conv = next(m for m in prepared.model.modules() if isinstance(m, nn.Conv2d))
+    bound = F.conv2d(x.abs(), conv.weight.abs()).detach().numpy() * 16 * 9 * 2.0**-24
+    assert (np.abs(theirs - ours) <= bound + port.scale.max()).all()
+
+
+def test_stage_and_mode_play_no_part(everything):
+    prepared, x = everything
+    before = to_bytes(lower(prepared, (x,)))
+    state = {k: v.clone() for k, v in prepared.model.state_dict().items()}
+    set_stage(prepared, "qat")
+    assert to_bytes(lower(prepared, (x,))) == before
+    assert prepared.model.training
+    assert all(torch.equal(v, state[k]) for k, v in prepared.model.state_dict().items() if "enabled" not in k)  # fmt: skip
+
+
+def test_march_states_the_arithmetic(settled):
+    x = torch.randn(1, 3, 8, 8)
+    prepared = settled(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()), x, march="bayes",
+                       quantize_output=True)  # fmt: skip
+    program = lower(prepared, (x,), name="net")
+    assert (program.name, program.march) == ("net", "bayes")
+    requant = program.ops[-1]
+    assert requant.attrs["rounding"] == program.arithmetic.rounding
+    assert program.consts[requant.inputs[1]].max() < 2**program.arithmetic.multiplier_bits
+
+
+def test_provenance_reaches_the_models_source(everything):
+    prepared, x = everything
+    program = lower(prepared, (x,))
+    origins = {op.output: op.origin for op in program.ops}
+    assert origins["head"].module == "head"
+    assert origins["relu.q"].module == "stem.0"
+    assert origins["relu.q"].source.rpartition(":")[0].endswith("conftest.py")
+    assert "conftest.py" in dump(program)
+
+
+def test_dead_channels_with_a_bias_lower(settled):
+    net = nn.Sequential(nn.Conv2d(3, 4, 3, bias=False), nn.BatchNorm2d(4), nn.ReLU())
+    x = torch.randn(1, 3, 8, 8)
+    prepared = settled(net, x, quantize_output=True)
+    norm = next(m for m in prepared.model.modules() if isinstance(m, nn.BatchNorm2d))
+    with torch.no_grad():
+        norm.weight[1] = 0.0
+        norm.bias[1] = 3.0
+        norm.weight_fake_quant.scale[1] = norm.weight_fake_quant.scale[1] * 0 + 1.2e-12
+    program = lower(prepared, (x,))
+    found = program.dequantize(program.run(*program.quantize(x.numpy())))[0]
+    with torch.no_grad():
+        expected = prepared.model(x).numpy()
+    assert np.abs(found - expected).max() <= program.outputs[0].scale[0] * 1.001
+
+
+def test_weight_dtypes(settled):
+    for dtype, stored in (("qint16", "int16"), ("qint4", "int4")):
+        x = torch.randn(1, 3, 8, 8)
+        qconfig = {"": {"activation": {"dtype": "qint8"}, "weight": {"dtype": dtype}}}
+        net = nn.Sequential(nn.Conv2d(3, 4, 3))
+        program = lower(settled(net, x, qconfig=qconfig), (x,))
+        ints = program.quantize(x.numpy())
+        assert program.values[program.ops[0].inputs[1]].dtype == stored
+        assert np.array_equal(program.run(*ints)[0], interpret(program, *ints)[0])
+
+
+# -- refusals ----------------------------------------------------------------------------------
+
+
+class Softmax(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 1)
+
+    def forward(self, x):
+        x = F.softmax(self.a(x), 1)
+        return self.b(F.adaptive_avg_pool2d(x, 3))
+
+
+def test_every_op_is_reported_with_module_line_and_mend(settled):
+    x = torch.randn(1, 3, 8, 8)
+    prepared = settled(Softmax(), x)
+    with pytest.raises(DiagnosticError) as caught:
+        lower(prepared, (x,))
+    first = caught.value.diagnostics[0]
+    assert first.code == "QS701"
+    assert "softmax" in first.message
+    assert first.help
+    assert first.span is not None
+    assert first.span.file.endswith("test_lower.py")
+
+
+def test_uneven_adaptive_pool_and_unknown_op_together(settled):
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Conv2d(3, 4, 1), nn.Conv2d(8, 4, 1)
+
+        def forward(self, x):
+            x = self.a(x)
+            pooled = F.interpolate(F.adaptive_avg_pool2d(x, 3), size=(8, 8))
+            return self.b(torch.cat([pooled, torch.cumsum(x, 1)], 1))
+
+    x = torch.randn(1, 3, 8, 8)
+    with pytest.raises(DiagnosticError) as caught:
+        lower(settled(Net(), x), (x,))
+    messages = [d.message for d in caught.value.diagnostics]
+    assert len(messages) == 2
+    assert "differ in size" in messages[0]
+    assert "cumsum" in messages[1]
+
+
+def test_a_float_layer_in_the_middle(settled):
+    x = torch.randn(1, 3, 8, 8)
+    net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 1), nn.Conv2d(4, 2, 1))
+    qconfig = {"": "horizon_qat", "module_name": {"1": None}}
+    with pytest.raises(DiagnosticError) as caught:
+        lower(settled(net, x, qconfig=qconfig), (x,))
+    assert "QS702" in {d.code for d in caught.value.diagnostics}
+
+
+def test_float_before_the_port(settled):
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body = nn.Sequential(nn.Conv2d(3, 4, 1))
+
+        def forward(self, x):
+            return self.body(x / 255)
+
+    x = torch.randn(1, 3, 8, 8)
+    with pytest.raises(DiagnosticError) as caught:
+        lower(settled(Net(), x, modules={"body": {"quantize_output": False}}), (x,))
+    assert caught.value.diagnostics[0].code == "QS706"
+
+
+def test_never_observed(settled):
+    from qatspec.prepare import prepare
+
+    x = torch.randn(1, 3, 8, 8)
+    prepared = prepare(nn.Sequential(nn.Conv2d(3, 4, 1)), (x,), qconfig="horizon_qat")
+    with pytest.raises(DiagnosticError) as caught:
+        lower(prepared, (x,))
+    assert caught.value.diagnostics[0].code == "QS705"

@@ -1,0 +1,131 @@
+"""The Q/DQ file: what it holds, and that it agrees with the fake-quant model."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from torch import nn
+
+from qatspec.diag import DiagnosticError
+from qatspec.lower import lower
+from qatspec.onnx import OnnxRunner, export_qat_onnx, to_onnx
+from qatspec.program import interpret
+
+onnxruntime = pytest.importorskip("onnxruntime")
+
+
+def run(path, *inputs, optimized=True):
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    if not optimized:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    names = [i.name for i in session.get_inputs()]
+    return session.run(None, dict(zip(names, [i.numpy() for i in inputs], strict=True)))
+
+
+def flat(outputs):
+    return [*outputs["maps"], outputs["fc"], outputs["line"]]
+
+
+def test_agrees_with_fake_quant(everything, tmp_path):
+    prepared, x = everything
+    path = tmp_path / "a-qat.onnx"
+    export_qat_onnx(prepared, path)
+    with torch.no_grad():
+        expected = flat(prepared.model(x))
+    for found, wanted in zip(run(path, x, optimized=False), expected, strict=True):
+        assert np.abs(found - wanted.numpy()).max() < 1e-2 * wanted.abs().max()
+    for found, wanted in zip(run(path, x), expected, strict=True):
+        assert np.abs(found - wanted.numpy()).max() < 5e-2 * wanted.abs().max()
+
+
+def test_one_layer_is_within_one_step(settled, tmp_path):
+    x = torch.randn(2, 3, 16, 16)
+    net = nn.Sequential(nn.Conv2d(3, 8, 3, bias=False), nn.BatchNorm2d(8), nn.ReLU())
+    prepared = settled(net, x, quantize_output=True)
+    export_qat_onnx(prepared, tmp_path / "a.onnx", (x,))
+    with torch.no_grad():
+        wanted = prepared.model(x).numpy()
+    step = lower(prepared, (x,)).outputs[0].scale[0]
+    for optimized in (False, True):
+        (found,) = run(tmp_path / "a.onnx", x, optimized=optimized)
+        assert np.abs(found - wanted).max() <= step * 1.001
+
+
+def test_the_graph_is_what_contracts_18_says(everything, tmp_path):
+    prepared, x = everything
+    export_qat_onnx(prepared, tmp_path / "a.onnx")
+    model = onnx.load(tmp_path / "a.onnx")
+    onnx.checker.check_model(model, full_check=True)
+    graph, constants = model.graph, {i.name: i for i in model.graph.initializer}
+    assert model.opset_import[0].version == 17
+    assert graph.input[0].type.tensor_type.shape.dim[0].dim_param == "batch"
+    assert "BatchNormalization" not in {n.op_type for n in graph.node}
+    assert "stem.0.weight" in constants
+    for node in graph.node:
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+            assert not onnx.numpy_helper.to_array(constants[node.input[2]]).any()
+        if node.op_type == "DequantizeLinear" and node.input[0] in constants:
+            weight = constants[node.input[0]]
+            scale = constants[node.input[1]]
+            assert {a.name: a.i for a in node.attribute} == {"axis": 0}
+            assert weight.data_type == onnx.TensorProto.INT8
+            assert scale.dims[0] == weight.dims[0]
+        if node.op_type == "Conv":
+            assert constants[node.input[2]].data_type == onnx.TensorProto.FLOAT
+    other = torch.cat([x, x])  # another batch
+    assert run(tmp_path / "a.onnx", other)[0].shape[0] == 4
+
+
+@pytest.mark.parametrize(("dtype", "stored"), [("qint16", "INT16"), ("qint4", "INT4")])
+def test_wide_and_narrow_dtypes_raise_the_opset(dtype, stored, settled, tmp_path):
+    x = torch.randn(1, 3, 8, 8)
+    qconfig = {"": {"activation": {"dtype": "qint8"}, "weight": {"dtype": dtype}}}
+    prepared = settled(nn.Sequential(nn.Conv2d(3, 4, 3)), x, qconfig=qconfig)
+    export_qat_onnx(prepared, tmp_path / "a.onnx", (x,))
+    model = onnx.load(tmp_path / "a.onnx")
+    assert model.opset_import[0].version == 21
+    assert getattr(onnx.TensorProto, stored) in {i.data_type for i in model.graph.initializer}
+    with torch.no_grad():
+        wanted = prepared.model(x).numpy()
+    assert np.abs(run(tmp_path / "a.onnx", x)[0] - wanted).max() < 1e-3
+    with pytest.raises(DiagnosticError) as caught:
+        export_qat_onnx(prepared, tmp_path / "b.onnx", (x,), opset=17)
+    assert caught.value.diagnostics[0].code == "QS720"
+    assert not (tmp_path / "b.onnx").exists()
+
+
+def test_an_op_without_a_writer(settled, tmp_path):
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a = nn.Conv2d(3, 4, 1)
+
+        def forward(self, x):
+            return torch.cumsum(self.a(x), 1)
+
+    x = torch.randn(1, 3, 8, 8)
+    prepared = settled(Net(), x, quantize_output=True)
+    with pytest.raises(DiagnosticError) as caught:
+        export_qat_onnx(prepared, tmp_path / "a.onnx", (x,))
+    (found,) = caught.value.diagnostics
+    assert found.code == "QS724"
+    assert "cumsum" in found.message
+
+
+def test_converted_equals_the_referee(everything, tmp_path):
+    prepared, x = everything
+    program = lower(prepared, (x,))
+    to_onnx(program, tmp_path / "a-converted.onnx")
+    runner = OnnxRunner.load(tmp_path / "a-converted.onnx")
+    ints = runner.quantize(x.numpy())
+    for found, wanted in zip(runner.run(*ints), interpret(program, *ints), strict=True):
+        assert found.dtype == wanted.dtype
+        assert np.array_equal(found, wanted)
+    for mine, theirs in zip(
+        runner.dequantize(runner.run(*ints)), program.dequantize(program.run(*ints)), strict=True
+    ):
+        assert np.array_equal(mine, theirs)

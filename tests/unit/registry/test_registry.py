@@ -1,0 +1,177 @@
+"""Lookup, provenance, and plugins that are broken in every way."""
+
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from qatspec.diag import Diagnostic, DiagnosticError
+from qatspec.hookspecs import hookimpl
+from qatspec.registry import Plugin, Registry
+from qatspec.registry.plugins import load_entry_point, source_sha256
+from qatspec.types import NO_PARAMS, ModelDef, QConfig, QConfigDef, QuantHandler, StageEvent
+
+
+def model(name):
+    return ModelDef(name=name, summary=name, params=NO_PARAMS, build=lambda params: None)
+
+
+def plugin(name, **hooks):
+    body = {hook: staticmethod(hookimpl(function)) for hook, function in hooks.items()}
+    return Plugin(name, f"dist-{name}", "1.2", type(name, (), body)())
+
+
+def code(call, *args):
+    with pytest.raises(DiagnosticError) as error:
+        call(*args)
+    (found,) = error.value.diagnostics
+    return found
+
+
+def test_sorted_whatever_the_order_of_loading():
+    a = plugin("a", qatspec_models=lambda: [model("zeta"), model("beta")])
+    b = plugin("b", qatspec_models=lambda: [model("alpha")])
+    assert Registry([a, b]).names("model") == ["alpha", "beta", "zeta"]
+    assert Registry([b, a]).names("model") == ["alpha", "beta", "zeta"]
+
+
+def test_aliases_lead_to_the_record_and_are_no_names():
+    record = QConfigDef(name="p", summary="s", config=QConfig(), aliases=("Torch",))
+    found = Registry([plugin("a", qatspec_qconfigs=lambda: [record])])
+    assert found.qconfig("Torch") is record
+    assert found.names("qconfig") == ["p"]
+
+
+def test_duplicates_name_both_and_only_matter_when_asked_for():
+    a = plugin("a", qatspec_models=lambda: [model("net"), model("own")])
+    b = plugin("b", qatspec_models=lambda: [model("net")])
+    found = Registry([a, b])
+    assert found.model("own").name == "own"
+    wrong = code(found.model, "net", "/model/type")
+    assert (wrong.code, wrong.at) == ("QS002", "/model/type")
+    assert [n.text for n in wrong.notes] == [
+        "registered by a (dist-a==1.2)", "registered by b (dist-b==1.2)",
+    ]  # fmt: skip
+
+
+def test_two_handlers_of_one_op():
+    def handler(name):
+        return QuantHandler(name=name, summary="s", ops=("conv2d",), annotate=lambda *a: None)
+
+    found = Registry([plugin("a", qatspec_quant_handlers=lambda: [handler("x"), handler("y")])])
+    assert code(found.handler_for, "conv2d").code == "QS002"
+    assert found.handler_for("linear") is None
+
+
+class Broken:
+    @staticmethod
+    @hookimpl
+    def qatspec_models():
+        yield model("first")
+        raise RuntimeError("half way")
+
+
+def test_a_hook_that_raises_disturbs_nobody():
+    good = plugin("good", qatspec_models=lambda: [model("net")])
+    found = Registry([good, Plugin("bad", "dist-bad", "3", Broken())])
+    assert found.names("model") == ["net"]
+    (fault,) = found.faults()
+    assert (fault.code, fault.origin) == ("QS004", "bad (dist-bad==3)")
+    assert "half way" in fault.message
+    assert code(found.model, "something_else").code == "QS004"
+
+
+@pytest.mark.parametrize("records", [[{"name": "x"}], [model("Bad-Name")], [None]])
+def test_what_is_no_record(records):
+    found = Registry([plugin("a", qatspec_models=lambda: [*records, model("net")])])
+    assert found.names("model") == ["net"]
+    assert [f.code for f in found.faults()] == ["QS005"]
+
+
+def test_misspelt_hooks_and_arguments():
+    a = plugin("a", qatspec_modelz=lambda: [])
+    b = plugin("b", qatspec_check=lambda spec, nonsense: [])
+    c = plugin("c", qatspec_models=lambda: [model("net")])
+    found = Registry([a, b, c])
+    assert [f.code for f in found.faults()] == ["QS003", "QS003"]
+    assert "did the author mean `qatspec_models`" in found.faults()[0].message
+    assert found.model("net").name == "net"
+
+
+def test_import_errors_are_kept_until_needed():
+    entry = SimpleNamespace(
+        name="bad", dist=SimpleNamespace(name="d", version="1"),
+        load=lambda: exec("import nobody_has_this"),
+    )  # fmt: skip
+    broken = load_entry_point(entry)
+    found = Registry([broken, plugin("a", qatspec_models=lambda: [model("net")])])
+    assert found.model("net")
+    assert code(found.model, "other").code == "QS001"
+    assert code(found.model, "nets").code == "QS301", "a slip of the fingers is nobody's fault"
+
+
+def test_events_are_isolated_and_reach_everybody():
+    seen = []
+
+    def angry(event):
+        raise ValueError("no")
+
+    found = Registry(
+        [
+            plugin("a", qatspec_stage_event=angry),
+            plugin("b", qatspec_stage_event=lambda event: seen.append(event.kind)),
+            plugin("c", qatspec_stage_event=lambda: seen.append("without arguments")),
+        ]
+    )
+    found.emit(StageEvent(kind="run_started"))
+    assert seen == ["run_started", "without arguments"]
+    assert [f.code for f in found.faults()] == ["QS004"]
+
+
+def test_checks_that_raise_are_warnings():
+    def angry(spec, registry):
+        raise ValueError("no")
+
+    (found,) = Registry([plugin("a", qatspec_check=angry)]).checks(spec=None)
+    assert isinstance(found, Diagnostic)
+    assert (found.code, found.severity) == ("QS004", "warning")
+
+
+def test_file_plugins(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(
+        "from qatspec.api import NO_PARAMS, ModelDef, hookimpl\n"
+        "@hookimpl\n"
+        "def qatspec_models():\n"
+        "    build = lambda params: None\n"
+        "    return [ModelDef(name='mine', summary='s', params=NO_PARAMS, build=build)]\n"
+    )
+    found = Registry([])
+    assert code(found.include, tmp_path / "gone.py", "/plugins/0").code == "QS007"
+    assert found.names("model") == []
+    found.include(path)
+    found.include(path)
+    assert found.names("model") == ["mine"]
+    assert found.provider("model", "mine").dist == "mine.py"
+
+
+def test_a_file_plugin_that_raises(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text("raise RuntimeError('oh')\n")
+    wrong = code(Registry([]).include, path)
+    assert wrong.code == "QS007"
+    assert "oh" in wrong.message
+    assert not [name for name in sys.modules if name.startswith("qatspec_file_") and
+                sys.modules[name].__file__ == str(path)]  # fmt: skip
+
+
+def test_the_source_hash_follows_the_source(tmp_path):
+    found = []
+    for text in ("x = 1\n", "x = 2\n"):
+        path = tmp_path / f"p{len(found)}.py"
+        path.write_text(text)
+        registry = Registry([])
+        registry.include(path)
+        found.append(source_sha256(registry.plugins()[0]))
+    assert found[0] != found[1]
+    assert all(len(h) == 64 for h in found)

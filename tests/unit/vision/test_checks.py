@@ -1,0 +1,61 @@
+"""What `validate` says of specs that use these models and data sets, and that it needs no torch."""
+
+import subprocess
+import sys
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from qatspec_vision.checks import check_fcos, check_loaders
+
+
+def spec(data: dict[str, Any] | None = None, **params: Any) -> Any:
+    roles = {
+        role: SimpleNamespace(dataset=SimpleNamespace(type="coco_detection", params=given))
+        for role, given in (data or {}).items()
+    }
+    return SimpleNamespace(
+        model=SimpleNamespace(type="fcos", params={"num_classes": 3, **params}),
+        input=SimpleNamespace(size=(512, 512), format="rgb", mean=128.0, std=128.0),
+        data=roles,
+    )
+
+
+def test_a_sound_spec_has_no_findings() -> None:
+    sound = spec({"train": {"size": 512, "format": "rgb", "mean": 128, "std": 128.0}})
+    assert [*check_fcos(sound), *check_loaders(sound)] == []
+
+
+@pytest.mark.parametrize(
+    ("params", "at", "words"),
+    [
+        ({"backbone": {"strides": [8, 64]}}, "/model/params/backbone/strides", "stride 64"),
+        ({"backbone": {"strides": [4, 16]}}, "/model/params/backbone/strides", "twice"),
+        ({"neck": {"levels": 2}}, "/model/params/neck/levels", "do not fit"),
+        ({"neck": {"levels": 8}}, "/model/input/size", "multiples of 1024"),
+    ],
+)
+def test_what_cannot_be_built(params: dict[str, Any], at: str, words: str) -> None:
+    (finding,) = check_fcos(spec(**params))
+    assert (finding.at, finding.severity) == (at, "error")
+    assert words in finding.message
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("size", 256), ("size", [512, 256]), ("format", "yuv444"), ("mean", 0.0), ("std", 1.0)],
+)
+def test_data_that_is_not_the_models_input(key: str, value: Any) -> None:
+    (finding,) = check_loaders(spec({"val": {"size": 512, key: value}}))
+    assert finding.at == f"/data/val/params/{key}"
+
+
+def test_loading_the_plugins_imports_neither_torch_nor_numpy() -> None:
+    code = (
+        "import sys, qatspec_vision.plugin as v, qatspec_demo.plugin as d\n"
+        "v.qatspec_models(); v.qatspec_datasets(); d.qatspec_datasets()\n"
+        "import qatspec_vision.data.layout, qatspec_demo.identity\n"
+        "print(sorted({'torch', 'numpy', 'sklearn', 'PIL', 'pycocotools'} & set(sys.modules)))"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "[]"
