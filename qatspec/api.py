@@ -4,7 +4,89 @@ that importing it costs no torch."""
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # the same names for type checkers; tests/contract holds both equal
+    from qatspec.backend import (
+        Target as Target,
+        assemble as assemble,
+        compile as compile,
+        perf as perf,
+        run_compiled as run_compiled,
+        simulate as simulate,
+        verdict as verdict,
+        write_perf as write_perf,
+    )
+    from qatspec.diag import (
+        Diagnostic as Diagnostic,
+        DiagnosticError as DiagnosticError,
+        Note as Note,
+        Span as Span,
+    )
+    from qatspec.engine import run as run
+    from qatspec.graph import (
+        Decision as Decision,
+        Prepared as Prepared,
+    )
+    from qatspec.hookspecs import hookimpl as hookimpl
+    from qatspec.lower import lower as lower
+    from qatspec.onnx import (
+        OnnxRunner as OnnxRunner,
+        export_qat_onnx as export_qat_onnx,
+        to_onnx as to_onnx,
+    )
+    from qatspec.plan import (
+        Plan as Plan,
+        resolve as resolve,
+    )
+    from qatspec.prepare import (
+        prepare as prepare,
+        set_stage as set_stage,
+    )
+    from qatspec.program import (
+        Artifact as Artifact,
+        Op as Op,
+        Port as Port,
+        Program as Program,
+        Provenance as Provenance,
+        Value as Value,
+        interpret as interpret,
+    )
+    from qatspec.registry import (
+        Registry as Registry,
+        registry as registry,
+    )
+    from qatspec.spec import (
+        Spec as Spec,
+        load as load,
+    )
+    from qatspec.types import (
+        NO_PARAMS as NO_PARAMS,
+        Annotation as Annotation,
+        Arithmetic as Arithmetic,
+        Dataset as Dataset,
+        DatasetDef as DatasetDef,
+        Finding as Finding,
+        Fixed as Fixed,
+        Float as Float,
+        FusePattern as FusePattern,
+        March as March,
+        ModelDef as ModelDef,
+        Observed as Observed,
+        ObserverDef as ObserverDef,
+        PrepareConfig as PrepareConfig,
+        PrepareConfigDef as PrepareConfigDef,
+        QConfig as QConfig,
+        QConfigDef as QConfigDef,
+        QSpec as QSpec,
+        QuantHandler as QuantHandler,
+        Sample as Sample,
+        Shared as Shared,
+        StageEvent as StageEvent,
+        TaskModel as TaskModel,
+        Verdict as Verdict,
+        lazy as lazy,
+    )
 
 #: public name -> module that owns it
 _HOME: dict[str, str] = {}

@@ -75,7 +75,6 @@ class Live:
             "progress": self._moved,
             "metrics": self._metrics,
             "log": self._log,
-            "warning": self._warning,
         }
         if event.kind in handlers:
             handlers[event.kind](event.step, event.data)
@@ -103,10 +102,10 @@ class Live:
         self._print(f"  {where}{_figures(figures)}")
 
     def _log(self, step: str, data: Mapping[str, Any]) -> None:
-        self._print(f"  {data['message']}")
-
-    def _warning(self, step: str, data: Mapping[str, Any]) -> None:
-        self._warn(data["diagnostic"])
+        if "diagnostic" in data:
+            self._warn(data["diagnostic"])
+        else:
+            self._print(f"  {data['message']}")
 
     def _moved(self, step: str, data: Mapping[str, Any]) -> None:
         phase = data.get("phase", step)

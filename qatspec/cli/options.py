@@ -81,7 +81,7 @@ def context(
     from qatspec.train.process import make_repeatable, pick_device
 
     def report_warnings(kind: str, data: Mapping[str, Any]) -> None:
-        if kind == "warning":
+        if kind == "log" and "diagnostic" in data:
             warn(spec, data["diagnostic"])
 
     workdir = workdir or default_workdir(spec)

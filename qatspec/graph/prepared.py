@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from qatspec.diag import Diagnostic
 from qatspec.types import QSpec
 
 if TYPE_CHECKING:
@@ -58,6 +59,6 @@ class Prepared:
     march: str | None = None
     modules: tuple[str, ...] = ("",)
     input_scale: float | None = None
-    warnings: tuple = field(default_factory=tuple)
+    warnings: tuple[Diagnostic, ...] = field(default_factory=tuple)
     stage: str = "calibration"
-    example_inputs: tuple = ()
+    example_inputs: tuple[Any, ...] = ()

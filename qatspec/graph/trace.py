@@ -9,6 +9,7 @@ shapes run too. What depends on the numbers themselves is an error with the mode
 from __future__ import annotations
 
 import inspect
+import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -79,7 +80,7 @@ class _Known:
     """Python's questions that a proxy answers from its example value."""
 
     node: fx.Node
-    tracer: _Tracer
+    tracer: Any
 
     def __len__(self) -> int:
         return len(self.tracer.known(self.node, "len()"))
@@ -99,7 +100,7 @@ class _Proxy(_Known, fx.Proxy):
         return _Attribute(self, name)
 
 
-class _Attribute(_Known, Attribute):  # type: ignore[misc]
+class _Attribute(_Known, Attribute):
     def __getattr__(self, name: str) -> _Attribute:
         return _Attribute(self, name)
 
@@ -168,7 +169,8 @@ class _Tracer(fx.Tracer):
         return bool(self.known(obj.node, "a condition"))
 
     def iter(self, obj: fx.Proxy) -> Iterator[Any]:
-        return iter([obj[i] for i in range(len(self.known(obj.node, "iteration")))])
+        parts = range(len(self.known(obj.node, "iteration")))
+        return iter([operator.getitem(obj, i) for i in parts])
 
     def create_args_for_root(
         self, root_fn: Any, is_module: bool, concrete_args: Any = None
@@ -196,6 +198,7 @@ class _Tracer(fx.Tracer):
                 return result
             out, out_spec = pytree.tree_flatten(result)
             codegen = self.graph._codegen
+            assert isinstance(codegen, _PyTreeCodeGen)
             codegen.pytree_info = codegen.pytree_info._replace(out_spec=out_spec)
             return out
 
@@ -291,4 +294,4 @@ def _rebind(bound: inspect.BoundArguments, values: Sequence[Any]) -> inspect.Bou
             arguments[name] = {key: next(left) for key in value}
         else:
             arguments[name] = next(left)
-    return inspect.BoundArguments(bound.signature, arguments)  # type: ignore[arg-type]
+    return inspect.BoundArguments(bound.signature, arguments)

@@ -77,9 +77,7 @@ def lower_lut(node: fx.Node, lowering: Lowering) -> Sum:
     return lookup(lowering, node.args[0], function)
 
 
-def lookup(
-    lowering: Lowering, operand: Any, function: Callable[[np.ndarray], np.ndarray]
-) -> Sum:
+def lookup(lowering: Lowering, operand: Any, function: Callable[[np.ndarray], np.ndarray]) -> Sum:
     """function(operand) as a table, correctly rounded (half to even) from float64."""
     x, target = lowering.integer(operand), lowering.target()
     if target is None:

@@ -35,9 +35,9 @@ def lower(node: fx.Node, lowering: Lowering) -> Sum | list[Sum]:
     """Moves of integers; scales per channel follow their dim."""
     op = lowering.context.op(node)
     if op == "getitem" and isinstance(lowering.context.value(node.args[0]), (tuple, list)):
-        index = node.args[1]
-        assert isinstance(index, int)
-        return lowering.values(node.args[0])[index]
+        index: Any = node.args[1]
+        picked: Sum | list[Sum] = lowering.values(node.args[0])[index]
+        return picked
     if op in ("identity", "dropout", "contiguous"):
         return lowering.value(node.args[0])
     x = lowering.passive(node.args[0])
@@ -74,9 +74,7 @@ def lower_pad(node: fx.Node, lowering: Lowering) -> Sum:
     return lowering.keep("pad", x, padding=(top, left, bottom, right), value=level)
 
 
-def _reshape(
-    lowering: Lowering, x: Term, before: tuple[int, ...], after: tuple[int, ...]
-) -> Sum:
+def _reshape(lowering: Lowering, x: Term, before: tuple[int, ...], after: tuple[int, ...]) -> Sum:
     if before[0] != after[0]:
         lowering.fail("it moves numbers across the batch", "keep the batch as the first dim")
     if before == after:

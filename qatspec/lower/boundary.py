@@ -2,31 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from torch import fx, nn
+from torch import fx
 
+from qatspec.graph.context import GraphContext
 from qatspec.lower.closing import fake_quant_of, target_of
-from qatspec.lower.context import Lowering, RealInput, Unlowerable
+from qatspec.lower.context import Lowering, RealInput, Target, Unlowerable
 from qatspec.program.lowered import Sum, Term
+from qatspec.registry import registry
 
 
-def lower_input(node: fx.Node, lowering: Lowering, modules: Mapping[str, nn.Module]) -> Any:
-    """A port on the grid of the fake-quants that read the input; they must agree.
+def lower_input(node: fx.Node, lowering: Lowering) -> Any:
+    """A port on the grid of the fake-quants that take the input in; they must agree.
 
-    Gives the port's Sum, or RealInput where something else reads the input too: whoever that is
-    fails with its own name and line.
+    Gives the port's Sum, or RealInput where an op computes with the real input: that op fails with
+    its own name and line.
     """
-    found = {}
-    for user in node.users:
-        fake_quant = fake_quant_of(user, modules)
-        if fake_quant is None:
-            return RealInput(node.name)
-        target = target_of(fake_quant, str(user.target))
-        if target is not None:
-            found[target] = str(user.target)
+    found: dict[Target, str] = {}
+    if not _grids(node, lowering.context, found):
+        return RealInput(node.name)
     if len(found) != 1:
         raise Unlowerable(
             "QS706",
@@ -38,6 +34,24 @@ def lower_input(node: fx.Node, lowering: Lowering, modules: Mapping[str, nn.Modu
     shape = lowering.shape(node)[1:]
     name = lowering.builder.input(node.name, target.dtype, shape, target.scale)
     return Sum((Term(name, np.array([np.float32(target.scale)], np.float64)),))
+
+
+def _grids(node: fx.Node, context: GraphContext, found: dict[Target, str]) -> bool:
+    """Collect the grids on which `node` is taken in, through ops that only move numbers. False
+    where another op reads it first."""
+    for user in node.users:
+        fake_quant = fake_quant_of(user, context.modules)
+        if fake_quant is None:
+            op = context.op(user)
+            handler = registry().handler_for(op) if op else None
+            if handler is None or handler.annotate(user, context).kind != "passive":
+                return False
+        target = target_of(fake_quant, str(user.target)) if fake_quant is not None else None
+        if target is not None:
+            found[target] = str(user.target)
+        elif not _grids(user, context, found):
+            return False
+    return True
 
 
 def lower_output(node: Any, lowering: Lowering) -> str:

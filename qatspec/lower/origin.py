@@ -61,5 +61,9 @@ def _inside(node: fx.Node, path: str) -> bool:
 
 def _by_node(prepared: Prepared) -> dict[str, Decision]:
     """ "<module path>:<node name>" -> its decision, the members of each group included."""
-    table = {name: d for d in prepared.decisions.values() for name in (*d.group, d.node)}
+    table = {
+        f"{key.rpartition(':')[0]}:{member}": decision
+        for key, decision in prepared.decisions.items()
+        for member in decision.group
+    }
     return {**table, **prepared.decisions}

@@ -58,7 +58,7 @@ def lower(prepared: Prepared, example_inputs: Sequence[Any], name: str = "model"
 def _lower(node: fx.Node, lowering: Lowering) -> Any:
     context = lowering.context
     if node.op == "placeholder":
-        return lower_input(node, lowering, context.modules)
+        return lower_input(node, lowering)
     fake_quant = fake_quant_of(node, context.modules)
     if fake_quant is not None:
         operand = node.args[0]

@@ -276,11 +276,11 @@ def _cut(q: QdqWriter, x: str, axis: int, part: slice, size: int, name: str) -> 
     return q.w.node("Slice", [x, *names], name)
 
 
-def _getitem(q: QdqWriter, node: fx.Node) -> str:
+def _getitem(q: QdqWriter, node: fx.Node) -> Any:
     source: Any = node.args[0]
     given: Any = node.args[1]
     if isinstance(q.context.value(source), (tuple, list)):
-        return str(q.names[source][given])
+        return q.names[source][given]
     index = list(given) if isinstance(given, (tuple, list)) else [given]
     shape = q.context.shape(source)
     if Ellipsis in index:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper, numpy_helper
 
 from qatspec.program.container import write_file
 
@@ -101,6 +101,3 @@ class GraphWriter:
 def onnx_type(dtype: Any) -> int:
     """TensorProto element type of a numpy dtype."""
     return int(helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))
-
-
-FLOAT = TensorProto.FLOAT

@@ -98,13 +98,13 @@ def _values(spec: Spec, names: Registry) -> dict[str, Any]:
     for role in spec.data.values():
         record = names.dataset(role.dataset.type)
         components[role.dataset.at] = (role.dataset, record.params)
-    if "calibration" not in spec.document.data["data"]:
-        found.update(_default_calibration(found))
     for at, (component, schema) in components.items():
         params = join(at, "params")
         found = {p: v for p, v in found.items() if not _within(p, (params,))}
         found.update(affecting(schema, component.params, at=params))
         found[join(at, "type")] = component.type  # an alias means the same thing
+    if "calibration" not in spec.document.data["data"]:
+        found.update(_default_calibration(found))
     if "compile" in spec.stages:
         at = "/stages/compile"
         found = {p: v for p, v in found.items() if not _within(p, (at,))}

@@ -20,4 +20,4 @@ def __getattr__(name: str) -> Any:
     return getattr(importlib.import_module(_HOME[name]), name)
 
 
-__all__ = ["prepare", "prepare_spec", "set_stage"]  # noqa: F822
+__all__ = ["prepare", "prepare_spec", "set_stage"]

@@ -28,10 +28,9 @@ class Call:
         """(name, tensor) of each tensor argument."""
         leaves, _ = pytree.tree_flatten_with_path((self.args, self.kwargs))
         found = []
-        for (which, *rest), leaf in leaves:
+        for (_, *rest), leaf in leaves:
             if isinstance(leaf, torch.Tensor):
-                name = pytree.keystr(tuple(rest))
-                found.append((f"input{name}" if which.idx == 0 else f"argument{name}", leaf))
+                found.append((f"input{pytree.keystr(tuple(rest))}", leaf))
         return found
 
 

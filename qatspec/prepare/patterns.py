@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from torch import nn
+from torch import fx, nn
 
 from qatspec.graph.ops import BATCH_NORM_OPS
 from qatspec.prepare.fuse import Match
@@ -33,13 +33,10 @@ def _norm(match: Match, position: int) -> str | None:
         return "the batch norm keeps no running statistics"
     if isinstance(conv, nn.Linear) and context.value(match.nodes[0]).ndim != 2:
         return "the batch norm's channels are not the linear's features"
-    for other, target in (
-        (node, node.target) for node in match.unit.graph.nodes if node.op == "call_module"
-    ):
-        if target != match.nodes[position].target or other is match.nodes[position]:
+    for other in match.unit.graph.nodes:
+        if other.target != match.nodes[position].target or other is match.nodes[position]:
             continue
-        producer = other.args[0]
-        module = context.module(producer)  # type: ignore[arg-type]
+        module = context.module(other.args[0])
         if not isinstance(module, type(conv)) or Geometry.of(module) != Geometry.of(conv):
             return "the batch norm also stands behind something else"
     return None
@@ -51,7 +48,7 @@ def _addition(match: Match, position: int) -> str | None:
     before, node = match.nodes[position - 1], match.nodes[position]
     if node.kwargs.get("alpha", 1) != 1:
         return "the addition scales its second operand"
-    others = [a for a in node.args if a is not before]
+    others = [a for a in node.args if isinstance(a, fx.Node) and a is not before]
     if len(others) != 1 or not context.is_float_tensor(others[0]):
         return "the addition's other operand is no tensor of the model"
     other = others[0]

@@ -117,7 +117,10 @@ class _Job:
 
 
 def _prepare(
-    model: nn.Module, example_inputs: Sequence[Any], leaves: Sequence[ModuleQuant], march: str | None
+    model: nn.Module,
+    example_inputs: Sequence[Any],
+    leaves: Sequence[ModuleQuant],
+    march: str | None,
 ) -> Prepared:
     jobs = [job for leaf in leaves for job in _jobs(model, leaf)]
     seen = capture(model, example_inputs, [job.path for job in jobs])
@@ -136,8 +139,8 @@ def _prepare(
         march=march,
         modules=tuple(leaf.path for leaf in leaves),
         input_scale=next((job.config.input_scale for job in jobs if job.quantize_input), None),
-        warnings=tuple(w for unit in units for w in unit.warnings) + tuple(check_rules(units)),
         example_inputs=tuple(example_inputs),
+        warnings=tuple(w for unit in units for w in unit.warnings) + tuple(check_rules(units)),
     )
     set_stage(prepared, "calibration")
     return prepared

@@ -7,9 +7,8 @@ from collections.abc import Iterable
 from qatspec.hookspecs import hookimpl
 from qatspec.types import FusePattern, lazy
 
-_CONV = (
-    "conv1d|conv2d|conv3d|conv_transpose1d|conv_transpose2d|conv_transpose3d|linear"
-)  # canonical op names, "|" between alternatives
+# canonical op names, "|" between alternatives
+_CONV = "conv1d|conv2d|conv3d|conv_transpose1d|conv_transpose2d|conv_transpose3d|linear"
 _NORM = "batch_norm1d|batch_norm2d|batch_norm3d"
 _ACT = "relu|relu6|hardtanh|clamp"
 

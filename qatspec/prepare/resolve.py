@@ -78,9 +78,7 @@ def _matches_nothing(rule: Rule) -> Diagnostic:
 
 def _shadowed(rules: QConfigRules, units: Sequence[Unit]) -> list[Diagnostic]:
     """One warning for each pair of rules, naming the first op that they contend for."""
-    other = (
-        "module_name_first" if rules.precedence == "object_type_first" else "object_type_first"
-    )
+    other = "module_name_first" if rules.precedence == "object_type_first" else "object_type_first"
     found: dict[tuple[int, int], Diagnostic] = {}
     for unit in units:
         for node, match in unit.matches.items():

@@ -54,7 +54,7 @@ def _quantized_tensors(units: Sequence[Unit], seen: Capture) -> Mapping[int, str
     """id of each tensor that a prepared module returns on an integer grid -> that module."""
     found: dict[int, str] = {}
     for unit in units:
-        results = [t for t in pytree.tree_leaves(seen.calls[unit.path].result)]
+        results = pytree.tree_leaves(seen.calls[unit.path].result)
         outputs = [r for r in results if hasattr(r, "is_floating_point")]
         for tensor, quantized in zip(outputs, unit.quantized_outputs, strict=True):
             if quantized:

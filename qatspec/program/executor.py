@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from qatspec.program.bounds import EXACT32, Interval, ranges
+from qatspec.program.bounds import EXACT32, ranges
 from qatspec.program.interp import bilinear_taps, nearest_index
 from qatspec.program.model import RANGE, STORAGE, Op, Program
 from qatspec.program.ports import check_inputs
@@ -67,9 +67,6 @@ class Executor:
 
     def const(self, name: str, dtype: torch.dtype) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(self._program.consts[name])).to(dtype)
-
-    def interval(self, name: str) -> Interval:
-        return self._ranges[name]
 
     def shape(self, name: str) -> tuple[int, ...]:
         return self._program.values[name].shape

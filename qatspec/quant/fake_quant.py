@@ -44,10 +44,13 @@ class _StraightThrough(torch.autograd.Function):
 
 def fake_quantize(x: Tensor, scale: Tensor, qmin: int, qmax: int) -> Tensor:
     """Quantize and dequantize. x float32; scale (1,), or (C,) along dimension 0 of x."""
-    if scale.numel() != 1:
-        scale = scale.reshape(-1, *[1] * (x.ndim - 1))
-    result: Tensor = _StraightThrough.apply(x, scale, qmin, qmax)  # type: ignore[no-untyped-call]
+    result: Tensor = _StraightThrough.apply(x, _along(scale, x), qmin, qmax)  # type: ignore[no-untyped-call]
     return result
+
+
+def _along(scale: Tensor, x: Tensor) -> Tensor:
+    """`scale` shaped so that it meets dimension 0 of x."""
+    return scale if scale.numel() == 1 else scale.reshape(-1, *[1] * (x.ndim - 1))
 
 
 class FakeQuantize(nn.Module):
@@ -120,7 +123,8 @@ class FakeQuantize(nn.Module):
         with torch.no_grad():
             self.activation_post_process(x.detach())
             half_range = (self.qspec.qmax - self.qspec.qmin) / 2
-            self.set_scale(self.activation_post_process.amax() / half_range)
+            amax: Tensor = self.activation_post_process.amax()  # type: ignore[operator]
+            self.set_scale(amax / half_range)
 
     def set_scale(self, scale: Tensor) -> None:
         """Set the scale, (1,) or (channels,); never below the float32 epsilon."""
@@ -136,8 +140,9 @@ class FakeQuantize(nn.Module):
 
     def quantize(self, x: Tensor) -> Tensor:
         """The integers of x, in the narrowest torch dtype that holds them."""
-        scale = self.scale.reshape(-1, *[1] * (x.ndim - 1)) if self.scale.numel() != 1 else self.scale
-        levels = torch.div(x, scale).round_().clamp_(self.qspec.qmin, self.qspec.qmax)
+        levels = (
+            torch.div(x, _along(self.scale, x)).round_().clamp_(self.qspec.qmin, self.qspec.qmax)
+        )
         return levels.to(torch.int16 if self.qspec.dtype == "qint16" else torch.int8)
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:

@@ -3,6 +3,9 @@
 Parameters and buffers keep the keys that the float model gave them (contracts 20); the only
 addition is the child `weight_fake_quant`. Weights are quantized per output channel; transposed
 convs are turned to (out, in, ...) for that and back.
+
+The concrete classes mix what is quantized into torch's own; mypy's `misc` complaints there are
+about the mixins' narrower `forward` and about attributes that torch declares as optional.
 """
 
 from __future__ import annotations
@@ -172,19 +175,19 @@ class QuantConv3d(QuantWeight, nn.Conv3d):
     """nn.Conv3d with a quantized weight."""
 
 
-class QuantConvTranspose1d(QuantWeight, nn.ConvTranspose1d):
+class QuantConvTranspose1d(QuantWeight, nn.ConvTranspose1d):  # type: ignore[misc]
     """nn.ConvTranspose1d with a quantized weight."""
 
 
-class QuantConvTranspose2d(QuantWeight, nn.ConvTranspose2d):
+class QuantConvTranspose2d(QuantWeight, nn.ConvTranspose2d):  # type: ignore[misc]
     """nn.ConvTranspose2d with a quantized weight."""
 
 
-class QuantConvTranspose3d(QuantWeight, nn.ConvTranspose3d):
+class QuantConvTranspose3d(QuantWeight, nn.ConvTranspose3d):  # type: ignore[misc]
     """nn.ConvTranspose3d with a quantized weight."""
 
 
-class QuantLinear(QuantWeight, nn.Linear):
+class QuantLinear(QuantWeight, nn.Linear):  # type: ignore[misc]
     """nn.Linear with a quantized weight."""
 
 
@@ -250,19 +253,19 @@ class QuantFold(nn.Module):
         return f"{super().extra_repr()}, fold={self.geometry.op}"
 
 
-class QuantConvBn1d(QuantFold, nn.BatchNorm1d):
+class QuantConvBn1d(QuantFold, nn.BatchNorm1d):  # type: ignore[misc]
     """conv1d or linear + nn.BatchNorm1d."""
 
 
-class QuantConvBn2d(QuantFold, nn.BatchNorm2d):
+class QuantConvBn2d(QuantFold, nn.BatchNorm2d):  # type: ignore[misc]
     """conv2d or conv_transpose2d + nn.BatchNorm2d."""
 
 
-class QuantConvBn3d(QuantFold, nn.BatchNorm3d):
+class QuantConvBn3d(QuantFold, nn.BatchNorm3d):  # type: ignore[misc]
     """conv3d or conv_transpose3d + nn.BatchNorm3d."""
 
 
-class QuantConvSyncBn(QuantFold, nn.SyncBatchNorm):
+class QuantConvSyncBn(QuantFold, nn.SyncBatchNorm):  # type: ignore[misc]
     """Any conv + nn.SyncBatchNorm."""
 
 

@@ -160,7 +160,7 @@ class MSEObserver(HistogramObserver):
         levels = torch.round(centres / scales[:, None]).clamp(max=self.qmax)
         errors = (levels * scales[:, None] - centres).square()
         weighted = (errors.double() * self.histogram).sum(dim=1)
-        return clips[torch.argmin(weighted)].reshape(1)
+        return clips.index_select(0, torch.argmin(weighted).reshape(1))
 
 
 class FixedScaleObserver(Observer):

@@ -51,9 +51,7 @@ def fit_state(model: nn.Module, state: Mapping[str, Tensor]) -> FittedState:
         missing=tuple(
             key
             for key in own
-            if key not in taken
-            and key not in excused
-            and (quantized or not is_fake_quant_key(key))
+            if key not in taken and key not in excused and (quantized or not is_fake_quant_key(key))
         ),
         unexpected=tuple(key for key in taken if key not in own),
         reshaped=reshaped,

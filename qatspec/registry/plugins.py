@@ -47,7 +47,8 @@ class Provider:
 
 def discover() -> list[Plugin]:
     """Every installed plugin, by name of its entry point. One that fails to import has a fault."""
-    return [load_entry_point(entry) for entry in sorted(importlib.metadata.entry_points(group=GROUP))]
+    entries = importlib.metadata.entry_points(group=GROUP)
+    return [load_entry_point(entry) for entry in sorted(entries)]
 
 
 def load_file(path: Path) -> Plugin:

@@ -44,10 +44,13 @@ def merged_schema(
     prepares = [name for p in prepare_configs for name in (p.name, *p.aliases)]
     _text_choices(defs["prepare"], prepares)
     _choose(defs["prepare"]["properties"]["preset"], prepares)
-    schema["allOf"] = [
-        _if({"march": m.name}, {"stages": {"properties": {"compile": _definition(m, defs)}}})
-        for m in marches
-    ]
+    _branch(
+        schema,
+        [
+            _if({"march": m.name}, {"stages": {"properties": {"compile": _definition(m, defs)}}})
+            for m in marches
+        ],
+    )
     return schema
 
 
@@ -70,10 +73,18 @@ def _typed(
     defs: dict[str, Any],
 ) -> None:
     _choose(part["properties"]["type"], [r.name for r in records])
-    part["allOf"] = [
-        _if({"type": r.name}, {"params": _embed(f"{kind}.{r.name}", r.params, r.summary, defs)})
-        for r in records
-    ]
+    _branch(
+        part,
+        [
+            _if({"type": r.name}, {"params": _embed(f"{kind}.{r.name}", r.params, r.summary, defs)})
+            for r in records
+        ],
+    )
+
+
+def _branch(part: dict[str, Any], branches: list[dict[str, Any]]) -> None:
+    if branches:  # JSON Schema forbids an empty allOf
+        part["allOf"] = branches
 
 
 def _if(value: Mapping[str, str], then: Mapping[str, Any]) -> dict[str, Any]:

@@ -43,7 +43,7 @@ def load_document(path: str | Path, overrides: Sequence[str] = ()) -> Document:
 def _read(
     path: Path, shown: str, named_at: Span | None, chain: tuple[str, ...], texts: dict[str, str]
 ) -> Tree:
-    real = os.path.abspath(path)
+    real = os.path.normpath(path.absolute())
     if real in chain:
         names = " -> ".join(Path(p).name for p in (*chain[chain.index(real) :], real))
         advice = "move what they share into a file that extends nothing"

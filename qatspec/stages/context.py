@@ -76,11 +76,10 @@ class Context:
         return cast(TaskModel, self.build_model().eval()).predict
 
     def prepare(self, stage: str) -> Prepared:
-        """The model prepared with the quantization of `stage`; what did not fit well is reported
-        as "warning"."""
+        """The model prepared with the quantization of `stage`; its warnings are reported."""
         prepared: Prepared = prepare_spec(self.spec, stage, self.build_model())
         for warning in prepared.warnings:
-            self.report("warning", {"diagnostic": warning})
+            self.report("log", {"message": warning.message, "diagnostic": warning})
         return prepared
 
     @cached_property
@@ -130,6 +129,8 @@ class Context:
             definition = registry().dataset(component.type, component.at)
             base = Path(self.spec.document.path).parent
             opened = definition.open(component.params, self.workdir / "data", base)
+            for warning in getattr(opened, "diagnostics", ()):
+                self.report("log", {"message": warning.message, "diagnostic": warning})
             self._datasets[role] = opened if self.limit is None else Limited(opened, self.limit)
         return self._datasets[role]
 

@@ -1,37 +1,43 @@
-"""A folder with specs, and the command line run on it in this process."""
+"""A folder with specs, checked and planned in this process."""
 
 from __future__ import annotations
 
-import contextlib
-import io
-import json
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
+
+from qatspec.diag import Diagnostic, DiagnosticError
+from qatspec.plan import Plan, resolve
+from qatspec.registry import Registry
+from qatspec.render import render
+from qatspec.spec import Spec, load, warnings
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """How a command ended."""
+    """What `check` found: the spec, if it can run, and every diagnostic."""
 
-    exit_code: int
-    out: str
-    err: str
+    spec: Spec | None
+    diagnostics: tuple[Diagnostic, ...]
+    text: str
 
-    def codes(self) -> list[str]:
-        """ "QS201@5:3" for each diagnostic of a command that ran with --format json."""
-        found = json.loads(self.out)["diagnostics"]
-        return [f"{d['code']}@{d['span']['line']}:{d['span']['col']}" for d in found]
+    def assert_codes(self, *expected: str) -> None:
+        """`assert_codes("QS201@5:3")`: these diagnostics at these places, in order, no others."""
+        found = [f"{d.code}@{d.span.line}:{d.span.col}" for d in self.diagnostics if d.span]
+        assert found == list(expected), self.text
 
 
 class Project:
-    """A temporary folder, which is the current one while the test runs."""
+    """A temporary folder, which is the current one while the test runs.
 
-    def __init__(self, path: Path) -> None:
+    registry: where names are looked up; default: the installed plugins.
+    """
+
+    def __init__(self, path: Path, registry: Registry | None = None) -> None:
         self.path = path
+        self.registry = registry
 
     def write(self, name: str, text: str) -> Path:
         """Write a file of the project."""
@@ -40,24 +46,22 @@ class Project:
         path.write_text(text, encoding="utf-8")
         return path
 
-    def run(self, *args: str) -> Result:
-        """Run `qatspec *args`."""
-        from qatspec.cli.main import run
+    def check(self, spec: str, overrides: Sequence[str] = ()) -> Result:
+        """What `qatspec validate` says of a spec."""
+        try:
+            loaded = load(spec, overrides, registry=self.registry)
+        except DiagnosticError as error:
+            return Result(None, error.diagnostics, render(error.diagnostics, error.texts))
+        found = warnings(loaded, self.registry)
+        return Result(loaded, found, render(found, loaded.document.texts))
 
-        out, err = io.StringIO(), io.StringIO()
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            code = run(args)
-        return Result(code, out.getvalue(), err.getvalue())
-
-    def plan(self, spec: str, *args: str) -> Any:
-        """The plan of a spec as `qatspec plan --format json` prints it."""
-        result = self.run("plan", spec, *args, "--format", "json")
-        assert result.exit_code == 0, result.out + result.err
-        return json.loads(result.out)
+    def plan(self, spec: str, overrides: Sequence[str] = ()) -> Plan:
+        """The plan of a spec. Raises DiagnosticError."""
+        return resolve(load(spec, overrides, registry=self.registry), registry=self.registry)
 
 
 @pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project]:
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
     """A fresh project; import it into a conftest.py: `from qatspec.testing import project`."""
     monkeypatch.chdir(tmp_path)
-    yield Project(tmp_path)
+    return Project(tmp_path)

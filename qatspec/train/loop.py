@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from qatspec.diag import Diagnostic, DiagnosticError
+from qatspec.quant.modules import freeze_batch_norm
 from qatspec.spec import Trainer
 from qatspec.train.checkpoint import SUFFIX, Checkpoint, rng_state, save, set_rng_state
 from qatspec.train.distributed import ALONE, Group
@@ -112,8 +113,9 @@ class _Loop:
     def _enter(self, epoch: int) -> None:
         self.t.to_train()
         frozen = self.t.trainer.batch_norm
-        if frozen == "frozen" or (isinstance(frozen, int) and epoch >= frozen):
-            freeze_batch_norm(self.t.model)
+        freeze_batch_norm(
+            self.t.model, frozen == "frozen" or (isinstance(frozen, int) and epoch >= frozen)
+        )
 
     def _train(self, forward: nn.Module, batch: Batch, epoch: int) -> None:
         rate = self.schedule.apply(self.optimizer, self.step)
@@ -212,11 +214,3 @@ class _Loop:
 
     def _written(self) -> list[Path]:
         return sorted(self.t.folder.glob(f"{self.t.stage}-checkpoint-*{SUFFIX}"))
-
-
-def freeze_batch_norm(model: nn.Module) -> None:
-    """Stop batch-norm statistics from moving: the modules that own them use and keep what they
-    have, while their children (a folded weight's fake-quant) and parameters go on learning."""
-    for module in model.modules():
-        if isinstance(getattr(module, "running_mean", None), Tensor):
-            module.training = False

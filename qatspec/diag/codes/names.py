@@ -43,8 +43,8 @@ sets one that no file declares, so that nothing would read it.
 A reference is `${vars.<path>}` or `${env:<NAME>}`, and inside a longer text it must name a single
 value, not a list or a mapping.
 
-**Mend.** Mend the name; a literal `${` is written `$${`. Inside `{...}` and `[...]` put quotes around
-a reference: YAML takes its braces for a mapping.
+**Mend.** Mend the name; a literal `${` is written `$${`. Inside `{...}` and `[...]` put
+quotes around a reference: YAML takes its braces for a mapping.
 """,
     ),
     Code(

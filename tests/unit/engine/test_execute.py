@@ -3,9 +3,6 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
-import os
-import subprocess
-import sys
 
 import jsonschema
 import numpy as np
@@ -83,7 +80,7 @@ def test_a_second_run_is_cached(copy):
 
 
 def test_a_changed_setting_reruns_what_rests_on_it(copy):
-    copy.spec.write_text(copy.spec.read_text().replace("lr: 0.001", "lr: 0.002"))
+    copy.edit("lr: 0.001", "lr: 0.002")
     summary = copy.run()
     expected = ["cached", "cached", "run", "run", "run"]
     assert statuses(summary) == list(zip(STAGES, expected, strict=True))
@@ -136,7 +133,7 @@ def test_a_broken_off_step_of_other_settings_starts_over(project):
 
 def test_a_failing_rerun_leaves_earlier_results(copy):
     before = tree(copy.workdir)
-    copy.spec.write_text(copy.spec.read_text().replace("lr: 0.001", "lr: 1.0e+38"))
+    copy.edit("lr: 0.001", "lr: 1.0e+38")
     with pytest.raises(DiagnosticError) as caught:
         copy.run()
     assert code_of(caught) == "QS904"
@@ -161,13 +158,13 @@ def test_one_step_needs_its_predecessor(project):
 
 
 def test_one_step_refuses_a_predecessor_of_other_settings(copy):
-    copy.spec.write_text(copy.spec.read_text().replace("epochs: 3", "epochs: 4"))
+    copy.edit("epochs: 3", "epochs: 4")
     with pytest.raises(DiagnosticError, match="other settings"):
         copy.run(step="calibration")
 
 
 def test_a_stage_that_the_spec_lacks(project):
-    project.spec.write_text(project.spec.read_text().replace("  compile: {opt: O3}\n", ""))
+    project.edit("  compile: {opt: O3}\n", "")
     with pytest.raises(DiagnosticError) as caught:
         project.run(step="compile")
     assert code_of(caught) == "QS926"
@@ -184,7 +181,7 @@ def test_one_work_directory_one_run(project):
 
 
 def test_a_work_directory_that_cannot_be_made(project):
-    (project.folder / "work").write_text("a file")
+    project.workdir.write_text("a file")
     with pytest.raises(DiagnosticError) as caught:
         project.run()
     assert code_of(caught) == "QS903"
@@ -214,19 +211,23 @@ def test_an_empty_data_set(project):
 
 def test_two_processes_train_together(project):
     """In a process of its own, as a command would."""
-    script = (
-        "import sys; from qatspec.spec import load; from qatspec.plan import resolve\n"
-        "from qatspec.engine import run\n"
-        "if __name__ == '__main__':\n"
-        f"    plan = resolve(load({str(project.spec)!r}, allow_code=True))\n"
-        f"    s = run(plan, {str(project.workdir)!r}, step='float', nproc=2, device='cpu')\n"
-        "    print(s['metrics']['float']['accuracy'])\n"
-    )
-    path = project.folder / "script.py"
-    path.write_text(script)
-    result = subprocess.run(
-        [sys.executable, str(path)], capture_output=True, text=True, timeout=120, check=False,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    result = project.command(
+        "run", "toy.yaml", "--allow-code", "--step", "qat", "--with-deps", "--nproc", "2",
+        "--device", "cpu", "--workdir", "work",
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
-    assert float(result.stdout) >= 50
+    summary = json.loads((project.workdir / "summary.json").read_text())
+    assert summary["environment"]["nproc"] == 2
+    assert summary["metrics"]["qat"]["accuracy"] >= 90
+
+
+def test_events_hold_what_they_promise(project):
+    from qatspec.engine.events import EVENTS
+
+    project.run()
+    for event in project.events:
+        assert set(EVENTS[event.kind]) <= set(event.data), event
+    kinds = [e.kind for e in project.events if e.kind != "log"]
+    assert kinds[0] == "run_started" and kinds[-1] == "run_finished"
+    assert [e.step for e in project.events if e.kind == "step_finished"] == STAGES
+    assert {"progress", "metrics"} < set(kinds)

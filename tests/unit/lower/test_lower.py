@@ -68,9 +68,7 @@ def test_within_one_lsb_given_equal_inputs(settled):
 
     nets = {
         "conv": One(lambda x, c: c(x), nn.Conv2d(4, 6, 3, 2, 1)),
-        "conv bn relu": One(
-            lambda x, c, b: F.relu(b(c(x))), nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4)
-        ),
+        "conv bn relu": One(lambda x, c, b: F.relu(b(c(x))), nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4)),
         "conv bn relu6": One(
             lambda x, c, b: F.relu6(b(c(x))), nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4)
         ),
@@ -156,7 +154,8 @@ def test_stage_and_mode_play_no_part(everything):
     set_stage(prepared, "qat")
     assert to_bytes(lower(prepared, (x,))) == before
     assert prepared.model.training
-    assert all(torch.equal(v, state[k]) for k, v in prepared.model.state_dict().items() if "enabled" not in k)  # fmt: skip
+    after = {k: v for k, v in prepared.model.state_dict().items() if "enabled" not in k}
+    assert all(torch.equal(v, state[k]) for k, v in after.items())
 
 
 def test_march_states_the_arithmetic(settled):

@@ -40,7 +40,9 @@ def test_a_ratio_just_below_a_power_of_two_keeps_the_width():
 def test_several_terms_share_a_shift_below_2_53(other):
     ratios = [exponents(), np.array([other])]
     ms, shift = multipliers(ratios, [ACCUMULATOR, INT8], 16, 1)
-    assert (requant_bound(list(zip((ACCUMULATOR, INT8), ms, strict=True)), shift, 1) < EXACT64).all()
+    assert (
+        requant_bound(list(zip((ACCUMULATOR, INT8), ms, strict=True)), shift, 1) < EXACT64
+    ).all()
     for m, ratio in zip(ms, ratios, strict=True):
         wide = np.broadcast_to(ratio, m.shape)
         free = shift > 0

@@ -89,7 +89,7 @@ def test_what_is_no_record(records):
 
 
 def test_misspelt_hooks_and_arguments():
-    a = plugin("a", qatspec_modelz=lambda: [])
+    a = plugin("a", qatspec_modelz=lambda: [model("x")])
     b = plugin("b", qatspec_check=lambda spec, nonsense: [])
     c = plugin("c", qatspec_models=lambda: [model("net")])
     found = Registry([a, b, c])

@@ -8,7 +8,7 @@ from torch import nn
 
 from qatspec.diag import DiagnosticError
 from qatspec.spec import Component
-from qatspec.train.loop import checkpoint_path, fit, freeze_batch_norm
+from qatspec.train.loop import checkpoint_path, fit
 
 
 def digests(folder):
@@ -116,14 +116,6 @@ def test_batch_norm_modes(make_training, mode, moves):
     if mode == 1:  # frozen from the second epoch, whose steps are 5..9
         assert torch.equal(seen[4], seen[-1])
         assert not torch.equal(seen[3], seen[4])
-
-
-def test_frozen_batch_norm_leaves_parameters_trainable(toy_net):
-    net = toy_net().train()
-    freeze_batch_norm(net)
-    assert not net.bn.training
-    assert net.conv.training and net.drop.training
-    assert net.bn.weight.requires_grad
 
 
 def test_best_is_the_checkpoint_with_the_best_metric(make_training):

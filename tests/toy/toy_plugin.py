@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import nn
 
 from qatspec.api import DatasetDef, ModelDef, Sample, hookimpl
@@ -24,6 +25,12 @@ class Corners:
         row, column = divmod(label, 2)
         image[:, row * 8 : row * 8 + 8, column * 8 : column * 8 + 8] += 0.5
         return Sample(image, {"label": np.array(label)}, {"id": index})
+
+    def read(self, path) -> Sample:
+        with Image.open(path) as picture:
+            pixels = np.asarray(picture.convert("RGB").resize((16, 16)), np.float32)
+        image = np.ascontiguousarray(((pixels - 128) / 128).transpose(2, 0, 1))
+        return Sample(image, {}, {"id": path.name})
 
     def evaluate(self, predictions) -> dict[str, float]:
         right = [meta["id"] % 4 == int(p["label"]) for meta, p in predictions]

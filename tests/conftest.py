@@ -1,0 +1,94 @@
+"""A toy project that runs through all five stages in a few seconds: `tests/toy`.
+
+torch is imported when a project runs, so that tests of the front half stay light.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+TOY = Path(__file__).parent / "toy"
+
+
+class Project:
+    """The toy spec and its plugin in a folder of their own, and a work directory."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.spec = folder / "toy.yaml"
+        self.workdir = folder / "work"
+        self.events: list = []
+        shutil.copytree(TOY, folder, dirs_exist_ok=True)
+
+    def load(self, *overrides: str):
+        from qatspec.registry import registry
+        from qatspec.spec import load
+
+        registry.cache_clear()  # projects bring the same plugin from different folders
+        return load(self.spec, overrides, allow_code=True)
+
+    def plan(self, *overrides: str):
+        from qatspec.plan import resolve
+
+        return resolve(self.load(*overrides))
+
+    def edit(self, old: str, new: str) -> None:
+        text = self.spec.read_text()
+        assert old in text
+        self.spec.write_text(text.replace(old, new))
+
+    def run(self, *overrides: str, on_event=None, **options):
+        """Run in this process; gives the summary and keeps the events."""
+        from qatspec.engine import run
+
+        self.events = []
+
+        def listen(event) -> None:
+            self.events.append(event)
+            if on_event:
+                on_event(event)
+
+        options = {"device": "cpu", **options}
+        return run(self.plan(*overrides), self.workdir, on_event=listen, **options)
+
+    def command(self, *arguments: str, **options) -> subprocess.CompletedProcess:
+        """`qatspec ...` in a process of its own, in the project's folder."""
+        return subprocess.run(
+            self.command_line(*arguments), cwd=self.folder, text=True, capture_output=True,
+            timeout=120, check=False, env=self.environment(), **options,
+        )  # fmt: skip
+
+    @staticmethod
+    def command_line(*arguments: str) -> list[str]:
+        code = "from qatspec.cli.main import main; main()"
+        return [sys.executable, "-c", code, *map(str, arguments)]
+
+    @staticmethod
+    def environment() -> dict[str, str]:
+        return {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "140"}
+
+
+@pytest.fixture
+def project(tmp_path):
+    return Project(tmp_path / "project")
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory):
+    """A project that has been run once; treat as read-only."""
+    project = Project(tmp_path_factory.mktemp("finished") / "project")
+    project.summary = project.run()
+    return project
+
+
+@pytest.fixture
+def copy(finished, tmp_path):
+    """A finished project of one's own, at the same spec."""
+    shutil.copytree(finished.folder, tmp_path / "project")
+    return Project(tmp_path / "project")

@@ -1,0 +1,193 @@
+"""The front half's commands: what they print and how they end (contracts 7)."""
+
+import json
+import sys
+import types
+
+import click
+import pytest
+
+from qatspec.cli import main
+from qatspec.diag import InternalError, PluginFault
+
+SPEC = """\
+qatspec: 1
+name: digits
+march: bayes
+model:
+  type: fcos
+  params:
+    num_classes: 10
+    backbone:
+      type: efficientnet
+      stem: 8
+      blocks: [{kernel: 3, repeats: 1, channels: 16, expand: 2, stride: 2}]
+      strides: [4]
+    neck: {channels: 16, stacks: 1, levels: 3}
+    head: {channels: 16, convs: 1}
+  input: {size: [64, 64]}
+data:
+  train: {type: digits_detection, params: {split: train, images: 8, size: 64}}
+  val: {type: digits_detection, params: {split: val, images: 4, size: 64}}
+quantize:
+  modules:
+    backbone: {prepare: horizon}
+    head:
+      quantize_input: false
+      qconfig:
+        "": horizon_calibrated
+        object_type: {torch.nn.Conv2d: null}
+        module_name: {cls: horizon_qat}
+stages:
+  float: {trainer: {epochs: 1, optimizer: {type: sgd, lr: 0.1}}}
+  calibration: {trainer: {steps: 1}, qconfig: horizon_calibration}
+  qat: {trainer: {epochs: 1, optimizer: {type: sgd, lr: 0.1}}, qconfig: horizon_calibrated}
+"""
+
+
+@pytest.fixture
+def spec(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "spec.yaml").write_text(SPEC)
+    return "spec.yaml"
+
+
+@pytest.fixture
+def run(capsys):
+    def run(*args):
+        code = main.run(list(args))
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return run
+
+
+def test_validate(run, spec):
+    code, out, err = run("validate", spec)
+    assert (code, err) == (0, "")
+    assert out == "spec.yaml: ok (fcos for bayes: float, calibration, qat)\n"
+
+
+def test_validate_says_what_is_wrong_on_stderr(run, spec):
+    code, out, err = run("validate", spec, "--set", "march=j5")
+    assert (code, out) == (1, "")
+    assert err.startswith("--set:1:7: error[QS309]")
+    assert "\x1b" not in err
+
+
+def test_formats_for_programs_go_to_stdout(run, spec):
+    code, out, err = run("validate", spec, "--set", "march=j5", "--format", "json")
+    assert (code, err) == (1, "")
+    assert json.loads(out)["diagnostics"][0]["code"] == "QS309"
+    code, out, _ = run("validate", spec, "--format", "json")
+    assert (code, json.loads(out)["diagnostics"]) == (0, [])
+
+
+def test_options_may_stand_before_the_command(run, spec):
+    _, out, _ = run("--format", "github", "validate", spec, "--set", "march=j5")
+    assert out.startswith("::error title=QS309,file=--set,line=1")
+
+
+def test_strict_makes_warnings_fail(run, spec):
+    twice = 'quantize.modules.head.qconfig={"": horizon_qat, module_name: [[a, null], [a, null]]}'
+    code, out, err = run("validate", spec, "--set", twice)
+    assert code == 0
+    assert "warning[QS313]" in err
+    assert "ok" in out
+    assert run("validate", spec, "--set", twice, "--strict")[0] == 1
+    assert run("validate", spec, "--strict")[0] == 0
+
+
+def test_plan(run, spec):
+    code, out, _ = run("plan", spec)
+    assert code == 0
+    assert [line.split()[0] for line in out.splitlines()[3:]] == ["float", "calibration", "qat"]
+    code, out, _ = run("plan", spec, "--format", "json", "--workdir", "elsewhere")
+    assert json.loads(out)["format"] == 1
+
+
+def test_explain_a_code(run):
+    code, out, _ = run("explain", "qs201")
+    assert code == 0
+    assert out.startswith("QS201: unknown key")
+    code, _, err = run("explain", "QS2O1")
+    assert code == 2
+    assert "QS201" in err
+
+
+def test_explain_a_module(run, spec):
+    code, out, _ = run("explain", spec, "head.cls.0", "--op", "torch.nn.Conv2d")
+    assert code == 0
+    assert out.splitlines()[0] == "head.cls.0: float in stage qat"
+    assert "decided by object_type `torch.nn.Conv2d`: null  (spec.yaml:26)" in out
+    assert "over module_name `cls`: horizon_qat  (spec.yaml:27)" in out
+    assert "warning: the other precedence would decide otherwise" in out
+
+
+def test_explain_a_module_that_is_not_prepared(run, spec):
+    _, out, _ = run("explain", spec, "loss")
+    assert "it lies in no prepared module (backbone, head)" in out
+
+
+def test_explain_says_what_it_left_out(run, spec):
+    _, out, _ = run("explain", spec, "head.cls.0")
+    assert "rules by type were left out" in out
+
+
+def test_schema_holds_registered_names(run, tmp_path):
+    _, out, _ = run("schema")
+    schema = json.loads(out)
+    assert "fcos" in schema["properties"]["model"]["properties"]["type"]["enum"]
+    assert "num_classes" in schema["$defs"]["model.fcos"]["properties"]
+    path = tmp_path / "s.json"
+    assert run("schema", "--output", str(path))[0] == 0
+    assert json.loads(path.read_text()) == schema
+
+
+def test_plugins_list(run):
+    code, out, _ = run("plugins", "list")
+    assert code == 0
+    assert "vision  qatspec==" in out
+    code, out, _ = run("plugins", "list", "--format", "json")
+    rows = {row["entry_point"]: row for row in json.loads(out)["plugins"]}
+    assert "fcos" in rows["vision"]["registers"]["model"]
+
+
+def test_usage(run):
+    assert run("validat")[0] == 2
+    assert "did you mean `validate`?" in run("validat")[2]
+    assert run("validate")[0] == 2
+    assert run("validate", "x", "--nonsense")[0] == 2
+    assert run("--nonsense")[0] == 2
+    code, out, _ = run("--help")
+    assert code == 0
+    assert all(name in out for name in main.COMMANDS)
+    code, out, _ = run("--version")
+    assert (code, out.split()[0]) == (0, "qatspec")
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "words"),
+    [
+        (PluginFault("net raised", origin="p (d==1)"), 3, "QS004"),
+        (InternalError("lost"), 4, "internal error: InternalError: lost"),
+        (ZeroDivisionError("oops\nmore"), 4, "internal error: ZeroDivisionError: oops"),
+        (KeyboardInterrupt(), 130, "interrupted"),
+        (click.UsageError("no"), 2, "no"),
+    ],
+)
+def test_every_end_has_its_exit_code(run, monkeypatch, error, code, words):
+    @click.command()
+    def command():
+        raise error
+
+    module = types.ModuleType("qatspec_failing_command")
+    module.command = command
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setitem(main.COMMANDS, "fail", (module.__name__, "Fail."))
+    found, _, err = run("fail")
+    assert found == code
+    assert words in err
+    assert "Traceback" not in err
+    if code == 4:
+        assert "Traceback" in run("fail", "--debug")[2]

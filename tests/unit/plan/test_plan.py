@@ -1,0 +1,249 @@
+"""Digests: what changes them and what does not; and what a plan would do in a work directory."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+
+from qatspec.diag import Diagnostic, DiagnosticError, PluginFault
+from qatspec.hookspecs import hookimpl
+from qatspec.plan import plan_json, plan_table, resolve, status
+from qatspec.registry import Plugin, Registry
+from qatspec.spec import load
+from qatspec.types import NO_PARAMS, DatasetDef
+
+_PATH = Path(__file__).parents[2] / "diagnostics" / "plugin.py"
+_SPEC = importlib.util.spec_from_file_location("qatspec_fake_for_plan", _PATH)
+fake = importlib.util.module_from_spec(_SPEC)
+_SPEC.loader.exec_module(fake)
+REGISTRY = fake.fake_registry()
+
+BASE = """\
+qatspec: 1
+name: digits
+march: bayes
+model: {type: net, params: {num_classes: 10}, input: {size: [64, 32]}}
+data:
+  train: {type: digits, batch_size: 8}
+  calibration: {type: digits, batch_size: 4}
+  val: {type: digits, params: {split: val}}
+stages:
+  float:
+    trainer: {epochs: 3, optimizer: {type: sgd, lr: 0.01}}
+  calibration: {trainer: {steps: 2}, qconfig: horizon_calibration}
+  qat:
+    trainer: {epochs: 1, optimizer: {type: sgd, lr: 1e-3}}
+    qconfig: {"": horizon_calibrated, module_name_regex: {a: horizon_qat, b: horizon_calibrated}}
+  convert: {}
+  compile: {}
+"""
+ALL = ["float", "calibration", "qat", "convert", "compile"]
+
+
+@pytest.fixture
+def plan(tmp_path):
+    def plan(*overrides, text=BASE, registry=REGISTRY, name="spec.yaml", **machine):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        return resolve(load(path, overrides, registry=registry), registry=registry, **machine)
+
+    return plan
+
+
+def changed(one, two):
+    return [a.name for a, b in zip(one.steps, two.steps, strict=True) if a.digest != b.digest]
+
+
+def test_steps_inputs_and_outputs(plan):
+    steps = plan().steps
+    assert [s.name for s in steps] == ALL
+    assert [s.inputs for s in steps] == [(), ("float",), ("calibration",), ("qat",), ("convert",)]
+    assert steps[3].outputs == (
+        "convert/digits-qat.onnx", "convert/digits-converted.onnx", "convert/digits.program",
+    )  # fmt: skip
+    assert "float/float-checkpoint-best.pth.tar" in steps[0].outputs
+
+
+@pytest.mark.parametrize(
+    ("override", "steps"),
+    [
+        ("seed=1", ALL),
+        ("march=bernoulli2", ALL),
+        ("model.params.width=2", ALL),
+        ("data.train.batch_size=9", ["float", *ALL[1:]]),
+        ("data.calibration.batch_size=9", ALL[1:]),
+        ("stages.float.trainer.epochs=4", ALL),
+        ("stages.calibration.trainer.steps=3", ALL[1:]),
+        ("stages.qat.trainer.optimizer.lr=2e-3", ALL[2:]),
+        ("stages.qat.batch_size_per_gpu=4", ALL[2:]),
+        ("quantize.quantize_output=false", ALL[1:]),
+        ("stages.convert.opset=18", ALL[3:]),
+        ("stages.compile.cores=2", ALL[4:]),
+        ("name=other", ALL[3:]),
+    ],
+)
+def test_a_value_changes_exactly_the_steps_that_depend_on_it(plan, override, steps):
+    assert changed(plan(), plan(override)) == steps
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "data.train.workers=4",
+        "stages.float.trainer.checkpoint_steps=7",
+        "seed=0",
+        "model.params.width=1",
+        "model.params.width=1.0",
+        "model.input.mean=128.0",
+        "stages.convert.opset=17",
+        "stages.compile.opt=O3",
+        "stages.float.trainer.scheduler={type: constant}",
+        "data.val.params.split=val",
+    ],
+)
+def test_what_changes_nothing(plan, override):
+    one, two = plan(), plan(override)
+    assert changed(one, two) == []
+    assert one.digest == two.digest
+
+
+def test_place_order_of_keys_and_variables_change_nothing(plan):
+    lines = BASE.splitlines(keepends=True)
+    moved = "".join([*lines[:2], "vars: {n: 3, unused: 1}\n", lines[4], *lines[5:8], lines[3],
+                     lines[2], *lines[8:]]).replace("epochs: 3", "epochs: '${vars.n}'")  # fmt: skip
+    two = plan(text=moved, name="elsewhere/deep/spec.yaml")
+    assert changed(plan(), two) == []
+    assert plan().digest == two.digest
+
+
+def test_the_order_of_regex_rules_counts(plan):
+    swapped = BASE.replace(
+        "{a: horizon_qat, b: horizon_calibrated}", "{b: horizon_calibrated, a: horizon_qat}"
+    )
+    assert changed(plan(), plan(text=swapped)) == ["qat", "convert", "compile"]
+
+
+def test_plugin_load_order_changes_nothing(plan):
+    other = Plugin("other", "other", "1", type("Other", (), {})())
+    one = Registry([Plugin("fake", "fake-plugin", "1.0", fake.Fake()), other])
+    two = Registry([other, Plugin("fake", "fake-plugin", "1.0", fake.Fake())])
+    assert changed(plan(registry=one), plan(registry=two)) == []
+
+
+def test_the_machine_counts_where_bytes_depend_on_it(plan):
+    assert changed(plan(), plan(device="cuda")) == ALL  # by their inputs
+    steps = plan(threads=2).steps
+    assert steps[0].keys["threads"] == 2
+    assert "threads" not in steps[3].keys
+
+
+def test_another_version_of_a_plugin_counts(plan):
+    newer = Registry([Plugin("fake", "fake-plugin", "1.1", fake.Fake())])
+    assert changed(plan(), plan(registry=newer)) == ALL
+
+
+def test_a_calibration_role_written_out_means_the_same(plan):
+    without = BASE.replace("  calibration: {type: digits, batch_size: 4}\n", "")
+    written = BASE.replace("batch_size: 4", "batch_size: 8")
+    assert changed(plan(text=without), plan(text=written)) == []
+
+
+def _with_fingerprint(function):
+    class Data:
+        @hookimpl
+        def qatspec_datasets(self):
+            return [
+                DatasetDef(
+                    name="own",
+                    summary="s",
+                    params=NO_PARAMS,
+                    open=print,
+                    fingerprint=function,
+                    metric="AP",
+                )
+            ]
+
+    return fake.fake_registry(Plugin("data", "data-plugin", "2", Data()))
+
+
+def test_the_fingerprint_of_the_data_counts(plan):
+    text = BASE.replace("  val: {type: digits, params: {split: val}}", "  val: {type: own}")
+    one = plan(text=text, registry=_with_fingerprint(lambda params, base: "a"))
+    two = plan(text=text, registry=_with_fingerprint(lambda params, base: "b"))
+    assert changed(one, two) == ALL
+
+
+def test_missing_data_stands_at_the_role_that_names_it(plan):
+    def missing(params, base):
+        raise DiagnosticError(Diagnostic(code="QS101", message="no data"))
+
+    text = BASE.replace("  val: {type: digits, params: {split: val}}", "  val: {type: own}")
+    with pytest.raises(DiagnosticError) as error:
+        plan(text=text, registry=_with_fingerprint(missing))
+    assert error.value.diagnostics[0].span.line == 8
+
+
+def test_a_fingerprint_that_raises_is_the_plugins_fault(plan):
+    def broken(params, base):
+        raise ValueError("oh")
+
+    text = BASE.replace("  val: {type: digits, params: {split: val}}", "  val: {type: own}")
+    with pytest.raises(PluginFault) as error:
+        plan(text=text, registry=_with_fingerprint(broken))
+    assert error.value.origin == "data (data-plugin==2)"
+
+
+def record(workdir, plan, *names):
+    for step in plan.steps:
+        if step.name in names:
+            for output in step.outputs:
+                path = workdir / output
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(b"")
+            made = {"format": 1, "digest": step.digest, "keys": dict(step.keys), "outputs": {}}
+            made["outputs"] = {output: {} for output in step.outputs}
+            (workdir / step.name / "step.json").write_text(json.dumps(made))
+
+
+def test_status_says_why(plan, tmp_path):
+    work = tmp_path / "work"
+    before = plan()
+    record(work, before, "float", "calibration", "qat")
+    assert [s.state for s in status(before, work)] == ["cached", "cached", "cached", "run", "run"]
+    after = plan("stages.qat.trainer.optimizer.lr=2e-3")
+    states = status(after, work)
+    assert [s.state for s in states] == ["cached", "cached", "changed", "run", "run"]
+    (change,) = states[2].because
+    assert change.text == "/stages/qat/trainer/optimizer/lr: 0.001 -> 0.002"
+    assert (change.span.file, change.span.line) == ("--set", 1)
+    table = plan_table(after, states)
+    assert "--set:1  /stages/qat/trainer/optimizer/lr" in table
+
+
+def test_status_follows_inputs(plan, tmp_path):
+    record(tmp_path, plan(), *ALL)
+    states = status(plan("stages.calibration.trainer.steps=3"), tmp_path)
+    assert [s.state for s in states] == ["cached", *["changed"] * 4]
+    assert [c.text for c in states[2].because] == ["calibration runs anew"]
+
+
+def test_a_lost_file_and_a_damaged_record(plan, tmp_path):
+    found = plan()
+    record(tmp_path, found, "float", "calibration")
+    (tmp_path / found.steps[0].outputs[0]).unlink()
+    (tmp_path / "calibration" / "step.json").write_text('{"format": 1, "digest": ')
+    states = status(found, tmp_path)
+    assert [s.state for s in states][:2] == ["run", "run"]
+    assert "is gone" in states[0].because[0].text
+
+
+def test_json_has_a_format_and_is_stable(plan, tmp_path):
+    one, two = plan(), plan()
+    text = plan_json(one, status(one, tmp_path))
+    assert text == plan_json(two, status(two, tmp_path))
+    loaded = json.loads(text)
+    assert loaded["format"] == 1
+    assert [s["name"] for s in loaded["steps"]] == ALL
+    assert str(tmp_path) not in text, "digests and plans never hold paths"

@@ -1,0 +1,102 @@
+"""The four formats."""
+
+import json
+import re
+
+import pytest
+
+from qatspec.diag import Diagnostic, Note, Span
+from qatspec.render import FORMATS, render
+
+TEXTS = {
+    "a.yaml": "name: x\n  bitz: 8\n\u6a21\u578b: \u5927 \x1b[31m\n" + "k: " + "v" * 300 + "END\n"
+}
+
+
+def found(line, col, end, **more):
+    span = Span("a.yaml", line, col, line, end)
+    return Diagnostic(code="QS201", message="unknown key `bitz`", span=span, **more)
+
+
+def test_text_as_the_design_shows_it():
+    text = render([found(2, 3, 7, help="did you mean `bits`?")], TEXTS)
+    assert text == (
+        "a.yaml:2:3: error[QS201]: unknown key `bitz`\n"
+        "    2 |   bitz: 8\n"
+        "      |   ^^^^\n"
+        "  help: did you mean `bits`?"
+    )
+
+
+def test_carets_stand_under_wide_characters():
+    lines = render([found(3, 5, 6)], TEXTS).splitlines()
+    assert lines[2] == "      |" + " " * 7 + "^^"
+
+
+def test_a_terminal_never_obeys_the_file():
+    assert "\x1b" not in render([found(3, 5, 6)], TEXTS)
+
+
+def test_long_lines_are_cut_around_the_place():
+    lines = render([found(4, 304, 307)], TEXTS).splitlines()
+    assert "END" in lines[1]
+    assert len(lines[1]) < 130
+    assert lines[1].index("END") == lines[2].index("^^^")
+
+
+def test_without_the_text_the_place_alone():
+    assert render([found(2, 3, 7)], {}) == "a.yaml:2:3: error[QS201]: unknown key `bitz`"
+    whole = Diagnostic(code="QS101", message="m", span=Span("b.bin"))
+    assert render([whole], {}) == "b.bin: error[QS101]: m"
+
+
+def test_a_span_beyond_the_text_is_no_crash():
+    assert render([found(99, 1, 2)], TEXTS).count("\n") == 0
+    assert "^" in render([found(1, 80, 90)], TEXTS)
+
+
+def test_notes_show_their_own_lines():
+    note = Note("first here", span=Span("a.yaml", 1, 1, 1, 5))
+    text = render([found(2, 3, 7, notes=(note,))], TEXTS)
+    assert "  note: first here\n   --> a.yaml:1:1\n    1 | name: x\n      | ^^^^" in text
+
+
+def test_colour_adds_nothing_but_colour():
+    items = [found(2, 3, 7, help="h", notes=(Note("n"),), origin="p (d==1)")]
+    coloured = render(items, TEXTS, color=True)
+    assert "\x1b[" in coloured
+    assert re.sub("\x1b\\[[0-9;]*m", "", coloured) == render(items, TEXTS)
+
+
+def test_json():
+    (item,) = json.loads(render([found(2, 3, 7)], TEXTS, "json"))["diagnostics"]
+    assert item["code"] == "QS201"
+    assert item["span"] == {"file": "a.yaml", "line": 2, "col": 3, "end_line": 2, "end_col": 7}
+
+
+def test_github_escapes():
+    item = found(2, 3, 7, help="50%\nof it", severity="warning")
+    assert render([item], TEXTS, "github") == (
+        "::warning title=QS201,file=a.yaml,line=2,col=3,endLine=2,endColumn=7"
+        "::unknown key `bitz`; 50%25%0Aof it"
+    )
+
+
+def test_sarif():
+    loaded = json.loads(render([found(2, 3, 7), found(1, 1, 5)], TEXTS, "sarif"))
+    (run,) = loaded["runs"]
+    assert loaded["version"] == "2.1.0"
+    assert [r["id"] for r in run["tool"]["driver"]["rules"]] == ["QS201"]
+    region = run["results"][0]["locations"][0]["physicalLocation"]["region"]
+    assert region == {"startLine": 2, "startColumn": 3, "endLine": 2, "endColumn": 7}
+
+
+@pytest.mark.parametrize("name", ["text", "github"])
+def test_nothing_found_in_lines(name):
+    assert render([], {}, name) == ""
+
+
+def test_nothing_found_in_documents():
+    assert json.loads(render([], {}, "json"))["diagnostics"] == []
+    assert json.loads(render([], {}, "sarif"))["runs"][0]["results"] == []
+    assert set(FORMATS) == {"text", "json", "github", "sarif"}

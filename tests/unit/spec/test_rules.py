@@ -1,0 +1,105 @@
+"""Who decides: both precedences, every kind, and thousands of rules."""
+
+import time
+
+import pytest
+
+from qatspec.spec import QConfigRules, Rule, decide
+from qatspec.types import QConfig, QSpec
+
+A, B, C, D, E = (QConfig(activation=QSpec(averaging_constant=c)) for c in (0.1, 0.2, 0.3, 0.4, 0.5))
+CONV = ("torch.nn.Conv2d", "conv2d")
+
+
+def rules(*items, precedence="object_type_first"):
+    made = tuple(Rule(kind=k, key=key, value=v) for k, key, v in items)
+    return QConfigRules(rules=made, precedence=precedence)
+
+
+ALL = (
+    ("global", "", A),
+    ("object_type", "torch.nn.Conv2d", B),
+    ("module_name_regex", r"layer\d", C),
+    ("module_name", "layer1", D),
+)
+
+
+def kinds(match):
+    return [r.kind for r in (match.winner, *match.losers)]
+
+
+def test_the_tutorials_order():
+    match = decide(rules(*ALL), module="layer1.conv", ops=CONV)
+    assert kinds(match) == ["object_type", "module_name_regex", "module_name", "global"]
+    assert match.qconfig == B
+    assert match.shadowed
+
+
+def test_torchs_order():
+    found = rules(*ALL, precedence="module_name_first")
+    match = decide(found, module="layer1.conv", ops=CONV)
+    assert kinds(match) == ["module_name", "module_name_regex", "object_type", "global"]
+    assert match.qconfig == D
+    assert match.shadowed
+
+
+def test_equal_values_are_not_shadowed():
+    found = rules(("object_type", "conv2d", A), ("module_name", "x", A))
+    assert not decide(found, module="x", ops=CONV).shadowed
+
+
+def test_nothing_matches():
+    match = decide(rules(("module_name", "other", A)), module="layer1", ops=CONV)
+    assert match.winner is None
+    assert match.qconfig is None
+    assert match.losers == ()
+
+
+def test_null_wins_too():
+    match = decide(rules(("global", "", A), ("module_name", "m", None)), module="m.c", ops=CONV)
+    assert match.winner.kind == "module_name"
+    assert match.qconfig is None
+
+
+@pytest.mark.parametrize(
+    ("module", "value"),
+    [("a", B), ("a.b", C), ("a.b.c.d", C), ("a.bc", B), ("ab", A), ("", A)],
+)
+def test_longest_prefix_by_whole_names(module, value):
+    found = rules(("global", "", A), ("module_name", "a", B), ("module_name", "a.b", C))
+    assert decide(found, module=module, ops=()).qconfig == value
+
+
+def test_first_regex_from_the_start_of_the_name():
+    found = rules(("module_name_regex", "b", A), ("module_name_regex", "a", B),
+                  ("module_name_regex", "a.b", C))  # fmt: skip
+    assert decide(found, module="a.b", ops=()).qconfig == B
+
+
+def test_types_are_exact():
+    found = rules(("object_type", "torch.nn.Conv", A), ("object_type", "conv2d", B))
+    assert decide(found, module="", ops=CONV).qconfig == B
+
+
+def test_one_call_of_an_op():
+    found = rules(("object_type", "conv2d", A),
+                  ("module_name_object_type_order", ("block", "conv2d", 1), B))  # fmt: skip
+    assert decide(found, module="block.conv", ops=CONV, index=1).qconfig == B
+    assert decide(found, module="block", ops=CONV, index=1).qconfig == B
+    assert decide(found, module="block.conv", ops=CONV, index=0).qconfig == A
+    assert decide(found, module="block.conv", ops=CONV).qconfig == A
+
+
+def test_an_unrelated_rule_changes_nothing():
+    plain = decide(rules(*ALL), module="layer1.conv", ops=CONV)
+    more = decide(rules(*ALL, ("module_name", "elsewhere", E)), module="layer1.conv", ops=CONV)
+    assert plain == more
+
+
+def test_thousands_of_rules_against_thousands_of_modules():
+    names = [f"stage{i % 7}.block{i // 7}.conv" for i in range(5000)]
+    found = rules(("global", "", A), *(("module_name", n, B) for n in names))
+    start = time.process_time()
+    decided = [decide(found, module=n, ops=CONV) for n in names]
+    assert time.process_time() - start < 1.0
+    assert all(m.qconfig == B for m in decided)

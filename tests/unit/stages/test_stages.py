@@ -1,0 +1,168 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from qatspec.analyze import compare_layers, sqnr
+from qatspec.diag import DiagnosticError
+from qatspec.prepare import prepare_spec
+from qatspec.program import Artifact, load_program
+from qatspec.stages import Context
+from qatspec.stages.integers import compare, produce_with
+from qatspec.stages.models import open_integers, open_model, open_prepared, result_file
+from qatspec.train.checkpoint import load
+
+
+@pytest.fixture
+def context(finished):
+    """A context of the finished project's plan."""
+    return Context(
+        spec=finished.load(),
+        stage="",
+        workdir=finished.workdir,
+        folder=finished.workdir,
+        source=None,
+        digests={},
+        device=torch.device("cpu"),
+        seed=0,
+    )
+
+
+def statuses(summary):
+    return [(s["stage"], s["status"]) for s in summary["steps"]]
+
+
+def test_float_keys_keep_their_names_through_every_stage(finished):
+    states = {
+        stage: load(finished.workdir / stage / f"{stage}-checkpoint-best.pth.tar").state_dict
+        for stage in ("float", "calibration", "qat")
+    }
+    for stage in ("calibration", "qat"):
+        added = set(states[stage]) - set(states["float"])
+        assert set(states["float"]) <= set(states[stage])
+        assert added and all(
+            "_activation_post_process_0." in key or ".weight_fake_quant." in key for key in added
+        )
+
+
+def test_qat_keeps_the_scales_of_calibration(finished):
+    calibrated, trained = (
+        load(finished.workdir / stage / f"{stage}-checkpoint-last.pth.tar").state_dict
+        for stage in ("calibration", "qat")
+    )
+    scales = [k for k in trained if k.endswith("_activation_post_process_0.scale")]
+    assert scales
+    for key in scales:
+        assert torch.equal(calibrated[key], trained[key]), key
+    assert not torch.equal(calibrated["head.weight"], trained["head.weight"])
+
+
+def test_checkpoints_say_where_they_come_from(finished):
+    found = load(finished.workdir / "qat/qat-checkpoint-best.pth.tar")
+    assert (found.stage, found.march) == ("qat", "bayes")
+    assert found.digests == {"step": finished.plan().step("qat").digest}
+    assert found.metrics == finished.summary["metrics"]["qat"]
+
+
+def test_decisions_are_written_beside_the_checkpoints(finished):
+    content = json.loads((finished.workdir / "qat/qat-decisions.json").read_text())
+    assert {d["op"] for d in content["decisions"]} >= {"conv2d"}
+    assert any(d["weight"] and d["weight"]["dtype"] == "qint8" for d in content["decisions"])
+
+
+def test_without_calibration_qat_starts_from_float(project):
+    project.edit("  calibration: {trainer: {steps: 4}, qconfig: horizon_calibration}\n", "")
+    project.edit("horizon_calibrated", "horizon_qat")
+    summary = project.run()
+    assert [s for s, _ in statuses(summary)] == ["float", "qat", "convert", "compile"]
+    assert summary["metrics"]["integer"]["accuracy"] >= 90
+
+
+def test_without_qat_convert_starts_from_calibration(project):
+    text = project.spec.read_text()
+    start, end = text.index("  qat:"), text.index("  convert:")
+    project.spec.write_text(text[:start] + text[end:])
+    summary = project.run()
+    assert [s for s, _ in statuses(summary)] == ["float", "calibration", "convert", "compile"]
+    assert summary["metrics"]["integer"]["accuracy"] >= 90
+
+
+def test_every_result_opens_and_the_integer_ones_agree(finished, context):
+    images = torch.from_numpy(
+        np.stack(
+            [context.dataset("val").sample(i, np.random.default_rng(i)).image for i in range(8)]
+        )
+    )
+    outputs = {}
+    with torch.no_grad():
+        for result in ("float", "calibration", "qat", "integer", "bin"):
+            produce = open_model(context, result_file(context, result))
+            outputs[result] = np.asarray(produce(images))
+            labels = [int(p["label"]) for p in context.decoder()(torch.from_numpy(outputs[result]))]
+            assert labels == [0, 1, 2, 3] * 2, result
+    np.testing.assert_array_equal(outputs["integer"], outputs["bin"])
+    assert sqnr(outputs["qat"], outputs["integer"]) > 30
+
+
+def test_a_float_checkpoint_does_not_convert(finished, context):
+    with pytest.raises(DiagnosticError) as caught:
+        open_prepared(context, result_file(context, "float"))
+    assert caught.value.diagnostics[0].code == "QS924"
+
+
+def test_other_files_are_refused(tmp_path):
+    with pytest.raises(DiagnosticError) as caught:
+        open_integers(tmp_path / "model.onnx")
+    assert caught.value.diagnostics[0].code == "QS924"
+
+
+def test_compare_finds_a_difference(finished):
+    program = load_program(finished.workdir / "convert/toy.program")
+    binary = Artifact.load(finished.workdir / "compile/toy.bin")
+    images = [np.random.default_rng(0).normal(size=(1, 3, 16, 16)).astype(np.float32)]
+    assert compare(program, binary, images).bit_exact
+
+    class Off:
+        def run(self, *ints):
+            return [out + 3 for out in program.run(*ints)]
+
+    found = compare(program, Off(), images)
+    assert (found.bit_exact, found.max_lsb) == (False, 3)
+
+
+def test_a_tree_of_outputs_is_what_forward_returns(finished):
+    program = load_program(finished.workdir / "convert/toy.program")
+    images = torch.zeros(2, 3, 16, 16)
+    tree = produce_with(program, {"a": [0], "b": 0})(images)
+    assert tree["a"][0].shape == tree["b"].shape == (2, 4, 1, 1)
+
+
+def test_layer_errors(finished, context):
+    prepared, march = open_prepared(context, result_file(context, "qat"))
+    assert march == "bayes"
+    program = load_program(finished.workdir / "convert/toy.program")
+    images = torch.from_numpy(
+        np.stack(
+            [context.dataset("val").sample(i, np.random.default_rng(i)).image for i in range(4)]
+        )
+    )
+    layers = compare_layers(prepared, program, images)
+    assert layers
+    for layer in layers:
+        assert 15 < layer.fake_quant < 80, layer
+        if layer.integer is not None:
+            assert 15 < layer.integer < 80, layer
+    assert any(layer.integer is not None for layer in layers)
+
+
+def test_signal_to_noise():
+    assert sqnr(np.array([1.0, 1.0]), np.array([1.0, 1.0])) == float("inf")
+    assert sqnr(np.array([10.0]), np.array([11.0])) == pytest.approx(20.0)
+
+
+def test_prepared_models_lose_nothing_of_the_task(finished, context):
+    prepared = prepare_spec(context.spec, "qat", context.build_model())
+    assert callable(prepared.model.loss) and callable(prepared.model.predict)
