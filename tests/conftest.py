@@ -5,6 +5,8 @@ torch is imported when a project runs, so that tests of the front half stay ligh
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import shutil
 import subprocess
@@ -63,6 +65,21 @@ class Project:
             self.command_line(*arguments), cwd=self.folder, text=True, capture_output=True,
             timeout=120, check=False, env=self.environment(), **options,
         )  # fmt: skip
+
+    def call(self, *arguments: str) -> subprocess.CompletedProcess:
+        """`qatspec ...` in this process (torch is imported once), in the project's folder."""
+        from qatspec.cli.main import run
+        from qatspec.registry import registry
+
+        registry.cache_clear()
+        out, err, here = io.StringIO(), io.StringIO(), Path.cwd()
+        os.chdir(self.folder)
+        try:
+            with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+                code = run([str(a) for a in arguments])
+        finally:
+            os.chdir(here)
+        return subprocess.CompletedProcess(arguments, code, out.getvalue(), err.getvalue())
 
     @staticmethod
     def command_line(*arguments: str) -> list[str]:

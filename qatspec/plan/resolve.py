@@ -10,8 +10,7 @@ from typing import Any, cast
 from qatspec.diag import Diagnostic, DiagnosticError
 from qatspec.plan.digest import digest, software
 from qatspec.plan.model import Plan, PluginRef, Step
-from qatspec.registry import Registry, fault
-from qatspec.registry import registry as installed
+from qatspec.registry import Registry, fault, registry as installed
 from qatspec.schema import affecting, spec_schema, with_defaults
 from qatspec.source.pointer import join
 from qatspec.spec import Spec, predecessor

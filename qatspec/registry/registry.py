@@ -7,17 +7,17 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 import pluggy
 
 from qatspec import hookspecs
-from qatspec.diag import Diagnostic, DiagnosticError, Note, PluginFault
+from qatspec.diag import Diagnostic, DiagnosticError, Note
 from qatspec.diag.words import nearest, suggest
+from qatspec.registry.messages import describe, duplicate, finding, hook_message, word
 from qatspec.registry.plugins import Plugin, Provider, discover, load_file, source_sha256
 from qatspec.types import (
     DatasetDef,
-    Finding,
     FusePattern,
     March,
     ModelDef,
@@ -39,10 +39,7 @@ KINDS: dict[str, tuple[str, type[Any]]] = {
     "observer": ("qatspec_observers", ObserverDef),
     "march": ("qatspec_marches", March),
 }
-_WORDS = {"prepare_config": "prepare preset", "qconfig": "qconfig preset", "dataset": "data set"}
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
-_HOOKS = [name for name in vars(hookspecs) if name.startswith("qatspec_")]
-Record = TypeVar("Record")
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +97,7 @@ class Registry:
         do."""
         found = [e for e in self._entries("quant_handler") if op in e.record.ops]
         if len(found) > 1:
-            raise _duplicate("quant handler for", op, found, "")
+            raise duplicate("quant handler for", op, [e.plugin for e in found], "")
         return found[0].record if found else None
 
     def names(self, kind: str) -> list[str]:
@@ -129,7 +126,9 @@ class Registry:
     def registered(self, entry_point: str) -> dict[str, list[str]]:
         """kind -> names that one plugin registers."""
         by_kind = {
-            kind: sorted({e.record.name for e in self._entries(kind) if _is(e, entry_point)})
+            kind: sorted(
+                {e.record.name for e in self._entries(kind) if e.plugin.entry_point == entry_point}
+            )
             for kind in KINDS
         }
         return {kind: names for kind, names in by_kind.items() if names}
@@ -173,7 +172,7 @@ class Registry:
             asked = partial(call, spec=spec, registry=self)
             findings = self._guarded(plugin, "qatspec_check", asked)
             found.extend(self._faults.get(plugin.entry_point, [])[before:])
-            found.extend(_finding(item, plugin) for item in findings)
+            found.extend(finding(item, plugin) for item in findings)
         return found
 
     # -- loading ---------------------------------------------------------------------------------
@@ -190,7 +189,7 @@ class Registry:
             self._manager.check_pending()
         except (pluggy.PluginValidationError, ValueError) as error:
             self._manager.unregister(name=key)
-            self._fault(plugin, "QS003", _hook_message(plugin, error), "see qatspec/hookspecs.py")
+            self._fault(plugin, "QS003", hook_message(plugin, error), "see qatspec/hookspecs.py")
 
     def _implementations(self, hook: str) -> list[tuple[Plugin, Callable[..., Any]]]:
         found = []
@@ -231,7 +230,7 @@ class Registry:
                 for record in self._guarded(plugin, hook, call):
                     if not isinstance(record, record_type) or not _NAME.fullmatch(record.name):
                         message = f"`{hook}` of plugin `{plugin.entry_point}` returned "
-                        message += f"{_describe(record)}"
+                        message += f"{describe(record)}"
                         help_ = f"return {record_type.__name__} records with snake_case names"
                         self._fault(plugin, "QS005", message, help_)
                         continue
@@ -251,13 +250,13 @@ class Registry:
         table = self._by_name(kind)
         found = table.get(name, [])
         if len(found) > 1:
-            raise _duplicate(_word(kind), name, found, at)
+            raise duplicate(word(kind), name, [e.plugin for e in found], at)
         if not found:
             raise self._unknown(kind, name, at)
         return found[0]
 
     def _unknown(self, kind: str, name: str, at: str) -> Exception:
-        message = f"no {_word(kind)} is called `{name}`"
+        message = f"no {word(kind)} is called `{name}`"
         names = self.names(kind)
         if kind == "march":
             for entry in self._entries("march"):
@@ -290,60 +289,3 @@ class Registry:
 def registry() -> Registry:
     """The registry of this process: every installed plugin."""
     return Registry(discover())
-
-
-def fault(plugin: Provider, error: BaseException, *, hook: str, item: str) -> PluginFault:
-    """The fault of a plugin whose record's callable raised, to be raised from `error`."""
-    return PluginFault(
-        f"{item} raised {type(error).__name__}: {error}",
-        origin=f"{plugin.entry_point} ({plugin.dist}=={plugin.version})",
-        hook=hook,
-        item=item,
-    )
-
-
-def _is(entry: _Entry, entry_point: str) -> bool:
-    return entry.plugin.entry_point == entry_point
-
-
-def _finding(item: Finding, plugin: Plugin) -> Diagnostic:
-    return Diagnostic(
-        code="QS008",
-        message=item.message,
-        help=item.help,
-        at=item.at,
-        severity="error" if item.severity == "error" else "warning",
-        origin=plugin.origin,
-    )
-
-
-def _word(kind: str) -> str:
-    return _WORDS.get(kind, kind.replace("_", " "))
-
-
-def _describe(record: object) -> str:
-    name = getattr(record, "name", None)
-    return f"{type(record).__name__} named {name!r}" if name is not None else repr(record)[:80]
-
-
-def _duplicate(word: str, name: str, found: list[_Entry], at: str) -> DiagnosticError:
-    return DiagnosticError(
-        Diagnostic(
-            code="QS002",
-            message=f"two plugins register the {word} `{name}`",
-            help="uninstall one of the two",
-            at=at,
-            notes=tuple(Note(f"registered by {e.plugin.origin}") for e in found),
-            origin=found[0].plugin.origin,
-        )
-    )
-
-
-def _hook_message(plugin: Plugin, error: Exception) -> str:
-    words = re.findall(r"qatspec_[a-z0-9_]+", str(error))
-    unknown = next((w for w in words if w not in _HOOKS), None)
-    if unknown is None:
-        return f"plugin `{plugin.entry_point}`: {error}"
-    near = nearest(unknown, _HOOKS)
-    mean = f"; did the author mean `{near}`?" if near else ""
-    return f"plugin `{plugin.entry_point}` implements `{unknown}`, which is no hook{mean}"

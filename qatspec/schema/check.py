@@ -101,8 +101,9 @@ def _below(key: str, schema: Any, root: JSONSchema) -> str | None:
 def _misspelt(key: str, error: ValidationError, root: JSONSchema) -> bool:
     """Is the missing key there under a name that is reported as unknown."""
     value = cast("Mapping[str, Any]", error.instance)
+    closed = any(f.get("additionalProperties") is False for f in facets(error.schema, value, root))
     known = property_schemas(error.schema, value, root)
-    return any(k not in known and nearest(k, [key]) for k in value)
+    return closed and any(k not in known and nearest(k, [key]) for k in value)
 
 
 def _how_to_add(key: str, error: ValidationError, root: JSONSchema) -> str:

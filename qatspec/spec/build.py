@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from qatspec.diag import Diagnostic, DiagnosticError
-from qatspec.registry import Registry
-from qatspec.registry import registry as installed
+from qatspec.registry import Registry, registry as installed
 from qatspec.schema import check, spec_schema, with_defaults
 from qatspec.source import Document, load_document
 from qatspec.source.pointer import join

@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from qatspec.diag import DiagnosticError
-from qatspec.registry import Registry
-from qatspec.registry import registry as installed
+from qatspec.registry import Registry, registry as installed
 from qatspec.schema import check, spec_schema
 from qatspec.source.pointer import join
 from qatspec.spec.collect import Findings

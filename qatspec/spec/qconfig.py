@@ -7,8 +7,7 @@ from dataclasses import fields
 from typing import Any, cast
 
 from qatspec.diag import Diagnostic, DiagnosticError
-from qatspec.registry import Registry
-from qatspec.registry import registry as installed
+from qatspec.registry import Registry, registry as installed
 from qatspec.schema import check, spec_schema
 from qatspec.source.pointer import join
 from qatspec.spec.collect import Findings

@@ -14,8 +14,10 @@ from typing import Any
 from qatspec.diag import Diagnostic, DiagnosticError
 
 if sys.version_info >= (3, 11):
-    from re import _constants as constants  # type: ignore[attr-defined]
-    from re import _parser as parser  # type: ignore[attr-defined]
+    from re import (
+        _constants as constants,  # type: ignore[attr-defined]
+        _parser as parser,  # type: ignore[attr-defined]
+    )
 else:  # pragma: no cover
     import sre_constants as constants
     import sre_parse as parser

@@ -115,7 +115,7 @@ class QuantHandler:
     """An op's whole life. ops: canonical op names (qatspec.graph.ops) it answers for.
 
     annotate(node, context) -> Annotation; never touches the graph.
-    lower(node, lowering) -> program value name: emits integer ops.
+    lower(node, lowering) -> Sum (qatspec.program.lowered) or a list of them: emits integer ops.
     reference(inputs, attrs) -> arrays: the integer ops' meaning in numpy, for the kit.
     """
 

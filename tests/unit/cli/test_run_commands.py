@@ -1,4 +1,4 @@
-"""The commands that need torch, each in a process of its own, as a person calls them."""
+"""The commands that need torch; in processes of their own where they are killed or starved."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def ran(tmp_path_factory, request):
     """A project run by the command; treat as read-only."""
     project_class = type(request.getfixturevalue("finished"))
     project = project_class(tmp_path_factory.mktemp("ran") / "project")
-    project.result = project.command(*RUN)
+    project.result = project.call(*RUN)
     assert project.result.returncode == 0, project.result.stderr
     rng = np.random.default_rng(0)
     pictures = project.folder / "pictures"
@@ -52,33 +52,33 @@ def test_run_closes_with_tables(ran):
 
 
 def test_a_second_run_is_cached(ran):
-    result = ran.command(*RUN)
+    result = ran.call(*RUN)
     assert result.returncode == 0
     assert result.stdout.count("cached") >= 5
     assert "done in" not in result.stdout
 
 
 def test_plan_agrees_with_run(ran):
-    result = ran.command("plan", "toy.yaml", "--allow-code", "--workdir", "work")
+    result = ran.call("plan", "toy.yaml", "--allow-code", "--workdir", "work")
     assert result.returncode == 0, result.stderr
     assert result.stdout.count("cached") == 5, result.stdout
 
 
 @pytest.mark.parametrize("stage", ["float", "qat", "integer", "bin"])
 def test_eval(ran, stage):
-    result = ran.command("eval", "toy.yaml", "--stage", stage, *COMMON)
+    result = ran.call("eval", "toy.yaml", "--stage", stage, *COMMON)
     assert result.returncode == 0, result.stderr
     assert "accuracy" in result.stdout and "100.00" in result.stdout
 
 
 def test_eval_of_a_missing_result(project):
-    result = project.command("eval", "toy.yaml", *COMMON)
+    result = project.call("eval", "toy.yaml", *COMMON)
     assert result.returncode == 1
     assert "QS905" in result.stderr and "Traceback" not in result.stderr
 
 
 def infer(project, name: str, *arguments: str):
-    result = project.command("infer", *arguments, "--output", name)
+    result = project.call("infer", *arguments, "--output", name)
     assert result.returncode == 0, result.stderr
     return project.folder / name
 
@@ -119,13 +119,13 @@ def test_infer_with_the_spec_decodes(ran):
     ],
 )
 def test_infer_refuses(ran, target, source, code):
-    result = ran.command("infer", target, "--input", source, "--output", "refused")
+    result = ran.call("infer", target, "--input", source, "--output", "refused")
     assert result.returncode == 1
     assert code in result.stderr and "Traceback" not in result.stderr
 
 
 def test_convert_for_another_march(ran):
-    result = ran.command(
+    result = ran.call(
         "convert", "toy.yaml", "--qat_model_path", "work/qat/qat-checkpoint-best.pth.tar",
         "--output_dir", "converted", "--march", "bernoulli2", "--allow-code", "--workdir", "work",
     )  # fmt: skip
@@ -140,7 +140,7 @@ def test_convert_for_another_march(ran):
 
 
 def test_convert_gives_the_files_of_run(ran):
-    result = ran.command(
+    result = ran.call(
         "convert", "toy.yaml", "--qat-model-path", "work/qat/qat-checkpoint-best.pth.tar",
         "--output-dir", "same", "--allow-code", "--workdir", "work",
     )  # fmt: skip
@@ -152,7 +152,7 @@ def test_convert_gives_the_files_of_run(ran):
 
 
 def test_an_unknown_march(ran):
-    result = ran.command(
+    result = ran.call(
         "convert", "toy.yaml", "--qat-model-path", "x", "--output-dir", "y", "--march", "j5",
         "--allow-code",
     )  # fmt: skip
@@ -161,7 +161,7 @@ def test_an_unknown_march(ran):
 
 
 def test_report(ran):
-    result = ran.command("report", "work")
+    result = ran.call("report", "work")
     assert result.returncode == 0, result.stderr
     page = (ran.workdir / "report.html").read_text()
     assert "convert/toy.program" in page and "accuracy" in page and "stem_0" in page
@@ -170,7 +170,7 @@ def test_report(ran):
 
 
 def test_report_of_nothing(project):
-    result = project.command("report", ".")
+    result = project.call("report", ".")
     assert result.returncode == 1
     assert "QS925" in result.stderr
 
@@ -234,7 +234,7 @@ def test_a_damaged_checkpoint(copy):
     copy.workdir.rename(copy.folder / "old")
     path = copy.folder / "old/qat/qat-checkpoint-best.pth.tar"
     path.write_bytes(path.read_bytes()[:-100])
-    result = copy.command(
+    result = copy.call(
         "convert", "toy.yaml", "--qat-model-path", str(path), "--output-dir", "out", "--allow-code"
     )
     assert result.returncode == 1
