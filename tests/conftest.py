@@ -45,7 +45,7 @@ class Project:
         assert old in text
         self.spec.write_text(text.replace(old, new))
 
-    def run(self, *overrides: str, on_event=None, **options):
+    def run(self, *overrides: str, plan=None, on_event=None, **options):
         """Run in this process; gives the summary and keeps the events."""
         from qatspec.engine import run
 
@@ -57,7 +57,7 @@ class Project:
                 on_event(event)
 
         options = {"device": "cpu", **options}
-        return run(self.plan(*overrides), self.workdir, on_event=listen, **options)
+        return run(plan or self.plan(*overrides), self.workdir, on_event=listen, **options)
 
     def command(self, *arguments: str, **options) -> subprocess.CompletedProcess:
         """`qatspec ...` in a process of its own, in the project's folder."""

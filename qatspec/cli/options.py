@@ -39,8 +39,7 @@ allow_code = click.option(
 
 def load(path: Path, overrides: Sequence[str], allow_code: bool) -> Spec:
     """The spec, its warnings shown. Raises DiagnosticError."""
-    from qatspec.spec import load as load_spec
-    from qatspec.spec import warnings
+    from qatspec.spec import load as load_spec, warnings
 
     loaded = load_spec(path, overrides, allow_code=allow_code)
     found = warnings(loaded)

@@ -12,8 +12,7 @@ from typing import Any
 
 from qatspec.diag import Diagnostic, DiagnosticError
 from qatspec.diag.words import quote_list
-from qatspec.engine import record as records
-from qatspec.engine import summary as summaries
+from qatspec.engine import record as records, summary as summaries
 from qatspec.engine.lock import locked
 from qatspec.plan import Plan, Step
 from qatspec.registry import registry
@@ -87,7 +86,11 @@ class _Run:
                     entries.append({**self._entry(step), "status": "cached"})
         finally:
             summary = summaries.build(
-                self.plan, self.workdir, entries, device=self.device, nproc=self.nproc
+                self.plan,
+                self.workdir,
+                entries,
+                device=str(pick_device(self.device)),
+                nproc=self.nproc,
             )
             path = summaries.write(self.workdir, summary)
         self._emit("run_finished", summary=str(path))

@@ -71,6 +71,11 @@ def trace(
         ) from error
 
 
+def is_single_op(module: nn.Module) -> bool:
+    """Is it one of torch's own modules, which tracing never enters?"""
+    return bool(fx.Tracer().is_leaf_module(module, ""))
+
+
 def _first_line(error: BaseException) -> str:
     text = str(error).strip()
     return text.splitlines()[0] if text else type(error).__name__

@@ -40,7 +40,8 @@ class Findings:
 def findings(prepared: Prepared) -> Findings:
     """Look through a prepared model."""
     model = prepared.model
-    found = [(n, m) for n, m in model.named_modules() if isinstance(m, FakeQuantize)]
+    everything = model.named_modules(remove_duplicate=False)
+    found = [(n, m) for n, m in everything if isinstance(m, FakeQuantize)]
     inside = tuple(f"{path}." if path else "" for path in prepared.modules)
     return Findings(
         tails=tuple(name for name, module in found if module.disabled),

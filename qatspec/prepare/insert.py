@@ -115,10 +115,14 @@ class _Inserter:
         if isinstance(intent, Fixed):
             qspec = _fixed(qspec, intent.scale)
         if tail:
-            inner = [user for user in group.last.users if user.op != "output"]
+            users = list(group.last.users)
+            inner = [user for user in users if user.op != "output"]
+            outer = [user for user in users if user.op == "output"]
             if inner:
                 self._quantize(group.last, qspec, group.match, "observed", group, inner, number=1)
-            self._quantize(group.last, qspec, group.match, "int32 tail", group, disabled=True)
+            self._quantize(
+                group.last, qspec, group.match, "int32 tail", group, outer, disabled=True
+            )
         else:
             reason = "observed" if isinstance(intent, Observed) else f"fixed scale {qspec.scale}"
             self._quantize(group.last, qspec, group.match, reason, group)

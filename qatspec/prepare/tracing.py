@@ -13,7 +13,7 @@ from qatspec.diag import Diagnostic, DiagnosticError
 from qatspec.diag.words import suggest
 from qatspec.graph.module import TracedModule
 from qatspec.graph.ops import canonical_op
-from qatspec.graph.trace import trace
+from qatspec.graph.trace import is_single_op, trace
 from qatspec.prepare.capture import Call, eval_mode, module_at
 from qatspec.spec.symbols import symbol
 from qatspec.types import PrepareConfig
@@ -28,6 +28,14 @@ def trace_module(
     Raises DiagnosticError: QS501, QS502 (see graph.trace), QS503 where the modes differ, QS505 for
     a name that the module lacks.
     """
+    if is_single_op(module):
+        raise DiagnosticError(
+            Diagnostic(
+                code="QS502",
+                message=f"`{type(module).__name__}` is a single op of torch, not a module of ops",
+                help="prepare the module around it; a rule of its qconfig leaves the rest in float",
+            )
+        )
     for name in config.preserved_attributes:
         _require_attribute(module, name)
     leaves = [*standalone, *non_traceable(module, config)]
@@ -113,23 +121,25 @@ def _reconcile(module: nn.Module, graph: fx.Graph, training: fx.Graph) -> None:
     """Make `graph` hold in both modes, or say at which line it cannot."""
     modules = dict(module.named_modules(remove_duplicate=False))
     pairs = list(zip(graph.nodes, training.nodes, strict=False))
+    twins: dict[fx.Node, fx.Node] = {}
     for node, other in pairs:
-        if _same(node, other):
-            continue
-        if canonical_op(node, modules) == canonical_op(other, modules) == "dropout":
-            _keep_dropout(module, graph, node, other)
-            continue
-        raise _differs(node, other)
+        if _same(node, other, twins):
+            twins[other] = node
+        elif canonical_op(node, modules) == canonical_op(other, modules) == "dropout":
+            twins[other] = _keep_dropout(module, graph, node, other)
+        else:
+            raise _differs(node, other)
     if len(graph.nodes) != len(training.nodes):
         raise _differs(*pairs[-1])
 
 
-def _same(node: fx.Node, other: fx.Node) -> bool:
-    mine, theirs = (fx.node.map_arg((n.args, n.kwargs), lambda a: a.name) for n in (node, other))
+def _same(node: fx.Node, other: fx.Node, twins: dict[fx.Node, fx.Node]) -> bool:
+    mine = fx.node.map_arg((node.args, node.kwargs), lambda a: a.name)
+    theirs = fx.node.map_arg((other.args, other.kwargs), lambda a: twins[a].name)
     return (node.op, node.target, repr(mine)) == (other.op, other.target, repr(theirs))
 
 
-def _keep_dropout(module: nn.Module, graph: fx.Graph, node: fx.Node, other: fx.Node) -> None:
+def _keep_dropout(module: nn.Module, graph: fx.Graph, node: fx.Node, other: fx.Node) -> fx.Node:
     """F.dropout(x, p, self.training) becomes a module, which knows the mode itself."""
     rate = other.args[1] if len(other.args) > 1 else other.kwargs.get("p", 0.5)
     name = f"{node.name}_module"
@@ -139,6 +149,7 @@ def _keep_dropout(module: nn.Module, graph: fx.Graph, node: fx.Node, other: fx.N
     kept.meta.update(node.meta)
     node.replace_all_uses_with(kept, propagate_meta=False)
     graph.erase_node(node)
+    return kept
 
 
 def _drop_identities(module: nn.Module, graph: fx.Graph) -> None:

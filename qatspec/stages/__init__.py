@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from qatspec.stages import calibration, compile, convert, float, qat  # noqa: A004
+from qatspec.stages import calibration, compile, convert, float, qat
 from qatspec.stages.context import Context, Exactness, Outcome
 
 RUN: dict[str, Callable[[Context], Outcome]] = {

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from qatspec.backend import compile as compile_program
-from qatspec.backend import write_perf
+from qatspec.backend import compile as compile_program, write_perf
 from qatspec.program import Artifact, Program, load_program
 from qatspec.registry import registry
 from qatspec.stages.context import Context, Exactness, Outcome

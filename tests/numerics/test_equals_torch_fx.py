@@ -22,9 +22,11 @@ from qatspec.types import QConfig, QSpec
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
-    from torch.ao.quantization import FakeQuantize as TorchFakeQuantize
-    from torch.ao.quantization import QConfig as TorchQConfig
-    from torch.ao.quantization import QConfigMapping
+    from torch.ao.quantization import (
+        FakeQuantize as TorchFakeQuantize,
+        QConfig as TorchQConfig,
+        QConfigMapping,
+    )
     from torch.ao.quantization.backend_config import (
         BackendConfig,
         DTypeConfig,

@@ -177,7 +177,7 @@ def test_report_of_nothing(project):
 
 def start(project) -> subprocess.Popen:
     """A run that has its first checkpoint."""
-    project.edit("count: 32", "count: 4000")
+    project.edit("count: 32", "count: 800")
     process = subprocess.Popen(
         project.command_line(*RUN), cwd=project.folder, env=project.environment(),
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -191,6 +191,7 @@ def start(project) -> subprocess.Popen:
     return process
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_with_130_and_the_next_run_goes_on(project):
     process = start(project)
     process.send_signal(signal.SIGINT)
@@ -202,17 +203,19 @@ def test_ctrl_c_ends_with_130_and_the_next_run_goes_on(project):
     assert "going on from step" in result.stdout
 
 
+@pytest.mark.slow
 def test_kill_9_costs_nothing_but_time(project, tmp_path):
     process = start(project)
     process.kill()
     process.communicate()
     assert project.command(*RUN, "--step", "float").returncode == 0
     unbroken = type(project)(tmp_path / "unbroken")
-    unbroken.edit("count: 32", "count: 4000")
+    unbroken.edit("count: 32", "count: 800")
     assert unbroken.command(*RUN, "--step", "float").returncode == 0
     assert results(project.workdir) == results(unbroken.workdir)
 
 
+@pytest.mark.slow
 def test_a_full_disk(project):
     """A file size limit stands in for it: the kernel refuses the write in the same way."""
     assert project.command(*RUN, "--step", "float").returncode == 0

@@ -3,6 +3,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+from dataclasses import replace
 
 import jsonschema
 import numpy as np
@@ -47,6 +48,7 @@ def test_a_whole_run(finished):
     (figures,) = summary["performance"]
     assert figures["march"] == "bayes"
     assert figures["latency_ms"] > 0 < figures["fps"]
+    assert summary["environment"]["device"] == "cpu"
     assert json.loads((finished.workdir / "summary.json").read_text()) == summary
 
 
@@ -103,19 +105,30 @@ class Killed(BaseException):
     pass
 
 
-def test_a_broken_off_run_goes_on_to_the_same_bytes(project, finished):
+@pytest.mark.parametrize(
+    ("stage", "dies_after", "goes_on_from"), [("float", 8, 6), ("calibration", 3, 2), ("qat", 4, 3)]
+)
+def test_a_broken_off_run_goes_on_to_the_same_bytes(
+    project, finished, stage, dies_after, goes_on_from
+):
     def die(event) -> None:
-        if event.kind == "progress" and (event.data["unit"], event.data["done"]) == ("step", 8):
+        at = (event.kind, event.step, event.data.get("unit"), event.data.get("done"))
+        if at == ("progress", stage, "step", dies_after):
             raise Killed
 
+    plan = project.plan()  # checkpoints this often where the spec language has no key for it
+    stages = dict(plan.spec.stages)
+    trainer = replace(stages["calibration"].trainer, checkpoint_steps=2)
+    stages["calibration"] = replace(stages["calibration"], trainer=trainer)
+    plan = replace(plan, spec=replace(plan.spec, stages=stages))
     with pytest.raises(Killed):
-        project.run(on_event=die)
-    assert not (project.workdir / "float/step.json").exists()
+        project.run(plan=plan, on_event=die)
+    assert not (project.workdir / stage / "step.json").exists()
     failed = json.loads((project.workdir / "summary.json").read_text())
-    assert statuses(failed) == [("float", "failed")]
+    assert statuses(failed)[-1] == (stage, "failed")
     project.run()
-    (started,) = [e for e in project.events if e.kind == "step_started" and e.step == "float"]
-    assert started.data["resumed_from"] == 6
+    (started,) = [e for e in project.events if e.kind == "step_started" and e.step == stage]
+    assert started.data["resumed_from"] == goes_on_from
     assert tree(project.workdir) == tree(finished.workdir)
 
 

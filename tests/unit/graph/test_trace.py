@@ -43,10 +43,8 @@ class Pyramid(nn.Module):
                 y = F.max_pool2d(y, 2)
             y = F.interpolate(y, size=(h * factor, w * factor))
             y = (y - self.mean.view(1, -1, 1, 1)) * self.scale.exp()
-            for part in y.split(2, dim=1):
-                outs.append(part + i)
-            for row in y.unbind(1):
-                outs.append(row)
+            outs += [part + i for part in y.split(2, dim=1)]
+            outs.extend(y.unbind(1))
             assert isinstance(range(y.shape[1]), range) and len(y.shape) == 4
             outs.append(y.reshape(n, c, -1))
         if extra is not None:
@@ -180,7 +178,8 @@ def test_wrapped_functions_are_one_node() -> None:
 
     net = Net()
     graph = trace(net, (_image(),), wrap=(decide_by_numbers,))
-    assert [n.target for n in graph.nodes if n.op == "call_function"][0] is decide_by_numbers
+    calls = [n.target for n in graph.nodes if n.op == "call_function"]
+    assert calls[0] is decide_by_numbers
     x = _image()
     assert torch.equal(TracedModule(net, graph)(x), net(x))
 

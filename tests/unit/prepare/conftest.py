@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
 import torch
 from torch import Tensor, nn
 
@@ -74,8 +73,3 @@ class Detector(nn.Module):
 
     def loss(self, outs: tuple[list[Tensor], ...]) -> Tensor:
         return sum(self.loss_cls(t, torch.zeros_like(t)) for maps in outs for t in maps)
-
-
-@pytest.fixture
-def int8() -> QConfig:
-    return INT8

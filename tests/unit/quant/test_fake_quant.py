@@ -66,7 +66,7 @@ def test_observes_only_while_training_or_calibrating() -> None:
     fake_quant = build_fake_quant(QSpec(observer="moving_average"))
     state = copy.deepcopy(fake_quant.state_dict())
     fake_quant.eval()(torch.ones(3))
-    assert all(torch.equal(a, b) for a, b in zip(state.values(), fake_quant.state_dict().values()))
+    assert all(torch.equal(value, state[key]) for key, value in fake_quant.state_dict().items())
     fake_quant.calibrating = True
     fake_quant(torch.full((3,), 127.5))
     assert fake_quant.scale.item() == 1.0 and fake_quant.observed

@@ -69,9 +69,7 @@ def test_the_weight_is_quantized_per_output_channel(layer: nn.Module, shape: tup
 def test_a_fold_equals_conv_and_norm_without_quantization(layer: nn.Module, shape: tuple) -> None:
     norm = _norm_for(layer, len(shape))
     x = torch.randn(shape)
-    fold = fold_batch_norm(
-        norm, Geometry.of(layer), build_fake_quant(WEIGHT, out_channels(layer))
-    )
+    fold = fold_batch_norm(norm, Geometry.of(layer), build_fake_quant(WEIGHT, out_channels(layer)))
     fold.weight_fake_quant.enable_fake_quant(False)
     torch.testing.assert_close(
         fold.eval()(x, layer.weight, layer.bias), norm.eval()(layer(x)), rtol=1e-4, atol=1e-5

@@ -1,0 +1,99 @@
+"""The quickstart in its fast form, as a person runs it: the whole path on real digits."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+SPEC = Path(__file__).parents[2] / "specs" / "quickstart.yaml"
+FAST = ("--set", "vars.fast=1", "--workdir", "work")
+
+pytestmark = pytest.mark.slow
+pytest.importorskip("sklearn")
+pytest.importorskip("onnxruntime")
+
+
+def qatspec(folder: Path, command: str, *arguments: str) -> subprocess.CompletedProcess:
+    code = "from qatspec.cli.main import main; main()"
+    return subprocess.run(
+        [sys.executable, "-c", code, command, *map(str, arguments)],
+        cwd=folder, text=True, capture_output=True, timeout=600, check=False,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+
+
+def digests(folder: Path) -> dict[str, str]:
+    return {
+        str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest()
+        for stage in ("float", "calibration", "qat", "convert", "compile")
+        for p in sorted((folder / stage).iterdir())
+        if p.name != "step.json"
+    }
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("quickstart")
+    result = qatspec(folder, "run", SPEC, *FAST)
+    assert result.returncode == 0, result.stderr
+    return folder
+
+
+def test_all_five_stages(ran):
+    summary = json.loads((ran / "work/summary.json").read_text())
+    stages = ["float", "calibration", "qat", "convert", "compile"]
+    assert [(s["stage"], s["status"]) for s in summary["steps"]] == [(s, "run") for s in stages]
+    assert set(summary["metrics"]) == {"float", "calibration", "qat", "integer"}
+    assert all({"AP", "AP50"} <= set(m) for m in summary["metrics"].values())
+    exact = {a["kind"]: a["bit_exact"] for a in summary["artifacts"]}
+    assert exact["bin"] is exact["converted_onnx"] is exact["program"] is True
+    (figures,) = summary["performance"]
+    assert figures["march"] == "bayes" and figures["latency_ms"] > 0
+    for artifact in summary["artifacts"]:
+        data = (ran / "work" / artifact["path"]).read_bytes()
+        assert hashlib.sha256(data).hexdigest() == artifact["sha256"]
+
+
+def test_a_second_run_is_cached(ran):
+    result = qatspec(ran, "run", SPEC, *FAST)
+    assert result.returncode == 0, result.stderr
+    summary = json.loads((ran / "work/summary.json").read_text())
+    assert {s["status"] for s in summary["steps"]} == {"cached"}
+
+
+def test_a_run_elsewhere_gives_the_same_bytes(ran, tmp_path):
+    result = qatspec(tmp_path, "run", SPEC, *FAST)
+    assert result.returncode == 0, result.stderr
+    assert digests(tmp_path / "work") == digests(ran / "work")
+
+
+def test_boxes_of_the_bin_are_those_of_the_program(ran):
+    picture = ran / "digit.png"
+    pixels = np.random.default_rng(0).integers(0, 255, (100, 140, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(picture)
+    found = []
+    for file in ("convert/quickstart.program", "compile/quickstart.bin"):
+        out = f"out-{Path(file).suffix[1:]}"
+        result = qatspec(
+            ran, "infer", SPEC, *FAST, "--model", f"work/{file}", "--input", picture,
+            "--output", out,
+        )  # fmt: skip
+        assert result.returncode == 0, result.stderr
+        content = json.loads((ran / out / "predictions.json").read_text())
+        with np.load(ran / out / "digit.npz") as arrays:
+            found.append((content["predictions"], {k: arrays[k] for k in arrays.files}))
+        with Image.open(ran / out / "digit.png") as drawn:
+            assert drawn.size == (140, 100)
+    (boxes, ints), (other_boxes, other_ints) = found
+    assert boxes == other_boxes
+    assert set(ints) == set(other_ints)
+    for name in ints:
+        np.testing.assert_array_equal(ints[name], other_ints[name])

@@ -1,0 +1,61 @@
+"""`qatspec check` on the toy project."""
+
+from __future__ import annotations
+
+import json
+
+
+def test_the_table_names_rule_lines_tails_and_model_lines(project) -> None:
+    done = project.call("check", "toy.yaml", "--allow-code")
+    assert done.returncode == 0, done.stderr
+    assert "stage qat, march bayes, prepared: the whole model" in done.stdout
+    assert "int32 tail" in done.stdout
+    assert "toy_plugin.py:" in done.stdout
+    line = next(
+        i for i, text in enumerate(project.spec.read_text().splitlines(), 1)
+        if "qconfig: horizon_calibrated" in text
+    )  # fmt: skip
+    assert f"toy.yaml:{line}" in done.stdout
+
+
+def test_another_stage_and_the_model(project) -> None:
+    done = project.call("check", "toy.yaml", "--allow-code", "--stage", "calibration")
+    assert "stage calibration" in done.stdout
+    assert "FixedActivationFakeQuantize(" not in done.stdout
+    done = project.call("check", "toy.yaml", "--allow-code", "--print-model")
+    assert "_activation_post_process_0): FixedActivationFakeQuantize(" in done.stdout
+    done = project.call("check", "toy.yaml", "--allow-code", "--stage", "float")
+    assert done.returncode == 2
+
+
+def test_as_json(project) -> None:
+    done = project.call("check", "toy.yaml", "--allow-code", "--format", "json")
+    data = json.loads(done.stdout)
+    assert data["format"] == 1 and data["modules"] == [""]
+    tail = next(d for d in data["decisions"] if d["reason"] == "int32 tail")
+    assert tail["rule"] == "/stages/qat/qconfig" and tail["rule_at"].startswith("toy.yaml:")
+    assert tail["fake_quant"] in data["tails"]
+
+
+def test_warnings_point_at_the_rule(project) -> None:
+    project.edit(
+        "    qconfig: horizon_calibrated\n",
+        '    qconfig: {"": horizon_calibrated, module_name: {nowhere: null}}\n',
+    )
+    done = project.call("check", "toy.yaml", "--allow-code")
+    assert done.returncode == 0
+    assert "QS312" in done.stderr and "nowhere" in done.stderr
+    assert "toy.yaml:" in done.stderr
+    data = json.loads(project.call("check", "toy.yaml", "--allow-code", "--format", "json").stdout)
+    assert [w["code"] for w in data["warnings"]] == ["QS312"]
+    assert project.call("check", "toy.yaml", "--allow-code", "--strict").returncode == 1
+
+
+def test_a_tail_that_is_none_is_an_error_at_its_line(project) -> None:
+    plugin = project.folder / "toy_plugin.py"
+    before = "return self.head(self.stem(images))"
+    assert before in plugin.read_text()
+    plugin.write_text(plugin.read_text().replace(before, f"{before} * 2.0"))
+    done = project.call("check", "toy.yaml", "--allow-code")
+    assert done.returncode == 1
+    assert "QS604" in done.stderr and "`mul`" in done.stderr and "Traceback" not in done.stderr

@@ -1,0 +1,90 @@
+"""What handlers intend, op by op."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from qatspec.graph.context import GraphContext
+from qatspec.graph.ops import ANCHOR_OPS, BATCH_NORM_OPS, SPELLINGS
+from qatspec.graph.trace import trace
+from qatspec.registry import registry
+from qatspec.types import Annotation, Float, Observed, Shared
+
+SHAPE_ONLY = {"shape"}
+
+
+def test_every_known_op_has_one_handler() -> None:
+    for op in SPELLINGS:
+        assert (registry().handler_for(op) is None) == (op in SHAPE_ONLY), op
+
+
+def _annotation(body) -> Annotation:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(4, 4, 1)
+            self.up = nn.Upsample(scale_factor=2, mode="bilinear")
+            self.pad = nn.ConstantPad2d(1, 3.0)
+            self.weight = nn.Parameter(torch.ones(4, 4, 1, 1))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return body(self, x)
+
+    net = Net()
+    graph = trace(net, (torch.randn(2, 4, 8, 8),))
+    context = GraphContext(net, graph)
+    node = next(n for n in reversed(graph.nodes) if n.op.startswith("call_"))
+    handler = registry().handler_for(context.op(node))
+    assert handler is not None
+    return handler.annotate(node, context)
+
+
+@pytest.mark.parametrize(
+    ("intent", "body"),
+    [
+        (Observed, lambda m, x: m.conv(x)),
+        (Float, lambda m, x: F.conv2d(x, m.weight)),
+        (Shared, lambda m, x: F.max_pool2d(x, 2)),
+        (Observed, lambda m, x: F.avg_pool2d(x, 2)),
+        (Shared, lambda m, x: F.interpolate(x, scale_factor=2)),
+        (Observed, lambda m, x: m.up(x)),
+        (Float, lambda m, x: F.interpolate(x, scale_factor=2, mode="bicubic")),
+        (Shared, lambda m, x: F.pad(x, (1, 1))),
+        (Shared, lambda m, x: F.pad(x, (1, 1), mode="reflect")),
+        (Observed, lambda m, x: F.pad(x, (1, 1), value=2.0)),
+        (Observed, lambda m, x: m.pad(x)),
+        (Observed, lambda m, x: x / 3),
+        (Float, lambda m, x: x / x),
+        (Shared, lambda m, x: x.relu()),
+        (Observed, lambda m, x: F.relu6(x)),
+        (Observed, lambda m, x: x.tanh()),
+        (Float, lambda m, x: x.softmax(1)),
+        (Float, lambda m, x: F.layer_norm(x, (8,))),
+        (Float, lambda m, x: x @ x),
+    ],
+)
+def test_intent(intent: type, body) -> None:
+    annotation = _annotation(body)
+    assert isinstance(annotation.output, intent)
+    if intent is Float:
+        assert annotation.output.reason
+
+
+def test_only_weights_anchor_int32_tails() -> None:
+    conv = _annotation(lambda m, x: m.conv(x))
+    assert conv.int32_tail and conv.has_weight and conv.kind == "anchor"
+    other = _annotation(lambda m, x: x + x)
+    assert not other.int32_tail and not other.has_weight
+
+
+def test_operands_that_are_tensors_are_inputs() -> None:
+    assert _annotation(lambda m, x: x + 1).inputs == (0,)
+    assert _annotation(lambda m, x: 1 - x).inputs in ((0,), (1,))
+    assert _annotation(lambda m, x: x * x.mean()).inputs == (0, 1)
+
+
+def test_groups_of_ops_are_in_the_table() -> None:
+    assert set(ANCHOR_OPS) | set(BATCH_NORM_OPS) <= set(SPELLINGS)
