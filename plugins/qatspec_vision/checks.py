@@ -11,17 +11,14 @@ from qatspec_vision.blocks import last_stages, stages_of
 if TYPE_CHECKING:
     from qatspec.api import Spec
 
-DEFAULT_STRIDES = (8, 16, 32)
-DEFAULT_LEVELS = 5
-
 
 def check_fcos(spec: Spec) -> Iterator[Finding]:
     """Strides that the backbone has, levels that the neck has, a size that divides evenly."""
     if spec.model.type != "fcos":
         return
-    backbone = spec.model.params.get("backbone", {})
+    backbone = spec.model.params["backbone"]
     at = "/model/params/backbone/strides"
-    strides = list(backbone.get("strides", DEFAULT_STRIDES))
+    strides = list(backbone["strides"])
     reached = list(last_stages(stages_of(backbone.get("blocks"))))
     for stride in strides:
         if stride not in reached:
@@ -31,7 +28,7 @@ def check_fcos(spec: Spec) -> Iterator[Finding]:
         yield _error(at, f"each stride must be twice the one before, not {strides}")
         return
 
-    levels = spec.model.params.get("neck", {}).get("levels", DEFAULT_LEVELS)
+    levels = spec.model.params["neck"]["levels"]
     if levels < len(strides):
         yield _error(
             "/model/params/neck/levels",
@@ -48,7 +45,9 @@ def check_fcos(spec: Spec) -> Iterator[Finding]:
 
 
 def check_loaders(spec: Spec) -> Iterator[Finding]:
-    """A data set that feeds the model something else than `model.input` says."""
+    """A data set that feeds the model something else than `model.input` says.
+
+    Looks at every set that takes the params of qatspec_vision.params.LOADER."""
     told = {
         "size": list(spec.input.size),
         "format": spec.input.format,
@@ -56,13 +55,13 @@ def check_loaders(spec: Spec) -> Iterator[Finding]:
         "std": spec.input.std,
     }
     for role, data in spec.data.items():
-        if data.dataset.type not in ("coco_detection", "digits_detection"):
-            continue
         given: dict[str, Any] = dict(data.dataset.params)
-        if isinstance(given.get("size"), int):
+        if not told.keys() <= given.keys():
+            continue
+        if isinstance(given["size"], int):
             given["size"] = [given["size"]] * 2
         for key, value in told.items():
-            if key in given and given[key] != value:
+            if given[key] != value:
                 yield _error(
                     f"/data/{role}/params/{key}",
                     f"the data set gives {key} {given[key]!r}, `model.input` says {value!r}",

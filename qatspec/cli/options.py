@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,7 +26,7 @@ overrides = click.option(
 workdir = click.option(
     "--workdir",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Work directory; default: work/NAME.",
+    help="Work directory; default: runs/NAME.",
 )
 device = click.option(
     "--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."
@@ -55,15 +54,9 @@ def warn(spec: Spec, found: Diagnostic) -> None:
     show(spec.document.resolve([found]), spec.document.texts)
 
 
-def threads() -> int:
-    """Threads that torch is given, known without torch because digests cover them (contracts 6)."""
-    asked = os.environ.get("OMP_NUM_THREADS", "")
-    return int(asked) if asked.isdecimal() and int(asked) else len(os.sched_getaffinity(0))
-
-
 def default_workdir(spec: Spec) -> Path:
     """Where a spec's results go unless --workdir says otherwise."""
-    return Path("work") / spec.name
+    return Path("runs") / spec.name
 
 
 def context(

@@ -21,7 +21,7 @@ def command(spec: Path, overrides: tuple[str, ...], workdir: Path | None, allow_
     the lines named, `run` has no result yet. With --format json: the whole plan.
     """
     loaded = options.load(spec, overrides, allow_code)
-    plan = resolve(loaded, threads=options.threads())
+    plan = resolve(loaded)
     statuses = status(plan, workdir or options.default_workdir(loaded))
     as_json = settings().format == "json"
     click.echo(plan_json(plan, statuses) if as_json else plan_table(plan, statuses))

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import nn
 
 from qatspec.diag import Diagnostic, DiagnosticError
 from qatspec.prepare.capture import module_at
 from qatspec.prepare.tracing import is_class
+from qatspec.spec.model import ModuleQuant
 from qatspec.types import PrepareConfig, Standalone
 
 #: Keys of the tutorial and of torch that this version refuses.
@@ -35,6 +38,23 @@ def available(config: PrepareConfig, at: str = "") -> None:
     ]
     if found:
         raise DiagnosticError(found)
+
+
+def overlapping(leaves: Sequence[ModuleQuant]) -> list[Diagnostic]:
+    """Errors QS505 for a module that lies inside another one that is prepared whole."""
+    return [
+        Diagnostic(
+            code="QS505",
+            message=f"`{inner.path}` lies inside `{outer.path or 'the model'}`, which is prepared "
+            "whole",
+            help="give it rules in the outer module's qconfig, or name it in "
+            "`prepare: {standalone_module_name: [...]}`",
+            at=inner.at or None,
+        )
+        for outer in leaves
+        for inner in leaves
+        if inner is not outer and (not outer.path or f"{inner.path}.".startswith(f"{outer.path}."))
+    ]
 
 
 def standalone_modules(module: nn.Module, config: PrepareConfig) -> dict[str, Standalone]:

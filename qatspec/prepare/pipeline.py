@@ -14,14 +14,14 @@ from qatspec.graph.context import GraphContext
 from qatspec.graph.prepared import Prepared
 from qatspec.prepare.annotate import annotate
 from qatspec.prepare.capture import Capture, capture, module_at
-from qatspec.prepare.configure import available, standalone_modules
+from qatspec.prepare.configure import available, overlapping, standalone_modules
 from qatspec.prepare.fuse import fuse
 from qatspec.prepare.insert import insert
 from qatspec.prepare.resolve import check_rules, resolve
 from qatspec.prepare.stage import set_stage
 from qatspec.prepare.swap import swap
 from qatspec.prepare.tracing import trace_module
-from qatspec.prepare.unit import Unit, join
+from qatspec.prepare.unit import Unit, join, replace_module
 from qatspec.prepare.verify import raise_if_any, verify_inputs, verify_unit
 from qatspec.registry import registry
 from qatspec.spec import prepare_config, qconfig_rules
@@ -122,14 +122,16 @@ def _prepare(
     leaves: Sequence[ModuleQuant],
     march: str | None,
 ) -> Prepared:
+    raise_if_any(overlapping(leaves))
     jobs = [job for leaf in leaves for job in _jobs(model, leaf)]
     seen = capture(model, example_inputs, [job.path for job in jobs])
     units = []
     for job in jobs:
-        unit = _prepare_unit(model, job, seen, march)
+        module = module_at(model, job.path)
+        unit = _prepare_unit(module, job, seen, march)
         units.append(unit)
         if job.path:
-            model.set_submodule(job.path, unit.module)
+            replace_module(model, module, unit.module)
         else:
             model = unit.module
     raise_if_any(verify_inputs(units, seen))
@@ -185,9 +187,8 @@ def _jobs(model: nn.Module, leaf: ModuleQuant) -> list[_Job]:
     return jobs
 
 
-def _prepare_unit(model: nn.Module, job: _Job, seen: Capture, march: str | None) -> Unit:
+def _prepare_unit(module: nn.Module, job: _Job, seen: Capture, march: str | None) -> Unit:
     """The passes, in order."""
-    module = module_at(model, job.path)
     traced = trace_module(module, seen.calls[job.path], job.config, job.standalone)
     unit = Unit(
         path=job.path,

@@ -6,7 +6,7 @@ import copy
 
 from torch import fx, nn
 
-from qatspec.prepare.unit import Group, Unit
+from qatspec.prepare.unit import Group, Unit, replace_module
 from qatspec.quant.build import build_fake_quant
 from qatspec.quant.fake_quant import FakeQuantize
 from qatspec.quant.modules import (
@@ -41,7 +41,7 @@ def _fold(unit: Unit, group: Group, norm: fx.Node) -> None:
     old = unit.module.get_submodule(norm_path)
     if not isinstance(old, QuantFold):
         fold = fold_batch_norm(old, Geometry.of(module), _weight_fake_quant(group, module))
-        _replace(unit, old, fold)
+        replace_module(unit.module, old, fold)
     has_bias = module.bias is not None
     with unit.graph.inserting_before(conv):
         weight = unit.graph.get_attr(f"{conv_path}.weight")
@@ -57,20 +57,13 @@ def _fold(unit: Unit, group: Group, norm: fx.Node) -> None:
 def _quantize(unit: Unit, group: Group) -> None:
     old = unit.module.get_submodule(str(group.anchor.target))
     if not isinstance(old, QuantWeight):
-        _replace(unit, old, quantize_module(old, _weight_fake_quant(group, old)))
+        replace_module(unit.module, old, quantize_module(old, _weight_fake_quant(group, old)))
 
 
 def _weight_fake_quant(group: Group, module: nn.Module) -> FakeQuantize:
     assert group.weight is not None
     at = group.match.winner.at if group.match.winner else ""
     return build_fake_quant(group.weight, out_channels(module), at)
-
-
-def _replace(unit: Unit, old: nn.Module, new: nn.Module) -> None:
-    """Put `new` at every path of `old`: a module may be registered more than once."""
-    for path, module in list(unit.module.named_modules(remove_duplicate=False)):
-        if module is old:
-            unit.module.set_submodule(path, new)
 
 
 def _copy_shared(unit: Unit) -> None:

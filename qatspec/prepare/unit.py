@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from torch import fx
+from torch import fx, nn
 
 from qatspec.diag import Diagnostic
 from qatspec.graph.context import GraphContext
@@ -109,6 +109,13 @@ class Unit:
 def join(*parts: str) -> str:
     """Module paths joined by dots, empty ones left out."""
     return ".".join(p for p in parts if p)
+
+
+def replace_module(root: nn.Module, old: nn.Module, new: nn.Module) -> None:
+    """Put `new` at every path of `old`: a module may be registered more than once."""
+    for path, module in list(root.named_modules(remove_duplicate=False)):
+        if module is old:
+            root.set_submodule(path, new)
 
 
 def pointers(rules: Iterable[object]) -> tuple[str, ...]:

@@ -65,7 +65,7 @@ class FakeQuantize(nn.Module):
     have Python mirrors, so that forward never reads a tensor to branch.
 
     calibrating  observe in eval mode too (set by `set_stage`).
-    disabled     an output that is not quantized: stays in place and off (contracts 11).
+    disabled     an output that is not quantized: stays in place, off and blind (contracts 11).
     """
 
     scale: Tensor
@@ -132,7 +132,7 @@ class FakeQuantize(nn.Module):
         self.range_seen.fill_(1)
 
     def forward(self, x: Tensor) -> Tensor:
-        if self._observer_on and (self.calibrating or self.training):
+        if self._observer_on and not self.disabled and (self.calibrating or self.training):
             self.observe(x)
         if self._fake_quant_on:
             return fake_quantize(x, self.scale, self.qspec.qmin, self.qspec.qmax)

@@ -102,7 +102,10 @@ class CocoDetection:
         image = self._open(path)
         placement = fit((image.height, image.width), self._size)
         meta = self._meta(image, placement, path.name)
-        nothing = {"boxes": np.zeros((0, 4), np.float32), "labels": np.zeros(0, np.int64)}
+        nothing: dict[str, np.ndarray] = {
+            "boxes": np.zeros((0, 4), np.float32),
+            "labels": np.zeros(0, np.int64),
+        }
         placed = place(image, self._size, placement, round(self._mean))
         return Sample(self._normalize(placed), nothing, meta)
 

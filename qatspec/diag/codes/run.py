@@ -15,7 +15,7 @@ other's checkpoints.
 **Mend.** Wait for the other run, stop it, or give this one a directory of its own. The lock dies
 with its process: nothing needs deleting after a crash.
 
-    qatspec run specs/quickstart.yaml --workdir work/second
+    qatspec run specs/quickstart.yaml --workdir runs/second
 """,
     ),
     Code(
@@ -29,7 +29,7 @@ Checkpoints are read without ever running code from them.
 **Mend.** Copy it again, together with its `.sha256`, or delete it and run the stage again; a stage
 goes on from its last intact checkpoint.
 
-    rm work/quickstart/qat/qat-checkpoint-best.pth.tar*
+    rm runs/quickstart/qat/qat-checkpoint-best.pth.tar*
     qatspec run specs/quickstart.yaml
 """,
     ),
@@ -279,7 +279,7 @@ The directory holds no `summary.json` of a run, or one that is damaged.
 
 **Mend.** Give the directory that `qatspec run` printed, or run the spec first.
 
-    qatspec report work/quickstart
+    qatspec report runs/quickstart
 """,
     ),
     Code(

@@ -129,3 +129,14 @@ def test_copied_convs_train_apart_and_start_alike(model: Detector) -> None:
     set_stage(prepared, "qat")
     sum(t.square().sum() for t in pytree.tree_leaves(prepared.model(IMAGE))).backward()
     assert not torch.equal(head.conv.weight.grad, head.conv_4.weight.grad)
+
+
+def test_modules_inside_one_another_are_refused(model: Detector) -> None:
+    with pytest.raises(DiagnosticError, match=r"`backbone\.stem` lies inside"):
+        prepare(model, (IMAGE,), qconfig=INT8, modules={"backbone": {}, "backbone.stem": {}})
+
+
+def test_a_module_with_two_names_is_prepared_under_both(model: Detector) -> None:
+    model.add_module("alias", model.head)
+    prepared = prepare(model, (IMAGE,), qconfig=INT8, modules=MODULES)
+    assert prepared.model.alias is prepared.model.head

@@ -108,9 +108,8 @@ def test_a_standalone_module_in_a_float_net_quantizes_its_own_input() -> None:
 
 
 def test_preserved_attributes_are_kept_and_must_exist() -> None:
-    prepared = prepare(
-        Net(Block()), (image(),), qconfig=INT8, prepare={"preserved_attributes": ["labels"]}
-    )
+    kept, lost = ({"preserved_attributes": [name]} for name in ("labels", "lables"))
+    prepared = prepare(Net(Block()), (image(),), qconfig=INT8, prepare=kept)
     assert prepared.model.labels == ["a"]
     with pytest.raises(DiagnosticError, match="lables"):
         prepare(Net(Block()), (image(),), qconfig=INT8, prepare=lost)

@@ -15,14 +15,26 @@ def spec(data: dict[str, Any] | None = None, **params: Any) -> Any:
         for role, given in (data or {}).items()
     }
     return SimpleNamespace(
-        model=SimpleNamespace(type="fcos", params={"num_classes": 3, **params}),
+        model=SimpleNamespace(
+            type="fcos",
+            params={
+                "num_classes": 3,
+                "backbone": {"strides": [8, 16, 32]},
+                "neck": {"levels": 5},
+                **params,
+            },  # fmt: skip
+        ),
         input=SimpleNamespace(size=(512, 512), format="rgb", mean=128.0, std=128.0),
         data=roles,
     )
 
 
+def loader(**changes: Any) -> dict[str, Any]:
+    return {"size": 512, "format": "rgb", "mean": 128, "std": 128.0, **changes}
+
+
 def test_a_sound_spec_has_no_findings() -> None:
-    sound = spec({"train": {"size": 512, "format": "rgb", "mean": 128, "std": 128.0}})
+    sound = spec({"train": loader()})
     assert [*check_fcos(sound), *check_loaders(sound)] == []
 
 
@@ -46,7 +58,7 @@ def test_what_cannot_be_built(params: dict[str, Any], at: str, words: str) -> No
     [("size", 256), ("size", [512, 256]), ("format", "yuv444"), ("mean", 0.0), ("std", 1.0)],
 )
 def test_data_that_is_not_the_models_input(key: str, value: Any) -> None:
-    (finding,) = check_loaders(spec({"val": {"size": 512, key: value}}))
+    (finding,) = check_loaders(spec({"val": loader(**{key: value})}))
     assert finding.at == f"/data/val/params/{key}"
 
 

@@ -5,7 +5,6 @@ from typing import Any
 import pytest
 import torch
 from qatspec_vision import params
-from qatspec_vision.checks import DEFAULT_LEVELS, DEFAULT_STRIDES
 from qatspec_vision.fcos.model import FCOS, build
 from torch import fx, nn
 from torch.utils import _pytree as pytree
@@ -57,7 +56,7 @@ def test_schema_defaults_are_the_constructors() -> None:
         plain, spelt = (vars(getattr(m, child)) for m in (bare, full))
         assert plain == spelt
     assert bare.weights == full.weights
-    assert bare.strides == tuple(DEFAULT_STRIDES[0] * 2**level for level in range(DEFAULT_LEVELS))
+    assert bare.strides == full.strides == (8, 16, 32, 64, 128)
 
 
 def test_the_printed_children_are_the_tutorials() -> None:
