@@ -74,6 +74,7 @@ if TYPE_CHECKING:  # the same names for type checkers; tests/contract holds both
         ModelDef as ModelDef,
         Observed as Observed,
         ObserverDef as ObserverDef,
+        PictureDataset as PictureDataset,
         PrepareConfig as PrepareConfig,
         PrepareConfigDef as PrepareConfigDef,
         QConfig as QConfig,
@@ -101,8 +102,8 @@ _export("qatspec.hookspecs", "hookimpl")
 _export(
     "qatspec.types",
     "NO_PARAMS", "Annotation", "Arithmetic", "Dataset", "DatasetDef", "Finding", "Fixed", "Float",
-    "FusePattern", "March", "ModelDef", "Observed", "ObserverDef", "PrepareConfig",
-    "PrepareConfigDef", "QConfig", "QConfigDef", "QSpec", "QuantHandler", "Sample", "Shared",
+    "FusePattern", "March", "ModelDef", "Observed", "ObserverDef", "PictureDataset",
+    "PrepareConfig", "PrepareConfigDef", "QConfig", "QConfigDef", "QSpec", "QuantHandler", "Sample", "Shared",
     "StageEvent", "TaskModel", "Verdict", "lazy",
 )  # fmt: skip
 _export("qatspec.spec", "Spec", "load")

@@ -1,7 +1,7 @@
 """What the compilers of marches share: legalise, tile, place, schedule, encode; simulate and perf
 of what they made."""
 
-from qatspec.backend.compile import compile  # noqa: A004 - the arrow's name
+from qatspec.backend.compile import compile
 from qatspec.backend.legalise import verdict
 from qatspec.backend.perf import perf, write_perf
 from qatspec.backend.pipeline import assemble, run_compiled

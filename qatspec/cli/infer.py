@@ -125,7 +125,7 @@ def _predict(
         with torch.no_grad():
             found = decode(produce(images.to(context.device)))[0]
         prediction = {name: value.cpu().numpy() for name, value in found.items()}
-        if "boxes" in prediction and sample.meta:
+        if "boxes" in prediction and sample.meta:  # read from a picture, so `restore` is there
             prediction["boxes"] = dataset.restore(sample.meta, prediction["boxes"])
             draw(path, output / f"{path.stem}.png", prediction, dataset.classes, score)
         entries.append({"input": path.name, **_plain(prediction, dataset.classes)})

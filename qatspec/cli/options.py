@@ -44,8 +44,8 @@ def load(path: Path, overrides: Sequence[str], allow_code: bool) -> Spec:
     found = warnings(loaded)
     if any(d.severity == "error" for d in found):
         raise DiagnosticError(found, loaded.document.texts)
-    for warning in found:
-        warn(loaded, warning)
+    if found:
+        show(found, loaded.document.texts)
     return loaded
 
 

@@ -45,13 +45,13 @@ def command(
     import torch
 
     from qatspec.engine import run
-    from qatspec.plan import resolve
+    from qatspec.plan import default_threads, resolve
     from qatspec.train.process import pick_device
 
     loaded = options.load(spec, overrides, allow_code)
-    torch.set_num_threads(options.threads())
+    torch.set_num_threads(default_threads())
     chosen = pick_device(device)
-    plan = resolve(loaded, device=chosen.type, threads=options.threads(), nproc=nproc)
+    plan = resolve(loaded, device=chosen.type, nproc=nproc)
     workdir = workdir or options.default_workdir(loaded)
     console = Console(width=None if sys.stdout.isatty() else 140)
     with loaded.document.located(), Live(console, partial(options.warn, loaded)) as live:

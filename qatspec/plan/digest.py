@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -27,6 +28,12 @@ def software() -> dict[str, str]:
         "qatspec": f"{qatspec.__version__} {hash_sources(qatspec)}",
         "torch": importlib.metadata.version("torch"),
     }
+
+
+def default_threads() -> int:
+    """Threads that torch is given, known without torch because digests cover them."""
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    return int(asked) if asked.isdecimal() and int(asked) else len(os.sched_getaffinity(0))
 
 
 def _canonical(value: Any) -> Any:

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any, cast
 
 from qatspec.diag import Diagnostic, DiagnosticError
-from qatspec.plan.digest import digest, software
+from qatspec.plan.digest import default_threads, digest, software
 from qatspec.plan.model import Plan, PluginRef, Step
-from qatspec.registry import Registry, fault, registry as installed
+from qatspec.registry import Registry, registry as installed
 from qatspec.schema import affecting, spec_schema, with_defaults
 from qatspec.source.pointer import join
 from qatspec.spec import Spec, predecessor
@@ -39,13 +39,14 @@ def resolve(
 ) -> Plan:
     """The plan of a spec: its stages in order, each with the digest of all that its bytes rest on.
 
-    device, threads, nproc: what training runs on, as far as bytes depend on it.
+    device, threads, nproc: what training runs on, as far as bytes depend on it; threads: what
+    `default_threads()` says unless given.
     Raises DiagnosticError where data is missing, PluginFault where a plugin's fingerprint raises.
     """
     names = registry or installed()
     with spec.document.located():
         values = _values(spec, names)
-        machine = {"device": device, "threads": threads, "nproc": nproc}
+        machine = {"device": device, "threads": threads or default_threads(), "nproc": nproc}
         steps: list[Step] = []
         for name in spec.stages:
             steps.append(_step(spec, cast("StageName", name), values, machine, names, steps))
@@ -73,7 +74,7 @@ def _step(
     for role in _roles(name):
         keys[f"data:{role}"] = _fingerprint(spec, role, names)
     if name in _TRAINING:
-        keys.update({k: v for k, v in machine.items() if v is not None})
+        keys.update(machine)
     if before is not None:
         keys[f"input:{before}"] = next(s.digest for s in earlier if s.name == before)
     keys.update(software())
@@ -157,15 +158,11 @@ def _fingerprint(spec: Spec, role: str, names: Registry) -> str:
     record = names.dataset(dataset.type)
     base = Path(spec.document.path).parent
     try:
-        return str(record.fingerprint(dataset.params, base))
+        with names.blame("dataset", dataset.type, f"fingerprint of data set `{dataset.type}`"):
+            return str(record.fingerprint(dataset.params, base))
     except DiagnosticError as error:
         raise DiagnosticError(
             tuple(_placed(d, dataset.at) for d in error.diagnostics), error.texts
-        ) from error
-    except Exception as error:
-        item = f"fingerprint of data set `{dataset.type}`"
-        raise fault(
-            names.provider("dataset", dataset.type), error, hook="qatspec_datasets", item=item
         ) from error
 
 

@@ -1,7 +1,6 @@
 """Plugins and what they register: found through entry points, looked up by name."""
 
-from qatspec.registry.messages import fault
 from qatspec.registry.plugins import Plugin, Provider
 from qatspec.registry.registry import KINDS, Registry, registry
 
-__all__ = ["KINDS", "Plugin", "Provider", "Registry", "fault", "registry"]
+__all__ = ["KINDS", "Plugin", "Provider", "Registry", "registry"]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -12,9 +13,9 @@ from typing import Any, cast
 import pluggy
 
 from qatspec import hookspecs
-from qatspec.diag import Diagnostic, DiagnosticError, Note
+from qatspec.diag import Diagnostic, DiagnosticError, Note, QatspecError
 from qatspec.diag.words import nearest, suggest
-from qatspec.registry.messages import describe, duplicate, finding, hook_message, word
+from qatspec.registry.messages import describe, duplicate, fault, finding, hook_message, word
 from qatspec.registry.plugins import Plugin, Provider, discover, load_file, source_sha256
 from qatspec.types import (
     DatasetDef,
@@ -108,6 +109,19 @@ class Registry:
         """Who registers `name`. Raises DiagnosticError as the lookups do."""
         plugin = self._lookup(kind, name, "").plugin
         return Provider(plugin.entry_point, plugin.dist, plugin.version, source_sha256(plugin))
+
+    @contextmanager
+    def blame(self, kind: str, name: str, doing: str) -> Iterator[None]:
+        """What a record's callable raises inside is its plugin's fault, unless it is a diagnostic.
+
+        doing: in words, "opening data set `mine`". Raises PluginFault."""
+        try:
+            yield
+        except QatspecError:
+            raise
+        except Exception as error:
+            hook = KINDS[kind][0]
+            raise fault(self.provider(kind, name), error, hook=hook, item=doing) from error
 
     def record(self, kind: str, name: str) -> Any:
         """The record of any kind, by name. Raises DiagnosticError as the lookups do."""

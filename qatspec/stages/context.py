@@ -67,9 +67,11 @@ class Context:
 
     def build_model(self) -> nn.Module:
         """The float model, freshly initialised from the stage's seed, on the CPU."""
-        definition = registry().model(self.spec.model.type, self.spec.model.at)
+        name = self.spec.model.type
+        definition = registry().model(name, self.spec.model.at)
         torch.manual_seed(self.seed)
-        return definition.build(self.spec.model.params)
+        with registry().blame("model", name, f"building model `{name}`"):
+            return definition.build(self.spec.model.params)
 
     def decoder(self) -> Predict:
         """What turns raw outputs into predictions; it has no weights of its own."""
@@ -128,7 +130,8 @@ class Context:
             component = self.spec.data[role].dataset
             definition = registry().dataset(component.type, component.at)
             base = Path(self.spec.document.path).parent
-            opened = definition.open(component.params, self.workdir / "data", base)
+            with registry().blame("dataset", definition.name, f"opening `{definition.name}`"):
+                opened = definition.open(component.params, self.workdir / "data", base)
             for warning in getattr(opened, "diagnostics", ()):
                 self.report("log", {"message": warning.message, "diagnostic": warning})
             self._datasets[role] = opened if self.limit is None else Limited(opened, self.limit)

@@ -13,7 +13,7 @@ import pickle
 import random
 import sys
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from qatspec.diag import Diagnostic, DiagnosticError, Span
+from qatspec.quant.state import fit_state
 from qatspec.train.files import sha256_of, write_bytes
 
 FORMAT = 1
@@ -134,21 +135,13 @@ def load_weights(
     source: Path,
     allow_miss: bool = False,
     ignore_extra: bool = False,
-    new: Callable[[str], bool] = lambda key: False,
 ) -> None:
-    """Load `weights` into `model`, strictly: float keys keep their names through every stage.
-
-    new(key): keys that the model has and the checkpoint need not (fake-quants, when a float
-    checkpoint starts a quantized stage). Raises DiagnosticError QS902 naming the first keys.
+    """Load a checkpoint of any stage into `model`, strictly but for what stages have of their own
+    (`fit_state`). Raises DiagnosticError QS902 naming the first keys that do not fit.
     """
-    own = model.state_dict()
-    missing = [key for key in own if key not in weights and not new(key)]
-    extra = [key for key in weights if key not in own]
-    wrong = [
-        f"{key} {tuple(weights[key].shape)} for {tuple(own[key].shape)}"
-        for key in own
-        if key in weights and weights[key].shape != own[key].shape
-    ]
+    fitted = fit_state(model, weights)
+    missing, extra = fitted.missing, fitted.unexpected
+    wrong = tuple(f"{key} {given} for {own}" for key, (given, own) in fitted.reshaped.items())
     faults = [
         *([("lacks", missing, "solver.allow_miss")] if missing and not allow_miss else []),
         *([("has unknown", extra, "solver.ignore_extra")] if extra and not ignore_extra else []),
@@ -170,7 +163,7 @@ def load_weights(
                 span=Span(file=str(source)),
             )
         )
-    model.load_state_dict({k: v for k, v in weights.items() if k in own}, strict=False)
+    model.load_state_dict(fitted.state, strict=False)
 
 
 def rng_state(seed: int) -> dict[str, Any]:

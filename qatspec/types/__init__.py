@@ -21,7 +21,7 @@ from qatspec.types.records import (
     StageEvent,
     Verdict,
 )
-from qatspec.types.task import Dataset, Sample, TaskModel
+from qatspec.types.task import Dataset, PictureDataset, Sample, TaskModel
 
 __all__ = [
     "NO_PARAMS",
@@ -42,6 +42,7 @@ __all__ = [
     "Observed",
     "ObserverDef",
     "Params",
+    "PictureDataset",
     "PrepareConfig",
     "PrepareConfigDef",
     "QConfig",

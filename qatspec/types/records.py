@@ -99,8 +99,8 @@ class FusePattern:
     """A chain of ops that the chip runs as one, decided by its anchor.
 
     pattern: canonical op names in forward order, ("conv2d", "batch_norm2d", "relu|relu6"), "|"
-    between alternatives. The first is the anchor. check(match) -> None, or the reason why it declines. rewrite(match) -> None edits
-    the graph, or None where fusing is annotation alone.
+    between alternatives. The first is the anchor. check(match) -> None, or the reason why it
+    declines. rewrite(match) -> None edits the graph, or None where fusing is annotation alone.
     """
 
     name: str

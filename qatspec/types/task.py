@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import numpy as np
     import torch
 
@@ -43,6 +45,18 @@ class Dataset(Protocol):
         self, predictions: Sequence[tuple[Mapping[str, Any], Mapping[str, np.ndarray]]]
     ) -> dict[str, float]:
         """Metrics, 0-100, of (meta, prediction) pairs over the whole set."""
+        ...
+
+
+class PictureDataset(Dataset, Protocol):
+    """A data set that also reads pictures from outside: what `qatspec infer` needs to draw."""
+
+    def read(self, path: Path) -> Sample:
+        """A picture file as the model takes it, without a target. Raises DiagnosticError."""
+        ...
+
+    def restore(self, meta: Mapping[str, Any], boxes: np.ndarray) -> np.ndarray:
+        """Boxes (K, 4) xyxy of input pixels in the pixels of the picture that `meta` is of."""
         ...
 
 

@@ -97,17 +97,14 @@ class CocoDetection:
         return Sample(self._normalize(image), {"boxes": boxes, "labels": labels}, meta)
 
     def read(self, path: Path) -> Sample:
-        """Any picture, as `sample` gives one without augmentation: what inference feeds the model.
+        """Any picture, as `sample` gives one, without augmentation and targets: what inference
+        feeds the model.
         Raises DiagnosticError QS911."""
         image = self._open(path)
         placement = fit((image.height, image.width), self._size)
         meta = self._meta(image, placement, path.name)
-        nothing: dict[str, np.ndarray] = {
-            "boxes": np.zeros((0, 4), np.float32),
-            "labels": np.zeros(0, np.int64),
-        }
         placed = place(image, self._size, placement, round(self._mean))
-        return Sample(self._normalize(placed), nothing, meta)
+        return Sample(self._normalize(placed), {}, meta)
 
     def restore(self, meta: Mapping[str, Any], boxes: np.ndarray) -> np.ndarray:
         """Boxes (K, 4) of the model's input -> of the original picture, clipped to it."""

@@ -72,7 +72,7 @@ class FCOS(nn.Module):
         centerness = centerness_of(xy, boxes)
 
         count = max(len(labels), 1)
-        weight = centerness / centerness.mean().clamp(min=1e-6) if len(labels) else centerness
+        weight = centerness / centerness.mean().clamp(min=1e-6)
         sums = {
             "cls": self.loss_cls(points.logits, one_hot),
             "reg": self.loss_reg(points.boxes[positive], boxes, weight),

@@ -97,15 +97,4 @@ quantized; the op itself runs in float, and conversion to a chip program will re
 **Mend.** Replace the op, move it out of the prepared modules, or register a quant handler for it.
 """,
     ),
-    Code(
-        "QS609",
-        "the checkpoint does not fit the model",
-        """
-Keys of the checkpoint and of the model differ beyond what stages add and drop themselves
-(fake-quants and their observers).
-
-**Mend.** Check that the checkpoint is of the same model. `solver: {allow_miss: true}` accepts
-missing keys, `ignore_extra: true` keys that the model lacks.
-""",
-    ),
 )

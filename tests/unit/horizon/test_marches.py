@@ -8,13 +8,11 @@ import pytest
 from qatspec.api import (
     Artifact,
     DiagnosticError,
+    compile as compile_program,
     interpret,
     perf,
     registry,
     simulate,
-)
-from qatspec.api import (
-    compile as compile_program,
 )
 from qatspec.program import Program, ProgramBuilder, Provenance
 

@@ -5,8 +5,7 @@ import sys
 import numpy as np
 import pytest
 
-from qatspec.api import Artifact, DiagnosticError, interpret, write_perf
-from qatspec.api import compile as compile_program
+from qatspec.api import Artifact, DiagnosticError, compile as compile_program, interpret, write_perf
 from qatspec.program import Program, ProgramBuilder, digest
 
 pytest.importorskip("onnxruntime")

@@ -22,7 +22,7 @@ def spec(data: dict[str, Any] | None = None, **params: Any) -> Any:
                 "backbone": {"strides": [8, 16, 32]},
                 "neck": {"levels": 5},
                 **params,
-            },  # fmt: skip
+            },
         ),
         input=SimpleNamespace(size=(512, 512), format="rgb", mean=128.0, std=128.0),
         data=roles,
