@@ -103,7 +103,8 @@ _export(
     "qatspec.types",
     "NO_PARAMS", "Annotation", "Arithmetic", "Dataset", "DatasetDef", "Finding", "Fixed", "Float",
     "FusePattern", "March", "ModelDef", "Observed", "ObserverDef", "PictureDataset",
-    "PrepareConfig", "PrepareConfigDef", "QConfig", "QConfigDef", "QSpec", "QuantHandler", "Sample", "Shared",
+    "PrepareConfig", "PrepareConfigDef", "QConfig", "QConfigDef", "QSpec",
+    "QuantHandler", "Sample", "Shared",
     "StageEvent", "TaskModel", "Verdict", "lazy",
 )  # fmt: skip
 _export("qatspec.spec", "Spec", "load")

@@ -17,6 +17,9 @@ import pytest
 
 TOY = Path(__file__).parent / "toy"
 
+# Tests run side by side (pytest -n): a thread pool each would only fight over the cores.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 
 class Project:
     """The toy spec and its plugin in a folder of their own, and a work directory."""

@@ -146,7 +146,7 @@ def test_a_broken_off_step_of_other_settings_starts_over(project):
 
 def test_a_failing_rerun_leaves_earlier_results(copy):
     before = tree(copy.workdir)
-    copy.edit("lr: 0.001", "lr: 1.0e+30")
+    copy.edit("lr: 0.001", "lr: 1.0e+37")
     with pytest.raises(DiagnosticError) as caught:
         copy.run()
     assert code_of(caught) == "QS904"
