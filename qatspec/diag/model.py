@@ -35,10 +35,15 @@ class Edit:
 
 @dataclass(frozen=True, slots=True)
 class Fix:
-    """A mend that is sure: `qatspec validate --fix` applies its edits."""
+    """A mend that is sure: `qatspec validate --fix` applies its edits.
+
+    text: what belongs at the diagnostic's own place, as YAML; `source` turns it into an edit where
+    that place is written out in a file, and drops the mend where it is not.
+    """
 
     title: str
     edits: tuple[Edit, ...] = ()
+    text: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

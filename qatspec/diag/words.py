@@ -6,18 +6,31 @@ import difflib
 from collections.abc import Iterable, Sequence
 
 _SHOWN = 8
+#: From this likeness on, a word differs by a slip of the fingers (`grad_clp`, `num_clases`).
+#: Shorter words differ by meaning: `adam` is no slip for `adamw`.
+_SLIP, _SLIP_LENGTH = 0.83, 5
 
 
 def nearest(word: str, choices: Iterable[str], *, sure: bool = False) -> str | None:
     """The choice that `word` most likely means, or None where that would be a guess; sure: only
-    where it differs by a slip of the fingers."""
-    by_folded = {c.lower().replace("-", "_"): c for c in choices}
-    folded = word.lower().replace("-", "_")
-    if folded in by_folded:
-        return by_folded[folded]
-    cutoff = 0.84 if sure else 0.6 if len(folded) > 3 else 0.5
-    found = difflib.get_close_matches(folded, list(by_folded), n=1, cutoff=cutoff)
-    return by_folded[found[0]] if found else None
+    where it differs by a slip of the fingers, and from no other choice by as little."""
+    by_folded: dict[str, list[str]] = {}
+    for choice in choices:
+        by_folded.setdefault(_fold(choice), []).append(choice)
+    folded = _fold(word)
+    if same := by_folded.get(folded):
+        return None if sure and len(same) > 1 else same[-1]
+    if sure and len(folded) < _SLIP_LENGTH:
+        return None
+    cutoff = _SLIP if sure else 0.6 if len(folded) > 3 else 0.5
+    found = difflib.get_close_matches(folded, list(by_folded), n=2, cutoff=cutoff)
+    if not found or (sure and (len(found) > 1 or len(by_folded[found[0]]) > 1)):
+        return None
+    return by_folded[found[0]][-1]
+
+
+def _fold(word: str) -> str:
+    return word.lower().replace("-", "_")
 
 
 def quote_list(words: Sequence[str]) -> str:

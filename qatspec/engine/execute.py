@@ -14,7 +14,7 @@ from qatspec.diag import Diagnostic, DiagnosticError
 from qatspec.diag.words import quote_list
 from qatspec.engine import record as records, summary as summaries
 from qatspec.engine.lock import locked
-from qatspec.plan import Plan, Step
+from qatspec.plan import Plan, Step, starting_from
 from qatspec.registry import registry
 from qatspec.spec import Spec
 from qatspec.stages import RUN, Context, Outcome
@@ -57,9 +57,10 @@ def run(
     if smoke:
         plan, workdir = _smoke(plan), workdir.with_name(f"{workdir.name}-smoke")
     wanted = _wanted(plan, step, with_deps)
+    alone = step is not None and not with_deps
     pick_device(device)
     with locked(workdir):
-        return _Run(plan, workdir, wanted, device, nproc, on_event, resume, smoke).walk()
+        return _Run(plan, workdir, wanted, device, nproc, on_event, resume, smoke, alone).walk()
 
 
 @dataclass
@@ -72,6 +73,7 @@ class _Run:
     on_event: OnEvent | None
     resume: bool
     smoke: bool
+    alone: bool
 
     def walk(self) -> summaries.Summary:
         self._emit("run_started", spec=self.plan.spec.name, steps=list(self.wanted))
@@ -106,6 +108,9 @@ class _Run:
         }
 
     def _step(self, step: Step, entry: dict[str, Any]) -> None:
+        if self.alone:
+            step = self._from_what_is_there(step)
+            entry["digest"] = step.digest
         if (found := records.fresh(self.workdir, step)) is not None:
             shutil.rmtree(self.workdir / f"{step.name}.next", ignore_errors=True)
             entry.update(status="cached", cached_from=f"{step.name}/{records.NAME}")
@@ -149,13 +154,34 @@ class _Run:
         records.settle(self.workdir, step.name)
         return made
 
+    def _from_what_is_there(self, step: Step) -> Step:
+        """A step alone starts from the result that is there, warned of when it is of other
+        settings (contracts 24); its digest then says so, and a whole run makes both anew."""
+        for name in step.inputs:
+            found = records.whole(self.workdir, name)
+            if found is None or found["digest"] == self.plan.step(name).digest:
+                continue
+            warning = Diagnostic(
+                code="QS927",
+                severity="warning",
+                message=f"stage {step.name} starts from a result of stage {name} that was made "
+                "with other settings than the spec has now",
+                help="`qatspec plan` says what changed; `--with-deps` makes it anew first",
+                at=f"/stages/{step.name}",
+            )
+            self._emit("log", step.name, message=warning.message, diagnostic=warning)
+            step = starting_from(step, name, found["digest"])
+        others = (step if s.name == step.name else s for s in self.plan.steps)
+        self.plan = replace(self.plan, steps=tuple(others))
+        return step
+
     def _demand_inputs(self, step: Step) -> None:
         """Raise DiagnosticError QS905, with the command, unless what the step starts from holds."""
         for name in step.inputs:
-            if records.fresh(self.workdir, self.plan.step(name)) is not None:
+            if records.whole(self.workdir, name) is not None:
                 continue
             there = records.read(self.workdir, name) is not None
-            state = "was made with other settings than the spec has now" if there else "is missing"
+            state = "is damaged" if there else "is missing"
             command = f"qatspec run {self.plan.spec.document.path} --workdir {self.workdir}"
             raise DiagnosticError(
                 Diagnostic(

@@ -33,10 +33,15 @@ def read(workdir: Path, stage: str) -> Record | None:
 
 
 def fresh(workdir: Path, step: Step) -> Record | None:
-    """The step's record if it may stand: same digest, and every output there with the size and
-    sha256 that it had."""
-    record = read(workdir, step.name)
-    if record is None or record.get("digest") != step.digest:
+    """The step's record if it may stand: whole, and of the same digest."""
+    record = whole(workdir, step.name)
+    return record if record is not None and record["digest"] == step.digest else None
+
+
+def whole(workdir: Path, stage: str) -> Record | None:
+    """The record of a step whose every output is there with the size and sha256 that it had."""
+    record = read(workdir, stage)
+    if record is None:
         return None
     intact = all(
         (path := workdir / name).is_file()

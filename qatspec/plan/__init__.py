@@ -1,6 +1,6 @@
 """The Plan: what a spec compiles to."""
 
-from qatspec.plan.digest import default_threads
+from qatspec.plan.digest import default_threads, starting_from
 from qatspec.plan.model import Plan, PluginRef, Step
 from qatspec.plan.resolve import resolve
 from qatspec.plan.show import plan_json, plan_table
@@ -9,5 +9,5 @@ from qatspec.plan.status import Change, StepStatus, status
 __all__ = [
     "Change", "Plan", "PluginRef", "Step", "StepStatus", "default_threads",
     "plan_json", "plan_table", "resolve",
-    "status",
+    "starting_from", "status",
 ]  # fmt: skip

@@ -7,9 +7,11 @@ import importlib.metadata
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import qatspec
+from qatspec.plan.model import Step
 from qatspec.registry.plugins import hash_sources
 
 
@@ -28,6 +30,12 @@ def software() -> dict[str, str]:
         "qatspec": f"{qatspec.__version__} {hash_sources(qatspec)}",
         "torch": importlib.metadata.version("torch"),
     }
+
+
+def starting_from(step: Step, before: str, actual: str) -> Step:
+    """The step as it is when it starts from a result of `before` with the digest `actual`."""
+    keys = {**step.keys, f"input:{before}": actual}
+    return replace(step, keys=keys, digest=digest(keys))
 
 
 def default_threads() -> int:

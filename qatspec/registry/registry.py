@@ -13,7 +13,7 @@ from typing import Any, cast
 import pluggy
 
 from qatspec import hookspecs
-from qatspec.diag import Diagnostic, DiagnosticError, Note, QatspecError
+from qatspec.diag import Diagnostic, DiagnosticError, Fix, Note, QatspecError
 from qatspec.diag.words import nearest, suggest
 from qatspec.registry.messages import describe, duplicate, fault, finding, hook_message, word
 from qatspec.registry.plugins import Plugin, Provider, discover, load_file, source_sha256
@@ -281,6 +281,7 @@ class Registry:
                             message=f"`{name}` is a chip, not a march",
                             help=f"did you mean `{entry.record.name}`, the march of {name}?",
                             at=at,
+                            fix=Fix(f"`{name}` -> `{entry.record.name}`", text=entry.record.name),
                         )
                     )
         faults = [f for name in sorted(self._faults) for f in self._faults[name]]
@@ -296,7 +297,11 @@ class Registry:
                 )
             )
         advice = suggest(name, names) or "no installed plugin registers any"
-        return DiagnosticError(Diagnostic(code="QS301", message=message, help=advice, at=at))
+        sure = nearest(name, names, sure=True)
+        fix = Fix(f"`{name}` -> `{sure}`", text=sure) if sure else None
+        return DiagnosticError(
+            Diagnostic(code="QS301", message=message, help=advice, at=at, fix=fix)
+        )
 
 
 @cache

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from qatspec import __version__
-from qatspec.diag import CODES, Diagnostic, Span
+from qatspec.diag import CODES, Diagnostic, Edit, Fix, Span
 
 #: Minor additions keep the number; readers may reject numbers they do not know.
 FORMAT = 1
@@ -25,6 +25,7 @@ def to_json(diagnostics: Iterable[Diagnostic]) -> str:
             "span": _span(d.span),
             "notes": [{"text": n.text, "span": _span(n.span)} for n in d.notes],
             "origin": d.origin,
+            "fix": _fix(d.fix),
         }
         for d in diagnostics
     ]
@@ -84,6 +85,13 @@ def _span(span: Span | None) -> dict[str, Any] | None:
     }
 
 
+def _fix(fix: Fix | None) -> dict[str, Any] | None:
+    if fix is None or not fix.edits:
+        return None
+    edits = [{"span": _span(edit.span), "text": edit.text} for edit in fix.edits]
+    return {"title": fix.title, "edits": edits}
+
+
 def _command(found: Diagnostic) -> str:
     fields = {"title": found.code}
     if found.span is not None:
@@ -113,11 +121,27 @@ def _result(found: Diagnostic, rule: int) -> dict[str, Any]:
     if found.span is not None:
         location: dict[str, Any] = {"artifactLocation": {"uri": found.span.file}}
         if found.span.line:
-            location["region"] = {
-                "startLine": found.span.line,
-                "startColumn": found.span.col,
-                "endLine": found.span.end_line,
-                "endColumn": found.span.end_col,
-            }
+            location["region"] = _region(found.span)
         result["locations"] = [{"physicalLocation": location}]
+    if found.fix is not None and found.fix.edits:
+        changes = [_replacement(edit) for edit in found.fix.edits]
+        result["fixes"] = [{"description": {"text": found.fix.title}, "artifactChanges": changes}]
     return result
+
+
+def _replacement(edit: Edit) -> dict[str, Any]:
+    return {
+        "artifactLocation": {"uri": edit.span.file},
+        "replacements": [
+            {"deletedRegion": _region(edit.span), "insertedContent": {"text": edit.text}}
+        ],
+    }
+
+
+def _region(span: Span) -> dict[str, int]:
+    return {
+        "startLine": span.line,
+        "startColumn": span.col,
+        "endLine": span.end_line,
+        "endColumn": span.end_col,
+    }

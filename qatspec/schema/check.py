@@ -9,13 +9,19 @@ from typing import Any, cast
 
 from jsonschema import Draft202012Validator, ValidationError
 
-from qatspec.diag import Diagnostic
+from qatspec.diag import Diagnostic, Fix
 from qatspec.diag.words import nearest, quote_list
 from qatspec.schema.walk import facets, property_schemas
+from qatspec.source import scalars
 from qatspec.source.pointer import join, split
 from qatspec.source.tree import kind_of
 from qatspec.types import JSONSchema
 
+#: Booleans of YAML 1.1, and texts that look like booleans.
+_BOOLEANS = {
+    **dict.fromkeys(("on", "yes", "y", "true"), "true"),
+    **dict.fromkeys(("off", "no", "n", "false"), "false"),
+}
 _TYPES = {
     "object": "a mapping",
     "array": "a list",
@@ -86,8 +92,15 @@ def _unknown_keys(error: ValidationError, root: JSONSchema, at: str) -> Iterator
                 advice = f"allowed here: {quote_list(allowed)}"
             else:
                 advice = "remove it; no keys are allowed here"
-        message = f"unknown key `{key}`"
-        yield Diagnostic(code="QS201", message=message, help=advice, at=join(at, key), key=True)
+        sure = nearest(key, free, sure=True)
+        yield Diagnostic(
+            code="QS201",
+            message=f"unknown key `{key}`",
+            help=advice,
+            at=join(at, key),
+            key=True,
+            fix=Fix(f"`{key}` -> `{sure}`", text=scalars.written(sure)) if sure else None,
+        )
 
 
 def _below(key: str, schema: Any, root: JSONSchema) -> str | None:
@@ -119,11 +132,15 @@ def _wrong_type(name: str, value: Any, wanted: Any, at: str) -> Diagnostic:
     types: list[str] = [wanted] if isinstance(wanted, str) else list(wanted)
     expected = " or ".join(_TYPES[t] for t in types)
     advice = f"write {expected}"
+    mend = None
     if isinstance(value, str):
         if {"number", "integer"} & set(types) and _is_number(value):
             advice = f"write it without quotes: `{value}`"
-        elif "boolean" in types and value.lower() in ("on", "yes", "off", "no"):
-            advice = f"write `{'true' if value.lower() in ('on', 'yes') else 'false'}`"
+            whole = isinstance(scalars.resolve(value), int)
+            mend = value if whole or "number" in types else None
+        elif "boolean" in types and value.lower() in _BOOLEANS:
+            mend = _BOOLEANS[value.lower()]
+            advice = f"write `{mend}`"
         elif "array" in types:
             advice = f"write `[{value}]`"
     elif "array" in types and not isinstance(value, Mapping) and value is not None:
@@ -136,10 +153,19 @@ def _wrong_type(name: str, value: Any, wanted: Any, at: str) -> Diagnostic:
     if not isinstance(value, Mapping | list) and value is not None:
         got = f"the {got.split()[1]} `{_shown(value)}`"
     message = f"`{name}` must be {expected}, not {got}"
-    return Diagnostic(code="QS203", message=message, help=advice, at=at)
+    return Diagnostic(code="QS203", message=message, help=advice, at=at, fix=_fix(value, mend))
+
+
+def _fix(value: Any, text: str | None) -> Fix | None:
+    return Fix(f"`{_shown(value)}` -> `{text}`", text=text) if text is not None else None
 
 
 def _not_a_choice(name: str, value: Any, wanted: Any, at: str) -> Diagnostic:
+    if name == "qatspec" and value == str(wanted):
+        message = f"`qatspec` must be the number {wanted}, not the text `{value}`"
+        advice = f"write it without quotes: `{wanted}`"
+        fix = _fix(value, str(wanted))
+        return Diagnostic(code="QS203", message=message, help=advice, at=at, fix=fix)
     if name == "qatspec":
         return Diagnostic(
             code="QS207",
@@ -150,9 +176,11 @@ def _not_a_choice(name: str, value: Any, wanted: Any, at: str) -> Diagnostic:
     choices = [_shown(c) for c in (wanted if isinstance(wanted, list) else [wanted])]
     message = f"`{name}` cannot be `{_shown(value)}`"
     advice = f"one of {quote_list(choices)}"
+    sure = None
     if isinstance(value, str) and (near := nearest(value, choices)):
         advice = f"did you mean `{near}`? {advice}"
-    return Diagnostic(code="QS204", message=message, help=advice, at=at)
+        sure = nearest(value, [c for c in choices if c == scalars.written(c)], sure=True)
+    return Diagnostic(code="QS204", message=message, help=advice, at=at, fix=_fix(value, sure))
 
 
 def _out_of_range(name: str, error: ValidationError) -> tuple[str, str]:
@@ -192,10 +220,9 @@ def _out_of_range(name: str, error: ValidationError) -> tuple[str, str]:
 
 def _is_number(text: str) -> bool:
     try:
-        float(text)
-    except ValueError:
+        return isinstance(scalars.resolve(text), int | float)
+    except OverflowError:
         return False
-    return True
 
 
 def _shown(value: Any) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from qatspec.diag import Diagnostic, DiagnosticError, Note, Span
+from qatspec.source.mend import place_fix
 from qatspec.source.pointer import join, parent
 from qatspec.source.tree import MAX_DEPTH, Tree
 
@@ -63,11 +64,14 @@ class Document:
             for n in found.notes
         )
         if found.at is None or found.span is not None:
-            return replace(found, notes=notes)
+            return replace(found, notes=notes, fix=place_fix(found.fix, found.span, self.texts))
         origin = self.origins.get(found.at)
         if origin is not None and not found.key:
             notes = (Note("the value comes from here", span=origin), *notes)
-        return replace(found, span=self.span(found.at, key=found.key), notes=notes)
+        span = self.span(found.at, key=found.key)
+        own = span if found.at in self.spans else None  # a default has no text to mend
+        fix = place_fix(found.fix, own, self.texts)
+        return replace(found, span=span, notes=notes, fix=fix)
 
 
 def to_document(tree: Tree, path: str, texts: Mapping[str, str]) -> Document:

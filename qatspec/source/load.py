@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os.path
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from qatspec.diag import Diagnostic, DiagnosticError, Span
 from qatspec.source import overrides as command_line
 from qatspec.source.document import Document, to_document
+from qatspec.source.mend import place_fix
 from qatspec.source.merge import merge
 from qatspec.source.parse import parse
 from qatspec.source.references import substitute
@@ -31,7 +33,8 @@ def load_document(path: str | Path, overrides: Sequence[str] = ()) -> Document:
         tree = command_line.apply(tree, overrides)
         return to_document(substitute(tree), str(path), texts)
     except DiagnosticError as error:
-        raise DiagnosticError(error.diagnostics, texts) from None
+        placed = (replace(d, fix=place_fix(d.fix, d.span, texts)) for d in error.diagnostics)
+        raise DiagnosticError(placed, texts) from None
     except RecursionError:
         # references to references to deep values: each is within bounds, their product is not
         place = Span(str(path))

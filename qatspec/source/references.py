@@ -7,8 +7,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 
-from qatspec.diag import Diagnostic, DiagnosticError, Note, Span
-from qatspec.diag.words import suggest
+from qatspec.diag import Diagnostic, DiagnosticError, Edit, Fix, Note, Span
+from qatspec.diag.words import nearest, suggest
 from qatspec.source.tree import MAX_DEPTH, Tree, kind_of, size_of
 
 _MAX_TEXT = 64 * 1024
@@ -125,7 +125,8 @@ class _Resolver:
                     message = f"`{here}` is a list of {len(node.value)}, it has no `{key}`"
                 advice = suggest(key, known) if keys[0] == "vars" and depth else None
                 advice = advice or "declare it under `vars:`"
-                raise self._fail(tree, "QS302", message, advice)
+                sure = nearest(key, known, sure=True) if keys[0] == "vars" and depth else None
+                raise self._fail(tree, "QS302", message, advice, _respelt(tree, keys, depth, sure))
             node = below
         return node if final else self._whole(node)
 
@@ -150,8 +151,29 @@ class _Resolver:
             raise self._fail(tree, "QS303", f"environment variable `{name}` is not set", advice)
         return Tree(value, tree.span, text=value)
 
-    def _fail(self, tree: Tree, code: str, message: str, advice: str) -> _Unresolved:
+    def _fail(
+        self, tree: Tree, code: str, message: str, advice: str, fix: Fix | None = None
+    ) -> _Unresolved:
         notes = (Note("the value was set here", span=tree.origin),) if tree.origin else ()
-        found = Diagnostic(code=code, message=message, help=advice, span=tree.span, notes=notes)
+        found = Diagnostic(
+            code=code, message=message, help=advice, span=tree.span, notes=notes, fix=fix
+        )
         self.found.setdefault((tree.span, code), found)
         return _Unresolved()
+
+
+def _respelt(tree: Tree, keys: list[str], depth: int, key: str | None) -> Fix | None:
+    """The reference with `key` in place of its misspelt part. None where the text of the file is
+    not the text that was resolved (escapes, folded lines, nested references, an alias)."""
+    before, after = ".".join(keys[:depth]), ".".join(keys[depth + 1 :])
+    old = f"${{{'.'.join(keys)}}}"
+    at = tree.text.find(old)
+    span = tree.span
+    quotes = span.end_col - span.col - len(tree.text)  # none, or one before and one behind
+    plain = span.line == span.end_line and quotes in (0, 2) and "\\" not in tree.text
+    if key is None or tree.origin or at < 0 or not plain:
+        return None
+    new = f"${{{'.'.join(part for part in (before, key, after) if part)}}}"
+    start = span.col + quotes // 2 + at
+    place = Span(span.file, span.line, start, span.line, start + len(old))
+    return Fix(f"`{old}` -> `{new}`", (Edit(place, new),))

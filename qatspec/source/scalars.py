@@ -5,6 +5,7 @@ PyYAML reads YAML 1.1, where `1e-4` is a text, `on` is true, `1:30` is ninety an
 
 from __future__ import annotations
 
+import json
 import re
 
 Scalar = str | int | float | bool | None
@@ -20,7 +21,14 @@ _OCT = re.compile(r"0o[0-7]+")
 _HEX = re.compile(r"0x[0-9a-fA-F]+")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _NOT_FINITE = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
+_PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_./-]*")
 _DIGITS_MAX = 400  # beyond the range of a float; also bounds int()'s quadratic cost
+
+
+def written(text: str) -> str:
+    """A text as YAML: plain where that reads back as the same text, else in double quotes."""
+    plain = _PLAIN.fullmatch(text) and resolve(text) == text
+    return text if plain else json.dumps(text, ensure_ascii=False)
 
 
 def resolve(text: str) -> Scalar:

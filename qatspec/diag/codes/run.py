@@ -291,4 +291,17 @@ The directory holds no `summary.json` of a run, or one that is damaged.
 **Mend.** Use one of the stages that the message lists, or add the stage to the spec.
 """,
     ),
+    Code(
+        "QS927",
+        "a step starts from a result of other settings",
+        """
+`--step` runs one stage alone, from the checkpoint that lies in the work directory. That checkpoint
+was made with other settings (or another version of qatspec or a plugin) than the spec has now. The
+step runs all the same: nobody wants to lose days of float training to a changed comment. Its record
+says what it started from, so that a later `qatspec run` of the whole spec makes both anew.
+
+**Mend.** `qatspec plan SPEC` names the lines that changed. `--with-deps` runs the earlier stage
+first.
+""",
+    ),
 )

@@ -135,4 +135,15 @@ terminal, a web page or a PDF.
 **Mend.** Give a finite number, or put quotes around a text that happens to look like a number.
 """,
     ),
+    Code(
+        "QS114",
+        "a file cannot be mended",
+        """\
+`qatspec validate --fix` writes a mended file beside the old one and then puts it in its place. It
+may not write there, or the file changed between reading and writing. Nothing was changed.
+
+**Mend.** Check the permissions of the file and its folder, or make the edits by hand: `qatspec
+validate` without `--fix` names them.
+""",
+    ),
 )

@@ -170,9 +170,23 @@ def test_one_step_needs_its_predecessor(project):
     assert statuses(summary) == [("float", "cached"), ("calibration", "cached"), ("qat", "run")]
 
 
-def test_one_step_refuses_a_predecessor_of_other_settings(copy):
+def test_one_step_takes_a_predecessor_of_other_settings_with_a_warning(copy):
+    before = json.loads((copy.workdir / "float/step.json").read_text())["digest"]
     copy.edit("epochs: 3", "epochs: 4")
-    with pytest.raises(DiagnosticError, match="other settings"):
+    copy.run(step="calibration")
+    warned = [e.data["diagnostic"] for e in copy.events if "diagnostic" in e.data]
+    assert [d.code for d in warned] == ["QS927"] and "stage float" in warned[0].message
+    record = json.loads((copy.workdir / "calibration/step.json").read_text())
+    assert record["keys"]["input:float"] == before
+    assert statuses(copy.run(step="calibration"))[-1] == ("calibration", "cached")
+    # a whole run is not deceived: float is made anew, and calibration from it
+    assert statuses(copy.run())[:2] == [("float", "run"), ("calibration", "run")]
+
+
+def test_one_step_refuses_a_damaged_predecessor(copy):
+    (copy.workdir / "float/float-checkpoint-best.pth.tar").write_bytes(b"cut")
+    (copy.workdir / "calibration/step.json").unlink()
+    with pytest.raises(DiagnosticError, match="float, whose result is damaged"):
         copy.run(step="calibration")
 
 
