@@ -9,12 +9,8 @@ import click
 
 from qatspec.cli import options
 from qatspec.cli.output import is_text, show
-from qatspec.diag import DiagnosticError, Edit
-from qatspec.source import apply_fixes
-from qatspec.spec import Spec, load, warnings
-
-#: Mending one phase lets the next one speak; a spec has a handful of phases.
-_ROUNDS = 8
+from qatspec.diag import DiagnosticError
+from qatspec.spec import Spec, load, mend, warnings
 
 
 @click.command(name="validate", short_help="Check a spec without running it.")
@@ -32,29 +28,12 @@ def command(spec: Path, overrides: tuple[str, ...], allow_code: bool, fix: bool)
     and the files that it extends.
     """
     if fix:
-        for edit, title in mend(spec, overrides, allow_code):
+        for edit, title in mend(spec, overrides, allow_code=allow_code):
             click.echo(f"{edit.span.file}:{edit.span.line}:{edit.span.col}: {title}", err=True)
     loaded = _checked(spec, overrides, allow_code)
     if is_text():
         stages = ", ".join(loaded.stages)
         click.echo(f"{spec}: ok ({loaded.model.type} for {loaded.march}: {stages})")
-
-
-def mend(spec: Path, overrides: Sequence[str], allow_code: bool) -> list[tuple[Edit, str]]:
-    """Write every sure mend; gives (edit, title) for each. Raises DiagnosticError QS114."""
-    done: list[tuple[Edit, str]] = []
-    for _ in range(_ROUNDS):
-        try:
-            loaded = load(spec, overrides, allow_code=allow_code)
-            found, texts = warnings(loaded), dict(loaded.document.texts)
-        except DiagnosticError as error:
-            found, texts = error.diagnostics, error.texts
-        titles = {edit: d.fix.title for d in found if d.fix for edit in d.fix.edits}
-        edits = apply_fixes(found, texts)
-        if not edits:
-            break
-        done += [(edit, titles[edit]) for edit in edits]
-    return done
 
 
 def _checked(path: Path, overrides: Sequence[str], allow_code: bool) -> Spec:

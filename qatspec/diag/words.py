@@ -7,8 +7,9 @@ from collections.abc import Iterable, Sequence
 
 _SHOWN = 8
 #: From this likeness on, a word differs by a slip of the fingers (`grad_clp`, `num_clases`).
+_SLIP = 0.83
 #: Shorter words differ by meaning: `adam` is no slip for `adamw`.
-_SLIP, _SLIP_LENGTH = 0.83, 5
+_MENDED_LENGTH = 5
 
 
 def nearest(word: str, choices: Iterable[str], *, sure: bool = False) -> str | None:
@@ -20,13 +21,18 @@ def nearest(word: str, choices: Iterable[str], *, sure: bool = False) -> str | N
     folded = _fold(word)
     if same := by_folded.get(folded):
         return None if sure and len(same) > 1 else same[-1]
-    if sure and len(folded) < _SLIP_LENGTH:
-        return None
     cutoff = _SLIP if sure else 0.6 if len(folded) > 3 else 0.5
     found = difflib.get_close_matches(folded, list(by_folded), n=2, cutoff=cutoff)
     if not found or (sure and (len(found) > 1 or len(by_folded[found[0]]) > 1)):
         return None
     return by_folded[found[0]][-1]
+
+
+def mended(word: str, choices: Iterable[str]) -> str | None:
+    """The choice to write in place of `word` without asking; None where a person must look."""
+    found = nearest(word, choices, sure=True)
+    long_enough = len(word) >= _MENDED_LENGTH or (found and _fold(word) == _fold(found))
+    return found if long_enough else None
 
 
 def _fold(word: str) -> str:

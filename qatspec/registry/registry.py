@@ -14,7 +14,7 @@ import pluggy
 
 from qatspec import hookspecs
 from qatspec.diag import Diagnostic, DiagnosticError, Fix, Note, QatspecError
-from qatspec.diag.words import nearest, suggest
+from qatspec.diag.words import mended, nearest, suggest
 from qatspec.registry.messages import describe, duplicate, fault, finding, hook_message, word
 from qatspec.registry.plugins import Plugin, Provider, discover, load_file, source_sha256
 from qatspec.types import (
@@ -297,7 +297,7 @@ class Registry:
                 )
             )
         advice = suggest(name, names) or "no installed plugin registers any"
-        sure = nearest(name, names, sure=True)
+        sure = mended(name, names)
         fix = Fix(f"`{name}` -> `{sure}`", text=sure) if sure else None
         return DiagnosticError(
             Diagnostic(code="QS301", message=message, help=advice, at=at, fix=fix)

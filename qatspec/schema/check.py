@@ -10,7 +10,7 @@ from typing import Any, cast
 from jsonschema import Draft202012Validator, ValidationError
 
 from qatspec.diag import Diagnostic, Fix
-from qatspec.diag.words import nearest, quote_list
+from qatspec.diag.words import mended, nearest, quote_list
 from qatspec.schema.walk import facets, property_schemas
 from qatspec.source import scalars
 from qatspec.source.pointer import join, split
@@ -78,10 +78,10 @@ def _unknown_keys(error: ValidationError, root: JSONSchema, at: str) -> Iterator
     known = property_schemas(error.schema, value, root)
     closed = cast("Mapping[str, Any]", error.schema)  # the part that refuses the key
     allowed = list({**known, **closed.get("properties", {})})
+    free = [k for k in allowed if k not in value]
     for key in value:
         if key in allowed:
             continue
-        free = [k for k in allowed if k not in value]
         near = nearest(key, free) or nearest(key, allowed)
         advice = f"did you mean `{near}`?"
         if near is None:
@@ -92,7 +92,8 @@ def _unknown_keys(error: ValidationError, root: JSONSchema, at: str) -> Iterator
                 advice = f"allowed here: {quote_list(allowed)}"
             else:
                 advice = "remove it; no keys are allowed here"
-        sure = nearest(key, free, sure=True)
+        sure = mended(key, free)
+        free = [k for k in free if k != sure]  # one slip a key: two would make it stand twice
         yield Diagnostic(
             code="QS201",
             message=f"unknown key `{key}`",
@@ -179,7 +180,7 @@ def _not_a_choice(name: str, value: Any, wanted: Any, at: str) -> Diagnostic:
     sure = None
     if isinstance(value, str) and (near := nearest(value, choices)):
         advice = f"did you mean `{near}`? {advice}"
-        sure = nearest(value, [c for c in choices if c == scalars.written(c)], sure=True)
+        sure = mended(value, [c for c in choices if c == scalars.written(c)])
     return Diagnostic(code="QS204", message=message, help=advice, at=at, fix=_fix(value, sure))
 
 

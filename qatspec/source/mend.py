@@ -87,6 +87,4 @@ def _rewrite(path: Path, shown: str, old: str, new: str) -> None:
 
 def _unwritable(shown: str, reason: str, advice: str) -> DiagnosticError:
     message = f"`{shown}` cannot be mended: {reason}"
-    return DiagnosticError(
-        Diagnostic(code="QS114", message=message, help=advice, span=Span(shown))
-    )
+    return DiagnosticError(Diagnostic(code="QS114", message=message, help=advice, span=Span(shown)))

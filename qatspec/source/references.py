@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from qatspec.diag import Diagnostic, DiagnosticError, Edit, Fix, Note, Span
-from qatspec.diag.words import nearest, suggest
+from qatspec.diag.words import mended, suggest
 from qatspec.source.tree import MAX_DEPTH, Tree, kind_of, size_of
 
 _MAX_TEXT = 64 * 1024
@@ -125,7 +125,7 @@ class _Resolver:
                     message = f"`{here}` is a list of {len(node.value)}, it has no `{key}`"
                 advice = suggest(key, known) if keys[0] == "vars" and depth else None
                 advice = advice or "declare it under `vars:`"
-                sure = nearest(key, known, sure=True) if keys[0] == "vars" and depth else None
+                sure = mended(key, known) if keys[0] == "vars" and depth else None
                 raise self._fail(tree, "QS302", message, advice, _respelt(tree, keys, depth, sure))
             node = below
         return node if final else self._whole(node)

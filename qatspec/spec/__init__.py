@@ -1,6 +1,7 @@
 """The frozen Spec, its construction from a Document, and quant-rule matching (pure)."""
 
 from qatspec.spec.build import build, load, warnings
+from qatspec.spec.mend import mend
 from qatspec.spec.model import (
     STAGES,
     Component,
@@ -22,5 +23,5 @@ from qatspec.spec.stages import PREDECESSORS, predecessor
 __all__ = [
     "PRECEDENCE", "PREDECESSORS", "STAGES", "Component", "DataRole", "InputSpec", "ModuleQuant",
     "QConfigRules", "Rule", "RuleMatch", "Solver", "Spec", "Stage", "Trainer", "build", "decide",
-    "load", "predecessor", "prepare_config", "qconfig_rules", "warnings",
+    "load", "mend", "predecessor", "prepare_config", "qconfig_rules", "warnings",
 ]  # fmt: skip

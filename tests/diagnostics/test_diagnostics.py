@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -22,7 +23,7 @@ import pytest
 from qatspec.diag import CODES, DiagnosticError
 from qatspec.registry.plugins import load_entry_point
 from qatspec.render import render
-from qatspec.spec import load, warnings
+from qatspec.spec import load, mend, warnings
 
 HERE = Path(__file__).parent
 CASES = sorted(p.parent for p in HERE.glob("QS*/spec.yaml"))
@@ -30,8 +31,22 @@ ALLOW_CODE = {"QS007"}
 #: Codes of the front half whose cause does not fit into a spec file; tested where it says.
 ELSEWHERE = {
     "QS109": "tests/unit/source/test_text.py",
+    "QS114": "tests/unit/source/test_mend.py",
     "QS312": "tests/unit/prepare",
     "QS314": "tests/unit/prepare",
+}
+
+
+#: Cases whose mend is sure.
+MENDED = {
+    "QS201_params_of_the_model",
+    "QS201_unknown_key",
+    "QS203_quoted_number",
+    "QS203_yaml_1_1_boolean",
+    "QS301_unknown_observer",
+    "QS301_unknown_preset",
+    "QS302_undeclared_variable",
+    "QS309_chip_for_march",
 }
 
 
@@ -98,6 +113,21 @@ def test_mended(case: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(case)
     monkeypatch.setenv("COCO_ROOT", "data")
     assert _validate(case, "fixed.yaml") == ""
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda p: p.name)
+def test_fix_writes_the_mended_spec(
+    case: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where `validate --fix` mends anything, it mends everything, as a person would."""
+    shutil.copytree(case, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("COCO_ROOT", raising=False)
+    allowed = case.name[:5] in ALLOW_CODE
+    done = mend("spec.yaml", allow_code=allowed, registry=_registry(case))
+    assert bool(done) == (case.name in MENDED)
+    wanted = "fixed.yaml" if done else "spec.yaml"
+    assert Path("spec.yaml").read_bytes() == (case / wanted).read_bytes()
 
 
 def test_every_code_of_the_front_half_has_a_folder() -> None:

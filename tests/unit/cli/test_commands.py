@@ -98,6 +98,27 @@ def test_strict_makes_warnings_fail(run, spec):
     assert run("validate", spec, "--strict")[0] == 0
 
 
+def test_fix_mends_the_spec_and_what_it_extends(run, spec):
+    good = Path(spec).read_text()
+    base = good.replace("quantize_output", "quantise_output").replace("march: bayes", "march: j5")
+    Path("base.yaml").write_text(base)
+    Path(spec).write_text("extends: base.yaml\nseeed: 3\n")
+    code, out, err = run("validate", spec, "--fix")
+    assert code == 0, err
+    assert f"{spec}:2:1: `seeed` -> `seed`" in err
+    assert "`j5` -> `bayes`" in err
+    assert Path("base.yaml").read_text() == good
+    assert Path(spec).read_text() == "extends: base.yaml\nseed: 3\n"
+    assert run("validate", spec, "--fix")[2] == ""
+
+
+def test_fix_leaves_what_is_not_sure(run, spec):
+    text = Path(spec).read_text().replace("march: bayes", "march: nonsense")
+    Path(spec).write_text(text)
+    assert run("validate", spec, "--fix")[0] == 1
+    assert Path(spec).read_text() == text
+
+
 def test_plan(run, spec):
     code, out, _ = run("plan", spec)
     assert code == 0

@@ -1,0 +1,41 @@
+"""Mend a spec's files where the mend is sure: what `qatspec validate --fix` does."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from qatspec.diag import DiagnosticError, Edit
+from qatspec.registry import Registry
+from qatspec.source import apply_fixes
+from qatspec.spec.build import load, warnings
+
+#: Mending one phase lets the next one speak; a spec has a handful of phases.
+_ROUNDS = 8
+
+
+def mend(
+    path: str | Path,
+    overrides: Sequence[str] = (),
+    *,
+    allow_code: bool = False,
+    registry: Registry | None = None,
+) -> list[tuple[Edit, str]]:
+    """Write every sure mend into the spec and the files that it extends, until none is left.
+
+    Gives each edit, at its place in the file as it then was, with its title.
+    Raises DiagnosticError QS114 where a file cannot be written; what is not sure is left to `load`.
+    """
+    done: list[tuple[Edit, str]] = []
+    for _ in range(_ROUNDS):
+        try:
+            loaded = load(path, overrides, allow_code=allow_code, registry=registry)
+            found, texts = warnings(loaded, registry), loaded.document.texts
+        except DiagnosticError as error:
+            found, texts = error.diagnostics, error.texts
+        titles = {edit: d.fix.title for d in found if d.fix for edit in d.fix.edits}
+        edits = apply_fixes(found, texts)
+        if not edits:
+            break
+        done += [(edit, titles[edit]) for edit in edits]
+    return done
