@@ -3,6 +3,7 @@
 import json
 import sys
 import types
+from pathlib import Path
 
 import click
 import pytest
@@ -100,7 +101,7 @@ def test_strict_makes_warnings_fail(run, spec):
 
 def test_fix_mends_the_spec_and_what_it_extends(run, spec):
     good = Path(spec).read_text()
-    base = good.replace("quantize_output", "quantise_output").replace("march: bayes", "march: j5")
+    base = good.replace("quantize_input", "quantise_input").replace("march: bayes", "march: j5")
     Path("base.yaml").write_text(base)
     Path(spec).write_text("extends: base.yaml\nseeed: 3\n")
     code, out, err = run("validate", spec, "--fix")
