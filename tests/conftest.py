@@ -112,3 +112,25 @@ def copy(finished, tmp_path):
     """A finished project of one's own, at the same spec."""
     shutil.copytree(finished.folder, tmp_path / "project")
     return Project(tmp_path / "project")
+
+
+@pytest.fixture
+def settled():
+    """`tests.nets.settle`, seeded: prepare a net, observe its inputs, freeze."""
+    import torch
+
+    from tests.nets import settle
+
+    torch.manual_seed(0)
+    return settle
+
+
+@pytest.fixture
+def everything(settled):
+    """(a net with every op there is, prepared and settled; its input)."""
+    import torch
+
+    from tests.nets import Everything
+
+    x = torch.randn(2, 3, 32, 32)
+    return settled(Everything(), x), x

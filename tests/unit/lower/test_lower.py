@@ -175,8 +175,8 @@ def test_provenance_reaches_the_models_source(everything):
     origins = {op.output: op.origin for op in program.ops}
     assert origins["head"].module == "head"
     assert origins["relu.q"].module == "stem.0"
-    assert origins["relu.q"].source.rpartition(":")[0].endswith("conftest.py")
-    assert "conftest.py" in dump(program)
+    assert origins["relu.q"].source.rpartition(":")[0].endswith("nets.py")
+    assert "nets.py" in dump(program)
 
 
 def test_dead_channels_with_a_bias_lower(settled):

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -66,16 +63,3 @@ def settle(model: nn.Module, *inputs: torch.Tensor, **options) -> Prepared:
     set_stage(prepared, "qat")
     set_stage(prepared, "eval")
     return prepared
-
-
-@pytest.fixture
-def settled() -> Callable[..., Prepared]:
-    torch.manual_seed(0)
-    return settle
-
-
-@pytest.fixture
-def everything() -> tuple[Prepared, torch.Tensor]:
-    torch.manual_seed(0)
-    x = torch.randn(2, 3, 32, 32)
-    return settle(Everything(), x), x
