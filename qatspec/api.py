@@ -28,13 +28,20 @@ if TYPE_CHECKING:  # the same names for type checkers; tests/contract holds both
         Decision as Decision,
         Prepared as Prepared,
     )
-    from qatspec.hookspecs import hookimpl as hookimpl
+    from qatspec.graph.context import GraphContext as GraphContext
+    from qatspec.handlers.activation import lookup as lookup
+    from qatspec.hookspecs import (
+        API_VERSION as API_VERSION,
+        hookimpl as hookimpl,
+    )
     from qatspec.lower import lower as lower
+    from qatspec.lower.context import Lowering as Lowering
     from qatspec.onnx import (
         OnnxRunner as OnnxRunner,
         export_qat_onnx as export_qat_onnx,
         to_onnx as to_onnx,
     )
+    from qatspec.onnx.qdq import QdqWriter as QdqWriter
     from qatspec.plan import (
         Plan as Plan,
         resolve as resolve,
@@ -48,10 +55,16 @@ if TYPE_CHECKING:  # the same names for type checkers; tests/contract holds both
         Op as Op,
         Port as Port,
         Program as Program,
+        ProgramBuilder as ProgramBuilder,
         Provenance as Provenance,
         Value as Value,
         interpret as interpret,
     )
+    from qatspec.program.lowered import (
+        Sum as Sum,
+        Term as Term,
+    )
+    from qatspec.quant.observers import Observer as Observer
     from qatspec.registry import (
         Registry as Registry,
         registry as registry,
@@ -98,7 +111,7 @@ def _export(module: str, *names: str) -> None:
 
 
 _export("qatspec.diag", "Diagnostic", "DiagnosticError", "Note", "Span")
-_export("qatspec.hookspecs", "hookimpl")
+_export("qatspec.hookspecs", "API_VERSION", "hookimpl")
 _export(
     "qatspec.types",
     "NO_PARAMS", "Annotation", "Arithmetic", "Dataset", "DatasetDef", "Finding", "Fixed", "Float",
@@ -111,10 +124,19 @@ _export("qatspec.spec", "Spec", "load")
 _export("qatspec.registry", "Registry", "registry")
 _export("qatspec.plan", "Plan", "resolve")
 _export("qatspec.graph", "Decision", "Prepared")
-_export("qatspec.program", "Artifact", "Op", "Port", "Program", "Provenance", "Value", "interpret")
+_export("qatspec.graph.context", "GraphContext")
+_export("qatspec.handlers.activation", "lookup")
+_export(
+    "qatspec.program",
+    "Artifact", "Op", "Port", "Program", "ProgramBuilder", "Provenance", "Value", "interpret",
+)  # fmt: skip
+_export("qatspec.program.lowered", "Sum", "Term")
+_export("qatspec.quant.observers", "Observer")
 _export("qatspec.prepare", "prepare", "set_stage")
 _export("qatspec.lower", "lower")
+_export("qatspec.lower.context", "Lowering")
 _export("qatspec.onnx", "OnnxRunner", "export_qat_onnx", "to_onnx")
+_export("qatspec.onnx.qdq", "QdqWriter")
 _export(
     "qatspec.backend",
     "Target", "assemble", "compile", "perf", "run_compiled", "simulate", "verdict", "write_perf",

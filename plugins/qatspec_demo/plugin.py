@@ -36,7 +36,7 @@ PARAMS = closed(
         **LOADER,
     },
     required=("split", "images", "size"),
-)
+) | {"examples": [{"split": "val", "images": 4, "size": 64}]}
 
 
 @hookimpl

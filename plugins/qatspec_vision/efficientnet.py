@@ -154,7 +154,8 @@ class EfficientNetClassifier(nn.Module):
 
 def build(params: Mapping[str, Any]) -> EfficientNetClassifier:
     """Build the registered model `efficientnet` from its params."""
-    last_stride = EfficientNet(**params.get("backbone", {}), strides=(32,))
+    backbone = {key: value for key, value in params.get("backbone", {}).items() if key != "type"}
+    last_stride = EfficientNet(**backbone, strides=(32,))
     rest = {key: value for key, value in params.items() if key != "backbone"}
     return EfficientNetClassifier(backbone=last_stride, **rest)
 

@@ -148,7 +148,23 @@ FCOS = closed(
         ),
     },
     required=("num_classes",),
-)
+) | {
+    "examples": [
+        {
+            "num_classes": 3,
+            "backbone": {
+                "stem": 8,
+                "blocks": [
+                    {"kernel": 3, "repeats": 1, "channels": 8, "expand": 2, "stride": 2}
+                    for _ in range(3)
+                ],
+                "strides": [4, 8, 16],
+            },
+            "neck": {"channels": 16, "stacks": 1, "levels": 3},
+            "head": {"channels": 16, "convs": 1},
+        }
+    ]
+}
 
 EFFICIENTNET = closed(
     "EfficientNet classifier.",

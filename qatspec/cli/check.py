@@ -11,7 +11,9 @@ import click
 
 from qatspec.cli import options
 from qatspec.cli.output import settings
+from qatspec.cli.takes import march_findings
 from qatspec.diag.words import suggest
+from qatspec.plan import save_modules
 
 if TYPE_CHECKING:
     from qatspec.graph import Decision, Prepared
@@ -24,19 +26,25 @@ FORMAT = 1
 @click.command(name="check", short_help="Build and prepare the model, and report what to look at.")
 @options.spec
 @options.overrides
+@options.workdir
 @options.allow_code
 @click.option("--stage", help="The stage to prepare for; default: the last that quantizes.")
 @click.option("--print-model", is_flag=True, help="Print the prepared model, module by module.")
 def command(
     spec: Path,
     overrides: tuple[str, ...],
+    workdir: Path | None,
     allow_code: bool,
     stage: str | None,
     print_model: bool,
 ) -> None:
     """Build and prepare the model of SPEC without training it: every quantized edge with the rule
     that decides it, outputs that stay unquantized, batch norms that were not folded, modules that
-    are called several times, ops that stay in float. With --format json: all of it as data.
+    are called several times, ops that stay in float, and what the march could not run: the model is
+    calibrated on one random batch, lowered, and every op held against the march. With --format json: all of it as data.
+
+    The work directory keeps the table of modules, from which `explain` and `validate` then know
+    what rules match.
     """
     from qatspec.prepare import prepare_spec
     from qatspec.prepare.findings import findings
@@ -47,7 +55,10 @@ def command(
     with loaded.document.located():
         model = registry().model(loaded.model.type, loaded.model.at).build(loaded.model.params)
         prepared = prepare_spec(loaded, chosen, model)
+    save_modules(workdir or options.default_workdir(loaded), loaded, chosen, prepared.calls)
     found = findings(prepared)
+    refused = march_findings(prepared, loaded.march)
+    prepared.warnings = (*prepared.warnings, *refused)
     if settings().format == "json":
         click.echo(json.dumps(_as_data(loaded, chosen, prepared, found), indent=2))
         return

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import click
 
 from qatspec.cli import options
 from qatspec.diag import CODES
-from qatspec.diag.words import suggest
-from qatspec.spec import ModuleQuant, QConfigRules, Rule, RuleMatch, Spec, decide
+from qatspec.diag.words import nearest, suggest
+from qatspec.plan import load_modules, rules_of
+from qatspec.spec import PRECEDENCE, Call, QConfigRules, Rule, RuleMatch, Spec, decide
 from qatspec.types import QSpec
 
 _CODE = re.compile(r"(?i)qs\d+")
+#: Ops of one module that are explained in full; more are listed in short.
+_IN_FULL = 3
+Rules = Mapping[tuple[str, str], QConfigRules]
 
 
 @click.command(name="explain", short_help="Explain a diagnostic code, or who decides a module.")
@@ -22,6 +27,7 @@ _CODE = re.compile(r"(?i)qs\d+")
 @click.option("--op", "ops", multiple=True, metavar="NAME", help="Its type: torch.nn.Conv2d, ...")
 @click.option("--stage", help="The stage to look at; default: the last that quantizes.")
 @options.overrides
+@options.workdir
 @options.allow_code
 def command(
     subject: str,
@@ -29,12 +35,14 @@ def command(
     ops: tuple[str, ...],
     stage: str | None,
     overrides: tuple[str, ...],
+    workdir: Path | None,
     allow_code: bool,
 ) -> None:
     """explain CODE: what a diagnostic means and how to mend it.
 
-    explain SPEC MODULE: which rule decides how MODULE is quantized, which others match, and why
-    they lose. Rules by type count for the types given with --op.
+    explain SPEC MODULE: which rule decides how each op of MODULE is quantized, which others match,
+    and why they lose. The ops are those that `qatspec check` or a run found in the model; before
+    the first of these, rules by type count only for the types given with --op.
     """
     if module is None:
         click.echo(_page(subject))
@@ -46,8 +54,20 @@ def command(
     if not known:
         click.echo("the spec has neither calibration nor qat: nothing is quantized")
         return
+    chosen = stage or known[-1]
     with spec.document.located():
-        click.echo("\n".join(_decision(spec, stage or known[-1], module, ops)))
+        rules = rules_of(spec, chosen)
+        calls = None
+        if not ops:
+            calls = load_modules(workdir or options.default_workdir(spec), spec, chosen)
+        unit = _unit(rules, module)
+        if unit is None:
+            lines = _unprepared(rules, chosen, module)
+        elif calls is None:
+            lines = _unbuilt(spec, chosen, module, unit, rules, ops)
+        else:
+            lines = list(_built(spec, chosen, module, rules, calls))
+    click.echo("\n".join(lines))
 
 
 def _page(code: str) -> str:
@@ -59,36 +79,90 @@ def _page(code: str) -> str:
     return f"{found.id}: {found.title}\n\n{found.page.rstrip()}"
 
 
-def _decision(spec: Spec, stage: str, module: str, ops: tuple[str, ...]) -> list[str]:
-    leaf = _leaf(spec.quantization(stage), module)
-    if leaf is None or leaf.qconfig is None:
-        paths = [unit.path for unit in spec.quantization(stage)]
-        return [
-            f"{module}: float in stage {stage}",
-            f"  it lies in no prepared module ({', '.join(paths)})",
-        ]
-    relative = module[len(leaf.path) :].lstrip(".") if leaf.path else module
-    match = decide(leaf.qconfig, module=relative, ops=ops)
+def _unit(rules: Rules, module: str) -> str | None:
+    """The prepared module that `module` lies in."""
+    units = [unit for unit, own in rules if not own]
+    return next((u for u in units if not u or f"{module}.".startswith(f"{u}.")), None)
+
+
+def _unprepared(rules: Rules, stage: str, module: str) -> list[str]:
+    paths = [unit for unit, own in rules if not own]
+    if inside := [path for path in paths if path.startswith(f"{module}.")]:
+        return [f"{module}: prepared in parts in stage {stage}: {', '.join(inside)}"]
+    near = nearest(module.partition(".")[0], paths)
+    meant = f"; did you mean `{near}`?" if near else ""
+    return [
+        f"{module}: float in stage {stage}",
+        f"  it lies in no prepared module ({', '.join(paths)}){meant}",
+    ]
+
+
+def _unbuilt(
+    spec: Spec, stage: str, module: str, unit: str, rules: Rules, ops: Sequence[str]
+) -> list[str]:
+    """From the rules alone: the ops of the module are not known."""
+    relative = module[len(unit) :].lstrip(".") if unit else module
+    qconfig = rules[unit, ""]
+    match = decide(qconfig, module=relative, ops=ops)
     lines = [f"{module}: {_outcome(match)} in stage {stage}"]
-    lines.append(f"  prepared as `{leaf.path or 'the whole model'}`  {_place(spec, leaf.at)}")
-    if match.winner is None:
-        return [*lines, "  no rule matches it"]
-    lines.append(f"  decided by {_rule(match.winner)}  {_place(spec, match.winner.at)}")
-    lines += [f"  over {_rule(rule)}  {_place(spec, rule.at)}" for rule in match.losers]
-    lines += _tensors(match)
-    lines.append(f"  precedence: {leaf.qconfig.precedence}")
-    if match.shadowed:
-        lines.append("  warning: the other precedence would decide otherwise")
-    if not ops and _by_type(leaf.qconfig):
-        lines.append("  rules by type were left out: give the module's type with --op")
+    lines += _decided(spec, unit, _at(spec, stage, unit), qconfig, match)
+    if not ops:
+        lines.append("  its ops are not yet known: run `qatspec check`")
+        if _by_type(qconfig):
+            lines.append("  rules by type were left out: give the module's type with --op")
     return lines
 
 
-def _leaf(leaves: tuple[ModuleQuant, ...], module: str) -> ModuleQuant | None:
-    for leaf in leaves:
-        if not leaf.path or module == leaf.path or module.startswith(leaf.path + "."):
-            return leaf
-    return None
+def _built(
+    spec: Spec, stage: str, module: str, rules: Rules, calls: Sequence[Call]
+) -> Iterator[str]:
+    """From the module table: every op of the module, by the rules that decide it."""
+    own = [c for c in calls if c.path == module]
+    below = [c for c in calls if c.path.startswith(f"{module}.") or not module]
+    if not own and not below:
+        paths = {c.path.rsplit(".", i)[0] for c in calls for i in range(c.path.count(".") + 1)}
+        yield f"{module}: the prepared model has no op in a module of this name"
+        yield f"  {suggest(module, sorted(paths))}"
+        return
+    full = own[:_IN_FULL]
+    for call in full:
+        qconfig = rules["" if call.own else call.unit, call.own]
+        match = call.decide(qconfig)
+        yield f"{module}: {call.names[0]} `{call.node}` {_outcome(match)} in stage {stage}"
+        at = call.own or _at(spec, stage, call.unit)
+        yield from _decided(spec, call.unit, at, qconfig, match)
+    rest = [*own[_IN_FULL:], *below]
+    if not rest:
+        return
+    yield f"{module or 'the model'}: {len(rest)} {'more ' if full else ''}ops in stage {stage}"
+    for call in rest:
+        match = call.decide(rules["" if call.own else call.unit, call.own])
+        by = "no rule matches it"
+        if match.winner is not None:
+            by = f"{_rule(match.winner)}  {_place(spec, match.winner.at)}"
+        yield f"  {call.path or call.node} ({call.names[0]}): {_outcome(match)} by {by}"
+
+
+def _decided(
+    spec: Spec, unit: str, at: str, rules: QConfigRules, match: RuleMatch
+) -> Iterator[str]:
+    yield f"  prepared as `{unit or 'the whole model'}`  {_place(spec, at)}"
+    if match.winner is None:
+        yield "  no rule matches it"
+        return
+    yield f"  decided by {_rule(match.winner)}  {_place(spec, match.winner.at)}"
+    for rule in match.losers:
+        yield f"  over {_rule(rule)}  {_place(spec, rule.at)}"
+    if match.qconfig is not None:
+        yield f"  activation: {_qspec(match.qconfig.activation)}"
+        yield f"  weight: {_qspec(match.qconfig.weight)}"
+    yield f"  precedence: {rules.precedence} ({' > '.join(PRECEDENCE[rules.precedence])})"
+    if match.shadowed:
+        yield "  warning: the other precedence would decide otherwise"
+
+
+def _at(spec: Spec, stage: str, unit: str) -> str:
+    return next(leaf.at for leaf in spec.quantization(stage) if leaf.path == unit)
 
 
 def _by_type(rules: QConfigRules) -> bool:
@@ -103,16 +177,6 @@ def _rule(rule: Rule) -> str:
     what = "the global rule" if rule.kind == "global" else f"{rule.kind} `{rule.key}`"
     value = rule.preset or ("null" if rule.value is None else "its own qconfig")
     return f"{what}: {value}"
-
-
-def _tensors(match: RuleMatch) -> list[str]:
-    config = match.qconfig
-    if config is None:
-        return []
-    return [
-        f"  activation: {_qspec(config.activation)}",
-        f"  weight: {_qspec(config.weight)}",
-    ]
 
 
 def _qspec(spec: QSpec | None) -> str:

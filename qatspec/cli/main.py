@@ -20,6 +20,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "new": ("qatspec.cli.new", "Write a spec to start from."),
     "validate": ("qatspec.cli.validate", "Check a spec without running it."),
     "plan": ("qatspec.cli.plan", "Show the steps of a spec: run, cached or changed."),
+    "diff": ("qatspec.cli.diff", "Compare the plans of two specs by meaning."),
+    "migrate": ("qatspec.cli.migrate", "Bring a spec to the newest version of the language."),
     "explain": ("qatspec.cli.explain", "Explain a diagnostic code, or who decides a module."),
     "check": ("qatspec.cli.check", "Build and prepare the model, and report what to look at."),
     "run": ("qatspec.cli.run", "Run a spec: train, convert, compile, evaluate."),

@@ -1,17 +1,24 @@
-"""`qatspec plugins`: what is installed, from where, and what it registers."""
+"""`qatspec plugins`: what is installed, whether it conforms, and a package to start from."""
 
 from __future__ import annotations
 
 import json
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from qatspec.cli.output import is_text, show
-from qatspec.registry import Registry, registry
+from qatspec.cli.scaffold import KINDS, is_package_name, write_package
+from qatspec.diag import Diagnostic, DiagnosticError
+from qatspec.diag.words import suggest
+from qatspec.registry import Plugin, Registry, registry
+
+if TYPE_CHECKING:
+    from qatspec.testing.kit import Outcome
 
 
-@click.group(name="plugins", short_help="List installed plugins and what they register.")
+@click.group(name="plugins", short_help="List, check and start plugins.")
 def command() -> None:
     """Installed plugins: entry points of the group `qatspec`."""
 
@@ -32,6 +39,78 @@ def list_() -> None:
         for kind, registered in row["registers"].items():
             click.echo(f"  {kind}: {', '.join(registered)}")
     show(faults)
+
+
+@command.command(name="check", short_help="Run the conformance kit on a distribution.")
+@click.argument("dist")
+def check(dist: str) -> None:
+    """Run every check of qatspec.testing.PluginConformance on the installed distribution DIST (or
+    on the plugin whose entry point has that name). Exit 1 where one fails."""
+    rows = [(plugin, outcome) for plugin in _installed(dist) for outcome in _conform(plugin)]
+    failed = sum(outcome.status == "failed" for _, outcome in rows)
+    if is_text():
+        for plugin, outcome in rows:
+            _print(plugin, outcome)
+        skipped = sum(outcome.status == "skipped" for _, outcome in rows)
+        click.echo(f"{len(rows) - failed - skipped} passed, {failed} failed, {skipped} skipped")
+    else:
+        found = [
+            {"plugin": p.origin, "check": o.check, "item": o.item, "status": o.status,
+             "reason": o.reason}
+            for p, o in rows
+        ]  # fmt: skip
+        click.echo(json.dumps({"format_version": 1, "checks": found}, indent=2))
+    if failed:
+        raise click.exceptions.Exit(1)
+
+
+@command.command(name="new", short_help="Write a plugin package to start from.")
+@click.argument("name")
+@click.option("--kind", type=click.Choice(KINDS), required=True, help="What it registers.")
+@click.option(
+    "--output",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path(),
+    show_default="here",
+    help="Folder that the package's folder is written into.",
+)
+def new(name: str, kind: str, output: Path) -> None:
+    """Write the package NAME: pyproject.toml, a plugin that registers a KIND, and its test."""
+    if not is_package_name(name):
+        raise click.BadParameter(f"`{name}` is no name of a package: use lower-case words, my-net")
+    folder = write_package(name, kind, output)
+    click.echo(f"wrote {folder}; next: pip install -e {folder} && qatspec plugins check {name}")
+
+
+def _installed(dist: str) -> list[Plugin]:
+    """The plugins of a distribution, or the one of an entry point. Raises DiagnosticError QS301 for
+    a name that is neither, and the fault of one that cannot be loaded."""
+    plugins = registry().plugins()
+    found = [p for p in plugins if dist.replace("_", "-") == p.dist.replace("_", "-")]
+    found = found or [p for p in plugins if p.entry_point == dist]
+    if not found:
+        names = sorted({p.dist for p in plugins} | {p.entry_point for p in plugins})
+        message = f"no installed distribution with plugins is called `{dist}`"
+        raise DiagnosticError(
+            Diagnostic(code="QS301", message=message, help=suggest(dist, names) or "pip install it")
+        )
+    faults = [p.fault for p in found if p.fault is not None]
+    if faults:
+        raise DiagnosticError(faults)
+    return found
+
+
+def _conform(plugin: Plugin) -> list[Outcome]:
+    from qatspec.testing.kit import conform  # checks of models and handlers load torch
+
+    return conform(plugin.module)
+
+
+def _print(plugin: Plugin, outcome: Outcome) -> None:
+    click.echo(f"{outcome.status:8}{plugin.entry_point:14}{outcome.item:32}{outcome.check}")
+    if outcome.reason:
+        for line in outcome.reason.splitlines():
+            click.echo(f"{'':8}{line}")
 
 
 def _row(names: Registry, entry_point: str, dist: str, version: str) -> dict[str, Any]:

@@ -28,6 +28,10 @@ class GraphContext:
         """Every submodule by path, shared ones under each of their paths."""
         return dict(self.root.named_modules(remove_duplicate=False))
 
+    def forget_modules(self) -> None:
+        """Look the submodules up anew: a pass has swapped some."""
+        vars(self).pop("modules", None)
+
     def module(self, node: fx.Node) -> nn.Module | None:
         """The module that a call_module node calls, else None."""
         return self.modules[str(node.target)] if node.op == "call_module" else None

@@ -6,7 +6,9 @@ What lowering and the ONNX exports read.
 from __future__ import annotations
 
 import contextlib
+import copy
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor, fx, nn
@@ -15,6 +17,20 @@ from torch.utils import _pytree as pytree
 
 from qatspec.graph.prepared import Prepared
 from qatspec.graph.trace import trace
+from qatspec.spec.symbols import symbol
+
+
+def quantize_custom(prepared: Prepared) -> Prepared:
+    """`prepared` with its observed custom modules quantized, by `from_observed` of the classes that
+    `observed_to_quantized_custom_module_class` names; itself where there are none."""
+    if not prepared.quantized_classes:
+        return prepared
+    model = copy.deepcopy(prepared.model)
+    for path, module in list(model.named_modules()):
+        cls = prepared.quantized_classes.get(symbol(type(module)))
+        if path and cls is not None:
+            model.set_submodule(path, cls.from_observed(module).eval())
+    return replace(prepared, model=model)
 
 
 def deploy_graph(prepared: Prepared, example_inputs: Sequence[Any]) -> fx.Graph:

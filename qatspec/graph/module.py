@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import copy
 import inspect
+from dataclasses import dataclass
 from typing import Any
 
 from torch import fx, nn
+from torch.fx.graph import CodeGen
+from torch.utils import _pytree as pytree
 
 
 class TracedModule(fx.GraphModule):
@@ -48,9 +51,53 @@ class TracedModule(fx.GraphModule):
                 return found.__get__(self, origin) if hasattr(found, "__get__") else found
             raise
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # fx pickles code and traces it again: names of nodes and their meta would be lost.
+        state = {k: v for k, v in vars(self).items() if k not in ("_graph", "_origin")}
+        return _restore, (state, _rows(self.graph), self.graph._codegen, self._origin)
+
     def __deepcopy__(self, memo: dict[int, Any]) -> TracedModule:
         root = nn.Module()
         # nn.Module's own deepcopy of the tables, without the graph and its compiled forward.
         state = {k: v for k, v in vars(self).items() if k not in ("_graph", "_origin")}
         vars(root).update(copy.deepcopy(state, memo))
         return TracedModule(root, copy.deepcopy(self.graph, memo), self._origin)
+
+
+@dataclass(frozen=True, slots=True)
+class _Ref:
+    """A node among a pickled graph's arguments, by its position."""
+
+    index: int
+
+
+def _rows(graph: fx.Graph) -> list[tuple[Any, ...]]:
+    """A graph's nodes as plain data. Example values stay behind: they belong to one process."""
+    position = {node: _Ref(i) for i, node in enumerate(graph.nodes)}
+    rows = []
+    for node in graph.nodes:
+        args, kwargs = pytree.tree_map_only(
+            fx.Node, lambda n: position[n], (tuple(node.args), dict(node.kwargs))
+        )
+        meta = {key: node.meta[key] for key in ("owner", "source") if key in node.meta}
+        rows.append((node.op, node.target, args, kwargs, node.name, node.type, meta))
+    return rows
+
+
+def _restore(
+    state: dict[str, Any], rows: list[tuple[Any, ...]], codegen: CodeGen, origin: type[nn.Module]
+) -> TracedModule:
+    """Undo `TracedModule.__reduce__`."""
+    graph = fx.Graph()
+    graph.set_codegen(codegen)
+    nodes: list[fx.Node] = []
+    for op, target, args, kwargs, name, type_expr, meta in rows:
+        real_args, real_kwargs = fx.node.map_aggregate(
+            (args, kwargs), lambda a: nodes[a.index] if isinstance(a, _Ref) else a
+        )
+        node = graph.create_node(op, target, real_args, real_kwargs, name, type_expr)
+        node.meta.update(meta)
+        nodes.append(node)
+    root = nn.Module()
+    vars(root).update(state)
+    return TracedModule(root, graph, origin)

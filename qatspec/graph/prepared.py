@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from qatspec.diag import Diagnostic
+from qatspec.spec import Call
 from qatspec.types import QSpec
 
 if TYPE_CHECKING:
@@ -51,7 +52,8 @@ class Prepared:
     generic. modules: absolute paths that were prepared ("" = the whole model). input_scale: the
     fixed scale of the model's input, if one. warnings: what did not fuse, rules that matched
     nothing, ... as diagnostics. example_inputs: as `prepare` was given them; only their structure
-    and shapes count.
+    and shapes count. calls: every op as rules see it, in graph order. quantized_classes: qualified
+    name of an observed custom class -> the class that takes its place in the deploy model.
     """
 
     model: nn.Module
@@ -62,3 +64,5 @@ class Prepared:
     warnings: tuple[Diagnostic, ...] = field(default_factory=tuple)
     stage: str = "calibration"
     example_inputs: tuple[Any, ...] = ()
+    calls: tuple[Call, ...] = ()
+    quantized_classes: Mapping[str, Any] = field(default_factory=dict)

@@ -134,6 +134,8 @@ class _Tracer(fx.Tracer):
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         if isinstance(m, self._leaf) or module_qualified_name in self._leaf_names:
             return True
+        if isinstance(getattr(m, "canonical_op", None), str):  # a plugin's op, whole
+            return True
         return bool(super().is_leaf_module(m, module_qualified_name))
 
     def call_module(

@@ -15,7 +15,7 @@ from qatspec.program.model import RANGE
 from qatspec.types import Annotation, Float, Observed, Shared
 
 if TYPE_CHECKING:
-    from qatspec.lower.context import Lowering
+    from qatspec.lower.context import Lowering, Target
 
 
 def annotate_relu(node: fx.Node, context: GraphContext) -> Annotation:
@@ -77,9 +77,16 @@ def lower_lut(node: fx.Node, lowering: Lowering) -> Sum:
     return lookup(lowering, node.args[0], function)
 
 
-def lookup(lowering: Lowering, operand: Any, function: Callable[[np.ndarray], np.ndarray]) -> Sum:
-    """function(operand) as a table, correctly rounded (half to even) from float64."""
-    x, target = lowering.integer(operand), lowering.target()
+def lookup(
+    lowering: Lowering,
+    operand: Any,
+    function: Callable[[np.ndarray], np.ndarray],
+    target: Target | None = None,
+) -> Sum:
+    """function(operand) as a table, correctly rounded (half to even) from float64.
+
+    target: the grid of its results; default: that of the fake-quant behind this node."""
+    x, target = lowering.integer(operand), target or lowering.target()
     if target is None:
         lowering.fail(
             "nothing quantizes its result, and a table has no int32 tail",

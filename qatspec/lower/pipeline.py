@@ -12,7 +12,7 @@ from torch import fx
 from qatspec.diag import Diagnostic, DiagnosticError, Note, Span
 from qatspec.graph import Prepared
 from qatspec.graph.context import GraphContext
-from qatspec.graph.deploy import carries_tensor, deploy_graph, output_tree
+from qatspec.graph.deploy import carries_tensor, deploy_graph, output_tree, quantize_custom
 from qatspec.lower.boundary import lower_input, lower_output
 from qatspec.lower.closing import fake_quant_of, target_of, targets
 from qatspec.lower.context import Lowering, RealInput, Skipped, Unlowerable
@@ -30,6 +30,7 @@ def lower(prepared: Prepared, example_inputs: Sequence[Any], name: str = "model"
 
     Raises DiagnosticError with every op that cannot be lowered: QS701-QS706.
     """
+    prepared = quantize_custom(prepared)
     graph = deploy_graph(prepared, example_inputs)
     context = GraphContext(prepared.model, graph, prepared.march)
     origin = origins(graph, prepared)

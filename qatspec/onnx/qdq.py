@@ -20,11 +20,12 @@ from torch import Tensor, fx, nn
 from qatspec.diag import Diagnostic, DiagnosticError, Span
 from qatspec.graph import Prepared
 from qatspec.graph.context import GraphContext
-from qatspec.graph.deploy import carries_tensor, deploy_graph, output_tree
+from qatspec.graph.deploy import carries_tensor, deploy_graph, output_tree, quantize_custom
 from qatspec.onnx.float_ops import WRITE
 from qatspec.onnx.writer import GraphWriter
 from qatspec.quant.fake_quant import FakeQuantize
 from qatspec.quant.modules import Geometry, QuantFold, QuantWeight
+from qatspec.registry import registry
 
 OPSET = 17
 WIDE_OPSET = 21
@@ -61,6 +62,7 @@ def export_qat_onnx(
                 help="leave the opset out, or raise it",
             )
         )
+    prepared = quantize_custom(prepared)
     graph = deploy_graph(prepared, inputs)
     writer = QdqWriter(model, graph, prepared.march, opset or needed, name)
     writer.write(path)
@@ -139,9 +141,12 @@ class QdqWriter:
             return self._float_weighted(node, module)
         op = self.context.op(node)
         write = WRITE.get(op or "")
-        if write is None:
+        if write is not None:
+            return write(self, node)
+        handler = registry().handler_for(op) if op else None
+        if handler is None or handler.to_onnx is None:
             self.fail(node, op or str(node.target))
-        return write(self, node)
+        return handler.to_onnx(node, self)
 
     def _fake_quant(self, node: fx.Node, fake_quant: FakeQuantize) -> str:
         x = self.operand(node.args[0])

@@ -14,7 +14,8 @@ def annotate(unit: Unit, registry: Registry) -> None:
     """Fill each group's annotation; groups that carry no float tensor (shape arithmetic) go."""
     unit.groups = [g for g in unit.groups if unit.context.carries_float(g.last)]
     for group in unit.groups:
-        group.annotation = _intent(unit, group.anchor, registry)
+        own = unit.custom.annotation(unit, group)
+        group.annotation = own or _intent(unit, group.anchor, registry)
         _warn_of_float(unit, group)
         _warn_of_members(unit, group)
 

@@ -6,38 +6,11 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from qatspec.diag import Diagnostic, DiagnosticError
+from qatspec.diag import Diagnostic
 from qatspec.prepare.capture import module_at
 from qatspec.prepare.tracing import is_class
 from qatspec.spec.model import ModuleQuant
 from qatspec.types import PrepareConfig, Standalone
-
-#: Keys of the tutorial and of torch that this version refuses.
-_UNAVAILABLE = (
-    "additional_fuser_method_mapping",
-    "additional_qat_module_mapping",
-    "additional_fusion_pattern",
-    "additional_quant_pattern",
-    "float_to_observed_custom_module_class",
-    "observed_to_quantized_custom_module_class",
-)
-
-
-def available(config: PrepareConfig, at: str = "") -> None:
-    """Raises DiagnosticError QS602 for keys that are set and have no effect yet."""
-    found = [
-        Diagnostic(
-            code="QS602",
-            message=f"`{key}` is not available in this version",
-            help="remove it; a plugin's fuse patterns and quant handlers serve the same ends",
-            at=f"{at}/prepare/{key}" if at else None,
-            key=True,
-        )
-        for key in _UNAVAILABLE
-        if getattr(config, key)
-    ]
-    if found:
-        raise DiagnosticError(found)
 
 
 def overlapping(leaves: Sequence[ModuleQuant]) -> list[Diagnostic]:

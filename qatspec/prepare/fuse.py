@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from torch import fx
 
 from qatspec.graph.ops import BATCH_NORM_OPS
+from qatspec.prepare.custom import called
 from qatspec.prepare.unit import Group, Unit
 from qatspec.types import FusePattern
 
@@ -29,15 +30,17 @@ class Match:
 
 
 def fuse(unit: Unit, patterns: Sequence[FusePattern]) -> None:
-    """Fill `unit.groups` in graph order: fused chains, and every other op by itself."""
+    """Fill `unit.groups` in graph order: fused chains, and every other op by itself.
+
+    patterns: in the order in which they are tried.
+    """
     _split_shared_outputs(unit)
-    longest_first = sorted(patterns, key=lambda p: (-len(p.pattern), p.name))
     taken: set[fx.Node] = set()
     chains: dict[fx.Node, Group] = {}
     for node in unit.graph.nodes:
         if node.op in ("placeholder", "get_attr", "output") or node in taken:
             continue
-        group = _longest(unit, node, longest_first, taken)
+        group = _longest(unit, node, patterns, taken)
         group.match = unit.matches[node]
         chains[node] = group
         taken.update(group.nodes)
@@ -90,7 +93,7 @@ def _follow(
     nodes: list[fx.Node] = []
     node: fx.Node | None = anchor
     for position, ops in enumerate(pattern.pattern):
-        if node is None or node in taken or unit.context.op(node) not in ops.split("|"):
+        if node is None or node in taken or not called(unit.context, node, ops):
             return None
         nodes.append(node)
         if position + 1 < len(pattern.pattern):

@@ -14,20 +14,22 @@ from qatspec.graph.context import GraphContext
 from qatspec.graph.prepared import Prepared
 from qatspec.prepare.annotate import annotate
 from qatspec.prepare.capture import Capture, capture, module_at
-from qatspec.prepare.configure import available, overlapping, standalone_modules
+from qatspec.prepare.configure import overlapping, standalone_modules
+from qatspec.prepare.custom import Custom, apply_fusers, observe_custom
 from qatspec.prepare.fuse import fuse
 from qatspec.prepare.insert import insert
-from qatspec.prepare.resolve import check_rules, resolve
+from qatspec.prepare.resolve import resolve
 from qatspec.prepare.stage import set_stage
 from qatspec.prepare.swap import swap
 from qatspec.prepare.tracing import trace_module
 from qatspec.prepare.unit import Unit, join, replace_module
 from qatspec.prepare.verify import raise_if_any, verify_inputs, verify_unit
 from qatspec.registry import registry
-from qatspec.spec import prepare_config, qconfig_rules
+from qatspec.spec import check_rules, prepare_config, qconfig_rules
 from qatspec.spec.model import ModuleQuant, QConfigRules
 from qatspec.spec.rules import decide
-from qatspec.types import PrepareConfig
+from qatspec.spec.symbols import symbol
+from qatspec.types import PrepareConfig, QConfig
 
 if TYPE_CHECKING:
     from qatspec.spec import Spec
@@ -142,7 +144,12 @@ def _prepare(
         modules=tuple(leaf.path for leaf in leaves),
         input_scale=next((job.config.input_scale for job in jobs if job.quantize_input), None),
         example_inputs=tuple(example_inputs),
-        warnings=tuple(w for unit in units for w in unit.warnings) + tuple(check_rules(units)),
+        warnings=(
+            *(w for unit in units for w in unit.warnings),
+            *check_rules((unit.rules, unit.calls) for unit in units),
+        ),
+        quantized_classes={n: c for unit in units for n, c in unit.custom.quantized},
+        calls=tuple(call for unit in units for call in unit.calls),
     )
     set_stage(prepared, "calibration")
     return prepared
@@ -152,7 +159,6 @@ def _jobs(model: nn.Module, leaf: ModuleQuant) -> list[_Job]:
     """The leaf, after the standalone modules inside it."""
     assert leaf.qconfig is not None
     config = leaf.prepare or PrepareConfig()
-    available(config, leaf.at)
     module = module_at(model, leaf.path, leaf.at)
     jobs = []
     inside = standalone_modules(module, config)
@@ -189,7 +195,15 @@ def _jobs(model: nn.Module, leaf: ModuleQuant) -> list[_Job]:
 
 def _prepare_unit(module: nn.Module, job: _Job, seen: Capture, march: str | None) -> Unit:
     """The passes, in order."""
-    traced = trace_module(module, seen.calls[job.path], job.config, job.standalone)
+    custom = Custom.of(job.config, job.at)
+
+    def qconfig_of(path: str, child: nn.Module) -> QConfig | None:
+        absolute = join(job.path, path)
+        name = absolute.removeprefix(job.rule_path).removeprefix(".")
+        return decide(job.rules, module=name, ops=(symbol(type(child)),)).qconfig
+
+    observed = observe_custom(module, custom, qconfig_of)
+    traced = trace_module(module, seen.calls[job.path], job.config, [*job.standalone, *observed])
     unit = Unit(
         path=job.path,
         rule_path=job.rule_path,
@@ -199,12 +213,14 @@ def _prepare_unit(module: nn.Module, job: _Job, seen: Capture, march: str | None
         config=job.config,
         quantize_input=job.quantize_input,
         quantize_output=job.quantize_output,
+        custom=custom,
         at=job.at,
         inner=job.inner,
         standalone=frozenset(job.standalone),
     )
     resolve(unit)
-    fuse(unit, registry().fuse_patterns())
+    fuse(unit, custom.patterns(registry().fuse_patterns()))
+    apply_fusers(unit)
     annotate(unit, registry())
     insert(unit)
     swap(unit)

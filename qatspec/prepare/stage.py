@@ -12,7 +12,7 @@ from qatspec.diag.words import quote_list
 from qatspec.graph.module import TracedModule
 from qatspec.graph.prepared import Prepared
 from qatspec.quant.fake_quant import FakeQuantize, FixedActivationFakeQuantize
-from qatspec.quant.modules import QuantFold, QuantWeight
+from qatspec.quant.modules import QuantFold, QuantWeight, is_weight_quantized
 
 Stage = Literal["calibration", "qat", "eval"]
 
@@ -41,6 +41,7 @@ def set_stage(prepared: Prepared, stage: Stage) -> None:
         _seed_weights(model)
     for _, fake_quant in activations:
         moving = not isinstance(fake_quant, FixedActivationFakeQuantize)
+        # A learned scale takes its first training batch's where it has none, then moves by itself.
         fake_quant.calibrating = stage == "calibration"
         fake_quant.enable_fake_quant(stage != "calibration")
         fake_quant.enable_observer(stage == "calibration" or (stage == "qat" and moving))
@@ -55,9 +56,9 @@ def set_stage(prepared: Prepared, stage: Stage) -> None:
 def weight_fake_quants(model: nn.Module) -> dict[FakeQuantize, None]:
     """The fake-quants of weights, in module order."""
     return {
-        m.weight_fake_quant: None
+        m.weight_fake_quant: None  # type: ignore[misc]
         for m in model.modules()
-        if isinstance(m, (QuantWeight, QuantFold))
+        if is_weight_quantized(m)
     }
 
 
@@ -80,11 +81,20 @@ def _require_ranges(activations: list[tuple[str, FakeQuantize]], stage: Stage) -
         )
 
 
+def _seed_foreign(module: nn.Module) -> None:
+    """A class that the spec swapped in: its weight lies as torch's conv and linear have it."""
+    fake_quant, weight = module.weight_fake_quant, getattr(module, "weight", None)
+    if isinstance(fake_quant, FakeQuantize) and not fake_quant.observed and weight is not None:
+        fake_quant.observe(weight)
+
+
 def _seed_weights(model: nn.Module) -> None:
     """Scales from the weights' own extremes, where no scale was seen yet."""
     for module in model.modules():
         if isinstance(module, QuantWeight) and not module.weight_fake_quant.observed:
             module.geometry.observe(module.weight, module.weight_fake_quant)
+        elif is_weight_quantized(module) and not isinstance(module, QuantFold):
+            _seed_foreign(module)
         if not isinstance(module, TracedModule):
             continue
         for node in module.graph.nodes:

@@ -6,6 +6,7 @@ import copy
 
 from torch import fx, nn
 
+from qatspec.prepare.custom import from_float
 from qatspec.prepare.unit import Group, Unit, replace_module
 from qatspec.quant.build import build_fake_quant
 from qatspec.quant.fake_quant import FakeQuantize
@@ -14,6 +15,7 @@ from qatspec.quant.modules import (
     QuantFold,
     QuantWeight,
     fold_batch_norm,
+    is_weight_quantized,
     out_channels,
     quantize_module,
 )
@@ -56,7 +58,10 @@ def _fold(unit: Unit, group: Group, norm: fx.Node) -> None:
 
 def _quantize(unit: Unit, group: Group) -> None:
     old = unit.module.get_submodule(str(group.anchor.target))
-    if not isinstance(old, QuantWeight):
+    if cls := unit.custom.qat_class(old):
+        assert group.match.qconfig is not None
+        replace_module(unit.module, old, from_float(cls, old, group.match.qconfig))
+    elif not isinstance(old, QuantWeight) and not is_weight_quantized(old):
         replace_module(unit.module, old, quantize_module(old, _weight_fake_quant(group, old)))
 
 

@@ -20,10 +20,11 @@ from qatspec.types import PrepareConfig
 
 
 def trace_module(
-    module: nn.Module, call: Call, config: PrepareConfig, standalone: Sequence[str]
+    module: nn.Module, call: Call, config: PrepareConfig, whole: Sequence[str]
 ) -> TracedModule:
     """Trace `module` with the structure of `call`'s arguments, in both modes.
 
+    whole: paths of modules that are not entered, besides those that `config` names.
     The result takes over the module's tables: do not use the module afterwards.
     Raises DiagnosticError: QS501, QS502 (see graph.trace), QS503 where the modes differ, QS505 for
     a name that the module lacks.
@@ -38,7 +39,7 @@ def trace_module(
         )
     for name in config.preserved_attributes:
         _require_attribute(module, name)
-    leaves = [*standalone, *non_traceable(module, config)]
+    leaves = [*whole, *non_traceable(module, config)]
     wrap = wrapped_functions(module, config.wrap)
 
     def traced() -> fx.Graph:

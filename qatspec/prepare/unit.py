@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from torch import fx, nn
 
@@ -11,9 +12,13 @@ from qatspec.diag import Diagnostic
 from qatspec.graph.context import GraphContext
 from qatspec.graph.module import TracedModule
 from qatspec.graph.prepared import Decision
+from qatspec.spec import Call
 from qatspec.spec.model import QConfigRules
 from qatspec.spec.rules import RuleMatch
 from qatspec.types import Annotation, PrepareConfig, QSpec
+
+if TYPE_CHECKING:
+    from qatspec.prepare.custom import Custom
 
 
 @dataclass(slots=True, eq=False)
@@ -24,6 +29,7 @@ class Group:
     norm      the batch norm to fold, if one.
     match     the rule that decides; match.qconfig None: the group stays in float.
     declined  why a longer chain was not fused.
+    fused     a fuser method of the spec made one module of the first nodes.
     """
 
     nodes: list[fx.Node]
@@ -31,6 +37,7 @@ class Group:
     match: RuleMatch = field(default_factory=lambda: RuleMatch(None))
     annotation: Annotation = field(default_factory=Annotation)
     declined: str = ""
+    fused: bool = False
 
     @property
     def anchor(self) -> fx.Node:
@@ -63,6 +70,7 @@ class Unit:
     rule_path  the path that rule names are relative to.
     at         pointer of the module's entry in the spec.
     inner      a standalone module: the unit around it quantizes what it is fed.
+    custom    the code that `config` brings.
     standalone paths inside the unit that are units of their own.
     quantized_outputs: per flat output, is it on an integer grid (set by `insert`).
     """
@@ -75,9 +83,11 @@ class Unit:
     config: PrepareConfig
     quantize_input: bool
     quantize_output: bool
+    custom: Custom
     at: str = ""
     inner: bool = False
     matches: dict[fx.Node, RuleMatch] = field(default_factory=dict)
+    calls: list[Call] = field(default_factory=list)
     groups: list[Group] = field(default_factory=list)
     decisions: dict[str, Decision] = field(default_factory=dict)
     warnings: list[Diagnostic] = field(default_factory=list)

@@ -166,3 +166,16 @@ class Program(Ported):
         from qatspec.program.executor import execute
 
         return execute(self, ints)
+
+    def to_bytes(self) -> bytes:
+        """The program's file; equal programs give equal bytes."""
+        from qatspec.program.serde import to_bytes
+
+        return to_bytes(self)
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Program:
+        """What `to_bytes` gave, verified. Raises Damaged, or DiagnosticError (QS711)."""
+        from qatspec.program.serde import from_bytes
+
+        return from_bytes(data)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from qatspec.diag import Diagnostic, DiagnosticError
 from qatspec.quant.fake_quant import FakeQuantize, FixedActivationFakeQuantize, MovingFakeQuantize
+from qatspec.quant.learned import LsqFakeQuantize, PactFakeQuantize
 from qatspec.registry import registry
 from qatspec.types import QSpec
 
 _CLASSES: dict[str, type[FakeQuantize]] = {
     "fixed": FixedActivationFakeQuantize,
     "moving": MovingFakeQuantize,
+    "lsq": LsqFakeQuantize,
+    "pact": PactFakeQuantize,
 }
-_PER_TENSOR_ONLY = ("percentile", "mse")
+_PER_TENSOR_ONLY = ("kl", "mix")
 
 
 def build_fake_quant(qspec: QSpec, channels: int = 1, at: str = "") -> FakeQuantize:
@@ -21,8 +24,6 @@ def build_fake_quant(qspec: QSpec, channels: int = 1, at: str = "") -> FakeQuant
     Raises DiagnosticError: QS301 for an unknown observer, QS601 for a combination that does not
     exist.
     """
-    if qspec.fake_quant not in _CLASSES:
-        raise _error(at, f"fake_quant `{qspec.fake_quant}` is not available yet", "use `moving`")
     if qspec.ch_axis not in (None, 0):
         raise _error(
             at,
@@ -33,7 +34,7 @@ def build_fake_quant(qspec: QSpec, channels: int = 1, at: str = "") -> FakeQuant
         raise _error(
             at,
             f"observer `{qspec.observer}` keeps one range a tensor, not one a channel",
-            "use `min_max` or `moving_average` for per-channel weights",
+            "use `min_max`, `moving_average`, `percentile` or `mse` for per-channel weights",
         )
     if qspec.observer == "fixed_scale" and qspec.scale is None:
         raise _error(at, "observer `fixed_scale` has no scale", "add `scale: <number>`")

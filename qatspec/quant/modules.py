@@ -309,6 +309,11 @@ def fold_batch_norm(norm: nn.Module, geometry: Geometry, fake_quant: FakeQuantiz
     raise TypeError(f"{type(norm).__name__} is not a batch norm that folds")
 
 
+def is_weight_quantized(module: nn.Module) -> bool:
+    """Does the module quantize a weight of its own: one of ours, or a class of the spec's?"""
+    return isinstance(vars(module).get("_modules", {}).get("weight_fake_quant"), FakeQuantize)
+
+
 def out_channels(module: nn.Module) -> int:
     """Output channels of a conv or linear module."""
     channels = module.out_features if isinstance(module, nn.Linear) else module.out_channels

@@ -137,7 +137,7 @@ class PercentileObserver(HistogramObserver):
         wanted = torch.ceil(total.double() * (self.percentile / 100)).to(torch.int64)
         index = torch.searchsorted(self.histogram.cumsum(0), wanted.reshape(1))
         edge = self.edges()[index.clamp(max=self.bins - 1)]
-        return torch.minimum(edge, super().amax())
+        return torch.minimum(edge, Observer.amax(self))
 
 
 class MSEObserver(HistogramObserver):
@@ -152,7 +152,7 @@ class MSEObserver(HistogramObserver):
         self.qmax = qspec.qmax
 
     def amax(self) -> Tensor:
-        largest = super().amax()
+        largest = Observer.amax(self)
         steps = torch.arange(1, self.candidates + 1, device=largest.device, dtype=torch.float32)
         clips = largest * (steps / self.candidates)
         scales = torch.clamp(clips / self.half_range, min=torch.finfo(torch.float32).tiny)

@@ -25,12 +25,22 @@ def qatspec_observers() -> Iterable[ObserverDef]:
         ObserverDef(
             name="percentile",
             summary="the magnitude that a percentage of all numbers stays below",
-            build=lazy("qatspec.quant.observers:PercentileObserver"),
+            build=lazy("qatspec.quant.clipping:percentile"),
         ),
         ObserverDef(
             name="mse",
             summary="the clipping point with the least mean square error",
-            build=lazy("qatspec.quant.observers:MSEObserver"),
+            build=lazy("qatspec.quant.clipping:mse"),
+        ),
+        ObserverDef(
+            name="kl",
+            summary="the clipping point with the least divergence between histograms",
+            build=lazy("qatspec.quant.clipping:KLObserver"),
+        ),
+        ObserverDef(
+            name="mix",
+            summary="the best of min_max, percentile, mse and kl, tensor by tensor",
+            build=lazy("qatspec.quant.clipping:MixObserver"),
         ),
         ObserverDef(
             name="fixed_scale",

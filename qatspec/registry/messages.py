@@ -62,6 +62,19 @@ def duplicate(what: str, name: str, plugins: Sequence[Plugin], at: str) -> Diagn
     )
 
 
+def incompatible(plugin: Plugin) -> tuple[str, str] | None:
+    """(message, help) where a plugin was written for another version of the hooks."""
+    wanted = getattr(plugin.module, "qatspec_api", 1)
+    ours = hookspecs.API_VERSION
+    if wanted == ours:
+        return None
+    message = f"plugin `{plugin.entry_point}` is written for plugin API {wanted!r}; "
+    message += f"this qatspec has {ours}"
+    newer = isinstance(wanted, int) and wanted > ours
+    package = "qatspec" if newer else plugin.dist
+    return message, f"install a newer `{package}`"
+
+
 def hook_message(plugin: Plugin, error: Exception) -> str:
     """Why pluggy refuses a plugin, with the hook that its author may have meant."""
     words = re.findall(r"qatspec_[a-z0-9_]+", str(error))

@@ -15,7 +15,15 @@ import pluggy
 from qatspec import hookspecs
 from qatspec.diag import Diagnostic, DiagnosticError, Fix, Note, QatspecError
 from qatspec.diag.words import mended, nearest, suggest
-from qatspec.registry.messages import describe, duplicate, fault, finding, hook_message, word
+from qatspec.registry.messages import (
+    describe,
+    duplicate,
+    fault,
+    finding,
+    hook_message,
+    incompatible,
+    word,
+)
 from qatspec.registry.plugins import Plugin, Provider, discover, load_file, source_sha256
 from qatspec.types import (
     DatasetDef,
@@ -173,6 +181,24 @@ class Registry:
         self._add(plugin, key=str(path))
         self._kinds.clear()
 
+    @contextmanager
+    def added(self, plugin: Plugin) -> Iterator[None]:
+        """`plugin` takes part inside, unless its module does so anyway: what the kit tries need not
+        be installed."""
+        if any(plugin.module is known.module for known in self._plugins.values()):
+            yield
+            return
+        self._add(plugin)
+        self._kinds.clear()
+        try:
+            yield
+        finally:
+            if self._manager.has_plugin(plugin.entry_point):
+                self._manager.unregister(name=plugin.entry_point)
+            del self._plugins[plugin.entry_point]
+            self._faults.pop(plugin.entry_point, None)
+            self._kinds.clear()
+
     def emit(self, event: StageEvent) -> None:
         """Tell every plugin; what one raises becomes its fault and disturbs nobody."""
         for plugin, call in self._implementations("qatspec_stage_event"):
@@ -197,6 +223,10 @@ class Registry:
         if plugin.fault is not None:
             self._faults[key] = [plugin.fault]
         if plugin.module is None:
+            return
+        wrong = incompatible(plugin)
+        if wrong is not None:
+            self._fault(plugin, "QS009", *wrong)
             return
         try:
             self._manager.register(plugin.module, name=key)

@@ -1,8 +1,16 @@
 """JSON Schema 2020-12: the spec language's own and those of registered params."""
 
 from qatspec.schema.check import check
-from qatspec.schema.load import VERSION, spec_schema
+from qatspec.schema.load import VERSION, spec_schema, torch_symbols
 from qatspec.schema.merged import merged_schema
 from qatspec.schema.walk import affecting, with_defaults
 
-__all__ = ["VERSION", "affecting", "check", "merged_schema", "spec_schema", "with_defaults"]
+__all__ = [
+    "VERSION",
+    "affecting",
+    "check",
+    "merged_schema",
+    "spec_schema",
+    "torch_symbols",
+    "with_defaults",
+]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.resources
 import json
+from collections.abc import Mapping
 from functools import cache
 from typing import Any, cast
 
@@ -16,4 +17,12 @@ VERSION = 1
 def spec_schema() -> JSONSchema:
     """schemas/qatspec-1.schema.json, as parsed JSON; not to be changed."""
     text = importlib.resources.files("qatspec_schemas") / f"qatspec-{VERSION}.schema.json"
+    return cast("dict[str, Any]", json.loads(text.read_text(encoding="utf-8")))
+
+
+@cache
+def torch_symbols() -> Mapping[str, Any]:
+    """schemas/torch-symbols.json: the public names of torch by namespace, and every spelling of
+    each canonical op (tests/bench/torch_symbols.py writes it); not to be changed."""
+    text = importlib.resources.files("qatspec_schemas") / "torch-symbols.json"
     return cast("dict[str, Any]", json.loads(text.read_text(encoding="utf-8")))

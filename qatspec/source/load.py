@@ -49,7 +49,7 @@ def _read(
     real = os.path.normpath(path.absolute())
     if real in chain:
         names = " -> ".join(Path(p).name for p in (*chain[chain.index(real) :], real))
-        advice = "move what they share into a file that extends nothing"
+        advice = "take this `extends` out, or move what both need into a file that extends nothing"
         raise _fail("QS307", f"files extend each other in a circle: {names}", named_at, advice)
     if len(chain) >= _MAX_EXTENDS:
         message = f"more than {_MAX_EXTENDS} files extend one another"
@@ -61,7 +61,8 @@ def _read(
     if tree is None or not isinstance(tree.value, dict):
         what = "empty" if tree is None else kind_of(tree.value)
         place = Span(shown, 1, 1, 1, 1)
-        raise _fail("QS111", f"a spec is a mapping, this is {what}", place, "begin: `qatspec: 1`")
+        advice = "begin with `qatspec: 1`, or let `qatspec new quickstart` write a whole one"
+        raise _fail("QS111", f"a spec is a mapping, this is {what}", place, advice)
     merged: Tree | None = None
     for name, span in _extended(tree.value.get("extends")):
         base_shown = os.path.normpath(Path(shown).parent / name)

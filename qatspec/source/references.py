@@ -95,7 +95,11 @@ class _Resolver:
         keys = name.split(".")
         if keys[0] != "vars" or len(keys) < 2 or not all(keys):
             message = f"`${{{name}}}` is not a reference"
-            advice = "write `${vars.<path>}` or `${env:<NAME>}`; a literal `${` is `$${`"
+            advice = (
+                f"write `${{vars.{name}}}` and give it a value at the top: "
+                f"`vars: {{{name}: ...}}`; "
+                f"`${{env:NAME}}` takes one from the environment; a literal `${{` is `$${{`"
+            )
             raise self._fail(tree, "QS304", message, advice)
         if name in self._chain or len(self._chain) >= MAX_DEPTH:
             chain = " -> ".join([*self._chain[-8:], name])

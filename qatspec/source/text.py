@@ -96,7 +96,9 @@ def _siblings(path: Path, named_at: Span | None) -> str:
     own = Path(named_at.file).name if named_at else ""
     if near := nearest(path.name, [name for name in there if name != own]):
         return f"did you mean `{near}`?"
-    return "paths in `extends` are relative to the file" if named_at else "check the path"
+    if named_at is None:
+        return "check the path"
+    return "mend the path, or put the file there; paths are relative to the file that extends"
 
 
 def _fail(

@@ -1,7 +1,9 @@
 """The frozen Spec, its construction from a Document, and quant-rule matching (pure)."""
 
 from qatspec.spec.build import build, load, warnings
+from qatspec.spec.coverage import Call, check_rules
 from qatspec.spec.mend import mend
+from qatspec.spec.migrate import migrate
 from qatspec.spec.model import (
     STAGES,
     Component,
@@ -21,7 +23,8 @@ from qatspec.spec.rules import PRECEDENCE, RuleMatch, decide
 from qatspec.spec.stages import PREDECESSORS, predecessor
 
 __all__ = [
-    "PRECEDENCE", "PREDECESSORS", "STAGES", "Component", "DataRole", "InputSpec", "ModuleQuant",
-    "QConfigRules", "Rule", "RuleMatch", "Solver", "Spec", "Stage", "Trainer", "build", "decide",
-    "load", "mend", "predecessor", "prepare_config", "qconfig_rules", "warnings",
+    "PRECEDENCE", "PREDECESSORS", "STAGES", "Call", "Component", "DataRole", "InputSpec",
+    "ModuleQuant", "QConfigRules", "Rule", "RuleMatch", "Solver", "Spec", "Stage", "Trainer",
+    "build", "check_rules", "decide", "load", "mend", "migrate", "predecessor", "prepare_config",
+    "qconfig_rules", "warnings",
 ]  # fmt: skip

@@ -13,6 +13,7 @@ from qatspec.source.pointer import join
 from qatspec.spec.collect import Findings
 from qatspec.spec.qconfig import qconfig_rules
 from qatspec.spec.symbols import symbol
+from qatspec.spec.torch_names import check_class, check_classes
 from qatspec.types import PrepareConfig, Standalone
 
 _MAPPINGS = (
@@ -48,6 +49,8 @@ def prepare_config(value: Any, at: str = "", registry: Registry | None = None) -
             base = names.prepare_config(value["preset"], join(at, "preset")).config
     changed: dict[str, Any] = {}
     for key, given in value.items():
+        if key in (*_MAPPINGS, "non_traceable_module_class"):
+            findings.add(check_classes(given, join(at, key)))
         with findings:
             if key.startswith("standalone_module"):
                 changed[key] = _standalone(given, join(at, key), names)
@@ -64,9 +67,13 @@ def prepare_config(value: Any, at: str = "", registry: Registry | None = None) -
 def _standalone(given: Sequence[Any], at: str, names: Registry) -> tuple[Standalone, ...]:
     field = "name" if at.endswith("_name") else "class"
     items = []
+    findings = Findings()
     for i, raw in enumerate(given):
         pointer = join(at, i)
         entry = raw if isinstance(raw, Mapping) else {field: raw}
+        if isinstance(entry.get("class"), str):
+            place = join(pointer, "class") if isinstance(raw, Mapping) else pointer
+            findings.add(check_class(entry["class"], place))
         qconfig = entry.get("qconfig")
         prepare = entry.get("prepare")
         items.append(
@@ -82,12 +89,18 @@ def _standalone(given: Sequence[Any], at: str, names: Registry) -> tuple[Standal
                 at=pointer,
             )
         )
+    findings.stop()
     return tuple(items)
 
 
 def _mapping(given: Any) -> dict[Any, Any]:
     pairs = given.items() if isinstance(given, Mapping) else given
-    return {tuple(key) if isinstance(key, list) else key: value for key, value in pairs}
+    return {_tuple(key): value for key, value in pairs}
+
+
+def _tuple(key: Any) -> Any:
+    """A nested pattern, written as lists, as the key of a mapping."""
+    return tuple(_tuple(part) for part in key) if isinstance(key, list | tuple) else key
 
 
 def _named(value: Any) -> Any:

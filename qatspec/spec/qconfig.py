@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from typing import Any, cast
 
@@ -14,6 +14,7 @@ from qatspec.spec.collect import Findings
 from qatspec.spec.model import QConfigRules, Rule
 from qatspec.spec.regex import check_regex
 from qatspec.spec.symbols import symbol
+from qatspec.spec.torch_names import check_op
 from qatspec.types import QConfig, QSpec
 
 _KINDS = ("object_type", "module_name_regex", "module_name", "module_name_object_type_order")
@@ -39,6 +40,7 @@ def qconfig_rules(value: Any, at: str = "", registry: Registry | None = None) ->
     if wrong := check(plain, shape, at):
         raise DiagnosticError(wrong)
     findings = Findings()
+    findings.add(_unknown_ops(value, at, names))
     rules: list[Rule] = []
     for kind, key, raw, pointer in _entries(value, at):
         with findings:
@@ -87,6 +89,24 @@ def _entries(value: Mapping[str, Any], at: str) -> list[tuple[Any, Any, Any, str
             else:
                 entries.append((kind, symbol(row[0]), row[1], pointer))
     return entries
+
+
+def _unknown_ops(value: Mapping[Any, Any], at: str, names: Registry) -> Iterator[Diagnostic]:
+    """What is wrong with the ops that rules name; objects of the Python API name themselves."""
+    group = value.get("object_type", {})
+    order = value.get("module_name_object_type_order", ())
+    places = [
+        (join(at, "module_name_object_type_order", i, 1), row[1]) for i, row in enumerate(order)
+    ]
+    if isinstance(group, Mapping):
+        for op in group:
+            if isinstance(op, str):
+                yield from check_op(op, join(at, "object_type", op), names, key=True)
+    else:
+        places += [(join(at, "object_type", i, 0), row[0]) for i, row in enumerate(group)]
+    for place, op in places:
+        if isinstance(op, str):
+            yield from check_op(op, place, names)
 
 
 def _value(raw: Any, at: str, names: Registry) -> tuple[QConfig | None, str | None]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from qatspec.diag import Diagnostic, DiagnosticError, Note
+from qatspec.diag.words import quote_list
 from qatspec.registry import Registry
 from qatspec.schema import check, with_defaults
 from qatspec.source.pointer import join
@@ -96,7 +97,8 @@ def predecessor(spec: Spec, stage: StageName) -> StageName | None:
             Diagnostic(
                 code="QS402",
                 message=f"{stage} has nothing to start from",
-                help=f"add `stages.{possible[0]}`",
+                help=f"add a stage that it can start from: {quote_list(possible)}"
+                + (" (`convert: {}` is enough)" if possible == ("convert",) else ""),
                 at=f"/stages/{stage}",
                 key=True,
             )

@@ -112,11 +112,15 @@ class FusePattern:
 
 @dataclass(frozen=True, kw_only=True)
 class QuantHandler:
-    """An op's whole life. ops: canonical op names (qatspec.graph.ops) it answers for.
+    """An op's whole life. ops: canonical op names (qatspec.graph.ops) it answers for; a module
+    has one of its own by the class attribute `canonical_op = "my_op"`, and is then never entered.
 
     annotate(node, context) -> Annotation; never touches the graph.
     lower(node, lowering) -> Sum (qatspec.program.lowered) or a list of them: emits integer ops.
     reference(inputs, attrs) -> arrays: the integer ops' meaning in numpy, for the kit.
+    to_onnx(node, writer) -> name of the result: the float op in standard ONNX ops, for ops that
+    qatspec does not know (qatspec.onnx.qdq.QdqWriter).
+    example() -> a module that is the op, on tensors (N, 4, 8, 8): what the kit tries it on.
     """
 
     name: str
@@ -125,6 +129,8 @@ class QuantHandler:
     annotate: Callable[..., Any]
     lower: Callable[..., Any] | None = None
     reference: Callable[..., Any] | None = None
+    to_onnx: Callable[..., Any] | None = None
+    example: Callable[[], torch.nn.Module] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,11 +3,13 @@
 import dataclasses
 import importlib.resources
 import json
+from pathlib import Path
 
 import pytest
 from jsonschema import Draft202012Validator
 
 from qatspec.schema import spec_schema
+from qatspec.schema.reference import reference
 from qatspec.spec import model as spec_model
 from qatspec.types import PrepareConfig, QSpec
 
@@ -45,6 +47,19 @@ def test_every_property_is_described(name):
             continue
         target = defs.get(part.get("$ref", "").rpartition("/")[2], {})
         assert part.get("description") or target.get("description"), place
+
+
+def test_the_reference_page_is_fresh():
+    page = Path(__file__).parents[2] / "schemas" / "README.md"
+    assert page.read_text() == reference(), "python -m qatspec.schema.reference > schemas/README.md"
+
+
+def test_the_reference_page_has_every_key():
+    page = reference()
+    for place, part in properties(load(FILES[0])):
+        if part is not True:
+            key = place.rpartition(".")[2] or '""'
+            assert f"`{key}`" in page, place
 
 
 def test_no_one_of():

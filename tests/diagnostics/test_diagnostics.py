@@ -46,6 +46,8 @@ MENDED = {
     "QS301_unknown_observer",
     "QS301_unknown_preset",
     "QS302_undeclared_variable",
+    "QS308_torch_spelling",
+    "QS308_tutorials_functional_add",
     "QS309_chip_for_march",
 }
 

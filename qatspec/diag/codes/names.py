@@ -76,6 +76,22 @@ read as YAML: `8` is a number, `[1, 2]` a list, `null` is null.
 """,
     ),
     Code(
+        "QS308",
+        "a name that torch does not have",
+        """\
+Rules by type and the classes of `prepare` name Python objects by their full names:
+`torch.nn.Conv2d`, `torch.add`, `operator.add`, or the op's canonical name, `conv2d`. The name is
+looked up in a table of torch's public names and of what plugins register; nothing that a spec says
+is ever imported. A name that does not exist would match nothing, silently.
+
+**Mend.** The help names the nearest one. Every spelling of an op means the same op: a rule for
+`torch.add` holds for `+`, `Tensor.add` and `operator.add` too.
+
+**Example.** `torch.nn.Conv2D` -> `torch.nn.Conv2d`; `torch.nn.functional.add`, which torch never
+had, -> `torch.add`.
+""",
+    ),
+    Code(
         "QS309",
         "a chip's name where a march belongs",
         """\

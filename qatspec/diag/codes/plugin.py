@@ -91,4 +91,17 @@ A plugin looked at the spec (hook `qatspec_check`) and found something. The mess
 the advice are the plugin's; `origin` names its distribution.
 """,
     ),
+    Code(
+        "QS009",
+        "a plugin is written for another version of the plugin API",
+        """\
+Hooks and records have a version, `qatspec.api.API_VERSION`, which rises when a plugin written for
+the one before may break. A plugin states its own by `qatspec_api = 1` in the module of its entry
+point (left out: 1). This one states another, so nothing it registers is used.
+
+**Mend.** Install a version of the plugin, or of qatspec, that fits; the message says which is the
+older. (plugin authors) Change `qatspec_api` after reading what changed, and run
+`qatspec plugins check DIST`.
+""",
+    ),
 )

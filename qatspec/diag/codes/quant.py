@@ -9,7 +9,7 @@ CODES: tuple[Code, ...] = (
         "QS601",
         "a quantization setting that does not exist",
         """
-The observer, fake-quant and axis of a qconfig do not go together: per-channel percentile,
+The observer, fake-quant and axis of a qconfig do not go together: per-channel kl,
 `fixed_scale` without a scale, a `ch_axis` other than 0.
 
 **Mend.** As the help line says; `qatspec plugins list` shows the observers there are.
@@ -17,13 +17,21 @@ The observer, fake-quant and axis of a qconfig do not go together: per-channel p
     ),
     Code(
         "QS602",
-        "a prepare key that is not available yet",
+        "code of a prepare key that cannot be used",
         """
-The key is one of the tutorial's, and this version does not act on it. It is refused rather than
-ignored, because a key that is silently dropped gives a model that is not what the file says.
+`additional_*` and `*_custom_module_class` bring code: a function that fuses, a handler that
+annotates, a class that takes another's place. The name was not found, or what it names lacks the
+method that is called. Names are looked up in `torch.nn`, `torch.ao.nn`, `torch.ao.quantization` and
+in the packages of installed plugins, and nowhere else.
 
-**Mend.** Remove the key. A fuse pattern or a quant handler registered by a plugin
-(`qatspec_fuse_patterns`, `qatspec_quant_handlers`) does what the `additional_*` keys did.
+**Mend.** As the help line says.
+
+```yaml
+prepare:
+  additional_qat_module_mapping:
+    my_plugin.layers.MyConv: my_plugin.layers.MyQuantConv      # has from_float(module)
+  additional_quant_pattern: [[[torch.nn.ReLU, torch.nn.Conv2d], conv]]   # a registered handler
+```
 """,
     ),
     Code(

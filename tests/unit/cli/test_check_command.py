@@ -59,3 +59,32 @@ def test_a_tail_that_is_none_is_an_error_at_its_line(project) -> None:
     done = project.call("check", "toy.yaml", "--allow-code")
     assert done.returncode == 1
     assert "QS604" in done.stderr and "`mul`" in done.stderr and "Traceback" not in done.stderr
+
+
+def _warnings(project, *arguments: str) -> list[dict]:
+    done = project.call("check", "toy.yaml", "--allow-code", "--format", "json", *arguments)
+    return json.loads(done.stdout)["warnings"]
+
+
+def test_what_the_march_cannot_run_is_told_before_training(project) -> None:
+    assert _warnings(project) == []
+    plugin = project.folder / "toy_plugin.py"
+    before = "nn.Conv2d(3, width, 3, stride=2, padding=1, bias=False)"
+    text = plugin.read_text()
+    assert before in text
+    plugin.write_text(text.replace(before, before.replace("width, 3,", "width, 41,")))
+    plugin.write_text(plugin.read_text().replace("padding=1, bias", "padding=20, bias", 1))
+    found = _warnings(project)
+    assert [w["code"] for w in found] == ["QS801"]
+    assert "stem.0" in found[0]["message"] and found[0]["at"] == "/stages/qat/qconfig"
+    assert project.call("check", "toy.yaml", "--allow-code", "--strict").returncode == 1
+
+
+def test_what_has_no_integer_form_is_told_before_training(project) -> None:
+    plugin = project.folder / "toy_plugin.py"
+    before = "return self.head(self.stem(images))"
+    plugin.write_text(
+        plugin.read_text().replace(before, "return self.head(self.stem(images).exp())")
+    )
+    codes = {w["code"] for w in _warnings(project)}
+    assert "QS608" in codes and codes & {"QS701", "QS702", "QS703"}

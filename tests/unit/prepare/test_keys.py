@@ -11,7 +11,7 @@ from qatspec.graph.module import TracedModule
 from qatspec.prepare import prepare, set_stage
 from qatspec.quant.fake_quant import FakeQuantize
 from qatspec.quant.modules import QuantConv2d
-from qatspec.types import PrepareConfig, QConfig, QSpec
+from qatspec.types import QConfig, QSpec
 from tests.unit.prepare.conftest import INT8, image
 
 INT16 = QConfig(activation=QSpec(dtype="qint16"), weight=QSpec(dtype="qint16", ch_axis=0))
@@ -153,24 +153,6 @@ def test_inputs_and_outputs_by_position() -> None:
     assert not hasattr(model, "y_activation_post_process_0")
     assert not model.a_activation_post_process_0.disabled
     assert model.b_activation_post_process_0.disabled
-
-
-@pytest.mark.parametrize(
-    "key",
-    [
-        "additional_fuser_method_mapping",
-        "additional_qat_module_mapping",
-        "additional_fusion_pattern",
-        "additional_quant_pattern",
-        "float_to_observed_custom_module_class",
-        "observed_to_quantized_custom_module_class",
-    ],
-)
-def test_keys_that_are_not_there_yet_are_refused(key: str) -> None:
-    config = PrepareConfig(**{key: {nn.Conv2d: nn.Conv2d}})
-    with pytest.raises(DiagnosticError, match=key) as caught:
-        prepare(Net(Block()), (image(),), qconfig=INT8, prepare=config)
-    assert caught.value.diagnostics[0].code == "QS602"
 
 
 @pytest.mark.parametrize("key", ["non_traceable_module_name", "standalone_module_name"])

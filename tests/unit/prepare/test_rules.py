@@ -137,3 +137,25 @@ def test_presets_by_name_and_alias() -> None:
     other = prepare(Net(), (image(),), qconfig="HorizonCalibrationQConfig")
     assert dict(one.decisions) == dict(other.decisions)
     assert one.decisions[":stem_0"].activation.observer == "percentile"
+
+
+def test_a_rule_for_one_call_of_an_op_decides_that_call_alone() -> None:
+    """module_name_object_type_order matches by the call's index, which prepare must pass."""
+
+    class Sums(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.block = nn.Module()
+            self.conv = nn.Conv2d(3, 3, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = x + self.conv(x).sigmoid()
+            return (y + x).tanh() + y
+
+    order = [["", "torch.add", 1, INT4]]
+    prepared = prepare(
+        Sums(), (image(),), qconfig={"": INT8, "module_name_object_type_order": order}
+    )
+    sums = [d for d in prepared.decisions.values() if d.op == "add"]
+    dtypes = [d.activation.dtype for d in sums if d.activation]
+    assert dtypes == ["qint8", "qint4", "qint8"]

@@ -100,10 +100,9 @@ def test_fixed_scale_needs_no_data() -> None:
 @pytest.mark.parametrize(
     ("spec", "words"),
     [
-        (QSpec(observer="percentile", ch_axis=0), "one range a tensor"),
+        (QSpec(observer="kl", ch_axis=0), "one range a tensor"),
         (QSpec(observer="fixed_scale"), "has no scale"),
         (QSpec(ch_axis=1), "not an output channel axis"),
-        (QSpec(fake_quant="lsq"), "not available"),
     ],
 )
 def test_settings_that_do_not_exist(spec: QSpec, words: str) -> None:

@@ -1,0 +1,68 @@
+"""What this plugin registers. No torch here: qatspec loads this file in every command."""
+
+from qatspec import api
+from qatspec.api import hookimpl, lazy
+
+qatspec_api = 1
+
+
+WIDTH = {"type": "integer", "minimum": 1, "default": 8, "description": "Channels of each conv."}
+PARAMS = {"type": "object", "additionalProperties": False, "properties": {"width": WIDTH}}
+
+
+@hookimpl
+def qatspec_models():
+    return [
+        api.ModelDef(
+            name="hard_mish_net",
+            summary="classifier with hard_mish activations",
+            params=PARAMS,
+            build=lazy("hard_mish.net:Net"),
+        )
+    ]
+
+
+@hookimpl
+def qatspec_datasets():
+    return [
+        api.DatasetDef(
+            name="stripes",
+            summary="horizontal and vertical stripes in noise",
+            params=api.NO_PARAMS,
+            open=lazy("hard_mish.stripes:Stripes"),
+            fingerprint=lazy("hard_mish.stripes:fingerprint"),
+            metric="accuracy",
+        )
+    ]
+
+
+@hookimpl
+def qatspec_quant_handlers():
+    return [
+        api.QuantHandler(
+            name="hard_mish",
+            summary="x * clamp(x + 2, 0, 2) / 2, a table on the chip",
+            ops=("hard_mish",),
+            annotate=lazy("hard_mish.op:annotate"),
+            lower=lazy("hard_mish.op:lower"),
+            to_onnx=lazy("hard_mish.op:to_onnx"),
+            example=lazy("hard_mish.op:HardMish"),
+        )
+    ]
+
+
+@hookimpl
+def qatspec_fuse_patterns():
+    return [
+        api.FusePattern(
+            name="hard_mish_bound",
+            summary="hard_mish with a bound behind it: one range, one rounding",
+            pattern=("hard_mish", "relu|relu6"),
+        )
+    ]
+
+
+@hookimpl
+def qatspec_observers():
+    build = lazy("hard_mish.observer:FourSigma")
+    return [api.ObserverDef(name="four_sigma", summary="four standard deviations", build=build)]

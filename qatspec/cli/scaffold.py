@@ -1,0 +1,70 @@
+"""A plugin package to start from, written from the templates beside this file."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.resources
+import keyword
+import re
+from pathlib import Path
+from string import Template
+
+from qatspec.diag import Diagnostic, DiagnosticError, Span
+from qatspec.hookspecs import API_VERSION
+
+TEMPLATES = importlib.resources.files("qatspec.cli") / "plugin_templates"
+
+#: kind -> the file that holds what the plugin's records name, next to plugin.py.
+_FILES = {
+    "model": "net",
+    "dataset": "data",
+    "handler": "op",
+    "fuse": "op",
+    "march": "compiler",
+    "observer": "observer",
+}
+KINDS = tuple(_FILES)
+
+
+def is_package_name(name: str) -> bool:
+    """Can a distribution and, with underscores for hyphens, a Python package have this name?"""
+    package = name.replace("-", "_")
+    return re.fullmatch(r"[a-z][a-z0-9_]*", package) is not None and not keyword.iskeyword(package)
+
+
+def write_package(name: str, kind: str, output: Path) -> Path:
+    """Write the package `name` into a folder of that name below `output`; gives the folder.
+
+    Raises DiagnosticError QS906 where the folder is there already.
+    """
+    package = name.replace("-", "_")
+    folder = output / name
+    if folder.exists():
+        raise DiagnosticError(
+            Diagnostic(
+                code="QS906",
+                message=f"`{folder}` is already there",
+                help="move it away, or choose another folder with --output",
+                span=Span(file=str(folder)),
+            )
+        )
+    words = {
+        "name": name,
+        "package": package,
+        "title": "".join(part.capitalize() for part in package.split("_")),
+        "summary": f"A {kind} for qatspec.",
+        "version": importlib.metadata.version("qatspec"),
+        "api": str(API_VERSION),
+    }
+    for target, template in {
+        "pyproject.toml": "pyproject.toml",
+        f"src/{package}/__init__.py": "__init__.py",
+        f"src/{package}/plugin.py": f"{kind}_plugin.py",
+        f"src/{package}/{_FILES[kind]}.py": f"{kind}.py",
+        "tests/test_conformance.py": "test_conformance.py",
+    }.items():
+        text = (TEMPLATES / f"{template}.tmpl").read_text(encoding="utf-8")
+        path = folder / target
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(Template(text).substitute(words), encoding="utf-8")
+    return folder

@@ -1,0 +1,292 @@
+"""The keys of `prepare` that bring code: patterns, fuser methods, classes that take others' places.
+
+torch removed the `additional_*` keys in 2022 and drops them in silence since; here they act.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from torch import fx, nn
+
+from qatspec.graph.context import GraphContext
+from qatspec.prepare.names import class_name, refused, resolve_code
+from qatspec.prepare.unit import Group, Unit
+from qatspec.quant.build import build_fake_quant
+from qatspec.quant.fake_quant import FakeQuantize
+from qatspec.registry import registry
+from qatspec.spec.symbols import symbol
+from qatspec.types import Annotation, FusePattern, PrepareConfig, QConfig, QuantHandler
+
+Annotate = Callable[[fx.Node, GraphContext], Annotation]
+
+#: Ops that own a weight: they tell a forward pattern from a reversed one.
+_WEIGHTED = ("Conv", "Linear", "conv", "linear")
+
+
+@dataclass(frozen=True, slots=True)
+class QConfigBuilders:
+    """A QConfig in the shape that `from_float` of torch's modules expects: two factories."""
+
+    qconfig: QConfig
+    channels: int
+
+    def weight(self, factory_kwargs: Mapping[str, Any] | None = None) -> FakeQuantize | nn.Identity:
+        """The fake-quant of the weight; nn.Identity where the rule leaves it in float."""
+        qspec = self.qconfig.weight
+        return build_fake_quant(qspec, self.channels) if qspec else nn.Identity()
+
+    def activation(
+        self, factory_kwargs: Mapping[str, Any] | None = None
+    ) -> FakeQuantize | nn.Identity:
+        """The fake-quant of an activation; nn.Identity where the rule leaves it in float."""
+        qspec = self.qconfig.activation
+        return build_fake_quant(qspec) if qspec else nn.Identity()
+
+
+@dataclass(frozen=True, slots=True)
+class Custom:
+    """A PrepareConfig's code, found.
+
+    fusions    patterns that become one group, longest first.
+    quantizers (names in forward order, annotate), longest first.
+    fusers     (classes in forward order, method(*modules) -> module), longest first.
+    qat        float class -> class with `from_float(module)`; observed, quantized: likewise.
+    """
+
+    fusions: tuple[FusePattern, ...] = ()
+    quantizers: tuple[tuple[tuple[str, ...], Annotate], ...] = ()
+    fusers: tuple[tuple[tuple[str, ...], Callable[..., nn.Module]], ...] = ()
+    qat: tuple[tuple[str, Any], ...] = ()
+    observed: tuple[tuple[str, Any], ...] = ()
+    quantized: tuple[tuple[str, Any], ...] = ()
+
+    @classmethod
+    def of(cls, config: PrepareConfig, at: str = "") -> Custom:
+        """Resolve the keys of `config`. Raises DiagnosticError QS602; at: the module's pointer."""
+
+        def place(key: str) -> str:
+            return f"{at}/prepare/{key}" if at else ""
+
+        def longest_first(rows: Any) -> tuple[Any, ...]:
+            return tuple(sorted(rows, key=lambda row: -len(row[0])))
+
+        key = "additional_quant_pattern"
+        quantizers = [
+            (forward(pattern), _annotate(value, place(key)))
+            for pattern, value in config.additional_quant_pattern.items()
+        ]
+        key = "additional_fuser_method_mapping"
+        fusers = [
+            (_chain(types), _callable(value, place(key)))
+            for types, value in config.additional_fuser_method_mapping.items()
+        ]
+        fusions = _fusions(config, place("additional_fusion_pattern"))
+        chains = [
+            FusePattern(name="additional_quant_pattern", summary="", pattern=names)
+            for names, _ in quantizers
+            if len(names) > 1
+        ]
+        return cls(
+            fusions=tuple(sorted([*fusions, *chains], key=lambda p: -len(p.pattern))),
+            quantizers=longest_first(quantizers),
+            fusers=longest_first(fusers),
+            qat=_classes(config, "additional_qat_module_mapping", "from_float", place),
+            observed=_classes(config, "float_to_observed_custom_module_class", "from_float", place),
+            quantized=_classes(
+                config, "observed_to_quantized_custom_module_class", "from_observed", place
+            ),
+        )
+
+    def patterns(self, registered: Sequence[FusePattern]) -> tuple[FusePattern, ...]:
+        """Every fuse pattern, longest first; of equal length the spec's own before registered."""
+        ranked = sorted(registered, key=lambda p: p.name)
+        return tuple(sorted([*self.fusions, *ranked], key=lambda p: -len(p.pattern)))
+
+    def annotation(self, unit: Unit, group: Group) -> Annotation | None:
+        """What the spec's own keys say of a group, None where they say nothing."""
+        context, anchor = unit.context, group.anchor
+        for names, annotate in self.quantizers:
+            if len(names) <= len(group.nodes) and all(
+                called(context, node, name) for node, name in zip(group.nodes, names, strict=False)
+            ):
+                found = annotate(anchor, context)
+                if not isinstance(found, Annotation):
+                    raise refused(
+                        f"a handler of `additional_quant_pattern` returned {found!r}",
+                        "return a qatspec.api.Annotation from `handler(node, context)`",
+                        unit.at,
+                    )
+                return found
+        module = context.module(anchor)
+        if module is None:
+            return None
+        if self.qat_class(module):
+            return Annotation(kind="anchor", has_weight=True, int32_tail=True)
+        if group.fused or any(isinstance(module, cls) for _, cls in self.observed):
+            tensors = tuple(i for i, a in enumerate(anchor.args) if context.is_float_tensor(a))
+            return None if context.op(anchor) else Annotation(inputs=tensors)
+        return None
+
+    def qat_class(self, module: nn.Module) -> Any:
+        """The class that takes `module`'s place when its weight is quantized, None: the usual."""
+        return next((cls for name, cls in self.qat if _is_exactly(module, name)), None)
+
+    def observed_class(self, module: nn.Module) -> Any:
+        """The observed class that takes a custom float module's place, or None."""
+        return next((cls for name, cls in self.observed if _is_exactly(module, name)), None)
+
+
+def forward(pattern: Any) -> tuple[str, ...]:
+    """A pattern as names in forward order.
+
+    A nested tuple is torch's reversed order, (ReLU, (BatchNorm2d, Conv2d)); so is a pair, as in
+    the tutorial's (BatchNorm2d, Conv2d), unless only its first entry owns a weight; longer flat
+    tuples are forward unless only their last entry owns one.
+    """
+    names = symbol(pattern)
+    if isinstance(names, str):
+        return (names,)
+    if any(isinstance(part, tuple) for part in names):
+        return tuple(reversed(_flat(names)))
+    first, last = _weighted(names[0]), _weighted(names[-1])
+    backward = last and not first if len(names) > 2 else last or not first
+    return tuple(reversed(names)) if backward else tuple(names)
+
+
+def called(context: GraphContext, node: fx.Node, name: str) -> bool:
+    """Does a pattern's entry, canonical ops or a qualified name, mean the node's op?"""
+    op = context.op(node)
+    if op is not None and op in name.split("|"):
+        return True
+    return "." in name and name in context.rule_names(node)
+
+
+def apply_fusers(unit: Unit) -> None:
+    """additional_fuser_method_mapping: one module takes the place of a group's first ones.
+
+    It stands at the first module's path, as in torch, unless that is called elsewhere too (a conv
+    shared by several batch norms): then at the last one's."""
+    calls = Counter(n.target for n in unit.graph.nodes if n.op == "call_module")
+    for group in unit.groups:
+        for names, method in unit.custom.fusers:
+            nodes = group.nodes[: len(names)]
+            modules = [m for n in nodes if (m := unit.context.module(n)) is not None]
+            if len(modules) == len(names) and all(map(_is_exactly, modules, names)):
+                _fuse_modules(unit, group, nodes, calls, method(*modules))
+                break
+
+
+def _fuse_modules(
+    unit: Unit, group: Group, nodes: list[fx.Node], calls: Counter[Any], fused: nn.Module
+) -> None:
+    alone = [str(n.target) for n in nodes if calls[n.target] == 1]
+    if not alone:
+        raise refused(
+            f"`{nodes[0].target}` and what is fused behind it are called several times together",
+            "write the fuser method's modules so that each call has one of its own",
+            unit.at,
+        )
+    path = alone[0] if alone[0] == nodes[0].target else alone[-1]
+    for other in alone:
+        unit.module.set_submodule(other, fused if other == path else nn.Identity())
+    anchor = nodes[0]
+    anchor.target = path
+    for node in nodes[1:]:
+        node.replace_all_uses_with(anchor, propagate_meta=False)
+        unit.graph.erase_node(node)
+        group.nodes.remove(node)
+        group.norm = None if node is group.norm else group.norm
+    group.fused = True
+    unit.context.forget_modules()
+
+
+def observe_custom(
+    module: nn.Module, custom: Custom, qconfig_of: Callable[[str, nn.Module], QConfig | None]
+) -> list[str]:
+    """float_to_observed_custom_module_class: swap, and return the paths that are not entered."""
+    found = []
+    for path, child in list(module.named_modules()):
+        cls, qconfig = custom.observed_class(child), qconfig_of(path, child)
+        if not path or cls is None or qconfig is None:
+            continue
+        observed = from_float(cls, child, qconfig)
+        module.set_submodule(path, observed)
+        found.append(path)
+    return found
+
+
+def from_float(cls: Any, module: nn.Module, qconfig: QConfig) -> nn.Module:
+    """`cls.from_float(module)`, the module carrying a `qconfig` as torch's classes expect."""
+    weight = getattr(module, "weight", None)
+    module.qconfig = QConfigBuilders(qconfig, 1 if weight is None else weight.shape[0])  # type: ignore[assignment]
+    new = cls.from_float(module)
+    assert isinstance(new, nn.Module)
+    return new.train(module.training)
+
+
+def _fusions(config: PrepareConfig, at: str) -> list[FusePattern]:
+    found = []
+    for pattern, value in config.additional_fusion_pattern.items():
+        record = value
+        if isinstance(value, str) and "." not in value:
+            record = registry().record("fuse_pattern", value)
+        if not isinstance(record, FusePattern):
+            record = FusePattern(
+                name="additional_fusion_pattern", summary="", pattern=(), check=_callable(value, at)
+            )
+        found.append(replace(record, pattern=forward(pattern)))
+    return found
+
+
+def _annotate(value: Any, at: str) -> Annotate:
+    if isinstance(value, str) and "." not in value:
+        value = registry().record("quant_handler", value)
+    return value.annotate if isinstance(value, QuantHandler) else _callable(value, at)
+
+
+def _callable(value: Any, at: str) -> Callable[..., Any]:
+    found = resolve_code(value, at)
+    if not callable(found):
+        raise refused(f"`{value}` is not callable", "give a function", at)
+    return found  # type: ignore[no-any-return]
+
+
+def _classes(
+    config: PrepareConfig, key: str, method: str, place: Callable[[str], str]
+) -> tuple[tuple[str, Any], ...]:
+    found = []
+    for name, value in getattr(config, key).items():
+        cls = resolve_code(value, place(key))
+        if not hasattr(cls, method):
+            raise refused(
+                f"`{symbol(value)}` has no `{method}`",
+                f"give it a classmethod `{method}(module)` that returns the new module",
+                place(key),
+            )
+        found.append((class_name(name), cls))
+    return tuple(found)
+
+
+def _chain(types: Any) -> tuple[str, ...]:
+    return tuple(class_name(t) for t in (types if isinstance(types, tuple) else (types,)))
+
+
+def _flat(names: tuple[Any, ...]) -> list[str]:
+    flat: list[str] = []
+    for part in names:
+        flat += _flat(part) if isinstance(part, tuple) else [part]
+    return [name for name in flat if not name.endswith("MatchAllNode")]
+
+
+def _weighted(name: str) -> bool:
+    return name.rpartition(".")[2].startswith(_WEIGHTED)
+
+
+def _is_exactly(module: nn.Module, name: str) -> bool:
+    """Of this very class: a subclass may compute something else."""
+    cls = type(module)
+    return name in (symbol(cls), f"{cls.__module__}.{cls.__qualname__}")

@@ -1,0 +1,65 @@
+"""Code that a spec names: what plugins bring, and torch's own modules, never anything else."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+from typing import Any
+
+from qatspec.diag import Diagnostic, DiagnosticError
+from qatspec.registry import registry
+from qatspec.spec.symbols import symbol
+
+#: Namespaces of torch that a spec may name: modules, and functions that take and return modules.
+_TORCH = ("torch.nn", "torch.ao.nn", "torch.ao.quantization")
+
+
+def resolve_code(value: Any, at: str = "") -> Any:
+    """The class or function behind `value`: itself, or "package.module.name".
+
+    A name is looked up in torch.nn, torch.ao.nn, torch.ao.quantization and in the packages of the
+    installed plugins; a file plugin is called by its file's name without `.py`.
+    Raises DiagnosticError QS602 for anything else.
+    """
+    if not isinstance(value, str):
+        return value
+    owner, _, name = value.rpartition(".")
+    found = getattr(_module(owner), name, None)
+    if found is None:
+        raise refused(
+            f"`{value}` is no class or function of torch.nn or of a plugin",
+            "write `package.module.name` of an installed plugin, or register it by a hook",
+            at,
+        )
+    return found
+
+
+def class_name(value: Any) -> str:
+    """The name by which a module's class answers: a file plugin's classes carry the name that it
+    was loaded under."""
+    if not isinstance(value, str):
+        return str(symbol(value))
+    owner, _, name = value.rpartition(".")
+    return str(symbol(getattr(_module(owner), name, value)))
+
+
+def refused(message: str, mend: str, at: str) -> DiagnosticError:
+    """A QS602 error."""
+    return DiagnosticError(Diagnostic(code="QS602", message=message, help=mend, at=at or None))
+
+
+def _module(owner: str) -> Any:
+    files, packages = {}, []
+    for plugin in registry().plugins():
+        name = getattr(plugin.module, "__name__", type(plugin.module).__module__)
+        packages.append(name.partition(".")[0])
+        files[Path(plugin.entry_point).stem] = plugin.module
+    if owner in files:
+        return files[owner]
+    if not any(owner == p or owner.startswith(f"{p}.") for p in (*_TORCH, *packages)):
+        return None
+    try:
+        return sys.modules.get(owner) or importlib.import_module(owner)
+    except ImportError:
+        return None

@@ -1,0 +1,129 @@
+"""Rules against the ops of a model: which match nothing, and which contend for an op. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from qatspec.diag import Diagnostic, Note
+from qatspec.diag.words import nearest
+from qatspec.spec.model import Precedence, QConfigRules, Rule
+from qatspec.spec.rules import RuleMatch, decide
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One op of a traced model, as rules see it.
+
+    node    "<module path>:<node name>", unique in the model, as in Prepared.decisions.
+    unit    absolute path of the module whose rules decide; "" = the whole model.
+    own     the pointer of the standalone module with a qconfig of its own that decides instead.
+    module  path of the op's module, relative to the unit.
+    names   every name that a rule can call the op by, its canonical name first.
+    index   which call of this op in its scope this is, from 0.
+    """
+
+    node: str
+    unit: str
+    own: str
+    module: str
+    names: tuple[str, ...]
+    index: int
+
+    def decide(self, rules: QConfigRules) -> RuleMatch:
+        """The rule of `rules` for this op."""
+        return decide(rules, module=self.module, ops=self.names, index=self.index)
+
+    @property
+    def path(self) -> str:
+        """Absolute path of the op's module."""
+        return ".".join(part for part in (self.unit, self.module) if part)
+
+
+def check_rules(groups: Iterable[tuple[QConfigRules, Sequence[Call]]]) -> list[Diagnostic]:
+    """Warnings QS312 for rules that match no op of any group that uses them, and QS314 for rules
+    where the other precedence would decide otherwise. Equal rules are one set of rules."""
+    sets: dict[int, tuple[QConfigRules, list[Call]]] = {}
+    for rules, calls in groups:
+        sets.setdefault(id(rules), (rules, []))[1].extend(calls)
+    found: list[Diagnostic] = []
+    for rules, calls in sets.values():
+        prefixes = {call.module[:end] for call in calls for end in _ends(call.module)}
+        matches = [(call, call.decide(rules)) for call in calls]
+        seen = {id(rule) for _, m in matches for rule in (m.winner, *m.losers)}
+        unmatched = _unmatched(rules, calls, prefixes, seen)
+        found += [_matches_nothing(rule, prefixes) for rule in unmatched]
+        found += _shadowed(rules, matches)
+    return found
+
+
+def _unmatched(
+    rules: QConfigRules, calls: Sequence[Call], prefixes: set[str], seen: set[int]
+) -> list[Rule]:
+    """Rules that no op matches. One that is not `seen` may still match, where an earlier rule of
+    its kind was chosen in its place."""
+    modules = {call.module for call in calls}
+    ops = {name for call in calls for name in call.names}
+
+    def matches(rule: Rule) -> bool:
+        match rule.kind:
+            case "global":
+                return True
+            case "object_type":
+                return rule.key in ops
+            case "module_name":
+                return rule.key in prefixes
+            case "module_name_regex":
+                regex = re.compile(rule.key)
+                return any(regex.match(module) for module in modules)
+            case "module_name_object_type_order":
+                alone = QConfigRules(rules=(rule,))
+                return any(call.decide(alone).winner for call in calls)
+
+    return [rule for rule in rules.rules if id(rule) not in seen and not matches(rule)]
+
+
+def _ends(module: str) -> list[int]:
+    """Where each prefix of a dotted path ends: "a.b" gives 1 and 3."""
+    return [i for i, char in enumerate(module) if char == "."] + [len(module)]
+
+
+def _matches_nothing(rule: Rule, paths: set[str]) -> Diagnostic:
+    kind = rule.kind.replace("_", " ")
+    advice = "module names are relative to the prepared module; `qatspec check` lists every op"
+    if rule.kind == "module_name" and (near := nearest(rule.key, sorted(paths))):
+        advice = f"did you mean `{near}`? names are relative to the prepared module"
+    return Diagnostic(
+        code="QS312",
+        message=f"the {kind} rule `{rule.key}` matches nothing in the model",
+        help=advice,
+        at=rule.at or None,
+        key=True,
+        severity="warning",
+    )
+
+
+def _shadowed(rules: QConfigRules, matches: Sequence[tuple[Call, RuleMatch]]) -> list[Diagnostic]:
+    """One warning for each pair of rules, naming the first op that they contend for."""
+    other: Precedence = (
+        "module_name_first" if rules.precedence == "object_type_first" else "object_type_first"
+    )
+    found: dict[tuple[int, int], Diagnostic] = {}
+    for call, match in matches:
+        if not match.shadowed or match.winner is None:
+            continue
+        loser = next(r for r in match.losers if r.value != match.winner.value)
+        found.setdefault(
+            (id(match.winner), id(loser)),
+            Diagnostic(
+                code="QS314",
+                message=f"`{match.winner.key}` decides `{call.node}`; with "
+                f"`precedence: {other}` it would be `{loser.key}`",
+                help=f"set `precedence: {other}` if that is what you mean",
+                at=match.winner.at or None,
+                severity="warning",
+                notes=(Note("the rule that loses", at=loser.at or None),),
+            ),
+        )
+    return list(found.values())

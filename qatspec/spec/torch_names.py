@@ -1,0 +1,100 @@
+"""Names of Python objects in a spec, against the committed table of torch's symbols.
+
+Nothing is imported: a name is good when the table or a plugin has it. Classes of other packages
+(`my_net.blocks.Conv`) are matched by what they are called, so any name of theirs passes here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
+from typing import Any
+
+from qatspec.diag import Diagnostic, Fix
+from qatspec.diag.words import mended, nearest
+from qatspec.registry import Registry
+from qatspec.schema import torch_symbols
+from qatspec.source.pointer import join
+
+#: First parts of names that the table answers for, and what short ones stand for.
+_HEADS = ("torch", "operator", "builtins")
+_SHORT = {"nn": "torch.nn", "F": "torch.nn.functional"}
+#: Where a name that stands in the wrong namespace is looked for, in order.
+_HOMES = ("torch.nn", "torch", "torch.nn.functional", "operator", "torch.Tensor")
+
+
+def check_op(name: str, at: str, names: Registry, *, key: bool = False) -> Iterator[Diagnostic]:
+    """An op as `object_type` rules name it. key: the name is the key at `at`, not its value."""
+    ops = {*torch_symbols()["ops"], *(op for h in names.quant_handlers() for op in h.ops)}
+    if name in ops or name in _symbols():
+        return
+    if "." not in name or name.partition(".")[0] in (*_HEADS, *_SHORT):
+        yield _unknown(name, at, key, ops)
+
+
+def check_class(name: str, at: str, *, key: bool = False) -> Iterator[Diagnostic]:
+    """A class or function as `prepare` names it: only names of torch are known here."""
+    if name.partition(".")[0] in (*_HEADS, *_SHORT) and "." in name and name not in _symbols():
+        yield _unknown(name, at, key, ())
+
+
+def check_classes(given: Any, at: str) -> Iterator[Diagnostic]:
+    """Every class in a value of `prepare`: names, patterns of names, or a mapping of either."""
+    if isinstance(given, str):
+        yield from check_class(given, at)
+    elif isinstance(given, Mapping):
+        for name, value in given.items():
+            if isinstance(name, str):
+                yield from check_class(name, join(at, name), key=True)
+                yield from check_classes(value, join(at, name))
+    elif isinstance(given, list | tuple):
+        for index, value in enumerate(given):
+            yield from check_classes(value, join(at, index))
+
+
+@cache
+def _symbols() -> frozenset[str]:
+    return frozenset(
+        f"{namespace}.{name}"
+        for namespace, names in torch_symbols()["namespaces"].items()
+        for name in names
+    )
+
+
+def _unknown(name: str, at: str, key: bool, ops: Iterable[str]) -> Diagnostic:
+    near, sure = _meant(name, ops)
+    what = f"torch has no `{name}`" if name.startswith("torch.") else f"no op is called `{name}`"
+    return Diagnostic(
+        code="QS308",
+        message=what,
+        help=f"did you mean `{near}`?" if near else "write the full name, as `torch.nn.Conv2d`",
+        at=at,
+        key=key,
+        fix=Fix(f"`{name}` -> `{near}`", text=near) if near and sure else None,
+    )
+
+
+def _meant(name: str, ops: Iterable[str]) -> tuple[str | None, bool]:
+    """(the name that was meant, is that sure)."""
+    table = torch_symbols()["namespaces"]
+    namespace, _, last = name.rpartition(".")
+    head, _, rest = namespace.partition(".")
+    namespace = ".".join(p for p in (_SHORT.get(head, head), rest) if p)
+    if last in table.get(namespace, ()):
+        return f"{namespace}.{last}", True
+    if same := [f"{home}.{last}" for home in _HOMES if last in table[home]]:
+        return same[0], len({_op(found) for found in same}) == 1
+    if found := [n for n in table if last in table[n] and not n.startswith("torch.nn.modules")]:
+        return f"{found[0]}.{last}", False
+    beside = table.get(namespace, ())
+    if near := nearest(last, beside):
+        return f"{namespace}.{near}", mended(last, beside) == near
+    if not namespace and (near := nearest(last, sorted(ops))):
+        return near, mended(last, ops) == near
+    return nearest(name, sorted(_symbols())), False
+
+
+def _op(symbol: str) -> str:
+    """The canonical op that a symbol spells; the symbol itself where the table has none."""
+    ops: Mapping[str, list[str]] = torch_symbols()["ops"]
+    return next((op for op, spellings in ops.items() if symbol in spellings), symbol)

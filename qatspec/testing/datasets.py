@@ -1,0 +1,64 @@
+"""Checks of data sets."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from qatspec.diag import DiagnosticError
+from qatspec.testing.subject import Skipped, Subject, example_params
+from qatspec.types import DatasetDef
+
+
+def samples_in_any_order(subject: Subject, dataset: DatasetDef) -> None:
+    """A sample depends on its index and generator alone; images are finite float32 (C, H, W)."""
+    with _opened(dataset) as data:
+        indexes = list(range(min(4, len(data))))
+        assert indexes, "it holds no example"
+        forward = {i: _sample(data, i) for i in indexes}
+        for i in reversed(indexes):
+            assert _same(forward[i], _sample(data, i)), f"sample {i} depends on what came before"
+        for i, sample in forward.items():
+            image = sample.image
+            assert image.dtype == np.float32 and image.ndim == 3, f"sample {i}: {image.dtype}"
+            assert np.isfinite(image).all(), f"sample {i} is not finite"
+
+
+def fingerprint_is_stable(subject: Subject, dataset: DatasetDef) -> None:
+    """The same data has the same fingerprint."""
+    params = example_params(dataset.params)
+    with tempfile.TemporaryDirectory() as folder, _data_may_be_missing():
+        first, second = (dataset.fingerprint(params, Path(folder)) for _ in range(2))
+        assert isinstance(first, str) and first, "a fingerprint is a text"
+        assert first == second, "the fingerprint changes though the data does not"
+
+
+@contextmanager
+def _opened(dataset: DatasetDef) -> Iterator[Any]:
+    params = example_params(dataset.params)
+    with tempfile.TemporaryDirectory() as folder:
+        with _data_may_be_missing():
+            data = dataset.open(params, Path(folder, "cache"), Path(folder))
+        yield data
+
+
+@contextmanager
+def _data_may_be_missing() -> Iterator[None]:
+    try:
+        yield
+    except DiagnosticError as error:
+        raise Skipped(f"its data is not here: {error.diagnostics[0].message}") from error
+
+
+def _sample(data: Any, index: int) -> Any:
+    return data.sample(index, np.random.default_rng([7, index]))
+
+
+def _same(a: Any, b: Any) -> bool:
+    arrays = [(a.image, b.image), *((a.target[k], b.target[k]) for k in a.target)]
+    return a.target.keys() == b.target.keys() and all(np.array_equal(x, y) for x, y in arrays)

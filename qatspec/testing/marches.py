@@ -1,0 +1,86 @@
+"""Checks of marches, on the Programs of one-layer nets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from qatspec.diag import DiagnosticError
+from qatspec.lower import lower
+from qatspec.program import RANGE, Artifact, Program, dump, interpret
+from qatspec.testing.nets import Chain, images, layers, settled
+from qatspec.testing.subject import Skipped, Subject
+from qatspec.types import March, Verdict
+
+_MISSING = "QS804"  # the march's own runtime is not installed
+
+
+def supports_what_it_compiles(subject: Subject, march: March) -> None:
+    """It compiles exactly the Programs all of whose ops it supports; a refusal has a reason, and
+    compile refuses by a diagnostic."""
+    for op, program in _programs(march):
+        verdicts = [march.supports(one, program) for one in program.ops]
+        assert all(isinstance(v, Verdict) for v in verdicts), f"{op}: supports gave no Verdict"
+        refused = [v for v in verdicts if not v.ok]
+        assert all(v.reason for v in refused), f"{op}: it refuses without a reason"
+        compiled = _compile(march, program) is not None
+        words = "compiles" if compiled else "does not compile"
+        assert compiled == (not refused), f"{op}: {words}, though supports says otherwise"
+
+
+def same_program_same_bytes(subject: Subject, march: March) -> None:
+    """Compiling twice gives the same bytes, and leaves the Program alone."""
+    for op, program in _programs(march):
+        before = dump(program)
+        first, second = _compile(march, program), _compile(march, program)
+        assert dump(program) == before, f"{op}: compile changes the Program"
+        if first is not None and second is not None:
+            assert first.to_bytes() == second.to_bytes(), f"{op}: other bytes the second time"
+
+
+def run_equals_interpret(subject: Subject, march: March) -> None:
+    """A march that says it is bit exact gives the interpreter's integers over the whole range."""
+    if not march.bit_exact:
+        raise Skipped("it does not promise bit exactness")
+    for op, program in _programs(march):
+        artifact = _compile(march, program)
+        if artifact is None:
+            continue
+        artifact = Artifact.from_bytes(artifact.to_bytes())
+        ints = _noise(program)
+        for got, wanted in zip(march.run(artifact, ints), interpret(program, *ints), strict=True):
+            assert np.array_equal(got, wanted), f"{op}: other integers than the Program's"
+
+
+def _programs(march: March) -> Iterator[tuple[str, Program]]:
+    for op, layer in layers().items():
+        prepared = settled(Chain(layer), march.name)
+        try:
+            yield op, lower(prepared, (images(),), name=op)
+        except DiagnosticError:  # no integer form: nothing that a march could refuse
+            continue
+
+
+def _compile(march: March, program: Program) -> Artifact | None:
+    """None where the march refuses."""
+    properties = march.options.get("properties", {})
+    options: dict[str, Any] = {k: p["default"] for k, p in properties.items() if "default" in p}
+    try:
+        return march.compile(program, options)
+    except DiagnosticError as error:
+        found = error.diagnostics[0]
+        if found.code == _MISSING:
+            raise Skipped(found.message) from error
+        return None
+
+
+def _noise(program: Program) -> list[np.ndarray]:
+    rng = np.random.default_rng(3)
+    ports = program.inputs
+    bounds = [(p, *RANGE[p.dtype]) for p in ports]
+    return [
+        rng.integers(low, high, (2, *p.shape), endpoint=True).astype(p.dtype)
+        for p, low, high in bounds
+    ]

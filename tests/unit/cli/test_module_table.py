@@ -1,0 +1,60 @@
+"""What rules match: not known at first, known without torch once `check` has built the model."""
+
+import pytest
+
+RULES = """
+    qconfig:
+      "": horizon_calibrated
+      object_type: {torch.nn.Conv2d: null, torch.nn.LSTM: null}
+      module_name: {nowhere: null, features: horizon_qat}
+"""
+
+
+@pytest.fixture
+def checked(project):
+    project.edit("\n    qconfig: horizon_calibrated\n", RULES)
+    arguments = ("toy.yaml", "--allow-code", "--workdir", "work")
+    before = project.call("validate", *arguments)
+    assert before.returncode == 0, before.stderr
+    assert "run `qatspec check toy.yaml`" in before.stdout
+    assert "QS312" not in before.stderr
+    assert project.call("check", *arguments).returncode == 0
+    return project, arguments
+
+
+def test_validate_warns_of_rules_that_match_nothing(checked):
+    project, arguments = checked
+    after = project.call("validate", *arguments)
+    assert after.returncode == 0
+    assert "not yet known" not in after.stdout
+    assert after.stderr.count("warning[QS312]") == 3
+    assert "`torch.nn.LSTM` matches nothing" in after.stderr
+    assert "`nowhere` matches nothing" in after.stderr
+    assert "`features` matches nothing" in after.stderr
+    project.edit("nowhere: null, ", "")
+    assert project.call("validate", *arguments).stderr.count("QS312") == 2, "rules may change"
+    project.edit("count: 32", "count: 16")
+    assert "not yet known" not in project.call("validate", *arguments).stdout, "data may change"
+
+
+def test_explain_knows_the_ops(checked):
+    project, (spec, *rest) = checked
+    found = project.call("explain", spec, "", *rest).stdout.splitlines()
+    convs = [line for line in found if "(conv2d)" in line]
+    assert convs
+    assert all("float by object_type `torch.nn.Conv2d`: null" in line for line in convs)
+    module = convs[0].split()[0]
+    lines = project.call("explain", spec, module, *rest).stdout.splitlines()
+    assert lines[0].startswith(f"{module}: conv2d `")
+    assert lines[0].endswith("float in stage qat")
+    assert "  decided by object_type `torch.nn.Conv2d`: null  (toy.yaml:26)" in lines
+    assert any(line.startswith("  over the global rule: horizon_calibrated") for line in lines)
+    assert any(line.startswith("  precedence: object_type_first") for line in lines)
+    misspelt = project.call("explain", spec, module + "x", *rest).stdout
+    assert f"did you mean `{module}`?" in misspelt
+
+
+def test_another_stage_has_a_table_of_its_own_key(checked):
+    project, (spec, *rest) = checked
+    found = project.call("explain", spec, "", *rest, "--stage", "calibration").stdout
+    assert "quantized by the global rule: horizon_calibration" in found
