@@ -41,7 +41,8 @@ def command(
     """Build and prepare the model of SPEC without training it: every quantized edge with the rule
     that decides it, outputs that stay unquantized, batch norms that were not folded, modules that
     are called several times, ops that stay in float, and what the march could not run: the model is
-    calibrated on one random batch, lowered, and every op held against the march. With --format json: all of it as data.
+    calibrated on one random batch, lowered, and every op held against the march. With
+    --format json: all of it as data.
 
     The work directory keeps the table of modules, from which `explain` and `validate` then know
     what rules match.

@@ -9,7 +9,6 @@ from typing import Any
 
 from torch import fx, nn
 from torch.fx.graph import CodeGen
-from torch.utils import _pytree as pytree
 
 
 class TracedModule(fx.GraphModule):
@@ -76,9 +75,8 @@ def _rows(graph: fx.Graph) -> list[tuple[Any, ...]]:
     position = {node: _Ref(i) for i, node in enumerate(graph.nodes)}
     rows = []
     for node in graph.nodes:
-        args, kwargs = pytree.tree_map_only(
-            fx.Node, lambda n: position[n], (tuple(node.args), dict(node.kwargs))
-        )
+        given = (node.args, node.kwargs)
+        args, kwargs = fx.node.map_arg(given, lambda n: position[n])  # type: ignore[arg-type, return-value]
         meta = {key: node.meta[key] for key in ("owner", "source") if key in node.meta}
         rows.append((node.op, node.target, args, kwargs, node.name, node.type, meta))
     return rows

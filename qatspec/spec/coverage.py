@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 
 from qatspec.diag import Diagnostic, Note
 from qatspec.diag.words import nearest
 from qatspec.spec.model import Precedence, QConfigRules, Rule
+from qatspec.spec.regex import literal_prefix
 from qatspec.spec.rules import RuleMatch, decide
+
+#: Rules that match nothing are told what they may have meant; looking through all paths is slow.
+_SUGGESTED = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +59,8 @@ def check_rules(groups: Iterable[tuple[QConfigRules, Sequence[Call]]]) -> list[D
         matches = [(call, call.decide(rules)) for call in calls]
         seen = {id(rule) for _, m in matches for rule in (m.winner, *m.losers)}
         unmatched = _unmatched(rules, calls, prefixes, seen)
-        found += [_matches_nothing(rule, prefixes) for rule in unmatched]
+        for number, rule in enumerate(unmatched):
+            found.append(_matches_nothing(rule, prefixes if number < _SUGGESTED else set()))
         found += _shadowed(rules, matches)
     return found
 
@@ -63,7 +70,7 @@ def _unmatched(
 ) -> list[Rule]:
     """Rules that no op matches. One that is not `seen` may still match, where an earlier rule of
     its kind was chosen in its place."""
-    modules = {call.module for call in calls}
+    modules = sorted({call.module for call in calls})
     ops = {name for call in calls for name in call.names}
 
     def matches(rule: Rule) -> bool:
@@ -75,8 +82,10 @@ def _unmatched(
             case "module_name":
                 return rule.key in prefixes
             case "module_name_regex":
-                regex = re.compile(rule.key)
-                return any(regex.match(module) for module in modules)
+                beginning = literal_prefix(rule.key)
+                alike = modules[bisect_left(modules, beginning) :]
+                possible = takewhile(lambda module: module.startswith(beginning), alike)
+                return any(re.match(rule.key, module) for module in possible)
             case "module_name_object_type_order":
                 alone = QConfigRules(rules=(rule,))
                 return any(call.decide(alone).winner for call in calls)

@@ -51,6 +51,20 @@ def check_regex(pattern: str, at: str) -> None:
         raise _hostile(pattern, reason, at)
 
 
+def literal_prefix(pattern: str) -> str:
+    """The text that whatever the pattern matches begins with; "" where nothing can be said."""
+    tree = parser.parse(pattern)
+    if tree.state.flags & re.IGNORECASE:
+        return ""
+    found = ""
+    for op, argument in tree:
+        if op is constants.LITERAL:
+            found += chr(argument)
+        elif (op, argument) != (constants.AT, constants.AT_BEGINNING):
+            break
+    return found
+
+
 def _danger(tree: Any) -> str | None:
     unbounded = 0
     stack: list[tuple[Any, bool]] = [(tree, False)]

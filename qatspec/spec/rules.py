@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from qatspec.spec.model import Precedence, QConfigRules, Rule
+from qatspec.spec.regex import literal_prefix
 from qatspec.types import QConfig
 
 #: Kinds of rules, strongest first. object_type_first is the order of the community QAT tutorial,
@@ -77,7 +78,7 @@ class _Index:
     whole: Rule | None = None
     types: dict[str, Rule] = field(default_factory=dict)
     names: dict[str, Rule] = field(default_factory=dict)
-    regexes: list[tuple[re.Pattern[str], Rule]] = field(default_factory=list)
+    regexes: dict[str, list[tuple[int, Rule]]] = field(default_factory=dict)
     calls: dict[tuple[str, str, int], Rule] = field(default_factory=dict)
 
     def matching(self, module: str, ops: Sequence[str], index: int | None) -> list[Rule]:
@@ -88,10 +89,18 @@ class _Index:
             keys = ((scope, op, index) for scope in scopes for op in ops)
             found.append(next((self.calls[key] for key in keys if key in self.calls), None))
         found.append(next((self.types[op] for op in ops if op in self.types), None))
-        found.append(next((rule for regex, rule in self.regexes if regex.match(module)), None))
+        found.append(self._first_regex(module))
         found.append(self._named(module))
         found.append(self.whole)
         return [rule for rule in found if rule is not None]
+
+    def _first_regex(self, module: str) -> Rule | None:
+        """The first rule that matches. Rules are kept by the text that they begin with, so that
+        only those that begin as the module does are tried."""
+        begins = (module[:end] for end in range(len(module) + 1))
+        tried = [item for text in begins if text in self.regexes for item in self.regexes[text]]
+        ordered = sorted(tried, key=lambda item: item[0])
+        return next((rule for _, rule in ordered if re.match(rule.key, module)), None)
 
     def _named(self, module: str) -> Rule | None:
         while module:
@@ -111,7 +120,7 @@ def _index(rules: QConfigRules) -> _Index:
     if built is not None:
         return built[1]
     index = _Index()
-    for rule in rules.rules:
+    for position, rule in enumerate(rules.rules):
         match rule.kind:
             case "global":
                 index.whole = index.whole or rule
@@ -120,7 +129,8 @@ def _index(rules: QConfigRules) -> _Index:
             case "module_name":
                 index.names.setdefault(rule.key, rule)
             case "module_name_regex":
-                index.regexes.append((re.compile(rule.key), rule))
+                beginning = literal_prefix(rule.key)
+                index.regexes.setdefault(beginning, []).append((position, rule))
             case "module_name_object_type_order":
                 index.calls.setdefault(rule.key, rule)
     while len(_BUILT) >= _MAX_BUILT:
