@@ -15,7 +15,7 @@ from qatspec.spec.regex import literal_prefix
 from qatspec.spec.rules import RuleMatch, decide
 
 #: Rules that match nothing are told what they may have meant; looking through all paths is slow.
-_SUGGESTED = 8
+_SUGGESTED = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

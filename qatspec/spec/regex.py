@@ -53,7 +53,7 @@ def check_regex(pattern: str, at: str) -> None:
 
 def literal_prefix(pattern: str) -> str:
     """The text that whatever the pattern matches begins with; "" where nothing can be said."""
-    tree = parser.parse(pattern)
+    tree: Any = parser.parse(pattern)
     if tree.state.flags & re.IGNORECASE:
         return ""
     found = ""
