@@ -34,6 +34,7 @@ lut              x, table -> attrs["dtype"]: table[x - lowest(x.dtype)]; int8 ta
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -126,7 +127,7 @@ class Port:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Ported:
+class Ported(ABC):
     """What has ports: a Program, an Artifact, an ONNX runner. run() takes and gives integers."""
 
     inputs: tuple[Port, ...]
@@ -136,9 +137,9 @@ class Ported:
         """Real images in, integers of the input ports out. Raises ValueError on a wrong count."""
         return [p.quantize(x) for p, x in zip(self.inputs, floats, strict=True)]
 
+    @abstractmethod
     def run(self, *ints: np.ndarray) -> list[np.ndarray]:
         """Integers of the input ports in, integers of the output ports out, in order."""
-        raise NotImplementedError
 
     def dequantize(self, ints: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Integers of the output ports to real numbers."""

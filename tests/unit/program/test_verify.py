@@ -88,12 +88,12 @@ def test_overflow_names_the_module(small):
 
 
 def test_every_kind_is_documented_and_implemented():
-    from qatspec.onnx.converted import _EMIT
+    from qatspec.onnx.integer_ops import EMIT
     from qatspec.program import executor, interp, model
 
     for kind in KINDS:
         assert f"\n{kind} " in (model.__doc__ or ""), kind
-    assert set(KINDS) == set(executor._BUILD) == set(_EMIT)
+    assert set(KINDS) == set(executor._BUILD) == set(EMIT)
     assert set(KINDS) == set(interp._EVALUATE) | set(interp._WITH_LOWEST)
 
 

@@ -1,0 +1,41 @@
+"""What the writers of single integer ops share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from qatspec.onnx.writer import GraphWriter
+from qatspec.program import STORAGE, Op, Program
+
+
+class Emitter:
+    """Writes one op after another; `names` maps values of the program to ONNX results."""
+
+    def __init__(self, program: Program, writer: GraphWriter) -> None:
+        self.program, self.w = program, writer
+        self.names: dict[str, str] = {}
+
+    def x(self, op: Op, i: int = 0) -> str:
+        return self.names[op.inputs[i]]
+
+    def array(self, op: Op, i: int) -> np.ndarray:
+        return self.program.consts[op.inputs[i]]
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        return self.program.values[name].shape
+
+    def dtype(self, name: str) -> str:
+        return self.program.values[name].dtype
+
+    def through(
+        self, op: Op, dtypes: tuple[str, ...], wide: type, write: Callable[[str], str]
+    ) -> str:
+        """`write` on the operand itself where the op runs on its dtype in onnxruntime, else on a
+        cast of it to `wide` and back (exact: `wide` holds every such integer)."""
+        dtype = self.dtype(op.inputs[0])
+        if dtype in dtypes:
+            return write(self.x(op))
+        result = write(self.w.cast(self.x(op), wide, f"{op.output}.wide"))
+        return self.w.cast(result, STORAGE[self.program.values[op.output].dtype], op.output)
