@@ -70,11 +70,13 @@ if TYPE_CHECKING:  # the same names for type checkers; tests/contract holds both
         registry as registry,
     )
     from qatspec.spec import (
+        InputSpec as InputSpec,
         Spec as Spec,
         load as load,
     )
     from qatspec.types import (
         NO_PARAMS as NO_PARAMS,
+        RUNTIME_INPUT as RUNTIME_INPUT,
         Annotation as Annotation,
         Arithmetic as Arithmetic,
         Dataset as Dataset,
@@ -114,13 +116,13 @@ _export("qatspec.diag", "Diagnostic", "DiagnosticError", "Note", "Span")
 _export("qatspec.hookspecs", "API_VERSION", "hookimpl")
 _export(
     "qatspec.types",
-    "NO_PARAMS", "Annotation", "Arithmetic", "Dataset", "DatasetDef", "Finding", "Fixed", "Float",
+    "NO_PARAMS", "RUNTIME_INPUT", "Annotation", "Arithmetic", "Dataset", "DatasetDef", "Finding", "Fixed", "Float",
     "FusePattern", "March", "ModelDef", "Observed", "ObserverDef", "PictureDataset",
     "PrepareConfig", "PrepareConfigDef", "QConfig", "QConfigDef", "QSpec",
     "QuantHandler", "Sample", "Shared",
     "StageEvent", "TaskModel", "Verdict", "lazy",
 )  # fmt: skip
-_export("qatspec.spec", "Spec", "load")
+_export("qatspec.spec", "InputSpec", "Spec", "load")
 _export("qatspec.registry", "Registry", "registry")
 _export("qatspec.plan", "Plan", "resolve")
 _export("qatspec.graph", "Decision", "Prepared")

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from qatspec.api import Arithmetic
+from qatspec.api import RUNTIME_INPUT, Arithmetic
 
 #: 16-bit multipliers and one rounding at the end. The vendor's tie rule is not public; half up
 #: (floor(x + 1/2)) is what integer hardware commonly does, and is an assumption of qatspec.
@@ -49,6 +49,7 @@ OPTIONS: Mapping[str, Any] = {
                 "with the Program before anything is written"
             ),
         },
+        **RUNTIME_INPUT,
     },
 }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from qatspec.api import March, hookimpl, lazy
+from qatspec.api import RUNTIME_INPUT, March, hookimpl, lazy
 
 OPTIONS = {
     "type": "object",
@@ -19,6 +19,7 @@ OPTIONS = {
                 "promise about the last bit"
             ),
         },
+        **RUNTIME_INPUT,
     },
 }
 

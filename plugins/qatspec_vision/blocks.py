@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -26,13 +27,83 @@ B_BLOCKS = (
     Block(5, 4, 192, 6, 2),
     Block(3, 1, 320, 6, 1),
 )
-#: variant -> (width, depth), the compound scaling coefficients of the paper's authors.
-VARIANTS = {"b0": (1.0, 1.0), "b1": (1.0, 1.1), "b2": (1.1, 1.2), "b3": (1.2, 1.4)}
+#: The backbones of DeepLabV3+ for segmentation: narrower late stages (expansion 4), and from m0 to
+#: m2 wider and deeper early ones, where the pictures' detail is.
+M0_BLOCKS = (
+    Block(3, 1, 16, 1, 1),
+    Block(3, 2, 24, 6, 2),
+    Block(5, 4, 40, 6, 2),
+    Block(3, 3, 80, 6, 2),
+    Block(5, 3, 112, 4, 1),
+    Block(5, 4, 192, 4, 2),
+    Block(3, 1, 320, 4, 1),
+)
+M1_BLOCKS = (
+    Block(3, 1, 32, 1, 1),
+    Block(3, 2, 48, 6, 2),
+    Block(5, 8, 64, 6, 2),
+    Block(3, 3, 80, 6, 2),
+    *M0_BLOCKS[4:],
+)
+M2_BLOCKS = (
+    Block(3, 1, 32, 1, 1),
+    Block(3, 6, 48, 6, 2),
+    Block(5, 12, 64, 6, 2),
+    Block(3, 3, 80, 6, 2),
+    *M0_BLOCKS[4:],
+)
 
 
-def stages_of(blocks: Sequence[Mapping[str, int]] | None) -> tuple[Block, ...]:
-    """The stages that a spec's `blocks` means; None is the B family."""
-    return B_BLOCKS if blocks is None else tuple(Block(**block) for block in blocks)
+class Variant(NamedTuple):
+    """A member of the family.
+
+    width, depth  multiply channels and repeats.
+    lite          EfficientNet-Lite (github.com/tensorflow/tpu, efficientnet/lite): the stem, the
+                  head and the repeats of the first and the last stage are not scaled, ReLU6, and
+                  batch norms as TensorFlow has them.
+    """
+
+    width: float = 1.0
+    depth: float = 1.0
+    blocks: tuple[Block, ...] = B_BLOCKS
+    lite: bool = False
+
+    @property
+    def activation(self) -> str:
+        """What stands behind each convolution but the projecting ones."""
+        return "relu6" if self.lite else "relu"
+
+    def repeats(self, stages: Sequence[Block], index: int, depth: float) -> int:
+        """Number of units in stage `index`, at `depth`."""
+        if self.lite and index in (0, len(stages) - 1):
+            return stages[index].repeats
+        return math.ceil(stages[index].repeats * depth)
+
+
+#: name -> member; width and depth are those of the papers' authors.
+VARIANTS: Mapping[str, Variant] = {
+    "b0": Variant(),
+    "b1": Variant(1.0, 1.1),
+    "b2": Variant(1.1, 1.2),
+    "b3": Variant(1.2, 1.4),
+    "b0tiny": Variant(0.5, 0.5),
+    "b0small": Variant(0.5, 1.0),
+    "m0": Variant(blocks=M0_BLOCKS),
+    "m1": Variant(blocks=M1_BLOCKS),
+    "m2": Variant(blocks=M2_BLOCKS),
+    "lite0": Variant(lite=True),
+    "lite1": Variant(1.0, 1.1, lite=True),
+    "lite2": Variant(1.1, 1.2, lite=True),
+    "lite3": Variant(1.2, 1.4, lite=True),
+    "lite4": Variant(1.4, 1.8, lite=True),
+}
+
+
+def stages_of(blocks: Sequence[Mapping[str, int]] | None, variant: str = "b0") -> tuple[Block, ...]:
+    """The stages that a spec's `blocks` means; None: the variant's own."""
+    if blocks is None:
+        return VARIANTS[variant].blocks
+    return tuple(Block(**block) for block in blocks)
 
 
 def last_stages(stages: Sequence[Block]) -> dict[int, int]:

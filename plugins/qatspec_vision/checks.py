@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from qatspec.api import Finding
@@ -19,7 +19,7 @@ def check_fcos(spec: Spec) -> Iterator[Finding]:
     backbone = spec.model.params["backbone"]
     at = "/model/params/backbone/strides"
     strides = list(backbone["strides"])
-    reached = list(last_stages(stages_of(backbone.get("blocks"))))
+    reached = list(last_stages(stages_of(backbone.get("blocks"), backbone.get("variant", "b0"))))
     for stride in strides:
         if stride not in reached:
             yield _error(at, f"the backbone has no map of stride {stride}, only of {reached}")
@@ -36,36 +36,72 @@ def check_fcos(spec: Spec) -> Iterator[Finding]:
         )
         return
     coarsest = strides[0] * 2 ** (levels - 1)
-    if any(side % coarsest for side in spec.input.size):
+    yield from _check_sizes(spec, coarsest, f"the stride of the coarsest of {levels} levels")
+
+
+def check_deeplab(spec: Spec) -> Iterator[Finding]:
+    """A backbone with the strides that the head takes, branches that are whole, a size that
+    divides evenly."""
+    if spec.model.type != "deeplabv3plus":
+        return
+    backbone, head = spec.model.params["backbone"], spec.model.params["head"]
+    reached = last_stages(stages_of(backbone.get("blocks"), backbone["variant"]))
+    if missing := [stride for stride in (8, 16, 32) if stride not in reached]:
         yield _error(
-            "/model/input/size",
-            f"both sides must be multiples of {coarsest}, the stride of the coarsest of {levels} "
-            f"levels",
+            "/model/params/backbone",
+            f"the backbone has no map of stride {missing[0]}, only of {list(reached)}",
         )
+    if len(head["dilations"]) != len(head["repeats"]):
+        yield _error(
+            "/model/params/head/repeats",
+            f"{len(head['dilations'])} dilations need as many repeats, not {len(head['repeats'])}",
+        )
+    yield from _check_sizes(spec, 32, "the stride of the coarsest map")
 
 
 def check_loaders(spec: Spec) -> Iterator[Finding]:
-    """A data set that feeds the model something else than `model.input` says.
+    """A data set that feeds the model something else than `model.input` says. Only data.val must be
+    of its size: training may crop.
 
-    Looks at every set that takes the params of qatspec_vision.params.LOADER."""
+    Looks at every set that takes the params of qatspec_vision.params.PICTURE."""
     told = {
         "size": list(spec.input.size),
         "format": spec.input.format,
         "mean": spec.input.mean,
         "std": spec.input.std,
     }
-    for role, data in spec.data.items():
+    for data in _roles(spec):
         given: dict[str, Any] = dict(data.dataset.params)
         if not told.keys() <= given.keys():
             continue
-        if isinstance(given["size"], int):
-            given["size"] = [given["size"]] * 2
+        given["size"] = _size_of(given)
         for key, value in told.items():
-            if given[key] != value:
+            if given[key] != value and (key != "size" or data is spec.data.get("val")):
                 yield _error(
-                    f"/data/{role}/params/{key}",
+                    f"{data.at}/params/{key}",
                     f"the data set gives {key} {given[key]!r}, `model.input` says {value!r}",
                 )
+
+
+def _check_sizes(spec: Spec, multiple: int, because: str) -> Iterator[Finding]:
+    """Sides of the model's input, and of what the data sets feed it, that are no multiples."""
+    sizes = {"/model/input/size": list(spec.input.size)}
+    for data in _roles(spec):
+        if "size" in data.dataset.params:
+            sizes[f"{data.at}/params/size"] = _size_of(data.dataset.params)
+    for at, size in sizes.items():
+        if any(side % multiple for side in size):
+            yield _error(at, f"both sides must be multiples of {multiple}, {because}")
+
+
+def _roles(spec: Spec) -> Iterable[Any]:
+    """The data as written, each once: without calibration data, calibration takes train's."""
+    return {data.at: data for data in spec.data.values()}.values()
+
+
+def _size_of(params: Mapping[str, Any]) -> list[int]:
+    size = params["size"]
+    return [size, size] if isinstance(size, int) else list(size)
 
 
 def _error(at: str, message: str) -> Finding:

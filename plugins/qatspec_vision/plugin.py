@@ -1,5 +1,6 @@
-"""What this plugin registers: the models `fcos` and `efficientnet`, the data set
-`coco_detection`, and checks of specs that use them."""
+"""What this plugin registers: the models `fcos`, `deeplabv3plus`, `efficientnet`, `torchvision` and
+`timm`, the data sets `coco_detection`, `cityscapes_segmentation` and `imagefolder_classification`,
+and checks of specs that use them."""
 
 from __future__ import annotations
 
@@ -8,7 +9,7 @@ from typing import Any
 
 from qatspec.api import DatasetDef, Finding, ModelDef, hookimpl, lazy
 from qatspec_vision import params
-from qatspec_vision.checks import check_fcos, check_loaders
+from qatspec_vision.checks import check_deeplab, check_fcos, check_loaders
 
 
 @hookimpl
@@ -24,7 +25,25 @@ def qatspec_models() -> Iterable[ModelDef]:
             name="efficientnet",
             summary="classifier: EfficientNet with ReLU and without SE",
             params=params.EFFICIENTNET,
-            build=lazy("qatspec_vision.efficientnet:build"),
+            build=lazy("qatspec_vision.classifier:build"),
+        ),
+        ModelDef(
+            name="deeplabv3plus",
+            summary="segmenter: EfficientNet (ReLU, no SE), atrous pyramid, decoder",
+            params=params.DEEPLABV3PLUS,
+            build=lazy("qatspec_vision.deeplab.model:build"),
+        ),
+        ModelDef(
+            name="torchvision",
+            summary="classifier of torchvision, where that is installed",
+            params=params.TORCHVISION,
+            build=lazy("qatspec_vision.library:build_torchvision"),
+        ),
+        ModelDef(
+            name="timm",
+            summary="classifier of timm, where that is installed",
+            params=params.TIMM,
+            build=lazy("qatspec_vision.library:build_timm"),
         ),
     )
 
@@ -40,9 +59,25 @@ def qatspec_datasets() -> Iterable[DatasetDef]:
             fingerprint=lazy("qatspec_vision.data.layout:fingerprint"),
             metric="AP",
         ),
+        DatasetDef(
+            name="cityscapes_segmentation",
+            summary="segmentation set in Cityscapes' layout, mIoU",
+            params=params.CITYSCAPES,
+            open=lazy("qatspec_vision.data.cityscapes:open_cityscapes"),
+            fingerprint=lazy("qatspec_vision.data.cityscapes_layout:fingerprint"),
+            metric="mIoU",
+        ),
+        DatasetDef(
+            name="imagefolder_classification",
+            summary="classification set in ImageNet's layout, top1 and top5",
+            params=params.IMAGEFOLDER,
+            open=lazy("qatspec_vision.data.imagefolder:open_imagefolder"),
+            fingerprint=lazy("qatspec_vision.data.imagefolder_layout:fingerprint"),
+            metric="top1",
+        ),
     )
 
 
 @hookimpl
 def qatspec_check(spec: Any, registry: Any) -> Iterable[Finding]:
-    return (*check_fcos(spec), *check_loaders(spec))
+    return (*check_fcos(spec), *check_deeplab(spec), *check_loaders(spec))

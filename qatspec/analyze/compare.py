@@ -1,88 +1,288 @@
-"""Where accuracy goes: each quantized tensor, float against fake-quant against the Program."""
+"""Where accuracy goes: each quantized layer in float, with fake-quants, and in integers.
+
+Three passes over the same images: the prepared model without quantization (the same weights), the
+prepared model with its fake-quants, and the Program. The Program runs twice: end to end, and with
+each layer given the very integers that the fake-quant model has there, which tells what a layer
+does by itself from what it inherits.
+"""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
+from qatspec.analyze.groups import group_of, step_bound
+from qatspec.analyze.measures import Noise, Steps
 from qatspec.graph import Prepared
+from qatspec.lower.pipeline import Layer, lower_layers
 from qatspec.prepare import set_stage
-from qatspec.program import Program, interpret_all
+from qatspec.program import Program, Value
+from qatspec.program.bounds import ranges
+from qatspec.program.executor import Executor
 from qatspec.program.model import STORAGE
+from qatspec.program.ports import on_host
 from qatspec.quant.fake_quant import FakeQuantize
+from qatspec.registry import registry
+
+#: one bit of SQNR
+BIT_DB = 20 * math.log10(2)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class LayerError:
-    """One quantized tensor. Signal to quantization noise ratios in dB, 10 log10(sum x^2 / sum e^2),
-    with x the float model's tensor; infinite where there is no error, None where the Program has
-    no such tensor of its own (fused away).
+    """One quantized layer: the group of ops that a fake-quant closes, or an int32 tail.
 
-    fake_quant  noise of the fake-quant model, integer: of the Program, all layers before included.
+    node, module, source, rule: whose it is (qatspec.program.Provenance); node is unique here.
+    reads        nodes of the layers that it reads.
+    bound        steps that `local` may reach (contracts 16).
+    fake_quant   noise of the fake-quant model against float, all layers before included.
+    integer      noise of the Program against float, likewise.
+    between      noise of the Program against the fake-quant model, likewise.
+    local        steps between fake-quant and integers given equal inputs; end_to_end: without.
+    lost         dB below the worst of what it reads (see `Comparison.growth`).
     """
 
     node: str
     module: str
-    fake_quant: float
-    integer: float | None
+    source: str
+    rule: str
+    dtype: str
+    value: str
+    reads: tuple[str, ...]
+    bound: int
+    fake_quant: Noise = field(default_factory=Noise)
+    integer: Noise = field(default_factory=Noise)
+    between: Noise = field(default_factory=Noise)
+    local: Steps = field(default_factory=Steps)
+    end_to_end: Steps = field(default_factory=Steps)
+    lost: float = 0.0
+
+    @property
+    def departs(self) -> bool:
+        """Do the integers differ by more than the arithmetic allows?"""
+        return self.local.largest > self.bound
 
 
-def compare_layers(prepared: Prepared, program: Program, images: Tensor) -> list[LayerError]:
-    """Errors in graph order, on `images` (N, C, H, W) float32. `prepared` is left in eval stage."""
+@dataclass(slots=True, kw_only=True)
+class OutputError:
+    """One output port, dequantized. largest, total, count: of |fake-quant - integer|."""
+
+    name: str
+    dtype: str
+    fake_quant: Noise = field(default_factory=Noise)
+    integer: Noise = field(default_factory=Noise)
+    between: Noise = field(default_factory=Noise)
+    largest: float = 0.0
+    total: float = 0.0
+    count: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """Layers in the order of the model's calls, and the outputs in port order (none where a float
+    part on the host makes the model's outputs of them)."""
+
+    images: int
+    layers: tuple[LayerError, ...]
+    outputs: tuple[OutputError, ...]
+
+    @property
+    def departure(self) -> LayerError | None:
+        """The first layer whose integers, given equal inputs, differ from the fake-quant's by more
+        than its bound."""
+        return next((layer for layer in self.layers if layer.departs), None)
+
+    @property
+    def growth(self) -> LayerError | None:
+        """The first layer where the error grows: its integers lie more than one bit (6 dB) below
+        the worst of the layers it reads. What it reads counts at best as its dtype allows for
+        numbers of a bell curve, so that exact inputs do not make the first layer stand out."""
+        return next((layer for layer in self.layers if layer.lost > BIT_DB), None)
+
+    @property
+    def worst(self) -> list[LayerError]:
+        """Layers by the SQNR of their integers, lowest first."""
+        return sorted(self.layers, key=lambda layer: layer.integer.db)
+
+
+def compare_layers(prepared: Prepared, batches: Iterable[Tensor]) -> Comparison:
+    """Compare on `batches` of images (N, C, H, W) float32, on the CPU. `prepared` is left in eval
+    stage. Raises DiagnosticError where it cannot be lowered."""
     set_stage(prepared, "eval")
-    nodes = {d.fake_quant: d for d in prepared.decisions.values() if d.fake_quant is not None}
-    quantized = _activations(prepared.model, nodes, images)
-    with _in_float(prepared.model):
-        real = _activations(prepared.model, nodes, images)
-    integers = _integers(program, images)
-    found = []
-    for path, decision in nodes.items():
-        if path not in real:
-            continue
-        of_program = integers.get(decision.node)
-        found.append(
-            LayerError(
-                node=decision.node,
-                module=decision.module,
-                fake_quant=sqnr(real[path], quantized[path]),
-                integer=None
-                if of_program is None or of_program.shape != real[path].shape
-                else sqnr(real[path], of_program),
+    program, calls = lower_layers(prepared, prepared.example_inputs)
+    return _Comparing(prepared, program, calls).run(batches)
+
+
+class _Comparing:
+    def __init__(self, prepared: Prepared, program: Program, calls: Sequence[Layer]) -> None:
+        self.model, self.program = prepared.model, program
+        self.executor = Executor(program)
+        self.places = _places(calls)
+        names = {layer.value for layer, _ in self.places}
+        proven = ranges(program)
+        capabilities = registry().march(prepared.march).capabilities if prepared.march else {}
+        max_lsb = capabilities.get("arithmetic", {}).get("max_lsb", {})
+        nodes = _unique(layer.origin.node for layer, _ in self.places)
+        node_of = {layer.value: node for (layer, _), node in zip(self.places, nodes, strict=True)}
+        self.layers: dict[str, LayerError] = {}
+        for layer, _ in self.places:
+            group = group_of(program, layer.value, names)
+            self.layers[layer.value] = LayerError(
+                node=node_of[layer.value],
+                module=layer.origin.module,
+                source=layer.origin.source,
+                rule=layer.origin.rule,
+                dtype=program.values[layer.value].dtype,
+                value=layer.value,
+                reads=tuple(node_of[name] for name in group.reads if name in node_of),
+                bound=step_bound(group, program, proven, max_lsb),
             )
-        )
+        # behind a float part on the host, the model's outputs are not the Program's
+        self.whole = not on_host(program.tree)
+        ports = program.outputs if self.whole else ()
+        self.outputs = [OutputError(name=p.name, dtype=p.dtype) for p in ports]
+        self.images = 0
+
+    def run(self, batches: Iterable[Tensor]) -> Comparison:
+        for images in batches:
+            self._batch(images)
+            self.images += images.shape[0]
+        layers = tuple(self.layers.values())
+        by_node = {layer.node: layer for layer in layers}
+        for layer in layers:
+            inherited = [min(by_node[n].integer.db, _best(by_node[n].dtype)) for n in layer.reads]
+            layer.lost = max(0.0, min(inherited) - layer.integer.db) if inherited else 0.0
+        return Comparison(images=self.images, layers=layers, outputs=tuple(self.outputs))
+
+    def _batch(self, images: Tensor) -> None:
+        paths = list(dict.fromkeys(layer.fake_quant for layer, _ in self.places))
+        fake, fake_outputs = recorded(self.model, paths, images)
+        with _in_float(self.model):
+            real, real_outputs = recorded(self.model, paths, images)
+        at = {layer.value: (layer.fake_quant, call) for layer, call in self.places}
+        expected = {
+            name: _levels(fake[path][call], self.program.values[name])
+            for name, (path, call) in at.items()
+        }
+
+        def end_to_end(name: str, found: Tensor) -> Tensor:
+            if name in at:
+                path, call = at[name]
+                self._count(self.layers[name], real[path][call], fake[path][call], found)
+                self.layers[name].end_to_end.add(expected[name], found)
+            return found
+
+        def given_equal_inputs(name: str, found: Tensor) -> Tensor:
+            if name not in at:
+                return found
+            self.layers[name].local.add(expected[name], found)
+            # a tail's integers leave the model, and no other op reads them
+            tail = self.program.values[name].dtype == "int32"
+            return found if tail else expected[name].to(found.dtype)
+
+        ints = self.program.quantize(images.numpy()) if self.whole else self._entering(expected)
+        for port, array in zip(self.program.inputs, ints, strict=True):
+            end_to_end(port.name, torch.from_numpy(array))
+            given_equal_inputs(port.name, torch.from_numpy(array))
+        results = self.executor.run(ints, end_to_end)
+        self.executor.run(ints, given_equal_inputs)
+        if self.whole:
+            self._outputs(real_outputs, fake_outputs, self.program.dequantize(results))
+
+    def _entering(self, expected: Mapping[str, Tensor]) -> list[np.ndarray]:
+        """What the host's float part hands over: the integers of the fake-quants at the ports."""
+        return [expected[p.name].numpy().astype(STORAGE[p.dtype]) for p in self.program.inputs]
+
+    def _count(self, layer: LayerError, real: Tensor, fake: Tensor, found: Tensor) -> None:
+        # as the ports dequantize (contracts 19), and as the fake-quant multiplies
+        integer = found.float() * _along(self.program.values[layer.value], found.ndim)
+        layer.fake_quant.add(real, fake)
+        layer.integer.add(real, integer)
+        layer.between.add(fake, integer)
+
+    def _outputs(self, real: Any, fake: Any, integer: list[np.ndarray]) -> None:
+        """Every port once, where the model's tree of outputs first has it."""
+        ports = [int(leaf) for leaf in pytree.tree_leaves(self.program.tree)]
+        leaves = zip(ports, pytree.tree_leaves(real), pytree.tree_leaves(fake), strict=True)
+        for port, (_, x, y) in {row[0]: row for row in leaves}.items():
+            output, z = self.outputs[port], torch.from_numpy(integer[port])
+            output.fake_quant.add(x, y)
+            output.integer.add(x, z)
+            output.between.add(y, z)
+            distance = (y - z).abs()
+            output.largest = max(output.largest, float(distance.max()))
+            output.total += float(distance.double().sum())
+            output.count += distance.numel()
+
+
+def _places(calls: Sequence[Layer]) -> list[tuple[Layer, int]]:
+    """Each value once, with the number of the call of its fake-quant that it stands for."""
+    counts: Counter[str] = Counter()
+    found: dict[str, tuple[Layer, int]] = {}
+    for layer in calls:
+        found.setdefault(layer.value, (layer, counts[layer.fake_quant]))
+        counts[layer.fake_quant] += 1
+    return list(found.values())
+
+
+def _unique(nodes: Iterable[str]) -> list[str]:
+    """Nodes of modules that are called several times get the number of the call."""
+    counts: Counter[str] = Counter()
+    found = []
+    for node in nodes:
+        counts[node] += 1
+        found.append(node if counts[node] == 1 else f"{node}#{counts[node]}")
     return found
 
 
-def sqnr(signal: np.ndarray, other: np.ndarray) -> float:
-    """Signal to noise ratio of `other` in dB."""
-    power = float(np.square(signal, dtype=np.float64).sum())
-    noise = float(np.square(signal.astype(np.float64) - other).sum())
-    if noise == 0:
-        return float("inf")
-    return float(10 * np.log10(max(power, np.finfo(np.float64).tiny) / noise))
+def _best(dtype: str) -> float:
+    """SQNR in dB of b bits on numbers of a bell curve whose range is 4 standard deviations:
+    6.02 b + 4.77 - 20 log10(4) (Oppenheim and Schafer, Discrete-Time Signal Processing, 4.8.3)."""
+    bits = 8 * np.dtype(STORAGE[dtype]).itemsize if dtype != "int4" else 4
+    return BIT_DB * bits + 10 * math.log10(3) - BIT_DB * 2
+
+
+def _along(value: Value, ndim: int) -> Tensor:
+    """The scale of a value of the Program, shaped to meet its tensor with the batch."""
+    assert value.scale is not None
+    scale = torch.from_numpy(value.scale)
+    if value.axis is None:
+        return scale.reshape(())
+    return scale.reshape([-1 if d == value.axis else 1 for d in range(ndim)])
+
+
+def _levels(fake: Tensor, value: Value) -> Tensor:
+    """The integers of what leaves a fake-quant; of a tail, the nearest ones."""
+    return torch.round(fake.double() / _along(value, fake.ndim).double())
 
 
 @torch.no_grad()
-def _activations(model: nn.Module, paths: Iterable[str], images: Tensor) -> dict[str, np.ndarray]:
-    """What leaves the fake-quant at each path."""
-    seen: dict[str, np.ndarray] = {}
+def recorded(
+    model: nn.Module, paths: Iterable[str], images: Tensor
+) -> tuple[dict[str, list[Tensor]], Any]:
+    """(what leaves the fake-quant at each path, call by call; the model's outputs)."""
+    seen: dict[str, list[Tensor]] = {path: [] for path in paths}
     handles = [
         model.get_submodule(path).register_forward_hook(
-            lambda module, args, output, path=path: seen.update({path: output.numpy()})
+            lambda module, args, output, path=path: seen[path].append(output)
         )
-        for path in paths
+        for path in seen
     ]
     try:
-        model(images)
+        outputs = model(images)
     finally:
         for handle in handles:
             handle.remove()
-    return seen
+    return seen, outputs
 
 
 @contextlib.contextmanager
@@ -96,18 +296,3 @@ def _in_float(model: nn.Module) -> Iterator[None]:
     finally:
         for module in on:
             module.enable_fake_quant()
-
-
-def _integers(program: Program, images: Tensor) -> dict[str, np.ndarray]:
-    """Decision node -> the last quantized tensor that the Program computes for it, as floats."""
-    values = interpret_all(program, *program.quantize(images.numpy()))
-    found: dict[str, np.ndarray] = {}
-    for op in program.ops:
-        value = program.values[op.output]
-        if value.scale is not None and STORAGE[value.dtype] in (np.int8, np.int16):
-            shape = [1] * (len(value.shape) + 1)
-            if value.axis is not None:
-                shape[value.axis] = -1
-            scale = value.scale.reshape(shape)
-            found[op.origin.node] = values[op.output].astype(np.float32) * scale
-    return found

@@ -7,22 +7,62 @@ from typing import Any
 import jsonschema
 
 from qatspec.diag import Diagnostic, DiagnosticError
-from qatspec.program import Artifact, Program
+from qatspec.program import Artifact, Program, RuntimeInput
 from qatspec.registry import registry
-from qatspec.types import JSONSchema
+from qatspec.spec import InputSpec, check_runtime_input, runtime_input
+from qatspec.types import RUNTIME_INPUT, JSONSchema
 
 
-def compile(program: Program, march: str, **options: Any) -> Artifact:  # noqa: A001 - the arrow's name
+def compile(  # noqa: A001 - the arrow's name
+    program: Program, march: str, *, image: InputSpec | None = None, **options: Any
+) -> Artifact:
     """Compile `program` for the march called `march`.
 
     options: those of the march's own schema (bernoulli2 and bayes: opt, cores, verify;
-    onnxruntime: opt); what is left out takes its default.
+    onnxruntime: opt; all three: rt_input_type, rt_input_layout); what is left out takes its
+    default. image: what the model is trained on (a spec's `model.input`), which rt_input_type
+    needs.
 
-    Raises DiagnosticError: QS301 for an unknown march, QS803 for options, and what the march's
-    compiler raises (QS801 for ops that it cannot run).
+    Raises DiagnosticError: QS301 for an unknown march, QS803 for options, QS806 where it cannot be
+    fed what they ask for, and what the march's compiler raises (QS801 for ops that it cannot run).
     """
     record = registry().march(march)
-    return record.compile(program, check_options(march, record.options, options))
+    given = check_options(march, record.options, options)
+    fed = _runtime_input(program, given, image)
+    own = {name: value for name, value in given.items() if name not in RUNTIME_INPUT}
+    with registry().blame(record, f"march `{march}`, compiling `{program.name}`,"):
+        artifact = record.compile(program, own)
+    return artifact.fed_with(fed) if fed else artifact
+
+
+def _runtime_input(
+    program: Program, options: dict[str, Any], image: InputSpec | None
+) -> RuntimeInput | None:
+    """What the options say the file is fed; None: the Program's own integers."""
+    kind, layout = runtime_input(options)
+    if (kind, layout) == ("featuremap", "NCHW"):
+        return None
+    if len(program.inputs) != 1 or len(program.inputs[0].shape) != 3:
+        raise _cannot_feed(f"a program of other inputs than one image cannot be fed {kind}")
+    port = program.inputs[0]
+    if image is None and kind != "featuremap":
+        raise _cannot_feed(
+            f"nothing says what the model is trained on, which is fed {kind}",
+            "compile(..., image=InputSpec(size=(H, W), format='rgb', mean=128.0, std=128.0))",
+        )
+    image = image or InputSpec(size=(port.shape[1], port.shape[2]))
+    wrong = check_runtime_input(options, image)
+    if wrong:
+        raise DiagnosticError(wrong)
+    if kind != "featuremap" and port.shape != (image.channels, *image.size):
+        raise _cannot_feed(f"the program takes {port.shape}, not one image of {image.size}")
+    return RuntimeInput(
+        kind=kind, layout=layout, format=image.format, mean=image.mean, std=image.std, port=port
+    )
+
+
+def _cannot_feed(message: str, help_: str = "delete `rt_input_type`") -> DiagnosticError:
+    return DiagnosticError(Diagnostic(code="QS806", message=message, help=help_))
 
 
 def check_options(march: str, schema: JSONSchema, options: dict[str, Any]) -> dict[str, Any]:

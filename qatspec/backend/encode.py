@@ -22,7 +22,7 @@ from qatspec.backend.layers import Layer, group
 from qatspec.backend.packing import Packed, pack_constant, unpack_constant
 from qatspec.backend.target import Target
 from qatspec.diag import Diagnostic, DiagnosticError
-from qatspec.program import STORAGE, Artifact, Program, digest, serde
+from qatspec.program import STORAGE, Artifact, Program, RuntimeInput, digest, serde
 from qatspec.program.container import pack, unpack
 
 #: What a hostile section can make its readers raise.
@@ -31,7 +31,8 @@ _BROKEN = (KeyError, TypeError, ValueError, IndexError, OverflowError, Recursion
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Compiled:
-    """All that a bin holds, decoded. ddr, resident: value -> address; sizes in bytes."""
+    """All that a bin holds, decoded. ddr, resident: value -> address; sizes in bytes. fed: what
+    stands in DDR in place of the input, converted while it is loaded."""
 
     program: Program
     target: Target
@@ -45,6 +46,7 @@ class Compiled:
     resident: Mapping[str, int]
     onchip_bytes: int
     ddr_bytes: int
+    fed: RuntimeInput | None = None
 
 
 def pack_weights(program: Program, packed: Mapping[str, Packed]) -> bytes:
@@ -111,6 +113,7 @@ def decode(artifact: Artifact) -> Compiled:
             resident=_addresses(memory["resident"], program),
             onchip_bytes=int(memory["onchip_bytes"]),
             ddr_bytes=int(memory["ddr_bytes"]),
+            fed=artifact.runtime_input,
         )
         _check(compiled)
     except _BROKEN as problem:

@@ -115,7 +115,7 @@ class _Clock:
     def _load(self, command: Command) -> Event:
         home, here = self._home(command), self._here(command)
         ready = max(self.ddr.readable(*home), self.chip.writable(*here, -1))
-        event = self._move(command, self._size(command.value, command.box), ready)
+        event = self._move(command, self._loaded(command), ready)
         self.ddr.read(*home, event.end)
         self.chip.write(*here, event.end, -1)
         return event
@@ -156,6 +156,13 @@ class _Clock:
 
     def _size(self, value: int, box: Box) -> int:
         return features_bytes(self.program.values[self.names[value]], box, self.target)
+
+    def _loaded(self, command: Command) -> int:
+        """Bytes that a load moves: frames are converted on their way, so theirs count."""
+        fed = self.compiled.fed
+        if fed is not None and self.names[command.value] == fed.port.name:
+            return fed.frame_bytes(command.box.h0, command.box.h1)
+        return self._size(command.value, command.box)
 
     def _here(self, command: Command) -> tuple[int, int]:
         """(address, bytes) of the command's buffer on chip."""

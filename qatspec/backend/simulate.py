@@ -22,17 +22,17 @@ from qatspec.backend.packing import (
     unpack_constant,
 )
 from qatspec.backend.region import Box, layer_needs, localise, needs, whole
-from qatspec.program import RANGE, STORAGE, Artifact, Op, check_inputs
+from qatspec.program import RANGE, STORAGE, Artifact, Op
 from qatspec.program.interp import evaluate
 
 
 def simulate(artifact: Artifact, ints: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Integers of the input ports in, of the output ports out, computed tile by tile.
+    """What the input ports take in, integers of the output ports out, computed tile by tile.
 
     Raises DiagnosticError QS712 on arrays that do not fit, QS811 on a stream that cannot run.
     """
     compiled = decode(artifact)
-    arrays = check_inputs(artifact, ints)
+    arrays = artifact.feed(ints)
     try:
         frames = [_Machine(compiled).run([a[n] for a in arrays]) for n in range(arrays[0].shape[0])]
     except (KeyError, ValueError, IndexError, OverflowError) as problem:

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from rich.console import Console
+from rich.table import Table
 
 from qatspec.cli import options
 from qatspec.cli.output import settings
 from qatspec.cli.takes import march_findings
-from qatspec.diag.words import suggest
 from qatspec.plan import save_modules
 
 if TYPE_CHECKING:
-    from qatspec.graph import Decision, Prepared
+    from qatspec.graph import Prepared
     from qatspec.prepare.findings import Findings
     from qatspec.spec import Spec
 
@@ -30,6 +32,12 @@ FORMAT = 1
 @options.allow_code
 @click.option("--stage", help="The stage to prepare for; default: the last that quantizes.")
 @click.option("--print-model", is_flag=True, help="Print the prepared model, module by module.")
+@click.option(
+    "--picture",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE.svg",
+    help="Draw the graph, every tensor in the colour of the integers that it is on.",
+)
 def command(
     spec: Path,
     overrides: tuple[str, ...],
@@ -37,78 +45,97 @@ def command(
     allow_code: bool,
     stage: str | None,
     print_model: bool,
+    picture: Path | None,
 ) -> None:
     """Build and prepare the model of SPEC without training it: every quantized edge with the rule
     that decides it, outputs that stay unquantized, batch norms that were not folded, modules that
-    are called several times, ops that stay in float, and what the march could not run: the model is
-    calibrated on one random batch, lowered, and every op held against the march. With
-    --format json: all of it as data.
+    are called several times, branches that reach no output, ops that stay in float, and what the
+    march could not run: the model is calibrated on one random batch, lowered, and every op held
+    against the march. With --format json: all of it as data.
 
     The work directory keeps the table of modules, from which `explain` and `validate` then know
     what rules match.
     """
+    from qatspec.lower.split import host_parts
     from qatspec.prepare import prepare_spec
     from qatspec.prepare.findings import findings
     from qatspec.registry import registry
 
     loaded = options.load(spec, overrides, allow_code)
-    chosen = _stage(loaded, stage)
+    chosen = options.quantized_stage(loaded, stage)
     with loaded.document.located():
-        model = registry().model(loaded.model.type, loaded.model.at).build(loaded.model.params)
+        definition = registry().model(loaded.model.type, loaded.model.at)
+        with registry().blame(definition, f"building model `{definition.name}`"):
+            model = definition.build(loaded.model.params)
         prepared = prepare_spec(loaded, chosen, model)
     save_modules(workdir or options.default_workdir(loaded), loaded, chosen, prepared.calls)
     found = findings(prepared)
+    host = host_parts(prepared, prepared.example_inputs)
     refused = march_findings(prepared, loaded.march)
     prepared.warnings = (*prepared.warnings, *refused)
+    if picture is not None:
+        _draw(loaded, chosen, prepared, picture)
     if settings().format == "json":
-        click.echo(json.dumps(_as_data(loaded, chosen, prepared, found), indent=2))
+        data = _as_data(loaded, chosen, prepared, found)
+        data["host"] = {"before": host.before, "after": host.after}
+        click.echo(json.dumps(data, indent=2))
         return
     for warning in prepared.warnings:
         options.warn(loaded, warning)
     if print_model:
         click.echo(str(prepared.model))
-    click.echo("\n".join(_report(loaded, chosen, prepared, found)))
+    _report(loaded, chosen, prepared, found)
+    for name in host.before:
+        click.echo(f"  host    {name}: in float before the compiled program")
+    for name in host.after:
+        click.echo(f"  host    {name}: in float behind the compiled program")
 
 
-def _stage(spec: Spec, asked: str | None) -> str:
-    known = [s for s in ("calibration", "qat") if s in spec.stages]
-    if asked is not None and asked not in known:
-        raise click.UsageError(f"no stage `{asked}` prepares modules; {suggest(asked, known)}")
-    if not known:
-        raise click.UsageError("the spec has neither calibration nor qat: nothing is quantized")
-    return asked or known[-1]
+def _draw(spec: Spec, stage: str, prepared: Prepared, target: Path) -> None:
+    from qatspec.report.flow import flow
+    from qatspec.report.picture import draw_graph
+    from qatspec.train.files import write_bytes
+
+    title = f"{spec.name}: stage {stage}, march {spec.march}"
+    text = draw_graph(flow(prepared), title, lambda decision: _place(spec, decision.rule))
+    write_bytes(target, text.encode())
 
 
-def _report(spec: Spec, stage: str, prepared: Prepared, found: Findings) -> list[str]:
+def _report(spec: Spec, stage: str, prepared: Prepared, found: Findings) -> None:
+    """Print the table and what to look at. A pipe gets lines as wide as they are."""
+    console = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 1000)
     modules = ", ".join(path or "the whole model" for path in prepared.modules)
-    lines = [f"stage {stage}, march {spec.march}, prepared: {modules}", ""]
-    head = ("node", "ops", "activation", "weight", "why", "rule", "model code")
-    lines += _table([head, *(_row(spec, d) for d in prepared.decisions.values())])
-    quantized = sum(d.fake_quant is not None for d in prepared.decisions.values())
-    lines += ["", f"{quantized} fake-quants, {len(found.tails)} of them off as int32 tails"]
-    lines += [f"  tail    {path}" for path in found.tails]
-    lines += [
-        f"  shared  {m.path}: called {m.calls} times"
-        + (f", folded by {m.folds} batch norms" if m.folds else "")
-        for m in found.shared
-    ]
-    lines += [f"  float   {path}: no fake-quant in it" for path in found.float_parts]
-    lines += [
-        f"  stray   {path}: a fake-quant outside the prepared modules" for path in found.strays
-    ]
-    return lines
-
-
-def _row(spec: Spec, decision: Decision) -> tuple[str, ...]:
-    return (
-        decision.node,
-        " + ".join((decision.op, *decision.group[1:])),
-        _dtype(decision.activation, decision.fake_quant),
-        _dtype(decision.weight, decision.weight),
-        decision.reason,
-        _place(spec, decision.rule),
-        decision.source,
-    )
+    console.print(f"stage {stage}, march {spec.march}, prepared: {modules}\n")
+    decisions = prepared.decisions.values()
+    rules = list(dict.fromkeys(d.rule for d in decisions if d.rule))
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for name in ("node", "ops", "result", "weight", "rule", "why", "model code"):
+        table.add_column(name, overflow="fold")
+    for decision in decisions:
+        table.add_row(
+            decision.node,
+            " + ".join(decision.ops or (decision.op,)),
+            _dtype(decision.activation, decision.fake_quant),
+            _dtype(decision.weight, decision.weight),
+            str(rules.index(decision.rule) + 1) if decision.rule else "",
+            decision.reason,
+            decision.source,
+        )
+    console.print(table)
+    console.print()
+    for number, rule in enumerate(rules, 1):
+        console.print(f"  rule {number}  {_place(spec, rule)}")
+    quantized = sum(d.fake_quant is not None for d in decisions)
+    console.print(f"\n{quantized} fake-quants, {len(found.tails)} of them off as int32 tails")
+    for path in found.tails:
+        console.print(f"  tail    {path}")
+    for shared in found.shared:
+        folds = f", folded by {shared.folds} batch norms" if shared.folds else ""
+        console.print(f"  shared  {shared.path}: called {shared.calls} times{folds}")
+    for path in found.float_parts:
+        console.print(f"  float   {path}: no fake-quant in it")
+    for path in found.strays:
+        console.print(f"  stray   {path}: a fake-quant outside the prepared modules")
 
 
 def _dtype(qspec: Any, present: Any) -> str:
@@ -120,14 +147,6 @@ def _place(spec: Spec, pointer: str) -> str:
         return "-"
     span = spec.document.span(pointer)
     return f"{span.file}:{span.line}"
-
-
-def _table(rows: list[tuple[str, ...]]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    ]
 
 
 def _as_data(spec: Spec, stage: str, prepared: Prepared, found: Findings) -> dict[str, Any]:

@@ -42,8 +42,8 @@ def command(
     workdir: Path | None,
     allow_code: bool,
 ) -> None:
-    """Write NAME-qat.onnx, NAME-converted.onnx, NAME.program, NAME.bin and the performance report
-    into the output folder.
+    """Write NAME-qat.onnx, NAME-converted.onnx, NAME.program, the scales of its outputs
+    (NAME-outputs.json and .h), NAME.bin and the performance report into the output folder.
 
     Converted and compiled files are run beside the Program on real images before they are trusted.
     """
@@ -72,7 +72,7 @@ def command(
                 ),
             )
         program, converted, exact = convert(context, prepared)
-        compiled, exact_binary = compile_to_files(context, program, loaded.march)
+        compiled, exact_binary = compile_to_files(context, program, loaded.march, output_dir)
     for path in (*converted, *compiled):
         found = {**exact, **exact_binary}.get(path.name)
         note = (

@@ -125,21 +125,28 @@ def _built(
         yield f"  {suggest(module, sorted(paths))}"
         return
     full = own[:_IN_FULL]
+    by_node = {call.node: call for call in calls}
     for call in full:
-        qconfig = rules["" if call.own else call.unit, call.own]
-        match = call.decide(qconfig)
+        decider = by_node.get(call.anchor, call)
+        qconfig = rules["" if decider.own else decider.unit, decider.own]
+        match = decider.decide(qconfig)
         yield f"{module}: {call.names[0]} `{call.node}` {_outcome(match)} in stage {stage}"
-        at = call.own or _at(spec, stage, call.unit)
-        yield from _decided(spec, call.unit, at, qconfig, match)
+        if decider is not call:
+            yield f"  fused behind {decider.names[0]} `{decider.node}`, which decides for both"
+        at = decider.own or _at(spec, stage, decider.unit)
+        yield from _decided(spec, decider.unit, at, qconfig, match)
     rest = [*own[_IN_FULL:], *below]
     if not rest:
         return
     yield f"{module or 'the model'}: {len(rest)} {'more ' if full else ''}ops in stage {stage}"
     for call in rest:
-        match = call.decide(rules["" if call.own else call.unit, call.own])
+        decider = by_node.get(call.anchor, call)
+        match = decider.decide(rules["" if decider.own else decider.unit, decider.own])
         by = "no rule matches it"
         if match.winner is not None:
             by = f"{_rule(match.winner)}  {_place(spec, match.winner.at)}"
+        if decider is not call:
+            by += f", fused behind `{decider.node}`"
         yield f"  {call.path or call.node} ({call.names[0]}): {_outcome(match)} by {by}"
 
 

@@ -14,6 +14,7 @@ from qatspec.diag import Diagnostic, DiagnosticError, Span
 if TYPE_CHECKING:
     import numpy as np
 
+    from qatspec.onnx.host import HostRunner
     from qatspec.spec import Spec
     from qatspec.stages.models import Integers
     from qatspec.types import Sample
@@ -73,12 +74,13 @@ def command(
     with spec.document.located():
         context = options.context(spec, workdir, device=device)
         integers = None if model.name.endswith(".pth.tar") else models.open_integers(model)
+        host = models.host_of(context, model, integers) if integers is not None else None
         produce = (
             models.open_model(context, model)
             if integers is None
-            else produce_with(integers, integers.tree)
+            else produce_with(integers, integers.tree, host)
         )
-        _predict(context, produce, integers, source, output, score, model.name)
+        _predict(context, produce, integers, host, source, output, score, model.name)
 
 
 def _run_alone(ported: Integers, source: Path, output: Path) -> None:
@@ -92,11 +94,12 @@ def _run_alone(ported: Integers, source: Path, output: Path) -> None:
             "pass the spec first and this file with --model, or give an .npy array",
         )
     array = _load_array(source)
-    port = ported.inputs[0]
+    whole = np.issubdtype(array.dtype, np.integer)
+    port = (ported.inputs if whole else ported.real_inputs)[0]
     if array.shape[1:] != port.shape:
         wanted = f"(N, {', '.join(map(str, port.shape))})"
         raise _unusable(source, f"its shape is {array.shape}", f"the model takes {wanted}")
-    ints = [array] if np.issubdtype(array.dtype, np.integer) else ported.quantize(array)
+    ints = [array] if whole else ported.quantize(array)
     click.echo(str(_write_integers(ported, ints, output / f"{source.stem}.npz")))
 
 
@@ -104,6 +107,7 @@ def _predict(
     context: Any,
     produce: Any,
     integers: Integers | None,
+    host: HostRunner | None,
     source: Path,
     output: Path,
     score: float,
@@ -112,6 +116,7 @@ def _predict(
     import torch
 
     from qatspec.cli.draw import draw
+    from qatspec.stages.integers import quantized
     from qatspec.train.files import write_json
 
     dataset = context.dataset("val")
@@ -120,7 +125,7 @@ def _predict(
     for path, sample in _samples(source, dataset, context.spec):
         images = torch.from_numpy(sample.image[None])
         if integers is not None:
-            ints = integers.quantize(images.numpy())
+            ints = quantized(integers, host, images.numpy())
             _write_integers(integers, ints, output / f"{path.stem}.npz")
         with torch.no_grad():
             found = decode(produce(images.to(context.device)))[0]

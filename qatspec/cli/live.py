@@ -43,6 +43,7 @@ class Live:
     def __init__(self, console: Console, warn: Callable[[Diagnostic], None]) -> None:
         self._console = console
         self._warn = warn
+        self._warned: list[Diagnostic] = []
         self._bar: TaskID | None = None
         self._phase = ""
         self._plain: _Plain | None = None
@@ -103,7 +104,9 @@ class Live:
 
     def _log(self, step: str, data: Mapping[str, Any]) -> None:
         if "diagnostic" in data:
-            self._warn(data["diagnostic"])
+            if data["diagnostic"] not in self._warned:  # every stage opens the data anew
+                self._warned.append(data["diagnostic"])
+                self._warn(data["diagnostic"])
         else:
             self._print(f"  {data['message']}")
 

@@ -19,6 +19,7 @@ from qatspec.diag.words import suggest
 COMMANDS: dict[str, tuple[str, str]] = {
     "new": ("qatspec.cli.new", "Write a spec to start from."),
     "validate": ("qatspec.cli.validate", "Check a spec without running it."),
+    "show": ("qatspec.cli.show", "Print a spec merged, resolved and with its defaults."),
     "plan": ("qatspec.cli.plan", "Show the steps of a spec: run, cached or changed."),
     "diff": ("qatspec.cli.diff", "Compare the plans of two specs by meaning."),
     "migrate": ("qatspec.cli.migrate", "Bring a spec to the newest version of the language."),
@@ -28,6 +29,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "convert": ("qatspec.cli.convert", "Convert and compile a QAT checkpoint."),
     "eval": ("qatspec.cli.eval", "Evaluate the result of a stage."),
     "infer": ("qatspec.cli.infer", "Run a model, Program or binary on images."),
+    "compare": ("qatspec.cli.compare", "Compare float, fake-quant and integers layer by layer."),
+    "sensitivity": ("qatspec.cli.sensitivity", "Rank modules by the harm of quantizing them."),
     "report": ("qatspec.cli.report", "Show what a work directory holds."),
     "schema": ("qatspec.cli.schema", "Write the JSON Schema of specs, for editors."),
     "plugins": ("qatspec.cli.plugins", "List installed plugins and what they register."),
@@ -129,7 +132,13 @@ def _end(error: BaseException) -> int:
         show(error.diagnostics, error.texts)
         return PLUGIN if any(_of_plugin(d) for d in error.diagnostics) else DIAGNOSTICS
     if isinstance(error, PluginFault):
-        show([_fault(error)])
+        show([error.diagnostic()])
+        return PLUGIN
+    from qatspec.registry import registry  # plugins are found when something needs them
+
+    culprit = registry().culprit(error)
+    if culprit is not None:
+        show([culprit.diagnostic()])
         return PLUGIN
     words = str(error).partition("\n")[0] or type(error).__name__
     click.echo(f"internal error: {type(error).__name__}: {words}", err=True)
@@ -141,15 +150,6 @@ def _end(error: BaseException) -> int:
 def _of_plugin(found: Diagnostic) -> bool:
     """Is a plugin at fault: block 0xx with an origin, save a plugin's verdict on the spec."""
     return found.code.startswith("QS0") and found.code != "QS008" and found.origin is not None
-
-
-def _fault(error: PluginFault) -> Diagnostic:
-    return Diagnostic(
-        code="QS004",
-        message=str(error),
-        help="report it to the authors of the plugin; --debug prints the traceback",
-        origin=error.origin,
-    )
 
 
 def _broken_pipe() -> int:

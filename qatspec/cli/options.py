@@ -10,6 +10,7 @@ import click
 
 from qatspec.cli.output import show
 from qatspec.diag import Diagnostic, DiagnosticError
+from qatspec.diag.words import suggest
 
 if TYPE_CHECKING:
     from qatspec.spec import Spec
@@ -31,16 +32,19 @@ workdir = click.option(
 device = click.option(
     "--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."
 )
+nproc = click.option(
+    "--nproc", type=click.IntRange(min=1), default=1, help="Training processes; default: 1."
+)
 allow_code = click.option(
     "--allow-code", is_flag=True, help="Load the Python files that the spec names."
 )
 
 
-def load(path: Path, overrides: Sequence[str], allow_code: bool) -> Spec:
-    """The spec, its warnings shown. Raises DiagnosticError."""
+def load(path: Path, overrides: Sequence[str], allow_code: bool, *, smoke: bool = False) -> Spec:
+    """The spec (with what it says of smoke runs), its warnings shown. Raises DiagnosticError."""
     from qatspec.spec import load as load_spec, warnings
 
-    loaded = load_spec(path, overrides, allow_code=allow_code)
+    loaded = load_spec(path, overrides, allow_code=allow_code, smoke=smoke)
     found = warnings(loaded)
     if any(d.severity == "error" for d in found):
         raise DiagnosticError(found, loaded.document.texts)
@@ -52,6 +56,17 @@ def load(path: Path, overrides: Sequence[str], allow_code: bool) -> Spec:
 def warn(spec: Spec, found: Diagnostic) -> None:
     """Show a diagnostic with the line of the spec that it speaks of, and go on."""
     show(spec.document.resolve([found]), spec.document.texts)
+
+
+def quantized_stage(spec: Spec, asked: str | None) -> str:
+    """The stage whose prepared model a command looks at: the one asked for, else the last one.
+    Raises UsageError where the spec has none."""
+    known = [s for s in ("calibration", "qat") if s in spec.stages]
+    if asked is not None and asked not in known:
+        raise click.UsageError(f"no stage `{asked}` prepares modules; {suggest(asked, known)}")
+    if not known:
+        raise click.UsageError("the spec has neither calibration nor qat: nothing is quantized")
+    return asked or known[-1]
 
 
 def default_workdir(spec: Spec) -> Path:
@@ -75,6 +90,8 @@ def context(
     def report_warnings(kind: str, data: Mapping[str, Any]) -> None:
         if kind == "log" and "diagnostic" in data:
             warn(spec, data["diagnostic"])
+        elif kind == "log":
+            click.echo(data["message"], err=True)
 
     workdir = workdir or default_workdir(spec)
     return Context(

@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import click
@@ -75,7 +76,18 @@ def show(diagnostics: Iterable[Diagnostic], texts: Mapping[str, str] | None = No
     to_stderr = chosen.format == "text"
     stream = sys.stderr if to_stderr else sys.stdout
     color = stream.isatty() and "NO_COLOR" not in os.environ
-    click.echo(render(found, texts, chosen.format, color=color), err=to_stderr)
+    shown = {**_code(found), **(texts or {})}
+    click.echo(render(found, shown, chosen.format, color=color), err=to_stderr)
+
+
+def _code(diagnostics: Iterable[Diagnostic]) -> dict[str, str]:
+    """The files of a model's own code that diagnostics point into."""
+    files = {d.span.file for d in diagnostics if d.span and d.span.file.endswith(".py")}
+    return {
+        file: Path(file).read_text("utf-8", errors="replace")
+        for file in sorted(files)
+        if Path(file).is_file()
+    }
 
 
 def is_text() -> bool:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from qatspec.cli.output import is_text, show
-from qatspec.cli.scaffold import KINDS, is_package_name, write_package
+from qatspec.cli.scaffold import KINDS, is_package_name, shadowed, write_package
 from qatspec.diag import Diagnostic, DiagnosticError
 from qatspec.diag.words import suggest
 from qatspec.registry import Plugin, Registry, registry
@@ -78,6 +78,11 @@ def new(name: str, kind: str, output: Path) -> None:
     """Write the package NAME: pyproject.toml, a plugin that registers a KIND, and its test."""
     if not is_package_name(name):
         raise click.BadParameter(f"`{name}` is no name of a package: use lower-case words, my-net")
+    if shadowed(name):
+        raise click.BadParameter(
+            f"the module `{name.replace('-', '_')}` is there already, and the package would hide "
+            f"it: choose another name, qatspec-{name} or my-{name}"
+        )
     folder = write_package(name, kind, output)
     click.echo(f"wrote {folder}; next: pip install -e {folder} && qatspec plugins check {name}")
 

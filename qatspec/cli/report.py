@@ -13,6 +13,6 @@ import click
 def command(workdir: Path, output: Path | None) -> None:
     """Write stages, metrics, files and modelled performance of WORKDIR as one HTML page that needs
     nothing else."""
-    from qatspec.report import write_report
+    from qatspec.report.page import write_report
 
     click.echo(str(write_report(workdir, output or workdir / "report.html")))

@@ -23,9 +23,13 @@ from qatspec.spec import STAGES, Spec
 @click.option("--with-deps", is_flag=True, help="With --step: run what it needs first.")
 @options.overrides
 @options.workdir
-@click.option("--nproc", type=click.IntRange(min=1), default=1, help="Training processes.")
+@options.nproc
 @options.device
-@click.option("--smoke", is_flag=True, help="Two steps a stage, beside the work directory.")
+@click.option(
+    "--smoke",
+    is_flag=True,
+    help="Two steps a stage, with what the spec's `smoke` changes; beside the work directory.",
+)
 @options.allow_code
 def command(
     spec: Path,
@@ -48,7 +52,7 @@ def command(
     from qatspec.plan import default_threads, resolve
     from qatspec.train.process import pick_device
 
-    loaded = options.load(spec, overrides, allow_code)
+    loaded = options.load(spec, overrides, allow_code, smoke=smoke)
     torch.set_num_threads(default_threads())
     chosen = pick_device(device)
     plan = resolve(loaded, device=chosen.type, nproc=nproc)

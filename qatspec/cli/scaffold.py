@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.resources
+import importlib.util
 import keyword
 import re
+import sys
 from pathlib import Path
 from string import Template
 
@@ -30,6 +32,12 @@ def is_package_name(name: str) -> bool:
     """Can a distribution and, with underscores for hyphens, a Python package have this name?"""
     package = name.replace("-", "_")
     return re.fullmatch(r"[a-z][a-z0-9_]*", package) is not None and not keyword.iskeyword(package)
+
+
+def shadowed(name: str) -> bool:
+    """Would the package hide a module that can be imported here (`json`, `torch`, a plugin)?"""
+    package = name.replace("-", "_")
+    return package in sys.stdlib_module_names or importlib.util.find_spec(package) is not None
 
 
 def write_package(name: str, kind: str, output: Path) -> Path:

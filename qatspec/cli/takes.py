@@ -37,7 +37,8 @@ def march_findings(prepared: Prepared, march: str) -> list[Diagnostic]:
         program = lower(trial, images)
     except DiagnosticError as error:
         return [replace(d, severity="warning") for d in error.diagnostics]
-    supports = registry().march(march).supports
-    answers = [(op, supports(op, program)) for op in program.ops]
+    record = registry().march(march)
+    with registry().blame(record, f"march `{march}`, asked what it supports,"):
+        answers = [(op, record.supports(op, program)) for op in program.ops]
     refused = [refusal(op, answer.reason) for op, answer in answers if not answer.ok]
     return [replace(d, severity="warning") for d in dict.fromkeys(refused)]

@@ -39,11 +39,13 @@ class Fix:
 
     text: what belongs at the diagnostic's own place, as YAML; `source` turns it into an edit where
     that place is written out in a file, and drops the mend where it is not.
+    line: a line that belongs before the diagnostic's own place.
     """
 
     title: str
     edits: tuple[Edit, ...] = ()
     text: str | None = None
+    line: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +114,15 @@ class PluginFault(QatspecError):
         self.origin = origin
         self.hook = hook
         self.item = item
+
+    def diagnostic(self) -> Diagnostic:
+        """The fault as a finding, with the plugin as its origin."""
+        return Diagnostic(
+            code="QS004",
+            message=str(self),
+            help="report it to the authors of the plugin; --debug prints the traceback",
+            origin=self.origin,
+        )
 
 
 class InternalError(QatspecError):

@@ -85,6 +85,10 @@ _KINDS = {
     ".perf.json": "perf_json",
     ".perf.html": "perf_html",
     "-decisions.json": "decisions",
+    "-outputs.json": "outputs_json",
+    "-outputs.h": "outputs_header",
+    "-pre.onnx": "host_onnx",
+    "-post.onnx": "host_onnx",
 }
 
 

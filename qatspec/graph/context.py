@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 
+from qatspec.graph.constants import evaluate
 from qatspec.graph.ops import canonical_op, rule_names
 
 
@@ -22,11 +23,28 @@ class GraphContext:
         self.root = root
         self.graph = graph
         self.march = march
+        self._constant: dict[fx.Node, bool] = {}
 
     @cached_property
     def modules(self) -> Mapping[str, nn.Module]:
         """Every submodule by path, shared ones under each of their paths."""
         return dict(self.root.named_modules(remove_duplicate=False))
+
+    def is_constant(self, node: Any) -> bool:
+        """Does it depend on no input: a parameter, a buffer, or computed from such alone?"""
+        known = self._constant
+        if isinstance(node, fx.Node) and node not in known:
+            for other in self.graph.nodes:  # inputs of a node stand before it
+                if other not in known:
+                    computed = other.op.startswith("call_")
+                    known[other] = other.op == "get_attr" or (
+                        computed and all(known[n] for n in other.all_input_nodes)
+                    )
+        return known.get(node, False)
+
+    def constant(self, node: Any) -> Any:
+        """The present value of a node for which `is_constant` holds; anything else as it is."""
+        return evaluate(self.root, node)
 
     def forget_modules(self) -> None:
         """Look the submodules up anew: a pass has swapped some."""
@@ -39,6 +57,13 @@ class GraphContext:
     def op(self, node: fx.Node) -> str | None:
         """The canonical op name, None where the table lacks the op."""
         return canonical_op(node, self.modules)
+
+    def label(self, node: fx.Node) -> str:
+        """The canonical op name, else the name of the class, function or method."""
+        module = self.module(node)
+        target = node.target if module is None else type(module)
+        name = target if isinstance(target, str) else getattr(target, "__name__", str(target))
+        return self.op(node) or name
 
     def rule_names(self, node: fx.Node) -> tuple[str, ...]:
         """The names by which an object_type rule can address the node."""
@@ -66,10 +91,15 @@ class GraphContext:
         return tuple(self.value(node).shape)
 
     def argument(self, node: fx.Node, position: int, name: str, default: Any = None) -> Any:
-        """An argument of a functional call, given by position or by name."""
-        if len(node.args) > position:
-            return node.args[position]
-        return node.kwargs.get(name, default)
+        """An argument of a functional call, given by position or by name. Numbers that the model
+        computes from shapes are numbers here; tensors are nodes."""
+        given = node.args[position] if len(node.args) > position else node.kwargs.get(name, default)
+        return fx.node.map_arg(given, self._number)
+
+    def _number(self, node: fx.Node) -> Any:
+        value = node.meta.get("example", node)
+        parts = value if isinstance(value, (list, tuple)) else [value]
+        return node if any(isinstance(v, torch.Tensor) for v in parts) else value
 
     def setting(self, node: fx.Node, position: int, name: str, default: Any = None) -> Any:
         """A setting of an op, whatever its spelling: the module's attribute `name`, or the

@@ -10,6 +10,9 @@ from typing import Any
 from torch import fx, nn
 from torch.fx.graph import CodeGen
 
+#: what fx.GraphModule makes from the graph, and what __init__ is given
+_MADE_ANEW = ("_graph", "_origin", "_in_spec", "_out_spec")
+
 
 class TracedModule(fx.GraphModule):
     """fx.GraphModule with the original's children, parameters, buffers and attributes.
@@ -52,13 +55,13 @@ class TracedModule(fx.GraphModule):
 
     def __reduce__(self) -> tuple[Any, ...]:
         # fx pickles code and traces it again: names of nodes and their meta would be lost.
-        state = {k: v for k, v in vars(self).items() if k not in ("_graph", "_origin")}
+        state = {k: v for k, v in vars(self).items() if k not in _MADE_ANEW}
         return _restore, (state, _rows(self.graph), self.graph._codegen, self._origin)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> TracedModule:
         root = nn.Module()
         # nn.Module's own deepcopy of the tables, without the graph and its compiled forward.
-        state = {k: v for k, v in vars(self).items() if k not in ("_graph", "_origin")}
+        state = {k: v for k, v in vars(self).items() if k not in _MADE_ANEW}
         vars(root).update(copy.deepcopy(state, memo))
         return TracedModule(root, copy.deepcopy(self.graph, memo), self._origin)
 

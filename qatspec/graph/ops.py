@@ -74,9 +74,17 @@ SPELLINGS: dict[str, tuple[str, ...]] = {
         # pooling and reduction
         "max_pool1d": "nn:MaxPool1d f:max_pool1d torch.max_pool1d",
         "max_pool2d": "nn:MaxPool2d f:max_pool2d torch.max_pool2d",
+        "max_pool3d": "nn:MaxPool3d f:max_pool3d torch.max_pool3d",
+        "avg_pool1d": "nn:AvgPool1d f:avg_pool1d torch.avg_pool1d",
         "avg_pool2d": "nn:AvgPool2d f:avg_pool2d",
+        "avg_pool3d": "nn:AvgPool3d f:avg_pool3d",
+        "adaptive_avg_pool1d": "nn:AdaptiveAvgPool1d f:adaptive_avg_pool1d "
+        "torch.adaptive_avg_pool1d",
         "adaptive_avg_pool2d": "nn:AdaptiveAvgPool2d f:adaptive_avg_pool2d",
+        "adaptive_avg_pool3d": "nn:AdaptiveAvgPool3d f:adaptive_avg_pool3d",
+        "adaptive_max_pool1d": "nn:AdaptiveMaxPool1d f:adaptive_max_pool1d",
         "adaptive_max_pool2d": "nn:AdaptiveMaxPool2d f:adaptive_max_pool2d",
+        "adaptive_max_pool3d": "nn:AdaptiveMaxPool3d f:adaptive_max_pool3d",
         "mean": "torch.mean t:mean",
         "sum": "torch.sum t:sum",
         "max": "torch.max torch.amax t:max t:amax",
@@ -84,7 +92,12 @@ SPELLINGS: dict[str, tuple[str, ...]] = {
         # resizing and padding
         "interpolate": "nn:Upsample nn:UpsamplingNearest2d nn:UpsamplingBilinear2d f:interpolate",
         "pixel_shuffle": "nn:PixelShuffle f:pixel_shuffle torch.pixel_shuffle",
-        "pad": "nn:ZeroPad2d nn:ConstantPad2d f:pad",
+        "pixel_unshuffle": "nn:PixelUnshuffle f:pixel_unshuffle torch.pixel_unshuffle",
+        "channel_shuffle": "nn:ChannelShuffle f:channel_shuffle torch.channel_shuffle",
+        "pad": "nn:ZeroPad1d nn:ZeroPad2d nn:ZeroPad3d nn:ConstantPad1d nn:ConstantPad2d "
+        "nn:ConstantPad3d nn:ReflectionPad1d nn:ReflectionPad2d nn:ReflectionPad3d "
+        "nn:ReplicationPad1d nn:ReplicationPad2d nn:ReplicationPad3d nn:CircularPad1d "
+        "nn:CircularPad2d nn:CircularPad3d f:pad",
         # shape
         "reshape": "torch.reshape t:reshape t:view nn:Unflatten t:unflatten",
         "flatten": "nn:Flatten torch.flatten t:flatten",
@@ -111,7 +124,8 @@ SPELLINGS: dict[str, tuple[str, ...]] = {
         "prelu": "nn:PReLU f:prelu torch.prelu",
         "softmax": "nn:Softmax f:softmax torch.softmax t:softmax",
         # no arithmetic in eval
-        "dropout": "nn:Dropout nn:Dropout1d nn:Dropout2d nn:Dropout3d f:dropout f:dropout2d",
+        "dropout": "nn:Dropout nn:Dropout1d nn:Dropout2d nn:Dropout3d "
+        "f:dropout f:dropout1d f:dropout2d f:dropout3d",
         "identity": "nn:Identity t:clone t:detach",
         # structure of tensors, never quantized
         "shape": "builtins.getattr t:size t:dim t:numel torch.numel",
@@ -123,7 +137,9 @@ CONV_OPS = (
     "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d",
 )  # fmt: skip
 ANCHOR_OPS = (*CONV_OPS, "linear")
-BATCH_NORM_OPS = ("batch_norm1d", "batch_norm2d", "batch_norm3d")
+#: Ops that bound their operand: rounding before them and again behind is rounding behind them.
+CLAMP_OPS = ("relu", "relu6", "hardtanh", "clamp")
+BATCH_NORM_OPS = ("batch_norm1d", "batch_norm2d", "batch_norm3d", "batch_norm")
 
 
 def _resolve(name: str) -> Any:

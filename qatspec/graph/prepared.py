@@ -22,7 +22,7 @@ class Decision:
     op          canonical op name of the anchor ("conv2d").
     module      absolute path of the module that owns the op ("backbone.stem.conv"), "" for a
                 functional op at the top.
-    group       every node fused under this anchor, itself first.
+    group       every node fused under this anchor, itself first; ops: their canonical names.
     activation, weight: the resolved QSpec, None = float.
     fake_quant  absolute path of the activation's fake-quant module, None when shared or float.
     rule        pointer of the winning rule in the spec ("" when given through the API).
@@ -35,6 +35,7 @@ class Decision:
     op: str
     module: str
     group: tuple[str, ...] = ()
+    ops: tuple[str, ...] = ()
     activation: QSpec | None = None
     weight: QSpec | None = None
     fake_quant: str | None = None

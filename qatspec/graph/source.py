@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import linecache
 import sys
+from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from types import CodeType, FrameType, TracebackType
 
@@ -27,15 +30,43 @@ def model_frame(stop: CodeType) -> FrameType | None:
     return None
 
 
+def frame_span(frame: FrameType) -> Span:
+    """The expression that a frame is running."""
+    return _span(frame.f_code, frame.f_lasti, frame.f_lineno)
+
+
 def model_span(traceback: TracebackType | None) -> Span | None:
-    """The innermost place in the model's code that an exception passed through."""
+    """The innermost expression of the model's code that an exception passed through."""
     span = None
     while traceback is not None:
-        filename = traceback.tb_frame.f_code.co_filename
-        if _is_model_code(filename):
-            span = Span(filename, traceback.tb_lineno)
+        code = traceback.tb_frame.f_code
+        if _is_model_code(code.co_filename):
+            span = _span(code, traceback.tb_lasti, traceback.tb_lineno)
         traceback = traceback.tb_next
     return span
+
+
+def line_span(place: str) -> Span | None:
+    """The line that "file:line" (as nodes carry it) names; None for ""."""
+    file, _, line = place.rpartition(":")
+    return _line(file, int(line)) if file and line.isdigit() else None
+
+
+def _line(file: str, line: int) -> Span:
+    text = linecache.getline(file, line).rstrip()
+    return Span(file, line, len(text) - len(text.lstrip()) + 1, line, len(text) + 1)
+
+
+def _span(code: CodeType, instruction: int, line: int) -> Span:
+    """The source of one instruction; the whole line before Python 3.11, which knows no columns."""
+    whole = _line(code.co_filename, line)
+    if sys.version_info >= (3, 11):
+        first, last, left, right = next(islice(code.co_positions(), instruction // 2, None))
+        if first == last == line and left is not None and right is not None:
+            encoded = linecache.getline(code.co_filename, line).encode()  # Python counts bytes
+            start, end = (len(encoded[:n].decode(errors="ignore")) for n in (left, right))
+            return replace(whole, col=start + 1, end_col=end + 1)
+    return whole
 
 
 def stable_name(frame: FrameType) -> str:

@@ -33,6 +33,13 @@ def annotate_lut(node: fx.Node, context: GraphContext) -> Annotation:
     return Annotation(output=Observed())
 
 
+def annotate_pow(node: fx.Node, context: GraphContext) -> Annotation:
+    """A constant exponent makes it a function of one number."""
+    if context.is_float_tensor(node.args[1]):
+        return Annotation(output=Float("a power of two tensors has no integer form"))
+    return Annotation(output=Observed())
+
+
 def annotate_softmax(node: fx.Node, context: GraphContext) -> Annotation:
     """Softmax runs on the CPU of both chips by default."""
     return Annotation(output=Float("softmax is not an integer op of the marches"), inputs=())
@@ -77,13 +84,23 @@ def lower_lut(node: fx.Node, lowering: Lowering) -> Sum:
     return lookup(lowering, node.args[0], function)
 
 
+def lower_pow(node: fx.Node, lowering: Lowering) -> Sum:
+    """A table of the power."""
+    base, exponent = node.args[0], lowering.context.argument(node, 1, "exponent")
+    if not lowering.is_tensor(base):
+        lowering.fail("its exponent is a tensor", "write exp of a product")
+    power = float(lowering.constant(exponent))
+    return lookup(lowering, base, lambda x: x**power)
+
+
 def lookup(
     lowering: Lowering,
     operand: Any,
     function: Callable[[np.ndarray], np.ndarray],
     target: Target | None = None,
 ) -> Sum:
-    """function(operand) as a table, correctly rounded (half to even) from float64.
+    """function(operand) as a table, correctly rounded (half to even) from float64; what is no
+    number saturates (1 / 0), or is zero (the root of a negative).
 
     target: the grid of its results; default: that of the fake-quant behind this node."""
     x, target = lowering.integer(operand), target or lowering.target()
@@ -94,8 +111,10 @@ def lookup(
             "QS703",
         )
     low, high = RANGE[lowering.dtype(x)]
-    real = function(np.arange(low, high + 1, dtype=np.float64) * x.step)
-    levels = np.clip(np.rint(real / target.scale), *RANGE[target.dtype])
+    with np.errstate(all="ignore"):
+        real = function(np.arange(low, high + 1, dtype=np.float64) * x.step)
+        real = np.nan_to_num(real / target.scale, nan=0.0)
+    levels = np.clip(np.rint(real), *RANGE[target.dtype])
     table = lowering.const("table", target.dtype, levels)
     return lowering.emit("lut", (x.value, table), target.scale, dtype=target.dtype)
 
@@ -136,4 +155,8 @@ _FUNCTIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "gelu": _gelu,
     "hardswish": lambda x: x * _hardsigmoid(x),
     "hardsigmoid": _hardsigmoid,
+    "exp": np.exp,
+    "sqrt": np.sqrt,
+    "rsqrt": lambda x: 1.0 / np.sqrt(x),
+    "abs": np.abs,
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -9,39 +10,36 @@ import torch
 from torch import fx
 
 from qatspec.graph.context import GraphContext
+from qatspec.handlers.depth import as_channels, joined, planes, transposed_taps, window_taps
+from qatspec.handlers.padding import padded
 from qatspec.program.requantize import fit_bias
-from qatspec.quant.modules import QuantFold, QuantWeight
+from qatspec.quant.geometry import Geometry
+from qatspec.quant.modules import QuantOp
 from qatspec.types import Annotation, Float
 
 if TYPE_CHECKING:
     from qatspec.lower.context import Lowering
     from qatspec.program import DType
-    from qatspec.program.lowered import Sum
+    from qatspec.program.lowered import Sum, Term
 
 
 def annotate(node: fx.Node, context: GraphContext) -> Annotation:
     """Weight per output channel, own output range, able to end in an int32 accumulator."""
     if context.module(node) is None:
-        return Annotation(output=Float("a functional call owns no weight: use the nn module"))
+        return Annotation(output=Float("its weight is computed from the input"))
     return Annotation(kind="anchor", has_weight=True, int32_tail=True)
 
 
 def lower(node: fx.Node, lowering: Lowering) -> Sum:
     """Integer conv with an int32 bias; its accumulator has scale x * weight per channel."""
     module = lowering.context.module(node)
-    if not isinstance(module, (QuantWeight, QuantFold)):
+    if not isinstance(module, QuantOp):
         lowering.fail(
             "its weight is not quantized: a rule leaves it in float",
             "remove the `null` rule that matches it, or leave the whole module unprepared",
             "QS702",
         )
     geometry = module.geometry
-    dims = 1 if geometry.op == "linear" else int(geometry.op[-2])
-    if dims == 3 or geometry.padding_mode != "zeros":
-        lowering.fail(
-            f"{geometry.op} with padding {geometry.padding_mode!r} has no integer form",
-            "use 1-d or 2-d convolutions with zero padding",
-        )
     x = lowering.integer(node.args[0])
     weight, w_scale, bias = _integers(module, [lowering.constant(a) for a in node.args[1:]])
     scale = x.step * w_scale
@@ -57,29 +55,96 @@ def lower(node: fx.Node, lowering: Lowering) -> Sum:
         name = lowering.const("weight", dtype, weight)
         axis = len(lowering.shape()) - 1
         return lowering.emit("linear", (x.value, name, *operands), scale, scale_axis=axis)
-    if dims == 1:  # one row of a picture
-        weight = weight[:, :, None, :]
-        channels, length = lowering.shape(node.args[0])[1:]
-        shape = (channels, 1, length)
-        x = lowering.keep("reshape", x, name=f"{node.name}.row", shape=shape).terms[0]
-    left, right, top, bottom = (*geometry.pad, 0, 0)[:4]
-    attrs: dict[str, Any] = {
-        "stride": (1, *geometry.stride)[-2:],
-        "padding": (top, left, bottom, right),
-        "dilation": (1, *geometry.dilation)[-2:],
-        "groups": geometry.groups,
-    }
-    if geometry.transposed:
-        attrs["output_padding"] = (0, *geometry.output_padding)[-2:]
-    kind = "conv_transpose" if geometry.transposed else "conv"
-    name = lowering.const("weight", dtype, weight)
-    result = node.name if dims == 2 else f"{node.name}.sum"
-    y = lowering.emit(kind, (x.value, name, *operands), scale, scale_axis=1, name=result, **attrs)
-    return y if dims == 2 else lowering.keep("reshape", y.terms[0], shape=lowering.shape()[1:])
+    dims = int(geometry.op[-2])
+    if len(lowering.shape()) != dims + 2:
+        lowering.fail("its input has no batch", "give it (N, C, ...) tensors")
+    padding = geometry.pad
+    if geometry.padding_mode != "zeros":
+        x = padded(lowering, x, padding, geometry.padding_mode)
+        padding = (0,) * len(padding)
+    picture = _Picture.of(geometry, padding, scale, operands)
+    if dims == 3:
+        return _unrolled(lowering, x, geometry, padding, weight, dtype, picture)
+    if dims == 2:
+        return picture.conv(lowering, x, lowering.const("weight", dtype, weight), node.name)
+    channels, length = lowering.builder.values[x.value].shape  # one row of a picture
+    x = lowering.keep("reshape", x, name=f"{node.name}.row", shape=(channels, 1, length)).terms[0]
+    name = lowering.const("weight", dtype, weight[:, :, None, :])
+    y = picture.conv(lowering, x, name, f"{node.name}.sum")
+    return lowering.keep("reshape", y.terms[0], shape=lowering.shape()[1:])
+
+
+@dataclass(frozen=True, slots=True)
+class _Picture:
+    """The convolution of height and width, whatever dims are in front. scale: of its result, per
+    channel. operands: the bias, if there is one."""
+
+    kind: str
+    scale: np.ndarray
+    operands: list[str]
+    attrs: dict[str, Any]
+
+    @classmethod
+    def of(
+        cls, geometry: Geometry, pad: tuple[int, ...], scale: np.ndarray, operands: list[str]
+    ) -> _Picture:
+        left, right, top, bottom = (*pad, 0, 0)[:4]
+        attrs: dict[str, Any] = {
+            "stride": (1, *geometry.stride)[-2:],
+            "padding": (top, left, bottom, right),
+            "dilation": (1, *geometry.dilation)[-2:],
+            "groups": geometry.groups,
+        }
+        if geometry.transposed:
+            attrs["output_padding"] = (0, *geometry.output_padding)[-2:]
+        return cls("conv_transpose" if geometry.transposed else "conv", scale, operands, attrs)
+
+    def conv(self, lowering: Lowering, x: Term, weight: str, name: str) -> Sum:
+        operands = (x.value, weight, *self.operands)
+        return lowering.emit(self.kind, operands, self.scale, scale_axis=1, name=name, **self.attrs)
+
+
+def _unrolled(
+    lowering: Lowering,
+    x: Term,
+    geometry: Geometry,
+    padding: tuple[int, ...],
+    weight: np.ndarray,
+    dtype: DType,
+    picture: _Picture,
+) -> Sum:
+    """A 3-d convolution as one 2-d convolution an output depth, over the planes that it meets."""
+    find = transposed_taps if geometry.transposed else window_taps
+    taps = find(
+        lowering.builder.values[x.value].shape[1], lowering.shape()[2],
+        weight.shape[2], geometry.stride[0], geometry.dilation[0], padding[4],
+    )  # fmt: skip
+    weights: dict[tuple[int, ...], str] = {}
+    results = []
+    for met in taps:
+        kernel = tuple(k for _, k in met)
+        if kernel not in weights:
+            flat = _flat(weight, kernel, geometry.transposed)
+            weights[kernel] = lowering.const("weight", dtype, flat)
+        seen = as_channels(lowering, planes(lowering, x, met or ((0, 0),)))
+        name = f"{lowering.node.name}.sum"
+        results.append(picture.conv(lowering, seen, weights[kernel], name).terms[0])
+    return joined(lowering, results)
+
+
+def _flat(weight: np.ndarray, kernel: tuple[int, ...], transposed: bool) -> np.ndarray:
+    """The planes `kernel` of a 3-d weight as a 2-d one whose inputs are channels times planes; of
+    no plane at all, the zeros that leave the bias."""
+    part: np.ndarray = weight[:, :, list(kernel)] if kernel else 0 * weight[:, :, :1]
+    if transposed:  # (I, O/g, K, kh, kw) -> (I * K, O/g, kh, kw)
+        part = part.swapaxes(1, 2).reshape(-1, weight.shape[1], *weight.shape[3:])
+    else:
+        part = part.reshape(weight.shape[0], -1, *weight.shape[3:])
+    return part
 
 
 def _integers(
-    module: QuantWeight | QuantFold, arguments: list[torch.Tensor]
+    module: QuantOp, arguments: list[torch.Tensor]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     """(weight integers, its scale float64 (O,), the real bias or None), folded."""
     with torch.no_grad():

@@ -11,5 +11,5 @@ from qatspec.types import Annotation, Float
 def annotate(node: fx.Node, context: GraphContext) -> Annotation:
     """Weight per output feature, own output range, able to end in an int32 accumulator."""
     if context.module(node) is None:
-        return Annotation(output=Float("a functional call owns no weight: use the nn module"))
+        return Annotation(output=Float("its weight is computed from the input"))
     return Annotation(kind="anchor", has_weight=True, int32_tail=True)

@@ -43,29 +43,33 @@ def qatspec_quant_handlers() -> Iterable[QuantHandler]:
         ),
         _handler(
             "float_arithmetic", "arithmetic without an integer form",
-            "matmul pow exp sqrt rsqrt abs neg maximum minimum sum floor_divide argmax embedding",
+            "matmul floor_divide argmax embedding",
             "elementwise:annotate_float",
         ),
         _handler(
             "cat", "concatenation and stacking", "cat stack", "cat:annotate", "cat:lower"
         ),
         _handler(
-            "max_pool", "maxima", "max_pool1d max_pool2d adaptive_max_pool2d max",
+            "max_pool", "maxima",
+            "max_pool1d max_pool2d max_pool3d adaptive_max_pool1d adaptive_max_pool2d "
+            "adaptive_max_pool3d max",
             "pool:annotate_max", "pool:lower_max",
         ),
         _handler(
-            "average", "averages", "avg_pool2d adaptive_avg_pool2d mean", "pool:annotate_average",
-            "pool:lower_average",
+            "average", "averages and sums",
+            "avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d "
+            "adaptive_avg_pool3d mean sum",
+            "pool:annotate_average", "pool:lower_average",
         ),
         _handler(
             "resize", "nearest and bilinear resizing", "interpolate", "resize:annotate",
             "resize:lower",
         ),
-        _handler("pad", "padding", "pad", "shape:annotate_pad", "shape:lower_pad"),
+        _handler("pad", "padding", "pad", "padding:annotate", "padding:lower"),
         _handler(
             "shape", "reshaping, slicing, splitting",
             "reshape flatten permute transpose squeeze unsqueeze expand contiguous getitem "
-            "chunk split unbind pixel_shuffle",
+            "chunk split unbind pixel_shuffle pixel_unshuffle channel_shuffle",
             "shape:annotate", "shape:lower",
         ),
         _handler(
@@ -80,8 +84,19 @@ def qatspec_quant_handlers() -> Iterable[QuantHandler]:
         ),
         _handler(
             "lut", "functions of one number, a table on the chip",
-            "sigmoid tanh silu gelu elu hardswish hardsigmoid leaky_relu",
+            "sigmoid tanh silu gelu elu hardswish hardsigmoid leaky_relu exp sqrt rsqrt abs",
             "activation:annotate_lut", "activation:lower_lut",
+        ),
+        _handler(
+            "pow", "power with a constant exponent", "pow", "activation:annotate_pow",
+            "activation:lower_pow",
+        ),
+        _handler(
+            "neg", "change of sign", "neg", "activation:annotate_lut", "elementwise:lower_neg"
+        ),
+        _handler(
+            "extremes", "the larger or smaller of two tensors", "maximum minimum",
+            "elementwise:annotate", "elementwise:lower_extreme",
         ),
         _handler(
             "prelu", "rectifier with a learned slope", "prelu", "activation:annotate_lut",

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from torch import fx
 
 from qatspec.graph.context import GraphContext
 from qatspec.program.lowered import Sum, Term
-from qatspec.program.model import RANGE
-from qatspec.types import Annotation, Observed, Shared
+from qatspec.types import Annotation, Shared
 
 if TYPE_CHECKING:
     from qatspec.lower.context import Lowering
@@ -19,15 +18,6 @@ if TYPE_CHECKING:
 
 def annotate(node: fx.Node, context: GraphContext) -> Annotation:
     """The input's scale, exactly."""
-    return Annotation(output=Shared(), kind="passive")
-
-
-def annotate_pad(node: fx.Node, context: GraphContext) -> Annotation:
-    """Padding by zero or by the tensor's own values is exact; by another constant it is not."""
-    mode = context.setting(node, 2, "mode", "constant")
-    value = context.setting(node, 3, "value", 0.0)
-    if mode == "constant" and value not in (0, None):
-        return Annotation(output=Observed())
     return Annotation(output=Shared(), kind="passive")
 
 
@@ -47,31 +37,11 @@ def lower(node: fx.Node, lowering: Lowering) -> Sum | list[Sum]:
         return _slice(node, lowering, x)
     if op in ("chunk", "split", "unbind"):
         return _split(node, lowering, x)
-    if op == "pixel_shuffle":
-        return _pixel_shuffle(node, lowering, x)
-    if op == "expand" and lowering.shape() != lowering.shape(node.args[0]):
-        lowering.fail("it repeats numbers along a dim", "let the op behind it broadcast")
+    if op in ("pixel_shuffle", "pixel_unshuffle", "channel_shuffle"):
+        return _shuffle(node, lowering, x)
+    if op == "expand":
+        return expand(lowering, x, lowering.shape(node.args[0]), lowering.shape())
     return _reshape(lowering, x, lowering.shape(node.args[0]), lowering.shape())
-
-
-def lower_pad(node: fx.Node, lowering: Lowering) -> Sum:
-    """Padding of the last two dims by a constant, which is rounded to the result's grid."""
-    context = lowering.context
-    module = context.module(node)
-    amounts: Any = context.argument(node, 1, "pad") if module is None else module.padding
-    amounts = [int(lowering.constant(a)) for a in amounts]
-    mode = "constant" if module is not None else context.argument(node, 2, "mode", "constant")
-    value = float(context.setting(node, 3, "value", 0.0) or 0.0)
-    if mode != "constant" or min(amounts) < 0 or any(amounts[4:]):
-        lowering.fail("only padding of height and width by a constant has an integer form")
-    if len(lowering.shape()) != 4:
-        lowering.fail("only (N, C, H, W) tensors are padded")
-    left, right, top, bottom = (*amounts, 0, 0)[:4]
-    x, target = lowering.integer(node.args[0]), lowering.target()
-    if target is not None:
-        x = lowering.quantize(Sum((x,)), target, f"{node.name}.in").terms[0]
-    level = int(np.clip(np.rint(value / x.step), *RANGE[lowering.dtype(x)]))
-    return lowering.keep("pad", x, padding=(top, left, bottom, right), value=level)
 
 
 def _reshape(lowering: Lowering, x: Term, before: tuple[int, ...], after: tuple[int, ...]) -> Sum:
@@ -165,12 +135,42 @@ def _split(node: fx.Node, lowering: Lowering, x: Term) -> list[Sum]:
     return parts
 
 
-def _pixel_shuffle(node: fx.Node, lowering: Lowering, x: Term) -> Sum:
+def expand(lowering: Lowering, x: Term, before: tuple[int, ...], after: tuple[int, ...]) -> Sum:
+    """Dims of 1 repeat what they hold; new dims stand in front of the others."""
+    inner = (1,) * (len(after) - len(before)) + before[1:]
+    if after[0] != before[0]:
+        lowering.fail("it moves numbers across the batch", "keep the batch as the first dim")
+    x = _reshape(lowering, x, before, (before[0], *inner)).terms[0]
+    for axis, (size, wanted) in enumerate(zip(inner, after[1:], strict=True), 1):
+        if size != wanted:
+            scale_axis = None if x.axis == axis else x.axis
+            x = lowering.emit(
+                "concat", [x.value] * wanted, x.scale, scale_axis=scale_axis, axis=axis
+            ).terms[0]
+    return Sum((x,))
+
+
+#: op -> (name of its factor, dims split of (C, H, W) by that factor, permutation with the batch).
+SHUFFLES: dict[str, tuple[str, Callable[..., tuple[int, ...]], tuple[int, ...]]] = {
+    "pixel_shuffle": (
+        "upscale_factor", lambda f, c, h, w: (c // f**2, f, f, h, w), (0, 1, 4, 2, 5, 3)
+    ),
+    "pixel_unshuffle": (
+        "downscale_factor", lambda f, c, h, w: (c, h // f, f, w // f, f), (0, 1, 3, 5, 2, 4)
+    ),
+    "channel_shuffle": ("groups", lambda f, c, h, w: (f, c // f, h, w), (0, 2, 1, 3, 4)),
+}  # fmt: skip
+
+
+def _shuffle(node: fx.Node, lowering: Lowering, x: Term) -> Sum:
+    """Channels and pixels change places: dims are split, swapped and merged."""
+    name, split, perm = SHUFFLES[str(lowering.context.op(node))]
+    before = lowering.shape(node.args[0])
     if x.axis is not None:
         lowering.fail("its channels have scales of their own", "quantize the op before it", "QS702")
-    factor = lowering.context.setting(node, 1, "upscale_factor")
-    c, h, w = lowering.shape(node.args[0])[1:]
-    split = (c // factor**2, factor, factor, h, w)
-    x = lowering.emit("reshape", (x.value,), x.scale, shape=split).terms[0]
-    x = lowering.emit("transpose", (x.value,), x.scale, perm=(0, 1, 4, 2, 5, 3)).terms[0]
+    if len(before) != 4:
+        lowering.fail("only (N, C, H, W) tensors are shuffled")
+    factor = lowering.context.setting(node, 1, name)
+    x = lowering.emit("reshape", (x.value,), x.scale, shape=split(factor, *before[1:])).terms[0]
+    x = lowering.emit("transpose", (x.value,), x.scale, perm=perm).terms[0]
     return lowering.emit("reshape", (x.value,), x.scale, shape=lowering.shape()[1:])

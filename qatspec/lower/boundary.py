@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from torch import fx
 
-from qatspec.graph.context import GraphContext
+from qatspec.graph.deploy import carries_tensor
 from qatspec.lower.closing import fake_quant_of, target_of
 from qatspec.lower.context import Lowering, RealInput, Target, Unlowerable
 from qatspec.program.lowered import Sum, Term
@@ -21,7 +21,7 @@ def lower_input(node: fx.Node, lowering: Lowering) -> Any:
     its own name and line.
     """
     found: dict[Target, str] = {}
-    if not _grids(node, lowering.context, found):
+    if not _grids(node, lowering, found):
         return RealInput(node.name)
     if len(found) != 1:
         raise Unlowerable(
@@ -36,20 +36,26 @@ def lower_input(node: fx.Node, lowering: Lowering) -> Any:
     return Sum((Term(name, np.array([np.float32(target.scale)], np.float64)),))
 
 
-def _grids(node: fx.Node, context: GraphContext, found: dict[Target, str]) -> bool:
+def _grids(node: fx.Node, lowering: Lowering, found: dict[Target, str]) -> bool:
     """Collect the grids on which `node` is taken in, through ops that only move numbers. False
-    where another op reads it first."""
+    where another op of the chip reads it first."""
+    context = lowering.context
     for user in node.users:
+        if user in lowering.host or not carries_tensor(context.value(user)):
+            continue  # its shape is not its numbers
         fake_quant = fake_quant_of(user, context.modules)
         if fake_quant is None:
             op = context.op(user)
             handler = registry().handler_for(op) if op else None
-            if handler is None or handler.annotate(user, context).kind != "passive":
+            if handler is None:
                 return False
+            with registry().blame(handler, f"handler `{handler.name}`, annotating `{user.name}`,"):
+                if handler.annotate(user, context).kind != "passive":
+                    return False
         target = target_of(fake_quant, str(user.target)) if fake_quant is not None else None
         if target is not None:
             found[target] = str(user.target)
-        elif not _grids(user, context, found):
+        elif not _grids(user, lowering, found):
             return False
     return True
 

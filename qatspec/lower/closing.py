@@ -8,6 +8,8 @@ from typing import cast
 
 from torch import fx, nn
 
+from qatspec.graph.context import GraphContext
+from qatspec.graph.ops import CLAMP_OPS
 from qatspec.lower.context import Target, Unlowerable
 from qatspec.program import DType
 from qatspec.quant.fake_quant import FakeQuantize
@@ -44,14 +46,16 @@ def target_of(fake_quant: FakeQuantize, path: str) -> Target | None:
     return Target(scale, cast("DType", fake_quant.qspec.dtype.removeprefix("q")))
 
 
-def targets(modules: Mapping[str, nn.Module]) -> Callable[[fx.Node], Target | None]:
-    """node -> the grid of the fake-quant behind it."""
+def targets(context: GraphContext) -> Callable[[fx.Node], Target | None]:
+    """node -> the grid of the fake-quant behind it, or behind the clamps that follow it alone."""
 
     def target(node: fx.Node) -> Target | None:
         for user in node.users:
-            fake_quant = fake_quant_of(user, modules)
+            fake_quant = fake_quant_of(user, context.modules)
             if fake_quant is not None:
                 return target_of(fake_quant, str(user.target))
+            if len(node.users) == 1 and context.op(user) in CLAMP_OPS:
+                return target(user)
         return None
 
     return target

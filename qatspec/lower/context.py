@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any, NoReturn
 
 import numpy as np
+import torch
 from torch import Tensor, fx
 
+from qatspec.diag import QatspecError
 from qatspec.graph.context import GraphContext
 from qatspec.program import DType, ProgramBuilder, Provenance
 from qatspec.program.bounds import Overflow
@@ -24,7 +27,7 @@ from qatspec.program.signature import Malformed
 SMALL = ("int4", "int8", "int16")
 
 
-class Unlowerable(Exception):
+class Unlowerable(QatspecError):
     """A node has no integer form: a diagnostic code, the reason, and the way out."""
 
     def __init__(self, code: str, reason: str, help_: str | None = None) -> None:
@@ -32,7 +35,7 @@ class Unlowerable(Exception):
         self.code, self.reason, self.help = code, reason, help_
 
 
-class Skipped(Exception):
+class Skipped(QatspecError):
     """An operand failed already; its own diagnostic says why."""
 
 
@@ -42,6 +45,15 @@ class Target:
 
     scale: float
     dtype: DType
+
+
+@dataclass(frozen=True, slots=True)
+class Constant:
+    """What a node computes from parameters alone: a tensor (a list for ops with several results);
+    target: the grid that a fake-quant put it on."""
+
+    value: Any
+    target: Target | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +67,9 @@ class Lowering:
     """The walk over one traced graph. `node` is the one being lowered.
 
     lowered: node -> Sum, list of Sum, RealInput, or None where lowering failed.
+    constants: node -> Constant, for what depends on no input; never in `lowered`.
     target: the enabled fake-quant behind a node, None where nothing quantizes it.
+    host: nodes that are not lowered, because they run on the host (qatspec.lower.split).
     """
 
     def __init__(
@@ -68,6 +82,8 @@ class Lowering:
         self.builder, self.context = builder, context
         self._origin, self._target = origin, target
         self.lowered: dict[fx.Node, Any] = {}
+        self.host: frozenset[fx.Node] = frozenset()
+        self.constants: dict[fx.Node, Constant] = {}
         self.node: fx.Node
 
     # -- reading -------------------------------------------------------------------------------
@@ -88,12 +104,8 @@ class Lowering:
         """The Python value or parameter tensor of an argument that is no result of an op."""
         if not isinstance(node, fx.Node):
             return node
-        if node.op == "get_attr":
-            value: Any = self.context.root
-            for name in str(node.target).split("."):
-                value = getattr(value, name)
-            return value.detach() if isinstance(value, Tensor) else value
-        return self.context.value(node)
+        known = self.constants.get(node)
+        return self.context.value(node) if known is None else known.value
 
     def value(self, node: Any) -> Sum:
         """An operand as it stands. Fails on an input that is not quantized."""
@@ -141,8 +153,11 @@ class Lowering:
         return self.builder.values[term.value].dtype
 
     def _read(self, node: Any) -> Any:
+        if isinstance(node, fx.Node) and node in self.constants:
+            known = self.constants[node]
+            return self.tensor(known.value, known.target)
         if not isinstance(node, fx.Node) or node not in self.lowered:
-            self.fail("its operand is a constant where a tensor of the model is needed")
+            self.fail("its operand is a number where a tensor of the model is needed")
         found = self.lowered[node]
         if found is None:
             raise Skipped
@@ -165,6 +180,32 @@ class Lowering:
     def const(self, suffix: str, dtype: DType, array: Any) -> str:
         """A constant named after this node."""
         return self.builder.const(f"{self.node.name}.{suffix}", dtype, array)
+
+    def tensor(self, constant: Tensor, target: Target | None = None) -> Sum:
+        """A constant (1 or batch, ...) as a tensor of the Program, the same for every image: the
+        bias of a fully connected layer of zeros. target: its grid, None: that of its own range
+        in the input's dtype."""
+        rows = constant.to(torch.float64)
+        if not (rows == rows[:1]).all():
+            self.fail("it reads a constant that differs along the batch", "make it of one image")
+        real = rows[0].numpy()
+        source, name = self.builder.inputs[0], f"{self.node.name}.constant"
+        if target is None:
+            dtype = self.builder.values[source.name].dtype
+            low, high = RANGE[dtype]
+            target = Target(float(np.abs(real).max() or 1.0) * 2 / (high - low), dtype)
+        levels = np.clip(_grid(real, target.scale), *RANGE[target.dtype]).reshape(-1)
+        x = self.keep("reshape", self._port(), name=name, shape=(prod(source.shape),)).terms[0]
+        x = self.keep("slice", x, name=name, axis=1, start=0, stop=1, step=1).terms[0]
+        weight = self.const("zero", "int8", np.zeros((levels.size, 1)))
+        bias = self.const("levels", "int32", levels)
+        y = self.emit("linear", (x.value, weight, bias), target.scale, name=name)
+        y = self.quantize(y, target, name)
+        return self.keep("reshape", y.terms[0], name=name, shape=real.shape)
+
+    def _port(self) -> Term:
+        port = self.builder.inputs[0]
+        return Term(port.name, port.scale.astype(np.float64))
 
     def emit(
         self,
@@ -245,7 +286,7 @@ class Lowering:
         return self.quantize(x, target).terms[0]
 
 
-def _grid(bounds: tuple[float, float], scale: float) -> np.ndarray:
-    """Bounds as integers, rounded as the fake-quant behind them rounds (contracts 12)."""
+def _grid(real: Any, scale: float) -> np.ndarray:
+    """Real numbers as integers, rounded as a fake-quant rounds (contracts 12)."""
     with np.errstate(over="ignore"):
-        return np.asarray(np.rint(np.array(bounds, np.float32) / np.float32(scale)))
+        return np.asarray(np.rint(np.asarray(real, np.float32) / np.float32(scale)))

@@ -4,20 +4,26 @@ fake-quant, everything that cannot be lowered reported at once."""
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from torch import fx
 
-from qatspec.diag import Diagnostic, DiagnosticError, Note, Span
+from qatspec.diag import Diagnostic, DiagnosticError, Note
 from qatspec.graph import Prepared
 from qatspec.graph.context import GraphContext
 from qatspec.graph.deploy import carries_tensor, deploy_graph, output_tree, quantize_custom
+from qatspec.graph.source import line_span
 from qatspec.lower.boundary import lower_input, lower_output
 from qatspec.lower.closing import fake_quant_of, target_of, targets
+from qatspec.lower.constants import fold
 from qatspec.lower.context import Lowering, RealInput, Skipped, Unlowerable
 from qatspec.lower.origin import origins
+from qatspec.lower.split import split
 from qatspec.program import Program, ProgramBuilder, Provenance, unflatten
+from qatspec.program.lowered import Sum
+from qatspec.program.ports import HOST
 from qatspec.registry import registry
 from qatspec.types import Arithmetic, Float
 
@@ -28,23 +34,61 @@ def lower(prepared: Prepared, example_inputs: Sequence[Any], name: str = "model"
     example_inputs: as forward takes them; their shapes fix all but the batch. The model is not
     changed; scales are read whatever stage it is in. name: the Program's.
 
+    Where forward does more than what is prepared, the Program is what is prepared, its ports are
+    named after the nodes at the boundary, and its tree says so (`HOST`); `qatspec.lower.split` has
+    the float parts before and behind it.
+
     Raises DiagnosticError with every op that cannot be lowered: QS701-QS706.
     """
+    return lower_layers(prepared, example_inputs, name)[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One call of a fake-quant, and where its integers are in the Program.
+
+    fake_quant  path of the fake-quant module; disabled where the value is an int32 tail.
+    call        name of the call in the deploy graph, and in the QAT ONNX.
+    value       name of the Program's value.
+    origin      the group that the fake-quant closes.
+    """
+
+    fake_quant: str
+    call: str
+    value: str
+    origin: Provenance
+
+
+def lower_layers(
+    prepared: Prepared, example_inputs: Sequence[Any], name: str = "model"
+) -> tuple[Program, tuple[Layer, ...]]:
+    """`lower`, and every quantized layer in the order of the calls. A layer whose integers are
+    also another's (a fake-quant that changes nothing) comes once a fake-quant."""
     prepared = quantize_custom(prepared)
     graph = deploy_graph(prepared, example_inputs)
     context = GraphContext(prepared.model, graph, prepared.march)
     origin = origins(graph, prepared)
     builder = ProgramBuilder(name, prepared.march, _arithmetic(prepared.march))
-    lowering = Lowering(builder, context, origin, targets(context.modules))
+    lowering = Lowering(builder, context, origin, targets(context))
+    cut = split(prepared, context)
+    lowering.host = frozenset((*cut.before, *cut.after))
     found: list[Diagnostic] = []
     for node in graph.nodes:
         lowering.node = node
-        if node.op in ("get_attr", "output") or not carries_tensor(context.value(node)):
+        if node.op == "output" or not carries_tensor(context.value(node)):
+            continue
+        entering = node in cut.entering
+        if cut and not entering and (node in lowering.host or node.op == "placeholder"):
             continue
         lowering.lowered[node] = None
         with _collect(found, node, context, origin(node)):
-            lowering.lowered[node] = _lower(node, lowering)
+            if fold(node, lowering):
+                del lowering.lowered[node]
+            else:
+                lowering.lowered[node] = (lower_input if entering else _lower)(node, lowering)
     flat, tree = output_tree(graph)
+    if cut.after:
+        flat, tree = list(cut.leaving), list(range(len(cut.leaving)))
     names = []
     for node in flat:
         lowering.node = node if isinstance(node, fx.Node) else lowering.node
@@ -53,7 +97,19 @@ def lower(prepared: Prepared, example_inputs: Sequence[Any], name: str = "model"
     if found:
         raise DiagnosticError(found)
     ports = list(dict.fromkeys(names))  # one value may leave twice
-    return builder.finish(ports, unflatten(tree, [ports.index(n) for n in names]))
+    tree = unflatten(tree, [ports.index(n) for n in names])
+    program = builder.finish(ports, {HOST: tree} if cut else tree)
+    return program, tuple(_layers(lowering, program, origin))
+
+
+def _layers(
+    lowering: Lowering, program: Program, origin: Callable[[fx.Node], Provenance]
+) -> Iterator[Layer]:
+    for node, x in lowering.lowered.items():
+        if fake_quant_of(node, lowering.context.modules) is None or not isinstance(x, Sum):
+            continue
+        if len(x.terms) == 1 and not x.bounded and x.terms[0].value in program.values:
+            yield Layer(str(node.target), node.name, x.terms[0].value, origin(node))
 
 
 def _lower(node: fx.Node, lowering: Lowering) -> Any:
@@ -72,11 +128,12 @@ def _lower(node: fx.Node, lowering: Lowering) -> Any:
     handler = registry().handler_for(op) if op else None
     if handler is None:
         lowering.fail("no handler knows this op", "use ops that qatspec knows, or move it out")
-    if handler.lower is None:
-        intent = handler.annotate(node, context).output
-        reason = intent.reason if isinstance(intent, Float) else f"{op} has no integer form"
-        lowering.fail(reason, "move it into `predict`, or replace it")
-    return handler.lower(node, lowering)
+    with registry().blame(handler, f"handler `{handler.name}`, lowering `{node.name}`,"):
+        if handler.lower is None:
+            intent = handler.annotate(node, context).output
+            reason = intent.reason if isinstance(intent, Float) else f"{op} has no integer form"
+            lowering.fail(reason, "move it into `predict`, or replace it")
+        return handler.lower(node, lowering)
 
 
 def _arithmetic(march: str | None) -> Arithmetic:
@@ -93,16 +150,14 @@ def _collect(
     except Skipped:
         pass
     except Unlowerable as problem:
-        op = context.op(node) or str(node.target)
         where = f" in module `{origin.module}`" if origin.module else ""
-        path, _, line = origin.source.rpartition(":")
         notes = (Note("decided by this rule", at=origin.rule),) if origin.rule else ()
         found.append(
             Diagnostic(
                 code=problem.code,
-                message=f"{op} `{node.name}`{where}: {problem.reason}",
+                message=f"{context.label(node)} `{node.name}`{where}: {problem.reason}",
                 help=problem.help,
-                span=Span(path, int(line)) if path and line.isdigit() else None,
+                span=line_span(origin.source),
                 notes=notes,
             )
         )

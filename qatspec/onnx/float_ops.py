@@ -1,23 +1,21 @@
-"""Float ONNX forms of the canonical ops, for the Q/DQ file. One function an op or op family."""
+"""Float ONNX forms of the canonical ops, for the Q/DQ file: `WRITE[op](writer, node)`. Arithmetic,
+functions of one number and norms are here."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from torch import fx, nn
 
+from qatspec.onnx import float_moves, float_pools
+
 if TYPE_CHECKING:
     from qatspec.onnx.qdq import QdqWriter
 
 Write = Callable[["QdqWriter", fx.Node], Any]
-
-
-def _pair(value: Any) -> list[int]:
-    pair = list(value) if isinstance(value, (tuple, list)) else [value]
-    return [pair[0], pair[-1]]
 
 
 def _binary(op: str) -> Write:
@@ -54,12 +52,23 @@ def _silu(q: QdqWriter, node: fx.Node) -> str:
 
 
 def _gelu(q: QdqWriter, node: fx.Node) -> str:
-    if q.context.setting(node, 1, "approximate", "none") != "none":
-        q.fail(node, "gelu by tanh")
+    """x / 2 * (1 + erf(x / sqrt 2)), or 1 + tanh(sqrt(2 / pi) * (x + 0.044715 x^3))."""
     x, w = q.operand(node.args[0]), q.w
+    if q.context.setting(node, 1, "approximate", "none") == "tanh":
+        cube = w.node("Pow", [x, w.const("three", 3.0, np.float32)], f"{node.name}.cube")
+        cube = w.node("Mul", [cube, w.const("c", 0.044715, np.float32)], f"{node.name}.part")
+        inner = w.node("Add", [x, cube], f"{node.name}.sum")
+        root = w.const("root2pi", math.sqrt(2.0 / math.pi), np.float32)
+        bend = w.node("Tanh", [w.node("Mul", [inner, root], f"{node.name}.x")], f"{node.name}.tanh")
+        return _half_of_both(q, node, x, bend)
     root = w.const("root2", math.sqrt(0.5), np.float32)
     erf = w.node("Erf", [w.node("Mul", [x, root], f"{node.name}.x")], f"{node.name}.erf")
-    both = w.node("Add", [erf, w.const("one", 1.0, np.float32)], f"{node.name}.both")
+    return _half_of_both(q, node, x, erf)
+
+
+def _half_of_both(q: QdqWriter, node: fx.Node, x: str, bend: str) -> str:
+    w = q.w
+    both = w.node("Add", [bend, w.const("one", 1.0, np.float32)], f"{node.name}.both")
     half = w.node("Mul", [x, w.const("half", 0.5, np.float32)], f"{node.name}.half")
     return w.node("Mul", [half, both], node.name)
 
@@ -92,82 +101,25 @@ def _rsqrt(q: QdqWriter, node: fx.Node) -> str:
     return q.w.node("Reciprocal", [root], node.name)
 
 
-# -- pools and reductions ----------------------------------------------------------------------
-
-
-def _pool2d(q: QdqWriter, node: fx.Node) -> str:
-    setting = q.context.setting
-    average = q.context.op(node) == "avg_pool2d"
-    kernel = _pair(setting(node, 1, "kernel_size"))
-    given = setting(node, 2, "stride")
-    attrs: dict[str, Any] = {
-        "kernel_shape": kernel,
-        "strides": kernel if given in (None, [], ()) else _pair(given),
-        "pads": _pair(setting(node, 3, "padding", 0)) * 2,
-        "ceil_mode": int(bool(setting(node, 4 if average else 5, "ceil_mode", False))),
-    }
-    if average:
-        if setting(node, 6, "divisor_override"):
-            q.fail(node, "avg_pool2d with divisor_override")
-        attrs["count_include_pad"] = int(bool(setting(node, 5, "count_include_pad", True)))
-    else:
-        attrs["dilations"] = _pair(setting(node, 4, "dilation", 1))
-    op = "AveragePool" if average else "MaxPool"
-    return q.w.node(op, [q.operand(node.args[0])], node.name, **attrs)
-
-
-def _adaptive(q: QdqWriter, node: fx.Node) -> str:
-    kind = "Average" if q.context.op(node) == "adaptive_avg_pool2d" else "Max"
-    x = q.operand(node.args[0])
-    sizes, results = q.context.shape(node.args[0])[2:], q.context.shape(node)[2:]  # type: ignore[arg-type]
-    if results == (1, 1):
-        return q.w.node(f"Global{kind}Pool", [x], node.name)
-    if any(size % out for size, out in zip(sizes, results, strict=True)):
-        q.fail(node, "adaptive pooling with windows of different size")
-    kernel = [size // out for size, out in zip(sizes, results, strict=True)]
-    return q.w.node(f"{kind}Pool", [x], node.name, kernel_shape=kernel, strides=kernel)
-
-
-def _reduce(op: str) -> Write:
-    def write(q: QdqWriter, node: fx.Node) -> str:
-        if not _is_tensor(q.context.value(node)):
-            q.fail(node, f"{op} with indices")
-        rank = len(q.context.shape(node.args[0]))  # type: ignore[arg-type]
-        dims = q.context.argument(node, 1, "dim")
-        dims = range(rank) if dims is None else dims if isinstance(dims, (tuple, list)) else [dims]
-        keep = int(bool(q.context.argument(node, 2, "keepdim", False)))
-        axes = [int(d) % rank for d in dims]
-        x = q.operand(node.args[0])
-        if op == "ReduceSum" or q.opset >= 18:
-            names = [x, q.w.const("axes", axes, np.int64)]
-            return q.w.node(op, names, node.name, keepdims=keep)
-        return q.w.node(op, [x], node.name, axes=axes, keepdims=keep)
-
-    return write
-
-
-def _is_tensor(value: Any) -> bool:
-    return hasattr(value, "shape")
-
-
 # -- norms -------------------------------------------------------------------------------------
 
 
 def _batch_norm(q: QdqWriter, node: fx.Node) -> str:
-    norm = q.context.module(node)
-    if not isinstance(norm, nn.modules.batchnorm._BatchNorm) or norm.running_mean is None:
+    """By the running statistics, which are the module's own or come behind x."""
+    norm: Any = q.context.module(node)
+    names = ("running_mean", "running_var", "weight", "bias")
+    given: list[Any] = [getattr(norm, name, None) for name in names]
+    if len(node.args) > 1:
+        given = [None if a is None else q.tensor(a) for a in (*node.args[1:], None, None)][:4]
+    mean, variance, gamma, beta = (None if t is None else t.detach().numpy() for t in given)
+    if mean is None or variance is None:
         q.fail(node, "a batch norm without running statistics")
-    assert norm.running_var is not None
-    size = norm.running_mean.numel()
-    arrays = {
-        "weight": np.ones(size) if norm.weight is None else norm.weight.detach().numpy(),
-        "bias": np.zeros(size) if norm.bias is None else norm.bias.detach().numpy(),
-        "running_mean": norm.running_mean.numpy(),
-        "running_var": norm.running_var.numpy(),
-    }
-    names = [q.w.const(f"{node.target}.{k}", a, np.float32) for k, a in arrays.items()]
+    gamma = np.ones(mean.size) if gamma is None else gamma
+    beta = np.zeros(mean.size) if beta is None else beta
+    arrays = {"weight": gamma, "bias": beta, "running_mean": mean, "running_var": variance}
+    constants = [q.w.const(f"{node.target}.{k}", a, np.float32) for k, a in arrays.items()]
     x = q.operand(node.args[0])
-    return q.w.node("BatchNormalization", [x, *names], node.name, epsilon=norm.eps)
+    return q.w.node("BatchNormalization", [x, *constants], node.name, epsilon=norm.eps)
 
 
 def _layer_norm(q: QdqWriter, node: fx.Node) -> str:
@@ -186,138 +138,6 @@ def _layer_norm(q: QdqWriter, node: fx.Node) -> str:
         axis=-len(size),
         epsilon=norm.eps,
     )
-
-
-# -- resizing and moves ------------------------------------------------------------------------
-
-
-def _interpolate(q: QdqWriter, node: fx.Node) -> str:
-    mode = q.context.setting(node, 3, "mode", "nearest")
-    sizes, size = q.context.shape(node.args[0])[2:], q.context.shape(node)[2:]  # type: ignore[arg-type]
-    if mode not in ("nearest", "bilinear") or len(size) != 2:
-        q.fail(node, f"interpolate mode {mode!r}")
-    attrs = {"mode": "nearest", "nearest_mode": "floor"}
-    coordinates = "asymmetric"
-    if mode == "bilinear":
-        attrs = {"mode": "linear"}
-        aligned = q.context.setting(node, 4, "align_corners", False)
-        coordinates = "align_corners" if aligned else "pytorch_half_pixel"
-    x, w = q.operand(node.args[0]), q.w
-    attrs["coordinate_transformation_mode"] = coordinates
-    if all(out % s == 0 for s, out in zip(sizes, size, strict=True)):
-        factors = [1.0, 1.0, *(out / s for s, out in zip(sizes, size, strict=True))]
-        names = [x, "", w.const(f"{node.name}.scales", factors, np.float32)]
-        return w.node("Resize", names, node.name, **attrs)
-    shape = w.node("Shape", [x], f"{node.name}.shape", start=0, end=2)
-    wanted = [shape, w.const(f"{node.name}.size", size, np.int64)]
-    whole = w.node("Concat", wanted, f"{node.name}.sizes", axis=0)
-    return w.node("Resize", [x, "", "", whole], node.name, **attrs)
-
-
-def _pad(q: QdqWriter, node: fx.Node) -> str:
-    module = q.context.module(node)
-    amounts: Any = q.context.argument(node, 1, "pad") if module is None else module.padding
-    mode = "constant" if module is not None else q.context.argument(node, 2, "mode", "constant")
-    value = float(q.context.setting(node, 3, "value", 0.0) or 0.0)
-    if mode not in ("constant", "reflect"):
-        q.fail(node, f"padding mode {mode!r}")
-    rank = len(q.context.shape(node))
-    amounts = [int(a) for a in amounts] + [0] * (2 * rank - len(amounts))
-    pads = [amounts[2 * (rank - 1 - d) + side] for side in (0, 1) for d in range(rank)]
-    names = [q.operand(node.args[0]), q.w.const(f"{node.name}.pads", pads, np.int64)]
-    return q.w.node("Pad", [*names, q.w.const("fill", value, np.float32)], node.name, mode=mode)
-
-
-def _concat(q: QdqWriter, node: fx.Node) -> str:
-    dim = int(q.context.argument(node, 1, "dim", 0)) % len(q.context.shape(node))
-    parts: Any = node.args[0]
-    names = [q.operand(p) for p in parts] if isinstance(parts, (list, tuple)) else q.names[parts]
-    if q.context.op(node) == "stack":
-        axes = q.w.const("axes", [dim], np.int64)
-        names = [q.w.node("Unsqueeze", [n, axes], f"{node.name}.part") for n in names]
-    return q.w.node("Concat", names, node.name, axis=dim)
-
-
-def _same(q: QdqWriter, node: fx.Node) -> str:
-    return q.operand(node.args[0])
-
-
-def _reshape(q: QdqWriter, node: fx.Node) -> str:
-    before, after = q.context.shape(node.args[0]), q.context.shape(node)  # type: ignore[arg-type]
-    if before[0] != after[0]:
-        q.fail(node, "a reshape across the batch")
-    return _reshaped(q, q.operand(node.args[0]), after, node.name)
-
-
-def _reshaped(q: QdqWriter, x: str, after: Sequence[int], name: str) -> str:
-    shape = q.w.const(f"{name}.shape", [0, *after[1:]], np.int64)
-    return q.w.node("Reshape", [x, shape], name)
-
-
-def _transpose(q: QdqWriter, node: fx.Node) -> str:
-    rank = len(q.context.shape(node))
-    perm = list(range(rank))
-    rest: Any = node.args[1:]
-    if q.context.op(node) == "transpose":
-        a, b = (int(d) % rank for d in rest)
-        perm[a], perm[b] = b, a
-    else:
-        dims = q.context.argument(node, 1, "dims")
-        order: Any = dims if isinstance(dims, (tuple, list)) else rest
-        perm = [int(d) % rank for d in order]
-    return q.w.node("Transpose", [q.operand(node.args[0])], node.name, perm=perm)
-
-
-def _cut(q: QdqWriter, x: str, axis: int, part: slice, size: int, name: str) -> str:
-    start, stop, step = part.indices(size)
-    if (start, stop, step) == (0, size, 1):
-        return x
-    names = [q.w.const("cut", [v], np.int64) for v in (start, stop, axis, step)]
-    return q.w.node("Slice", [x, *names], name)
-
-
-def _getitem(q: QdqWriter, node: fx.Node) -> Any:
-    source: Any = node.args[0]
-    given: Any = node.args[1]
-    if isinstance(q.context.value(source), (tuple, list)):
-        return q.names[source][given]
-    index = list(given) if isinstance(given, (tuple, list)) else [given]
-    shape = q.context.shape(source)
-    if Ellipsis in index:
-        at = index.index(Ellipsis)
-        whole = len(shape) - sum(i is not None for i in index) + 1
-        index[at : at + 1] = [slice(None)] * whole
-    x, axis = q.operand(source), 0
-    for i in index:
-        if i is None:
-            continue
-        if not isinstance(i, (int, slice)) or (axis == 0 and i != slice(None)):
-            q.fail(node, "indexing by a tensor, or of the batch")
-        part = i if isinstance(i, slice) else slice(i % shape[axis], i % shape[axis] + 1)
-        x = _cut(q, x, axis, part, shape[axis], f"{node.name}.slice")
-        axis += 1
-    return _reshaped(q, x, q.context.shape(node), node.name)
-
-
-def _split(q: QdqWriter, node: fx.Node) -> list[str]:
-    unbind = q.context.op(node) == "unbind"
-    shape = q.context.shape(node.args[0])  # type: ignore[arg-type]
-    axis = int(q.context.argument(node, 1 if unbind else 2, "dim", 0)) % len(shape)
-    parts, start = [], 0
-    for i, example in enumerate(q.context.value(node)):
-        size = 1 if unbind else example.shape[axis]
-        name = f"{node.name}.{i}"
-        part = slice(start, start + size)
-        x = _cut(q, q.operand(node.args[0]), axis, part, shape[axis], name)
-        parts.append(_reshaped(q, x, example.shape, f"{name}.squeezed") if unbind else x)
-        start += size
-    return parts
-
-
-def _pixel_shuffle(q: QdqWriter, node: fx.Node) -> str:
-    factor = int(q.context.setting(node, 1, "upscale_factor"))
-    x = q.operand(node.args[0])
-    return q.w.node("DepthToSpace", [x], node.name, blocksize=factor, mode="CRD")
 
 
 WRITE: dict[str, Write] = {
@@ -348,33 +168,37 @@ WRITE: dict[str, Write] = {
     "leaky_relu": _leaky_relu,
     "prelu": _prelu,
     "softmax": _softmax,
-    "max_pool2d": _pool2d,
-    "avg_pool2d": _pool2d,
-    "adaptive_avg_pool2d": _adaptive,
-    "adaptive_max_pool2d": _adaptive,
-    "mean": _reduce("ReduceMean"),
-    "sum": _reduce("ReduceSum"),
-    "max": _reduce("ReduceMax"),
+    **{f"max_pool{n}d": float_pools.max_pool for n in (1, 2, 3)},
+    **{f"avg_pool{n}d": float_pools.average_pool for n in (1, 2, 3)},
+    **{f"adaptive_avg_pool{n}d": float_pools.adaptive("Average") for n in (1, 2, 3)},
+    **{f"adaptive_max_pool{n}d": float_pools.adaptive("Max") for n in (1, 2, 3)},
+    "mean": float_pools.reduction("ReduceMean"),
+    "sum": float_pools.reduction("ReduceSum"),
+    "max": float_pools.reduction("ReduceMax"),
+    "batch_norm": _batch_norm,
     "batch_norm1d": _batch_norm,
     "batch_norm2d": _batch_norm,
     "batch_norm3d": _batch_norm,
     "layer_norm": _layer_norm,
-    "interpolate": _interpolate,
-    "pad": _pad,
-    "cat": _concat,
-    "stack": _concat,
-    "chunk": _split,
-    "split": _split,
-    "unbind": _split,
-    "reshape": _reshape,
-    "flatten": _reshape,
-    "squeeze": _reshape,
-    "unsqueeze": _reshape,
-    "permute": _transpose,
-    "transpose": _transpose,
-    "getitem": _getitem,
-    "pixel_shuffle": _pixel_shuffle,
-    "contiguous": _same,
-    "identity": _same,
-    "dropout": _same,
+    "interpolate": float_pools.interpolate,
+    "pad": float_pools.pad,
+    "cat": float_moves.concat,
+    "stack": float_moves.concat,
+    "chunk": float_moves.split,
+    "split": float_moves.split,
+    "unbind": float_moves.split,
+    "reshape": float_moves.reshape,
+    "flatten": float_moves.reshape,
+    "squeeze": float_moves.reshape,
+    "unsqueeze": float_moves.reshape,
+    "permute": float_moves.transpose,
+    "transpose": float_moves.transpose,
+    "getitem": float_moves.getitem,
+    "expand": float_moves.expand,
+    "pixel_shuffle": float_moves.shuffle,
+    "pixel_unshuffle": float_moves.shuffle,
+    "channel_shuffle": float_moves.shuffle,
+    "contiguous": float_moves.same,
+    "identity": float_moves.same,
+    "dropout": float_moves.same,
 }

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 import numpy as np
+import onnx
 import torch
 from onnx import TensorProto, helper
 from torch import Tensor, fx, nn
@@ -21,14 +22,19 @@ from qatspec.diag import Diagnostic, DiagnosticError, Span
 from qatspec.graph import Prepared
 from qatspec.graph.context import GraphContext
 from qatspec.graph.deploy import carries_tensor, deploy_graph, output_tree, quantize_custom
+from qatspec.graph.ops import CLAMP_OPS
 from qatspec.onnx.float_ops import WRITE
+from qatspec.onnx.float_pools import padded
 from qatspec.onnx.writer import GraphWriter
 from qatspec.quant.fake_quant import FakeQuantize
-from qatspec.quant.modules import Geometry, QuantFold, QuantWeight
+from qatspec.quant.functional import FunctionalConv
+from qatspec.quant.geometry import Geometry
+from qatspec.quant.modules import QuantOp
 from qatspec.registry import registry
 
 OPSET = 17
 WIDE_OPSET = 21
+METADATA = "qatspec.qat"
 
 
 def export_qat_onnx(
@@ -68,6 +74,11 @@ def export_qat_onnx(
     writer.write(path)
 
 
+def tree_of(model: onnx.ModelProto) -> Any:
+    """How the outputs of a file that QdqWriter wrote nest. Raises KeyError on another file."""
+    return json.loads({p.key: p.value for p in model.metadata_props}[METADATA])["tree"]
+
+
 class QdqWriter:
     """Writes one traced graph. names: node -> ONNX result (a list for ops with several)."""
 
@@ -83,7 +94,9 @@ class QdqWriter:
         """Write every node, the outputs and the file."""
         graph = self.context.graph
         for node in graph.nodes:
-            if node.op in ("output", "get_attr") or not carries_tensor(self.context.value(node)):
+            if node.op == "output" or not carries_tensor(self.context.value(node)):
+                continue
+            if self._is_float_constant(node):
                 continue
             before = len(self.w.nodes)
             self.names[node] = self._node(node)
@@ -99,23 +112,44 @@ class QdqWriter:
                 )
             self.w.output(self.names[node], node.name, np.float32, self.context.shape(node)[1:])
         record = {"form": "qdq", "march": self.context.march, "tree": tree}
-        self.w.write(path, self.opset, {"qatspec.qat": json.dumps(record, sort_keys=True)})
+        self.w.write(path, self.opset, {METADATA: json.dumps(record, sort_keys=True)})
 
     def operand(self, value: Any) -> str:
         """The ONNX name of an argument: a result, a parameter, or a number."""
         if isinstance(value, fx.Node) and value in self.names:
             found = self.names[value]
             return str(found)
-        if isinstance(value, fx.Node) and value.op == "get_attr":
-            return self.w.const(str(value.target), self.tensor(value).numpy(), np.float32)
+        if self.context.is_constant(value):
+            name = value.target if value.op == "get_attr" else value.name
+            return self.w.const(str(name), self.tensor(value).numpy(), np.float32)
         return self.w.const("number", self.context.value(value), np.float32)
 
     def tensor(self, node: Any) -> Tensor:
-        """The parameter or buffer that a get_attr node reads."""
-        found: Any = self.context.root
-        for part in str(node.target).split("."):
-            found = getattr(found, part)
-        return found.detach()  # type: ignore[no-any-return]
+        """The parameter or buffer that a node gives, or what is computed from such alone."""
+        return self.context.constant(node).detach()  # type: ignore[no-any-return]
+
+    def _operands(self, node: fx.Node) -> list[Any]:
+        """The tensors behind x: weight, bias, ..."""
+        return [None if a is None else self.tensor(a) for a in node.args[1:]]
+
+    def _is_float_constant(self, node: fx.Node) -> bool:
+        """Is it known without an input? A constant's fake-quant is written for all that."""
+        is_fake_quant = isinstance(self.context.module(node), FakeQuantize)
+        return self.context.is_constant(node) and not is_fake_quant
+
+    def cut(self, x: str, axis: int, part: slice, name: str) -> str:
+        """x[..., part, ...] along `axis`."""
+        start, stop, step = part.start or 0, part.stop, part.step or 1
+        stop = np.iinfo(np.int64).max if stop is None else stop
+        names = [self.w.const("cut", [v], np.int64) for v in (start, stop, axis, step)]
+        return self.w.node("Slice", [x, *names], name)
+
+    def reduced(self, op: str, x: str, axes: Sequence[int], keepdims: bool, name: str) -> str:
+        """A reduction; from opset 18 on (ReduceSum: 13) the axes are an input."""
+        if op == "ReduceSum" or self.opset >= 18:
+            names = [x, self.w.const("axes", list(axes), np.int64)]
+            return self.w.node(op, names, name, keepdims=int(keepdims))
+        return self.w.node(op, [x], name, axes=list(axes), keepdims=int(keepdims))
 
     def fail(self, node: fx.Node, what: str) -> NoReturn:
         """This node has no writer: `what` names the case."""
@@ -135,9 +169,9 @@ class QdqWriter:
         module = self.context.module(node)
         if isinstance(module, FakeQuantize):
             return self._fake_quant(node, module)
-        if isinstance(module, (QuantWeight, QuantFold)):
-            return self._weighted(node, module)
-        if isinstance(module, (nn.modules.conv._ConvNd, nn.Linear)):
+        if isinstance(module, QuantOp):
+            return self._closed(node, self._weighted(node, module))
+        if isinstance(module, (nn.modules.conv._ConvNd, nn.Linear, FunctionalConv)):
             return self._float_weighted(node, module)
         op = self.context.op(node)
         write = WRITE.get(op or "")
@@ -146,23 +180,44 @@ class QdqWriter:
         handler = registry().handler_for(op) if op else None
         if handler is None or handler.to_onnx is None:
             self.fail(node, op or str(node.target))
-        return handler.to_onnx(node, self)
+        with registry().blame(handler, f"handler `{handler.name}`, writing `{node.name}`,"):
+            return handler.to_onnx(node, self)
+
+    def _closed(self, node: fx.Node, y: str) -> str:
+        """A weighted op's result on the grid of the fake-quant behind its clamp, if there is one.
+
+        Rounding before a clamp and again behind it is rounding behind it: both are monotone and
+        the second changes nothing. But runtimes fuse a weighted op with the pair that follows it:
+        onnxruntime has an integer kernel for convolution and Q/DQ, and none with a relu between.
+        """
+        clamp = _only_user(node)
+        if clamp is None or self.context.op(clamp) not in CLAMP_OPS:
+            return y
+        behind = _only_user(clamp)
+        fake_quant = None if behind is None else self.context.module(behind)
+        if behind is None or not isinstance(fake_quant, FakeQuantize) or fake_quant.disabled:
+            return y
+        return self._pair(y, str(behind.target), fake_quant, f"{node.name}.closed")
 
     def _fake_quant(self, node: fx.Node, fake_quant: FakeQuantize) -> str:
         x = self.operand(node.args[0])
         if fake_quant.disabled:
             return x
+        return self._pair(x, str(node.target), fake_quant, node.name)
+
+    def _pair(self, x: str, path: str, fake_quant: FakeQuantize, name: str) -> str:
+        """QuantizeLinear and DequantizeLinear on the grid of `fake_quant`."""
         if not fake_quant.observed:
             raise DiagnosticError(
                 Diagnostic(
                     code="QS705",
-                    message=f"fake-quant `{node.target}` has never observed a range",
+                    message=f"fake-quant `{path}` has never observed a range",
                     help="run calibration or qat before converting",
                 )
             )
-        pair = self._grid(str(node.target), fake_quant)
-        q = self.w.node("QuantizeLinear", [x, *pair], f"{node.name}.q")
-        return self.w.node("DequantizeLinear", [q, *pair], node.name)
+        grid = self._grid(path, fake_quant)
+        q = self.w.node("QuantizeLinear", [x, *grid], f"{name}.q")
+        return self.w.node("DequantizeLinear", [q, *grid], name)
 
     def _grid(self, path: str, fake_quant: FakeQuantize, channels: int | None = None) -> list[str]:
         """Names of scale and zero point: scalars, or one an output channel."""
@@ -182,10 +237,11 @@ class QdqWriter:
         )
         return name
 
-    def _weighted(self, node: fx.Node, module: QuantWeight | QuantFold) -> str:
-        arguments: list[Any] = [None if a is None else self.tensor(a) for a in node.args[1:]]
+    def _weighted(self, node: fx.Node, module: QuantOp) -> str:
+        arguments = self._operands(node)
         source: Any = node.args[1] if arguments else None
-        key = str(source.target) if arguments else f"{node.target}.weight"
+        named = isinstance(source, fx.Node) and source.op == "get_attr"
+        key = str(source.target) if named else f"{node.target}.weight"
         with torch.no_grad():
             levels = module.quantized_weight(*arguments)[0]
             bias = module.folded(*arguments)[1]
@@ -197,11 +253,13 @@ class QdqWriter:
         return self._apply(node, geometry, weight, tuple(levels.shape), name)
 
     def _float_weighted(self, node: fx.Node, module: Any) -> str:
-        weight = self.w.const(f"{node.target}.weight", module.weight.detach().numpy(), np.float32)
+        inside = not isinstance(module, FunctionalConv)
+        weight, bias = (module.weight, module.bias) if inside else self._operands(node)
+        key = self.w.const(f"{node.target}.weight", weight.detach().numpy(), np.float32)
         name = None
-        if module.bias is not None:
-            name = self.w.const(f"{node.target}.bias", module.bias.detach().numpy(), np.float32)
-        return self._apply(node, Geometry.of(module), weight, tuple(module.weight.shape), name)
+        if bias is not None:
+            name = self.w.const(f"{node.target}.bias", bias.detach().numpy(), np.float32)
+        return self._apply(node, Geometry.of(module), key, tuple(weight.shape), name)
 
     def _dequantized(
         self, key: str, levels: Tensor, fake_quant: FakeQuantize, geometry: Geometry
@@ -242,10 +300,12 @@ class QdqWriter:
         x = self.operand(node.args[0])
         if geometry.op == "linear":
             return self._linear(node, x, weight, bias)
-        if geometry.padding_mode != "zeros":
-            self.fail(node, f"padding mode {geometry.padding_mode!r}")
         # torch lists the last dim first, (left, right, top, bottom); ONNX top, left, bottom, right
         pads = [*geometry.pad[-2::-2], *geometry.pad[::-2]]
+        if geometry.padding_mode != "zeros":
+            rank = len(self.context.shape(node))
+            mode, name = geometry.padding_mode, f"{node.name}.padded"
+            x, pads = padded(self, x, geometry.pad, mode, 0.0, rank, name), [0] * len(pads)
         attrs: dict[str, Any] = {
             "kernel_shape": list(shape[2:]),
             "strides": list(geometry.stride),
@@ -268,3 +328,7 @@ class QdqWriter:
             return self.w.node("MatMul", [x, turned], node.name)
         product = self.w.node("MatMul", [x, turned], f"{node.name}.product")
         return self.w.node("Add", [product, bias], node.name)
+
+
+def _only_user(node: fx.Node) -> fx.Node | None:
+    return next(iter(node.users)) if len(node.users) == 1 else None

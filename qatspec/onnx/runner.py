@@ -48,7 +48,7 @@ class OnnxRunner(Ported):
                 march=record["march"],
                 program=record["program"],
                 tree=record["tree"],
-                session=_session(data, threads),
+                session=open_session(data, threads),
             )
         except Exception as problem:  # protobuf and onnxruntime raise their own
             raise DiagnosticError(
@@ -73,7 +73,8 @@ def _first_line(problem: Exception) -> str:
     return (str(problem) or type(problem).__name__).splitlines()[0][:200]
 
 
-def _runtime() -> Any:
+def runtime() -> Any:
+    """The onnxruntime module. Raises DiagnosticError QS723 where it is not installed."""
     try:
         import onnxruntime
     except ImportError as problem:
@@ -87,12 +88,13 @@ def _runtime() -> Any:
     return onnxruntime
 
 
-def _session(data: bytes, threads: int) -> Any:
-    runtime = _runtime()
-    options = runtime.SessionOptions()
+def open_session(data: bytes, threads: int) -> Any:
+    """An ONNX file's bytes in onnxruntime, on the CPU. threads: 0 = all."""
+    ort = runtime()
+    options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
-    return runtime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    return ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
 
 
 @cache
@@ -116,13 +118,13 @@ def self_test() -> None:
         product = writer.node("MatMulInteger", ["x", matrix], "product")
         writer.output(conv, "conv", np.int32, (8, 4, 4))
         writer.output(product, "product", np.int32, (32, 6, 8))
-        session = _session(writer.model(OPSET, {}).SerializeToString(), 1)
+        runner = open_session(writer.model(OPSET, {}).SerializeToString(), 1)
         view = np.lib.stride_tricks.sliding_window_view(x.astype(np.int64), (3, 3), axis=(2, 3))
         expected = [
             np.einsum("nchwij,ocij->nohw", view, weight.astype(np.int64)),
             x.astype(np.int64) @ weight[:, :6, 0, 0].T.astype(np.int64),
         ]
-        found = session.run(["conv", "product"], {"x": x})
+        found = runner.run(["conv", "product"], {"x": x})
         if not all(np.array_equal(f, e) for f, e in zip(found, expected, strict=True)):
             raise DiagnosticError(
                 Diagnostic(

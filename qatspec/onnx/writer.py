@@ -38,7 +38,7 @@ class GraphWriter:
 
     def const(self, name: str, array: Any, dtype: Any) -> str:
         """An initializer; equal ones are written once."""
-        stored = np.ascontiguousarray(array, dtype)
+        stored = np.asarray(array, dtype, order="C")  # a scalar stays one
         key = (stored.dtype.str, stored.shape, stored.tobytes())
         if key not in self._shared:
             self._shared[key] = self.fresh(name)

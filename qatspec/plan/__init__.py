@@ -1,7 +1,7 @@
 """The Plan: what a spec compiles to."""
 
 from qatspec.plan.diff import Difference, PlanDiff, diff, diff_json, diff_text
-from qatspec.plan.digest import default_threads, starting_from
+from qatspec.plan.digest import default_threads, device_kind, starting_from
 from qatspec.plan.model import Plan, PluginRef, Step
 from qatspec.plan.modules import load_modules, rule_warnings, rules_of, save_modules
 from qatspec.plan.resolve import resolve
@@ -10,6 +10,7 @@ from qatspec.plan.status import Change, StepStatus, status
 
 __all__ = [
     "Change", "Difference", "Plan", "PlanDiff", "PluginRef", "Step", "StepStatus",
-    "default_threads", "diff", "diff_json", "diff_text", "load_modules", "plan_json", "plan_table",
-    "resolve", "rule_warnings", "rules_of", "save_modules", "starting_from", "status",
+    "default_threads", "device_kind", "diff", "diff_json", "diff_text", "load_modules",
+    "plan_json", "plan_table", "resolve", "rule_warnings", "rules_of", "save_modules",
+    "starting_from", "status",
 ]  # fmt: skip

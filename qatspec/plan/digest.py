@@ -6,13 +6,18 @@ import hashlib
 import importlib.metadata
 import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import qatspec
+from qatspec.diag import Diagnostic, DiagnosticError
 from qatspec.plan.model import Step
 from qatspec.registry.plugins import hash_sources
+
+_GPU_FILES = ("nvidia[0-9]*", "dxg", "kfd")
 
 
 def digest(value: Any) -> str:
@@ -42,6 +47,27 @@ def default_threads() -> int:
     """Threads that torch is given, known without torch because digests cover them."""
     asked = os.environ.get("OMP_NUM_THREADS", "")
     return int(asked) if asked.isdecimal() and int(asked) else len(os.sched_getaffinity(0))
+
+
+def device_kind(name: str) -> str:
+    """The kind of device, "cpu" or "cuda", that `run --device` computes on, without torch.
+
+    name: auto, cpu, cuda or cuda:N. auto is cuda where torch is not a CPU build and a GPU's device
+    file is there (NVIDIA, WSL, ROCm) and not hidden by CUDA_VISIBLE_DEVICES, which is what
+    torch.cuda.is_available() comes to on a machine whose driver works.
+    Raises DiagnosticError QS907 for any other name.
+    """
+    if name == "auto":
+        files = (file for kind in _GPU_FILES for file in Path("/dev").glob(kind))
+        hidden = os.environ.get("CUDA_VISIBLE_DEVICES", "0") in ("", "-1")
+        built = not importlib.metadata.version("torch").endswith("+cpu")
+        return "cuda" if built and not hidden and any(files) else "cpu"
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", name):
+        message = f"`{name}` is not a device"
+        raise DiagnosticError(
+            Diagnostic(code="QS907", message=message, help="choose auto, cpu, cuda or cuda:N")
+        )
+    return name.partition(":")[0]
 
 
 def _canonical(value: Any) -> Any:

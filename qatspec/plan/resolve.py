@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from qatspec.plan.model import Plan, PluginRef, Step
 from qatspec.registry import Registry, registry as installed
 from qatspec.schema import affecting, spec_schema, with_defaults
 from qatspec.source.pointer import join
-from qatspec.spec import Spec, predecessor
+from qatspec.spec import Spec, predecessor, weights_file
 from qatspec.spec.model import QConfigRules, StageName
 
 #: Parts of the spec that each step depends on, besides its own stage.
@@ -73,6 +74,8 @@ def _step(
         keys[f"plugin:{ref.entry_point}"] = f"{ref.dist}=={ref.version} {ref.source}"
     for role in _roles(name):
         keys[f"data:{role}"] = _fingerprint(spec, role, names)
+    if (weights := weights_file(spec, spec.stages[name].solver)) is not None:
+        keys["weights"] = _sha256(weights, spec.stages[name].solver.at)
     if name in _TRAINING:
         keys.update(machine)
     if before is not None:
@@ -158,12 +161,31 @@ def _fingerprint(spec: Spec, role: str, names: Registry) -> str:
     record = names.dataset(dataset.type)
     base = Path(spec.document.path).parent
     try:
-        with names.blame("dataset", dataset.type, f"fingerprint of data set `{dataset.type}`"):
+        with names.blame(record, f"fingerprint of data set `{dataset.type}`"):
             return str(record.fingerprint(dataset.params, base))
     except DiagnosticError as error:
         raise DiagnosticError(
             tuple(_placed(d, dataset.at) for d in error.diagnostics), error.texts
         ) from error
+
+
+def _sha256(weights: Path, at: str) -> str:
+    """Of a file's bytes. Raises DiagnosticError QS905 where it is not there."""
+    found = hashlib.sha256()
+    try:
+        with weights.open("rb") as stream:
+            while block := stream.read(1 << 20):
+                found.update(block)
+    except OSError as error:
+        raise DiagnosticError(
+            Diagnostic(
+                code="QS905",
+                message=f"cannot read the weights `{weights}`: {error.strerror}",
+                help="check `weights`, which is relative to the spec",
+                at=f"{at}/weights",
+            )
+        ) from None
+    return found.hexdigest()
 
 
 def _placed(diagnostic: Diagnostic, at: str) -> Diagnostic:

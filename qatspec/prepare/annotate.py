@@ -27,11 +27,12 @@ def _intent(unit: Unit, node: fx.Node, registry: Registry) -> Annotation:
     op = unit.context.op(node)
     handler = registry.handler_for(op) if op else None
     if handler is None:
-        name = type(unit.context.module(node)).__name__ if node.op == "call_module" else node.target
-        name = getattr(name, "__name__", name)
-        return Annotation(output=Float(f"no quant handler knows `{name}`"), inputs=())
-    annotation = handler.annotate(node, unit.context)
-    assert isinstance(annotation, Annotation)
+        reason = f"no quant handler knows `{unit.context.label(node)}`"
+        return Annotation(output=Float(reason), inputs=())
+    with registry.blame(handler, f"handler `{handler.name}`, annotating `{node.name}`,"):
+        annotation = handler.annotate(node, unit.context)
+        if not isinstance(annotation, Annotation):
+            raise TypeError(f"annotate gave {annotation!r}, which is no Annotation")
     return annotation
 
 
@@ -42,7 +43,8 @@ def _warn_of_float(unit: Unit, group: Group) -> None:
             Diagnostic(
                 code="QS608",
                 message=f"`{unit.key(group.anchor)}` stays in float: {intent.reason}",
-                help=_where(unit, group.anchor),
+                help="replace it by an op that is quantized, or accept it with a `null` rule",
+                span=unit.span(group.anchor),
                 severity="warning",
             )
         )
@@ -52,7 +54,8 @@ def _warn_of_float(unit: Unit, group: Group) -> None:
                 code="QS606",
                 message=f"batch norm `{unit.absolute(str(group.anchor.target))}` was not folded: "
                 f"{_why_unfolded(unit, group)}",
-                help=_where(unit, group.anchor),
+                help="put it directly behind its conv or linear, with nothing in between",
+                span=unit.span(group.anchor),
                 severity="warning",
             )
         )
@@ -87,8 +90,3 @@ def _warn_of_members(unit: Unit, group: Group) -> None:
                 severity="warning",
             )
         )
-
-
-def _where(unit: Unit, node: fx.Node) -> str | None:
-    source = unit.source(node)
-    return f"the model's code is at {source}" if source else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch.utils import _pytree as pytree
+from torch.utils.weak import WeakIdKeyDictionary
 
 from qatspec.diag import Diagnostic, DiagnosticError
 from qatspec.diag.words import suggest
@@ -36,12 +37,11 @@ class Call:
 
 @dataclass(slots=True)
 class Capture:
-    """calls: path -> its first call. producers: id of a tensor -> path of the module that made it.
-    kept: every tensor seen, so that no id is used twice."""
+    """calls: path -> its first call. producers: tensor -> path of the module that made it; it keeps
+    no tensor alive, as all of a large model's would not fit."""
 
     calls: dict[str, Call] = field(default_factory=dict)
-    producers: dict[int, str] = field(default_factory=dict)
-    kept: list[Any] = field(default_factory=list)
+    producers: WeakIdKeyDictionary = field(default_factory=WeakIdKeyDictionary)
 
 
 def capture(model: nn.Module, example_inputs: Sequence[Any], paths: Iterable[str]) -> Capture:
@@ -59,19 +59,7 @@ def capture(model: nn.Module, example_inputs: Sequence[Any], paths: Iterable[str
         handles.append(module.register_forward_pre_hook(_note_call(found, path), with_kwargs=True))
         handles.append(module.register_forward_hook(_note_result(found, path)))
     try:
-        with eval_mode(model), torch.no_grad():
-            model(*example_inputs)
-    except DiagnosticError:
-        raise
-    except Exception as error:
-        raise DiagnosticError(
-            Diagnostic(
-                code="QS504",
-                message=f"the model fails on its example input: {type(error).__name__}: {error}",
-                help="compare `model.input` with what the model takes",
-                span=model_span(error.__traceback__),
-            )
-        ) from error
+        run_once(model, example_inputs, {})
     finally:
         for handle in handles:
             handle.remove()
@@ -85,6 +73,29 @@ def capture(model: nn.Module, example_inputs: Sequence[Any], paths: Iterable[str
                 )
             )
     return found
+
+
+def whole(example_inputs: Sequence[Any]) -> Capture:
+    """What the model itself is fed is known without running it; its result plays no part."""
+    return Capture(calls={"": Call(tuple(example_inputs), {})})
+
+
+def run_once(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+    """Run `model` in eval mode. Raises DiagnosticError QS504 when the model itself fails."""
+    try:
+        with eval_mode(model), torch.no_grad():
+            model(*args, **kwargs)
+    except DiagnosticError:
+        raise
+    except Exception as error:
+        raise DiagnosticError(
+            Diagnostic(
+                code="QS504",
+                message=f"the model fails on its example input: {type(error).__name__}: {error}",
+                help="compare `model.input` with what the model takes",
+                span=model_span(error.__traceback__),
+            )
+        ) from error
 
 
 def module_at(model: nn.Module, path: str, at: str = "") -> nn.Module:
@@ -119,8 +130,7 @@ def _note_producer(found: Capture, name: str) -> Any:
     def hook(module: nn.Module, args: Any, result: Any) -> None:
         for leaf in pytree.tree_leaves(result):
             if isinstance(leaf, torch.Tensor):
-                found.producers.setdefault(id(leaf), name)
-                found.kept.append(leaf)
+                found.producers.setdefault(leaf, name)  # type: ignore[no-untyped-call]
 
     return hook
 

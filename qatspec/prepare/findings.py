@@ -11,7 +11,7 @@ from qatspec.graph.module import TracedModule
 from qatspec.graph.prepared import Prepared
 from qatspec.prepare.unit import join
 from qatspec.quant.fake_quant import FakeQuantize
-from qatspec.quant.modules import QuantFold
+from qatspec.quant.fold import QuantFold
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,13 +7,14 @@ else uses the value in between; the longest pattern that matches and whose check
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import fx
 
 from qatspec.graph.ops import BATCH_NORM_OPS
 from qatspec.prepare.custom import called
 from qatspec.prepare.unit import Group, Unit
+from qatspec.registry import Registry
 from qatspec.types import FusePattern
 
 
@@ -29,24 +30,28 @@ class Match:
         return self.unit.context.op(self.nodes[position])
 
 
-def fuse(unit: Unit, patterns: Sequence[FusePattern]) -> None:
+def fuse(unit: Unit, patterns: Sequence[FusePattern], registry: Registry) -> None:
     """Fill `unit.groups` in graph order: fused chains, and every other op by itself.
 
-    patterns: in the order in which they are tried.
+    patterns: in the order in which they are tried. Raises DiagnosticError QS002 where a chain is
+    met whose pattern two plugins register, PluginFault for what a pattern's check or rewrite raises.
     """
     _split_shared_outputs(unit)
+    constant = unit.context.is_constant
     taken: set[fx.Node] = set()
     chains: dict[fx.Node, Group] = {}
     for node in unit.graph.nodes:
-        if node.op in ("placeholder", "get_attr", "output") or node in taken:
+        if node.op in ("placeholder", "output") or node in taken or constant(node):
             continue
-        group = _longest(unit, node, patterns, taken)
+        group = _longest(unit, node, patterns, taken, registry)
         group.match = unit.matches[node]
         chains[node] = group
         taken.update(group.nodes)
     # A group computes where its last node stands.
     position = {node: i for i, node in enumerate(unit.graph.nodes)}
     unit.groups = sorted(chains.values(), key=lambda g: position[g.last])
+    anchors = {unit.key(n): unit.key(g.anchor) for g in unit.groups for n in g.nodes[1:]}
+    unit.calls = [replace(call, anchor=anchors.get(call.node, "")) for call in unit.calls]
 
 
 def _split_shared_outputs(unit: Unit) -> None:
@@ -67,20 +72,26 @@ def _split_shared_outputs(unit: Unit) -> None:
 
 
 def _longest(
-    unit: Unit, anchor: fx.Node, patterns: Sequence[FusePattern], taken: set[fx.Node]
+    unit: Unit,
+    anchor: fx.Node,
+    patterns: Sequence[FusePattern],
+    taken: set[fx.Node],
+    registry: Registry,
 ) -> Group:
     declined = ""
     for pattern in patterns:
         nodes = _follow(unit, anchor, pattern, taken)
         if nodes is None:
             continue
+        registry.undisputed("fuse_pattern", pattern.name)
         match = Match(unit, nodes)
-        reason = pattern.check(match) if pattern.check else None
+        with registry.blame(pattern, f"fuse pattern `{pattern.name}` at `{anchor.name}`"):
+            reason = pattern.check(match) if pattern.check else None
+            if reason is None and pattern.rewrite:
+                pattern.rewrite(match)
         if reason is not None:
             declined = declined or f"{pattern.name}: {reason}"
             continue
-        if pattern.rewrite:
-            pattern.rewrite(match)
         norms = [n for n in nodes[1:] if unit.context.op(n) in BATCH_NORM_OPS]
         return Group(list(nodes), norm=norms[0] if norms else None, declined=declined)
     return Group([anchor], declined=declined)

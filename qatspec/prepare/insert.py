@@ -144,6 +144,8 @@ class _Inserter:
         found = [n for n in pytree.tree_leaves(wanted) if isinstance(n, fx.Node)]
         inside = set(group.nodes)
         for node in group.nodes[1:]:
+            if node is group.norm:
+                continue  # its statistics are folded, not quantized
             found += [n for n in node.all_input_nodes if n not in inside]
         return list(dict.fromkeys(n for n in found if context.carries_float(n)))
 
@@ -257,9 +259,10 @@ class _Inserter:
         declined = f"; not fused: {group.declined}" if group and group.declined else ""
         unit.decisions[unit.key(anchor)] = Decision(
             node=unit.key(anchor),
-            op=op or str(anchor.target),
+            op=op or unit.context.label(anchor),
             module=unit.absolute(anchor.meta.get("owner", "") or ""),
             group=tuple(n.name for n in group.nodes) if group else (node.name,),
+            ops=tuple(map(unit.context.label, group.nodes)) if group else (),
             activation=qspec,
             weight=group.weight if group else None,
             fake_quant=unit.absolute(name) if name else None,

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from torch import fx, nn
+from torch import fx
 
 from qatspec.graph.ops import BATCH_NORM_OPS
 from qatspec.prepare.fuse import Match
-from qatspec.quant.modules import Geometry
 
 
 def check_chain(match: Match) -> str | None:
@@ -28,16 +27,15 @@ def _norm(match: Match, position: int) -> str | None:
     context = match.unit.context
     conv, norm = context.module(match.nodes[0]), context.module(match.nodes[position])
     if conv is None or norm is None:
-        return "a functional call has no module to fold into"
+        return "its weight is computed from the input"
     if not getattr(norm, "track_running_stats", True):
         return "the batch norm keeps no running statistics"
-    if isinstance(conv, nn.Linear) and context.value(match.nodes[0]).ndim != 2:
+    if context.op(match.nodes[0]) == "linear" and context.value(match.nodes[0]).ndim != 2:
         return "the batch norm's channels are not the linear's features"
     for other in match.unit.graph.nodes:
-        if other.target != match.nodes[position].target or other is match.nodes[position]:
+        if other.target != match.nodes[position].target:
             continue
-        module = context.module(other.args[0])
-        if not isinstance(module, type(conv)) or Geometry.of(module) != Geometry.of(conv):
+        if getattr(other.args[0], "target", None) != match.nodes[0].target:  # one scale a weight
             return "the batch norm also stands behind something else"
     return None
 

@@ -13,9 +13,10 @@ from torch import nn
 from qatspec.graph.context import GraphContext
 from qatspec.graph.prepared import Prepared
 from qatspec.prepare.annotate import annotate
-from qatspec.prepare.capture import Capture, capture, module_at
+from qatspec.prepare.capture import Capture, capture, module_at, whole
 from qatspec.prepare.configure import overlapping, standalone_modules
 from qatspec.prepare.custom import Custom, apply_fusers, observe_custom
+from qatspec.prepare.dead import drop_dead
 from qatspec.prepare.fuse import fuse
 from qatspec.prepare.insert import insert
 from qatspec.prepare.resolve import resolve
@@ -126,7 +127,8 @@ def _prepare(
 ) -> Prepared:
     raise_if_any(overlapping(leaves))
     jobs = [job for leaf in leaves for job in _jobs(model, leaf)]
-    seen = capture(model, example_inputs, [job.path for job in jobs])
+    paths = [job.path for job in jobs]
+    seen = whole(example_inputs) if paths == [""] else capture(model, example_inputs, paths)
     units = []
     for job in jobs:
         module = module_at(model, job.path)
@@ -145,6 +147,8 @@ def _prepare(
         input_scale=next((job.config.input_scale for job in jobs if job.quantize_input), None),
         example_inputs=tuple(example_inputs),
         warnings=(
+            *registry().doubts("fuse_pattern"),
+            *registry().doubts("quant_handler"),
             *(w for unit in units for w in unit.warnings),
             *check_rules((unit.rules, unit.calls) for unit in units),
         ),
@@ -218,8 +222,9 @@ def _prepare_unit(module: nn.Module, job: _Job, seen: Capture, march: str | None
         inner=job.inner,
         standalone=frozenset(job.standalone),
     )
+    drop_dead(unit)
     resolve(unit)
-    fuse(unit, custom.patterns(registry().fuse_patterns()))
+    fuse(unit, custom.patterns(registry().fuse_patterns()), registry())
     apply_fusers(unit)
     annotate(unit, registry())
     insert(unit)

@@ -9,7 +9,7 @@ from qatspec.types import FusePattern, lazy
 
 # canonical op names, "|" between alternatives
 _CONV = "conv1d|conv2d|conv3d|conv_transpose1d|conv_transpose2d|conv_transpose3d|linear"
-_NORM = "batch_norm1d|batch_norm2d|batch_norm3d"
+_NORM = "batch_norm1d|batch_norm2d|batch_norm3d|batch_norm"
 _ACT = "relu|relu6|hardtanh|clamp"
 
 

@@ -18,7 +18,9 @@ def resolve(unit: Unit) -> None:
         if node.op in ("placeholder", "get_attr", "output"):
             continue
         module, names = _address(unit, node)
-        scope = module if node.op != "call_module" else module.rpartition(".")[0]
+        # The scope of a call is the module that makes it; a called module's owner is itself.
+        called = node.op == "call_module" and node.meta.get("owner") == node.target
+        scope = module.rpartition(".")[0] if called else module
         key = (scope, names[0])
         call = Call(
             node=unit.key(node),

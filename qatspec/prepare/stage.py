@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
-import torch
-from torch import nn
+from torch import fx, nn
 
 from qatspec.diag import Diagnostic, DiagnosticError
 from qatspec.diag.words import quote_list
+from qatspec.graph.constants import evaluate
 from qatspec.graph.module import TracedModule
 from qatspec.graph.prepared import Prepared
 from qatspec.quant.fake_quant import FakeQuantize, FixedActivationFakeQuantize
-from qatspec.quant.modules import QuantFold, QuantWeight, is_weight_quantized
+from qatspec.quant.modules import QuantOp, is_weight_quantized
 
 Stage = Literal["calibration", "qat", "eval"]
 
@@ -81,28 +81,23 @@ def _require_ranges(activations: list[tuple[str, FakeQuantize]], stage: Stage) -
         )
 
 
-def _seed_foreign(module: nn.Module) -> None:
-    """A class that the spec swapped in: its weight lies as torch's conv and linear have it."""
-    fake_quant, weight = module.weight_fake_quant, getattr(module, "weight", None)
-    if isinstance(fake_quant, FakeQuantize) and not fake_quant.observed and weight is not None:
-        fake_quant.observe(weight)
-
-
 def _seed_weights(model: nn.Module) -> None:
     """Scales from the weights' own extremes, where no scale was seen yet."""
     for module in model.modules():
-        if isinstance(module, QuantWeight) and not module.weight_fake_quant.observed:
-            module.geometry.observe(module.weight, module.weight_fake_quant)
-        elif is_weight_quantized(module) and not isinstance(module, QuantFold):
-            _seed_foreign(module)
-        if not isinstance(module, TracedModule):
-            continue
-        for node in module.graph.nodes:
-            if node.op != "call_module":
-                continue
-            fold = module.get_submodule(node.target)
-            if isinstance(fold, QuantFold) and not fold.weight_fake_quant.observed:
-                weight = module.get_parameter(node.args[1].target)
-                with torch.no_grad():
-                    folded, _ = fold.folded(weight, None)
-                fold.geometry.observe(folded, fold.weight_fake_quant)
+        if isinstance(module, TracedModule):
+            for node in module.graph.nodes:
+                _seed(module, node)
+
+
+def _seed(root: TracedModule, node: fx.Node) -> None:
+    module = root.get_submodule(str(node.target)) if node.op == "call_module" else None
+    if module is None or not is_weight_quantized(module):
+        return
+    fake_quant: Any = module.weight_fake_quant
+    if fake_quant.observed:
+        return
+    if isinstance(module, QuantOp):
+        module.seed(*(evaluate(root, operand) for operand in node.args[1:]))
+    elif getattr(module, "weight", None) is not None:
+        # A class that the spec swapped in: its weight lies as torch's conv and linear have it.
+        fake_quant.observe(module.weight)

@@ -7,16 +7,26 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch.nn.functional as F
 from torch import fx, nn
 
 from qatspec.diag import Diagnostic, DiagnosticError
 from qatspec.diag.words import suggest
 from qatspec.graph.module import TracedModule
 from qatspec.graph.ops import canonical_op
-from qatspec.graph.trace import is_single_op, trace
-from qatspec.prepare.capture import Call, eval_mode, module_at
+from qatspec.graph.source import line_span
+from qatspec.graph.trace import trace_modes
+from qatspec.prepare.capture import Call, module_at, run_once
+from qatspec.prepare.functional import adopt_calls, adopt_norm, replace_call
 from qatspec.spec.symbols import symbol
 from qatspec.types import PrepareConfig
+
+_DROPOUTS: dict[Any, type[nn.Module]] = {
+    F.dropout: nn.Dropout,
+    F.dropout1d: nn.Dropout1d,
+    F.dropout2d: nn.Dropout2d,
+    F.dropout3d: nn.Dropout3d,
+}
 
 
 def trace_module(
@@ -29,34 +39,22 @@ def trace_module(
     Raises DiagnosticError: QS501, QS502 (see graph.trace), QS503 where the modes differ, QS505 for
     a name that the module lacks.
     """
-    if is_single_op(module):
-        raise DiagnosticError(
-            Diagnostic(
-                code="QS502",
-                message=f"`{type(module).__name__}` is a single op of torch, not a module of ops",
-                help="prepare the module around it; a rule of its qconfig leaves the rest in float",
-            )
-        )
     for name in config.preserved_attributes:
         _require_attribute(module, name)
     leaves = [*whole, *non_traceable(module, config)]
     wrap = wrapped_functions(module, config.wrap)
 
-    def traced() -> fx.Graph:
-        return trace(module, call.args, call.kwargs, leaf_names=leaves, wrap=wrap)
-
-    modes = [(m, m.training) for m in module.modules()]
-    with eval_mode(module):
-        graph = traced()
-        module.train()
-        training = traced()
-    for m, mode in modes:
-        m.training = mode
+    try:
+        graph, training = trace_modes(module, call.args, call.kwargs, leaf_names=leaves, wrap=wrap)
+    except DiagnosticError:
+        run_once(module, call.args, call.kwargs)  # perhaps the model itself is at fault
+        raise
+    if not all("example" in node.meta for node in graph.nodes if node.op.startswith("call_")):
+        run_once(module, call.args, call.kwargs)
     _reconcile(module, graph, training)
+    adopt_calls(module, graph)
     _drop_identities(module, graph)
-    traced = TracedModule(module, graph)
-    traced.graph.eliminate_dead_code()
-    return traced
+    return TracedModule(module, graph)
 
 
 def non_traceable(module: nn.Module, config: PrepareConfig) -> list[str]:
@@ -126,31 +124,41 @@ def _reconcile(module: nn.Module, graph: fx.Graph, training: fx.Graph) -> None:
     for node, other in pairs:
         if _same(node, other, twins):
             twins[other] = node
-        elif canonical_op(node, modules) == canonical_op(other, modules) == "dropout":
+        elif (op := canonical_op(node, modules)) != canonical_op(other, modules):
+            raise _differs(node, other)
+        elif op == "dropout":
             twins[other] = _keep_dropout(module, graph, node, other)
+        elif op == "batch_norm" and _same(node, other, twins, but=(5, "training")):
+            twins[other] = adopt_norm(module, graph, node, fixed=False)
         else:
             raise _differs(node, other)
     if len(graph.nodes) != len(training.nodes):
         raise _differs(*pairs[-1])
 
 
-def _same(node: fx.Node, other: fx.Node, twins: dict[fx.Node, fx.Node]) -> bool:
-    mine = fx.node.map_arg((node.args, node.kwargs), lambda a: a.name)
-    theirs = fx.node.map_arg((other.args, other.kwargs), lambda a: twins[a].name)
-    return (node.op, node.target, repr(mine)) == (other.op, other.target, repr(theirs))
+def _same(
+    node: fx.Node,
+    other: fx.Node,
+    twins: dict[fx.Node, fx.Node],
+    but: tuple[int, str] = (sys.maxsize, ""),
+) -> bool:
+    """Are two nodes alike, apart from the argument `but` (its position and its name)?"""
+
+    def arguments(of: fx.Node, name: Callable[[fx.Node], str]) -> str:
+        args = [arg for i, arg in enumerate(of.args) if i != but[0]]
+        kwargs = {key: arg for key, arg in of.kwargs.items() if key != but[1]}
+        return repr(fx.node.map_arg((args, kwargs), name))
+
+    mine = arguments(node, lambda a: a.name)
+    theirs = arguments(other, lambda a: twins[a].name)
+    return (node.op, node.target, mine) == (other.op, other.target, theirs)
 
 
 def _keep_dropout(module: nn.Module, graph: fx.Graph, node: fx.Node, other: fx.Node) -> fx.Node:
     """F.dropout(x, p, self.training) becomes a module, which knows the mode itself."""
     rate = other.args[1] if len(other.args) > 1 else other.kwargs.get("p", 0.5)
-    name = f"{node.name}_module"
-    module.add_module(name, nn.Dropout(float(rate)))  # type: ignore[arg-type]
-    with graph.inserting_after(node):
-        kept = graph.call_module(name, (node.args[0],))
-    kept.meta.update(node.meta)
-    node.replace_all_uses_with(kept, propagate_meta=False)
-    graph.erase_node(node)
-    return kept
+    kept = _DROPOUTS[node.target](float(rate))  # type: ignore[arg-type]
+    return replace_call(module, graph, node, kept, node.args[0])
 
 
 def _drop_identities(module: nn.Module, graph: fx.Graph) -> None:
@@ -168,6 +176,8 @@ def _differs(node: fx.Node, other: fx.Node) -> DiagnosticError:
         Diagnostic(
             code="QS503",
             message=f"forward does different things in training and in evaluation, at {where}",
-            help="move what only one mode needs out of the prepared module",
+            help="move what only one mode needs out of the prepared module: into the loss, the "
+            "post-process, or the model around it",
+            span=line_span(places[0]) if places else None,
         )
     )

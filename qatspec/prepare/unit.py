@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 from torch import fx, nn
 
-from qatspec.diag import Diagnostic
+from qatspec.diag import Diagnostic, Span
 from qatspec.graph.context import GraphContext
 from qatspec.graph.module import TracedModule
 from qatspec.graph.prepared import Decision
+from qatspec.graph.source import line_span
 from qatspec.spec import Call
 from qatspec.spec.model import QConfigRules
 from qatspec.spec.rules import RuleMatch
@@ -114,6 +115,10 @@ class Unit:
     def source(self, node: fx.Node) -> str:
         """ "file:line" of the model's code behind a node."""
         return str(node.meta.get("source", ""))
+
+    def span(self, node: fx.Node) -> Span | None:
+        """The line of the model's code behind a node, None when unknown."""
+        return line_span(self.source(node))
 
 
 def join(*parts: str) -> str:

@@ -28,15 +28,14 @@ def verify_unit(unit: Unit) -> None:
 def verify_inputs(units: Sequence[Unit], seen: Capture) -> list[Diagnostic]:
     """Errors for modules with quantize_input: false that are fed something unquantized
     (contracts 15)."""
-    on_grid = _quantized_tensors(units, seen)
+    trusting = [u for u in units if u.path and not u.quantize_input and not u.inner]
+    on_grid = _quantized_tensors(units, seen) if trusting else {}
     found = []
-    for unit in units:
-        if unit.quantize_input or not unit.path or unit.inner:
-            continue
+    for unit in trusting:
         for name, tensor in seen.calls[unit.path].tensors():
             if id(tensor) in on_grid or not tensor.is_floating_point():
                 continue
-            producer = seen.producers.get(id(tensor))
+            producer = seen.producers.get(tensor)  # type: ignore[no-untyped-call]
             by = f"`{producer}`" if producer else "the model's input or code between modules"
             found.append(
                 Diagnostic(

@@ -2,6 +2,7 @@
 
 from qatspec.program.artifact import Artifact
 from qatspec.program.builder import ProgramBuilder
+from qatspec.program.frame_referee import interpret_frames
 from qatspec.program.interp import interpret, interpret_all
 from qatspec.program.model import (
     RANGE,
@@ -15,6 +16,7 @@ from qatspec.program.model import (
     Value,
 )
 from qatspec.program.ports import check_inputs, unflatten
+from qatspec.program.runtime_input import RuntimeInput
 from qatspec.program.serde import digest, load_program, save_program
 from qatspec.program.text import dump
 from qatspec.program.verify import check, verify
@@ -30,6 +32,7 @@ __all__ = [
     "Program",
     "ProgramBuilder",
     "Provenance",
+    "RuntimeInput",
     "Value",
     "check",
     "check_inputs",
@@ -37,6 +40,7 @@ __all__ = [
     "dump",
     "interpret",
     "interpret_all",
+    "interpret_frames",
     "load_program",
     "save_program",
     "unflatten",

@@ -6,15 +6,17 @@ File: `qatspec.program.container` with magic QSBIN. The manifest is the header.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
+from qatspec.diag import Diagnostic, DiagnosticError
 from qatspec.program.container import Damaged, pack, read_file, refusal, unpack, write_file
-from qatspec.program.model import STORAGE, Port, Ported
+from qatspec.program.model import PORT_STORAGE, Port, Ported
 from qatspec.program.ports import check_inputs
+from qatspec.program.runtime_input import RuntimeInput
 from qatspec.registry import registry
 
 MAGIC = b"QSBIN\0"
@@ -25,22 +27,58 @@ VERSION = 1
 class Artifact(Ported):
     """march: who runs it. manifest: JSON: format, march, name, program (its digest), bit_exact,
     max_lsb, tree, and what the march adds; ports and sections are written into it by `to_bytes`.
-    sections: the compiled bytes by name."""
+    sections: the compiled bytes by name. runtime_input: how what it is fed becomes the Program's
+    integers, where `inputs` is not the Program's own."""
 
     march: str
     manifest: Mapping[str, Any] = field(default_factory=dict)
     sections: Mapping[str, bytes] = field(default_factory=dict)
+    runtime_input: RuntimeInput | None = None
 
     @property
     def tree(self) -> Any:
         """How the outputs nest; see `Program.tree`."""
         return self.manifest.get("tree")
 
+    def fed_with(self, runtime_input: RuntimeInput) -> Artifact:
+        """The same compiled program, fed something else than its own integers."""
+        return replace(self, inputs=(runtime_input.outside,), runtime_input=runtime_input)
+
+    @property
+    def real_inputs(self) -> tuple[Port, ...]:
+        """The Program's own ports: images keep their form whatever the compiled file is fed."""
+        return (self.runtime_input.port,) if self.runtime_input else self.inputs
+
+    def quantize(self, *floats: np.ndarray) -> list[np.ndarray]:
+        """Images as the model takes them to what the file is fed: integers, or frames as a camera
+        would give them. Raises ValueError on a wrong count."""
+        if self.runtime_input is None:
+            return super().quantize(*floats)
+        (images,) = floats
+        return [self.runtime_input.frame(images)]
+
+    def feed(self, ints: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """The Program's integers from what the file is fed. Raises DiagnosticError QS712."""
+        arrays = check_inputs(self, ints)
+        return [self.runtime_input.integers(arrays[0])] if self.runtime_input else arrays
+
     def run(self, *ints: np.ndarray) -> list[np.ndarray]:
         """Integers in, integers out, on the registered march. Raises DiagnosticError on arrays
-        that do not fit (QS712) and on an unknown march."""
-        arrays = check_inputs(self, ints)
-        return registry().march(self.march).run(self, arrays)
+        that do not fit (QS712), on an unknown march, and on sections that are not its own
+        (QS811)."""
+        arrays = self.feed(ints)
+        march = registry().march(self.march)
+        with registry().blame(march, f"march `{self.march}`, running a compiled file,"):
+            try:
+                return march.run(self, arrays)
+            except Damaged as problem:  # a Program among the sections
+                raise DiagnosticError(
+                    Diagnostic(
+                        code="QS811",
+                        message=f"not a program compiled for {self.march}: {problem}",
+                        help="compile it again with `qatspec convert`",
+                    )
+                ) from problem
 
     def to_bytes(self) -> bytes:
         """The file's bytes; equal artifacts give equal bytes."""
@@ -51,6 +89,9 @@ class Artifact(Ported):
             "inputs": [port_record(p) for p in self.inputs],
             "outputs": [port_record(p) for p in self.outputs],
         }
+        fed = self.runtime_input
+        if fed is not None:
+            header["runtime_input"] = {**fed.record(), "port": port_record(fed.port)}
         return pack(MAGIC, VERSION, header, self.sections)
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -70,6 +111,7 @@ class Artifact(Ported):
                 outputs=tuple(port_of(r) for r in header["outputs"]),
                 manifest=header,
                 sections=sections,
+                runtime_input=_runtime_input(header),
             )
         except (KeyError, TypeError, ValueError, OverflowError) as problem:
             raise Damaged(f"its manifest is broken ({problem})") from problem
@@ -81,6 +123,19 @@ class Artifact(Ported):
             return cls.from_bytes(read_file(path, "QS810", "compiled file"))
         except Damaged as problem:
             raise refusal(path, "QS810", "compiled file", problem) from problem
+
+
+def _runtime_input(header: Mapping[str, Any]) -> RuntimeInput | None:
+    """How a file is fed, by its manifest; its ports must say the same. Raises as `port_of`."""
+    if "runtime_input" not in header:
+        if any(port["dtype"] == "uint8" for port in header["inputs"]):
+            raise ValueError("nothing says what its bytes mean")
+        return None
+    record = dict(header["runtime_input"])
+    fed = RuntimeInput.of(record, port_of(record.pop("port")))
+    if header["inputs"] != [port_record(fed.outside)]:
+        raise ValueError("its port is not that of its runtime input")
+    return fed
 
 
 def port_record(port: Port) -> dict[str, Any]:
@@ -99,7 +154,7 @@ def port_record(port: Port) -> dict[str, Any]:
 def port_of(record: Any) -> Port:
     """The port of a record. Raises KeyError, TypeError or ValueError on a broken one."""
     shape, scale, axis = record["shape"], record["scale"], record["axis"]
-    if not all(type(d) is int and d > 0 for d in shape) or record["dtype"] not in STORAGE:
+    if not all(type(d) is int and d > 0 for d in shape) or record["dtype"] not in PORT_STORAGE:
         raise ValueError("a port has no good shape or dtype")
     if not all(type(v) is float and 0 < v < float("inf") for v in scale):
         raise ValueError("a port has no good scale")

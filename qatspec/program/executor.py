@@ -23,6 +23,8 @@ from qatspec.program.model import RANGE, STORAGE, Op, Program
 from qatspec.program.ports import check_inputs
 
 Step = Callable[..., Tensor]
+#: (name of an op's result, its integers in a float tensor) -> what the ops behind it are given
+Watch = Callable[[str, Tensor], Tensor]
 
 #: Requantization works through blocks of about this many elements, so that its float64 temporaries
 #: stay in the cache (measured: a third of the time of whole tensors of 6 million elements).
@@ -44,8 +46,10 @@ class Executor:
             done = tuple(dict.fromkeys(n for n in live if last[n] == i and n not in kept))
             self._steps.append((_BUILD[op.kind](self, op), live, op.output, done))
 
-    def run(self, ints: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Integers in, integers out, as `interpret`. Raises DiagnosticError QS712."""
+    def run(self, ints: Sequence[np.ndarray], watch: Watch | None = None) -> list[np.ndarray]:
+        """Integers in, integers out, as `interpret`. Raises DiagnosticError QS712.
+
+        watch: sees each op's result, and may put other integers of the same range in its place."""
         values: dict[str, Tensor] = {}
         arrays = check_inputs(self._program, ints)
         with torch.inference_mode(), torch.backends.nnpack.flags(enabled=False):
@@ -53,7 +57,8 @@ class Executor:
                 tensor = torch.from_numpy(np.ascontiguousarray(array))
                 values[port.name] = tensor.to(self.carrier(port.name))
             for step, operands, output, done in self._steps:
-                values[output] = step(*[values[name] for name in operands])
+                result = step(*[values[name] for name in operands])
+                values[output] = result if watch is None else watch(output, result)
                 for name in done:
                     del values[name]
             return [

@@ -63,6 +63,10 @@ STORAGE: dict[str, type[np.signedinteger[Any]]] = {
     "int64": np.int64,
 }
 
+#: The same of ports, which may also be a camera's bytes. No value of a Program is unsigned.
+PORT_RANGE: dict[str, tuple[int, int]] = {**RANGE, "uint8": (0, 255)}
+PORT_STORAGE: dict[str, type[np.integer[Any]]] = {**STORAGE, "uint8": np.uint8}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Provenance:
@@ -100,10 +104,11 @@ class Op:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Port:
     """A door of the Program (contracts 19). shape without the batch; layout "NCHW" and so on;
-    scale float32 (1,) or (C,) along axis; zero point is 0."""
+    scale float32 (1,) or (C,) along axis; zero point is 0. dtype: uint8 only where a compiled file
+    is fed frames (`Artifact.runtime_input`), whose real numbers are the pixels themselves."""
 
     name: str
-    dtype: DType
+    dtype: DType | Literal["uint8"]
     shape: tuple[int, ...]
     layout: str
     scale: np.ndarray
@@ -112,9 +117,9 @@ class Port:
 
     def quantize(self, x: np.ndarray) -> np.ndarray:
         """round-half-even(float32(x) / float32(scale)), saturated (contracts 12)."""
-        low, high = RANGE[self.dtype]
+        low, high = PORT_RANGE[self.dtype]
         scaled = np.asarray(x, np.float32) / self._broadcast(np.asarray(x).ndim)
-        return np.asarray(np.clip(np.rint(scaled), low, high), STORAGE[self.dtype])
+        return np.asarray(np.clip(np.rint(scaled), low, high), PORT_STORAGE[self.dtype])
 
     def dequantize(self, q: np.ndarray) -> np.ndarray:
         """float32(q) * float32(scale)."""
@@ -132,6 +137,11 @@ class Ported(ABC):
 
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
+
+    @property
+    def real_inputs(self) -> tuple[Port, ...]:
+        """The ports whose real numbers `quantize` takes."""
+        return self.inputs
 
     def quantize(self, *floats: np.ndarray) -> list[np.ndarray]:
         """Real images in, integers of the input ports out. Raises ValueError on a wrong count."""

@@ -8,7 +8,16 @@ from typing import Any
 import numpy as np
 
 from qatspec.diag import Diagnostic, DiagnosticError
-from qatspec.program.model import STORAGE, Ported
+from qatspec.program.model import PORT_STORAGE, Ported
+
+#: The one key of the tree of a Program that is only a part of its model: {HOST: tree}. Its outputs
+#: (its inputs, or both) are not the model's, but those of float parts that run on the host.
+HOST = "$host"
+
+
+def on_host(tree: Any) -> bool:
+    """Is the Program with this tree only a part of its model?"""
+    return isinstance(tree, dict) and set(tree) == {HOST}
 
 
 def check_inputs(ported: Ported, ints: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -17,7 +26,7 @@ def check_inputs(ported: Ported, ints: Sequence[np.ndarray]) -> list[np.ndarray]
         raise _misfit(f"{len(ints)} arrays given, {len(ported.inputs)} input ports")
     arrays = [np.asarray(array) for array in ints]
     for port, array in zip(ported.inputs, arrays, strict=True):
-        if array.dtype != STORAGE[port.dtype]:
+        if array.dtype != PORT_STORAGE[port.dtype]:
             raise _misfit(f"port `{port.name}` takes {port.dtype}, was given {array.dtype}")
         if array.ndim != len(port.shape) + 1 or array.shape[1:] != port.shape:
             raise _misfit(

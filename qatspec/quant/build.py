@@ -38,7 +38,9 @@ def build_fake_quant(qspec: QSpec, channels: int = 1, at: str = "") -> FakeQuant
         )
     if qspec.observer == "fixed_scale" and qspec.scale is None:
         raise _error(at, "observer `fixed_scale` has no scale", "add `scale: <number>`")
-    observer = registry().observer(qspec.observer, at).build(qspec, channels)
+    definition = registry().observer(qspec.observer, at)
+    with registry().blame(definition, f"building observer `{definition.name}`"):
+        observer = definition.build(qspec, channels)
     return _CLASSES[qspec.fake_quant](qspec, observer, channels)
 
 

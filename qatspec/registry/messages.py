@@ -6,9 +6,9 @@ import re
 from collections.abc import Sequence
 
 from qatspec import hookspecs
-from qatspec.diag import Diagnostic, DiagnosticError, Note, PluginFault
-from qatspec.diag.words import nearest
-from qatspec.registry.plugins import Plugin, Provider
+from qatspec.diag import Diagnostic, Fix, Note, PluginFault, Severity
+from qatspec.diag.words import mended, nearest, suggest
+from qatspec.registry.plugins import Plugin
 from qatspec.types import Finding
 
 _WORDS = {"prepare_config": "prepare preset", "qconfig": "qconfig preset", "dataset": "data set"}
@@ -26,11 +26,11 @@ def describe(record: object) -> str:
     return f"{type(record).__name__} named {name!r}" if name is not None else repr(record)[:80]
 
 
-def fault(plugin: Provider, error: BaseException, *, hook: str, item: str) -> PluginFault:
-    """The fault of a plugin whose record's callable raised, to be raised from `error`."""
+def fault(plugin: Plugin, error: BaseException, *, item: str, hook: str = "") -> PluginFault:
+    """The fault of a plugin whose code raised, to be raised from `error`. item: what was done."""
     return PluginFault(
         f"{item} raised {type(error).__name__}: {error}",
-        origin=f"{plugin.entry_point} ({plugin.dist}=={plugin.version})",
+        origin=plugin.origin,
         hook=hook,
         item=item,
     )
@@ -48,17 +48,54 @@ def finding(item: Finding, plugin: Plugin) -> Diagnostic:
     )
 
 
-def duplicate(what: str, name: str, plugins: Sequence[Plugin], at: str) -> DiagnosticError:
+def disputed(
+    what: str, name: str, plugins: Sequence[Plugin], at: str | None, severity: Severity = "error"
+) -> Diagnostic:
     """Two plugins register one name."""
-    return DiagnosticError(
-        Diagnostic(
-            code="QS002",
-            message=f"two plugins register the {what} `{name}`",
-            help="uninstall one of the two",
+    return Diagnostic(
+        code="QS002",
+        message=f"two plugins register the {what} `{name}`",
+        help="uninstall one of the two",
+        at=at,
+        severity=severity,
+        notes=tuple(Note(f"registered by {plugin.origin}") for plugin in plugins),
+        origin=plugins[0].origin,
+    )
+
+
+def a_chip(name: str, march: str, at: str) -> Diagnostic:
+    """A chip's name stands where a march's belongs."""
+    return Diagnostic(
+        code="QS309",
+        message=f"`{name}` is a chip; a march is the architecture of its accelerator",
+        help=f"write `{march}`, the march of {name}",
+        at=at,
+        fix=Fix(f"`{name}` -> `{march}`", text=march),
+    )
+
+
+def unknown(
+    kind: str, name: str, names: Sequence[str], faults: Sequence[Diagnostic], at: str
+) -> Diagnostic:
+    """Nobody registers `name`; faults: those of plugins that may have."""
+    message = f"no {word(kind)} is called `{name}`"
+    faults = sorted(faults, key=lambda f: f.origin or "")
+    if faults and nearest(name, names, sure=True) is None:
+        return Diagnostic(
+            code=faults[0].code,
+            message=f"{message}, and a plugin that may provide it is broken",
+            help="mend the plugin below; `qatspec plugins list` shows all",
             at=at,
-            notes=tuple(Note(f"registered by {plugin.origin}") for plugin in plugins),
-            origin=plugins[0].origin,
+            notes=tuple(Note(f"{f.origin}: {f.message}") for f in faults),
+            origin=faults[0].origin,
         )
+    sure = mended(name, names)
+    return Diagnostic(
+        code="QS301",
+        message=message,
+        help=suggest(name, names) or "no installed plugin registers any",
+        at=at,
+        fix=Fix(f"`{name}` -> `{sure}`", text=sure) if sure else None,
     )
 
 

@@ -83,10 +83,15 @@ def load_entry_point(entry: importlib.metadata.EntryPoint) -> Plugin:
         return Plugin(entry.name, dist, version, None, fault)
 
 
+def package_name(plugin: Plugin) -> str:
+    """The top-level package (or the one module) that the plugin's code lives in."""
+    name: str = getattr(plugin.module, "__name__", type(plugin.module).__module__)
+    return name.partition(".")[0]
+
+
 def source_sha256(plugin: Plugin) -> str:
     """The hash of the plugin's sources: its top-level package, or its one file."""
-    name = getattr(plugin.module, "__name__", type(plugin.module).__module__)
-    package = sys.modules.get(name.partition(".")[0])
+    package = sys.modules.get(package_name(plugin))
     return hash_sources(package) if isinstance(package, ModuleType) else ""
 
 

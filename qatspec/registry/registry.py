@@ -1,30 +1,26 @@
-"""The registry: what plugins register, by kind and name, with who provides it."""
+"""The registry: what plugins register, by kind and name, and who answers for it."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable, Iterator
+import traceback
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
-import pluggy
-
-from qatspec import hookspecs
-from qatspec.diag import Diagnostic, DiagnosticError, Fix, Note, QatspecError
-from qatspec.diag.words import mended, nearest, suggest
-from qatspec.registry.messages import (
-    describe,
-    duplicate,
-    fault,
-    finding,
-    hook_message,
-    incompatible,
-    word,
+from qatspec.diag import Diagnostic, DiagnosticError, PluginFault, QatspecError
+from qatspec.registry.hooks import Hooks
+from qatspec.registry.messages import fault, finding
+from qatspec.registry.plugins import (
+    Plugin,
+    Provider,
+    discover,
+    load_file,
+    package_name,
+    source_sha256,
 )
-from qatspec.registry.plugins import Plugin, Provider, discover, load_file, source_sha256
+from qatspec.registry.records import KINDS, Entry, Records
 from qatspec.types import (
     DatasetDef,
     FusePattern,
@@ -37,25 +33,6 @@ from qatspec.types import (
     StageEvent,
 )
 
-#: kind -> (hook, record)
-KINDS: dict[str, tuple[str, type[Any]]] = {
-    "model": ("qatspec_models", ModelDef),
-    "dataset": ("qatspec_datasets", DatasetDef),
-    "qconfig": ("qatspec_qconfigs", QConfigDef),
-    "prepare_config": ("qatspec_prepare_configs", PrepareConfigDef),
-    "fuse_pattern": ("qatspec_fuse_patterns", FusePattern),
-    "quant_handler": ("qatspec_quant_handlers", QuantHandler),
-    "observer": ("qatspec_observers", ObserverDef),
-    "march": ("qatspec_marches", March),
-}
-_NAME = re.compile(r"[a-z][a-z0-9_]*")
-
-
-@dataclass(frozen=True, slots=True)
-class _Entry:
-    record: Any
-    plugin: Plugin
-
 
 class Registry:
     """Plugins and what they register. Records are asked for when a kind is first looked at.
@@ -65,106 +42,142 @@ class Registry:
     """
 
     def __init__(self, plugins: Iterable[Plugin]) -> None:
-        self._manager = pluggy.PluginManager("qatspec")
-        self._manager.add_hookspecs(hookspecs)
-        self._plugins: dict[str, Plugin] = {}
-        self._faults: dict[str, list[Diagnostic]] = {}
-        self._kinds: dict[str, dict[str, list[_Entry]]] = {}
+        self._hooks = Hooks()
+        self._records: dict[str, Records] = {}
         for plugin in plugins:
-            self._add(plugin)
+            self._hooks.add(plugin, plugin.entry_point)
+
+    # -- records ---------------------------------------------------------------------------------
 
     def model(self, name: str, at: str = "") -> ModelDef:
         """Each of these: the record called `name` or one of its aliases. Raises DiagnosticError
         at the pointer `at`: QS301, QS001 (where a broken plugin may provide it), QS002, QS309."""
-        return cast("ModelDef", self._lookup("model", name, at).record)
+        return cast("ModelDef", self._find("model", name, at).record)
 
     def dataset(self, name: str, at: str = "") -> DatasetDef:
-        return cast("DatasetDef", self._lookup("dataset", name, at).record)
+        return cast("DatasetDef", self._find("dataset", name, at).record)
 
     def qconfig(self, name: str, at: str = "") -> QConfigDef:
-        return cast("QConfigDef", self._lookup("qconfig", name, at).record)
+        return cast("QConfigDef", self._find("qconfig", name, at).record)
 
     def prepare_config(self, name: str, at: str = "") -> PrepareConfigDef:
-        return cast("PrepareConfigDef", self._lookup("prepare_config", name, at).record)
+        return cast("PrepareConfigDef", self._find("prepare_config", name, at).record)
+
+    def fuse_pattern(self, name: str, at: str = "") -> FusePattern:
+        return cast("FusePattern", self._find("fuse_pattern", name, at).record)
 
     def observer(self, name: str, at: str = "") -> ObserverDef:
-        return cast("ObserverDef", self._lookup("observer", name, at).record)
+        return cast("ObserverDef", self._find("observer", name, at).record)
 
     def march(self, name: str, at: str = "") -> March:
-        return cast("March", self._lookup("march", name, at).record)
+        return cast("March", self._find("march", name, at).record)
+
+    def record(self, kind: str, name: str) -> Any:
+        """The record of any kind, by name. Raises DiagnosticError as the lookups do."""
+        return self._find(kind, name, "").record
 
     def fuse_patterns(self) -> tuple[FusePattern, ...]:
-        """Every fuse pattern, by name. Raises DiagnosticError QS002 on a duplicate name."""
-        return self._all("fuse_pattern")
+        """Every fuse pattern, by name. Of two with one name both are here: whoever applies one asks
+        `undisputed` first."""
+        return tuple(entry.record for entry in self._of("fuse_pattern").entries)
 
     def quant_handlers(self) -> tuple[QuantHandler, ...]:
-        """Every quant handler, by name. Raises DiagnosticError QS002 on a duplicate name."""
-        return self._all("quant_handler")
+        """Every quant handler, by name."""
+        return tuple(entry.record for entry in self._of("quant_handler").entries)
 
     def handler_for(self, op: str) -> QuantHandler | None:
         """The handler that answers for a canonical op name. Raises DiagnosticError QS002 where two
         do."""
-        found = [e for e in self._entries("quant_handler") if op in e.record.ops]
-        if len(found) > 1:
-            raise duplicate("quant handler for", op, [e.plugin for e in found], "")
-        return found[0].record if found else None
+        entry = self._of("quant_handler").find_op(op)
+        return entry.record if entry else None
+
+    def undisputed(self, kind: str, name: str) -> None:
+        """Raises DiagnosticError QS002 where two plugins register `name`."""
+        self._of(kind).undisputed(name, "")
 
     def names(self, kind: str) -> list[str]:
         """Registered names of a kind (without aliases), sorted."""
-        return sorted({e.record.name for e in self._entries(kind)})
+        return self._of(kind).names()
 
-    def provider(self, kind: str, name: str) -> Provider:
-        """Who registers `name`. Raises DiagnosticError as the lookups do."""
-        plugin = self._lookup(kind, name, "").plugin
-        return Provider(plugin.entry_point, plugin.dist, plugin.version, source_sha256(plugin))
-
-    @contextmanager
-    def blame(self, kind: str, name: str, doing: str) -> Iterator[None]:
-        """What a record's callable raises inside is its plugin's fault, unless it is a diagnostic.
-
-        doing: in words, "opening data set `mine`". Raises PluginFault."""
-        try:
-            yield
-        except QatspecError:
-            raise
-        except Exception as error:
-            hook = KINDS[kind][0]
-            raise fault(self.provider(kind, name), error, hook=hook, item=doing) from error
-
-    def record(self, kind: str, name: str) -> Any:
-        """The record of any kind, by name. Raises DiagnosticError as the lookups do."""
-        return self._lookup(kind, name, "").record
-
-    def hooks(self, entry_point: str) -> list[str]:
-        """Names of the hooks that one plugin implements."""
-        plugin = self._manager.get_plugin(entry_point)
-        callers = self._manager.get_hookcallers(plugin) if plugin is not None else None
-        return sorted(caller.name for caller in callers or ())
+    # -- plugins ---------------------------------------------------------------------------------
 
     def plugins(self) -> tuple[Plugin, ...]:
         """Every plugin, broken ones included, by entry point."""
-        return tuple(self._plugins[name] for name in sorted(self._plugins))
+        return tuple(self._hooks.plugins[name] for name in sorted(self._hooks.plugins))
+
+    def hooks(self, entry_point: str) -> list[str]:
+        """Names of the hooks that one plugin implements."""
+        return self._hooks.implemented(entry_point)
 
     def registered(self, entry_point: str) -> dict[str, list[str]]:
         """kind -> names that one plugin registers."""
         by_kind = {
             kind: sorted(
-                {e.record.name for e in self._entries(kind) if e.plugin.entry_point == entry_point}
+                {
+                    e.record.name
+                    for e in self._of(kind).entries
+                    if e.plugin.entry_point == entry_point
+                }
             )
             for kind in KINDS
         }
         return {kind: names for kind, names in by_kind.items() if names}
 
+    def provider(self, kind: str, name: str) -> Provider:
+        """Who registers `name`. Raises DiagnosticError as the lookups do."""
+        plugin = self._find(kind, name, "").plugin
+        return Provider(plugin.entry_point, plugin.dist, plugin.version, source_sha256(plugin))
+
     def faults(self) -> tuple[Diagnostic, ...]:
-        """What is wrong with installed plugins, by entry point; asks every hook."""
-        for kind in KINDS:
-            self._by_name(kind)
-        return tuple(fault for name in sorted(self._faults) for fault in self._faults[name])
+        """What is wrong with installed plugins, by plugin, as warnings; asks every hook."""
+        disputes = [dispute for kind in KINDS for dispute in self._of(kind).disputes()]
+        found = dict.fromkeys((*self._hooks.faults, *disputes))
+        return tuple(sorted(found, key=lambda f: f.origin or ""))
+
+    def doubts(self, kind: str) -> tuple[Diagnostic, ...]:
+        """Warnings for whoever takes all records of a kind (every prepare tries every fuse
+        pattern): plugins whose hook failed, and what two of them dispute."""
+        return self._of(kind).doubts
+
+    @contextmanager
+    def blame(self, record: Any, doing: str) -> Iterator[None]:
+        """What a record's callable raises inside is its plugin's fault, unless it is a diagnostic.
+
+        doing: in words, "opening data set `mine`". Raises PluginFault. What a record that nobody
+        registers raises passes through."""
+        try:
+            yield
+        except QatspecError:
+            raise
+        except Exception as error:
+            for kind, (hook, record_type) in KINDS.items():
+                if isinstance(record, record_type):
+                    for entry in self._of(kind).entries:
+                        if entry.record == record:
+                            raise fault(entry.plugin, error, item=doing, hook=hook) from error
+            raise
+
+    def culprit(self, error: BaseException) -> PluginFault | None:
+        """The fault of the plugin whose code `error` came through last, if any: for what models and
+        data sets raise long after the record that made them was called."""
+        packages = {package_name(plugin): plugin for plugin in self.plugins()}
+        packages.pop(__name__.partition(".")[0], None)  # the records that come with qatspec itself
+        found = None
+        for frame, line in traceback.walk_tb(error.__traceback__):
+            name = str(frame.f_globals.get("__name__", ""))
+            plugin = packages.get(name.partition(".")[0])
+            if plugin is not None:
+                code = frame.f_code
+                where = f"{name}.{code.co_name} (line {line})"
+                found = fault(plugin, error, item=where)
+        return found
+
+    # -- taking part -----------------------------------------------------------------------------
 
     def include(self, path: Path, at: str = "") -> None:
         """Load the file plugin at `path`, once. Raises DiagnosticError QS007."""
         path = path.resolve()
-        if str(path) in self._plugins:
+        if str(path) in self._hooks.plugins:
             return
         try:
             plugin = load_file(path)
@@ -178,160 +191,44 @@ class Registry:
                     at=at,
                 )
             ) from error
-        self._add(plugin, key=str(path))
-        self._kinds.clear()
+        self._hooks.add(plugin, str(path))
+        self._records.clear()
 
     @contextmanager
     def added(self, plugin: Plugin) -> Iterator[None]:
         """`plugin` takes part inside, unless its module does so anyway: what the kit tries need not
         be installed."""
-        if any(plugin.module is known.module for known in self._plugins.values()):
+        if any(plugin.module is known.module for known in self.plugins()):
             yield
             return
-        self._add(plugin)
-        self._kinds.clear()
+        self._hooks.add(plugin, plugin.entry_point)
+        self._records.clear()
         try:
             yield
         finally:
-            if self._manager.has_plugin(plugin.entry_point):
-                self._manager.unregister(name=plugin.entry_point)
-            del self._plugins[plugin.entry_point]
-            self._faults.pop(plugin.entry_point, None)
-            self._kinds.clear()
+            self._hooks.remove(plugin.entry_point)
+            self._records.clear()
 
     def emit(self, event: StageEvent) -> None:
         """Tell every plugin; what one raises becomes its fault and disturbs nobody."""
-        for plugin, call in self._implementations("qatspec_stage_event"):
-            self._guarded(plugin, "qatspec_stage_event", partial(call, event=event))
+        self._hooks.ask("qatspec_stage_event", event=event)
 
     def checks(self, spec: Any) -> list[Diagnostic]:
         """What plugins' own checks find in a spec; a check that raises is a warning."""
-        found: list[Diagnostic] = []
-        for plugin, call in self._implementations("qatspec_check"):
-            before = len(self._faults.get(plugin.entry_point, []))
-            asked = partial(call, spec=spec, registry=self)
-            findings = self._guarded(plugin, "qatspec_check", asked)
-            found.extend(self._faults.get(plugin.entry_point, [])[before:])
-            found.extend(finding(item, plugin) for item in findings)
-        return found
-
-    # -- loading ---------------------------------------------------------------------------------
-
-    def _add(self, plugin: Plugin, key: str = "") -> None:
-        key = key or plugin.entry_point
-        self._plugins[key] = plugin
-        if plugin.fault is not None:
-            self._faults[key] = [plugin.fault]
-        if plugin.module is None:
-            return
-        wrong = incompatible(plugin)
-        if wrong is not None:
-            self._fault(plugin, "QS009", *wrong)
-            return
-        try:
-            self._manager.register(plugin.module, name=key)
-            self._manager.check_pending()
-        except (pluggy.PluginValidationError, ValueError) as error:
-            self._manager.unregister(name=key)
-            self._fault(plugin, "QS003", hook_message(plugin, error), "see qatspec/hookspecs.py")
-
-    def _implementations(self, hook: str) -> list[tuple[Plugin, Callable[..., Any]]]:
-        found = []
-        for impl in getattr(self._manager.hook, hook).get_hookimpls():
-
-            def call(impl: Any = impl, **given: Any) -> Any:
-                # an implementation may take fewer arguments than the hook has
-                return impl.function(*(given[name] for name in impl.argnames))
-
-            found.append((self._plugins[impl.plugin_name], call))
-        return sorted(found, key=lambda pair: pair[0].entry_point)
-
-    def _guarded(self, plugin: Plugin, hook: str, call: Callable[[], Any]) -> list[Any]:
-        """What a hook returned, as a list; what it raised becomes the plugin's fault."""
-        try:
-            return list(call() or ())
-        except Exception as error:  # noqa: BLE001  somebody else's code
-            message = f"plugin `{plugin.entry_point}` raised in `{hook}`: "
-            message += f"{type(error).__name__}: {error}"
-            self._fault(plugin, "QS004", message, f"report it to the authors of `{plugin.dist}`")
-            return []
-
-    def _fault(self, plugin: Plugin, code: str, message: str, help_: str) -> None:
-        self._faults.setdefault(plugin.entry_point, []).append(
-            Diagnostic(
-                code=code, message=message, help=help_, severity="warning", origin=plugin.origin
-            )
-        )
+        known = len(self._hooks.faults)
+        answers = self._hooks.ask("qatspec_check", spec=spec, registry=self)
+        found = [finding(item, plugin) for plugin, findings in answers for item in findings]
+        return [*self._hooks.faults[known:], *found]
 
     # -- lookup ----------------------------------------------------------------------------------
 
-    def _by_name(self, kind: str) -> dict[str, list[_Entry]]:
-        """Name or alias -> entries; more than one is a duplicate."""
-        if kind not in self._kinds:
-            hook, record_type = KINDS[kind]
-            table: dict[str, list[_Entry]] = {}
-            for plugin, call in self._implementations(hook):
-                for record in self._guarded(plugin, hook, call):
-                    if not isinstance(record, record_type) or not _NAME.fullmatch(record.name):
-                        message = f"`{hook}` of plugin `{plugin.entry_point}` returned "
-                        message += f"{describe(record)}"
-                        help_ = f"return {record_type.__name__} records with snake_case names"
-                        self._fault(plugin, "QS005", message, help_)
-                        continue
-                    for name in (record.name, *getattr(record, "aliases", ())):
-                        table.setdefault(name, []).append(_Entry(record, plugin))
-            self._kinds[kind] = table
-        return self._kinds[kind]
+    def _of(self, kind: str) -> Records:
+        if kind not in self._records:
+            self._records[kind] = Records(kind, self._hooks)
+        return self._records[kind]
 
-    def _entries(self, kind: str) -> list[_Entry]:
-        return [e for name, es in self._by_name(kind).items() for e in es if e.record.name == name]
-
-    def _all(self, kind: str) -> tuple[Any, ...]:
-        table = self._by_name(kind)
-        return tuple(self._lookup(kind, name, "").record for name in sorted(table))
-
-    def _lookup(self, kind: str, name: str, at: str) -> _Entry:
-        table = self._by_name(kind)
-        found = table.get(name, [])
-        if len(found) > 1:
-            raise duplicate(word(kind), name, [e.plugin for e in found], at)
-        if not found:
-            raise self._unknown(kind, name, at)
-        return found[0]
-
-    def _unknown(self, kind: str, name: str, at: str) -> Exception:
-        message = f"no {word(kind)} is called `{name}`"
-        names = self.names(kind)
-        if kind == "march":
-            for entry in self._entries("march"):
-                if name.lower() in entry.record.chips:
-                    return DiagnosticError(
-                        Diagnostic(
-                            code="QS309",
-                            message=f"`{name}` is a chip, not a march",
-                            help=f"did you mean `{entry.record.name}`, the march of {name}?",
-                            at=at,
-                            fix=Fix(f"`{name}` -> `{entry.record.name}`", text=entry.record.name),
-                        )
-                    )
-        faults = [f for name in sorted(self._faults) for f in self._faults[name]]
-        if faults and nearest(name, names, sure=True) is None:
-            return DiagnosticError(
-                Diagnostic(
-                    code=faults[0].code,
-                    message=f"{message}, and a plugin that may provide it is broken",
-                    help="mend the plugin below; `qatspec plugins list` shows all",
-                    at=at,
-                    notes=tuple(Note(f"{f.origin}: {f.message}") for f in faults),
-                    origin=faults[0].origin,
-                )
-            )
-        advice = suggest(name, names) or "no installed plugin registers any"
-        sure = mended(name, names)
-        fix = Fix(f"`{name}` -> `{sure}`", text=sure) if sure else None
-        return DiagnosticError(
-            Diagnostic(code="QS301", message=message, help=advice, at=at, fix=fix)
-        )
+    def _find(self, kind: str, name: str, at: str) -> Entry:
+        return self._of(kind).find(name, self._hooks.faults, at)
 
 
 @cache

@@ -27,7 +27,9 @@ def _one(found: Diagnostic, texts: Mapping[str, str], color: bool) -> str:
         *_excerpt(found.span, texts, found.severity, color),
     ]
     if found.help:
-        lines.append(f"  {_paint('help:', 'help', color)} {found.help}")
+        first, *more = found.help.rstrip("\n").split("\n")
+        lines.append(f"  {_paint('help:', 'help', color)} {first}")
+        lines += [f"    {line}" for line in more]
     for note in found.notes:
         lines.append(f"  {_paint('note:', 'dim', color)} {note.text}")
         if note.span is not None:

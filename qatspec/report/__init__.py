@@ -1,5 +1,1 @@
-"""A work directory as one self-contained HTML page."""
-
-from qatspec.report.page import write_report
-
-__all__ = ["write_report"]
+"""A work directory as one self-contained HTML page (page), a prepared model as a picture."""

@@ -1,6 +1,6 @@
 """JSON Schema 2020-12: the spec language's own and those of registered params."""
 
-from qatspec.schema.check import check
+from qatspec.schema.check import check, example
 from qatspec.schema.load import VERSION, spec_schema, torch_symbols
 from qatspec.schema.merged import merged_schema
 from qatspec.schema.walk import affecting, with_defaults
@@ -9,6 +9,7 @@ __all__ = [
     "VERSION",
     "affecting",
     "check",
+    "example",
     "merged_schema",
     "spec_schema",
     "torch_symbols",

@@ -11,10 +11,12 @@ from jsonschema import Draft202012Validator, ValidationError
 
 from qatspec.diag import Diagnostic, Fix
 from qatspec.diag.words import mended, nearest, quote_list
+from qatspec.schema.unknown import unknown_keys
 from qatspec.schema.walk import facets, property_schemas
 from qatspec.source import scalars
 from qatspec.source.pointer import join, split
 from qatspec.source.tree import kind_of
+from qatspec.source.write import flow
 from qatspec.types import JSONSchema
 
 #: Booleans of YAML 1.1, and texts that look like booleans.
@@ -51,7 +53,7 @@ def _convert(error: ValidationError, schema: JSONSchema, base: str) -> Iterator[
     value, wanted = cast("Any", error.instance), cast("Any", error.validator_value)
     match error.validator:
         case "additionalProperties" | "unevaluatedProperties":
-            yield from _unknown_keys(error, schema, at)
+            yield from unknown_keys(error, schema, at)
         case "required":
             for key in wanted:
                 if key not in value and not _misspelt(key, error, schema):
@@ -61,9 +63,10 @@ def _convert(error: ValidationError, schema: JSONSchema, base: str) -> Iterator[
                         help=_how_to_add(key, error, schema),
                         at=at,
                         key=True,
+                        fix=_version(key, at),
                     )
         case "type":
-            yield _wrong_type(name, value, wanted, at)
+            yield _wrong_type(name, value, wanted, at, error.schema, schema)
         case "enum" | "const":
             yield _not_a_choice(name, value, wanted, at)
         case "dependentRequired":
@@ -71,45 +74,6 @@ def _convert(error: ValidationError, schema: JSONSchema, base: str) -> Iterator[
         case _:
             message, advice = _out_of_range(name, error)
             yield Diagnostic(code="QS205", message=message, help=advice, at=at)
-
-
-def _unknown_keys(error: ValidationError, root: JSONSchema, at: str) -> Iterator[Diagnostic]:
-    value = cast("Mapping[str, Any]", error.instance)
-    known = property_schemas(error.schema, value, root)
-    closed = cast("Mapping[str, Any]", error.schema)  # the part that refuses the key
-    allowed = list({**known, **closed.get("properties", {})})
-    free = [k for k in allowed if k not in value]
-    for key in value:
-        if key in allowed:
-            continue
-        near = nearest(key, free) or nearest(key, allowed)
-        advice = f"did you mean `{near}`?"
-        if near is None:
-            below = _below(key, error.schema, root)
-            if below is not None:
-                advice = f"it belongs under `{below}`"
-            elif allowed:
-                advice = f"allowed here: {quote_list(allowed)}"
-            else:
-                advice = "remove it; no keys are allowed here"
-        sure = mended(key, free)
-        free = [k for k in free if k != sure]  # one slip a key: two would make it stand twice
-        yield Diagnostic(
-            code="QS201",
-            message=f"unknown key `{key}`",
-            help=advice,
-            at=join(at, key),
-            key=True,
-            fix=Fix(f"`{key}` -> `{sure}`", text=scalars.written(sure)) if sure else None,
-        )
-
-
-def _below(key: str, schema: Any, root: JSONSchema) -> str | None:
-    """The key beside it whose mapping takes `key`: it was put one level too high."""
-    for name, part in property_schemas(schema, {}, root).items():
-        if key in property_schemas(part, {}, root):
-            return name
-    return None
 
 
 def _misspelt(key: str, error: ValidationError, root: JSONSchema) -> bool:
@@ -120,19 +84,44 @@ def _misspelt(key: str, error: ValidationError, root: JSONSchema) -> bool:
     return closed and any(k not in known and nearest(k, [key]) for k in value)
 
 
+def _version(key: str, at: str) -> Fix | None:
+    """The one key that has one value."""
+    return Fix("`qatspec: 1` added", line="qatspec: 1") if (key, at) == ("qatspec", "") else None
+
+
 def _how_to_add(key: str, error: ValidationError, root: JSONSchema) -> str:
     part = property_schemas(error.schema, error.instance, root).get(key, {})
+    written = example(part, root)
     for facet in facets(part, None, root):
         words = re.split(r"[.:;](?:\s|$)", str(facet.get("description", "")))[0]
         if words:
-            return f"add `{key}: ...` ({words[0].lower()}{words[1:]})"
-    return f"add `{key}: ...`"
+            return f"add `{key}: {written}` ({words[0].lower()}{words[1:]})"
+    return f"add `{key}: {written}`"
 
 
-def _wrong_type(name: str, value: Any, wanted: Any, at: str) -> Diagnostic:
+def example(part: Any, root: JSONSchema) -> str:
+    """A value that `part` takes, written as YAML; `...` where only a person can know one."""
+    for keyword in ("examples", "default", "const", "enum"):
+        for facet in facets(part, None, root):
+            if keyword in facet:
+                value = facet[keyword]
+                return flow(value[0] if keyword in ("examples", "enum") else value)
+    for facet in facets(part, None, root):
+        match facet.get("type"):
+            case "integer":
+                return str(max(1, facet.get("minimum", 1)))
+            case "boolean":
+                return "true"
+    return "..."
+
+
+def _wrong_type(
+    name: str, value: Any, wanted: Any, at: str, part: Any, root: JSONSchema
+) -> Diagnostic:
     types: list[str] = [wanted] if isinstance(wanted, str) else list(wanted)
     expected = " or ".join(_TYPES[t] for t in types)
-    advice = f"write {expected}"
+    sample = _sample(value, types, part, root)
+    advice = f"write {expected}" + (f", such as `{name}: {sample}`" if sample else "")
     mend = None
     if isinstance(value, str):
         if {"number", "integer"} & set(types) and _is_number(value):
@@ -142,19 +131,27 @@ def _wrong_type(name: str, value: Any, wanted: Any, at: str) -> Diagnostic:
         elif "boolean" in types and value.lower() in _BOOLEANS:
             mend = _BOOLEANS[value.lower()]
             advice = f"write `{mend}`"
-        elif "array" in types:
-            advice = f"write `[{value}]`"
-    elif "array" in types and not isinstance(value, Mapping) and value is not None:
-        advice = f"write `[{_shown(value)}]`"
     elif "string" in types and not isinstance(value, Mapping | list) and value is not None:
         advice = f'put it in quotes: `"{_shown(value)}"`'
-    elif value is None:
-        advice = f"give {expected}, or remove the key"
+    elif value is None and (sample is None or "default" in part):
+        advice += ", or delete the key"
     got = kind_of(value)
     if not isinstance(value, Mapping | list) and value is not None:
         got = f"the {got.split()[1]} `{_shown(value)}`"
     message = f"`{name}` must be {expected}, not {got}"
     return Diagnostic(code="QS203", message=message, help=advice, at=at, fix=_fix(value, mend))
+
+
+def _sample(value: Any, types: list[str], part: Any, root: JSONSchema) -> str | None:
+    """A value of the right type, made from the wrong one where that says what was meant."""
+    if "array" in types and not isinstance(value, Mapping) and value is not None:
+        return flow([value] * max(1, part.get("minItems", 1)))
+    if "object" in types and value is None and not part.get("required"):
+        return "{}"
+    if "integer" in types and isinstance(value, float):
+        return str(round(value))
+    found = example(part, root)
+    return None if found == "..." else found
 
 
 def _fix(value: Any, text: str | None) -> Fix | None:
@@ -171,15 +168,15 @@ def _not_a_choice(name: str, value: Any, wanted: Any, at: str) -> Diagnostic:
         return Diagnostic(
             code="QS207",
             message=f"version {_shown(value)} of the spec language is not known",
-            help=f"this qatspec reads `qatspec: {_shown(wanted)}`",
+            help=f"write `qatspec: {_shown(wanted)}`, the version that this qatspec reads",
             at=at,
         )
     choices = [_shown(c) for c in (wanted if isinstance(wanted, list) else [wanted])]
     message = f"`{name}` cannot be `{_shown(value)}`"
-    advice = f"one of {quote_list(choices)}"
+    advice = f"write one of {quote_list(choices)}"
     sure = None
     if isinstance(value, str) and (near := nearest(value, choices)):
-        advice = f"did you mean `{near}`? {advice}"
+        advice = f"did you mean `{near}`? {advice.removeprefix('write ')}"
         sure = mended(value, [c for c in choices if c == scalars.written(c)])
     return Diagnostic(code="QS204", message=message, help=advice, at=at, fix=_fix(value, sure))
 
@@ -188,29 +185,35 @@ def _out_of_range(name: str, error: ValidationError) -> tuple[str, str]:
     value, bound = error.instance, error.validator_value
     size = len(value) if isinstance(value, list | str | Mapping) else 0
     shown = _shown(value)
+    words = str(cast("Mapping[str, Any]", error.schema).get("description", "")).rstrip(".")
+    meaning = f": {words[0].lower()}{words[1:]}" if words else ""
     message = f"`{name}` cannot be {shown}"
     match error.validator:
         case "minimum":
-            return message, f"it must be at least {bound}"
+            return message, f"write a value of at least {bound}, such as `{name}: {bound}`"
         case "maximum":
-            return message, f"it must be at most {bound}"
+            return message, f"write a value of at most {bound}, such as `{name}: {bound}`"
         case "exclusiveMinimum":
-            return message, f"it must be greater than {bound}"
+            return message, f"write a value greater than {bound}"
         case "exclusiveMaximum":
-            return message, f"it must be less than {bound}"
+            return message, f"write a value less than {bound}"
         case "multipleOf":
             return message, f"it must be a multiple of {bound}"
         case "minItems" | "minLength" | "minProperties" if size == 0:
             return f"`{name}` is empty", "give at least one entry, or remove the key"
         case "minItems" | "minLength" | "minProperties":
-            return f"`{name}` has {size} of at least {bound} entries", f"give {bound}"
+            return f"`{name}` has {size} of at least {bound} entries", f"give {bound}{meaning}"
         case "maxItems" | "maxLength" | "maxProperties":
-            return f"`{name}` has {size} entries", f"give at most {bound}"
+            return f"`{name}` has {size} entries, at most {bound} fit", f"give {bound}{meaning}"
         case "pattern":
             form = cast("Mapping[str, Any]", error.schema).get(
                 "x-qatspec-form", f"a text that matches `{bound}`"
             )
-            return f"`{name}` cannot be `{shown}`", f"write {form}"
+            advice = f"write {form}"
+            mended = re.sub(r"[^A-Za-z0-9_.-]+", "-", str(value)).strip("-.")
+            if mended != value and re.search(str(bound), mended):
+                advice += f", such as `{name}: {mended}`"
+            return f"`{name}` cannot be `{shown}`", advice
         case "uniqueItems":
             return f"`{name}` holds the same entry twice", "remove one"
         case "additionalItems" | "items" | "contains":

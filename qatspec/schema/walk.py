@@ -88,6 +88,15 @@ def affecting(
     return found
 
 
+def resolved(schema: Any, root: JSONSchema) -> Any:
+    """What a local `$ref` points to; anything else as it is."""
+    return (
+        _target(schema["$ref"], root)
+        if isinstance(schema, Mapping) and "$ref" in schema
+        else schema
+    )
+
+
 def _default(part: JSONSchema, value: Any, root: JSONSchema) -> tuple[Any] | None:
     for facet in facets(part, value, root):
         if "default" in facet:

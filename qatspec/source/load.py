@@ -6,35 +6,58 @@ import os.path
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 from qatspec.diag import Diagnostic, DiagnosticError, Span
 from qatspec.source import overrides as command_line
 from qatspec.source.document import Document, to_document
 from qatspec.source.mend import place_fix
 from qatspec.source.merge import merge
-from qatspec.source.parse import parse
+from qatspec.source.parse import COMMAND_LINE, parse
 from qatspec.source.references import substitute
 from qatspec.source.text import check_text, read_text
 from qatspec.source.tree import Tree, kind_of
 
 _MAX_EXTENDS = 16
+#: A spec to start from, for who has none yet.
+SMALLEST = """\
+qatspec: 1
+name: my-run
+march: bayes
+model: {type: fcos, params: {num_classes: 10}, input: {size: [128, 128]}}
+data:
+  train:
+    type: digits_detection
+    params: {split: train, images: 200, size: 128}
+    batch_size: 8
+  val:
+    type: digits_detection
+    params: {split: val, images: 50, size: 128}
+stages:
+  float: {trainer: {epochs: 10, optimizer: {type: sgd, lr: 0.01}}}
+"""
 
 
-def load_document(path: str | Path, overrides: Sequence[str] = ()) -> Document:
+def load_document(
+    path: str | Path, overrides: Sequence[str] = (), *, smoke: bool = False
+) -> Document:
     """Read `path`, merge what it extends, apply overrides ("vars.fast=1"), resolve references.
 
+    smoke: merge the spec's `smoke` over the rest first.
     Raises DiagnosticError with places; its `texts` hold the lines to show.
     """
     texts: dict[str, str] = {}
     if overrides:
-        texts[command_line.FILE] = "\n".join(overrides)
+        texts[COMMAND_LINE] = "\n".join(overrides)
     try:
         tree = _read(Path(path), str(path), None, (), texts)
+        if smoke:
+            tree = _with_smoke(tree)
         tree = command_line.apply(tree, overrides)
         return to_document(substitute(tree), str(path), texts)
     except DiagnosticError as error:
         placed = (replace(d, fix=place_fix(d.fix, d.span, texts)) for d in error.diagnostics)
-        raise DiagnosticError(placed, texts) from None
+        raise DiagnosticError(placed, {**texts, **error.texts}) from None
     except RecursionError:
         # references to references to deep values: each is within bounds, their product is not
         place = Span(str(path))
@@ -44,7 +67,12 @@ def load_document(path: str | Path, overrides: Sequence[str] = ()) -> Document:
 
 
 def _read(
-    path: Path, shown: str, named_at: Span | None, chain: tuple[str, ...], texts: dict[str, str]
+    path: Path,
+    shown: str,
+    named_at: Span | None,
+    chain: tuple[str, ...],
+    texts: dict[str, str],
+    name: str = "",
 ) -> Tree:
     real = os.path.normpath(path.absolute())
     if real in chain:
@@ -54,21 +82,30 @@ def _read(
     if len(chain) >= _MAX_EXTENDS:
         message = f"more than {_MAX_EXTENDS} files extend one another"
         raise _fail("QS108", message, named_at, "merge some of them")
-    text = read_text(path, shown=shown, named_at=named_at)
+    text = read_text(path, shown=shown, name=name, named_at=named_at)
     texts[shown] = text
     check_text(text, shown)
     tree = parse(text, shown)
     if tree is None or not isinstance(tree.value, dict):
         what = "empty" if tree is None else kind_of(tree.value)
         place = Span(shown, 1, 1, 1, 1)
-        advice = "begin with `qatspec: 1`, or let `qatspec new quickstart` write a whole one"
-        raise _fail("QS111", f"a spec is a mapping, this is {what}", place, advice)
+        advice = (
+            "write these lines and put your names and numbers in; `qatspec new quickstart` writes "
+            f"a spec with all five stages\n{SMALLEST}"
+        )
+        raise _fail("QS111", f"a spec is a mapping of keys, this is {what}", place, advice)
     merged: Tree | None = None
-    for name, span in _extended(tree.value.get("extends")):
-        base_shown = os.path.normpath(Path(shown).parent / name)
-        base = _read(path.parent / name, base_shown, span, (*chain, real), texts)
+    for base_name, span in _extended(tree.value.get("extends")):
+        base_shown = os.path.normpath(Path(shown).parent / base_name)
+        base = _read(path.parent / base_name, base_shown, span, (*chain, real), texts, base_name)
         merged = base if merged is None else merge(merged, base)
     return tree if merged is None else merge(merged, tree)
+
+
+def _with_smoke(tree: Tree) -> Tree:
+    """What is no mapping is left to the schema to report."""
+    smoke = cast("dict[str, Tree]", tree.value).get("smoke")
+    return merge(tree, smoke) if smoke and isinstance(smoke.value, dict) else tree
 
 
 def _extended(entry: Tree | None) -> list[tuple[str, Span]]:

@@ -18,18 +18,21 @@ _BOM = b"\xef\xbb\xbf"
 def place_fix(fix: Fix | None, span: Span | None, texts: Mapping[str, str]) -> Fix | None:
     """`fix` with its text made an edit of `span`; None where that place is not plainly written out:
     behind a reference, an alias, an anchor or a tag, over several lines, on the command line."""
-    if fix is None or fix.text is None or fix.edits:
+    if fix is None or fix.edits or (fix.text is None and fix.line is None):
         return fix
     if span is None or span.line == 0 or span.line != span.end_line:
         return None
     text = texts.get(span.file)
     if text is None or not Path(span.file).is_file():
         return None
+    if fix.line is not None:
+        place = Span(span.file, span.line, 1, span.line, 1)
+        return replace(fix, edits=(Edit(place, f"{' ' * (span.col - 1)}{fix.line}\n"),))
     start, end = _range(text, span)
     written = text[start:end]
     if not written or "${" in written or written[0] in "&*!|>":
         return None
-    return replace(fix, edits=(Edit(span, fix.text),))
+    return replace(fix, edits=(Edit(span, fix.text or ""),))
 
 
 def edited(text: str, edits: Iterable[Edit]) -> str:

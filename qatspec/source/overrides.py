@@ -7,12 +7,9 @@ from dataclasses import replace
 
 from qatspec.diag import Diagnostic, DiagnosticError, Span
 from qatspec.diag.words import suggest
-from qatspec.source.parse import parse
+from qatspec.source.parse import COMMAND_LINE as FILE, parse
 from qatspec.source.text import check_text, split_lines
 from qatspec.source.tree import MAX_DEPTH, Tree, kind_of, size_of
-
-#: The file that overrides are said to stand in, one a line.
-FILE = "--set"
 
 
 def apply(tree: Tree, overrides: Sequence[str]) -> Tree:

@@ -10,15 +10,23 @@ from typing import Any
 
 import yaml
 
-from qatspec.diag import Diagnostic, DiagnosticError, Note, Span
+from qatspec.diag import Diagnostic, DiagnosticError, Edit, Fix, Note, Span
+from qatspec.diag.words import suggest
 from qatspec.source import scalars
+from qatspec.source.syntax import closest_lines, mistake
 from qatspec.source.text import split_lines
 from qatspec.source.tree import MAX_DEPTH, MAX_VALUES, Tree, size_of
+from qatspec.source.write import scalar
 
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _STR = "tag:yaml.org,2002:str"
 _REPLACE = "!replace"
-_KEY = re.compile(r"[\s-]*[\w.]+")
+#: The file that overrides are said to stand in, one a line.
+COMMAND_LINE = "--set"
+#: A line that is longer than this is not written out a second time.
+_LONGEST = 300
+#: Tags of PyYAML that stand for a call or a Python object, not for the value behind them.
+_CALL = re.compile(r"!!python/(object|name|module)")
 
 
 def parse(text: str, file: str, *, line: int = 1, col: int = 1) -> Tree | None:
@@ -40,6 +48,7 @@ class _Composer:
         self.found: list[Diagnostic] = []
         self._anchors: dict[str, Tree] = {}
         self._open: set[str] = set()
+        self._path: list[str] = []
         self._count = 0
         self._events: Iterator[Any] = yaml.parse(text, Loader=_LOADER)
 
@@ -53,16 +62,16 @@ class _Composer:
         self._next()  # document end
         extra = self._next()
         if not isinstance(extra, yaml.StreamEndEvent):
-            self._fail("QS110", "a second document", self._span(extra), "keep one document a file")
+            help_ = "delete this line and all below it, or move that to a file of its own"
+            self._fail("QS110", "a second document in one file", self._span(extra), help_)
         return tree
 
     def _node(self, event: Any, depth: int) -> Tree:
         self._count += 1
         if self._count > MAX_VALUES:
-            size_of([Tree(None, self._span(event), size=MAX_VALUES)], self._span(event))
+            self._checked([Tree(None, self._span(event), size=MAX_VALUES)], self._span(event))
         if depth > MAX_DEPTH:
-            message = f"nested more than {MAX_DEPTH} levels deep"
-            raise self._stop("QS108", message, self._span(event), "check for unclosed brackets")
+            raise self._too_deep(self._span(event))
         if isinstance(event, yaml.AliasEvent):
             return self._alias(event)
         if event.anchor:
@@ -81,12 +90,18 @@ class _Composer:
     def _alias(self, event: Any) -> Tree:
         span = self._span(event)
         if event.anchor in self._open:
-            message = f"alias `*{event.anchor}` stands inside what it names"
-            raise self._stop("QS107", message, span, "write the value out")
+            message = f"alias `*{event.anchor}` stands inside the value that it repeats"
+            key = self._path[-1] if self._path else "key"
+            help_ = f"write a value in place of `*{event.anchor}`, such as `{key}: 1`"
+            raise self._stop("QS107", message, span, help_)
         tree = self._anchors.get(event.anchor)
         if tree is None:
-            message = f"alias `*{event.anchor}` names no anchor above it"
-            raise self._stop("QS102", message, span, f"mark a value with `&{event.anchor}`")
+            message = f"alias `*{event.anchor}` repeats the value marked `&{event.anchor}`, and no "
+            message += "value above it is marked so"
+            meant = suggest(f"*{event.anchor}", [f"*{name}" for name in self._anchors])
+            help_ = f"{meant} " if meant else ""
+            help_ += f'a text that begins with `*` needs quotes: `"*{event.anchor}"`'
+            raise self._stop("QS102", message, span, help_)
         return replace(tree, span=span, origin=tree.origin or tree.span)
 
     def _scalar(self, event: Any) -> Tree:
@@ -103,7 +118,7 @@ class _Composer:
                 "QS113",
                 f"`{_short(event.value)}` is not a finite number",
                 span,
-                "give a finite number, or quote it if it is a text",
+                "write a finite number, such as `0.01`, or put quotes around it if it is a text",
             )
             return Tree(0, span, text=event.value)
 
@@ -113,25 +128,24 @@ class _Composer:
         end = start
         while not isinstance(key := self._next(), yaml.MappingEndEvent):
             if not isinstance(key, yaml.ScalarEvent):
-                message = "a key that is not a plain text"
-                raise self._stop("QS110", message, self._span(key), "use texts as keys")
+                message = "a key is a plain text, not a list, a mapping or an alias"
+                help_ = "put quotes around a key that begins with `{`, `[` or `*`"
+                raise self._stop("QS110", message, self._span(key), help_)
             key_span = self._span(key)
-            if key.value == "<<" and key.implicit[0]:
-                self._fail(
-                    "QS110",
-                    "merge key `<<` is not part of YAML 1.2",
-                    key_span,
-                    "use `extends`, or a reference: `${vars.<name>}`",
-                )
+            merges = key.value == "<<" and key.implicit[0]
+            self._path.append(key.value)
             value = self._node(self._next(), depth + 1)
+            self._path.pop()
             end = value.span
+            if merges:
+                self._merge_key(key_span, value)
             if key.value in items:
-                first = items[key.value].key
+                first = items[key.value].key or start
                 self._fail(
                     "QS103",
                     f"key `{_short(key.value)}` stands twice in this mapping",
                     key_span,
-                    "delete one of the two",
+                    f"delete one of the two, in line {first.line} or in line {key_span.line}",
                     notes=(Note("first here", span=first),),
                 )
             items[key.value] = replace(value, key=key_span)
@@ -152,7 +166,46 @@ class _Composer:
         if event.tag not in (None, "!", _REPLACE):
             self._tag(event.tag, start)
         span = Span(self.file, start.line, start.col, end.end_line, end.end_col)
-        return Tree(items, span, replace=event.tag == _REPLACE, size=size_of(items, span))
+        size = self._checked(items, span)
+        return Tree(items, span, replace=event.tag == _REPLACE, size=size)
+
+    def _checked(self, items: dict[str, Tree] | list[Tree], span: Span) -> int:
+        """The size of a collection, the value of the innermost open key."""
+        try:
+            return size_of(items, span)
+        except DiagnosticError:
+            raise self._too_large(span) from None
+
+    def _too_large(self, span: Span) -> DiagnosticError:
+        what = f"`{'.'.join(self._path)}`" if self._path else "the file"
+        key = self._path[-1] if self._path else "..."
+        return self._stop(
+            "QS107",
+            f"{what} holds more than {MAX_VALUES:,} values once its aliases are expanded",
+            span,
+            "each `*name` copies all that `&name` marks, copies of copies included: write the few "
+            f"values that you need, such as `{key}: [1, 2]`, or delete `{key}` and its aliases",
+        )
+
+    def _too_deep(self, span: Span) -> DiagnosticError:
+        message = f"nested more than {MAX_DEPTH} levels deep"
+        help_ = "close the brackets that were left open, or write the value with fewer of them"
+        if self._path:
+            message = f"`{'.'.join(self._path)}` is nested more than {MAX_DEPTH} levels deep"
+            key = self._path[-1]
+            help_ = f"write a value with fewer brackets, such as `{key}: []`, or delete `{key}`"
+        return self._stop("QS108", message, span, help_)
+
+    def _merge_key(self, span: Span, value: Tree) -> None:
+        help_ = "write its keys out in place of this line"
+        if isinstance(value.value, dict) and (keys := list(value.value)):
+            plain = {k: v.value for k, v in value.value.items()}
+            whole = not any(isinstance(v, dict | list) for v in plain.values())
+            written = ", ".join(f"`{key}: ...`" for key in keys)
+            if whole:
+                written = ", ".join(f"`{scalar(k)}: {scalar(v)}`" for k, v in plain.items())
+            help_ = f"delete `<<` and write its keys themselves, one a line: {written}"
+        self._fail("QS110", "merge key `<<` is not part of YAML 1.2", span, help_)
 
     def _end(self, start: Any, end: Any, last: Span) -> Span:
         """Where a collection ends: at its bracket, or with its last child."""
@@ -187,27 +240,45 @@ class _Composer:
         if "\t" in indent:
             tab = indent.index("\t")
             span = Span(self.file, mark.line + self.line, tab + 1, mark.line + self.line, tab + 2)
-            help_ = "indent with two spaces a level"
+            written = " or ".join(closest_lines(lines, mark.line))
+            help_ = f"indent with spaces, two a level: {written}"
             return self._stop("QS105", "a tab in the indentation", span, help_)
-        row, col = self._shift(mark)
-        notes: tuple[Note, ...] = ()
-        if error.context and error.context_mark:
-            place = self._place(error.context_mark, error.context_mark)
-            notes = (Note(error.context, span=place),)
-        return self._stop(
-            "QS102",
-            f"not valid YAML: {error.problem}",
-            Span(self.file, row, col, row, col + 1),
-            _advice(str(error.problem), line, mark.column),
-            notes,
-        )
+        start = error.context_mark
+        opened = (start.line, start.column) if start else None
+        found = mistake(str(error.problem), lines, mark.line, mark.column, opened)
+        row = found.row + self.line
+        col = found.column + (self.col if found.row == 0 else 1)
+        span = Span(self.file, row, col, row, col + found.length)
+        help_ = found.help if len(found.help) <= _LONGEST else "mend it at the marked place"
+        fix = None
+        if found.mended is not None and self.file != COMMAND_LINE:
+            fix = Fix(f"-> `{found.mended}`", (Edit(span, found.mended),))
+        return self._stop("QS102", found.message, span, help_, fix)
 
     def _tag(self, tag: str, span: Span) -> None:
         shown = tag.replace("tag:yaml.org,2002:", "!!")
-        help_ = "remove it; types follow from how a value is written"
+        message = f"tag `{_short(shown)}` is not used in specs"
         if shown == _REPLACE:
-            help_ = "`!replace` stands before a mapping or a list"
-        self._fail("QS110", f"tag `{_short(shown)}` is not used in specs", span, help_)
+            self._fail("QS110", message, span, "delete it: it stands before a mapping or a list")
+        elif _CALL.match(shown):
+            key = self._path[-1] if self._path else "key"
+            help_ = f"a spec calls nothing: write the value itself, such as `{key}: 10`"
+            self._fail("QS110", message, span, help_)
+        else:
+            help_, fix = self._without(shown, span)
+            self._fail("QS110", message, span, help_, fix=fix)
+
+    def _without(self, tag: str, span: Span) -> tuple[str, Fix | None]:
+        """How the tagged value reads without its tag, and that as a mend."""
+        lines = split_lines(self.text)
+        row, start = span.line - self.line, span.col - (self.col if span.line == self.line else 1)
+        rest = lines[row][start:]
+        if not rest.startswith(tag):
+            return "delete the tag and keep the value behind it", None
+        value = rest[len(tag) :].lstrip()
+        place = Span(span.file, span.line, span.col, span.line, span.col + len(rest) - len(value))
+        fix = Fix(f"`{tag}` deleted", (Edit(place, ""),)) if span.file != COMMAND_LINE else None
+        return f"delete it: `{(lines[row][:start] + value).strip()}`", fix
 
     def _fail(
         self,
@@ -216,9 +287,10 @@ class _Composer:
         span: Span,
         help_: str | None,
         notes: tuple[Note, ...] = (),
+        fix: Fix | None = None,
     ) -> None:
         self.found.append(
-            Diagnostic(code=code, message=message, help=help_, span=span, notes=notes)
+            Diagnostic(code=code, message=message, help=help_, span=span, notes=notes, fix=fix)
         )
 
     def _stop(
@@ -227,28 +299,10 @@ class _Composer:
         message: str,
         span: Span,
         help_: str | None,
-        notes: tuple[Note, ...] = (),
+        fix: Fix | None = None,
     ) -> DiagnosticError:
-        self._fail(code, message, span, help_, notes)
+        self._fail(code, message, span, help_, fix=fix)
         return DiagnosticError(self.found)
-
-
-def _advice(problem: str, line: str, column: int) -> str:
-    if "${" in line and ("'}'" in problem or "']'" in problem):
-        return 'inside `{...}` and `[...]` a reference needs quotes: `"${vars.<path>}"`'
-    if "mapping values are not allowed" in problem:
-        if _KEY.fullmatch(line[:column]):
-            return "indent it exactly like the keys beside it, and check the line above"
-        return "put quotes around a text that holds a colon"
-    if "expected key" in problem or "block mapping" in problem:
-        return "indent siblings alike, and close brackets and quotes"
-    if "cannot start any token" in problem:
-        return "quote a text that begins with a special character (`@`, `` ` ``, `%`)"
-    if "':'" in problem:
-        return "write `key: value`, with a space behind the colon"
-    if "[" in line or "{" in line:
-        return "close the bracket"
-    return "check quotes, brackets and indentation here and on the line above"
 
 
 def _short(text: str) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from qatspec.diag import Diagnostic, DiagnosticError, Edit, Fix, Note, Span
-from qatspec.diag.words import mended, suggest
+from qatspec.diag.words import mended, nearest, quote_list, suggest
 from qatspec.source.tree import MAX_DEPTH, Tree, kind_of, size_of
 
 _MAX_TEXT = 64 * 1024
@@ -77,7 +77,7 @@ class _Resolver:
                 tree,
                 "QS304",
                 "a reference is not closed",
-                "write `${vars.<path>}`, or `$${` for a literal `${`",
+                _closed(text),
             )
         text = text.replace(_ESCAPED, "${")
         return replace(tree, value=text, text=text)
@@ -103,7 +103,8 @@ class _Resolver:
             raise self._fail(tree, "QS304", message, advice)
         if name in self._chain or len(self._chain) >= MAX_DEPTH:
             chain = " -> ".join([*self._chain[-8:], name])
-            advice = "give one of them a value of its own"
+            last = name.rpartition(".")[2]
+            advice = f"write a value in place of one of the references, such as `{last}: 1`"
             raise self._fail(tree, "QS305", f"references go in a circle: {chain}", advice)
         self._chain.append(name)
         try:
@@ -123,12 +124,13 @@ class _Resolver:
             elif isinstance(node.value, list) and key.isdecimal():
                 below = node.value[int(key)] if int(key) < len(node.value) else None
             if below is None:
-                here = ".".join(keys[:depth]) or "the spec"
+                here = ".".join(keys[:depth])
                 message = f"`{here}` has no `{key}`"
+                if depth == 0:
+                    message = f"`${{{'.'.join(keys)}}}` names nothing: the spec has no `vars`"
                 if isinstance(node.value, list):
                     message = f"`{here}` is a list of {len(node.value)}, it has no `{key}`"
-                advice = suggest(key, known) if keys[0] == "vars" and depth else None
-                advice = advice or "declare it under `vars:`"
+                advice = _declare(keys, depth, known)
                 sure = mended(key, known) if keys[0] == "vars" and depth else None
                 raise self._fail(tree, "QS302", message, advice, _respelt(tree, keys, depth, sure))
             node = below
@@ -164,6 +166,29 @@ class _Resolver:
         )
         self.found.setdefault((tree.span, code), found)
         return _Unresolved()
+
+
+def _declare(keys: list[str], depth: int, known: list[str]) -> str:
+    """How to give a value to the variable that `keys` names; `known`: what stands in its place."""
+    key = keys[depth]
+    below = ".".join(keys[:depth])
+    if depth == 0:
+        line = f"vars: {{{keys[1]}: 8}}"
+        return (
+            f"add a line `{line}` at the top of the file, with your value in place of the 8; or "
+            f"write the value itself in place of `${{{'.'.join(keys)}}}`"
+        )
+    if near := nearest(key, known):
+        return f"did you mean `{near}`?"
+    add = f"add `{key}: 8` to `{below}:`, with your value in place of the 8"
+    return f"{add}; it has {quote_list(known)}" if known else add
+
+
+def _closed(text: str) -> str:
+    start = text.rindex("${")
+    name = re.match(r"[\w.:]*", text[start + 2 :])
+    named = name.group() if name and name.group() else "vars.<name>"
+    return f"close it: `${{{named}}}`; a literal `${{` is written `$${{`"
 
 
 def _respelt(tree: Tree, keys: list[str], depth: int, key: str | None) -> Fix | None:

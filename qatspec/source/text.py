@@ -5,27 +5,30 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from qatspec.diag import Diagnostic, DiagnosticError, Span
-from qatspec.diag.words import nearest
+from yaml.reader import Reader
+
+from qatspec.diag import Diagnostic, DiagnosticError, Edit, Fix, Span
+from qatspec.diag.words import mended as sure, nearest
+from qatspec.source import scalars
 
 MAX_BYTES = 2 * 1024 * 1024
 #: Line breaks as YAML 1.1 parsers count them: spans count the same lines.
 LINE_BREAK = re.compile("\r\n|[\n\r\x85\u2028\u2029]")
-_UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_UNPRINTABLE = Reader.NON_PRINTABLE
 _CONFLICT = re.compile(r"^<<<<<<<( |$).*?^>>>>>>>( |$)", re.MULTILINE | re.DOTALL)
 
 
-def read_text(path: Path, *, shown: str, named_at: Span | None = None) -> str:
+def read_text(path: Path, *, shown: str, name: str = "", named_at: Span | None = None) -> str:
     """The text of a spec file, without a byte order mark.
 
-    shown: the file's name in diagnostics; named_at: the place that names the file.
+    shown: the file's name in diagnostics; name: as the place `named_at` writes it.
     Raises DiagnosticError QS101, QS104 or QS109; `check_text` looks at the rest.
     """
     try:
         with path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
-        raise DiagnosticError(_unreadable(path, shown, error, named_at)) from None
+        raise DiagnosticError(_unreadable(path, shown, error, name, named_at)) from None
     if len(data) > MAX_BYTES:
         raise _fail("QS109", f"`{shown}` is larger than 2 MiB", shown, "check the path")
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
@@ -35,8 +38,16 @@ def read_text(path: Path, *, shown: str, named_at: Span | None = None) -> str:
     except UnicodeDecodeError as error:
         before = error.object[: error.start].decode("utf-8")
         span = span_at(before, len(before), shown)
-        message = f"byte 0x{error.object[error.start]:02x} is not UTF-8"
-        raise _fail("QS104", message, shown, "save the file as UTF-8", span) from None
+        byte = error.object[error.start]
+        message = f"byte 0x{byte:02x} is not UTF-8"
+        advice = (
+            f"save the file as UTF-8; in Latin-1 the byte is `{chr(byte)}`"
+            if byte >= 0xA0
+            else "save the file as UTF-8, or write the character anew"
+        )
+        lossy = {shown: data.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "replace")}
+        found = _fail("QS104", message, shown, advice, span).diagnostics
+        raise DiagnosticError(found, lossy) from None
     return text
 
 
@@ -45,17 +56,25 @@ def check_text(text: str, shown: str) -> None:
     if bad := _UNPRINTABLE.search(text):
         message = f"control character U+{ord(bad.group()):04X}"
         span = span_at(text, bad.start(), shown)
-        raise _fail("QS112", message, shown, "delete it", span)
+        line = split_lines(text)[span.line - 1]
+        mended = _UNPRINTABLE.sub("", line).strip()
+        fix = Fix(f"{message} deleted", (Edit(span, ""),)) if Path(shown).is_file() else None
+        raise DiagnosticError(
+            Diagnostic(
+                code="QS112", message=message, help=f"delete it: `{mended}`", span=span, fix=fix
+            )
+        )
     if conflict := _CONFLICT.search(text):
         start = span_at(text, conflict.start(), shown)
         span = Span(start.file, start.line, 1, start.line, 8)
-        raise _fail(
-            "QS106",
-            "unresolved merge conflict",
-            shown,
-            "keep one side and delete the lines `<<<<<<<`, `=======` and `>>>>>>>`",
-            span,
+        lines = conflict.group().split("\n")
+        last = start.line + len(lines) - 1
+        middle = next((start.line + i for i, s in enumerate(lines) if s[:7] == "======="), last)
+        advice = (
+            f"to keep the first side, delete line {start.line} and lines {middle} to {last}; "
+            f"to keep the second, lines {start.line} to {middle} and line {last}"
         )
+        raise _fail("QS106", "unresolved merge conflict", shown, advice, span)
 
 
 def split_lines(text: str) -> list[str]:
@@ -71,7 +90,7 @@ def span_at(text: str, index: int, file: str) -> Span:
 
 
 def _unreadable(
-    path: Path, shown: str, error: OSError | ValueError, named_at: Span | None
+    path: Path, shown: str, error: OSError | ValueError, name: str, named_at: Span | None
 ) -> Diagnostic:
     reasons: dict[type[Exception], str] = {
         FileNotFoundError: "there is no such file",
@@ -80,25 +99,32 @@ def _unreadable(
         PermissionError: "it may not be read (permissions)",
     }
     reason = reasons.get(type(error)) or getattr(error, "strerror", None) or str(error)
+    there = _siblings(path, named_at)
+    near, mend = nearest(path.name, there), sure(path.name, there)
+    advice = f"did you mean `{near}`?" if near else "check the path"
+    if near is None and named_at is not None:
+        advice = f"delete `{name}` from `extends`, or put the file there; "
+        advice += "paths are relative to the file that extends"
+    right = str(Path(name).parent / mend) if mend else ""
     return Diagnostic(
         code="QS101",
         message=f"`{shown}` cannot be read: {reason}",
-        help=_siblings(path, named_at),
+        help=advice,
         span=named_at or Span(shown),
+        fix=Fix(f"`{name}` -> `{right}`", text=scalars.written(right))
+        if named_at and mend
+        else None,
     )
 
 
-def _siblings(path: Path, named_at: Span | None) -> str:
+def _siblings(path: Path, named_at: Span | None) -> list[str]:
+    """The specs in the folder of `path`, without the one that names it."""
+    own = Path(named_at.file).name if named_at else ""
     try:
         there = sorted(p.name for p in path.parent.iterdir() if p.suffix in (".yaml", ".yml"))
     except (OSError, ValueError):
-        return "check the path"
-    own = Path(named_at.file).name if named_at else ""
-    if near := nearest(path.name, [name for name in there if name != own]):
-        return f"did you mean `{near}`?"
-    if named_at is None:
-        return "check the path"
-    return "mend the path, or put the file there; paths are relative to the file that extends"
+        return []
+    return [name for name in there if name != own]
 
 
 def _fail(

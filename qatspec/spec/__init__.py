@@ -2,6 +2,7 @@
 
 from qatspec.spec.build import build, load, warnings
 from qatspec.spec.coverage import Call, check_rules
+from qatspec.spec.dump import dump
 from qatspec.spec.mend import mend
 from qatspec.spec.migrate import migrate
 from qatspec.spec.model import (
@@ -20,11 +21,12 @@ from qatspec.spec.model import (
 from qatspec.spec.prepare import prepare_config
 from qatspec.spec.qconfig import qconfig_rules
 from qatspec.spec.rules import PRECEDENCE, RuleMatch, decide
-from qatspec.spec.stages import PREDECESSORS, predecessor
+from qatspec.spec.runtime_input import check_runtime_input, runtime_input
+from qatspec.spec.stages import PREDECESSORS, predecessor, weights_file
 
 __all__ = [
     "PRECEDENCE", "PREDECESSORS", "STAGES", "Call", "Component", "DataRole", "InputSpec",
     "ModuleQuant", "QConfigRules", "Rule", "RuleMatch", "Solver", "Spec", "Stage", "Trainer",
-    "build", "check_rules", "decide", "load", "mend", "migrate", "predecessor", "prepare_config",
-    "qconfig_rules", "warnings",
+    "build", "check_rules", "check_runtime_input", "decide", "dump", "load", "mend", "migrate",
+    "predecessor", "prepare_config", "qconfig_rules", "runtime_input", "warnings", "weights_file",
 ]  # fmt: skip

@@ -8,9 +8,9 @@ from typing import Any
 
 from qatspec.diag import Diagnostic, DiagnosticError
 from qatspec.registry import Registry, registry as installed
-from qatspec.schema import check, spec_schema, with_defaults
+from qatspec.schema import check, example, spec_schema, with_defaults
 from qatspec.source import Document, load_document
-from qatspec.source.pointer import join
+from qatspec.source.pointer import join, split
 from qatspec.spec.collect import Findings
 from qatspec.spec.model import Component, DataRole, InputSpec, Spec, Stage
 from qatspec.spec.modules import module_quant
@@ -24,15 +24,17 @@ def load(
     overrides: Sequence[str] = (),
     *,
     allow_code: bool = False,
+    smoke: bool = False,
     registry: Registry | None = None,
 ) -> Spec:
     """Read a spec, with overrides such as "vars.fast=1", and check everything that needs no torch.
 
     allow_code  load the Python files that the spec names under `plugins`.
+    smoke       with the spec's `smoke` merged over the rest.
     registry    where names are looked up; default: the installed plugins.
     Raises DiagnosticError with every finding of the first phase that has any, with places.
     """
-    document = load_document(path, overrides)
+    document = load_document(path, overrides, smoke=smoke)
     with document.located():
         return build(document, registry or installed(), allow_code=allow_code)
 
@@ -117,9 +119,21 @@ def _component(raw: Mapping[str, Any], at: str, lookup: Any, findings: Findings)
         record = lookup(raw["type"], join(at, "type"))
         schema: JSONSchema = record.params
         if wrong := check(params, schema, join(at, "params")):
-            raise DiagnosticError(wrong)
+            raise DiagnosticError(wrong if params else [_without_params(schema, at)])
         return Component(type=record.name, params=with_defaults(schema, params), at=at)
     return Component(type=raw["type"], params=params, at=at)
+
+
+def _without_params(schema: JSONSchema, at: str) -> Diagnostic:
+    """No params are given, and some are needed."""
+    wanted = [f"{k}: {example(schema['properties'][k], schema)}" for k in schema["required"]]
+    return Diagnostic(
+        code="QS202",
+        message=f"`{split(at)[-1]}` lacks the key `params`",
+        help=f"add `params: {{{', '.join(wanted)}}}`, with your own values",
+        at=at,
+        key=True,
+    )
 
 
 def _data(raw: Mapping[str, Any], names: Registry, findings: Findings) -> dict[str, DataRole]:

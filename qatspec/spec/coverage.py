@@ -28,6 +28,7 @@ class Call:
     module  path of the op's module, relative to the unit.
     names   every name that a rule can call the op by, its canonical name first.
     index   which call of this op in its scope this is, from 0.
+    anchor  node of the op that it is fused behind, which decides for both; "" = it stands alone.
     """
 
     node: str
@@ -36,6 +37,7 @@ class Call:
     module: str
     names: tuple[str, ...]
     index: int
+    anchor: str = ""
 
     def decide(self, rules: QConfigRules) -> RuleMatch:
         """The rule of `rules` for this op."""

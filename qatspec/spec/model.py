@@ -125,12 +125,16 @@ class Solver:
     """Where a stage starts from: the tutorial's <stage>_solver.
 
     pre_step None: the default predecessor that the spec has. pre_step_checkpoint: best or last.
+    weights: file that the float model begins with, relative to the spec; key_map: how its keys
+    become the model's, "by_order" or (regex, replacement) pairs.
     """
 
     pre_step: StageName | None = None
     pre_step_checkpoint: Literal["best", "last"] = "best"
     allow_miss: bool = False
     ignore_extra: bool = False
+    weights: str | None = None
+    key_map: Literal["by_order"] | tuple[tuple[str, str | None], ...] | None = None
     at: str = _at()
 
 

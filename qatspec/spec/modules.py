@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from qatspec.diag import Diagnostic, DiagnosticError, Note
 from qatspec.registry import Registry
 from qatspec.source.pointer import join
+from qatspec.source.write import flow
 from qatspec.spec.collect import Findings
 from qatspec.spec.model import ModuleQuant, QConfigRules, StageName
 from qatspec.spec.prepare import prepare_config
@@ -61,10 +62,13 @@ def _field(key: str, value: Any, at: str, names: Registry) -> Any:
 
 def _exclusive(key: str, raw: Mapping[str, Any], at: str, below: ModuleQuant) -> Diagnostic:
     modules = join(at, "modules") if "modules" in raw else join(below.at, "modules")
+    children = raw.get("modules") or {path: {} for path in below.modules}
+    name, child = next(iter(children.items()))
+    moved = flow({name: {**(child or {}), key: raw[key]}})[1:-1]
     return Diagnostic(
         code="QS206",
         message=f"`{key}` cannot stand beside `modules`",
-        help=f"move `{key}` into each module below `modules`, or remove `modules`",
+        help=f"delete it here, and write it into the modules that it is meant for: `{moved}`",
         at=join(at, key),
         key=True,
         notes=(Note("`modules` is here", at=modules),),
@@ -85,7 +89,7 @@ def quantization(spec: Spec, stage: str) -> tuple[ModuleQuant, ...]:
     leaves = []
     for leaf in (settings.quantize or spec.quantize).leaves():
         with findings:
-            rules = leaf.qconfig or settings.qconfig or _no_qconfig(leaf, source)
+            rules = leaf.qconfig or settings.qconfig or _no_qconfig(spec, leaf, source)
             prepare = _with_input_scale(spec, leaf)
             leaves.append(dataclasses.replace(leaf, qconfig=rules, prepare=prepare))
     findings.stop()
@@ -111,14 +115,16 @@ def _with_input_scale(spec: Spec, leaf: ModuleQuant) -> PrepareConfig:
     return prepare
 
 
-def _no_qconfig(leaf: ModuleQuant, stage: str) -> QConfigRules:
+def _no_qconfig(spec: Spec, leaf: ModuleQuant, stage: str) -> QConfigRules:
     what = f"module `{leaf.path}`" if leaf.path else "the model"
-    preset = "horizon_calibration" if stage == "calibration" else "horizon_calibrated"
+    preset = "horizon_calibration"
+    if stage == "qat":
+        preset = "horizon_calibrated" if "calibration" in spec.stages else "horizon_qat"
     raise DiagnosticError(
         Diagnostic(
             code="QS404",
             message=f"stage {stage} prepares {what}, but no qconfig reaches it",
-            help=f"give the stage a default: `qconfig: {preset}`",
+            help=f"add `qconfig: {preset}` to `{stage}:`, beside its `trainer`",
             at=f"/stages/{stage}",
             key=True,
         )

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from typing import Any, cast
 
-from qatspec.diag import Diagnostic, DiagnosticError
+from qatspec.diag import Diagnostic, DiagnosticError, Note
 from qatspec.registry import Registry, registry as installed
 from qatspec.schema import check, spec_schema
 from qatspec.source.pointer import join
@@ -64,9 +64,10 @@ def repeated_rules(rules: QConfigRules) -> list[Diagnostic]:
                 Diagnostic(
                     code="QS313",
                     message=f"the rule for `{rule.key}` never wins: the same key stands before it",
-                    help="delete one of the two",
+                    help="delete this one, or the one before it if this one is meant",
                     at=rule.at,
                     severity="warning",
+                    notes=(Note("it stands before it here", at=before.at),),
                 )
             )
     return found

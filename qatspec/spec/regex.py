@@ -25,6 +25,7 @@ else:  # pragma: no cover
 _MAX_LENGTH = 1000
 _MAX_UNBOUNDED = 3
 _MANY = 32
+_INVALID = (re.error, OverflowError, RecursionError, Warning)
 _REPEATS = (constants.MAX_REPEAT, constants.MIN_REPEAT)
 
 
@@ -33,16 +34,13 @@ def check_regex(pattern: str, at: str) -> None:
     if len(pattern) > _MAX_LENGTH:
         raise _hostile(pattern, f"it is longer than {_MAX_LENGTH} characters", at)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            tree = parser.parse(pattern)
-            re.compile(pattern)
-    except (re.error, OverflowError, RecursionError, Warning) as error:
+        tree = _parsed(pattern)
+    except _INVALID as error:
         raise DiagnosticError(
             Diagnostic(
                 code="QS310",
                 message=f"`{pattern}` is not a regular expression: {error}",
-                help="a dot is written `\\.`; use single quotes in YAML",
+                help=_written(_repaired(pattern, getattr(error, "pos", None))),
                 at=at,
                 key=True,
             )
@@ -121,8 +119,61 @@ def _hostile(pattern: str, reason: str, at: str) -> DiagnosticError:
         Diagnostic(
             code="QS311",
             message=f"`{pattern[:80]}` may take time without bound: {reason}",
-            help="name what differs, for example `head\\.convs\\.[0-9]+`",
+            help=_written(_flattened(pattern)),
             at=at,
             key=True,
         )
     )
+
+
+def _written(pattern: str | None) -> str:
+    """What to write instead; None: nothing can be said of this pattern."""
+    if pattern is None:
+        return "write a simpler one, such as `'head\\.convs\\.[0-9]+'`: `.*` stands for anything"
+    quoted = pattern.replace("'", "''")
+    return f"write for example `'{quoted}'`; `.*` stands for anything, `\\.` for a dot"
+
+
+def _repaired(pattern: str, at: int | None) -> str | None:
+    """The nearest valid pattern: a bracket closed, `*` as in file names, a character escaped."""
+    globbed = re.sub(r"\*{2,}", ".*", re.sub(r"(^|[(|])\*+", r"\1.*", pattern))
+    tried = [pattern + "]"] if "[" in pattern else []
+    tried += [pattern + ")", globbed]
+    if at is not None:
+        tried += [pattern[:at] + pattern[at + 1 :], pattern[:at] + "\\" + pattern[at:]]
+    return next((found for found in tried if found != pattern and _usable(found)), None)
+
+
+def _flattened(pattern: str) -> str | None:
+    """The pattern with `.*` in place of each repeated group: it matches all that it matched."""
+    opened: list[int] = []
+    groups: list[tuple[int, int]] = []
+    for token in re.finditer(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|[()]", pattern):
+        if token[0] == "(":
+            opened.append(token.start())
+        elif token[0] == ")" and opened:
+            start = opened.pop()
+            repeat = re.match(r"(?:[*+]|\{[\d,]*\})[?+]?", pattern[token.end() :])
+            if repeat:
+                groups = [g for g in groups if g[0] < start]
+                groups.append((start, token.end() + repeat.end()))
+    for start, end in reversed(groups):
+        pattern = pattern[:start] + ".*" + pattern[end:]
+    found = re.sub(r"(?:\.\*){2,}", ".*", pattern)
+    return found if groups and _usable(found) else None
+
+
+def _usable(pattern: str) -> bool:
+    try:
+        return len(pattern) <= _MAX_LENGTH and _danger(_parsed(pattern)) is None
+    except _INVALID:
+        return False
+
+
+def _parsed(pattern: str) -> Any:
+    """The parsed pattern. Raises one of _INVALID."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        tree = parser.parse(pattern)
+        re.compile(pattern)
+    return tree

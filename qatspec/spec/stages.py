@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, cast
 
 from qatspec.diag import Diagnostic, DiagnosticError, Note
-from qatspec.diag.words import quote_list
 from qatspec.registry import Registry
 from qatspec.schema import check, with_defaults
 from qatspec.source.pointer import join
@@ -23,6 +24,8 @@ from qatspec.spec.model import (
 )
 from qatspec.spec.modules import module_quant
 from qatspec.spec.qconfig import qconfig_rules
+from qatspec.spec.regex import check_regex
+from qatspec.spec.runtime_input import check_runtime_input
 
 #: stage -> the stages that it can start from, the preferred one first
 PREDECESSORS: Mapping[StageName, tuple[StageName, ...]] = {
@@ -46,6 +49,9 @@ def build_stage(
     at = f"/stages/{name}"
     trainer = qconfig = quantize = None
     options: Mapping[str, Any] = {}
+    solver = Solver(at=join(at, "solver"))
+    with findings:
+        solver = _solver(raw.get("solver", {}), solver.at)
     if "trainer" in raw:
         with findings:
             trainer = _trainer(raw["trainer"], join(at, "trainer"))
@@ -62,7 +68,7 @@ def build_stage(
     return Stage(
         name=name,
         trainer=trainer,
-        solver=Solver(**raw.get("solver", {}), at=join(at, "solver")),
+        solver=solver,
         qconfig=qconfig,
         quantize=quantize,
         batch_size=raw.get("batch_size_per_gpu"),
@@ -87,7 +93,7 @@ def predecessor(spec: Spec, stage: StageName) -> StageName | None:
             Diagnostic(
                 code="QS403",
                 message=f"`pre_step: {asked}` of {stage} {why}",
-                help=f"one of: {', '.join(usable)}" if usable else "add an earlier stage",
+                help=_other_start(usable),
                 at=f"/stages/{stage}/solver/pre_step",
             )
         )
@@ -97,8 +103,7 @@ def predecessor(spec: Spec, stage: StageName) -> StageName | None:
             Diagnostic(
                 code="QS402",
                 message=f"{stage} has nothing to start from",
-                help=f"add a stage that it can start from: {quote_list(possible)}"
-                + (" (`convert: {}` is enough)" if possible == ("convert",) else ""),
+                help=f"add below `stages:` what it starts from: {_starts(spec, stage)}",
                 at=f"/stages/{stage}",
                 key=True,
             )
@@ -106,10 +111,36 @@ def predecessor(spec: Spec, stage: StageName) -> StageName | None:
     return found
 
 
+#: The shortest form of a stage, for who has to add it.
+_SHORTEST: Mapping[StageName, str] = {
+    "float": "float: {trainer: {epochs: 10, optimizer: {type: sgd, lr: 0.01}}}",
+    "calibration": "calibration: {trainer: {steps: 20}, qconfig: horizon_calibration}",
+    "convert": "convert: {}",
+}
+
+
+def _starts(spec: Spec, stage: StageName) -> str:
+    """The fewest stages to add so that `stage` has a start, in their short forms."""
+    added: list[str] = []
+    while (possible := PREDECESSORS[stage]) and not any(s in spec.stages for s in possible):
+        stage = possible[-1]
+        added.insert(0, f"`{_SHORTEST[stage]}`")
+    return " and ".join(added)
+
+
+def _other_start(usable: Sequence[StageName]) -> str:
+    if not usable:
+        return "add an earlier stage"
+    return f"delete `pre_step` (it then starts from {usable[0]}), or write `pre_step: {usable[0]}`"
+
+
 def check_stages(spec: Spec, names: Registry) -> list[Diagnostic]:
     """What must hold between stages: a start for each, a qconfig for each prepared module, and a
     calibration wherever scales are fixed (contracts 10)."""
     findings = Findings()
+    if (last := spec.stages.get("compile")) is not None:
+        wrong = check_runtime_input(last.options, spec.input, last.at)
+        findings.add([wrong] if wrong else [])
     for stage in spec.stages:
         with findings:
             predecessor(spec, cast("StageName", stage))
@@ -132,9 +163,12 @@ def _uncalibrated(spec: Spec, names: Registry) -> list[Diagnostic]:
             if rule.preset is not None and names.qconfig(rule.preset).needs_calibration:
                 modules.setdefault((rule.preset, rule.at), []).append(leaf.path or "the model")
     there = "calibration" in spec.stages
-    advice = "add `stages.calibration`, or use `qconfig: horizon_qat`"
+    advice = (
+        "write `qconfig: horizon_qat`, which needs none; or add below `stages:` "
+        f"`{_SHORTEST['calibration']}`"
+    )
     if there:
-        advice = "start from it: remove `pre_step`, or use `qconfig: horizon_qat`"
+        advice = "delete `pre_step`, so that it starts from it; or write `qconfig: horizon_qat`"
     return [
         Diagnostic(
             code="QS401",
@@ -147,20 +181,40 @@ def _uncalibrated(spec: Spec, names: Registry) -> list[Diagnostic]:
     ]
 
 
+def weights_file(spec: Spec, solver: Solver) -> Path | None:
+    """The file of weights that a stage begins with, if the spec names one."""
+    if solver.weights is None:
+        return None
+    return Path(spec.document.path).parent / Path(solver.weights).expanduser()
+
+
+def _solver(raw: Mapping[str, Any], at: str) -> Solver:
+    """Raises DiagnosticError QS310, QS311 for a key map's patterns."""
+    key_map = raw.get("key_map")
+    if not isinstance(key_map, Sequence) or isinstance(key_map, str):
+        return Solver(**raw, at=at)
+    for index, (pattern, replacement) in enumerate(key_map):
+        pointer = join(at, "key_map", index)
+        check_regex(pattern, pointer)
+        try:
+            re.sub(pattern, replacement or "", "")
+        except (re.error, IndexError) as error:
+            raise DiagnosticError(
+                Diagnostic(
+                    code="QS310",
+                    message=f"`{replacement}` is no replacement for `{pattern}`: {error}",
+                    help=r"groups are `\1`, `\2`, ... in the order of the pattern's brackets",
+                    at=pointer,
+                )
+            ) from None
+    pairs = tuple((pattern, replacement) for pattern, replacement in key_map)
+    return Solver(**{**raw, "key_map": pairs}, at=at)
+
+
 def _trainer(raw: Mapping[str, Any], at: str) -> Trainer:
     lengths = [key for key in ("epochs", "steps") if key in raw]
     if len(lengths) != 1:
-        raise DiagnosticError(
-            Diagnostic(
-                code="QS208",
-                message="a trainer takes `epochs` or `steps`, not both"
-                if lengths
-                else "a trainer needs `epochs` or `steps`",
-                help="remove one of the two" if lengths else "add `epochs: ...` or `steps: ...`",
-                at=join(at, "steps") if lengths else at,
-                key=True,
-            )
-        )
+        raise DiagnosticError(_two_lengths(raw, at) if lengths else _no_length(at))
     plain = {k: v for k, v in raw.items() if k not in ("optimizer", "scheduler", "batch_norm")}
     frozen = raw.get("batch_norm", "running")
     return Trainer(
@@ -169,6 +223,28 @@ def _trainer(raw: Mapping[str, Any], at: str) -> Trainer:
         scheduler=_component(raw, "scheduler", at),
         batch_norm=frozen["freeze_from_epoch"] if isinstance(frozen, Mapping) else frozen,
         at=at,
+    )
+
+
+def _two_lengths(raw: Mapping[str, Any], at: str) -> Diagnostic:
+    first, second = f"`epochs: {raw['epochs']}`", f"`steps: {raw['steps']}`"
+    return Diagnostic(
+        code="QS208",
+        message="a trainer is as long as `epochs` or as `steps` says; it has both",
+        help=f"delete one of the two lines: {first} (passes over the data) or {second} (batches)",
+        at=join(at, "steps"),
+        key=True,
+        notes=(Note("the other one", at=join(at, "epochs")),),
+    )
+
+
+def _no_length(at: str) -> Diagnostic:
+    return Diagnostic(
+        code="QS208",
+        message="a trainer needs `epochs` or `steps`",
+        help="add `epochs: 10` (passes over the data) or `steps: 1000` (batches)",
+        at=at,
+        key=True,
     )
 
 

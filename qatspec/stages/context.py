@@ -70,7 +70,7 @@ class Context:
         name = self.spec.model.type
         definition = registry().model(name, self.spec.model.at)
         torch.manual_seed(self.seed)
-        with registry().blame("model", name, f"building model `{name}`"):
+        with registry().blame(definition, f"building model `{name}`"):
             return definition.build(self.spec.model.params)
 
     def decoder(self) -> Predict:
@@ -130,7 +130,7 @@ class Context:
             component = self.spec.data[role].dataset
             definition = registry().dataset(component.type, component.at)
             base = Path(self.spec.document.path).parent
-            with registry().blame("dataset", definition.name, f"opening `{definition.name}`"):
+            with registry().blame(definition, f"opening `{definition.name}`"):
                 opened = definition.open(component.params, self.workdir / "data", base)
             for warning in getattr(opened, "diagnostics", ()):
                 self.report("log", {"message": warning.message, "diagnostic": warning})

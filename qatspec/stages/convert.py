@@ -9,13 +9,16 @@ from typing import Any
 from qatspec.diag import Diagnostic, DiagnosticError, Span
 from qatspec.graph import Prepared
 from qatspec.lower import lower
+from qatspec.lower.split import Host, host_parts
 from qatspec.onnx import OnnxRunner, export_qat_onnx, to_onnx
+from qatspec.onnx.host import export_host
 from qatspec.prepare import set_stage
 from qatspec.program import Program, save_program
+from qatspec.program.outputs import outputs_header, outputs_record
 from qatspec.stages.context import Context, Exactness, Outcome
-from qatspec.stages.integers import compare, judge, real_inputs
+from qatspec.stages.integers import compare, judge, open_host, real_inputs
 from qatspec.stages.loading import load_source
-from qatspec.train.files import writing
+from qatspec.train.files import write_bytes, write_json, writing
 
 
 def run(context: Context) -> Outcome:
@@ -25,22 +28,25 @@ def run(context: Context) -> Outcome:
     load_source(context, prepared.model)
     set_stage(prepared, "eval")
     program, outputs, exact = convert(context, prepared)
-    return Outcome(metrics=judge(context, program, program.tree), outputs=outputs, exact=exact)
+    host = open_host(context.folder, context.spec.name, program.tree)
+    metrics = judge(context, program, program.tree, host)
+    return Outcome(metrics=metrics, outputs=outputs, exact=exact)
 
 
 def convert(
     context: Context, prepared: Prepared
 ) -> tuple[Program, tuple[Path, ...], dict[str, Exactness]]:
-    """Write `<name>-qat.onnx`, `<name>-converted.onnx` and `<name>.program` of a model in eval
-    stage; gives the Program, the files, and how the converted ONNX compares on real images.
+    """Write `<name>-qat.onnx`, `<name>-converted.onnx`, `<name>.program` and the scales of its
+    outputs, `<name>-outputs.json` and `.h`, of a model in eval stage; where forward does more than
+    what is prepared, `<name>-pre.onnx` and `<name>-post.onnx` too. Gives the Program, the files,
+    and how the converted ONNX compares on real images.
 
     Raises DiagnosticError QS922 when onnxruntime gives other integers than the Program."""
     name = context.spec.name
     opset = _opset(context)
-    files = [
-        context.folder / f"{name}{end}" for end in ("-qat.onnx", "-converted.onnx", ".program")
-    ]
-    qat_onnx, converted, program_file = files
+    ends = ("-qat.onnx", "-converted.onnx", ".program", "-outputs.json", "-outputs.h")
+    files = [context.folder / f"{name}{end}" for end in ends]
+    qat_onnx, converted, program_file, record, header = files
 
     program = lower(prepared, (context.example,), name=name)
     with writing(program_file) as temporary:
@@ -49,14 +55,29 @@ def convert(
         export_qat_onnx(prepared, temporary, (context.example,), name=name, **opset)
     with writing(converted) as temporary:
         to_onnx(program, temporary, **opset)
+    host = host_parts(prepared, (context.example,))
+    files += export_host(prepared, host, context.folder, name, **opset)
+    if host.pre or host.post:
+        context.report("log", {"message": f"on the host, in float: {_on_host(host)}"})
+    write_json(
+        record, {**outputs_record(program), "host": {"before": host.before, "after": host.after}}
+    )
+    write_bytes(header, outputs_header(program).encode())
 
     exact: dict[str, Exactness] = {program_file.name: Exactness(bit_exact=True, max_lsb=0)}
     if importlib.util.find_spec("onnxruntime") is None:
         context.report("log", {"message": "onnxruntime is not installed: the ONNX was not run"})
     else:
-        exact[converted.name] = compare(program, OnnxRunner.load(converted), real_inputs(context))
+        inputs = real_inputs(context, program, open_host(context.folder, name, program.tree))
+        exact[converted.name] = compare(program, OnnxRunner.load(converted), inputs)
         demand_exact(converted, exact[converted.name])
     return program, tuple(files), exact
+
+
+def _on_host(host: Host) -> str:
+    before = [f"{', '.join(host.before)} before the Program"] if host.before else []
+    behind = [f"{', '.join(host.after)} behind the Program"] if host.after else []
+    return "; ".join((*before, *behind))
 
 
 def demand_exact(path: Path, found: Exactness) -> None:

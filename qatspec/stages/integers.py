@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from qatspec.program import Ported, unflatten
+from qatspec.onnx.host import HostRunner
+from qatspec.program import Artifact, Ported, interpret_frames, unflatten
+from qatspec.program.ports import on_host
 from qatspec.stages.context import Context, Exactness
 from qatspec.stages.training import validation_progress
 from qatspec.train.evaluate import Produce, evaluate
@@ -19,20 +22,36 @@ from qatspec.train.evaluate import Produce, evaluate
 IMAGES = 4
 
 
-def produce_with(ported: Ported, tree: Any) -> Produce:
-    """Images to the tree of raw outputs that the model's forward would give, by integers."""
+def produce_with(ported: Ported, tree: Any, host: HostRunner | None = None) -> Produce:
+    """Images to the tree of raw outputs that the model's forward would give, by integers. host: the
+    float parts around them, where there are any."""
 
     def produce(images: Tensor) -> Any:
-        ints = ported.run(*ported.quantize(images.cpu().numpy()))
-        return unflatten(tree, [torch.from_numpy(x) for x in ported.dequantize(ints)])
+        ints = ported.run(*quantized(ported, host, images.cpu().numpy()))
+        real = ported.dequantize(ints)
+        nested, flat = (tree, real) if host is None else host.behind(tree, real)
+        return unflatten(nested, [torch.from_numpy(x) for x in flat])
 
     return produce
 
 
-def judge(context: Context, ported: Ported, tree: Any) -> dict[str, float]:
+def open_host(folder: Path, name: str, tree: Any) -> HostRunner | None:
+    """The float parts that convert wrote into `folder`, None where the integers are all of the
+    model. Raises DiagnosticError QS725, QS723."""
+    return HostRunner.load(folder, name) if on_host(tree) else None
+
+
+def quantized(ported: Ported, host: HostRunner | None, images: np.ndarray) -> list[np.ndarray]:
+    """Images as the integers of the input ports."""
+    return ported.quantize(*([images] if host is None else host.before(images)))
+
+
+def judge(
+    context: Context, ported: Ported, tree: Any, host: HostRunner | None = None
+) -> dict[str, float]:
     """Metrics of the integers themselves on data.val."""
     return evaluate(
-        produce_with(ported, tree),
+        produce_with(ported, tree, host),
         context.decoder(),
         context.loader("val"),
         device=torch.device("cpu"),
@@ -40,18 +59,22 @@ def judge(context: Context, ported: Ported, tree: Any) -> dict[str, float]:
     )
 
 
-def real_inputs(context: Context) -> list[np.ndarray]:
-    """Some images of data.val, (1, C, H, W) float32 each."""
+def real_inputs(
+    context: Context, ported: Ported, host: HostRunner | None = None
+) -> list[list[np.ndarray]]:
+    """Some images of data.val as integers of the input ports."""
     images = (batch.images for batch in context.loader("val", batch_size=1).ordered())
-    return [image.numpy() for image in itertools.islice(images, IMAGES)]
+    return [quantized(ported, host, x.numpy()) for x in itertools.islice(images, IMAGES)]
 
 
-def compare(reference: Ported, other: Ported, images: Sequence[np.ndarray]) -> Exactness:
-    """Feed both the same integers and take the largest distance over all outputs."""
+def compare(reference: Ported, other: Ported, inputs: Sequence[Sequence[np.ndarray]]) -> Exactness:
+    """Feed both the same and take the largest distance over all outputs. inputs: as `other` takes
+    them; where those are frames, the reference gets what they mean."""
     largest = 0
-    for image in images:
-        ints = reference.quantize(image)
-        for mine, theirs in zip(reference.run(*ints), other.run(*ints), strict=True):
+    fed = other.runtime_input if isinstance(other, Artifact) else None
+    for given in inputs:
+        ints = given if fed is None else [interpret_frames(fed, frames) for frames in given]
+        for mine, theirs in zip(reference.run(*ints), other.run(*given), strict=True):
             distance = np.abs(mine.astype(np.int64) - theirs.astype(np.int64))
             largest = max(largest, int(distance.max(initial=0)))
     return Exactness(bit_exact=largest == 0, max_lsb=largest)

@@ -4,8 +4,30 @@ from __future__ import annotations
 
 from torch import nn
 
+from qatspec.spec import weights_file
 from qatspec.stages.context import Context
 from qatspec.train.checkpoint import load_weights
+from qatspec.train.weights import mapped, read_weights
+
+
+def load_given(context: Context, model: nn.Module) -> None:
+    """Load the file of weights that the spec names for the float model, if it names one.
+
+    Raises DiagnosticError: QS901, QS905 (see read_weights), QS902 (it does not fit).
+    """
+    solver = context.spec.stages[context.stage].solver
+    path = weights_file(context.spec, solver)
+    if path is None:
+        return
+    at = f"{solver.at}/key_map"
+    weights = mapped(read_weights(path), solver.key_map, model, source=path, at=at)
+    load_weights(
+        model,
+        weights,
+        source=path,
+        allow_miss=solver.allow_miss,
+        ignore_extra=solver.ignore_extra,
+    )
 
 
 def load_source(context: Context, model: nn.Module) -> None:

@@ -9,10 +9,11 @@ from torch import nn
 from qatspec.diag import Diagnostic, DiagnosticError, Span
 from qatspec.graph import Prepared
 from qatspec.onnx import OnnxRunner
+from qatspec.onnx.host import POST, PRE, HostRunner
 from qatspec.prepare import set_stage
 from qatspec.program import Artifact, Program, load_program
 from qatspec.stages.context import Context
-from qatspec.stages.integers import produce_with
+from qatspec.stages.integers import open_host, produce_with
 from qatspec.train.checkpoint import SUFFIX, load, load_weights
 from qatspec.train.evaluate import Produce
 from qatspec.train.loop import checkpoint_path
@@ -41,7 +42,15 @@ def open_model(context: Context, path: Path) -> Produce:
     if path.name.endswith(SUFFIX):
         return _open_checkpoint(context, path)
     ported = open_integers(path)
-    return produce_with(ported, ported.tree)
+    return produce_with(ported, ported.tree, host_of(context, path, ported))
+
+
+def host_of(context: Context, path: Path, ported: Integers) -> HostRunner | None:
+    """The float parts around the integers of `path`: beside them, or where convert put them. None
+    where there are none. Raises DiagnosticError QS725."""
+    name, folders = context.spec.name, (path.parent, context.workdir / "convert")
+    there = (f for f in folders if any((f / f"{name}{end}").exists() for end in (PRE, POST)))
+    return open_host(next(there, path.parent), name, ported.tree)
 
 
 def open_integers(path: Path) -> Integers:

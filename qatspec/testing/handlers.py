@@ -1,8 +1,7 @@
-"""Checks of quant handlers and fuse patterns."""
+"""Checks of quant handlers."""
 
 from __future__ import annotations
 
-import copy
 import tempfile
 from pathlib import Path
 
@@ -14,10 +13,10 @@ from qatspec.graph.context import GraphContext
 from qatspec.graph.trace import trace
 from qatspec.lower import lower
 from qatspec.onnx import export_qat_onnx
-from qatspec.prepare import prepare
-from qatspec.testing.nets import Chain, images, layer, settled
+from qatspec.program import RANGE, interpret
+from qatspec.testing.nets import Chain, alone, images, settled
 from qatspec.testing.subject import Skipped, Subject
-from qatspec.types import Annotation, FusePattern, QConfig, QuantHandler
+from qatspec.types import Annotation, QuantHandler
 
 _NO_EXAMPLE = "the kit has no layer for it: give its handler an `example`"
 
@@ -43,6 +42,8 @@ def lower_equals_the_fake_quant(subject: Subject, handler: QuantHandler) -> None
         raise Skipped("it has no integer form")
     for op, example in _examples(handler).items():
         prepared = settled(Chain(example))
+        there = handler.example is None or any(d.op == op for d in prepared.decisions.values())
+        assert there, f"the example of `{op}` has no such op: is `canonical_op` set on its class?"
         if any(d.op == op and d.reason.startswith("float") for d in prepared.decisions.values()):
             continue
         program = lower(prepared, (images(),))
@@ -75,35 +76,23 @@ def to_onnx_equals_the_fake_quant(subject: Subject, handler: QuantHandler) -> No
         assert steps < 1.01, f"`{op}` as ONNX differs from its fake-quant by {steps:.2f} steps"
 
 
-def fusing_keeps_eval_numerics(subject: Subject, pattern: FusePattern) -> None:
-    """With every fake-quant off, the fused net computes what the original did; and the chain does
-    fuse."""
-    tried = 0
-    for ops in _chains(pattern):
-        parts = [layer(op) for op in ops]
-        if any(part is None for part in parts):
-            continue
-        tried += 1
-        net = Chain(*(part for part in parts if part is not None)).eval()
-        prepared = prepare(copy.deepcopy(net), (images(),), qconfig=QConfig())
-        with torch.no_grad():
-            off = (prepared.model(images()) - net(images())).abs().max()
-        assert off < 1e-4, f"{' '.join(ops)}: eval changes by {off:.2g}"
-        longest = max(len(d.group) for d in prepared.decisions.values())
-        assert longest >= len(ops), f"{' '.join(ops)} does not fuse"
-    if not tried:
+def lower_equals_the_reference(subject: Subject, handler: QuantHandler) -> None:
+    """Annotated, lowered and interpreted, the op is what its `reference` says of the real numbers
+    that its input integers stand for, within one step of its result's scale."""
+    if handler.lower is None or handler.reference is None:
+        raise Skipped("it has no integer form" if handler.lower is None else "it has no reference")
+    if handler.example is None:
         raise Skipped(_NO_EXAMPLE)
-
-
-def _chains(pattern: FusePattern) -> list[tuple[str, ...]]:
-    """Chains that try each alternative once, the first ones elsewhere."""
-    choices = [part.split("|") for part in pattern.pattern]
-    known = [[op for op in ops if layer(op) is not None] for ops in choices]
-    if not all(known):
-        return []
-    first = tuple(ops[0] for ops in known)
-    chains = [(*first[:i], op, *first[i + 1 :]) for i, ops in enumerate(known) for op in ops]
-    return [c for c in dict.fromkeys(chains) if not ("linear" in c and "batch_norm2d" in c)]
+    torch.manual_seed(0)
+    x = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(3))
+    program = lower(settled(nn.Sequential(handler.example()), x), (x,))
+    ints = program.quantize(x.numpy())
+    (integers,) = interpret(program, *ints)
+    (port,) = program.outputs
+    wanted = handler.reference(program.inputs[0].dequantize(ints[0]).astype(np.float64))
+    low, high = (level * port.scale.max() for level in RANGE[port.dtype])
+    steps = np.abs(port.dequantize(integers) - np.clip(wanted, low, high)) / port.scale.max()
+    assert steps.max() < 1.01, f"its integers are {steps.max():.2f} steps from its reference"
 
 
 def _examples(handler: QuantHandler) -> dict[str, nn.Module]:
@@ -111,7 +100,7 @@ def _examples(handler: QuantHandler) -> dict[str, nn.Module]:
     if handler.example is not None:
         torch.manual_seed(0)
         return {handler.ops[0]: handler.example()}
-    found = {op: made for op in handler.ops if (made := layer(op)) and op != "batch_norm2d"}
+    found = {op: made for op in handler.ops if (made := alone(op))}
     if not found:
         raise Skipped(_NO_EXAMPLE)
     return found

@@ -60,7 +60,9 @@ CHECKS: tuple[Check, ...] = (
     *_of("observer", "observers", "survives_every_batch", "is_deterministic", "state_is_kept"),
     *_of("quant_handler", "handlers", "annotate_is_pure", "lower_equals_the_fake_quant"),
     *_of("quant_handler", "handlers", "to_onnx_equals_the_fake_quant"),
-    *_of("fuse_pattern", "handlers", "fusing_keeps_eval_numerics"),
+    *_of("quant_handler", "handlers", "lower_equals_the_reference"),
+    *_of("fuse_pattern", "patterns", "fusing_keeps_eval_numerics", "fusing_again_changes_nothing"),
+    *_of("fuse_pattern", "patterns", "refusals_have_reasons"),
     *_of("march", "marches", "supports_what_it_compiles", "same_program_same_bytes"),
     *_of("march", "marches", "run_equals_interpret"),
 )

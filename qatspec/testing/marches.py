@@ -56,7 +56,7 @@ def run_equals_interpret(subject: Subject, march: March) -> None:
 
 def _programs(march: March) -> Iterator[tuple[str, Program]]:
     for op, layer in layers().items():
-        prepared = settled(Chain(layer), march.name)
+        prepared = settled(Chain(layer), march=march.name)
         try:
             yield op, lower(prepared, (images(),), name=op)
         except DiagnosticError:  # no integer form: nothing that a march could refuse

@@ -50,6 +50,14 @@ _LAYERS: dict[str, Callable[[], nn.Module]] = {
     "avg_pool2d": lambda: nn.AvgPool2d(2),
     "adaptive_avg_pool2d": lambda: nn.AdaptiveAvgPool2d(1),
     "interpolate": lambda: nn.Upsample(scale_factor=2),
+    "maximum": lambda: _Join(torch.maximum),
+    "neg": lambda: _Function(torch.neg),
+    "pow": lambda: _Function(lambda x: x**2),
+    "matmul": lambda: _Join(torch.matmul),
+    "softmax": lambda: nn.Softmax(1),
+    "group_norm": lambda: nn.GroupNorm(2, 4),
+    "layer_norm": lambda: nn.LayerNorm(8),
+    "dropout": nn.Dropout,
     "pad": lambda: nn.ZeroPad2d(1),
     "reshape": lambda: _Function(lambda x: x.reshape(x.shape[0], 8, 4, 8)),
     "flatten": lambda: nn.Flatten(),
@@ -73,6 +81,12 @@ def layer(op: str) -> nn.Module | None:
         return _LAYERS[op]()
     handler = registry().handler_for(op)
     return handler.example() if handler and handler.example else None
+
+
+def alone(op: str) -> nn.Module | None:
+    """A layer that is `op` and does not become part of the conv before it."""
+    made = layer(op)
+    return nn.Sequential(nn.MaxPool2d(1), made) if made and op == "batch_norm2d" else made
 
 
 def layers() -> dict[str, nn.Module]:
@@ -107,11 +121,12 @@ def images() -> Tensor:
     return torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(2))
 
 
-def settled(model: nn.Module, march: str | None = None) -> Prepared:
-    """The model prepared, calibrated on `images` and frozen for evaluation."""
-    prepared: Prepared = prepare(model, (images(),), qconfig=QConfig(), march=march)
+def settled(model: nn.Module, x: Tensor | None = None, march: str | None = None) -> Prepared:
+    """The model prepared, calibrated on `x` (left out: `images`) and frozen for evaluation."""
+    x = images() if x is None else x
+    prepared: Prepared = prepare(model, (x,), qconfig=QConfig(), march=march)
     with torch.no_grad():
-        prepared.model(images())
+        prepared.model(x)
     set_stage(prepared, "qat")
     set_stage(prepared, "eval")
     return prepared

@@ -20,7 +20,7 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from qatspec.diag import Diagnostic, DiagnosticError
+from qatspec.diag import Diagnostic, DiagnosticError, PluginFault
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +109,9 @@ def _member(
     try:
         with _joined(rank, *meeting):
             function(Group(rank, world), *arguments)
-    except DiagnosticError as error:
-        (Path(folder) / f"fault-{rank}").write_bytes(pickle.dumps(error.diagnostics))
+    except (DiagnosticError, PluginFault) as error:
+        found = (error.diagnostic(),) if isinstance(error, PluginFault) else error.diagnostics
+        (Path(folder) / f"fault-{rank}").write_bytes(pickle.dumps(found))
         sys.exit(1)
 
 

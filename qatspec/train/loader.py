@@ -6,6 +6,7 @@ index). A batch is a data-loader item, so that going on in mid-epoch is a slice 
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset as TorchDataset
 
 from qatspec.diag import Diagnostic, DiagnosticError
+from qatspec.registry import registry
 from qatspec.types import Dataset
 
 
@@ -82,15 +84,17 @@ class Loader:
             items, batch_size=None, num_workers=self.workers, generator=generator
         ):
             if isinstance(item, _Broken):
-                raise DiagnosticError(item.diagnostics)
+                raise DiagnosticError(item.diagnostics) from RuntimeError(item.trace)
             yield item
 
 
 @dataclass(frozen=True, slots=True)
 class _Broken:
-    """A DiagnosticError on its way out of a worker process, where exceptions lose their fields."""
+    """What a data set raised, on its way out of a worker process, where exceptions lose their
+    fields."""
 
     diagnostics: tuple[Diagnostic, ...]
+    trace: str
 
 
 class _Batches(TorchDataset[Any]):
@@ -110,7 +114,12 @@ class _Batches(TorchDataset[Any]):
                 for i in self._batches[number]
             ]
         except DiagnosticError as error:
-            return _Broken(error.diagnostics)
+            return _Broken(error.diagnostics, traceback.format_exc())
+        except Exception as error:
+            fault = registry().culprit(error)
+            if fault is None:
+                raise
+            return _Broken((fault.diagnostic(),), traceback.format_exc())
         return Batch(
             torch.from_numpy(np.stack([s.image for s in samples])),
             [{k: torch.from_numpy(np.asarray(v)) for k, v in s.target.items()} for s in samples],

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from qatspec.diag import Diagnostic, DiagnosticError
-from qatspec.quant.modules import freeze_batch_norm
+from qatspec.quant.fold import freeze_batch_norm
 from qatspec.spec import Trainer
 from qatspec.train.checkpoint import SUFFIX, Checkpoint, rng_state, save, set_rng_state
 from qatspec.train.distributed import ALONE, Group
@@ -96,6 +96,8 @@ class _Loop:
         torch.manual_seed(self.t.seed)
         if resume is not None:
             self._restore(resume)
+        if self.steps == 0 and resume is None:
+            self._finish(0)
         forward = self.t.group.wrap(_Loss(self.t.model))
         while self.step < self.steps:
             epoch, start = divmod(self.step, self.epoch_steps)

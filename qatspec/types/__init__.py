@@ -6,6 +6,7 @@ from qatspec.types.prepare import PrepareConfig, Standalone
 from qatspec.types.qconfig import QRANGE, QConfig, QSpec
 from qatspec.types.records import (
     NO_PARAMS,
+    RUNTIME_INPUT,
     Arithmetic,
     DatasetDef,
     Finding,
@@ -26,6 +27,7 @@ from qatspec.types.task import Dataset, PictureDataset, Sample, TaskModel
 __all__ = [
     "NO_PARAMS",
     "QRANGE",
+    "RUNTIME_INPUT",
     "Annotation",
     "Arithmetic",
     "Dataset",

@@ -117,7 +117,8 @@ class QuantHandler:
 
     annotate(node, context) -> Annotation; never touches the graph.
     lower(node, lowering) -> Sum (qatspec.program.lowered) or a list of them: emits integer ops.
-    reference(inputs, attrs) -> arrays: the integer ops' meaning in numpy, for the kit.
+    reference(x) -> array: the op of `example` in real numbers, in numpy: the kit holds the lowered
+    integers to it, within one step of the result's scale.
     to_onnx(node, writer) -> name of the result: the float op in standard ONNX ops, for ops that
     qatspec does not know (qatspec.onnx.qdq.QdqWriter).
     example() -> a module that is the op, on tensors (N, 4, 8, 8): what the kit tries it on.
@@ -176,6 +177,25 @@ class March:
     compile: Callable[[Program, Params], Artifact]
     run: Callable[[Artifact, Sequence[np.ndarray]], list[np.ndarray]]
     bit_exact: bool = True
+
+
+#: Properties for `March.options` of a march whose compiled files may be fed a camera's frames.
+#: qatspec converts them (qatspec.program.runtime_input); the march's `compile` never sees the keys,
+#: and its `run` is given the Program's integers.
+RUNTIME_INPUT: Mapping[str, JSONSchema] = {
+    "rt_input_type": {
+        "enum": ["featuremap", "rgb", "bgr", "yuv444", "nv12", "gray"],
+        "description": (
+            "what the compiled file is fed: featuremap (left out: this) the model's own integers; "
+            "else unsigned bytes as a camera gives them, converted by integers alone. nv12: a "
+            "plane of luma above one of chroma pairs at half the size"
+        ),
+    },
+    "rt_input_layout": {
+        "enum": ["NCHW", "NHWC"],
+        "description": "order of the dimensions of what it is fed; left out: NCHW",
+    },
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,7 +80,8 @@ def test_every_mapping_is_closed_or_open_on_purpose():
     ("definition", "record", "more", "fewer"),
     [
         ("input", spec_model.InputSpec, set(), {"at"}),
-        ("solver", spec_model.Solver, set(), {"at"}),
+        ("solver", spec_model.Solver, set(), {"at", "weights", "key_map"}),
+        ("float_solver", spec_model.Solver, set(), {"at", "pre_step", "pre_step_checkpoint"}),
         ("trainer", spec_model.Trainer, set(), {"at"}),
         ("module", spec_model.ModuleQuant, set(), {"at", "path"}),
         ("qspec", QSpec, set(), set()),
@@ -96,6 +97,6 @@ def test_what_counts_for_digests():
     free = {p for p, part in properties(load(FILES[0])) if part is not True
             and part.get("x-qatspec-affects") is False}  # fmt: skip
     assert free == {
-        "$.qatspec", "$.extends", "$.vars", "$.plugins", "data_role.workers",
-        "trainer.checkpoint_steps",
+        "$.qatspec", "$.extends", "$.vars", "$.smoke", "$.plugins", "data_role.workers",
+        "trainer.checkpoint_steps", "float_solver.weights",
     }  # fmt: skip

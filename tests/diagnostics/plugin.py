@@ -6,6 +6,7 @@ from qatspec.diag import Diagnostic
 from qatspec.hookspecs import hookimpl
 from qatspec.registry import Plugin, Registry
 from qatspec.types import (
+    RUNTIME_INPUT,
     DatasetDef,
     Finding,
     March,
@@ -35,12 +36,23 @@ DIGITS = {
         "root": {"type": "string", "default": "", "description": "Folder."},
     },
 }
+DETECTION = {
+    "type": "object",
+    "additionalProperties": False,
+    "required": ["split", "images", "size"],
+    "properties": {
+        "split": {"enum": ["train", "val"], "description": "Which scans."},
+        "images": {"type": "integer", "minimum": 1, "description": "Pictures."},
+        "size": {"type": "integer", "minimum": 1, "description": "Pixels."},
+    },
+}
 OPTIONS = {
     "type": "object",
     "additionalProperties": False,
     "properties": {
         "opt": {"enum": ["O0", "O3"], "default": "O3", "description": "Effort."},
         "cores": {"type": "integer", "minimum": 1, "default": 1, "description": "Cores."},
+        **RUNTIME_INPUT,
     },
 }
 
@@ -65,7 +77,15 @@ class Fake:
                 open=lambda params, cache, base: None,
                 fingerprint=lambda params, base: f"digits-{params['split']}",
                 metric="AP",
-            )
+            ),
+            DatasetDef(
+                name="digits_detection",
+                summary="digits to find",
+                params=DETECTION,
+                open=lambda params, cache, base: None,
+                fingerprint=lambda params, base: f"digits-{params['split']}",
+                metric="AP",
+            ),
         ]
 
     @hookimpl

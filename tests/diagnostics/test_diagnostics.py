@@ -39,10 +39,23 @@ ELSEWHERE = {
 
 #: Cases whose mend is sure.
 MENDED = {
+    "QS101_misspelt_extends",
+    "QS102_colon_in_text",
+    "QS102_equals_sign",
+    "QS102_full_width_colon",
+    "QS102_no_space_behind_colon",
+    "QS102_unquoted_reference",
+    "QS110_python_tuple",
+    "QS112_control_character",
+    "QS201_non_breaking_space",
     "QS201_params_of_the_model",
+    "QS201_tutorials_names",
     "QS201_unknown_key",
+    "QS202_no_version",
     "QS203_quoted_number",
     "QS203_yaml_1_1_boolean",
+    "QS301_unknown_dataset",
+    "QS301_unknown_march",
     "QS301_unknown_observer",
     "QS301_unknown_preset",
     "QS302_undeclared_variable",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -98,3 +99,36 @@ def test_boxes_of_the_bin_are_those_of_the_program(ran):
     assert set(ints) == set(other_ints)
     for name in ints:
         np.testing.assert_array_equal(ints[name], other_ints[name])
+
+
+def test_a_bin_that_is_fed_a_cameras_frames(ran, tmp_path):
+    """The tutorial's `rt_input_type: yuv444`, of a model that is trained on rgb."""
+    fed = (
+        "--set",
+        "stages.compile.rt_input_type=yuv444",
+        "--set",
+        "stages.compile.rt_input_layout=NHWC",
+    )
+    shutil.copytree(ran / "work", tmp_path / "work")
+    result = qatspec(tmp_path, "run", SPEC, *FAST, *fed)
+    assert result.returncode == 0, result.stderr
+    summary = json.loads((tmp_path / "work/summary.json").read_text())
+    assert [s["stage"] for s in summary["steps"] if s["status"] == "run"] == ["compile"]
+    (binary,) = (a for a in summary["artifacts"] if a["kind"] == "bin")
+    assert binary["bit_exact"] is True
+
+    frames = np.random.default_rng(0).integers(0, 256, (1, 128, 128, 3), dtype=np.uint8)
+    np.save(tmp_path / "frames.npy", frames)
+    model = tmp_path / "work/compile/quickstart.bin"
+    result = qatspec(tmp_path, "infer", model, "--input", "frames.npy", "--output", "out")
+    assert result.returncode == 0, result.stderr
+    left = np.load(tmp_path / "out/frames.npz")
+    assert left["images"].dtype == np.uint8 and np.array_equal(left["images"], frames)
+
+    picture = tmp_path / "digit.png"
+    Image.fromarray(frames[0, :100]).save(picture)
+    given = ("--input", picture, "--output", "drawn", "--model", model)
+    result = qatspec(tmp_path, "infer", SPEC, *FAST, *fed, *given)
+    assert result.returncode == 0, result.stderr
+    assert np.load(tmp_path / "drawn/digit.npz")["images"].dtype == np.uint8
+    assert qatspec(tmp_path, "eval", SPEC, *FAST, *fed, "--stage", "bin").returncode == 0

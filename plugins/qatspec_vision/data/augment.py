@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +29,15 @@ class Augment:
     flip: float = 0.0
     scale: tuple[float, float] = (1.0, 1.0)
     hsv: tuple[float, float, float] = (0.0, 0.0, 0.0)
+
+    @staticmethod
+    def of(given: Mapping[str, Any]) -> Augment:
+        """From a spec's `augment`."""
+        return Augment(
+            flip=given.get("flip", 0.0),
+            scale=tuple(given.get("scale", (1.0, 1.0))),
+            hsv=tuple(given.get("hsv", (0.0, 0.0, 0.0))),
+        )
 
 
 class Placement(NamedTuple):
@@ -56,7 +66,13 @@ def random_placement(
     return Placement(scale, x, y)
 
 
-def place(image: Image.Image, size: tuple[int, int], at: Placement, fill: int) -> Image.Image:
+def place(
+    image: Image.Image,
+    size: tuple[int, int],
+    at: Placement,
+    fill: int,
+    resampling: Image.Resampling = Image.Resampling.BILINEAR,
+) -> Image.Image:
     """The picture on a canvas of `size` (H, W), grey of level `fill` where it does not reach."""
     height, width = size
     scaled = (max(1, round(image.width * at.scale)), max(1, round(image.height * at.scale)))
@@ -68,7 +84,7 @@ def place(image: Image.Image, size: tuple[int, int], at: Placement, fill: int) -
     per_x, per_y = image.width / scaled[0], image.height / scaled[1]
     seen = image.resize(
         (right - left, bottom - top),
-        Image.Resampling.BILINEAR,
+        resampling,
         box=(left * per_x, top * per_y, right * per_x, bottom * per_y),
     )
     canvas = Image.new(image.mode, (width, height), (fill,) * len(image.getbands()))

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from qatspec.api import Diagnostic, DiagnosticError, Sample, Span
+from qatspec.api import Diagnostic, Sample, Span
+from qatspec_vision.data import made_up
 from qatspec_vision.data.augment import (
     Augment,
     Placement,
@@ -23,16 +24,13 @@ from qatspec_vision.data.augment import (
 )
 from qatspec_vision.data.layout import Layout, locate, read_annotations
 from qatspec_vision.data.metric import average_precision
-
-#: Input format -> Pillow's mode. YCbCr is full-range BT.601, centred at 128.
-MODES = {"rgb": "RGB", "yuv444": "YCbCr", "gray": "L"}
+from qatspec_vision.data.picture import ModelInput, open_picture
 
 
 class CocoDetection:
     """A detection set: annotations read once, pictures when asked for.
 
-    size       (H, W) of the model's input; a picture keeps its ratio and is padded with the mean.
-    format     rgb, yuv444 or gray: what the model is fed; `image = (pixel - mean) / std`.
+    fed        what the model takes; a picture keeps its ratio and is padded with the mean.
     augment    random changes; none by default, as validation wants.
     limit      only the first so many pictures.
 
@@ -47,10 +45,7 @@ class CocoDetection:
         self,
         layout: Layout,
         *,
-        size: tuple[int, int],
-        format: str = "rgb",  # noqa: A002  the spec's word
-        mean: float = 128.0,
-        std: float = 128.0,
+        fed: ModelInput,
         augment: Augment | None = None,
         limit: int | None = None,
     ) -> None:
@@ -62,7 +57,7 @@ class CocoDetection:
         self.classes: Sequence[str] = [str(category["name"]) for category in categories]
 
         usable, unusable = _split_usable(content)
-        self.diagnostics = _warn_unusable(layout.annotations, unusable)
+        self.diagnostics: tuple[Diagnostic, ...] = _warn_unusable(layout.annotations, unusable)
         self._truth = {
             "info": {},
             "images": self._images,
@@ -70,8 +65,7 @@ class CocoDetection:
             "annotations": [_complete(index, a) for index, a in enumerate(usable, start=1)],
         }
         self._targets = self._targets_by_image(usable)
-        self._size, self._mode = size, MODES[format]
-        self._mean, self._std = mean, std
+        self._fed = fed
         self._augment = augment or Augment()
 
     def __len__(self) -> int:
@@ -80,31 +74,31 @@ class CocoDetection:
     def sample(self, index: int, rng: np.random.Generator) -> Sample:
         """The picture at `index`, augmented by `rng` alone. Raises DiagnosticError QS911."""
         entry = self._images[index]
-        image = self._open(self._folder / entry["file_name"])
+        image = open_picture(self._folder / entry["file_name"])
         boxes, labels = self._targets[entry["id"]]
         augment = self._augment
 
         flipped = bool(rng.random() < augment.flip)
         if flipped:
             image, boxes = flip(image, boxes)
-        placement = random_placement((image.height, image.width), self._size, augment, rng)
+        placement = random_placement((image.height, image.width), self._fed.size, augment, rng)
         meta = self._meta(image, placement, entry["id"], flipped)
-        image = place(image, self._size, placement, round(self._mean))
-        boxes, seen = place_boxes(boxes, self._size, placement)
+        image = place(image, self._fed.size, placement, self._fed.fill)
+        boxes, seen = place_boxes(boxes, self._fed.size, placement)
         boxes, labels = boxes[seen], labels[seen]
         if any(augment.hsv):
             image = shift_hsv(image, augment.hsv, rng)
-        return Sample(self._normalize(image), {"boxes": boxes, "labels": labels}, meta)
+        return Sample(self._fed.normalize(image), {"boxes": boxes, "labels": labels}, meta)
 
     def read(self, path: Path) -> Sample:
         """Any picture, as `sample` gives one, without augmentation and targets: what inference
         feeds the model.
         Raises DiagnosticError QS911."""
-        image = self._open(path)
-        placement = fit((image.height, image.width), self._size)
+        image = open_picture(path)
+        placement = fit((image.height, image.width), self._fed.size)
         meta = self._meta(image, placement, path.name)
-        placed = place(image, self._size, placement, round(self._mean))
-        return Sample(self._normalize(placed), {}, meta)
+        placed = place(image, self._fed.size, placement, self._fed.fill)
+        return Sample(self._fed.normalize(placed), {}, meta)
 
     def restore(self, meta: Mapping[str, Any], boxes: np.ndarray) -> np.ndarray:
         """Boxes (K, 4) of the model's input -> of the original picture, clipped to it."""
@@ -133,6 +127,7 @@ class CocoDetection:
                 for box, score, label in zip(
                     corners_sizes.tolist(), prediction["scores"], prediction["labels"], strict=True
                 )
+                if label < len(self._category_ids)  # COCO knows no class without a category
             ]
         return average_precision(self._truth, detections, [meta["id"] for meta, _ in predictions])
 
@@ -154,27 +149,6 @@ class CocoDetection:
             for image, found in rows.items()
         }
 
-    def _open(self, path: Path) -> Image.Image:
-        try:
-            with Image.open(path) as image:
-                opened: Image.Image = image.convert("RGB")
-                return opened
-        # Pillow's decoders raise all of these on damaged bytes.
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise DiagnosticError(
-                Diagnostic(
-                    code="QS911",
-                    message=f"cannot read the picture `{path.name}`: {error}",
-                    help="restore the file, or take it out of the annotation file's `images`",
-                    span=Span(file=str(path)),
-                )
-            ) from error
-
-    def _normalize(self, image: Image.Image) -> np.ndarray:
-        """uint8 picture -> float32 (C, H, W), contiguous."""
-        pixels = np.asarray(image.convert(self._mode), np.float32).reshape(*self._size, -1)
-        return np.ascontiguousarray(((pixels - self._mean) / self._std).transpose(2, 0, 1))
-
     @staticmethod
     def _meta(
         image: Image.Image, placement: Placement, identity: Any, flipped: bool = False
@@ -191,23 +165,23 @@ class CocoDetection:
 
 
 def open_coco(params: Mapping[str, Any], cache_dir: Path, base_dir: Path) -> CocoDetection:
-    """Open the registered data set `coco_detection`; nothing is cached."""
-    return CocoDetection(locate(params, base_dir), **loader_options(params))
+    """Open the registered data set `coco_detection`; only made-up pictures are cached."""
+    if "made_up" not in params:
+        return CocoDetection(locate(params, base_dir), **loader_options(params))
+    made, folder = made_up.build(params, cache_dir, made_up.coco)
+    opened = open_coco(made, cache_dir, folder)
+    opened.diagnostics += made_up.told(params)
+    return opened
 
 
 def loader_options(params: Mapping[str, Any]) -> dict[str, Any]:
     """CocoDetection's keywords from the params that every detection set shares
     (qatspec_vision.params.LOADER)."""
-    options = {k: params[k] for k in ("format", "mean", "std", "limit") if k in params}
-    size = params["size"]
-    height, width = (size, size) if isinstance(size, int) else size
-    given = params.get("augment", {})
-    augment = Augment(
-        flip=given.get("flip", 0.0),
-        scale=tuple(given.get("scale", (1.0, 1.0))),
-        hsv=tuple(given.get("hsv", (0.0, 0.0, 0.0))),
-    )
-    return {**options, "size": (height, width), "augment": augment}
+    return {
+        "fed": ModelInput.of(params),
+        "augment": Augment.of(params.get("augment", {})),
+        "limit": params.get("limit"),
+    }
 
 
 def _split_usable(content: Mapping[str, Any]) -> tuple[list[Any], list[tuple[int, str]]]:

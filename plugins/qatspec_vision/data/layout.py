@@ -3,14 +3,18 @@ needs the fingerprint, and planning loads neither torch nor numpy."""
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from qatspec.api import Diagnostic, DiagnosticError, Span
+from qatspec_vision.data.files import digest_of, files, made_up_digest, missing
+
+ADVICE = (
+    "set `root` and `split` so that `<root>/annotations/instances_<split>.json` and "
+    "`<root>/<split>/` exist, or name both by `annotations` and `images`"
+)
 
 #: The parts of COCO's annotation format that detection needs (cocodataset.org/#format-data).
 SECTIONS = {
@@ -36,19 +40,18 @@ def locate(params: Mapping[str, Any], base_dir: Path) -> Layout:
         root / params.get("images", "{split}").format(split=split),
     )
     if not layout.annotations.is_file():
-        raise missing(layout.annotations, "no such file")
+        raise missing(layout.annotations, "no such file", ADVICE)
     if not layout.images.is_dir():
-        raise missing(layout.images, "no such folder")
+        raise missing(layout.images, "no such folder", ADVICE)
     return layout
 
 
 def fingerprint(params: Mapping[str, Any], base_dir: Path) -> str:
     """sha256 over the annotation file's bytes and the pictures' names and sizes, never paths."""
+    if "made_up" in params:
+        return made_up_digest(params)
     layout = locate(params, base_dir)
-    digest = hashlib.sha256(layout.annotations.read_bytes())
-    for name, size in sorted(_files(layout.images)):
-        digest.update(f"{name}\0{size}\0".encode())
-    return digest.hexdigest()
+    return digest_of(files(layout.images), layout.annotations.read_bytes())
 
 
 def read_annotations(layout: Layout) -> dict[str, Any]:
@@ -71,34 +74,13 @@ def read_annotations(layout: Layout) -> dict[str, Any]:
     if not content["images"]:
         raise _malformed(layout.annotations, "`images` is empty")
 
-    present = {name for name, _ in _files(layout.images)}
+    present = {name for name, _ in files(layout.images)}
     absent = [i["file_name"] for i in content["images"] if i["file_name"] not in present]
     if absent:
         total = len(content["images"])
-        raise missing(layout.images / absent[0], f"{len(absent)} of {total} pictures are missing")
+        why = f"{len(absent)} of {total} pictures are missing"
+        raise missing(layout.images / absent[0], why, ADVICE)
     return content
-
-
-def missing(path: Path, why: str) -> DiagnosticError:
-    """QS910 for a path of a data set."""
-    return DiagnosticError(
-        Diagnostic(
-            code="QS910",
-            message=f"data not found: {why}: `{path}`",
-            help="set `root` and `split` so that `<root>/annotations/instances_<split>.json` and "
-            "`<root>/<split>/` exist, or name both by `annotations` and `images`",
-            span=Span(file=str(path)),
-        )
-    )
-
-
-def _files(folder: Path) -> list[tuple[str, int]]:
-    """(name relative to folder with forward slashes, size) of every file below it."""
-    found = []
-    for parent, _, names in os.walk(folder):
-        below = Path(parent).relative_to(folder)
-        found += [((below / n).as_posix(), (Path(parent) / n).stat().st_size) for n in names]
-    return found
 
 
 def _malformed(path: Path, why: str) -> DiagnosticError:

@@ -9,24 +9,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from qatspec_vision.efficientnet import ConvBn, initialize
-
-
-class SeparableConv(nn.Sequential):
-    """Depthwise 3x3, then pointwise 1x1; neither has a bias, as a BN follows."""
-
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__(
-            nn.Conv2d(inputs, inputs, 3, padding=1, groups=inputs, bias=False),
-            nn.Conv2d(inputs, outputs, 1, bias=False),
-        )
-
-
-class Fuse(nn.Sequential):
-    """What follows each sum: separable conv, BN, ReLU. (N, channels, H, W) to the same shape."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__(SeparableConv(channels, channels), nn.BatchNorm2d(channels), nn.ReLU())
+from qatspec_vision.layers import ConvBn, SeparableConvBn, initialize
 
 
 class BiFPNLayer(nn.Module):
@@ -37,8 +20,12 @@ class BiFPNLayer(nn.Module):
         super().__init__()
         self.up = nn.Upsample(scale_factor=2, mode="nearest")
         self.down = nn.MaxPool2d(2, 2)
-        self.top_down = nn.ModuleList(Fuse(channels) for _ in range(levels - 1))
-        self.bottom_up = nn.ModuleList(Fuse(channels) for _ in range(levels - 1))
+        self.top_down = nn.ModuleList(
+            SeparableConvBn(channels, channels) for _ in range(levels - 1)
+        )
+        self.bottom_up = nn.ModuleList(
+            SeparableConvBn(channels, channels) for _ in range(levels - 1)
+        )
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
         last = len(self.top_down)
@@ -72,7 +59,7 @@ class BiFPN(nn.Module):
         super().__init__()
         if levels < max(2, len(in_channels)):
             raise ValueError(f"{len(in_channels)} backbone maps do not fit {levels} neck levels")
-        self.lateral = nn.ModuleList(ConvBn(c, channels, relu=False) for c in in_channels)
+        self.lateral = nn.ModuleList(ConvBn(c, channels, activation=None) for c in in_channels)
         self.down = nn.ModuleList(nn.MaxPool2d(2, 2) for _ in range(levels - len(in_channels)))
         self.layers = nn.Sequential(*(BiFPNLayer(channels, levels) for _ in range(stacks)))
         initialize(self)

@@ -12,8 +12,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from qatspec_vision.efficientnet import initialize
-from qatspec_vision.fcos.bifpn import SeparableConv
+from qatspec_vision.layers import SeparableConv, initialize
 
 #: FocalLoss starts from rare positives: sigmoid(bias) (Lin et al., ICCV 2017, section 4.1).
 PRIOR = 0.01

@@ -17,6 +17,7 @@ from qatspec_vision.fcos.head import FCOSHead
 from qatspec_vision.fcos.loss import CenternessLoss, FocalLoss, GIoULoss
 from qatspec_vision.fcos.points import Outputs, centerness_of, gather_points
 from qatspec_vision.fcos.target import DynamicFcosTarget
+from qatspec_vision.layers import set_batch_norms
 
 
 class FCOS(nn.Module):
@@ -113,7 +114,7 @@ def build(params: Mapping[str, Any]) -> FCOS:
     head = FCOSHead(num_classes, neck_params["channels"], levels=levels, **params.get("head", {}))
     finest = backbone.strides[0]
     strides = [finest * 2**level for level in range(levels)]
-    return FCOS(
+    model = FCOS(
         num_classes,
         strides,
         backbone,
@@ -124,3 +125,5 @@ def build(params: Mapping[str, Any]) -> FCOS:
         FCOSDecoder(strides, **params.get("decoder", {})),
         weights,
     )
+    set_batch_norms(model, **params.get("batch_norm", {}))
+    return model

@@ -80,4 +80,24 @@ input.
 inside `prepare`.
 """,
     ),
+    Code(
+        "QS506",
+        "a dead branch: it reaches no output",
+        """
+The prepared module computes something that none of its outputs depends on, or holds a module with
+parameters that `forward` never calls. Such a branch is dropped from the graph: it gets no
+fake-quants, is not trained by what comes out, and does not ship. Often it is a slip: a result that
+was overwritten, a head that was built but forgotten.
+
+**Mend.** Return the result, or remove the code or the module. Where it is meant (a head for
+training alone), build it outside the prepared module, or leave the warning be.
+
+```python
+def forward(self, x):
+    y = self.branch(x)       # QS506: overwritten in the next line
+    y = self.conv(x)
+    return y
+```
+""",
+    ),
 )

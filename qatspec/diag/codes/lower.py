@@ -99,6 +99,22 @@ Example: `forward` divides the image by 255 before the backbone.
 """,
     ),
     Code(
+        "QS707",
+        "a float part reads more than the quantized modules give",
+        """\
+`forward` goes on in float behind the quantized modules, and what it does there needs a tensor that
+is no output of theirs: the model's input, or what was computed before them.
+
+Why: the compiled program ends where the quantized modules end. The float part behind it runs on
+the host, fed by the program's outputs alone.
+
+How to mend: let the quantized modules return all that the float part needs, or move the float part
+into `predict`.
+
+Example: `return self.head(self.backbone(x)) * x.mean()` where the backbone alone is quantized.
+""",
+    ),
+    Code(
         "QS710",
         "a program file is damaged or foreign",
         """\
@@ -201,6 +217,53 @@ Why: dropping it or guessing would export another model than the one that was tr
 How to mend: move the op out of `forward` (into `predict`), or report it.
 
 Example: a custom autograd function inside the backbone.
+""",
+    ),
+    Code(
+        "QS725",
+        "the float parts of a model are missing",
+        """\
+The integers are only a part of their model: its `forward` does more than what is prepared, and the
+rest was written beside them as `<name>-pre.onnx` and `<name>-post.onnx`. Neither is there.
+
+Why: the integers' outputs are not the model's; to take them for it would give nonsense.
+
+How to mend: keep the files of one convert step together, or run the step again.
+
+Example: a `.program` copied without its `-post.onnx`.
+""",
+    ),
+    Code(
+        "QS730",
+        "a layer's integers depart from its fake-quant",
+        """\
+`qatspec compare` gives each layer of the Program the very integers that the fake-quant model has
+there, and the layer's result differs by more than rounding explains: one step (LSB) for 8 and 16
+bits, or what the march states for its own arithmetic; for int32 tails the float32 summation error
+of the fake-quant model.
+
+Why: then the model that was trained is not the model that ships.
+
+How to mend: this is a fault of the op's handler. Report it with the spec and the checkpoint; until
+then leave the named op in float or behind the outputs.
+
+Example: a plugin's handler whose `lower` computes another function than its module.
+""",
+    ),
+    Code(
+        "QS731",
+        "a layer is noisier than the threshold",
+        """\
+`qatspec compare --threshold DB` found a layer or an output whose integers have a lower ratio of
+signal to quantization noise than asked for. The message names the worst one.
+
+Why: it is a gate for scripts: a change of spec or data that costs accuracy shows here first, before
+a metric is computed.
+
+How to mend: give the module more bits (`qatspec sensitivity SPEC --output patch.yaml` suggests
+which), another observer, or more training; or lower the threshold.
+
+Example: `qatspec compare specs/quickstart.yaml --threshold 15`.
 """,
     ),
 )

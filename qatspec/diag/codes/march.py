@@ -79,6 +79,28 @@ How to mend: compile for bernoulli2 or bayes, or time `Artifact.run`.
 """,
     ),
     Code(
+        "QS806",
+        "the compiled file cannot be fed such frames",
+        """\
+`rt_input_type` and `rt_input_layout` of `stages.compile` say what the compiled file is fed: frames
+of unsigned bytes as a camera gives them, which integer arithmetic turns into the model's own
+integers. The model is trained on something else (`model.input.format`), or its size does not fit.
+
+| trained on | fed |
+|---|---|
+| rgb | rgb, bgr, yuv444, nv12 |
+| yuv444 | yuv444, nv12 |
+| gray | gray |
+
+`featuremap`, the default, feeds any model its own integers. nv12 needs even sides and has no
+layout but its own.
+
+How to mend: the message names the types that fit.
+
+Example: `rt_input_type: rgb` with `model.input.format: yuv444`; write `yuv444` or `nv12`.
+""",
+    ),
+    Code(
         "QS810",
         "a compiled file is damaged or foreign",
         """\

@@ -28,6 +28,10 @@ every machine. Two plugins register the same one; picking either would be a gues
 
 **Mend.** Uninstall one of the two distributions that the message names, or ask its author for
 another name (a prefix of the package's own helps).
+
+Specs that do not use the name run on. Fuse patterns and quant handlers are tried on every model:
+two of one name (or two handlers of one op) are a warning, and an error only where the model has
+their ops.
 """,
     ),
     Code(

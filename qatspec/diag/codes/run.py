@@ -202,13 +202,42 @@ ids, so `num_classes` is the number of categories, not their highest id.
     ),
     Code(
         "QS915",
-        "a package that the data set needs is missing",
+        "a package that a data set or a model needs is missing",
         """
-Some data sets are made from what an optional package brings along.
+Some data sets are made from what an optional package brings along, and some models are another
+library's own.
 
-**Mend.** Install the extra that the message names.
+**Mend.** Install what the message names.
 
     pip install 'qatspec[demo]'
+""",
+    ),
+    Code(
+        "QS916",
+        "made-up pictures take the place of the data",
+        """
+The data set was asked for `made_up` pictures: plain shapes in its own layout, drawn into the work
+directory. Every stage runs on them as it would on the data, so that a spec can be tried where the
+data is not at hand, as `qatspec run SPEC --smoke` does; but nothing can be learnt from them, and
+metrics on them mean nothing.
+
+**Mend.** Nothing, if that was the purpose. Otherwise leave `made_up` and `--smoke` out.
+
+    data:
+      train: {type: coco_detection, params: {root: ../mscoco, split: train2017, size: 512}}
+""",
+    ),
+    Code(
+        "QS917",
+        "a library does not build a model",
+        """
+torchvision or timm was asked for a model and refused: it knows no such name, or not those options,
+or the published weights do not go with the number of classes.
+
+**Mend.** Ask the library, and give the name as it has it.
+
+    python -c "import torchvision; print(torchvision.models.list_models())"
+    python -c "import timm; print(timm.list_models('*efficientnet*'))"
 """,
     ),
     Code(

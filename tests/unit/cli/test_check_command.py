@@ -28,6 +28,13 @@ def test_another_stage_and_the_model(project) -> None:
     assert done.returncode == 2
 
 
+def test_a_picture_is_written(project) -> None:
+    done = project.call("check", "toy.yaml", "--allow-code", "--picture", "graph.svg")
+    assert done.returncode == 0, done.stderr
+    text = (project.folder / "graph.svg").read_text()
+    assert text.startswith("<svg") and "toy.yaml:" in text and "#E69F00" in text
+
+
 def test_as_json(project) -> None:
     done = project.call("check", "toy.yaml", "--allow-code", "--format", "json")
     data = json.loads(done.stdout)

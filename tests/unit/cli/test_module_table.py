@@ -54,6 +54,19 @@ def test_explain_knows_the_ops(checked):
     assert f"did you mean `{module}`?" in misspelt
 
 
+def test_explain_says_that_an_anchor_decides(checked):
+    project, (spec, *rest) = checked
+    found = project.call("explain", spec, "", *rest).stdout.splitlines()
+    fused = [line for line in found if ", fused behind `" in line]
+    assert any("(batch_norm2d)" in line or "(relu)" in line for line in fused)
+    assert all("float by object_type `torch.nn.Conv2d`: null" in line for line in fused)
+    module = next(line.split()[0] for line in fused if "(batch_norm2d)" in line)
+    lines = project.call("explain", spec, module, *rest).stdout.splitlines()
+    assert lines[0].endswith("float in stage qat")
+    assert lines[1].startswith("  fused behind conv2d `")
+    assert "  decided by object_type `torch.nn.Conv2d`: null  (toy.yaml:26)" in lines
+
+
 def test_another_stage_has_a_table_of_its_own_key(checked):
     project, (spec, *rest) = checked
     found = project.call("explain", spec, "", *rest, "--stage", "calibration").stdout

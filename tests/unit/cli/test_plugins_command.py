@@ -54,3 +54,10 @@ def test_new_refuses(tmp_path, capsys):
     assert run([*new, "twice"]) == 0
     assert run([*new, "twice"]) == 1
     assert "QS906" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["json", "torch", "qatspec-vision"])
+def test_new_refuses_to_hide_a_module(name, tmp_path, capsys):
+    assert run(["plugins", "new", name, "--kind", "model", "--output", str(tmp_path)]) == 2
+    assert f"the module `{name.replace('-', '_')}` is there already" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())

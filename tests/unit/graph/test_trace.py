@@ -237,3 +237,20 @@ def test_copies_are_apart() -> None:
         other.stem[0].weight.zero_()
     assert traced.stem[0].weight.abs().sum() > 0
     assert other(_image()).abs().max() <= other.stem[0].bias.abs().max()
+
+
+class Asking(nn.Module):
+    """Asks for types, and calls an op whose first operand may be a number."""
+
+    def forward(self, x):
+        if isinstance(x, (list, tuple)):
+            x = x[0]
+        assert isinstance(x, torch.Tensor) and not isinstance(x, nn.Parameter)
+        assert not isinstance(x.shape[0], torch.Tensor)
+        return torch.pow(x, 3) if isinstance(x, torch.Tensor) else x
+
+
+def test_stand_ins_of_tensors_are_tensors_to_the_model() -> None:
+    graph = trace(Asking(), (_image(),))
+    assert torch.pow in [n.target for n in graph.nodes]
+    assert "isinstance" not in globals()

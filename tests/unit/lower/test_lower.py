@@ -12,6 +12,7 @@ from qatspec.diag import DiagnosticError
 from qatspec.lower import lower
 from qatspec.prepare import set_stage
 from qatspec.program import dump, interpret, interpret_all, unflatten
+from qatspec.program.ports import HOST
 from qatspec.program.serde import to_bytes
 from qatspec.quant.fake_quant import FakeQuantize
 
@@ -53,84 +54,6 @@ def test_everything_lowers_and_stays_close_to_fake_quant(everything):
     flat = [*outputs["maps"], outputs["fc"], outputs["line"]]
     for theirs, ours in zip(flat, [*mine["maps"], mine["fc"], mine["line"]], strict=True):
         assert np.abs(theirs.numpy() - ours).max() < 0.03 * theirs.abs().max()
-
-
-def test_within_one_lsb_given_equal_inputs(settled):
-    """Contracts 16, op by op: one op between fake-quants, the same integers in."""
-
-    class One(nn.Module):
-        def __init__(self, op, *modules):
-            super().__init__()
-            self.op, self.parts = op, nn.ModuleList(modules)
-
-        def forward(self, x):
-            return self.op(x, *self.parts)
-
-    nets = {
-        "conv": One(lambda x, c: c(x), nn.Conv2d(4, 6, 3, 2, 1)),
-        "conv bn relu": One(lambda x, c, b: F.relu(b(c(x))), nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4)),
-        "conv bn relu6": One(
-            lambda x, c, b: F.relu6(b(c(x))), nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4)
-        ),
-        "residual": One(lambda x, c: c(x) + x, nn.Conv2d(4, 4, 3, padding=1)),
-        "deconv": One(lambda x, c: c(x), nn.ConvTranspose2d(4, 4, 3, 2, 1, 1, groups=2)),
-        "same padding": One(lambda x, c: c(x), nn.Conv2d(4, 4, 4, padding="same")),
-        "linear": One(lambda x, c: c(x), nn.Linear(12, 5)),
-        "batch norm": One(lambda x, b: b(x), nn.BatchNorm2d(4)),
-        "add": One(lambda x: x + F.max_pool2d(x, 3, 1, 1)),
-        "sub scaled": One(lambda x: torch.sub(x, F.max_pool2d(x, 3, 1, 1), alpha=0.5)),
-        "mul": One(lambda x: x * F.max_pool2d(x, 3, 1, 1)),
-        "mul constant": One(lambda x: x * -0.3),
-        "div": One(lambda x: x / 3.0),
-        "add constant": One(lambda x: x + 1.5),
-        "reflected sub": One(lambda x: 1.0 - x),
-        "cat": One(lambda x: torch.cat([x, x * x], 1)),
-        "stack": One(lambda x: torch.stack([x, x * x], 2)),
-        "average": One(lambda x: F.avg_pool2d(x, 3, 2, 1)),
-        "adaptive": One(lambda x: F.adaptive_avg_pool2d(x, (4, 3))),
-        "mean": One(lambda x: x.mean(2)),
-        "max ceil": One(lambda x: F.max_pool2d(x, 3, 2, 1, ceil_mode=True)),
-        "amax": One(lambda x: torch.amax(x, (2, 3))),
-        "nearest": One(lambda x: F.interpolate(x, size=(7, 30))),
-        "bilinear": One(lambda x: F.interpolate(x, scale_factor=2, mode="bilinear")),
-        "aligned": One(
-            lambda x: F.interpolate(x, size=(20, 7), mode="bilinear", align_corners=True)
-        ),
-        "relu": One(F.relu),
-        "relu6": One(F.relu6),
-        "hardtanh": One(lambda x: F.hardtanh(x, -0.7, 1.1)),
-        "clamp": One(lambda x: x.clamp(max=0.6)),
-        "sigmoid": One(torch.sigmoid),
-        "tanh": One(torch.tanh),
-        "silu": One(F.silu),
-        "gelu": One(F.gelu),
-        "gelu tanh": One(lambda x: F.gelu(x, approximate="tanh")),
-        "elu": One(lambda x: F.elu(x, 0.7)),
-        "hardswish": One(F.hardswish),
-        "hardsigmoid": One(F.hardsigmoid),
-        "leaky": One(lambda x: F.leaky_relu(x, 0.1)),
-        "prelu": One(lambda x, p: p(x), nn.PReLU(4)),
-        "pixel shuffle": One(lambda x: F.pixel_shuffle(x, 2)),
-        "pad": One(lambda x: F.pad(x, (1, 2, 0, 3), value=0.4)),
-        "moves": One(lambda x: x.permute(0, 2, 3, 1)[:, 1::2, ..., :2].unsqueeze(1).flatten(2)),
-        "split": One(lambda x: torch.cat(x.split([1, 3], 1)[::-1], 1)),
-        "unbind": One(lambda x: torch.stack(x.unbind(1), 1)),
-    }
-    x = torch.randn(2, 4, 12, 12) * 1.3
-    for name, net in nets.items():
-        prepared = settled(net, x, quantize_output=True)
-        program = lower(prepared, (x,))
-        ints = program.quantize(x.numpy())
-        assert all(
-            np.array_equal(a, b)
-            for a, b in zip(program.run(*ints), interpret(program, *ints), strict=True)
-        ), name
-        with torch.no_grad():
-            theirs = prepared.model(x).numpy()
-        ours = program.dequantize(program.run(*ints))[0]
-        assert theirs.shape == ours.shape, name
-        steps = 2 if name in ("cat", "stack") else 1  # two fake-quants in a row
-        assert np.abs(theirs - ours).max() <= steps * program.outputs[0].scale[0] * 1.001, name
 
 
 def test_int32_tail_is_within_the_float_summation_bound(settled):
@@ -232,7 +155,7 @@ def test_every_op_is_reported_with_module_line_and_mend(settled):
     assert first.span.file.endswith("test_lower.py")
 
 
-def test_uneven_adaptive_pool_and_unknown_op_together(settled):
+def test_two_unlowerable_ops_are_reported_together(settled):
     class Net(nn.Module):
         def __init__(self):
             super().__init__()
@@ -240,15 +163,15 @@ def test_uneven_adaptive_pool_and_unknown_op_together(settled):
 
         def forward(self, x):
             x = self.a(x)
-            pooled = F.interpolate(F.adaptive_avg_pool2d(x, 3), size=(8, 8))
-            return self.b(torch.cat([pooled, torch.cumsum(x, 1)], 1))
+            smooth = F.interpolate(x, size=(8, 8), mode="bicubic")
+            return self.b(torch.cat([smooth, torch.cumsum(x, 1)], 1))
 
     x = torch.randn(1, 3, 8, 8)
     with pytest.raises(DiagnosticError) as caught:
         lower(settled(Net(), x), (x,))
     messages = [d.message for d in caught.value.diagnostics]
     assert len(messages) == 2
-    assert "differ in size" in messages[0]
+    assert "bicubic" in messages[0]
     assert "cumsum" in messages[1]
 
 
@@ -271,9 +194,10 @@ def test_float_before_the_port(settled):
             return self.body(x / 255)
 
     x = torch.randn(1, 3, 8, 8)
-    with pytest.raises(DiagnosticError) as caught:
-        lower(settled(Net(), x, modules={"body": {"quantize_output": False}}), (x,))
-    assert caught.value.diagnostics[0].code == "QS706"
+    prepared = settled(Net(), x, modules={"body": {"quantize_output": False}})
+    program = lower(prepared, (x,))
+    assert [port.name for port in program.inputs] == ["truediv"]
+    assert program.tree == {HOST: 0}
 
 
 def test_never_observed(settled):

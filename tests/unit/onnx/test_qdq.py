@@ -129,3 +129,38 @@ def test_converted_equals_the_referee(everything, tmp_path):
         runner.dequantize(runner.run(*ints)), program.dequantize(program.run(*ints)), strict=True
     ):
         assert np.array_equal(mine, theirs)
+
+
+class Convs(nn.Module):
+    """Convolutions with every clamp behind them, a pool, a linear layer; nothing is added."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.norm = nn.Conv2d(3, 8, 3, 2, 1, bias=False), nn.BatchNorm2d(8)
+        self.b, self.c = nn.Conv2d(8, 8, 3, padding=1, groups=8), nn.Conv2d(8, 8, 1)
+        self.d, self.fc = nn.Conv2d(8, 4, 3, dilation=2), nn.Linear(4, 5)
+
+    def forward(self, x):
+        x = torch.relu(self.norm(self.a(x)))
+        x = nn.functional.hardtanh(self.c(nn.functional.relu6(self.b(x))))
+        x = self.d(nn.functional.max_pool2d(x, 2))
+        return self.fc(nn.functional.adaptive_avg_pool2d(x, 1).flatten(1))
+
+
+def test_onnxruntime_runs_weighted_ops_in_integers(settled, tmp_path):
+    """Its optimized graph holds no float convolution, and agrees with the fake-quant model."""
+    x = torch.randn(2, 3, 32, 32)
+    prepared = settled(Convs(), x, quantize_output=True)
+    export_qat_onnx(prepared, tmp_path / "a.onnx", (x,))
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
+    onnxruntime.InferenceSession(tmp_path / "a.onnx", options, providers=["CPUExecutionProvider"])
+    kernels = [node.op_type for node in onnx.load(tmp_path / "optimized.onnx").graph.node]
+    assert kernels.count("QLinearConv") == 4
+    assert kernels.count("QGemm") == 1
+    assert not {"Conv", "FusedConv", "Gemm", "MatMul"} & set(kernels)
+    with torch.no_grad():
+        expected = prepared.model(x).numpy()
+    step = lower(prepared, (x,)).outputs[0].scale[0]
+    assert np.abs(run(tmp_path / "a.onnx", x)[0] - expected).max() <= step * 2.001

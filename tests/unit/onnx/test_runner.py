@@ -58,7 +58,7 @@ def test_an_inexact_cpu_is_named(monkeypatch):
     """A runtime whose sums saturate at 16 bits, as u8s8 kernels without VNNI do."""
     from qatspec.onnx import runner
 
-    real = runner._session
+    real = runner.open_session
 
     class Saturating:
         def __init__(self, data, threads):
@@ -67,7 +67,7 @@ def test_an_inexact_cpu_is_named(monkeypatch):
         def run(self, names, feeds):
             return [np.clip(r, -(2**15), 2**15 - 1) for r in self.session.run(names, feeds)]
 
-    monkeypatch.setattr(runner, "_session", Saturating)
+    monkeypatch.setattr(runner, "open_session", Saturating)
     self_test.cache_clear()
     with pytest.raises(DiagnosticError) as caught:
         self_test()

@@ -8,7 +8,7 @@ import pytest
 
 from qatspec.diag import Diagnostic, DiagnosticError, PluginFault
 from qatspec.hookspecs import hookimpl
-from qatspec.plan import plan_json, plan_table, resolve, status
+from qatspec.plan import device_kind, plan_json, plan_table, resolve, status
 from qatspec.registry import Plugin, Registry
 from qatspec.spec import load
 from qatspec.types import NO_PARAMS, DatasetDef
@@ -247,3 +247,27 @@ def test_json_has_a_format_and_is_stable(plan, tmp_path):
     assert loaded["format"] == 1
     assert [s["name"] for s in loaded["steps"]] == ALL
     assert str(tmp_path) not in text, "digests and plans never hold paths"
+
+
+@pytest.mark.parametrize("asked", ["auto", "cpu"])
+def test_plan_names_the_device_that_run_picks(asked):
+    from qatspec.train.process import pick_device
+
+    assert device_kind(asked) == pick_device(asked).type
+
+
+def test_device_kinds(monkeypatch):
+    assert [device_kind(name) for name in ("cuda", "cuda:1")] == ["cuda", "cuda"]
+    with pytest.raises(DiagnosticError, match="QS907"):
+        device_kind("gpu")
+    monkeypatch.setattr("importlib.metadata.version", lambda name: "2.9.0+cu128")
+    monkeypatch.setattr("pathlib.Path.glob", lambda path, kind: iter([path / kind]))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert device_kind("auto") == "cuda"
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert device_kind("auto") == "cpu"
+
+
+def test_processes_and_device_count(plan):
+    one, two, gpu = plan(), plan(nproc=2), plan(device="cuda")
+    assert changed(one, two) == changed(one, gpu) == ALL

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from qatspec.prepare import prepare, set_stage
-from qatspec.quant.modules import freeze_batch_norm
+from qatspec.quant.fold import freeze_batch_norm
 from tests.unit.prepare.conftest import image
 
 

@@ -11,7 +11,7 @@ from torch.utils import _pytree as pytree
 from qatspec.diag import DiagnosticError
 from qatspec.prepare import prepare, set_stage
 from qatspec.quant.fake_quant import FakeQuantize
-from qatspec.quant.modules import QuantFold
+from qatspec.quant.fold import QuantFold
 from tests.unit.prepare.conftest import INT8, Backbone, Detector, Head, image
 
 IMAGE = image(2, 3, 32, 32)

@@ -24,6 +24,8 @@ class Net(nn.Module):
         self.conv = nn.Conv2d(3, 4, 3, padding=1)
         self.last = nn.Conv2d(4, 4, 1)
         self.scale = nn.Parameter(torch.full((1, 4, 1, 1), 2.0))
+        self.grid = nn.Parameter(torch.full((1, 4, 8, 8), 0.5))
+        self.register_buffer("buffer", torch.full((2, 1, 8, 8), 0.5))
         self.softmax = nn.Softmax(1)
         self.dropout = nn.Dropout()
         self.body = body
@@ -106,12 +108,33 @@ def test_a_float_op_behind_moves_is_quantized_before_them() -> None:
     assert "last" in _fake_quants(prepared)
 
 
-def test_parameters_as_operands_are_quantized() -> None:
-    prepared = _prepared(lambda m, x: m.conv(x) * m.scale)
-    assert _fake_quants(prepared) == ["x", "conv", "scale", "mul"]
+CONSTANTS = {
+    "a sum": (lambda m, x: m.conv(x) + m.scale, ["scale", "add"]),
+    "a sum with what is computed from parameters": (
+        lambda m, x: m.conv(x) - m.scale.exp().view(1, 4, 1, 1), ["view", "sub"]
+    ),
+    "a map of numbers": (lambda m, x: m.conv(x) * m.grid, ["grid", "mul"]),
+    "a buffer": (lambda m, x: torch.cat([m.conv(x), m.buffer], 1), ["buffer", "cat"]),
+    "a factor a channel": (lambda m, x: m.conv(x) * m.scale, ["mul"]),
+    "a factor a channel, shaped": (lambda m, x: m.scale.view(-1, 1, 1) * m.conv(x), ["mul"]),
+    "one number": (lambda m, x: m.conv(x) + m.scale.mean(), ["add"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CONSTANTS)
+def test_parameters_and_buffers_as_operands(name: str) -> None:
+    """Quantized like any operand, but where the integer op takes them in exactly."""
+    body, expected = CONSTANTS[name]
+    prepared = _prepared(body)
+    assert _fake_quants(prepared) == ["x", "conv", *expected]
+    assert {w.code for w in prepared.warnings} == {"QS506"}  # the parts that this body leaves out
+    net, state = Net(body).eval(), prepared.model.state_dict()
+    net.load_state_dict({key: state[key] for key in net.state_dict()})
+    torch.testing.assert_close(prepared.model(image()), net(image()))
     set_stage(prepared, "qat")
     prepared.model(image()).sum().backward()
-    assert prepared.model.scale.grad is not None
+    read = [prepared.model.scale, prepared.model.grid]
+    assert sum(p.grad is not None for p in read) == ("buffer" not in name)
 
 
 def test_a_quantized_output_is_quantized_whatever_makes_it() -> None:

@@ -105,17 +105,3 @@ def test_dead_branches_go() -> None:
     prepared = prepare(Dead(), (image(),), qconfig=INT8)
     assert type(prepared.model.dead) is nn.Conv2d
     assert torch.equal(prepared.model(image()), prepared.model(image()))
-
-
-def test_a_single_op_is_refused_with_the_way_out() -> None:
-    class Around(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.conv = nn.Conv2d(3, 3, 1)
-
-        def forward(self, x: Tensor) -> Tensor:
-            return self.conv(x)
-
-    with pytest.raises(DiagnosticError, match="single op") as caught:
-        prepare(Around(), (image(),), qconfig=INT8, modules={"conv": {}})
-    assert "the module around it" in (caught.value.diagnostics[0].help or "")

@@ -96,6 +96,7 @@ def test_in_a_model(fake_quant: str) -> None:
         activation=QSpec(fake_quant=fake_quant),
         weight=QSpec(fake_quant="lsq", ch_axis=0),
     )
+    torch.manual_seed(0)
     net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 2, 1))
     x = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     prepared = prepare(net, (x,), qconfig=config)

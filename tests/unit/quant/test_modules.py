@@ -8,16 +8,15 @@ import torch.nn.functional as F
 from torch import nn
 
 from qatspec.quant.build import build_fake_quant
-from qatspec.quant.modules import (
-    Geometry,
-    QuantFold,
-    QuantWeight,
-    fold_batch_norm,
-    freeze_batch_norm,
-    out_channels,
-    quantize_module,
-)
+from qatspec.quant.fold import QuantFold, fold_batch_norm, freeze_batch_norm
+from qatspec.quant.geometry import Geometry
+from qatspec.quant.modules import QuantWeight, quantize_module
 from qatspec.types import QSpec
+
+
+def out_channels(layer: nn.Module) -> int:
+    return Geometry.of(layer).channels(layer.weight.shape)
+
 
 WEIGHT = QSpec(ch_axis=0, averaging_constant=1.0)
 

@@ -5,11 +5,19 @@ from types import SimpleNamespace
 
 import pytest
 
-from qatspec.diag import Diagnostic, DiagnosticError
+from qatspec.diag import Diagnostic, DiagnosticError, PluginFault
 from qatspec.hookspecs import hookimpl
 from qatspec.registry import Plugin, Registry
 from qatspec.registry.plugins import load_entry_point, source_sha256
-from qatspec.types import NO_PARAMS, ModelDef, QConfig, QConfigDef, QuantHandler, StageEvent
+from qatspec.types import (
+    NO_PARAMS,
+    FusePattern,
+    ModelDef,
+    QConfig,
+    QConfigDef,
+    QuantHandler,
+    StageEvent,
+)
 
 
 def model(name):
@@ -61,6 +69,64 @@ def test_two_handlers_of_one_op():
     found = Registry([plugin("a", qatspec_quant_handlers=lambda: [handler("x"), handler("y")])])
     assert code(found.handler_for, "conv2d").code == "QS002"
     assert found.handler_for("linear") is None
+
+
+def test_disputes_are_doubts_and_faults_and_hide_nothing():
+    def pattern(name, *chain):
+        return FusePattern(name=name, summary="s", pattern=chain)
+
+    a = plugin("a", qatspec_fuse_patterns=lambda: [pattern("pair", "add", "relu")])
+    b = plugin("b", qatspec_fuse_patterns=lambda: [pattern("pair", "mul"), pattern("own", "add")])
+    found = Registry([a, b])
+    assert [p.name for p in found.fuse_patterns()] == ["own", "pair", "pair"]
+    found.undisputed("fuse_pattern", "own")
+    found.undisputed("fuse_pattern", "nobody_registers_it")
+    assert code(found.undisputed, "fuse_pattern", "pair").severity == "error"
+    (doubt,) = found.doubts("fuse_pattern")
+    assert (doubt.code, doubt.severity) == ("QS002", "warning")
+    assert found.faults() == (doubt,)
+    assert code(found.fuse_pattern, "other").code == "QS301", "a dispute hides no other name"
+
+
+@pytest.mark.parametrize("chain", ["relu", (), ("relu", 3), None])
+def test_a_pattern_that_is_no_chain_of_names(chain):
+    record = FusePattern(name="pair", summary="s", pattern=chain)
+    found = Registry([plugin("a", qatspec_fuse_patterns=lambda: [record])])
+    assert found.fuse_patterns() == ()
+    (fault,) = found.faults()
+    assert fault.code == "QS005" and "`pattern` a tuple of names" in fault.help
+
+
+def test_blame_names_the_plugin_of_the_record():
+    a = plugin("a", qatspec_models=lambda: [model("net")])
+    b = plugin("b", qatspec_models=lambda: [model("other")])
+    found = Registry([a, b])
+    wanted = pytest.raises(PluginFault, match="building raised ValueError: no")
+    with wanted as caught, found.blame(found.model("other"), "building"):
+        raise ValueError("no")
+    assert (caught.value.origin, caught.value.hook) == ("b (dist-b==1.2)", "qatspec_models")
+    for error in (DiagnosticError(()), KeyboardInterrupt()):
+        with pytest.raises(type(error)), found.blame(found.model("net"), "building"):
+            raise error
+    with pytest.raises(ValueError, match="ours"), found.blame(model("unregistered"), "building"):
+        raise ValueError("ours")
+
+
+def test_the_culprit_is_the_plugin_that_the_error_came_through(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text("def call(f):\n    return f()\n")
+    found = Registry([])
+    found.include(path)
+    (mine,) = found.plugins()
+
+    def fail():
+        raise ValueError("no")
+
+    for call, origin in ((mine.module.call, "mine.py (mine.py==file)"), (lambda f: f(), None)):
+        with pytest.raises(ValueError, match="no") as caught:
+            call(fail)
+        culprit = found.culprit(caught.value)
+        assert (culprit.origin if culprit else None) == origin
 
 
 class Broken:

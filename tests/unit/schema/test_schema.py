@@ -65,13 +65,13 @@ def test_pointers_are_escaped():
     ("value", "help_"),
     [
         ({"kind": "round", "sise": 1}, "did you mean `size`?"),
-        ({"kind": "round", "threads": 1}, "it belongs under `deep`"),
+        ({"kind": "round", "threads": 1}, "it belongs under `deep`: `deep: {threads: 1}`"),
         ({"kind": "round", "qqqq": 1},
-         "allowed here: `kind`, `size`, `names`, `deep`"),
+         "remove it; allowed here: `kind`, `size`, `names`, `deep`"),
         ({"kind": "round", "size": "3"}, "write it without quotes: `3`"),
-        ({"kind": "round", "names": "a"}, "write `[a]`"),
+        ({"kind": "round", "names": "a"}, "write a list, such as `names: [a]`"),
         ({"kind": "round", "names": [3]}, 'put it in quotes: `"3"`'),
-        ({"kind": "round", "size": None}, "give an integer, or remove the key"),
+        ({"kind": "round", "size": None}, "write an integer, such as `size: 3`, or delete the key"),
     ],
 )  # fmt: skip
 def test_the_way_out(value, help_):

@@ -171,7 +171,6 @@ def test_uncalibrated_by_pre_step(refused):
     ("override", "code"),
     [
         ("stages.calibration.solver.pre_step=qat", "QS403"),
-        ("stages.float.solver.pre_step=qat", "QS403"),
         ("stages.float.trainer={optimizer: {type: sgd, lr: 1}}", "QS208"),
         ("stages.qat.quantize.qconfig={object_type: {torch.nn.Conv2d: horizn_qat}}", "QS301"),
     ],

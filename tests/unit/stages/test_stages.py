@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from qatspec.analyze import compare_layers, sqnr
+from qatspec.analyze import sqnr
 from qatspec.diag import DiagnosticError
 from qatspec.prepare import prepare_spec
 from qatspec.program import Artifact, load_program
@@ -124,14 +124,15 @@ def test_other_files_are_refused(tmp_path):
 def test_compare_finds_a_difference(finished):
     program = load_program(finished.workdir / "convert/toy.program")
     binary = Artifact.load(finished.workdir / "compile/toy.bin")
-    images = [np.random.default_rng(0).normal(size=(1, 3, 16, 16)).astype(np.float32)]
-    assert compare(program, binary, images).bit_exact
+    images = np.random.default_rng(0).normal(size=(1, 3, 16, 16)).astype(np.float32)
+    inputs = [program.quantize(images)]
+    assert compare(program, binary, inputs).bit_exact
 
     class Off:
         def run(self, *ints):
             return [out + 3 for out in program.run(*ints)]
 
-    found = compare(program, Off(), images)
+    found = compare(program, Off(), inputs)
     assert (found.bit_exact, found.max_lsb) == (False, 3)
 
 
@@ -142,29 +143,15 @@ def test_a_tree_of_outputs_is_what_forward_returns(finished):
     assert tree["a"][0].shape == tree["b"].shape == (2, 4, 1, 1)
 
 
-def test_layer_errors(finished, context):
-    prepared, march = open_prepared(context, result_file(context, "qat"))
-    assert march == "bayes"
-    program = load_program(finished.workdir / "convert/toy.program")
-    images = torch.from_numpy(
-        np.stack(
-            [context.dataset("val").sample(i, np.random.default_rng(i)).image for i in range(4)]
-        )
-    )
-    layers = compare_layers(prepared, program, images)
-    assert layers
-    for layer in layers:
-        assert 15 < layer.fake_quant < 80, layer
-        if layer.integer is not None:
-            assert 15 < layer.integer < 80, layer
-    assert any(layer.integer is not None for layer in layers)
-
-
-def test_signal_to_noise():
-    assert sqnr(np.array([1.0, 1.0]), np.array([1.0, 1.0])) == float("inf")
-    assert sqnr(np.array([10.0]), np.array([11.0])) == pytest.approx(20.0)
-
-
 def test_prepared_models_lose_nothing_of_the_task(finished, context):
     prepared = prepare_spec(context.spec, "qat", context.build_model())
     assert callable(prepared.model.loss) and callable(prepared.model.predict)
+
+
+def test_a_stage_has_a_batch_size_of_its_own(project):
+    project.run("stages.qat.batch_size_per_gpu=4", "stages.calibration.batch_size_per_gpu=2")
+    steps = {
+        stage: load(project.workdir / stage / f"{stage}-checkpoint-last.pth.tar").step
+        for stage in ("float", "qat")
+    }
+    assert steps == {"float": 3 * 32 // 8, "qat": 1 * 32 // 4}

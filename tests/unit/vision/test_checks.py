@@ -11,7 +11,9 @@ from qatspec_vision.checks import check_fcos, check_loaders
 
 def spec(data: dict[str, Any] | None = None, **params: Any) -> Any:
     roles = {
-        role: SimpleNamespace(dataset=SimpleNamespace(type="coco_detection", params=given))
+        role: SimpleNamespace(
+            at=f"/data/{role}", dataset=SimpleNamespace(type="coco_detection", params=given)
+        )
         for role, given in (data or {}).items()
     }
     return SimpleNamespace(

@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 from qatspec_vision.blocks import B_BLOCKS, last_stages, scale_channels
-from qatspec_vision.efficientnet import EfficientNet, EfficientNetClassifier, MBConv, build
+from qatspec_vision.classifier import EfficientNetClassifier, build
+from qatspec_vision.efficientnet import EfficientNet, MBConv
 from torch import nn
 
 

@@ -8,6 +8,9 @@ from qatspec.api import Observer
 class FourSigma(Observer):
     """Sums in float64 buffers, so that checkpoints keep them. Per tensor."""
 
+    count: torch.Tensor
+    squares: torch.Tensor
+
     def __init__(self, qspec, channels=1):
         super().__init__(qspec, channels)
         self.register_buffer("count", torch.zeros((), dtype=torch.float64))

@@ -5,21 +5,14 @@ from qatspec.api import hookimpl, lazy
 
 qatspec_api = 1
 
-
 WIDTH = {"type": "integer", "minimum": 1, "default": 8, "description": "Channels of each conv."}
 PARAMS = {"type": "object", "additionalProperties": False, "properties": {"width": WIDTH}}
 
 
 @hookimpl
 def qatspec_models():
-    return [
-        api.ModelDef(
-            name="hard_mish_net",
-            summary="classifier with hard_mish activations",
-            params=PARAMS,
-            build=lazy("hard_mish.net:Net"),
-        )
-    ]
+    summary, build = "classifier with hard_mish activations", lazy("hard_mish.net:Net")
+    return [api.ModelDef(name="hard_mish_net", summary=summary, params=PARAMS, build=build)]
 
 
 @hookimpl
@@ -45,6 +38,7 @@ def qatspec_quant_handlers():
             ops=("hard_mish",),
             annotate=lazy("hard_mish.op:annotate"),
             lower=lazy("hard_mish.op:lower"),
+            reference=lazy("hard_mish.op:reference"),
             to_onnx=lazy("hard_mish.op:to_onnx"),
             example=lazy("hard_mish.op:HardMish"),
         )
@@ -53,13 +47,9 @@ def qatspec_quant_handlers():
 
 @hookimpl
 def qatspec_fuse_patterns():
-    return [
-        api.FusePattern(
-            name="hard_mish_bound",
-            summary="hard_mish with a bound behind it: one range, one rounding",
-            pattern=("hard_mish", "relu|relu6"),
-        )
-    ]
+    summary = "hard_mish with a bound behind it: one range, one rounding"
+    chain = ("hard_mish", "relu|relu6")
+    return [api.FusePattern(name="hard_mish_bound", summary=summary, pattern=chain)]
 
 
 @hookimpl

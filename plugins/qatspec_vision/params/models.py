@@ -1,41 +1,9 @@
-"""JSON schemas of the params: closed, every property described, defaults written here alone are
-what a spec that leaves them out gets."""
+"""The params of the models."""
 
 from __future__ import annotations
 
-from typing import Any
-
 from qatspec_vision.blocks import VARIANTS
-
-Schema = dict[str, Any]
-
-
-def closed(description: str, properties: Schema, *, required: tuple[str, ...] = ()) -> Schema:
-    """An object that takes these properties and no others; `{}` where nothing is required."""
-    schema = {
-        "type": "object",
-        "description": description,
-        "additionalProperties": False,
-        "properties": properties,
-    }
-    return {**schema, "required": list(required)} if required else {**schema, "default": {}}
-
-
-def integer(description: str, default: int | None = None, *, least: int = 1) -> Schema:
-    """A whole number of at least `least`; required where there is no default."""
-    schema: Schema = {"type": "integer", "minimum": least, "description": description}
-    return schema if default is None else {**schema, "default": default}
-
-
-def number(
-    description: str, default: float, *, least: float = 0.0, most: float | None = None
-) -> Schema:
-    """A number from `least` to `most`."""
-    limit = {} if most is None else {"maximum": most}
-    return {
-        "type": "number", "minimum": least, **limit, "default": default, "description": description
-    }  # fmt: skip
-
+from qatspec_vision.params.schema import Schema, closed, integer, number
 
 BLOCK = closed(
     "One stage: MBConv blocks, the first of which has the stride.",
@@ -49,16 +17,28 @@ BLOCK = closed(
     required=("kernel", "repeats", "channels", "expand", "stride"),
 )
 
+
+def _integers(description: str, default: list[int]) -> Schema:
+    return {
+        "type": "array",
+        "minItems": 1,
+        "items": {"type": "integer", "minimum": 1},
+        "default": default,
+        "description": description,
+    }
+
+
 _BACKBONE: Schema = {
     "type": {
         "enum": ["efficientnet"],
         "default": "efficientnet",
-        "description": "The family: EfficientNet with ReLU, without squeeze-and-excitation.",
+        "description": "The family: EfficientNet without squeeze-and-excitation and swish.",
     },
     "variant": {
         "enum": sorted(VARIANTS),
         "default": "b0",
-        "description": "Width and depth coefficients of the paper.",
+        "description": "Member of the family: width, depth and stages. b: the paper's; m: for "
+        "segmentation; lite: EfficientNet-Lite (ReLU6, stem and head not scaled).",
     },
     "width": {
         "type": "number",
@@ -74,11 +54,24 @@ _BACKBONE: Schema = {
         "type": "array",
         "minItems": 1,
         "items": BLOCK,
-        "description": "The stages after the stem; overrides the family's seven.",
+        "description": "The stages after the stem; overrides the variant's.",
     },
     "stem": integer("Channels of the first convolution (3x3, stride 2), before width scaling.", 32),
     "in_channels": integer("Channels of the picture.", 3),
+    "padding": {
+        "enum": ["symmetric", "same"],
+        "default": "symmetric",
+        "description": "At stride 2: alike on all sides, or as TensorFlow pads, for its weights.",
+    },
 }
+
+BATCH_NORM = closed(
+    "Constants of every batch norm.",
+    {
+        "eps": number("Added to the variance.", 1e-5),
+        "momentum": number("Share of a batch in the running statistics.", 0.1, most=1.0),
+    },
+)
 
 FCOS = closed(
     "FCOS: EfficientNet, BiFPN, and a head shared across strides with a BN per stride.",
@@ -146,6 +139,7 @@ FCOS = closed(
                 "max_detections": integer("Most boxes of one picture.", 100),
             },
         ),
+        "batch_norm": BATCH_NORM,
     },
     required=("num_classes",),
 ) | {
@@ -173,96 +167,79 @@ EFFICIENTNET = closed(
         "backbone": closed("The feature extractor.", _BACKBONE),
         "features": integer("Channels of the 1x1 convolution before the pooling.", 1280),
         "dropout": number("Dropout before the classifier, in training.", 0.2, most=1.0),
+        "batch_norm": BATCH_NORM,
     },
 )
 
-
-def _range(description: str, default: list[float]) -> Schema:
-    return {
-        "type": "array",
-        "items": {"type": "number", "exclusiveMinimum": 0},
-        "minItems": 2,
-        "maxItems": 2,
-        "default": default,
-        "description": description,
-    }
-
-
-#: What every detection set takes beside the place of its files.
-LOADER: Schema = {
-    "size": {
-        "description": "Input height and width in pixels, or one number for both.",
-        "anyOf": [
-            {"type": "integer", "minimum": 1},
-            {
-                "type": "array",
-                "items": {"type": "integer", "minimum": 1},
-                "minItems": 2,
-                "maxItems": 2,
-            },
-        ],
-    },
-    "format": {
-        "enum": ["rgb", "yuv444", "gray"],
-        "default": "rgb",
-        "description": "What the model is fed; yuv444 is full-range BT.601.",
-    },
-    "mean": {
-        "type": "number",
-        "default": 128.0,
-        "description": "image = (pixel - mean) / std; padding is mean.",
-    },
-    "std": {
-        "type": "number",
-        "exclusiveMinimum": 0,
-        "default": 128.0,
-        "description": "image = (pixel - mean) / std.",
-    },
-    "augment": closed(
-        "Random changes of training pictures; left out, nothing is changed.",
-        {
-            "flip": number("Probability of a left-right flip.", 0.0, most=1.0),
-            "scale": _range(
-                "Range of the resize factor relative to fitting the input; larger pictures are "
-                "cropped.",
-                [1.0, 1.0],
-            ),
-            "hsv": {
-                "type": "array",
-                "items": {"type": "number", "minimum": 0, "maximum": 1},
-                "minItems": 3,
-                "maxItems": 3,
-                "default": [0.0, 0.0, 0.0],
-                "description": "Largest change of hue (of the circle), saturation and value.",
-            },
-        },
-    ),
-    "limit": {
-        "type": "integer",
-        "minimum": 1,
-        "description": "Take only the first so many pictures.",
-    },
-}
-
-COCO = closed(
-    "A detection set in COCO's standard layout.",
+DEEPLABV3PLUS = closed(
+    "DeepLabV3+: EfficientNet, atrous pyramid, a decoder that adds the map of stride 8.",
     {
-        "root": {"type": "string", "description": "The set's folder, relative to the spec."},
-        "split": {
-            "type": "string",
-            "description": "Name in the layout: train2017, val2017, ...",
-        },
-        "annotations": {
-            "type": "string",
-            "default": "annotations/instances_{split}.json",
-            "description": "The annotation file, relative to root.",
-        },
-        "images": {
-            "type": "string",
-            "default": "{split}",
-            "description": "The folder of the pictures, relative to root.",
-        },
-        **LOADER,
+        "num_classes": integer("Number of classes.", 19),
+        "backbone": closed(
+            "The feature extractor.",
+            {**_BACKBONE, "variant": {**_BACKBONE["variant"], "default": "m0"}},
+        ),
+        "head": closed(
+            "The decode head.",
+            {
+                "channels": integer("Channels of every map inside.", 128),
+                "dilations": _integers("One branch each; 1 is a 1x1 convolution.", [1, 2, 4, 4]),
+                "repeats": _integers("Convolutions in a row, a branch each.", [1, 1, 1, 2]),
+                "dropout": number("Dropout before the classifier, in training.", 0.1, most=1.0),
+            },
+        ),
+        "auxiliary": closed(
+            "Heads on the maps of stride 8 and 16, in training alone; they never ship.",
+            {
+                "channels": integer("Channels of their convolution.", 64),
+                "weight": number("Weight of each of their losses; 0: no such heads.", 0.4),
+                "dropout": number("Dropout before their classifiers.", 0.1, most=1.0),
+            },
+        ),
+        "loss": closed(
+            "Cross-entropy per pixel.",
+            {"ignore_index": integer("The label that does not count.", 255, least=0)},
+        ),
+        "batch_norm": BATCH_NORM,
     },
-    required=("root", "split", "size"),
+) | {"examples": [{"num_classes": 3, "backbone": {"width": 0.25, "depth": 0.3}}]}
+
+
+def _library(name: str, more: Schema) -> Schema:
+    return closed(
+        f"A classifier of {name}, by its name there.",
+        {
+            "name": {"type": "string", "description": f"Name that {name} knows the model by."},
+            "num_classes": integer("Number of classes; left out: the library's default."),
+            "options": {
+                "type": "object",
+                "additionalProperties": True,
+                "default": {},
+                "description": "Further keywords, as the library takes them.",
+            },
+            **more,
+        },
+        required=("name",),
+    )
+
+
+TORCHVISION = _library(
+    "torchvision",
+    {
+        "weights": {
+            "type": ["string", "null"],
+            "default": None,
+            "description": "Name of published weights, such as DEFAULT; null: none.",
+        }
+    },
+)
+TIMM = _library(
+    "timm",
+    {
+        "pretrained": {
+            "type": "boolean",
+            "default": False,
+            "description": "Begin with published weights.",
+        }
+    },
 )

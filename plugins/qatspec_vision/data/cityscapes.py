@@ -1,0 +1,141 @@
+"""Segmentation sets in Cityscapes' layout: the registered data set `cityscapes_segmentation`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from qatspec.api import Diagnostic, Sample
+from qatspec_vision.data import made_up
+from qatspec_vision.data.augment import (
+    Augment,
+    Placement,
+    fit,
+    place,
+    random_placement,
+    shift_hsv,
+)
+from qatspec_vision.data.cityscapes_layout import CLASSES, IGNORED, LABEL_IDS, Pair, locate
+from qatspec_vision.data.iou import Confusion
+from qatspec_vision.data.picture import ModelInput, open_picture
+
+#: label id (0..255) -> train id
+_TRAIN_ID = np.full(256, IGNORED, np.uint8)
+_TRAIN_ID[list(LABEL_IDS)] = np.arange(len(LABEL_IDS))
+
+
+class CityscapesSegmentation:
+    """A segmentation set, its files read when asked for.
+
+    pairs    pictures and labels of a split.
+    fed      what the model takes; a picture keeps its ratio and is padded with the mean.
+    ids      what the label files hold: labelIds (the official download) or labelTrainIds.
+    augment  random changes; none by default, as validation wants.
+
+    Target: mask (H, W) int64 of train ids, 255 where nothing counts (padding as well).
+    """
+
+    classes: Sequence[str] = CLASSES
+    diagnostics: tuple[Diagnostic, ...] = ()
+
+    def __init__(
+        self,
+        pairs: Sequence[Pair],
+        *,
+        fed: ModelInput,
+        ids: str = "labelIds",
+        augment: Augment | None = None,
+    ) -> None:
+        self._pairs = pairs
+        self._by_name = {pair.name: pair for pair in pairs}
+        self._fed = fed
+        self._ids = ids
+        self._augment = augment or Augment()
+
+    def __len__(self) -> int:
+        return len(self._pairs)
+
+    def sample(self, index: int, rng: np.random.Generator) -> Sample:
+        """The picture at `index`, augmented by `rng` alone. Raises DiagnosticError QS911."""
+        pair, augment = self._pairs[index], self._augment
+        image = open_picture(pair.picture)
+        labels = Image.fromarray(self._labels(pair))
+        if rng.random() < augment.flip:
+            image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+            labels = labels.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        placement = random_placement((image.height, image.width), self._fed.size, augment, rng)
+        meta = _meta(image, placement, pair.name)
+        image = place(image, self._fed.size, placement, self._fed.fill)
+        labels = place(labels, self._fed.size, placement, IGNORED, Image.Resampling.NEAREST)
+        if any(augment.hsv):
+            image = shift_hsv(image, augment.hsv, rng)
+        target = {"mask": np.asarray(labels, np.int64)}
+        return Sample(self._fed.normalize(image), target, meta)
+
+    def read(self, path: Path) -> Sample:
+        """Any picture, as `sample` gives one, without augmentation and target.
+        Raises DiagnosticError QS911."""
+        image = open_picture(path)
+        placement = fit((image.height, image.width), self._fed.size)
+        placed = place(image, self._fed.size, placement, self._fed.fill)
+        return Sample(self._fed.normalize(placed), {}, _meta(image, placement, path.name))
+
+    def restore_mask(self, meta: Mapping[str, Any], mask: np.ndarray) -> np.ndarray:
+        """A mask of the model's input -> of the original picture, (height, width) uint8."""
+        seen = Image.fromarray(mask).crop(
+            (
+                meta["x"],
+                meta["y"],
+                meta["x"] + max(1, round(meta["width"] * meta["scale"])),
+                meta["y"] + max(1, round(meta["height"] * meta["scale"])),
+            )
+        )
+        size = (meta["width"], meta["height"])
+        return np.asarray(seen.resize(size, Image.Resampling.NEAREST))
+
+    def evaluate(
+        self, predictions: Sequence[tuple[Mapping[str, Any], Mapping[str, np.ndarray]]]
+    ) -> dict[str, float]:
+        """mIoU, pixel_accuracy and IoU_<class> (see Confusion) at the pictures' own size."""
+        confusion = Confusion(len(CLASSES))
+        for meta, prediction in predictions:
+            mask = self.restore_mask(meta, np.asarray(prediction["mask"], np.uint8))
+            confusion.add(self._labels(self._by_name[meta["id"]]), mask)
+        return confusion.metrics(CLASSES)
+
+    def _labels(self, pair: Pair) -> np.ndarray:
+        """Train ids (height, width) uint8."""
+        values = np.asarray(open_picture(pair.labels, "L"))
+        return values if self._ids == "labelTrainIds" else _TRAIN_ID[values]
+
+
+def open_cityscapes(
+    params: Mapping[str, Any], cache_dir: Path, base_dir: Path
+) -> CityscapesSegmentation:
+    """Open the registered data set `cityscapes_segmentation`; only made-up pictures are cached."""
+    if "made_up" in params:
+        made, folder = made_up.build(params, cache_dir, made_up.cityscapes)
+        opened = open_cityscapes(made, cache_dir, folder)
+        opened.diagnostics = made_up.told(params)
+        return opened
+    return CityscapesSegmentation(
+        locate(params, base_dir)[: params.get("limit")],
+        fed=ModelInput.of(params),
+        ids=params.get("labels", "labelIds"),
+        augment=Augment.of(params.get("augment", {})),
+    )
+
+
+def _meta(image: Image.Image, placement: Placement, name: str) -> dict[str, Any]:
+    return {
+        "id": name,
+        "scale": placement.scale,
+        "x": placement.x,
+        "y": placement.y,
+        "width": image.width,
+        "height": image.height,
+    }

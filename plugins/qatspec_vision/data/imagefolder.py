@@ -1,0 +1,147 @@
+"""Classification sets in ImageNet's layout: the data set `imagefolder_classification`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from qatspec.api import Diagnostic, Sample
+from qatspec_vision.data import made_up
+from qatspec_vision.data.augment import shift_hsv
+from qatspec_vision.data.imagefolder_layout import Listing, locate
+from qatspec_vision.data.picture import ModelInput, open_picture
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassificationAugment:
+    """Random changes of a training picture; the defaults change nothing.
+
+    flip   probability of a left-right flip.
+    area   range of the crop's share of the picture, its ratio of sides between 3/4 and 4/3
+           (Szegedy et al., CVPR 2015); (1, 1): the centre crop of validation.
+    hsv    largest change of hue (of the whole circle), saturation and value (of themselves).
+    """
+
+    flip: float = 0.0
+    area: tuple[float, float] = (1.0, 1.0)
+    hsv: tuple[float, float, float] = (0.0, 0.0, 0.0)
+
+
+class ImageFolder:
+    """A classification set, its pictures read when asked for.
+
+    fed      what the model takes.
+    crop     side of the centre crop, of the largest one with the input's ratio.
+    augment  random changes; none by default, as validation wants.
+
+    Target: label, int64 scalar.
+    """
+
+    diagnostics: tuple[Diagnostic, ...] = ()
+
+    def __init__(
+        self,
+        listing: Listing,
+        *,
+        fed: ModelInput,
+        crop: float = 0.875,
+        augment: ClassificationAugment | None = None,
+    ) -> None:
+        self._entries = listing.entries
+        self.classes: Sequence[str] = listing.classes
+        self._fed = fed
+        self._crop = crop
+        self._augment = augment or ClassificationAugment()
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def sample(self, index: int, rng: np.random.Generator) -> Sample:
+        """The picture at `index`, augmented by `rng` alone. Raises DiagnosticError QS911."""
+        path, label = self._entries[index]
+        image, augment = open_picture(path), self._augment
+        box = self._centre(image)
+        if augment.area != (1.0, 1.0):
+            box = _random_box(image, augment.area, rng) or box
+        image = self._take(image, box)
+        if rng.random() < augment.flip:
+            image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        if any(augment.hsv):
+            image = shift_hsv(image, augment.hsv, rng)
+        meta = {"id": path.name, "label": label}
+        return Sample(self._fed.normalize(image), {"label": np.array(label, np.int64)}, meta)
+
+    def read(self, path: Path) -> Sample:
+        """Any picture, as `sample` gives one, without augmentation and target.
+        Raises DiagnosticError QS911."""
+        image = open_picture(path)
+        placed = self._take(image, self._centre(image))
+        return Sample(self._fed.normalize(placed), {}, {"id": path.name})
+
+    def evaluate(
+        self, predictions: Sequence[tuple[Mapping[str, Any], Mapping[str, np.ndarray]]]
+    ) -> dict[str, float]:
+        """top1 and top5: share of pictures whose class is the best, or among the best five."""
+        ranks = [_rank(np.asarray(p["scores"]), meta["label"]) for meta, p in predictions]
+        return {f"top{k}": 100.0 * float(np.mean(np.array(ranks) < k)) for k in (1, 5)}
+
+    def _centre(self, image: Image.Image) -> tuple[float, float, float, float]:
+        height, width = self._fed.size
+        unit = min(image.height / height, image.width / width) * self._crop
+        w, h = unit * width, unit * height
+        left, top = (image.width - w) / 2, (image.height - h) / 2
+        return left, top, left + w, top + h
+
+    def _take(self, image: Image.Image, box: tuple[float, float, float, float]) -> Image.Image:
+        height, width = self._fed.size
+        return image.resize((width, height), Image.Resampling.BICUBIC, box=box)
+
+
+def open_imagefolder(params: Mapping[str, Any], cache_dir: Path, base_dir: Path) -> ImageFolder:
+    """Open the registered data set `imagefolder_classification`; only made-up pictures are
+    cached."""
+    if "made_up" in params:
+        made, folder = made_up.build(params, cache_dir, made_up.imagefolder)
+        opened = open_imagefolder(made, cache_dir, folder)
+        opened.diagnostics = made_up.told(params)
+        return opened
+    listing = locate(params, base_dir)
+    given = params.get("augment", {})
+    return ImageFolder(
+        Listing(listing.entries[: params.get("limit")], listing.classes),
+        fed=ModelInput.of(params),
+        crop=params.get("crop", 0.875),
+        augment=ClassificationAugment(
+            flip=given.get("flip", 0.0),
+            area=tuple(given.get("area", (1.0, 1.0))),
+            hsv=tuple(given.get("hsv", (0.0, 0.0, 0.0))),
+        ),
+    )
+
+
+def _rank(scores: np.ndarray, label: int) -> int:
+    """Place of `label` by descending score, from 0; of equal scores the first class goes first, as
+    argmax has it (integer logits are often equal)."""
+    own = scores[label]
+    return int((scores > own).sum() + (scores[:label] == own).sum())
+
+
+def _random_box(
+    image: Image.Image, area: tuple[float, float], rng: np.random.Generator
+) -> tuple[float, float, float, float] | None:
+    """A crop of random area and ratio; None where ten attempts do not fit."""
+    for _ in range(10):
+        pixels = image.width * image.height * rng.uniform(*area)
+        ratio = math.exp(rng.uniform(math.log(3 / 4), math.log(4 / 3)))
+        w, h = round(math.sqrt(pixels * ratio)), round(math.sqrt(pixels / ratio))
+        if 0 < w <= image.width and 0 < h <= image.height:
+            left = int(rng.integers(0, image.width - w, endpoint=True))
+            top = int(rng.integers(0, image.height - h, endpoint=True))
+            return left, top, left + w, top + h
+    return None

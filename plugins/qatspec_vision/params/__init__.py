@@ -1,0 +1,13 @@
+"""JSON schemas of the params: closed, every property described, defaults written here alone are
+what a spec that leaves them out gets."""
+
+from __future__ import annotations
+
+from qatspec_vision.params.data import CITYSCAPES, COCO, IMAGEFOLDER, LOADER, PICTURE
+from qatspec_vision.params.models import DEEPLABV3PLUS, EFFICIENTNET, FCOS, TIMM, TORCHVISION
+from qatspec_vision.params.schema import closed, integer, number
+
+__all__ = [
+    "CITYSCAPES", "COCO", "DEEPLABV3PLUS", "EFFICIENTNET", "FCOS", "IMAGEFOLDER", "LOADER",
+    "PICTURE", "TIMM", "TORCHVISION", "closed", "integer", "number",
+]  # fmt: skip

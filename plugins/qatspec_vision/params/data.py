@@ -1,0 +1,150 @@
+"""The params of the data sets."""
+
+from __future__ import annotations
+
+from qatspec_vision.params.schema import Schema, closed, number, number_range
+
+#: What every set of pictures takes beside the place of its files.
+PICTURE: Schema = {
+    "size": {
+        "description": "Input height and width in pixels, or one number for both.",
+        "anyOf": [
+            {"type": "integer", "minimum": 1},
+            {
+                "type": "array",
+                "items": {"type": "integer", "minimum": 1},
+                "minItems": 2,
+                "maxItems": 2,
+            },
+        ],
+    },
+    "format": {
+        "enum": ["rgb", "yuv444", "gray"],
+        "default": "rgb",
+        "description": "What the model is fed; yuv444 is full-range BT.601.",
+    },
+    "mean": {
+        "type": "number",
+        "default": 128.0,
+        "description": "image = (pixel - mean) / std; padding is mean.",
+    },
+    "std": {
+        "type": "number",
+        "exclusiveMinimum": 0,
+        "default": 128.0,
+        "description": "image = (pixel - mean) / std.",
+    },
+    "limit": {
+        "type": "integer",
+        "minimum": 1,
+        "description": "Take only the first so many pictures.",
+    },
+}
+
+_FLIP = number("Probability of a left-right flip.", 0.0, most=1.0)
+_HSV: Schema = {
+    "type": "array",
+    "items": {"type": "number", "minimum": 0, "maximum": 1},
+    "minItems": 3,
+    "maxItems": 3,
+    "default": [0.0, 0.0, 0.0],
+    "description": "Largest change of hue (of the circle), saturation and value.",
+}
+
+#: What sets take whose pictures are fitted into the input: detection and segmentation.
+LOADER: Schema = {
+    **PICTURE,
+    "augment": closed(
+        "Random changes of training pictures; left out, nothing is changed.",
+        {
+            "flip": _FLIP,
+            "scale": number_range(
+                "Range of the resize factor relative to fitting the input; larger pictures are "
+                "cropped.",
+                [1.0, 1.0],
+            ),
+            "hsv": _HSV,
+        },
+    ),
+}
+
+_ROOT: Schema = {"type": "string", "description": "The set's folder, relative to the spec."}
+_MADE_UP: Schema = {
+    "type": "integer",
+    "minimum": 1,
+    "description": "Draw so many pictures of plain shapes in this layout and take those in place "
+    "of root's: to try a spec without its data. Metrics mean nothing.",
+}
+
+COCO = closed(
+    "A detection set in COCO's standard layout.",
+    {
+        "root": _ROOT,
+        "made_up": _MADE_UP,
+        "split": {
+            "type": "string",
+            "description": "Name in the layout: train2017, val2017, ...",
+        },
+        "annotations": {
+            "type": "string",
+            "default": "annotations/instances_{split}.json",
+            "description": "The annotation file, relative to root.",
+        },
+        "images": {
+            "type": "string",
+            "default": "{split}",
+            "description": "The folder of the pictures, relative to root.",
+        },
+        **LOADER,
+    },
+    required=("root", "split", "size"),
+) | {"examples": [{"root": ".", "split": "val", "size": 64, "made_up": 2}]}
+
+CITYSCAPES = closed(
+    "A segmentation set in Cityscapes' standard layout: leftImg8bit and gtFine.",
+    {
+        "root": _ROOT,
+        "made_up": _MADE_UP,
+        "split": {"type": "string", "description": "Folder in both: train, val, ..."},
+        "labels": {
+            "enum": ["labelIds", "labelTrainIds"],
+            "default": "labelIds",
+            "description": "Which label files are read; labelIds are those of the download.",
+        },
+        **LOADER,
+    },
+    required=("root", "split", "size"),
+) | {"examples": [{"root": ".", "split": "val", "size": 64, "made_up": 2}]}
+
+IMAGEFOLDER = closed(
+    "A classification set: one folder a class, or a table of pictures and classes.",
+    {
+        "root": _ROOT,
+        "made_up": _MADE_UP,
+        "split": {
+            "type": "string",
+            "description": "Folder below root that holds a folder a class; left out: root itself.",
+        },
+        "index": {
+            "type": "string",
+            "description": "CSV file with columns file (relative to root), class_index and, "
+            "if any, name; relative to root. Takes the place of the folders.",
+        },
+        "crop": number(
+            "Side of the centre crop, of the largest one that the picture holds.", 0.875, most=1.0
+        ),
+        **PICTURE,
+        "augment": closed(
+            "Random changes of training pictures; left out, nothing is changed.",
+            {
+                "flip": _FLIP,
+                "area": number_range(
+                    "Range of a random crop's share of the picture; [1, 1]: the centre crop.",
+                    [1.0, 1.0],
+                ),
+                "hsv": _HSV,
+            },
+        ),
+    },
+    required=("root", "size"),
+) | {"examples": [{"root": ".", "size": 64, "made_up": 3}]}

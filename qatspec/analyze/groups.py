@@ -1,0 +1,62 @@
+"""What a layer of the Program is made of: the ops between its integers and those that it reads."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from math import prod
+
+from qatspec.program import Op, Program
+from qatspec.program.bounds import Interval
+
+_MACS = ("conv", "conv_transpose", "linear")
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """The ops that make a value, last first, from the values it reads in the order of reading."""
+
+    ops: tuple[Op, ...]
+    reads: tuple[str, ...]
+
+
+def group_of(program: Program, value: str, others: Collection[str]) -> Group:
+    """The ops behind `value` up to the values in `others` (and the input ports)."""
+    makers = {op.output: op for op in program.ops}
+    ops: dict[str, Op] = {}
+    reads: dict[str, None] = {}
+    waiting = [value]
+    while waiting:
+        name = waiting.pop(0)
+        if name in program.consts or name in ops:
+            continue
+        if name not in makers or (name in others and name != value):
+            if name != value:
+                reads[name] = None
+            continue
+        ops[name] = makers[name]
+        waiting += makers[name].inputs
+    return Group(tuple(ops.values()), tuple(reads))
+
+
+def step_bound(
+    group: Group, program: Program, ranges: Mapping[str, Interval], max_lsb: Mapping[str, int]
+) -> int:
+    """How many steps fake-quant and integers may lie apart given equal inputs (contracts 16).
+
+    Small integers: one, or what the march states for its own arithmetic (`max_lsb` by kind of op).
+    int32 tails: one for the rounded bias, and the float32 summation of the fake-quant model, whose
+    error is below sum |x||w| * K * 2^-24 for K products (Higham 2002, Accuracy and Stability of
+    Numerical Algorithms, section 3.1).
+    """
+    result = group.ops[0].output if group.ops else ""
+    if not result or program.values[result].dtype != "int32":
+        return max([1, *(max_lsb.get(op.kind, 1) for op in group.ops)])
+    bound = 1.0
+    for op in group.ops:
+        if op.kind in _MACS:
+            shape = program.values[op.inputs[1]].shape
+            terms = prod(shape[1:]) if op.kind != "conv_transpose" else shape[0] * prod(shape[2:])
+            bound += ranges[op.output].magnitude * terms * 2.0**-24
+    return math.ceil(bound)

@@ -1,0 +1,78 @@
+"""Where the QAT ONNX, run by onnxruntime, leaves the fake-quant model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import onnx
+import torch
+from torch import Tensor
+
+from qatspec.analyze.compare import recorded
+from qatspec.analyze.measures import Steps
+from qatspec.graph import Prepared
+from qatspec.lower.pipeline import Layer, lower_layers
+from qatspec.onnx.runner import runtime
+from qatspec.prepare import set_stage
+
+#: How onnxruntime is asked to run the file. Of its rewrites, `basic` alone already rounds float
+#: biases to int32 steps of input scale x weight scale, as the chip does and fake-quants do not.
+LEVELS = {"as written": "ORT_DISABLE_ALL", "optimized": "ORT_ENABLE_ALL"}
+
+
+@dataclass(slots=True, kw_only=True)
+class OnnxError:
+    """Steps between fake-quant model and file at one layer, all layers before included."""
+
+    node: str
+    steps: Steps = field(default_factory=Steps)
+
+
+def compare_qat_onnx(
+    prepared: Prepared, path: Path, batches: Iterable[Tensor]
+) -> dict[str, list[OnnxError]]:
+    """Layers in the order of the model's calls for each of LEVELS; int32 tails, which the file
+    does not quantize, are left out.
+
+    Raises DiagnosticError QS723 without onnxruntime.
+    """
+    set_stage(prepared, "eval")
+    calls = lower_layers(prepared, prepared.example_inputs)[1]
+    off = {n for n, m in prepared.model.named_modules() if getattr(m, "disabled", False)}
+    counts: dict[str, int] = {}
+    places: list[tuple[Layer, int]] = []
+    for layer in calls:
+        number = counts[layer.fake_quant] = counts.get(layer.fake_quant, -1) + 1
+        if layer.fake_quant not in off:
+            places.append((layer, number))
+    sessions = {
+        name: _session(path, level, [p[0] for p in places]) for name, level in LEVELS.items()
+    }
+    found = {name: [OnnxError(node=p[0].origin.node) for p in places] for name in LEVELS}
+    for images in batches:
+        fake = recorded(prepared.model, list(counts), images)[0]
+        for name, session in sessions.items():
+            feeds = {session.get_inputs()[0].name: images.numpy()}
+            results = session.run([f"{layer.call}.q" for layer, _ in places], feeds)
+            for error, (layer, number), integers in zip(found[name], places, results, strict=True):
+                scale = prepared.model.get_buffer(f"{layer.fake_quant}.scale").double()
+                levels = torch.round(fake[layer.fake_quant][number].double() / scale)
+                error.steps.add(levels, torch.from_numpy(integers))
+    return found
+
+
+def _session(path: Path, level: str, layers: Sequence[Layer]) -> Any:
+    """The file with the integers of every layer as further outputs."""
+    ort = runtime()
+    model = onnx.load(str(path))
+    for layer in layers:
+        model.graph.output.append(onnx.ValueInfoProto(name=f"{layer.call}.q"))
+    options = ort.SessionOptions()
+    options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, level)
+    options.log_severity_level = 3
+    return ort.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )

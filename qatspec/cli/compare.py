@@ -1,0 +1,203 @@
+"""`qatspec compare`: each layer in float, with fake-quants, and in integers."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.console import Console
+
+from qatspec.cli import options
+from qatspec.cli.compare_text import ComparisonText, mean, place
+from qatspec.cli.output import is_text, show
+from qatspec.diag import Diagnostic, DiagnosticError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from qatspec.analyze import Comparison, LayerError, OnnxError, OutputError, Steps
+    from qatspec.spec import Spec
+    from qatspec.stages import Context
+
+FORMAT = 1
+
+
+@click.command(name="compare", short_help="Compare float, fake-quant and integers layer by layer.")
+@options.spec
+@click.option("--stage", help="The checkpoint to look at; default: the last that quantizes.")
+@click.option(
+    "--images",
+    type=click.IntRange(min=1),
+    default=16,
+    show_default=True,
+    help="The first so many images of data.val.",
+)
+@click.option(
+    "--threshold",
+    type=float,
+    metavar="DB",
+    help="Exit 1 where the integers of a layer or output are noisier than that.",
+)
+@click.option("--onnx", is_flag=True, help="Run the QAT ONNX of the work directory as well.")
+@options.overrides
+@options.workdir
+@options.allow_code
+def command(
+    spec: Path,
+    stage: str | None,
+    images: int,
+    threshold: float | None,
+    onnx: bool,
+    overrides: tuple[str, ...],
+    workdir: Path | None,
+    allow_code: bool,
+) -> None:
+    """Run one checkpoint of SPEC in float, with its fake-quants and as integers over the same
+    images, and print where they part: noise per layer, steps (LSB) between fake-quants and
+    integers end to end and given equal inputs, the layer where the error grows first, the worst
+    layers with the line of the spec that decides them, and the outputs.
+
+    "Float" is the same weights without quantization. With --format json: all of it as data.
+    """
+    from qatspec.analyze import compare_layers, compare_qat_onnx
+    from qatspec.stages.models import open_prepared, result_file
+
+    loaded = options.load(spec, overrides, allow_code)
+    chosen = options.quantized_stage(loaded, stage)
+    with loaded.document.located():
+        context = options.context(loaded, workdir, device="cpu", limit=images)
+        prepared, _ = open_prepared(context, result_file(context, chosen))
+        found = compare_layers(prepared, _images(context))
+        path = context.workdir / "convert" / f"{loaded.name}-qat.onnx"
+        files = compare_qat_onnx(prepared, path, _images(context)) if onnx else {}
+    problems = _problems(found, threshold)
+    if is_text():
+        width = None if sys.stdout.isatty() else 100
+        console = Console(highlight=False, markup=False, width=width)
+        ComparisonText(console, loaded, found).print(chosen, files)
+        if any(d.severity == "error" for d in problems):
+            raise DiagnosticError(loaded.document.resolve(problems), loaded.document.texts)
+        show(loaded.document.resolve(problems), loaded.document.texts)
+        return
+    click.echo(json.dumps(_data(loaded, chosen, found, files, threshold, problems), indent=2))
+    if any(d.severity == "error" for d in problems):
+        raise click.exceptions.Exit(1)
+
+
+def _images(context: Context) -> Iterator[Tensor]:
+    return (batch.images for batch in context.loader("val").ordered())
+
+
+def _problems(found: Comparison, threshold: float | None) -> list[Diagnostic]:
+    """Layers whose integers depart from the fake-quant model, and those below the threshold."""
+    problems = []
+    departing = [layer for layer in found.layers if layer.departs]
+    if departing:
+        layer = departing[0]
+        problems.append(
+            Diagnostic(
+                code="QS730",
+                severity="warning" if threshold is None else "error",
+                message=f"`{layer.node}`: given equal inputs, integers and fake-quant lie "
+                f"{layer.local.largest} steps apart where {layer.bound} may be"
+                + _more(len(departing) - 1),
+                help="report it with the spec and the checkpoint",
+                at=layer.rule or None,
+            )
+        )
+    if threshold is None:
+        return problems
+    below = [layer for layer in found.worst if layer.integer.db < threshold]
+    places = [(f"layer `{e.node}`", e.integer.db, e.rule) for e in below]
+    outputs = sorted(found.outputs, key=lambda output: output.integer.db)
+    places += [
+        (f"output `{e.name}`", e.integer.db, "") for e in outputs if e.integer.db < threshold
+    ]
+    if places:
+        name, measured, rule = min(places, key=lambda place: place[1])
+        problems.append(
+            Diagnostic(
+                code="QS731",
+                message=f"{name} has {measured:.1f} dB, the threshold is {threshold:g} dB"
+                + _more(len(places) - 1),
+                help="`qatspec sensitivity` finds the modules that are worth more bits",
+                at=rule or None,
+            )
+        )
+    return problems
+
+
+def _more(count: int) -> str:
+    return f", and so do {count} more" if count > 0 else ""
+
+
+def _data(
+    spec: Spec,
+    stage: str,
+    found: Comparison,
+    files: Mapping[str, list[OnnxError]],
+    threshold: float | None,
+    problems: Sequence[Diagnostic],
+) -> dict[str, Any]:
+    """SQNR in dB, null where nothing differs; shares of 0, 1, 2 and more steps."""
+    return {
+        "format": FORMAT,
+        "spec": spec.name,
+        "stage": stage,
+        "march": spec.march,
+        "images": found.images,
+        "layers": [
+            {
+                "node": e.node,
+                "module": e.module,
+                "dtype": e.dtype,
+                "source": e.source,
+                "rule": e.rule,
+                "rule_at": place(spec, e.rule) if e.rule else None,
+                "reads": list(e.reads),
+                "sqnr": _sqnr(e),
+                "lost_db": e.lost,
+                "bound": e.bound,
+                "local": _histogram(e.local),
+                "end_to_end": _histogram(e.end_to_end),
+            }
+            for e in found.layers
+        ],
+        "outputs": [
+            {
+                "name": e.name,
+                "dtype": e.dtype,
+                "sqnr": _sqnr(e),
+                "largest": e.largest,
+                "mean": mean(e),
+            }
+            for e in found.outputs
+        ],
+        "error_grows_first": found.growth.node if found.growth else None,
+        "departs_first": found.departure.node if found.departure else None,
+        "worst": [e.node for e in found.worst],
+        "onnx": {
+            name: [{"node": e.node, "end_to_end": _histogram(e.steps)} for e in errors]
+            for name, errors in files.items()
+        },
+        "threshold_db": threshold,
+        "problems": [{"code": d.code, "message": d.message} for d in problems],
+    }
+
+
+def _sqnr(error: LayerError | OutputError) -> dict[str, float | None]:
+    noises = {
+        "fake_quant": error.fake_quant,
+        "integer": error.integer,
+        "integer_to_fake_quant": error.between,
+    }
+    return {name: None if n.db == math.inf else n.db for name, n in noises.items()}
+
+
+def _histogram(steps: Steps) -> dict[str, Any]:
+    return {**dict(zip(("0", "1", "2", ">2"), steps.shares, strict=True)), "max": steps.largest}

@@ -1,0 +1,161 @@
+"""What `qatspec compare` prints."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from qatspec.analyze import Comparison, LayerError, Noise, OnnxError, OutputError, Steps
+    from qatspec.spec import Spec
+
+#: layers that the list of the worst holds
+_WORST = 5
+
+
+class ComparisonText:
+    """Prints a comparison, at most 100 columns wide."""
+
+    def __init__(self, console: Console, spec: Spec, found: Comparison) -> None:
+        self.console, self.spec, self.found = console, spec, found
+
+    def print(self, stage: str, files: Mapping[str, list[OnnxError]]) -> None:
+        """Every table. files: name -> layers of the QAT ONNX, run so."""
+        found, spec, console = self.found, self.spec, self.console
+        console.print(
+            f"{spec.name}: stage {stage}, march {spec.march}, {found.images} images of data.val\n\n"
+            "Signal to noise in dB. fake: fake-quant against float, int: integers against float,\n"
+            "f~int: integers against fake-quant, lost: int below the worst layer that is read."
+        )
+        console.print(self._noise(found.layers))
+        console.print(
+            "\nSteps (LSB) between fake-quant and integers, share of the elements in percent:\n"
+            "given equal inputs | end to end."
+        )
+        console.print(self._steps())
+        console.print()
+        self._departure()
+        self._growth()
+        console.print(f"\nWorst {min(_WORST, len(found.layers))} layers by their integers:")
+        console.print(self._worst())
+        if found.outputs:
+            console.print("\nOutputs; difference: |integers - fake-quant|, dequantized.")
+            console.print(self._outputs())
+        for name, errors in files.items():
+            self._file(name, errors)
+
+    def _noise(self, layers: Sequence[LayerError]) -> Table:
+        table = _table("layer", "dtype", "fake", "int", "f~int", "lost", "rule")
+        for layer in layers:
+            table.add_row(
+                layer.node,
+                layer.dtype,
+                *map(_db, (layer.fake_quant, layer.integer, layer.between)),
+                f"{layer.lost:.1f}" if layer.lost else "",
+                self._rule(layer),
+            )
+        return table
+
+    def _steps(self) -> Table:
+        head = ("0", "1", "2", ">2", "max")
+        table = _table("layer", *head, "|", *head)
+        for layer in self.found.layers:
+            table.add_row(layer.node, *_shares(layer.local), "|", *_shares(layer.end_to_end))
+        return table
+
+    def _departure(self) -> None:
+        layer = self.found.departure
+        if layer is None:
+            self.console.print(
+                f"given equal inputs: all {len(self.found.layers)} layers within their bound"
+            )
+            return
+        self.console.print(
+            f"given equal inputs: {layer.node} departs first, by {layer.local.largest} steps "
+            f"where {layer.bound} may be"
+        )
+
+    def _growth(self) -> None:
+        layer = self.found.growth
+        if layer is None:
+            self.console.print("error grows first: nowhere by more than one bit (6.0 dB) a layer")
+            return
+        self.console.print(
+            f"error grows first: {layer.node}, {layer.integer.db:.1f} dB, {layer.lost:.1f} dB "
+            f"below what it reads\n  {self._rule(layer)}  {layer.source}"
+        )
+
+    def _worst(self) -> Table:
+        table = _table("layer", "int", "lost", "rule", "model code", right=3)
+        for layer in self.found.worst[:_WORST]:
+            lost = f"{layer.lost:.1f}" if layer.lost else ""
+            table.add_row(
+                layer.node, _db(layer.integer), lost, self._rule(layer), _short(layer.source)
+            )
+        return table
+
+    def _outputs(self) -> Table:
+        table = _table("output", "dtype", "fake", "int", "f~int", "largest", "mean")
+        for output in self.found.outputs:
+            table.add_row(
+                output.name,
+                output.dtype,
+                *map(_db, (output.fake_quant, output.integer, output.between)),
+                f"{output.largest:.4g}",
+                f"{mean(output):.4g}",
+            )
+        return table
+
+    def _file(self, name: str, errors: Sequence[OnnxError]) -> None:
+        first = next((e for e in errors if e.steps.largest), None)
+        apart = "no layer departs from the fake-quant model"
+        if first is not None:
+            share = 100 * (1 - first.steps.shares[0])
+            apart = f"departs first at {first.node}, {share:.3g} % of its elements"
+        self.console.print(f"\nQAT ONNX in onnxruntime, {name}:\n  {apart}")
+
+    def _rule(self, layer: LayerError) -> str:
+        return _short(place(self.spec, layer.rule)) if layer.rule else "-"
+
+
+def _table(*names: str, right: int | None = None) -> Table:
+    """Columns of figures to the right, the first to the left; right: how many of those."""
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for i, name in enumerate(names):
+        words = i == 0 or name in ("dtype", "rule") or (right is not None and i >= right)
+        table.add_column(name, justify="left" if words else "right", overflow="fold")
+    return table
+
+
+def _shares(steps: Steps) -> tuple[str, ...]:
+    return (*map(_percent, steps.shares), str(steps.largest))
+
+
+def _percent(share: float) -> str:
+    if share in (0, 1):
+        return f"{100 * share:.0f}"
+    return f"{100 * share:.2f}" if share >= 5e-5 else "<0.01"
+
+
+def _db(noise: Noise) -> str:
+    return "exact" if noise.db == math.inf else f"{noise.db:.1f}"
+
+
+def mean(output: OutputError) -> float:
+    """Mean of |fake-quant - integer| over the elements of an output."""
+    return output.total / max(output.count, 1)
+
+
+def place(spec: Spec, pointer: str) -> str:
+    """file:line of a pointer into the spec."""
+    span = spec.document.span(pointer)
+    return f"{span.file}:{span.line}"
+
+
+def _short(place: str) -> str:
+    """The last part of a path with its line."""
+    return place.rpartition("/")[2]

@@ -1,0 +1,281 @@
+"""`qatspec sensitivity`: what quantizing each module costs, and rules that mend the worst."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sys
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import yaml
+from rich.console import Console
+from rich.table import Table
+
+from qatspec.cli import options
+from qatspec.cli.live import Live
+from qatspec.cli.output import is_text
+from qatspec.cli.takes import march_findings
+
+if TYPE_CHECKING:
+    from qatspec.analyze import Harm, Sensitivity, Suggestion
+    from qatspec.graph import Prepared
+    from qatspec.spec import Spec
+    from qatspec.stages import Context
+
+FORMAT = 1
+#: points of the metric below which a module is left alone
+_POINTS = 0.1
+
+
+@click.command(name="sensitivity", short_help="Rank modules by the harm of quantizing them.")
+@options.spec
+@click.option(
+    "--metric",
+    default="sqnr",
+    show_default=True,
+    help="sqnr: noise at the outputs; or a metric of data.val's data set, such as AP.",
+)
+@click.option(
+    "--only",
+    type=click.Choice(["quantized", "float"]),
+    default="quantized",
+    show_default=True,
+    help="One module at a time is the only one quantized, or the only one in float.",
+)
+@click.option("--stage", help="The checkpoint to look at; default: the first that quantizes.")
+@click.option(
+    "--images",
+    type=click.IntRange(min=1),
+    default=16,
+    show_default=True,
+    help="So many images of data.calibration.",
+)
+@click.option(
+    "--top",
+    type=click.IntRange(min=1),
+    help="Suggest rules for so many modules; default: for those that stand out.",
+)
+@click.option("--output", type=click.Path(path_type=Path), help="Write the rules to this YAML.")
+@options.overrides
+@options.workdir
+@options.allow_code
+def command(
+    spec: Path,
+    metric: str,
+    only: str,
+    stage: str | None,
+    images: int,
+    top: int | None,
+    output: Path | None,
+    overrides: tuple[str, ...],
+    workdir: Path | None,
+    allow_code: bool,
+) -> None:
+    """Quantize the modules of SPEC one at a time on calibration data, rank them by the harm at the
+    outputs, and suggest rules for those that stand out (ten times the median): 16 bits where the
+    march has them for the module, else float. With --output: as a spec that extends SPEC.
+
+    --only quantized (the default) shows each module's own noise, however noisy the others are;
+    --only float shows what would be won by mending one module of the quantized whole.
+    """
+    from qatspec.stages.models import open_prepared, result_file
+
+    loaded = options.load(spec, overrides, allow_code)
+    chosen = stage or next((s for s in ("calibration", "qat") if s in loaded.stages), None)
+    chosen = options.quantized_stage(loaded, chosen)
+    console = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 100)
+    quiet = Console(stderr=True, quiet=not is_text())
+    with loaded.document.located(), Live(quiet, partial(options.warn, loaded)) as live:
+        context = options.context(loaded, workdir, device="cpu", limit=images)
+        prepared, _ = open_prepared(context, result_file(context, chosen))
+        found = _measure(context, prepared, metric, only, _progress(live, chosen))
+        worst = found.standing_out(_POINTS if metric != "sqnr" else 0.0)
+        worst = list(found.harms[:top]) if top else worst
+        suggestions = _suggestions(loaded, chosen, prepared, worst)
+    if output is not None:
+        _write(loaded, spec, output, found, suggestions, metric)
+    if not is_text():
+        click.echo(json.dumps(_data(loaded, chosen, found, suggestions, metric, only), indent=2))
+        return
+    _print(console, loaded, chosen, found, suggestions, metric, only)
+    if output is not None:
+        click.echo(f"{output}: {len(suggestions)} rules, extends {spec}")
+
+
+def _progress(live: Live, stage: str) -> Callable[[int, int], None]:
+    from qatspec.types import StageEvent
+
+    def report(done: int, total: int) -> None:
+        data = {"done": done, "total": total, "unit": "module", "phase": "measure"}
+        live.show(StageEvent(kind="progress", step=stage, data=data))
+
+    return report
+
+
+def _measure(
+    context: Context, prepared: Prepared, metric: str, only: Any,
+    progress: Callable[[int, int], None],
+) -> Sensitivity:  # fmt: skip
+    from qatspec.analyze import by_metric, by_noise
+    from qatspec.train.evaluate import evaluate
+
+    loader = context.loader("calibration")
+    if metric == "sqnr":
+        return by_noise(prepared, (b.images for b in loader.ordered()), only, progress)
+    decoder = context.decoder()
+
+    def measure() -> float:
+        found = evaluate(prepared.model, decoder, loader, device=context.device)
+        if metric not in found:
+            raise click.UsageError(f"the data set gives {', '.join(found)}, no `{metric}`")
+        return found[metric]
+
+    return by_metric(prepared, measure, only, progress)
+
+
+def _suggestions(
+    spec: Spec, stage: str, prepared: Prepared, worst: Sequence[Harm]
+) -> list[Suggestion]:
+    """16 bits where the model, so prepared, meets nothing that the march refuses; else float."""
+    from qatspec.analyze import Suggestion
+
+    refused = len(_findings(spec, stage, prepared, []))
+    found: list[Suggestion] = []
+    for harm in worst:
+        if not harm.site.calls:
+            continue  # an input: no rule decides it by itself
+        wide = Suggestion(harm.site, "qint16")
+        fits = len(_findings(spec, stage, prepared, [*found, wide])) <= refused
+        found.append(wide if fits else Suggestion(harm.site, "float"))
+    return found
+
+
+def _findings(
+    spec: Spec, stage: str, prepared: Prepared, suggestions: Sequence[Suggestion]
+) -> list[Any]:
+    from qatspec.analyze import patched_leaves
+    from qatspec.prepare import prepare
+    from qatspec.registry import registry
+
+    model = registry().model(spec.model.type).build(spec.model.params)
+    leaves = patched_leaves(spec, stage, suggestions)
+    trial = prepare(
+        model, prepared.example_inputs, qconfig=None, modules=leaves, march=spec.march,
+        inplace=True,
+    )  # fmt: skip
+    return march_findings(trial, spec.march)
+
+
+def _write(
+    spec: Spec,
+    base: Path,
+    output: Path,
+    found: Sensitivity,
+    suggestions: Sequence[Suggestion],
+    metric: str,
+) -> None:
+    from qatspec.analyze import patch
+    from qatspec.train.files import write_bytes
+
+    content = patch(spec, os.path.relpath(base, output.parent), suggestions)
+    measured = {harm.site.name: harm.measured for harm in found.harms}
+    lines = [f"# Rules suggested by `qatspec sensitivity {base.name}`."]
+    for s in suggestions:
+        why = "16 bits" if s.remedy == "qint16" else f"float: {spec.march} has no 16 bits for it"
+        lines.append(f"# {s.site.name}: {_figure(measured[s.site.name], metric)}, {why}")
+    if any(s.remedy == "float" for s in suggestions):
+        lines += [
+            "# What is float inside a quantized module trains and evaluates, but `convert` refuses",
+            "# it: move it behind the outputs, or out of `quantize.modules`.",
+        ]
+    text = yaml.dump(content, Dumper=_Dumper, sort_keys=False, default_flow_style=None, width=96)
+    write_bytes(output, ("\n".join(lines) + "\n" + text).encode())
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes the key of the global rule as `"":`, where PyYAML would begin with `? ""`."""
+
+    def check_simple_key(self) -> bool:
+        empty = isinstance(self.event, yaml.ScalarEvent) and not self.event.value
+        return empty or super().check_simple_key()
+
+
+def _print(
+    console: Console,
+    spec: Spec,
+    stage: str,
+    found: Sensitivity,
+    suggestions: Sequence[Suggestion],
+    metric: str,
+    only: str,
+) -> None:
+    remedies = {s.site.name: s.remedy for s in suggestions}
+    console.print(
+        f"{spec.name}: stage {stage}, march {spec.march}, only the named module {only}, "
+        f"by {metric}\n"
+        f"the whole model: {_figure(found.in_float, metric)} in float, "
+        f"{_figure(found.quantized, metric)} quantized\n"
+    )
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for name in ("module", "op", "dB" if metric == "sqnr" else metric, "suggestion", "rule"):
+        right = name in ("dB", metric)
+        table.add_column(name, justify="right" if right else "left", overflow="fold")
+    for harm in found.harms:
+        span = spec.document.span(harm.site.rule)
+        table.add_row(
+            harm.site.name,
+            harm.site.op,
+            _figure(harm.measured, ""),
+            remedies.get(harm.site.name, ""),
+            f"{Path(span.file).name}:{span.line}" if harm.site.rule else "-",
+        )
+    console.print(table)
+    if not suggestions:
+        console.print("\nnothing stands out: no module does ten times the median's harm")
+
+
+def _figure(value: float, metric: str) -> str:
+    unit = " dB" if metric == "sqnr" else ""
+    return "exact" if value == math.inf else f"{value:.2f}{unit}"
+
+
+def _data(
+    spec: Spec,
+    stage: str,
+    found: Sensitivity,
+    suggestions: Sequence[Suggestion],
+    metric: str,
+    only: str,
+) -> dict[str, Any]:
+    """measured: null where there is no noise at all."""
+
+    def finite(value: float) -> float | None:
+        return value if math.isfinite(value) else None
+
+    return {
+        "format": FORMAT,
+        "spec": spec.name,
+        "stage": stage,
+        "march": spec.march,
+        "metric": metric,
+        "only": only,
+        "float": finite(found.in_float),
+        "quantized": finite(found.quantized),
+        "modules": [
+            {
+                "module": harm.site.name,
+                "op": harm.site.op,
+                "measured": finite(harm.measured),
+                "loss": harm.loss,
+                "rule": harm.site.rule,
+                "source": harm.site.source,
+            }
+            for harm in found.harms
+        ],
+        "suggestions": [{"module": s.site.name, "remedy": s.remedy} for s in suggestions],
+    }

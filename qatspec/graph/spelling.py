@@ -1,0 +1,96 @@
+"""One form for what Python lets a model write in several: tensors by keyword, ops in place."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import fx, nn
+from torch.fx.operator_schemas import get_signature_for_torch_op
+
+_IN_PLACE_OPERATORS = ("iadd", "isub", "imul", "itruediv")
+
+
+def tensors_by_position(graph: fx.Graph, modules: Mapping[str, nn.Module]) -> None:
+    """Move operands that were given by keyword to their positions, F.relu(input=x) to F.relu(x):
+    passes and handlers look for tensors in `args`. Settings stay as they are."""
+    for node in graph.nodes:
+        if not any(_holds_node(value) for value in node.kwargs.values()):
+            continue
+        for signature in _signatures(node, modules):
+            if moved := _moved(node, signature):
+                node.args, node.kwargs = moved
+                break
+
+
+def follow_in_place(graph: fx.Graph, modules: Mapping[str, nn.Module]) -> None:
+    """Let everything behind an op that changes its operand in place read the op's result: what
+    Python's aliases mean, said by the graph's edges, which is all that passes look at."""
+    position = {node: i for i, node in enumerate(graph.nodes)}
+    for node in graph.nodes:
+        changed = node.args[0] if node.args else None
+        if not isinstance(changed, fx.Node) or not _in_place(node, modules):
+            continue
+        for user in list(changed.users):
+            if position[user] > position[node]:
+                user.replace_input_with(changed, node)
+
+
+def _holds_node(value: Any) -> bool:
+    parts = value if isinstance(value, (list, tuple)) else [value]
+    return any(isinstance(part, fx.Node) for part in parts)
+
+
+def _signatures(node: fx.Node, modules: Mapping[str, nn.Module]) -> Iterator[inspect.Signature]:
+    if node.op == "call_module":
+        yield inspect.signature(modules[str(node.target)].forward)
+        return
+    target: Any = node.target
+    if node.op == "call_method":  # a method's signature is the function's
+        target = getattr(torch, str(node.target), None)
+    found = get_signature_for_torch_op(target) if callable(target) else None
+    if found:
+        yield from found
+    elif inspect.isfunction(target):
+        yield inspect.signature(target)
+
+
+def _moved(
+    node: fx.Node, signature: inspect.Signature
+) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+    """args and kwargs with every operand by position; None where the signature is another's."""
+    try:
+        bound = signature.bind(*node.args, **node.kwargs)
+    except TypeError:
+        return None
+    bound.apply_defaults()
+    positional = [
+        name
+        for name, parameter in signature.parameters.items()
+        if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
+    ]
+    operands = [i for i, name in enumerate(positional) if _holds_node(node.kwargs.get(name))]
+    if not operands:
+        return None
+    count = max(len(node.args), operands[-1] + 1)
+    args = tuple(bound.arguments[name] for name in positional[:count])
+    rest = {key: value for key, value in node.kwargs.items() if key not in positional[:count]}
+    return args, rest
+
+
+def _in_place(node: fx.Node, modules: Mapping[str, nn.Module]) -> bool:
+    """Does the op write into the tensor that is its first operand?"""
+    if not isinstance(node.args[0].meta.get("example"), torch.Tensor):  # type: ignore[union-attr]
+        return False
+    if node.op == "call_module":
+        return bool(getattr(modules[str(node.target)], "inplace", False))
+    name = str(getattr(node.target, "__name__", node.target))
+    if node.op == "call_function" and inspect.isfunction(node.target):
+        names = list(inspect.signature(node.target).parameters)
+        if "inplace" in names:
+            at = names.index("inplace")
+            given = node.args[at] if len(node.args) > at else node.kwargs.get("inplace", False)
+            return bool(given)
+    return name in _IN_PLACE_OPERATORS or (name.endswith("_") and not name.endswith("__"))

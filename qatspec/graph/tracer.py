@@ -1,0 +1,357 @@
+"""The tracer behind `graph.trace`: fx's, with real containers and an example value at each node."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import operator
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import fx, nn
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.fx.graph import _PyTreeCodeGen, _PyTreeInfo
+from torch.fx.proxy import Attribute
+from torch.utils import _pytree as pytree
+
+from qatspec.diag import Diagnostic, DiagnosticError
+from qatspec.graph.source import frame_span, model_frame, stable_name
+from qatspec.quant.fake_quant import FakeQuantize
+from qatspec.quant.modules import QuantOp
+
+#: Modules that are never entered, besides torch's own (fx's rule).
+_LEAVES = (FakeQuantize, QuantOp)
+#: Modules whose result has the shape and the dtype of their operand.
+_KEEP_SHAPE = (
+    nn.ReLU, nn.ReLU6, nn.Hardtanh, nn.SiLU, nn.Sigmoid, nn.Hardswish, nn.Hardsigmoid, nn.Dropout,
+    nn.Identity,
+)  # fmt: skip
+MEND = (
+    "move the decision to `__init__`, or put this code in a function and name it in "
+    "`prepare: {wrap: [...]}`, or name the module in `non_traceable_module_name`"
+)
+
+_BATCH = (
+    "the first size of a tensor is the batch, which is open: write `x.shape[0]` for the size; to "
+    "go through parts, take a list of tensors, or `x.unbind(dim)` along another dim"
+)
+
+
+class TreeCodeGen(_PyTreeCodeGen):
+    """fx's, whose copies share the tree specs: those never change, and torch warns where the spec
+    of a leaf is copied."""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> TreeCodeGen:
+        return TreeCodeGen(self.pytree_info)
+
+
+def _keeps_shape(module: nn.Module, x: Any) -> bool:
+    """Is the result like the operand, without a need to ask?"""
+    if isinstance(module, QuantOp):  # a batch norm with a conv folded in is still a batch norm
+        return False
+    if isinstance(module, nn.modules.batchnorm._BatchNorm):
+        return x.ndim > 1 and x.shape[1] == module.num_features  # type: ignore[no-any-return]
+    return type(module) in _KEEP_SHAPE
+
+
+class _Known:
+    """Python's questions that a proxy answers from its example value."""
+
+    node: fx.Node
+    tracer: Any
+
+    def __len__(self) -> int:
+        return len(self.tracer.known(self.node, "len()"))
+
+    def __index__(self) -> int:
+        return int(self.tracer.known(self.node, "an integer"))
+
+    def __int__(self) -> int:
+        return int(self.tracer.known(self.node, "an integer"))
+
+    def __float__(self) -> float:
+        return float(self.tracer.known(self.node, "a number"))
+
+
+class _Proxy(_Known, fx.Proxy):
+    # Without these `y += x` would be `y = y + x`, and other names of y would keep the old numbers.
+    def __iadd__(self, other: Any) -> Any:
+        return self._assign(operator.iadd, operator.add, other)
+
+    def __isub__(self, other: Any) -> Any:
+        return self._assign(operator.isub, operator.sub, other)
+
+    def __imul__(self, other: Any) -> Any:
+        return self._assign(operator.imul, operator.mul, other)
+
+    def __itruediv__(self, other: Any) -> Any:
+        return self._assign(operator.itruediv, operator.truediv, other)
+
+    def _assign(
+        self, in_place: Callable[[Any, Any], Any], op: Callable[[Any, Any], Any], other: Any
+    ) -> Any:
+        is_tensor = isinstance(self.node.meta.get("example"), torch.Tensor)  # numbers never change
+        target = in_place if is_tensor else op
+        return self.tracer.create_proxy("call_function", target, (self, other), {})
+
+    def __getattr__(self, name: str) -> _Attribute:
+        return _Attribute(self, name)
+
+
+class _Attribute(_Known, Attribute):
+    def __getattr__(self, name: str) -> _Attribute:
+        return _Attribute(self, name)
+
+
+def _isinstance(value: Any, classes: Any) -> bool:
+    """isinstance, for which the stand-in of a tensor is a tensor."""
+    if not isinstance(value, _Proxy):
+        return isinstance(value, classes)
+    asked = classes if isinstance(classes, tuple) else (classes,)
+    is_tensor = isinstance(value.node.meta.get("example"), torch.Tensor)
+    return (torch.Tensor in asked and is_tensor) or isinstance(value, classes)
+
+
+@contextlib.contextmanager
+def _tensors_are_tensors(root: nn.Module) -> Iterator[None]:
+    """Give the files of the model's classes `_isinstance` for a while. A `__class__` that says
+    torch.Tensor would do for Python, but torch's C code believes it and crashes."""
+    names = dict.fromkeys(type(m).__module__ for m in root.modules())
+    files = [vars(sys.modules[n]) for n in names if n in sys.modules and not n.startswith("torch.")]
+    files = [file for file in files if "isinstance" not in file]
+    for file in files:
+        file["isinstance"] = _isinstance
+    try:
+        yield
+    finally:
+        for file in files:
+            del file["isinstance"]
+
+
+class Tracer(fx.Tracer):
+    """Traces one module, once a mode; `trace` has the arguments' meaning."""
+
+    proxy_buffer_attributes = True  # a buffer is loaded from checkpoints: never bake its numbers in
+
+    def __init__(
+        self,
+        inputs: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        leaf: Sequence[type[nn.Module]],
+        leaf_names: Sequence[str],
+        wrap: Sequence[Callable[..., Any]],
+    ) -> None:
+        super().__init__(autowrap_functions=tuple(wrap))
+        self._inputs = inputs
+        self._kwargs = kwargs
+        self._leaf = (*_LEAVES, *leaf)
+        self._leaf_names = frozenset(leaf_names)
+        self._fake_mode = FakeTensorMode(allow_non_fake_inputs=True)
+        self._evaluating = False
+        self._before: list[fx.Node] = []
+        self._twins: dict[fx.Node, fx.Node] = {}
+
+    def run(self, module: nn.Module) -> fx.Graph:
+        """The graph of `module` in its present mode. What the graph before has alike, up to their
+        first difference, is not evaluated again."""
+        self._before = list(self.graph.nodes)[::-1] if hasattr(self, "graph") else []
+        self._twins = {}
+        with _tensors_are_tensors(module):
+            return self.trace(module)
+
+    # -- what fx asks ---------------------------------------------------------------------------
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        if isinstance(m, self._leaf) or module_qualified_name in self._leaf_names:
+            return True
+        if isinstance(getattr(m, "canonical_op", None), str):  # a plugin's op, whole
+            return True
+        return bool(super().is_leaf_module(m, module_qualified_name))
+
+    def call_module(
+        self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: dict[str, Any]
+    ) -> Any:
+        if self._evaluating:  # fx patches nn.Module.__call__ for every module in the process
+            return forward(*args, **kwargs)
+        return super().call_module(m, forward, args, kwargs)
+
+    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
+        if self._evaluating:
+            return attr_val
+        return super().getattr(attr, attr_val, parameter_proxy_cache)
+
+    def create_arg(self, a: Any) -> Any:
+        return a.node if issubclass(type(a), fx.Proxy) else super().create_arg(a)
+
+    def proxy(self, node: fx.Node) -> fx.Proxy:
+        return _Proxy(node, self)
+
+    def create_proxy(
+        self,
+        kind: str,
+        target: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        name: str | None = None,
+        type_expr: Any = None,
+        proxy_factory_fn: Callable[[fx.Node], fx.Proxy] | None = None,
+    ) -> fx.Proxy:
+        proxy = super().create_proxy(kind, target, args, kwargs, name, type_expr, proxy_factory_fn)
+        node = proxy.node
+        node.meta["owner"] = self.scope.module_path
+        frame = model_frame(stop=Tracer.run.__code__)
+        node.meta["source"] = stable_name(frame) if frame else ""
+        if not self._known_from_before(node) and kind not in ("placeholder", "output"):
+            self._evaluate(node)
+        return proxy
+
+    def to_bool(self, obj: fx.Proxy) -> bool:
+        return bool(self.known(obj.node, "a condition"))
+
+    def iter(self, obj: fx.Proxy) -> Iterator[Any]:
+        parts = range(len(self.known(obj.node, "iteration")))
+        return iter([operator.getitem(obj, i) for i in parts])
+
+    def create_args_for_root(
+        self, root_fn: Any, is_module: bool, concrete_args: Any = None
+    ) -> tuple[Callable[..., Any], list[Any]]:
+        """Placeholders for the leaves of the example inputs, in the structure that they have."""
+        signature = inspect.signature(root_fn)
+        bound = signature.bind(self.root, *self._inputs, **self._kwargs)
+        names, values = _flat_arguments(bound)
+        leaves, spec = pytree.tree_flatten_with_path(values)
+        flat = all(child.is_leaf() for child in spec.children())
+        proxies: list[Any] = []
+        for path, leaf in leaves:
+            proxy = self.create_proxy("placeholder", _leaf_name(names, path), (), {})
+            is_tensor = isinstance(leaf, torch.Tensor)
+            proxy.node.meta["example"] = self._fake(leaf)
+            proxies.append(proxy if is_tensor else leaf)
+        if not flat:
+            self.graph._codegen = TreeCodeGen(_PyTreeInfo(names, spec, None))
+
+        def call(*flat_values: Any) -> Any:
+            tree = pytree.tree_unflatten(list(flat_values), spec)
+            again = _rebind(bound, tree)
+            result = root_fn(*again.args, **again.kwargs)
+            if flat:
+                return result
+            out, out_spec = pytree.tree_flatten(result)
+            codegen = self.graph._codegen
+            assert isinstance(codegen, _PyTreeCodeGen)
+            codegen.pytree_info = codegen.pytree_info._replace(out_spec=out_spec)
+            return out
+
+        return call, proxies
+
+    # -- example values -------------------------------------------------------------------------
+
+    def known(self, node: fx.Node, use: str) -> Any:
+        """The example value of `node` as plain Python. Raises QS501 for a tensor's numbers."""
+        value = node.meta.get("example")
+        if value is None or isinstance(value, torch.Tensor):
+            frame = model_frame(stop=Tracer.run.__code__)
+            span = frame_span(frame) if frame else None
+            raise DiagnosticError(
+                Diagnostic(
+                    code="QS501",
+                    message=f"{use} depends on the numbers in a tensor (`{node.name}`)",
+                    help=f"{_BATCH}; or {MEND}" if use in ("len()", "iteration") else MEND,
+                    span=span,
+                )
+            )
+        return value
+
+    def _known_from_before(self, node: fx.Node) -> bool:
+        """Take the example of the node's twin in the graph before, while the two are alike."""
+        twin = self._before.pop() if self._before else None
+        if twin is None or (twin.op, twin.target) != (node.op, node.target):
+            self._before = []
+            return False
+        mine = fx.node.map_arg((node.args, node.kwargs), lambda n: self._twins[n].name)
+        theirs = fx.node.map_arg((twin.args, twin.kwargs), lambda n: n.name)
+        if repr(mine) != repr(theirs):
+            self._before = []
+            return False
+        self._twins[node] = twin
+        if "example" in twin.meta:
+            node.meta["example"] = twin.meta["example"]
+        return True
+
+    def _evaluate(self, node: fx.Node) -> None:
+        """Compute the node's example from those of its arguments; leave it out where one is
+        missing, or where the op has no shape function."""
+        if any("example" not in n.meta for n in node.all_input_nodes):
+            return
+        args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda n: n.meta["example"])
+        self._evaluating = True
+        try:
+            with self._fake_mode, torch.no_grad():
+                node.meta["example"] = self._run(node, args, kwargs)
+        except Exception:  # noqa: BLE001 - whatever an op raises without numbers, it has no example
+            return
+        finally:
+            self._evaluating = False
+
+    def _run(self, node: fx.Node, args: Any, kwargs: Any) -> Any:
+        if node.op == "call_function":
+            return node.target(*args, **kwargs)  # type: ignore[operator]
+        if node.op == "call_method":
+            return getattr(args[0], str(node.target))(*args[1:], **kwargs)
+        owner, _, name = str(node.target).rpartition(".")
+        found = getattr(self.root.get_submodule(owner), name)
+        if node.op == "get_attr":
+            return self._fake(found)
+        if _keeps_shape(found, args[0] if args else None):
+            return args[0]
+        # Fake parameters and buffers, so that a batch norm counts its batches on a fake counter.
+        state = dict(found.named_parameters()) | dict(found.named_buffers())
+        fakes = {key: self._fake(tensor) for key, tensor in state.items()}
+        return torch.func.functional_call(found, fakes, args, kwargs)
+
+    def _fake(self, value: Any) -> Any:
+        if isinstance(value, torch.Tensor) and not isinstance(value, FakeTensor):
+            return self._fake_mode.from_tensor(value)
+        return value
+
+
+def _flat_arguments(bound: inspect.BoundArguments) -> tuple[list[str], list[Any]]:
+    """Names and values of the arguments given, without self; *args and **kwargs spread out."""
+    names: list[str] = []
+    values: list[Any] = []
+    parameters = bound.signature.parameters
+    for name, value in list(bound.arguments.items())[1:]:
+        kind = parameters[name].kind
+        if kind is inspect.Parameter.VAR_POSITIONAL:
+            names += [f"{name}_{i}" for i in range(len(value))]
+            values += value
+        elif kind is inspect.Parameter.VAR_KEYWORD:
+            names += value
+            values += value.values()
+        else:
+            names.append(name)
+            values.append(value)
+    return names, values
+
+
+def _leaf_name(names: Sequence[str], path: Sequence[Any]) -> str:
+    """ "feats_2" for the leaf at feats[2]."""
+    first, *rest = (getattr(key, "idx", getattr(key, "key", key)) for key in path)
+    return "_".join([names[first], *(str(key) for key in rest)])
+
+
+def _rebind(bound: inspect.BoundArguments, values: Sequence[Any]) -> inspect.BoundArguments:
+    """`bound` with other values, in the order of `_flat_arguments`."""
+    left = iter(values)
+    arguments = dict(bound.arguments)
+    for name, value in list(arguments.items())[1:]:
+        kind = bound.signature.parameters[name].kind
+        if kind is inspect.Parameter.VAR_POSITIONAL:
+            arguments[name] = tuple(next(left) for _ in value)
+        elif kind is inspect.Parameter.VAR_KEYWORD:
+            arguments[name] = {key: next(left) for key in value}
+        else:
+            arguments[name] = next(left)
+    return inspect.BoundArguments(bound.signature, arguments)

@@ -1,0 +1,190 @@
+"""Where the chip's part of a model begins and ends, where its forward does more than what is
+prepared.
+
+The boundary is the spec's: ops outside the prepared modules run on the host in float, unless they
+stand between prepared modules (then they have to be lowered with them) or only move numbers (then
+the chip moves them exactly). What is cut off becomes two graphs of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import fx
+
+from qatspec.diag import Diagnostic, DiagnosticError, Span
+from qatspec.graph import Prepared
+from qatspec.graph.context import GraphContext
+from qatspec.graph.deploy import carries_tensor, deploy_graph, output_tree, quantize_custom
+from qatspec.lower.closing import fake_quant_of
+from qatspec.program import unflatten
+from qatspec.registry import registry
+
+_CALLS = ("call_module", "call_function", "call_method")
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """before, after: nodes of the deploy graph that run on the host, in its order.
+    entering: what the chip's part takes in, leaving: what it gives out, both in port order."""
+
+    before: tuple[fx.Node, ...]
+    after: tuple[fx.Node, ...]
+    entering: tuple[fx.Node, ...]
+    leaving: tuple[fx.Node, ...]
+
+    def __bool__(self) -> bool:
+        return bool(self.before or self.after)
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """The float parts of a model around its Program.
+
+    before, after: their modules and ops, in order, for people. pre: inputs of the model to those of
+    the Program, as real numbers; post: outputs of the Program, as real numbers, to what forward
+    returns; None where there is nothing to do.
+    """
+
+    before: tuple[str, ...]
+    after: tuple[str, ...]
+    pre: fx.Graph | None
+    post: fx.Graph | None
+
+
+def host_parts(prepared: Prepared, example_inputs: Sequence[Any]) -> Host:
+    """What of `prepared`'s deploy model stays on the host."""
+    prepared = quantize_custom(prepared)
+    graph = deploy_graph(prepared, example_inputs)
+    context = GraphContext(prepared.model, graph, prepared.march)
+    found = split(prepared, context)
+    flat, tree = output_tree(graph)
+    images = [n for n in graph.nodes if n.op == "placeholder"]
+    pre = _part(images, found.before, list(found.entering)) if found.before else None
+    results = unflatten(tree, flat)
+    post = _part(found.leaving, found.after, results) if found.after else None
+    return Host(_names(found.before, context), _names(found.after, context), pre, post)
+
+
+def split(prepared: Prepared, context: GraphContext) -> Split:
+    """Divide the deploy graph. Raises DiagnosticError QS707 where a float part behind the chip's
+    reads something that the chip's part does not give."""
+    graph = context.graph
+    closing = [n for n in graph.nodes if fake_quant_of(n, context.modules) is not None]
+    inside = {n for n in graph.nodes if any(_inside(n, path) for path in prepared.modules)}
+    needed = _closure(closing, lambda n: n.all_input_nodes)
+    reached = _closure([n for n in graph.nodes if n in inside], lambda n: n.users)
+    floats = [
+        n
+        for n in graph.nodes
+        if n.op in _CALLS
+        and n not in inside
+        and carries_tensor(context.value(n))
+        and not context.is_constant(n)
+    ]
+    heads = [n for n in floats if n in needed and n not in reached and not _moves(n, context)]
+    before = _closure(heads, lambda n: n.all_input_nodes)
+    after: dict[fx.Node, None] = {}
+    for node in floats:
+        behind = any(n in after for n in node.all_input_nodes)
+        if node not in needed and (behind or not _moves(node, context)):
+            after[node] = None
+    return _cut(graph, before, after, context)
+
+
+def _cut(
+    graph: fx.Graph,
+    before: dict[fx.Node, None],
+    after: dict[fx.Node, None],
+    context: GraphContext,
+) -> Split:
+    host = {**before, **after}
+    own = [n for n in graph.nodes if n not in host and n.op in _CALLS]
+    entering = _read(own, [n for n in graph.nodes if n in before or n.op == "placeholder"], context)
+    results = [n for n in graph.nodes if n.op == "output"]
+    leaving = _read([*after, *results], own, context)
+    for node in after:
+        for operand in node.all_input_nodes:
+            if operand.op == "placeholder" or operand in before:
+                raise _unfed(node, operand)
+    cut = tuple(n for n in before if n.op in _CALLS)
+    return Split(cut, tuple(after), tuple(entering), tuple(leaving))
+
+
+def _unfed(node: fx.Node, operand: fx.Node) -> DiagnosticError:
+    path, _, line = str(node.meta.get("source", "")).rpartition(":")
+    return DiagnosticError(
+        Diagnostic(
+            code="QS707",
+            message=f"`{node.name}` runs on the host behind the quantized modules and reads "
+            f"`{operand.name}`, which does not come out of them",
+            help="let the quantized modules return all that the float part needs, or move the "
+            "float part into `predict`",
+            span=Span(path, int(line)) if path and line.isdigit() else None,
+        )
+    )
+
+
+def _part(inputs: Sequence[fx.Node], nodes: Sequence[fx.Node], result: Any) -> fx.Graph:
+    """A graph of `nodes` alone, from `inputs` to `result`; nodes keep names and meta."""
+    part = fx.Graph()
+    made: dict[fx.Node, fx.Node] = {}
+    for node in inputs:
+        made[node] = part.placeholder(node.name)
+        made[node].meta = dict(node.meta)
+
+    def here(node: fx.Node) -> fx.Node:
+        if node not in made:  # parameters and sizes
+            made[node] = part.node_copy(node, here)
+        return made[node]
+
+    for node in nodes:
+        made[node] = part.node_copy(node, here)
+    part.output(fx.map_arg(result, here))
+    return part
+
+
+def _read(
+    readers: Iterable[fx.Node], candidates: Iterable[fx.Node], context: GraphContext
+) -> list[fx.Node]:
+    """The candidates that carry tensors and are read, in their order."""
+    wanted = {operand for reader in readers for operand in reader.all_input_nodes}
+    return [n for n in candidates if n in wanted and carries_tensor(context.value(n))]
+
+
+def _closure(start: Iterable[fx.Node], step: Any) -> dict[fx.Node, None]:
+    """Everything that `step` reaches from `start`, in the order of the graph."""
+    seen: set[fx.Node] = set()
+    waiting = list(start)
+    graph = waiting[0].graph if waiting else None
+    while waiting:
+        node = waiting.pop()
+        if node not in seen:
+            seen.add(node)
+            waiting += list(step(node))
+    return {n: None for n in graph.nodes if n in seen} if graph is not None else {}
+
+
+def _inside(node: fx.Node, path: str) -> bool:
+    if node.op not in _CALLS:
+        return False
+    owner = str(node.target) if node.op == "call_module" else str(node.meta.get("owner", ""))
+    return not path or f"{owner}.".startswith(f"{path}.")
+
+
+def _moves(node: fx.Node, context: GraphContext) -> bool:
+    """Does the op only move numbers?"""
+    op = context.op(node)
+    handler = registry().handler_for(op) if op else None
+    return handler is not None and handler.annotate(node, context).kind == "passive"
+
+
+def _names(nodes: Sequence[fx.Node], context: GraphContext) -> tuple[str, ...]:
+    """Modules of the nodes, or their ops where forward itself has them."""
+    names = (
+        str(n.target) if n.op == "call_module" else str(n.meta.get("owner") or context.op(n) or n)
+        for n in nodes
+    )
+    return tuple(dict.fromkeys(names))

@@ -1,0 +1,69 @@
+"""Pass 2, dead branches: what reaches no output is reported and dropped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from torch import fx, nn
+
+from qatspec.diag import Diagnostic
+from qatspec.prepare.unit import Unit
+
+
+def drop_dead(unit: Unit) -> None:
+    """Remove the ops that no output depends on; a warning QS506 for each branch (named by its last
+    op) and for each module with parameters that is never called."""
+    before = list(unit.graph.nodes)
+    tips = [node for node in before if not node.users and _computes(unit, node)]
+    unit.graph.eliminate_dead_code()
+    kept = set(unit.graph.nodes)
+    for node in tips:
+        if node not in kept:
+            unit.warnings.append(
+                Diagnostic(
+                    code="QS506",
+                    message=f"`{unit.key(node)}` is computed, but reaches no output",
+                    help="return it, or remove it",
+                    span=unit.span(node),
+                    severity="warning",
+                )
+            )
+    for path in _never_called(unit):
+        unit.warnings.append(
+            Diagnostic(
+                code="QS506",
+                message=f"module `{unit.absolute(path)}` has parameters, but is never called",
+                help="call it in forward, or remove it",
+                severity="warning",
+            )
+        )
+
+
+def _computes(unit: Unit, node: fx.Node) -> bool:
+    """An op on tensors (not an input, not the shape that an assert looked at)."""
+    return node.op not in ("placeholder", "get_attr", "output") and unit.context.carries_float(node)
+
+
+def _never_called(unit: Unit) -> Iterator[str]:
+    """The topmost modules none of whose parameters the graph reads."""
+    targets = [str(n.target) for n in unit.graph.nodes if n.op in ("call_module", "get_attr")]
+    used = {id(p) for path in targets for p in _parameters(unit.module, path)}
+
+    def unused(path: str, module: nn.Module) -> Iterator[str]:
+        parameters = [id(p) for p in module.parameters()]
+        if path and parameters and used.isdisjoint(parameters):
+            yield path
+        else:
+            for name, child in module.named_children():
+                yield from unused(f"{path}.{name}" if path else name, child)
+
+    return unused("", unit.module)
+
+
+def _parameters(root: nn.Module, path: str) -> list[nn.Parameter]:
+    """What a target reads: a module's parameters, or the one parameter that it names."""
+    owner, _, name = path.rpartition(".")
+    found = getattr(root.get_submodule(owner), name)
+    if isinstance(found, nn.Module):
+        return list(found.parameters())
+    return [found] if isinstance(found, nn.Parameter) else []

@@ -1,0 +1,92 @@
+"""Plugins on pluggy's manager: how their hooks are asked, and what is wrong with them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pluggy
+
+from qatspec import hookspecs
+from qatspec.diag import Diagnostic
+from qatspec.registry.messages import hook_message, incompatible
+from qatspec.registry.plugins import Plugin
+
+
+class Hooks:
+    """Plugins by key (the entry point's name, or a file's path). One that is broken in any way has
+    faults, as warnings in the order they were met, and disturbs no other."""
+
+    def __init__(self) -> None:
+        self._manager = pluggy.PluginManager("qatspec")
+        self._manager.add_hookspecs(hookspecs)
+        self.plugins: dict[str, Plugin] = {}
+        self.faults: list[Diagnostic] = []
+
+    def add(self, plugin: Plugin, key: str) -> None:
+        """Register a plugin; what hinders it becomes a fault: QS001, QS003, QS009."""
+        self.plugins[key] = plugin
+        if plugin.fault is not None:
+            self.faults.append(plugin.fault)
+        if plugin.module is None:
+            return
+        wrong = incompatible(plugin)
+        if wrong is not None:
+            self.blame(plugin, "QS009", *wrong)
+            return
+        try:
+            self._manager.register(plugin.module, name=key)
+            self._manager.check_pending()
+        except (pluggy.PluginValidationError, ValueError) as error:
+            self._manager.unregister(name=key)
+            self.blame(plugin, "QS003", hook_message(plugin, error), "see qatspec/hookspecs.py")
+
+    def remove(self, key: str) -> None:
+        """Forget a plugin and its faults."""
+        if self._manager.has_plugin(key):
+            self._manager.unregister(name=key)
+        origin = self.plugins.pop(key).origin
+        self.faults = [fault for fault in self.faults if fault.origin != origin]
+
+    def implemented(self, key: str) -> list[str]:
+        """Names of the hooks that one plugin implements."""
+        plugin = self._manager.get_plugin(key)
+        callers = self._manager.get_hookcallers(plugin) if plugin is not None else None
+        return sorted(caller.name for caller in callers or ())
+
+    def ask(self, hook: str, **given: Any) -> list[tuple[Plugin, list[Any]]]:
+        """What each plugin's implementation of a hook returns, by entry point."""
+        return [
+            (plugin, self._guarded(plugin, hook, call, given)) for plugin, call in self._of(hook)
+        ]
+
+    def blame(self, plugin: Plugin, code: str, message: str, help_: str) -> None:
+        """Note a fault of a plugin."""
+        self.faults.append(
+            Diagnostic(
+                code=code, message=message, help=help_, severity="warning", origin=plugin.origin
+            )
+        )
+
+    def _of(self, hook: str) -> list[tuple[Plugin, Callable[..., Any]]]:
+        found = []
+        for impl in getattr(self._manager.hook, hook).get_hookimpls():
+
+            def call(impl: Any = impl, **given: Any) -> Any:
+                # an implementation may take fewer arguments than the hook has
+                return impl.function(*(given[name] for name in impl.argnames))
+
+            found.append((self.plugins[impl.plugin_name], call))
+        return sorted(found, key=lambda pair: pair[0].entry_point)
+
+    def _guarded(
+        self, plugin: Plugin, hook: str, call: Callable[..., Any], given: dict[str, Any]
+    ) -> list[Any]:
+        """What a hook returned, as a list; what it raised becomes the plugin's fault, QS004."""
+        try:
+            return list(call(**given) or ())
+        except Exception as error:  # noqa: BLE001  somebody else's code
+            message = f"plugin `{plugin.entry_point}` raised in `{hook}`: "
+            message += f"{type(error).__name__}: {error}"
+            self.blame(plugin, "QS004", message, f"report it to the authors of `{plugin.dist}`")
+            return []

@@ -1,0 +1,133 @@
+"""What plugins register: records of each kind, by name and alias, with the plugin of each."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import Any
+
+from qatspec.diag import Diagnostic, DiagnosticError
+from qatspec.registry.hooks import Hooks
+from qatspec.registry.messages import a_chip, describe, disputed, unknown, word
+from qatspec.registry.plugins import Plugin
+from qatspec.types import (
+    DatasetDef,
+    FusePattern,
+    March,
+    ModelDef,
+    ObserverDef,
+    PrepareConfigDef,
+    QConfigDef,
+    QuantHandler,
+)
+
+#: kind -> (hook, record)
+KINDS: dict[str, tuple[str, type[Any]]] = {
+    "model": ("qatspec_models", ModelDef),
+    "dataset": ("qatspec_datasets", DatasetDef),
+    "qconfig": ("qatspec_qconfigs", QConfigDef),
+    "prepare_config": ("qatspec_prepare_configs", PrepareConfigDef),
+    "fuse_pattern": ("qatspec_fuse_patterns", FusePattern),
+    "quant_handler": ("qatspec_quant_handlers", QuantHandler),
+    "observer": ("qatspec_observers", ObserverDef),
+    "march": ("qatspec_marches", March),
+}
+_NAME = re.compile(r"[a-z][a-z0-9_]*")
+#: Fields of records that hold names.
+_NAME_LISTS = ("pattern", "ops", "chips", "aliases")
+_FOR_OP = "quant handler for"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A record and the plugin that registers it."""
+
+    record: Any
+    plugin: Plugin
+
+
+class Records:
+    """The records of one kind. Hooks are asked when it is made.
+
+    doubts: what may be missing or is disputed, as warnings: faults met while the hook was asked,
+    names that two plugins register, and ops that two handlers answer for.
+    """
+
+    def __init__(self, kind: str, hooks: Hooks) -> None:
+        self.kind = kind
+        hook, record_type = KINDS[kind]
+        known = len(hooks.faults)
+        self._by_name: dict[str, list[Entry]] = defaultdict(list)
+        self._by_op: dict[str, list[Entry]] = defaultdict(list)
+        self.entries: list[Entry] = []
+        for plugin, found in hooks.ask(hook):
+            for record in found:
+                if isinstance(record, record_type) and _is_sound(record):
+                    self._keep(Entry(record, plugin))
+                    continue
+                message = f"`{hook}` of plugin `{plugin.entry_point}` returned {describe(record)}"
+                help_ = f"return {record_type.__name__} records with snake_case names"
+                lists = [name for name in _NAME_LISTS if hasattr(record, name)]
+                help_ += "".join(f", `{name}` a tuple of names" for name in lists)
+                hooks.blame(plugin, "QS005", message, help_)
+        self.entries.sort(key=lambda entry: (entry.record.name, entry.plugin.entry_point))
+        self.doubts: tuple[Diagnostic, ...] = (*hooks.faults[known:], *self.disputes())
+
+    def _keep(self, entry: Entry) -> None:
+        self.entries.append(entry)
+        for name in (entry.record.name, *getattr(entry.record, "aliases", ())):
+            self._by_name[name].append(entry)
+        for op in getattr(entry.record, "ops", ()):
+            self._by_op[op].append(entry)
+
+    def find(self, name: str, faults: list[Diagnostic], at: str) -> Entry:
+        """The entry of a name or alias; `faults` may be why there is none. Raises DiagnosticError:
+        QS301, QS001 and the like, QS002, QS309."""
+        self.undisputed(name, at)
+        if found := self._by_name.get(name):
+            return found[0]
+        if self.kind == "march":
+            for entry in self.entries:
+                if name.lower() in entry.record.chips:
+                    raise DiagnosticError(a_chip(name, entry.record.name, at))
+        raise DiagnosticError(unknown(self.kind, name, self.names(), faults, at))
+
+    def undisputed(self, name: str, at: str) -> None:
+        """Raises DiagnosticError QS002 where two plugins register `name`."""
+        found = self._by_name.get(name, [])
+        if len(found) > 1:
+            raise DiagnosticError(disputed(word(self.kind), name, [e.plugin for e in found], at))
+
+    def find_op(self, op: str) -> Entry | None:
+        """The quant handler of a canonical op. Raises DiagnosticError QS002 where two answer."""
+        found = self._by_op.get(op, [])
+        if len(found) > 1:
+            raise DiagnosticError(disputed(_FOR_OP, op, [e.plugin for e in found], ""))
+        return found[0] if found else None
+
+    def names(self) -> list[str]:
+        """Names, without aliases, sorted."""
+        return sorted({entry.record.name for entry in self.entries})
+
+    def disputes(self) -> list[Diagnostic]:
+        """A warning for each name, alias and op that two plugins claim."""
+        claims = [(word(self.kind), name, found) for name, found in sorted(self._by_name.items())]
+        claims += [(_FOR_OP, op, found) for op, found in sorted(self._by_op.items())]
+        return [
+            disputed(what, name, [e.plugin for e in found], None, severity="warning")
+            for what, name, found in claims
+            if len(found) > 1
+        ]
+
+
+def _is_sound(record: Any) -> bool:
+    """Is its name a name, and are its lists of names lists of names: all that lookups rest on."""
+    lists = [getattr(record, name) for name in _NAME_LISTS if hasattr(record, name)]
+    names = all(isinstance(x, tuple | list) and all(isinstance(n, str) for n in x) for x in lists)
+    chain = getattr(record, "pattern", ("any",))
+    return (
+        bool(names and chain)
+        and isinstance(record.name, str)
+        and bool(_NAME.fullmatch(record.name))
+    )

@@ -1,0 +1,113 @@
+"""Keys that a mapping does not take, and what was meant: another name, place or kind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, cast
+
+from jsonschema import ValidationError
+
+from qatspec.diag import Diagnostic, Fix
+from qatspec.diag.words import mended, nearest, quote_list
+from qatspec.schema.walk import property_schemas, resolved
+from qatspec.source import scalars
+from qatspec.source.pointer import join
+from qatspec.source.write import flow
+from qatspec.types import JSONSchema
+
+#: Names of the community QAT tutorial, and what they are called in a spec.
+_TUTORIAL = {
+    "custom_config_dict": "quantize",
+    "qconfig_dict": "qconfig",
+    "prepare_custom_config_dict": "prepare",
+}
+
+
+def unknown_keys(error: ValidationError, root: JSONSchema, at: str) -> Iterator[Diagnostic]:
+    """QS201 for each key that the closed mapping at `at` does not take, with where it belongs."""
+    value = cast("Mapping[str, Any]", error.instance)
+    known = property_schemas(error.schema, value, root)
+    closed = cast("Mapping[str, Any]", error.schema)  # the part that refuses the key
+    allowed = list({**known, **closed.get("properties", {})})
+    free = [k for k in allowed if k not in value]
+    for key in value:
+        if key in allowed:
+            continue
+        plain = " ".join(key.split())
+        meant = _TUTORIAL.get(key, plain)
+        near = nearest(meant, free) or nearest(meant, allowed)
+        advice = f"did you mean `{near}`?"
+        if near is not None and plain != key:
+            advice = f"a non-breaking space is part of this key: write `{near}`, with plain spaces"
+        if near is None:
+            below, above = _below(key, error.schema, root), _above(key, error, root)
+            if below is not None:
+                moved = flow({key: value[key]} if below in value else {below: {key: value[key]}})
+                advice = f"it belongs under `{below}`: `{moved[1:-1]}`"
+                if below in value:
+                    advice = f"move it below `{below}:`, beside the keys there: `{moved[1:-1]}`"
+            elif above is not None:
+                beside = error.absolute_path[len(above)]
+                place = f"`{above[-1]}:`" if above else "the top of the spec"
+                moved = flow({key: value[key]})[1:-1]
+                advice = f"move it up to {place}, beside `{beside}`: `{moved}`"
+            elif kinds := _kinds(error, root):
+                advice = _of_another_kind(key, value, kinds)
+            elif allowed:
+                advice = f"remove it; allowed here: {quote_list(allowed)}"
+            else:
+                advice = "remove it; no keys are allowed here"
+        sure = mended(meant, free)
+        free = [k for k in free if k != sure]  # one slip a key: two would make it stand twice
+        yield Diagnostic(
+            code="QS201",
+            message=f"unknown key `{key}`",
+            help=advice,
+            at=join(at, key),
+            key=True,
+            fix=Fix(f"`{key}` -> `{sure}`", text=scalars.written(sure)) if sure else None,
+        )
+
+
+def _above(key: str, error: ValidationError, root: JSONSchema) -> list[str] | None:
+    """The path of the nearest mapping around this one that takes `key`."""
+    path = [str(step) for step in error.absolute_path]
+    part: Any = root
+    found = None
+    for depth, step in enumerate(path):
+        known = property_schemas(part, None, root)
+        if key in known:
+            found = path[:depth]
+        part = known.get(step, {})
+    return found
+
+
+def _kinds(error: ValidationError, root: JSONSchema) -> dict[str, list[str]]:
+    """Where `type` tells which keys a mapping takes: each type -> its keys."""
+    node: Any = root
+    branches: list[Any] = []
+    for step in error.absolute_schema_path:
+        node = resolved(node, root)[step] if step != "$ref" else resolved(node, root)
+        branches = node if step == "allOf" else branches
+    found: dict[str, list[str]] = {}
+    for branch in branches:
+        name = branch.get("if", {}).get("properties", {}).get("type", {}).get("const")
+        if name is not None:
+            found[name] = [k for k in branch["then"].get("properties", {}) if k != "type"]
+    return found
+
+
+def _of_another_kind(key: str, value: Mapping[str, Any], kinds: Mapping[str, list[str]]) -> str:
+    kind = value["type"]
+    own = quote_list(kinds[kind]) if kinds[kind] else "no further key"
+    advice = f"`type: {kind}` takes {own}; remove `{key}`"
+    others = [name for name, keys in kinds.items() if {*value} <= {*keys, "type"}]
+    return f"{advice}, or write `type: {others[0]}`, which takes it" if others else advice
+
+
+def _below(key: str, schema: Any, root: JSONSchema) -> str | None:
+    """The key beside it whose mapping takes `key`: it was put one level too high."""
+    for name, part in property_schemas(schema, {}, root).items():
+        if key in property_schemas(part, {}, root):
+            return name
+    return None

@@ -1,0 +1,129 @@
+"""Weights from elsewhere: state dicts whose keys another project named."""
+
+from __future__ import annotations
+
+import pickle
+import re
+import zipfile
+from collections.abc import Mapping, Sequence
+from itertools import zip_longest
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from qatspec.diag import Diagnostic, DiagnosticError, Span
+
+KeyMap = Literal["by_order"] | Sequence[tuple[str, str | None]] | None
+
+#: A batch norm's counter of batches, which some files hold and some do not: it is not a weight.
+_COUNTER = "num_batches_tracked"
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """The tensors of a file of `torch.save`, without running code from it: a state dict, or a
+    mapping that holds one under `state_dict` (as HAT's and qatspec's checkpoints do).
+
+    Raises DiagnosticError: QS905 when there is none, QS901 when it is damaged or something else.
+    """
+    if not path.is_file():
+        raise _fault("QS905", f"there is no file of weights `{path}`", "check the path", path)
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (
+        RuntimeError, EOFError, OSError, ValueError, KeyError, TypeError, AttributeError,
+        IndexError, OverflowError, MemoryError, pickle.UnpicklingError, zipfile.BadZipFile,
+    ) as error:  # fmt: skip
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise _not_weights(path, reason) from error
+    if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
+        content = content["state_dict"]
+    if not isinstance(content, Mapping):
+        raise _not_weights(path, f"it holds a {type(content).__name__}")
+    found = {str(key): value for key, value in content.items() if isinstance(value, Tensor)}
+    if not found:
+        raise _not_weights(path, "it holds no tensors")
+    return found
+
+
+def mapped(
+    state: Mapping[str, Tensor], key_map: KeyMap, model: nn.Module, *, source: Path, at: str
+) -> dict[str, Tensor]:
+    """`state` under the model's keys. at: pointer of the key map in the spec.
+
+    Raises DiagnosticError QS902 where a pair of the map matches no key, where two keys become one,
+    or, by_order, where both orders do not fit.
+    """
+    if key_map is None:
+        return dict(state)
+    if key_map == "by_order":
+        return _by_order(state, model.state_dict(), source, at)
+    names: dict[str, str | None] = {key: key for key in state}
+    for index, (pattern, replacement) in enumerate(key_map):
+        matched = [k for k, name in names.items() if name is not None and re.search(pattern, name)]
+        if not matched:
+            example = next(name for name in (*names.values(), "") if name is not None)
+            raise DiagnosticError(
+                Diagnostic(
+                    code="QS902",
+                    message=f"`{pattern}` matches no key of `{source.name}`",
+                    help=f"its keys look like `{example}` by then",
+                    at=f"{at}/{index}",
+                )
+            )
+        for key in matched:
+            name = str(names[key])
+            names[key] = None if replacement is None else re.sub(pattern, replacement, name)
+    result: dict[str, Tensor] = {}
+    for key, own in names.items():
+        if own is None:
+            continue
+        if own in result:
+            first = next(k for k, n in names.items() if n == own)
+            message = f"the key map makes `{own}` of both `{first}` and `{key}`"
+            raise DiagnosticError(
+                Diagnostic(code="QS902", message=message, help="tell them apart", at=at)
+            )
+        result[own] = state[key]
+    return result
+
+
+def _by_order(
+    state: Mapping[str, Tensor], own: Mapping[str, Tensor], source: Path, at: str
+) -> dict[str, Tensor]:
+    """Tensor by tensor; each pair must agree in shape and in the last part of its name."""
+    theirs = [key for key in state if not key.endswith(_COUNTER)]
+    mine = [key for key in own if not key.endswith(_COUNTER)]
+    for given, key in zip_longest(theirs, mine):
+        if given is None or key is None or not _alike(given, state[given], key, own[key]):
+            where = f"`{given}` {tuple(state[given].shape)}" if given else "no more tensors"
+            wanted = f"`{key}` {tuple(own[key].shape)}" if key else "no more"
+            raise DiagnosticError(
+                Diagnostic(
+                    code="QS902",
+                    message=f"the orders do not fit: `{source.name}` ({len(theirs)} tensors) has "
+                    f"{where} where the model ({len(mine)}) has {wanted}",
+                    help="use weights of this very network, or [regex, replacement] pairs",
+                    at=at,
+                )
+            )
+    counters = {key: value for key, value in own.items() if key.endswith(_COUNTER)}
+    pairs = zip(theirs, mine, strict=True)
+    return {**counters, **{key: state[given] for given, key in pairs}}
+
+
+def _alike(given: str, value: Tensor, key: str, own: Tensor) -> bool:
+    return value.shape == own.shape and given.rpartition(".")[2] == key.rpartition(".")[2]
+
+
+def _not_weights(path: Path, why: str) -> DiagnosticError:
+    message = f"`{path.name}` holds no weights that can be read safely: {why}"
+    advice = "save them anew in a trusted place: torch.save(model.state_dict(), ...)"
+    return _fault("QS901", message, advice, path)
+
+
+def _fault(code: str, message: str, advice: str, path: Path) -> DiagnosticError:
+    return DiagnosticError(
+        Diagnostic(code=code, message=message, help=advice, span=Span(file=str(path)))
+    )

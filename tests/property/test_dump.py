@@ -1,0 +1,241 @@
+"""A dumped spec means the same: build(dump(build(x))) == build(x), whatever keys x uses."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+from hypothesis import HealthCheck, given, settings, strategies as st
+
+from qatspec.plan import resolve
+from qatspec.schema import spec_schema
+from qatspec.source import load_document
+from qatspec.spec import dump, load
+
+_PATH = Path(__file__).parents[1] / "diagnostics" / "plugin.py"
+_SPEC = importlib.util.spec_from_file_location("qatspec_fake_for_dump", _PATH)
+fake = importlib.util.module_from_spec(_SPEC)
+_SPEC.loader.exec_module(fake)
+REGISTRY = fake.fake_registry()
+
+
+def some(required=None, **optional):
+    """A mapping with the required keys and any of the optional ones."""
+    return st.fixed_dictionaries(required or {}, optional=optional)
+
+
+def choice(*values):
+    return st.sampled_from(values)
+
+
+NAME = st.text("abcxyz", min_size=1, max_size=4)
+ODD_TEXT = st.text("ab $#{}[]:,'\"\\-*&!|>%@`\u00e9\u2028\u00a0~1.", min_size=1, max_size=8).map(
+    lambda text: text.replace("${", "$${")
+)
+POSITIVE = st.integers(1, 500)
+FRACTION = st.floats(1e-6, 0.9)
+NAMES = st.lists(NAME, max_size=3)
+POSITIONS = st.lists(st.integers(0, 5), max_size=3)
+CLASSES = choice("torch.nn.Conv2d", "torch.nn.ReLU", "my.net.Block")
+MAPPING = st.one_of(
+    st.dictionaries(CLASSES, CLASSES, max_size=2),
+    st.lists(st.tuples(st.lists(CLASSES, min_size=1, max_size=2), CLASSES), max_size=2),
+)
+QSPEC = some(
+    dtype=choice("qint4", "qint8", "qint16"),
+    observer=choice("moving_average", "percentile", "min_max"),
+    fake_quant=choice("fixed", "moving", "lsq", "pact"),
+    averaging_constant=FRACTION,
+    ch_axis=choice(None, 0),
+    percentile=st.floats(90, 100),
+    bins=st.integers(16, 4096),
+    scale=st.one_of(st.none(), FRACTION),
+)
+VALUE = st.one_of(
+    choice("horizon_qat", "horizon_calibration", "HorizonCalibrationQConfig", None),
+    some(activation=st.one_of(st.none(), QSPEC), weight=st.one_of(st.none(), QSPEC)),
+)
+OPS = choice("torch.nn.Conv2d", "torch.add", "conv2d", "my.Op")
+REGEXES = choice(r"head\.conv[0-9]+", ".*", "a|b", "neck")
+
+
+def rules(keys):
+    return st.one_of(
+        st.dictionaries(keys, VALUE, max_size=3), st.lists(st.tuples(keys, VALUE), max_size=3)
+    )
+
+
+QCONFIG = st.one_of(
+    choice("horizon_qat", "horizon_calibration"),
+    some(
+        **{"": VALUE},
+        object_type=rules(OPS),
+        module_name_regex=rules(REGEXES),
+        module_name=rules(NAME),
+        module_name_object_type_order=st.lists(
+            st.tuples(NAME, OPS, st.integers(0, 3), VALUE), max_size=2
+        ),
+        precedence=choice("object_type_first", "module_name_first"),
+    ),
+)
+_FLAT_PREPARE = {
+    "preset": choice("horizon"),
+    "input_scale": st.one_of(st.none(), FRACTION),
+    "shared_conv": choice("tied", "copy"),
+    "non_traceable_module_name": NAMES,
+    "non_traceable_module_class": st.lists(CLASSES, max_size=2),
+    "additional_fuser_method_mapping": MAPPING,
+    "additional_qat_module_mapping": MAPPING,
+    "additional_fusion_pattern": MAPPING,
+    "additional_quant_pattern": MAPPING,
+    "float_to_observed_custom_module_class": MAPPING,
+    "observed_to_quantized_custom_module_class": MAPPING,
+    "input_quantized_idxs": POSITIONS,
+    "output_quantized_idxs": POSITIONS,
+    "preserved_attributes": NAMES,
+    "wrap": NAMES,
+}
+INNER_PREPARE = st.one_of(choice("horizon"), some(**_FLAT_PREPARE))
+PREPARE_KEYS = {
+    **_FLAT_PREPARE,
+    "standalone_module_name": st.lists(
+        st.one_of(NAME, some({"name": NAME}, qconfig=QCONFIG, prepare=INNER_PREPARE)), max_size=2
+    ),
+    "standalone_module_class": st.lists(
+        st.one_of(CLASSES, some({"class": CLASSES}, qconfig=QCONFIG, prepare=INNER_PREPARE)),
+        max_size=2,
+    ),
+}
+LEAF = some(
+    qconfig=QCONFIG,
+    prepare=st.one_of(choice("horizon"), some(**PREPARE_KEYS)),
+    quantize_input=st.booleans(),
+    quantize_output=st.booleans(),
+)
+CHILDREN = st.dictionaries(choice("head", "neck", "body"), LEAF, min_size=1, max_size=3)
+TOP = st.one_of(LEAF, CHILDREN.map(lambda c: {"modules": c}))
+NESTED = CHILDREN.map(lambda c: {"modules": {"net": {"modules": c}}})
+OPTIMIZER = st.one_of(
+    some({"type": choice("sgd"), "lr": FRACTION}, momentum=FRACTION, weight_decay=FRACTION),
+    some({"type": choice("sgd"), "lr": FRACTION, "momentum": FRACTION}, nesterov=st.booleans()),
+    some(
+        {"type": choice("adamw"), "lr": FRACTION},
+        betas=st.tuples(FRACTION, FRACTION), eps=FRACTION, weight_decay=FRACTION,
+    ),
+)  # fmt: skip
+SCHEDULER = st.one_of(
+    some({"type": choice("constant")}),
+    some({"type": choice("cosine")}, warmup_steps=POSITIVE, min_lr=FRACTION),
+    some(
+        {"type": choice("step"), "epochs": st.lists(POSITIVE, min_size=1, max_size=3)},
+        factor=FRACTION,
+    ),
+)
+LENGTH = st.one_of(some({"epochs": POSITIVE}), some({"steps": POSITIVE}))
+TRAINER_KEYS = {
+    "scheduler": SCHEDULER,
+    "ema": st.one_of(st.none(), FRACTION),
+    "grad_clip": st.one_of(st.none(), FRACTION),
+    "batch_norm": st.one_of(
+        choice("running", "frozen"), some({"freeze_from_epoch": st.integers(0, 9)})
+    ),
+    "validate_epochs": POSITIVE,
+    "checkpoint_steps": POSITIVE,
+}
+TRAINER = st.tuples(LENGTH, some({"optimizer": OPTIMIZER}, **TRAINER_KEYS)).map(
+    lambda parts: {**parts[0], **parts[1]}
+)
+SOLVER_KEYS = {
+    "pre_step_checkpoint": choice("best", "last"),
+    "allow_miss": st.booleans(),
+    "ignore_extra": st.booleans(),
+}
+ROLE = some(
+    {"type": choice("digits"), "batch_size": POSITIVE},
+    params=some(split=choice("train", "val"), root=ODD_TEXT),
+    workers=st.integers(0, 4),
+)
+QUANTIZING = {"batch_size_per_gpu": POSITIVE, "quantize": TOP}
+
+
+@st.composite
+def specs(draw):
+    """A spec that loads, with any key of the language that stands in a single file."""
+    top = draw(st.one_of(TOP, NESTED))
+    own = {} if "modules" in top else QUANTIZING  # a stage's own keys stand beside no `modules`
+    stages = {
+        "calibration": some(
+            {"trainer": LENGTH, "qconfig": QCONFIG}, solver=some(**SOLVER_KEYS), **own
+        ),
+        "qat": some(
+            {"trainer": TRAINER, "qconfig": QCONFIG},
+            solver=some(pre_step=choice("calibration", None), **SOLVER_KEYS), **own,
+        ),
+        "convert": some(opset=st.integers(17, 21), solver=some(**SOLVER_KEYS)),
+        "compile": some(opt=choice("O0", "O3"), cores=POSITIVE),
+    }  # fmt: skip
+    count = draw(st.integers(0, 4))
+    chosen = {name: draw(stages[name]) for name in list(stages)[:count]}
+    spec = {
+        "qatspec": 1,
+        "name": draw(NAME),
+        "march": draw(choice("bayes", "bernoulli2")),
+        "model": {
+            "type": draw(choice("net", "fcos")),
+            "params": draw(some({"num_classes": POSITIVE}, width=st.floats(0.1, 4))),
+            "input": draw(
+                some(
+                    {"size": st.tuples(POSITIVE, POSITIVE)},
+                    channels=POSITIVE, format=choice("rgb", "yuv444", "gray"), mean=FRACTION,
+                    std=FRACTION, scale=st.one_of(st.none(), FRACTION),
+                )
+            ),
+        },
+        "data": draw(some({"train": ROLE, "val": ROLE}, calibration=ROLE)),
+        "stages": {
+            "float": draw(some({"trainer": TRAINER}, batch_size_per_gpu=POSITIVE)),
+            **chosen,
+        },
+        **draw(some(seed=st.integers(0, 2**32 - 1), quantize=st.just(top))),
+    }  # fmt: skip
+    return dict(draw(st.permutations(list(spec.items()))))
+
+
+@settings(
+    max_examples=150,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(data=specs())
+def test_dump_means_the_same(tmp_path, data):
+    first, second, third = (tmp_path / name for name in ("a.yaml", "b.yaml", "c.yaml"))
+    first.write_text(json.dumps(data, indent=1))  # YAML 1.2 holds JSON
+    spec = load(first, registry=REGISTRY)
+    second.write_text(dump(spec))
+    again = load(second, registry=REGISTRY)
+    assert again == spec
+    assert dump(again) == dump(spec)
+    third.write_text(dump(spec, places=True))
+    assert load_document(third).data == again.document.data
+    plans = [resolve(found, registry=REGISTRY) for found in (spec, again)]
+    assert [s.digest for s in plans[0].steps] == [s.digest for s in plans[1].steps]
+
+
+def test_the_random_specs_use_every_key():
+    """A key that is added to the language is added above, or named here with the reason."""
+    names = set()
+
+    def collect(part):
+        if isinstance(part, dict):
+            names.update(part.get("properties", {}))
+            for value in part.values():
+                collect(value)
+        elif isinstance(part, list):
+            for value in part:
+                collect(value)
+
+    collect(spec_schema())
+    text = Path(__file__).read_text()
+    gone = {"extends", "vars", "smoke", "plugins"}  # resolved, or in need of files beside the spec
+    other_files = {"weights", "key_map"}
+    unused = {n for n in names if f'"{n}"' not in text and f"{n}=" not in text}
+    assert unused - gone - other_files == set()

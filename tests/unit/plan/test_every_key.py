@@ -1,0 +1,202 @@
+"""Editing a value changes exactly the steps that depend on it: every key of the language."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+
+from qatspec.plan import resolve
+from qatspec.schema import spec_schema
+from qatspec.source.pointer import split
+from qatspec.spec import load
+
+_PATH = Path(__file__).parents[2] / "diagnostics" / "plugin.py"
+_SPEC = importlib.util.spec_from_file_location("qatspec_fake_for_keys", _PATH)
+fake = importlib.util.module_from_spec(_SPEC)
+_SPEC.loader.exec_module(fake)
+REGISTRY = fake.fake_registry()
+ALL = ["float", "calibration", "qat", "convert", "compile"]
+
+_MAPPING = {"torch.nn.Conv2d": "torch.nn.ReLU"}
+_QSPEC = {
+    "dtype": "qint8", "observer": "percentile", "fake_quant": "moving", "averaging_constant": 0.5,
+    "ch_axis": 0, "percentile": 99.0, "bins": 64, "scale": 0.5,
+}  # fmt: skip
+_QCONFIG = {
+    "": "horizon_qat",
+    "object_type": {"torch.nn.Conv2d": {"activation": _QSPEC, "weight": _QSPEC}, "torch.add": None},
+    "module_name_regex": [["head", "horizon_qat"], ["neck", None]],
+    "module_name": {"body": None},
+    "module_name_object_type_order": [["head", "torch.add", 0, None]],
+    "precedence": "object_type_first",
+}
+_PREPARE = {
+    "preset": "horizon",
+    "input_scale": 0.25,
+    "shared_conv": "tied",
+    "standalone_module_name": [{"name": "a", "qconfig": "horizon_qat", "prepare": "horizon"}],
+    "standalone_module_class": [{"class": "my.Net", "qconfig": "horizon_qat"}],
+    "non_traceable_module_name": ["b"],
+    "non_traceable_module_class": ["my.Block"],
+    "additional_fuser_method_mapping": _MAPPING,
+    "additional_qat_module_mapping": _MAPPING,
+    "additional_fusion_pattern": _MAPPING,
+    "additional_quant_pattern": _MAPPING,
+    "float_to_observed_custom_module_class": _MAPPING,
+    "observed_to_quantized_custom_module_class": _MAPPING,
+    "input_quantized_idxs": [0],
+    "output_quantized_idxs": [0],
+    "preserved_attributes": ["anchors"],
+    "wrap": ["my.function"],
+}
+_LEAF = {
+    "qconfig": _QCONFIG, "prepare": _PREPARE, "quantize_input": True, "quantize_output": True,
+}  # fmt: skip
+_SOLVER = {"pre_step_checkpoint": "best", "allow_miss": False, "ignore_extra": False}
+
+
+def _role(split):
+    return {
+        "type": "digits", "params": {"split": split, "root": "here"}, "batch_size": 8, "workers": 0,
+    }  # fmt: skip
+
+
+FULL = {
+    "qatspec": 1,
+    "name": "digits",
+    "march": "bayes",
+    "seed": 1,
+    "vars": {"unused": 1},
+    "smoke": {"seed": 2},
+    "model": {
+        "type": "net",
+        "params": {"num_classes": 10, "width": 2.0},
+        "input": {
+            "size": [64, 32], "channels": 3, "format": "rgb", "mean": 100, "std": 50, "scale": 0.5,
+        },
+    },
+    "data": {role: _role("train") for role in ("train", "calibration", "val")},
+    "quantize": {"modules": {"head": _LEAF, "neck": {"modules": {"body": {"prepare": "horizon"}}}}},
+    "stages": {
+        "float": {
+            "trainer": {
+                "epochs": 3,
+                "optimizer": {"type": "sgd", "lr": 0.5, "momentum": 0.9, "nesterov": True,
+                              "weight_decay": 0.1},
+                "scheduler": {"type": "cosine", "warmup_steps": 1, "min_lr": 0.1},
+                "ema": 0.9, "grad_clip": 1.0, "batch_norm": {"freeze_from_epoch": 1},
+                "validate_epochs": 1, "checkpoint_steps": 7,
+            },
+            "solver": {"allow_miss": False, "ignore_extra": False},
+            "batch_size_per_gpu": 4,
+        },
+        "calibration": {
+            "trainer": {"epochs": 2}, "qconfig": "horizon_calibration", "batch_size_per_gpu": 4,
+            "solver": _SOLVER, "quantize": {"modules": {"head": {"quantize_output": False}}},
+        },
+        "qat": {
+            "trainer": {
+                "steps": 9,
+                "optimizer": {"type": "adamw", "lr": 0.5, "betas": [0.5, 0.6], "eps": 0.1,
+                              "weight_decay": 0.1},
+                "scheduler": {"type": "step", "epochs": [1, 2], "factor": 0.5},
+            },
+            "qconfig": "horizon_qat", "batch_size_per_gpu": 4,
+            "solver": {**_SOLVER, "pre_step": "calibration"},
+            "quantize": {"modules": {"head": {"quantize_output": False}}},
+        },
+        "convert": {"opset": 17, "solver": _SOLVER},
+        "compile": {"opt": "O3", "cores": 1},
+    },
+}  # fmt: skip
+#: Texts whose other values are a closed set.
+OTHER = {
+    "bayes": "bernoulli2", "net": "fcos", "rgb": "gray", "train": "val", "best": "last",
+    "horizon_qat": "horizon_calibration", "horizon_calibration": "horizon_qat", "qint8": "qint16",
+    "percentile": "min_max", "moving": "lsq", "tied": "copy", "O3": "O0",
+    "object_type_first": "module_name_first", "torch.add": "torch.mul",
+    "torch.nn.ReLU": "torch.nn.ReLU6", "calibration": "float",
+}  # fmt: skip
+#: No other value of these is good where the rest stays as it is.
+ALONE = ("/qatspec", "/data/train/type", "/data/calibration/type", "/data/val/type")
+FREE = ("/vars/", "/smoke/")
+
+
+def leaves(value, at=""):
+    items = value.items() if isinstance(value, dict) else enumerate(value)
+    for key, child in items:
+        pointer = f"{at}/{str(key).replace('~', '~0').replace('/', '~1')}"
+        if isinstance(child, dict | list):
+            yield from leaves(child, pointer)
+        else:
+            yield pointer, child
+
+
+def edited(key, value):
+    if key == "ch_axis":
+        return None
+    if value is None:
+        return "horizon_calibration"
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, int):
+        return value - 1 if value == 8 else value + 1
+    return value * 0.99 if isinstance(value, float) else OTHER.get(value, f"{value}x")
+
+
+def dependents(pointer):
+    """The steps whose bytes the value may change, by hand."""
+    first, *rest = split(pointer)
+    if pointer.startswith(FREE) or rest[-1:] in (["workers"], ["checkpoint_steps"]):
+        return []
+    if first == "name":
+        return ["convert", "compile"]
+    if first == "stages":
+        return ALL[ALL.index(rest[0]) :]
+    if first == "quantize" or pointer.startswith("/data/calibration"):
+        return ALL[1:]
+    return ALL
+
+
+def build(tmp_path, data):
+    path = tmp_path / "spec.yaml"
+    path.write_text(json.dumps(data))
+    return resolve(load(path, registry=REGISTRY), registry=REGISTRY)
+
+
+CASES = [(p, v) for p, v in leaves(FULL) if p not in ALONE and not p.endswith("optimizer/type")]
+CASES = [(p, v) for p, v in CASES if not p.endswith("scheduler/type") and "preset" not in p]
+CASES = [(p, v) for p, v in CASES if v != "horizon"]  # the only preset of its kind
+
+
+@pytest.mark.parametrize(("pointer", "value"), CASES, ids=[p for p, _ in CASES])
+def test_exactly_its_steps(pointer, value, tmp_path):
+    before = build(tmp_path, FULL)
+    data = json.loads(json.dumps(FULL))
+    keys = split(pointer)
+    node = data
+    for key in keys[:-1]:
+        node = node[int(key)] if isinstance(node, list) else node[key]
+    node[int(keys[-1]) if isinstance(node, list) else keys[-1]] = edited(keys[-1], value)
+    after = build(tmp_path, data)
+    changed = [
+        a.name for a, b in zip(before.steps, after.steps, strict=True) if a.digest != b.digest
+    ]
+    assert changed == dependents(pointer)
+
+
+def test_the_full_spec_has_every_key():
+    names = set()
+
+    def collect(part):
+        if isinstance(part, dict):
+            names.update(part.get("properties", {}))
+            part = part.values()
+        for value in part if not isinstance(part, str) and hasattr(part, "__iter__") else ():
+            collect(value)
+
+    collect(spec_schema())
+    used = {key for pointer, _ in leaves(FULL) for key in split(pointer)}
+    elsewhere = {"extends", "plugins"} | {"weights", "key_map"}  # need files beside the spec
+    assert names - used - elsewhere == set()

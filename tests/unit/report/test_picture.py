@@ -1,0 +1,68 @@
+"""The picture of a prepared model: every group a box, every tensor in its colour."""
+
+from __future__ import annotations
+
+from xml.etree import ElementTree
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from qatspec.prepare import prepare
+from qatspec.report.flow import Flow, flow
+from qatspec.report.picture import COLOURS, draw_graph
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+class Net(nn.Module):
+    """A fold with a residual, a shared scale, a part in float, an int32 tail."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, 3, 3, padding=1), nn.BatchNorm2d(3))
+        self.gate, self.tail = nn.Conv2d(3, 3, 1), nn.Conv2d(3, 5, 1)
+
+    def forward(self, x):
+        y = F.relu(self.stem(x) + x)
+        return self.tail(F.max_pool2d(y, 2) + F.max_pool2d(self.gate(y).exp(), 2))
+
+
+def _flow(**rules) -> Flow:
+    torch.manual_seed(0)
+    qconfig = {"": "horizon_qat", **rules}
+    return flow(prepare(Net(), (torch.zeros(1, 3, 8, 8),), qconfig=qconfig, quantize_output=False))
+
+
+def test_boxes_are_groups_and_edges_their_tensors() -> None:
+    found = _flow(module_name={"gate": None})
+    boxes = [(box.ops, box.module, box.shape, box.dtype) for box in found.boxes]
+    assert boxes == [
+        (["input"], "", (3, 8, 8), "qint8"),
+        (["conv2d", "batch_norm", "add", "relu"], "stem.0", (3, 8, 8), "qint8"),
+        (["max_pool2d"], "", (3, 4, 4), "qint8"),
+        (["conv2d"], "gate", (3, 8, 8), "float"),
+        (["exp"], "", (3, 8, 8), "qint8"),  # computed in float, and quantized behind it
+        (["max_pool2d"], "", (3, 4, 4), "qint8"),
+        (["add"], "", (3, 4, 4), "qint8"),
+        (["conv2d"], "tail", (5, 4, 4), "int32"),
+        (["output"], "tail", (5, 4, 4), "int32"),
+    ]
+    assert found.edges == [(0, 1), (1, 2), (1, 3), (3, 4), (4, 5), (2, 6), (5, 6), (6, 7), (7, 8)]
+
+
+def test_the_svg_has_every_box_and_edge_and_names_the_rule() -> None:
+    found = _flow(module_name={"gate": None})
+    text = draw_graph(found, "a & b", lambda decision: f"spec.yaml:{decision.node}")
+    root = ElementTree.fromstring(text)
+    hovers = [title.text or "" for title in root.iter(f"{SVG}title")]
+    assert hovers[0] == "a & b"
+    assert "rule: spec.yaml::stem_0" in "\n".join(hovers)
+    paths = [path.get("stroke") for path in root.iter(f"{SVG}path")]
+    assert len(paths) == len(found.edges)
+    assert paths.count(COLOURS["float"]) == 1 and paths.count(COLOURS["int32"]) == 1
+    assert text == draw_graph(found, "a & b", lambda decision: f"spec.yaml:{decision.node}")
+    corners = [
+        g.get("transform") for g in root.iter(f"{SVG}g") if g.find(f"{SVG}title") is not None
+    ]
+    assert len(corners) == len(set(corners)) == len(found.boxes)  # no box upon another

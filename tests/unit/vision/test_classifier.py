@@ -1,0 +1,138 @@
+"""Classifiers: the Lite family, TensorFlow's padding, and models of other libraries."""
+
+import sys
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from qatspec_vision import library, params
+from qatspec_vision.blocks import VARIANTS
+from qatspec_vision.classifier import Classifier, build
+from qatspec_vision.efficientnet import EfficientNet, MBConv
+from qatspec_vision.layers import ConvBn
+from torch import nn
+from torch.nn import functional as F
+
+from qatspec.api import DiagnosticError
+from qatspec.schema import check, with_defaults
+
+
+@pytest.fixture
+def lite0() -> nn.Module:
+    with torch.device("meta"):
+        return build({"num_classes": 1000, "backbone": {"variant": "lite0", "padding": "same"}})
+
+
+def test_lite0_has_the_published_size(lite0: nn.Module) -> None:
+    """4.65 M parameters (github.com/tensorflow/tpu, efficientnet/lite), in 247 tensors beside the
+    batch norms' counters."""
+    assert sum(p.numel() for p in lite0.parameters()) / 1e6 == pytest.approx(4.65, abs=0.005)
+    tensors = [k for k in lite0.state_dict() if not k.endswith("num_batches_tracked")]
+    assert len(tensors) == 247
+    kinds = {type(m) for m in lite0.modules()}
+    assert nn.ReLU6 in kinds
+    assert nn.ReLU not in kinds
+
+
+@pytest.mark.parametrize(
+    ("variant", "millions"), [("lite1", 5.42), ("lite2", 6.09), ("lite3", 8.20), ("lite4", 13.01)]
+)
+def test_published_sizes_of_the_lite_family(variant: str, millions: float) -> None:
+    with torch.device("meta"):
+        model = build({"num_classes": 1000, "backbone": {"variant": variant}})
+    assert sum(p.numel() for p in model.parameters()) / 1e6 == pytest.approx(millions, abs=0.01)
+
+
+def test_lite_scales_neither_stem_nor_first_and_last_repeats() -> None:
+    with torch.device("meta"):
+        lite4 = EfficientNet("lite4", strides=(32,))
+    assert lite4.stem[0].out_channels == 32
+    assert [len(stage) for stage in lite4.stages] == [1, 4, 4, 6, 6, 8, 1]
+
+
+def test_small_variants() -> None:
+    with torch.device("meta"):
+        tiny, small = (EfficientNet(v, strides=(32,)) for v in ("b0tiny", "b0small"))
+    assert tiny.stem[0].out_channels == small.stem[0].out_channels == 16
+    units = [sum(isinstance(m, MBConv) for m in net.modules()) for net in (tiny, small)]
+    assert units == [10, 16]
+
+
+@pytest.mark.parametrize("kernel", [3, 5])
+def test_same_padding_is_tensorflows(kernel: int) -> None:
+    """TensorFlow's SAME puts the odd one out at the bottom and the right."""
+    layer = ConvBn(1, 1, kernel, stride=2, activation=None, padding="same").eval()
+    conv = next(m for m in layer.modules() if isinstance(m, nn.Conv2d))
+    image = torch.randn(1, 1, 8, 12)
+    total = kernel - 2  # (ceil(side / 2) - 1) * 2 + kernel - side, for even sides
+    low, high = total // 2, total - total // 2
+    expected = F.conv2d(F.pad(image, (low, high, low, high)), conv.weight, stride=2)
+    found = nn.Sequential(*list(layer)[:-1])(image)
+    torch.testing.assert_close(found, expected)
+    symmetric = ConvBn(1, 1, kernel, stride=2, activation=None).eval()
+    symmetric[0].weight = conv.weight
+    assert not torch.allclose(symmetric[0](image), expected)
+
+
+def test_a_label_beyond_the_classes() -> None:
+    with pytest.raises(DiagnosticError, match="label 7"):
+        Classifier(nn.Identity()).loss(torch.zeros(1, 7), [{"label": torch.tensor(7)}])
+
+
+def test_every_variant_is_a_choice() -> None:
+    assert params.EFFICIENTNET["properties"]["backbone"]["properties"]["variant"]["enum"] == sorted(
+        VARIANTS
+    )
+
+
+# -- other libraries' models -----------------------------------------------------------------
+
+
+def fake_library(monkeypatch: pytest.MonkeyPatch, package: str, **functions: Any) -> None:
+    """A package of that name with a tiny model, as if it were installed."""
+    for name in {package, "torchvision.models" if package == "torchvision" else package}:
+        module = ModuleType(name)
+        vars(module).update(functions)
+        monkeypatch.setitem(sys.modules, name, module)
+
+
+def tiny(name: str, **options: Any) -> nn.Module:
+    if name != "tiny":
+        raise ValueError(f"Unknown model {name}")
+    net = nn.Sequential(nn.Flatten(), nn.LazyLinear(options.get("num_classes", 1000)))
+    net.options = options
+    return net
+
+
+@pytest.mark.parametrize(
+    ("package", "function", "given", "passed"),
+    [
+        ("torchvision", "get_model", {"weights": "DEFAULT"}, {"weights": "DEFAULT"}),
+        ("timm", "create_model", {"pretrained": True}, {"pretrained": True}),
+    ],
+)
+def test_a_model_by_its_name_in_a_library(
+    monkeypatch: pytest.MonkeyPatch, package: str, function: str, given: Any, passed: Any
+) -> None:
+    fake_library(monkeypatch, package, **{function: tiny})
+    schema = {"torchvision": params.TORCHVISION, "timm": params.TIMM}[package]
+    wanted = {"name": "tiny", "num_classes": 5, "options": {"drop_rate": 0.1}, **given}
+    assert check(wanted, schema) == []
+    make = getattr(library, f"build_{package}")
+    model = make(with_defaults(schema, wanted))
+    assert model(torch.zeros(2, 3, 4, 4)).shape == (2, 5)
+    assert model.net.options == {"num_classes": 5, "drop_rate": 0.1, **passed}
+
+    with pytest.raises(DiagnosticError, match="does not build `huge`: Unknown model") as caught:
+        make(with_defaults(schema, {"name": "huge"}))
+    assert caught.value.diagnostics[0].code == "QS917"
+
+
+@pytest.mark.parametrize("package", ["torchvision", "timm"])
+def test_a_library_that_is_missing(monkeypatch: pytest.MonkeyPatch, package: str) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(DiagnosticError) as caught:
+        getattr(library, f"build_{package}")({"name": "resnet18"})
+    (found,) = caught.value.diagnostics
+    assert (found.code, found.help) == ("QS915", f"pip install {package}")
