@@ -65,7 +65,7 @@ def _excerpt(span: Span | None, texts: Mapping[str, str], style: str, color: boo
 
 
 def _visible(line: str) -> str:
-    return _UNSEEN.sub("\ufffd", line.replace("\t", " "))
+    return _UNSEEN.sub("\ufffd", line.replace("\t", "\N{RIGHTWARDS ARROW}"))
 
 
 def _columns(line: str) -> int:

@@ -77,7 +77,10 @@ def _read(
     real = os.path.normpath(path.absolute())
     if real in chain:
         names = " -> ".join(Path(p).name for p in (*chain[chain.index(real) :], real))
-        advice = "take this `extends` out, or move what both need into a file that extends nothing"
+        advice = (
+            "take this `extends` out, or another one of the circle; what both files need belongs "
+            "into a file that extends nothing"
+        )
         raise _fail("QS307", f"files extend each other in a circle: {names}", named_at, advice)
     if len(chain) >= _MAX_EXTENDS:
         message = f"more than {_MAX_EXTENDS} files extend one another"

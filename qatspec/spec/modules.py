@@ -68,7 +68,8 @@ def _exclusive(key: str, raw: Mapping[str, Any], at: str, below: ModuleQuant) ->
     return Diagnostic(
         code="QS206",
         message=f"`{key}` cannot stand beside `modules`",
-        help=f"delete it here, and write it into the modules that it is meant for: `{moved}`",
+        help=f"delete it here, and write it into the modules that it is meant for: `{moved}`; or "
+        "delete `modules`, to prepare the whole model",
         at=join(at, key),
         key=True,
         notes=(Note("`modules` is here", at=modules),),

@@ -97,7 +97,7 @@ def _registry(case: Path):
     return fake.fake_registry(*([load_entry_point(_EntryPoint(extra))] if extra.exists() else []))
 
 
-def _validate(case: Path, name: str = "spec.yaml") -> str:
+def validate(case: Path, name: str = "spec.yaml") -> str:
     """What `validate` prints, "" for a spec without findings."""
     registry = _registry(case)
     sets = case / "set.txt"
@@ -113,7 +113,7 @@ def _validate(case: Path, name: str = "spec.yaml") -> str:
 def test_text(case: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(case)
     monkeypatch.delenv("COCO_ROOT", raising=False)
-    shown = _validate(case) + "\n"
+    shown = validate(case) + "\n"
     expected = case / "expected.txt"
     if os.environ.get("QATSPEC_BLESS"):
         expected.write_text(shown)
@@ -127,7 +127,7 @@ def test_text(case: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_mended(case: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(case)
     monkeypatch.setenv("COCO_ROOT", "data")
-    assert _validate(case, "fixed.yaml") == ""
+    assert validate(case, "fixed.yaml") == ""
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda p: p.name)
