@@ -49,7 +49,9 @@ class RandomNet(nn.Module):
         self.steps = nn.ModuleList()
         values = [self.example]
         kinds = [getattr(self, name) for name in sorted(dir(self)) if name.startswith("op_")]
-        while len(self.steps) < ops:
+        for _ in range(20 * ops):
+            if len(self.steps) == ops:
+                break
             at = self.pick(max(len(values) - 3, 0), len(values) - 1)
             try:
                 step = kinds[self.pick(0, len(kinds) - 1)](at, values)

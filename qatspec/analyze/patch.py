@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
 from qatspec.analyze.sites import Site
+from qatspec.onnx.qdq import WIDE_OPSET
 from qatspec.source.pointer import join, split
 from qatspec.spec import Call, QConfigRules, Spec, qconfig_rules
 from qatspec.spec.model import ModuleQuant
@@ -29,7 +30,8 @@ class Suggestion:
 
 def patch(spec: Spec, base: str, suggestions: Sequence[Suggestion]) -> dict[str, Any]:
     """The content of a spec file that extends `base` and applies `suggestions` in every stage that
-    quantizes. Each stage's rules stand whole where the nearest module's win."""
+    quantizes. Each stage's rules stand whole where the nearest module's win. An ONNX opset that the
+    spec sets is raised where it cannot hold 16 bits."""
     content: dict[str, Any] = {"extends": [base]}
     for stage in ("calibration", "qat"):
         if stage not in spec.stages:
@@ -39,6 +41,10 @@ def patch(spec: Spec, base: str, suggestions: Sequence[Suggestion]) -> dict[str,
             if own:
                 path = _place(stage, leaf)
                 _put(content, path, qconfig_patch(spec, leaf, own, join("", *path)))
+    written = spec.document.data["stages"].get("convert") or {}
+    wide = any(s.remedy == "qint16" for s in suggestions)
+    if wide and written.get("opset", WIDE_OPSET) < WIDE_OPSET:
+        content["stages"]["convert"] = {"opset": WIDE_OPSET}
     return content
 
 

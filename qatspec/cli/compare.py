@@ -13,7 +13,7 @@ import click
 from rich.console import Console
 
 from qatspec.cli import options
-from qatspec.cli.compare_text import ComparisonText, mean, place
+from qatspec.cli.compare_text import ComparisonText, mean
 from qatspec.cli.output import is_text, show
 from qatspec.diag import Diagnostic, DiagnosticError
 
@@ -158,7 +158,7 @@ def _data(
                 "dtype": e.dtype,
                 "source": e.source,
                 "rule": e.rule,
-                "rule_at": place(spec, e.rule) if e.rule else None,
+                "rule_at": options.place(spec, e.rule) if e.rule else None,
                 "reads": list(e.reads),
                 "sqnr": _sqnr(e),
                 "lost_db": e.lost,

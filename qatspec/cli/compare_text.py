@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
+from qatspec.cli.options import place, short
+
 if TYPE_CHECKING:
     from qatspec.analyze import Comparison, LayerError, Noise, OnnxError, OutputError, Steps
     from qatspec.spec import Spec
@@ -94,7 +96,7 @@ class ComparisonText:
         for layer in self.found.worst[:_WORST]:
             lost = f"{layer.lost:.1f}" if layer.lost else ""
             table.add_row(
-                layer.node, _db(layer.integer), lost, self._rule(layer), _short(layer.source)
+                layer.node, _db(layer.integer), lost, self._rule(layer), short(layer.source)
             )
         return table
 
@@ -119,7 +121,7 @@ class ComparisonText:
         self.console.print(f"\nQAT ONNX in onnxruntime, {name}:\n  {apart}")
 
     def _rule(self, layer: LayerError) -> str:
-        return _short(place(self.spec, layer.rule)) if layer.rule else "-"
+        return short(place(self.spec, layer.rule)) if layer.rule else "-"
 
 
 def _table(*names: str, right: int | None = None) -> Table:
@@ -148,14 +150,3 @@ def _db(noise: Noise) -> str:
 def mean(output: OutputError) -> float:
     """Mean of |fake-quant - integer| over the elements of an output."""
     return output.total / max(output.count, 1)
-
-
-def place(spec: Spec, pointer: str) -> str:
-    """file:line of a pointer into the spec."""
-    span = spec.document.span(pointer)
-    return f"{span.file}:{span.line}"
-
-
-def _short(place: str) -> str:
-    """The last part of a path with its line."""
-    return place.rpartition("/")[2]

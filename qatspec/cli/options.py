@@ -69,6 +69,17 @@ def quantized_stage(spec: Spec, asked: str | None) -> str:
     return asked or known[-1]
 
 
+def place(spec: Spec, pointer: str) -> str:
+    """file:line of a pointer into the spec."""
+    span = spec.document.span(pointer)
+    return f"{span.file}:{span.line}"
+
+
+def short(place: str) -> str:
+    """The last part of a path with its line: for tables."""
+    return place.rpartition("/")[2]
+
+
 def default_workdir(spec: Spec) -> Path:
     """Where a spec's results go unless --workdir says otherwise."""
     return Path("runs") / spec.name

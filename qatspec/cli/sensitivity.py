@@ -147,8 +147,8 @@ def _suggestions(
     refused = len(_findings(spec, stage, prepared, []))
     found: list[Suggestion] = []
     for harm in worst:
-        if not harm.site.calls:
-            continue  # an input: no rule decides it by itself
+        if not harm.site.calls or any(call.own for call in harm.site.calls):
+            continue  # an input, or a standalone module: the rules of its unit do not decide it
         wide = Suggestion(harm.site, "qint16")
         fits = len(_findings(spec, stage, prepared, [*found, wide])) <= refused
         found.append(wide if fits else Suggestion(harm.site, "float"))
@@ -226,13 +226,12 @@ def _print(
         right = name in ("dB", metric)
         table.add_column(name, justify="right" if right else "left", overflow="fold")
     for harm in found.harms:
-        span = spec.document.span(harm.site.rule)
         table.add_row(
             harm.site.name,
             harm.site.op,
             _figure(harm.measured, ""),
             remedies.get(harm.site.name, ""),
-            f"{Path(span.file).name}:{span.line}" if harm.site.rule else "-",
+            options.short(options.place(spec, harm.site.rule)) if harm.site.rule else "-",
         )
     console.print(table)
     if not suggestions:

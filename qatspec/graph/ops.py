@@ -172,21 +172,26 @@ def canonical_op(node: fx.Node, modules: Mapping[str, nn.Module]) -> str | None:
     modules: `dict(graph_module.named_modules())`. Subclasses of a torch module count as that
     module unless they override `forward`; quantized modules answer by their `canonical_op`.
     """
-    classes, functions, methods = _tables()
+    _, functions, methods = _tables()
     if node.op == "call_function":
         return functions.get(node.target)  # type: ignore[arg-type]
     if node.op == "call_method":
         return methods.get(str(node.target))
     if node.op != "call_module":
         return None
-    module = modules[str(node.target)]
+    return module_op(modules[str(node.target)])
+
+
+def module_op(module: nn.Module) -> str | None:
+    """The canonical name of what a module computes as a whole, None where it is no op."""
     own = getattr(module, "canonical_op", None)
     if isinstance(own, str):
         return own
+    classes = _tables()[0]
     for base in type(module).__mro__:
         if base in classes:
             return classes[base]
-        if "forward" in vars(base):
+        if not {"forward", "_conv_forward"}.isdisjoint(vars(base)):
             return None
     return None
 

@@ -14,9 +14,11 @@ from torch import fx, nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.fx.graph import _PyTreeCodeGen, _PyTreeInfo
 from torch.fx.proxy import Attribute
+from torch.nn.utils.parametrize import is_parametrized
 from torch.utils import _pytree as pytree
 
 from qatspec.diag import Diagnostic, DiagnosticError
+from qatspec.graph.ops import module_op
 from qatspec.graph.source import frame_span, model_frame, stable_name
 from qatspec.quant.fake_quant import FakeQuantize
 from qatspec.quant.modules import QuantOp
@@ -49,6 +51,8 @@ class TreeCodeGen(_PyTreeCodeGen):
 
 def _keeps_shape(module: nn.Module, x: Any) -> bool:
     """Is the result like the operand, without a need to ask?"""
+    if isinstance(module, FakeQuantize):
+        return True
     if isinstance(module, QuantOp):  # a batch norm with a conv folded in is still a batch norm
         return False
     if isinstance(module, nn.modules.batchnorm._BatchNorm):
@@ -166,7 +170,9 @@ class Tracer(fx.Tracer):
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         if isinstance(m, self._leaf) or module_qualified_name in self._leaf_names:
             return True
-        if isinstance(getattr(m, "canonical_op", None), str):  # a plugin's op, whole
+        if is_parametrized(m):  # its weight is computed on the way
+            return False
+        if module_op(m) is not None:  # an op by another name: a plugin's, or a subclass of torch's
             return True
         return bool(super().is_leaf_module(m, module_qualified_name))
 

@@ -61,15 +61,21 @@ def padded(lowering: Lowering, x: Term, amounts: Sequence[int], mode: str, level
     ones crop. level: the integer that mode "constant" fills in."""
     rank = len(lowering.builder.values[x.value].shape)
     sides = [(rank - i // 2, amounts[i], amounts[i + 1]) for i in range(0, len(amounts), 2)]
+    if mode == "constant":
+        x = _around(lowering, x, [(axis, max(b, 0), max(a, 0)) for axis, b, a in sides], level)
     for axis, before, after in sides:
         size = lowering.builder.values[x.value].shape[axis - 1]
         kept = list(range(max(-before, 0), size - max(-after, 0)))
         if mode != "constant":
             kept = _indices(size, before, after, mode)
         x = taken(lowering, x, axis, kept)
-    if mode != "constant":
-        return x
-    sides = [(axis, max(b, 0), max(a, 0)) for axis, b, a in sides if max(b, a) > 0]
+    return x
+
+
+def _around(lowering: Lowering, x: Term, sides: Sequence[tuple[int, int, int]], level: int) -> Term:
+    """x with `level` before and after it along each (axis, before, after)."""
+    sides = [side for side in sides if max(side[1:]) > 0]
+    rank = len(lowering.builder.values[x.value].shape)
     if rank == 3 and all(axis > 1 for axis, _, _ in sides):  # height and width at once
         amount = {axis: (b, a) for axis, b, a in sides}
         (left, right), (top, bottom) = amount.get(3, (0, 0)), amount.get(2, (0, 0))

@@ -22,6 +22,7 @@ def origins(graph: fx.Graph, prepared: Prepared) -> Callable[[fx.Node], Provenan
     """node -> Provenance over `graph`, the trace of `prepared.model`."""
     decisions = _by_node(prepared)
     found: dict[fx.Node, Decision] = {}
+    twins: dict[fx.Node, fx.Node] = {}  # where nothing was decided (indices, shapes)
     for path in prepared.modules:
         inner = prepared.model.get_submodule(path)
         if not isinstance(inner, fx.GraphModule):
@@ -31,7 +32,8 @@ def origins(graph: fx.Graph, prepared: Prepared) -> Callable[[fx.Node], Provenan
         if not own or len(traced) % len(own):
             continue
         for i, node in enumerate(traced):
-            decision = decisions.get(f"{path}:{own[i % len(own)].name}")
+            twins[node] = own[i % len(own)]
+            decision = decisions.get(f"{path}:{twins[node].name}")
             if decision is not None:
                 found[node] = decision
 
@@ -43,7 +45,9 @@ def origins(graph: fx.Graph, prepared: Prepared) -> Callable[[fx.Node], Provenan
         decision = found.get(node)
         module = str(node.target) if node.op == "call_module" else node.meta.get("owner", "")
         if decision is None:
-            return Provenance(module=module, node=node.name, source=node.meta.get("source", ""))
+            meta = {**node.meta, **twins.get(node, node).meta}
+            module = module or str(meta.get("owner") or "")
+            return Provenance(module=module, node=node.name, source=str(meta.get("source", "")))
         return Provenance(
             module=decision.module or module,
             node=decision.node,

@@ -35,7 +35,7 @@ def to_onnx(program: Program, path: str | os.PathLike[str], *, opset: int = OPSE
             )
         )
     writer = GraphWriter(program.name)
-    emitter = Emitter(program, writer)
+    emitter = Emitter(program, writer, opset)
     for port in program.inputs:
         emitter.names[port.name] = writer.input(port.name, STORAGE[port.dtype], port.shape)
     for op in program.ops:

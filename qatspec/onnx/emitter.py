@@ -13,8 +13,8 @@ from qatspec.program import STORAGE, Op, Program
 class Emitter:
     """Writes one op after another; `names` maps values of the program to ONNX results."""
 
-    def __init__(self, program: Program, writer: GraphWriter) -> None:
-        self.program, self.w = program, writer
+    def __init__(self, program: Program, writer: GraphWriter, opset: int) -> None:
+        self.program, self.w, self.opset = program, writer, opset
         self.names: dict[str, str] = {}
 
     def x(self, op: Op, i: int = 0) -> str:

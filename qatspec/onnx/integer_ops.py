@@ -8,6 +8,7 @@ Cast, Mul by m / 2^s, Add 1/2, Floor, Clip, Cast, each step exact.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -240,19 +241,20 @@ def _reduce_sum(emit: Emitter, op: Op) -> str:
 
 
 def _reduce_max(emit: Emitter, op: Op) -> str:
+    """From opset 18 on the axes are an input."""
     narrow = emit.dtype(op.inputs[0]) != "int16"
-    return emit.through(
-        op,
-        ("int8", "int4"),
-        np.int32,
-        lambda x: emit.w.node(
-            "ReduceMax",
-            [x],
-            op.output if narrow else f"{op.output}.max",
-            axes=list(op.attrs["axes"]),
-            keepdims=int(op.attrs["keepdim"]),
-        ),
-    )
+    name, axes = op.output if narrow else f"{op.output}.max", list(op.attrs["axes"])
+    attrs: dict[str, Any] = {"keepdims": int(op.attrs["keepdim"])}
+    more = []
+    if emit.opset >= 18:
+        more = [emit.w.const(f"{op.output}.axes", axes, np.int64)]
+    else:
+        attrs["axes"] = axes
+
+    def write(x: str) -> str:
+        return emit.w.node("ReduceMax", [x, *more], name, **attrs)
+
+    return emit.through(op, ("int8", "int4"), np.int32, write)
 
 
 # -- resizes -----------------------------------------------------------------------------------

@@ -34,7 +34,7 @@ def fuse(unit: Unit, patterns: Sequence[FusePattern], registry: Registry) -> Non
     """Fill `unit.groups` in graph order: fused chains, and every other op by itself.
 
     patterns: in the order in which they are tried. Raises DiagnosticError QS002 where a chain is
-    met whose pattern two plugins register, PluginFault for what a pattern's check or rewrite raises.
+    met whose pattern two plugins register, PluginFault for what a check or rewrite raises.
     """
     _split_shared_outputs(unit)
     constant = unit.context.is_constant

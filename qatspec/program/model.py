@@ -118,7 +118,8 @@ class Port:
     def quantize(self, x: np.ndarray) -> np.ndarray:
         """round-half-even(float32(x) / float32(scale)), saturated (contracts 12)."""
         low, high = PORT_RANGE[self.dtype]
-        scaled = np.asarray(x, np.float32) / self._broadcast(np.asarray(x).ndim)
+        with np.errstate(over="ignore"):  # infinity saturates as well
+            scaled = np.asarray(x, np.float32) / self._broadcast(np.asarray(x).ndim)
         return np.asarray(np.clip(np.rint(scaled), low, high), PORT_STORAGE[self.dtype])
 
     def dequantize(self, q: np.ndarray) -> np.ndarray:

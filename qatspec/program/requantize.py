@@ -41,8 +41,8 @@ def multipliers(
     found = []
     for m, x in zip(scaled(), reach, strict=True):
         limit = EXACT64 // 4 // (len(wide) * max(x.magnitude, 1))
-        bounded = np.where(shift == 0, np.clip(m, -limit, limit), m)
-        found.append(bounded.astype(np.int64))
+        bound = np.where(shift == 0, limit, EXACT64)  # beyond it only where x is always 0
+        found.append(np.clip(m, -bound, bound).astype(np.int64))
     return found, shift.astype(np.int64)
 
 

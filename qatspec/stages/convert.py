@@ -95,6 +95,7 @@ def demand_exact(path: Path, found: Exactness) -> None:
 
 
 def _opset(context: Context) -> dict[str, Any]:
-    """The keyword of the ONNX writers where the spec sets it."""
-    stage = context.spec.stages.get("convert")
-    return {"opset": stage.options["opset"]} if stage and "opset" in stage.options else {}
+    """The keyword of the ONNX writers where the file itself sets it: the schema's default gives way
+    to what the dtypes need (contracts 18)."""
+    written = context.spec.document.data["stages"].get("convert") or {}
+    return {"opset": written["opset"]} if "opset" in written else {}

@@ -41,7 +41,7 @@ with warnings.catch_warnings():
     from torch.ao.quantization.quantize_fx import prepare_qat_fx
 
 STEPS = 4
-#: The largest number observed lies on 127.5 steps exactly, where the last bit of a sum would decide:
+#: The largest number observed lies on 127.5 steps exactly, where the last bit of a sum decides:
 #: both scales are this much larger.
 NUDGE = 1 + 1e-6
 

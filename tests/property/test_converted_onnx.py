@@ -37,3 +37,14 @@ def test_same_program_same_bytes(random_program, tmp_path):
         assert (tmp_path / "a.onnx").read_bytes() == (tmp_path / "b.onnx").read_bytes()
         model = onnx.load(tmp_path / "a.onnx")
         assert model.graph.input[0].type.tensor_type.shape.dim[0].dim_param == "batch"
+
+
+@pytest.mark.parametrize("opset", [18, 19, 21])
+def test_later_opsets_hold_the_same_integers(opset, random_program, tmp_path):
+    for seed in range(12):
+        program, x = random_program(seed)
+        to_onnx(program, tmp_path / "a.onnx", opset=opset)
+        assert onnx.load(tmp_path / "a.onnx").opset_import[0].version == opset
+        runner = OnnxRunner.load(tmp_path / "a.onnx", threads=1)
+        for found, wanted in zip(runner.run(x), program.run(x), strict=True):
+            assert np.array_equal(found, wanted), (seed, dump(program))

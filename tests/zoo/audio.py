@@ -5,6 +5,8 @@ a TCN (arXiv:1803.01271). All but the first are one-dimensional."""
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -48,7 +50,7 @@ class TCResNet(nn.Module):
         c = [scaled(n, width) for n in (16, 24, 32, 48)]
         self.stem = nn.Conv1d(features, c[0], 3, padding=1, bias=False)
         self.main, self.aside = nn.ModuleList(), nn.ModuleList()
-        for cin, cout in zip(c[:-1], c[1:], strict=True):
+        for cin, cout in itertools.pairwise(c):
             more = [_conv1d_bn(cout, cout, 9) for _ in range(repeats(1, depth) - 1)]
             first, last = _conv1d_bn(cin, cout, 9, 2), _conv1d_bn(cout, cout, 9, relu=False)
             self.main.append(nn.Sequential(first, *more, last))
@@ -156,7 +158,7 @@ class Demucs(nn.Module):
         super().__init__()
         c = [1, *(scaled(first << i, width) for i in range(repeats(levels, depth)))]
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
-        for i, (cin, cout) in enumerate(zip(c[:-1], c[1:], strict=True)):
+        for i, (cin, cout) in enumerate(itertools.pairwise(c)):
             self.down.append(nn.Sequential(
                 nn.Conv1d(cin, cout, 8, 4, 2), nn.ReLU(), nn.Conv1d(cout, 2 * cout, 1), _Gate(),
             ))  # fmt: skip

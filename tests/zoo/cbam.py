@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -50,9 +52,9 @@ class ResNetCBAM(nn.Module):
         super().__init__()
         c = [scaled(n, width) for n in (64, 64, 128, 256, 512)]
         layers: list[nn.Module] = [conv_bn(3, c[0], 7, 2), nn.MaxPool2d(3, 2, padding=1)]
-        for i, (cin, cout) in enumerate(zip(c[:-1], c[1:], strict=True)):
-            for j in range(repeats(2, depth)):
-                layers.append(_Block(cout if j else cin, cout, 2 if i and j == 0 else 1))
+        for i, (cin, cout) in enumerate(itertools.pairwise(c)):
+            strides = [2 if i else 1] + [1] * (repeats(2, depth) - 1)
+            layers += [_Block(cout if j else cin, cout, s) for j, s in enumerate(strides)]
         self.layers = nn.Sequential(*layers)
         self.head = nn.Linear(c[4], classes)
 

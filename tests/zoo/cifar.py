@@ -1,9 +1,10 @@
 """Small pictures: the VGG of BinaryConnect (arXiv:1511.00363), whose activations are clipped at -1
-and 1, or at learned bounds (arXiv:1805.06085), with pooling that does not alias (arXiv:1904.11486); a
-ResNet with triplet attention
-(arXiv:2010.03045)."""
+and 1, or at learned bounds (arXiv:1805.06085), with pooling that does not alias
+(arXiv:1904.11486); a ResNet with triplet attention (arXiv:2010.03045)."""
 
 from __future__ import annotations
+
+import itertools
 
 import torch
 import torch.nn.functional as F
@@ -105,9 +106,9 @@ class TripletResNet(nn.Module):
         super().__init__()
         c = [scaled(n, width) for n in (64, 64, 128, 256, 512)]
         layers: list[nn.Module] = [conv_bn(3, c[0], 3)]
-        for i, (cin, cout) in enumerate(zip(c[:-1], c[1:], strict=True)):
-            for j in range(repeats(2, depth)):
-                layers.append(_Block(cout if j else cin, cout, 2 if i and j == 0 else 1))
+        for i, (cin, cout) in enumerate(itertools.pairwise(c)):
+            strides = [2 if i else 1] + [1] * (repeats(2, depth) - 1)
+            layers += [_Block(cout if j else cin, cout, s) for j, s in enumerate(strides)]
         self.layers = nn.Sequential(*layers)
         self.head = nn.Linear(2 * c[4], classes)
 
@@ -119,5 +120,11 @@ class TripletResNet(nn.Module):
 
 NETS = (
     Net("vgg_clipped", ClippedVGG, {}, {"width": 0.0625, "grid": 2}, (16, 16)),
-    Net("resnet18_triplet", TripletResNet, {}, {"width": 0.125, "depth": 0.5, "classes": 4}, (16, 16)),
+    Net(
+        "resnet18_triplet",
+        TripletResNet,
+        {},
+        {"width": 0.125, "depth": 0.5, "classes": 4},
+        (16, 16),
+    ),
 )

@@ -1,5 +1,5 @@
-"""DETR, Carion et al. 2020, arXiv:2005.12872: a transformer from feature map to a set of boxes; with
-the learned positions of its appendix."""
+"""DETR, Carion et al. 2020, arXiv:2005.12872: a transformer from feature map to a set of boxes;
+with the learned positions of its appendix."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ class DETR(nn.Module):
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         y = self.into(self.body(x)[-1])
-        n, channels, h, w = y.shape
+        n, _, h, w = y.shape
         cells = torch.arange(h * w, device=y.device)
         rows = self.rows(cells.floor_divide(w))
         columns = F.embedding(cells - cells.floor_divide(w) * w, self.columns)
@@ -132,7 +132,8 @@ class DETR(nn.Module):
 NETS = (
     Net(
         "detr_r50", DETR, {},
-        {"width": 0.125, "depth": 0.2, "classes": 3, "queries": 5, "cells": 4, "heads": 2}, (64, 64),
+        {"width": 0.125, "depth": 0.2, "classes": 3, "queries": 5, "cells": 4, "heads": 2},
+        (64, 64),
         Published(41_520_000, None, (800, 800),
                   "github.com/facebookresearch/detr: 41.5 M with all of the backbone"),
     ),

@@ -135,7 +135,8 @@ class EfficientDet(nn.Module):
 
 NETS = (
     Net(
-        "efficientdet_d0", EfficientDet, {}, {"width": 0.125, "depth": 0.3, "classes": 2}, (128, 128),
+        "efficientdet_d0", EfficientDet, {}, {"width": 0.125, "depth": 0.3, "classes": 2},
+        (128, 128),
         Published(
             3_880_000, 2_500_000_000, (512, 512),
             "github.com/rwightman/efficientdet-pytorch; multiply-adds: the paper's table 2",

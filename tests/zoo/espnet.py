@@ -1,4 +1,4 @@
-"""ESPNetv2, Mehta et al. 2018, arXiv:1811.11431, table 1: pyramids of dilated depthwise
+"""ESPNetv2, Mehta et al. 2018, arXiv:1811.11431: pyramids of dilated depthwise
 convolutions whose results are summed in a hierarchy; the picture itself enters every stage."""
 
 from __future__ import annotations
@@ -97,6 +97,6 @@ NETS = (
         public={},
         tiny={"width": 0.5, "depth": 0.3, "classes": 10},
         tiny_size=(64, 64),
-        published=Published(1_670_000, None, (224, 224), "the paper, table 2: 1.67 M"),
+        published=Published(1_670_000, None, (224, 224), "the paper: 1.67 M"),
     ),
 )

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -49,9 +51,7 @@ class FaceBoxes(nn.Module):
         wide, inner = scaled(128, width, 16), scaled(128, width, 16)
         self.first, self.second = _CReLU(3, c[0], 7, 4), _CReLU(2 * c[0], c[1], 5, 2)
         into = nn.Identity() if 2 * c[1] == wide else conv_bn(2 * c[1], wide)
-        self.inceptions = nn.Sequential(
-            into, *(_Inception(wide) for _ in range(repeats(3, depth)))
-        )
+        self.inceptions = nn.Sequential(into, *(_Inception(wide) for _ in range(repeats(3, depth))))
         self.down = nn.ModuleList(
             nn.Sequential(conv_bn(cin, inner), conv_bn(inner, 2 * inner, 3, 2))
             for cin in (wide, 2 * inner)
@@ -101,7 +101,7 @@ class LightCNN(nn.Module):
             nn.Sequential(
                 *(_Maxout(cin, cin, 1) for _ in range(repeats(1, depth))), _Maxout(cin, cout, 3)
             )
-            for cin, cout in zip(c[:-1], c[1:], strict=True)
+            for cin, cout in itertools.pairwise(c)
         )
         hidden = scaled(256, width)
         self.fc, self.head = nn.Linear(places * c[4], 2 * hidden), nn.Linear(hidden, classes)

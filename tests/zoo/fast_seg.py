@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tests.zoo.blocks import conv_bn, repeats, scaled
-from tests.zoo.zoo import Net, Published
+from tests.zoo.zoo import Net
 
 
 class _Gather(nn.Module):
@@ -18,7 +18,9 @@ class _Gather(nn.Module):
         super().__init__()
         inner = 6 * cin
         self.conv = conv_bn(cin, cin, 3)
-        depthwise = [conv_bn(cin, inner, 3, stride, groups=cin, act=None if stride == 2 else nn.ReLU)]
+        depthwise = [
+            conv_bn(cin, inner, 3, stride, groups=cin, act=None if stride == 2 else nn.ReLU)
+        ]
         if stride == 2:
             depthwise.append(conv_bn(inner, inner, 3, groups=inner))
         self.depthwise = nn.Sequential(*depthwise)
@@ -36,7 +38,10 @@ class BiSeNetV2(nn.Module):
 
     def __init__(self, width: float = 1.0, depth: float = 1.0, classes: int = 19) -> None:
         super().__init__()
-        d, c = [scaled(n, width) for n in (64, 64, 128)], [scaled(n, width) for n in (16, 32, 64, 128)]
+        d, c = (
+            [scaled(n, width) for n in (64, 64, 128)],
+            [scaled(n, width) for n in (16, 32, 64, 128)],
+        )
         n = repeats(2, depth)
         detail: list[nn.Module] = []
         for cin, cout, count in zip((3, *d[:2]), d, (1, n, n), strict=True):
@@ -119,7 +124,8 @@ class FastSCNN(nn.Module):
         self.deep = nn.Sequential(*deep)
         self.grids = (1, 2, 3, 6)
         self.pools = nn.ModuleList(
-            nn.Sequential(nn.AdaptiveAvgPool2d(grid), conv_bn(c[4], c[4] // 4)) for grid in self.grids
+            nn.Sequential(nn.AdaptiveAvgPool2d(grid), conv_bn(c[4], c[4] // 4))
+            for grid in self.grids
         )
         self.pooled = conv_bn(2 * c[4], c[4])
         self.low = conv_bn(c[4], c[4], 3, groups=c[4], dilation=4)
@@ -127,16 +133,21 @@ class FastSCNN(nn.Module):
         self.high_join = nn.Conv2d(c[2], c[4], 1)
         self.norms = nn.ModuleList(nn.BatchNorm2d(c[4]) for _ in range(2))
         self.head = nn.Sequential(
-            _separable(c[4], c[4]), _separable(c[4], c[4]), nn.Dropout(0.1), nn.Conv2d(c[4], classes, 1)
+            _separable(c[4], c[4]),
+            _separable(c[4], c[4]),
+            nn.Dropout(0.1),
+            nn.Conv2d(c[4], classes, 1),
         )
 
     def forward(self, x: Tensor) -> Tensor:
         high = self.stem(x)
         low = self.deep(high)
-        parts = [low]
-        for pool in self.pools:
-            parts.append(F.interpolate(pool(low), low.shape[2:], mode="bilinear", align_corners=True))
-        low = self.pooled(torch.cat(parts, 1))
+        size = low.shape[2:]
+        means = [
+            F.interpolate(pool(low), size, mode="bilinear", align_corners=True)
+            for pool in self.pools
+        ]
+        low = self.pooled(torch.cat([low, *means], 1))
         low = F.interpolate(low, scale_factor=4.0, mode="bilinear", align_corners=True)
         low = self.norms[0](self.low_join(self.low(low)))
         y = low.add(self.norms[1](self.high_join(high))).relu()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import torch
+import itertools
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -72,7 +73,7 @@ class HRNet(nn.Module):
         wide = [scaled(n, width) for n in (32, 64, 128, 256)]
         self.grow = nn.ModuleList(Bottleneck(a, b, 1, 1, 64) for a, b in zip(c, wide, strict=True))
         self.down = nn.ModuleList()
-        for small, large in zip(wide[:-1], wide[1:], strict=True):
+        for small, large in itertools.pairwise(wide):
             conv = nn.Conv2d(4 * small, 4 * large, 3, 2, 1)  # the public weights have a bias here
             self.down.append(nn.Sequential(conv, nn.BatchNorm2d(4 * large), nn.ReLU(True)))
         last = scaled(2048, width)

@@ -3,6 +3,8 @@ stacked hourglass (arXiv:1603.06937)."""
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -46,15 +48,16 @@ class CenterNet(nn.Module):
         self.body = ResNetFeatures(layers, width, depth)
         c = [self.body.channels[3], *(scaled(n, width) for n in (256, 128, 64))]
         neck: list[nn.Module] = []
-        for cin, cout in zip(c[:-1], c[1:], strict=True):
+        for cin, cout in itertools.pairwise(c):
             neck += [nn.Conv2d(cin, cout, 3, 1, 1, bias=False), nn.BatchNorm2d(cout), nn.ReLU(True)]
             neck += _deconv(cout, cout)
         self.neck = nn.Sequential(*neck)
         outputs = {"heat": classes, "size": 2, "offset": 2}
-        self.heads = nn.ModuleDict(
-            (name, nn.Sequential(nn.Conv2d(c[3], c[3], 3, 1, 1), nn.ReLU(True), nn.Conv2d(c[3], n, 1)))
-            for name, n in outputs.items()
-        )  # fmt: skip
+        self.heads = nn.ModuleDict((name, self._head(c[3], n)) for name, n in outputs.items())
+
+    @staticmethod
+    def _head(cin: int, cout: int) -> nn.Sequential:
+        return nn.Sequential(nn.Conv2d(cin, cin, 3, 1, 1), nn.ReLU(True), nn.Conv2d(cin, cout, 1))
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         x = self.neck(self.body(x)[-1])
@@ -75,7 +78,8 @@ class _Residual(nn.Module):
         half = cout // 2
         self.norms = nn.ModuleList(nn.BatchNorm2d(c) for c in (cin, half, half))
         self.convs = nn.ModuleList(
-            [nn.Conv2d(cin, half, 1), nn.Conv2d(half, half, 3, padding="same"), nn.Conv2d(half, cout, 1)]
+            [nn.Conv2d(cin, half, 1), nn.Conv2d(half, half, 3, padding="same"),
+             nn.Conv2d(half, cout, 1)]
         )  # fmt: skip
         self.skip = nn.Conv2d(cin, cout, 1) if cin != cout else nn.Identity()
 

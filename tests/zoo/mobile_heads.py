@@ -1,6 +1,8 @@
-"""MobileNetV3 (arXiv:1905.02244) under SSDLite's and LR-ASPP's heads, as torchvision builds them."""
+"""MobileNetV3 (arXiv:1905.02244) under SSDLite's and LR-ASPP's heads, as torchvision has them."""
 
 from __future__ import annotations
+
+import itertools
 
 import torch
 import torch.nn.functional as F
@@ -50,9 +52,7 @@ class SSDLite(nn.Module):
         expand, *after = first.block.children()
         self.low = nn.Sequential(*(stages[i] for i in range(5)), expand)
         last = scaled(6 * channels[5])
-        self.high = nn.Sequential(
-            *after, *rest, conv_bn(channels[5], last, act=nn.Hardswish)
-        )
+        self.high = nn.Sequential(*after, *rest, conv_bn(channels[5], last, act=nn.Hardswish))
         c = [expand[0].out_channels, last, *(scaled(n, width) for n in (512, 256, 256, 128))]
         self.extras = nn.ModuleList(
             nn.Sequential(
@@ -60,7 +60,7 @@ class SSDLite(nn.Module):
                 conv_bn(cout // 2, cout // 2, 3, 2, cout // 2, nn.ReLU6),
                 conv_bn(cout // 2, cout, act=nn.ReLU6),
             )
-            for cin, cout in zip(c[1:-1], c[2:], strict=True)
+            for cin, cout in itertools.pairwise(c[1:])
         )
         self.labels = nn.ModuleList(_separable_head(n, boxes * classes) for n in c)
         self.boxes = nn.ModuleList(_separable_head(n, boxes * 4) for n in c)
@@ -84,9 +84,7 @@ class SSDLite(nn.Module):
 class LRASPP(nn.Module):
     """The last stage dilated; a gate from the mean of the whole, joined with stride 8."""
 
-    def __init__(
-        self, width: float = 1.0, depth: float = 1.0, classes: int = 21
-    ) -> None:
+    def __init__(self, width: float = 1.0, depth: float = 1.0, classes: int = 21) -> None:
         super().__init__()
         stages, channels = _stages(width, depth, tail=1)
         for conv in stages[5].modules():
@@ -117,7 +115,8 @@ class LRASPP(nn.Module):
 
 NETS = (
     Net(
-        "ssdlite_mobilenet_v3", SSDLite, {}, {"width": 0.25, "depth": 0.1, "classes": 3}, (128, 128),
+        "ssdlite_mobilenet_v3", SSDLite, {}, {"width": 0.25, "depth": 0.1, "classes": 3},
+        (128, 128),
         Published(3_440_060, 583_000_000, (320, 320), TORCHVISION),
     ),
     Net(

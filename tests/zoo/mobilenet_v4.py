@@ -1,4 +1,4 @@
-"""MobileNetV4-Conv-S, Qin et al. 2024, arXiv:2404.10518, table 11: universal inverted
+"""MobileNetV4-Conv-S, Qin et al. 2024, arXiv:2404.10518: universal inverted
 bottlenecks with depthwise convolutions before the expansion, behind it, both or neither."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""MobileNeXt, Zhou et al. 2020, arXiv:2007.02269, table 1: sandglass blocks, whose shortcut joins
+"""MobileNeXt, Zhou et al. 2020, arXiv:2007.02269: sandglass blocks, whose shortcut joins
 the wide ends and whose depthwise convolutions lie there too."""
 
 from __future__ import annotations

@@ -3,6 +3,8 @@ arXiv:2003.03653, with the seam of the full turn closed by circular padding."""
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -75,7 +77,7 @@ class SalsaNext(nn.Module):
         contexts = range(repeats(3, depth))
         self.wrap = nn.CircularPad2d((2, 2, 0, 0))
         self.context = nn.Sequential(*(_Context(c[0] if i else 5, c[0]) for i in contexts))
-        self.down = nn.ModuleList(_Down(a, b) for a, b in zip(c[:-1], c[1:], strict=True))
+        self.down = nn.ModuleList(_Down(a, b) for a, b in itertools.pairwise(c))
         self.bottom = _Down(c[-1], c[-1])
         self.pool, self.drop = nn.AvgPool2d(3, 2, 1), nn.Dropout2d(0.2)
         ups = [scaled(n, width) for n in (128, 128, 64, 32)[4 - levels :]]

@@ -1,4 +1,5 @@
-"""RegNetX-400MF and RegNetY-400MF, Radosavovic et al. 2020, arXiv:2003.13678, tables 5 and 6."""
+"""RegNetX-400MF and RegNetY-400MF, Radosavovic et al. 2020, arXiv:2003.13678, at
+torchvision's widths."""
 
 from __future__ import annotations
 

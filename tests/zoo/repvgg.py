@@ -1,5 +1,5 @@
 """RepVGG-A0, Ding et al. 2021, arXiv:2101.03697, table 2, and MobileOne-S0, Vasu et al. 2022,
-arXiv:2206.04040, table 3; both in their training form, with the branches that deployment sums."""
+arXiv:2206.04040; both in their training form, with the branches that deployment sums."""
 
 from __future__ import annotations
 

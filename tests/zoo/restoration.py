@@ -3,6 +3,8 @@ CUT (arXiv:2007.15651), and the denoiser FFDNet (arXiv:1710.04026)."""
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -25,9 +27,7 @@ class _Blur(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if not self.up:
             return F.conv2d(self.pad(x), self.kernel, stride=2, groups=self.channels)
-        x = F.conv_transpose2d(
-            self.pad(x), self.kernel, stride=2, padding=2, groups=self.channels
-        )
+        x = F.conv_transpose2d(self.pad(x), self.kernel, stride=2, padding=2, groups=self.channels)
         return x[:, :, 1:, 1:][:, :, :-1, :-1]
 
 
@@ -51,7 +51,7 @@ class CycleGAN(nn.Module):
         super().__init__()
         c = [scaled(n, width) for n in (64, 128, 256)]
         layers = [nn.ReflectionPad2d(3), *self._conv(3, c[0], 7, 0)]
-        for cin, cout in zip(c[:2], c[1:], strict=True):
+        for cin, cout in itertools.pairwise(c):
             layers += [*self._conv(cin, cout, 3, 1), _Blur(cout)]
         layers += [_Residual(c[2]) for _ in range(repeats(9, depth))]
         for cin, cout in zip(c[:0:-1], c[1::-1], strict=True):

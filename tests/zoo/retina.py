@@ -130,13 +130,15 @@ NETS = (
     Net(
         "retinanet_r50", RetinaNet, {}, {"width": 0.125, "depth": 0.25, "classes": 3}, (64, 64),
         Published(
-            34_010_000, 151_540_000_000, (800, 800), TORCHVISION + "; its frozen batch norms own no parameters"
+            34_010_000, 151_540_000_000, (800, 800),
+            TORCHVISION + "; its frozen batch norms own no parameters"
         ),
     ),
     Net(
         "fcos_r50", FCOS, {}, {"width": 0.125, "depth": 0.25, "classes": 3}, (64, 64),
         Published(
-            32_270_000, 128_207_000_000, (800, 800), TORCHVISION + "; with group norm and frozen batch norms"
+            32_270_000, 128_207_000_000, (800, 800),
+            TORCHVISION + "; with group norm and frozen batch norms"
         ),
     ),
     Net(

@@ -4,6 +4,8 @@ a 1-d ResNet with gates and with soft thresholds (deep residual shrinkage, Zhao 
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -62,12 +64,15 @@ class MelGANDiscriminators(nn.Module):
         self.scales = nn.ModuleList()
         for _ in range(scales):
             layers = [nn.Sequential(nn.ReflectionPad1d(7), nn.Conv1d(1, c[0], 15))]
-            for i in range(1, repeats(5, depth)):
-                layers.append(
-                    nn.Conv1d(c[i - 1], c[i], 41, 4, 20, groups=min(groups[i], c[i - 1] // 4))
-                )
+            layers += [
+                nn.Conv1d(c[i - 1], c[i], 41, 4, 20, groups=min(groups[i], c[i - 1] // 4))
+                for i in range(1, repeats(5, depth))
+            ]
             last = len(layers) - 1
-            layers += [nn.Conv1d(c[last], c[last], 5, padding=2), nn.Conv1d(c[last], 1, 3, padding=1)]
+            layers += [
+                nn.Conv1d(c[last], c[last], 5, padding=2),
+                nn.Conv1d(c[last], 1, 3, padding=1),
+            ]
             self.scales.append(nn.ModuleList(layers))
         self.smooth = nn.AvgPool1d(4, 2, padding=1, count_include_pad=False)
 
@@ -95,7 +100,8 @@ class _Interact(nn.Module):
         super().__init__()
         self.nets = nn.ModuleList(
             nn.Sequential(
-                nn.ReplicationPad1d((3, 3)), nn.Conv1d(channels, hidden, 5), nn.LeakyReLU(0.01, True),
+                nn.ReplicationPad1d((3, 3)), nn.Conv1d(channels, hidden, 5),
+                nn.LeakyReLU(0.01, True),
                 nn.Dropout(0.5), nn.Conv1d(hidden, channels, 3), nn.Tanh(),
             )
             for _ in range(4)
@@ -227,25 +233,25 @@ class _Shrink(nn.Module):
 
 
 class ShrinkageNet(nn.Module):
-    """Means, maxima and generalized means of what is left at the end."""
+    """Means, maxima and second moments of what is left at the end."""
 
     def __init__(self, width: float = 1.0, depth: float = 1.0, classes: int = 10) -> None:
         super().__init__()
         c = [scaled(n, width) for n in (64, 64, 128, 256, 512)]
         self.pad = nn.ConstantPad1d((3, 3), 0.0)
         layers: list[nn.Module] = [nn.Conv1d(1, c[0], 7, 2), nn.BatchNorm1d(c[0]), nn.ReLU()]
-        for i, (cin, cout) in enumerate(zip(c[:-1], c[1:], strict=True)):
-            for j in range(repeats(2, depth)):
-                layers.append(_Shrink(cout if j else cin, cout, 2 if i and j == 0 else 1))
+        for i, (cin, cout) in enumerate(itertools.pairwise(c)):
+            strides = [2 if i else 1] + [1] * (repeats(2, depth) - 1)
+            layers += [_Shrink(cout if j else cin, cout, s) for j, s in enumerate(strides)]
         self.layers = nn.Sequential(nn.ZeroPad1d(0), *layers)
         self.mean, self.most = nn.AdaptiveAvgPool1d(1), nn.AdaptiveMaxPool1d(1)
         self.head = nn.Linear(5 * c[4], classes)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.layers(self.pad(x))
-        cubes = (F.relu(x) + 1e-6) ** 3
+        squares = torch.pow(x, 2)
         pooled = [
-            self.mean(x), self.most(x), torch.adaptive_avg_pool1d(cubes, 1).pow(1 / 3),
+            self.mean(x), self.most(x), torch.adaptive_avg_pool1d(squares, 1),
             F.adaptive_max_pool1d(x, 2),
         ]  # fmt: skip
         return self.head(torch.cat([p.flatten(1) for p in pooled], dim=1))
@@ -258,7 +264,8 @@ NETS = (
     ),
     Net("melgan_discriminators", MelGANDiscriminators, {}, {"width": 0.25, "depth": 0.4}, (64,),
         channels=1),
-    Net("scinet", SCINet, {}, {"width": 0.125, "steps": 16, "ahead": 4, "levels": 2}, (16,), channels=7),
+    Net("scinet", SCINet, {}, {"width": 0.125, "steps": 16, "ahead": 4, "levels": 2}, (16,),
+        channels=7),
     Net("informer", Informer, {}, {"width": 0.03125, "steps": 16}, (16,), channels=7),
     Net("shrinkage_net", ShrinkageNet, {}, {"width": 0.125, "depth": 0.5}, (64,), channels=1),
 )  # fmt: skip

@@ -42,7 +42,8 @@ class SSD(nn.Module):
         )[: maps - 2]  # fmt: skip
         self.extras = nn.ModuleList(
             nn.Sequential(
-                nn.Conv2d(a, b, 1), nn.ReLU(True), nn.Conv2d(b, d, 3, stride, padding), nn.ReLU(True)
+                nn.Conv2d(a, b, 1), nn.ReLU(True),
+                nn.Conv2d(b, d, 3, stride, padding), nn.ReLU(True),
             )
             for a, b, d, stride, padding in extras
         )  # fmt: skip

@@ -1,4 +1,5 @@
-"""Super resolution: ESPCN (arXiv:1609.05158), FSRCNN (arXiv:1608.00367), EDSR (arXiv:1707.02921)."""
+"""Super resolution: ESPCN (arXiv:1609.05158), FSRCNN (arXiv:1608.00367) and EDSR
+(arXiv:1707.02921)."""
 
 from __future__ import annotations
 
@@ -43,8 +44,7 @@ class FSRCNN(nn.Module):
         wide, narrow = scaled(56, width, 4), scaled(12, width, 4)
         self.feature = nn.Sequential(nn.Conv2d(1, wide, 5, padding=2), nn.PReLU(wide))
         layers: list[nn.Module] = [nn.Conv2d(wide, narrow, 1), nn.PReLU(narrow)]
-        for _ in range(repeats(maps, depth)):
-            layers.append(nn.Conv2d(narrow, narrow, 3, padding=1))
+        layers += [nn.Conv2d(narrow, narrow, 3, padding=1) for _ in range(repeats(maps, depth))]
         layers += [nn.PReLU(narrow), nn.Conv2d(narrow, wide, 1), nn.PReLU(wide)]
         self.body = nn.Sequential(*layers)
         self.up = nn.ConvTranspose2d(wide, 1, 9, scale, 4, scale - 1)

@@ -6,7 +6,6 @@ from __future__ import annotations
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tests.zoo.blocks import conv_bn, repeats, scaled
@@ -139,7 +138,10 @@ class MobileViT(nn.Module):
         c = [scaled(n, width) for n in channels]
         d, last = [scaled(n, width, 16) for n in inner], scaled(last, width)
         self.stem = conv_bn(3, c[0], 3, 2, act=nn.SiLU)
-        layers: list[nn.Module] = [_Inverted(c[0], c[1], 1, expand), _Inverted(c[1], c[2], 2, expand)]
+        layers: list[nn.Module] = [
+            _Inverted(c[0], c[1], 1, expand),
+            _Inverted(c[1], c[2], 2, expand),
+        ]
         layers += [_Inverted(c[2], c[2], 1, expand) for _ in range(repeats(2, depth))]
         for i, blocks in enumerate((2, 4, 3)):
             layers.append(_Inverted(c[2 + i], c[3 + i], 2, expand))
@@ -161,12 +163,5 @@ NETS = (
     Net(
         "mobilevit_s", MobileViT, {}, {"width": 0.25, "depth": 0.25, "classes": 10}, (64, 64),
         Published(5_580_000, None, _SIZE, TIMM),
-    ),
-    Net(
-        "mobilevit_xxs", MobileViT,
-        {"channels": (16, 16, 24, 48, 64, 80), "inner": (64, 80, 96), "last": 320, "expand": 2},
-        {"channels": (16, 16, 24, 48, 64, 80), "inner": (64, 80, 96), "last": 320, "expand": 2,
-         "width": 0.5, "depth": 0.25, "classes": 4}, (64, 64),
-        Published(1_270_000, None, _SIZE, TIMM),
     ),
 )  # fmt: skip

@@ -181,7 +181,8 @@ class SiamDiff(nn.Module):
 NETS = (
     Net(
         "unet", UNet, {}, {"width": 0.125, "levels": 4}, (32, 32),
-        Published(31_030_000, None, (512, 512), "github.com/zhixuhao/unet; its head has one more layer"),
+        Published(31_030_000, None, (512, 512),
+                  "github.com/zhixuhao/unet; its head has one more layer"),
         channels=1,
     ),
     Net(

@@ -4,6 +4,8 @@ periodic box of space (after arXiv:1811.06533)."""
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -23,7 +25,9 @@ def _conv3d_bn(
 
 
 class _Basic(nn.Module):
-    def __init__(self, cin: int, cout: int, kernel: tuple[int, ...], stride: tuple[int, ...]) -> None:
+    def __init__(
+        self, cin: int, cout: int, kernel: tuple[int, ...], stride: tuple[int, ...]
+    ) -> None:
         super().__init__()
         self.conv1 = _conv3d_bn(cin, cout, kernel, stride)
         self.conv2 = _conv3d_bn(cout, cout, kernel, relu=False)
@@ -49,7 +53,7 @@ class VideoResNet(nn.Module):
         super().__init__()
         c = [scaled(n, width) for n in (64, 64, 128, 256, 512)]
         layers: list[nn.Module] = [_conv3d_bn(3, c[0], (3, 7, 7), (1, 2, 2))]
-        for i, (cin, cout) in enumerate(zip(c[:-1], c[1:], strict=True)):
+        for i, (cin, cout) in enumerate(itertools.pairwise(c)):
             flat = mixed and i > 0
             kernel, along = (1, 3, 3) if flat else (3, 3, 3), 1 if flat else 2
             for j in range(repeats(2, depth)):
@@ -90,7 +94,9 @@ class NoduleNet(nn.Module):
         self.blocks, self.shrink = nn.ModuleList(), nn.ModuleList()
         for _ in range(3):
             count = repeats(blocks, depth)
-            self.blocks.append(nn.Sequential(*(_Dense(cin + i * growth, growth) for i in range(count))))
+            self.blocks.append(
+                nn.Sequential(*(_Dense(cin + i * growth, growth) for i in range(count)))
+            )
             cin = (cin + count * growth) // 2
             self.shrink.append(nn.Conv3d(2 * cin, cin, 1, bias=False))
         self.pool = nn.AvgPool3d(2)
@@ -115,7 +121,9 @@ class PeriodicUNet(nn.Module):
         self.down = nn.ModuleList(
             self._convs(a, b, count) for a, b in zip((3, *c[:2]), c, strict=True)
         )
-        self.up = nn.ModuleList(nn.ConvTranspose3d(b, a, 2, 2) for a, b in ((c[1], c[2]), (c[0], c[1])))
+        self.up = nn.ModuleList(
+            nn.ConvTranspose3d(b, a, 2, 2) for a, b in ((c[1], c[2]), (c[0], c[1]))
+        )
         self.joins = nn.ModuleList(self._convs(2 * n, n, count) for n in (c[1], c[0]))
         self.head = nn.Conv3d(c[0], 3, 1)
 

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -61,7 +63,8 @@ class UNet3D(nn.Module):
         )
         self.up = nn.ModuleList(nn.ConvTranspose3d(n, n, 2, 2) for n in c[:1:-1])
         self.joins = nn.ModuleList(
-            _double(big + small, small, small) for big, small in zip(c[:1:-1], c[-2:0:-1], strict=True)
+            _double(big + small, small, small)
+            for big, small in zip(c[:1:-1], c[-2:0:-1], strict=True)
         )
         self.pool = nn.MaxPool3d(2)
         self.head = nn.Conv3d(c[1], classes, 1)
@@ -121,9 +124,9 @@ class VNet(nn.Module):
         self.mirror, self.stem = nn.ReflectionPad3d(2), StandardizedConv3d(1, c[0], 5)
         self.gain, self.shift = nn.Parameter(torch.ones(c[0])), nn.Parameter(torch.zeros(c[0]))
         self.border = nn.ReplicationPad3d(1)
-        self.down = nn.ModuleList(nn.Conv3d(a, b, 2, 2) for a, b in zip(c[:-1], c[1:], strict=True))
+        self.down = nn.ModuleList(nn.Conv3d(a, b, 2, 2) for a, b in itertools.pairwise(c))
         self.stages = nn.ModuleList(_Stage(n, k) for n, k in zip(c[1:], counts[1:], strict=True))
-        self.up = nn.ModuleList(nn.ConvTranspose3d(b, a, 2, 2) for a, b in zip(c[:-1], c[1:], strict=True))
+        self.up = nn.ModuleList(nn.ConvTranspose3d(b, a, 2, 2) for a, b in itertools.pairwise(c))
         self.joins = nn.ModuleList(
             _Stage(n, k, 2 * n) for n, k in zip(c[:-1], counts[:-1], strict=True)
         )

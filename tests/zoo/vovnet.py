@@ -1,4 +1,4 @@
-"""VoVNet-39, Lee et al. 2019, arXiv:1904.09730, table 2: one-shot aggregation."""
+"""VoVNet-39, Lee et al. 2019, arXiv:1904.09730: one-shot aggregation."""
 
 from __future__ import annotations
 

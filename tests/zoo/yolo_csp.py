@@ -7,6 +7,7 @@ arXiv:2107.08430.
 
 from __future__ import annotations
 
+import itertools
 import math
 from functools import partial
 
@@ -132,7 +133,7 @@ class _Body(nn.Module):
         super().__init__()
         self.stem = stem
         self.stages = nn.ModuleList()
-        for i, (cin, cout) in enumerate(zip(channels[:-1], channels[1:], strict=True)):
+        for i, (cin, cout) in enumerate(itertools.pairwise(channels)):
             parts = [_conv(cin, cout, 3, 2), stage(cin=cout, cout=cout, blocks=blocks[i])]
             self.stages.append(nn.Sequential(*parts) if i < 3 else nn.Sequential(parts[0], *last))
 
@@ -266,11 +267,6 @@ NETS = (
         "yolov5n", YOLOv5, {"width": 0.25, "depth": 0.33},
         {"width": 0.125, "depth": 0.1, "classes": 3}, (64, 64),
         Published(1_872_157, None, (640, 640), "github.com/ultralytics/yolov5 6.0, its log"),
-    ),
-    Net(
-        "yolov5s", YOLOv5, {"width": 0.5, "depth": 0.33},
-        {"width": 0.25, "depth": 0.33, "classes": 2}, (64, 64),
-        Published(7_235_389, None, (640, 640), "github.com/ultralytics/yolov5 6.0, its log"),
     ),
     Net(
         "yolov8n", YOLOv8, {"width": 0.25, "depth": 0.33},

@@ -1,4 +1,4 @@
-"""YOLO as Darknet configures it: routes, upsampling, CSP stages, leaky relu and mish.
+"""YOLO as Darknet configures it: routes, upsampling, CSP stages, leaky relu, mish.
 
 YOLOv3-tiny and YOLOv4-tiny: the cfg files of Darknet. YOLOv4: Bochkovskiy et al. 2020,
 arXiv:2004.10934 (CSPDarknet53, SPP, PAN).
@@ -6,7 +6,6 @@ arXiv:2004.10934 (CSPDarknet53, SPP, PAN).
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 
 import torch
@@ -104,10 +103,10 @@ class YOLOv4Tiny(nn.Module):
 
 
 class _Residual(nn.Module):
-    def __init__(self, channels: int, hidden: int, act: Callable[[], nn.Module]) -> None:
+    def __init__(self, channels: int, hidden: int) -> None:
         super().__init__()
-        self.first = conv_bn(channels, hidden, act=act)
-        self.second = conv_bn(hidden, channels, 3, act=act)
+        self.first = conv_bn(channels, hidden, act=Mish)
+        self.second = conv_bn(hidden, channels, 3, act=Mish)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x.add(self.second(self.first(x)))
@@ -116,18 +115,16 @@ class _Residual(nn.Module):
 class _CSP(nn.Module):
     """CSPDarknet53's stage; the first one splits without halving the channels."""
 
-    def __init__(
-        self, cin: int, cout: int, blocks: int, act: Callable[[], nn.Module], first: bool
-    ) -> None:
+    def __init__(self, cin: int, cout: int, blocks: int, first: bool) -> None:
         super().__init__()
         half = cout if first else cout // 2
         hidden = cout // 2
-        self.down = conv_bn(cin, cout, 3, 2, act=act)
-        self.aside = conv_bn(cout, half, act=act)
-        self.into = conv_bn(cout, half, act=act)
-        self.blocks = nn.Sequential(*(_Residual(half, hidden, act) for _ in range(blocks)))
-        self.after = conv_bn(half, half, act=act)
-        self.join = conv_bn(2 * half, cout, act=act)
+        self.down = conv_bn(cin, cout, 3, 2, act=Mish)
+        self.aside = conv_bn(cout, half, act=Mish)
+        self.into = conv_bn(cout, half, act=Mish)
+        self.blocks = nn.Sequential(*(_Residual(half, hidden) for _ in range(blocks)))
+        self.after = conv_bn(half, half, act=Mish)
+        self.join = conv_bn(2 * half, cout, act=Mish)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = self.down(x)
@@ -144,17 +141,12 @@ def _five(cin: int, channels: int) -> nn.Sequential:
 class YOLOv4(nn.Module):
     """CSPDarknet53, SPP, a path aggregation neck of five convolutions each, three heads."""
 
-    def __init__(
-        self, width: float = 1.0, depth: float = 1.0, classes: int = 80, act: str = "mish"
-    ) -> None:
+    def __init__(self, width: float = 1.0, depth: float = 1.0, classes: int = 80) -> None:
         super().__init__()
-        function = {"mish": Mish, "leaky": _LEAKY}[act]
         c = [scaled(32 * 2**i, width) for i in range(6)]
         blocks = [repeats(n, depth) for n in (1, 2, 8, 8, 4)]
-        self.stem = conv_bn(3, c[0], 3, act=function)
-        self.stages = nn.ModuleList(
-            [_CSP(c[i], c[i + 1], blocks[i], function, i == 0) for i in range(5)]
-        )
+        self.stem = conv_bn(3, c[0], 3, act=Mish)
+        self.stages = nn.ModuleList([_CSP(c[i], c[i + 1], blocks[i], i == 0) for i in range(5)])
         p5, p4, p3 = c[4], c[3], c[2]
         self.before = nn.Sequential(_conv(c[5], p5), _conv(p5, c[5], 3), _conv(c[5], p5))
         self.pools = nn.ModuleList([nn.MaxPool2d(k, 1, k // 2) for k in (13, 9, 5)])
@@ -188,7 +180,7 @@ class YOLOv4(nn.Module):
 _DARKNET = "github.com/AlexeyAB/darknet; half of its BFLOPs"
 NETS = (
     Net(
-        "yolov3_tiny", YOLOv3Tiny, {}, {"width": 0.5, "classes": 3}, (64, 64),
+        "yolov3_tiny", YOLOv3Tiny, {}, {"width": 0.125, "classes": 3}, (64, 64),
         Published(None, 2_780_000_000, (416, 416), _DARKNET),
     ),
     Net(
@@ -198,10 +190,5 @@ NETS = (
     Net(
         "yolov4", YOLOv4, {}, {"width": 0.25, "depth": 0.1, "classes": 3}, (64, 64),
         Published(None, 64_250_000_000, (608, 608), _DARKNET),
-    ),
-    Net(
-        "yolov4_leaky", YOLOv4, {"act": "leaky"},
-        {"act": "leaky", "width": 0.25, "depth": 0.25, "classes": 3}, (64, 64),
-        Published(None, 30_050_000_000, (416, 416), _DARKNET),
     ),
 )  # fmt: skip

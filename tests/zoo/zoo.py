@@ -14,7 +14,7 @@ from torch import nn
 
 #: Pages that publish figures of many nets; `Published.source` names one of them or a paper.
 TORCHVISION = "torchvision model zoo: num_params, GFLOPS (multiply-adds of conv and linear)"
-TIMM = "timm results/benchmark-infer csv: param_count (M, rounded), infer_gmacs (products too)"
+TIMM = "timm results/benchmark-infer csv: param_count (M, rounded), infer_gmacs (norms too)"
 PYTORCHCV = "pytorchcv model table (osmr/imgclsmob): Params; FLOPs/2 counts norms and pools too"
 
 

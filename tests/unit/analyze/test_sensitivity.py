@@ -170,6 +170,16 @@ def _model(spec):
     return registry().model(spec.model.type).build(spec.model.params)
 
 
+@pytest.mark.parametrize(("convert", "raised"), [("{opset: 17}", True), ("{}", False)])
+def test_an_opset_that_cannot_hold_16_bits_is_raised(project, convert, raised):
+    project.edit("convert: {}", f"convert: {convert}")
+    spec, suggestion = rules(project, "horizon_calibrated")
+    content = patch(spec, "toy.yaml", [suggestion])
+    assert content["stages"].get("convert") == ({"opset": 21} if raised else None)
+    floats = patch(spec, "toy.yaml", [Suggestion(suggestion.site, "float")])
+    assert "convert" not in floats["stages"]
+
+
 @pytest.mark.parametrize(
     ("qconfig", "kind"),
     [

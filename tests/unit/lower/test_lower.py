@@ -10,6 +10,7 @@ from torch import nn
 
 from qatspec.diag import DiagnosticError
 from qatspec.lower import lower
+from qatspec.onnx import OnnxRunner, to_onnx
 from qatspec.prepare import set_stage
 from qatspec.program import dump, interpret, interpret_all, unflatten
 from qatspec.program.ports import HOST
@@ -127,6 +128,53 @@ def test_weight_dtypes(settled):
         ints = program.quantize(x.numpy())
         assert program.values[program.ops[0].inputs[1]].dtype == stored
         assert np.array_equal(program.run(*ints)[0], interpret(program, *ints)[0])
+
+
+def test_tables_round_half_to_even(settled):
+    """x + 1/2 on the grid of x: every entry is a tie."""
+
+    class Half(nn.Module):
+        def forward(self, x):
+            return x + 0.5
+
+    x = torch.randn(1, 2, 4, 4)
+    prepared = settled(Half(), x, quantize_output=True)
+    for module in prepared.model.modules():
+        if isinstance(module, FakeQuantize):
+            module.scale.fill_(1.0)
+    program = lower(prepared, (x,))
+    (op,) = (op for op in program.ops if op.kind == "lut")
+    levels = np.arange(-128, 128)
+    assert (
+        program.consts[op.inputs[1]].tolist()
+        == np.clip([round(v) for v in (levels + 0.5).tolist()], -128, 127).tolist()
+    )
+
+
+@pytest.mark.parametrize("weight", ["qint4", "qint8", "qint16"])
+@pytest.mark.parametrize("activation", ["qint4", "qint8", "qint16"])
+def test_every_pair_of_dtypes(activation, weight, settled, tmp_path):
+    """Interpreter, executor and onnxruntime agree; what could leave int32 is refused."""
+    x = torch.randn(2, 3, 9, 9)
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.ConvTranspose2d(4, 2, 2, 2), nn.Sigmoid())
+    qconfig = {"": {"activation": {"dtype": activation}, "weight": {"dtype": weight}}}
+    prepared = settled(net, x, qconfig=qconfig, quantize_output=True)
+    if (activation, weight) == ("qint16", "qint16"):
+        with pytest.raises(DiagnosticError) as caught:
+            lower(prepared, (x,))
+        assert {d.code for d in caught.value.diagnostics} == {"QS704"}
+        return
+    program = lower(prepared, (x,))
+    assert program.inputs[0].dtype == activation.removeprefix("q")
+    ints = program.quantize(x.numpy())
+    to_onnx(program, tmp_path / "a.onnx")
+    (expected,) = interpret(program, *ints)
+    assert np.array_equal(program.run(*ints)[0], expected)
+    assert np.array_equal(OnnxRunner.load(tmp_path / "a.onnx", threads=1).run(*ints)[0], expected)
+    with torch.no_grad():
+        theirs = prepared.model(x).numpy()
+    steps = np.abs(program.dequantize([expected])[0] - theirs) / program.outputs[0].scale[0]
+    assert steps.max() <= (1.001 if activation != "qint16" else 3)
 
 
 # -- refusals ----------------------------------------------------------------------------------

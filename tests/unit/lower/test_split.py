@@ -123,6 +123,20 @@ def test_a_project_whose_head_is_float(project):
         result = project.call("eval", "toy.yaml", "--stage", stage, *COMMON)
         assert result.returncode == 0, result.stderr
         assert float(result.stdout.split()[-1]) == summary["metrics"]["integer"]["accuracy"]
+    compared = project.call("compare", "toy.yaml", *COMMON[:3])
+    assert compared.returncode == 0, compared.stderr
+    assert "within their bound" in compared.stdout and "Outputs;" not in compared.stdout
+    np.save(project.folder / "images.npy", np.zeros((2, 3, 16, 16), np.float32))
+    infer = ("infer", "toy.yaml", "--model", "work/compile/toy.bin", "--input", "images.npy")
+    result = project.call(*infer, "--output", "out", *COMMON)
+    assert result.returncode == 0, result.stderr
+    converted = project.call(
+        "convert", "toy.yaml", "--qat-model-path", "work/qat/qat-checkpoint-best.pth.tar",
+        "--output-dir", "flat", *COMMON[:3],
+    )  # fmt: skip
+    assert converted.returncode == 0, converted.stderr
+    assert "on the host, in float: head behind the Program" in converted.stderr
+    assert "toy-post.onnx" in converted.stdout
     (project.workdir / "convert/toy-post.onnx").unlink()
     result = project.call("eval", "toy.yaml", "--stage", "bin", *COMMON)
     assert result.returncode == 1 and "QS725" in result.stderr

@@ -271,3 +271,29 @@ def test_device_kinds(monkeypatch):
 def test_processes_and_device_count(plan):
     one, two, gpu = plan(), plan(nproc=2), plan(device="cuda")
     assert changed(one, two) == changed(one, gpu) == ALL
+
+
+def test_weights_count_by_their_bytes(plan, tmp_path):
+    (tmp_path / "w.pth").write_bytes(b"one")
+    (tmp_path / "v.pth").write_bytes(b"one")
+    solver = "stages.float.solver.weights"
+    with_file = plan(f"{solver}=w.pth")
+    assert changed(plan(), with_file) == ALL
+    assert changed(with_file, plan(f"{solver}=v.pth")) == []
+    mapped = plan(f"{solver}=w.pth", "stages.float.solver.key_map=by_order")
+    assert changed(with_file, mapped) == ALL
+    (tmp_path / "w.pth").write_bytes(b"two")
+    assert changed(with_file, plan(f"{solver}=w.pth")) == ALL
+    with pytest.raises(DiagnosticError, match="cannot read the weights") as caught:
+        plan(f"{solver}=gone.pth")
+    assert caught.value.diagnostics[0].code == "QS905"
+
+
+@pytest.mark.parametrize(
+    ("pairs", "code"),
+    [('[["(a", "b"]]', "QS310"), ('[["a", "\\\\1"]]', "QS310"), ('[["(a+)+$", "b"]]', "QS311")],
+)
+def test_key_maps_that_are_none(plan, pairs, code):
+    with pytest.raises(DiagnosticError) as caught:
+        plan(f"stages.float.solver.key_map={pairs}")
+    assert caught.value.diagnostics[0].code == code

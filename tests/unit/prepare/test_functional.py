@@ -15,7 +15,7 @@ from qatspec.lower import lower
 from qatspec.prepare import prepare, set_stage
 from qatspec.quant.fake_quant import FakeQuantize
 from qatspec.quant.fold import QuantFold
-from qatspec.quant.modules import QuantCall
+from qatspec.quant.modules import QuantCall, QuantConv2d
 from tests.unit.prepare.conftest import INT8, image
 
 #: op -> (weight shape, bias, input shape, settings, calls of the same op)
@@ -196,6 +196,36 @@ def test_a_weight_computed_from_parameters_is_quantized_as_it_comes_out() -> Non
     set_stage(prepared, "qat")
     prepared.model(x).sum().backward()
     assert prepared.model.weight.grad is not None
+
+
+@pytest.mark.parametrize("norm", [False, True])
+def test_a_parametrized_conv_is_quantized_as_its_weight_comes_out(norm: bool) -> None:
+    torch.manual_seed(0)
+    conv = nn.utils.parametrizations.weight_norm(nn.Conv2d(3, 4, 3, padding=1))
+    net, x = nn.Sequential(conv, nn.BatchNorm2d(4) if norm else nn.ReLU()), image()
+    prepared = prepare(net, (x,), qconfig=INT8)
+    assert [k for k in prepared.model.state_dict() if k in net.state_dict()] == [*net.state_dict()]
+    assert sum(d.weight is not None for d in prepared.decisions.values()) == 1
+    _equals_float(prepared, net, x)
+    set_stage(prepared, "qat")
+    prepared.model(x).square().sum().backward()
+    assert all(p.grad is not None for p in prepared.model.parameters())
+
+
+def test_a_conv_of_the_models_own_class_is_swapped_where_it_stands() -> None:
+    class Own(nn.Conv2d):
+        """Nothing of its own but the name."""
+
+    class Padded(nn.Conv2d):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(F.pad(x, (1, 1, 1, 1)))
+
+    net, x = nn.Sequential(Own(3, 4, 1), Padded(4, 4, 3)), image()
+    prepared = prepare(net, (x,), qconfig=INT8)
+    model = prepared.model
+    assert isinstance(model.get_submodule("0"), QuantConv2d)
+    assert [d.op for d in prepared.decisions.values()].count("conv2d") == 2
+    _equals_float(prepared, net, x)
 
 
 def test_a_weight_computed_from_the_input_stays_in_float() -> None:

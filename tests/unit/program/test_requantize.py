@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from qatspec.program.bounds import EXACT64, interval, requant_bound
+from qatspec.program.interp import shift_right
 from qatspec.program.requantize import fit_bias, multipliers
 from qatspec.program.signature import MAX_SHIFT
 
@@ -72,3 +73,23 @@ def test_a_dead_channel_with_a_large_bias_widens_its_scale():
     assert np.abs(levels).max() <= 2**30
     assert np.abs(levels * scale * step - bias).max() / 3.0 < 2.0**-11
     assert abs(levels[0] * scale[0] * step[0] / 3.0 - 1) < 2.0**-28
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_whole_requantization_stays_within_its_bound(seed):
+    """|q - sum x_i r_i| <= 1/2 + sum |x_i| 2^-(s+1), over extremes of x and 18 decades of r."""
+    rng = np.random.default_rng(seed)
+    for _ in range(300):
+        ratios = [np.array([10 ** rng.uniform(-12, 6)]) for _ in range(int(rng.integers(1, 4)))]
+        reach = [ACCUMULATOR, INT8, INT8][: len(ratios)]
+        ms, shift = multipliers(ratios, reach, 16, 1)
+        if shift[0] == 0:
+            continue  # every x but 0 saturates
+        xs = [
+            int(rng.choice([r.low[0], r.high[0], rng.integers(r.low[0], r.high[0])])) for r in reach
+        ]
+        total = sum(x * int(m[0]) for x, m in zip(xs, ms, strict=True))
+        found = int(shift_right(np.array([total]), shift, "half_up")[0])
+        real = sum(x * Fraction(float(r[0])) for x, r in zip(xs, ratios, strict=True))
+        bound = Fraction(1, 2) + sum(abs(x) for x in xs) * Fraction(1, 2 ** (int(shift[0]) + 1))
+        assert abs(found - real) <= bound

@@ -43,14 +43,44 @@ def test_channels_have_scales_of_their_own() -> None:
     assert result.flatten().tolist() == [1.0, 2.0, 0.0, 0.0]  # 2 / 4 is a tie: to even
 
 
-@pytest.mark.parametrize("batch", [torch.zeros(0), torch.zeros(4), torch.full((4,), 3.0)])
-@pytest.mark.parametrize("observer", ["min_max", "moving_average", "percentile", "mse"])
-def test_empty_and_constant_batches_give_a_sound_scale(batch: torch.Tensor, observer: str) -> None:
-    fake_quant = build_fake_quant(QSpec(observer=observer))
-    result = fake_quant(batch)
-    assert torch.isfinite(fake_quant.scale).all()
-    assert (fake_quant.scale >= MIN_SCALE).all()
-    assert torch.isfinite(result).all()
+BATCHES = {
+    "empty": torch.zeros(0, 3),
+    "zeros": torch.zeros(4, 3),
+    "constant": torch.full((4, 3), 3.0),
+    "tiny": torch.full((4, 3), 1e-38),
+    "huge": torch.full((4, 3), 3e38),
+    "not finite": torch.full((4, 3), float("nan")),
+    "half infinite": torch.tensor([[0.0, 1.0, float("inf")]] * 4),
+}
+OBSERVERS = ("min_max", "moving_average", "percentile", "mse", "kl", "mix")
+
+
+@pytest.mark.parametrize("batch", BATCHES)
+@pytest.mark.parametrize(
+    ("observer", "fake_quant"),
+    [*((o, "moving") for o in OBSERVERS), *(("min_max", f) for f in ("fixed", "lsq", "pact"))],
+)
+def test_every_batch_gives_a_sound_scale(observer: str, fake_quant: str, batch: str) -> None:
+    x = BATCHES[batch]
+    module = build_fake_quant(QSpec(observer=observer, fake_quant=fake_quant))
+    module.calibrating = True
+    for part in (x, torch.linspace(-2, 2, 12).reshape(4, 3), x):
+        result = module(part)
+        assert torch.isfinite(module.scale).all()
+        assert (module.scale >= MIN_SCALE).all()
+        assert torch.isfinite(result).all() == torch.isfinite(part).all() or "finite" in batch
+
+
+@pytest.mark.parametrize("batch", [b for b in BATCHES if b != "empty"])
+@pytest.mark.parametrize("observer", OBSERVERS[:4])
+def test_every_weight_gives_sound_scales(observer: str, batch: str) -> None:
+    """Channel by channel: one of them odd, the others as usual."""
+    weight = torch.randn(4, 3, generator=torch.Generator().manual_seed(0))
+    weight[2] = BATCHES[batch][0]
+    module = build_fake_quant(QSpec(observer=observer, ch_axis=0), 4)
+    module.observe(weight)
+    assert torch.isfinite(module.scale).all() and (module.scale >= MIN_SCALE).all()
+    assert (module.scale[[0, 1, 3]] > 100 * MIN_SCALE).all()
 
 
 def test_a_batch_that_is_not_finite_does_not_move_the_scale() -> None:

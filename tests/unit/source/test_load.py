@@ -214,3 +214,13 @@ def test_the_texts_come_with_the_error(write):
     with pytest.raises(DiagnosticError) as error:
         load_document(path, ["b=1"])
     assert error.value.texts == {"--set": "b=1", str(path): "a: [1\n"}
+
+
+def test_smoke_is_merged_over_the_rest_when_asked(write):
+    write("base.yaml", "vars: {n: 8}\nsmoke: {vars: {n: 2}, a: {b: 0}}\n")
+    text = "extends: base.yaml\na:\n  b: ${vars.n}\n  c: ${vars.n}\nsmoke: {d: 1}\n"
+    path = write("top.yaml", text)
+    plain, smoke = load_document(path).data, load_document(path, smoke=True).data
+    assert (plain["a"], "d" in plain) == ({"b": 8, "c": 8}, False)
+    assert (smoke["a"], smoke["d"]) == ({"b": 0, "c": 2}, 1)
+    assert load_document(path, ["vars.n=5"], smoke=True).data["a"]["c"] == 5

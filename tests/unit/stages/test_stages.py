@@ -92,6 +92,15 @@ def test_without_qat_convert_starts_from_calibration(project):
     assert summary["metrics"]["integer"]["accuracy"] >= 90
 
 
+def test_16_bits_raise_an_opset_that_nobody_asked_for(project):
+    project.edit("qconfig: horizon_calibration", "qconfig: {'': {activation: {dtype: qint16}}}")
+    project.edit("qconfig: horizon_calibrated", "qconfig: {'': {activation: {dtype: qint16}}}")
+    project.run("stages.float.trainer.epochs=1")
+    onnx = pytest.importorskip("onnx")
+    file = onnx.load(project.workdir / "convert/toy-qat.onnx")
+    assert [o.version for o in file.opset_import] == [21]
+
+
 def test_every_result_opens_and_the_integer_ones_agree(finished, context):
     images = torch.from_numpy(
         np.stack(

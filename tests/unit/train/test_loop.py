@@ -138,3 +138,16 @@ def test_grad_clip_bounds_the_step(make_training):
     fit(training)
     after = nn.utils.parameters_to_vector(training.model.parameters()).detach()
     assert 0 < float((after - before).norm()) <= 1.01e-3
+
+
+def test_no_epochs_judge_and_keep_the_weights(make_training, last):
+    training = make_training(epochs=0)
+    before = {key: value.clone() for key, value in training.model.state_dict().items()}
+    metrics, paths = fit(training)
+    assert "accuracy" in metrics
+    assert {p.name for p in paths} == {
+        f"float-checkpoint-{which}.pth.tar" for which in ("best", "epoch-0000", "last")
+    }
+    for key, value in last(training).weights.items():
+        torch.testing.assert_close(value, before[key], rtol=0, atol=0)
+    assert fit(make_training(epochs=0), last(training))[0] == metrics

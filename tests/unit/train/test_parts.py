@@ -8,6 +8,8 @@ import torch
 from torch import nn
 
 from qatspec.diag import Diagnostic, DiagnosticError, Span
+from qatspec.prepare import prepare
+from qatspec.quant.learned import LearnedFakeQuantize
 from qatspec.spec import Component
 from qatspec.train.ema import WeightAverage
 from qatspec.train.loader import Loader
@@ -132,3 +134,18 @@ def test_seeds_differ_by_stage():
     assert make_repeatable(0, "qat") != first
     assert make_repeatable(0, "float") == first
     assert torch.equal(torch.rand(2), drawn)
+
+
+def test_learned_scales_are_not_decayed():
+    spec = {"fake_quant": "lsq"}
+    qconfig = {"": {"activation": spec, "weight": {**spec, "ch_axis": 0}}}
+    net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 2, 1))
+    model = prepare(net, (torch.zeros(1, 3, 4, 4),), qconfig=qconfig).model
+    decayed, free = build_optimizer(
+        model, Component(type="sgd", params={"lr": 0.1, "weight_decay": 0.5})
+    ).param_groups
+    scales = [m.scale for m in model.modules() if isinstance(m, LearnedFakeQuantize)]
+    assert len(scales) == 5  # the input's, two weights', two results'
+    weights = [model.get_parameter(f"{path}.weight") for path in ("0", "3")]
+    assert {id(p) for p in decayed["params"]} == {id(p) for p in weights}
+    assert {id(s) for s in scales} <= {id(p) for p in free["params"]}

@@ -88,7 +88,7 @@ def test_the_decoder_gives_the_best_class_of_each_pixel() -> None:
     logits[1, 1] = 1.0
     first, second = SegmentationDecoder(stride=4)(logits)
     assert first["mask"].dtype == torch.uint8
-    assert first["mask"].tolist() == [[0] * 2 + [2] * 6] * 8 or (first["mask"][:, 5:] == 2).all()
+    assert first["mask"].tolist() == [[0] * 2 + [2] * 6] * 8
     assert (second["mask"] == 1).all()
 
 
@@ -123,7 +123,7 @@ def test_integers_of_the_deployed_model(model: DeepLabV3Plus) -> None:
     program = lower(prepared, (images,))
     (port,) = program.outputs
     assert (port.shape, port.dtype) == ((4, 8, 8), "int32")
-    assert not any(op.provenance.module.startswith("auxiliary_heads") for op in program.ops)
+    assert not any(op.origin.module.startswith("auxiliary_heads") for op in program.ops)
 
     with torch.no_grad():
         expected = prepared.model(images)

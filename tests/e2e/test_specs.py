@@ -1,0 +1,63 @@
+"""Every spec with --smoke, from training to the binary, without its data.
+
+The networks are made narrow and shallow here, so that all of them take less than a minute; by hand,
+`qatspec run SPEC --smoke` goes through the whole network.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from qatspec.diag import DiagnosticError
+from qatspec.engine import run
+from qatspec.plan import resolve
+from qatspec.spec import load
+from qatspec.types import StageEvent
+
+SPECS = Path(__file__).parents[2] / "specs"
+STAGES = ["float", "calibration", "qat", "convert", "compile"]
+NARROW = ("model.params.backbone.width=0.25", "model.params.backbone.depth=0.1")
+SMALLER = {
+    "fcos": (
+        "model.params.neck={channels: 8, stacks: 1, levels: 5}",
+        "model.params.head={channels: 8, convs: 1}",
+    ),
+    "deeplabv3plus": ("model.params.head.channels=16",),
+    "efficientnet": ("model.params.features=32",),
+}
+NAMES = sorted(p.stem for p in SPECS.glob("*.yaml") if p.stem != "quickstart")
+
+pytestmark = pytest.mark.slow
+pytest.importorskip("onnxruntime")
+
+
+@pytest.fixture(autouse=True)
+def no_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("COCO_ROOT", "CITYSCAPES_ROOT", "IMAGENET_ROOT", "LITE0_WEIGHTS"):
+        monkeypatch.delenv(variable, raising=False)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_smoke(name: str, tmp_path: Path) -> None:
+    path = SPECS / f"{name}.yaml"
+    family = load(path, smoke=True).model.type
+    spec = load(path, (*NARROW, *SMALLER[family]), smoke=True)
+    events: list[StageEvent] = []
+    summary = run(resolve(spec), tmp_path / "work", smoke=True, on_event=events.append)
+
+    assert [(s["stage"], s["status"]) for s in summary["steps"]] == [(s, "run") for s in STAGES]
+    assert set(summary["metrics"]) == {"float", "calibration", "qat", "integer"}
+    compared = {Path(a["path"]).suffix: a["bit_exact"] for a in summary["artifacts"]
+                if a["bit_exact"] is not None}  # fmt: skip
+    assert compared == {".program": True, ".onnx": True, ".bin": True}
+    told = {e.data["diagnostic"].code for e in events if "diagnostic" in e.data}
+    assert "QS916" in told, "that the data is made up is said"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_variable_that_is_not_set_is_named(name: str) -> None:
+    with pytest.raises(DiagnosticError, match="_ROOT` is not set") as caught:
+        load(SPECS / f"{name}.yaml")
+    assert {d.code for d in caught.value.diagnostics} == {"QS303"}
