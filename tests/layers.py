@@ -189,6 +189,7 @@ LAYERS: dict[str, tuple[int, Callable[[], nn.Module]]] = {
     "hardswish": (4, lambda: nn.Hardswish()),
     "hardsigmoid": (4, lambda: nn.Hardsigmoid()),
     "leaky": (4, lambda: nn.LeakyReLU(0.1)),
+    "softplus": (4, lambda: nn.Softplus()),
     "prelu": (4, lambda: nn.PReLU(4)),
     "prelu 1-d": (3, lambda: nn.PReLU()),
     # moves

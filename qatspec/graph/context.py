@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from functools import cached_property
+from math import prod
 from typing import Any
 
 import torch
 from torch import fx, nn
 
 from qatspec.graph.constants import evaluate
+from qatspec.graph.modes import eval_mode
 from qatspec.graph.ops import canonical_op, rule_names
+from qatspec.quant.modules import QuantOp, as_quant_op
 
 
 class GraphContext:
@@ -54,6 +57,22 @@ class GraphContext:
         """The module that a call_module node calls, else None."""
         return self.modules[str(node.target)] if node.op == "call_module" else None
 
+    def quant_op(self, node: fx.Node) -> QuantOp | None:
+        """The op with a quantized weight that a node calls: ours, or our form of a class that the
+        spec brings. None where no weight is quantized, or where the class computes something else
+        than its form."""
+        module = self.module(node)
+        if module is None or isinstance(module, QuantOp):
+            return module
+        with eval_mode(module), torch.no_grad():
+            form = as_quant_op(module)
+            if form is None:
+                return None
+            x = torch.arange(prod(shape := self.shape(node.args[0])), dtype=torch.float32)
+            x = torch.sin(x).reshape(shape).to(form.weight_fake_quant.scale.device)
+            same = torch.allclose(module(x), form(x), rtol=1e-4, atol=1e-5)
+        return form if same else None
+
     def op(self, node: fx.Node) -> str | None:
         """The canonical op name, None where the table lacks the op."""
         return canonical_op(node, self.modules)
@@ -86,7 +105,7 @@ class GraphContext:
         parts = value if isinstance(value, (list, tuple)) else [value]
         return any(isinstance(v, torch.Tensor) and v.is_floating_point() for v in parts)
 
-    def shape(self, node: fx.Node) -> tuple[int, ...]:
+    def shape(self, node: Any) -> tuple[int, ...]:
         """Shape of the example tensor, batch included."""
         return tuple(self.value(node).shape)
 

@@ -5,16 +5,16 @@ What lowering and the ONNX exports read.
 
 from __future__ import annotations
 
-import contextlib
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from torch import Tensor, fx, nn
+from torch import Tensor, fx
 from torch.fx.graph import _PyTreeCodeGen
 from torch.utils import _pytree as pytree
 
+from qatspec.graph.modes import eval_mode
 from qatspec.graph.prepared import Prepared
 from qatspec.graph.trace import trace
 from qatspec.spec.symbols import symbol
@@ -36,19 +36,8 @@ def quantize_custom(prepared: Prepared) -> Prepared:
 def deploy_graph(prepared: Prepared, example_inputs: Sequence[Any]) -> fx.Graph:
     """The trace of `prepared.model` in eval mode, quantized modules as leaves. The model's own
     modes are as they were afterwards."""
-    with _eval_mode(prepared.model):
+    with eval_mode(prepared.model):
         return trace(prepared.model, tuple(example_inputs))
-
-
-@contextlib.contextmanager
-def _eval_mode(model: nn.Module) -> Iterator[None]:
-    training = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, was in training.items():
-            module.training = was
 
 
 def carries_tensor(value: Any) -> bool:

@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import fx, nn
 
+from qatspec.quant.modules import is_weight_quantized
+
 _NN = "torch.nn."
 _F = "torch.nn.functional."
 _T = "torch.Tensor."
@@ -120,6 +122,7 @@ SPELLINGS: dict[str, tuple[str, ...]] = {
         "elu": "nn:ELU f:elu",
         "hardswish": "nn:Hardswish f:hardswish",
         "hardsigmoid": "nn:Hardsigmoid f:hardsigmoid",
+        "softplus": "nn:Softplus f:softplus",
         "leaky_relu": "nn:LeakyReLU f:leaky_relu f:leaky_relu_",
         "prelu": "nn:PReLU f:prelu torch.prelu",
         "softmax": "nn:Softmax f:softmax torch.softmax t:softmax",
@@ -183,15 +186,17 @@ def canonical_op(node: fx.Node, modules: Mapping[str, nn.Module]) -> str | None:
 
 
 def module_op(module: nn.Module) -> str | None:
-    """The canonical name of what a module computes as a whole, None where it is no op."""
+    """The canonical name of what a module computes as a whole, None where it is no op. A subclass of
+    torch's with a forward of its own is none, unless all that it adds is a quantized weight."""
     own = getattr(module, "canonical_op", None)
     if isinstance(own, str):
         return own
     classes = _tables()[0]
+    quantized = is_weight_quantized(module)
     for base in type(module).__mro__:
         if base in classes:
             return classes[base]
-        if not {"forward", "_conv_forward"}.isdisjoint(vars(base)):
+        if not quantized and not {"forward", "_conv_forward"}.isdisjoint(vars(base)):
             return None
     return None
 

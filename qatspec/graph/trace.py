@@ -8,21 +8,27 @@ shapes run too. What depends on the numbers themselves is an error with the mode
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from torch import fx, nn
 
 from qatspec.diag import Diagnostic, DiagnosticError
+from qatspec.graph.modes import kept_modes
 from qatspec.graph.source import model_span
 from qatspec.graph.spelling import follow_in_place, tensors_by_position
 from qatspec.graph.tracer import MEND, Tracer
 
-#: what Python or torch says -> what to write instead
+_NUMPY = f"write the NumPy step with torch functions, or {MEND.partition(' or ')[2]}"
+#: what Python or torch says (a regular expression) -> what to write instead
 _MENDS = (
-    ("item assignment", "write it without assignment: `torch.where`, `torch.cat`, or a factor"),
-    ("np.ndarray", f"write the NumPy step with torch functions, or {MEND.partition(' or ')[2]}"),
-    ("__array__", f"write the NumPy step with torch functions, or {MEND.partition(' or ')[2]}"),
+    (r"item assignment", "write it without assignment: `torch.where`, `torch.cat`, or a factor"),
+    (r"np\.ndarray|__array__", _NUMPY),
+    (
+        r"descriptor '(\w+)' for 'torch\._C",
+        r"call it on the tensor: `x.\1(...)` instead of `torch.Tensor.\1(x, ...)`",
+    ),
 )
 
 
@@ -63,13 +69,8 @@ def trace_modes(
     """(the graph in evaluation, the graph in training); see `trace`. Every module's mode is as it
     was afterwards."""
     tracer = Tracer(example_inputs, example_kwargs, (), leaf_names, wrap)
-    modes = [(m, m.training) for m in module.modules()]
-    try:
-        graphs = [_traced(module.train(training), tracer) for training in (False, True)]
-    finally:
-        for m, training in modes:
-            m.training = training
-    return graphs[0], graphs[1]
+    with kept_modes(module):
+        return _traced(module.eval(), tracer), _traced(module.train(), tracer)
 
 
 def _traced(module: nn.Module, tracer: Tracer) -> fx.Graph:
@@ -82,7 +83,7 @@ def _traced(module: nn.Module, tracer: Tracer) -> fx.Graph:
             Diagnostic(
                 code="QS502",
                 message=f"`{type(module).__name__}` cannot be traced: {_first_line(error)}",
-                help=next((m for words, m in _MENDS if words in str(error)), MEND),
+                help=_mend(str(error)),
                 span=model_span(error.__traceback__),
             )
         ) from error
@@ -90,6 +91,11 @@ def _traced(module: nn.Module, tracer: Tracer) -> fx.Graph:
     tensors_by_position(graph, modules)
     follow_in_place(graph, modules)
     return graph
+
+
+def _mend(said: str) -> str:
+    found = ((re.search(words, said), mend) for words, mend in _MENDS)
+    return next((match.expand(mend) for match, mend in found if match), MEND)
 
 
 def _first_line(error: BaseException) -> str:

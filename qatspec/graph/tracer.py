@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import inspect
 import operator
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -13,12 +11,13 @@ import torch
 from torch import fx, nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.fx.graph import _PyTreeCodeGen, _PyTreeInfo
-from torch.fx.proxy import Attribute
 from torch.nn.utils.parametrize import is_parametrized
 from torch.utils import _pytree as pytree
 
 from qatspec.diag import Diagnostic, DiagnosticError
+from qatspec.graph.arguments import TreeCodeGen, flat_arguments, leaf_name, rebind
 from qatspec.graph.ops import module_op
+from qatspec.graph.proxy import ExampleProxy, tensors_are_tensors
 from qatspec.graph.source import frame_span, model_frame, stable_name
 from qatspec.quant.fake_quant import FakeQuantize
 from qatspec.quant.modules import QuantOp
@@ -41,14 +40,6 @@ _BATCH = (
 )
 
 
-class TreeCodeGen(_PyTreeCodeGen):
-    """fx's, whose copies share the tree specs: those never change, and torch warns where the spec
-    of a leaf is copied."""
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> TreeCodeGen:
-        return TreeCodeGen(self.pytree_info)
-
-
 def _keeps_shape(module: nn.Module, x: Any) -> bool:
     """Is the result like the operand, without a need to ask?"""
     if isinstance(module, FakeQuantize):
@@ -58,80 +49,6 @@ def _keeps_shape(module: nn.Module, x: Any) -> bool:
     if isinstance(module, nn.modules.batchnorm._BatchNorm):
         return x.ndim > 1 and x.shape[1] == module.num_features  # type: ignore[no-any-return]
     return type(module) in _KEEP_SHAPE
-
-
-class _Known:
-    """Python's questions that a proxy answers from its example value."""
-
-    node: fx.Node
-    tracer: Any
-
-    def __len__(self) -> int:
-        return len(self.tracer.known(self.node, "len()"))
-
-    def __index__(self) -> int:
-        return int(self.tracer.known(self.node, "an integer"))
-
-    def __int__(self) -> int:
-        return int(self.tracer.known(self.node, "an integer"))
-
-    def __float__(self) -> float:
-        return float(self.tracer.known(self.node, "a number"))
-
-
-class _Proxy(_Known, fx.Proxy):
-    # Without these `y += x` would be `y = y + x`, and other names of y would keep the old numbers.
-    def __iadd__(self, other: Any) -> Any:
-        return self._assign(operator.iadd, operator.add, other)
-
-    def __isub__(self, other: Any) -> Any:
-        return self._assign(operator.isub, operator.sub, other)
-
-    def __imul__(self, other: Any) -> Any:
-        return self._assign(operator.imul, operator.mul, other)
-
-    def __itruediv__(self, other: Any) -> Any:
-        return self._assign(operator.itruediv, operator.truediv, other)
-
-    def _assign(
-        self, in_place: Callable[[Any, Any], Any], op: Callable[[Any, Any], Any], other: Any
-    ) -> Any:
-        is_tensor = isinstance(self.node.meta.get("example"), torch.Tensor)  # numbers never change
-        target = in_place if is_tensor else op
-        return self.tracer.create_proxy("call_function", target, (self, other), {})
-
-    def __getattr__(self, name: str) -> _Attribute:
-        return _Attribute(self, name)
-
-
-class _Attribute(_Known, Attribute):
-    def __getattr__(self, name: str) -> _Attribute:
-        return _Attribute(self, name)
-
-
-def _isinstance(value: Any, classes: Any) -> bool:
-    """isinstance, for which the stand-in of a tensor is a tensor."""
-    if not isinstance(value, _Proxy):
-        return isinstance(value, classes)
-    asked = classes if isinstance(classes, tuple) else (classes,)
-    is_tensor = isinstance(value.node.meta.get("example"), torch.Tensor)
-    return (torch.Tensor in asked and is_tensor) or isinstance(value, classes)
-
-
-@contextlib.contextmanager
-def _tensors_are_tensors(root: nn.Module) -> Iterator[None]:
-    """Give the files of the model's classes `_isinstance` for a while. A `__class__` that says
-    torch.Tensor would do for Python, but torch's C code believes it and crashes."""
-    names = dict.fromkeys(type(m).__module__ for m in root.modules())
-    files = [vars(sys.modules[n]) for n in names if n in sys.modules and not n.startswith("torch.")]
-    files = [file for file in files if "isinstance" not in file]
-    for file in files:
-        file["isinstance"] = _isinstance
-    try:
-        yield
-    finally:
-        for file in files:
-            del file["isinstance"]
 
 
 class Tracer(fx.Tracer):
@@ -162,7 +79,7 @@ class Tracer(fx.Tracer):
         first difference, is not evaluated again."""
         self._before = list(self.graph.nodes)[::-1] if hasattr(self, "graph") else []
         self._twins = {}
-        with _tensors_are_tensors(module):
+        with tensors_are_tensors(module):
             return self.trace(module)
 
     # -- what fx asks ---------------------------------------------------------------------------
@@ -192,7 +109,7 @@ class Tracer(fx.Tracer):
         return a.node if issubclass(type(a), fx.Proxy) else super().create_arg(a)
 
     def proxy(self, node: fx.Node) -> fx.Proxy:
-        return _Proxy(node, self)
+        return ExampleProxy(node, self)
 
     def create_proxy(
         self,
@@ -226,12 +143,12 @@ class Tracer(fx.Tracer):
         """Placeholders for the leaves of the example inputs, in the structure that they have."""
         signature = inspect.signature(root_fn)
         bound = signature.bind(self.root, *self._inputs, **self._kwargs)
-        names, values = _flat_arguments(bound)
+        names, values = flat_arguments(bound)
         leaves, spec = pytree.tree_flatten_with_path(values)
         flat = all(child.is_leaf() for child in spec.children())
         proxies: list[Any] = []
         for path, leaf in leaves:
-            proxy = self.create_proxy("placeholder", _leaf_name(names, path), (), {})
+            proxy = self.create_proxy("placeholder", leaf_name(names, path), (), {})
             is_tensor = isinstance(leaf, torch.Tensor)
             proxy.node.meta["example"] = self._fake(leaf)
             proxies.append(proxy if is_tensor else leaf)
@@ -240,7 +157,7 @@ class Tracer(fx.Tracer):
 
         def call(*flat_values: Any) -> Any:
             tree = pytree.tree_unflatten(list(flat_values), spec)
-            again = _rebind(bound, tree)
+            again = rebind(bound, tree)
             result = root_fn(*again.args, **again.kwargs)
             if flat:
                 return result
@@ -321,43 +238,3 @@ class Tracer(fx.Tracer):
         if isinstance(value, torch.Tensor) and not isinstance(value, FakeTensor):
             return self._fake_mode.from_tensor(value)
         return value
-
-
-def _flat_arguments(bound: inspect.BoundArguments) -> tuple[list[str], list[Any]]:
-    """Names and values of the arguments given, without self; *args and **kwargs spread out."""
-    names: list[str] = []
-    values: list[Any] = []
-    parameters = bound.signature.parameters
-    for name, value in list(bound.arguments.items())[1:]:
-        kind = parameters[name].kind
-        if kind is inspect.Parameter.VAR_POSITIONAL:
-            names += [f"{name}_{i}" for i in range(len(value))]
-            values += value
-        elif kind is inspect.Parameter.VAR_KEYWORD:
-            names += value
-            values += value.values()
-        else:
-            names.append(name)
-            values.append(value)
-    return names, values
-
-
-def _leaf_name(names: Sequence[str], path: Sequence[Any]) -> str:
-    """ "feats_2" for the leaf at feats[2]."""
-    first, *rest = (getattr(key, "idx", getattr(key, "key", key)) for key in path)
-    return "_".join([names[first], *(str(key) for key in rest)])
-
-
-def _rebind(bound: inspect.BoundArguments, values: Sequence[Any]) -> inspect.BoundArguments:
-    """`bound` with other values, in the order of `_flat_arguments`."""
-    left = iter(values)
-    arguments = dict(bound.arguments)
-    for name, value in list(arguments.items())[1:]:
-        kind = bound.signature.parameters[name].kind
-        if kind is inspect.Parameter.VAR_POSITIONAL:
-            arguments[name] = tuple(next(left) for _ in value)
-        elif kind is inspect.Parameter.VAR_KEYWORD:
-            arguments[name] = {key: next(left) for key in value}
-        else:
-            arguments[name] = next(left)
-    return inspect.BoundArguments(bound.signature, arguments)

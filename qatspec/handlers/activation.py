@@ -72,6 +72,9 @@ def lower_lut(node: fx.Node, lowering: Lowering) -> Sum:
     if op == "leaky_relu":
         slope = setting(node, 1, "negative_slope", 0.01)
         return lookup(lowering, node.args[0], lambda x: np.where(x < 0, slope * x, x))
+    if op == "softplus":
+        beta = setting(node, 1, "beta", 1.0)
+        return lookup(lowering, node.args[0], lambda x: np.logaddexp(0.0, beta * x) / beta)
     if op == "elu":
         alpha = setting(node, 1, "alpha", 1.0)
         return lookup(

@@ -14,7 +14,7 @@ from qatspec.handlers.depth import as_channels, joined, planes, transposed_taps,
 from qatspec.handlers.padding import padded
 from qatspec.program.requantize import fit_bias
 from qatspec.quant.geometry import Geometry
-from qatspec.quant.modules import QuantOp
+from qatspec.quant.modules import QuantOp, is_weight_quantized
 from qatspec.types import Annotation, Float
 
 if TYPE_CHECKING:
@@ -32,13 +32,9 @@ def annotate(node: fx.Node, context: GraphContext) -> Annotation:
 
 def lower(node: fx.Node, lowering: Lowering) -> Sum:
     """Integer conv with an int32 bias; its accumulator has scale x * weight per channel."""
-    module = lowering.context.module(node)
-    if not isinstance(module, QuantOp):
-        lowering.fail(
-            "its weight is not quantized: a rule leaves it in float",
-            "remove the `null` rule that matches it, or leave the whole module unprepared",
-            "QS702",
-        )
+    module = lowering.context.quant_op(node)
+    if module is None:
+        lowering.fail(*_without_integers(node, lowering.context), "QS702")
     geometry = module.geometry
     x = lowering.integer(node.args[0])
     weight, w_scale, bias = _integers(module, [lowering.constant(a) for a in node.args[1:]])
@@ -141,6 +137,22 @@ def _flat(weight: np.ndarray, kernel: tuple[int, ...], transposed: bool) -> np.n
     else:
         part = part.reshape(weight.shape[0], -1, *weight.shape[3:])
     return part
+
+
+def _without_integers(node: fx.Node, context: GraphContext) -> tuple[str, str]:
+    """Why a weight has no integers, and the way out."""
+    owner = context.root.get_submodule(str(node.meta.get("owner", "")))
+    holder = context.module(node) or owner
+    if not is_weight_quantized(holder):
+        return (
+            "its weight is not quantized: a rule leaves it in float",
+            "remove the `null` rule that matches it, or leave the whole module unprepared",
+        )
+    return (
+        f"`{type(holder).__name__}` is not torch's conv or linear with its weight fake-quantized",
+        "derive the class from torch's, and let forward compute what torch's does with "
+        "`self.weight_fake_quant(self.weight)`, one scale an output channel, and with `self.bias`",
+    )
 
 
 def _integers(

@@ -84,7 +84,8 @@ def qatspec_quant_handlers() -> Iterable[QuantHandler]:
         ),
         _handler(
             "lut", "functions of one number, a table on the chip",
-            "sigmoid tanh silu gelu elu hardswish hardsigmoid leaky_relu exp sqrt rsqrt abs",
+            "sigmoid tanh silu gelu elu hardswish hardsigmoid leaky_relu softplus exp "
+            "sqrt rsqrt abs",
             "activation:annotate_lut", "activation:lower_lut",
         ),
         _handler(

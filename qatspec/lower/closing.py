@@ -41,7 +41,9 @@ def target_of(fake_quant: FakeQuantize, path: str) -> Target | None:
         raise Unlowerable(
             "QS701",
             f"fake-quant `{path}` is per channel: activations have one scale",
-            "leave ch_axis out of the activation's qconfig",
+            "derive the class that holds it from torch's own, so that it is one op with its weight"
+            if path.endswith("weight_fake_quant")
+            else "leave ch_axis out of the activation's qconfig",
         )
     return Target(scale, cast("DType", fake_quant.qspec.dtype.removeprefix("q")))
 

@@ -73,6 +73,12 @@ def _half_of_both(q: QdqWriter, node: fx.Node, x: str, bend: str) -> str:
     return w.node("Mul", [half, both], node.name)
 
 
+def _softplus(q: QdqWriter, node: fx.Node) -> str:
+    if q.context.setting(node, 1, "beta", 1.0) != 1:
+        q.fail(node, "softplus with another beta than 1")
+    return q.w.node("Softplus", [q.operand(node.args[0])], node.name)
+
+
 def _leaky_relu(q: QdqWriter, node: fx.Node) -> str:
     slope = float(q.context.setting(node, 1, "negative_slope", 0.01))
     return q.w.node("LeakyRelu", [q.operand(node.args[0])], node.name, alpha=slope)
@@ -166,6 +172,7 @@ WRITE: dict[str, Write] = {
     "hardswish": _unary("HardSwish"),
     "hardsigmoid": _unary("HardSigmoid", alpha=1.0 / 6.0, beta=0.5),
     "leaky_relu": _leaky_relu,
+    "softplus": _softplus,
     "prelu": _prelu,
     "softmax": _softmax,
     **{f"max_pool{n}d": float_pools.max_pool for n in (1, 2, 3)},

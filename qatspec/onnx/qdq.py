@@ -29,7 +29,7 @@ from qatspec.onnx.writer import GraphWriter
 from qatspec.quant.fake_quant import FakeQuantize
 from qatspec.quant.functional import FunctionalConv
 from qatspec.quant.geometry import Geometry
-from qatspec.quant.modules import QuantOp
+from qatspec.quant.modules import QuantOp, is_weight_quantized
 from qatspec.registry import registry
 
 OPSET = 17
@@ -169,9 +169,10 @@ class QdqWriter:
         module = self.context.module(node)
         if isinstance(module, FakeQuantize):
             return self._fake_quant(node, module)
-        if isinstance(module, QuantOp):
-            return self._closed(node, self._weighted(node, module))
-        if isinstance(module, (nn.modules.conv._ConvNd, nn.Linear, FunctionalConv)):
+        if quant_op := self.context.quant_op(node):
+            return self._closed(node, self._weighted(node, quant_op))
+        weighted = isinstance(module, (nn.modules.conv._ConvNd, nn.Linear, FunctionalConv))
+        if weighted and not is_weight_quantized(module):
             return self._float_weighted(node, module)
         op = self.context.op(node)
         write = WRITE.get(op or "")

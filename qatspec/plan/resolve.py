@@ -21,7 +21,7 @@ from qatspec.spec.model import QConfigRules, StageName
 _PARTS: Mapping[str, tuple[str, ...]] = {
     "float": ("/march", "/seed", "/model", "/data/train", "/data/val"),
     "calibration": ("/march", "/seed", "/model", "/data/calibration", "/data/val", "/quantize"),
-    "qat": ("/march", "/seed", "/model", "/data/train", "/data/val", "/quantize"),
+    "qat": ("/march", "/seed", "/model", "/data/qat", "/data/val", "/quantize"),
     "convert": ("/name", "/march", "/model", "/data/val", "/quantize"),
     "compile": ("/name", "/march"),
 }
@@ -106,8 +106,9 @@ def _values(spec: Spec, names: Registry) -> dict[str, Any]:
         found = {p: v for p, v in found.items() if not _within(p, (params,))}
         found.update(affecting(schema, component.params, at=params))
         found[join(at, "type")] = component.type  # an alias means the same thing
-    if "calibration" not in spec.document.data["data"]:
-        found.update(_default_calibration(found))
+    for name in ("calibration", "qat"):
+        if name not in spec.document.data["data"]:
+            found.update(_as_train(name, found))
     if "compile" in spec.stages:
         at = "/stages/compile"
         found = {p: v for p, v in found.items() if not _within(p, (at,))}
@@ -116,13 +117,11 @@ def _values(spec: Spec, names: Registry) -> dict[str, Any]:
     return found
 
 
-def _default_calibration(found: Mapping[str, Any]) -> dict[str, Any]:
-    """Without a calibration role of its own, calibration depends on the train role."""
+def _as_train(role: str, found: Mapping[str, Any]) -> dict[str, Any]:
+    """Without a role of its own, calibration or qat depends on the train role."""
     train = "/data/train"
     return {
-        "/data/calibration" + p.removeprefix(train): v
-        for p, v in found.items()
-        if _within(p, (train,))
+        f"/data/{role}" + p.removeprefix(train): v for p, v in found.items() if _within(p, (train,))
     }
 
 
@@ -151,7 +150,7 @@ def _roles(name: StageName) -> tuple[str, ...]:
     return {
         "float": ("train", "val"),
         "calibration": ("calibration", "val"),
-        "qat": ("train", "val"),
+        "qat": ("qat", "val"),
         "convert": ("val",),
     }.get(name, ())
 

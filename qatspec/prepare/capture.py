@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +13,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from qatspec.diag import Diagnostic, DiagnosticError
 from qatspec.diag.words import suggest
+from qatspec.graph.modes import eval_mode
 from qatspec.graph.source import model_span
 
 
@@ -112,18 +112,6 @@ def module_at(model: nn.Module, path: str, at: str = "") -> nn.Module:
                 at=at or None,
             )
         ) from None
-
-
-@contextmanager
-def eval_mode(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode for a while; every module gets its own mode back."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
 
 
 def _note_producer(found: Capture, name: str) -> Any:

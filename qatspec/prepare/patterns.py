@@ -32,11 +32,9 @@ def _norm(match: Match, position: int) -> str | None:
         return "the batch norm keeps no running statistics"
     if context.op(match.nodes[0]) == "linear" and context.value(match.nodes[0]).ndim != 2:
         return "the batch norm's channels are not the linear's features"
-    for other in match.unit.graph.nodes:
-        if other.target != match.nodes[position].target:
-            continue
-        if getattr(other.args[0], "target", None) != match.nodes[0].target:  # one scale a weight
-            return "the batch norm also stands behind something else"
+    for other in match.unit.graph.nodes:  # by module: one may be called by several paths
+        if context.module(other) is norm and context.module(other.args[0]) is not conv:
+            return "the batch norm also stands behind something else"  # one scale a weight
     return None
 
 

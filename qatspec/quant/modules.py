@@ -9,7 +9,7 @@ about the mixins' narrower `forward` and about attributes that torch declares as
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -136,6 +136,20 @@ def quantize_module(module: nn.Module, fake_quant: FakeQuantize) -> QuantOp:
             new.weight_fake_quant = fake_quant
             return new
     raise TypeError(f"{type(module).__name__} has no quantized form")
+
+
+def as_quant_op(module: nn.Module | None) -> QuantOp | None:
+    """`module` as one of ours: itself, or, for a subclass of torch's conv or linear with a
+    `weight_fake_quant`, the quantized form with the same weight; None for anything else.
+
+    What a subclass computes is its own affair: compare it with its form.
+    """
+    if isinstance(module, QuantOp) or module is None:
+        return module
+    if not is_weight_quantized(module) or not isinstance(module, tuple(_SWAPS)):
+        return None
+    fake_quant: Any = module.weight_fake_quant
+    return quantize_module(module, fake_quant)
 
 
 def is_weight_quantized(module: nn.Module) -> bool:

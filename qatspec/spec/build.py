@@ -142,12 +142,14 @@ def _data(raw: Mapping[str, Any], names: Registry, findings: Findings) -> dict[s
             dataset=_component(raw[role], join("/data", role), names.dataset, findings),
             batch_size=raw[role]["batch_size"],
             workers=raw[role]["workers"],
+            broken=raw[role]["broken"],
             at=join("/data", role),
         )
-        for role in ("train", "calibration", "val")
+        for role in ("train", "calibration", "qat", "val")
         if role in raw
     }
     roles.setdefault("calibration", roles["train"])
+    roles.setdefault("qat", roles["train"])
     return roles
 
 

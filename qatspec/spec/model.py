@@ -46,11 +46,13 @@ class InputSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataRole:
-    """One of data.train, data.calibration, data.val."""
+    """One of data.train, data.calibration, data.qat, data.val. broken: what an example that cannot
+    be read comes to."""
 
     dataset: Component
     batch_size: int = 1
     workers: int = 0
+    broken: Literal["skip", "error"] = "skip"
     at: str = _at()
 
 

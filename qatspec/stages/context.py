@@ -11,6 +11,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 
+from qatspec.diag import Diagnostic
 from qatspec.graph import Prepared
 from qatspec.prepare import prepare_spec
 from qatspec.registry import registry
@@ -99,6 +100,8 @@ class Context:
             workers=data.workers,
             rank=self.group.rank,
             world=self.group.world,
+            skip_broken=data.broken == "skip",
+            warn=self._warn_once,
         )
 
     def dataset(self, role: str) -> Dataset:
@@ -125,6 +128,12 @@ class Context:
         checkpoint = load(path)
         return checkpoint if dict(checkpoint.digests) == dict(self.digests) else None
 
+    def _warn_once(self, diagnostic: Diagnostic) -> None:
+        """Report a warning, unless an earlier epoch had it."""
+        if diagnostic not in self._told:
+            self._told.append(diagnostic)
+            self.report("log", {"message": diagnostic.message, "diagnostic": diagnostic})
+
     def _open(self, role: str) -> Dataset:
         if role not in self._datasets:
             component = self.spec.data[role].dataset
@@ -141,6 +150,10 @@ class Context:
     def _datasets(self) -> dict[str, Dataset]:
         return {}
 
+    @cached_property
+    def _told(self) -> list[Diagnostic]:
+        return []
+
 
 class Limited:
     """The first `limit` examples of a data set."""
@@ -152,6 +165,10 @@ class Limited:
 
     def __len__(self) -> int:
         return self._length
+
+    def begin_epoch(self, epoch: int) -> None:
+        if begin := getattr(self._dataset, "begin_epoch", None):
+            begin(epoch)
 
     def sample(self, index: int, rng: Any) -> Sample:
         return self._dataset.sample(index, rng)

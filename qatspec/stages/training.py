@@ -55,7 +55,7 @@ def train(
         model=model,
         to_train=to_train,
         trainer=stage.trainer or Trainer(),
-        loader=context.loader("train", stage.batch_size),
+        loader=context.loader("qat" if context.stage == "qat" else "train", stage.batch_size),
         validate=validator(context, model, to_eval),
         metric=context.metric(),
         folder=context.folder,

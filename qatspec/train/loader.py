@@ -2,13 +2,16 @@
 
 The order of an epoch comes from (seed, epoch), and the randomness of a sample from (seed, epoch,
 index). A batch is a data-loader item, so that going on in mid-epoch is a slice of the batch list.
+
+An example that cannot be read is told of and left out: the next one that can be read takes its
+place in training; in evaluation nothing does, so that no picture counts twice.
 """
 
 from __future__ import annotations
 
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,7 +21,7 @@ from torch.utils.data import DataLoader, Dataset as TorchDataset
 
 from qatspec.diag import Diagnostic, DiagnosticError
 from qatspec.registry import registry
-from qatspec.types import Dataset
+from qatspec.types import Dataset, Sample
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +40,12 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Loader:
-    """The batches of one data role for one process of `world`."""
+    """The batches of one data role for one process of `world`.
+
+    skip_broken  an example whose sample() raises DiagnosticError is left out; False: that is
+                 raised. It is raised as well where no example at all can be read.
+    warn         told of each example that is left out.
+    """
 
     dataset: Dataset
     batch_size: int
@@ -45,6 +53,8 @@ class Loader:
     workers: int = 0
     rank: int = 0
     world: int = 1
+    skip_broken: bool = True
+    warn: Callable[[Diagnostic], None] = lambda diagnostic: None
 
     def __post_init__(self) -> None:
         if len(self.dataset) == 0:
@@ -63,29 +73,49 @@ class Loader:
 
     def shuffled(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """An epoch's batches from number `start` on, in the order of (seed, epoch)."""
+        if begin := getattr(self.dataset, "begin_epoch", None):
+            begin(epoch)
         order = np.random.default_rng([self.seed, epoch]).permutation(len(self.dataset))
         if len(order) < self.world:
             order = np.resize(order, self.world)
         size = min(self.batch_size, len(order) // self.world)
         firsts = [(step * self.world + self.rank) * size for step in range(self.epoch_steps)]
-        return self._load([order[i : i + size].tolist() for i in firsts[start:]], epoch)
+        batches = [order[i : i + size].tolist() for i in firsts[start:]]
+        return self._load(batches, epoch, replacing=True)
 
     def ordered(self) -> Iterator[Batch]:
         """Every sample once, in the data set's order; the last batch may be smaller."""
         count = len(self.dataset)
         starts = range(0, count, self.batch_size)
-        return self._load([list(range(i, min(i + self.batch_size, count))) for i in starts], 0)
+        batches = [list(range(i, min(i + self.batch_size, count))) for i in starts]
+        return self._load(batches, 0, replacing=False)
 
-    def _load(self, batches: Sequence[list[int]], epoch: int) -> Iterator[Batch]:
-        items = _Batches(self.dataset, batches, self.seed, epoch)
+    def _load(
+        self, batches: Sequence[list[int]], epoch: int, *, replacing: bool
+    ) -> Iterator[Batch]:
+        items = _Batches(self.dataset, batches, self.seed, epoch, self.skip_broken, replacing)
         # a generator of its own: the loader draws from it, and never from the training's
         generator = torch.Generator().manual_seed(self.seed)
+        given = False
         for item in DataLoader(
             items, batch_size=None, num_workers=self.workers, generator=generator
         ):
-            if isinstance(item, _Broken):
-                raise DiagnosticError(item.diagnostics) from RuntimeError(item.trace)
-            yield item
+            for broken in item.left_out:
+                for diagnostic in broken.diagnostics:
+                    self.warn(_as_warning(diagnostic))
+            if item.batch is not None:
+                given = True
+                yield item.batch
+            if item.fatal is not None:
+                raise DiagnosticError(item.fatal.diagnostics) from RuntimeError(item.fatal.trace)
+        if not given and batches:
+            raise DiagnosticError(item.left_out[-1].diagnostics)
+
+
+def _as_warning(diagnostic: Diagnostic) -> Diagnostic:
+    ending = "the run goes on without it, unless the spec says `broken: error`"
+    help_ = f"{diagnostic.help}; {ending}" if diagnostic.help else ending
+    return replace(diagnostic, severity="warning", help=help_)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,33 +125,77 @@ class _Broken:
 
     diagnostics: tuple[Diagnostic, ...]
     trace: str
+    fault: bool = False  # of the data set's code: never to be passed over
+
+
+@dataclass(frozen=True, slots=True)
+class _Item:
+    """A batch, unless nothing of it can be read or something is fatal, and what is missing."""
+
+    batch: Batch | None = None
+    left_out: tuple[_Broken, ...] = ()
+    fatal: _Broken | None = None
 
 
 class _Batches(TorchDataset[Any]):
+    """skipping: broken examples are left out; replacing: and others take their places."""
+
     def __init__(
-        self, dataset: Dataset, batches: Sequence[list[int]], seed: int, epoch: int
+        self,
+        dataset: Dataset,
+        batches: Sequence[list[int]],
+        seed: int,
+        epoch: int,
+        skipping: bool,
+        replacing: bool,
     ) -> None:
         self._dataset, self._batches = dataset, batches
         self._seed, self._epoch = seed, epoch
+        self._skipping, self._replacing = skipping, replacing
 
     def __len__(self) -> int:
         return len(self._batches)
 
-    def __getitem__(self, number: int) -> Batch | _Broken:
+    def __getitem__(self, number: int) -> _Item:
+        samples: list[Sample] = []
+        broken: list[_Broken] = []
+        for index in self._batches[number]:
+            found = self._first_readable(index, broken)
+            if isinstance(found, _Broken):
+                return _Item(left_out=tuple(broken), fatal=found)
+            if found is not None:
+                samples.append(found)
+        return _Item(_collate(samples) if samples else None, tuple(broken))
+
+    def _first_readable(self, index: int, broken: list[_Broken]) -> Sample | _Broken | None:
+        """The example at `index`, or where that is broken, the next one (when replacing). Broken
+        ones on the way are appended to `broken`; what is fatal is returned."""
+        count = len(self._dataset)
+        for step in range(count if self._replacing else 1):
+            found = self._sample((index + step) % count)
+            if not isinstance(found, _Broken):
+                return found
+            if found.fault or not self._skipping:
+                return found
+            broken.append(found)
+        return broken.pop() if self._replacing else None
+
+    def _sample(self, index: int) -> Sample | _Broken:
+        rng = np.random.default_rng([self._seed, self._epoch, index])
         try:
-            samples = [
-                self._dataset.sample(i, np.random.default_rng([self._seed, self._epoch, i]))
-                for i in self._batches[number]
-            ]
+            return self._dataset.sample(index, rng)
         except DiagnosticError as error:
             return _Broken(error.diagnostics, traceback.format_exc())
         except Exception as error:
             fault = registry().culprit(error)
             if fault is None:
                 raise
-            return _Broken((fault.diagnostic(),), traceback.format_exc())
-        return Batch(
-            torch.from_numpy(np.stack([s.image for s in samples])),
-            [{k: torch.from_numpy(np.asarray(v)) for k, v in s.target.items()} for s in samples],
-            [dict(s.meta) for s in samples],
-        )
+            return _Broken((fault.diagnostic(),), traceback.format_exc(), fault=True)
+
+
+def _collate(samples: Sequence[Sample]) -> Batch:
+    return Batch(
+        torch.from_numpy(np.stack([s.image for s in samples])),
+        [{k: torch.from_numpy(np.asarray(v)) for k, v in s.target.items()} for s in samples],
+        [dict(s.meta) for s in samples],
+    )

@@ -28,7 +28,12 @@ class Sample:
 
 
 class Dataset(Protocol):
-    """What DatasetDef.open returns."""
+    """What DatasetDef.open returns.
+
+    A data set whose pictures change in the course of training (augmentation that rests in the last
+    epochs) may also have `begin_epoch(epoch: int)`, which is called before each epoch of a stage
+    with its number from 0.
+    """
 
     #: class names in label order
     classes: Sequence[str]
@@ -38,7 +43,7 @@ class Dataset(Protocol):
     def sample(self, index: int, rng: np.random.Generator) -> Sample:
         """The example at `index`. All randomness comes from `rng`, which depends on
         (seed, epoch, index) alone, so that worker counts never change a byte.
-        Raises DiagnosticError on a broken file."""
+        Raises DiagnosticError on a broken file; the data role's `broken` says what follows."""
         ...
 
     def evaluate(

@@ -19,8 +19,8 @@ pytest.importorskip("onnxruntime")
 
 #: Ops over the input's own statistics, products of two activations, gathers, and float heads.
 FLOAT = (
-    "softmax", "log_softmax", "group_norm", "layer_norm", "instance_norm", "argmax", "matmul", "embedding",
-    "floor_divide",
+    "softmax", "log_softmax", "group_norm", "layer_norm", "instance_norm", "argmax", "matmul",
+    "embedding", "floor_divide",
 )  # fmt: skip
 
 

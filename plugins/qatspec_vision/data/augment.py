@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,11 +24,17 @@ class Augment:
     scale  range of the resize factor relative to fitting the picture into the input; larger
            pictures are cropped, smaller ones placed, both at random.
     hsv    largest change of hue (of the whole circle), saturation and value (of themselves).
+    mosaic probability that three other pictures share the input (qatspec_vision.data.mosaic).
+    mixup  probability that another picture is laid over this one, after mosaic.
+    mixed_epochs  mosaic and mixup rest from this epoch of a stage on; None: they never do.
     """
 
     flip: float = 0.0
     scale: tuple[float, float] = (1.0, 1.0)
     hsv: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    mosaic: float = 0.0
+    mixup: float = 0.0
+    mixed_epochs: int | None = None
 
     @staticmethod
     def of(given: Mapping[str, Any]) -> Augment:
@@ -37,7 +43,16 @@ class Augment:
             flip=given.get("flip", 0.0),
             scale=tuple(given.get("scale", (1.0, 1.0))),
             hsv=tuple(given.get("hsv", (0.0, 0.0, 0.0))),
+            mosaic=given.get("mosaic", 0.0),
+            mixup=given.get("mixup", 0.0),
+            mixed_epochs=given.get("mixed_epochs"),
         )
+
+    def at(self, epoch: int) -> Augment:
+        """What is left of it at an epoch of a stage, counted from 0."""
+        if self.mixed_epochs is None or epoch < self.mixed_epochs:
+            return self
+        return replace(self, mosaic=0.0, mixup=0.0)
 
 
 class Placement(NamedTuple):

@@ -24,6 +24,7 @@ from qatspec_vision.data.augment import (
 )
 from qatspec_vision.data.layout import Layout, locate, read_annotations
 from qatspec_vision.data.metric import average_precision
+from qatspec_vision.data.mosaic import Scene, mixup, mosaic
 from qatspec_vision.data.picture import ModelInput, open_picture
 
 
@@ -36,7 +37,7 @@ class CocoDetection:
 
     Targets: boxes (M, 4) float32 xyxy in input pixels, labels (M,) int64, indices into `classes`
     (the file's categories by id). Crowds are no targets, but evaluate() knows them.
-    `diagnostics` holds warnings on annotations that were left out (QS913).
+    `diagnostics` holds warnings: annotations were left out (QS913), there is no object (QS928).
 
     Raises DiagnosticError: QS910, QS912 (see read_annotations).
     """
@@ -65,30 +66,59 @@ class CocoDetection:
             "annotations": [_complete(index, a) for index, a in enumerate(usable, start=1)],
         }
         self._targets = self._targets_by_image(usable)
+        if not any(len(labels) for _, labels in self._targets.values()):
+            self.diagnostics += (_no_object(layout.annotations),)
         self._fed = fed
         self._augment = augment or Augment()
+        self._active = self._augment.at(epoch=0)
 
     def __len__(self) -> int:
         return len(self._images)
 
     def sample(self, index: int, rng: np.random.Generator) -> Sample:
-        """The picture at `index`, augmented by `rng` alone. Raises DiagnosticError QS911."""
+        """The picture at `index`, augmented by `rng` alone; a mosaic or mixup has a meta without
+        more than its id, as nothing restores it. Raises DiagnosticError QS911."""
+        augment = self._active
+        scene, meta = self._composed(index, rng)
+        # A probability of 0 draws nothing, so that what is not asked for changes no other picture.
+        if augment.mixup and rng.random() < augment.mixup:
+            scene = mixup(scene, self._composed(self._any(rng), rng)[0], rng)
+            meta = {"id": meta["id"]}
+        image = scene.image
+        if any(augment.hsv):
+            image = shift_hsv(image, augment.hsv, rng)
+        targets = {"boxes": scene.boxes, "labels": scene.labels}
+        return Sample(self._fed.normalize(image), targets, meta)
+
+    def begin_epoch(self, epoch: int) -> None:
+        """What follows is of this epoch of a stage: mosaic and mixup rest in the last ones."""
+        self._active = self._augment.at(epoch)
+
+    def _composed(self, index: int, rng: np.random.Generator) -> tuple[Scene, dict[str, Any]]:
+        """A picture of the input's size, or a mosaic."""
+        size, fill, augment = self._fed.size, self._fed.fill, self._active
+        if augment.mosaic and rng.random() < augment.mosaic:
+            indices = [index, *(self._any(rng) for _ in range(3))]
+            scenes = [self._opened(i, rng)[0] for i in indices]
+            return mosaic(scenes, size, augment.scale, fill, rng), {"id": self._images[index]["id"]}
+        (image, boxes, labels), flipped = self._opened(index, rng)
+        placement = random_placement((image.height, image.width), size, augment, rng)
+        meta = self._meta(image, placement, self._images[index]["id"], flipped)
+        boxes, seen = place_boxes(boxes, size, placement)
+        return Scene(place(image, size, placement, fill), boxes[seen], labels[seen]), meta
+
+    def _opened(self, index: int, rng: np.random.Generator) -> tuple[Scene, bool]:
+        """A picture as it is on disk, or flipped, and which."""
         entry = self._images[index]
         image = open_picture(self._folder / entry["file_name"])
         boxes, labels = self._targets[entry["id"]]
-        augment = self._augment
-
-        flipped = bool(rng.random() < augment.flip)
+        flipped = bool(rng.random() < self._active.flip)
         if flipped:
             image, boxes = flip(image, boxes)
-        placement = random_placement((image.height, image.width), self._fed.size, augment, rng)
-        meta = self._meta(image, placement, entry["id"], flipped)
-        image = place(image, self._fed.size, placement, self._fed.fill)
-        boxes, seen = place_boxes(boxes, self._fed.size, placement)
-        boxes, labels = boxes[seen], labels[seen]
-        if any(augment.hsv):
-            image = shift_hsv(image, augment.hsv, rng)
-        return Sample(self._fed.normalize(image), {"boxes": boxes, "labels": labels}, meta)
+        return Scene(image, boxes, labels), flipped
+
+    def _any(self, rng: np.random.Generator) -> int:
+        return int(rng.integers(len(self._images)))
 
     def read(self, path: Path) -> Sample:
         """Any picture, as `sample` gives one, without augmentation and targets: what inference
@@ -215,6 +245,16 @@ def _complete(index: int, annotation: Mapping[str, Any]) -> dict[str, Any]:
     """What COCOeval needs: an id above zero (it takes 0 for "unmatched"), area and iscrowd."""
     box = annotation["bbox"]
     return {"area": box[2] * box[3], "iscrowd": 0, **annotation, "id": index}
+
+
+def _no_object(path: Path) -> Diagnostic:
+    return Diagnostic(
+        code="QS928",
+        severity="warning",
+        message=f"no picture of `{path.name}` has an object in it: there is nothing to find",
+        help="check that the annotations are of these pictures (their `image_id`), and `limit`",
+        span=Span(file=str(path)),
+    )
 
 
 def _warn_unusable(path: Path, unusable: Sequence[tuple[int, str]]) -> tuple[Diagnostic, ...]:

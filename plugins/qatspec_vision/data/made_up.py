@@ -15,6 +15,7 @@ from PIL import Image, ImageDraw
 
 from qatspec.api import Diagnostic
 from qatspec_vision.data.cityscapes_layout import LABEL_IDS
+from qatspec_vision.data.files import made_up_digest
 
 #: (height, width) of every picture, and its objects
 SIZE, OBJECTS = (96, 128), 3
@@ -28,7 +29,7 @@ def build(params: Mapping[str, Any], cache_dir: Path, draw: Draw) -> tuple[dict[
     """Draw `params["made_up"]` pictures with `draw` into a folder below cache_dir, unless they are
     there; the params that open them, and the folder that these are relative to."""
     count, split = params["made_up"], params.get("split", "made_up")
-    folder = cache_dir / f"made-up-{draw.__name__}-{split}-{count}"
+    folder = cache_dir / f"made-up-{draw.__name__}-{made_up_digest(params)[:16]}"
     if not folder.is_dir():
         cache_dir.mkdir(parents=True, exist_ok=True)
         unfinished = Path(tempfile.mkdtemp(prefix="made-up-", suffix=".part", dir=cache_dir))
@@ -60,8 +61,9 @@ def told(params: Mapping[str, Any]) -> tuple[Diagnostic, ...]:
 
 def coco(root: Path, split: str, count: int) -> None:
     """annotations/instances_<split>.json and <split>/*.png."""
-    (root / split).mkdir(parents=True)
-    (root / "annotations").mkdir()
+    table = root / "annotations" / f"instances_{split}.json"
+    for folder in (root / split, table.parent):
+        folder.mkdir(parents=True)
     content: dict[str, list[dict[str, Any]]] = {
         "images": [],
         "annotations": [],
@@ -84,8 +86,7 @@ def coco(root: Path, split: str, count: int) -> None:
                     "iscrowd": 0,
                 }
             )
-    text = json.dumps(content)
-    (root / "annotations" / f"instances_{split}.json").write_text(text, encoding="utf-8")
+    table.write_text(json.dumps(content), encoding="utf-8")
 
 
 def cityscapes(root: Path, split: str, count: int) -> None:

@@ -23,7 +23,8 @@ def average_precision(
     detections  {image_id, category_id, bbox (x, y, w, h), score} each, in the pictures' pixels.
     image_ids   the images that count; the rest of truth is left out.
 
-    A statistic that no object decides (no large object in the set) is absent.
+    A statistic that no object decides (no large object in the set) is absent; but AP and AP50,
+    which choose checkpoints, are 0 where there is no object at all.
     """
     found = [
         {**d, "id": index, "area": d["bbox"][2] * d["bbox"][3], "iscrowd": 0}
@@ -37,7 +38,11 @@ def average_precision(
         evaluation.accumulate()
         evaluation.summarize()
     values = {name: float(evaluation.stats[place]) for name, place in STATISTICS.items()}
-    return {name: 100 * value for name, value in values.items() if value >= 0}
+    return {
+        name: 100 * max(value, 0.0)
+        for name, value in values.items()
+        if value >= 0 or name in ("AP", "AP50")
+    }
 
 
 def _index(content: Mapping[str, Any]) -> Any:

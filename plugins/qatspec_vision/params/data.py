@@ -51,22 +51,41 @@ _HSV: Schema = {
     "description": "Largest change of hue (of the circle), saturation and value.",
 }
 
-#: What sets take whose pictures are fitted into the input: detection and segmentation.
-LOADER: Schema = {
-    **PICTURE,
-    "augment": closed(
-        "Random changes of training pictures; left out, nothing is changed.",
-        {
-            "flip": _FLIP,
-            "scale": number_range(
-                "Range of the resize factor relative to fitting the input; larger pictures are "
-                "cropped.",
-                [1.0, 1.0],
-            ),
-            "hsv": _HSV,
-        },
+#: Of pictures that are fitted into the input: detection and segmentation.
+_FITTED: Schema = {
+    "flip": _FLIP,
+    "scale": number_range(
+        "Range of the resize factor relative to fitting the input; larger pictures are cropped.",
+        [1.0, 1.0],
     ),
+    "hsv": _HSV,
 }
+_MIXED: Schema = {
+    "mosaic": number(
+        "Probability that three other pictures share the input with this one, each scaled as "
+        "`scale` says relative to fitting half of it.",
+        0.0,
+        most=1.0,
+    ),
+    "mixup": number(
+        "Probability that another picture is laid over this one, after mosaic.", 0.0, most=1.0
+    ),
+    "mixed_epochs": {
+        "type": ["integer", "null"],
+        "minimum": 0,
+        "default": None,
+        "description": "Mosaic and mixup rest from this epoch of a stage on; null: they never do.",
+    },
+}
+
+
+def _augment(properties: Schema) -> Schema:
+    changes = "Random changes of training pictures; left out, nothing is changed."
+    return closed(changes, properties)
+
+
+#: What every detection set takes.
+LOADER: Schema = {**PICTURE, "augment": _augment({**_FITTED, **_MIXED})}
 
 _ROOT: Schema = {"type": "string", "description": "The set's folder, relative to the spec."}
 _MADE_UP: Schema = {
@@ -111,7 +130,8 @@ CITYSCAPES = closed(
             "default": "labelIds",
             "description": "Which label files are read; labelIds are those of the download.",
         },
-        **LOADER,
+        **PICTURE,
+        "augment": _augment(_FITTED),
     },
     required=("root", "split", "size"),
 ) | {"examples": [{"root": ".", "split": "val", "size": 64, "made_up": 2}]}
@@ -134,8 +154,7 @@ IMAGEFOLDER = closed(
             "Side of the centre crop, of the largest one that the picture holds.", 0.875, most=1.0
         ),
         **PICTURE,
-        "augment": closed(
-            "Random changes of training pictures; left out, nothing is changed.",
+        "augment": _augment(
             {
                 "flip": _FLIP,
                 "area": number_range(

@@ -155,6 +155,10 @@ parts that lie elsewhere. The standard layout of COCO is
 The file is not a picture, or its bytes are damaged: a copy that broke off, a text file with a
 picture's name. Training on half a picture with all its boxes would teach the model nonsense.
 
+The run warns of each such picture and goes on without it: in training the next one that can be
+read takes its place, evaluation leaves it out. `broken: error` of the data role ends the run
+instead, as does a set of which no picture can be read.
+
 **Mend.** Restore the file, or take its entry out of `images` in the annotation file.
 
     python -c "from PIL import Image; Image.open('000000000009.jpg').load()"

@@ -167,6 +167,18 @@ def test_what_depends_on_numbers_is_told_with_its_line(
     assert "wrap" in (found.help or "")
 
 
+def test_an_unbound_method_is_told_how_to_spell_it() -> None:
+    class Net(nn.Module):
+        def forward(self, x):
+            return torch.Tensor.add(x, x)
+
+    with pytest.raises(DiagnosticError) as caught:
+        trace(Net(), (_image(),))
+    found = caught.value.diagnostics[0]
+    assert found.code == "QS502"
+    assert "`x.add(...)` instead of `torch.Tensor.add(x, ...)`" in (found.help or "")
+
+
 def decide_by_numbers(x: torch.Tensor) -> torch.Tensor:
     return x / 2 if x.max() > 1 else x
 

@@ -59,6 +59,7 @@ _SOLVER = {"pre_step_checkpoint": "best", "allow_miss": False, "ignore_extra": F
 def _role(split):
     return {
         "type": "digits", "params": {"split": split, "root": "here"}, "batch_size": 8, "workers": 0,
+        "broken": "skip",
     }  # fmt: skip
 
 
@@ -76,7 +77,7 @@ FULL = {
             "size": [64, 32], "channels": 3, "format": "rgb", "mean": 100, "std": 50, "scale": 0.5,
         },
     },
-    "data": {role: _role("train") for role in ("train", "calibration", "val")},
+    "data": {role: _role("train") for role in ("train", "calibration", "qat", "val")},
     "quantize": {"modules": {"head": _LEAF, "neck": {"modules": {"body": {"prepare": "horizon"}}}}},
     "stages": {
         "float": {
@@ -115,11 +116,13 @@ OTHER = {
     "bayes": "bernoulli2", "net": "fcos", "rgb": "gray", "train": "val", "best": "last",
     "horizon_qat": "horizon_calibration", "horizon_calibration": "horizon_qat", "qint8": "qint16",
     "percentile": "min_max", "moving": "lsq", "tied": "copy", "O3": "O0",
-    "object_type_first": "module_name_first", "torch.add": "torch.mul",
+    "skip": "error", "object_type_first": "module_name_first", "torch.add": "torch.mul",
     "torch.nn.ReLU": "torch.nn.ReLU6", "calibration": "float",
 }  # fmt: skip
 #: No other value of these is good where the rest stays as it is.
-ALONE = ("/qatspec", "/data/train/type", "/data/calibration/type", "/data/val/type")
+ALONE = (
+    "/qatspec", "/data/train/type", "/data/calibration/type", "/data/qat/type", "/data/val/type",
+)  # fmt: skip
 FREE = ("/vars/", "/smoke/")
 
 
@@ -156,6 +159,8 @@ def dependents(pointer):
         return ALL[ALL.index(rest[0]) :]
     if first == "quantize" or pointer.startswith("/data/calibration"):
         return ALL[1:]
+    if pointer.startswith("/data/qat"):
+        return ALL[2:]
     return ALL
 
 

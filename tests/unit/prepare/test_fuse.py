@@ -109,63 +109,89 @@ def _groups(model: nn.Module, *inputs: Tensor, **options) -> dict[str, tuple[str
     return {d.node.partition(":")[2]: d.group for d in prepared.decisions.values()}
 
 
-PRODUCT = list(
-    itertools.product(
-        LAYERS, [False, True], [None, "module", "functional"], [False, True], [None, *RECTIFIERS]
-    )
-)
+class Side(nn.Module):
+    """Chains side by side: one prepare serves them all."""
+
+    def __init__(self, chains: list[Chain]) -> None:
+        super().__init__()
+        self.chains = nn.ModuleList(chains)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        return [chain(x) for chain in self.chains]
 
 
-def _turn(case: int) -> int:
-    """Counts the cases of one rectifier: it changes fastest."""
-    return case // (1 + len(RECTIFIERS))
+#: how a layer is called
+CALLS = list(itertools.product(LAYERS, [False, True]))
+#: what follows it
+TAILS = list(itertools.product([None, "module", "functional"], [False, True], [None, *RECTIFIERS]))
 
 
-@pytest.mark.parametrize("case", range(len(PRODUCT)))
-def test_every_layer_norm_sum_and_rectifier_is_one_group(case: int) -> None:
+def _spellings(call: int, tail: int) -> tuple[int, int]:
+    """Which spelling of the sum and of the rectifier has its turn."""
+    _, _, act = TAILS[tail]
+    turn = call + tail // (1 + len(RECTIFIERS))  # the rectifier changes fastest
+    return turn % len(SUMS), turn % len(RECTIFIERS[act]) if act else 0
+
+
+def _side(call: int) -> Side:
+    layer, functional = CALLS[call]
+    chains = []
+    for tail, (norm, add, act) in enumerate(TAILS):
+        summing, rectifying = _spellings(call, tail)
+        summed = list(SUMS.values())[summing] if add else None
+        rectifier = RECTIFIERS[act][rectifying] if act else None
+        chains.append(Chain(layer, norm, summed, rectifier, functional))
+    return Side(chains).eval()
+
+
+@pytest.mark.parametrize("call", range(len(CALLS)), ids=lambda i: f"{CALLS[i][0]}-{CALLS[i][1]}")
+def test_every_layer_norm_sum_and_rectifier_is_one_group(call: int) -> None:
     """The whole product; spellings of sum and rectifier take turns."""
-    layer, functional, norm, add, act = PRODUCT[case]
-    turn = _turn(case)
-    summing = list(SUMS.values())[turn % len(SUMS)] if add else None
-    rectifier = RECTIFIERS[act][turn % len(RECTIFIERS[act])] if act else None
-    torch.manual_seed(case)
-    net, x = Chain(layer, norm, summing, rectifier, functional).eval(), image(*LAYERS[layer][3])
+    torch.manual_seed(call)
+    net, x = _side(call), image(*LAYERS[CALLS[call][0]][3])
     prepared = prepare(net, (x,), qconfig=INT8)
-    found = [d for d in prepared.decisions.values() if d.weight is not None]
-    assert [len(d.group) for d in found] == [1 + (norm is not None) + add + (act is not None)]
+    groups = {d.module.split(".")[1]: d.group for d in prepared.decisions.values() if d.weight}
+    assert {int(chain): len(group) for chain, group in groups.items()} == {
+        i: 1 + (norm is not None) + add + (act is not None)
+        for i, (norm, add, act) in enumerate(TAILS)
+    }
     fake_quants = [m for m in prepared.model.modules() if isinstance(m, FakeQuantize)]
-    assert len(fake_quants) == 3  # the input's, the weight's, the group's
+    assert len(fake_quants) == 1 + 2 * len(TAILS)  # the input's, the weights', the groups'
     expected = net(x.clone())
-    torch.testing.assert_close(prepared.model(x.clone()), expected, rtol=1e-4, atol=1e-5)
+    for found, wanted in zip(prepared.model(x.clone()), expected, strict=True):
+        torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
     set_stage(prepared, "eval")
-    error = (prepared.model(x.clone()) - expected).abs().max()
-    assert 0 < error < 0.05 * expected.abs().max()
+    for found, wanted in zip(prepared.model(x.clone()), expected, strict=True):
+        assert 0 < (found - wanted).abs().max() < 0.05 * wanted.abs().max()
 
 
 def test_every_spelling_takes_its_turn() -> None:
-    turns = {act: set() for act in RECTIFIERS}
-    for case, (*_, act) in enumerate(PRODUCT):
+    summing, rectifying = set(), {act: set() for act in RECTIFIERS}
+    for call, (tail, (_, add, act)) in itertools.product(range(len(CALLS)), enumerate(TAILS)):
+        turns = _spellings(call, tail)
+        summing |= {turns[0]} if add else set()
         if act:
-            turns[act].add(_turn(case) % len(RECTIFIERS[act]))
-    assert all(len(turns[act]) == len(RECTIFIERS[act]) for act in RECTIFIERS)
-    summing = {_turn(i) % len(SUMS) for i, (*_, add, _) in enumerate(PRODUCT) if add}
+            rectifying[act].add(turns[1])
     assert summing == set(range(len(SUMS)))
+    assert all(len(rectifying[act]) == len(RECTIFIERS[act]) for act in RECTIFIERS)
 
 
 @pytest.mark.parametrize("layer", LAYERS)
-@pytest.mark.parametrize("add", SUMS)
-def test_every_layer_with_everything(layer: str, add: str) -> None:
+def test_every_layer_with_every_sum_trains(layer: str) -> None:
     torch.manual_seed(0)
-    net = Chain(layer, "module", SUMS[add], nn.ReLU()).eval()
+    net = Side([Chain(layer, "module", add, nn.ReLU()) for add in SUMS.values()]).eval()
     x = image(*LAYERS[layer][3])
     prepared = prepare(net, (x,), qconfig=INT8)
-    assert len(prepared.decisions[":layer"].group) == 4
-    torch.testing.assert_close(prepared.model(x), net(x), rtol=1e-4, atol=1e-5)
-    set_stage(prepared, "eval")
-    error = (prepared.model(x) - net(x)).abs().max()
-    assert 0 < error < 0.05 * net(x).abs().max()
+    groups = [d.group for d in prepared.decisions.values() if d.weight]
+    assert [len(group) for group in groups] == [4] * len(SUMS)
+    expected = net(x)
+    for found, wanted in zip(prepared.model(x), expected, strict=True):
+        torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
     set_stage(prepared, "qat")
-    prepared.model(x).sum().backward()
+    torch.stack(prepared.model(x)).sum().backward()
+    weights = [p for name, p in prepared.model.named_parameters() if name.endswith("layer.weight")]
+    assert len(weights) == len(SUMS)
+    assert all(p.grad is not None and p.grad.any() for p in weights)
 
 
 class TwoNorms(nn.Module):

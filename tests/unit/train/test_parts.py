@@ -107,18 +107,54 @@ def test_small_and_empty_sets(toy_set):
         Loader(toy_set(0), batch_size=1, seed=0)
 
 
-@pytest.mark.parametrize("workers", [0, 1])
-def test_a_broken_image_is_named(toy_set, workers):
+@pytest.fixture
+def broken_set(toy_set):
+    """broken_set(indices): a set whose examples at `indices` cannot be read."""
+
     class Broken(toy_set):
+        def __init__(self, broken) -> None:
+            super().__init__()
+            self.broken = broken
+
         def sample(self, index: int, rng: np.random.Generator):
-            if index == 5:
-                span = Span(file="images/0005.png")
+            if index in self.broken:
+                span = Span(file=f"images/{index:04d}.png")
                 raise DiagnosticError(Diagnostic(code="QS901", message="broken image", span=span))
             return super().sample(index, rng)
 
+    return Broken
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_broken_image_is_named(broken_set, workers):
+    loader = Loader(broken_set([5]), batch_size=4, seed=0, workers=workers, skip_broken=False)
     with pytest.raises(DiagnosticError) as caught:
-        list(Loader(Broken(), batch_size=4, seed=0, workers=workers).ordered())
+        list(loader.ordered())
     assert caught.value.diagnostics[0].span.file == "images/0005.png"
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_broken_images_are_left_out_and_told_of(broken_set, toy_set, workers):
+    told = []
+    data = broken_set([4, 5, 6, 7, 19])
+    loader = Loader(data, batch_size=4, seed=0, workers=workers, warn=told.append)
+    whole = [m["id"] for b in loader.ordered() for m in b.metas]
+    assert whole == [i for i in range(20) if i not in data.broken]
+    assert [(d.severity, d.span.file) for d in told] == [
+        ("warning", f"images/{i:04d}.png") for i in data.broken
+    ]
+    assert "broken: error" in told[0].help
+
+    plain = [m["id"] for b in Loader(toy_set(), batch_size=4, seed=0).shuffled(3) for m in b.metas]
+    seen = [m["id"] for b in loader.shuffled(3) for m in b.metas]
+    assert seen == [{19: 0}.get(i, 8 if i in data.broken else i) for i in plain]
+
+
+def test_nothing_but_broken_images_is_fatal(broken_set):
+    loader = Loader(broken_set(range(20)), batch_size=4, seed=0)
+    for batches in (loader.ordered(), loader.shuffled(0)):
+        with pytest.raises(DiagnosticError, match="broken image"):
+            list(batches)
 
 
 def test_devices():
@@ -136,8 +172,9 @@ def test_seeds_differ_by_stage():
     assert torch.equal(torch.rand(2), drawn)
 
 
-def test_learned_scales_are_not_decayed():
-    spec = {"fake_quant": "lsq"}
+@pytest.mark.parametrize("kind", ["lsq", "pact"])
+def test_learned_scales_are_not_decayed(kind):
+    spec = {"fake_quant": kind}
     qconfig = {"": {"activation": spec, "weight": {**spec, "ch_axis": 0}}}
     net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 2, 1))
     model = prepare(net, (torch.zeros(1, 3, 4, 4),), qconfig=qconfig).model

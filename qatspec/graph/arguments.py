@@ -1,0 +1,57 @@
+"""A forward's arguments as the flat list that a graph's placeholders are, and back."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from typing import Any
+
+from torch.fx.graph import _PyTreeCodeGen
+
+
+class TreeCodeGen(_PyTreeCodeGen):
+    """fx's, whose copies share the tree specs: those never change, and torch warns where the spec
+    of a leaf is copied."""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> TreeCodeGen:
+        return TreeCodeGen(self.pytree_info)
+
+
+def flat_arguments(bound: inspect.BoundArguments) -> tuple[list[str], list[Any]]:
+    """Names and values of the arguments given, without self; *args and **kwargs spread out."""
+    names: list[str] = []
+    values: list[Any] = []
+    parameters = bound.signature.parameters
+    for name, value in list(bound.arguments.items())[1:]:
+        kind = parameters[name].kind
+        if kind is inspect.Parameter.VAR_POSITIONAL:
+            names += [f"{name}_{i}" for i in range(len(value))]
+            values += value
+        elif kind is inspect.Parameter.VAR_KEYWORD:
+            names += value
+            values += value.values()
+        else:
+            names.append(name)
+            values.append(value)
+    return names, values
+
+
+def leaf_name(names: Sequence[str], path: Sequence[Any]) -> str:
+    """ "feats_2" for the leaf at feats[2]."""
+    first, *rest = (getattr(key, "idx", getattr(key, "key", key)) for key in path)
+    return "_".join([names[first], *(str(key) for key in rest)])
+
+
+def rebind(bound: inspect.BoundArguments, values: Sequence[Any]) -> inspect.BoundArguments:
+    """`bound` with other values, in the order of `flat_arguments`."""
+    left = iter(values)
+    arguments = dict(bound.arguments)
+    for name, value in list(arguments.items())[1:]:
+        kind = bound.signature.parameters[name].kind
+        if kind is inspect.Parameter.VAR_POSITIONAL:
+            arguments[name] = tuple(next(left) for _ in value)
+        elif kind is inspect.Parameter.VAR_KEYWORD:
+            arguments[name] = {key: next(left) for key in value}
+        else:
+            arguments[name] = next(left)
+    return inspect.BoundArguments(bound.signature, arguments)
