@@ -121,6 +121,12 @@ LAYERS: dict[str, tuple[int, Callable[[], nn.Module]]] = {
     "abs": (4, lambda: Op(torch.abs)),
     "exp": (4, lambda: Op(torch.exp)),
     "square": (4, lambda: Op(lambda x: x**2)),
+    "settings by name": (
+        4,
+        lambda: Op(
+            lambda x: torch.div(torch.pow(x, exponent=2), other=3.0).transpose(dim0=1, dim1=2)
+        ),
+    ),
     "sqrt": (4, lambda: Op(lambda x: torch.sqrt(F.relu(x)))),
     "rsqrt": (4, lambda: Op(lambda x: torch.rsqrt(F.relu(x) + 1.0))),
     "maximum": (4, lambda: Op(lambda x: torch.maximum(x, -0.5 * x))),

@@ -56,6 +56,7 @@ def command(
     The work directory keeps the table of modules, from which `explain` and `validate` then know
     what rules match.
     """
+    from qatspec.graph.deploy import deploy
     from qatspec.lower.split import host_parts
     from qatspec.prepare import prepare_spec
     from qatspec.prepare.findings import findings
@@ -70,7 +71,7 @@ def command(
         prepared = prepare_spec(loaded, chosen, model)
     save_modules(workdir or options.default_workdir(loaded), loaded, chosen, prepared.calls)
     found = findings(prepared)
-    host = host_parts(prepared, prepared.example_inputs)
+    host = host_parts(deploy(prepared, prepared.example_inputs))
     refused = march_findings(prepared, loaded.march)
     prepared.warnings = (*prepared.warnings, *refused)
     if picture is not None:

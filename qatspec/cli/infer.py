@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,7 +60,8 @@ def command(
     """Run a model on inputs. TARGET is a spec (then --model is any checkpoint, .program,
     -converted.onnx or .bin), or a .program, -converted.onnx or .bin that runs by itself.
 
-    With a spec: predictions.json and a drawing of each picture. Integer models also leave
+    With a spec: predictions.json and a drawing of each picture: boxes, a segmentation laid over it
+    (with NAME-mask.png, the labels themselves), or the five best classes. Integer models also leave
     NAME.npz: the integers of every input and output port. Without a spec: those alone.
     """
     from qatspec.stages import models
@@ -115,7 +117,7 @@ def _predict(
 ) -> None:
     import torch
 
-    from qatspec.cli.draw import draw
+    from qatspec.cli.present import present
     from qatspec.stages.integers import quantized
     from qatspec.train.files import write_json
 
@@ -130,10 +132,9 @@ def _predict(
         with torch.no_grad():
             found = decode(produce(images.to(context.device)))[0]
         prediction = {name: value.cpu().numpy() for name, value in found.items()}
-        if "boxes" in prediction and sample.meta:  # read from a picture, so `restore` is there
-            prediction["boxes"] = dataset.restore(sample.meta, prediction["boxes"])
-            draw(path, output / f"{path.stem}.png", prediction, dataset.classes, score)
-        entries.append({"input": path.name, **_plain(prediction, dataset.classes)})
+        picture = path if sample.meta else None  # arrays have none
+        shown = present(prediction, dataset, sample.meta, picture, output / path.stem, score)
+        entries.append({"input": path.name, **shown})
     target = output / "predictions.json"
     write_json(
         target,
@@ -143,7 +144,8 @@ def _predict(
 
 
 def _samples(source: Path, dataset: Any, spec: Spec) -> Iterator[tuple[Path, Sample]]:
-    """Each input as the model takes it; arrays have no picture and so an empty meta."""
+    """Each input as the model takes it; arrays have no picture and so an empty meta. Of a folder,
+    pictures that cannot be read are warned of and left out, unless none can."""
     from qatspec.types import Sample
 
     if source.suffix == ".npy":
@@ -160,8 +162,18 @@ def _samples(source: Path, dataset: Any, spec: Spec) -> Iterator[tuple[Path, Sam
         return
     if not hasattr(dataset, "read"):
         raise _unusable(source, "the spec's data set cannot read single pictures", "give an .npy")
-    for path in _pictures(source):
-        yield path, dataset.read(path)
+    paths, broken = _pictures(source), 0
+    for path in paths:
+        try:
+            sample = dataset.read(path)
+        except DiagnosticError as error:
+            broken += 1
+            if broken == len(paths):
+                raise
+            for diagnostic in error.diagnostics:
+                options.warn(spec, replace(diagnostic, severity="warning"))
+            continue
+        yield path, sample
 
 
 def _pictures(source: Path) -> list[Path]:
@@ -206,13 +218,6 @@ def _write_integers(ported: Integers, ints: list[np.ndarray], path: Path) -> Pat
     np.savez(buffer, **arrays)
     write_bytes(path, buffer.getvalue())
     return path
-
-
-def _plain(prediction: Mapping[str, np.ndarray], classes: Any) -> dict[str, Any]:
-    plain = {name: value.tolist() for name, value in prediction.items()}
-    if "labels" in prediction:
-        plain["names"] = [str(classes[int(label)]) for label in prediction["labels"]]
-    return plain
 
 
 def _unusable(path: Path, why: str, help_: str) -> DiagnosticError:

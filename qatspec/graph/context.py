@@ -128,6 +128,18 @@ class GraphContext:
             return getattr(module, name, default)
         return self.argument(node, position, name, default)
 
+    def permutation(self, node: fx.Node) -> tuple[int, ...]:
+        """Of a permute or transpose: the operand's dim at each dim of the result."""
+        rank = len(self.shape(node))
+        if self.op(node) == "permute":
+            dims = self.argument(node, 1, "dims")
+            order = dims if isinstance(dims, (tuple, list)) else node.args[1:]
+            return tuple(int(d) % rank for d in order)  # type: ignore[arg-type]
+        perm = list(range(rank))
+        a, b = (int(self.argument(node, i, f"dim{i - 1}")) % rank for i in (1, 2))
+        perm[a], perm[b] = b, a
+        return tuple(perm)
+
     def float_inputs(self, node: fx.Node) -> Iterator[fx.Node]:
         """The argument nodes that carry float tensors, in order, each once."""
         return (n for n in node.all_input_nodes if self.is_float_tensor(n))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor, fx
@@ -31,6 +31,21 @@ def quantize_custom(prepared: Prepared) -> Prepared:
         if path and cls is not None:
             model.set_submodule(path, cls.from_observed(module).eval())
     return replace(prepared, model=model)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Deployment:
+    """What lowering and the exports read of a prepared model: custom modules quantized, and the
+    trace of that, for inputs of one shape. It holds until a module of the model is replaced."""
+
+    prepared: Prepared
+    graph: fx.Graph
+
+
+def deploy(prepared: Prepared, example_inputs: Sequence[Any]) -> Deployment:
+    """Quantize custom modules and trace, once for whoever reads it."""
+    prepared = quantize_custom(prepared)
+    return Deployment(prepared, deploy_graph(prepared, example_inputs))
 
 
 def deploy_graph(prepared: Prepared, example_inputs: Sequence[Any]) -> fx.Graph:

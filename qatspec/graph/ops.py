@@ -186,8 +186,10 @@ def canonical_op(node: fx.Node, modules: Mapping[str, nn.Module]) -> str | None:
 
 
 def module_op(module: nn.Module) -> str | None:
-    """The canonical name of what a module computes as a whole, None where it is no op. A subclass of
-    torch's with a forward of its own is none, unless all that it adds is a quantized weight."""
+    """The canonical name of what a module computes as a whole, None where it is no op.
+
+    A subclass of torch's with a forward of its own is none, unless it has a quantized weight: what
+    it computes then is looked at where the weight is read (`GraphContext.quant_op`)."""
     own = getattr(module, "canonical_op", None)
     if isinstance(own, str):
         return own

@@ -10,6 +10,9 @@ import torch
 from torch import fx, nn
 from torch.fx.operator_schemas import get_signature_for_torch_op
 
+from qatspec.diag import Diagnostic, DiagnosticError
+from qatspec.graph.source import line_span
+
 _IN_PLACE_OPERATORS = ("iadd", "isub", "imul", "itruediv")
 
 
@@ -27,7 +30,10 @@ def tensors_by_position(graph: fx.Graph, modules: Mapping[str, nn.Module]) -> No
 
 def follow_in_place(graph: fx.Graph, modules: Mapping[str, nn.Module]) -> None:
     """Let everything behind an op that changes its operand in place read the op's result: what
-    Python's aliases mean, said by the graph's edges, which is all that passes look at."""
+    Python's aliases mean, said by the graph's edges, which is all that passes look at.
+
+    Raises DiagnosticError QS502 for a change through a view, where what was viewed is read later.
+    """
     position = {node: i for i, node in enumerate(graph.nodes)}
     for node in graph.nodes:
         changed = node.args[0] if node.args else None
@@ -36,6 +42,33 @@ def follow_in_place(graph: fx.Graph, modules: Mapping[str, nn.Module]) -> None:
         for user in list(changed.users):
             if position[user] > position[node]:
                 user.replace_input_with(changed, node)
+        for viewed in _viewed(changed):
+            if any(position[user] > position[node] for user in viewed.users):
+                raise _through_a_view(node, changed, viewed)
+
+
+def _viewed(node: fx.Node) -> Iterator[fx.Node]:
+    """The tensors that `node` is a view of, nearest first: they lie in the same memory."""
+    memory = node.meta["example"].untyped_storage()._cdata
+    while node.args and isinstance(node.args[0], fx.Node):
+        node = node.args[0]
+        example = node.meta.get("example")
+        if isinstance(example, torch.Tensor):
+            if example.untyped_storage()._cdata != memory:
+                return
+            yield node
+
+
+def _through_a_view(node: fx.Node, changed: fx.Node, viewed: fx.Node) -> DiagnosticError:
+    return DiagnosticError(
+        Diagnostic(
+            code="QS502",
+            message=f"`{node.name}` changes `{changed.name}` in place, and with it "
+            f"`{viewed.name}`, which it is a view of and which is read later",
+            help="write it without an in-place op, such as `y = y * 2`, and join the parts again",
+            span=line_span(str(node.meta.get("source", ""))),
+        )
+    )
 
 
 def _holds_node(value: Any) -> bool:

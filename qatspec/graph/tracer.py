@@ -228,7 +228,10 @@ class Tracer(fx.Tracer):
         if node.op == "get_attr":
             return self._fake(found)
         if _keeps_shape(found, args[0] if args else None):
-            return args[0]
+            return torch.empty_like(args[0])  # not itself: equal memory means a view
+        if isinstance(found, QuantOp):  # folding and quantizing the weight leave shapes alone
+            weight = args[1] if len(args) > 1 else found.weight
+            return found.geometry.apply(args[0], self._fake(weight), None)
         # Fake parameters and buffers, so that a batch norm counts its batches on a fake counter.
         state = dict(found.named_parameters()) | dict(found.named_buffers())
         fakes = {key: self._fake(tensor) for key, tensor in state.items()}

@@ -35,7 +35,7 @@ def annotate_lut(node: fx.Node, context: GraphContext) -> Annotation:
 
 def annotate_pow(node: fx.Node, context: GraphContext) -> Annotation:
     """A constant exponent makes it a function of one number."""
-    if context.is_float_tensor(node.args[1]):
+    if context.is_float_tensor(context.argument(node, 1, "exponent")):
         return Annotation(output=Float("a power of two tensors has no integer form"))
     return Annotation(output=Observed())
 

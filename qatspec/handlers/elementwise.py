@@ -39,7 +39,8 @@ def _exact(context: GraphContext, operand: Any, scaling: bool) -> bool:
 
 def annotate_div(node: fx.Node, context: GraphContext) -> Annotation:
     """Division by a constant is a multiplication; by a tensor it stays in float."""
-    if context.is_float_tensor(node.args[1]) and not context.is_constant(node.args[1]):
+    divisor = context.argument(node, 1, "other")
+    if context.is_float_tensor(divisor) and not context.is_constant(divisor):
         return Annotation(output=Float("division by a tensor has no integer form"))
     return Annotation(inputs=(0,))
 

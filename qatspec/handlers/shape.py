@@ -67,19 +67,11 @@ def _reshape(lowering: Lowering, x: Term, before: tuple[int, ...], after: tuple[
 
 
 def _transpose(node: fx.Node, lowering: Lowering, x: Term) -> Sum:
-    rank, arguments = len(lowering.shape()), node.args[1:]
-    perm = list(range(rank))
-    if lowering.context.op(node) == "transpose":
-        a, b = (int(d) % rank for d in arguments)  # type: ignore[arg-type]
-        perm[a], perm[b] = b, a
-    else:
-        dims = lowering.context.argument(node, 1, "dims")
-        order = dims if isinstance(dims, (tuple, list)) else arguments
-        perm = [int(d) % rank for d in order]  # type: ignore[arg-type]
+    perm = lowering.context.permutation(node)
     if perm[0] != 0:
         lowering.fail("it moves the batch", "keep the batch as the first dim")
     axis = None if x.axis is None else perm.index(x.axis)
-    return lowering.emit("transpose", (x.value,), x.scale, scale_axis=axis, perm=tuple(perm))
+    return lowering.emit("transpose", (x.value,), x.scale, scale_axis=axis, perm=perm)
 
 
 def _cut(lowering: Lowering, x: Term, axis: int, part: slice, size: int) -> Term:

@@ -13,7 +13,7 @@ from torch import fx
 from qatspec.diag import Diagnostic, DiagnosticError, Note
 from qatspec.graph import Prepared
 from qatspec.graph.context import GraphContext
-from qatspec.graph.deploy import carries_tensor, deploy_graph, output_tree, quantize_custom
+from qatspec.graph.deploy import Deployment, carries_tensor, deploy, output_tree
 from qatspec.graph.source import line_span
 from qatspec.lower.boundary import lower_input, lower_output
 from qatspec.lower.closing import fake_quant_of, target_of, targets
@@ -28,11 +28,18 @@ from qatspec.registry import registry
 from qatspec.types import Arithmetic, Float
 
 
-def lower(prepared: Prepared, example_inputs: Sequence[Any], name: str = "model") -> Program:
+def lower(
+    prepared: Prepared,
+    example_inputs: Sequence[Any],
+    name: str = "model",
+    *,
+    deployment: Deployment | None = None,
+) -> Program:
     """The integers of `prepared`'s deploy model (eval mode, images in, raw outputs out).
 
     example_inputs: as forward takes them; their shapes fix all but the batch. The model is not
-    changed; scales are read whatever stage it is in. name: the Program's.
+    changed; scales are read whatever stage it is in. name: the Program's. deployment: that of
+    `prepared` and these inputs, where it is already there.
 
     Where forward does more than what is prepared, the Program is what is prepared, its ports are
     named after the nodes at the boundary, and its tree says so (`HOST`); `qatspec.lower.split` has
@@ -40,7 +47,7 @@ def lower(prepared: Prepared, example_inputs: Sequence[Any], name: str = "model"
 
     Raises DiagnosticError with every op that cannot be lowered: QS701-QS706.
     """
-    return lower_layers(prepared, example_inputs, name)[0]
+    return lower_layers(prepared, example_inputs, name, deployment=deployment)[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +67,16 @@ class Layer:
 
 
 def lower_layers(
-    prepared: Prepared, example_inputs: Sequence[Any], name: str = "model"
+    prepared: Prepared,
+    example_inputs: Sequence[Any],
+    name: str = "model",
+    *,
+    deployment: Deployment | None = None,
 ) -> tuple[Program, tuple[Layer, ...]]:
     """`lower`, and every quantized layer in the order of the calls. A layer whose integers are
     also another's (a fake-quant that changes nothing) comes once a fake-quant."""
-    prepared = quantize_custom(prepared)
-    graph = deploy_graph(prepared, example_inputs)
+    deployment = deployment or deploy(prepared, example_inputs)
+    prepared, graph = deployment.prepared, deployment.graph
     context = GraphContext(prepared.model, graph, prepared.march)
     origin = origins(graph, prepared)
     builder = ProgramBuilder(name, prepared.march, _arithmetic(prepared.march))

@@ -17,7 +17,7 @@ from torch import fx
 from qatspec.diag import Diagnostic, DiagnosticError, Span
 from qatspec.graph import Prepared
 from qatspec.graph.context import GraphContext
-from qatspec.graph.deploy import carries_tensor, deploy_graph, output_tree, quantize_custom
+from qatspec.graph.deploy import Deployment, carries_tensor, output_tree
 from qatspec.lower.closing import fake_quant_of
 from qatspec.program import unflatten
 from qatspec.registry import registry
@@ -54,10 +54,9 @@ class Host:
     post: fx.Graph | None
 
 
-def host_parts(prepared: Prepared, example_inputs: Sequence[Any]) -> Host:
-    """What of `prepared`'s deploy model stays on the host."""
-    prepared = quantize_custom(prepared)
-    graph = deploy_graph(prepared, example_inputs)
+def host_parts(deployment: Deployment) -> Host:
+    """What of a model stays on the host."""
+    prepared, graph = deployment.prepared, deployment.graph
     context = GraphContext(prepared.model, graph, prepared.march)
     found = split(prepared, context)
     flat, tree = output_tree(graph)

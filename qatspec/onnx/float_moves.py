@@ -29,7 +29,7 @@ def same(q: QdqWriter, node: fx.Node) -> str:
 
 
 def reshape(q: QdqWriter, node: fx.Node) -> str:
-    before, after = q.context.shape(node.args[0]), q.context.shape(node)  # type: ignore[arg-type]
+    before, after = q.context.shape(node.args[0]), q.context.shape(node)
     if before[0] != after[0]:
         q.fail(node, "a reshape across the batch")
     return _reshaped(q, q.operand(node.args[0]), after, node.name)
@@ -41,16 +41,7 @@ def _reshaped(q: QdqWriter, x: str, after: Sequence[int], name: str) -> str:
 
 
 def transpose(q: QdqWriter, node: fx.Node) -> str:
-    rank = len(q.context.shape(node))
-    perm = list(range(rank))
-    rest: Any = node.args[1:]
-    if q.context.op(node) == "transpose":
-        a, b = (int(d) % rank for d in rest)
-        perm[a], perm[b] = b, a
-    else:
-        dims = q.context.argument(node, 1, "dims")
-        order: Any = dims if isinstance(dims, (tuple, list)) else rest
-        perm = [int(d) % rank for d in order]
+    perm = q.context.permutation(node)
     return q.w.node("Transpose", [q.operand(node.args[0])], node.name, perm=perm)
 
 
@@ -81,7 +72,7 @@ def getitem(q: QdqWriter, node: fx.Node) -> Any:
 
 def split(q: QdqWriter, node: fx.Node) -> list[str]:
     unbind = q.context.op(node) == "unbind"
-    shape = q.context.shape(node.args[0])  # type: ignore[arg-type]
+    shape = q.context.shape(node.args[0])
     axis = int(q.context.argument(node, 1 if unbind else 2, "dim", 0)) % len(shape)
     parts, start = [], 0
     for i, example in enumerate(q.context.value(node)):
@@ -97,7 +88,7 @@ def split(q: QdqWriter, node: fx.Node) -> list[str]:
 def expand(q: QdqWriter, node: fx.Node) -> str:
     """Dims of 1 repeat; a constant is repeated for every image of the batch."""
     shape = list(q.context.shape(node))
-    own = q.context.shape(node.args[0])  # type: ignore[arg-type]
+    own = q.context.shape(node.args[0])
     x = q.operand(node.args[0])
     if len(own) == len(shape) and own[0] == shape[0]:
         size = q.w.const(f"{node.name}.shape", [1, *shape[1:]], np.int64)
@@ -115,7 +106,7 @@ def shuffle(q: QdqWriter, node: fx.Node) -> str:
     factor = int(q.context.setting(node, 1, name))
     if op == "pixel_shuffle":
         return q.w.node("DepthToSpace", [x], node.name, blocksize=factor, mode="CRD")
-    before = q.context.shape(node.args[0])  # type: ignore[arg-type]
+    before = q.context.shape(node.args[0])
     x = _reshaped(q, x, [0, *split(factor, *before[1:])], f"{node.name}.split")
     x = q.w.node("Transpose", [x], f"{node.name}.swapped", perm=list(perm))
     return _reshaped(q, x, q.context.shape(node), node.name)

@@ -18,9 +18,11 @@ if TYPE_CHECKING:
 Write = Callable[["QdqWriter", fx.Node], Any]
 
 
-def _binary(op: str) -> Write:
+def _binary(op: str, second: str = "other") -> Write:
+    """second: the name of torch's second operand."""
+
     def write(q: QdqWriter, node: fx.Node) -> str:
-        b = q.context.argument(node, 1, "other")
+        b = q.context.argument(node, 1, second)
         names = [q.operand(node.args[0]), q.operand(b)]
         alpha = node.kwargs.get("alpha", 1)
         if alpha != 1:
@@ -151,7 +153,7 @@ WRITE: dict[str, Write] = {
     "sub": _binary("Sub"),
     "mul": _binary("Mul"),
     "div": _binary("Div"),
-    "pow": _binary("Pow"),
+    "pow": _binary("Pow", "exponent"),
     "matmul": _binary("MatMul"),
     "maximum": _binary("Max"),
     "minimum": _binary("Min"),

@@ -104,7 +104,7 @@ def reduction(op: str) -> Write:
     def write(q: QdqWriter, node: fx.Node) -> str:
         if isinstance(q.context.value(node), (tuple, list)):
             q.fail(node, f"{op} with indices")
-        rank = len(q.context.shape(node.args[0]))  # type: ignore[arg-type]
+        rank = len(q.context.shape(node.args[0]))
         dims = q.context.argument(node, 1, "dim")
         dims = range(rank) if dims is None else dims if isinstance(dims, (tuple, list)) else [dims]
         keep = bool(q.context.argument(node, 2, "keepdim", False))

@@ -18,10 +18,10 @@ import torch
 from onnx import TensorProto, helper
 from torch import Tensor, fx, nn
 
-from qatspec.diag import Diagnostic, DiagnosticError, Span
+from qatspec.diag import Diagnostic, DiagnosticError, InternalError, Span
 from qatspec.graph import Prepared
 from qatspec.graph.context import GraphContext
-from qatspec.graph.deploy import carries_tensor, deploy_graph, output_tree, quantize_custom
+from qatspec.graph.deploy import Deployment, carries_tensor, deploy, output_tree
 from qatspec.graph.ops import CLAMP_OPS
 from qatspec.onnx.float_ops import WRITE
 from qatspec.onnx.float_pools import padded
@@ -44,18 +44,21 @@ def export_qat_onnx(
     *,
     opset: int | None = None,
     name: str = "model",
+    deployment: Deployment | None = None,
 ) -> None:
     """Write the Q/DQ ONNX of `prepared`: floats in, floats out, batch dynamic.
 
     example_inputs: as forward takes them, None: those that `prepare` was given. opset: None is 17,
     or 21 where int16 or int4 need it. Fake-quants count as on, whatever stage the model is in;
-    the disabled ones of unquantized outputs stay out.
+    the disabled ones of unquantized outputs stay out. deployment: that of `prepared` and these
+    inputs, where it is already there.
 
     Raises DiagnosticError: QS720 an opset too low, QS724 an op without ONNX form, QS705 a scale
     that was never observed.
     """
     inputs = prepared.example_inputs if example_inputs is None else example_inputs
-    model = prepared.model
+    deployment = deployment or deploy(prepared, inputs)
+    model = deployment.prepared.model
     dtypes = {
         m.qspec.dtype for m in model.modules() if isinstance(m, FakeQuantize) and not m.disabled
     }
@@ -68,10 +71,7 @@ def export_qat_onnx(
                 help="leave the opset out, or raise it",
             )
         )
-    prepared = quantize_custom(prepared)
-    graph = deploy_graph(prepared, inputs)
-    writer = QdqWriter(model, graph, prepared.march, opset or needed, name)
-    writer.write(path)
+    QdqWriter(model, deployment.graph, prepared.march, opset or needed, name).write(path)
 
 
 def tree_of(model: onnx.ModelProto) -> Any:
@@ -122,7 +122,10 @@ class QdqWriter:
         if self.context.is_constant(value):
             name = value.target if value.op == "get_attr" else value.name
             return self.w.const(str(name), self.tensor(value).numpy(), np.float32)
-        return self.w.const("number", self.context.value(value), np.float32)
+        number = self.context.value(value)
+        if not isinstance(number, (int, float)):  # numpy would write None as nan
+            raise InternalError(f"{number!r} is no operand")
+        return self.w.const("number", number, np.float32)
 
     def tensor(self, node: Any) -> Tensor:
         """The parameter or buffer that a node gives, or what is computed from such alone."""
@@ -171,8 +174,8 @@ class QdqWriter:
             return self._fake_quant(node, module)
         if quant_op := self.context.quant_op(node):
             return self._closed(node, self._weighted(node, quant_op))
-        weighted = isinstance(module, (nn.modules.conv._ConvNd, nn.Linear, FunctionalConv))
-        if weighted and not is_weight_quantized(module):
+        weighted = (nn.modules.conv._ConvNd, nn.Linear, FunctionalConv)
+        if isinstance(module, weighted) and not is_weight_quantized(module):
             return self._float_weighted(node, module)
         op = self.context.op(node)
         write = WRITE.get(op or "")

@@ -108,6 +108,6 @@ def _geometry(context: GraphContext, node: fx.Node, op: str) -> Geometry:
         context.value,
     )
     groups = settings.get("groups", 1)
-    first, second, *kernel = context.shape(node.args[1])  # type: ignore[arg-type]
+    first, second, *kernel = context.shape(node.args[1])
     channels = (first, second * groups) if names is _TRANSPOSED else (second * groups, first)
     return Geometry.of(_MODULES[op](*channels, kernel, **settings, device="meta"))

@@ -62,13 +62,13 @@ def prepare(
     Raises DiagnosticError: QS2xx and QS3xx for the configuration, QS5xx for what cannot be traced,
     QS6xx for what cannot be quantized as asked.
     """
-    whole = ModuleQuant(
+    default = ModuleQuant(
         qconfig=qconfig_rules(qconfig),
         prepare=prepare_config(prepare),
         quantize_input=quantize_input,
         quantize_output=quantize_output,
     )
-    leaves = (whole,) if modules is None else _leaves(modules, whole)
+    leaves = (default,) if modules is None else _leaves(modules, default)
     model = model if inplace else copy.deepcopy(model)
     return _prepare(model, example_inputs, leaves, march)
 

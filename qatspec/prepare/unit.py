@@ -13,7 +13,7 @@ from qatspec.graph.context import GraphContext
 from qatspec.graph.module import TracedModule
 from qatspec.graph.prepared import Decision
 from qatspec.graph.source import line_span
-from qatspec.spec import Call
+from qatspec.spec import Call, Rule
 from qatspec.spec.model import QConfigRules
 from qatspec.spec.rules import RuleMatch
 from qatspec.types import Annotation, PrepareConfig, QSpec
@@ -71,8 +71,8 @@ class Unit:
     rule_path  the path that rule names are relative to.
     at         pointer of the module's entry in the spec.
     inner      a standalone module: the unit around it quantizes what it is fed.
-    custom    the code that `config` brings.
-    standalone paths inside the unit that are units of their own.
+    custom     the code that `config` brings.
+    standalone: paths inside the unit that are units of their own.
     quantized_outputs: per flat output, is it on an integer grid (set by `insert`).
     """
 
@@ -133,6 +133,6 @@ def replace_module(root: nn.Module, old: nn.Module, new: nn.Module) -> None:
             root.set_submodule(path, new)
 
 
-def pointers(rules: Iterable[object]) -> tuple[str, ...]:
+def pointers(rules: Iterable[Rule]) -> tuple[str, ...]:
     """The spec pointers of rules."""
-    return tuple(rule.at for rule in rules)  # type: ignore[attr-defined]
+    return tuple(rule.at for rule in rules)

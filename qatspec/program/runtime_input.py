@@ -22,16 +22,8 @@ from typing import Any
 import numpy as np
 
 from qatspec.program.model import RANGE, STORAGE, Port
+from qatspec.spec.runtime_input import FEEDS
 
-#: kind -> the formats of `model.input` that it feeds.
-KINDS: Mapping[str, tuple[str, ...]] = {
-    "featuremap": ("rgb", "yuv444", "gray"),
-    "rgb": ("rgb",),
-    "bgr": ("rgb",),
-    "yuv444": ("yuv444", "rgb"),
-    "nv12": ("yuv444", "rgb"),
-    "gray": ("gray",),
-}
 LAYOUTS = ("NCHW", "NHWC")
 #: BT.601 full range, 16 fractional bits: v in r, u and v in g, u in b.
 _BITS, _HALF = 16, 1 << 15
@@ -130,9 +122,13 @@ class RuntimeInput:
     def of(cls, record: Mapping[str, Any], port: Port) -> RuntimeInput:
         """What `record` gave, checked. Raises KeyError, TypeError or ValueError."""
         kind, layout, trained_on = record["type"], record["layout"], record["trained_on"]
-        known = kind in KINDS and layout in LAYOUTS and trained_on in KINDS[kind]
+        feeds = ("featuremap", *FEEDS[trained_on])
         numbers = [record["mean"], record["std"]]
-        if not known or not all(type(v) in (int, float) and abs(v) < 1e9 for v in numbers):
+        if (
+            kind not in feeds
+            or layout not in LAYOUTS
+            or not all(type(v) in (int, float) and abs(v) < 1e9 for v in numbers)
+        ):
             raise ValueError("its runtime input is not one of qatspec")
         if len(port.shape) != 3 or port.dtype not in RANGE or record["std"] <= 0:
             raise ValueError("its runtime input does not fit its program")

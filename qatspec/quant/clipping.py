@@ -13,7 +13,10 @@ from qatspec.types import QSpec
 class KLObserver(HistogramObserver):
     """The clipping point whose quantized histogram has the least Kullback-Leibler divergence from
     the histogram itself (Migacz, "8-bit inference with TensorRT", GTC 2017): of `candidates` equal
-    steps between as many bins as there are levels and all bins."""
+    steps between as many bins as there are levels and all bins.
+
+    The first bin counts as much as the second (as in NVIDIA's pytorch-quantization): a ReLU's many
+    zeros are exact at any scale, and their mass would make everything else look negligible."""
 
     candidates = 100
 
@@ -26,8 +29,9 @@ class KLObserver(HistogramObserver):
         steps = torch.linspace(self.levels, self.bins, self.candidates, device=device)
         kept = steps.round().to(torch.int64)[:, None]  # bins below each clipping point
         index = torch.arange(self.bins, device=device)[None]
-        counts = self.histogram.double()[None] * (index < kept)
-        clipped = self.histogram.sum() - counts.sum(1, keepdim=True)
+        histogram = torch.cat([self.histogram[1:2], self.histogram[1:]]).double()
+        counts = histogram[None] * (index < kept)
+        clipped = histogram.sum() - counts.sum(1, keepdim=True)
         reference = counts + clipped * (index == kept - 1)
         level = (index * self.levels // kept).clamp(max=self.levels - 1)
         empty = counts.new_zeros(self.candidates, self.levels)

@@ -210,9 +210,9 @@ def _out_of_range(name: str, error: ValidationError) -> tuple[str, str]:
                 "x-qatspec-form", f"a text that matches `{bound}`"
             )
             advice = f"write {form}"
-            mended = re.sub(r"[^A-Za-z0-9_.-]+", "-", str(value)).strip("-.")
-            if mended != value and re.search(str(bound), mended):
-                advice += f", such as `{name}: {mended}`"
+            plain = re.sub(r"[^A-Za-z0-9_.-]+", "-", str(value)).strip("-.")
+            if plain != value and re.search(str(bound), plain):
+                advice += f", such as `{name}: {plain}`"
             return f"`{name}` cannot be `{shown}`", advice
         case "uniqueItems":
             return f"`{name}` holds the same entry twice", "remove one"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 
 from jsonschema import ValidationError
@@ -36,27 +36,12 @@ def unknown_keys(error: ValidationError, root: JSONSchema, at: str) -> Iterator[
         plain = " ".join(key.split())
         meant = _TUTORIAL.get(key, plain)
         near = nearest(meant, free) or nearest(meant, allowed)
-        advice = f"did you mean `{near}`?"
-        if near is not None and plain != key:
-            advice = f"a non-breaking space is part of this key: write `{near}`, with plain spaces"
         if near is None:
-            below, above = _below(key, error.schema, root), _above(key, error, root)
-            if below is not None:
-                moved = flow({key: value[key]} if below in value else {below: {key: value[key]}})
-                advice = f"it belongs under `{below}`: `{moved[1:-1]}`"
-                if below in value:
-                    advice = f"move it below `{below}:`, beside the keys there: `{moved[1:-1]}`"
-            elif above is not None:
-                beside = error.absolute_path[len(above)]
-                place = f"`{above[-1]}:`" if above else "the top of the spec"
-                moved = flow({key: value[key]})[1:-1]
-                advice = f"move it up to {place}, beside `{beside}`: `{moved}`"
-            elif kinds := _kinds(error, root):
-                advice = _of_another_kind(key, value, kinds)
-            elif allowed:
-                advice = f"remove it; allowed here: {quote_list(allowed)}"
-            else:
-                advice = "remove it; no keys are allowed here"
+            advice = _elsewhere(key, error, root, allowed)
+        elif plain != key:
+            advice = f"a non-breaking space is part of this key: write `{near}`, with plain spaces"
+        else:
+            advice = f"did you mean `{near}`?"
         sure = mended(meant, free)
         free = [k for k in free if k != sure]  # one slip a key: two would make it stand twice
         yield Diagnostic(
@@ -67,6 +52,25 @@ def unknown_keys(error: ValidationError, root: JSONSchema, at: str) -> Iterator[
             key=True,
             fix=Fix(f"`{key}` -> `{sure}`", text=scalars.written(sure)) if sure else None,
         )
+
+
+def _elsewhere(key: str, error: ValidationError, root: JSONSchema, allowed: Sequence[str]) -> str:
+    """What to do with a key that is no other key misspelt: where it belongs, or away with it."""
+    value = cast("Mapping[str, Any]", error.instance)
+    if (below := _below(key, error.schema, root)) is not None:
+        if below in value:
+            moved = flow({key: value[key]})[1:-1]
+            return f"move it below `{below}:`, beside the keys there: `{moved}`"
+        return f"it belongs under `{below}`: `{flow({below: {key: value[key]}})[1:-1]}`"
+    if (above := _above(key, error, root)) is not None:
+        beside = error.absolute_path[len(above)]
+        place = f"`{above[-1]}:`" if above else "the top of the spec"
+        return f"move it up to {place}, beside `{beside}`: `{flow({key: value[key]})[1:-1]}`"
+    if kinds := _kinds(error, root):
+        return _of_another_kind(key, value, kinds)
+    if allowed:
+        return f"remove it; allowed here: {quote_list(allowed)}"
+    return "remove it; no keys are allowed here"
 
 
 def _above(key: str, error: ValidationError, root: JSONSchema) -> list[str] | None:

@@ -38,7 +38,7 @@ def merge(base: Tree, over: Tree, *, key: str = "", inside: str = "") -> Tree:
 
 def _merge_named(base: Tree, over: Tree, key: str) -> Tree:
     below, above = _by_name(base), _by_name(over)
-    if below is None or above is None:
+    if not below or not above:  # an empty list says that there is nothing
         return over
     merged = {
         name: merge(child, above[name], inside=key) if name in above else child

@@ -3,7 +3,6 @@ scalars follow the rules of specs and every value keeps its place."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -13,20 +12,17 @@ import yaml
 from qatspec.diag import Diagnostic, DiagnosticError, Edit, Fix, Note, Span
 from qatspec.diag.words import suggest
 from qatspec.source import scalars
+from qatspec.source.refused import REPLACE, instead_of_merge, instead_of_tag
 from qatspec.source.syntax import closest_lines, mistake
 from qatspec.source.text import split_lines
 from qatspec.source.tree import MAX_DEPTH, MAX_VALUES, Tree, size_of
-from qatspec.source.write import scalar
 
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _STR = "tag:yaml.org,2002:str"
-_REPLACE = "!replace"
 #: The file that overrides are said to stand in, one a line.
 COMMAND_LINE = "--set"
 #: A line that is longer than this is not written out a second time.
 _LONGEST = 300
-#: Tags of PyYAML that stand for a call or a Python object, not for the value behind them.
-_CALL = re.compile(r"!!python/(object|name|module)")
 
 
 def parse(text: str, file: str, *, line: int = 1, col: int = 1) -> Tree | None:
@@ -138,7 +134,8 @@ class _Composer:
             self._path.pop()
             end = value.span
             if merges:
-                self._merge_key(key_span, value)
+                message = "merge key `<<` is not part of YAML 1.2"
+                self._fail("QS110", message, key_span, instead_of_merge(value))
             if key.value in items:
                 first = items[key.value].key or start
                 self._fail(
@@ -163,11 +160,11 @@ class _Composer:
     def _collection(
         self, event: Any, items: dict[str, Tree] | list[Tree], start: Span, end: Span
     ) -> Tree:
-        if event.tag not in (None, "!", _REPLACE):
+        if event.tag not in (None, "!", REPLACE):
             self._tag(event.tag, start)
         span = Span(self.file, start.line, start.col, end.end_line, end.end_col)
         size = self._checked(items, span)
-        return Tree(items, span, replace=event.tag == _REPLACE, size=size)
+        return Tree(items, span, replace=event.tag == REPLACE, size=size)
 
     def _checked(self, items: dict[str, Tree] | list[Tree], span: Span) -> int:
         """The size of a collection, the value of the innermost open key."""
@@ -195,17 +192,6 @@ class _Composer:
             key = self._path[-1]
             help_ = f"write a value with fewer brackets, such as `{key}: []`, or delete `{key}`"
         return self._stop("QS108", message, span, help_)
-
-    def _merge_key(self, span: Span, value: Tree) -> None:
-        help_ = "write its keys out in place of this line"
-        if isinstance(value.value, dict) and (keys := list(value.value)):
-            plain = {k: v.value for k, v in value.value.items()}
-            whole = not any(isinstance(v, dict | list) for v in plain.values())
-            written = ", ".join(f"`{key}: ...`" for key in keys)
-            if whole:
-                written = ", ".join(f"`{scalar(k)}: {scalar(v)}`" for k, v in plain.items())
-            help_ = f"delete `<<` and write its keys themselves, one a line: {written}"
-        self._fail("QS110", "merge key `<<` is not part of YAML 1.2", span, help_)
 
     def _end(self, start: Any, end: Any, last: Span) -> Span:
         """Where a collection ends: at its bracket, or with its last child."""
@@ -256,29 +242,15 @@ class _Composer:
         return self._stop("QS102", found.message, span, help_, fix)
 
     def _tag(self, tag: str, span: Span) -> None:
-        shown = tag.replace("tag:yaml.org,2002:", "!!")
-        message = f"tag `{_short(shown)}` is not used in specs"
-        if shown == _REPLACE:
-            self._fail("QS110", message, span, "delete it: it stands before a mapping or a list")
-        elif _CALL.match(shown):
-            key = self._path[-1] if self._path else "key"
-            help_ = f"a spec calls nothing: write the value itself, such as `{key}: 10`"
-            self._fail("QS110", message, span, help_)
-        else:
-            help_, fix = self._without(shown, span)
-            self._fail("QS110", message, span, help_, fix=fix)
-
-    def _without(self, tag: str, span: Span) -> tuple[str, Fix | None]:
-        """How the tagged value reads without its tag, and that as a mend."""
-        lines = split_lines(self.text)
-        row, start = span.line - self.line, span.col - (self.col if span.line == self.line else 1)
-        rest = lines[row][start:]
-        if not rest.startswith(tag):
-            return "delete the tag and keep the value behind it", None
-        value = rest[len(tag) :].lstrip()
-        place = Span(span.file, span.line, span.col, span.line, span.col + len(rest) - len(value))
-        fix = Fix(f"`{tag}` deleted", (Edit(place, ""),)) if span.file != COMMAND_LINE else None
-        return f"delete it: `{(lines[row][:start] + value).strip()}`", fix
+        first = span.col - (self.col if span.line == self.line else 1)
+        line = split_lines(self.text)[span.line - self.line]
+        key = self._path[-1] if self._path else "key"
+        shown, help_, length = instead_of_tag(tag, line, first, key)
+        fix = None
+        if length and span.file != COMMAND_LINE:
+            place = Span(span.file, span.line, span.col, span.line, span.col + length)
+            fix = Fix(f"`{shown}` deleted", (Edit(place, ""),))
+        self._fail("QS110", f"tag `{_short(shown)}` is not used in specs", span, help_, fix=fix)
 
     def _fail(
         self,

@@ -102,6 +102,7 @@ class Context:
             world=self.group.world,
             skip_broken=data.broken == "skip",
             warn=self._warn_once,
+            definition=registry().dataset(data.dataset.type, data.dataset.at),
         )
 
     def dataset(self, role: str) -> Dataset:

@@ -8,6 +8,7 @@ from typing import Any
 
 from qatspec.diag import Diagnostic, DiagnosticError, Span
 from qatspec.graph import Prepared
+from qatspec.graph.deploy import deploy
 from qatspec.lower import lower
 from qatspec.lower.split import Host, host_parts
 from qatspec.onnx import OnnxRunner, export_qat_onnx, to_onnx
@@ -48,14 +49,16 @@ def convert(
     files = [context.folder / f"{name}{end}" for end in ends]
     qat_onnx, converted, program_file, record, header = files
 
-    program = lower(prepared, (context.example,), name=name)
+    example = (context.example,)
+    deployment = deploy(prepared, example)
+    program = lower(prepared, example, name=name, deployment=deployment)
     with writing(program_file) as temporary:
         save_program(program, temporary)
     with writing(qat_onnx) as temporary:
-        export_qat_onnx(prepared, temporary, (context.example,), name=name, **opset)
+        export_qat_onnx(prepared, temporary, example, name=name, deployment=deployment, **opset)
     with writing(converted) as temporary:
         to_onnx(program, temporary, **opset)
-    host = host_parts(prepared, (context.example,))
+    host = host_parts(deployment)
     files += export_host(prepared, host, context.folder, name, **opset)
     if host.pre or host.post:
         context.report("log", {"message": f"on the host, in float: {_on_host(host)}"})

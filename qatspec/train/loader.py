@@ -19,9 +19,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset as TorchDataset
 
-from qatspec.diag import Diagnostic, DiagnosticError
+from qatspec.diag import Diagnostic, DiagnosticError, PluginFault
 from qatspec.registry import registry
-from qatspec.types import Dataset, Sample
+from qatspec.types import Dataset, DatasetDef, Sample
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +45,7 @@ class Loader:
     skip_broken  an example whose sample() raises DiagnosticError is left out; False: that is
                  raised. It is raised as well where no example at all can be read.
     warn         told of each example that is left out.
+    definition   whose data set it is: its plugin answers for examples that cannot be a batch.
     """
 
     dataset: Dataset
@@ -55,6 +56,7 @@ class Loader:
     world: int = 1
     skip_broken: bool = True
     warn: Callable[[Diagnostic], None] = lambda diagnostic: None
+    definition: DatasetDef | None = None
 
     def __post_init__(self) -> None:
         if len(self.dataset) == 0:
@@ -93,7 +95,7 @@ class Loader:
     def _load(
         self, batches: Sequence[list[int]], epoch: int, *, replacing: bool
     ) -> Iterator[Batch]:
-        items = _Batches(self.dataset, batches, self.seed, epoch, self.skip_broken, replacing)
+        items = _Batches(self, batches, epoch, replacing)
         # a generator of its own: the loader draws from it, and never from the training's
         generator = torch.Generator().manual_seed(self.seed)
         given = False
@@ -138,20 +140,14 @@ class _Item:
 
 
 class _Batches(TorchDataset[Any]):
-    """skipping: broken examples are left out; replacing: and others take their places."""
+    """replacing: others take the places of broken examples that are left out."""
 
     def __init__(
-        self,
-        dataset: Dataset,
-        batches: Sequence[list[int]],
-        seed: int,
-        epoch: int,
-        skipping: bool,
-        replacing: bool,
+        self, loader: Loader, batches: Sequence[list[int]], epoch: int, replacing: bool
     ) -> None:
-        self._dataset, self._batches = dataset, batches
-        self._seed, self._epoch = seed, epoch
-        self._skipping, self._replacing = skipping, replacing
+        self._dataset, self._definition = loader.dataset, loader.definition
+        self._seed, self._skipping = loader.seed, loader.skip_broken
+        self._batches, self._epoch, self._replacing = batches, epoch, replacing
 
     def __len__(self) -> int:
         return len(self._batches)
@@ -165,7 +161,12 @@ class _Batches(TorchDataset[Any]):
                 return _Item(left_out=tuple(broken), fatal=found)
             if found is not None:
                 samples.append(found)
-        return _Item(_collate(samples) if samples else None, tuple(broken))
+        try:
+            batch = self._collated(samples) if samples else None
+        except PluginFault as fault:
+            fatal = _Broken((fault.diagnostic(),), traceback.format_exc(), fault=True)
+            return _Item(left_out=tuple(broken), fatal=fatal)
+        return _Item(batch, tuple(broken))
 
     def _first_readable(self, index: int, broken: list[_Broken]) -> Sample | _Broken | None:
         """The example at `index`, or where that is broken, the next one (when replacing). Broken
@@ -192,10 +193,32 @@ class _Batches(TorchDataset[Any]):
                 raise
             return _Broken((fault.diagnostic(),), traceback.format_exc(), fault=True)
 
+    def _collated(self, samples: Sequence[Sample]) -> Batch:
+        if self._definition is None:
+            return _collate(samples)
+        with registry().blame(self._definition, f"sample() of data set `{self._definition.name}`"):
+            return _collate(samples)
+
 
 def _collate(samples: Sequence[Sample]) -> Batch:
+    """Raises TypeError and ValueError for what is no example, and for shapes that differ."""
+    first, *rest = samples
+    for sample in samples:
+        image = getattr(sample, "image", None)
+        if not isinstance(image, np.ndarray) or image.dtype != np.float32 or image.ndim != 3:
+            raise TypeError(f"an example's image is {_described(image)}, not float32 (C, H, W)")
+    for sample in rest:
+        if sample.image.shape != first.image.shape:
+            both = f"{first.image.shape} and {sample.image.shape}"
+            raise ValueError(f"images of one batch differ in shape: {both}")
     return Batch(
         torch.from_numpy(np.stack([s.image for s in samples])),
         [{k: torch.from_numpy(np.asarray(v)) for k, v in s.target.items()} for s in samples],
         [dict(s.meta) for s in samples],
     )
+
+
+def _described(image: object) -> str:
+    if isinstance(image, np.ndarray):
+        return f"{image.dtype} {image.shape}"
+    return type(image).__name__

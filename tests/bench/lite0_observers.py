@@ -26,6 +26,7 @@ from typing import Any
 import lite0
 import numpy as np
 import torch
+from qatspec_vision.data.imagefolder import open_imagefolder
 from torch import Tensor, nn
 
 from qatspec.api import (
@@ -39,7 +40,6 @@ from qatspec.api import (
     to_onnx,
 )
 from qatspec.train.weights import mapped, read_weights
-from qatspec_vision.data.imagefolder import open_imagefolder
 
 SPEC = Path(__file__).parent / "specs" / "lite0.yaml"
 BATCH = 16
@@ -82,7 +82,7 @@ def calibrate(model: Callable[[Tensor], Any], pictures: Pictures) -> None:
 
 
 def ours(observer: str, model: nn.Module, pictures: Pictures, folder: Path) -> Produce:
-    """The integer Program, whose converted ONNX runs in onnxruntime (equal, integer for integer)."""
+    """The integer Program, as its converted ONNX in onnxruntime; both give the same integers."""
     activation = {"dtype": "qint8", "observer": observer, "fake_quant": "fixed"}
     weight = {"dtype": "qint8", "observer": "min_max", "fake_quant": "fixed", "ch_axis": 0}
     prepared = prepare(

@@ -2,7 +2,7 @@
 
     python tests/bench/rules.py
 
-A budget of a second each; tests/unit/spec/test_coverage.py holds a looser bound.
+A budget of a second each; tests/unit/spec/test_coverage.py counts the patterns that are tried.
 """
 
 from __future__ import annotations

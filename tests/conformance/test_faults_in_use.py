@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -17,7 +18,7 @@ from qatspec.onnx import export_qat_onnx
 from qatspec.registry import Plugin, registry
 from qatspec.registry.plugins import load_file
 from qatspec.train.loader import Loader
-from qatspec.types import QConfig
+from qatspec.types import DatasetDef, QConfig, Sample
 
 IMAGES = torch.zeros(1, 3, 8, 8)
 
@@ -172,6 +173,46 @@ def test_a_data_set_whose_sample_raises(from_file, workers):
     assert "ZeroDivisionError" in found.message and ".sample (line 6)" in found.message
     assert "1 / 0" in str(caught.value.__cause__), "--debug shows where"
     assert main._end(caught.value) == main.PLUGIN
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize(
+    ("images", "said"),
+    [
+        ([np.zeros((3, 4, 4)), np.zeros((3, 4, 4))], "is float64 (3, 4, 4), not float32 (C, H, W)"),
+        ([np.zeros((4, 4), np.float32)] * 2, "is float32 (4, 4)"),
+        (["a.png", "b.png"], "is str"),
+        (
+            [np.zeros((3, 4, 4), np.float32), np.zeros((3, 4, 5), np.float32)],
+            "differ in shape: (3, 4, 4) and (3, 4, 5)",
+        ),
+    ],
+)
+def test_a_data_set_whose_examples_make_no_batch(install, images, said, workers):
+    class Data:
+        classes = ("a",)
+
+        def __len__(self):
+            return 2
+
+        def sample(self, index, rng):
+            return Sample(image=images[index], target={})
+
+    definition = DatasetDef(
+        name="odd",
+        summary="images that fit no batch",
+        params={"type": "object"},
+        open=lambda params, cache, base: Data(),
+        fingerprint=lambda params, base: "",
+        metric="AP",
+    )
+    install(plugin("odd", datasets=[definition]))
+    loader = Loader(Data(), batch_size=2, seed=0, workers=workers, definition=definition)
+    with pytest.raises(DiagnosticError) as caught:
+        next(loader.ordered())
+    (found,) = caught.value.diagnostics
+    assert "data set `odd`" in found.message and said in found.message
+    assert found.origin is not None and main._end(caught.value) == main.PLUGIN
 
 
 def test_the_last_door_blames_the_plugin_that_an_exception_came_through(from_file, capsys):

@@ -1,6 +1,5 @@
 """A dumped spec means the same: build(dump(build(x))) == build(x), whatever keys x uses."""
 
-import importlib.util
 import json
 from pathlib import Path
 
@@ -10,12 +9,9 @@ from qatspec.plan import resolve
 from qatspec.schema import spec_schema
 from qatspec.source import load_document
 from qatspec.spec import dump, load
+from tests.diagnostics.plugin import fake_registry
 
-_PATH = Path(__file__).parents[1] / "diagnostics" / "plugin.py"
-_SPEC = importlib.util.spec_from_file_location("qatspec_fake_for_dump", _PATH)
-fake = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(fake)
-REGISTRY = fake.fake_registry()
+REGISTRY = fake_registry()
 
 
 def some(required=None, **optional):

@@ -1,6 +1,5 @@
 """Whatever the bytes, a spec ends in diagnostics; places re-slice; resolving is repeatable."""
 
-import importlib.util
 import json
 from pathlib import Path
 
@@ -12,13 +11,11 @@ from qatspec.render import FORMATS, render
 from qatspec.source import load_document, split_lines
 from qatspec.source.scalars import resolve as scalar
 from qatspec.spec import load
+from tests.diagnostics.plugin import fake_registry
 
-_PATH = Path(__file__).parents[1] / "diagnostics" / "plugin.py"
-_SPEC = importlib.util.spec_from_file_location("qatspec_fake_for_property", _PATH)
-fake = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(fake)
-REGISTRY = fake.fake_registry()
-GOOD = sorted(p.read_text() for p in _PATH.parent.glob("QS*/fixed.yaml"))
+REGISTRY = fake_registry()
+CASES = Path(__file__).parents[1] / "diagnostics"
+GOOD = sorted(p.read_text() for p in CASES.glob("QS*/fixed.yaml"))
 SETTINGS = settings(
     max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )

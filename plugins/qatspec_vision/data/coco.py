@@ -87,8 +87,8 @@ class CocoDetection:
         image = scene.image
         if any(augment.hsv):
             image = shift_hsv(image, augment.hsv, rng)
-        targets = {"boxes": scene.boxes, "labels": scene.labels}
-        return Sample(self._fed.normalize(image), targets, meta)
+        target: dict[str, np.ndarray] = {"boxes": scene.boxes, "labels": scene.labels}
+        return Sample(self._fed.normalize(image), target, meta)
 
     def begin_epoch(self, epoch: int) -> None:
         """What follows is of this epoch of a stage: mosaic and mixup rest in the last ones."""

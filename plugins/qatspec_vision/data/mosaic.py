@@ -54,7 +54,7 @@ def mosaic(
         corner = (x if right else 0, y if below else 0)
         canvas.paste(place(scene.image, quarter, at, fill), corner)
         placed, seen = place_boxes(scene.boxes, quarter, at)
-        boxes.append((placed + np.float32([*corner, *corner]))[seen])
+        boxes.append((placed + np.array([*corner, *corner], np.float32))[seen])
         labels.append(scene.labels[seen])
     return Scene(canvas, np.concatenate(boxes), np.concatenate(labels))
 

@@ -35,6 +35,10 @@ Why: a convolution over unquantized accumulators does not exist on the chip.
 How to mend: remove the `null` rule over the producer, or quantize the consumer's module together
 with it (`quantize_output: true`).
 
+A class of `additional_qat_module_mapping` has integers where it derives from torch's conv or linear
+and computes what that does with `self.weight_fake_quant(self.weight)`, one scale an output channel,
+and `self.bias`; of anything else the integers are not known.
+
 Example: `module_name: {neck.p5: null}` leaves p5 in float while the head reads it.
 """,
     ),

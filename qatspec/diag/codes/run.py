@@ -337,4 +337,16 @@ says what it started from, so that a later `qatspec run` of the whole spec makes
 first.
 """,
     ),
+    Code(
+        "QS928",
+        "a detection set without an object",
+        """
+None of the pictures has a box that can be used: the annotation list is empty, or `limit` leaves only
+pictures of nothing. The run goes on: a model trained on it finds nothing, and AP is 0.
+
+**Mend.** Check `annotations` and that their `image_id` are those of `images`.
+
+    python -c "import json; print(len(json.load(open('instances_val.json'))['annotations']))"
+""",
+    ),
 )

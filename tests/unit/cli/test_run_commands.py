@@ -109,6 +109,22 @@ def test_infer_with_the_spec_decodes(ran):
     assert (ran.folder / "spec-bin" / "0.npz").exists()
 
 
+def test_infer_leaves_out_a_broken_picture_of_a_folder(ran):
+    folder = ran.folder / "one-broken"
+    folder.mkdir()
+    whole = (ran.folder / "pictures" / "0.png").read_bytes()
+    (folder / "a.png").write_bytes(whole[: len(whole) // 2])
+    command = ("toy.yaml", "--model", "work/compile/toy.bin", "--input", "one-broken", *COMMON)
+    refused = ran.call("infer", *command, "--output", "none-left")
+    assert refused.returncode == 1 and "a.png" in refused.stderr
+
+    (folder / "b.png").write_bytes(whole)
+    result = ran.call("infer", *command, "--output", "one-left")
+    assert result.returncode == 0 and "warning[" in result.stderr and "a.png" in result.stderr
+    content = json.loads((ran.folder / "one-left" / "predictions.json").read_text())
+    assert [p["input"] for p in content["predictions"]] == ["b.png"]
+
+
 @pytest.mark.parametrize(
     ("target", "source", "code"),
     [

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
+from qatspec.diag import DiagnosticError
 from qatspec.graph.trace import trace
 
 
@@ -93,5 +94,54 @@ def _shapes(m: Net, x: Tensor) -> Tensor:
 @pytest.mark.parametrize("body", [_alias, _dropped_result, _method, _before_and_after, _shapes])
 def test_ops_in_place_change_what_comes_later(body) -> None:
     net = Net(body)
+    graph = trace(net, (X,))
+    torch.testing.assert_close(_ran(net, graph), net(X.clone()))
+
+
+def _view(m: Net, x: Tensor) -> Tensor:
+    y = m.conv(x)
+    y.flatten(1).mul_(2)
+    return y
+
+
+def _part(m: Net, x: Tensor) -> Tensor:
+    y = m.conv(x)
+    first, _ = y.chunk(2, 2)
+    first += 1
+    return y
+
+
+@pytest.mark.parametrize("body", [_view, _part])
+def test_a_change_through_a_view_is_refused(body) -> None:
+    with pytest.raises(DiagnosticError, match="and with it `conv`") as caught:
+        trace(Net(body), (X,))
+    assert caught.value.diagnostics[0].code == "QS502"
+
+
+def _parts(m: Net, x: Tensor) -> Tensor:
+    y = m.conv(x)
+    first, second = y[:, :, :2], y[:, :, 2:]
+    first += 1
+    return torch.cat([first, second], 2)
+
+
+def _behind_a_function(m: Net, x: Tensor) -> Tensor:
+    y = m.conv(x)
+    z = nn.functional.relu(y)
+    z += 1
+    return y + z
+
+
+def _behind_a_module(m: Net, x: Tensor) -> Tensor:
+    y = m.conv(x)
+    z = m.plain(y)
+    z += 1
+    return y + z
+
+
+@pytest.mark.parametrize("body", [_parts, _behind_a_function, _behind_a_module])
+def test_a_change_that_nobody_else_sees_is_taken(body) -> None:
+    net = Net(body)
+    net.plain = nn.ReLU()
     graph = trace(net, (X,))
     torch.testing.assert_close(_ran(net, graph), net(X.clone()))

@@ -177,6 +177,31 @@ def test_every_pair_of_dtypes(activation, weight, settled, tmp_path):
     assert steps.max() <= (1.001 if activation != "qint16" else 3)
 
 
+def test_dropout_is_gone(settled):
+    class Net(nn.Module):
+        def __init__(self, dropping):
+            super().__init__()
+            self.dropping = dropping
+            self.a, self.b = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 1)
+            self.dropout = nn.Dropout(0.5) if dropping else nn.Identity()
+
+        def forward(self, x):
+            x = self.dropout(self.a(x))
+            if self.dropping:
+                x = F.dropout2d(x, 0.5, self.training)
+            return self.b(x)
+
+    x = torch.randn(1, 3, 8, 8)
+    programs = []
+    for dropping in (True, False):
+        torch.manual_seed(0)
+        programs.append(lower(settled(Net(dropping), x), (x,)))
+    with_dropout, without = programs
+    assert [op.kind for op in with_dropout.ops] == [op.kind for op in without.ops]
+    results = [p.run(*p.quantize(x.numpy()))[0] for p in programs]
+    np.testing.assert_array_equal(*results)
+
+
 # -- refusals ----------------------------------------------------------------------------------
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from qatspec.diag import DiagnosticError
+from qatspec.graph.deploy import deploy
 from qatspec.lower import lower
 from qatspec.lower.split import host_parts
 from qatspec.onnx.host import HostRunner, export_host
@@ -36,7 +37,7 @@ def test_head_and_scaling_stay_on_the_host(settled, tmp_path):
     x = torch.rand(2, 3, 16, 16) * 255
     prepared = settled(Net(), x, modules={"body": {"quantize_output": False}})
     program = lower(prepared, (x,), name="net")
-    host = host_parts(prepared, (x,))
+    host = host_parts(deploy(prepared, (x,)))
     assert host.before == ("transpose", "div")
     assert host.after[0] == "mean" and "head" in host.after and host.after[-1] == "softmax"
     assert {op.origin.module.split(".")[0] for op in program.ops} == {"body"}
@@ -59,7 +60,7 @@ def test_head_and_scaling_stay_on_the_host(settled, tmp_path):
 
 def test_a_prepared_whole_has_no_host(everything):
     prepared, x = everything
-    host = host_parts(prepared, (x,))
+    host = host_parts(deploy(prepared, (x,)))
     assert (host.before, host.after, host.pre, host.post) == ((), (), None, None)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
 
@@ -10,12 +9,9 @@ import pytest
 
 from qatspec.plan import diff, diff_json, diff_text, resolve
 from qatspec.spec import load
+from tests.diagnostics.plugin import fake_registry
 
-_PATH = Path(__file__).parents[2] / "diagnostics" / "plugin.py"
-_SPEC = importlib.util.spec_from_file_location("qatspec_fake_for_diff", _PATH)
-fake = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(fake)
-NAMES = fake.fake_registry()
+NAMES = fake_registry()
 SPEC = """\
 qatspec: 1
 name: digits

@@ -1,8 +1,6 @@
 """Editing a value changes exactly the steps that depend on it: every key of the language."""
 
-import importlib.util
 import json
-from pathlib import Path
 
 import pytest
 
@@ -10,12 +8,9 @@ from qatspec.plan import resolve
 from qatspec.schema import spec_schema
 from qatspec.source.pointer import split
 from qatspec.spec import load
+from tests.diagnostics.plugin import fake_registry
 
-_PATH = Path(__file__).parents[2] / "diagnostics" / "plugin.py"
-_SPEC = importlib.util.spec_from_file_location("qatspec_fake_for_keys", _PATH)
-fake = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(fake)
-REGISTRY = fake.fake_registry()
+REGISTRY = fake_registry()
 ALL = ["float", "calibration", "qat", "convert", "compile"]
 
 _MAPPING = {"torch.nn.Conv2d": "torch.nn.ReLU"}

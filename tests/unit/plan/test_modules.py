@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-from pathlib import Path
 
 import pytest
 
 from qatspec.plan import load_modules, rule_warnings, rules_of, save_modules
 from qatspec.spec import Call, load
+from tests.diagnostics.plugin import fake_registry
 
-_PATH = Path(__file__).parents[2] / "diagnostics" / "plugin.py"
-_SPEC = importlib.util.spec_from_file_location("qatspec_fake_for_modules", _PATH)
-fake = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(fake)
-NAMES = fake.fake_registry()
+NAMES = fake_registry()
 SPEC = """\
 qatspec: 1
 name: digits

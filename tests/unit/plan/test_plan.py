@@ -1,8 +1,6 @@
 """Digests: what changes them and what does not; and what a plan would do in a work directory."""
 
-import importlib.util
 import json
-from pathlib import Path
 
 import pytest
 
@@ -12,12 +10,9 @@ from qatspec.plan import device_kind, plan_json, plan_table, resolve, status
 from qatspec.registry import Plugin, Registry
 from qatspec.spec import load
 from qatspec.types import NO_PARAMS, DatasetDef
+from tests.diagnostics.plugin import Fake, fake_registry
 
-_PATH = Path(__file__).parents[2] / "diagnostics" / "plugin.py"
-_SPEC = importlib.util.spec_from_file_location("qatspec_fake_for_plan", _PATH)
-fake = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(fake)
-REGISTRY = fake.fake_registry()
+REGISTRY = fake_registry()
 
 BASE = """\
 qatspec: 1
@@ -127,8 +122,8 @@ def test_the_order_of_regex_rules_counts(plan):
 
 def test_plugin_load_order_changes_nothing(plan):
     other = Plugin("other", "other", "1", type("Other", (), {})())
-    one = Registry([Plugin("fake", "fake-plugin", "1.0", fake.Fake()), other])
-    two = Registry([other, Plugin("fake", "fake-plugin", "1.0", fake.Fake())])
+    one = Registry([Plugin("fake", "fake-plugin", "1.0", Fake()), other])
+    two = Registry([other, Plugin("fake", "fake-plugin", "1.0", Fake())])
     assert changed(plan(registry=one), plan(registry=two)) == []
 
 
@@ -140,7 +135,7 @@ def test_the_machine_counts_where_bytes_depend_on_it(plan):
 
 
 def test_another_version_of_a_plugin_counts(plan):
-    newer = Registry([Plugin("fake", "fake-plugin", "1.1", fake.Fake())])
+    newer = Registry([Plugin("fake", "fake-plugin", "1.1", Fake())])
     assert changed(plan(), plan(registry=newer)) == ALL
 
 
@@ -165,7 +160,7 @@ def _with_fingerprint(function):
                 )
             ]
 
-    return fake.fake_registry(Plugin("data", "data-plugin", "2", Data()))
+    return fake_registry(Plugin("data", "data-plugin", "2", Data()))
 
 
 def test_the_fingerprint_of_the_data_counts(plan):

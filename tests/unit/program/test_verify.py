@@ -89,11 +89,11 @@ def test_overflow_names_the_module(small):
 
 def test_every_kind_is_documented_and_implemented():
     from qatspec.onnx.integer_ops import EMIT
-    from qatspec.program import executor, interp, model
+    from qatspec.program import interp, kernels, model
 
     for kind in KINDS:
         assert f"\n{kind} " in (model.__doc__ or ""), kind
-    assert set(KINDS) == set(executor._BUILD) == set(EMIT)
+    assert set(KINDS) == set(kernels.BUILD) == set(EMIT)
     assert set(KINDS) == set(interp._EVALUATE) | set(interp._WITH_LOWEST)
 
 

@@ -30,11 +30,21 @@ def test_kl_clips_a_lone_outlier_and_keeps_a_uniform_range() -> None:
     assert 2.4 < tailed.amax().item() < 10.0
 
 
+@pytest.mark.parametrize("zeros", [0.5, 0.75, 0.95])
+def test_the_zeros_of_a_relu_do_not_hide_the_rest_from_kl(zeros: float) -> None:
+    count = 100_000
+    spread = torch.linspace(0, 6, round(count * (1 - zeros)))
+    observer = KLObserver(QSpec())
+    observer(torch.cat([torch.zeros(count - len(spread)), spread]))
+    assert observer.amax().item() > 5
+
+
 def test_kl_by_hand() -> None:
     """Eight bins, levels as many as qint4's: the row-by-row definition, in plain Python."""
     observer = KLObserver(QSpec(dtype="qint4", bins=32))
     observer(_normal(2000))
     counts = observer.histogram.tolist()
+    counts[0] = counts[1]
     levels, bins, best = 8, 32, None
     for kept in sorted({round(levels + i * (bins - levels) / 99) for i in range(100)}):
         p = [float(c) for c in counts[:kept]]

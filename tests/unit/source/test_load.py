@@ -68,6 +68,12 @@ def test_lists_merge_by_name_where_items_have_names(write):
     ]  # fmt: skip
 
 
+def test_an_empty_list_replaces_one_with_names(write):
+    write("base.yaml", "steps: [{name: a, x: 1}]\n")
+    path = write("top.yaml", "extends: base.yaml\nsteps: []\n")
+    assert load_document(path).data["steps"] == []
+
+
 def test_later_qconfig_rules_come_first(write):
     write("base.yaml", "qconfig: {module_name_regex: {a: p, b: p}, object_type: [[X, p]]}\n")
     path = write(

@@ -1,19 +1,13 @@
 """Documents to Specs: defaults, merging of quantize, and what must hold between stages."""
 
-import importlib.util
-from pathlib import Path
-
 import pytest
 
 from qatspec.diag import DiagnosticError
 from qatspec.spec import load, prepare_config, qconfig_rules
 from qatspec.types import QConfig, QSpec
+from tests.diagnostics.plugin import fake_registry
 
-_PATH = Path(__file__).parents[2] / "diagnostics" / "plugin.py"
-_SPEC = importlib.util.spec_from_file_location("qatspec_fake_for_spec", _PATH)
-fake = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(fake)
-REGISTRY = fake.fake_registry()
+REGISTRY = fake_registry()
 
 BASE = """\
 qatspec: 1
@@ -66,7 +60,8 @@ def test_defaults_are_filled_in(build):
     assert spec.input.size == (64, 32)
     assert (spec.input.mean, spec.input.format) == (128, "rgb")
     assert spec.model.params == {"num_classes": 10, "width": 1.0}
-    assert spec.data["calibration"] is spec.data["train"]
+    assert spec.data["calibration"] is spec.data["qat"] is spec.data["train"]
+    assert spec.data["train"].broken == "skip"
     assert spec.data["val"].batch_size == 1
     trainer = spec.stages["float"].trainer
     assert trainer.batch_norm == 2
@@ -267,6 +262,6 @@ def test_code_needs_leave(build, tmp_path):
     with pytest.raises(DiagnosticError) as error:
         build(text)
     assert error.value.diagnostics[0].code == "QS006"
-    registry = fake.fake_registry()
+    registry = fake_registry()
     spec = load(tmp_path / "spec.yaml", allow_code=True, registry=registry)
     assert registry.model(spec.model.type).name == "mine"

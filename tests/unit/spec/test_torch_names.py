@@ -1,8 +1,5 @@
 """Names of torch in rules and prepare: what is known, what was meant, what is sure."""
 
-import importlib.util
-from pathlib import Path
-
 import pytest
 
 from qatspec.diag import DiagnosticError
@@ -11,11 +8,7 @@ from qatspec.registry import Plugin
 from qatspec.spec import prepare_config, qconfig_rules
 from qatspec.spec.torch_names import check_classes, check_op
 from qatspec.types import QuantHandler
-
-_PATH = Path(__file__).parents[2] / "diagnostics" / "plugin.py"
-_SPEC = importlib.util.spec_from_file_location("qatspec_fake_for_names", _PATH)
-fake = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(fake)
+from tests.diagnostics.plugin import fake_registry
 
 
 class WithAnOp:
@@ -24,7 +17,7 @@ class WithAnOp:
         return [QuantHandler(name="swirl", summary="s", ops=("swirl",), annotate=lambda n, c: None)]
 
 
-NAMES = fake.fake_registry(Plugin("ops", "d", "1", WithAnOp()))
+NAMES = fake_registry(Plugin("ops", "d", "1", WithAnOp()))
 
 
 @pytest.mark.parametrize(

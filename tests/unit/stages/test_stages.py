@@ -73,6 +73,16 @@ def test_decisions_are_written_beside_the_checkpoints(finished):
     assert any(d["weight"] and d["weight"]["dtype"] == "qint8" for d in content["decisions"])
 
 
+def test_qat_trains_on_its_own_data(project):
+    project.edit("  val:", "  qat: {type: toy_corners, params: {count: 16}, batch_size: 4}\n  val:")
+    project.run()
+    steps = {
+        stage: load(project.workdir / stage / f"{stage}-checkpoint-last.pth.tar").step
+        for stage in ("float", "qat")
+    }
+    assert steps == {"float": 3 * 32 // 8, "qat": 16 // 4}
+
+
 def test_without_calibration_qat_starts_from_float(project):
     text = project.spec.read_text()
     start, end = text.index("  calibration:"), text.index("  qat:")

@@ -301,3 +301,59 @@ def test_fingerprint_sees_content_and_not_place(tmp_path: Path) -> None:
     with (two / "set" / "annotations" / "instances_tiny.json").open("a") as file:
         file.write(" ")
     assert fingerprint(params(), two) != resized
+
+
+def test_a_set_without_objects_is_told_of_and_measured(tmp_path: Path) -> None:
+    write_set(tmp_path / "set", annotations=[])
+    data = open_set(tmp_path)
+    (warning,) = data.diagnostics
+    assert (warning.code, warning.severity) == ("QS928", "warning")
+    sample = data.sample(0, RNG)
+    assert sample.target["boxes"].shape == (0, 4)
+    metrics = data.evaluate(perfect(data))
+    assert (metrics["AP"], metrics["AP50"]) == (0, 0)
+
+
+@pytest.mark.parametrize("format_", ["rgb", "yuv444"])
+def test_a_fixed_scale_of_1_128_makes_integers_of_pixels(tmp_path: Path, format_: str) -> None:
+    """image / (1/128) is pixel - 128: what the chip is fed, without rounding."""
+    write_set(tmp_path / "set")
+    pixels = np.asarray(
+        Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 80, 3), dtype=np.uint8))
+    )
+    Image.fromarray(pixels).save(tmp_path / "set" / "tiny" / "a.png")
+    image = open_set(tmp_path, format=format_).sample(0, RNG).image
+    mode = {"rgb": "RGB", "yuv444": "YCbCr"}[format_]
+    expected = np.asarray(Image.fromarray(pixels).convert(mode), np.int64).transpose(2, 0, 1) - 128
+    np.testing.assert_array_equal(image / np.float32(1 / 128), expected)
+
+
+def test_a_truncated_jpeg_costs_one_picture_of_a_run(tmp_path: Path) -> None:
+    from qatspec.train.loader import Loader
+
+    write_set(
+        tmp_path / "set",
+        images=[{"id": n, "file_name": f"{n}.jpg"} for n in range(4)],
+        annotations=[annotation(n, 7, [5, 5, 10, 10]) for n in range(4)],
+    )
+    noise = np.random.default_rng(0).integers(0, 256, (30, 30, 3), dtype=np.uint8)
+    for number in range(4):
+        Image.fromarray(noise).save(tmp_path / "set" / "tiny" / f"{number}.jpg")
+    damaged = tmp_path / "set" / "tiny" / "2.jpg"
+    damaged.write_bytes(damaged.read_bytes()[:-200])
+    told: list[Any] = []
+    loader = Loader(open_set(tmp_path), batch_size=2, seed=0, warn=told.append)
+    assert [m["id"] for b in loader.ordered() for m in b.metas] == [0, 1, 3]
+    assert [m["id"] for b in loader.shuffled(0) for m in b.metas].count(3) == 2
+    assert {(d.code, d.severity, Path(d.span.file).name) for d in told} == {
+        ("QS911", "warning", "2.jpg")
+    }
+    assert loader.dataset.evaluate(found(loader))["AP"] == pytest.approx(100)
+
+
+def found(loader: Any) -> list[tuple[Any, Any]]:
+    return [
+        (m, {**{k: v.numpy() for k, v in t.items()}, "scores": np.ones(len(t["labels"]))})
+        for b in loader.ordered()
+        for m, t in zip(b.metas, b.targets, strict=True)
+    ]

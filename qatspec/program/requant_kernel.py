@@ -1,0 +1,73 @@
+"""The executor's requantization: sum x * (m / 2^s), rounded and clamped, in float64.
+
+Exact: |sum x_i m_i| + 2^(s-1) < 2^53 (`bounds`, contracts 17), so that every product, every partial
+sum and the half added to round half up is an integer below 2^53 times 2^-s, s <= 50, which float64
+holds: neither order nor fused multiply-add changes it. floor and round (half to even) are exact on
+float64. The result goes to the carrier first and is clamped there: rounding to float32 is monotone
+and changes no integer within the clamp's bounds.
+
+Fast: memory is gone through once, in blocks whose float64 copy stays in the cache, with the channel
+innermost (channels-last images), so that the multipliers are a vector that each row repeats; an
+accumulator that nothing else reads is overwritten.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from qatspec.program.carriers import Carriers, Step
+from qatspec.program.model import Op
+
+#: Elements of a block, a thread: 1 MiB of float64.
+BLOCK = 1 << 17
+#: Elements of a row of multipliers: long enough that a row's own cost does not count.
+ROW = 1 << 11
+
+
+def requant(ex: Carriers, op: Op) -> Step:
+    """The step of a requant op."""
+    terms, a = len(op.inputs) // 2, op.attrs
+    carrier, rank = ex.carrier(op.output), len(ex.shape(op.inputs[0])) + 1
+    unit = torch.exp2(-ex.const(op.inputs[-1], torch.float64))
+    ratios = [ex.const(m, torch.float64) * unit for m in op.inputs[terms : 2 * terms]]
+    per_channel = any(ratio.numel() > 1 for ratio in ratios)
+    inner = a["axis"] if per_channel else 1 if rank == 4 else rank - 1
+    channels = ex.shape(op.inputs[0])[inner - 1] if rank > 1 else 1
+    rows = [ratio.expand(channels).repeat(max(ROW // channels, 1)) for ratio in ratios]
+    low, high, rounding = float(a["low"]), float(a["high"]), a["rounding"]
+    overwrite = ex.may_overwrite(op.inputs[0]) and ex.carrier(op.inputs[0]) == carrier
+
+    def block(xs: Sequence[Tensor], out: Tensor, wide: Tensor) -> None:
+        width = out.shape[-1]
+        v = wide[0].copy_(xs[0]).mul_(rows[0][:width])
+        for x, row in zip(xs[1:], rows[1:], strict=True):
+            v.add_(wide[1].copy_(x).mul_(row[:width]))
+        if rounding == "half_up":
+            v.add_(0.5)
+        v = v.round_() if rounding == "half_even" else v.floor_()
+        out.copy_(v).clamp_(low, high)
+
+    def step(*operands: Tensor) -> Tensor:
+        xs = [x.movedim(inner, -1).contiguous() for x in operands]
+        out = xs[0] if overwrite else torch.empty(xs[0].shape, dtype=carrier)
+        width, size = len(rows[0]), max(BLOCK * torch.get_num_threads(), len(rows[0]))
+        scratch = torch.empty(min(terms, 2), min(size, out.numel()), dtype=torch.float64)
+        for at in _spans(out.numel(), size // width * width, width):
+            shape = (-1, min(width, at.stop - at.start))
+            parts = [x.view(-1)[at].view(shape) for x in (*xs, out)]
+            block(parts[:-1], parts[-1], scratch[:, : at.stop - at.start].view(-1, *parts[0].shape))
+        return out.movedim(-1, inner)
+
+    return step
+
+
+def _spans(total: int, size: int, width: int) -> Iterator[slice]:
+    """[0, total) in parts of `size`, then of whole rows, then what is left of a row."""
+    whole = total // width * width
+    for start in range(0, whole, size):
+        yield slice(start, min(start + size, whole))
+    if whole < total:
+        yield slice(whole, total)
