@@ -116,8 +116,9 @@ _export("qatspec.diag", "Diagnostic", "DiagnosticError", "Note", "Span")
 _export("qatspec.hookspecs", "API_VERSION", "hookimpl")
 _export(
     "qatspec.types",
-    "NO_PARAMS", "RUNTIME_INPUT", "Annotation", "Arithmetic", "Dataset", "DatasetDef", "Finding", "Fixed", "Float",
-    "FusePattern", "March", "ModelDef", "Observed", "ObserverDef", "PictureDataset",
+    "NO_PARAMS", "RUNTIME_INPUT", "Annotation", "Arithmetic", "Dataset", "DatasetDef", "Finding",
+    "Fixed", "Float", "FusePattern", "March", "ModelDef", "Observed", "ObserverDef",
+    "PictureDataset",
     "PrepareConfig", "PrepareConfigDef", "QConfig", "QConfigDef", "QSpec",
     "QuantHandler", "Sample", "Shared",
     "StageEvent", "TaskModel", "Verdict", "lazy",

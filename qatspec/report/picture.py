@@ -127,9 +127,7 @@ def _layout(flow: Flow) -> tuple[list[_Point], list[list[_Point]]]:
         shifts.update((vertex.data, shift) for vertex in part.sV)
         right = max(view.xy[0] for view in views) + shift + WIDTH + 3 * MARGIN
     centres = [(v.view.xy[0] + shifts[v.data], v.view.xy[1]) for v in vertices]
-    bends = [
-        [(x + shifts[edge.v[0].data], y) for x, y in edge.view.points[1:-1]] for edge in edges
-    ]
+    bends = [[(x + shifts[edge.v[0].data], y) for x, y in edge.view.points[1:-1]] for edge in edges]
     return centres, bends
 
 

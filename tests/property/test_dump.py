@@ -149,6 +149,7 @@ ROLE = some(
     {"type": choice("digits"), "batch_size": POSITIVE},
     params=some(split=choice("train", "val"), root=ODD_TEXT),
     workers=st.integers(0, 4),
+    broken=choice("skip", "error"),
 )
 QUANTIZING = {"batch_size_per_gpu": POSITIVE, "quantize": TOP}
 

@@ -25,6 +25,17 @@ class Mish(nn.Module):
         return x * F.softplus(x).tanh()
 
 
+class MishOfModules(nn.Module):
+    """Mish as ports of Darknet spell it that were made to be hooked and fused."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.softplus, self.tanh = nn.Softplus(), nn.Tanh()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * self.tanh(self.softplus(x))
+
+
 def _conv(cin: int, cout: int, kernel: int = 1, stride: int = 1) -> nn.Sequential:
     return conv_bn(cin, cout, kernel, stride, act=_LEAKY)
 
@@ -124,7 +135,7 @@ class _CSP(nn.Module):
         self.into = conv_bn(cout, half, act=Mish)
         self.blocks = nn.Sequential(*(_Residual(half, hidden) for _ in range(blocks)))
         self.after = conv_bn(half, half, act=Mish)
-        self.join = conv_bn(2 * half, cout, act=Mish)
+        self.join = conv_bn(2 * half, cout, act=MishOfModules)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = self.down(x)

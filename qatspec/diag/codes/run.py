@@ -341,8 +341,8 @@ first.
         "QS928",
         "a detection set without an object",
         """
-None of the pictures has a box that can be used: the annotation list is empty, or `limit` leaves only
-pictures of nothing. The run goes on: a model trained on it finds nothing, and AP is 0.
+None of the pictures has a box that can be used: the annotation list is empty, or `limit` leaves
+only pictures of nothing. The run goes on: a model trained on it finds nothing, and AP is 0.
 
 **Mend.** Check `annotations` and that their `image_id` are those of `images`.
 

@@ -148,8 +148,8 @@ def test_convert_for_another_march(ran):
     assert result.returncode == 0, result.stderr
     assert "QS920" in result.stderr and "bayes" in result.stderr
     assert sorted(p.name for p in (ran.folder / "converted").iterdir()) == [
-        "toy-converted.onnx", "toy-outputs.h", "toy-outputs.json", "toy-qat.onnx", "toy.bin", "toy.perf.html", "toy.perf.json",
-        "toy.program",
+        "toy-converted.onnx", "toy-outputs.h", "toy-outputs.json", "toy-qat.onnx", "toy.bin",
+        "toy.perf.html", "toy.perf.json", "toy.program",
     ]  # fmt: skip
     perf = json.loads((ran.folder / "converted/toy.perf.json").read_text())
     assert perf["summary"]["BPU march"] == "bernoulli2"
