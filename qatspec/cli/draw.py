@@ -79,8 +79,8 @@ def _write(
 ) -> float:
     """Words on a ground of `colour`, kept below the picture's upper edge; gives their lower one."""
     left, top, right, bottom = pen.textbbox((x, y), text, anchor=anchor)
-    up = min(0, -top)
-    pen.rectangle((left, top + up, right, bottom + up), fill=colour)
+    down = max(0, -top)
+    pen.rectangle((left, top + down, right, bottom + down), fill=colour)
     dark = sum(colour) < 300
-    pen.text((left, top + up), text, fill="white" if dark else "black", anchor="lt")
-    return bottom + up
+    pen.text((left, top + down), text, fill="white" if dark else "black", anchor="lt")
+    return bottom + down

@@ -80,7 +80,10 @@ def lower_div(node: fx.Node, lowering: Lowering) -> Sum:
     """By a constant: the same integers, other scales."""
     a, b = node.args[0], lowering.context.argument(node, 1, "other")
     if node.kwargs.get("rounding_mode") is not None or lowering.is_tensor(b):
-        lowering.fail("division with rounding, or by a tensor, has no integer form")
+        lowering.fail(
+            "division with rounding, or by a tensor, has no integer form",
+            "multiply by a constant, or move it into `predict`",
+        )
     return _by_constant(a, 1.0 / torch.as_tensor(lowering.constant(b)), lowering)
 
 

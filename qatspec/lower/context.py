@@ -21,8 +21,8 @@ from qatspec.program import DType, ProgramBuilder, Provenance
 from qatspec.program.bounds import Overflow
 from qatspec.program.lowered import Sum, Term
 from qatspec.program.model import RANGE
+from qatspec.program.operands import Malformed
 from qatspec.program.requantize import multipliers
-from qatspec.program.signature import Malformed
 
 SMALL = ("int4", "int8", "int16")
 

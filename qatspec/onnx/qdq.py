@@ -14,7 +14,6 @@ from typing import Any, NoReturn
 
 import numpy as np
 import onnx
-import torch
 from onnx import TensorProto, helper
 from torch import Tensor, fx, nn
 
@@ -23,18 +22,18 @@ from qatspec.graph import Prepared
 from qatspec.graph.context import GraphContext
 from qatspec.graph.deploy import Deployment, carries_tensor, deploy, output_tree
 from qatspec.graph.ops import CLAMP_OPS
+from qatspec.onnx import weighted
 from qatspec.onnx.float_ops import WRITE
-from qatspec.onnx.float_pools import padded
 from qatspec.onnx.writer import GraphWriter
 from qatspec.quant.fake_quant import FakeQuantize
 from qatspec.quant.functional import FunctionalConv
-from qatspec.quant.geometry import Geometry
-from qatspec.quant.modules import QuantOp, is_weight_quantized
+from qatspec.quant.modules import is_weight_quantized
 from qatspec.registry import registry
 
 OPSET = 17
 WIDE_OPSET = 21
 METADATA = "qatspec.qat"
+_WEIGHTED = (nn.modules.conv._ConvNd, nn.Linear, FunctionalConv)
 
 
 def export_qat_onnx(
@@ -131,7 +130,7 @@ class QdqWriter:
         """The parameter or buffer that a node gives, or what is computed from such alone."""
         return self.context.constant(node).detach()  # type: ignore[no-any-return]
 
-    def _operands(self, node: fx.Node) -> list[Any]:
+    def operands(self, node: fx.Node) -> list[Any]:
         """The tensors behind x: weight, bias, ..."""
         return [None if a is None else self.tensor(a) for a in node.args[1:]]
 
@@ -173,10 +172,9 @@ class QdqWriter:
         if isinstance(module, FakeQuantize):
             return self._fake_quant(node, module)
         if quant_op := self.context.quant_op(node):
-            return self._closed(node, self._weighted(node, quant_op))
-        weighted = (nn.modules.conv._ConvNd, nn.Linear, FunctionalConv)
-        if isinstance(module, weighted) and not is_weight_quantized(module):
-            return self._float_weighted(node, module)
+            return self._closed(node, weighted.quantized(self, node, quant_op))
+        if isinstance(module, _WEIGHTED) and not is_weight_quantized(module):
+            return weighted.unquantized(self, node, module)
         op = self.context.op(node)
         write = WRITE.get(op or "")
         if write is not None:
@@ -219,19 +217,19 @@ class QdqWriter:
                     help="run calibration or qat before converting",
                 )
             )
-        grid = self._grid(path, fake_quant)
+        grid = self.grid(path, fake_quant)
         q = self.w.node("QuantizeLinear", [x, *grid], f"{name}.q")
         return self.w.node("DequantizeLinear", [q, *grid], name)
 
-    def _grid(self, path: str, fake_quant: FakeQuantize, channels: int | None = None) -> list[str]:
+    def grid(self, path: str, fake_quant: FakeQuantize, channels: int | None = None) -> list[str]:
         """Names of scale and zero point: scalars, or one an output channel."""
         scale = fake_quant.scale.detach()
         scale = scale.reshape(()) if channels is None else scale.expand(channels)
         zeros = np.zeros(tuple(scale.shape), np.int64)
         name = self.w.const(f"{path}.scale", scale.numpy(), np.float32)
-        return [name, self._integers(f"{path}.zero_point", fake_quant.qspec.dtype, zeros)]
+        return [name, self.integers(f"{path}.zero_point", fake_quant.qspec.dtype, zeros)]
 
-    def _integers(self, name: str, dtype: str, array: np.ndarray) -> str:
+    def integers(self, name: str, dtype: str, array: np.ndarray) -> str:
         """An initializer of int8, int16 or (packed by ONNX) int4."""
         if dtype != "qint4":
             return self.w.const(name, array, dtype.removeprefix("q"))
@@ -240,98 +238,6 @@ class QdqWriter:
             name, TensorProto.INT4, array.shape, array.reshape(-1).tolist()
         )
         return name
-
-    def _weighted(self, node: fx.Node, module: QuantOp) -> str:
-        arguments = self._operands(node)
-        source: Any = node.args[1] if arguments else None
-        named = isinstance(source, fx.Node) and source.op == "get_attr"
-        key = str(source.target) if named else f"{node.target}.weight"
-        with torch.no_grad():
-            levels = module.quantized_weight(*arguments)[0]
-            bias = module.folded(*arguments)[1]
-        geometry = module.geometry
-        weight = self._dequantized(key, levels, module.weight_fake_quant, geometry)
-        name = None
-        if bias is not None:
-            name = self.w.const(f"{node.target}.bias", bias.detach().numpy(), np.float32)
-        return self._apply(node, geometry, weight, tuple(levels.shape), name)
-
-    def _float_weighted(self, node: fx.Node, module: Any) -> str:
-        inside = not isinstance(module, FunctionalConv)
-        weight, bias = (module.weight, module.bias) if inside else self._operands(node)
-        key = self.w.const(f"{node.target}.weight", weight.detach().numpy(), np.float32)
-        name = None
-        if bias is not None:
-            name = self.w.const(f"{node.target}.bias", bias.detach().numpy(), np.float32)
-        return self._apply(node, Geometry.of(module), key, tuple(weight.shape), name)
-
-    def _dequantized(
-        self, key: str, levels: Tensor, fake_quant: FakeQuantize, geometry: Geometry
-    ) -> str:
-        """Integers and their DequantizeLinear along axis 0; a transposed conv's weight is stored
-        output channels first and turned back behind it."""
-        array = levels.numpy().astype(np.int64)
-        shape = array.shape
-        groups = geometry.groups if geometry.transposed else 1
-        if geometry.transposed:
-            split = array.reshape(groups, shape[0] // groups, *shape[1:]).swapaxes(1, 2)
-            array = split.reshape(groups * shape[1], shape[0] // groups, *shape[2:])
-        pair = self._grid(f"{key}_fake_quant", fake_quant, array.shape[0])
-        name = self._integers(key, fake_quant.qspec.dtype, array)
-        weight = self.w.node("DequantizeLinear", [name, *pair], f"{key}.dequantized", axis=0)
-        if not geometry.transposed:
-            return weight
-        split_shape = [groups, shape[1], shape[0] // groups, *shape[2:]]
-        for i, (op, value) in enumerate(
-            (("Reshape", split_shape), ("Transpose", None), ("Reshape", list(shape)))
-        ):
-            if op == "Transpose":
-                perm = [0, 2, 1, *range(3, len(split_shape))]
-                weight = self.w.node(op, [weight], f"{key}.turned", perm=perm)
-            else:
-                target = self.w.const(f"{key}.shape{i}", value, np.int64)
-                weight = self.w.node(op, [weight, target], f"{key}.split")
-        return weight
-
-    def _apply(
-        self,
-        node: fx.Node,
-        geometry: Geometry,
-        weight: str,
-        shape: tuple[int, ...],
-        bias: str | None,
-    ) -> str:
-        x = self.operand(node.args[0])
-        if geometry.op == "linear":
-            return self._linear(node, x, weight, bias)
-        # torch lists the last dim first, (left, right, top, bottom); ONNX top, left, bottom, right
-        pads = [*geometry.pad[-2::-2], *geometry.pad[::-2]]
-        if geometry.padding_mode != "zeros":
-            rank = len(self.context.shape(node))
-            mode, name = geometry.padding_mode, f"{node.name}.padded"
-            x, pads = padded(self, x, geometry.pad, mode, 0.0, rank, name), [0] * len(pads)
-        attrs: dict[str, Any] = {
-            "kernel_shape": list(shape[2:]),
-            "strides": list(geometry.stride),
-            "pads": pads,
-            "dilations": list(geometry.dilation),
-            "group": geometry.groups,
-        }
-        if geometry.transposed:
-            attrs["output_padding"] = list(geometry.output_padding)
-        op = "ConvTranspose" if geometry.transposed else "Conv"
-        names = [x, weight] if bias is None else [x, weight, bias]
-        return self.w.node(op, names, node.name, **attrs)
-
-    def _linear(self, node: fx.Node, x: str, weight: str, bias: str | None) -> str:
-        if len(self.context.shape(node)) == 2:
-            names = [x, weight] if bias is None else [x, weight, bias]
-            return self.w.node("Gemm", names, node.name, transB=1)
-        turned = self.w.node("Transpose", [weight], f"{node.name}.weight", perm=[1, 0])
-        if bias is None:
-            return self.w.node("MatMul", [x, turned], node.name)
-        product = self.w.node("MatMul", [x, turned], f"{node.name}.product")
-        return self.w.node("Add", [product, bias], node.name)
 
 
 def _only_user(node: fx.Node) -> fx.Node | None:

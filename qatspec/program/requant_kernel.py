@@ -13,7 +13,7 @@ accumulator that nothing else reads is overwritten.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -53,21 +53,21 @@ def requant(ex: Carriers, op: Op) -> Step:
     def step(*operands: Tensor) -> Tensor:
         xs = [x.movedim(inner, -1).contiguous() for x in operands]
         out = xs[0] if overwrite else torch.empty(xs[0].shape, dtype=carrier)
-        width, size = len(rows[0]), max(BLOCK * torch.get_num_threads(), len(rows[0]))
-        scratch = torch.empty(min(terms, 2), min(size, out.numel()), dtype=torch.float64)
-        for at in _spans(out.numel(), size // width * width, width):
-            shape = (-1, min(width, at.stop - at.start))
-            parts = [x.view(-1)[at].view(shape) for x in (*xs, out)]
-            block(parts[:-1], parts[-1], scratch[:, : at.stop - at.start].view(-1, *parts[0].shape))
+        width = len(rows[0])
+        height = max(BLOCK * torch.get_num_threads() // width, 1)
+        size = min(height * width, out.numel())
+        scratch = torch.empty(min(terms, 2), size, dtype=torch.float64)
+        for parts in zip(*(_blocks(x.view(-1), width, height) for x in (*xs, out)), strict=True):
+            shape = (len(scratch), *parts[0].shape)
+            block(parts[:-1], parts[-1], scratch[:, : parts[0].numel()].view(shape))
         return out.movedim(-1, inner)
 
     return step
 
 
-def _spans(total: int, size: int, width: int) -> Iterator[slice]:
-    """[0, total) in parts of `size`, then of whole rows, then what is left of a row."""
-    whole = total // width * width
-    for start in range(0, whole, size):
-        yield slice(start, min(start + size, whole))
-    if whole < total:
-        yield slice(whole, total)
+def _blocks(flat: Tensor, width: int, height: int) -> list[Tensor]:
+    """`flat` in parts of at most (height, width), then what is left of a row."""
+    whole = flat.numel() // width * width
+    rows = flat[:whole].view(-1, width)
+    parts = list(torch.split(rows, height)) if whole else []
+    return parts if whole == flat.numel() else [*parts, flat[whole:]]

@@ -13,7 +13,7 @@ import numpy as np
 
 from qatspec.program.container import Damaged, pack, read_file, refusal, unpack, write_file
 from qatspec.program.model import STORAGE, Op, Port, Program, Provenance, Value
-from qatspec.program.signature import LIMIT
+from qatspec.program.operands import LIMIT
 from qatspec.program.verify import check
 from qatspec.types import Arithmetic
 

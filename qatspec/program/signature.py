@@ -11,19 +11,24 @@ from math import prod
 from typing import Any, cast
 
 from qatspec.program.model import RANGE, DType, Op, Value
+from qatspec.program.operands import (
+    LIMIT,
+    SMALL,
+    Malformed,
+    need_const,
+    need_count,
+    need_rank,
+    need_small,
+    take_bool,
+    take_int,
+    take_ints,
+    take_word,
+)
 
 ROUNDINGS = ("half_up", "half_even", "floor")
-SMALL = ("int4", "int8", "int16")
 
-#: Bound of an int attribute and of the elements a value holds (per batch item): what keeps a
-#: hostile file from asking for terabytes.
-LIMIT = 1 << 28
 
 Result = tuple[DType, tuple[int, ...]]
-
-
-class Malformed(ValueError):
-    """An op breaks its kind's rules; the message says which."""
 
 
 def infer(op: Op, inputs: Sequence[Value], consts: Mapping[str, Any]) -> Result:
@@ -37,66 +42,9 @@ def infer(op: Op, inputs: Sequence[Value], consts: Mapping[str, Any]) -> Result:
     return dtype, shape
 
 
-# -- attributes ------------------------------------------------------------------------------
-
-
-def _int(op: Op, name: str, low: int, high: int = LIMIT) -> int:
-    value = op.attrs.get(name)
-    if type(value) is not int or not low <= value <= high:
-        raise Malformed(f"attribute `{name}` must be an integer in [{low}, {high}], is {value!r}")
-    return value
-
-
-def _ints(op: Op, name: str, count: int | None, low: int, high: int = LIMIT) -> tuple[int, ...]:
-    value = op.attrs.get(name)
-    if (
-        not isinstance(value, (tuple, list))
-        or (count is not None and len(value) != count)
-        or any(type(v) is not int or not low <= v <= high for v in value)
-    ):
-        size = "" if count is None else f"{count} "
-        raise Malformed(f"attribute `{name}` must be {size}integers in [{low}, {high}]")
-    return tuple(value)
-
-
-def _bool(op: Op, name: str) -> bool:
-    value = op.attrs.get(name)
-    if type(value) is not bool:
-        raise Malformed(f"attribute `{name}` must be true or false, is {value!r}")
-    return value
-
-
-def _word(op: Op, name: str, words: Sequence[str]) -> str:
-    value = op.attrs.get(name)
-    if not isinstance(value, str) or value not in words:
-        raise Malformed(f"attribute `{name}` must be one of {', '.join(words)}, is {value!r}")
-    return value
-
-
-def _count(inputs: list[Value], low: int, high: int) -> None:
-    if not low <= len(inputs) <= high:
-        raise Malformed(f"takes {low} to {high} operands, has {len(inputs)}")
-
-
-def _small(value: Value) -> None:
-    if value.dtype not in SMALL:
-        raise Malformed(f"operand `{value.name}` must be one of {', '.join(SMALL)}")
-
-
-def _rank(value: Value, rank: int) -> None:
-    if len(value.shape) != rank:
-        raise Malformed(f"operand `{value.name}` must have {rank} dims after the batch")
-
-
-def _const(value: Value, consts: Mapping[str, Any], dtypes: Sequence[str], rank: int) -> None:
-    if value.name not in consts or value.dtype not in dtypes or len(value.shape) != rank:
-        kinds = "|".join(dtypes)
-        raise Malformed(f"operand `{value.name}` must be a constant {kinds} of {rank} dims")
-
-
 def _bias(inputs: list[Value], consts: Mapping[str, Any], channels: int) -> None:
     if len(inputs) == 3:
-        _const(inputs[2], consts, ("int32",), 1)
+        need_const(inputs[2], consts, ("int32",), 1)
         if inputs[2].shape != (channels,):
             raise Malformed(f"bias `{inputs[2].name}` must have shape ({channels},)")
 
@@ -109,14 +57,14 @@ def _window(size: int, before: int, after: int, kernel: int, dilation: int, stri
 
 
 def _conv(op: Op, inputs: list[Value], consts: Mapping[str, Any]) -> Result:
-    _count(inputs, 2, 3)
+    need_count(inputs, 2, 3)
     x, w = inputs[:2]
-    _small(x)
-    _rank(x, 3)
-    _const(w, consts, SMALL, 4)
-    stride, dilation = _ints(op, "stride", 2, 1), _ints(op, "dilation", 2, 1)
-    top, left, bottom, right = _ints(op, "padding", 4, 0)
-    groups = _int(op, "groups", 1)
+    need_small(x)
+    need_rank(x, 3)
+    need_const(w, consts, SMALL, 4)
+    stride, dilation = take_ints(op, "stride", 2, 1), take_ints(op, "dilation", 2, 1)
+    top, left, bottom, right = take_ints(op, "padding", 4, 0)
+    groups = take_int(op, "groups", 1)
     out, per_group, kh, kw = w.shape
     if per_group * groups != x.shape[0] or out % groups:
         raise Malformed(f"{x.shape[0]} input channels do not fit weight {w.shape}, {groups} groups")
@@ -126,15 +74,15 @@ def _conv(op: Op, inputs: list[Value], consts: Mapping[str, Any]) -> Result:
 
 
 def _conv_transpose(op: Op, inputs: list[Value], consts: Mapping[str, Any]) -> Result:
-    _count(inputs, 2, 3)
+    need_count(inputs, 2, 3)
     x, w = inputs[:2]
-    _small(x)
-    _rank(x, 3)
-    _const(w, consts, SMALL, 4)
-    stride, dilation = _ints(op, "stride", 2, 1), _ints(op, "dilation", 2, 1)
-    top, left, bottom, right = _ints(op, "padding", 4, 0)
-    extra = _ints(op, "output_padding", 2, 0)
-    groups = _int(op, "groups", 1)
+    need_small(x)
+    need_rank(x, 3)
+    need_const(w, consts, SMALL, 4)
+    stride, dilation = take_ints(op, "stride", 2, 1), take_ints(op, "dilation", 2, 1)
+    top, left, bottom, right = take_ints(op, "padding", 4, 0)
+    extra = take_ints(op, "output_padding", 2, 0)
+    groups = take_int(op, "groups", 1)
     channels, per_group, kh, kw = w.shape
     if channels != x.shape[0] or channels % groups:
         raise Malformed(f"{x.shape[0]} input channels do not fit weight {w.shape}, {groups} groups")
@@ -147,10 +95,10 @@ def _conv_transpose(op: Op, inputs: list[Value], consts: Mapping[str, Any]) -> R
 
 
 def _linear(op: Op, inputs: list[Value], consts: Mapping[str, Any]) -> Result:
-    _count(inputs, 2, 3)
+    need_count(inputs, 2, 3)
     x, w = inputs[:2]
-    _small(x)
-    _const(w, consts, SMALL, 2)
+    need_small(x)
+    need_const(w, consts, SMALL, 2)
     if not x.shape or x.shape[-1] != w.shape[1]:
         raise Malformed(f"operand {x.shape} does not fit weight {w.shape}")
     _bias(inputs, consts, w.shape[0])
@@ -162,17 +110,17 @@ def _requant(op: Op, inputs: list[Value], consts: Mapping[str, Any]) -> Result:
     if rest or not 1 <= terms <= 64:
         raise Malformed("takes x1..xn, m1..mn and one shift")
     shape = inputs[0].shape
-    dtype = _word(op, "dtype", ("int4", "int8", "int16", "int32"))
+    dtype = take_word(op, "dtype", ("int4", "int8", "int16", "int32"))
     low, high = RANGE[dtype]
-    if _int(op, "low", low, high) > _int(op, "high", low, high):
+    if take_int(op, "low", low, high) > take_int(op, "high", low, high):
         raise Malformed("attribute `low` is above `high`")
-    _word(op, "rounding", ROUNDINGS)
-    axis = _int(op, "axis", 1, max(len(shape), 1))
+    take_word(op, "rounding", ROUNDINGS)
+    axis = take_int(op, "axis", 1, max(len(shape), 1))
     for x in inputs[:terms]:
         if x.shape != shape or x.dtype == "int64":
             raise Malformed(f"operand `{x.name}` must be an int32 or smaller of shape {shape}")
     for c in inputs[terms:]:
-        _const(c, consts, ("int64",), 1)
+        need_const(c, consts, ("int64",), 1)
         if c.shape[0] not in (1, shape[axis - 1] if shape else 1):
             raise Malformed(f"`{c.name}` has {c.shape[0]} entries; axis {axis} of {shape} does not")
     shift = consts[inputs[-1].name]
@@ -186,9 +134,9 @@ MAX_SHIFT = 50
 
 
 def _mul(op: Op, inputs: list[Value], consts: Mapping[str, Any]) -> Result:
-    _count(inputs, 2, 2)
+    need_count(inputs, 2, 2)
     for value in inputs:
-        _small(value)
+        need_small(value)
     a, b = (value.shape for value in inputs)
     if len(a) != len(b) or any(x != y and 1 not in (x, y) for x, y in zip(a, b, strict=True)):
         raise Malformed(f"shapes {a} and {b} do not broadcast")
@@ -196,17 +144,17 @@ def _mul(op: Op, inputs: list[Value], consts: Mapping[str, Any]) -> Result:
 
 
 def _clamp(op: Op, inputs: list[Value], consts: Mapping[str, Any]) -> Result:
-    _count(inputs, 1, 1)
+    need_count(inputs, 1, 1)
     low, high = RANGE[inputs[0].dtype]
-    if _int(op, "low", low, high) > _int(op, "high", low, high):
+    if take_int(op, "low", low, high) > take_int(op, "high", low, high):
         raise Malformed("attribute `low` is above `high`")
     return inputs[0].dtype, inputs[0].shape
 
 
 def _pool(op: Op, x: Value, dilation: tuple[int, ...]) -> tuple[int, ...]:
-    _rank(x, 3)
-    kernel, stride = _ints(op, "kernel", 2, 1), _ints(op, "stride", 2, 1)
-    top, left, bottom, right = _ints(op, "padding", 4, 0)
+    need_rank(x, 3)
+    kernel, stride = take_ints(op, "kernel", 2, 1), take_ints(op, "stride", 2, 1)
+    top, left, bottom, right = take_ints(op, "padding", 4, 0)
     reach = [d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True)]
     if max(top, bottom) >= reach[0] or max(left, right) >= reach[1]:
         raise Malformed("the padding is as wide as the window")
@@ -215,57 +163,57 @@ def _pool(op: Op, x: Value, dilation: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _max_pool(op: Op, inputs: list[Value], consts: Mapping[str, Any]) -> Result:
-    _count(inputs, 1, 1)
-    _small(inputs[0])
-    return inputs[0].dtype, _pool(op, inputs[0], _ints(op, "dilation", 2, 1))
+    need_count(inputs, 1, 1)
+    need_small(inputs[0])
+    return inputs[0].dtype, _pool(op, inputs[0], take_ints(op, "dilation", 2, 1))
 
 
 def _sum_pool(op: Op, inputs: list[Value], consts: Mapping[str, Any]) -> Result:
-    _count(inputs, 1, 1)
-    _small(inputs[0])
+    need_count(inputs, 1, 1)
+    need_small(inputs[0])
     return "int32", _pool(op, inputs[0], (1, 1))
 
 
 def _reduced(op: Op, x: Value) -> tuple[int, ...]:
-    axes = _ints(op, "axes", None, 1, len(x.shape))
+    axes = take_ints(op, "axes", None, 1, len(x.shape))
     if not axes or len(set(axes)) != len(axes):
         raise Malformed("attribute `axes` must name at least one dim, each once, never the batch")
-    keep = _bool(op, "keepdim")
+    keep = take_bool(op, "keepdim")
     kept = [1 if i in axes else d for i, d in enumerate(x.shape, 1) if keep or i not in axes]
     return tuple(kept)
 
 
 def _reduce_sum(op: Op, inputs: list[Value], consts: Mapping[str, Any]) -> Result:
-    _count(inputs, 1, 1)
-    _small(inputs[0])
+    need_count(inputs, 1, 1)
+    need_small(inputs[0])
     return "int32", _reduced(op, inputs[0])
 
 
 def _reduce_max(op: Op, inputs: list[Value], consts: Mapping[str, Any]) -> Result:
-    _count(inputs, 1, 1)
-    _small(inputs[0])
+    need_count(inputs, 1, 1)
+    need_small(inputs[0])
     return inputs[0].dtype, _reduced(op, inputs[0])
 
 
 def _resize_nearest(op: Op, inputs: list[Value], consts: Mapping[str, Any]) -> Result:
-    _count(inputs, 1, 1)
-    _rank(inputs[0], 3)
-    return inputs[0].dtype, (inputs[0].shape[0], *_ints(op, "size", 2, 1))
+    need_count(inputs, 1, 1)
+    need_rank(inputs[0], 3)
+    return inputs[0].dtype, (inputs[0].shape[0], *take_ints(op, "size", 2, 1))
 
 
 def _resize_bilinear(op: Op, inputs: list[Value], consts: Mapping[str, Any]) -> Result:
-    _count(inputs, 1, 1)
-    _small(inputs[0])
-    _rank(inputs[0], 3)
-    _bool(op, "align_corners")
-    _int(op, "bits", 1, 12)
-    return "int32", (inputs[0].shape[0], *_ints(op, "size", 2, 1))
+    need_count(inputs, 1, 1)
+    need_small(inputs[0])
+    need_rank(inputs[0], 3)
+    take_bool(op, "align_corners")
+    take_int(op, "bits", 1, 12)
+    return "int32", (inputs[0].shape[0], *take_ints(op, "size", 2, 1))
 
 
 def _concat(op: Op, inputs: list[Value], consts: Mapping[str, Any]) -> Result:
-    _count(inputs, 1, 4096)
+    need_count(inputs, 1, 4096)
     first = inputs[0]
-    axis = _int(op, "axis", 1, len(first.shape)) - 1
+    axis = take_int(op, "axis", 1, len(first.shape)) - 1
     for value in inputs[1:]:
         same = value.dtype == first.dtype and len(value.shape) == len(first.shape)
         if not same or any(
@@ -279,46 +227,46 @@ def _concat(op: Op, inputs: list[Value], consts: Mapping[str, Any]) -> Result:
 
 
 def _reshape(op: Op, inputs: list[Value], consts: Mapping[str, Any]) -> Result:
-    _count(inputs, 1, 1)
-    shape = _ints(op, "shape", None, 1)
+    need_count(inputs, 1, 1)
+    shape = take_ints(op, "shape", None, 1)
     if prod(shape) != prod(inputs[0].shape):
         raise Malformed(f"{inputs[0].shape} does not reshape to {shape}")
     return inputs[0].dtype, shape
 
 
 def _transpose(op: Op, inputs: list[Value], consts: Mapping[str, Any]) -> Result:
-    _count(inputs, 1, 1)
+    need_count(inputs, 1, 1)
     rank = len(inputs[0].shape)
-    perm = _ints(op, "perm", rank + 1, 0, rank)
+    perm = take_ints(op, "perm", rank + 1, 0, rank)
     if perm[0] != 0 or len(set(perm)) != len(perm):
         raise Malformed("attribute `perm` must be a permutation that keeps the batch first")
     return inputs[0].dtype, tuple(inputs[0].shape[p - 1] for p in perm[1:])
 
 
 def _slice(op: Op, inputs: list[Value], consts: Mapping[str, Any]) -> Result:
-    _count(inputs, 1, 1)
+    need_count(inputs, 1, 1)
     shape = inputs[0].shape
-    axis = _int(op, "axis", 1, len(shape)) - 1
-    start, stop = _int(op, "start", 0, shape[axis]), _int(op, "stop", 0, shape[axis])
-    size = len(range(start, stop, _int(op, "step", 1)))
+    axis = take_int(op, "axis", 1, len(shape)) - 1
+    start, stop = take_int(op, "start", 0, shape[axis]), take_int(op, "stop", 0, shape[axis])
+    size = len(range(start, stop, take_int(op, "step", 1)))
     return inputs[0].dtype, (*shape[:axis], size, *shape[axis + 1 :])
 
 
 def _pad(op: Op, inputs: list[Value], consts: Mapping[str, Any]) -> Result:
-    _count(inputs, 1, 1)
-    _rank(inputs[0], 3)
-    top, left, bottom, right = _ints(op, "padding", 4, 0)
-    _int(op, "value", *RANGE[inputs[0].dtype])
+    need_count(inputs, 1, 1)
+    need_rank(inputs[0], 3)
+    top, left, bottom, right = take_ints(op, "padding", 4, 0)
+    take_int(op, "value", *RANGE[inputs[0].dtype])
     c, h, w = inputs[0].shape
     return inputs[0].dtype, (c, h + top + bottom, w + left + right)
 
 
 def _lut(op: Op, inputs: list[Value], consts: Mapping[str, Any]) -> Result:
-    _count(inputs, 2, 2)
+    need_count(inputs, 2, 2)
     x, table = inputs
-    _small(x)
-    dtype = _word(op, "dtype", ("int4", "int8", "int16", "int32"))
-    _const(table, consts, (dtype,), 1)
+    need_small(x)
+    dtype = take_word(op, "dtype", ("int4", "int8", "int16", "int32"))
+    need_const(table, consts, (dtype,), 1)
     low, high = RANGE[x.dtype]
     if table.shape != (high - low + 1,):
         raise Malformed(f"the table must have {high - low + 1} entries")

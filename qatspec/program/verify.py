@@ -9,7 +9,8 @@ import numpy as np
 from qatspec.diag import Diagnostic, DiagnosticError
 from qatspec.program.bounds import Interval, Overflow, interval, op_range
 from qatspec.program.model import RANGE, STORAGE, Op, Port, Program, Value
-from qatspec.program.signature import Malformed, infer
+from qatspec.program.operands import Malformed
+from qatspec.program.signature import infer
 
 
 def verify(program: Program) -> list[Diagnostic]:

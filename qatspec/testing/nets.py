@@ -74,13 +74,17 @@ _LAYERS: dict[str, Callable[[], nn.Module]] = {
 }
 
 
+#: The ops that the kit has a layer of its own for.
+KNOWN = frozenset(_LAYERS)
+
+
 def layer(op: str) -> nn.Module | None:
     """A layer that is `op`: the kit's own, or the `example` of the handler that answers for it."""
     torch.manual_seed(0)
     if op in _LAYERS:
         return _LAYERS[op]()
     handler = registry().handler_for(op)
-    return handler.example() if handler and handler.example else None
+    return handler.example() if handler and handler.example and op == handler.ops[0] else None
 
 
 def alone(op: str) -> nn.Module | None:

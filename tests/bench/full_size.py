@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import resource
+import statistics
 import sys
 import tempfile
 import time
@@ -22,6 +23,7 @@ import numpy as np
 import torch
 from torch.utils._pytree import tree_leaves
 
+from qatspec.graph.deploy import deploy
 from qatspec.lower import lower
 from qatspec.onnx import OnnxRunner, export_qat_onnx, to_onnx
 from qatspec.prepare import prepare, set_stage
@@ -44,15 +46,19 @@ def seconds(name: str, run: Callable[[], Any]) -> Any:
     return result
 
 
-def best(name: str, run: Callable[[], Any], times: int = 3) -> float:
-    run()
-    found = []
-    for _ in range(times):
-        start = time.perf_counter()
-        run()
-        found.append(time.perf_counter() - start)
-    print(f"{name:24} {min(found):7.3f} s a picture", flush=True)
-    return min(found)
+def medians(runs: dict[str, Callable[[], Any]], rounds: int = 9) -> dict[str, float]:
+    """Seconds of CPU a picture, each the median of `rounds` in turn, after one to warm up: what
+    else the machine does then weighs on all of them alike."""
+    found: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(rounds + 1):
+        for name, run in runs.items():
+            start = time.process_time()
+            run()
+            found[name].append(time.process_time() - start)
+    result = {name: statistics.median(times[1:]) for name, times in found.items()}
+    for name, median in result.items():
+        print(f"{name:24} {median:7.3f} s of CPU a picture", flush=True)
+    return result
 
 
 def float_session(model: torch.nn.Module, x: torch.Tensor, folder: Path, threads: int) -> Any:
@@ -91,10 +97,14 @@ def main() -> None:
         seconds("calibrate, 1 picture", lambda: prepared.model(x))
     set_stage(prepared, "qat")
     set_stage(prepared, "eval")
-    program: Program = seconds("lower", lambda: lower(prepared, (x,)))
+    deployment = seconds("trace for deployment", lambda: deploy(prepared, (x,)))
+    program: Program = seconds("lower", lambda: lower(prepared, (x,), deployment=deployment))
     folder = Path(tempfile.mkdtemp())
     seconds("converted ONNX", lambda: to_onnx(program, folder / "converted.onnx"))
-    seconds("QAT ONNX", lambda: export_qat_onnx(prepared, folder / "qat.onnx", (x,)))
+    seconds(
+        "QAT ONNX",
+        lambda: export_qat_onnx(prepared, folder / "qat.onnx", (x,), deployment=deployment),
+    )
     runner = seconds(
         "load in onnxruntime",
         lambda: OnnxRunner.load(folder / "converted.onnx", threads=arguments.threads),
@@ -109,16 +119,21 @@ def main() -> None:
     agrees = equal(crop.run(*crops), seconds("interpreter, crop", lambda: interpret(crop, *crops)))
     print(f"executor == interpreter at {arguments.referee}: {agrees}")
 
-    with torch.no_grad():
-        eager = best("float, torch eager", lambda: tree_leaves(model(x)))
-    executor = best("executor", lambda: program.run(*ints))
-    integers = best("integers, onnxruntime", lambda: runner.run(*ints))
     session = float_session(model, x, folder, arguments.threads)
     feed = {session.get_inputs()[0].name: x.numpy()}
-    floats = best("float, onnxruntime", lambda: session.run(None, feed))
-    for name, other in (("torch eager", eager), ("onnxruntime float", floats)):
-        print(f"executor over {name}: {executor / other:.2f}")
-    print(f"integers in onnxruntime over float there: {integers / floats:.2f}")
+    with torch.no_grad():
+        found = medians(
+            {
+                "float, torch eager": lambda: tree_leaves(model(x)),
+                "executor": lambda: program.run(*ints),
+                "integers, onnxruntime": lambda: runner.run(*ints),
+                "float, onnxruntime": lambda: session.run(None, feed),
+            }
+        )
+    for name in ("float, torch eager", "float, onnxruntime"):
+        print(f"executor over {name}: {found['executor'] / found[name]:.2f}")
+    ratio = found["integers, onnxruntime"] / found["float, onnxruntime"]
+    print(f"integers in onnxruntime over float there: {ratio:.2f}")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(f"peak memory {peak:.2f} GiB")
     sys.exit(0 if same and agrees else 1)

@@ -2,7 +2,8 @@
 
     python tests/bench/full_size_memory.py [--models SPEC ...] [--batch 1]
 
-Forward, loss and backward of a made-up picture, float, each model in a process of its own.
+Forward, loss and backward of made-up pictures, float, each model in a process of its own. With one
+picture batch norms are frozen: DeepLabV3+ takes the mean of the whole picture, one value a channel.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ def step(name: str, batch: int) -> dict[str, object]:
     import torch
 
     from qatspec.api import load, registry
+    from qatspec.quant.fold import freeze_batch_norm
 
     spec = load(SPECS / f"{name}.yaml")
     model = registry().model(spec.model.type).build(spec.model.params).train()
@@ -43,6 +45,8 @@ def step(name: str, batch: int) -> dict[str, object]:
         samples = [data.sample(i, np.random.default_rng(i)) for i in range(batch)]
     images = torch.from_numpy(np.stack([s.image for s in samples]))
     targets = [{k: torch.from_numpy(np.asarray(v)) for k, v in s.target.items()} for s in samples]
+    if batch == 1:
+        freeze_batch_norm(model, True)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     start, busy = time.perf_counter(), time.process_time()
     losses = model.loss(model(images), targets)

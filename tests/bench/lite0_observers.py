@@ -161,7 +161,7 @@ MAKERS: dict[str, Callable[[nn.Module, Pictures, Path], Produce]] = {
         f"qatspec {name}": partial(ours, name)
         for name in ("min_max", "percentile", "mse", "kl", "mix")
     },
-    **{f"torch.ao FX {name}": partial(torch_fx, name) for name in ("x86", "qnnpack")},
+    **{f"torch.ao FX {name}": partial(torch_fx, name) for name in ("x86", "onednn", "qnnpack")},
     **{
         f"onnxruntime {name}": partial(onnxruntime_static, name)
         for name in ("MinMax", "Percentile", "Entropy")

@@ -87,8 +87,11 @@ def print_table(summary: Mapping[str, Any], usage: Mapping[str, Mapping[str, flo
     for stage in STAGES:
         own, cells = metrics.get(METRICS.get(stage, ""), {}), []
         for name in names:
-            change = own.get(name, 0.0) - metrics["float"][name]
-            cells.append(f"{own[name]:.2f} ({change:+.2f})" if name in own else "")
+            value = f"{own[name]:.2f}" if name in own else ""
+            changed = value and stage != "float"
+            cells.append(
+                f"{value} ({own[name] - metrics['float'][name]:+.2f})" if changed else value
+            )
         took = usage.get(stage)
         cells += [f"{took[key]:.0f}" for key in ("seconds", "cpu", "peak")] if took else [""] * 3
         label = "integer (convert)" if stage == "convert" else stage
@@ -104,9 +107,9 @@ def verdicts(name: str, metrics: Mapping[str, Mapping[str, float]]) -> bool:
         met &= got >= least[1]
         print(f"float {least[0]} {got:.2f}, at least {least[1]:g} is asked")
     if loss is not None:
-        lost = metrics["float"][loss[0]] - metrics["integer"][loss[0]]
-        met &= lost <= loss[1]
-        print(f"integer {loss[0]} is {lost:.2f} below float, at most {loss[1]:g} is allowed")
+        change = metrics["integer"][loss[0]] - metrics["float"][loss[0]]
+        met &= change >= -loss[1]
+        print(f"integer {loss[0]} {change:+.2f} to float, at least {-loss[1]:+g} is asked")
     print("met" if met else "NOT met")
     return met
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from qatspec.diag import DiagnosticError
+from qatspec.graph.deploy import deploy
 from qatspec.lower import lower
 from qatspec.onnx import OnnxRunner, export_qat_onnx, to_onnx
 from qatspec.program import interpret
@@ -17,10 +18,11 @@ from tests.zoo.zoo import nets
 
 pytest.importorskip("onnxruntime")
 
-#: Ops over the input's own statistics, products of two activations, gathers, and float heads.
+#: Ops over the input's own statistics, products of two activations, gathers, maxima with their
+#: places, signs, and float heads.
 FLOAT = (
     "softmax", "log_softmax", "group_norm", "layer_norm", "instance_norm", "argmax", "matmul",
-    "embedding", "floor_divide",
+    "embedding", "floor_divide", "max ", "sign",
 )  # fmt: skip
 
 
@@ -31,7 +33,8 @@ def test_integers(net, tmp_path):
     x = torch.randn(1, net.channels, *net.tiny_size)
     prepared = settle(model, x, quantize_output=True)
     try:
-        program = lower(prepared, (x,))
+        deployment = deploy(prepared, (x,))
+        program = lower(prepared, (x,), deployment=deployment)
     except DiagnosticError as refused:
         found = refused.diagnostics
         assert any(d.message.startswith(FLOAT) for d in found), found
@@ -45,4 +48,4 @@ def test_integers(net, tmp_path):
     for referee, executor, onnx in ways:
         assert np.array_equal(referee, executor)
         assert np.array_equal(referee, onnx)
-    export_qat_onnx(prepared, tmp_path / "qat.onnx", (x,))
+    export_qat_onnx(prepared, tmp_path / "qat.onnx", (x,), deployment=deployment)

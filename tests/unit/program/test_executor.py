@@ -82,12 +82,11 @@ def test_convolutions_of_every_geometry(seed):
         assert_equal(program, extremes(rng, program, int(rng.integers(1, 4))))
 
 
-@pytest.mark.parametrize("kernel", [(1, 1), (3, 3)])
-def test_padding_beyond_the_reach_of_the_kernel(kernel):
+def test_padding_beyond_the_reach_of_the_kernel():
     rng = np.random.default_rng(0)
     program = conv_program(
-        rng, channels=2, out=2, groups=1, size=(3, 2), kernel=kernel, padding=(5, 5, 5, 5),
-        stride=(2, 3),
+        rng, channels=2, out=2, groups=1, size=(3, 1), kernel=(1, 1), padding=(0, 2, 0, 2),
+        stride=(2, 3), dilation=(1, 2),
     )  # fmt: skip
     assert_equal(program, extremes(rng, program, 3))
 
@@ -105,22 +104,20 @@ def test_blocks_of_requantization_meet():
 
 def test_sums_just_below_the_exact_bound():
     """2^24 - 1 is the last integer behind which float32 has gaps: one more input needs float64."""
-    for terms in (1040, 1041):
+    for terms in (1032, 1033):
         builder = ProgramBuilder("dot", None, Arithmetic())
         x = builder.input("x", "int8", (terms,), 1.0)
-        w = builder.const("w", "int8", np.full((1, terms), 126, np.int8))
+        w = builder.const("w", "int8", np.full((1, terms), 127, np.int8))
         y = builder.emit("linear", [x, w], name="y", scale=1.0)
         program = builder.finish([y], [0])
         row = np.full((2, terms), -128, np.int8)
-        row[1, ::3] += 1
+        row[1, 0] += 1  # an odd sum
         assert_equal(program, row)
 
 
 def test_the_callers_settings_do_not_reach_the_kernels():
     rng = np.random.default_rng(0)
-    program = conv_program(
-        rng, channels=16, out=16, groups=1, size=(8, 8), kernel=(3, 3), dtype="int16"
-    )
+    program = conv_program(rng, channels=16, out=16, groups=1, size=(8, 8), kernel=(3, 3))
     x = extremes(rng, program, 1)
     try:
         torch.set_float32_matmul_precision("medium")
