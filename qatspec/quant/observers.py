@@ -3,11 +3,16 @@
 An observer has `forward(x)`, which updates its buffers and returns nothing, and `amax()`, float32
 of shape (1,) or (channels,). Both are plain tensor ops without host syncs. Batches that are empty
 or not finite leave no trace, so that a scale is never NaN.
+
+Processes that train together (torch.distributed) see different pictures and must round alike: in
+training mode an activation's observer looks at what all of them see, as if it were one batch. Every
+process has to call it equally often (as nn.SyncBatchNorm). Weights are equal everywhere already.
 """
 
 from __future__ import annotations
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 from qatspec.types import QSpec
@@ -26,12 +31,29 @@ class Observer(nn.Module):
         self.register_buffer("min_val", torch.full(shape, float("inf")))
         self.register_buffer("max_val", torch.full(shape, float("-inf")))
 
+    @property
+    def together(self) -> bool:
+        """Is this batch one part of what several processes see?"""
+        return (
+            self.training
+            and not self.per_channel
+            and dist.is_available()
+            and dist.is_initialized()
+            and dist.get_world_size() > 1
+        )
+
     def extremes(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """(min, max) of this batch, per channel along dimension 0 or of the whole tensor."""
         if self.per_channel:
             low, high = torch.aminmax(x.reshape(x.shape[0], -1), dim=1)
         else:
             low, high = torch.aminmax(x)
+        if self.together:
+            # What a backend's MAX makes of a NaN is its own affair; infinity spoils the batch too.
+            bounds = torch.stack([-low, high])
+            bounds = torch.where(bounds.isnan(), float("inf"), bounds)
+            dist.all_reduce(bounds, dist.ReduceOp.MAX)
+            low, high = -bounds[0], bounds[1]
         return low.to(self.min_val.dtype), high.to(self.max_val.dtype)
 
     def amax(self) -> Tensor:
@@ -101,8 +123,10 @@ class HistogramObserver(Observer):
         self._grow(largest)
         # A batch of zeros meets upper == 0: the divisor 1 puts it into the first bin.
         unit = x.float().abs() / torch.where(self.upper > 0, self.upper, 1.0)
-        counts = torch.histc(unit, self.bins, 0.0, 1.0)
-        self.histogram.add_(torch.where(finite, counts, 0.0).to(torch.int64))
+        counts = torch.where(finite, torch.histc(unit, self.bins, 0.0, 1.0), 0.0).to(torch.int64)
+        if self.together:
+            dist.all_reduce(counts)
+        self.histogram.add_(counts)
 
     def _grow(self, largest: Tensor) -> None:
         """Merge bins until `largest` fits."""

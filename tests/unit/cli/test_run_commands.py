@@ -193,7 +193,7 @@ def test_report_of_nothing(project):
 
 def start(project) -> subprocess.Popen:
     """A run that has its first checkpoint."""
-    project.edit("count: 32", "count: 800")
+    project.edit("count: 32", "count: 1600")
     process = subprocess.Popen(
         project.command_line(*RUN), cwd=project.folder, env=project.environment(),
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -226,7 +226,7 @@ def test_kill_9_costs_nothing_but_time(project, tmp_path):
     process.communicate()
     assert project.command(*RUN, "--step", "float").returncode == 0
     unbroken = type(project)(tmp_path / "unbroken")
-    unbroken.edit("count: 32", "count: 800")
+    unbroken.edit("count: 32", "count: 1600")
     assert unbroken.command(*RUN, "--step", "float").returncode == 0
     assert results(project.workdir) == results(unbroken.workdir)
 

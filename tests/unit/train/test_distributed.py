@@ -60,3 +60,66 @@ def test_another_process_fault_reaches_the_caller(tmp_path):
 
 def test_a_process_that_dies_is_reported(tmp_path):
     assert run(tmp_path, "crash") == "QS908 a training process died (exit codes: rank 1: 7)"
+
+
+QUANTIZED = textwrap.dedent(
+    """
+    import torch
+    import torch.distributed as dist
+    from torch import nn
+    from qatspec.prepare import prepare, set_stage
+    from qatspec.train.distributed import launch
+    from qatspec.types import QConfig, QSpec
+
+    def train(group, fake_quant, observer):
+        torch.manual_seed(0)
+        net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 2, 1))
+        config = QConfig(
+            activation=QSpec(fake_quant=fake_quant, observer=observer),
+            weight=QSpec(fake_quant=fake_quant, ch_axis=0),
+        )
+        prepared = prepare(net, (torch.zeros(1, 3, 8, 8),), qconfig=config)
+        set_stage(prepared, "qat")
+        model = prepared.model
+        wrapped = group.wrap(model)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+        picked = torch.Generator().manual_seed(group.rank)
+        for _ in range(3):  # rank 1 sees larger numbers
+            optimizer.zero_grad()
+            x = torch.randn(2, 3, 8, 8, generator=picked) * (1 + 9 * group.rank)
+            wrapped(x).square().mean().backward()
+            optimizer.step()
+        state = {
+            key: value.tolist() for key, value in model.state_dict().items()
+            if "running_" not in key and "num_batches" not in key  # DDP takes rank 0's
+        }
+        both = [None] * group.world
+        dist.all_gather_object(both, state)
+        apart = [key for key in state if both[0][key] != both[1][key]]
+        wide = [key for key in state if "input" in key and key.endswith("0.scale")]
+        return apart, len(wide), [state[key][0] * 127.5 > 5 for key in wide]
+
+    def all_kinds(group):
+        for kind in ("moving", "lsq", "pact"):
+            for observer in ("moving_average", "min_max", "percentile"):
+                result = train(group, kind, observer)
+                if group.is_main:
+                    print(kind, observer, *result)
+
+    if __name__ == "__main__":
+        launch(2, "cpu", all_kinds)
+    """
+)
+
+
+def test_every_process_rounds_alike(tmp_path):
+    """Scales and observers of all processes are equal, and know what rank 1 alone has seen."""
+    script = tmp_path / "script.py"
+    script.write_text(QUANTIZED)
+    result = subprocess.run(
+        [sys.executable, str(script)], capture_output=True, text=True, timeout=300, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    lines = result.stdout.splitlines()
+    assert len(lines) == 9
+    assert [line for line in lines if not line.endswith(" [] 1 [True]")] == []
