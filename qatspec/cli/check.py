@@ -73,7 +73,9 @@ def command(
     found = findings(prepared)
     host = host_parts(deploy(prepared, prepared.example_inputs))
     refused = march_findings(prepared, loaded.march)
-    prepared.warnings = (*prepared.warnings, *refused)
+    told = {d.span for d in refused if d.code == "QS701"}  # of the same op, with its module
+    kept = [w for w in prepared.warnings if w.code != "QS608" or w.span not in told]
+    prepared.warnings = (*kept, *refused)
     if picture is not None:
         _draw(loaded, chosen, prepared, picture)
     if settings().format == "json":
@@ -90,6 +92,10 @@ def command(
         click.echo(f"  host    {name}: in float before the compiled program")
     for name in host.after:
         click.echo(f"  host    {name}: in float behind the compiled program")
+    if refused:
+        stage = "compile" if all(d.code == "QS801" for d in refused) else "convert"
+        codes = ", ".join(sorted({d.code for d in refused}))
+        click.echo(f"\n{stage} would refuse this model: {len(refused)} x {codes}, above")
 
 
 def _draw(spec: Spec, stage: str, prepared: Prepared, target: Path) -> None:

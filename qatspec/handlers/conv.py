@@ -145,7 +145,7 @@ def _without_integers(node: fx.Node, context: GraphContext) -> tuple[str, str]:
     holder = context.module(node) or owner
     if not is_weight_quantized(holder):
         return (
-            "its weight is not quantized: a rule leaves it in float",
+            "its weight is not quantized: a rule or the list of modules leaves it in float",
             "remove the `null` rule that matches it, or leave the whole module unprepared",
         )
     return (

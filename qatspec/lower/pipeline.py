@@ -20,12 +20,22 @@ from qatspec.lower.closing import fake_quant_of, target_of, targets
 from qatspec.lower.constants import fold
 from qatspec.lower.context import Lowering, RealInput, Skipped, Unlowerable
 from qatspec.lower.origin import origins
-from qatspec.lower.split import split
+from qatspec.lower.split import is_inside, split
 from qatspec.program import Program, ProgramBuilder, Provenance, unflatten
 from qatspec.program.lowered import Sum
 from qatspec.program.ports import HOST
 from qatspec.registry import registry
 from qatspec.types import Arithmetic, Float
+
+
+_ELSEWHERE = (
+    "replace it, move it behind the outputs (into `predict`), or list only the modules before it "
+    "under `quantize: modules`: what follows them runs on the host in float"
+)
+_BETWEEN = (
+    "no prepared module holds it, and prepared modules stand before and behind it: prepare it with "
+    "them, or list only the modules before it under `quantize: modules`"
+)
 
 
 def lower(
@@ -92,7 +102,7 @@ def lower_layers(
         if cut and not entering and (node in lowering.host or node.op == "placeholder"):
             continue
         lowering.lowered[node] = None
-        with _collect(found, node, context, origin(node)):
+        with _collect(found, node, prepared, context, origin(node)):
             if fold(node, lowering):
                 del lowering.lowered[node]
             else:
@@ -103,7 +113,7 @@ def lower_layers(
     names = []
     for node in flat:
         lowering.node = node if isinstance(node, fx.Node) else lowering.node
-        with _collect(found, lowering.node, context, origin(lowering.node)):
+        with _collect(found, lowering.node, prepared, context, origin(lowering.node)):
             names.append(lower_output(node, lowering))
     if found:
         raise DiagnosticError(found)
@@ -138,12 +148,12 @@ def _lower(node: fx.Node, lowering: Lowering) -> Any:
     op = context.op(node)
     handler = registry().handler_for(op) if op else None
     if handler is None:
-        lowering.fail("no handler knows this op", "use ops that qatspec knows, or move it out")
+        lowering.fail("no quant handler knows this op", _ELSEWHERE)
     with registry().blame(handler, f"handler `{handler.name}`, lowering `{node.name}`,"):
         if handler.lower is None:
             intent = handler.annotate(node, context).output
             reason = intent.reason if isinstance(intent, Float) else f"{op} has no integer form"
-            lowering.fail(reason, "move it into `predict`, or replace it")
+            lowering.fail(reason, _ELSEWHERE)
         return handler.lower(node, lowering)
 
 
@@ -153,7 +163,11 @@ def _arithmetic(march: str | None) -> Arithmetic:
 
 @contextlib.contextmanager
 def _collect(
-    found: list[Diagnostic], node: fx.Node, context: GraphContext, origin: Provenance
+    found: list[Diagnostic],
+    node: fx.Node,
+    prepared: Prepared,
+    context: GraphContext,
+    origin: Provenance,
 ) -> Iterator[None]:
     """Turn what a node raises into a diagnostic that names module, source line and rule."""
     try:
@@ -163,11 +177,16 @@ def _collect(
     except Unlowerable as problem:
         where = f" in module `{origin.module}`" if origin.module else ""
         notes = (Note("decided by this rule", at=origin.rule),) if origin.rule else ()
+        between = (
+            problem.code in ("QS701", "QS702")
+            and node.op.startswith("call_")
+            and not any(is_inside(node, path) for path in prepared.modules)
+        )
         found.append(
             Diagnostic(
                 code=problem.code,
                 message=f"{context.label(node)} `{node.name}`{where}: {problem.reason}",
-                help=problem.help,
+                help=_BETWEEN if between else problem.help,
                 span=line_span(origin.source),
                 notes=notes,
             )

@@ -72,7 +72,7 @@ def split(prepared: Prepared, context: GraphContext) -> Split:
     reads something that the chip's part does not give."""
     graph = context.graph
     closing = [n for n in graph.nodes if fake_quant_of(n, context.modules) is not None]
-    inside = {n for n in graph.nodes if any(_inside(n, path) for path in prepared.modules)}
+    inside = {n for n in graph.nodes if any(is_inside(n, path) for path in prepared.modules)}
     needed = _closure(closing, lambda n: n.all_input_nodes)
     reached = _closure([n for n in graph.nodes if n in inside], lambda n: n.users)
     floats = [
@@ -166,7 +166,8 @@ def _closure(start: Iterable[fx.Node], step: Any) -> dict[fx.Node, None]:
     return {n: None for n in graph.nodes if n in seen} if graph is not None else {}
 
 
-def _inside(node: fx.Node, path: str) -> bool:
+def is_inside(node: fx.Node, path: str) -> bool:
+    """Does the op belong to the module at `path`? "" is the whole model."""
     if node.op not in _CALLS:
         return False
     owner = str(node.target) if node.op == "call_module" else str(node.meta.get("owner", ""))

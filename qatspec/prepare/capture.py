@@ -34,6 +34,11 @@ class Call:
                 found.append((f"input{pytree.keystr(tuple(rest))}", leaf))
         return found
 
+    def takes_only(self, images: Iterable[Any]) -> bool:
+        """Are all its tensors `images`, or views of them?"""
+        known = {x.untyped_storage().data_ptr() for x in images if isinstance(x, torch.Tensor)}
+        return all(x.untyped_storage().data_ptr() in known for _, x in self.tensors())
+
 
 @dataclass(slots=True)
 class Capture:

@@ -81,7 +81,8 @@ def prepare_spec(spec: Spec, stage: str, model: nn.Module) -> Prepared:
     height, width = spec.input.size
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     image = torch.zeros(2, spec.input.channels, height, width, device=device)
-    return _prepare(copy.deepcopy(model), (image,), spec.quantization(stage), spec.march)
+    leaves = spec.quantization(stage)
+    return _prepare(copy.deepcopy(model), (image,), leaves, spec.march, spec.input.scale)
 
 
 def _leaves(modules: Mapping[str, Any], default: ModuleQuant) -> tuple[ModuleQuant, ...]:
@@ -118,17 +119,31 @@ class _Job:
     inner: bool = False
     standalone: tuple[str, ...] = ()
 
+    def with_input_scale(self, scale: float | None) -> _Job:
+        """The job with this fixed scale, where its own `prepare` has none."""
+        if self.inner or not self.quantize_input or self.config.input_scale is not None:
+            return self
+        return replace(self, config=replace(self.config, input_scale=scale))
+
 
 def _prepare(
     model: nn.Module,
     example_inputs: Sequence[Any],
     leaves: Sequence[ModuleQuant],
     march: str | None,
+    image_scale: float | None = None,
 ) -> Prepared:
+    """image_scale: fixed scale of the model's own inputs, wherever a unit takes them in."""
     raise_if_any(overlapping(leaves))
     jobs = [job for leaf in leaves for job in _jobs(model, leaf)]
     paths = [job.path for job in jobs]
     seen = whole(example_inputs) if paths == [""] else capture(model, example_inputs, paths)
+    jobs = [
+        job.with_input_scale(image_scale)
+        if seen.calls[job.path].takes_only(example_inputs)
+        else job
+        for job in jobs
+    ]
     units = []
     for job in jobs:
         module = module_at(model, job.path)

@@ -91,7 +91,7 @@ def quantization(spec: Spec, stage: str) -> tuple[ModuleQuant, ...]:
     for leaf in (settings.quantize or spec.quantize).leaves():
         with findings:
             rules = leaf.qconfig or settings.qconfig or _no_qconfig(spec, leaf, source)
-            prepare = _with_input_scale(spec, leaf)
+            prepare = leaf.prepare or PrepareConfig()
             leaves.append(dataclasses.replace(leaf, qconfig=rules, prepare=prepare))
     findings.stop()
     return tuple(leaves)
@@ -107,13 +107,6 @@ def source_stage(spec: Spec, stage: str) -> StageName | None:
     if asked in ("calibration", "qat"):
         return asked
     return next((s for s in ("qat", "calibration") if s in spec.stages), None)
-
-
-def _with_input_scale(spec: Spec, leaf: ModuleQuant) -> PrepareConfig:
-    prepare = leaf.prepare or PrepareConfig()
-    if leaf.quantize_input and prepare.input_scale is None and spec.input.scale is not None:
-        return dataclasses.replace(prepare, input_scale=spec.input.scale)
-    return prepare
 
 
 def _no_qconfig(spec: Spec, leaf: ModuleQuant, stage: str) -> QConfigRules:

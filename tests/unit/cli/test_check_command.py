@@ -93,5 +93,13 @@ def test_what_has_no_integer_form_is_told_before_training(project) -> None:
     plugin.write_text(
         plugin.read_text().replace(before, "return self.head(self.stem(images).cumsum(1))")
     )
-    codes = {w["code"] for w in _warnings(project)}
-    assert "QS608" in codes and codes & {"QS701", "QS702", "QS703"}
+    found = {w["code"]: w for w in _warnings(project)}
+    assert "QS701" in found and "QS608" not in found  # one op, one report
+    assert "cumsum" in found["QS701"]["message"] and "quantize: modules" in found["QS701"]["help"]
+    done = project.call("check", "toy.yaml", "--allow-code")
+    assert "convert would refuse this model" in done.stdout
+    project.edit(
+        "quantize: {prepare: horizon, quantize_output: false}",
+        "quantize: {modules: {stem: {prepare: horizon}}}",
+    )
+    assert _warnings(project) == []  # the way out that the help names

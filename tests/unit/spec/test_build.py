@@ -89,8 +89,8 @@ def test_quantization_fills_in_the_stages_qconfig(build):
     assert backbone.qconfig.rules[0].preset == "horizon_calibrated"
     assert spec.quantization("calibration")[0].qconfig.rules[0].preset == "horizon_calibration"
     assert backbone.prepare.march_preset
-    assert backbone.prepare.input_scale == 0.0078125
-    assert head.prepare.input_scale is None
+    assert spec.input.scale == 0.0078125
+    assert backbone.prepare.input_scale is None  # its own; `prepare` finds who takes the image
     assert not head.quantize_output
     assert spec.quantization("convert") == spec.quantization("qat")
     assert spec.quantization("float") == ()
