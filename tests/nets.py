@@ -51,7 +51,7 @@ def settle(model: nn.Module, *inputs: torch.Tensor, **options) -> Prepared:
     """prepare, observe the inputs, and freeze."""
     options = {"qconfig": "horizon_qat", "quantize_output": False, **options}
     for module in model.modules():  # batch norms that do something
-        if isinstance(module, nn.BatchNorm2d):
+        if isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)):
             nn.init.uniform_(module.running_mean, -0.5, 0.5)
             nn.init.uniform_(module.running_var, 0.5, 2.0)
             nn.init.uniform_(module.weight, -1.5, 1.5)

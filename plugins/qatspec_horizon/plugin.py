@@ -62,7 +62,7 @@ def qatspec_prepare_configs() -> Iterable[PrepareConfigDef]:
     return [
         PrepareConfigDef(
             name="horizon",
-            summary="the march's special cases (lookup tables, relu6 a clamp); shared convs tied",
+            summary="handlers are told the march; shared convs tied",
             config=PrepareConfig(march_preset=True, shared_conv="tied"),
             aliases=("HorizonPrepareCustomConfigDict",),
         )

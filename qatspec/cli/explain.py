@@ -105,7 +105,7 @@ def _unbuilt(
     qconfig = rules[unit, ""]
     match = decide(qconfig, module=relative, ops=ops)
     lines = [f"{module}: {_outcome(match)} in stage {stage}"]
-    lines += _decided(spec, unit, _at(spec, stage, unit), qconfig, match)
+    lines += _decided(spec, stage, unit, _at(spec, stage, unit), qconfig, match)
     if not ops:
         lines.append("  its ops are not yet known: run `qatspec check`")
         if _by_type(qconfig):
@@ -134,7 +134,7 @@ def _built(
         if decider is not call:
             yield f"  fused behind {decider.names[0]} `{decider.node}`, which decides for both"
         at = decider.own or _at(spec, stage, decider.unit)
-        yield from _decided(spec, decider.unit, at, qconfig, match)
+        yield from _decided(spec, stage, decider.unit, at, qconfig, match)
     rest = [*own[_IN_FULL:], *below]
     if not rest:
         return
@@ -151,9 +151,12 @@ def _built(
 
 
 def _decided(
-    spec: Spec, unit: str, at: str, rules: QConfigRules, match: RuleMatch
+    spec: Spec, stage: str, unit: str, at: str, rules: QConfigRules, match: RuleMatch
 ) -> Iterator[str]:
-    yield f"  prepared as `{unit or 'the whole model'}`  {_place(spec, at)}"
+    prepared = f"`{unit}`" if unit else "the whole model"
+    yield f"  prepared as {prepared}  {_place(spec, at)}"
+    if any(leaf.path == unit and not leaf.quantize_output for leaf in spec.quantization(stage)):
+        yield f"  what {prepared} gives out is left at int32 (quantize_output: false)"
     if match.winner is None:
         yield "  no rule matches it"
         return

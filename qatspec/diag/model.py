@@ -120,7 +120,7 @@ class PluginFault(QatspecError):
         return Diagnostic(
             code="QS004",
             message=str(self),
-            help="report it to the authors of the plugin; --debug prints the traceback",
+            help="mend the plugin, or report it to its authors; --debug prints the traceback",
             origin=self.origin,
         )
 

@@ -19,7 +19,7 @@ from qatspec.quant.modules import QuantOp, as_quant_op
 class GraphContext:
     """Read access to one traced graph: ops, modules, and the example values that tracing saw.
 
-    march: the march that special cases are for, None = generic.
+    march: the march that a handler may treat specially; None: generic, or no preset asks for it.
     """
 
     def __init__(self, root: nn.Module, graph: fx.Graph, march: str | None = None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -22,6 +23,8 @@ from qatspec.graph.source import frame_span, model_frame, stable_name
 from qatspec.quant.fake_quant import FakeQuantize
 from qatspec.quant.modules import QuantOp
 
+#: Where torch logs a traceback for an op that its example does not fit; the error is told anyway.
+_FAKE_LOG = logging.getLogger(FakeTensorMode.__module__)
 #: Modules that are never entered, besides torch's own (fx's rule).
 _LEAVES = (FakeQuantize, QuantOp)
 #: Modules whose result has the shape and the dtype of their operand.
@@ -210,13 +213,14 @@ class Tracer(fx.Tracer):
             return
         args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda n: n.meta["example"])
         self._evaluating = True
+        disabled, _FAKE_LOG.disabled = _FAKE_LOG.disabled, True
         try:
             with self._fake_mode, torch.no_grad():
                 node.meta["example"] = self._run(node, args, kwargs)
         except Exception:  # noqa: BLE001 - whatever an op raises without numbers, it has no example
             return
         finally:
-            self._evaluating = False
+            self._evaluating, _FAKE_LOG.disabled = False, disabled
 
     def _run(self, node: fx.Node, args: Any, kwargs: Any) -> Any:
         if node.op == "call_function":

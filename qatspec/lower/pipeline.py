@@ -27,7 +27,6 @@ from qatspec.program.ports import HOST
 from qatspec.registry import registry
 from qatspec.types import Arithmetic, Float
 
-
 _ELSEWHERE = (
     "replace it, move it behind the outputs (into `predict`), or list only the modules before it "
     "under `quantize: modules`: what follows them runs on the host in float"

@@ -43,8 +43,8 @@ def _warn_of_float(unit: Unit, group: Group) -> None:
             Diagnostic(
                 code="QS608",
                 message=f"`{unit.key(group.anchor)}` stays in float: {intent.reason}",
-                help="replace it by an op that is quantized, or list only the modules before it under "
-                "`quantize: modules`; where nothing is compiled, a `null` rule accepts it",
+                help="replace it by an op that is quantized, or list only the modules before it "
+                "under `quantize: modules`; where nothing is compiled, a `null` rule accepts it",
                 span=unit.span(group.anchor),
                 severity="warning",
             )

@@ -14,6 +14,7 @@ from types import ModuleType
 from qatspec.diag import Diagnostic
 
 GROUP = "qatspec"
+FILE = "file"  # the version of a plugin that is one file of a spec
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,9 @@ class Plugin:
 
     @property
     def origin(self) -> str:
-        """How messages name it: "vision (qatspec==0.1.0)"."""
+        """How messages name it: "vision (qatspec==0.1.0)", a file by its name."""
+        if self.version == FILE:
+            return self.entry_point
         return f"{self.entry_point} ({self.dist}=={self.version})"
 
 
@@ -64,7 +67,7 @@ def load_file(path: Path) -> Plugin:
     except BaseException:
         del sys.modules[name]
         raise
-    return Plugin(path.name, path.name, "file", module)
+    return Plugin(path.name, path.name, FILE, module)
 
 
 def load_entry_point(entry: importlib.metadata.EntryPoint) -> Plugin:

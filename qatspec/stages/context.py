@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from qatspec.diag import Diagnostic
+from qatspec.diag import Diagnostic, DiagnosticError
 from qatspec.graph import Prepared
 from qatspec.prepare import prepare_spec
 from qatspec.registry import registry
@@ -106,7 +106,8 @@ class Context:
         )
 
     def dataset(self, role: str) -> Dataset:
-        """data.<role>, opened; built sets are cached in the work directory by one process."""
+        """data.<role>, opened; built sets are cached in the work directory by one process.
+        Raises DiagnosticError: QS918, and what opening it raises."""
         if self.group.is_main:
             self._open(role)
         self.group.share(None)
@@ -144,8 +145,26 @@ class Context:
                 opened = definition.open(component.params, self.workdir / "data", base)
             for warning in getattr(opened, "diagnostics", ()):
                 self.report("log", {"message": warning.message, "diagnostic": warning})
+            self._agree(role, opened.classes)
             self._datasets[role] = opened if self.limit is None else Limited(opened, self.limit)
         return self._datasets[role]
+
+    def _agree(self, role: str, classes: Sequence[str]) -> None:
+        """A class has one label in every role. Raises DiagnosticError QS918."""
+        labels = _labels(classes)
+        for other, opened in self._datasets.items():
+            for name, label in _labels(opened.classes).items():
+                if labels.get(name, label) != label:
+                    raise DiagnosticError(
+                        Diagnostic(
+                            code="QS918",
+                            message=f"class `{name}` has label {labels[name]} in `{role}` and "
+                            f"{label} in `{other}`",
+                            help="give both the same classes in the same order: a class without "
+                            "pictures moves the labels of those behind it",
+                            at=self.spec.data[role].dataset.at,
+                        )
+                    )
 
     @cached_property
     def _datasets(self) -> dict[str, Dataset]:
@@ -154,6 +173,14 @@ class Context:
     @cached_property
     def _told(self) -> list[Diagnostic]:
         return []
+
+
+def _labels(classes: Sequence[str]) -> dict[str, int]:
+    """Class name -> its label, the first where several have the name."""
+    labels: dict[str, int] = {}
+    for label, name in enumerate(classes):
+        labels.setdefault(name, label)
+    return labels
 
 
 class Limited:

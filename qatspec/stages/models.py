@@ -67,7 +67,7 @@ def open_integers(path: Path) -> Integers:
     raise DiagnosticError(
         Diagnostic(
             code="QS924",
-            message=f"`{path.name}` is no model file of qatspec",
+            message=f"`{path.name}` is no model that qatspec runs",
             help=f"give a checkpoint (*{SUFFIX}), *.program, *-converted.onnx or *.bin",
             span=Span(file=str(path)),
         )

@@ -25,7 +25,7 @@ class PrepareConfig:
     Python objects are named by strings ("torch.nn.Conv2d"); through the Python API classes and
     functions themselves are taken as well.
 
-    march_preset   special cases of a march apply (LUT ops, relu6 as a clamp, ...): `horizon`.
+    march_preset   handlers are told the march (GraphContext.march), for its special cases.
     input_scale    fixed scale of the model's inputs (1/128 for centred YUV444), None: observed.
     shared_conv    a conv called at several sites: `tied` (one parameter) or `copy` (a deepcopy).
     """

@@ -3,8 +3,8 @@ what stays in float and why.
 
 A program, not a test: `python tests/bench/zoo.py [NAMES ...] [--sizes tiny public] [--rows FILE]`.
 With `--rows`, each finished row is kept in the file and not measured again, so that an interrupted
-run goes on where it was. The test sizes take about five minutes on one core, the public ones up to
-`--limit` multiply-adds (default 5e9) about an hour.
+run goes on where it was. Public sizes of more than `--limit` multiply-adds (default 5e9) are only
+counted.
 """
 
 from __future__ import annotations

@@ -101,6 +101,39 @@ def test_boxes_of_the_bin_are_those_of_the_program(ran):
         np.testing.assert_array_equal(ints[name], other_ints[name])
 
 
+def test_boxes_of_the_bin_are_those_that_eval_judges(ran, tmp_path):
+    """infer decodes as eval does: the same ReLU, x stride and sigmoid behind the integers."""
+    from qatspec_vision.data.coco import CocoDetection, loader_options
+    from qatspec_vision.data.layout import Layout
+
+    loose = (*FAST, "--set", "model.params.decoder.score_threshold=0")
+    judged = qatspec(ran, "eval", SPEC, *loose, "--stage", "bin")
+    assert judged.returncode == 0, judged.stderr
+    lines = [line.split() for line in judged.stdout.splitlines() if line.startswith("  ")]
+    expected = {name: float(value) for name, value in lines}
+    assert expected["AR"] > 0, "nothing was found: nothing is compared"
+
+    (folder,) = (f for f in (ran / "work/data").iterdir() if len(list(f.glob("*/*.png"))) == 16)
+    result = qatspec(
+        ran, "infer", SPEC, *loose, "--model", "work/compile/quickstart.bin",
+        "--input", folder / "pictures", "--output", tmp_path / "out",
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    entries = json.loads((tmp_path / "out/predictions.json").read_text())["predictions"]
+    fed = loader_options({"size": 128, "format": "rgb", "mean": 128, "std": 128})
+    val = CocoDetection(Layout(folder / "annotations.json", folder / "pictures"), **fed)
+    assert len(entries) == len(val)
+    pairs = [
+        (
+            val.sample(index, np.random.default_rng(0)).meta,
+            {name: np.array(entry[name]) for name in ("boxes", "scores", "labels")},
+        )
+        for index, entry in enumerate(entries)
+    ]
+    found = {name: round(value, 2) for name, value in val.evaluate(pairs).items()}
+    assert found == expected
+
+
 def test_a_bin_that_is_fed_a_cameras_frames(ran, tmp_path):
     """The tutorial's `rt_input_type: yuv444`, of a model that is trained on rgb."""
     fed = (

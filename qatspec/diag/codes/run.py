@@ -245,6 +245,22 @@ or the published weights do not go with the number of classes.
 """,
     ),
     Code(
+        "QS918",
+        "a class with another label in another role",
+        """
+Two roles of the data give one class different labels, so that what is learnt from the one is judged
+wrongly, or trained wrongly, by the other. Folders and annotation files number the classes that they
+hold: a class that one of them lacks moves the labels of all behind it.
+
+**Mend.** Let every role hold the same classes in the same order: at least one picture a class, or
+the same `categories` in every annotation file.
+
+    data:
+      train: {type: imagefolder_classification, params: {root: pics, split: train, size: 64}}
+      val: {type: imagefolder_classification, params: {root: pics, split: val, size: 64}}
+""",
+    ),
+    Code(
         "QS920",
         "a checkpoint of another march",
         """

@@ -99,6 +99,30 @@ def test_a_float_part_that_reads_the_image(settled):
     assert found.span.file.endswith("test_split.py")
 
 
+def test_a_float_op_between_prepared_modules_says_the_way_out(settled):
+    class Gate(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body, self.gate = nn.Sequential(nn.Conv2d(3, 4, 1)), nn.Conv2d(4, 4, 1)
+            self.tail = nn.Sequential(nn.Conv2d(4, 2, 1))
+
+        def forward(self, x):
+            x = self.body(x)
+            return self.tail(x * self.gate(x).softmax(1))
+
+    x = torch.randn(1, 3, 4, 4)
+    with pytest.raises(DiagnosticError) as caught:
+        lower(settled(Gate(), x, modules={"body": {}, "tail": {}}), (x,))
+    found = {d.code: d for d in caught.value.diagnostics}
+    assert set(found) == {"QS701", "QS702"}
+    assert "softmax" in found["QS701"].message and "`gate`" in found["QS702"].message
+    for diagnostic in found.values():
+        assert diagnostic.help.startswith("no prepared module holds it")
+        assert "`quantize: modules`" in diagnostic.help
+    prepared = settled(Gate(), x, modules={"body": {}})  # what the help says
+    assert {op.origin.module.split(".")[0] for op in lower(prepared, (x,)).ops} == {"body"}
+
+
 def test_integers_without_their_float_parts_do_not_run(tmp_path):
     with pytest.raises(DiagnosticError) as caught:
         HostRunner.load(tmp_path, "net")

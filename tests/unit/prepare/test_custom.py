@@ -97,6 +97,20 @@ def test_additional_quant_pattern(pattern: object) -> None:
     assert prepared.decisions[":_0"].reason == "fixed scale 0.25"
 
 
+@pytest.mark.parametrize(("preset", "told"), [({}, None), ({"preset": "horizon"}, "bayes")])
+def test_handlers_are_told_the_march_by_the_preset_alone(preset: dict, told: str | None) -> None:
+    seen = set()
+
+    def handler(node, context) -> Annotation:
+        seen.add(context.march)
+        return Annotation(kind="anchor", has_weight=True)
+
+    config = {**preset, "additional_quant_pattern": {nn.Conv2d: handler}}
+    net = nn.Sequential(nn.Conv2d(3, 4, 1))
+    prepare(net, (image(),), qconfig=INT8, prepare=config, march="bayes")
+    assert seen == {told}
+
+
 def test_a_quant_pattern_fuses_what_it_names_and_takes_a_registered_handler() -> None:
     key = "additional_quant_pattern"
     pairs = [[["torch.nn.Sigmoid", "torch.nn.Conv2d"], "conv"]]

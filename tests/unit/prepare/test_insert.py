@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from qatspec.diag import DiagnosticError
 from qatspec.graph import Prepared
-from qatspec.prepare import prepare, set_stage
+from qatspec.prepare import prepare, prepare_spec, set_stage
 from qatspec.quant.fake_quant import FakeQuantize
+from qatspec.registry import registry
 from tests.unit.prepare.conftest import INT8, image
 
 
@@ -157,6 +158,18 @@ def test_input_scale_is_fixed() -> None:
     fake_quant = prepared.model.x_activation_post_process_0
     prepared.model(image() * 100)
     assert fake_quant.scale.item() == 1 / 128 and prepared.input_scale == 1 / 128
+
+
+def test_the_images_scale_is_that_of_what_takes_the_image(project) -> None:
+    project.edit("{prepare: horizon, quantize_output: false}", "{modules: {stem: {}, head: {}}}")
+    spec = project.load()
+    model = registry().model("toy_net").build({"width": 8})
+    prepared = prepare_spec(spec, "calibration", model)
+    prepared.model(torch.ones(2, 3, 16, 16))
+    inputs = [d for d in prepared.decisions.values() if d.reason.startswith("input")]
+    assert [d.reason for d in inputs] == ["input: fixed scale 0.0078125", "input: observed"]
+    fixed, observed = (prepared.model.get_submodule(d.fake_quant) for d in inputs)
+    assert fixed.scale.item() == prepared.input_scale == 1 / 128 != observed.scale.item()
 
 
 def test_an_input_behind_moves_is_quantized_at_the_door() -> None:

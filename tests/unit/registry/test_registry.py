@@ -122,7 +122,7 @@ def test_the_culprit_is_the_plugin_that_the_error_came_through(tmp_path):
     def fail():
         raise ValueError("no")
 
-    for call, origin in ((mine.module.call, "mine.py (mine.py==file)"), (lambda f: f(), None)):
+    for call, origin in ((mine.module.call, "mine.py"), (lambda f: f(), None)):
         with pytest.raises(ValueError, match="no") as caught:
             call(fail)
         culprit = found.culprit(caught.value)

@@ -174,3 +174,14 @@ def test_a_stage_has_a_batch_size_of_its_own(project):
         for stage in ("float", "qat")
     }
     assert steps == {"float": 3 * 32 // 8, "qat": 1 * 32 // 4}
+
+
+def test_a_class_has_one_label_in_every_role(context, monkeypatch):
+    train, val = context.dataset("train"), context.dataset("val")
+    assert list(train.classes) == list(val.classes)
+    context._datasets.pop("val")
+    monkeypatch.setattr(train, "classes", ["added", *train.classes])
+    with pytest.raises(DiagnosticError) as caught:
+        context.dataset("val")
+    (found,) = caught.value.diagnostics
+    assert found.code == "QS918" and "label 0 in `val` and 1 in `train`" in found.message
