@@ -60,6 +60,15 @@ def _limit(of: str, **bounds: Any) -> dict[str, Any]:
 
 _PASSIVE: Mapping[str, Any] = {"dtypes": ["int8", "int16", "int32"], "limits": []}
 
+_FITTED = "tables are fitted to it on bayes alone; use relu, or sigmoid and a product"
+#: "SiLU/GELU/exp are LUT-fits only on Bayes", ELU on the CPU (RDK supported_op_list).
+BERNOULLI2_FLOAT_OPS: Mapping[str, str] = {
+    "silu": _FITTED,
+    "gelu": _FITTED,
+    "exp": _FITTED,
+    "elu": "the chip leaves it to the CPU; use relu",
+}
+
 BERNOULLI2: Mapping[str, Any] = {
     "version": 1,
     "march": "bernoulli2",

@@ -17,7 +17,13 @@ from qatspec.api import (
     hookimpl,
     lazy,
 )
-from qatspec_horizon.capabilities import ARITHMETIC, BAYES, BERNOULLI2, OPTIONS
+from qatspec_horizon.capabilities import (
+    ARITHMETIC,
+    BAYES,
+    BERNOULLI2,
+    BERNOULLI2_FLOAT_OPS,
+    OPTIONS,
+)
 
 #: Weights: int8 per output channel; the range follows the weight at every step (constant 1).
 WEIGHT = QSpec(observer="moving_average", averaging_constant=1.0, ch_axis=0)
@@ -62,7 +68,7 @@ def qatspec_prepare_configs() -> Iterable[PrepareConfigDef]:
     return [
         PrepareConfigDef(
             name="horizon",
-            summary="handlers are told the march; shared convs tied",
+            summary="ops that the march leaves to the CPU stay in float; shared convs tied",
             config=PrepareConfig(march_preset=True, shared_conv="tied"),
             aliases=("HorizonPrepareCustomConfigDict",),
         )
@@ -80,6 +86,7 @@ def qatspec_marches() -> Iterable[March]:
             arithmetic=ARITHMETIC,
             capabilities=BERNOULLI2,
             options=OPTIONS,
+            float_ops=BERNOULLI2_FLOAT_OPS,
             supports=lazy("qatspec_horizon.march:supports_bernoulli2"),
             compile=lazy("qatspec_horizon.march:compile_bernoulli2"),
             run=lazy("qatspec_horizon.march:run"),

@@ -29,6 +29,10 @@ def _intent(unit: Unit, node: fx.Node, registry: Registry) -> Annotation:
     if handler is None:
         reason = f"no quant handler knows `{unit.context.label(node)}`"
         return Annotation(output=Float(reason), inputs=())
+    march = unit.context.march
+    special = registry.march(march).float_ops.get(op) if march and op else None
+    if special is not None:
+        return Annotation(output=Float(f"{march}: {special}"), inputs=())
     with registry.blame(handler, f"handler `{handler.name}`, annotating `{node.name}`,"):
         annotation = handler.annotate(node, unit.context)
         if not isinstance(annotation, Annotation):

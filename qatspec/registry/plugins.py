@@ -40,7 +40,8 @@ class Plugin:
 
 @dataclass(frozen=True, slots=True)
 class Provider:
-    """Who registers a thing. source_sha256 covers every .py and .json file of its package."""
+    """Who registers a thing. source_sha256 covers every .py and .json file of its package; of a
+    file plugin every .py file of its folder."""
 
     entry_point: str
     dist: str
@@ -93,18 +94,26 @@ def package_name(plugin: Plugin) -> str:
 
 
 def source_sha256(plugin: Plugin) -> str:
-    """The hash of the plugin's sources: its top-level package, or its one file."""
+    """The hash of the plugin's sources: its top-level package; or its one file and those beside it,
+    which it may import whenever it likes."""
     package = sys.modules.get(package_name(plugin))
-    return hash_sources(package) if isinstance(package, ModuleType) else ""
+    if not isinstance(package, ModuleType):
+        return ""
+    return hash_sources(package, beside=plugin.version == FILE)
 
 
 @cache
-def hash_sources(package: ModuleType) -> str:
-    """sha256 over the names and bytes of every .py and .json file of a package or module."""
+def hash_sources(package: ModuleType, *, beside: bool = False) -> str:
+    """sha256 over the names and bytes of every .py and .json file of a package or module; beside:
+    of a module, and of every other .py file in its folder."""
     roots = [Path(p) for p in getattr(package, "__path__", [])]
     digest = hashlib.sha256()
     if not roots:
-        digest.update(Path(str(package.__file__)).read_bytes())
+        file = Path(str(package.__file__))
+        digest.update(file.read_bytes())
+        others = sorted(file.parent.glob("*.py")) if beside else []
+        for path in others:
+            digest.update(hashlib.sha256(path.read_bytes()).digest())
     for root in roots:
         for path in sorted(p for p in root.rglob("*") if p.suffix in (".py", ".json")):
             digest.update(f"{path.relative_to(root).as_posix()}\0".encode())

@@ -25,7 +25,8 @@ class PrepareConfig:
     Python objects are named by strings ("torch.nn.Conv2d"); through the Python API classes and
     functions themselves are taken as well.
 
-    march_preset   handlers are told the march (GraphContext.march), for its special cases.
+    march_preset   the march's special cases apply: ops that it leaves in float (March.float_ops),
+                   and what handlers ask GraphContext.march for.
     input_scale    fixed scale of the model's inputs (1/128 for centred YUV444), None: observed.
     shared_conv    a conv called at several sites: `tied` (one parameter) or `copy` (a deepcopy).
     """

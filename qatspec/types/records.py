@@ -164,6 +164,8 @@ class March:
     supports(op, program) -> Verdict, in agreement with compile.
     compile(program, options) -> Artifact. run(artifact, ints) -> list of integer arrays.
     bit_exact     the artifact computes the Program's integers exactly (contracts 25).
+    float_ops     canonical op -> why the march leaves it in float; read where the prepare preset
+                  asks for the march's special cases.
     """
 
     name: str
@@ -177,6 +179,7 @@ class March:
     compile: Callable[[Program, Params], Artifact]
     run: Callable[[Artifact, Sequence[np.ndarray]], list[np.ndarray]]
     bit_exact: bool = True
+    float_ops: Mapping[str, str] = field(default_factory=dict)
 
 
 #: Properties for `March.options` of a march whose compiled files may be fed a camera's frames.

@@ -8,11 +8,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
+from qatspec.backend import compile
 from qatspec.diag import DiagnosticError
 from qatspec.engine import run
+from qatspec.lower import lower
 from qatspec.plan import resolve
+from qatspec.prepare import prepare_spec, set_stage
+from qatspec.registry import registry
 from qatspec.spec import load
 from qatspec.types import StageEvent
 
@@ -28,6 +34,9 @@ SMALLER = {
     "efficientnet": ("model.params.features=32",),
 }
 NAMES = sorted(p.stem for p in SPECS.glob("*.yaml") if p.stem != "quickstart")
+
+TUTORIAL = [*(f"fcos_efficientnet{v}_mscoco" for v in ("b0", "b2", "b3")),
+            "deeplabv3plus_efficientnetm2_cityscapes"]  # fmt: skip
 
 pytestmark = pytest.mark.slow
 pytest.importorskip("onnxruntime")
@@ -54,6 +63,27 @@ def test_smoke(name: str, tmp_path: Path) -> None:
     assert compared == {".program": True, ".onnx": True, ".bin": True}
     told = {e.data["diagnostic"].code for e in events if "diagnostic" in e.data}
     assert "QS916" in told, "that the data is made up is said"
+
+
+@pytest.mark.parametrize("name", TUTORIAL)
+def test_the_tutorials_models_for_the_other_march(name: str) -> None:
+    """As tests/bench/tutorial_models.py at full size."""
+    path = SPECS / f"{name}.yaml"
+    family = load(path, smoke=True).model.type
+    spec = load(path, (*NARROW, *SMALLER[family], "march=bayes"), smoke=True)
+    torch.manual_seed(0)
+    model = registry().model(spec.model.type).build(spec.model.params).eval()
+    x = torch.rand(1, spec.input.channels, *spec.input.size) * 2 - 1
+    prepared = prepare_spec(spec, "calibration", model)
+    with torch.no_grad():
+        prepared.model(x)
+    set_stage(prepared, "eval")
+    program = lower(prepared, (x,), name=name)
+    assert [port.dtype for port in program.outputs] == ["int32"] * (15 if family == "fcos" else 1)
+    ints = program.quantize(x.numpy())
+    artifact = compile(program, "bayes", opt="O3")
+    for ours, theirs in zip(program.run(*ints), artifact.run(*ints), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -1,8 +1,10 @@
 """The Horizon presets as contracts 8 and 9 state them, under the tutorial's names too."""
 
 import pytest
+import torch
+from torch import nn
 
-from qatspec.api import registry
+from qatspec.api import prepare, registry
 
 
 @pytest.mark.parametrize(
@@ -22,6 +24,36 @@ def test_the_tutorials_prepare_dict_is_an_alias():
     assert preset is registry().prepare_config("horizon")
     assert preset.config.march_preset
     assert preset.config.shared_conv == "tied"
+
+
+class _Gate(nn.Module):
+    def __init__(self, activation):
+        super().__init__()
+        self.conv, self.activation, self.tail = nn.Conv2d(3, 4, 1), activation, nn.Conv2d(4, 2, 1)
+
+    def forward(self, x):
+        return self.tail(self.activation(self.conv(x)))
+
+
+def _float(activation, march, preset):
+    image = (torch.zeros(1, 3, 4, 4),)
+    prepared = prepare(_Gate(activation), image, qconfig="horizon_qat", prepare=preset, march=march)
+    return [w.message for w in prepared.warnings if w.code == "QS608"]
+
+
+@pytest.mark.parametrize("activation", [nn.SiLU(), nn.GELU(), nn.ELU()])
+def test_what_bernoulli2_leaves_to_the_cpu_stays_in_float(activation):
+    """The preset's own case: without it, or for bayes, the op is quantized."""
+    (message,) = _float(activation, "bernoulli2", "horizon")
+    assert "stays in float: bernoulli2: " in message
+    assert _float(activation, "bernoulli2", None) == []
+    assert _float(activation, "bayes", "horizon") == []
+
+
+@pytest.mark.parametrize("activation", [nn.ReLU6(), nn.Sigmoid(), nn.Tanh()])
+def test_what_both_marches_take_is_quantized(activation):
+    for march in ("bernoulli2", "bayes"):
+        assert _float(activation, march, "horizon") == []
 
 
 def test_calibration_observes_by_percentile():

@@ -20,6 +20,14 @@ def test_five_maps_of_b0() -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("variant", "channels"), [("b2", [16, 24, 48, 120, 352]), ("b3", [24, 32, 48, 136, 384])]
+)
+def test_channels_of_the_wider_members(variant: str, channels: list[int]) -> None:
+    with torch.device("meta"):
+        assert EfficientNet(variant, strides=(2, 4, 8, 16, 32)).channels == channels
+
+
 def test_only_relu_and_no_attention() -> None:
     kinds = {type(m) for m in EfficientNet("b0").modules()}
     assert not kinds & {nn.SiLU, nn.Sigmoid, nn.AdaptiveAvgPool2d}
