@@ -193,10 +193,12 @@ def test_report_of_nothing(project):
 
 def start(project) -> subprocess.Popen:
     """A run that has its first checkpoint."""
-    project.edit("count: 32", "count: 1600")
+    project.edit("count: 32", "count: 800")
     process = subprocess.Popen(
         project.command_line(*RUN), cwd=project.folder, env=project.environment(),
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        # A shell's background jobs ignore SIGINT, and so would what they start.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     checkpoint = project.workdir / "float/float-checkpoint-last.pth.tar"
     deadline = time.monotonic() + 60
@@ -226,7 +228,7 @@ def test_kill_9_costs_nothing_but_time(project, tmp_path):
     process.communicate()
     assert project.command(*RUN, "--step", "float").returncode == 0
     unbroken = type(project)(tmp_path / "unbroken")
-    unbroken.edit("count: 32", "count: 1600")
+    unbroken.edit("count: 32", "count: 800")
     assert unbroken.command(*RUN, "--step", "float").returncode == 0
     assert results(project.workdir) == results(unbroken.workdir)
 
