@@ -104,7 +104,7 @@ def _draw(spec: Spec, stage: str, prepared: Prepared, target: Path) -> None:
     from qatspec.train.files import write_bytes
 
     title = f"{spec.name}: stage {stage}, march {spec.march}"
-    text = draw_graph(flow(prepared), title, lambda decision: _place(spec, decision.rule))
+    text = draw_graph(flow(prepared), title, lambda decision: options.place(spec, decision.rule))
     write_bytes(target, text.encode())
 
 
@@ -131,7 +131,7 @@ def _report(spec: Spec, stage: str, prepared: Prepared, found: Findings) -> None
     console.print(table)
     console.print()
     for number, rule in enumerate(rules, 1):
-        console.print(f"  rule {number}  {_place(spec, rule)}")
+        console.print(f"  rule {number}  {options.place(spec, rule)}")
     quantized = sum(d.fake_quant is not None for d in decisions)
     console.print(f"\n{quantized} fake-quants, {len(found.tails)} of them off as int32 tails")
     for path in found.tails:
@@ -149,13 +149,6 @@ def _dtype(qspec: Any, present: Any) -> str:
     return qspec.dtype if qspec is not None and present else "-"
 
 
-def _place(spec: Spec, pointer: str) -> str:
-    if not pointer:
-        return "-"
-    span = spec.document.span(pointer)
-    return f"{span.file}:{span.line}"
-
-
 def _as_data(spec: Spec, stage: str, prepared: Prepared, found: Findings) -> dict[str, Any]:
     warnings = spec.document.resolve(prepared.warnings)
     return {
@@ -164,7 +157,8 @@ def _as_data(spec: Spec, stage: str, prepared: Prepared, found: Findings) -> dic
         "march": spec.march,
         "modules": list(prepared.modules),
         "decisions": [
-            {**asdict(d), "rule_at": _place(spec, d.rule)} for d in prepared.decisions.values()
+            {**asdict(d), "rule_at": options.place(spec, d.rule)}
+            for d in prepared.decisions.values()
         ],
         **asdict(found),
         "warnings": [

@@ -144,7 +144,7 @@ def _built(
         match = decider.decide(rules["" if decider.own else decider.unit, decider.own])
         by = "no rule matches it"
         if match.winner is not None:
-            by = f"{_rule(match.winner)}  {_place(spec, match.winner.at)}"
+            by = f"{_rule(match.winner)}  ({options.place(spec, match.winner.at)})"
         if decider is not call:
             by += f", fused behind `{decider.node}`"
         yield f"  {call.path or call.node} ({call.names[0]}): {_outcome(match)} by {by}"
@@ -154,15 +154,15 @@ def _decided(
     spec: Spec, stage: str, unit: str, at: str, rules: QConfigRules, match: RuleMatch
 ) -> Iterator[str]:
     prepared = f"`{unit}`" if unit else "the whole model"
-    yield f"  prepared as {prepared}  {_place(spec, at)}"
+    yield f"  prepared as {prepared}  ({options.place(spec, at)})"
     if any(leaf.path == unit and not leaf.quantize_output for leaf in spec.quantization(stage)):
         yield f"  what {prepared} gives out is left at int32 (quantize_output: false)"
     if match.winner is None:
         yield "  no rule matches it"
         return
-    yield f"  decided by {_rule(match.winner)}  {_place(spec, match.winner.at)}"
+    yield f"  decided by {_rule(match.winner)}  ({options.place(spec, match.winner.at)})"
     for rule in match.losers:
-        yield f"  over {_rule(rule)}  {_place(spec, rule.at)}"
+        yield f"  over {_rule(rule)}  ({options.place(spec, rule.at)})"
     if match.qconfig is not None:
         yield f"  activation: {_qspec(match.qconfig.activation)}"
         yield f"  weight: {_qspec(match.qconfig.weight)}"
@@ -194,8 +194,3 @@ def _qspec(spec: QSpec | None) -> str:
         return "float"
     axis = "per output channel" if spec.ch_axis == 0 else "per tensor"
     return f"{spec.dtype} {axis}, observer {spec.observer}, fake-quant {spec.fake_quant}"
-
-
-def _place(spec: Spec, pointer: str) -> str:
-    span = spec.document.span(pointer)
-    return f"({span.file}:{span.line})"

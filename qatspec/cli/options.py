@@ -70,7 +70,9 @@ def quantized_stage(spec: Spec, asked: str | None) -> str:
 
 
 def place(spec: Spec, pointer: str) -> str:
-    """file:line of a pointer into the spec."""
+    """file:line of a pointer into the spec, "-" for none."""
+    if not pointer:
+        return "-"
     span = spec.document.span(pointer)
     return f"{span.file}:{span.line}"
 

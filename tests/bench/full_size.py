@@ -4,7 +4,7 @@ and export, and the integers on every way they are run.
     python tests/bench/full_size.py [--size 512] [--threads 1]
 
 prints a table; exit code 1 where the executor, onnxruntime or the interpreter differ. The
-interpreter takes minutes at this size: --referee 128 runs it on a crop. About two minutes.
+interpreter takes minutes at this size: --referee 128 runs it on a crop.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """How long `prepare` takes and what a training step costs, beside torch.ao's FX mode.
 
-A program, not a test: `python tests/bench/prepare.py` on a quiet machine; about half a minute.
+A program, not a test: `python tests/bench/prepare.py` on a quiet machine.
 Step ratio: seconds of a step (forward, backward) of the prepared model over the float one's.
 """
 

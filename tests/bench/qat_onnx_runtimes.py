@@ -4,7 +4,7 @@ difference in output steps, and what kernels the runtime made of it.
     python tests/bench/qat_onnx_runtimes.py
 
 onnxruntime, and OpenVINO where it is installed (`pip install openvino`, best in a venv of its own
-beside qatspec). Also says what TensorRT's written rules find. About half a minute.
+beside qatspec). Also says what TensorRT's written rules find.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
     python tests/bench/random_graphs.py --count 1000 --seed 0 --log random_graphs.jsonl
 
-About 0.3 s a graph on one core. A line of JSON a graph goes to --log; a second run leaves out the
+A line of JSON a graph goes to --log; a second run leaves out the
 graphs that it holds. Exit code 1 where a graph failed.
 """
 

@@ -5,7 +5,7 @@ what prepares, lowers, exports, runs equal in onnxruntime and compiles.
     python tests/bench/tutorial_models.py --only fcos_efficientnetb0_mscoco --march bayes
 
 Each (model, march) runs in a process of its own, so that its peak memory is its own. Exit code 1
-where integers differ. Budget: half an hour on two cores, most of it for DeepLabV3+ at 1024x2048.
+where integers differ. Budget: twenty minutes, half of them for DeepLabV3+ at 1024x2048.
 The same at reduced size runs in CI: tests/e2e/test_specs.py.
 """
 
