@@ -37,6 +37,15 @@ def _normed(norm: nn.Module) -> nn.Module:
     return norm
 
 
+def _scaled(norm: nn.Module) -> nn.Module:
+    """Slopes of either sign, one of them 0, and shifts."""
+    for name, parameter in norm.named_parameters():
+        nn.init.uniform_(parameter, -1.5, 1.5)
+        if name == "weight":
+            nn.init.zeros_(parameter.view(-1)[:1])
+    return norm
+
+
 def _tensor(*shape: int) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(3)) * 0.4 + 0.3
 
@@ -198,6 +207,49 @@ LAYERS: dict[str, tuple[int, Callable[[], nn.Module]]] = {
     "softplus": (4, lambda: nn.Softplus()),
     "prelu": (4, lambda: nn.PReLU(4)),
     "prelu 1-d": (3, lambda: nn.PReLU()),
+    "sign": (4, lambda: Op(torch.sign)),
+    # over what the input itself holds
+    "softmax": (4, lambda: nn.Softmax(1)),
+    "softmax last": (3, lambda: Op(lambda x: F.softmax(x * 4.0, -1))),
+    "softmax flat": (2, lambda: Op(lambda x: x.softmax(dim=1))),
+    "log softmax": (4, lambda: nn.LogSoftmax(1)),
+    "log softmax last": (2, lambda: Op(lambda x: F.log_softmax(4.0 * x, dim=-1))),
+    "layer norm": (4, lambda: _scaled(nn.LayerNorm(12))),
+    "layer norm plain": (3, lambda: Op(lambda x: F.layer_norm(x, (11,), eps=0.1))),
+    "layer norm dims": (4, lambda: _scaled(nn.LayerNorm((9, 12)))),
+    "layer norm flat": (2, lambda: _scaled(nn.LayerNorm(12))),
+    "layer norm without bias": (2, lambda: _scaled(nn.LayerNorm(12, bias=False))),
+    "layer norm function": (
+        2, lambda: Op(lambda x, w, b: torch.layer_norm(x, (12,), w, b), _tensor(12), _tensor(12))
+    ),
+    "layer norm channels last": (
+        4, lambda: Op(lambda x, n: n(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2),
+                      _scaled(nn.LayerNorm(4)))
+    ),
+    "group norm": (4, lambda: _scaled(nn.GroupNorm(2, 4))),
+    "group norm of one": (3, lambda: _scaled(nn.GroupNorm(1, 6))),
+    "group norm plain": (5, lambda: Op(lambda x: F.group_norm(x, 4, eps=1e-3))),
+    "instance norm": (4, lambda: nn.InstanceNorm2d(4)),
+    "instance norm 1-d": (3, lambda: _scaled(nn.InstanceNorm1d(6, affine=True))),
+    "instance norm 3-d": (5, lambda: _scaled(nn.InstanceNorm3d(4, affine=True))),
+    "instance norm function": (4, lambda: Op(lambda x: F.instance_norm(x, eps=0.01))),
+    "instance norm that remembers": (
+        4, lambda: _normed(nn.InstanceNorm2d(4, affine=True, track_running_stats=True))
+    ),
+    "matmul": (4, lambda: Op(lambda x: x @ x.transpose(2, 3))),
+    "matmul broadcast": (4, lambda: Op(lambda x: torch.matmul(x[:, :1].transpose(2, 3), x))),
+    "bmm": (3, lambda: Op(lambda x: torch.bmm(x, x.relu().transpose(1, 2)))),
+    "matmul constant": (3, lambda: Op(lambda x, w: x @ w, _tensor(11, 5))),
+    "attention": (
+        3, lambda: Op(lambda x: torch.softmax(x @ x.transpose(1, 2) / 3.3, -1) @ x)
+    ),
+    "div by a tensor": (4, lambda: Op(lambda x: x / (x.abs() + 0.5))),
+    "div by a column": (4, lambda: Op(lambda x: x / x.abs().sum(1, keepdim=True))),
+    "reciprocal": (4, lambda: Op(lambda x: 0.7 / (x.abs() + 0.5))),
+    "max of a dim": (4, lambda: Op(lambda x: torch.max(x, dim=1, keepdim=True)[0])),
+    "max of a dim, named": (4, lambda: Op(lambda x: x.max(dim=2).values)),
+    "argmax": (4, lambda: Op(lambda x: x.relu().argmax(1))),
+    "place of a max": (4, lambda: Op(lambda x: x.relu().max(3, keepdim=True)[1])),
     # moves
     "pad": (4, lambda: Op(lambda x: F.pad(x, (1, 2, 0, 3), value=0.4))),
     "pad zero": (4, lambda: nn.ZeroPad2d((1, 0, 2, 1))),

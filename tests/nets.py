@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import onnx
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -45,6 +46,20 @@ class Everything(nn.Module):
         pooled = F.adaptive_avg_pool2d(b, 1).flatten(1)
         return {"maps": [self.head(joined), self.head2(self.up(gated))], "fc": self.fc(pooled),
                 "line": line}  # fmt: skip
+
+
+def check_onnx(path) -> None:
+    """The strict checker, strict shape inference with data propagation, and a symbolic batch at
+    every port."""
+    onnx.checker.check_model(onnx.load(path), full_check=True)
+    strict = {"check_type": True, "strict_mode": True, "data_prop": True}
+    graph = onnx.shape_inference.infer_shapes(onnx.load(path), **strict).graph
+    for port in (*graph.input, *graph.output):
+        sizes = port.type.tensor_type.shape.dim
+        assert sizes[0].dim_param == "batch", port.name
+        assert all(size.dim_value > 0 for size in sizes[1:]), port.name
+    told = {value.name for value in (*graph.value_info, *graph.output)}
+    assert {name for node in graph.node for name in node.output} == told
 
 
 def settle(model: nn.Module, *inputs: torch.Tensor, **options) -> Prepared:

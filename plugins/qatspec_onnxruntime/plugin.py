@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from qatspec.api import RUNTIME_INPUT, March, hookimpl, lazy
+from qatspec.api import RUNTIME_INPUT, Arithmetic, March, hookimpl, lazy
 
 OPTIONS = {
     "type": "object",
@@ -23,6 +23,10 @@ OPTIONS = {
     },
 }
 
+#: None of onnxruntime's integer kernels adds into an accumulator: with a scale behind each
+#: convolution, the QAT ONNX's become QLinearConv and its additions QLinearAdd.
+ARITHMETIC = Arithmetic(fused_add=False)
+
 CAPABILITIES = {
     "version": 1,
     "march": "onnxruntime",
@@ -38,6 +42,7 @@ def qatspec_marches() -> Iterable[March]:
             summary="any CPU, by onnxruntime; needs the extra qatspec[onnxruntime]",
             version=1,
             chips=("cpu", "ort"),
+            arithmetic=ARITHMETIC,
             capabilities=CAPABILITIES,
             options=OPTIONS,
             supports=lazy("qatspec_onnxruntime.march:supports"),

@@ -12,7 +12,7 @@ import contextlib
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -127,7 +127,12 @@ class _Comparing:
         self.model, self.program = prepared.model, program
         self.executor = Executor(program)
         self.places = _places(calls)
-        names = {layer.value for layer, _ in self.places}
+        #: as the layers' tensors have them
+        self.values = {
+            layer.value: replace(program.values[layer.value], scale=layer.scale)
+            for layer, _ in self.places
+        }
+        names = set(self.values)
         proven = ranges(program)
         capabilities = registry().march(prepared.march).capabilities if prepared.march else {}
         max_lsb = capabilities.get("arithmetic", {}).get("max_lsb", {})
@@ -168,16 +173,18 @@ class _Comparing:
         fake, fake_outputs = recorded(self.model, paths, images)
         with _in_float(self.model):
             real, real_outputs = recorded(self.model, paths, images)
-        at = {layer.value: (layer.fake_quant, call) for layer, call in self.places}
-        expected = {
-            name: _levels(fake[path][call], self.program.values[name])
-            for name, (path, call) in at.items()
-        }
+        at = {layer.value: (layer, call) for layer, call in self.places}
+
+        def seen(tensors: Mapping[str, list[Tensor]], name: str) -> Tensor:
+            layer, call = at[name]
+            shared = layer.layout.shared(self.program.values[name].shape)
+            return layer.layout.in_front(tensors[layer.fake_quant][call], shared)
+
+        expected = {name: _levels(seen(fake, name), self.values[name]) for name in at}
 
         def end_to_end(name: str, found: Tensor) -> Tensor:
             if name in at:
-                path, call = at[name]
-                self._count(self.layers[name], real[path][call], fake[path][call], found)
+                self._count(self.layers[name], seen(real, name), seen(fake, name), found)
                 self.layers[name].end_to_end.add(expected[name], found)
             return found
 
@@ -204,7 +211,7 @@ class _Comparing:
 
     def _count(self, layer: LayerError, real: Tensor, fake: Tensor, found: Tensor) -> None:
         # as the ports dequantize (contracts 19), and as the fake-quant multiplies
-        integer = found.float() * _along(self.program.values[layer.value], found.ndim)
+        integer = found.float() * _along(self.values[layer.value], found.ndim)
         layer.fake_quant.add(real, fake)
         layer.integer.add(real, integer)
         layer.between.add(fake, integer)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -47,15 +46,13 @@ def command(
 
     Converted and compiled files are run beside the Program on real images before they are trusted.
     """
-    from qatspec.registry import registry
     from qatspec.stages.compile import compile_to_files
     from qatspec.stages.convert import convert
     from qatspec.stages.models import open_prepared
 
+    if march is not None:  # before the spec is read: compile's options are the march's own
+        overrides = (*overrides, f"march={march}")
     loaded = options.load(spec, overrides, allow_code)
-    if march is not None:
-        registry().march(march)
-        loaded = replace(loaded, march=march)
     with loaded.document.located():
         context = options.context(loaded, workdir, folder=output_dir)
         prepared, trained_for = open_prepared(context, checkpoint)

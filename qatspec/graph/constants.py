@@ -7,9 +7,11 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import fx, nn
+from torch import Tensor, fx, nn
 
+from qatspec.graph.modes import eval_mode
 from qatspec.quant.fake_quant import FakeQuantize
+from qatspec.quant.modules import QuantOp, as_quant_op
 
 
 def evaluate(root: nn.Module, value: Any) -> Any:
@@ -28,8 +30,9 @@ def evaluate(root: nn.Module, value: Any) -> Any:
 
 
 def result(root: nn.Module, node: fx.Node, operand: Callable[[fx.Node], Any]) -> Any:
-    """What the call of a node gives, from the values of its operands. A fake-quant rounds whatever
-    the stage: nothing is observed, and its switches play no part."""
+    """What the call of a node gives in eval mode, from the values of its operands. A fake-quant
+    rounds whatever the stage, that of a weight too: nothing is observed, and its switches play no
+    part."""
     with torch.no_grad():
         if node.op == "get_attr":
             found = operator.attrgetter(str(node.target))(root)
@@ -43,4 +46,16 @@ def result(root: nn.Module, node: fx.Node, operand: Callable[[fx.Node], Any]) ->
         if isinstance(module, FakeQuantize):
             x: Any = args[0]
             return x if module.disabled else module.rounded(x)
-        return module(*args, **kwargs)
+        weighted = as_quant_op(module)
+        if weighted is not None:
+            operands: Any = (*args, *kwargs.values())
+            return _weighted(weighted, *operands)
+        with eval_mode(module):
+            return module(*args, **kwargs)
+
+
+def _weighted(op: QuantOp, x: Tensor, *operands: Tensor | None) -> Tensor:
+    """A conv or linear with its weight on the weight's grid."""
+    levels, scale = op.quantized_weight(*operands)
+    weight = levels * op.geometry.per_channel(scale, levels)
+    return op.geometry.apply(x, weight, op.folded(*operands)[1])

@@ -50,7 +50,10 @@ SPELLINGS: dict[str, tuple[str, ...]] = {
         "batch_norm": "f:batch_norm torch.batch_norm",
         "layer_norm": "nn:LayerNorm f:layer_norm torch.layer_norm",
         "group_norm": "nn:GroupNorm f:group_norm torch.group_norm",
+        "instance_norm1d": "nn:InstanceNorm1d",
         "instance_norm2d": "nn:InstanceNorm2d",
+        "instance_norm3d": "nn:InstanceNorm3d",
+        "instance_norm": "f:instance_norm torch.instance_norm",
         "embedding": "nn:Embedding f:embedding torch.embedding",
         # arithmetic
         "add": "torch.add operator.add operator.iadd t:add t:add_ t:__add__ t:__radd__",
@@ -65,6 +68,7 @@ SPELLINGS: dict[str, tuple[str, ...]] = {
         "sqrt": "torch.sqrt t:sqrt",
         "rsqrt": "torch.rsqrt t:rsqrt",
         "abs": "torch.abs operator.abs t:abs",
+        "sign": "torch.sign torch.sgn t:sign t:sgn",
         "maximum": "torch.maximum t:maximum",
         "minimum": "torch.minimum t:minimum",
         # joining and splitting
@@ -126,6 +130,7 @@ SPELLINGS: dict[str, tuple[str, ...]] = {
         "leaky_relu": "nn:LeakyReLU f:leaky_relu f:leaky_relu_",
         "prelu": "nn:PReLU f:prelu torch.prelu",
         "softmax": "nn:Softmax f:softmax torch.softmax t:softmax",
+        "log_softmax": "nn:LogSoftmax f:log_softmax torch.log_softmax t:log_softmax",
         # no arithmetic in eval
         "dropout": "nn:Dropout nn:Dropout1d nn:Dropout2d nn:Dropout3d "
         "f:dropout f:dropout1d f:dropout2d f:dropout3d",

@@ -54,7 +54,13 @@ class ExampleProxy(_Known, fx.Proxy):
         target = in_place if is_tensor else op
         return self.tracer.create_proxy("call_function", target, (self, other), {})
 
-    def __getattr__(self, name: str) -> _Attribute:
+    def __getattr__(self, name: str) -> Any:
+        """A named part of several results (`x.max(1).values`) is the part by its number."""
+        parts = self.node.meta.get("example")
+        if isinstance(parts, tuple) and (part := getattr(parts, name, None)) is not None:
+            for i, other in enumerate(parts):
+                if other is part:
+                    return self[i]  # type: ignore[index]
         return _Attribute(self, name)
 
 

@@ -212,13 +212,18 @@ class Tracer(fx.Tracer):
         if any("example" not in n.meta for n in node.all_input_nodes):
             return
         args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda n: n.meta["example"])
+        if found := self._example(node, args, kwargs):
+            (node.meta["example"],) = found
+
+    def _example(self, node: fx.Node, args: Any, kwargs: Any) -> tuple[Any, ...]:
+        """The node's example for these of its arguments; () where there is none."""
         self._evaluating = True
         disabled, _FAKE_LOG.disabled = _FAKE_LOG.disabled, True
         try:
             with self._fake_mode, torch.no_grad():
-                node.meta["example"] = self._run(node, args, kwargs)
+                return (self._run(node, args, kwargs),)
         except Exception:  # noqa: BLE001 - whatever an op raises without numbers, it has no example
-            return
+            return ()
         finally:
             self._evaluating, _FAKE_LOG.disabled = False, disabled
 

@@ -15,7 +15,8 @@ from qatspec.program.model import RANGE
 from qatspec.types import Annotation, Float, Observed, Shared
 
 if TYPE_CHECKING:
-    from qatspec.lower.context import Lowering, Target
+    from qatspec.lower.context import Lowering
+    from qatspec.lower.operands import Target
 
 
 def annotate_relu(node: fx.Node, context: GraphContext) -> Annotation:
@@ -38,11 +39,6 @@ def annotate_pow(node: fx.Node, context: GraphContext) -> Annotation:
     if context.is_float_tensor(context.argument(node, 1, "exponent")):
         return Annotation(output=Float("a power of two tensors has no integer form"))
     return Annotation(output=Observed())
-
-
-def annotate_softmax(node: fx.Node, context: GraphContext) -> Annotation:
-    """Softmax runs on the CPU of both chips by default."""
-    return Annotation(output=Float("softmax is not an integer op of the marches"), inputs=())
 
 
 def lower_relu(node: fx.Node, lowering: Lowering) -> Sum:
@@ -162,4 +158,5 @@ _FUNCTIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "sqrt": np.sqrt,
     "rsqrt": lambda x: 1.0 / np.sqrt(x),
     "abs": np.abs,
+    "sign": np.sign,
 }

@@ -25,11 +25,10 @@ def lower(node: fx.Node, lowering: Lowering) -> Sum:
     parts = lowering.values(node.args[0])
     shape = lowering.shape()
     axis = dim % len(shape)
-    if axis == 0:
-        lowering.fail("it joins along the batch", "join along another dim")
     target = lowering.target()
     if target is None:
-        terms = [lowering.integer(part) for part in parts]
+        counted = not lowering.context.is_float_tensor(node)  # whole numbers are on no grid
+        terms = [(lowering.passive if counted else lowering.integer)(part) for part in parts]
         if len({(term.step, lowering.dtype(term)) for term in terms}) > 1:
             lowering.fail(
                 "its parts have different scales and nothing quantizes its result",
@@ -41,8 +40,12 @@ def lower(node: fx.Node, lowering: Lowering) -> Sum:
         closed = [
             lowering.quantize(part, target, f"{node.name}.part{i}") for i, part in enumerate(parts)
         ]
+    batch = lowering.layout(closed[0].terms[0]).batch
     if lowering.context.op(node) == "stack":
-        whole = (*shape[1:axis], 1, *shape[axis + 1 :])
-        closed = [lowering.keep("reshape", part.terms[0], shape=whole) for part in closed]
+        before, wide = (*shape[:axis], *shape[axis + 1 :]), (*shape[:axis], 1, *shape[axis + 1 :])
+        batch += axis <= batch
+        closed = [lowering.reshape(part.terms[0], before, wide, batch) for part in closed]
+    elif axis == batch:
+        lowering.fail("it joins along the batch", "join along another dim")
     names = [part.terms[0].value for part in closed]
     return lowering.emit("concat", names, closed[0].terms[0].scale, axis=axis)

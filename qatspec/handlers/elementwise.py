@@ -11,8 +11,10 @@ from torch import fx
 
 from qatspec.graph.context import GraphContext
 from qatspec.handlers.activation import lookup
+from qatspec.handlers.quotient import quotient
 from qatspec.handlers.shape import expand
 from qatspec.program.lowered import Sum, Term
+from qatspec.program.model import RANGE
 from qatspec.types import Annotation, Float, Observed
 
 if TYPE_CHECKING:
@@ -38,11 +40,17 @@ def _exact(context: GraphContext, operand: Any, scaling: bool) -> bool:
 
 
 def annotate_div(node: fx.Node, context: GraphContext) -> Annotation:
-    """Division by a constant is a multiplication; by a tensor it stays in float."""
-    divisor = context.argument(node, 1, "other")
-    if context.is_float_tensor(divisor) and not context.is_constant(divisor):
-        return Annotation(output=Float("division by a tensor has no integer form"))
-    return Annotation(inputs=(0,))
+    """Division by a constant is a multiplication; by a tensor both need a grid."""
+    if node.kwargs.get("rounding_mode") is not None:
+        return Annotation(output=Float("division that rounds has no integer form"), inputs=())
+    operands = (node.args[0], context.argument(node, 1, "other"))
+    tensors = (context.is_float_tensor(x) and not context.is_constant(x) for x in operands)
+    return Annotation(inputs=tuple(i for i, is_tensor in enumerate(tensors) if is_tensor))
+
+
+def annotate_matmul(node: fx.Node, context: GraphContext) -> Annotation:
+    """Both factors need a grid, and the product has a range of its own."""
+    return Annotation(output=Observed(), inputs=(0, 1))
 
 
 def annotate_float(node: fx.Node, context: GraphContext) -> Annotation:
@@ -56,10 +64,11 @@ def lower_add(node: fx.Node, lowering: Lowering) -> Sum:
     sign = -1.0 if lowering.context.op(node) == "sub" else 1.0
     factor = sign * float(node.kwargs.get("alpha", 1))  # type: ignore[arg-type]
     first, second = _number(a, lowering), _number(b, lowering)
-    if second is not None:
+    counted = not lowering.context.is_float_tensor(node)  # whole numbers: no grid to look up
+    if second is not None and not counted:
         offset = factor * second
         return lookup(lowering, a, lambda x: x + offset)
-    if first is not None:
+    if first is not None and not counted:
         return lookup(lowering, b, lambda x: first + factor * x)
     return Sum((*_spread(a, lowering).terms, *_spread(b, lowering).scaled(factor).terms))
 
@@ -77,14 +86,40 @@ def lower_mul(node: fx.Node, lowering: Lowering) -> Sum:
 
 
 def lower_div(node: fx.Node, lowering: Lowering) -> Sum:
-    """By a constant: the same integers, other scales."""
+    """By a constant: the same integers, other scales. Of a number by a tensor: a table. Of two
+    tensors: a quotient of integers."""
     a, b = node.args[0], lowering.context.argument(node, 1, "other")
-    if node.kwargs.get("rounding_mode") is not None or lowering.is_tensor(b):
+    if node.kwargs.get("rounding_mode") is not None:
         lowering.fail(
-            "division with rounding, or by a tensor, has no integer form",
+            "division that rounds has no integer form",
             "multiply by a constant, or move it into `predict`",
         )
-    return _by_constant(a, 1.0 / torch.as_tensor(lowering.constant(b)), lowering)
+    if not lowering.is_tensor(b):
+        return _by_constant(a, 1.0 / torch.as_tensor(lowering.constant(b)), lowering)
+    number = _number(a, lowering)
+    if number is not None:
+        return lookup(lowering, b, lambda x: number / x)
+    if len(lowering.shape(a)) != len(lowering.shape(b)):
+        lowering.fail("it divides tensors of different rank", "give both the same dims")
+    return quotient(lowering, lowering.integer(a), lowering.integer(b))
+
+
+def lower_matmul(node: fx.Node, lowering: Lowering) -> Sum:
+    """Products of two activations' rows and columns; a constant matrix is a linear layer."""
+    a = node.args[0]
+    b: Any = next((node.kwargs[k] for k in ("other", "mat2") if k in node.kwargs), None)
+    b = node.args[1] if b is None else b
+    known = lowering.constants.get(b)
+    if known is not None and known.value.ndim == 2 and known.target is not None:
+        x, scale = lowering.integer(a), np.float32(known.target.scale)
+        levels = np.clip(np.rint(known.value.numpy() / scale), *RANGE[known.target.dtype])
+        weight = lowering.const("weight", known.target.dtype, levels.T)
+        return lowering.emit("linear", (x.value, weight), x.scale * float(scale))
+    ranks = {len(lowering.shape(operand)) for operand in (a, b)}
+    if len(ranks) != 1 or ranks == {1}:
+        lowering.fail("it multiplies tensors of different rank", "give both the same dims")
+    x, y = lowering.integer(a), lowering.integer(b)
+    return lowering.emit("matmul", (x.value, y.value), x.scale * y.scale)
 
 
 def lower_neg(node: fx.Node, lowering: Lowering) -> Sum:
@@ -132,7 +167,8 @@ def _by_constant(operand: Any, constant: torch.Tensor, lowering: Lowering) -> Su
     dims = (1,) * (len(shape) - factor.ndim) + factor.shape
     aligned, along = factor.reshape(dims), [axis for axis, size in enumerate(dims) if size > 1]
     axes = {term.axis for term in x.terms if term.axis is not None}
-    if own == shape and len(along) <= 1 and 0 not in along and axes <= set(along or axes):
+    batch = lowering.layout(x.terms[0]).batch
+    if own == shape and len(along) <= 1 and batch not in along and axes <= set(along or axes):
         axis, scales = (along[0] if along else None), factor.reshape(-1)
         return Sum(tuple(Term(t.value, t.scale * scales, t.axis or axis) for t in x.terms))
     if len(own) != len(shape):
@@ -148,14 +184,14 @@ def _product(x: Term, y: Term, lowering: Lowering) -> Sum:
 def _spread(operand: Any, lowering: Lowering) -> Sum:
     """An operand of a sum: unbounded, and of the result's shape."""
     shape = lowering.shape()
-    constant = lowering.constants.get(operand)
-    if constant is not None:
-        value = constant.value
-        value = value.reshape((1,) * (len(shape) - value.ndim) + value.shape)
-        own = (shape[0], *value.shape[1:])
-        x = lowering.tensor(value, constant.target)
-    else:
-        own, x = lowering.shape(operand), lowering.value(operand)
+    if not isinstance(operand, fx.Node):  # a number
+        return lowering.tensor(torch.full(shape, operand))
+    x, constant = lowering.value(operand), lowering.constants.get(operand)
+    own = lowering.shape(operand)
+    batch = lowering.layout(x.terms[0]).batch
+    if constant is not None:  # it is of one image, and repeats for each
+        aligned = (1,) * (len(shape) - len(own)) + own
+        own = (*aligned[:batch], shape[batch], *aligned[batch + 1 :])
     if x.bounded:
         x = Sum((lowering.integer(x),))
     if own == shape:
@@ -163,7 +199,7 @@ def _spread(operand: Any, lowering: Lowering) -> Sum:
     if len(own) != len(shape):
         lowering.fail(f"it joins {own} and {shape}", "give both operands the same dims")
     term, name = lowering.passive(x), f"{lowering.node.name}.spread"
-    if len(own) == 4:  # height and width at once
+    if len(own) == 4 and lowering.layout(term).plain:  # height and width at once
         size = shape[2:]
         term = lowering.keep("resize_nearest", term, name=name, size=size).terms[0]
         own = (*own[:2], *size)

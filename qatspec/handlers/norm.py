@@ -9,12 +9,14 @@ import numpy as np
 from torch import fx
 
 from qatspec.graph.context import GraphContext
+from qatspec.program.bounds import WIDE
+from qatspec.program.lowered import Sum, Term
+from qatspec.program.model import RANGE
 from qatspec.program.requantize import fit_bias
-from qatspec.types import Annotation, Float, Observed
+from qatspec.types import Annotation, Observed
 
 if TYPE_CHECKING:
     from qatspec.lower.context import Lowering
-    from qatspec.program.lowered import Sum
 
 
 def annotate_batch_norm(node: fx.Node, context: GraphContext) -> Annotation:
@@ -22,12 +24,9 @@ def annotate_batch_norm(node: fx.Node, context: GraphContext) -> Annotation:
     return Annotation(output=Observed())
 
 
-def annotate_float(node: fx.Node, context: GraphContext) -> Annotation:
-    """Norms over the input's own statistics."""
-    return Annotation(
-        output=Float(f"{context.op(node)} needs the input's own statistics: no integer form"),
-        inputs=(),
-    )
+def annotate_own_statistics(node: fx.Node, context: GraphContext) -> Annotation:
+    """Norms over the input's own statistics: a range of its own."""
+    return Annotation(output=Observed())
 
 
 #: Fraction bits of a batch norm's unit weight, so that its bias is rounded finely.
@@ -78,3 +77,156 @@ def _affine(node: fx.Node, lowering: Lowering) -> tuple[np.ndarray, np.ndarray]:
         )
     slope = (1.0 if gamma is None else gamma) / np.sqrt(variance + module.eps)
     return slope, (0.0 if beta is None else beta) - mean * slope
+
+
+# -- norms over the input's own statistics -----------------------------------------------------
+
+#: Fraction bits of standardized numbers, and of the root that they are divided by, where int64
+#: holds as many.
+_BITS, _ROOT_BITS = 16, 12
+
+
+def lower_layer_norm(node: fx.Node, lowering: Lowering) -> Sum:
+    """Over the last dims, which are one while it is computed."""
+    module: Any = lowering.context.module(node)
+    if module is None:
+        sizes, gamma, beta, eps = _given(
+            node, lowering, "normalized_shape", "weight", "bias", "eps"
+        )
+    else:
+        sizes, gamma, beta, eps = (
+            module.normalized_shape, module.weight, module.bias, module.eps,
+        )  # fmt: skip
+    shape = lowering.shape()
+    size = prod(sizes)
+    flat = (*shape[1 : len(shape) - len(sizes)], size)
+    if not flat[:-1] and len(shape) == len(sizes):
+        lowering.fail("it normalizes over the batch", "leave the batch out of normalized_shape")
+    return _standardized(node, lowering, flat, (len(flat),), eps, (gamma, beta), flat, len(flat))
+
+
+def lower_group_norm(node: fx.Node, lowering: Lowering) -> Sum:
+    """Over a group's channels and pixels."""
+    module: Any = lowering.context.module(node)
+    if module is None:
+        groups, gamma, beta, eps = _given(node, lowering, "num_groups", "weight", "bias", "eps")
+    else:
+        groups, gamma, beta, eps = module.num_groups, module.weight, module.bias, module.eps
+    channels, *sizes = lowering.shape()[1:]
+    grouped = (int(groups), channels // int(groups) * prod(sizes))
+    planes = (channels, prod(sizes))
+    return _standardized(node, lowering, grouped, (2,), eps, (gamma, beta), planes, 1)
+
+
+def lower_instance_norm(node: fx.Node, lowering: Lowering) -> Sum:
+    """Over a channel's pixels; by running statistics, where it keeps them, it is a batch norm."""
+    module: Any = lowering.context.module(node)
+    if module is None:
+        names = ("running_mean", "running_var", "weight", "bias", "use_input_stats", "momentum")
+        running, _, gamma, beta, own, _, eps = _given(node, lowering, *names, "eps")
+        kept = running is not None and own is False
+    else:
+        gamma, beta, eps = module.weight, module.bias, module.eps
+        kept = module.running_mean is not None
+    if kept:
+        return lower_batch_norm(node, lowering)
+    channels, *sizes = lowering.shape()[1:]
+    planes = (channels, prod(sizes))
+    return _standardized(node, lowering, planes, (2,), eps, (gamma, beta), planes, 1)
+
+
+#: Defaults of what a functional norm is not given.
+_DEFAULTS = {"eps": 1e-5, "use_input_stats": True}
+
+
+def _given(node: fx.Node, lowering: Lowering, *names: str) -> list[Any]:
+    """The arguments behind x of a functional norm, parameters as tensors."""
+    found = [lowering.context.argument(node, i, name) for i, name in enumerate(names, 1)]
+    found = [lowering.constant(value) for value in found]
+    pairs = zip(names, found, strict=True)
+    return [_DEFAULTS.get(name) if value is None else value for name, value in pairs]
+
+
+def _standardized(
+    node: fx.Node,
+    lowering: Lowering,
+    shape: tuple[int, ...],
+    axes: tuple[int, ...],
+    eps: float,
+    parameters: tuple[Any, Any],
+    planes: tuple[int, ...],
+    axis: int,
+) -> Sum:
+    """(x - mean) / sqrt(variance + eps) over `axes` of x in `shape`; gamma and beta along `axis` of
+    it in `planes`. All three count the batch as dim 0, shapes leave it out."""
+    x = lowering.integer(node.args[0])
+    own, count = lowering.shape()[1:], prod(shape[a - 1] for a in axes)
+    x = _reshaped(lowering, x, own, shape, "flat")
+    low, high = RANGE[lowering.dtype(x)]
+    bits, root_bits, epsilon, shrunk = _precision(count, high - low, eps * (count / x.step) ** 2)
+    y = lowering.emit(
+        "standardize",
+        (x.value,),
+        shrunk * 2.0**-bits,
+        name=f"{node.name}.standard",
+        axes=axes,
+        epsilon=epsilon,
+        bits=bits,
+        root_bits=root_bits,
+    ).terms[0]
+    y = _reshaped(lowering, y, shape, planes, "planes")
+    y = _with_parameters(lowering, y, planes[axis - 1], axis, *parameters)
+    target = lowering.target()
+    if axis == len(planes) and len(own) > axis and target is not None:
+        # several dims were normalized as one, and scales along several there are not
+        y = lowering.quantize(Sum((y,)), target, f"{node.name}.closed").terms[0]
+    return Sum((_reshaped(lowering, y, planes, own, "picture"),))
+
+
+def _reshaped(
+    lowering: Lowering, x: Term, before: tuple[int, ...], after: tuple[int, ...], suffix: str
+) -> Term:
+    if before == after:
+        return x
+    name = f"{lowering.node.name}.{suffix}"
+    return lowering.keep("reshape", x, name=name, shape=after).terms[0]
+
+
+def _precision(count: int, spread: int, epsilon: float) -> tuple[int, int, int, float]:
+    """(bits, root_bits, epsilon, what the result is too large by) that `bounds` takes.
+
+    An epsilon above every variance that there can be is the only divisor left: it is cut to what
+    int64 holds, and the result's scale is smaller by the root of what was cut."""
+    most = (count * spread) ** 2 // 4
+    root_bits, bits = _ROOT_BITS, _BITS
+    room = WIDE // 4
+    while root_bits > 1 and (most << (2 * root_bits)) >= room:
+        root_bits -= 1
+    limit = max((room >> (2 * root_bits)) - most, 0)
+    kept = min(epsilon, float(limit))
+    while bits > 0 and (count * spread << (bits + root_bits + 1)) >= room:
+        bits -= 1
+    shrunk = 1.0 if kept == epsilon else float(np.sqrt(kept / epsilon))
+    return bits, root_bits, int(np.rint(kept)), shrunk
+
+
+def _with_parameters(
+    lowering: Lowering, y: Term, size: int, axis: int, gamma: Any, beta: Any
+) -> Term:
+    """gamma * y + beta: gamma's size goes into the scale, its sign and beta into an affine op."""
+    if gamma is None and beta is None:
+        return y
+    slope = np.ones(size) if gamma is None else gamma.detach().double().numpy().reshape(-1)
+    shift = np.zeros(size) if beta is None else beta.detach().double().numpy().reshape(-1)
+    scale = y.step * np.maximum(np.abs(slope), np.finfo(np.float32).tiny)
+    step, bias = fit_bias(scale, shift)
+    weight = np.rint(np.sign(slope) / step)
+    names = (lowering.const("weight", "int8", weight), lowering.const("bias", "int32", bias))
+    return lowering.emit(
+        "affine",
+        (y.value, *names),
+        scale * step,
+        scale_axis=axis,
+        name=f"{lowering.node.name}.affine",
+        axis=axis,
+    ).terms[0]

@@ -51,12 +51,24 @@ def qatspec_quant_handlers() -> Iterable[QuantHandler]:
             "product", "product", "mul", "elementwise:annotate", "elementwise:lower_mul", "product"
         ),
         _handler(
-            "div", "division by a constant", "div", "elementwise:annotate_div",
+            "div", "division", "div", "elementwise:annotate_div",
             "elementwise:lower_div", "div",
         ),
         _handler(
+            "matmul", "product of two matrices", "matmul", "elementwise:annotate_matmul",
+            "elementwise:lower_matmul", "matmul",
+        ),
+        _handler(
+            "argmax", "places of maxima", "argmax", "pool:annotate_max", "pool:lower_argmax",
+            "argmax",
+        ),
+        _handler(
+            "floor_division", "floor division of whole numbers", "floor_divide",
+            "floor_division:annotate", "floor_division:lower", "floor_division",
+        ),
+        _handler(
             "float_arithmetic", "arithmetic without an integer form",
-            "matmul floor_divide argmax embedding",
+            "embedding",
             "elementwise:annotate_float",
         ),
         _handler(
@@ -99,7 +111,7 @@ def qatspec_quant_handlers() -> Iterable[QuantHandler]:
         _handler(
             "lut", "functions of one number, a table on the chip",
             "sigmoid tanh silu gelu elu hardswish hardsigmoid leaky_relu softplus exp "
-            "sqrt rsqrt abs",
+            "sqrt rsqrt abs sign",
             "activation:annotate_lut", "activation:lower_lut", "lut",
         ),
         _handler(
@@ -118,15 +130,30 @@ def qatspec_quant_handlers() -> Iterable[QuantHandler]:
             "prelu", "rectifier with a learned slope", "prelu", "activation:annotate_lut",
             "activation:lower_prelu", "prelu",
         ),
-        _handler("softmax", "softmax", "softmax", "activation:annotate_softmax"),
+        _handler(
+            "softmax", "probabilities that sum to 1", "softmax", "softmax:annotate",
+            "softmax:lower_softmax", "softmax",
+        ),
+        _handler(
+            "log_softmax", "their logarithms", "log_softmax", "softmax:annotate",
+            "softmax:lower_log_softmax", "log_softmax",
+        ),
         _handler(
             "batch_norm", "batch norms that were not folded",
             "batch_norm2d batch_norm1d batch_norm3d batch_norm",
             "norm:annotate_batch_norm", "norm:lower_batch_norm", "batch_norm",
         ),
         _handler(
-            "norm", "norms over the input's own statistics",
-            "layer_norm group_norm instance_norm2d",
-            "norm:annotate_float",
+            "layer_norm", "norm over an image's last dims", "layer_norm",
+            "norm:annotate_own_statistics", "norm:lower_layer_norm", "layer_norm",
+        ),
+        _handler(
+            "group_norm", "norm over groups of channels", "group_norm",
+            "norm:annotate_own_statistics", "norm:lower_group_norm", "group_norm",
+        ),
+        _handler(
+            "instance_norm", "norm over each channel's pixels",
+            "instance_norm2d instance_norm1d instance_norm3d instance_norm",
+            "norm:annotate_own_statistics", "norm:lower_instance_norm", "instance_norm",
         ),
     )  # fmt: skip

@@ -37,12 +37,12 @@ def annotate_average(node: fx.Node, context: GraphContext) -> Annotation:
     return Annotation(output=Observed())
 
 
-def lower_max(node: fx.Node, lowering: Lowering) -> Sum:
+def lower_max(node: fx.Node, lowering: Lowering) -> Sum | list[Sum]:
     """The largest integer is the largest number."""
     op = str(lowering.context.op(node))
     x = lowering.integer(node.args[0])
     if isinstance(lowering.context.value(node), (tuple, list)):
-        lowering.fail(f"{op} with indices has no integer form", "ask for the values alone")
+        return _max_and_place(node, lowering, op, x)
     if op.startswith("adaptive"):
         spans = adaptive_spans(node, lowering.context)
         windows = even(spans)
@@ -53,6 +53,28 @@ def lower_max(node: fx.Node, lowering: Lowering) -> Sum:
         lowering.fail(f"{op} has no integer form here", "use a max pool, or amax over dims")
     axes, keepdim = _reduced(node, lowering)
     return lowering.keep("reduce_max", x, axes=axes, keepdim=keepdim)
+
+
+def _max_and_place(node: fx.Node, lowering: Lowering, op: str, x: Term) -> list[Sum]:
+    """torch.max over a dim: the largest, and where it stands."""
+    if op != "max":
+        lowering.fail(f"{op} with indices has no integer form", "ask for the values alone")
+    axes, keepdim = _reduced(node, lowering)
+    most = lowering.keep("reduce_max", x, axes=axes, keepdim=keepdim)
+    return [most, _place(lowering, x, axes[0], keepdim)]
+
+
+def lower_argmax(node: fx.Node, lowering: Lowering) -> Sum:
+    """The first place of the largest integer."""
+    axes, keepdim = _reduced(node, lowering)
+    if len(axes) != 1:
+        lowering.fail("it counts through all dims", "name the dim: argmax(dim=1)")
+    return _place(lowering, lowering.integer(node.args[0]), axes[0], keepdim)
+
+
+def _place(lowering: Lowering, x: Term, axis: int, keepdim: bool) -> Sum:
+    name = f"{lowering.node.name}.place"
+    return lowering.emit("argmax", (x.value,), 1.0, name=name, axis=axis, keepdim=keepdim)
 
 
 def lower_average(node: fx.Node, lowering: Lowering) -> Sum:
@@ -246,6 +268,6 @@ def _reduced(node: fx.Node, lowering: Lowering) -> tuple[tuple[int, ...], bool]:
     dims = lowering.context.argument(node, 1, "dim")
     dims = range(rank) if dims is None else dims if isinstance(dims, (tuple, list)) else (dims,)
     axes = tuple(sorted(d % rank for d in dims))
-    if 0 in axes:
+    if lowering.layout(lowering.value(node.args[0]).terms[0]).batch in axes:
         lowering.fail("it reduces over the batch", "name the dims to reduce")
     return axes, bool(lowering.context.argument(node, 2, "keepdim", False))

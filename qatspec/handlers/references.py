@@ -258,3 +258,94 @@ def example_lut() -> nn.Module:
 def lut(x: Reals) -> Reals:
     """1 / (1 + e^-x)."""
     return 1 / (1 + np.exp(-x))
+
+
+def example_matmul() -> nn.Module:
+    """A matrix times itself turned."""
+    return Example(lambda x: torch.matmul(x, x.transpose(2, 3)))
+
+
+def matmul(x: Reals) -> Reals:
+    """Sums of products of rows."""
+    return np.asarray(np.einsum("ncik,ncjk->ncij", x, x))
+
+
+def example_argmax() -> nn.Module:
+    """The place of the largest along the last dim, the first where several are."""
+    return Example(lambda x: torch.relu(x).argmax(3))
+
+
+def argmax(x: Reals) -> Reals:
+    """(N, 4, 8, 8) -> (N, 4, 8)."""
+    return np.asarray(np.argmax(np.maximum(x, 0), 3), np.float64)
+
+
+def example_floor_division() -> nn.Module:
+    """The third of the place of the largest along the last dim."""
+    return Example(lambda x: torch.relu(x).argmax(3) // 3)
+
+
+def floor_division(x: Reals) -> Reals:
+    """(N, 4, 8, 8) -> (N, 4, 8)."""
+    return np.asarray(np.floor(argmax(x) / 3), np.float64)
+
+
+def example_softmax() -> nn.Module:
+    """Over the channels."""
+    return nn.Softmax(1)
+
+
+def softmax(x: Reals) -> Reals:
+    """e^x / sum e^x."""
+    return np.asarray(np.exp(x) / np.exp(x).sum(1, keepdims=True))
+
+
+def example_log_softmax() -> nn.Module:
+    """Over the channels."""
+    return nn.LogSoftmax(1)
+
+
+def log_softmax(x: Reals) -> Reals:
+    """x - log sum e^x."""
+    return np.asarray(x - np.log(np.exp(x).sum(1, keepdims=True)))
+
+
+def example_layer_norm() -> nn.Module:
+    """Over the last dim, with parameters."""
+    return _with_parameters(nn.LayerNorm(8), np.tile(SLOPE, 2), np.tile(SHIFT, 2))
+
+
+def layer_norm(x: Reals) -> Reals:
+    """Rows of mean 0 and variance 1, times gamma, plus beta."""
+    return np.asarray(_standardized(x, (3,)) * np.tile(SLOPE, 2) + np.tile(SHIFT, 2))
+
+
+def example_group_norm() -> nn.Module:
+    """Two groups of two channels."""
+    return _with_parameters(nn.GroupNorm(2, 4), SLOPE, SHIFT)
+
+
+def group_norm(x: Reals) -> Reals:
+    """Groups of mean 0 and variance 1, times gamma, plus beta."""
+    groups = _standardized(x.reshape(-1, 2, 2, 8, 8), (2, 3, 4)).reshape(x.shape)
+    return np.asarray(groups * _channels(SLOPE) + _channels(SHIFT))
+
+
+def example_instance_norm() -> nn.Module:
+    """Each channel of each image."""
+    return _with_parameters(nn.InstanceNorm2d(4, affine=True), SLOPE, SHIFT)
+
+
+def instance_norm(x: Reals) -> Reals:
+    """Channels of mean 0 and variance 1, times gamma, plus beta."""
+    return np.asarray(_standardized(x, (2, 3)) * _channels(SLOPE) + _channels(SHIFT))
+
+
+def _with_parameters(norm: nn.Module, slope: Reals, shift: Reals) -> nn.Module:
+    norm.load_state_dict({"weight": torch.tensor(slope), "bias": torch.tensor(shift)})
+    return norm
+
+
+def _standardized(x: Reals, axes: tuple[int, ...]) -> Reals:
+    centred = x - x.mean(axes, keepdims=True)
+    return np.asarray(centred / np.sqrt((centred**2).mean(axes, keepdims=True) + 1e-5))

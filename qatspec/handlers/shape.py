@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +31,7 @@ def lower(node: fx.Node, lowering: Lowering) -> Sum | list[Sum]:
         return lowering.value(node.args[0])
     x = lowering.passive(node.args[0])
     if op in ("permute", "transpose"):
-        return _transpose(node, lowering, x)
+        return lowering.permute(x, lowering.context.permutation(node))
     if op == "getitem":
         return _slice(node, lowering, x)
     if op in ("chunk", "split", "unbind"):
@@ -41,43 +40,19 @@ def lower(node: fx.Node, lowering: Lowering) -> Sum | list[Sum]:
         return _shuffle(node, lowering, x)
     if op == "expand":
         return expand(lowering, x, lowering.shape(node.args[0]), lowering.shape())
-    return _reshape(lowering, x, lowering.shape(node.args[0]), lowering.shape())
-
-
-def _reshape(lowering: Lowering, x: Term, before: tuple[int, ...], after: tuple[int, ...]) -> Sum:
-    if before[0] != after[0]:
-        lowering.fail("it moves numbers across the batch", "keep the batch as the first dim")
-    if before == after:
-        return Sum((x,))
-    axis = None
-    if x.axis is not None:
-        inside = math.prod(before[1 : x.axis])
-        fits = (
-            a for a in range(1, len(after))
-            if math.prod(after[1:a]) == inside and after[a] == before[x.axis]
-        )  # fmt: skip
-        axis = next(fits, None)
-        if axis is None:
-            lowering.fail(
-                "it mixes channels that have scales of their own",
-                "return the convolution's output as it is, and reshape in `predict`",
-                "QS703",
-            )
-    return lowering.emit("reshape", (x.value,), x.scale, scale_axis=axis, shape=after[1:])
-
-
-def _transpose(node: fx.Node, lowering: Lowering, x: Term) -> Sum:
-    perm = lowering.context.permutation(node)
-    if perm[0] != 0:
-        lowering.fail("it moves the batch", "keep the batch as the first dim")
-    axis = None if x.axis is None else perm.index(x.axis)
-    return lowering.emit("transpose", (x.value,), x.scale, scale_axis=axis, perm=perm)
+    if op == "squeeze":
+        return _squeeze(node, lowering, x)
+    before, after, batch = lowering.shape(node.args[0]), lowering.shape(), None
+    if op == "unsqueeze":
+        batch = lowering.layout(x).batch
+        batch += int(lowering.context.argument(node, 1, "dim")) % len(after) <= batch
+    return lowering.reshape(x, before, after, batch)
 
 
 def _cut(lowering: Lowering, x: Term, axis: int, part: slice, size: int) -> Term:
     """x[..., part, ...] along `axis`."""
     start, stop, step = part.indices(size)
-    if axis == 0 or step < 1:
+    if axis == lowering.layout(x).batch or step < 1:
         if (start, stop, step) == (0, size, 1):
             return x
         lowering.fail("it slices the batch, or backwards", "slice other dims, forwards")
@@ -98,9 +73,11 @@ def _slice(node: fx.Node, lowering: Lowering, x: Term) -> Sum:
         at = index.index(Ellipsis)
         whole = len(shape) - sum(i is not None for i in index) + 1
         index[at : at + 1] = [slice(None)] * whole
-    axis, kept = 0, list(shape)
+    axis, kept, batch = 0, list(shape), lowering.layout(x).batch
+    after = batch
     for i in index:
         if i is None:
+            after += axis <= batch
             continue
         if not isinstance(i, (int, slice)):
             lowering.fail("it gathers by a tensor of indices", "slice by numbers")
@@ -108,32 +85,55 @@ def _slice(node: fx.Node, lowering: Lowering, x: Term) -> Sum:
         part = i if isinstance(i, slice) else slice(i % size, i % size + 1)
         x = _cut(lowering, x, axis, part, size)
         kept[axis] = len(range(*part.indices(size)))
+        if isinstance(i, int):
+            after -= _dropped(lowering, axis, batch)
         axis += 1
-    return _reshape(lowering, x, tuple(kept), lowering.shape())
+    return lowering.reshape(x, tuple(kept), lowering.shape(), after)
+
+
+def _dropped(lowering: Lowering, axis: int, batch: int) -> bool:
+    """Does a dim stand before the batch, so that the batch moves up where it goes?"""
+    if axis == batch:
+        lowering.fail("it drops the dim that holds the batch", "keep the batch as a dim")
+    return axis < batch
+
+
+def _squeeze(node: fx.Node, lowering: Lowering, x: Term) -> Sum:
+    before = lowering.shape(node.args[0])
+    dims = lowering.context.argument(node, 1, "dim")
+    named = (
+        dims if isinstance(dims, (tuple, list)) else range(len(before)) if dims is None else (dims,)
+    )
+    gone = [d % len(before) for d in named if before[d] == 1]
+    batch = lowering.layout(x).batch
+    after = batch - sum(_dropped(lowering, axis, batch) for axis in gone)
+    return lowering.reshape(x, before, lowering.shape(), after)
 
 
 def _split(node: fx.Node, lowering: Lowering, x: Term) -> list[Sum]:
-    shape = lowering.shape(node.args[0])
+    shape, batch = lowering.shape(node.args[0]), lowering.layout(x).batch
     unbind = lowering.context.op(node) == "unbind"
     axis = lowering.context.argument(node, 1 if unbind else 2, "dim", 0) % len(shape)
+    to = batch - _dropped(lowering, axis, batch) if unbind else batch
     parts, start = [], 0
     for example in lowering.context.value(node):
         after = tuple(example.shape)
         size = 1 if unbind else after[axis]
         part = _cut(lowering, x, axis, slice(start, start + size), shape[axis])
         kept = (*shape[:axis], size, *shape[axis + 1 :])
-        parts.append(_reshape(lowering, part, kept, after))
+        parts.append(lowering.reshape(part, kept, after, to))
         start += size
     return parts
 
 
 def expand(lowering: Lowering, x: Term, before: tuple[int, ...], after: tuple[int, ...]) -> Sum:
     """Dims of 1 repeat what they hold; new dims stand in front of the others."""
-    inner = (1,) * (len(after) - len(before)) + before[1:]
-    if after[0] != before[0]:
-        lowering.fail("it moves numbers across the batch", "keep the batch as the first dim")
-    x = _reshape(lowering, x, before, (before[0], *inner)).terms[0]
-    for axis, (size, wanted) in enumerate(zip(inner, after[1:], strict=True), 1):
+    new = len(after) - len(before)
+    batch, wide = lowering.layout(x).batch + new, (1,) * new + before
+    if wide[batch] != after[batch]:
+        lowering.fail("it repeats the images of the batch", "expand other dims")
+    x = lowering.reshape(x, before, wide, batch).terms[0]
+    for axis, (size, wanted) in enumerate(zip(wide, after, strict=True)):
         if size != wanted:
             scale_axis = None if x.axis == axis else x.axis
             x = lowering.emit(

@@ -9,7 +9,8 @@ from torch import fx
 
 from qatspec.graph.deploy import carries_tensor
 from qatspec.lower.closing import fake_quant_of, target_of
-from qatspec.lower.context import Lowering, RealInput, Target, Unlowerable
+from qatspec.lower.context import Lowering
+from qatspec.lower.operands import RealInput, Target, Unlowerable
 from qatspec.program.lowered import Sum, Term
 from qatspec.registry import registry
 
@@ -73,6 +74,12 @@ def lower_output(node: Any, lowering: Lowering) -> str:
             f"output `{node.name}` is no quantized tensor and no bare accumulator: "
             + ("an activation follows its convolution" if x.bounded else "it is a sum"),
             "let the module end in a convolution, or set quantize_output: true",
+            "QS703",
+        )
+    if not lowering.layout(term).plain:
+        lowering.fail(
+            f"output `{node.name}` has no dim in front that is the batch alone",
+            "permute or reshape it to (batch, ...) before it is returned",
             "QS703",
         )
     if any(term.value == port.name for port in lowering.builder.inputs):

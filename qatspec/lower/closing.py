@@ -10,7 +10,7 @@ from torch import fx, nn
 
 from qatspec.graph.context import GraphContext
 from qatspec.graph.ops import CLAMP_OPS
-from qatspec.lower.context import Target, Unlowerable
+from qatspec.lower.operands import Target, Unlowerable
 from qatspec.program import DType
 from qatspec.quant.fake_quant import FakeQuantize
 

@@ -7,7 +7,10 @@ from torch import fx
 from qatspec.graph.constants import result
 from qatspec.graph.deploy import carries_tensor
 from qatspec.lower.closing import fake_quant_of, target_of
-from qatspec.lower.context import Constant, Lowering
+from qatspec.lower.context import Lowering
+from qatspec.lower.operands import Constant
+from qatspec.lower.split import moves
+from qatspec.quant.fake_quant import FakeQuantize
 
 
 def fold(node: fx.Node, lowering: Lowering) -> bool:
@@ -19,9 +22,14 @@ def fold(node: fx.Node, lowering: Lowering) -> bool:
         return False
     fake_quant = fake_quant_of(node, context.modules)
     module = context.module(node)
-    if fake_quant is None and module is not None and (not inputs or module.state_dict()):
-        return False
-    target = None if fake_quant is None else target_of(fake_quant, str(node.target))
+    if fake_quant is None and module is not None:
+        rounds = any(isinstance(part, FakeQuantize) for part in module.modules())
+        if not inputs or (rounds and context.quant_op(node) is None):
+            return False
+    if fake_quant is not None:
+        target = target_of(fake_quant, str(node.target))
+    else:  # numbers that only move stay on their grid
+        target = lowering.constants[inputs[0]].target if inputs and moves(node, context) else None
     value = result(context.root, node, lowering.constant)
     lowering.constants[node] = Constant(value, target)
     return True

@@ -1,13 +1,13 @@
 """What a handler's `lower(node, lowering)` works with.
 
 A handler reads its operands with `value`, `integer` or `passive`, emits ops, and returns a Sum (or
-a list of them, for ops with several results). It raises through `fail` what it cannot lower.
+a list of them, for ops with several results). It raises through `fail` what it cannot lower. It
+counts the dims of the real tensors, wherever they have the batch (qatspec.lower.layout).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from math import prod
 from typing import Any, NoReturn
 
@@ -15,55 +15,18 @@ import numpy as np
 import torch
 from torch import Tensor, fx
 
-from qatspec.diag import QatspecError
 from qatspec.graph.context import GraphContext
-from qatspec.program import DType, ProgramBuilder, Provenance
-from qatspec.program.bounds import Overflow
+from qatspec.lower.emitting import grid
+from qatspec.lower.layout import PLAIN, Layout
+from qatspec.lower.moving import Moving
+from qatspec.lower.operands import Constant, RealInput, Skipped, Target
+from qatspec.lower.whole import is_whole
+from qatspec.program import ProgramBuilder, Provenance
 from qatspec.program.lowered import Sum, Term
 from qatspec.program.model import RANGE
-from qatspec.program.operands import Malformed
-from qatspec.program.requantize import multipliers
-
-SMALL = ("int4", "int8", "int16")
 
 
-class Unlowerable(QatspecError):
-    """A node has no integer form: a diagnostic code, the reason, and the way out."""
-
-    def __init__(self, code: str, reason: str, help_: str | None = None) -> None:
-        super().__init__(reason)
-        self.code, self.reason, self.help = code, reason, help_
-
-
-class Skipped(QatspecError):
-    """An operand failed already; its own diagnostic says why."""
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """The quantization that closes a node: real scale and integer dtype."""
-
-    scale: float
-    dtype: DType
-
-
-@dataclass(frozen=True, slots=True)
-class Constant:
-    """What a node computes from parameters alone: a tensor (a list for ops with several results);
-    target: the grid that a fake-quant put it on."""
-
-    value: Any
-    target: Target | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class RealInput:
-    """An input of the model that no fake-quant has taken in yet."""
-
-    name: str
-
-
-class Lowering:
+class Lowering(Moving):
     """The walk over one traced graph. `node` is the one being lowered.
 
     lowered: node -> Sum, list of Sum, RealInput, or None where lowering failed.
@@ -79,18 +42,13 @@ class Lowering:
         origin: Callable[[fx.Node], Provenance],
         target: Callable[[fx.Node], Target | None],
     ) -> None:
-        self.builder, self.context = builder, context
-        self._origin, self._target = origin, target
+        super().__init__(builder, context, origin)
+        self._target = target
         self.lowered: dict[fx.Node, Any] = {}
         self.host: frozenset[fx.Node] = frozenset()
         self.constants: dict[fx.Node, Constant] = {}
-        self.node: fx.Node
 
     # -- reading -------------------------------------------------------------------------------
-
-    def fail(self, reason: str, help_: str | None = None, code: str = "QS701") -> NoReturn:
-        """This node cannot be lowered, for `reason`; `help_` says what to do."""
-        raise Unlowerable(code, reason, help_)
 
     def shape(self, node: Any = None) -> tuple[int, ...]:
         """The shape of a node's tensor with the batch; of this node by default."""
@@ -132,7 +90,7 @@ class Lowering:
     def passive(self, operand: Any) -> Term:
         """An operand as one unbounded term, per channel or not, accumulators included."""
         found = operand if isinstance(operand, Sum) else self.value(operand)
-        if len(found.terms) == 1 and found.bounded and self._settled(found.terms[0]):
+        if len(found.terms) == 1 and found.bounded and self.settled(found.terms[0]):
             return self._clamp(found)
         if len(found.terms) != 1 or found.bounded or (found.terms[0].scale <= 0).any():
             self._unquantized(operand)
@@ -141,7 +99,7 @@ class Lowering:
     def integer(self, operand: Any) -> Term:
         """An operand as small integers with one positive scale."""
         found = operand if isinstance(operand, Sum) else self.value(operand)
-        if len(found.terms) != 1 or not self._settled(found.terms[0]):
+        if len(found.terms) != 1 or not self.settled(found.terms[0]):
             self._unquantized(operand)
         return self._clamp(found) if found.bounded else found.terms[0]
 
@@ -149,8 +107,29 @@ class Lowering:
         """The quantization that closes this node, None for a tail."""
         return self._target(self.node if node is None else node)
 
-    def dtype(self, term: Term) -> DType:
-        return self.builder.values[term.value].dtype
+    def need_plain(self, node: fx.Node) -> None:
+        """Fails where a tensor that `node` reads has its batch elsewhere than alone in front."""
+        for operand in node.all_input_nodes:
+            found = self.lowered.get(operand)
+            if isinstance(found, Sum) and not self.layout(found.terms[0]).plain:
+                self.fail(
+                    f"it takes pictures, and the batch of `{operand.name}` is no dim of its own in "
+                    "front",
+                    "reshape it to (batch, channels, ...) before",
+                )
+
+    def check_shape(self, x: Sum) -> None:
+        """Fails where `x` is not of this node's shape, wherever that has its batch: its handler
+        does not know of such layouts."""
+        layout, shape = self.layout(x.terms[0]), self.shape()
+        value = self.builder.values[x.terms[0].value].shape
+        own = (*value[: layout.batch], *value[layout.batch + layout.extra :])
+        wanted = (*shape[: layout.batch], *shape[layout.batch + 1 :])
+        if not layout.plain and own != wanted:
+            self.fail(
+                "it goes by the dims of a tensor whose batch is alone and in front",
+                "permute or reshape its operand to (batch, ...) before",
+            )
 
     def _read(self, node: Any) -> Any:
         if isinstance(node, fx.Node) and node in self.constants:
@@ -163,9 +142,6 @@ class Lowering:
             raise Skipped
         return found
 
-    def _settled(self, term: Term) -> bool:
-        return self.dtype(term) in SMALL and term.scale.size == 1 and term.step > 0
-
     def _unquantized(self, operand: Any) -> NoReturn:
         name = f" `{operand.name}`" if isinstance(operand, fx.Node) else ""
         self.fail(
@@ -175,118 +151,63 @@ class Lowering:
             "QS702",
         )
 
-    # -- writing -------------------------------------------------------------------------------
-
-    def const(self, suffix: str, dtype: DType, array: Any) -> str:
-        """A constant named after this node."""
-        return self.builder.const(f"{self.node.name}.{suffix}", dtype, array)
-
-    def tensor(self, constant: Tensor, target: Target | None = None) -> Sum:
-        """A constant (1 or batch, ...) as a tensor of the Program, the same for every image: the
-        bias of a fully connected layer of zeros. target: its grid, None: that of its own range
-        in the input's dtype."""
-        rows = constant.to(torch.float64)
-        if not (rows == rows[:1]).all():
-            self.fail("it reads a constant that differs along the batch", "make it of one image")
-        real = rows[0].numpy()
-        source, name = self.builder.inputs[0], f"{self.node.name}.constant"
-        if target is None:
-            dtype = self.builder.values[source.name].dtype
-            low, high = RANGE[dtype]
-            target = Target(float(np.abs(real).max() or 1.0) * 2 / (high - low), dtype)
-        levels = np.clip(_grid(real, target.scale), *RANGE[target.dtype]).reshape(-1)
-        x = self.keep("reshape", self._port(), name=name, shape=(prod(source.shape),)).terms[0]
-        x = self.keep("slice", x, name=name, axis=1, start=0, stop=1, step=1).terms[0]
-        weight = self.const("zero", "int8", np.zeros((levels.size, 1)))
-        bias = self.const("levels", "int32", levels)
-        y = self.emit("linear", (x.value, weight, bias), target.scale, name=name)
-        y = self.quantize(y, target, name)
-        return self.keep("reshape", y.terms[0], name=name, shape=real.shape)
-
-    def _port(self) -> Term:
-        port = self.builder.inputs[0]
-        return Term(port.name, port.scale.astype(np.float64))
-
-    def emit(
-        self,
-        kind: str,
-        inputs: Sequence[str],
-        scale: Any,
-        *,
-        scale_axis: int | None = None,
-        name: str | None = None,
-        **attrs: Any,
-    ) -> Sum:
-        """An op whose result has `scale`, as a Sum of one term."""
-        scale = np.atleast_1d(np.asarray(scale, np.float64))
-        with np.errstate(over="ignore", under="ignore"):
-            real = scale.astype(np.float32)
-        try:
-            value = self.builder.emit(
-                kind,
-                inputs,
-                name=name or self.node.name,
-                scale=real if (np.isfinite(real) & (real > 0)).all() else None,
-                scale_axis=scale_axis,
-                origin=self._origin(self.node),
-                **attrs,
-            )
-        except Overflow as problem:
-            raise Unlowerable("QS704", str(problem), "use fewer bits for this module") from problem
-        except Malformed as problem:
-            raise Unlowerable("QS701", f"it has no integer form: {problem}") from problem
-        return Sum((Term(value, scale, scale_axis),))
-
-    def keep(self, kind: str, term: Term, **attrs: Any) -> Sum:
-        """An op that moves integers and leaves scale and axis as they are."""
-        return self.emit(kind, (term.value,), term.scale, scale_axis=term.axis, **attrs)
-
-    def quantize(self, x: Sum, target: Target, name: str | None = None) -> Sum:
-        """Close `x`: integers of the target's dtype and scale, in one requant at most."""
-        low, high = RANGE[target.dtype]
-        low, high = (int(v) for v in np.clip(_grid((x.low, x.high), target.scale), low, high))
-        same = (
-            len(x.terms) == 1
-            and self._settled(x.terms[0])
-            and self.dtype(x.terms[0]) == target.dtype
-            and np.float32(x.terms[0].step) == np.float32(target.scale)
-        )
-        if same and (low, high) == RANGE[target.dtype]:
-            return Sum(x.terms)
-        if same:
-            return self.keep("clamp", x.terms[0], name=name, low=low, high=high)
-        axes = {t.axis for t in x.terms if t.axis is not None}
-        if len(axes) > 1:
-            self.fail("it adds tensors whose channels lie along different dims")
-        axis = axes.pop() if axes else 1
-        ms, shift = multipliers(
-            [t.scale / float(np.float32(target.scale)) for t in x.terms],
-            [self.builder.ranges[t.value] for t in x.terms],
-            self.builder.arithmetic.multiplier_bits,
-            axis,
-        )
-        operands = [t.value for t in x.terms]
-        operands += [self.const(f"m{i}", "int64", m) for i, m in enumerate(ms)]
-        return self.emit(
-            "requant",
-            (*operands, self.const("shift", "int64", shift)),
-            target.scale,
-            name=name,
-            dtype=target.dtype,
-            axis=axis,
-            rounding=self.builder.arithmetic.rounding,
-            low=low,
-            high=high,
-        )
-
     def _clamp(self, x: Sum) -> Term:
         """One small integer term with real bounds, settled on its own grid."""
         term = x.terms[0]
         target = Target(term.step, self.dtype(term))
         return self.quantize(x, target).terms[0]
 
+    # -- constants -----------------------------------------------------------------------------
 
-def _grid(real: Any, scale: float) -> np.ndarray:
-    """Real numbers as integers, rounded as a fake-quant rounds (contracts 12)."""
-    with np.errstate(over="ignore"):
-        return np.asarray(np.rint(np.asarray(real, np.float32) / np.float32(scale)))
+    def tensor(self, constant: Tensor, target: Target | None = None) -> Sum:
+        """A constant as a tensor of the Program, the same for every image: the bias of a fully
+        connected layer of zeros. It broadcasts against the tensors that this node reads, and has
+        its batch where they have it. target: its grid, None: that of its own range in the input's
+        dtype."""
+        layout, real = self._image(constant)
+        source, name = self.builder.inputs[0], f"{self.node.name}.constant"
+        if is_whole(constant) and is_whole(self.context.value(self.node)):
+            target = self.whole
+            if np.abs(real).max() > RANGE[target.dtype][1]:
+                self.fail("it reads a constant of more than 32 bits", code="QS704")
+        elif target is None:
+            dtype = self.builder.values[source.name].dtype
+            low, high = RANGE[dtype]
+            target = Target(float(np.abs(real).max() or 1.0) * 2 / (high - low), dtype)
+        levels = real if target == self.whole else grid(real, target.scale)
+        levels = np.clip(levels, *RANGE[target.dtype]).reshape(-1)
+        port = Term(source.name, source.scale.astype(np.float64))
+        x = self.keep("reshape", port, name=name, shape=(prod(source.shape),)).terms[0]
+        x = self.keep("slice", x, name=name, axis=1, start=0, stop=1, step=1).terms[0]
+        weight = self.const("zero", "int8", np.zeros((levels.size, 1)))
+        bias = self.const("levels", "int32", levels)
+        y = self.emit("linear", (x.value, weight, bias), target.scale, name=name)
+        level = (y if target == self.whole else self.quantize(y, target, name)).terms[0]
+        return self.write(
+            "reshape", (level.value,), level.scale, layout, name=name, shape=real.shape
+        )
+
+    def _image(self, constant: Tensor) -> tuple[Layout, np.ndarray]:
+        """(layout, one image's part in the shape of a value) of a constant."""
+        layout, shape, shared = self._meets(max(constant.ndim, 1))
+        rows = constant.to(torch.float64)
+        rows = rows.reshape((1,) * (len(shape) - rows.ndim) + rows.shape)
+        if rows.shape[layout.batch] == 1:
+            rows = rows.repeat_interleave(prod(shared), layout.batch)
+        if rows.shape[layout.batch] % prod(shared):
+            self.fail(f"it joins {tuple(constant.shape)} and {shape}", "give both the same dims")
+        images = layout.in_front(rows, shared)
+        if not (images == images[:1]).all():
+            self.fail("it reads a constant that differs along the batch", "make it of one image")
+        return layout, images[0].numpy()
+
+    def _meets(self, rank: int) -> tuple[Layout, tuple[int, ...], tuple[int, ...]]:
+        """(layout, shape, what shares the batch's dim) of the tensor of at least `rank` dims that
+        this node reads beside a constant; of a plain tensor where it reads none."""
+        for node in self.node.all_input_nodes:
+            found = self.lowered.get(node)
+            shape = self.shape(node) if isinstance(found, Sum) else ()
+            if isinstance(found, Sum) and len(shape) >= rank:
+                layout = self.layout(found.terms[0])
+                return layout, shape, layout.shared(self.builder.values[found.terms[0].value].shape)
+        return PLAIN, (1,) * rank, ()

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from torch import fx
 
 from qatspec.diag import Diagnostic, DiagnosticError, Note
@@ -18,14 +19,17 @@ from qatspec.graph.source import line_span
 from qatspec.lower.boundary import lower_input, lower_output
 from qatspec.lower.closing import fake_quant_of, target_of, targets
 from qatspec.lower.constants import fold
-from qatspec.lower.context import Lowering, RealInput, Skipped, Unlowerable
+from qatspec.lower.context import Lowering
+from qatspec.lower.layout import Layout
+from qatspec.lower.operands import RealInput, Skipped, Unlowerable
 from qatspec.lower.origin import origins
 from qatspec.lower.split import is_inside, split
+from qatspec.lower.whole import as_whole, is_whole
 from qatspec.program import Program, ProgramBuilder, Provenance, unflatten
 from qatspec.program.lowered import Sum
 from qatspec.program.ports import HOST
 from qatspec.registry import registry
-from qatspec.types import Arithmetic, Float
+from qatspec.types import Float
 
 _ELSEWHERE = (
     "replace it, move it behind the outputs (into `predict`), or list only the modules before it "
@@ -35,6 +39,9 @@ _BETWEEN = (
     "no prepared module holds it, and prepared modules stand before and behind it: prepare it with "
     "them, or list only the modules before it under `quantize: modules`"
 )
+
+#: Ops with windows over (C, H, W), which go by the dims of values.
+_OVER_PICTURES = ("conv", "max_pool", "avg_pool", "adaptive_", "interpolate", "pad")
 
 
 def lower(
@@ -66,12 +73,17 @@ class Layer:
     fake_quant  path of the fake-quant module; disabled where the value is an int32 tail.
     call        name of the call in the deploy graph, and in the QAT ONNX.
     value       name of the Program's value.
+    scale       of the call's tensor; the value's own where the value is not also another tensor's
+                (x and 2 * x).
+    layout      where the call's tensor has its batch; the value has it in front.
     origin      the group that the fake-quant closes.
     """
 
     fake_quant: str
     call: str
     value: str
+    scale: np.ndarray
+    layout: Layout
     origin: Provenance
 
 
@@ -88,7 +100,7 @@ def lower_layers(
     prepared, graph = deployment.prepared, deployment.graph
     context = GraphContext(prepared.model, graph, prepared.march)
     origin = origins(graph, prepared)
-    builder = ProgramBuilder(name, prepared.march, _arithmetic(prepared.march))
+    builder = ProgramBuilder(name, prepared.march, registry().arithmetic(prepared.march))
     lowering = Lowering(builder, context, origin, targets(context))
     cut = split(prepared, context)
     lowering.host = frozenset((*cut.before, *cut.after))
@@ -128,8 +140,10 @@ def _layers(
     for node, x in lowering.lowered.items():
         if fake_quant_of(node, lowering.context.modules) is None or not isinstance(x, Sum):
             continue
-        if len(x.terms) == 1 and not x.bounded and x.terms[0].value in program.values:
-            yield Layer(str(node.target), node.name, x.terms[0].value, origin(node))
+        term = x.terms[0]
+        if len(x.terms) == 1 and not x.bounded and term.value in program.values:
+            scale, layout = term.scale.astype(np.float32), lowering.layout(term)
+            yield Layer(str(node.target), node.name, term.value, scale, layout, origin(node))
 
 
 def _lower(node: fx.Node, lowering: Lowering) -> Any:
@@ -148,16 +162,19 @@ def _lower(node: fx.Node, lowering: Lowering) -> Any:
     handler = registry().handler_for(op) if op else None
     if handler is None:
         lowering.fail("no quant handler knows this op", _ELSEWHERE)
+    if str(op).startswith(_OVER_PICTURES):
+        lowering.need_plain(node)
     with registry().blame(handler, f"handler `{handler.name}`, lowering `{node.name}`,"):
         if handler.lower is None:
             intent = handler.annotate(node, context).output
             reason = intent.reason if isinstance(intent, Float) else f"{op} has no integer form"
             lowering.fail(reason, _ELSEWHERE)
-        return handler.lower(node, lowering)
-
-
-def _arithmetic(march: str | None) -> Arithmetic:
-    return Arithmetic() if march is None else registry().march(march).arithmetic
+        found = handler.lower(node, lowering)
+    if isinstance(found, Sum):
+        lowering.check_shape(found)
+    if isinstance(found, Sum) and is_whole(context.value(node)):
+        return as_whole(found, lowering)
+    return found
 
 
 @contextlib.contextmanager

@@ -83,12 +83,12 @@ def split(prepared: Prepared, context: GraphContext) -> Split:
         and carries_tensor(context.value(n))
         and not context.is_constant(n)
     ]
-    heads = [n for n in floats if n in needed and n not in reached and not _moves(n, context)]
+    heads = [n for n in floats if n in needed and n not in reached and not moves(n, context)]
     before = _closure(heads, lambda n: n.all_input_nodes)
     after: dict[fx.Node, None] = {}
     for node in floats:
         behind = any(n in after for n in node.all_input_nodes)
-        if node not in needed and (behind or not _moves(node, context)):
+        if node not in needed and (behind or not moves(node, context)):
             after[node] = None
     return _cut(graph, before, after, context)
 
@@ -174,7 +174,7 @@ def is_inside(node: fx.Node, path: str) -> bool:
     return not path or f"{owner}.".startswith(f"{path}.")
 
 
-def _moves(node: fx.Node, context: GraphContext) -> bool:
+def moves(node: fx.Node, context: GraphContext) -> bool:
     """Does the op only move numbers?"""
     op = context.op(node)
     handler = registry().handler_for(op) if op else None

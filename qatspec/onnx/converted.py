@@ -12,8 +12,8 @@ import os
 from qatspec.diag import Diagnostic, DiagnosticError
 from qatspec.onnx.emitter import Emitter
 from qatspec.onnx.integer_ops import EMIT
-from qatspec.onnx.writer import GraphWriter
-from qatspec.program import STORAGE, Op, Program, digest
+from qatspec.onnx.writer import BATCH, GraphWriter
+from qatspec.program import STORAGE, Op, Port, Program, digest
 from qatspec.program.artifact import port_record
 
 OPSET = 17
@@ -37,11 +37,15 @@ def to_onnx(program: Program, path: str | os.PathLike[str], *, opset: int = OPSE
     writer = GraphWriter(program.name)
     emitter = Emitter(program, writer, opset)
     for port in program.inputs:
-        emitter.names[port.name] = writer.input(port.name, STORAGE[port.dtype], port.shape)
+        emitter.names[port.name] = writer.input(
+            port.name, STORAGE[port.dtype], [BATCH, *port.shape]
+        )
     for op in program.ops:
         _emit(emitter, op)
     for port in program.outputs:
-        writer.output(emitter.names[port.name], port.name, STORAGE[port.dtype], port.shape)
+        writer.output(
+            emitter.names[port.name], port.name, STORAGE[port.dtype], [BATCH, *port.shape]
+        )
     record = {
         "format": FORMAT,
         "name": program.name,
@@ -51,7 +55,17 @@ def to_onnx(program: Program, path: str | os.PathLike[str], *, opset: int = OPSE
         "outputs": [port_record(p) for p in program.outputs],
         "tree": program.tree,
     }
-    writer.write(path, opset, {METADATA: json.dumps(record, sort_keys=True)})
+    readable = {"march": program.march or "generic"}
+    for way, ports in (("input", program.inputs), ("output", program.outputs)):
+        readable |= {f"{way}.{place}": _described(port) for place, port in enumerate(ports)}
+    writer.write(path, opset, {METADATA: json.dumps(record, sort_keys=True), **readable})
+
+
+def _described(port: Port) -> str:
+    """A port for people who open the file in Netron; programs read the record."""
+    scales = [f"{scale:.9g}" for scale in port.scale.tolist()]
+    along = "" if len(scales) == 1 else f" along axis {port.axis}:"
+    return f"{port.name}: {port.dtype} {port.layout}, scale{along} {' '.join(scales)}"
 
 
 def _emit(emitter: Emitter, op: Op) -> None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from torch import fx
 
 from qatspec.handlers.shape import SHUFFLES
@@ -29,20 +29,22 @@ def same(q: QdqWriter, node: fx.Node) -> str:
 
 
 def reshape(q: QdqWriter, node: fx.Node) -> str:
-    before, after = q.context.shape(node.args[0]), q.context.shape(node)
-    if before[0] != after[0]:
-        q.fail(node, "a reshape across the batch")
-    return _reshaped(q, q.operand(node.args[0]), after, node.name)
-
-
-def _reshaped(q: QdqWriter, x: str, after: Sequence[int], name: str) -> str:
-    shape = q.w.const(f"{name}.shape", [0, *after[1:]], np.int64)
-    return q.w.node("Reshape", [x, shape], name)
+    source: Any = node.args[0]
+    return q.reshaped(node, q.operand(source), q.sizes(source), q.sizes(node), node.name)
 
 
 def transpose(q: QdqWriter, node: fx.Node) -> str:
     perm = q.context.permutation(node)
     return q.w.node("Transpose", [q.operand(node.args[0])], node.name, perm=perm)
+
+
+def field(q: QdqWriter, node: fx.Node) -> Any:
+    """`values` or `indices` of a result with names for its parts."""
+    source: Any = node.args[0]
+    fields = getattr(type(q.context.value(source)), "_fields", None) or ("values", "indices")
+    if not isinstance(q.names.get(source), list) or node.args[1] not in fields:
+        q.fail(node, f"the attribute {node.args[1]!r}")
+    return q.names[source][fields.index(node.args[1])]
 
 
 def getitem(q: QdqWriter, node: fx.Node) -> Any:
@@ -51,52 +53,61 @@ def getitem(q: QdqWriter, node: fx.Node) -> Any:
     if isinstance(q.context.value(source), (tuple, list)):
         return q.names[source][given]
     index = list(given) if isinstance(given, (tuple, list)) else [given]
-    shape = q.context.shape(source)
+    sizes = q.sizes(source)
     if Ellipsis in index:
         at = index.index(Ellipsis)
-        whole = len(shape) - sum(i is not None for i in index) + 1
+        whole = len(sizes) - sum(i is not None for i in index) + 1
         index[at : at + 1] = [slice(None)] * whole
     x, axis = q.operand(source), 0
     for i in index:
         if i is None:
             continue
-        if not isinstance(i, (int, slice)) or (axis == 0 and i != slice(None)):
+        size = sizes[axis]
+        if isinstance(size, int) and isinstance(i, (int, slice)):
+            part = i if isinstance(i, slice) else slice(i % size, i % size + 1)
+            start, stop, step = part.indices(size)
+            if (start, stop, step) != (0, size, 1):
+                x = q.cut(x, axis, slice(start, stop, step), f"{node.name}.slice")
+        elif i != slice(None):
             q.fail(node, "indexing by a tensor, or of the batch")
-        part = i if isinstance(i, slice) else slice(i % shape[axis], i % shape[axis] + 1)
-        start, stop, step = part.indices(shape[axis])
-        if (start, stop, step) != (0, shape[axis], 1):
-            x = q.cut(x, axis, slice(start, stop, step), f"{node.name}.slice")
         axis += 1
-    return _reshaped(q, x, q.context.shape(node), node.name)
+    return q.reshaped(node, x, sizes, q.sizes(node), node.name)
 
 
 def split(q: QdqWriter, node: fx.Node) -> list[str]:
-    unbind = q.context.op(node) == "unbind"
-    shape = q.context.shape(node.args[0])
-    axis = int(q.context.argument(node, 1 if unbind else 2, "dim", 0)) % len(shape)
+    unbind, source = q.context.op(node) == "unbind", node.args[0]
+    sizes = q.sizes(source)
+    axis = int(q.context.argument(node, 1 if unbind else 2, "dim", 0)) % len(sizes)
+    if not isinstance(sizes[axis], int):
+        q.fail(node, "splitting the batch")
     parts, start = [], 0
     for i, example in enumerate(q.context.value(node)):
         size = 1 if unbind else example.shape[axis]
         name = f"{node.name}.{i}"
-        part = slice(start, start + size)
-        x = q.cut(q.operand(node.args[0]), axis, part, name)
-        parts.append(_reshaped(q, x, example.shape, f"{name}.squeezed") if unbind else x)
+        x = q.cut(q.operand(source), axis, slice(start, start + size), name)
+        if unbind:
+            cut = (*sizes[:axis], 1, *sizes[axis + 1 :])
+            x = q.reshaped(node, x, cut, q.sizes(node, i), f"{name}.squeezed")
+        parts.append(x)
         start += size
     return parts
 
 
 def expand(q: QdqWriter, node: fx.Node) -> str:
     """Dims of 1 repeat; a constant is repeated for every image of the batch."""
-    shape = list(q.context.shape(node))
-    own = q.context.shape(node.args[0])
-    x = q.operand(node.args[0])
-    if len(own) == len(shape) and own[0] == shape[0]:
-        size = q.w.const(f"{node.name}.shape", [1, *shape[1:]], np.int64)
+    given, after = q.sizes(node.args[0]), q.sizes(node)
+    own = (*(None for _ in after[len(given) :]), *given)
+    wanted = [1 if have == size else size for have, size in zip(own, after, strict=True)]
+    fixed = [size for size in wanted if isinstance(size, int)]
+    if len(fixed) == len(wanted):
+        shape = q.w.const(f"{node.name}.shape", wanted, np.int64)
     else:
-        batch = q.w.node("Shape", [q.w.inputs[0].name], f"{node.name}.batch", start=0, end=1)
-        rest = q.w.const(f"{node.name}.rest", shape[1:], np.int64)
-        size = q.w.node("Concat", [batch, rest], f"{node.name}.shape", axis=0)
-    return q.w.node("Expand", [x, size], node.name)
+        parts = [
+            q.w.const("size", [size], np.int64) if isinstance(size, int) else q.size_of(node, size)
+            for size in wanted
+        ]
+        shape = q.w.node("Concat", parts, f"{node.name}.shape", axis=0)
+    return q.w.node("Expand", [q.operand(node.args[0]), shape], node.name)
 
 
 def shuffle(q: QdqWriter, node: fx.Node) -> str:
@@ -106,7 +117,21 @@ def shuffle(q: QdqWriter, node: fx.Node) -> str:
     factor = int(q.context.setting(node, 1, name))
     if op == "pixel_shuffle":
         return q.w.node("DepthToSpace", [x], node.name, blocksize=factor, mode="CRD")
-    before = q.context.shape(node.args[0])
-    x = _reshaped(q, x, [0, *split(factor, *before[1:])], f"{node.name}.split")
+    before = q.sizes(node.args[0])
+    apart = (before[0], *split(factor, *q.context.shape(node.args[0])[1:]))
+    x = q.reshaped(node, x, before, apart, f"{node.name}.split")
     x = q.w.node("Transpose", [x], f"{node.name}.swapped", perm=list(perm))
-    return _reshaped(q, x, q.context.shape(node), node.name)
+    return q.reshaped(node, x, apart, q.sizes(node), node.name)
+
+
+def embedding(q: QdqWriter, node: fx.Node) -> str:
+    """Rows of a table, by computed indexes."""
+    module: Any = q.context.module(node)
+    torchs = node.target is torch.embedding  # its order is another than F.embedding's
+    if q.context.setting(node, 3, "max_norm") is not None and not torchs:
+        q.fail(node, "an embedding that rescales its rows")
+    table = q.operand(node.args[0 if torchs else 1]) if module is None else None
+    if table is None:
+        weight = module.weight.detach().numpy()
+        table = q.w.const(f"{node.target}.weight", weight, np.float32)
+    return q.w.node("Gather", [table, q.operand(node.args[1 if torchs else 0])], node.name, axis=0)

@@ -18,6 +18,7 @@ from qatspec.handlers.window import (
     even,
     sliding_windows,
 )
+from qatspec.onnx.float_arithmetic import binary
 
 if TYPE_CHECKING:
     from qatspec.onnx.qdq import QdqWriter
@@ -102,8 +103,6 @@ def reduction(op: str) -> Write:
     """ReduceMean, ReduceSum or ReduceMax over given dims."""
 
     def write(q: QdqWriter, node: fx.Node) -> str:
-        if isinstance(q.context.value(node), (tuple, list)):
-            q.fail(node, f"{op} with indices")
         rank = len(q.context.shape(node.args[0]))
         dims = q.context.argument(node, 1, "dim")
         dims = range(rank) if dims is None else dims if isinstance(dims, (tuple, list)) else [dims]
@@ -112,6 +111,32 @@ def reduction(op: str) -> Write:
         return q.reduced(op, q.operand(node.args[0]), axes, keep, node.name)
 
     return write
+
+
+def maximum(q: QdqWriter, node: fx.Node) -> Any:
+    """Of two tensors, over all, or over a dim: the last gives places beside the values."""
+    if isinstance(q.context.argument(node, 1, "dim"), fx.Node):
+        return binary("Max")(q, node)
+    if not isinstance(q.context.value(node), (tuple, list)):
+        return reduction("ReduceMax")(q, node)
+    x, axis = q.operand(node.args[0]), int(q.context.argument(node, 1, "dim"))
+    keep = bool(q.context.argument(node, 2, "keepdim", False))
+    axis %= len(q.context.shape(node.args[0]))
+    values = q.reduced("ReduceMax", x, [axis], keep, node.name)
+    name = f"{node.name}.indices"
+    return [values, q.w.node("ArgMax", [x], name, axis=axis, keepdims=int(keep))]
+
+
+def argmax(q: QdqWriter, node: fx.Node) -> str:
+    """The first place of the maximum along a dim, or in the whole tensor."""
+    x, dim = q.operand(node.args[0]), q.context.argument(node, 1, "dim")
+    if dim is not None:
+        axis = int(dim) % len(q.context.shape(node.args[0]))
+        keep = int(q.context.argument(node, 2, "keepdim", False))
+        return q.w.node("ArgMax", [x], node.name, axis=axis, keepdims=keep)
+    x = q.w.node("Reshape", [x, q.w.const("all", [-1], np.int64)], f"{node.name}.flat")
+    x = q.w.node("ArgMax", [x], f"{node.name}.place", axis=0, keepdims=1)
+    return q.reshaped(node, x, (1,), q.sizes(node), node.name)
 
 
 def interpolate(q: QdqWriter, node: fx.Node) -> str:

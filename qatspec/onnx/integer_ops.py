@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from qatspec.onnx import integer_statistics
 from qatspec.onnx.emitter import Emitter
 from qatspec.onnx.integer_products import (
     emit_conv,
@@ -212,4 +213,5 @@ EMIT: dict[str, Callable[[Emitter, Op], str]] = {
     "slice": _slice,
     "pad": _pad,
     "lut": _lut,
+    **integer_statistics.EMIT,
 }

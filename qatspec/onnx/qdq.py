@@ -14,17 +14,19 @@ from typing import Any, NoReturn
 
 import numpy as np
 import onnx
+import torch
 from onnx import TensorProto, helper
 from torch import Tensor, fx, nn
 
 from qatspec.diag import Diagnostic, DiagnosticError, InternalError, Span
 from qatspec.graph import Prepared
+from qatspec.graph.batch import Batch, Open, Size
 from qatspec.graph.context import GraphContext
 from qatspec.graph.deploy import Deployment, carries_tensor, deploy, output_tree
 from qatspec.graph.ops import CLAMP_OPS
 from qatspec.onnx import weighted
 from qatspec.onnx.float_ops import WRITE
-from qatspec.onnx.writer import GraphWriter
+from qatspec.onnx.writer import BATCH, GraphWriter
 from qatspec.quant.fake_quant import FakeQuantize
 from qatspec.quant.functional import FunctionalConv
 from qatspec.quant.modules import is_weight_quantized
@@ -33,6 +35,7 @@ from qatspec.registry import registry
 OPSET = 17
 WIDE_OPSET = 21
 METADATA = "qatspec.qat"
+_CLOSED = ("add", "sub", "mul")
 _WEIGHTED = (nn.modules.conv._ConvNd, nn.Linear, FunctionalConv)
 
 
@@ -45,7 +48,8 @@ def export_qat_onnx(
     name: str = "model",
     deployment: Deployment | None = None,
 ) -> None:
-    """Write the Q/DQ ONNX of `prepared`: floats in, floats out, batch dynamic.
+    """Write the Q/DQ ONNX of `prepared`: what its forward takes and gives, batch dynamic unless the
+    model's own code holds for the batch of the example alone.
 
     example_inputs: as forward takes them, None: those that `prepare` was given. opset: None is 17,
     or 21 where int16 or int4 need it. Fake-quants count as on, whatever stage the model is in;
@@ -85,6 +89,7 @@ class QdqWriter:
         self, model: nn.Module, graph: fx.Graph, march: str | None, opset: int, name: str
     ) -> None:
         self.context = GraphContext(model, graph, march)
+        self.batch = Batch(model, graph)
         self.w = GraphWriter(name)
         self.opset = opset
         self.names: dict[Any, Any] = {}
@@ -95,7 +100,7 @@ class QdqWriter:
         for node in graph.nodes:
             if node.op == "output" or not carries_tensor(self.context.value(node)):
                 continue
-            if self._is_float_constant(node):
+            if self._is_initializer(node):
                 continue
             before = len(self.w.nodes)
             self.names[node] = self._node(node)
@@ -103,41 +108,83 @@ class QdqWriter:
                 proto.doc_string = str(node.meta.get("owner") or node.target)
         flat, tree = output_tree(graph)
         for node in flat:
-            if node not in self.names:
+            if not isinstance(node, fx.Node) or not carries_tensor(self.context.value(node)):
                 raise DiagnosticError(
                     Diagnostic(
                         code="QS703", message="the model returns something that is no tensor"
                     )
                 )
-            self.w.output(self.names[node], node.name, np.float32, self.context.shape(node)[1:])
+            if isinstance(self.context.value(node), (list, tuple)):
+                self.fail(node, "an output of several tensors at once")
+            shape = [size if isinstance(size, int) else str(size) for size in self.sizes(node)]
+            self.w.output(self.operand(node), node.name, self.dtype(node), shape)
         record = {"form": "qdq", "march": self.context.march, "tree": tree}
         self.w.write(path, self.opset, {METADATA: json.dumps(record, sort_keys=True)})
 
-    def operand(self, value: Any) -> str:
-        """The ONNX name of an argument: a result, a parameter, or a number."""
+    def operand(self, value: Any, dtype: Any = None) -> str:
+        """The ONNX name of an argument: a result, a parameter, or a number. dtype: what it is
+        needed as, None: a tensor as it is and a number as float32."""
         if isinstance(value, fx.Node) and value in self.names:
-            found = self.names[value]
-            return str(found)
-        if self.context.is_constant(value):
-            name = value.target if value.op == "get_attr" else value.name
-            return self.w.const(str(name), self.tensor(value).numpy(), np.float32)
+            name, own = str(self.names[value]), self.dtype(value)
+            return name if dtype in (None, own) else self.w.cast(name, dtype, f"{name}.cast")
+        if isinstance(value, fx.Node) and self._is_tensor(value):
+            name = str(value.target) if value.op == "get_attr" else value.name
+            return self.w.const(name, self.tensor(value).numpy(), dtype or self.dtype(value))
+        if isinstance(value, fx.Node) and self.batch.follows(value):
+            self.fail(value, "a number that follows the batch")
         number = self.context.value(value)
         if not isinstance(number, (int, float)):  # numpy would write None as nan
             raise InternalError(f"{number!r} is no operand")
-        return self.w.const("number", number, np.float32)
+        return self.w.const("number", number, dtype or np.float32)
 
     def tensor(self, node: Any) -> Tensor:
         """The parameter or buffer that a node gives, or what is computed from such alone."""
-        return self.context.constant(node).detach()  # type: ignore[no-any-return]
+        return self.batch.value(node).detach()  # type: ignore[no-any-return]
 
     def operands(self, node: fx.Node) -> list[Any]:
         """The tensors behind x: weight, bias, ..."""
         return [None if a is None else self.tensor(a) for a in node.args[1:]]
 
-    def _is_float_constant(self, node: fx.Node) -> bool:
+    def dtype(self, node: Any) -> np.dtype[Any]:
+        """The element type of a node's result: the model's, with float32 for every float."""
+        dtype = self.context.value(node).dtype
+        if dtype.is_floating_point:
+            return np.dtype(np.float32)
+        return torch.empty(0, dtype=dtype).numpy().dtype
+
+    def sizes(self, node: Any, part: int | None = None) -> tuple[Size, ...]:
+        """Sizes of a node's result, for any batch; part: of that one of several."""
+        return self.batch.sizes(node, part)
+
+    def reshaped(
+        self, node: fx.Node, x: str, before: Sequence[Size], after: Sequence[Size], name: str
+    ) -> str:
+        """x of sizes `before` in sizes `after`, for any batch."""
+        sizes = [
+            size if isinstance(size, int) else 0 if size in before[i : i + 1] else -1
+            for i, size in enumerate(after)
+        ]
+        if sizes.count(-1) > 1:
+            self.fail(node, "a reshape that splits the batch")
+        return self.w.node("Reshape", [x, self.w.const(f"{name}.shape", sizes, np.int64)], name)
+
+    def size_of(self, node: fx.Node, size: Open) -> str:
+        """The ONNX name of a size that follows the batch: one int64."""
+        if size.plus or size.times.denominator > 1:
+            self.fail(node, f"a size of {size}")
+        batch = self.w.node("Shape", [self.w.inputs[0].name], f"{node.name}.batch", start=0, end=1)
+        if size.times == 1:
+            return batch
+        times = self.w.const("times", [int(size.times)], np.int64)
+        return self.w.node("Mul", [batch, times], f"{node.name}.size")
+
+    def _is_tensor(self, value: fx.Node) -> bool:
+        return isinstance(self.context.value(value), Tensor)
+
+    def _is_initializer(self, node: fx.Node) -> bool:
         """Is it known without an input? A constant's fake-quant is written for all that."""
         is_fake_quant = isinstance(self.context.module(node), FakeQuantize)
-        return self.context.is_constant(node) and not is_fake_quant
+        return self.batch.is_constant(node) and not is_fake_quant
 
     def cut(self, x: str, axis: int, part: slice, name: str) -> str:
         """x[..., part, ...] along `axis`."""
@@ -167,7 +214,9 @@ class QdqWriter:
 
     def _node(self, node: fx.Node) -> Any:
         if node.op == "placeholder":
-            return self.w.input(node.name, np.float32, self.context.shape(node)[1:])
+            shape = self.context.shape(node)
+            first = [BATCH] if self.batch.is_open and shape else shape[:1]
+            return self.w.input(node.name, self.dtype(node), [*first, *shape[1:]])
         module = self.context.module(node)
         if isinstance(module, FakeQuantize):
             return self._fake_quant(node, module)
@@ -178,19 +227,21 @@ class QdqWriter:
         op = self.context.op(node)
         write = WRITE.get(op or "")
         if write is not None:
-            return write(self, node)
+            y = write(self, node)
+            return self._closed(node, y) if op in _CLOSED else y
         handler = registry().handler_for(op) if op else None
         if handler is None or handler.to_onnx is None:
-            self.fail(node, op or str(node.target))
+            self.fail(node, self.context.label(node))
         with registry().blame(handler, f"handler `{handler.name}`, writing `{node.name}`,"):
             return handler.to_onnx(node, self)
 
     def _closed(self, node: fx.Node, y: str) -> str:
-        """A weighted op's result on the grid of the fake-quant behind its clamp, if there is one.
+        """An op's result on the grid of the fake-quant behind its clamp, if there is one.
 
         Rounding before a clamp and again behind it is rounding behind it: both are monotone and
-        the second changes nothing. But runtimes fuse a weighted op with the pair that follows it:
-        onnxruntime has an integer kernel for convolution and Q/DQ, and none with a relu between.
+        the second changes nothing. But runtimes fuse an op with the pair that follows it:
+        onnxruntime has integer kernels for convolutions and sums with Q/DQ behind them, and none
+        with a relu between.
         """
         clamp = _only_user(node)
         if clamp is None or self.context.op(clamp) not in CLAMP_OPS:

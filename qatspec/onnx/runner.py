@@ -13,7 +13,7 @@ import onnx
 
 from qatspec.diag import Diagnostic, DiagnosticError, Span
 from qatspec.onnx.converted import FORMAT, METADATA, OPSET
-from qatspec.onnx.writer import GraphWriter
+from qatspec.onnx.writer import BATCH, GraphWriter
 from qatspec.program.artifact import port_of
 from qatspec.program.container import read_file
 from qatspec.program.model import Ported
@@ -112,12 +112,12 @@ def self_test() -> None:
         weight[:, ::2] = -128
         weight[::3] = 127
         writer = GraphWriter("self_test")
-        writer.input("x", dtype, x.shape[1:])
+        writer.input("x", dtype, [BATCH, *x.shape[1:]])
         conv = writer.node("ConvInteger", ["x", writer.const("w", weight, np.int8)], "conv")
         matrix = writer.const("m", weight[:, :6, 0, 0].T, np.int8)
         product = writer.node("MatMulInteger", ["x", matrix], "product")
-        writer.output(conv, "conv", np.int32, (8, 4, 4))
-        writer.output(product, "product", np.int32, (32, 6, 8))
+        writer.output(conv, "conv", np.int32, [BATCH, 8, 4, 4])
+        writer.output(product, "product", np.int32, [BATCH, 32, 6, 8])
         runner = open_session(writer.model(OPSET, {}).SerializeToString(), 1)
         view = np.lib.stride_tricks.sliding_window_view(x.astype(np.int64), (3, 3), axis=(2, 3))
         expected = [

@@ -61,18 +61,16 @@ class GraphWriter:
         return self.node("Cast", [x], name, to=onnx_type(dtype))
 
     def input(self, name: str, dtype: Any, shape: Sequence[int | str]) -> str:
-        """A graph input of (batch, *shape)."""
+        """A graph input; `BATCH` is the first of its sizes."""
         name = self.fresh(name)
-        info = helper.make_tensor_value_info(name, onnx_type(dtype), [BATCH, *shape])
-        self.inputs.append(info)
+        self.inputs.append(helper.make_tensor_value_info(name, onnx_type(dtype), list(shape)))
         return name
 
     def output(self, value: str, name: str, dtype: Any, shape: Sequence[int | str]) -> None:
-        """A graph output `name` of (batch, *shape), the result `value`."""
+        """A graph output `name` of these sizes, the result `value`."""
         if name != value:
             value = self.node("Identity", [value], name)
-        info = helper.make_tensor_value_info(value, onnx_type(dtype), [BATCH, *shape])
-        self.outputs.append(info)
+        self.outputs.append(helper.make_tensor_value_info(value, onnx_type(dtype), list(shape)))
 
     def model(self, opset: int, metadata: Mapping[str, str]) -> onnx.ModelProto:
         """The checked model."""

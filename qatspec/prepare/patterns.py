@@ -40,6 +40,8 @@ def _norm(match: Match, position: int) -> str | None:
 
 def _addition(match: Match, position: int) -> str | None:
     """The sum is computed as the conv's result comes out, so the other operand must be there."""
+    if not match.unit.fused_add:
+        return "the march rounds before it adds"
     context = match.unit.context
     before, node = match.nodes[position - 1], match.nodes[position]
     if node.kwargs.get("alpha", 1) != 1:

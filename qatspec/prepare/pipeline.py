@@ -70,11 +70,16 @@ def prepare(
     )
     leaves = (default,) if modules is None else _leaves(modules, default)
     model = model if inplace else copy.deepcopy(model)
-    return _prepare(model, example_inputs, leaves, march)
+    return _prepare(model, example_inputs, leaves, march, None, march)
 
 
-def prepare_spec(spec: Spec, stage: str, model: nn.Module) -> Prepared:
+def prepare_spec(
+    spec: Spec, stage: str, model: nn.Module, *, trained_for: str | None = None
+) -> Prepared:
     """Prepare a spec's model as `stage` ("calibration", "qat", ...) has it; the model is copied.
+
+    trained_for: the march whose fused additions hold, None: the spec's. A checkpoint's scales fit
+    the fake-quants that its own march asked for.
 
     Raises DiagnosticError as `prepare` does, with pointers into the spec.
     """
@@ -82,7 +87,10 @@ def prepare_spec(spec: Spec, stage: str, model: nn.Module) -> Prepared:
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     image = torch.zeros(2, spec.input.channels, height, width, device=device)
     leaves = spec.quantization(stage)
-    return _prepare(copy.deepcopy(model), (image,), leaves, spec.march, spec.input.scale)
+    march = spec.march
+    return _prepare(
+        copy.deepcopy(model), (image,), leaves, march, spec.input.scale, trained_for or march
+    )
 
 
 def _leaves(modules: Mapping[str, Any], default: ModuleQuant) -> tuple[ModuleQuant, ...]:
@@ -131,9 +139,11 @@ def _prepare(
     example_inputs: Sequence[Any],
     leaves: Sequence[ModuleQuant],
     march: str | None,
-    image_scale: float | None = None,
+    image_scale: float | None,
+    trained_for: str | None,
 ) -> Prepared:
     """image_scale: fixed scale of the model's own inputs, wherever a unit takes them in."""
+    fused_add = registry().arithmetic(trained_for).fused_add
     raise_if_any(overlapping(leaves))
     jobs = [job for leaf in leaves for job in _jobs(model, leaf)]
     paths = [job.path for job in jobs]
@@ -147,7 +157,7 @@ def _prepare(
     units = []
     for job in jobs:
         module = module_at(model, job.path)
-        unit = _prepare_unit(module, job, seen, march)
+        unit = _prepare_unit(module, job, seen, march, fused_add)
         units.append(unit)
         if job.path:
             replace_module(model, module, unit.module)
@@ -212,7 +222,9 @@ def _jobs(model: nn.Module, leaf: ModuleQuant) -> list[_Job]:
     return jobs
 
 
-def _prepare_unit(module: nn.Module, job: _Job, seen: Capture, march: str | None) -> Unit:
+def _prepare_unit(
+    module: nn.Module, job: _Job, seen: Capture, march: str | None, fused_add: bool
+) -> Unit:
     """The passes, in order."""
     custom = Custom.of(job.config, job.at)
 
@@ -233,6 +245,7 @@ def _prepare_unit(module: nn.Module, job: _Job, seen: Capture, march: str | None
         quantize_input=job.quantize_input,
         quantize_output=job.quantize_output,
         custom=custom,
+        fused_add=fused_add,
         at=job.at,
         inner=job.inner,
         standalone=frozenset(job.standalone),

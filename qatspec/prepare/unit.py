@@ -72,6 +72,7 @@ class Unit:
     at         pointer of the module's entry in the spec.
     inner      a standalone module: the unit around it quantizes what it is fed.
     custom     the code that `config` brings.
+    fused_add  the march adds inside an accumulator (Arithmetic.fused_add).
     standalone: paths inside the unit that are units of their own.
     quantized_outputs: per flat output, is it on an integer grid (set by `insert`).
     """
@@ -85,6 +86,7 @@ class Unit:
     quantize_input: bool
     quantize_output: bool
     custom: Custom
+    fused_add: bool = True
     at: str = ""
     inner: bool = False
     matches: dict[fx.Node, RuleMatch] = field(default_factory=dict)

@@ -6,9 +6,9 @@ It carries every claim of exactness: int32 accumulators that cannot overflow, re
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from math import prod
+from math import isqrt, prod
 from typing import Any
 
 import numpy as np
@@ -91,9 +91,11 @@ def op_range(
     if op.kind == "pad":
         value = op.attrs["value"]
         return interval(min(int(x.low[0]), value), max(int(x.high[0]), value))
-    if op.kind == "lut":
+    if op.kind in ("lut", "exp_below_max"):
         table = consts[op.inputs[1]]
         return interval(int(table.min()), int(table.max()))
+    if op.kind in _OWN_STATISTICS:
+        return _OWN_STATISTICS[op.kind](op, [i.merged() for i in inputs], shape, consts)
     return x  # max_pool, reduce_max, resize_nearest, reshape, transpose, slice
 
 
@@ -152,3 +154,56 @@ def _int32(result: Interval) -> Interval:
             "int32 holds no more than +-2^31"
         )
     return result
+
+
+# -- ops over what the input itself holds ------------------------------------------------------
+
+#: What int64 arithmetic is kept below.
+WIDE = 2**62
+
+
+def _matmul(op: Op, inputs: list[Interval], shape: Any, consts: Any) -> Interval:
+    """Every partial sum as well: it holds 0."""
+    x, y = inputs
+    corners = [0, *(int(a[0]) * int(b[0]) for a in (x.low, x.high) for b in (y.low, y.high))]
+    return _int32(interval(min(corners) * shape[-1], max(corners) * shape[-1]))
+
+
+def _divide(op: Op, inputs: list[Interval], shape: Any, consts: Any) -> Interval:
+    x, y = (i.magnitude for i in inputs)
+    divisor = y << op.attrs["shift"]
+    if max(2 * x * op.attrs["multiplier"] + divisor, 2 * divisor) >= EXACT64:
+        raise Overflow(f"the division of {x} by {y} may reach 2^53 on the way")
+    return interval(op.attrs["low"], op.attrs["high"])
+
+
+def _standardize(op: Op, inputs: list[Interval], shape: Any, consts: Any) -> Interval:
+    """|u| <= sqrt((n - 1) * v) of any n numbers, and flooring the root at most halves it."""
+    a, count = op.attrs, prod(shape[axis - 1] for axis in op.attrs["axes"])
+    spread = count * (int(inputs[0].high[0]) - int(inputs[0].low[0]))
+    square = (spread**2 // 4 + a["epsilon"]) << (2 * a["root_bits"])
+    sums = count**2 * inputs[0].magnitude ** 2
+    root = isqrt(square)
+    if max(square, sums, (spread << (a["bits"] + a["root_bits"] + 1)) + 2 * root) >= WIDE:
+        raise Overflow(f"the squares of {count} numbers of {spread // count} steps leave 2^62")
+    most = (2 * isqrt(count) + 2) << a["bits"]
+    return _int32(interval(-most, most))
+
+
+def _affine(op: Op, inputs: list[Interval], shape: Any, consts: Any) -> Interval:
+    w, b = (consts[name].astype(np.int64) for name in op.inputs[1:])
+    ends = np.stack([w * int(inputs[0].low[0]), w * int(inputs[0].high[0])])
+    return _int32(Interval(ends.min(0) + b, ends.max(0) + b, op.attrs["axis"]))
+
+
+def _argmax(op: Op, inputs: list[Interval], shape: Any, consts: Any) -> Interval:
+    return interval(0, shape[op.attrs["axis"] - 1] - 1)
+
+
+_OWN_STATISTICS: dict[str, Callable[..., Interval]] = {
+    "matmul": _matmul,
+    "divide": _divide,
+    "standardize": _standardize,
+    "affine": _affine,
+    "argmax": _argmax,
+}

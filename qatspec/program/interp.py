@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from qatspec.program import statistics
 from qatspec.program.model import RANGE, STORAGE, Op, Program
 from qatspec.program.ports import check_inputs
 
@@ -244,5 +245,6 @@ _EVALUATE: dict[str, Callable[..., Ints]] = {
     "transpose": _transpose,
     "slice": _slice,
     "pad": _pad,
+    **statistics.EVALUATE,
 }
 _WITH_LOWEST: dict[str, Callable[..., Ints]] = {"max_pool": _max_pool, "lut": _lut}

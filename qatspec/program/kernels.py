@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from qatspec.program import statistics_kernels
 from qatspec.program.carriers import Build, Carriers, Step
 from qatspec.program.interp import bilinear_taps, nearest_index
 from qatspec.program.model import RANGE, Op
@@ -196,4 +197,5 @@ BUILD: dict[str, Build] = {
     "slice": _slice,
     "pad": _pad,
     "lut": _lut,
+    **statistics_kernels.BUILD,
 }

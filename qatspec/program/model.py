@@ -30,6 +30,19 @@ transpose        x -> same. attrs: perm (with the batch, perm[0] == 0).
 slice            x -> same. attrs: axis, start, stop, step.
 pad              x -> same. attrs: padding (top, left, bottom, right), value (int).
 lut              x, table -> attrs["dtype"]: table[x - lowest(x.dtype)]; int8 tables have 256.
+matmul           x (..., M, K), y (..., K, N) of one rank -> int32; the dims before broadcast.
+exp_below_max    x, table -> attrs["dtype"]: table[max(x along axis) - x], the numerators of a
+                 softmax; table as lut's. attrs: axis.
+divide           x, y, broadcast: clamp(round(x * multiplier / (y * 2^shift)), low, high). What is
+                 divided by 0 is as large as it gets; 0 / 0 is 0. attrs: dtype, multiplier, shift,
+                 rounding, low, high.
+standardize      x -> int32: with n integers along axes, sum S and u = n * x - S, it is
+                 floor(u * 2^(bits + root_bits) / r + 1/2), where r = floor(sqrt((v + epsilon) *
+                 4^root_bits)), at least 1, of n^2 times their variance v = n * sum(x^2) - S^2: a
+                 norm over the input's own statistics, in 2^-bits. attrs: axes, epsilon, bits,
+                 root_bits.
+affine           x, w (C) int8, b (C) int32 -> int32: x * w[c] + b[c] along attrs["axis"].
+argmax           x -> int32: the first place of the largest. attrs: axis, keepdim.
 """
 
 from __future__ import annotations

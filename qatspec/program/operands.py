@@ -6,7 +6,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from qatspec.program.model import Op, Value
+from qatspec.program.model import DType, Op, Value
+
+#: dtype and shape of an op's result.
+Result = tuple[DType, tuple[int, ...]]
+
+ROUNDINGS = ("half_up", "half_even", "floor")
+#: Largest shift: half of 2^shift stays far below 2^53, where float64 stops being exact.
+MAX_SHIFT = 50
 
 SMALL = ("int4", "int8", "int16")
 

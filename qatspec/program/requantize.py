@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from qatspec.program.bounds import EXACT64, Interval, requant_bound
-from qatspec.program.signature import MAX_SHIFT
+from qatspec.program.operands import MAX_SHIFT
 
 
 def multipliers(

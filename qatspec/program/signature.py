@@ -10,11 +10,15 @@ from collections.abc import Callable, Mapping, Sequence
 from math import prod
 from typing import Any, cast
 
+from qatspec.program import statistics
 from qatspec.program.model import RANGE, DType, Op, Value
 from qatspec.program.operands import (
     LIMIT,
+    MAX_SHIFT,
+    ROUNDINGS,
     SMALL,
     Malformed,
+    Result,
     need_const,
     need_count,
     need_rank,
@@ -24,11 +28,6 @@ from qatspec.program.operands import (
     take_ints,
     take_word,
 )
-
-ROUNDINGS = ("half_up", "half_even", "floor")
-
-
-Result = tuple[DType, tuple[int, ...]]
 
 
 def infer(op: Op, inputs: Sequence[Value], consts: Mapping[str, Any]) -> Result:
@@ -129,18 +128,11 @@ def _requant(op: Op, inputs: list[Value], consts: Mapping[str, Any]) -> Result:
     return cast(DType, dtype), shape
 
 
-#: Largest shift: half of 2^shift stays far below 2^53, where float64 stops being exact.
-MAX_SHIFT = 50
-
-
 def _mul(op: Op, inputs: list[Value], consts: Mapping[str, Any]) -> Result:
     need_count(inputs, 2, 2)
     for value in inputs:
         need_small(value)
-    a, b = (value.shape for value in inputs)
-    if len(a) != len(b) or any(x != y and 1 not in (x, y) for x, y in zip(a, b, strict=True)):
-        raise Malformed(f"shapes {a} and {b} do not broadcast")
-    return "int32", tuple(max(x, y) for x, y in zip(a, b, strict=True))
+    return "int32", statistics.broadcast(inputs[0].shape, inputs[1].shape)
 
 
 def _clamp(op: Op, inputs: list[Value], consts: Mapping[str, Any]) -> Result:
@@ -185,7 +177,6 @@ def _reduced(op: Op, x: Value) -> tuple[int, ...]:
 
 def _reduce_sum(op: Op, inputs: list[Value], consts: Mapping[str, Any]) -> Result:
     need_count(inputs, 1, 1)
-    need_small(inputs[0])
     return "int32", _reduced(op, inputs[0])
 
 
@@ -292,6 +283,7 @@ _RULES: dict[str, Callable[[Op, list[Value], Mapping[str, Any]], Result]] = {
     "slice": _slice,
     "pad": _pad,
     "lut": _lut,
+    **statistics.RULES,
 }
 
 #: Every op kind, in the order of the docstring of `qatspec.program.model`.

@@ -22,6 +22,7 @@ from qatspec.registry.plugins import (
 )
 from qatspec.registry.records import KINDS, Entry, Records
 from qatspec.types import (
+    Arithmetic,
     DatasetDef,
     FusePattern,
     March,
@@ -71,6 +72,10 @@ class Registry:
 
     def march(self, name: str, at: str = "") -> March:
         return cast("March", self._find("march", name, at).record)
+
+    def arithmetic(self, march: str | None) -> Arithmetic:
+        """The march's integer arithmetic; None: the generic one. Raises as `march` does."""
+        return Arithmetic() if march is None else self.march(march).arithmetic
 
     def record(self, kind: str, name: str) -> Any:
         """The record of any kind, by name. Raises DiagnosticError as the lookups do."""

@@ -21,6 +21,8 @@ _TUTORIAL = {
     "qconfig_dict": "qconfig",
     "prepare_custom_config_dict": "prepare",
 }
+#: Keys of HAT's trainers that are values of another key here: that key, and how to write them.
+_AS_VALUES = {"sync_bn": ("batch_norm", "true: `batch_norm: synchronized`; false: leave it out")}
 
 
 def unknown_keys(error: ValidationError, root: JSONSchema, at: str) -> Iterator[Diagnostic]:
@@ -36,7 +38,10 @@ def unknown_keys(error: ValidationError, root: JSONSchema, at: str) -> Iterator[
         plain = " ".join(key.split())
         meant = _TUTORIAL.get(key, plain)
         near = nearest(meant, free) or nearest(meant, allowed)
-        if near is None:
+        other, written = _AS_VALUES.get(key, ("", ""))
+        if other in allowed:
+            advice = written
+        elif near is None:
             advice = _elsewhere(key, error, root, allowed)
         elif plain != key:
             advice = f"a non-breaking space is part of this key: write `{near}`, with plain spaces"

@@ -106,7 +106,9 @@ class ModuleQuant:
 class Trainer:
     """How a training stage runs. Exactly one of epochs and steps is set.
 
-    batch_norm: "running", "frozen", or the epoch (int) from which statistics are frozen.
+    batch_norm: whose pictures move the statistics of batch norms: "running" those of each process,
+    "synchronized" those of all processes as one batch, "frozen" none.
+    freeze_from_epoch: the epoch (from 0) from which none do, whatever batch_norm says.
     checkpoint_steps: a resumable checkpoint at least every so many steps (and every epoch).
     """
 
@@ -116,7 +118,8 @@ class Trainer:
     scheduler: Component | None = None
     ema: float | None = None
     grad_clip: float | None = None
-    batch_norm: Literal["running", "frozen"] | int = "running"
+    batch_norm: Literal["running", "synchronized", "frozen"] = "running"
+    freeze_from_epoch: int | None = None
     validate_epochs: int = 1
     checkpoint_steps: int = 500
     at: str = _at()

@@ -216,12 +216,14 @@ def _trainer(raw: Mapping[str, Any], at: str) -> Trainer:
     if len(lengths) != 1:
         raise DiagnosticError(_two_lengths(raw, at) if lengths else _no_length(at))
     plain = {k: v for k, v in raw.items() if k not in ("optimizer", "scheduler", "batch_norm")}
-    frozen = raw.get("batch_norm", "running")
+    batch_norm = raw.get("batch_norm", "running")
+    mapping = batch_norm if isinstance(batch_norm, Mapping) else {"before": batch_norm}
     return Trainer(
         **plain,
         optimizer=_component(raw, "optimizer", at),
         scheduler=_component(raw, "scheduler", at),
-        batch_norm=frozen["freeze_from_epoch"] if isinstance(frozen, Mapping) else frozen,
+        batch_norm=mapping.get("before", "running"),
+        freeze_from_epoch=mapping.get("freeze_from_epoch"),
         at=at,
     )
 

@@ -78,9 +78,12 @@ class Context:
         """What turns raw outputs into predictions; it has no weights of its own."""
         return cast(TaskModel, self.build_model().eval()).predict
 
-    def prepare(self, stage: str) -> Prepared:
-        """The model prepared with the quantization of `stage`; its warnings are reported."""
-        prepared: Prepared = prepare_spec(self.spec, stage, self.build_model())
+    def prepare(self, stage: str, *, trained_for: str | None = None) -> Prepared:
+        """The model prepared with the quantization of `stage`; its warnings are reported.
+        trained_for: the march whose scales it will take, None: the spec's."""
+        prepared: Prepared = prepare_spec(
+            self.spec, stage, self.build_model(), trained_for=trained_for
+        )
         for warning in prepared.warnings:
             self.report("log", {"message": warning.message, "diagnostic": warning})
         return prepared

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
+from torch import fx, nn
 
 from qatspec.graph.context import GraphContext
 from qatspec.graph.trace import trace
@@ -24,16 +24,12 @@ _NO_EXAMPLE = "the kit has no layer for it: give its handler an `example`"
 def annotate_is_pure(subject: Subject, handler: QuantHandler) -> None:
     """annotate gives an Annotation, the same one again, and leaves the graph alone."""
     for op, example in _examples(handler).items():
-        net = Chain(example).eval()
-        graph = trace(net, (images(),))
-        context = GraphContext(net, graph)
-        found = [node for node in graph.nodes if context.op(node) == op]
-        assert found, f"the example of `{op}` has no such op: is `canonical_op` set on its class?"
-        before = str(graph)
+        context, found = _calls(Chain(example).eval(), op)
+        before = str(context.graph)
         first, second = (handler.annotate(found[-1], context) for _ in range(2))
         assert isinstance(first, Annotation), f"annotate of `{op}` gave {first!r}"
         assert first == second, f"annotate of `{op}` says something else the second time"
-        assert str(graph) == before, f"annotate of `{op}` changes the graph"
+        assert str(context.graph) == before, f"annotate of `{op}` changes the graph"
 
 
 def lower_equals_the_fake_quant(subject: Subject, handler: QuantHandler) -> None:
@@ -41,9 +37,11 @@ def lower_equals_the_fake_quant(subject: Subject, handler: QuantHandler) -> None
     if handler.lower is None:
         raise Skipped("it has no integer form")
     for op, example in _examples(handler).items():
+        context, found = _calls(Chain(example).eval(), op)
         prepared = settled(Chain(example))
         there = op in KNOWN or any(d.op == op for d in prepared.decisions.values())
-        assert there, f"the example of `{op}` has no such op: is `canonical_op` set on its class?"
+        whole = not any(context.carries_float(node) for node in found)
+        assert there or whole, f"no rule reached the `{op}` of its example"
         if any(d.op == op and d.reason.startswith("float") for d in prepared.decisions.values()):
             continue
         program = lower(prepared, (images(),))
@@ -93,6 +91,15 @@ def lower_equals_the_reference(subject: Subject, handler: QuantHandler) -> None:
     low, high = (level * port.scale.max() for level in RANGE[port.dtype])
     steps = np.abs(port.dequantize(integers) - np.clip(wanted, low, high)) / port.scale.max()
     assert steps.max() < 1.01, f"its integers are {steps.max():.2f} steps from its reference"
+
+
+def _calls(net: nn.Module, op: str) -> tuple[GraphContext, list[fx.Node]]:
+    """The graph of an example and its calls of `op`; there must be one."""
+    graph = trace(net, (images(),))
+    context = GraphContext(net, graph)
+    found = [node for node in graph.nodes if context.op(node) == op]
+    assert found, f"the example of `{op}` has no such op: is `canonical_op` set on its class?"
+    return context, found
 
 
 def _examples(handler: QuantHandler) -> dict[str, nn.Module]:

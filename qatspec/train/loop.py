@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from qatspec.diag import Diagnostic, DiagnosticError
 from qatspec.quant.fold import freeze_batch_norm
 from qatspec.spec import Trainer
+from qatspec.train.batch_norm import SynchronizedBatchNorm
 from qatspec.train.checkpoint import SUFFIX, Checkpoint, rng_state, save, set_rng_state
 from qatspec.train.distributed import ALONE, Group
 from qatspec.train.ema import WeightAverage
@@ -66,14 +68,19 @@ def fit(training: Training, resume: Checkpoint | None = None) -> tuple[Metrics, 
 
 
 class _Loss(nn.Module):
-    """Model and loss as one forward, which is what DDP wraps."""
+    """Model and loss as one forward, which is what DDP wraps.
 
-    def __init__(self, model: nn.Module) -> None:
+    synchronized: batch norms take the statistics of all processes' pictures.
+    """
+
+    def __init__(self, model: nn.Module, synchronized: bool) -> None:
         super().__init__()
         self.model = model
+        self._around = SynchronizedBatchNorm() if synchronized else nullcontext()
 
     def forward(self, images: Tensor, targets: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-        return cast(TaskModel, self.model).loss(self.model(images), targets)
+        with self._around:
+            return cast(TaskModel, self.model).loss(self.model(images), targets)
 
 
 class _Loop:
@@ -98,7 +105,8 @@ class _Loop:
             self._restore(resume)
         if self.steps == 0 and resume is None:
             self._finish(0)
-        forward = self.t.group.wrap(_Loss(self.t.model))
+        synchronized = self.t.trainer.batch_norm == "synchronized" and self.t.group.world > 1
+        forward = self.t.group.wrap(_Loss(self.t.model, synchronized))
         while self.step < self.steps:
             epoch, start = divmod(self.step, self.epoch_steps)
             self._enter(epoch)
@@ -114,10 +122,9 @@ class _Loop:
 
     def _enter(self, epoch: int) -> None:
         self.t.to_train()
-        frozen = self.t.trainer.batch_norm
-        freeze_batch_norm(
-            self.t.model, frozen == "frozen" or (isinstance(frozen, int) and epoch >= frozen)
-        )
+        start = self.t.trainer.freeze_from_epoch
+        frozen = self.t.trainer.batch_norm == "frozen" or (start is not None and epoch >= start)
+        freeze_batch_norm(self.t.model, frozen)
 
     def _train(self, forward: nn.Module, batch: Batch, epoch: int) -> None:
         rate = self.schedule.apply(self.optimizer, self.step)

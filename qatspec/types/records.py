@@ -148,10 +148,13 @@ class Arithmetic:
 
     multiplier_bits  width of a requantization multiplier, unsigned.
     rounding         of the requantization shift: half_up (floor(x + 1/2)), half_even, floor.
+    fused_add        a conv's or linear's accumulator takes an addition before the one rounding;
+                     otherwise its result is rounded (a fake-quant of its own) and then added.
     """
 
     multiplier_bits: int = 16
     rounding: str = "half_up"
+    fused_add: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)

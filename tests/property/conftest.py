@@ -212,6 +212,63 @@ class Grower:
         name = self.builder.const("table", self.dtype, table)
         return self.emit("lut", [x.value, name], x.scale, dtype=self.dtype)
 
+    def grow_matmul(self, x: Term) -> Term:
+        y = self.emit("transpose", [x.value], x.scale, perm=(0, 1, 3, 2))
+        if self.rng.random() < 0.5:
+            x, y = y, x
+        if self.rng.random() < 0.3:
+            y = self.emit("slice", [y.value], y.scale, axis=1, start=0, stop=1, step=1)
+        return self.requant(Sum((self.emit("matmul", [x.value, y.value], x.scale * y.scale),)))
+
+    def quotient(self, x: Term, y: Term) -> Term:
+        low, high = RANGE[self.dtype]
+        low = self.pick(low, high) if self.rng.random() < 0.3 else low
+        return self.emit(
+            "divide", [x.value, y.value], x.scale, dtype=self.dtype, low=low, high=high,
+            rounding=self.builder.arithmetic.rounding, shift=self.pick(0, 12),
+            multiplier=self.pick(0, 1 << self.pick(0, 16)),
+        )  # fmt: skip
+
+    def grow_divide(self, x: Term) -> Term:
+        y = x
+        if self.rng.random() < 0.7:
+            total = self.emit(
+                "reduce_sum", [x.value], x.scale, axes=(self.pick(1, 3),), keepdim=True
+            )
+            y = total if self.rng.random() < 0.3 else self.requant(Sum((total,)))
+        return self.quotient(x, y)
+
+    def grow_softmax(self, x: Term) -> Term:
+        dtype, axis = str(self.rng.choice(["int8", "int16", "int32"])), self.pick(1, 3)
+        low, high = RANGE[self.dtype]
+        most = min(RANGE[dtype][1], 1 << 20)
+        table = self.rng.integers(0, most + 1, high - low + 1)
+        if self.rng.random() < 0.5:
+            table = np.rint(most * np.exp(-np.arange(high - low + 1) * self.rng.uniform(0, 0.3)))
+        names = [x.value, self.builder.const("exp", dtype, table)]
+        above = self.emit("exp_below_max", names, 1.0, dtype=dtype, axis=axis)
+        below = self.emit("reduce_sum", [above.value], 1.0, axes=(axis,), keepdim=True)
+        return self.quotient(above, below)
+
+    def grow_standardize(self, x: Term) -> Term:
+        axes = tuple(a for a in (1, 2, 3) if self.rng.random() < 0.6) or (self.pick(1, 3),)
+        y = self.emit(
+            "standardize", [x.value], 2.0**-10, axes=axes, bits=self.pick(0, 14),
+            epsilon=self.pick(0, 1 << self.pick(0, 30)), root_bits=self.pick(1, 9),
+        )  # fmt: skip
+        axis = self.pick(1, 3)
+        size = self.shape(y)[axis - 1]
+        w = self.builder.const("w", "int8", self.rng.integers(-1, 2, size))
+        bias = self.rng.integers(-(2**29), 2**29, size) >> self.pick(0, 29)
+        names = [y.value, w, self.builder.const("b", "int32", bias)]
+        scale = y.scale * 10 ** self.rng.uniform(-2, 0, size)
+        return self.requant(Sum((self.emit("affine", names, scale, axis, axis=axis),)))
+
+    def grow_argmax(self, x: Term) -> Term:
+        axis = self.pick(1, 3)
+        y = self.emit("argmax", [x.value], x.scale, axis=axis, keepdim=True)
+        return self.requant(Sum((y,)))
+
     def grow(self, ops: int) -> Program:
         for _ in range(ops):
             x = self.live[self.pick(max(len(self.live) - 3, 0), len(self.live) - 1)]

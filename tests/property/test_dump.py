@@ -132,7 +132,8 @@ TRAINER_KEYS = {
     "ema": st.one_of(st.none(), FRACTION),
     "grad_clip": st.one_of(st.none(), FRACTION),
     "batch_norm": st.one_of(
-        choice("running", "frozen"), some({"freeze_from_epoch": st.integers(0, 9)})
+        choice("running", "synchronized", "frozen"),
+        some({"freeze_from_epoch": st.integers(0, 9)}, before=choice("running", "synchronized")),
     ),
     "validate_epochs": POSITIVE,
     "checkpoint_steps": POSITIVE,

@@ -34,14 +34,13 @@ class _Blur(nn.Module):
 class _Residual(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
-        layers: list[nn.Module] = []
-        for i in range(2):
-            layers += [nn.ReflectionPad2d(1), nn.Conv2d(channels, channels, 3)]
-            layers += [nn.InstanceNorm2d(channels), *([nn.ReLU(True)] if i == 0 else [])]
-        self.layers = nn.Sequential(*layers)
+        self.layers = nn.Sequential(
+            nn.ReflectionPad2d(1), nn.Conv2d(channels, channels, 3), nn.InstanceNorm2d(channels),
+            nn.ReLU(True), nn.ReflectionPad2d(1), nn.Conv2d(channels, channels, 3),
+        )  # fmt: skip
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.layers(x)
+        return x + F.instance_norm(self.layers(x))
 
 
 class CycleGAN(nn.Module):
@@ -56,8 +55,8 @@ class CycleGAN(nn.Module):
         layers += [_Residual(c[2]) for _ in range(repeats(9, depth))]
         for cin, cout in zip(c[:0:-1], c[1::-1], strict=True):
             layers += [_Blur(cin, up=True), *self._conv(cin, cout, 3, 1)]
-        last = nn.Conv2d(c[0], 3, 7)
-        self.layers = nn.Sequential(*layers, nn.ReflectionPad2d(3), last, nn.Tanh())
+        self.layers = nn.Sequential(*layers[:-2])
+        self.last = nn.Sequential(nn.ReflectionPad2d(3), nn.Conv2d(c[0], 3, 7), nn.Tanh())
 
     @staticmethod
     def _conv(cin: int, cout: int, kernel: int, padding: int) -> list[nn.Module]:
@@ -65,7 +64,9 @@ class CycleGAN(nn.Module):
         return [conv, nn.InstanceNorm2d(cout), nn.ReLU(True)]
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.layers(x)
+        x = self.layers(x)
+        x = torch.instance_norm(x, None, None, None, None, True, 0.1, 1e-5, False)
+        return self.last(F.relu(x))
 
 
 class FFDNet(nn.Module):

@@ -172,7 +172,8 @@ class _Rotary(nn.Module):
 
 
 class Informer(nn.Module):
-    """Attention, then a convolution and a max pool that halve the series."""
+    """Attention, then a convolution and a max pool that halve the series; each series is normed by
+    itself."""
 
     def __init__(
         self, width: float = 1.0, depth: float = 1.0, steps: int = 96, features: int = 7,
@@ -180,7 +181,8 @@ class Informer(nn.Module):
     ) -> None:  # fmt: skip
         super().__init__()
         channels, layers = scaled(512, width), repeats(3, depth)
-        self.into = nn.Sequential(nn.CircularPad1d(1), nn.Conv1d(features, channels, 3))
+        norm, pad = nn.InstanceNorm1d(features, affine=True), nn.CircularPad1d(1)
+        self.into = nn.Sequential(norm, pad, nn.Conv1d(features, channels, 3))
         self.hours = nn.Embedding(24, channels)
         self.register_buffer("hour", torch.arange(steps) % 24)
         self.attention = nn.ModuleList(_Rotary(channels, steps >> i) for i in range(layers))
@@ -233,7 +235,7 @@ class _Shrink(nn.Module):
 
 
 class ShrinkageNet(nn.Module):
-    """Means, maxima and second moments of what is left at the end."""
+    """Means, maxima and signed second moments of what is left at the end, and its sizes' maxima."""
 
     def __init__(self, width: float = 1.0, depth: float = 1.0, classes: int = 10) -> None:
         super().__init__()
@@ -251,8 +253,9 @@ class ShrinkageNet(nn.Module):
         x = self.layers(self.pad(x))
         squares = torch.pow(x, 2)
         pooled = [
-            self.mean(x), self.most(x), torch.adaptive_avg_pool1d(squares, 1),
-            F.adaptive_max_pool1d(x, 2),
+            self.mean(x), self.most(x.sgn() * x),
+            torch.adaptive_avg_pool1d(squares * torch.sgn(x), 1),
+            F.adaptive_max_pool1d(x * x.sign(), 2),
         ]  # fmt: skip
         return self.head(torch.cat([p.flatten(1) for p in pooled], dim=1))
 

@@ -148,6 +148,7 @@ class SiamDiff(nn.Module):
                 nn.Sequential(*(self._conv(cout if i else cin, cout) for i in range(count)))
             )
         self.ups, self.joins = nn.ModuleList(), nn.ModuleList()
+        self.shares = nn.LogSoftmax(dim=1)
         for level in reversed(range(4)):
             cout = c[max(level - 1, 0)]
             self.ups.append(
@@ -175,7 +176,7 @@ class SiamDiff(nn.Module):
         x = after
         for up, join, difference in zip(self.ups, self.joins, differences[::-1], strict=True):
             x = join(torch.cat((up(x), difference), 1))
-        return x.softmax(dim=1)
+        return self.shares(x)
 
 
 NETS = (

@@ -76,7 +76,7 @@ class UNet3D(nn.Module):
             skips.append(x)
         for up, join, skip in zip(self.up, self.joins, skips[-2::-1], strict=True):
             x = join(torch.cat((up(x), skip), dim=1))
-        return torch.softmax(self.head(x), dim=1)
+        return torch.log_softmax(self.head(x), dim=1)
 
 
 class StandardizedConv3d(nn.Module):
@@ -111,8 +111,8 @@ class _Stage(nn.Module):
 
 
 class VNet(nn.Module):
-    """Strided convolutions down, transposed ones up; the coarse prediction is upsampled by a fixed
-    deconvolution for deep supervision."""
+    """Strided convolutions down, transposed ones up, each scan normed by itself; the coarse
+    prediction is upsampled by a fixed deconvolution for deep supervision."""
 
     def __init__(
         self, width: float = 1.0, depth: float = 1.0, classes: int = 2, levels: int = 4
@@ -121,6 +121,7 @@ class VNet(nn.Module):
         levels = repeats(levels, depth)
         c = [scaled(16 << i, width) for i in range(levels + 1)]
         counts = [min(i + 1, 3) for i in range(levels + 1)]
+        self.norm = nn.InstanceNorm3d(1)
         self.mirror, self.stem = nn.ReflectionPad3d(2), StandardizedConv3d(1, c[0], 5)
         self.gain, self.shift = nn.Parameter(torch.ones(c[0])), nn.Parameter(torch.zeros(c[0]))
         self.border = nn.ReplicationPad3d(1)
@@ -138,7 +139,7 @@ class VNet(nn.Module):
         self.classes = classes
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
-        x = self.stem(self.mirror(x))
+        x = self.stem(self.mirror(self.norm(x)))
         x = torch.group_norm(x, 4, self.gain, self.shift)
         skips = [x]
         for down, stage in zip(self.down, self.stages, strict=True):
@@ -153,7 +154,7 @@ class VNet(nn.Module):
         up = F.conv_transpose3d(
             self.border(self.coarse(coarse)), self.kernel, stride=2, padding=3, groups=self.classes
         )
-        return {"out": self.head(x), "coarse": up}
+        return {"out": F.log_softmax(self.head(x), dim=1), "coarse": up}
 
 
 NETS = (

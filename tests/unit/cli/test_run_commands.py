@@ -155,6 +155,30 @@ def test_convert_for_another_march(ran):
     assert perf["summary"]["BPU march"] == "bernoulli2"
 
 
+def test_convert_for_a_march_that_rounds_before_it_adds(project):
+    """The sum stays where it was trained: the checkpoint has no scale in front of it."""
+    plugin = project.folder / "toy_plugin.py"
+    stem = "self.stem[2](self.stem[1](self.stem[0](images)))"
+    text = plugin.read_text()
+    for old, new in (
+        ("width, width, 3, stride=2", "width, width, 3, stride=1"),
+        ("nn.Conv2d(width, 4, 4)", "nn.Conv2d(width, 4, 8)"),
+        ("self.stem(images)", f"self.stem[4](self.stem[3](x := {stem})) + x"),
+    ):
+        assert old in text
+        text = text.replace(old, new)
+    plugin.write_text(text)
+    project.run()
+    result = project.call(
+        "convert", "toy.yaml", "--qat-model-path", "work/qat/qat-checkpoint-best.pth.tar",
+        "--output-dir", "converted", "--march", "onnxruntime", "--allow-code", "--workdir", "work",
+        "--set", "stages.compile.opt=exact",
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert "QS920" in result.stderr
+    assert (project.folder / "converted/toy-converted.onnx").exists()
+
+
 def test_convert_gives_the_files_of_run(ran):
     result = ran.call(
         "convert", "toy.yaml", "--qat-model-path", "work/qat/qat-checkpoint-best.pth.tar",

@@ -241,6 +241,8 @@ def test_two_processes_train_together(project):
     result = project.command(
         "run", "toy.yaml", "--allow-code", "--step", "qat", "--with-deps", "--nproc", "2",
         "--device", "cpu", "--workdir", "work",
+        "--set", "stages.float.trainer.batch_norm=synchronized",
+        "--set", "stages.qat.trainer.batch_norm=synchronized",
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
     summary = json.loads((project.workdir / "summary.json").read_text())

@@ -25,6 +25,9 @@ def test_metadata_travels(program, tmp_path):
     to_onnx(program, tmp_path / "a.onnx")
     runner = OnnxRunner.load(tmp_path / "a.onnx")
     assert (runner.march, runner.tree) == ("bayes", 0)
+    told = {p.key: p.value for p in onnx.load(tmp_path / "a.onnx").metadata_props}
+    assert told["march"] == "bayes"
+    assert told["input.0"] == "x: int8 NCHW, scale 0.100000001"
     assert runner.inputs[0].scale == program.inputs[0].scale
     x = np.arange(-9, 9, dtype=np.int8).reshape(1, 2, 3, 3)
     assert np.array_equal(runner.run(x)[0], np.clip(x, -3, 5))

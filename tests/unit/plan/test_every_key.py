@@ -81,7 +81,8 @@ FULL = {
                 "optimizer": {"type": "sgd", "lr": 0.5, "momentum": 0.9, "nesterov": True,
                               "weight_decay": 0.1},
                 "scheduler": {"type": "cosine", "warmup_steps": 1, "min_lr": 0.1},
-                "ema": 0.9, "grad_clip": 1.0, "batch_norm": {"freeze_from_epoch": 1},
+                "ema": 0.9, "grad_clip": 1.0,
+                "batch_norm": {"before": "synchronized", "freeze_from_epoch": 1},
                 "validate_epochs": 1, "checkpoint_steps": 7,
             },
             "solver": {"allow_miss": False, "ignore_extra": False},
@@ -112,7 +113,7 @@ OTHER = {
     "horizon_qat": "horizon_calibration", "horizon_calibration": "horizon_qat", "qint8": "qint16",
     "percentile": "min_max", "moving": "lsq", "tied": "copy", "O3": "O0",
     "skip": "error", "object_type_first": "module_name_first", "torch.add": "torch.mul",
-    "torch.nn.ReLU": "torch.nn.ReLU6", "calibration": "float",
+    "torch.nn.ReLU": "torch.nn.ReLU6", "calibration": "float", "synchronized": "running",
 }  # fmt: skip
 #: No other value of these is good where the rest stays as it is.
 ALONE = (

@@ -319,3 +319,26 @@ def test_identities_do_not_keep_chains_apart() -> None:
         nn.Conv2d(3, 3, 1), nn.Identity(), nn.BatchNorm2d(3), nn.Identity(), nn.ReLU()
     )
     assert len(_groups(net, image())["_0"]) == 3
+
+
+class Shortcut(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 3, 3, padding=1), nn.BatchNorm2d(3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(self.norm(self.conv(x)) + x)
+
+
+@pytest.mark.parametrize(
+    ("march", "groups"),
+    [(None, [4]), ("bayes", [4]), ("bernoulli2", [4]), ("onnxruntime", [2, 2])],
+)
+def test_a_sum_is_fused_where_the_march_adds_in_the_accumulator(march, groups) -> None:
+    """Elsewhere the conv's result is rounded first, by a fake-quant of its own."""
+    prepared = prepare(Shortcut(), (image(),), qconfig=INT8, march=march)
+    decisions = [d for d in prepared.decisions.values() if len(d.group) > 1]
+    assert [len(d.group) for d in decisions] == groups
+    assert all(d.activation is not None for d in decisions)
+    if march == "onnxruntime":
+        assert "rounds before it adds" in decisions[0].reason

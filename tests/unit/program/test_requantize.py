@@ -10,7 +10,7 @@ import pytest
 from qatspec.program.bounds import EXACT64, interval, requant_bound
 from qatspec.program.interp import shift_right
 from qatspec.program.requantize import fit_bias, multipliers
-from qatspec.program.signature import MAX_SHIFT
+from qatspec.program.operands import MAX_SHIFT
 
 ACCUMULATOR = interval(-(2**31), 2**31 - 1)
 INT8 = interval(-128, 127)

@@ -64,7 +64,7 @@ def test_defaults_are_filled_in(build):
     assert spec.data["train"].broken == "skip"
     assert spec.data["val"].batch_size == 1
     trainer = spec.stages["float"].trainer
-    assert trainer.batch_norm == 2
+    assert (trainer.batch_norm, trainer.freeze_from_epoch) == ("running", 2)
     assert trainer.optimizer.params == {
         "lr": 0.01, "momentum": 0, "nesterov": False, "weight_decay": 0,
     }  # fmt: skip

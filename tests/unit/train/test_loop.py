@@ -101,19 +101,23 @@ def test_a_gradient_that_is_not_finite_stops_before_it_reaches_the_weights(make_
     assert all(torch.isfinite(p).all() for p in training.model.parameters())
 
 
-@pytest.mark.parametrize(("mode", "moves"), [("running", True), ("frozen", False), (1, True)])
-def test_batch_norm_modes(make_training, mode, moves):
+@pytest.mark.parametrize(
+    ("mode", "freeze_from_epoch", "moves"),
+    [("running", None, True), ("synchronized", None, True), ("frozen", None, False),
+     ("running", 1, True)],
+)  # fmt: skip
+def test_batch_norm_modes(make_training, mode, freeze_from_epoch, moves):
     seen = []
 
     def report(kind, data):
         if kind == "progress":
             seen.append(training.model.bn.running_mean.clone())
 
-    training = make_training(batch_norm=mode, report=report)
+    training = make_training(batch_norm=mode, freeze_from_epoch=freeze_from_epoch, report=report)
     start = training.model.bn.running_mean.clone()
     fit(training)
     assert (not torch.equal(seen[0], start)) is moves
-    if mode == 1:  # frozen from the second epoch, whose steps are 5..9
+    if freeze_from_epoch == 1:  # frozen from the second epoch, whose steps are 5..9
         assert torch.equal(seen[4], seen[-1])
         assert not torch.equal(seen[3], seen[4])
 

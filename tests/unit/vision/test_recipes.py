@@ -74,7 +74,7 @@ def test_fcos_float(variant: str, lr: float, batch: int, warmup_epochs: float) -
     steps = warmup_epochs * COCO_PICTURES / (8 * batch)
     assert said.scheduler.params["warmup_steps"] == pytest.approx(steps, abs=1)
     assert (said.epochs, spec.data["train"].batch_size) == (300, batch)
-    assert said.ema is not None
+    assert said.ema is not None and said.batch_norm == "synchronized"
     augment = spec.data["train"].dataset.params["augment"]
     assert (augment["flip"], augment["scale"]) == (0.5, [0.5, 2.0])
     assert all(part > 0 for part in augment["hsv"])
@@ -142,6 +142,7 @@ def test_deeplab(variant: str, channels: int) -> None:
         "lr": 0.03, "momentum": 0.9, "nesterov": False, "weight_decay": 5e-4,
     }  # fmt: skip
     assert (said.epochs, said.scheduler.type) == (600, "cosine")
+    assert said.batch_norm == trainer(spec, "qat").batch_norm == "synchronized"
     assert spec.data["train"].batch_size == 4
     assert trainer(spec, "calibration").steps == 10
     optimizer = trainer(spec, "qat").optimizer.params

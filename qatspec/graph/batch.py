@@ -1,0 +1,142 @@
+"""Which sizes and numbers of a traced graph follow the batch, and which are constants."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch._subclasses.fake_tensor import FakeTensor
+from torch.utils import _pytree as pytree
+
+from qatspec.graph.constants import result
+from qatspec.graph.modes import eval_mode
+from qatspec.graph.tracer import Tracer
+
+
+@dataclass(frozen=True, slots=True)
+class Open:
+    """A size of times * batch + plus."""
+
+    times: Fraction = Fraction(1)
+    plus: Fraction = Fraction(0)
+
+    def __str__(self) -> str:
+        product = "batch" if self.times == 1 else f"{self.times}*batch"
+        sign = "+" if self.plus > 0 else ""
+        return f"{product}{sign}{self.plus}" if self.plus else product
+
+
+Size = int | Open
+
+
+class Batch:
+    """What holds for every batch in a graph that was traced with one.
+
+    Its shapes are evaluated once more, with inputs of a batch twice as large: what differs follows
+    the batch. is_open: False where that cannot be done, because the model's code holds for the
+    batch of its example alone (`x.view(1, -1)`); then nothing follows it.
+    """
+
+    def __init__(self, root: nn.Module, graph: fx.Graph) -> None:
+        self._root = root
+        self._size, self._other = _Again(root, graph).twice()
+        known = (node for node in graph.nodes if "example" in node.meta)
+        self.is_open = all(node in self._other for node in known)
+        self._constant: dict[fx.Node, bool] = {}
+        self._values: dict[fx.Node, Any] = {}
+
+    def sizes(self, node: fx.Node, part: int | None = None) -> tuple[Size, ...]:
+        """Sizes of a node's tensor; part: of that one of several."""
+        one, other = node.meta["example"], self._other.get(node) if self.is_open else None
+        if part is not None:
+            one, other = one[part], None if other is None else other[part]
+        if other is None:
+            return tuple(one.shape)
+        return tuple(map(self._sized, one.shape, other.shape))
+
+    def follows(self, number: fx.Node) -> bool:
+        """Does a node's value that is no tensor change with the batch?"""
+        return self.is_open and bool(number.meta["example"] != self._other[number])
+
+    def is_constant(self, node: Any) -> bool:
+        """Is a node's value the same for all inputs of these sizes? Parameters, buffers, numbers
+        taken from shapes, and what is computed from such alone."""
+        if not isinstance(node, fx.Node):
+            return False
+        known = self._constant
+        waiting = [node]
+        while waiting:  # a graph may be deeper than Python's stack
+            here = waiting[-1]
+            if here in known:
+                waiting.pop()
+            elif _is_plain(here):
+                known[here] = not self.follows(here)
+            elif not here.op.startswith("call_"):
+                known[here] = here.op == "get_attr"
+            elif unknown := [n for n in here.all_input_nodes if n not in known]:
+                waiting += unknown
+            else:
+                known[here] = all(known[n] for n in here.all_input_nodes)
+        return known[node]
+
+    def value(self, node: fx.Node) -> Any:
+        """The present value of a node for which `is_constant` holds."""
+        if node not in self._values:
+            plain = _is_plain(node)
+            found = node.meta["example"] if plain else result(self._root, node, self.value)
+            self._values[node] = found
+        return self._values[node]
+
+    def _sized(self, one: int, other: int) -> Size:
+        if one == other:
+            return one
+        times = Fraction(other - one, self._size)
+        return Open(times, one - times * self._size)
+
+
+def _is_plain(node: fx.Node) -> bool:
+    """Is its example known, and no tensor in it? A list of numbers, a shape, a dtype are plain."""
+    if "example" not in node.meta:
+        return False
+    leaves: Sequence[Any] = pytree.tree_leaves(node.meta["example"])
+    return not any(isinstance(leaf, Tensor) for leaf in leaves)
+
+
+class _Again(Tracer):
+    """The tracer's shape functions on a graph that is there."""
+
+    def __init__(self, root: nn.Module, graph: fx.Graph) -> None:
+        super().__init__((), {}, (), (), ())
+        self.root, self._traced = root, graph
+        known = (node.meta.get("example") for node in graph.nodes)
+        fakes = (example for example in known if isinstance(example, FakeTensor))
+        self._fake_mode = next((fake.fake_mode for fake in fakes), self._fake_mode)
+
+    def twice(self) -> tuple[int, dict[fx.Node, Any]]:
+        """(The batch of the graph; examples at twice that, absent where the model fails at it)."""
+        found: dict[fx.Node, Any] = {}
+        size = 1
+        with eval_mode(self.root):
+            for node in self._traced.nodes:
+                example = node.meta.get("example")
+                if node.op == "placeholder" and isinstance(example, Tensor) and example.ndim:
+                    size = int(example.shape[0])
+                    with self._fake_mode:
+                        shape = (2 * size, *example.shape[1:])
+                        found[node] = torch.empty(shape, dtype=example.dtype)
+                elif node.op != "output" and "example" in node.meta:
+                    self._again(node, found)
+        return size, found
+
+    def _again(self, node: fx.Node, found: dict[fx.Node, Any]) -> None:
+        inputs = node.all_input_nodes
+        if all(n in found and found[n] is n.meta["example"] for n in inputs):
+            found[node] = node.meta["example"]
+        elif all(n in found for n in inputs):
+            args, kwargs = fx.node.map_arg((node.args, node.kwargs), found.__getitem__)
+            if example := self._example(node, args, kwargs):
+                (found[node],) = example

@@ -1,0 +1,53 @@
+"""Tensors of whole numbers in the model: places of maxima, and what is counted from them. No
+fake-quant is on them: their integers are the numbers themselves."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+
+from qatspec.lower.emitting import Emitting
+from qatspec.program.lowered import Sum
+from qatspec.program.model import RANGE
+
+
+def is_whole(value: Any) -> bool:
+    """Is an example value a tensor of an integer type?"""
+    if not isinstance(value, torch.Tensor) or value.dtype == torch.bool:
+        return False
+    return not (value.is_floating_point() or value.is_complex())
+
+
+def as_whole(x: Sum, lowering: Emitting) -> Sum:
+    """`x` as one int32 term of scale 1, exactly: multiples of integers by integers. Fails where it
+    may need more bits."""
+    first = x.terms[0]
+    if len(x.terms) == 1 and not x.bounded and first.axis is None and first.step == 1:
+        return x
+    if any((t.scale != np.rint(t.scale)).any() for t in x.terms):
+        lowering.fail("its integers are multiplied by what is no integer", "multiply by integers")
+    low, high = 0, 0
+    for term in x.terms:
+        reach = lowering.builder.ranges[term.value].merged()
+        ends = [int(s) * int(r[0]) for s in term.scale for r in (reach.low, reach.high)]
+        low, high = low + min(ends), high + max(ends)
+    least, most = RANGE[lowering.whole.dtype]
+    if x.bounded:
+        bounds = (max(x.low, least), min(x.high, most))
+        low, high = (int(np.clip(end, math.ceil(bounds[0]), int(bounds[1]))) for end in (low, high))
+    if low < least or high > most:
+        lowering.fail(f"its integers may reach [{low}, {high}], int32 holds +-2^31", code="QS704")
+    ms = [t.scale.astype(np.int64) for t in x.terms]
+    return lowering.requant(
+        x,
+        ms,
+        np.zeros(1, np.int64),
+        lowering.whole,
+        axis=lowering.axis(x),
+        rounding=lowering.builder.arithmetic.rounding,
+        low=low,
+        high=high,
+    )

@@ -1,0 +1,101 @@
+"""The executor's steps of the ops in `statistics`: products in float as in `kernels`, quotients in
+float64 below 2^53, roots and their quotients in int64, where no float is exact."""
+
+from __future__ import annotations
+
+from math import prod
+
+import torch
+from torch import Tensor
+
+from qatspec.program.carriers import Build, Carriers, Step
+from qatspec.program.model import Op
+
+
+def _matmul(ex: Carriers, op: Op) -> Step:
+    carrier = ex.carrier(op.output)
+    return lambda x, y: torch.matmul(x.to(carrier), y.to(carrier))
+
+
+def _exp_below_max(ex: Carriers, op: Op) -> Step:
+    axis, table = op.attrs["axis"], ex.const(op.inputs[1], ex.carrier(op.output))
+    return lambda x: table[(x.amax(axis, keepdim=True) - x).to(torch.int64)]
+
+
+def _divide(ex: Carriers, op: Op) -> Step:
+    """The quotient of two integers below 2^53 in float64 is rounded to nearest, and lies at least
+    1 / divisor away from the next integer that it does not reach: its floor is exact."""
+    a, carrier = op.attrs, ex.carrier(op.output)
+    multiplier, unit = float(a["multiplier"]), float(1 << a["shift"])
+
+    def step(x: Tensor, y: Tensor) -> Tensor:
+        below = y.to(torch.float64).abs() * unit
+        above = torch.where(y < 0, -multiplier, multiplier) * x.to(torch.float64)
+        if a["rounding"] == "floor":
+            rounded = torch.floor(above / below)
+        else:
+            twice, whole = 2 * below, 2 * above + below
+            rounded = torch.floor(whole / twice)
+            if a["rounding"] == "half_even":
+                tie = (whole - rounded * twice == 0) & (torch.remainder(rounded, 2) == 1)
+                rounded = rounded - tie.to(torch.float64)
+        endless = rounded.nan_to_num(0.0, torch.inf, -torch.inf)  # 0 / 0, and x / 0
+        return endless.clamp(a["low"], a["high"]).to(carrier)
+
+    return step
+
+
+def _standardize(ex: Carriers, op: Op) -> Step:
+    a, carrier, axes = op.attrs, ex.carrier(op.output), list(op.attrs["axes"])
+    count = prod(ex.shape(op.inputs[0])[axis - 1] for axis in axes)
+    bits, root_bits, epsilon = a["bits"], a["root_bits"], a["epsilon"]
+
+    def step(x: Tensor) -> Tensor:
+        x = x.to(torch.int64)
+        total = x.sum(axes, keepdim=True)
+        variance = count * (x * x).sum(axes, keepdim=True) - total * total
+        root = floor_sqrt((variance + epsilon) << (2 * root_bits)).clamp(min=1)
+        above = ((count * x - total) << (bits + root_bits + 1)) + root
+        return torch.div(above, 2 * root, rounding_mode="floor").to(carrier)
+
+    return step
+
+
+def floor_sqrt(v: Tensor) -> Tensor:
+    """The largest integer whose square is at most v < 2^62. float64's root is off by one at
+    most."""
+    root = v.to(torch.float64).sqrt().to(torch.int64)
+    root = root - (root * root > v).to(torch.int64)
+    return root + ((root + 1) * (root + 1) <= v).to(torch.int64)
+
+
+def _affine(ex: Carriers, op: Op) -> Step:
+    carrier, rank = ex.carrier(op.output), len(ex.shape(op.inputs[0])) + 1
+    along = [-1 if d == op.attrs["axis"] else 1 for d in range(rank)]
+    w, b = (ex.const(name, carrier).reshape(along) for name in op.inputs[1:])
+    return lambda x: x.to(carrier) * w + b
+
+
+def _argmax(ex: Carriers, op: Op) -> Step:
+    """torch says nothing of ties: the first of the largest is looked for by number."""
+    axis, keep, size = op.attrs["axis"], op.attrs["keepdim"], ex.shape(op.inputs[0])
+    carrier, rank = ex.carrier(op.output), len(size) + 1
+    along = [-1 if d == axis else 1 for d in range(rank)]
+    places = torch.arange(size[axis - 1], dtype=carrier).reshape(along)
+
+    def step(x: Tensor) -> Tensor:
+        behind = torch.where(x == x.amax(axis, keepdim=True), places, torch.inf)
+        return behind.amin(axis, keepdim=keep)
+
+    return step
+
+
+#: By kind of op.
+BUILD: dict[str, Build] = {
+    "matmul": _matmul,
+    "exp_below_max": _exp_below_max,
+    "divide": _divide,
+    "standardize": _standardize,
+    "affine": _affine,
+    "argmax": _argmax,
+}
