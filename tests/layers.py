@@ -233,6 +233,14 @@ LAYERS: dict[str, tuple[int, Callable[[], nn.Module]]] = {
     "instance norm 1-d": (3, lambda: _scaled(nn.InstanceNorm1d(6, affine=True))),
     "instance norm 3-d": (5, lambda: _scaled(nn.InstanceNorm3d(4, affine=True))),
     "instance norm function": (4, lambda: Op(lambda x: F.instance_norm(x, eps=0.01))),
+    "instance norm in torch's order": (
+        4, lambda: Op(lambda x, w, b: torch.instance_norm(x, w, b, None, None, True, 0, 0.1, False),
+                      _tensor(4), _tensor(4))
+    ),
+    "instance norm by what it is given": (
+        4, lambda: Op(lambda x, m, v: F.instance_norm(x, m, v.abs() + 0.5, use_input_stats=False),
+                      _tensor(4), _tensor(4))
+    ),
     "instance norm that remembers": (
         4, lambda: _normed(nn.InstanceNorm2d(4, affine=True, track_running_stats=True))
     ),

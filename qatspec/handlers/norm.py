@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from torch import fx
 
 from qatspec.graph.context import GraphContext
@@ -33,10 +35,25 @@ def annotate_own_statistics(node: fx.Node, context: GraphContext) -> Annotation:
 _UNIT = 64
 
 
+#: What a norm has, in the order of F.batch_norm.
+_NAMES = ("running_mean", "running_var", "weight", "bias")
+
+
 def lower_batch_norm(node: fx.Node, lowering: Lowering) -> Sum:
-    """A depthwise 1x1 conv with weights of +-64: the scale is the batch norm's, the bias int32."""
+    """By running statistics, which are the module's own or come behind x."""
+    module: Any = lowering.context.module(node)
+    if len(node.args) > 1:
+        given = [lowering.constant(a) for a in (*node.args[1:], None, None)][:4]
+    else:
+        given = [getattr(module, name, None) for name in _NAMES]
+    return _by_running(node, lowering, given, module.eps)
+
+
+def _by_running(node: fx.Node, lowering: Lowering, given: Sequence[Any], eps: float) -> Sum:
+    """A depthwise 1x1 conv with weights of +-64: the scale is the norm's, the bias int32. given:
+    mean, variance, gamma, beta."""
     x = lowering.integer(node.args[0])
-    slope, offset = _affine(node, lowering)
+    slope, offset = _affine(lowering, given, eps)
     scale = x.step * np.maximum(np.abs(slope), np.finfo(np.float32).tiny) / _UNIT
     step, bias = fit_bias(scale, offset)
     weight = np.rint(np.sign(slope) * _UNIT / step).reshape(-1, 1, 1, 1)
@@ -59,23 +76,17 @@ def lower_batch_norm(node: fx.Node, lowering: Lowering) -> Sum:
     return y if picture else lowering.keep("reshape", y.terms[0], shape=shape)
 
 
-def _affine(node: fx.Node, lowering: Lowering) -> tuple[np.ndarray, np.ndarray]:
-    """(slope, offset) per channel, float64, of a module or of a call that is given its tensors."""
-    module: Any = lowering.context.module(node)
-    names = ("running_mean", "running_var", "weight", "bias")
-    if len(node.args) > 1:
-        given = [lowering.constant(a) for a in (*node.args[1:], None, None)][:4]
-    else:
-        given = [getattr(module, name, None) for name in names]
+def _affine(lowering: Lowering, given: Sequence[Any], eps: float) -> tuple[np.ndarray, np.ndarray]:
+    """(slope, offset) per channel, float64."""
     mean, variance, gamma, beta = (
         None if tensor is None else tensor.detach().double().numpy() for tensor in given
     )
     if mean is None or variance is None:
         lowering.fail(
-            "a batch norm without running statistics has no integer form",
+            "a norm without running statistics has no integer form",
             "put it directly behind a convolution, where it is folded",
         )
-    slope = (1.0 if gamma is None else gamma) / np.sqrt(variance + module.eps)
+    slope = (1.0 if gamma is None else gamma) / np.sqrt(variance + eps)
     return slope, (0.0 if beta is None else beta) - mean * slope
 
 
@@ -119,17 +130,20 @@ def lower_group_norm(node: fx.Node, lowering: Lowering) -> Sum:
 
 
 def lower_instance_norm(node: fx.Node, lowering: Lowering) -> Sum:
-    """Over a channel's pixels; by running statistics, where it keeps them, it is a batch norm."""
+    """Over a channel's pixels, or by running statistics where it keeps them."""
     module: Any = lowering.context.module(node)
     if module is None:
-        names = ("running_mean", "running_var", "weight", "bias", "use_input_stats", "momentum")
-        running, _, gamma, beta, own, _, eps = _given(node, lowering, *names, "eps")
-        kept = running is not None and own is False
+        torchs = node.target is torch.instance_norm  # its order is another than F.instance_norm's
+        order = _NAMES[2:] + _NAMES[:2] if torchs else _NAMES
+        more = ("use_input_stats", "momentum", "eps")
+        given = dict(zip((*order, *more), _given(node, lowering, *order, *more), strict=True))
+        own, eps = given["use_input_stats"], given["eps"]
     else:
-        gamma, beta, eps = module.weight, module.bias, module.eps
-        kept = module.running_mean is not None
-    if kept:
-        return lower_batch_norm(node, lowering)
+        given = {name: getattr(module, name) for name in _NAMES}
+        own, eps = given["running_mean"] is None, module.eps
+    if not own:
+        return _by_running(node, lowering, [given[name] for name in _NAMES], eps)
+    gamma, beta = given["weight"], given["bias"]
     channels, *sizes = lowering.shape()[1:]
     planes = (channels, prod(sizes))
     return _standardized(node, lowering, planes, (2,), eps, (gamma, beta), planes, 1)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from qatspec.onnx.emitter import Emitter
-from qatspec.program import RANGE, STORAGE, Op
+from qatspec.program import STORAGE, Op
 
 
 def _matmul(emit: Emitter, op: Op) -> str:
@@ -64,8 +64,7 @@ def _divide(emit: Emitter, op: Op) -> str:
             half = node("Floor", node("Div", rounded, const(2)))
             odd = node("Equal", node("Sub", rounded, node("Mul", half, const(2))), const(1))
             rounded = node("Where", node("And", tie, odd), node("Sub", rounded, const(1)), rounded)
-    endless = node("Mul", node("Sign", x), const(RANGE["int32"][1]))
-    endless = endless if a["multiplier"] else const(0)
+    endless = node("Mul", node("Sign", x), const(2.0**31)) if a["multiplier"] else const(0)
     rounded = node("Where", node("Equal", y, const(0)), endless, rounded)
     rounded = node("Clip", rounded, const(a["low"]), const(a["high"]))
     return w.cast(rounded, STORAGE[a["dtype"]], op.output)

@@ -191,9 +191,11 @@ def _standardize(op: Op, inputs: list[Interval], shape: Any, consts: Any) -> Int
 
 
 def _affine(op: Op, inputs: list[Interval], shape: Any, consts: Any) -> Interval:
+    """Bounding the product before the bias as well."""
     w, b = (consts[name].astype(np.int64) for name in op.inputs[1:])
     ends = np.stack([w * int(inputs[0].low[0]), w * int(inputs[0].high[0])])
-    return _int32(Interval(ends.min(0) + b, ends.max(0) + b, op.attrs["axis"]))
+    low, high = ends.min(0) + np.minimum(b, 0), ends.max(0) + np.maximum(b, 0)
+    return _int32(Interval(low, high, op.attrs["axis"]))
 
 
 def _argmax(op: Op, inputs: list[Interval], shape: Any, consts: Any) -> Interval:

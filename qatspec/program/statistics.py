@@ -137,7 +137,7 @@ def _quotient(a: Attrs, x: Ints, y: Ints) -> Ints:
     above = x * a["multiplier"] * np.where(y < 0, -1, 1)
     below = np.abs(y) << a["shift"]
     rounded = divide(above, np.maximum(below, 1), a["rounding"])
-    endless = np.sign(above) * RANGE["int32"][1]
+    endless = np.select([above > 0, above < 0], [a["high"], a["low"]])
     return np.clip(np.where(below == 0, endless, rounded), a["low"], a["high"])
 
 

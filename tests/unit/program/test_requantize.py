@@ -9,8 +9,8 @@ import pytest
 
 from qatspec.program.bounds import EXACT64, interval, requant_bound
 from qatspec.program.interp import shift_right
-from qatspec.program.requantize import fit_bias, multipliers
 from qatspec.program.operands import MAX_SHIFT
+from qatspec.program.requantize import fit_bias, multipliers
 
 ACCUMULATOR = interval(-(2**31), 2**31 - 1)
 INT8 = interval(-128, 127)
