@@ -251,6 +251,11 @@ LAYERS: dict[str, tuple[int, Callable[[], nn.Module]]] = {
     "attention": (
         3, lambda: Op(lambda x: torch.softmax(x @ x.transpose(1, 2) / 3.3, -1) @ x)
     ),
+    "attention in one call": (4, lambda: Op(lambda x: F.scaled_dot_product_attention(x, x, x))),
+    "attention with a bias": (
+        4, lambda: Op(lambda x, b: F.scaled_dot_product_attention(x, x, x.relu(), b, scale=0.4),
+                      _tensor(4, 9, 9))
+    ),
     "div by a tensor": (4, lambda: Op(lambda x: x / (x.abs() + 0.5))),
     "div by a column": (4, lambda: Op(lambda x: x / x.abs().sum(1, keepdim=True))),
     "reciprocal": (4, lambda: Op(lambda x: 0.7 / (x.abs() + 0.5))),

@@ -36,14 +36,15 @@ class Step(nn.Module):
 
 
 class RandomNet(nn.Module):
-    """`ops` steps over maps of one to three spatial dims; the last two values leave."""
+    """`ops` steps over maps of one to three spatial dims; the last two values leave. wide: without
+    what int32 cannot hold of 16-bit integers."""
 
-    def __init__(self, seed: int, ops: int, *, linear_resize: bool = True) -> None:
+    def __init__(self, seed: int, ops: int, *, wide: bool = False) -> None:
         super().__init__()
         self.rng = np.random.default_rng(seed)
         torch.manual_seed(seed)
         self.dims = int(self.rng.choice([1, 2, 2, 2, 3]))
-        self.linear_resize = linear_resize and self.dims < 3
+        self.wide = wide
         size = [self.pick(4, 14 if self.dims < 3 else 6) for _ in range(self.dims)]
         self.example = torch.randn(self.pick(1, 3), self.pick(1, 8), *size)
         self.steps = nn.ModuleList()
@@ -52,7 +53,8 @@ class RandomNet(nn.Module):
         for _ in range(20 * ops):
             if len(self.steps) == ops:
                 break
-            at = self.pick(max(len(values) - 3, 0), len(values) - 1)
+            real = [i for i, v in enumerate(values) if v.is_floating_point()]
+            at = real[-self.pick(1, min(3, len(real)))]
             try:
                 step = kinds[self.pick(0, len(kinds) - 1)](at, values)
                 with torch.no_grad():
@@ -62,7 +64,8 @@ class RandomNet(nn.Module):
             fits = 0 < found.numel() <= MOST and found.ndim == self.dims + 2
             if fits and found.shape[0] == self.example.shape[0] and found.isfinite().all():
                 self.steps.append(step)
-                values.append(found / max(float(found.abs().max()), 1e-3))
+                reach = max(float(found.abs().max()), 1e-3)
+                values.append(found / reach if found.is_floating_point() else found)
 
     def forward(self, x: Tensor) -> list[Tensor]:
         values = [x]
@@ -136,7 +139,11 @@ class RandomNet(nn.Module):
     # -- arithmetic ----------------------------------------------------------------------------
 
     def alike(self, at: int, values: list[Tensor]) -> int:
-        found = [i for i, v in enumerate(values) if v.shape == values[at].shape]
+        found = [
+            i
+            for i, v in enumerate(values)
+            if v.shape == values[at].shape and v.dtype == values[at].dtype
+        ]
         return found[self.pick(0, len(found) - 1)]
 
     def op_two(self, at: int, values: list[Tensor]) -> Step:
@@ -171,13 +178,53 @@ class RandomNet(nn.Module):
     def op_function(self, at: int, values: list[Tensor]) -> Step:
         functions = (
             F.relu, F.relu6, F.hardtanh, torch.sigmoid, torch.tanh, F.silu, F.gelu, F.elu,
-            F.hardswish, F.hardsigmoid, F.leaky_relu, torch.exp, torch.abs, torch.neg,
+            F.hardswish, F.hardsigmoid, F.leaky_relu, torch.exp, torch.abs, torch.neg, torch.sign,
             lambda x: x.clamp(-0.3, 0.4), lambda x: x**2,
         )  # fmt: skip
         return Step((at,), functions[self.pick(0, len(functions) - 1)])
 
     def op_prelu(self, at: int, values: list[Tensor]) -> Step:
         return Step((at,), lambda x, p: p(x), nn.PReLU(values[at].shape[1]))
+
+    # -- what the input itself holds -----------------------------------------------------------
+
+    def dim(self) -> int:
+        return self.pick(1, self.dims + 1)
+
+    def op_softmax(self, at: int, values: list[Tensor]) -> Step:
+        dim, factor = self.dim(), 10.0 ** self.pick(-1, 1)
+        call = (torch.softmax, torch.log_softmax)[self.pick(0, 1)]
+        return Step((at,), lambda x: call(x * factor, dim))
+
+    def op_norm(self, at: int, values: list[Tensor]) -> Step:
+        channels, *sizes = values[at].shape[1:]
+        eps = 10.0 ** self.pick(-6, 2)
+        norm = (
+            lambda: nn.LayerNorm(sizes[self.pick(0, self.dims - 1) :], eps),
+            lambda: nn.GroupNorm(self.groups(channels), channels, eps),
+            lambda: self.module("InstanceNorm")(channels, eps, affine=True),
+        )[self.pick(0, 2)]()
+        for parameter in norm.parameters():
+            nn.init.normal_(parameter, std=10.0 ** self.pick(-2, 2))
+        return Step((at,), lambda x, norm: norm(x), norm)
+
+    def op_matmul(self, at: int, values: list[Tensor]) -> Step:
+        if self.wide:
+            raise ValueError("leaves int32")
+        both = (at, self.alike(at, values))
+        return Step(both, lambda x, y: torch.softmax(x @ y.transpose(-1, -2), -1) @ y)
+
+    def op_quotient(self, at: int, values: list[Tensor]) -> Step:
+        both, offset = (at, self.alike(at, values)), self.pick(0, 1)
+        return Step(both, lambda x, y: x / (y.abs() + offset))
+
+    def op_column(self, at: int, values: list[Tensor]) -> Step:
+        dim = self.dim()
+        return Step((at,), lambda x: x / x.abs().sum(dim, keepdim=True))
+
+    def op_place(self, at: int, values: list[Tensor]) -> Step:
+        dim = self.dim()
+        return Step((at,), lambda x: F.relu(x).argmax(dim, keepdim=True))
 
     # -- windows -------------------------------------------------------------------------------
 
@@ -213,7 +260,7 @@ class RandomNet(nn.Module):
         return Step((at,), lambda x: F.interpolate(x, size=size))
 
     def op_linear_resize(self, at: int, values: list[Tensor]) -> Step:
-        if not self.linear_resize:
+        if self.wide or self.dims == 3:
             raise ValueError("no integer form")
         size = tuple(self.pick(1, 2 * s) for s in values[at].shape[2:])
         mode, aligned = ("linear", "bilinear")[self.dims - 1], self.chance(0.4)
@@ -276,7 +323,7 @@ def random_net(seed: int) -> tuple[Prepared, Tensor]:
     """(a random net, prepared and settled, its scales as they were observed or wild; its input)."""
     rng = np.random.default_rng([seed, 1])
     activation, weight = DTYPES[int(rng.integers(len(DTYPES)))]
-    net = RandomNet(seed, int(rng.integers(1, 9)), linear_resize=activation != "qint16")
+    net = RandomNet(seed, int(rng.integers(1, 9)), wide=activation == "qint16")
     qconfig = {"": {"activation": {"dtype": activation}, "weight": {"dtype": weight}}}
     prepared = settle(net, net.example, qconfig=qconfig, quantize_output=True)
     if rng.random() < 0.3:

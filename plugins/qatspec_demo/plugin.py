@@ -3,23 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
-from qatspec_vision.params import LOADER, closed, integer
+from qatspec_vision.params import LOADER, closed, integer, integer_range
 
 from qatspec.api import DatasetDef, hookimpl, lazy
-
-
-def _whole_range(description: str, default: list[int]) -> dict[str, Any]:
-    return {
-        "type": "array",
-        "items": {"type": "integer", "minimum": 1},
-        "minItems": 2,
-        "maxItems": 2,
-        "default": default,
-        "description": description,
-    }
-
 
 PARAMS = closed(
     "Pictures of real handwritten digits, drawn once and read as a COCO set.",
@@ -30,8 +17,8 @@ PARAMS = closed(
         },
         "images": integer("Number of pictures."),
         "picture": integer("Height and width of the drawn pictures in pixels.", 128, least=32),
-        "digits": _whole_range("Fewest and most digits a picture.", [4, 9]),
-        "height": _whole_range("Smallest and largest height of a digit in pixels.", [14, 56]),
+        "digits": integer_range("Fewest and most digits a picture.", [4, 9]),
+        "height": integer_range("Smallest and largest height of a digit in pixels.", [14, 56]),
         "seed": integer("Chooses what is drawn.", 0, least=0),
         **LOADER,
     },

@@ -60,9 +60,27 @@ def _limit(of: str, **bounds: Any) -> dict[str, Any]:
 
 _PASSIVE: Mapping[str, Any] = {"dtypes": ["int8", "int16", "int32"], "limits": []}
 
+_OWN_STATISTICS = "the chip leaves it to the CPU; use a batch norm, which is folded"
+_SOFTMAX = "the chip leaves it to the CPU; use a sigmoid"
+#: Softmax runs on the CPU unless it is forced off it, Reduce on bernoulli2 too (RDK
+#: supported_op_list); norms over the input's own statistics and products of two activations are in
+#: no table of either chip.
+BAYES_FLOAT_OPS: Mapping[str, str] = {
+    "softmax": _SOFTMAX,
+    "log_softmax": _SOFTMAX,
+    "layer_norm": _OWN_STATISTICS,
+    "group_norm": _OWN_STATISTICS,
+    "instance_norm": _OWN_STATISTICS,
+    "instance_norm1d": _OWN_STATISTICS,
+    "instance_norm2d": _OWN_STATISTICS,
+    "instance_norm3d": _OWN_STATISTICS,
+    "matmul": "the chip leaves products of two activations to the CPU; use convolutions",
+}
+
 _FITTED = "tables are fitted to it on bayes alone; use relu, or sigmoid and a product"
 #: "SiLU/GELU/exp are LUT-fits only on Bayes", ELU on the CPU (RDK supported_op_list).
 BERNOULLI2_FLOAT_OPS: Mapping[str, str] = {
+    **BAYES_FLOAT_OPS,
     "silu": _FITTED,
     "gelu": _FITTED,
     "exp": _FITTED,

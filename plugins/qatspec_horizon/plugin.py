@@ -20,6 +20,7 @@ from qatspec.api import (
 from qatspec_horizon.capabilities import (
     ARITHMETIC,
     BAYES,
+    BAYES_FLOAT_OPS,
     BERNOULLI2,
     BERNOULLI2_FLOAT_OPS,
     OPTIONS,
@@ -99,6 +100,7 @@ def qatspec_marches() -> Iterable[March]:
             arithmetic=ARITHMETIC,
             capabilities=BAYES,
             options=OPTIONS,
+            float_ops=BAYES_FLOAT_OPS,
             supports=lazy("qatspec_horizon.march:supports_bayes"),
             compile=lazy("qatspec_horizon.march:compile_bayes"),
             run=lazy("qatspec_horizon.march:run"),

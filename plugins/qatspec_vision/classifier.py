@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from qatspec.api import Diagnostic, DiagnosticError
+from qatspec_vision.agree import require_labels, require_logits
 from qatspec_vision.efficientnet import EfficientNet
 from qatspec_vision.layers import ConvBn, initialize, set_batch_norms
 
@@ -20,22 +20,18 @@ class Classification(nn.Module):
     def loss(self, outputs: Tensor, targets: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
         """Cross-entropy; each target holds `label`, an int64 scalar.
 
-        Raises DiagnosticError QS914 where a label is not below the number of logits."""
+        Raises DiagnosticError: QS914 where a label is not below the number of logits, QS929 for
+        outputs of another shape."""
+        require_logits(outputs)
         labels = torch.stack([target["label"] for target in targets])
-        if int(labels.max()) >= outputs.shape[1]:
-            raise DiagnosticError(
-                Diagnostic(
-                    code="QS914",
-                    message=f"the data has a label {int(labels.max())}, "
-                    f"the model only {outputs.shape[1]} classes",
-                    help="give the model as many classes as the data set has",
-                    at="/model/params",
-                )
-            )
+        require_labels(int(labels.max()), outputs.shape[1], at="/model/params")
         return {"cls": F.cross_entropy(outputs, labels)}
 
     def predict(self, outputs: Tensor) -> list[dict[str, Tensor]]:
-        """`scores` (classes,) that sum to one, and `label`, the best class."""
+        """`scores` (classes,) that sum to one, and `label`, the best class.
+
+        Raises DiagnosticError QS929 for outputs of another shape."""
+        require_logits(outputs)
         return [{"scores": s, "label": s.argmax()} for s in outputs.softmax(1)]
 
 

@@ -225,9 +225,9 @@ class _Comparing:
             output.fake_quant.add(x, y)
             output.integer.add(x, z)
             output.between.add(y, z)
-            distance = (y - z).abs()
+            distance = (y.double() - z.double()).abs()
             output.largest = max(output.largest, float(distance.max()))
-            output.total += float(distance.double().sum())
+            output.total += float(distance.sum())
             output.count += distance.numel()
 
 
@@ -276,11 +276,12 @@ def _levels(fake: Tensor, value: Value) -> Tensor:
 def recorded(
     model: nn.Module, paths: Iterable[str], images: Tensor
 ) -> tuple[dict[str, list[Tensor]], Any]:
-    """(what leaves the fake-quant at each path, call by call; the model's outputs)."""
+    """(what leaves the fake-quant at each path, call by call; the model's outputs). Copies,
+    since an op in place may write upon what leaves the fake-quant before it."""
     seen: dict[str, list[Tensor]] = {path: [] for path in paths}
     handles = [
         model.get_submodule(path).register_forward_hook(
-            lambda module, args, output, path=path: seen[path].append(output)
+            lambda module, args, output, path=path: seen[path].append(output.clone())
         )
         for path in seen
     ]

@@ -22,7 +22,12 @@ class Noise:
     noise: float = 0.0
 
     def add(self, signal: Tensor, other: Tensor) -> None:
-        """Count two tensors of one shape."""
+        """Count two tensors of one shape. Whole numbers (places, labels) are right or wrong: their
+        signal is their number, their noise how many differ."""
+        if not signal.is_floating_point():
+            self.signal += signal.numel()
+            self.noise += int((signal != other).sum())
+            return
         exact = signal.double()
         self.signal += float(exact.square().sum())
         self.noise += float((exact - other).square().sum())

@@ -11,7 +11,7 @@ must hold. An op without the measure (a padding on a linear) meets the limit.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from math import prod
 from typing import Any
 
@@ -22,13 +22,22 @@ from qatspec.types import Verdict
 
 MACS = ("conv", "conv_transpose", "linear")
 
+_IN_FLOAT = "end the quantized modules before it (`quantize: modules`): it then runs in float"
+#: What to do about the kinds that few marches have, in words of the model.
+MENDS: Mapping[str, str] = {
+    "standardize": "use a batch norm, which is folded into the convolution before it",
+    "exp_below_max": "use a sigmoid, or move it into `predict` where it ends the model",
+    "argmax": "return the scores and take their places in `predict`",
+    "divide": "divide by a constant, or move it into `predict` where it ends the model",
+    "matmul": _IN_FLOAT,
+}
+
 
 def verdict(op: Op, program: Program, target: Target) -> Verdict:
     """Can `target` run `op`; if not, why, in words a person can act on."""
     rules = target.ops.get(op.kind)
     if rules is None:
-        known = ", ".join(sorted(target.ops))
-        return Verdict(False, f"{target.march} has no {op.kind}; it runs {known}")
+        return Verdict(False, f"{target.march} has no {op.kind}")
     for name in _operands(op, program):
         dtype = program.values[name].dtype
         if dtype not in rules["dtypes"]:
@@ -54,27 +63,36 @@ def verdict(op: Op, program: Program, target: Target) -> Verdict:
 
 def legalise(program: Program, target: Target) -> None:
     """Hold every op against the march. Raises DiagnosticError QS801 with all that do not fit."""
-    found = [
-        refusal(op, answer.reason)
-        for op in program.ops
-        if not (answer := verdict(op, program, target)).ok
-    ]
+    found = refusals((op, verdict(op, program, target)) for op in program.ops)
     if found:
         raise DiagnosticError(found)
 
 
-def refusal(op: Op, reason: str) -> Diagnostic:
-    """QS801: where the op comes from (module, line of the model, rule of the spec) and why."""
-    where = op.origin.module or op.origin.node.lstrip(":") or op.output
-    notes = [Note(f"written at {op.origin.source}")] if op.origin.source else []
-    if op.origin.rule:
-        notes.append(Note("quantized by this rule", at=op.origin.rule))
+def refusals(answers: Iterable[tuple[Op, Verdict]]) -> list[Diagnostic]:
+    """QS801 once for each of the model's ops that is refused, whatever number of integer ops it is
+    made of and of modules' calls it is refused in."""
+    refused: dict[object, list[tuple[Op, str]]] = {}
+    for op, answer in answers:
+        if not answer.ok:
+            one = op.origin if op.origin.node else op.output
+            refused.setdefault(one, []).append((op, answer.reason))
+    return list(dict.fromkeys(_refusal(parts) for parts in refused.values()))
+
+
+def _refusal(parts: list[tuple[Op, str]]) -> Diagnostic:
+    """Where the op comes from (module, line of the model, rule of the spec), why, and the mend."""
+    first, _ = parts[0]
+    origin = first.origin
+    where = f"`{origin.module or origin.node.lstrip(':') or first.output}`"
+    if origin.op and not origin.op.startswith(first.kind):
+        where += f" ({origin.op})"
+    mend = next((MENDS[op.kind] for op, _ in parts if op.kind in MENDS), None)
     return Diagnostic(
         code="QS801",
-        message=f"`{where}`: {reason}",
-        help="change the module to fit the limit, or choose another march",
-        at=op.origin.rule or None,
-        notes=tuple(notes),
+        message=f"{where}: {'; '.join(dict.fromkeys(reason for _, reason in parts))}",
+        help=f"{mend or 'change the module to fit the limit'}, or choose another march",
+        at=origin.rule or None,
+        notes=(Note(f"written at {origin.source}"),) if origin.source else (),
     )
 
 

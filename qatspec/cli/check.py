@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import json
-import sys
+from collections.abc import Collection
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 
 from qatspec.cli import options
-from qatspec.cli.output import settings
+from qatspec.cli.output import settings, tables
 from qatspec.cli.takes import march_findings
 from qatspec.plan import save_modules
 
 if TYPE_CHECKING:
-    from qatspec.graph import Prepared
+    from rich.console import Console
+
+    from qatspec.graph import Decision, Prepared
     from qatspec.prepare.findings import Findings
     from qatspec.spec import Spec
 
 FORMAT = 1
+_UNBOUNDED = 10_000  # columns: wider than any table
 
 
 @click.command(name="check", short_help="Build and prepare the model, and report what to look at.")
@@ -109,26 +112,13 @@ def _draw(spec: Spec, stage: str, prepared: Prepared, target: Path) -> None:
 
 
 def _report(spec: Spec, stage: str, prepared: Prepared, found: Findings) -> None:
-    """Print the table and what to look at. A pipe gets lines as wide as they are."""
-    console = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 1000)
+    """Print the table and what to look at."""
+    console = tables()
     modules = ", ".join(path or "the whole model" for path in prepared.modules)
     console.print(f"stage {stage}, march {spec.march}, prepared: {modules}\n")
     decisions = prepared.decisions.values()
     rules = list(dict.fromkeys(d.rule for d in decisions if d.rule))
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for name in ("node", "ops", "result", "weight", "rule", "why", "model code"):
-        table.add_column(name, overflow="fold")
-    for decision in decisions:
-        table.add_row(
-            decision.node,
-            " + ".join(decision.ops or (decision.op,)),
-            _dtype(decision.activation, decision.fake_quant),
-            _dtype(decision.weight, decision.weight),
-            str(rules.index(decision.rule) + 1) if decision.rule else "",
-            decision.reason,
-            decision.source,
-        )
-    console.print(table)
+    console.print(decision_table(decisions, rules, console))
     console.print()
     for number, rule in enumerate(rules, 1):
         console.print(f"  rule {number}  {options.place(spec, rule)}")
@@ -143,6 +133,40 @@ def _report(spec: Spec, stage: str, prepared: Prepared, found: Findings) -> None
         console.print(f"  float   {path}: no fake-quant in it")
     for path in found.strays:
         console.print(f"  stray   {path}: a fake-quant outside the prepared modules")
+
+
+def decision_table(decisions: Collection[Decision], rules: list[str], console: Console) -> Table:
+    """A row a decision; in two lines where the console is too narrow for seven columns."""
+    table = _table(decisions, rules, stacked=False)
+    unbounded = console.options.update(max_width=_UNBOUNDED)
+    if Measurement.get(console, unbounded, table).minimum > console.width:
+        table = _table(decisions, rules, stacked=True)
+        longest = max((len(s) + 2 for d in decisions for s in (d.node, d.source)), default=0)
+        table.columns[0].no_wrap = longest <= console.width // 2
+    return table
+
+
+def _table(decisions: Collection[Decision], rules: list[str], *, stacked: bool) -> Table:
+    """stacked: `model code` stands below `node`, and `why` below `ops`."""
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    last = () if stacked else ("why", "model code")
+    for name in ("node", "ops", "result", "weight", "rule", *last):
+        table.add_column(name, overflow="fold", no_wrap=name in ("node", "model code"))
+    for d in decisions:
+        node, ops = d.node, " + ".join(d.ops or (d.op,))
+        if stacked:
+            node, ops = f"{node}\n  {d.source}".rstrip(), f"{ops}\n{d.reason}"
+        cells = (
+            node,
+            ops,
+            _dtype(d.activation, d.fake_quant),
+            _dtype(d.weight, d.weight),
+            str(rules.index(d.rule) + 1) if d.rule else "",
+        )
+        table.add_row(*cells, *(() if stacked else (d.reason, d.source)))
+    if stacked:
+        table.columns[0].header, table.columns[1].header = "node\n  model code", "ops\nwhy"
+    return table
 
 
 def _dtype(qspec: Any, present: Any) -> str:

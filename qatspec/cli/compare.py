@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
 
 from qatspec.cli import options
 from qatspec.cli.compare_text import ComparisonText, mean
-from qatspec.cli.output import is_text, show
+from qatspec.cli.output import is_text, show, tables
 from qatspec.diag import Diagnostic, DiagnosticError
 
 if TYPE_CHECKING:
@@ -30,13 +28,7 @@ FORMAT = 1
 @click.command(name="compare", short_help="Compare float, fake-quant and integers layer by layer.")
 @options.spec
 @click.option("--stage", help="The checkpoint to look at; default: the last that quantizes.")
-@click.option(
-    "--images",
-    type=click.IntRange(min=1),
-    default=16,
-    show_default=True,
-    help="The first so many images of data.val.",
-)
+@options.images("The first so many images of data.val.")
 @click.option(
     "--threshold",
     type=float,
@@ -77,9 +69,7 @@ def command(
         files = compare_qat_onnx(prepared, path, _images(context)) if onnx else {}
     problems = _problems(found, threshold)
     if is_text():
-        width = None if sys.stdout.isatty() else 100
-        console = Console(highlight=False, markup=False, width=width)
-        ComparisonText(console, loaded, found).print(chosen, files)
+        ComparisonText(tables(), loaded, found).print(chosen, files)
         if any(d.severity == "error" for d in problems):
             raise DiagnosticError(loaded.document.resolve(problems), loaded.document.texts)
         show(loaded.document.resolve(problems), loaded.document.texts)

@@ -9,11 +9,12 @@ from pathlib import Path
 import click
 
 from qatspec.cli import options
+from qatspec.cli.registered import qspec_words
 from qatspec.diag import CODES
 from qatspec.diag.words import nearest, suggest
 from qatspec.plan import load_modules, rules_of
+from qatspec.registry import registry
 from qatspec.spec import PRECEDENCE, Call, QConfigRules, Rule, RuleMatch, Spec, decide
-from qatspec.types import QSpec
 
 _CODE = re.compile(r"(?i)qs\d+")
 #: Ops of one module that are explained in full; more are listed in short.
@@ -41,8 +42,9 @@ def command(
     """explain CODE: what a diagnostic means and how to mend it.
 
     explain SPEC MODULE: which rule decides how each op of MODULE is quantized, which others match,
-    and why they lose. The ops are those that `qatspec check` or a run found in the model; before
-    the first of these, rules by type count only for the types given with --op.
+    and why they lose. The ops are those that `qatspec check` or a run found in the model. Before
+    the first of these nobody knows whether the model has MODULE, and rules by type count only for
+    the types given with --op.
     """
     if module is None:
         click.echo(_page(subject))
@@ -57,14 +59,14 @@ def command(
     chosen = stage or known[-1]
     with spec.document.located():
         rules = rules_of(spec, chosen)
-        calls = None
-        if not ops:
-            calls = load_modules(workdir or options.default_workdir(spec), spec, chosen)
+        calls = load_modules(workdir or options.default_workdir(spec), spec, chosen)
         unit = _unit(rules, module)
         if unit is None:
             lines = _unprepared(rules, chosen, module)
-        elif calls is None:
-            lines = _unbuilt(spec, chosen, module, unit, rules, ops)
+        elif calls is not None and not _inside(module, calls):
+            lines = _unknown(module, calls)
+        elif ops or calls is None:
+            lines = _by_rules(spec, chosen, module, unit, rules, ops, built=calls is not None)
         else:
             lines = list(_built(spec, chosen, module, rules, calls))
     click.echo("\n".join(lines))
@@ -87,8 +89,8 @@ def _unit(rules: Rules, module: str) -> str | None:
 
 def _unprepared(rules: Rules, stage: str, module: str) -> list[str]:
     paths = [unit for unit, own in rules if not own]
-    if inside := [path for path in paths if path.startswith(f"{module}.")]:
-        return [f"{module}: prepared in parts in stage {stage}: {', '.join(inside)}"]
+    if inside := [path for path in paths if not module or path.startswith(f"{module}.")]:
+        return [f"{module or 'the model'}: prepared in parts in stage {stage}: {', '.join(inside)}"]
     near = nearest(module.partition(".")[0], paths)
     meant = f"; did you mean `{near}`?" if near else ""
     return [
@@ -97,19 +99,41 @@ def _unprepared(rules: Rules, stage: str, module: str) -> list[str]:
     ]
 
 
-def _unbuilt(
-    spec: Spec, stage: str, module: str, unit: str, rules: Rules, ops: Sequence[str]
+def _inside(module: str, calls: Sequence[Call]) -> list[Call]:
+    """The ops of a module and of those below it; all of the model's for ""."""
+    return [c for c in calls if not module or f"{c.path}.".startswith(f"{module}.")]
+
+
+def _unknown(module: str, calls: Sequence[Call]) -> list[str]:
+    paths = {c.path.rsplit(".", i)[0] for c in calls for i in range(c.path.count(".") + 1)}
+    return [
+        f"{module}: the prepared model has no op in a module of this name",
+        f"  {suggest(module, sorted(paths))}",
+    ]
+
+
+def _by_rules(
+    spec: Spec,
+    stage: str,
+    module: str,
+    unit: str,
+    rules: Rules,
+    ops: Sequence[str],
+    *,
+    built: bool,
 ) -> list[str]:
-    """From the rules alone: the ops of the module are not known."""
+    """From the rules alone, for the types `ops`. built: the model is known to have the module."""
     relative = module[len(unit) :].lstrip(".") if unit else module
     qconfig = rules[unit, ""]
     match = decide(qconfig, module=relative, ops=ops)
-    lines = [f"{module}: {_outcome(match)} in stage {stage}"]
+    given = "" if built else ", if the model has it"
+    lines = [f"{module}: {_outcome(match)} in stage {stage}{given}"]
     lines += _decided(spec, stage, unit, _at(spec, stage, unit), qconfig, match)
-    if not ops:
-        lines.append("  its ops are not yet known: run `qatspec check`")
-        if _by_type(qconfig):
-            lines.append("  rules by type were left out: give the module's type with --op")
+    if not ops and _by_type(qconfig):
+        lines.append("  rules by type were left out: give the module's type with --op")
+    if not built:
+        path = spec.document.path
+        lines.append(f"  the model's modules are not yet known: run `qatspec check {path}`")
     return lines
 
 
@@ -117,13 +141,9 @@ def _built(
     spec: Spec, stage: str, module: str, rules: Rules, calls: Sequence[Call]
 ) -> Iterator[str]:
     """From the module table: every op of the module, by the rules that decide it."""
-    own = [c for c in calls if c.path == module]
-    below = [c for c in calls if c.path.startswith(f"{module}.") or not module]
-    if not own and not below:
-        paths = {c.path.rsplit(".", i)[0] for c in calls for i in range(c.path.count(".") + 1)}
-        yield f"{module}: the prepared model has no op in a module of this name"
-        yield f"  {suggest(module, sorted(paths))}"
-        return
+    inside = _inside(module, calls)
+    own = [c for c in inside if c.path == module]
+    below = [c for c in inside if c.path != module]
     full = own[:_IN_FULL]
     by_node = {call.node: call for call in calls}
     for call in full:
@@ -135,6 +155,8 @@ def _built(
             yield f"  fused behind {decider.names[0]} `{decider.node}`, which decides for both"
         at = decider.own or _at(spec, stage, decider.unit)
         yield from _decided(spec, stage, decider.unit, at, qconfig, match)
+        if left := _left_in_float(spec, stage, decider):
+            yield f"  yet {left}"
     rest = [*own[_IN_FULL:], *below]
     if not rest:
         return
@@ -147,6 +169,8 @@ def _built(
             by = f"{_rule(match.winner)}  ({options.place(spec, match.winner.at)})"
         if decider is not call:
             by += f", fused behind `{decider.node}`"
+        if left := _left_in_float(spec, stage, decider):
+            by += f"; yet {left}"
         yield f"  {call.path or call.node} ({call.names[0]}): {_outcome(match)} by {by}"
 
 
@@ -164,11 +188,20 @@ def _decided(
     for rule in match.losers:
         yield f"  over {_rule(rule)}  ({options.place(spec, rule.at)})"
     if match.qconfig is not None:
-        yield f"  activation: {_qspec(match.qconfig.activation)}"
-        yield f"  weight: {_qspec(match.qconfig.weight)}"
+        yield f"  activation: {qspec_words(match.qconfig.activation)}"
+        yield f"  weight: {qspec_words(match.qconfig.weight)}"
     yield f"  precedence: {rules.precedence} ({' > '.join(PRECEDENCE[rules.precedence])})"
     if match.shadowed:
         yield "  warning: the other precedence would decide otherwise"
+
+
+def _left_in_float(spec: Spec, stage: str, call: Call) -> str:
+    """Why the march leaves the op in float whatever the rules say; "" where it does not."""
+    units = [leaf for leaf in spec.quantization(stage) if leaf.path == call.unit]
+    preset = any(unit.prepare is not None and unit.prepare.march_preset for unit in units)
+    op = call.names[0]
+    reason = registry().march(spec.march).float_ops.get(op) if preset else None
+    return f"{spec.march} leaves {op} in float: {reason}" if reason else ""
 
 
 def _at(spec: Spec, stage: str, unit: str) -> str:
@@ -187,10 +220,3 @@ def _rule(rule: Rule) -> str:
     what = "the global rule" if rule.kind == "global" else f"{rule.kind} `{rule.key}`"
     value = rule.preset or ("null" if rule.value is None else "its own qconfig")
     return f"{what}: {value}"
-
-
-def _qspec(spec: QSpec | None) -> str:
-    if spec is None:
-        return "float"
-    axis = "per output channel" if spec.ch_axis == 0 else "per tensor"
-    return f"{spec.dtype} {axis}, observer {spec.observer}, fake-quant {spec.fake_quant}"

@@ -7,8 +7,11 @@ from pathlib import Path
 
 import click
 
+from qatspec.cli.schema import schema_text
 from qatspec.diag import Diagnostic, DiagnosticError, Span
 
+#: Where the templates, which are specs of the repository, find their schema; and copies theirs.
+_SCHEMA, SCHEMA_FILE = "../schemas/qatspec-1.schema.json", "qatspec.schema.json"
 TEMPLATES = importlib.resources.files("qatspec.cli") / "templates"
 
 
@@ -27,12 +30,13 @@ def names() -> list[str]:
     help="Folder to write into.",
 )
 def command(template: str, output: Path) -> None:
-    """Copy the spec TEMPLATE into a folder, ready for `qatspec run`."""
+    """Copy the spec TEMPLATE into a folder, ready for `qatspec run`, and beside it the JSON Schema
+    from which editors complete and check it (`qatspec schema` writes it anew)."""
     target = output / f"{template}.yaml"
-    text = (TEMPLATES / f"{template}.yaml").read_bytes()
+    text = (TEMPLATES / f"{template}.yaml").read_text("utf-8").replace(_SCHEMA, SCHEMA_FILE, 1)
     try:
         output.mkdir(parents=True, exist_ok=True)
-        with target.open("xb") as file:
+        with target.open("x", encoding="utf-8", newline="\n") as file:
             file.write(text)
     except FileExistsError:
         raise DiagnosticError(
@@ -43,4 +47,5 @@ def command(template: str, output: Path) -> None:
                 span=Span(file=str(target)),
             )
         ) from None
-    click.echo(f"wrote {target}; next: qatspec run {target}")
+    (output / SCHEMA_FILE).write_text(schema_text(), encoding="utf-8")
+    click.echo(f"wrote {target} and {SCHEMA_FILE} for editors; next: qatspec run {target}")

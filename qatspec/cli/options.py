@@ -40,6 +40,13 @@ allow_code = click.option(
 )
 
 
+def images(which: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """--images. which: the images that it counts, in words."""
+    return click.option(
+        "--images", type=click.IntRange(min=1), default=16, show_default=True, help=which
+    )
+
+
 def load(path: Path, overrides: Sequence[str], allow_code: bool, *, smoke: bool = False) -> Spec:
     """The spec (with what it says of smoke runs), its warnings shown. Raises DiagnosticError."""
     from qatspec.spec import load as load_spec, warnings

@@ -7,12 +7,15 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from qatspec.diag import Diagnostic
 from qatspec.render import FORMATS, Format, render
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 @dataclass(slots=True)
@@ -88,6 +91,13 @@ def _code(diagnostics: Iterable[Diagnostic]) -> dict[str, str]:
         for file in sorted(files)
         if Path(file).is_file()
     }
+
+
+def tables() -> Console:
+    """Where tables go: as wide as the terminal, and anywhere else as wide as they are."""
+    from rich.console import Console
+
+    return Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 1000)
 
 
 def is_text() -> bool:

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from qatspec.cli.output import is_text, show
+from qatspec.cli.registered import params_of, print_registered
 from qatspec.cli.scaffold import KINDS, is_package_name, shadowed, write_package
-from qatspec.diag import Diagnostic, DiagnosticError
+from qatspec.diag import Diagnostic, DiagnosticError, Note
 from qatspec.diag.words import suggest
-from qatspec.registry import Plugin, Registry, registry
+from qatspec.registry import KINDS as REGISTERED, Plugin, Registry, registry
 
 if TYPE_CHECKING:
     from qatspec.testing.kit import Outcome
@@ -39,6 +40,32 @@ def list_() -> None:
         for kind, registered in row["registers"].items():
             click.echo(f"  {kind}: {', '.join(registered)}")
     show(faults)
+
+
+@command.command(name="show", short_help="What a registered name is, and its params.")
+@click.argument("name")
+def show_(name: str) -> None:
+    """What is registered as NAME (a model, data set, preset, observer, march, ...): who registers
+    it, how a spec names it, and the params it takes."""
+    names = registry()
+    found = [(kind, names.record(kind, name)) for kind in names.kinds(name)]
+    if not found:
+        raise DiagnosticError(_unregistered(name))
+    if is_text():
+        for kind, record in found:
+            print_registered(kind, record, names.provider(kind, record.name))
+        return
+    rows = [
+        {
+            "kind": kind,
+            "name": record.name,
+            "summary": record.summary,
+            "plugin": names.provider(kind, record.name).entry_point,
+            "params": params_of(record),
+        }
+        for kind, record in found
+    ]
+    click.echo(json.dumps({"format_version": 1, "registered": rows}, indent=2))
 
 
 @command.command(name="check", short_help="Run the conformance kit on a distribution.")
@@ -85,6 +112,17 @@ def new(name: str, kind: str, output: Path) -> None:
         )
     folder = write_package(name, kind, output)
     click.echo(f"wrote {folder}; next: pip install -e {folder} && qatspec plugins check {name}")
+
+
+def _unregistered(name: str) -> Diagnostic:
+    names = registry()
+    known = sorted({known for kind in REGISTERED for known in names.names(kind)})
+    return Diagnostic(
+        code="QS301",
+        message=f"no plugin registers anything called `{name}`",
+        help=suggest(name, known),
+        notes=tuple(Note(f"{fault.origin}: {fault.message}") for fault in names.faults()),
+    )
 
 
 def _installed(dist: str) -> list[Plugin]:

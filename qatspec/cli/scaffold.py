@@ -26,6 +26,26 @@ _FILES = {
     "observer": "observer",
 }
 KINDS = tuple(_FILES)
+_SUMMARIES = {
+    "model": "A model",
+    "dataset": "A data set",
+    "handler": "An op with its quant handler",
+    "fuse": "A fuse pattern",
+    "march": "A march",
+    "observer": "An observer",
+}
+#: kind -> how what it registers comes into a spec or a model
+_USES = {
+    "model": "In a spec:\n\n    model:\n      type: $package\n      params: {num_classes: 10}",
+    "dataset": "In a spec, for each role of the data:\n\n    data:\n"
+    "      train: {type: $package, params: {examples: 64}}",
+    "handler": "A spec need not name it: a model that has the module `$package.op.$title` inside a "
+    "prepared\nmodule is quantized, lowered and compiled with it.",
+    "fuse": "A spec need not name it: every product with a rectifier behind it, inside a "
+    "prepared\nmodule, is fused. `qatspec check SPEC` shows where.",
+    "march": "In a spec:\n\n    march: $package",
+    "observer": "In a qconfig of a spec:\n\n    qconfig:\n      activation: {observer: $package}",
+}
 
 
 def is_package_name(name: str) -> bool:
@@ -57,14 +77,17 @@ def write_package(name: str, kind: str, output: Path) -> Path:
             )
         )
     words = {
+        "file": _FILES[kind],
         "name": name,
         "package": package,
         "title": "".join(part.capitalize() for part in package.split("_")),
-        "summary": f"A {kind} for qatspec.",
+        "summary": f"{_SUMMARIES[kind]} for qatspec.",
         "version": importlib.metadata.version("qatspec"),
         "api": str(API_VERSION),
     }
+    words["use"] = Template(_USES[kind]).substitute(words)
     for target, template in {
+        "README.md": "README.md",
         "pyproject.toml": "pyproject.toml",
         f"src/{package}/__init__.py": "__init__.py",
         f"src/{package}/plugin.py": f"{kind}_plugin.py",

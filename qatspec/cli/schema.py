@@ -21,6 +21,15 @@ def command(output: Path | None) -> None:
     Point your editor at it: `# yaml-language-server: $schema=qatspec.schema.json` as the first line
     of a spec.
     """
+    if output is None:
+        click.echo(schema_text(), nl=False)
+    else:
+        output.write_text(schema_text(), encoding="utf-8")
+        click.echo(f"wrote {output}", err=True)
+
+
+def schema_text() -> str:
+    """The schema with what installed plugins register, as a file holds it."""
     names = registry()
     schema = merged_schema(
         models=[names.model(n) for n in names.names("model")],
@@ -30,9 +39,4 @@ def command(output: Path | None) -> None:
         prepare_configs=[names.prepare_config(n) for n in names.names("prepare_config")],
         observers=[names.observer(n) for n in names.names("observer")],
     )
-    text = json.dumps(schema, indent=2, ensure_ascii=False)
-    if output is None:
-        click.echo(text)
-    else:
-        output.write_text(text + "\n", encoding="utf-8")
-        click.echo(f"wrote {output}", err=True)
+    return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -18,7 +17,7 @@ from rich.table import Table
 
 from qatspec.cli import options
 from qatspec.cli.live import Live
-from qatspec.cli.output import is_text
+from qatspec.cli.output import is_text, tables
 from qatspec.cli.takes import march_findings
 
 if TYPE_CHECKING:
@@ -48,13 +47,7 @@ _POINTS = 0.1
     help="One module at a time is the only one quantized, or the only one in float.",
 )
 @click.option("--stage", help="The checkpoint to look at; default: the first that quantizes.")
-@click.option(
-    "--images",
-    type=click.IntRange(min=1),
-    default=16,
-    show_default=True,
-    help="So many images of data.calibration.",
-)
+@options.images("So many images of data.calibration.")
 @click.option(
     "--top",
     type=click.IntRange(min=1),
@@ -88,7 +81,6 @@ def command(
     loaded = options.load(spec, overrides, allow_code)
     chosen = stage or next((s for s in ("calibration", "qat") if s in loaded.stages), None)
     chosen = options.quantized_stage(loaded, chosen)
-    console = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 100)
     quiet = Console(stderr=True, quiet=not is_text())
     with loaded.document.located(), Live(quiet, partial(options.warn, loaded)) as live:
         context = options.context(loaded, workdir, device="cpu", limit=images)
@@ -102,7 +94,7 @@ def command(
     if not is_text():
         click.echo(json.dumps(_data(loaded, chosen, found, suggestions, metric, only), indent=2))
         return
-    _print(console, loaded, chosen, found, suggestions, metric, only)
+    _print(tables(), loaded, chosen, found, suggestions, metric, only)
     if output is not None:
         click.echo(f"{output}: {len(suggestions)} rules, extends {spec}")
 

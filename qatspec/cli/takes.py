@@ -19,7 +19,7 @@ def march_findings(prepared: Prepared, march: str) -> list[Diagnostic]:
     changed; only shapes and dtypes count for the answer, so random numbers do."""
     import torch
 
-    from qatspec.backend.legalise import refusal
+    from qatspec.backend.legalise import refusals
     from qatspec.lower import lower
     from qatspec.prepare import set_stage
     from qatspec.registry import registry
@@ -39,6 +39,5 @@ def march_findings(prepared: Prepared, march: str) -> list[Diagnostic]:
         return [replace(d, severity="warning") for d in error.diagnostics]
     record = registry().march(march)
     with registry().blame(record, f"march `{march}`, asked what it supports,"):
-        answers = [(op, record.supports(op, program)) for op in program.ops]
-    refused = [refusal(op, answer.reason) for op, answer in answers if not answer.ok]
-    return [replace(d, severity="warning") for d in dict.fromkeys(refused)]
+        refused = refusals([(op, record.supports(op, program)) for op in program.ops])
+    return [replace(d, severity="warning") for d in refused]

@@ -107,13 +107,23 @@ class DiagnosticError(QatspecError):
 
 
 class PluginFault(QatspecError):
-    """A plugin is at fault: exit code 3. Names the distribution, the hook and the item."""
+    """A plugin is at fault: exit code 3. Names the distribution, the hook, the item and the line of
+    the plugin's code that raised."""
 
-    def __init__(self, message: str, *, origin: str, hook: str = "", item: str = "") -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        origin: str,
+        hook: str = "",
+        item: str = "",
+        span: Span | None = None,
+    ) -> None:
         super().__init__(message)
         self.origin = origin
         self.hook = hook
         self.item = item
+        self.span = span
 
     def diagnostic(self) -> Diagnostic:
         """The fault as a finding, with the plugin as its origin."""
@@ -121,6 +131,7 @@ class PluginFault(QatspecError):
             code="QS004",
             message=str(self),
             help="mend the plugin, or report it to its authors; --debug prints the traceback",
+            span=self.span,
             origin=self.origin,
         )
 

@@ -27,6 +27,7 @@ class Decision:
     fake_quant  absolute path of the activation's fake-quant module, None when shared or float.
     rule        pointer of the winning rule in the spec ("" when given through the API).
     losers      pointers of the rules that matched and lost.
+    left        why the op stays in float, of what a rule would quantize; "" where it does not.
     reason      in words: "observed", "shares conv_2's scale", "float: layer norm …", "int32 tail".
     source      "file:line" of the model's code, "" when unknown.
     """
@@ -41,6 +42,7 @@ class Decision:
     fake_quant: str | None = None
     rule: str = ""
     losers: tuple[str, ...] = ()
+    left: str = ""
     reason: str = ""
     source: str = ""
 

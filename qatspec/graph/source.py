@@ -12,6 +12,7 @@ from types import CodeType, FrameType, TracebackType
 import torch
 
 from qatspec.diag import Span
+from qatspec.source import code_line
 
 _SKIPPED = tuple(f"{Path(p).parent}/" for p in (torch.__file__, __file__))
 
@@ -47,19 +48,23 @@ def model_span(traceback: TracebackType | None) -> Span | None:
 
 
 def line_span(place: str) -> Span | None:
-    """The line that "file:line" (as nodes carry it) names; None for ""."""
-    file, _, line = place.rpartition(":")
-    return _line(file, int(line)) if file and line.isdigit() else None
+    """The line that "file:line" (as nodes carry it, see `stable_name`) names; None for ""."""
+    name, _, line = place.rpartition(":")
+    return code_line(_file_of(name), int(line)) if name and line.isdigit() else None
 
 
-def _line(file: str, line: int) -> Span:
-    text = linecache.getline(file, line).rstrip()
-    return Span(file, line, len(text) - len(text.lstrip()) + 1, line, len(text) + 1)
+def _file_of(name: str) -> str:
+    """The file of the loaded module that has this stable name; the name where there is none."""
+    for module, loaded in list(sys.modules.items()):
+        file = getattr(loaded, "__file__", None)
+        if file and file.endswith(name) and _stable(module, Path(file)) == name:
+            return str(file)
+    return name
 
 
 def _span(code: CodeType, instruction: int, line: int) -> Span:
     """The source of one instruction; the whole line before Python 3.11, which knows no columns."""
-    whole = _line(code.co_filename, line)
+    whole = code_line(code.co_filename, line)
     if sys.version_info >= (3, 11):
         first, last, left, right = next(islice(code.co_positions(), instruction // 2, None))
         if first == last == line and left is not None and right is not None:
@@ -72,11 +77,10 @@ def _span(code: CodeType, instruction: int, line: int) -> Span:
 def stable_name(frame: FrameType) -> str:
     """ "package/module.py:line", the same on every machine."""
     module = frame.f_globals.get("__name__", "__main__")
-    path = Path(frame.f_code.co_filename)
-    if module != "__main__":
-        parts = module.split(".")
-        depth = len(parts) + (path.stem == "__init__")
-        path = Path(*path.parts[-depth:])
-    else:
-        path = Path(path.name)
-    return f"{path.as_posix()}:{frame.f_lineno}"
+    return f"{_stable(module, Path(frame.f_code.co_filename))}:{frame.f_lineno}"
+
+
+def _stable(module: str, path: Path) -> str:
+    """As many parts of the path as the module's name has: a folder for each package."""
+    depth = len(module.split(".")) + (module != "__main__" and path.stem == "__init__")
+    return Path(*path.parts[-depth:]).as_posix()

@@ -11,10 +11,11 @@ import torch
 from torch import fx
 
 from qatspec.graph.context import GraphContext
-from qatspec.program.bounds import WIDE
+from qatspec.program.bounds import WIDE, Interval, interval, standardize_reach
 from qatspec.program.lowered import Sum, Term
 from qatspec.program.model import RANGE
 from qatspec.program.requantize import fit_bias
+from qatspec.program.statistics import MAX_BITS
 from qatspec.types import Annotation, Observed
 
 if TYPE_CHECKING:
@@ -92,9 +93,11 @@ def _affine(lowering: Lowering, given: Sequence[Any], eps: float) -> tuple[np.nd
 
 # -- norms over the input's own statistics -----------------------------------------------------
 
-#: Fraction bits of standardized numbers, and of the root that they are divided by, where int64
-#: holds as many.
-_BITS, _ROOT_BITS = 16, 12
+#: Fraction bits of standardized numbers; bits of the largest of them, at least and at most: half of
+#: int32 is the bias's.
+_BITS, _LEAST, _MOST = 16, 18, 30
+#: Fraction bits of the root of what becomes 8 bits, and of what becomes more.
+_ROOT_BITS, _FINE_ROOT_BITS = 12, 16
 
 
 def lower_layer_norm(node: fx.Node, lowering: Lowering) -> Sum:
@@ -176,8 +179,11 @@ def _standardized(
     x = lowering.integer(node.args[0])
     own, count = lowering.shape()[1:], prod(shape[a - 1] for a in axes)
     x = _reshaped(lowering, x, own, shape, "flat")
-    low, high = RANGE[lowering.dtype(x)]
-    bits, root_bits, epsilon, shrunk = _precision(count, high - low, eps * (count / x.step) ** 2)
+    target = lowering.target()
+    root_bits = _ROOT_BITS if target and target.dtype in ("int4", "int8") else _FINE_ROOT_BITS
+    bits, root_bits, epsilon, shrunk = _precision(
+        count, interval(*RANGE[lowering.dtype(x)]), eps * (count / x.step) ** 2, root_bits
+    )
     y = lowering.emit(
         "standardize",
         (x.value,),
@@ -190,7 +196,6 @@ def _standardized(
     ).terms[0]
     y = _reshaped(lowering, y, shape, planes, "planes")
     y = _with_parameters(lowering, y, planes[axis - 1], axis, *parameters)
-    target = lowering.target()
     if axis == len(planes) and len(own) > axis and target is not None:
         # several dims were normalized as one, and scales along several there are not
         y = lowering.quantize(Sum((y,)), target, f"{node.name}.closed").terms[0]
@@ -206,22 +211,29 @@ def _reshaped(
     return lowering.keep("reshape", x, name=name, shape=after).terms[0]
 
 
-def _precision(count: int, spread: int, epsilon: float) -> tuple[int, int, int, float]:
+def _precision(
+    count: int, x: Interval, epsilon: float, root_bits: int
+) -> tuple[int, int, int, float]:
     """(bits, root_bits, epsilon, what the result is too large by) that `bounds` takes.
 
-    An epsilon above every variance that there can be is the only divisor left: it is cut to what
-    int64 holds, and the result's scale is smaller by the root of what was cut."""
-    most = (count * spread) ** 2 // 4
-    root_bits, bits = _ROOT_BITS, _BITS
+    An epsilon that int64 cannot hold is far above every variance, and so the only divisor left: it
+    is cut, and the result's scale is smaller by the root of what was cut."""
     room = WIDE // 4
-    while root_bits > 1 and (most << (2 * root_bits)) >= room:
+    attrs = {"bits": _BITS, "root_bits": 0, "epsilon": 0}
+    variance = standardize_reach(attrs, count, x).square
+    while root_bits > 1 and (variance + epsilon) * 4.0**root_bits >= room:
         root_bits -= 1
-    limit = max((room >> (2 * root_bits)) - most, 0)
-    kept = min(epsilon, float(limit))
-    while bits > 0 and (count * spread << (bits + root_bits + 1)) >= room:
-        bits -= 1
+    kept = min(epsilon, float(max((room >> (2 * root_bits)) - variance, 0)))
     shrunk = 1.0 if kept == epsilon else float(np.sqrt(kept / epsilon))
-    return bits, root_bits, int(np.rint(kept)), shrunk
+    attrs.update(root_bits=root_bits, epsilon=round(kept))
+    reach = standardize_reach(attrs, count, x)
+    while attrs["bits"] < MAX_BITS and reach.result < 1 << _LEAST:
+        attrs["bits"] += 1
+        reach = standardize_reach(attrs, count, x)
+    while attrs["bits"] > 0 and (reach.result >= 1 << _MOST or 2 * reach.above >= room):
+        attrs["bits"] -= 1
+        reach = standardize_reach(attrs, count, x)
+    return attrs["bits"], root_bits, attrs["epsilon"], shrunk
 
 
 def _with_parameters(

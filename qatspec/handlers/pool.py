@@ -50,7 +50,10 @@ def lower_max(node: fx.Node, lowering: Lowering) -> Sum | list[Sum]:
     if op.startswith("max_pool"):
         return _max_pool(lowering, x, sliding_windows(node, lowering.context))
     if "amax" not in str(getattr(node.target, "__name__", node.target)):
-        lowering.fail(f"{op} has no integer form here", "use a max pool, or amax over dims")
+        lowering.fail(
+            f"{op} has no integer form here",
+            "use a max pool, amax over dims, or torch.maximum of two tensors",
+        )
     axes, keepdim = _reduced(node, lowering)
     return lowering.keep("reduce_max", x, axes=axes, keepdim=keepdim)
 

@@ -43,7 +43,7 @@ def quotient(lowering: Lowering, x: Term, y: Term) -> Sum:
 
 
 def _multiplier(ratio: float, above: int, below: int, bits: int) -> tuple[int, int]:
-    """`ratio` as multiplier / 2^shift: as many bits as the march has, and as stay below 2^53 on the
+    """`ratio` as multiplier / 2^shift: as many bits as the march has, and as stay below 2^51 on the
     way (`bounds`). What is too large saturates, as every quotient then does."""
     shift = int(np.clip(bits - np.frexp(ratio)[1], 0, MAX_SHIFT)) if ratio < 2.0**bits else 0
 
@@ -51,7 +51,7 @@ def _multiplier(ratio: float, above: int, below: int, bits: int) -> tuple[int, i
         return round(min(ratio * 2.0**shift, 2.0**MAX_SHIFT))
 
     def over() -> bool:
-        return max(2 * above * multiplier(), below << shift) * 2 >= EXACT64
+        return above * multiplier() + (below << shift) >= EXACT64 // 4
 
     while shift > 0 and over():
         shift -= 1

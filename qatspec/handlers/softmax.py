@@ -18,8 +18,11 @@ from qatspec.types import Annotation, Observed
 if TYPE_CHECKING:
     from qatspec.lower.context import Lowering
 
-#: Bits of the largest exponential, and of a sum of them.
-_UNIT_BITS, _SUM_BITS = 20, 30
+#: Bits of the largest exponential, of a sum of them, and of the fractions that are added up where
+#: what rounding takes from each would count in the sum.
+_UNIT_BITS, _SUM_BITS, _REST_BITS = 20, 30, 10
+#: Bits of the index of a table of logarithms.
+_INDEX_BITS = 15
 
 
 def annotate(node: fx.Node, context: GraphContext) -> Annotation:
@@ -34,42 +37,62 @@ def lower_softmax(node: fx.Node, lowering: Lowering) -> Sum:
 
 
 def lower_log_softmax(node: fx.Node, lowering: Lowering) -> Sum:
-    """x - max - log(sum exp(x - max)); the sum's logarithm is looked up by its 15 leading bits."""
-    exponentials, total, x, axis = _exponentials(node, lowering)
-    size = lowering.shape(node.args[0])[axis]
-    least = round(1.0 / exponentials.step)
-    shift = max((least * size).bit_length() - 15, 0)
-    name = f"{node.name}.index"
-    index = lowering.emit(
-        "requant",
-        (
-            total.value,
-            lowering.const("one", "int64", [1]),
-            lowering.const("index.shift", "int64", [shift]),
-        ),
-        1.0,
-        name=name,
-        dtype="int16",
-        axis=1,
-        rounding="half_up",
-        low=0,
-        high=RANGE["int16"][1],
-    ).terms[0]
-    low, high = RANGE["int16"]
-    sums = np.maximum(np.arange(low, high + 1), 1) * exponentials.step * 2.0**shift
-    logarithms = np.log(np.maximum(sums, 1.0))
-    step = 2.0**-20
-    table = lowering.const("log", "int32", np.rint(logarithms / step))
-    name = f"{node.name}.log"
-    log = lowering.emit("lut", (index.value, table), step, name=name, dtype="int32").terms[0]
+    """x - max - log(sum exp(x - max))."""
+    _, total, x, axis = _exponentials(node, lowering)
+    logarithm = _logarithm(lowering, total, lowering.shape(node.args[0])[axis])
     most = lowering.keep("reduce_max", x, name=f"{node.name}.most", axes=(axis,), keepdim=True)
     shape = lowering.shape()
     narrow = (*shape[:axis], 1, *shape[axis + 1 :])
     terms = [x]
-    for term in (most.terms[0], log):
+    for term in (*most.terms, logarithm):
         wide = expand(lowering, term, narrow, shape).scaled(-1.0)
         terms += wide.terms
     return Sum(tuple(terms))
+
+
+def _logarithm(lowering: Lowering, total: Term, size: int) -> Term:
+    """The natural logarithm of a sum of `size` numbers, the largest of which is 1.
+
+    It is a sum itself: every part is looked up for its own octaves, by an index that is as large as
+    it gets above them; below them the part is 0. What becomes 8 bits has ten octaves a table, what
+    becomes more has three: a step of the index is at most 2^-5, or 2^-12, of the sum."""
+    unit = round(1.0 / total.step)
+    octaves = 10 if _eight_bits(lowering) else 3
+    shift = max(min(octaves, (size - 1).bit_length()) + unit.bit_length() - 1 - _INDEX_BITS, 0)
+    low, high = RANGE["int16"]
+    parts: list[str] = []
+    step, reached = 2.0**-20, float(unit)
+    while reached < unit * size * high / (high + 1) or not parts:
+        name = f"{lowering.node.name}.index"
+        operands = (
+            total.value,
+            lowering.const("one", "int64", [1]),
+            lowering.const("index.shift", "int64", [shift]),
+        )
+        index = lowering.emit(
+            "requant", operands, 1.0, name=name, dtype="int16", axis=1, rounding="half_up", low=0,
+            high=high,
+        ).terms[0]  # fmt: skip
+        sums = np.maximum(np.arange(low, high + 1) * 2.0**shift, reached)
+        table = lowering.const("log", "int32", np.rint(np.log(sums / reached) / step))
+        name = f"{lowering.node.name}.log"
+        part = lowering.emit("lut", (index.value, table), step, name=name, dtype="int32")
+        parts.append(part.terms[0].value)
+        reached = max(high * 2.0**shift, reached)
+        shift += octaves
+    if len(parts) == 1:
+        return part.terms[0]
+    ones = [lowering.const("one", "int64", [1])] * len(parts)
+    return lowering.emit(
+        "requant", (*parts, *ones, lowering.const("log.shift", "int64", [0])), step,
+        name=f"{lowering.node.name}.log", dtype="int32", axis=1, rounding="half_up", low=0,
+        high=RANGE["int32"][1],
+    ).terms[0]  # fmt: skip
+
+
+def _eight_bits(lowering: Lowering) -> bool:
+    target = lowering.target()
+    return target is not None and target.dtype in ("int4", "int8")
 
 
 def _exponentials(node: fx.Node, lowering: Lowering) -> tuple[Term, Term, Term, int]:
@@ -85,16 +108,38 @@ def _exponentials(node: fx.Node, lowering: Lowering) -> tuple[Term, Term, Term, 
     unit = min(1 << _UNIT_BITS, (1 << _SUM_BITS) // shape[axis])
     low, high = RANGE[lowering.dtype(x)]
     below = np.arange(high - low + 1, dtype=np.float64) * x.step
-    table = lowering.const("exp", "int32", np.rint(unit * np.exp(-below)))
-    exponentials = lowering.emit(
-        "exp_below_max",
-        (x.value, table),
-        1.0 / unit,
-        name=f"{node.name}.exp",
-        dtype="int32",
-        axis=axis,
-    ).terms[0]
-    total = lowering.keep(
-        "reduce_sum", exponentials, name=f"{node.name}.sum", axes=(axis,), keepdim=True
-    )
-    return exponentials, total.terms[0], x, axis
+    real = unit * np.exp(-below)
+    exponentials = _looked_up(lowering, x, axis, np.rint(real), 1.0 / unit, "exp")
+    total = _total(lowering, exponentials, axis)
+    if shape[axis] * (256 if _eight_bits(lowering) else 65536) > unit:  # an eighth of a step
+        rest = np.rint((real - np.rint(real)) * 2.0**_REST_BITS)
+        scale = exponentials.step * 2.0**-_REST_BITS
+        rests = _total(lowering, _looked_up(lowering, x, axis, rest, scale, "rest"), axis)
+        operands = (
+            total.value,
+            rests.value,
+            lowering.const("whole", "int64", [1 << _REST_BITS]),
+            lowering.const("one", "int64", [1]),
+            lowering.const("rest.shift", "int64", [_REST_BITS]),
+        )
+        name = f"{node.name}.total"
+        total = lowering.emit(
+            "requant", operands, total.scale, name=name, dtype="int32", axis=1, rounding="half_up",
+            low=0, high=RANGE["int32"][1],
+        ).terms[0]  # fmt: skip
+    return exponentials, total, x, axis
+
+
+def _looked_up(
+    lowering: Lowering, x: Term, axis: int, table: np.ndarray, scale: float, suffix: str
+) -> Term:
+    """The table's entry of how far each number lies below the maximum."""
+    operands = (x.value, lowering.const(suffix, "int32", table))
+    name = f"{lowering.node.name}.{suffix}"
+    found = lowering.emit("exp_below_max", operands, scale, name=name, dtype="int32", axis=axis)
+    return found.terms[0]
+
+
+def _total(lowering: Lowering, x: Term, axis: int) -> Term:
+    name = f"{lowering.node.name}.sum"
+    return lowering.keep("reduce_sum", x, name=name, axes=(axis,), keepdim=True).terms[0]

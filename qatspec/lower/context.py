@@ -76,7 +76,10 @@ class Lowering(Moving):
                 "QS706",
             )
         if not isinstance(found, Sum):
-            self.fail("its operand is a list of tensors where one is needed")
+            self.fail(
+                "its operand is a list of tensors where one is needed",
+                "take them apart: values, places = x.max(1)",
+            )
         return found
 
     def values(self, node: Any) -> list[Sum]:

@@ -53,6 +53,7 @@ def origins(graph: fx.Graph, prepared: Prepared) -> Callable[[fx.Node], Provenan
             node=decision.node,
             source=decision.source,
             rule=decision.rule,
+            op=decision.op,
         )
 
     return origin

@@ -12,7 +12,7 @@ import numpy as np
 from torch import fx
 
 from qatspec.diag import Diagnostic, DiagnosticError, Note
-from qatspec.graph import Prepared
+from qatspec.graph import Decision, Prepared
 from qatspec.graph.context import GraphContext
 from qatspec.graph.deploy import Deployment, carries_tensor, deploy, output_tree
 from qatspec.graph.source import line_span
@@ -113,11 +113,15 @@ def lower_layers(
         if cut and not entering and (node in lowering.host or node.op == "placeholder"):
             continue
         lowering.lowered[node] = None
-        with _collect(found, node, prepared, context, origin(node)):
+        whose = origin(node)
+        with _collect(found, node, prepared, context, whose):
             if fold(node, lowering):
                 del lowering.lowered[node]
+            elif entering or node.op == "placeholder":
+                lowering.lowered[node] = lower_input(node, lowering)
             else:
-                lowering.lowered[node] = (lower_input if entering else _lower)(node, lowering)
+                decision = prepared.decisions.get(whose.node)
+                lowering.lowered[node] = _lower(node, lowering, decision)
     flat, tree = output_tree(graph)
     if cut.after:
         flat, tree = list(cut.leaving), list(range(len(cut.leaving)))
@@ -146,10 +150,8 @@ def _layers(
             yield Layer(str(node.target), node.name, term.value, scale, layout, origin(node))
 
 
-def _lower(node: fx.Node, lowering: Lowering) -> Any:
+def _lower(node: fx.Node, lowering: Lowering, decision: Decision | None) -> Any:
     context = lowering.context
-    if node.op == "placeholder":
-        return lower_input(node, lowering)
     fake_quant = fake_quant_of(node, context.modules)
     if fake_quant is not None:
         operand = node.args[0]
@@ -162,6 +164,8 @@ def _lower(node: fx.Node, lowering: Lowering) -> Any:
     handler = registry().handler_for(op) if op else None
     if handler is None:
         lowering.fail("no quant handler knows this op", _ELSEWHERE)
+    if decision is not None and decision.left and decision.op == op:
+        lowering.fail(decision.left, _ELSEWHERE)
     if str(op).startswith(_OVER_PICTURES):
         lowering.need_plain(node)
     with registry().blame(handler, f"handler `{handler.name}`, lowering `{node.name}`,"):

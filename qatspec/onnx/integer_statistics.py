@@ -51,19 +51,12 @@ def _divide(emit: Emitter, op: Op) -> str:
         return w.node(kind, list(inputs), f"{op.output}.{kind.lower()}")
 
     x, y = (w.cast(emit.x(op, i), np.float64, f"{op.output}.{i}") for i in (0, 1))
-    above = node("Mul", node("Mul", x, const(a["multiplier"])), node("Sign", y))
-    below = node("Mul", node("Abs", y), const(1 << a["shift"]))
-    if a["rounding"] == "floor":
-        rounded = node("Floor", node("Div", above, below))
-    else:
-        twice = node("Mul", below, const(2))
-        whole = node("Add", node("Mul", above, const(2)), below)
-        rounded = node("Floor", node("Div", whole, twice))
-        if a["rounding"] == "half_even":
-            tie = node("Equal", node("Sub", whole, node("Mul", rounded, twice)), const(0))
-            half = node("Floor", node("Div", rounded, const(2)))
-            odd = node("Equal", node("Sub", rounded, node("Mul", half, const(2))), const(1))
-            rounded = node("Where", node("And", tie, odd), node("Sub", rounded, const(1)), rounded)
+    rounded = node(
+        "Div", node("Mul", x, const(a["multiplier"])), node("Mul", y, const(1 << a["shift"]))
+    )
+    if a["rounding"] == "half_up":
+        rounded = node("Add", rounded, const(0.5))
+    rounded = node("Round" if a["rounding"] == "half_even" else "Floor", rounded)
     endless = node("Mul", node("Sign", x), const(2.0**31)) if a["multiplier"] else const(0)
     rounded = node("Where", node("Equal", y, const(0)), endless, rounded)
     rounded = node("Clip", rounded, const(a["low"]), const(a["high"]))

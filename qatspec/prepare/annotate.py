@@ -29,15 +29,23 @@ def _intent(unit: Unit, node: fx.Node, registry: Registry) -> Annotation:
     if handler is None:
         reason = f"no quant handler knows `{unit.context.label(node)}`"
         return Annotation(output=Float(reason), inputs=())
-    march = unit.context.march
-    special = registry.march(march).float_ops.get(op) if march and op else None
+    special = _left_in_float(unit, node, registry)
     if special is not None:
-        return Annotation(output=Float(f"{march}: {special}"), inputs=())
+        return Annotation(output=Float(special), inputs=())
     with registry.blame(handler, f"handler `{handler.name}`, annotating `{node.name}`,"):
         annotation = handler.annotate(node, unit.context)
         if not isinstance(annotation, Annotation):
             raise TypeError(f"annotate gave {annotation!r}, which is no Annotation")
     return annotation
+
+
+def _left_in_float(unit: Unit, node: fx.Node, registry: Registry) -> str | None:
+    """Why the march leaves the op in float, where the preset asks for the march's special cases."""
+    march, op = unit.context.march, unit.context.op(node)
+    reason = registry.march(march).float_ops.get(op) if march and op else None
+    if reason is None or (op == "matmul" and unit.context.is_constant(node.all_input_nodes[-1])):
+        return None  # a product with a matrix of parameters is a linear layer
+    return f"{march}: {reason}"
 
 
 def _warn_of_float(unit: Unit, group: Group) -> None:

@@ -205,7 +205,7 @@ class _Inserter:
         for node in outputs:
             group = self.group_of.get(node)
             wanted = group is not None and group.activation is not None and group not in tails
-            if wanted and node not in self.on_grid:
+            if wanted and node not in self.on_grid and unit.context.is_float_tensor(node):
                 assert group is not None and group.activation is not None
                 self._quantize(node, group.activation, group.match, "output: observed", group)
             unit.quantized_outputs.append(node in self.on_grid and group not in tails)
@@ -256,6 +256,7 @@ class _Inserter:
         before = unit.decisions.get(unit.key(anchor))
         if before is not None and before.reason.startswith("float"):
             reason = f"{before.reason}; then {reason}"
+        intent = group.annotation.output if group else None
         declined = f"; not fused: {group.declined}" if group and group.declined else ""
         unit.decisions[unit.key(anchor)] = Decision(
             node=unit.key(anchor),
@@ -268,6 +269,7 @@ class _Inserter:
             fake_quant=unit.absolute(name) if name else None,
             rule=match.winner.at if match.winner else "",
             losers=pointers(match.losers),
+            left=intent.reason if isinstance(intent, Float) else "",
             reason=reason + declined,
             source=unit.source(anchor),
         )

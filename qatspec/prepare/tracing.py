@@ -16,6 +16,7 @@ from qatspec.graph.module import TracedModule
 from qatspec.graph.ops import canonical_op
 from qatspec.graph.source import line_span
 from qatspec.graph.trace import trace_modes
+from qatspec.prepare.attention import write_out_attention
 from qatspec.prepare.capture import Call, module_at, run_once
 from qatspec.prepare.functional import adopt_calls, adopt_norm, replace_call
 from qatspec.spec.symbols import symbol
@@ -52,6 +53,7 @@ def trace_module(
     if not all("example" in node.meta for node in graph.nodes if node.op.startswith("call_")):
         run_once(module, call.args, call.kwargs)
     _reconcile(module, graph, training)
+    write_out_attention(module, graph)
     adopt_calls(module, graph)
     _drop_identities(module, graph)
     return TracedModule(module, graph)

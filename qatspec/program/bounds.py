@@ -170,24 +170,46 @@ def _matmul(op: Op, inputs: list[Interval], shape: Any, consts: Any) -> Interval
 
 
 def _divide(op: Op, inputs: list[Interval], shape: Any, consts: Any) -> Interval:
+    """A quarter of 2^53: float64 then rounds each quotient as the exact one is rounded."""
     x, y = (i.magnitude for i in inputs)
     divisor = y << op.attrs["shift"]
-    if max(2 * x * op.attrs["multiplier"] + divisor, 2 * divisor) >= EXACT64:
-        raise Overflow(f"the division of {x} by {y} may reach 2^53 on the way")
+    if x * op.attrs["multiplier"] + divisor >= EXACT64 // 4:
+        raise Overflow(f"the division of {x} by {y} may reach 2^51 on the way")
     return interval(op.attrs["low"], op.attrs["high"])
 
 
+@dataclass(frozen=True, slots=True)
+class StandardizeReach:
+    """What the integers of a `standardize` stay at or below: count^2 times the squares, the squared
+    root, the dividend, the divisor, the result."""
+
+    sums: int
+    square: int
+    above: int
+    below: int
+    result: int
+
+
+def standardize_reach(attrs: Mapping[str, Any], count: int, x: Interval) -> StandardizeReach:
+    """Of `count` integers in x.
+
+    |u| <= sqrt((n - 1) v) of any n numbers (Samuelson 1968), and v is 0 or at least n - 1, so that
+    flooring the root makes u / sqrt(v) larger by 1 at most. |u| <= spread, and the root is at least
+    that of epsilon."""
+    spread = count * (int(x.high.max()) - int(x.low.min()))
+    square = (spread**2 // 4 + attrs["epsilon"]) << (2 * attrs["root_bits"])
+    above = spread << (attrs["bits"] + attrs["root_bits"])
+    least = isqrt(attrs["epsilon"] << (2 * attrs["root_bits"]))
+    result = min((isqrt(count) + 3) << attrs["bits"], above // max(least, 1) + 1)
+    return StandardizeReach(count**2 * x.magnitude**2, square, above, isqrt(square) + 1, result)
+
+
 def _standardize(op: Op, inputs: list[Interval], shape: Any, consts: Any) -> Interval:
-    """|u| <= sqrt((n - 1) * v) of any n numbers, and flooring the root at most halves it."""
-    a, count = op.attrs, prod(shape[axis - 1] for axis in op.attrs["axes"])
-    spread = count * (int(inputs[0].high[0]) - int(inputs[0].low[0]))
-    square = (spread**2 // 4 + a["epsilon"]) << (2 * a["root_bits"])
-    sums = count**2 * inputs[0].magnitude ** 2
-    root = isqrt(square)
-    if max(square, sums, (spread << (a["bits"] + a["root_bits"] + 1)) + 2 * root) >= WIDE:
-        raise Overflow(f"the squares of {count} numbers of {spread // count} steps leave 2^62")
-    most = (2 * isqrt(count) + 2) << a["bits"]
-    return _int32(interval(-most, most))
+    count = prod(shape[axis - 1] for axis in op.attrs["axes"])
+    reach = standardize_reach(op.attrs, count, inputs[0])
+    if max(reach.sums, reach.square, 2 * (reach.above + reach.below)) >= WIDE:
+        raise Overflow(f"the squares of {count} numbers of up to {inputs[0].magnitude} leave 2^62")
+    return _int32(interval(-reach.result, reach.result))
 
 
 def _affine(op: Op, inputs: list[Interval], shape: Any, consts: Any) -> Interval:

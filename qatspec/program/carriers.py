@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from qatspec.program.bounds import EXACT32, ranges
+from qatspec.program.bounds import EXACT32, Interval, ranges
 from qatspec.program.model import Op, Program
 
 #: What an op of a Program is made into: tensors of its operands that are no constants, to a result.
@@ -45,6 +45,10 @@ class Carriers:
     def carrier(self, name: str) -> torch.dtype:
         """The float dtype that holds every integer `name` can be."""
         return torch.float32 if self._ranges[name].magnitude < EXACT32 else torch.float64
+
+    def interval(self, name: str) -> Interval:
+        """What `name` can hold."""
+        return self._ranges[name]
 
     def const(self, name: str, dtype: torch.dtype) -> Tensor:
         """A constant of the program as a tensor."""

@@ -174,7 +174,7 @@ def _pad(ex: Carriers, op: Op) -> Step:
 
 def _lut(ex: Carriers, op: Op) -> Step:
     table, lowest = ex.const(op.inputs[1], ex.carrier(op.output)), RANGE[ex.dtype(op.inputs[0])][0]
-    return lambda x: table[(x - lowest).to(torch.int64)]
+    return lambda x: statistics_kernels.looked_up(table, x - lowest)
 
 
 #: By kind of op.

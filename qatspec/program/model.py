@@ -83,12 +83,14 @@ PORT_STORAGE: dict[str, type[np.integer[Any]]] = {**STORAGE, "uint8": np.uint8}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Provenance:
-    """Where an op came from: module path, fx node, model source "file:line", rule pointer."""
+    """Where an op came from: module path, fx node, model source "file:line", rule pointer; op: the
+    canonical name of the model's op ("softmax"), of which several integer ops may be made."""
 
     module: str = ""
     node: str = ""
     source: str = ""
     rule: str = ""
+    op: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

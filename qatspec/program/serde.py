@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Mapping
+from dataclasses import astuple
 from math import prod
 from typing import Any
 
@@ -18,7 +19,7 @@ from qatspec.program.verify import check
 from qatspec.types import Arithmetic
 
 MAGIC = b"QSPRG\0"
-VERSION = 1
+VERSION = 2
 
 
 def to_bytes(program: Program) -> bytes:
@@ -79,8 +80,7 @@ def _value_data(value: Value) -> list[Any]:
 
 
 def _op_data(op: Op) -> list[Any]:
-    origin = [op.origin.module, op.origin.node, op.origin.source, op.origin.rule]
-    return [op.kind, list(op.inputs), op.output, dict(op.attrs), origin]
+    return [op.kind, list(op.inputs), op.output, dict(op.attrs), list(astuple(op.origin))]
 
 
 def _program(header: Mapping[str, Any], data: bytes) -> Program:
@@ -140,13 +140,13 @@ def _op(entry: Any) -> Op:
     kind, inputs, output, attrs, origin = entry
     if not isinstance(attrs, dict):
         raise TypeError("attributes must be a mapping")
-    module, node, source, rule = (_text(o) for o in origin)
+    module, node, source, rule, name = (_text(o) for o in origin)
     return Op(
         kind=_text(kind),
         inputs=tuple(_text(i) for i in inputs),
         output=_text(output),
         attrs={_text(k): tuple(v) if isinstance(v, list) else v for k, v in attrs.items()},
-        origin=Provenance(module=module, node=node, source=source, rule=rule),
+        origin=Provenance(module=module, node=node, source=source, rule=rule, op=name),
     )
 
 

@@ -36,6 +36,9 @@ def infer(op: Op, inputs: Sequence[Value], consts: Mapping[str, Any]) -> Result:
     if rule is None:
         raise Malformed(f"unknown kind `{op.kind}`")
     dtype, shape = rule(op, list(inputs), consts)
+    for value in inputs[: _activations(op.kind, len(inputs))]:
+        if value.name in consts:
+            raise Malformed(f"operand `{value.name}` is a constant, and constants have no batch")
     if any(d < 1 for d in shape) or prod(shape) > LIMIT:
         raise Malformed(f"a result of shape {shape} is empty or too large")
     return dtype, shape
@@ -285,6 +288,17 @@ _RULES: dict[str, Callable[[Op, list[Value], Mapping[str, Any]], Result]] = {
     "lut": _lut,
     **statistics.RULES,
 }
+
+#: Kinds whose operands behind the first are constants.
+_ONE_ACTIVATION = ("conv", "conv_transpose", "linear", "lut", "exp_below_max", "affine")
+
+
+def _activations(kind: str, operands: int) -> int:
+    """How many operands come first that are no constants."""
+    if kind == "requant":
+        return operands // 2
+    return 1 if kind in _ONE_ACTIVATION else operands
+
 
 #: Every op kind, in the order of the docstring of `qatspec.program.model`.
 KINDS = tuple(_RULES)

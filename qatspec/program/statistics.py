@@ -28,6 +28,9 @@ from qatspec.program.operands import (
     take_word,
 )
 
+#: Fraction bits of a standardized number.
+MAX_BITS = 24
+
 Attrs = Mapping[str, Any]
 Ints = NDArray[np.int64]
 Consts = Mapping[str, Any]
@@ -87,7 +90,7 @@ def _standardize(op: Op, inputs: list[Value], consts: Consts) -> Result:
     if not axes or len(set(axes)) != len(axes):
         raise Malformed("attribute `axes` must name at least one dim, each once, never the batch")
     take_int(op, "epsilon", 0, 1 << 60)
-    take_int(op, "bits", 0, 24)
+    take_int(op, "bits", 0, MAX_BITS)
     take_int(op, "root_bits", 1, 16)
     return "int32", inputs[0].shape
 

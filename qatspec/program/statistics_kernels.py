@@ -8,6 +8,7 @@ from math import prod
 import torch
 from torch import Tensor
 
+from qatspec.program.bounds import EXACT64, standardize_reach
 from qatspec.program.carriers import Build, Carriers, Step
 from qatspec.program.model import Op
 
@@ -19,43 +20,56 @@ def _matmul(ex: Carriers, op: Op) -> Step:
 
 def _exp_below_max(ex: Carriers, op: Op) -> Step:
     axis, table = op.attrs["axis"], ex.const(op.inputs[1], ex.carrier(op.output))
-    return lambda x: table[(x.amax(axis, keepdim=True) - x).to(torch.int64)]
+    return lambda x: looked_up(table, x.amax(axis, keepdim=True) - x)
+
+
+def looked_up(table: Tensor, index: Tensor) -> Tensor:
+    """table[index]; a third of the time that indexing takes."""
+    return table.index_select(0, index.to(torch.int32).reshape(-1)).view(index.shape)
 
 
 def _divide(ex: Carriers, op: Op) -> Step:
-    """The quotient of two integers below 2^53 in float64 is rounded to nearest, and lies at least
-    1 / divisor away from the next integer that it does not reach: its floor is exact."""
     a, carrier = op.attrs, ex.carrier(op.output)
     multiplier, unit = float(a["multiplier"]), float(1 << a["shift"])
 
     def step(x: Tensor, y: Tensor) -> Tensor:
-        below = y.to(torch.float64).abs() * unit
-        above = torch.where(y < 0, -multiplier, multiplier) * x.to(torch.float64)
-        if a["rounding"] == "floor":
-            rounded = torch.floor(above / below)
-        else:
-            twice, whole = 2 * below, 2 * above + below
-            rounded = torch.floor(whole / twice)
-            if a["rounding"] == "half_even":
-                tie = (whole - rounded * twice == 0) & (torch.remainder(rounded, 2) == 1)
-                rounded = rounded - tie.to(torch.float64)
-        endless = rounded.nan_to_num(0.0, torch.inf, -torch.inf)  # 0 / 0, and x / 0
-        return endless.clamp(a["low"], a["high"]).to(carrier)
+        below = y.to(torch.float64) * unit
+        found = rounded(x.to(torch.float64).mul_(multiplier) / below, a["rounding"])
+        if (below == 0).any():
+            found.nan_to_num_(0.0, torch.inf, -torch.inf)
+        return found.clamp_(a["low"], a["high"]).to(carrier)
 
     return step
 
 
+def rounded(quotient: Tensor, rounding: str) -> Tensor:
+    """A float64 quotient of integers a / b, in place, as the exact one is rounded (`bounds`: |a| +
+    |b| / 2 < 2^51). What is no integer or half of one lies 1 / (2 |b|) away from both at least, and
+    that is more than the division and the half can lose."""
+    if rounding == "half_even":
+        return quotient.round_()
+    return (quotient.add_(0.5) if rounding == "half_up" else quotient).floor_()
+
+
 def _standardize(ex: Carriers, op: Op) -> Step:
+    """In float64 where it holds every integer on the way, else in int64."""
     a, carrier, axes = op.attrs, ex.carrier(op.output), list(op.attrs["axes"])
     count = prod(ex.shape(op.inputs[0])[axis - 1] for axis in axes)
     bits, root_bits, epsilon = a["bits"], a["root_bits"], a["epsilon"]
+    reach = standardize_reach(a, count, ex.interval(op.inputs[0]))
+    double = max(reach.sums, reach.above + reach.below) < EXACT64 // 4
 
     def step(x: Tensor) -> Tensor:
-        x = x.to(torch.int64)
+        x = x.to(torch.float64 if double else torch.int64)
         total = x.sum(axes, keepdim=True)
         variance = count * (x * x).sum(axes, keepdim=True) - total * total
-        root = floor_sqrt((variance + epsilon) << (2 * root_bits)).clamp(min=1)
-        above = ((count * x - total) << (bits + root_bits + 1)) + root
+        grown = (variance.to(torch.int64) + epsilon) << (2 * root_bits)
+        root = floor_sqrt(grown).clamp(min=1)
+        away = (count * x).sub_(total)
+        if double:
+            above = away.mul_(float(1 << (bits + root_bits)))
+            return rounded(above.div_(root), "half_up").to(carrier)
+        above = (away << (bits + root_bits + 1)) + root
         return torch.div(above, 2 * root, rounding_mode="floor").to(carrier)
 
     return step

@@ -106,6 +106,9 @@ class Records:
             raise DiagnosticError(disputed(_FOR_OP, op, [e.plugin for e in found], ""))
         return found[0] if found else None
 
+    def __contains__(self, name: str) -> bool:
+        return bool(self._by_name.get(name))
+
     def names(self) -> list[str]:
         """Names, without aliases, sorted."""
         return sorted({entry.record.name for entry in self.entries})

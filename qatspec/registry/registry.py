@@ -11,7 +11,7 @@ from typing import Any, cast
 
 from qatspec.diag import Diagnostic, DiagnosticError, PluginFault, QatspecError
 from qatspec.registry.hooks import Hooks
-from qatspec.registry.messages import fault, finding
+from qatspec.registry.messages import fault, finding, package_of
 from qatspec.registry.plugins import (
     Plugin,
     Provider,
@@ -100,6 +100,10 @@ class Registry:
         """Raises DiagnosticError QS002 where two plugins register `name`."""
         self._of(kind).undisputed(name, "")
 
+    def kinds(self, name: str) -> list[str]:
+        """The kinds in which `name` is registered, as a name or an alias."""
+        return [kind for kind in KINDS if name in self._of(kind)]
+
     def names(self, kind: str) -> list[str]:
         """Registered names of a kind (without aliases), sorted."""
         return self._of(kind).names()
@@ -169,11 +173,9 @@ class Registry:
         packages.pop(__name__.partition(".")[0], None)  # the records that come with qatspec itself
         found = None
         for frame, line in traceback.walk_tb(error.__traceback__):
-            name = str(frame.f_globals.get("__name__", ""))
-            plugin = packages.get(name.partition(".")[0])
+            plugin = packages.get(package_of(frame))
             if plugin is not None:
-                code = frame.f_code
-                where = f"{name}.{code.co_name} (line {line})"
+                where = f"{frame.f_globals['__name__']}.{frame.f_code.co_name} (line {line})"
                 found = fault(plugin, error, item=where)
         return found
 

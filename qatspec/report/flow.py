@@ -60,8 +60,8 @@ def flow(prepared: Prepared) -> Flow:
         sources = [box_of[n] for n in node.all_input_nodes if n in box_of]
         if node.op == "output":
             _leave(found, node, box_of)
-        elif node.op == "get_attr" or not carries_tensor(context.value(node)):
-            continue
+        elif context.is_constant(node) or not carries_tensor(context.value(node)):
+            continue  # parameters, quantized ones too, are part of what reads them
         elif (fake_quant := fake_quant_of(node, context.modules)) is not None:
             box_of[node] = sources[0]
             box = found.boxes[sources[0]]

@@ -70,8 +70,9 @@ def draw_graph(flow: Flow, title: str, place: Callable[[Decision], str]) -> str:
                 help="pip install 'qatspec[report]'",
             )
         ) from error
-    left = min((x for x, _ in centres), default=0) - WIDTH / 2 - MARGIN
-    right = max((x for x, _ in centres), default=0) + WIDTH / 2 + MARGIN
+    sides = [x + side for x, _ in centres for side in (-WIDTH / 2, WIDTH / 2)]
+    sides += [x for points in bends for x, _ in points]
+    left, right = min(sides, default=0) - MARGIN, max(sides, default=0) + MARGIN
     centres = [(x - left, y + MARGIN) for x, y in centres]
     bends = [[(x - left, y + MARGIN) for x, y in points] for points in bends]
     boxes = [_placed(box, x, y, place) for box, (x, y) in zip(flow.boxes, centres, strict=True)]

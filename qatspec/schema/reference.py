@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from qatspec.schema.load import VERSION, spec_schema
@@ -71,6 +71,9 @@ def _section(
     for condition, branch in ((None, part), *_branches(part)):
         if not branch.get("properties"):
             continue
+        if all(below is True for below in branch["properties"].values()):
+            yield f"With {condition}: no further keys.\n"
+            continue
         if condition:
             yield f"With {condition}:\n"
         yield "| key | value | default | |\n|---|---|---|---|"
@@ -102,31 +105,44 @@ def _row(key: str, part: Mapping[str, Any], required: bool) -> str:
     name = f"`{key}`" if key else '`""`'
     name = f"**{name}**" if required else name
     free = "\\*" if part.get("x-qatspec-affects") is False else ""
-    default = f"`{json.dumps(part['default'])}`" if "default" in part else ""
+    default = f"`{written}`" if (written := default_of(part)) else ""
     description = part.get("description", "")
     return f"| {name}{free} | {_value(part)} | {default} | {_cell(description)} |"
 
 
+def default_of(part: Mapping[str, Any]) -> str:
+    """A key's default as JSON, "" where it has none."""
+    return json.dumps(part["default"]) if "default" in part else ""
+
+
 def _value(part: Mapping[str, Any]) -> str:
-    """What a key takes, in words."""
+    return _cell(takes(part, _link))
+
+
+def _link(definition: str) -> str:
+    return f"[{_title(definition)}](#{_title(definition).lower().replace(' ', '-')})"
+
+
+def takes(part: Mapping[str, Any], refer: Callable[[str], str] = str) -> str:
+    """What a key takes, in words; refer: the words for a definition that a `$ref` names."""
     if "$ref" in part:
-        name = part["$ref"].rpartition("/")[2]
-        return f"[{_title(name)}](#{_title(name).lower().replace(' ', '-')})"
+        return refer(part["$ref"].rpartition("/")[2])
     if "const" in part:
         return f"`{json.dumps(part['const'])}`"
     if "enum" in part:
         return ", ".join(f"`{choice}`" for choice in part["enum"])
+    if "anyOf" in part:
+        return " or ".join(takes(choice, refer) for choice in part["anyOf"])
     types = part.get("type", [])
     types = [types] if isinstance(types, str) else types
-    words = " or ".join(_typed(t, part) for t in types) or "any value"
-    return _cell(words)
+    return " or ".join(_typed(t, part, refer) for t in types) or "any value"
 
 
-def _typed(name: str, part: Mapping[str, Any]) -> str:
+def _typed(name: str, part: Mapping[str, Any], refer: Callable[[str], str]) -> str:
     if name == "array" and isinstance(part.get("items"), Mapping):
-        return f"list of {_value(part['items'])}"
+        return f"list of {takes(part['items'], refer)}"
     if name == "object" and isinstance(part.get("additionalProperties"), Mapping):
-        return f"mapping to {_value(part['additionalProperties'])}"
+        return f"mapping to {takes(part['additionalProperties'], refer)}"
     bounds = ", ".join(f"{sign} {part[key]}" for key, sign in _BOUNDS.items() if key in part)
     if name in ("integer", "number") and bounds:
         return f"{name} {bounds}"

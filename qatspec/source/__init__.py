@@ -3,6 +3,6 @@
 from qatspec.source.document import Document
 from qatspec.source.load import load_document
 from qatspec.source.mend import apply_fixes
-from qatspec.source.text import split_lines
+from qatspec.source.text import code_line, split_lines
 
-__all__ = ["Document", "apply_fixes", "load_document", "split_lines"]
+__all__ = ["Document", "apply_fixes", "code_line", "load_document", "split_lines"]

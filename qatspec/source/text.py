@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import linecache
 import re
 from pathlib import Path
 
@@ -80,6 +81,12 @@ def check_text(text: str, shown: str) -> None:
 def split_lines(text: str) -> list[str]:
     """The lines of a text as spans count them."""
     return LINE_BREAK.split(text)
+
+
+def code_line(file: str, line: int) -> Span:
+    """A line of Python code without its indentation."""
+    text = linecache.getline(file, line).rstrip()
+    return Span(file, line, len(text) - len(text.lstrip()) + 1, line, len(text) + 1)
 
 
 def span_at(text: str, index: int, file: str) -> Span:

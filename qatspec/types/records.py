@@ -168,7 +168,8 @@ class March:
     compile(program, options) -> Artifact. run(artifact, ints) -> list of integer arrays.
     bit_exact     the artifact computes the Program's integers exactly (contracts 25).
     float_ops     canonical op -> why the march leaves it in float; read where the prepare preset
-                  asks for the march's special cases.
+                  asks for the march's special cases. Between quantized ops conversion refuses it,
+                  with that reason. "matmul" is a product of two activations.
     """
 
     name: str

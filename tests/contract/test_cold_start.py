@@ -41,6 +41,15 @@ def test_light(args, tmp_path):
     assert last == ("EXIT 1 []" if "march=j5" in args else "EXIT 0 []"), done.stderr
 
 
+def test_a_table_costs_rich_alone(tmp_path):
+    args = ("plugins", "show", "fcos")
+    done = subprocess.run(
+        [sys.executable, "-c", PROBE.format(heavy=HEAVY), *args],
+        capture_output=True, text=True, cwd=tmp_path, timeout=60,
+    )  # fmt: skip
+    assert done.stdout.splitlines()[-1] == "EXIT 0 ['rich']", done.stderr
+
+
 def test_api_costs_no_torch():
     code = "import sys, qatspec.api; from qatspec.api import ModelDef, lazy, load; "
     code += "print('torch' in sys.modules)"

@@ -82,7 +82,7 @@ def test_every_mapping_is_closed_or_open_on_purpose():
         ("input", spec_model.InputSpec, set(), {"at"}),
         ("solver", spec_model.Solver, set(), {"at", "weights", "key_map"}),
         ("float_solver", spec_model.Solver, set(), {"at", "pre_step", "pre_step_checkpoint"}),
-        ("trainer", spec_model.Trainer, set(), {"at"}),
+        ("trainer", spec_model.Trainer, set(), {"at", "freeze_from_epoch"}),
         ("module", spec_model.ModuleQuant, set(), {"at", "path"}),
         ("qspec", QSpec, set(), set()),
         ("prepare", PrepareConfig, {"preset"}, {"march_preset"}),

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from qatspec.api import Diagnostic, DiagnosticError
+from qatspec_vision.agree import require_labels
 from qatspec_vision.deeplab.decoder import SegmentationDecoder
 from qatspec_vision.deeplab.head import AuxiliaryHead, DecodeHead
 from qatspec_vision.deeplab.loss import SegmentationLoss
@@ -64,7 +64,8 @@ class DeepLabV3Plus(nn.Module):
 
         Raises DiagnosticError QS914 where a label is not below `num_classes`."""
         labels = torch.stack([target["mask"] for target in targets])
-        self._check_labels(labels)
+        ignored = labels == self.segmentation_loss.ignore_index
+        require_labels(int(labels.masked_fill(ignored, 0).max()), self.num_classes)
         main, *auxiliary = outputs
         losses = {"segmentation": self.segmentation_loss(main, labels)}
         for index, logits in enumerate(auxiliary):
@@ -76,19 +77,6 @@ class DeepLabV3Plus(nn.Module):
         """One {mask (H, W) uint8} a picture (see SegmentationDecoder)."""
         predictions: list[dict[str, Tensor]] = self.post_process(outputs)
         return predictions
-
-    def _check_labels(self, labels: Tensor) -> None:
-        highest = int(labels.masked_fill(labels == self.segmentation_loss.ignore_index, 0).max())
-        if highest >= self.num_classes:
-            raise DiagnosticError(
-                Diagnostic(
-                    code="QS914",
-                    message=f"the data has a label {highest}, "
-                    f"the model only {self.num_classes} classes",
-                    help="set `num_classes` to the number of the data set's classes",
-                    at="/model/params/num_classes",
-                )
-            )
 
 
 def build(params: Mapping[str, Any]) -> DeepLabV3Plus:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from qatspec.api import Diagnostic, DiagnosticError
+from qatspec_vision.agree import require_labels
 from qatspec_vision.efficientnet import EfficientNet
 from qatspec_vision.fcos.bifpn import BiFPN
 from qatspec_vision.fcos.decoder import FCOSDecoder
@@ -63,7 +63,8 @@ class FCOS(nn.Module):
         centerness: a point on the edge of an object says little about it.
 
         Raises DiagnosticError QS914 where a label is not below `num_classes`."""
-        self._check_labels(targets)
+        highest = max((int(t["labels"].max()) for t in targets if len(t["labels"])), default=0)
+        require_labels(highest, self.num_classes)
         points = gather_points(outputs, self.strides)
         positive, labels, boxes = self.targets(points, targets)
 
@@ -85,19 +86,6 @@ class FCOS(nn.Module):
         """One {boxes, scores, labels} an image (see FCOSDecoder)."""
         predictions: list[dict[str, Tensor]] = self.post_process(outputs)
         return predictions
-
-    def _check_labels(self, targets: Sequence[Mapping[str, Tensor]]) -> None:
-        highest = max((int(t["labels"].max()) for t in targets if len(t["labels"])), default=0)
-        if highest >= self.num_classes:
-            raise DiagnosticError(
-                Diagnostic(
-                    code="QS914",
-                    message=f"the data has a label {highest}, "
-                    f"the model only {self.num_classes} classes",
-                    help="set `num_classes` to the number of the data set's classes",
-                    at="/model/params/num_classes",
-                )
-            )
 
 
 def build(params: Mapping[str, Any]) -> FCOS:

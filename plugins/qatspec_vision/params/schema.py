@@ -36,9 +36,18 @@ def number(
 
 def number_range(description: str, default: list[float]) -> Schema:
     """[low, high], both above zero."""
+    return _pair({"type": "number", "exclusiveMinimum": 0}, description, default)
+
+
+def integer_range(description: str, default: list[int]) -> Schema:
+    """[low, high], whole and at least one."""
+    return _pair({"type": "integer", "minimum": 1}, description, default)
+
+
+def _pair(item: Schema, description: str, default: list[Any]) -> Schema:
     return {
         "type": "array",
-        "items": {"type": "number", "exclusiveMinimum": 0},
+        "items": item,
         "minItems": 2,
         "maxItems": 2,
         "default": default,

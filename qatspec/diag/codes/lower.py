@@ -10,8 +10,9 @@ CODES: tuple[Code, ...] = (
         "an op cannot be lowered to integers",
         """\
 The model holds an op for which there is no integer form: it is not one of the ops that qatspec
-quantizes, or it is used in a way that has none (a pooling whose divisor varies, an axis that is
-the batch). Every such op of the model is reported, not only the first.
+quantizes, it is used in a way that has none (a pooling whose divisor varies, an axis that is the
+batch), or the march leaves it to the CPU and the prepare preset asks for the march's special cases.
+Every such op of the model is reported, not only the first.
 
 Why: the compiled program is integers from the input port to the output ports; a float op in the
 middle would run on another processor with other numbers than those that were trained.
@@ -20,7 +21,8 @@ How to mend: replace the op by one that is exact on the chip (`AdaptiveAvgPool2d
 uneven one), move it behind the outputs (into `predict`, which runs in float), or leave the module
 that holds it out of `quantize.modules`.
 
-Example: `softmax` inside the head: return the logits from `forward`, apply softmax in `predict`.
+Example: with `prepare: horizon`, a `softmax` that ends the head: return the logits from `forward`,
+apply softmax in `predict`.
 """,
     ),
     Code(

@@ -18,7 +18,10 @@ Why: on the chip such an op would fall back to the CPU, in other numbers and far
 compile at all. qatspec's bins run whole on the accelerator or are refused.
 
 How to mend: change the module to fit the limit that the message names, or choose a march that has
-the op. `qatspec check SPEC` reports the same before any training.
+the op (`onnxruntime` has all). `qatspec check SPEC` reports the same before any training.
+
+The model's op stands in brackets where its integer ops are called otherwise: a softmax is made of
+`exp_below_max`, a sum and `divide`, a layer norm of `standardize` and `affine`.
 
 Example: a 9x9 convolution on bernoulli2, whose kernels go up to 7x7. Two 5x5 convolutions see the
 same 9x9 pixels.

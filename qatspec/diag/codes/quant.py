@@ -99,8 +99,9 @@ A rule that names another member and says something else has no effect.
         "QS608",
         "an op stays in float",
         """
-No march computes this op in integers, or no quant handler knows it. Everything around it is
-quantized; the op itself runs in float, and conversion to a chip program will refuse it.
+No march computes this op in integers, no quant handler knows it, or the march leaves it to the CPU
+and the prepare preset asks for the march's special cases. Everything around it is quantized; the op
+itself runs in float, and conversion to a chip program will refuse it.
 
 **Mend.** Replace the op, move it out of the prepared modules, or register a quant handler for it.
 """,

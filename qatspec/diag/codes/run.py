@@ -365,4 +365,18 @@ only pictures of nothing. The run goes on: a model trained on it finds nothing, 
     python -c "import json; print(len(json.load(open('instances_val.json'))['annotations']))"
 """,
     ),
+    Code(
+        "QS929",
+        "a classifier's outputs are not (N, classes)",
+        """
+Loss, top1 and `infer` of a classification model take one number for each class and picture. The
+model's `forward` returns a tensor with more sides, or with fewer.
+
+**Mend.** Flatten, or average, what the last layer gives.
+
+    def forward(self, images):
+        features = self.backbone(images)                # (N, C, H, W)
+        return self.classifier(features.mean((2, 3)))   # (N, classes)
+""",
+    ),
 )

@@ -54,6 +54,61 @@ def test_every_op_stays_within_its_bound(everything):
         assert 0 < output.largest < 1
 
 
+class Attention(nn.Module):
+    """Norms over the input's own statistics, attention with the heads in the batch, places."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 8, 4, 4), nn.LayerNorm(8)
+        self.qkv, self.head = nn.Linear(8, 24), nn.Linear(8, 5)
+
+    def forward(self, x):
+        x = self.norm(self.conv(x).flatten(2).transpose(1, 2))
+        n, tokens, channels = x.shape
+        parts = self.qkv(x).chunk(3, -1)
+        heads = (p.reshape(n, tokens, 2, 4).transpose(1, 2).flatten(0, 1) for p in parts)
+        q, k, v = heads
+        share = torch.bmm(q, k.transpose(1, 2)).softmax(-1)
+        y = torch.bmm(share, v).unflatten(0, (n, 2)).transpose(1, 2).reshape(n, tokens, channels)
+        scores = self.head(x + y)
+        return scores, scores.argmax(-1)
+
+
+def test_attention_with_its_heads_in_the_batch(settled):
+    """A softmax is one layer; values with a dim more meet the fake-quant's tensor."""
+    prepared = settled(Attention(), torch.randn(4, 3, 16, 16), quantize_output=True)
+    found = compare_layers(prepared, [torch.randn(n, 3, 16, 16) for n in (1, 3)])
+    layers = {layer.node.lstrip(":"): layer for layer in found.layers}
+    assert list(layers) == ["x", "conv", "norm", "qkv", "bmm", "softmax", "bmm_1", "add", "head"]
+    assert found.departure is None
+    assert layers["softmax"].reads == (":bmm",)
+    assert layers["bmm_1"].reads == (":softmax", ":qkv")
+    assert layers["softmax"].local.count == 4 * 2 * 16 * 16  # images, heads, tokens, tokens
+    for layer in found.layers:
+        assert layer.integer.db > 20 and layer.between.db > 35, layer
+    # rows of a softmax sum to one: so does the signal's size
+    assert 4 * 2 * 16 / 16 <= layers["softmax"].integer.signal <= 4 * 2 * 16
+    places = found.outputs[1]
+    assert places.integer.signal == 4 * 16  # right or wrong, place by place
+    assert places.integer.noise == int(places.integer.noise) < 20
+
+
+@pytest.mark.parametrize("inplace", [False, True])
+def test_ops_in_place_do_not_write_upon_what_is_compared(settled, inplace):
+    net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.LeakyReLU(0.1, inplace=inplace), nn.Conv2d(4, 2, 1))
+    found = compare_layers(settled(net, torch.randn(2, 3, 8, 8)), [torch.randn(2, 3, 8, 8)])
+    assert found.departure is None
+    assert all(layer.integer.db > 25 for layer in found.layers)
+
+
+def test_whole_numbers_are_right_or_wrong():
+    noise = Noise()
+    noise.add(torch.tensor([0, 7, 3, 3]), torch.tensor([0, 1, 3, 3]))
+    assert (noise.signal, noise.noise) == (4, 1)
+    noise.add(torch.tensor([True, False]), torch.tensor([True, False]))
+    assert noise.db == pytest.approx(10 * np.log10(6))
+
+
 def test_steps_are_counted_layer_by_layer_and_end_to_end(settled):
     """The same numbers by hand, from the fake-quants and from the referee."""
     from qatspec.lower import lower
@@ -147,6 +202,19 @@ def test_onnxruntime_departs_by_its_own_rewrites_alone(settled, tmp_path):
     assert found["as written"][1].steps.shares[0] > 0.9999
     other = settled(chain(), x * 2)
     assert compare_qat_onnx(other, path, [x])["as written"][1].steps.shares[0] < 0.99
+
+
+def test_16_bits_behind_attention_in_onnxruntime(settled, tmp_path):
+    """Files of opset 21, whose int8 onnxruntime is asked to keep."""
+    wide = {"activation": {"dtype": "qint16", "observer": "moving_average"}}
+    rules = {"": "horizon_qat", "module_name": {"norm": wide}}
+    x = torch.randn(4, 3, 16, 16)
+    prepared = settled(Attention(), x, qconfig=rules, quantize_output=True)
+    path = tmp_path / "net.onnx"
+    export_qat_onnx(prepared, path)
+    images = [torch.randn(2, 3, 16, 16)]
+    for errors in compare_qat_onnx(prepared, path, images).values():
+        assert {"qkv", "softmax", "add"} <= {error.node.lstrip(":") for error in errors}
 
 
 def test_the_command(finished):

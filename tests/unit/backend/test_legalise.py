@@ -3,7 +3,10 @@
 import pytest
 
 from qatspec.backend import assemble, verdict
+from qatspec.backend.legalise import refusals
 from qatspec.diag import DiagnosticError
+from qatspec.program import Op, Provenance
+from qatspec.types import Verdict
 
 
 def limited(target, kind, *limits, dtypes=("int8", "int32")):
@@ -79,6 +82,25 @@ def test_all_refused_ops_are_reported_at_once_with_where_they_come_from(net, tar
     assert "kernel 9x9 is above 7" in found[0].message
     assert found[0].at == first.rule
     assert first.source in found[0].notes[0].text
+
+
+def test_an_op_of_the_model_is_told_once_by_its_own_name():
+    """Several integer ops, one softmax; two calls of one line, one report."""
+    own = {"module": "head", "source": "net.py:9", "op": "softmax"}
+    parts = ("exp_below_max", "divide", "divide", "exp_below_max")
+    nodes = ("softmax", "softmax", "softmax_1", "softmax_1")
+    answers = [
+        (Op(kind=kind, inputs=(), output=f"y{i}", origin=Provenance(node=node, **own)), no(kind))
+        for i, (kind, node) in enumerate(zip(parts, nodes, strict=True))
+    ]
+    found = refusals([*answers[:2], (answers[0][0], Verdict(True)), answers[3], answers[2]])
+    assert [d.message for d in found] == ["`head` (softmax): no exp_below_max; no divide"]
+    assert "`predict`" in found[0].help and "choose another march" in found[0].help
+    assert [note.text for note in found[0].notes] == ["written at net.py:9"]
+
+
+def no(kind):
+    return Verdict(False, f"no {kind}")
 
 
 def test_a_kind_that_the_march_lacks(full, target):

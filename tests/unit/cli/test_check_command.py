@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import json
+
+import pytest
+from rich.console import Console
+
+from qatspec.cli.check import decision_table
+from qatspec.graph import Decision
+from qatspec.types import QSpec
 
 
 def test_the_table_names_rule_lines_tails_and_model_lines(project) -> None:
@@ -16,6 +24,28 @@ def test_the_table_names_rule_lines_tails_and_model_lines(project) -> None:
         if "qconfig: horizon_calibrated" in text
     )  # fmt: skip
     assert f"toy.yaml:{line}" in done.stdout
+
+
+@pytest.mark.parametrize("width", [80, 120, 160, 1000])
+def test_no_width_cuts_what_is_essential(width: int) -> None:
+    decisions = [
+        Decision(
+            node=f"backbone:stages_{i}_0_depthwise_0", module="m",
+            ops=("conv2d", "batch_norm2d", "relu"),
+            op="conv2d", activation=QSpec(), weight=QSpec(),
+            fake_quant="x", source=f"my_package/networks/net.py:{i}", rule="/a",
+            reason="observed; not fused: its other operand `layers_0_up_1` is computed later",
+        )
+        for i in range(3)
+    ]  # fmt: skip
+    console = Console(width=width, file=io.StringIO(), record=True)
+    console.print(decision_table(decisions, ["/a"], console))
+    shown = console.export_text()
+    for decision in decisions:
+        assert decision.node in shown and decision.source in shown
+    words = shown.split()
+    assert words.count("qint8") == 6 and words.count("conv2d") == 3 and words.count("later") == 3
+    assert "…" not in shown and max(map(len, shown.splitlines())) <= width
 
 
 def test_another_stage_and_the_model(project) -> None:

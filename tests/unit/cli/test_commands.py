@@ -161,7 +161,7 @@ def test_explain_a_code(run):
 def test_explain_a_module(run, spec):
     code, out, _ = run("explain", spec, "head.cls.0", "--op", "torch.nn.Conv2d")
     assert code == 0
-    assert out.splitlines()[0] == "head.cls.0: float in stage qat"
+    assert out.splitlines()[0] == "head.cls.0: float in stage qat, if the model has it"
     assert "decided by object_type `torch.nn.Conv2d`: null  (spec.yaml:26)" in out
     assert "over module_name `cls`: horizon_qat  (spec.yaml:27)" in out
     assert "warning: the other precedence would decide otherwise" in out
@@ -175,6 +175,7 @@ def test_explain_a_module_that_is_not_prepared(run, spec):
 def test_explain_says_what_it_left_out(run, spec):
     _, out, _ = run("explain", spec, "head.cls.0")
     assert "rules by type were left out" in out
+    assert "the model's modules are not yet known: run `qatspec check spec.yaml`" in out
 
 
 def test_schema_holds_registered_names(run, tmp_path):
@@ -185,6 +186,17 @@ def test_schema_holds_registered_names(run, tmp_path):
     path = tmp_path / "s.json"
     assert run("schema", "--output", str(path))[0] == 0
     assert json.loads(path.read_text()) == schema
+
+
+def test_a_new_spec_finds_its_schema(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert run("new", "quickstart")[0] == 0
+    text = Path("specs/quickstart.yaml").read_text()
+    named = text.splitlines()[0].partition("$schema=")[2]
+    assert Path("specs", named).read_text() == run("schema")[1]
+    assert run("validate", "specs/quickstart.yaml")[0] == 0
+    code, _, err = run("new", "quickstart")
+    assert code == 1 and "QS906" in err
 
 
 def test_plugins_list(run):

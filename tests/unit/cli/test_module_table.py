@@ -50,8 +50,10 @@ def test_explain_knows_the_ops(checked):
     assert "  decided by object_type `torch.nn.Conv2d`: null  (toy.yaml:26)" in lines
     assert any(line.startswith("  over the global rule: horizon_calibrated") for line in lines)
     assert any(line.startswith("  precedence: object_type_first") for line in lines)
-    misspelt = project.call("explain", spec, module + "x", *rest).stdout
-    assert f"did you mean `{module}`?" in misspelt
+    for op in ((), ("--op", "torch.nn.Conv2d")):
+        misspelt = project.call("explain", spec, module + "x", *rest, *op).stdout
+        assert f"did you mean `{module}`?" in misspelt
+        assert "quantized" not in misspelt and "float" not in misspelt
 
 
 def test_explain_says_that_an_anchor_decides(checked):
@@ -71,3 +73,20 @@ def test_another_stage_has_a_table_of_its_own_key(checked):
     project, (spec, *rest) = checked
     found = project.call("explain", spec, "", *rest, "--stage", "calibration").stdout
     assert "quantized by the global rule: horizon_calibration" in found
+
+
+def test_explain_says_what_the_march_leaves_in_float(project):
+    plugin = project.folder / "toy_plugin.py"
+    before = "return self.head(self.stem(images))"
+    assert before in plugin.read_text()
+    plugin.write_text(plugin.read_text().replace(before, f"{before}.softmax(1)"))
+    project.edit(
+        "quantize: {prepare: horizon, quantize_output: false}", "quantize: {prepare: horizon}"
+    )
+    arguments = ("--allow-code", "--workdir", "work")
+    assert project.call("check", "toy.yaml", *arguments).returncode == 0
+    lines = project.call("explain", "toy.yaml", "", *arguments).stdout.splitlines()
+    assert any(line.startswith("  yet bayes leaves softmax in float: the chip ") for line in lines)
+    project.edit("quantize: {prepare: horizon}", "quantize: {}")
+    assert project.call("check", "toy.yaml", *arguments).returncode == 0
+    assert "leaves" not in project.call("explain", "toy.yaml", "", *arguments).stdout

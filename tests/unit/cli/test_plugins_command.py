@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
+from qatspec import __version__
 from qatspec.cli.main import run
 from qatspec.cli.scaffold import KINDS
+from qatspec.registry import KINDS as REGISTERED, registry
 from qatspec.testing.kit import CHECKS
 
 
@@ -43,7 +46,43 @@ def test_new_writes_sources_that_compile(kind, tmp_path, capsys):
         compile(text, str(source), "exec")
         assert "$" not in text
         assert all(len(line) <= 100 for line in text.splitlines()), source
+    readme = (tmp_path / "my-thing" / "README.md").read_text()
+    assert "$" not in readme
+    assert all(
+        (tmp_path / "my-thing" / path).is_file() for path in re.findall(r"`(\w+/.+?)`", readme)
+    )
     assert "my_thing.plugin" in (tmp_path / "my-thing" / "pyproject.toml").read_text()
+
+
+def test_show_a_name_with_its_params(capsys):
+    assert run(["plugins", "show", "fcos"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("model fcos: ")
+    assert lines[1].split() == ["from", "vision", f"(qatspec=={__version__})"]
+    rows = {line.split()[0]: line for line in lines if line.strip()}
+    assert rows["num_classes"].split("  ")[0] == "num_classes"
+    assert "integer >= 1" in rows["num_classes"] and "required" in rows["num_classes"]
+    assert "32" in rows["backbone.stem"] and "before width scaling." in rows["backbone.stem"]
+    assert "`3`, `5`, `7`" in rows["backbone.blocks[].kernel"]
+
+
+@pytest.mark.parametrize("kind", REGISTERED)
+def test_show_every_registered_name(kind, capsys):
+    names = registry().names(kind)
+    assert names
+    for name in names:
+        assert run(["plugins", "show", name]) == 0
+        assert f"{name}: {registry().record(kind, name).summary}\n" in capsys.readouterr().out
+    assert run(["plugins", "show", names[0], "--format", "json"]) == 0
+    rows = json.loads(capsys.readouterr().out)["registered"]
+    assert kind in {row["kind"] for row in rows}
+
+
+def test_show_by_alias_and_unknown(capsys):
+    assert run(["plugins", "show", "HorizonQConfig"]) == 0
+    assert capsys.readouterr().out.startswith("qconfig preset horizon_qat: ")
+    assert run(["plugins", "show", "fcoss"]) == 1
+    assert "did you mean `fcos`?" in capsys.readouterr().err
 
 
 def test_new_refuses(tmp_path, capsys):

@@ -4,7 +4,14 @@ import pytest
 import torch
 from torch import nn
 
-from qatspec.api import prepare, registry
+from qatspec.api import (
+    DiagnosticError,
+    compile as compile_program,
+    lower,
+    prepare,
+    registry,
+    set_stage,
+)
 
 
 @pytest.mark.parametrize(
@@ -54,6 +61,72 @@ def test_what_bernoulli2_leaves_to_the_cpu_stays_in_float(activation):
 def test_what_both_marches_take_is_quantized(activation):
     for march in ("bernoulli2", "bayes"):
         assert _float(activation, march, "horizon") == []
+
+
+NET = {
+    "softmax": lambda: _Gate(nn.Softmax(1)),
+    "log_softmax": lambda: _Gate(nn.LogSoftmax(1)),
+    "layer_norm": lambda: _Gate(nn.LayerNorm(4)),
+    "group_norm": lambda: _Gate(nn.GroupNorm(2, 4)),
+    "instance_norm2d": lambda: _Gate(nn.InstanceNorm2d(4)),
+    "matmul": lambda: _Gate(_Squared()),
+}
+
+
+class _Squared(nn.Module):
+    def forward(self, x):
+        return x @ x.transpose(2, 3)
+
+
+class _Projected(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(4, 4))
+
+    def forward(self, x):
+        return torch.matmul(x, self.weight)
+
+
+def _settled(net, march, preset):
+    image = (torch.rand(2, 3, 4, 4),)
+    prepared = prepare(net, image, qconfig="horizon_qat", prepare=preset, march=march)
+    prepared.model(*image)
+    set_stage(prepared, "eval")
+    return prepared, image
+
+
+@pytest.mark.parametrize("march", ["bernoulli2", "bayes"])
+@pytest.mark.parametrize("op", NET)
+def test_what_both_marches_leave_to_the_cpu(op, march):
+    """By the preset it stays in float, and conversion refuses it between quantized ops with the
+    march's reason; without it, the march refuses the integer ops that it is made of."""
+    (warning,) = _float(NET[op]().activation, march, "horizon")
+    assert f"{march}: the chip leaves" in warning and "; use " in warning
+    with pytest.raises(DiagnosticError) as caught:
+        lower(*_settled(NET[op](), march, "horizon"))
+    (found,) = caught.value.diagnostics
+    assert found.code == "QS701" and found.message.startswith(f"{op} ")
+    assert f"{march}: the chip leaves" in found.message and "quantize: modules" in found.help
+    program = lower(*_settled(NET[op](), march, None))
+    with pytest.raises(DiagnosticError) as caught:
+        compile_program(program, march)
+    (found,) = caught.value.diagnostics
+    named = "" if op == "matmul" else f" ({op})"
+    assert found.code == "QS801" and f"`activation`{named}: {march} has no " in found.message
+
+
+@pytest.mark.parametrize("march", ["bernoulli2", "bayes"])
+def test_a_product_with_parameters_is_a_linear_layer(march):
+    assert _float(_Projected(), march, "horizon") == []
+    program = lower(*_settled(_Gate(_Projected()), march, "horizon"))
+    assert "linear" in {op.kind for op in program.ops}
+    assert compile_program(program, march).march == march
+
+
+def test_silu_is_refused_where_bernoulli2_leaves_it_to_the_cpu():
+    with pytest.raises(DiagnosticError, match=r"silu `activation`.*bernoulli2: tables"):
+        lower(*_settled(_Gate(nn.SiLU()), "bernoulli2", "horizon"))
+    assert lower(*_settled(_Gate(nn.SiLU()), "bernoulli2", None))
 
 
 def test_calibration_observes_by_percentile():

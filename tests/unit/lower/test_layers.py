@@ -13,8 +13,8 @@ from qatspec.program import interpret
 from tests.layers import LAYERS, images, layer
 from tests.nets import check_onnx
 
-#: Two fake-quants in a row: the value joined (or the divisor), and the result.
-TWICE = ("cat", "cat last", "stack", "cat constant", "div by a column")
+#: Fake-quants in a row: the value joined (or the divisor, or the probabilities), and the result.
+TWICE = ("cat", "cat last", "stack", "cat constant", "div by a column", "attention in one call")
 
 #: Rows of the example, which is a batch of 2: batches of 2, 1 and 3.
 BATCHES = ([0, 1], [1], [1, 0, 1])

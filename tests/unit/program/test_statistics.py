@@ -14,7 +14,7 @@ import pytest
 from qatspec.diag import DiagnosticError
 from qatspec.onnx import OnnxRunner, to_onnx
 from qatspec.program import RANGE, STORAGE, Program, ProgramBuilder, dump, interpret
-from qatspec.program.bounds import Overflow, ranges
+from qatspec.program.bounds import Overflow, interval, ranges, standardize_reach
 from qatspec.program.container import Damaged, pack, unpack
 from qatspec.program.operands import Malformed
 from qatspec.program.serde import MAGIC, VERSION, from_bytes, to_bytes
@@ -24,7 +24,7 @@ BATCH = 2
 Build = Callable[[ProgramBuilder, str], str]
 
 
-def program(dtype: str, shapes: list[tuple[int, ...]], kind: str, consts=(), **attrs) -> Program:
+def program(dtype: str, shapes: list[tuple[int, ...]], kind: str, consts=(), /, **attrs) -> Program:
     """One op over input ports and constants, (dtype, array) each."""
     builder = ProgramBuilder("one", None)
     names = [builder.input(f"x{i}", dtype, shape, 1.0) for i, shape in enumerate(shapes)]
@@ -106,11 +106,11 @@ def test_divide(seed, tmp_path):
         "low": low if seed % 2 else ends[0],
         "high": high if seed % 2 else ends[1],
     }
-    reach = 2 * -RANGE[dtype][0]
+    reach = -RANGE[dtype][0]
     for _ in range(100):  # what `bounds` takes, the largest of it among them
         attrs["shift"] = int(rng.choice([0, 1, rng.integers(51), 50]))
-        room = (2**53 - 1 - (reach // 2 << attrs["shift"])) // reach
-        if room > 0 and reach << attrs["shift"] < 2**53:
+        room = (2**51 - 1 - (reach << attrs["shift"])) // reach
+        if room > 0:
             some = [room, 0, 1, 1 << attrs["shift"], rng.integers(room + 1)]
             attrs["multiplier"] = int(min(rng.choice(some), room, 1 << 50))
             break
@@ -174,19 +174,19 @@ def test_standardize_over_several_dims(tmp_path):
 
 
 def test_the_bound_of_standardize():
-    """One that stands out among n comes nearest to it, and never over it: u <= sqrt((n - 1) v),
-    the root of four times v as its floor."""
-    attrs = {"bits": 8, "root_bits": 1, "epsilon": 0}
+    """One that stands out among n comes nearest to it, and nothing goes over it."""
+    rng = np.random.default_rng(0)
     closest = 0.0
-    for count, step, low in product((1, 2, 3, 4, 5, 10, 100, 4000), (1, 2, 255), (0, 1)):
-        for others in {0, 1, count // 2, count - 2} & set(range(count)):
-            row = [-128 + step] * (count - 1 - others) + [-128 + low] * others + [-128 + step]
-            row[0] = -128
+    for count, step in product((1, 2, 3, 4, 5, 10, 100, 4000), (1, 2, 255)):
+        rows = [[0] * (count - far) + [step] * far for far in {1, 2, count // 2} if far <= count]
+        rows += [(rng.integers(0, step + 1, count)).tolist() for _ in range(20)]
+        for row, root_bits, epsilon in product(rows, (1, 3, 16), (0, 1, 1 << 20)):
+            attrs = {"bits": 8, "root_bits": root_bits, "epsilon": epsilon}
             most = max(abs(u) for u in standard(row, attrs))
-            bound = (2 * isqrt(count) + 2) << attrs["bits"]
+            bound = standardize_reach(attrs, count, interval(0, step)).result
             assert most <= bound
             closest = max(closest, most / bound)
-    assert closest > 0.45
+    assert closest > 0.9
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -338,7 +338,8 @@ def test_forged_files():
         header, sections = unpack(MAGIC, VERSION, to_bytes(original))
         del header["sections"]
         text = json.dumps(header)
-        for path, value in product(_places(header), strange):
+        every = list(product(_places(header), strange))
+        for path, value in every[len(text) % 4 :: 4]:
             copy = json.loads(text)
             node = copy
             for step in path[:-1]:
@@ -353,8 +354,8 @@ def test_forged_files():
             for got, wanted in zip(found.run(*arrays), interpret(found, *arrays), strict=True):
                 assert np.array_equal(got, wanted)
             ran += 1
-    assert refused > 1000
-    assert ran > 10
+    assert refused > 500
+    assert ran > 5
 
 
 def _places(node, path=()):

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from qatspec.diag import Diagnostic, DiagnosticError, PluginFault
+from qatspec.diag import Diagnostic, DiagnosticError, PluginFault, Span
 from qatspec.hookspecs import hookimpl
 from qatspec.registry import Plugin, Registry
 from qatspec.registry.plugins import load_entry_point, load_file, source_sha256
@@ -127,6 +127,9 @@ def test_the_culprit_is_the_plugin_that_the_error_came_through(tmp_path):
             call(fail)
         culprit = found.culprit(caught.value)
         assert (culprit.origin if culprit else None) == origin
+        assert (culprit.diagnostic().span if culprit else None) == (
+            Span(str(path), 2, 5, 2, 15) if origin else None
+        )
 
 
 class Broken:

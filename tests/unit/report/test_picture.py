@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from xml.etree import ElementTree
 
 import torch
@@ -66,3 +67,31 @@ def test_the_svg_has_every_box_and_edge_and_names_the_rule() -> None:
         g.get("transform") for g in root.iter(f"{SVG}g") if g.find(f"{SVG}title") is not None
     ]
     assert len(corners) == len(set(corners)) == len(found.boxes)  # no box upon another
+
+
+class Embedded(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.places = nn.Parameter(torch.ones(1, 3, 8, 8))
+        self.first, self.second = nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3, 1)
+
+    def forward(self, x):
+        x = x + self.places * 2.0
+        return x + self.second(self.first(x).relu())
+
+
+def test_quantized_parameters_are_part_of_what_reads_them() -> None:
+    found = flow(prepare(Embedded(), (torch.zeros(1, 3, 8, 8),), qconfig="horizon_qat"))
+    assert [box.ops[0] for box in found.boxes] == ["input", "add", "conv2d", "conv2d", "output"]
+    assert found.edges == [(0, 1), (1, 2), (2, 3), (1, 3), (3, 4)]
+
+
+def test_lines_beside_the_boxes_are_in_the_picture() -> None:
+    """An edge that passes layers runs beside their boxes."""
+    found = flow(prepare(Embedded(), (torch.zeros(1, 3, 8, 8),), qconfig="horizon_qat"))
+    root = ElementTree.fromstring(draw_graph(found, "", lambda decision: ""))
+    width = float(root.get("viewBox", "").split()[2])
+    for path in root.iter(f"{SVG}path"):
+        moves = re.findall(r"[MC]([^MCV]+)", path.get("d", ""))
+        xs = [float(x) for move in moves for x in move.split()[::2]]
+        assert min(xs) > 0 and max(xs) < width

@@ -80,6 +80,20 @@ def test_a_label_beyond_the_classes() -> None:
         Classifier(nn.Identity()).loss(torch.zeros(1, 7), [{"label": torch.tensor(7)}])
 
 
+@pytest.mark.parametrize("shape", [(8, 2, 1), (8,)])
+def test_logits_of_another_shape(shape: tuple[int, ...]) -> None:
+    model, logits = Classifier(nn.Identity()), torch.zeros(shape)
+    for ask in (
+        lambda: model.loss(logits, [{"label": torch.tensor(0)}] * 8),
+        lambda: model.predict(logits),
+    ):
+        with pytest.raises(DiagnosticError) as caught:
+            ask()
+        (found,) = caught.value.diagnostics
+        assert found.code == "QS929"
+        assert str(shape) in found.message and "(N, classes)" in found.message
+
+
 def test_every_variant_is_a_choice() -> None:
     assert params.EFFICIENTNET["properties"]["backbone"]["properties"]["variant"]["enum"] == sorted(
         VARIANTS

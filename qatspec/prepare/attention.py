@@ -1,0 +1,67 @@
+"""Attention in one call becomes the ops it is made of, so that each has a grid of its own.
+
+What a fused `scaled_dot_product_attention` rounds inside is the business of its kernel; an integer
+kernel needs the scores and the probabilities on grids that training has seen.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from math import sqrt
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import fx, nn
+
+from qatspec.graph.context import GraphContext
+
+#: Arguments of the call behind query, key and value, and what they are where they are not given.
+_REST = {
+    "attn_mask": None,
+    "dropout_p": 0.0,
+    "is_causal": False,
+    "scale": None,
+    "enable_gqa": False,
+}
+
+
+def write_out_attention(root: nn.Module, graph: fx.Graph) -> None:
+    """softmax(query @ key^T * scale + mask) @ value, after torch's definition of the call. One that
+    drops, masks by truth values or by causality, or repeats heads, stays as it is."""
+    context = GraphContext(root, graph)
+    for node in list(graph.nodes):
+        if node.op == "call_function" and node.target is F.scaled_dot_product_attention:
+            _write_out(graph, node, context)
+
+
+def _write_out(graph: fx.Graph, node: fx.Node, context: GraphContext) -> None:
+    query, key, value = (
+        context.argument(node, i, name) for i, name in enumerate(("query", "key", "value"))
+    )
+    mask, dropped, causal, scale, repeats = (
+        context.argument(node, i, name, default)
+        for i, (name, default) in enumerate(_REST.items(), 3)
+    )
+    if dropped or causal or repeats or not (mask is None or context.is_float_tensor(mask)):
+        return
+
+    def call(function: Callable[..., Any], *args: Any) -> fx.Node:
+        new = graph.call_function(function, args)
+        new.meta.update(node.meta)
+        new.meta["example"] = function(*fx.node.map_arg(args, context.value))
+        return new
+
+    with graph.inserting_before(node):
+        turned = call(torch.transpose, key, -2, -1)
+        scores = call(torch.matmul, query, turned)
+        scores = call(
+            operator.mul, scores, 1 / sqrt(context.shape(query)[-1]) if scale is None else scale
+        )
+        if mask is not None:
+            scores = call(operator.add, scores, mask)
+        result = call(torch.matmul, call(torch.softmax, scores, -1), value)
+    node.replace_all_uses_with(result, propagate_meta=False)
+    graph.erase_node(node)
+    result.name = node.name
