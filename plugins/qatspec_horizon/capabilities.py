@@ -60,7 +60,7 @@ def _limit(of: str, **bounds: Any) -> dict[str, Any]:
 
 _PASSIVE: Mapping[str, Any] = {"dtypes": ["int8", "int16", "int32"], "limits": []}
 
-_OWN_STATISTICS = "the chip leaves it to the CPU; use a batch norm, which is folded"
+_OWN_STATISTICS = "the chip has no such norm; use a batch norm, which is folded"
 _SOFTMAX = "the chip leaves it to the CPU; use a sigmoid"
 #: Softmax runs on the CPU unless it is forced off it, Reduce on bernoulli2 too (RDK
 #: supported_op_list); norms over the input's own statistics and products of two activations are in
@@ -74,7 +74,7 @@ BAYES_FLOAT_OPS: Mapping[str, str] = {
     "instance_norm1d": _OWN_STATISTICS,
     "instance_norm2d": _OWN_STATISTICS,
     "instance_norm3d": _OWN_STATISTICS,
-    "matmul": "the chip leaves products of two activations to the CPU; use convolutions",
+    "matmul": "this march has no product of two activations; use convolutions",
 }
 
 _FITTED = "tables are fitted to it on bayes alone; use relu, or sigmoid and a product"

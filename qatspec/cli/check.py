@@ -14,7 +14,6 @@ from rich.table import Table
 
 from qatspec.cli import options
 from qatspec.cli.output import settings, tables
-from qatspec.cli.takes import march_findings
 from qatspec.plan import save_modules
 
 if TYPE_CHECKING:
@@ -64,6 +63,7 @@ def command(
     from qatspec.prepare import prepare_spec
     from qatspec.prepare.findings import findings
     from qatspec.registry import registry
+    from qatspec.stages.foresight import march_findings
 
     loaded = options.load(spec, overrides, allow_code)
     chosen = options.quantized_stage(loaded, stage)

@@ -18,7 +18,6 @@ from rich.table import Table
 from qatspec.cli import options
 from qatspec.cli.live import Live
 from qatspec.cli.output import is_text, tables
-from qatspec.cli.takes import march_findings
 
 if TYPE_CHECKING:
     from qatspec.analyze import Harm, Sensitivity, Suggestion
@@ -153,6 +152,7 @@ def _findings(
     from qatspec.analyze import patched_leaves
     from qatspec.prepare import prepare
     from qatspec.registry import registry
+    from qatspec.stages.foresight import march_findings
 
     model = registry().model(spec.model.type).build(spec.model.params)
     leaves = patched_leaves(spec, stage, suggestions)

@@ -18,6 +18,7 @@ from qatspec.plan import Plan, Step, starting_from
 from qatspec.registry import registry
 from qatspec.spec import Spec
 from qatspec.stages import RUN, Context, Outcome
+from qatspec.stages.foresight import refuse_early
 from qatspec.train.distributed import Group, launch
 from qatspec.train.files import sweep
 from qatspec.train.process import make_repeatable, pick_device
@@ -27,6 +28,8 @@ OnEvent = Callable[[StageEvent], None]
 
 #: stages that `nproc` processes share; the others are one process's work
 PARALLEL = ("float", "qat")
+#: stages that take long, and before which a run looks ahead
+TRAINING = ("float", "calibration", "qat")
 #: a smoke run: so many optimizer steps a stage and examples a data set
 SMOKE_STEPS, SMOKE_EXAMPLES = 2, 8
 
@@ -74,6 +77,7 @@ class _Run:
     resume: bool
     smoke: bool
     alone: bool
+    foreseen: bool = False
 
     def walk(self) -> summaries.Summary:
         self._emit("run_started", spec=self.plan.spec.name, steps=list(self.wanted))
@@ -119,6 +123,7 @@ class _Run:
         started = time.monotonic()
         try:
             self._demand_inputs(step)
+            self._foresee(step)
             made = self._make(step, started)
         except BaseException as error:
             entry["seconds"] = round(time.monotonic() - started, 3)
@@ -126,6 +131,14 @@ class _Run:
             raise
         entry.update(status="run", seconds=made["seconds"])
         self._emit("step_finished", step.name, metrics=made["metrics"], seconds=made["seconds"])
+
+    def _foresee(self, step: Step) -> None:
+        """Before a run's first training: what the stages behind it would refuse for certain."""
+        if step.name not in TRAINING or self.foreseen:
+            return
+        job = _Job(self.plan, step.name, self.workdir, self.workdir, self.device, self.smoke)
+        refuse_early(job.context(Group()), self.wanted[self.wanted.index(step.name) + 1 :])
+        self.foreseen = True
 
     def _make(self, step: Step, started: float) -> records.Record:
         folder = records.folder_for(self.workdir, step.name)

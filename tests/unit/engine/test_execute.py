@@ -260,3 +260,25 @@ def test_events_hold_what_they_promise(project):
     assert kinds[0] == "run_started" and kinds[-1] == "run_finished"
     assert [e.step for e in project.events if e.kind == "step_finished"] == STAGES
     assert {"progress", "metrics"} < set(kinds)
+
+
+@pytest.mark.parametrize(
+    ("call", "code"), [("softmax(1)", "QS801"), ("cumsum(1)", "QS701"), ("softmax(0)", "QS701")]
+)
+def test_what_later_stages_would_refuse_is_told_before_any_training(project, call, code):
+    model = next(project.folder.glob("*.py"))
+    text = model.read_text()
+    assert "self.head(self.stem(images))" in text
+    model.write_text(
+        text.replace("self.head(self.stem(images))", f"self.head(self.stem(images).{call})")
+    )
+    project.edit("quantize: {prepare: horizon,", "quantize: {")
+    with pytest.raises(DiagnosticError) as caught:
+        project.run()
+    assert {d.code for d in caught.value.diagnostics} == {code}
+    for found in caught.value.diagnostics:
+        assert found.severity == "error" and "`--step float`" in found.help
+    assert not (project.workdir / "float").exists()
+    summary = json.loads((project.workdir / "summary.json").read_text())
+    assert statuses(summary) == [("float", "failed")]
+    assert statuses(project.run(step="float")) == [("float", "run")]
