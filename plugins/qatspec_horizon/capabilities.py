@@ -74,7 +74,7 @@ BAYES_FLOAT_OPS: Mapping[str, str] = {
     "instance_norm1d": _OWN_STATISTICS,
     "instance_norm2d": _OWN_STATISTICS,
     "instance_norm3d": _OWN_STATISTICS,
-    "matmul": "this march has no product of two activations; use convolutions",
+    "matmul": "the chip has no product of two activations; use convolutions",
 }
 
 _FITTED = "tables are fitted to it on bayes alone; use relu, or sigmoid and a product"
