@@ -112,6 +112,10 @@ LAYERS: dict[str, tuple[int, Callable[[], nn.Module]]] = {
     "div channels": (4, lambda: Op(lambda x, w: x / w, 0.5 + _tensor(4, 1, 1).abs())),
     "add constant": (4, lambda: Op(lambda x: x + 1.5)),
     "add channels": (4, lambda: Op(lambda x, w: x + w, _tensor(1, 4, 1, 1))),
+    "add what forward makes": (4, lambda: Op(lambda x: x + torch.full((1, 4, 1, 1), 0.5))),
+    "mul by what forward makes": (
+        4, lambda: Op(lambda x: x * torch.arange(1.0, 13.0) + torch.tensor([0.5, 1.0]).view(2, 1)[0])
+    ),
     "add map": (4, lambda: Op(lambda x, w: x + w, _tensor(1, 4, 9, 12))),
     "sub from map": (4, lambda: Op(lambda x, w: w - x, _tensor(9, 12))),
     "reflected sub": (4, lambda: Op(lambda x: 1.0 - x)),
@@ -245,6 +249,7 @@ LAYERS: dict[str, tuple[int, Callable[[], nn.Module]]] = {
         4, lambda: _normed(nn.InstanceNorm2d(4, affine=True, track_running_stats=True))
     ),
     "matmul": (4, lambda: Op(lambda x: x @ x.transpose(2, 3))),
+    "matmul of its own transpose": (3, lambda: Op(lambda x: x @ x.mT)),
     "matmul broadcast": (4, lambda: Op(lambda x: torch.matmul(x[:, :1].transpose(2, 3), x))),
     "bmm": (3, lambda: Op(lambda x: torch.bmm(x, x.relu().transpose(1, 2)))),
     "matmul constant": (3, lambda: Op(lambda x, w: x @ w, _tensor(11, 5))),

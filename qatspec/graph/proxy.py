@@ -61,6 +61,8 @@ class ExampleProxy(_Known, fx.Proxy):
             for i, other in enumerate(parts):
                 if other is part:
                     return self[i]  # type: ignore[index]
+        if name == "mT":  # an attribute by name, a transposition by what it does
+            return self.transpose(-2, -1)
         return _Attribute(self, name)
 
 

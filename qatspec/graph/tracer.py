@@ -54,6 +54,10 @@ def _keeps_shape(module: nn.Module, x: Any) -> bool:
     return type(module) in _KEEP_SHAPE
 
 
+def _alike(a: torch.Tensor, b: Any) -> bool:
+    return isinstance(b, torch.Tensor) and a.dtype == b.dtype and torch.equal(a, b)
+
+
 class Tracer(fx.Tracer):
     """Traces one module, once a mode; `trace` has the arguments' meaning."""
 
@@ -109,7 +113,21 @@ class Tracer(fx.Tracer):
         return super().getattr(attr, attr_val, parameter_proxy_cache)
 
     def create_arg(self, a: Any) -> Any:
-        return a.node if issubclass(type(a), fx.Proxy) else super().create_arg(a)
+        if issubclass(type(a), fx.Proxy):
+            return a.node
+        found: Any = super().create_arg(self._kept(a))
+        if type(a) is torch.Tensor and "example" not in found.meta:  # made in forward
+            self._evaluate(found)
+        return found
+
+    def _kept(self, a: Any) -> Any:
+        """A tensor that forward makes anew whenever it runs is the one that an earlier trace kept:
+        else every trace would read another."""
+        if type(a) is torch.Tensor and a not in self.tensor_attrs:
+            for other, name in self.tensor_attrs.items():
+                if name.startswith("_tensor_constant") and _alike(a, other):
+                    return other
+        return a
 
     def proxy(self, node: fx.Node) -> fx.Proxy:
         return ExampleProxy(node, self)
