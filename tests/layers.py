@@ -114,7 +114,7 @@ LAYERS: dict[str, tuple[int, Callable[[], nn.Module]]] = {
     "add channels": (4, lambda: Op(lambda x, w: x + w, _tensor(1, 4, 1, 1))),
     "add what forward makes": (4, lambda: Op(lambda x: x + torch.full((1, 4, 1, 1), 0.5))),
     "mul by what forward makes": (
-        4, lambda: Op(lambda x: x * torch.arange(1.0, 13.0) + torch.tensor([0.5, 1.0]).view(2, 1)[0])
+        4, lambda: Op(lambda x: x * torch.arange(1.0, 13.0) + torch.tensor([0.5]).view(1, 1))
     ),
     "add map": (4, lambda: Op(lambda x, w: x + w, _tensor(1, 4, 9, 12))),
     "sub from map": (4, lambda: Op(lambda x, w: w - x, _tensor(9, 12))),
