@@ -102,15 +102,8 @@ _ROOT_BITS, _FINE_ROOT_BITS = 12, 16
 
 def lower_layer_norm(node: fx.Node, lowering: Lowering) -> Sum:
     """Over the last dims, which are one while it is computed."""
-    module: Any = lowering.context.module(node)
-    if module is None:
-        sizes, gamma, beta, eps = _given(
-            node, lowering, "normalized_shape", "weight", "bias", "eps"
-        )
-    else:
-        sizes, gamma, beta, eps = (
-            module.normalized_shape, module.weight, module.bias, module.eps,
-        )  # fmt: skip
+    names = ("normalized_shape", "weight", "bias", "eps")
+    sizes, gamma, beta, eps = _settings(node, lowering, *names)
     shape = lowering.shape()
     size = prod(sizes)
     flat = (*shape[1 : len(shape) - len(sizes)], size)
@@ -121,11 +114,8 @@ def lower_layer_norm(node: fx.Node, lowering: Lowering) -> Sum:
 
 def lower_group_norm(node: fx.Node, lowering: Lowering) -> Sum:
     """Over a group's channels and pixels."""
-    module: Any = lowering.context.module(node)
-    if module is None:
-        groups, gamma, beta, eps = _given(node, lowering, "num_groups", "weight", "bias", "eps")
-    else:
-        groups, gamma, beta, eps = module.num_groups, module.weight, module.bias, module.eps
+    names = ("num_groups", "weight", "bias", "eps")
+    groups, gamma, beta, eps = _settings(node, lowering, *names)
     channels, *sizes = lowering.shape()[1:]
     grouped = (int(groups), channels // int(groups) * prod(sizes))
     planes = (channels, prod(sizes))
@@ -139,7 +129,7 @@ def lower_instance_norm(node: fx.Node, lowering: Lowering) -> Sum:
         torchs = node.target is torch.instance_norm  # its order is another than F.instance_norm's
         order = _NAMES[2:] + _NAMES[:2] if torchs else _NAMES
         more = ("use_input_stats", "momentum", "eps")
-        given = dict(zip((*order, *more), _given(node, lowering, *order, *more), strict=True))
+        given = dict(zip((*order, *more), _settings(node, lowering, *order, *more), strict=True))
         own, eps = given["use_input_stats"], given["eps"]
     else:
         given = {name: getattr(module, name) for name in _NAMES}
@@ -156,10 +146,10 @@ def lower_instance_norm(node: fx.Node, lowering: Lowering) -> Sum:
 _DEFAULTS = {"eps": 1e-5, "use_input_stats": True}
 
 
-def _given(node: fx.Node, lowering: Lowering, *names: str) -> list[Any]:
-    """The arguments behind x of a functional norm, parameters as tensors."""
-    found = [lowering.context.argument(node, i, name) for i, name in enumerate(names, 1)]
-    found = [lowering.constant(value) for value in found]
+def _settings(node: fx.Node, lowering: Lowering, *names: str) -> list[Any]:
+    """What a norm is told behind x, in the order of its function: parameters as tensors."""
+    setting = lowering.context.setting
+    found = [lowering.constant(setting(node, i, name)) for i, name in enumerate(names, 1)]
     pairs = zip(names, found, strict=True)
     return [_DEFAULTS.get(name) if value is None else value for name, value in pairs]
 
