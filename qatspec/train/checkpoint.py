@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from qatspec.diag import Diagnostic, DiagnosticError, Span
 from qatspec.quant.state import fit_state
 from qatspec.train.files import sha256_of, write_bytes
+from qatspec.train.weights import weights_of
 
 FORMAT = 1
 SUFFIX = ".pth.tar"
@@ -62,8 +63,8 @@ class Checkpoint:
 
     @property
     def weights(self) -> Mapping[str, Tensor]:
-        """What `metrics` describe and later stages start from: the average, if there is one."""
-        return self.state_dict if self.ema is None else self.ema["state_dict"]
+        """What `metrics` describe and later stages start from (see `weights_of`)."""
+        return weights_of({"state_dict": self.state_dict, "ema": self.ema})
 
     def to_bytes(self) -> bytes:
         """The archive, equal for equal contents."""

@@ -8,7 +8,7 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -21,9 +21,51 @@ KeyMap = Literal["by_order"] | Sequence[tuple[str, str | None]] | None
 _COUNTER = "num_batches_tracked"
 
 
+#: Names under which checkpoints keep their weights, and a moving average of them.
+_RAW = ("state_dict", "model", "model_state_dict")
+_AVERAGE = ("ema", "state_dict_ema", "ema_state_dict", "model_ema", "ema_model")
+#: Names of the tensors inside an average that is more than a state dict.
+_INSIDE_AVERAGE = ("state_dict", "module", "model", "shadow")
+#: What torch's AveragedModel and DistributedDataParallel put before each key.
+_WRAPPER = "module."
+
+
+def weights_of(content: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Return the weights of a checkpoint: those that its training judged.
+
+    content  what a checkpoint file holds. A moving average (`ema`, `state_dict_ema`,
+             `ema_state_dict`, `model_ema`, `ema_model`) replaces the raw weights (`state_dict`,
+             `model`, `model_state_dict`, or `content` itself) of the same keys, because metrics are
+             measured on it. Tensors that are not averaged (in some projects the buffers) are the
+             raw ones. A wrapper's prefix `module.` of the average is removed where the raw keys
+             have none.
+
+    Every use of a checkpoint but resuming its training follows this rule: `solver.weights`, the
+    next stage, convert, eval, infer, compare and sensitivity.
+    """
+    raw = next(filter(None, (_tensors(content.get(name)) for name in _RAW)), _tensors(content))
+    average = next(filter(None, (_average(content.get(name)) for name in _AVERAGE)), {})
+    if not raw:
+        return average
+    unwrapped = {key.removeprefix(_WRAPPER): value for key, value in average.items()}
+    return {key: average.get(key, unwrapped.get(key, value)) for key, value in raw.items()}
+
+
+def _average(value: Any) -> dict[str, Tensor]:
+    inside = [value.get(name) for name in _INSIDE_AVERAGE] if isinstance(value, Mapping) else []
+    return next(filter(None, map(_tensors, inside)), _tensors(value))
+
+
+def _tensors(value: Any) -> dict[str, Tensor]:
+    """The tensors of a mapping by their keys; none of anything else."""
+    items = value.items() if isinstance(value, Mapping) else ()
+    return {str(key): item for key, item in items if isinstance(item, Tensor)}
+
+
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """The tensors of a file of `torch.save`, without running code from it: a state dict, or a
-    mapping that holds one under `state_dict` (as HAT's and qatspec's checkpoints do).
+    """Read the tensors of a file of `torch.save`, without running code from it.
+
+    path  a state dict, or a checkpoint that holds one (see `weights_of`).
 
     Raises DiagnosticError: QS905 when there is none, QS901 when it is damaged or something else.
     """
@@ -37,11 +79,9 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     ) as error:  # fmt: skip
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise _not_weights(path, reason) from error
-    if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
-        content = content["state_dict"]
     if not isinstance(content, Mapping):
         raise _not_weights(path, f"it holds a {type(content).__name__}")
-    found = {str(key): value for key, value in content.items() if isinstance(value, Tensor)}
+    found = weights_of(content)
     if not found:
         raise _not_weights(path, "it holds no tensors")
     return found

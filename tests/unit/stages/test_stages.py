@@ -185,3 +185,20 @@ def test_a_class_has_one_label_in_every_role(context, monkeypatch):
         context.dataset("val")
     (found,) = caught.value.diagnostics
     assert found.code == "QS918" and "label 0 in `val` and 1 in `train`" in found.message
+
+
+def test_weights_of_a_checkpoint_start_with_the_metrics_that_it_was_judged_by(project):
+    project.edit("    trainer:\n      epochs: 3", "    trainer:\n      epochs: 1")
+    judged = project.run("stages.float.trainer.ema=0.99", step="float")["metrics"]["float"]
+    source = project.workdir / "float/float-checkpoint-best.pth.tar"
+    checkpoint = load(source)
+    weights = source.rename(project.folder / "weights.pth.tar")
+    project.workdir = project.folder / "other"
+    project.run(
+        f"stages.float.solver.weights={weights}", "stages.float.trainer.epochs=0", step="float"
+    )
+    begun = load(project.workdir / "float/float-checkpoint-best.pth.tar")
+    assert begun.metrics == judged
+    assert any(not torch.equal(v, checkpoint.weights[k]) for k, v in checkpoint.state_dict.items())
+    for key, value in checkpoint.weights.items():
+        assert torch.equal(begun.weights[key], value), key

@@ -9,7 +9,7 @@ from torch import nn
 
 from qatspec.diag import DiagnosticError
 from qatspec.train.checkpoint import load_weights
-from qatspec.train.weights import mapped, read_weights
+from qatspec.train.weights import mapped, read_weights, weights_of
 
 
 class Net(nn.Module):
@@ -130,3 +130,52 @@ def test_files_that_hold_no_weights(content: Any, code: str, tmp_path: Path) -> 
     with pytest.raises(DiagnosticError) as found:
         read_weights(tmp_path / "absent.pth")
     assert found.value.diagnostics[0].code == "QS905"
+
+
+RAW = {"a": torch.zeros(2), "b": torch.zeros(3), "a.running_mean": torch.zeros(2)}
+AVERAGED = {key: value + 1 for key, value in RAW.items()}
+WRAPPED = {"n_averaged": torch.tensor(7), **{f"module.{k}": v for k, v in AVERAGED.items()}}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"state_dict": RAW, "ema": {"state_dict": AVERAGED, "steps": 4}},  # qatspec
+        {"state_dict": RAW, "state_dict_ema": AVERAGED},  # timm
+        {"model": RAW, "model_ema": WRAPPED},  # torchvision's references
+        {"model": RAW, "ema": {"module": AVERAGED, "updates": 9}},  # RT-DETR
+        {"state_dict": RAW, "ema_state_dict": AVERAGED},
+        {"model_state_dict": RAW, "ema": {"shadow": AVERAGED, "decay": 0.9}},
+        {"ema": AVERAGED, "epoch": 4},
+        {**RAW, "ema": AVERAGED},
+    ],
+)
+def test_the_weights_of_a_checkpoint_are_the_average(content: Any, tmp_path: Path) -> None:
+    path = tmp_path / "weights.pth"
+    torch.save(content, path)
+    found = read_weights(path)
+    assert list(found) == list(RAW)
+    assert all(torch.equal(found[key], value) for key, value in AVERAGED.items())
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        RAW,
+        {"state_dict": RAW},
+        {"state_dict": RAW, "ema": None},
+        {"state_dict": RAW, "ema": 0.999},
+        {"state_dict": RAW, "ema": {"decay": 0.99, "updates": torch.tensor(5)}},
+        {"model": RAW, "model_ema": {"other.weight": torch.ones(4)}},
+    ],
+)
+def test_without_an_average_they_are_the_raw_weights(content: Any) -> None:
+    found = weights_of(content)
+    assert list(found) == list(RAW)
+    assert all(torch.equal(found[key], value) for key, value in RAW.items())
+
+
+def test_what_is_not_averaged_is_raw() -> None:
+    found = weights_of({"state_dict": RAW, "ema": {"shadow": {"a": AVERAGED["a"]}}})
+    assert torch.equal(found["a"], AVERAGED["a"])
+    assert all(torch.equal(found[key], RAW[key]) for key in ("b", "a.running_mean"))
