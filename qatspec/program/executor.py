@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -54,14 +53,3 @@ class Executor:
                 values[port.name].numpy().astype(STORAGE[port.dtype], order="C")
                 for port in self.outputs
             ]
-
-
-_EXECUTORS: weakref.WeakKeyDictionary[Program, Executor] = weakref.WeakKeyDictionary()
-
-
-def execute(program: Program, ints: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Run `program`; its Executor is built once and lives as long as the program does."""
-    executor = _EXECUTORS.get(program)
-    if executor is None:
-        executor = _EXECUTORS[program] = Executor(program)
-    return executor.run(ints)

@@ -50,11 +50,15 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from qatspec.types import Arithmetic
+
+if TYPE_CHECKING:
+    from qatspec.program.executor import Executor
 
 DType = Literal["int4", "int8", "int16", "int32", "int64"]
 
@@ -190,9 +194,14 @@ class Program(Ported):
 
     def run(self, *ints: np.ndarray) -> list[np.ndarray]:
         """Run on the fast executor, which equals `interpret` integer for integer."""
-        from qatspec.program.executor import execute
+        return self._executor.run(ints)
 
-        return execute(self, ints)
+    @cached_property
+    def _executor(self) -> Executor:
+        """Built at the first run. It refers to the program, so only the program may own it."""
+        from qatspec.program.executor import Executor
+
+        return Executor(self)
 
     def to_bytes(self) -> bytes:
         """The program's file; equal programs give equal bytes."""

@@ -1,12 +1,11 @@
 """Random and mutated specs: none may end in a traceback, a hang or a flood of memory.
 
-    python tests/bench/fuzz_specs.py                       # goes on where it stopped
+    python tests/bench/fuzz_specs.py                       # resumes where it stopped
     python tests/bench/fuzz_specs.py --count 200000 --seconds 600 --state fuzz.json
 
-Input number i is made from (seed, i) alone, so a run can stop at any time, go on later, and show
+Input number i is made from (seed, i) alone, so a run can stop at any time, resume later, and show
 any input again (`--show I`). Every input goes through load, the plugins' checks, resolve and every
-format of diagnostics. Inputs run in a child process with a limit of time an input; a child that
-dies or hangs is counted, and the run goes on behind it. Budget: about 20 minutes of one core for
+format of diagnostics, in child processes (`fuzzing.py`). Budget: about 20 minutes of one core for
 the 200,000 inputs; CI runs 1,500 (tests/property/test_fuzz.py).
 """
 
@@ -15,20 +14,16 @@ from __future__ import annotations
 import argparse
 import contextlib
 import copy
-import faulthandler
 import importlib.util
 import json
-import multiprocessing
 import random
-import resource
 import sys
-import tempfile
-import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import fuzzing
 import yaml
 
 from qatspec.diag import DiagnosticError, PluginFault
@@ -38,12 +33,6 @@ from qatspec.spec import load, warnings
 
 ROOT = Path(__file__).parents[2]
 CASES = ROOT / "tests" / "diagnostics"
-#: An input may take this long on a loaded machine before it counts as a hang, in seconds.
-PATIENCE = 20.0
-#: No child may grow beyond what it started with by more than this, in MiB.
-MEMORY = 200
-SAVED = 200
-
 PIECES = [
     "${vars.a}", "${vars.a.${vars.b}}", "${env:HOME}", "$${", "${", "}", "*a", "&a ", "- ", ": ",
     "{", "[", "]", "!replace ", "!!str ", "!!python/object ", "<<: *a", "\t", "'", '"', "\n",
@@ -75,20 +64,11 @@ def main() -> None:
     if given.show is not None:
         sys.stdout.buffer.write(make(given.seed, given.show))
         return
-    figures = run(given.count, given.seconds, given.seed, given.state)
+    figures = fuzzing.run(
+        target, count=given.count, seconds=given.seconds, seed=given.seed, state=given.state
+    )
     print(json.dumps(figures, indent=2))
-    sys.exit(bool(figures["tracebacks"] or figures["hangs"] or figures["deaths"]))
-
-
-def run(count: int, seconds: float, seed: int, state: Path | None) -> dict[str, Any]:
-    """The figures after this run: inputs, how they ended, the slowest, the peak of memory."""
-    figures = _start(seed, state)
-    until = time.monotonic() + seconds
-    while figures["inputs"] < count and time.monotonic() < until:
-        _child(figures, count, until, seed)
-        if state is not None:
-            state.write_text(json.dumps(figures, indent=2))
-    return figures
+    sys.exit(fuzzing.failed(figures))
 
 
 def make(seed: int, index: int) -> bytes:
@@ -204,99 +184,24 @@ _SPECS: list[str] = []
 _PARSED: list[Any] = []
 
 
-def _start(seed: int, state: Path | None) -> dict[str, Any]:
-    if state is not None and state.exists():
-        found: dict[str, Any] = json.loads(state.read_text())
-        if found["seed"] == seed:
-            return found
-    return {
-        "seed": seed, "inputs": 0, "seconds": 0.0, "ok": 0, "diagnosed": 0, "codes": {},
-        "tracebacks": [], "hangs": [], "deaths": [],
-        "slowest": {"seconds": 0.0, "index": None}, "peak_mib": 0.0,
-    }  # fmt: skip
-
-
-def _child(figures: dict[str, Any], count: int, until: float, seed: int) -> None:
-    """Run inputs in a child until the count, the budget, a hang or its death."""
-    ours, theirs = multiprocessing.Pipe(duplex=False)
-    last = min(count, figures["inputs"] + 20_000)  # a fresh child now and then
-    child = multiprocessing.get_context("spawn").Process(
-        target=_work, args=(theirs, seed, figures["inputs"], last, until), daemon=True
-    )
-    child.start()
-    theirs.close()
-    index = figures["inputs"]
-    while True:
-        try:
-            if not ours.poll(PATIENCE + (40 if index == figures["inputs"] else 0)):
-                _keep(figures["hangs"], index)
-                break
-            message = ours.recv()
-        except EOFError:
-            child.join()
-            if child.exitcode:
-                _keep(figures["deaths"], [index, child.exitcode])
-                figures["inputs"] = index + 1
-            return
-        _count(figures, message)
-        index = figures["inputs"]
-    child.kill()
-    child.join()
-    figures["inputs"] = index + 1
-
-
-def _keep(found: list[Any], item: Any) -> None:
-    if len(found) < SAVED:
-        found.append(item)
-
-
-def _count(figures: dict[str, Any], message: dict[str, Any]) -> None:
-    figures["inputs"] = message["index"] + 1
-    figures["seconds"] += message["seconds"]
-    figures["peak_mib"] = max(figures["peak_mib"], message["grown_mib"])
-    if message["seconds"] > figures["slowest"]["seconds"]:
-        figures["slowest"] = {"seconds": message["seconds"], "index": message["index"]}
-    if message["traceback"]:
-        _keep(figures["tracebacks"], [message["index"], message["traceback"]])
-    elif message["codes"]:
-        figures["diagnosed"] += 1
-        for code in message["codes"]:
-            figures["codes"][code] = figures["codes"].get(code, 0) + 1
-    else:
-        figures["ok"] += 1
-
-
-def _work(pipe: Any, seed: int, first: int, last: int, until: float) -> None:
-    """In the child: inputs `first` to `last`, a message each."""
-    faulthandler.enable()
+def target(folder: Path) -> Callable[[int, int], fuzzing.Tried]:
+    """What tries the spec of a number, with the plugins of tests/diagnostics."""
     spec = importlib.util.spec_from_file_location("qatspec_fuzz_plugin", CASES / "plugin.py")
     assert spec is not None and spec.loader is not None
     fake = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = fake
     spec.loader.exec_module(fake)
     names = fake.fake_registry()
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "spec.yaml"
-        (Path(folder) / "base.yaml").write_text("qatspec: 1\nvars: {a: 1}\n")
-        path.write_bytes(_specs()[0].encode())
-        tried(path, names)
-        before = _peak()
-        for index in range(first, last):
-            if time.monotonic() > until:
-                break
-            path.write_bytes(make(seed, index))
-            start = time.perf_counter()
-            codes, words = tried(path, names)
-            pipe.send(
-                {
-                    "index": index,
-                    "seconds": time.perf_counter() - start,
-                    "codes": codes,
-                    "traceback": words,
-                    "grown_mib": _peak() - before,
-                }
-            )
-    pipe.close()
+    path = folder / "spec.yaml"
+    (folder / "base.yaml").write_text("qatspec: 1\nvars: {a: 1}\n")
+    path.write_bytes(_specs()[0].encode())
+    tried(path, names)
+
+    def attempt(seed: int, index: int) -> fuzzing.Tried:
+        path.write_bytes(make(seed, index))
+        return tried(path, names)
+
+    return attempt
 
 
 def tried(path: Path, names: Any) -> tuple[list[str], str]:
@@ -319,10 +224,6 @@ def tried(path: Path, names: Any) -> tuple[list[str], str]:
     except BaseException:  # noqa: BLE001
         return [], traceback.format_exc()[-2000:]
     return sorted({d.code for d in found}), ""
-
-
-def _peak() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 if __name__ == "__main__":

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import numpy as np
 import pytest
 import torch
 
+from qatspec.lower import lower
 from qatspec.program import Program, ProgramBuilder, interpret
 from qatspec.program.requant_kernel import BLOCK
 from qatspec.types import Arithmetic
@@ -127,3 +131,13 @@ def test_the_callers_settings_do_not_reach_the_kernels():
         assert torch.backends.mkldnn.matmul.fp32_precision == "bf16"
     finally:
         torch.set_float32_matmul_precision("highest")
+
+
+def test_a_program_that_ran_can_be_freed(everything):
+    prepared, x = everything
+    program = lower(prepared, (x,))
+    program.run(*program.quantize(x.numpy()))
+    alive = weakref.ref(program)
+    del program
+    gc.collect()
+    assert alive() is None
