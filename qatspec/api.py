@@ -24,6 +24,12 @@ if TYPE_CHECKING:  # the same names for type checkers; tests/contract holds both
         Span as Span,
     )
     from qatspec.engine import run as run
+    from qatspec.files import (
+        open_file as open_file,
+        read_file as read_file,
+        why_no_folder as why_no_folder,
+        why_unreadable as why_unreadable,
+    )
     from qatspec.graph import (
         Decision as Decision,
         Prepared as Prepared,
@@ -113,6 +119,7 @@ def _export(module: str, *names: str) -> None:
 
 
 _export("qatspec.diag", "Diagnostic", "DiagnosticError", "Note", "Span")
+_export("qatspec.files", "open_file", "read_file", "why_unreadable", "why_no_folder")
 _export("qatspec.hookspecs", "API_VERSION", "hookimpl")
 _export(
     "qatspec.types",

@@ -11,6 +11,7 @@ import click
 
 from qatspec.cli import options
 from qatspec.diag import Diagnostic, DiagnosticError, Span
+from qatspec.files import open_file, why_unreadable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -194,8 +195,11 @@ def _load_array(path: Path) -> np.ndarray:
     import numpy as np
 
     try:
-        array: np.ndarray = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        with open_file(path) as file:
+            array: np.ndarray = np.load(file, allow_pickle=False)
+    except OSError as error:
+        raise _unusable(path, why_unreadable(error), "check the path") from error
+    except (ValueError, EOFError) as error:
         raise _unusable(path, f"it is no array: {error}", "write it with numpy.save") from error
     if array.ndim < 2:
         raise _unusable(path, f"its shape is {array.shape}", "put the batch first")

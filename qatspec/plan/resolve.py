@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from qatspec.diag import Diagnostic, DiagnosticError
+from qatspec.files import open_file, why_unreadable
 from qatspec.plan.digest import default_threads, digest, software
 from qatspec.plan.model import Plan, PluginRef, Step
 from qatspec.registry import Registry, registry as installed
@@ -172,14 +173,14 @@ def _sha256(weights: Path, at: str) -> str:
     """Of a file's bytes. Raises DiagnosticError QS905 where it is not there."""
     found = hashlib.sha256()
     try:
-        with weights.open("rb") as stream:
+        with open_file(weights) as stream:
             while block := stream.read(1 << 20):
                 found.update(block)
     except OSError as error:
         raise DiagnosticError(
             Diagnostic(
                 code="QS905",
-                message=f"cannot read the weights `{weights}`: {error.strerror}",
+                message=f"cannot read the weights `{weights}`: {why_unreadable(error)}",
                 help="check `weights`, which is relative to the spec",
                 at=f"{at}/weights",
             )

@@ -16,12 +16,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from qatspec import files
 from qatspec.diag import Diagnostic, DiagnosticError, Span
 
 _HEAD = struct.Struct("<6sHQ")
 _DIGEST = hashlib.sha256().digest_size
 #: A header is text about a file; nothing honest comes near this.
 _MAX_HEADER = 1 << 28
+#: Protobuf, and so an ONNX file without external data, ends here; Programs hold the same weights.
+MAX_BYTES = 1 << 31
 
 
 class Damaged(ValueError):
@@ -99,9 +102,9 @@ def write_file(path: str | os.PathLike[str], data: bytes) -> None:
 def read_file(path: str | os.PathLike[str], code: str, what: str) -> bytes:
     """The file's bytes. Raises DiagnosticError with `code` where it cannot be read."""
     try:
-        return Path(path).read_bytes()
+        return files.read_file(path, MAX_BYTES)
     except OSError as problem:
-        raise refusal(path, code, what, problem.strerror or "it cannot be read") from problem
+        raise refusal(path, code, what, files.why_unreadable(problem)) from problem
 
 
 def refusal(path: str | os.PathLike[str], code: str, what: str, why: object) -> DiagnosticError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os.path
 import traceback
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from qatspec.diag import Diagnostic, DiagnosticError, PluginFault, QatspecError
+from qatspec.files import open_file, why_unreadable
 from qatspec.registry.hooks import Hooks
 from qatspec.registry.messages import fault, finding, package_of
 from qatspec.registry.plugins import (
@@ -183,13 +185,14 @@ class Registry:
 
     def include(self, path: Path, at: str = "") -> None:
         """Load the file plugin at `path`, once. Raises DiagnosticError QS007."""
-        path = path.resolve()
+        path = Path(os.path.realpath(path))  # Path.resolve raises where links form a loop
         if str(path) in self._hooks.plugins:
             return
         try:
+            open_file(path).close()  # Python's importer waits for a named pipe
             plugin = load_file(path)
         except Exception as error:
-            reason = "there is no such file" if isinstance(error, FileNotFoundError) else str(error)
+            reason = why_unreadable(error) if isinstance(error, OSError) else str(error)
             raise DiagnosticError(
                 Diagnostic(
                     code="QS007",

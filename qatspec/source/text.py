@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import linecache
 import re
 from pathlib import Path
@@ -10,6 +11,7 @@ from yaml.reader import Reader
 
 from qatspec.diag import Diagnostic, DiagnosticError, Edit, Fix, Span
 from qatspec.diag.words import mended as sure, nearest
+from qatspec.files import read_file, why_unreadable
 from qatspec.source import scalars
 
 MAX_BYTES = 2 * 1024 * 1024
@@ -26,12 +28,12 @@ def read_text(path: Path, *, shown: str, name: str = "", named_at: Span | None =
     Raises DiagnosticError QS101, QS104 or QS109; `check_text` looks at the rest.
     """
     try:
-        with path.open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        data = read_file(path, MAX_BYTES)
+    except OSError as error:
+        if error.errno == errno.EFBIG:
+            message = f"`{shown}` is larger than 2 MiB"
+            raise _fail("QS109", message, shown, "check the path") from None
         raise DiagnosticError(_unreadable(path, shown, error, name, named_at)) from None
-    if len(data) > MAX_BYTES:
-        raise _fail("QS109", f"`{shown}` is larger than 2 MiB", shown, "check the path")
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise _fail("QS104", "the file is UTF-16", shown, "save it as UTF-8")
     try:
@@ -97,15 +99,8 @@ def span_at(text: str, index: int, file: str) -> Span:
 
 
 def _unreadable(
-    path: Path, shown: str, error: OSError | ValueError, name: str, named_at: Span | None
+    path: Path, shown: str, error: OSError, name: str, named_at: Span | None
 ) -> Diagnostic:
-    reasons: dict[type[Exception], str] = {
-        FileNotFoundError: "there is no such file",
-        IsADirectoryError: "it is a folder",
-        NotADirectoryError: "there is no such file",
-        PermissionError: "it may not be read (permissions)",
-    }
-    reason = reasons.get(type(error)) or getattr(error, "strerror", None) or str(error)
     there = _siblings(path, named_at)
     near, mend = nearest(path.name, there), sure(path.name, there)
     advice = f"did you mean `{near}`?" if near else "check the path"
@@ -115,7 +110,7 @@ def _unreadable(
     right = str(Path(name).parent / mend) if mend else ""
     return Diagnostic(
         code="QS101",
-        message=f"`{shown}` cannot be read: {reason}",
+        message=f"`{shown}` cannot be read: {why_unreadable(error)}",
         help=advice,
         span=named_at or Span(shown),
         fix=Fix(f"`{name}` -> `{right}`", text=scalars.written(right))

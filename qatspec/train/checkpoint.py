@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import io
-import pickle
 import random
 import sys
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,12 +21,15 @@ import torch
 from torch import Tensor, nn
 
 from qatspec.diag import Diagnostic, DiagnosticError, Span
+from qatspec.files import read_file, why_unreadable
 from qatspec.quant.state import fit_state
 from qatspec.train.files import sha256_of, write_bytes
+from qatspec.train.tensors import load_tensors
 from qatspec.train.weights import weights_of
 
 FORMAT = 1
 SUFFIX = ".pth.tar"
+_MAX_SIDECAR = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +96,12 @@ def load(path: Path) -> Checkpoint:
 
     Raises DiagnosticError: QS905 when there is none, QS901 when it is damaged or foreign.
     """
-    if not path.is_file():
+    try:
+        known = _known_digests(path)
+        if known and sha256_of(path) not in known:
+            raise _damaged(path, "its sha256 is not the one in its sidecar")
+        content = load_tensors(path)
+    except FileNotFoundError as error:
         raise DiagnosticError(
             Diagnostic(
                 code="QS905",
@@ -103,19 +109,11 @@ def load(path: Path) -> Checkpoint:
                 help="check the path, or run the stage that writes it: qatspec run SPEC --step ...",
                 span=Span(file=str(path)),
             )
-        )
-    known = _known_digests(path)
-    if known and sha256_of(path) not in known:
-        raise _damaged(path, "its sha256 is not the one in its sidecar")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (
-        RuntimeError, EOFError, OSError, ValueError, KeyError, TypeError, AttributeError,
-        IndexError, OverflowError, MemoryError, pickle.UnpicklingError, zipfile.BadZipFile,
-    ) as error:  # fmt: skip
-        raise _damaged(
-            path, str(error).splitlines()[0] if str(error) else "it ends early"
         ) from error
+    except OSError as error:
+        raise _damaged(path, why_unreadable(error)) from error
+    except ValueError as error:
+        raise _damaged(path, str(error)) from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise _damaged(path, f"it is not a qatspec checkpoint of format {FORMAT}")
     del content["format"]
@@ -126,7 +124,10 @@ def load(path: Path) -> Checkpoint:
 
 def is_intact(path: Path) -> bool:
     """Does the file exist and is it the one its sidecar knows."""
-    return path.is_file() and sha256_of(path) in _known_digests(path)
+    try:
+        return sha256_of(path) in _known_digests(path)
+    except OSError:
+        return False
 
 
 def load_weights(
@@ -216,7 +217,7 @@ def _write_sidecar(path: Path, digests: list[str]) -> None:
 def _known_digests(path: Path) -> list[str]:
     """Digests in the sidecar; none when there is no sidecar or no file for it to speak of."""
     try:
-        lines = _sidecar(path).read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = read_file(_sidecar(path), _MAX_SIDECAR).decode("utf-8", "replace").splitlines()
     except FileNotFoundError:
         return []
     return [line.split()[0] for line in lines if line.split()]

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from qatspec.diag import Diagnostic, DiagnosticError, Span
+from qatspec.files import open_file
 
 #: ends the name of a file that is still being written; leftovers of a kill are swept by `sweep`
 TEMPORARY = ".tmp"
@@ -24,9 +25,9 @@ _FULL = {
 
 
 def sha256_of(path: Path) -> str:
-    """The file's sha256 in hex. Raises OSError."""
+    """The sha256 of a regular file, in hex. Raises OSError."""
     digest = hashlib.sha256()
-    with path.open("rb") as file:
+    with open_file(path) as file:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import pickle
 import re
-import zipfile
 from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 from torch import Tensor, nn
 
 from qatspec.diag import Diagnostic, DiagnosticError, Span
+from qatspec.train.tensors import load_tensors
 
 KeyMap = Literal["by_order"] | Sequence[tuple[str, str | None]] | None
 
@@ -69,16 +67,13 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
     Raises DiagnosticError: QS905 when there is none, QS901 when it is damaged or something else.
     """
-    if not path.is_file():
-        raise _fault("QS905", f"there is no file of weights `{path}`", "check the path", path)
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (
-        RuntimeError, EOFError, OSError, ValueError, KeyError, TypeError, AttributeError,
-        IndexError, OverflowError, MemoryError, pickle.UnpicklingError, zipfile.BadZipFile,
-    ) as error:  # fmt: skip
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise _not_weights(path, reason) from error
+        content = load_tensors(path)
+    except FileNotFoundError as error:
+        message = f"there is no file of weights `{path}`"
+        raise _fault("QS905", message, "check the path", path) from error
+    except ValueError as error:
+        raise _not_weights(path, str(error)) from error
     if not isinstance(content, Mapping):
         raise _not_weights(path, f"it holds a {type(content).__name__}")
     found = weights_of(content)

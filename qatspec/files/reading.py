@@ -1,0 +1,124 @@
+"""The one way to open a file that a spec, a command line or another file names."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from functools import cache
+from pathlib import Path
+from typing import BinaryIO
+
+#: Filesystems whose files are the kernel's answers (the environment, memory, devices), not data.
+_KERNEL_FILESYSTEMS = frozenset(
+    {"proc", "sysfs", "debugfs", "tracefs", "securityfs", "configfs", "cgroup", "cgroup2", "bpf"}
+)
+_KINDS = {
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFSOCK: "a socket",
+}
+_REASONS = {
+    errno.ENOENT: "there is no such file",
+    errno.ENOTDIR: "there is no such file",
+    errno.EISDIR: "it is a folder",
+    errno.EACCES: "it may not be read (permissions)",
+    errno.EPERM: "it may not be read (permissions)",
+    errno.ELOOP: "its symbolic links form a loop",
+    errno.ENAMETOOLONG: "the name is too long",
+    errno.EIO: "the device reported an input/output error",
+}
+
+
+def open_file(path: str | os.PathLike[str]) -> BinaryIO:
+    """Open a regular file for reading in binary mode.
+
+    Symbolic links are followed. The call never waits: a named pipe, a socket, a device or a file
+    of the kernel (`/proc`, `/sys`) is refused before it is opened, and again after, because another
+    process may exchange the file in between.
+
+    Raises OSError; `why_unreadable` puts it into words.
+    """
+    name = os.fspath(path)
+    try:
+        _demand_regular(os.stat(name), name)  # noqa: PTH116  opening a device may act on it
+        descriptor = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+    except ValueError as error:  # a NUL character, or a character that no file name can hold
+        raise OSError(errno.EINVAL, "the path holds a character that no file name has") from error
+    try:
+        _demand_regular(os.fstat(descriptor), name)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return os.fdopen(descriptor, "rb")
+
+
+def read_file(path: str | os.PathLike[str], limit: int) -> bytes:
+    """The bytes of a regular file.
+
+    limit: most bytes that are read; a larger file is refused, also one that grows while it is read.
+
+    Raises OSError; `why_unreadable` puts it into words.
+    """
+    with open_file(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        data = file.read(limit + 1) if size <= limit else b""
+    if max(size, len(data)) > limit:
+        raise OSError(errno.EFBIG, f"it is larger than {_size(limit)}", os.fspath(path))
+    return data
+
+
+def why_unreadable(error: OSError) -> str:
+    """Why a file cannot be read, in words that follow "cannot be read: "."""
+    if isinstance(error.errno, int) and error.strerror == os.strerror(error.errno):
+        return _REASONS.get(error.errno, error.strerror)
+    return error.strerror or str(error) or type(error).__name__
+
+
+def why_no_folder(path: str | os.PathLike[str]) -> str | None:
+    """Why the entries of a folder cannot be listed; None where they can."""
+    try:
+        with os.scandir(path) as entries:
+            next(entries, None)
+    except OSError as error:
+        absent = {errno.ENOENT: "there is no such folder", errno.ENOTDIR: "it is not a folder"}
+        return absent.get(error.errno or 0) or why_unreadable(error)
+    except ValueError:
+        return "the path holds a character that no file name has"
+    return None
+
+
+def _demand_regular(status: os.stat_result, name: str) -> None:
+    """Raises OSError unless `status` is that of a regular file with contents of its own."""
+    kind = stat.S_IFMT(status.st_mode)
+    if kind == stat.S_IFDIR:
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), name)
+    if kind != stat.S_IFREG:
+        what = f"it is {_KINDS.get(kind, 'special')}, not a regular file"
+        raise OSError(errno.EINVAL, what, name)
+    if status.st_dev in _kernel_devices():
+        raise OSError(errno.EINVAL, "it belongs to the kernel (/proc or /sys)", name)
+
+
+@cache
+def _kernel_devices() -> frozenset[int]:
+    """Device numbers of the mounted kernel filesystems; empty on systems other than Linux."""
+    try:
+        mounts = Path("/proc/self/mountinfo").read_text("utf-8", errors="replace").splitlines()
+    except OSError:
+        return frozenset()
+    found = set()
+    for mount in mounts:  # "36 35 98:0 /root /mount/point options - type source options", proc(5)
+        before, _, after = mount.partition(" - ")
+        if after.split(" ", 1)[0] in _KERNEL_FILESYSTEMS:
+            major, _, minor = before.split(" ")[2].partition(":")
+            found.add(os.makedev(int(major), int(minor)))
+    return frozenset(found)
+
+
+def _size(limit: int) -> str:
+    for power, unit in ((30, "GiB"), (20, "MiB"), (10, "KiB")):
+        if limit >= 1 << power and limit % (1 << power) == 0:
+            return f"{limit >> power} {unit}"
+    return f"{limit} bytes"
