@@ -24,7 +24,8 @@ def compile(  # noqa: A001 - the arrow's name
     needs.
 
     Raises DiagnosticError: QS301 for an unknown march, QS803 for options, QS806 where it cannot be
-    fed what they ask for, and what the march's compiler raises (QS801 for ops that it cannot run).
+    fed what they ask for, and what the march's compiler raises (QS801 for ops that it cannot run,
+    QS812 where the encoded commands do not compute the Program).
     """
     record = registry().march(march)
     given = check_options(march, record.options, options)

@@ -82,6 +82,7 @@ def encode(compiled: Compiled) -> Artifact:
             "tree": program.tree,
             "bit_exact": True,
             "max_lsb": 0,
+            "verified_frames": 0,
             "options": {"opt": compiled.opt, "cores": compiled.cores},
         },
         sections={

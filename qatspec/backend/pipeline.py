@@ -14,23 +14,23 @@ from qatspec.backend.legalise import legalise
 from qatspec.backend.memory import plan
 from qatspec.backend.packing import LINE, Packed, layout
 from qatspec.backend.schedule import latency_us
-from qatspec.backend.simulate import simulate
 from qatspec.backend.target import Target, align
 from qatspec.backend.tile import EFFORTS, Effort, Tiler
-from qatspec.diag import InternalError
-from qatspec.program import RANGE, STORAGE, Artifact, Program, interpret
+from qatspec.backend.verify import verified
+from qatspec.program import Artifact, Program
 
 
 def assemble(
-    program: Program, target: Target, *, opt: str = "O2", cores: int = 1, verify: bool = False
+    program: Program, target: Target, *, opt: str = "O2", cores: int = 1, verify: bool = True
 ) -> Artifact:
     """Compile `program` for `target`: legalise, tile, place, schedule, encode.
 
     opt: O0, O1, O2 or O3; cores: how many one frame is split over. verify: run one seeded frame
-    through the simulator and compare it with the interpreter.
+    through the encoded commands and compare every layer with the interpreter; the manifest's
+    `verified_frames` says whether it was done.
 
     Raises DiagnosticError: QS801 for every op that the march cannot run, QS802 where a layer does
-    not fit on chip.
+    not fit on chip, QS812 where the commands give other integers than the Program.
     """
     legalise(program, target)
     layers = group(program)
@@ -56,9 +56,7 @@ def assemble(
 
     attempts = [attempt(effort) for effort in EFFORTS[opt]]
     artifact = encode(min(attempts, key=latency_us))
-    if verify:
-        _verify(artifact, program)
-    return artifact
+    return verified(artifact, program) if verify else artifact
 
 
 def run_compiled(artifact: Artifact, ints: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -83,16 +81,3 @@ def _lay_out(program: Program, target: Target) -> dict[str, Packed]:
                 packed[name] = layout(name, program.consts[name], end, target)
                 end = align(end + packed[name].size, LINE)
     return packed
-
-
-def _verify(artifact: Artifact, program: Program) -> None:
-    """One frame of seeded noise over the whole range of every port."""
-    rng = np.random.default_rng(0)
-    frame = [
-        rng.integers(*RANGE[port.dtype], (1, *port.shape), STORAGE[port.dtype], endpoint=True)
-        for port in program.inputs
-    ]
-    got, expected = simulate(artifact, frame), interpret(program, *frame)
-    for port, a, b in zip(program.outputs, got, expected, strict=True):
-        if not np.array_equal(a, b):
-            raise InternalError(f"the compiled bin differs from its program at output {port.name}")

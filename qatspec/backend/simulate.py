@@ -8,7 +8,7 @@ the faster way to the same integers.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -21,20 +21,38 @@ from qatspec.backend.packing import (
     place,
     unpack_constant,
 )
-from qatspec.backend.region import Box, layer_needs, localise, needs, whole
+from qatspec.backend.region import Box, layer_needs, localise, needs, view, whole
 from qatspec.program import RANGE, STORAGE, Artifact, Op
 from qatspec.program.interp import evaluate
 
 
-def simulate(artifact: Artifact, ints: Sequence[np.ndarray]) -> list[np.ndarray]:
+class Deviation(Exception):
+    """A command computed other integers than expected; the message names it and its layer."""
+
+
+def simulate(
+    artifact: Artifact,
+    ints: Sequence[np.ndarray],
+    expected: Mapping[str, np.ndarray] | None = None,
+) -> list[np.ndarray]:
     """What the input ports take in, integers of the output ports out, computed tile by tile.
 
-    Raises DiagnosticError QS712 on arrays that do not fit, QS811 on a stream that cannot run.
+    expected: every value of the Program for these inputs but its constants, which each layer's
+    tiles are held against; None: not compared.
+
+    Raises DiagnosticError QS712 on arrays that do not fit, QS811 on a stream that cannot run;
+    Deviation where a tile differs from `expected`.
     """
     compiled = decode(artifact)
     arrays = artifact.feed(ints)
     try:
-        frames = [_Machine(compiled).run([a[n] for a in arrays]) for n in range(arrays[0].shape[0])]
+        frames = [
+            _Machine(compiled).run(
+                [a[n] for a in arrays],
+                None if expected is None else {name: a[n] for name, a in expected.items()},
+            )
+            for n in range(arrays[0].shape[0])
+        ]
     except (KeyError, ValueError, IndexError, OverflowError) as problem:
         raise broken(artifact, problem) from problem
     return [np.stack(port) for port in zip(*frames, strict=True)]
@@ -49,13 +67,17 @@ class _Machine:
         self.chip = np.zeros(compiled.onchip_bytes, np.uint8)
         self.ddr = np.zeros(compiled.ddr_bytes, np.uint8)
 
-    def run(self, frame: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """One frame: arrays without the batch, in the order of the ports."""
+    def run(
+        self, frame: Sequence[np.ndarray], expected: Mapping[str, np.ndarray] | None
+    ) -> list[np.ndarray]:
+        """One frame: arrays without the batch, in the order of the ports. expected: as well."""
         for port, array in zip(self.program.inputs, frame, strict=True):
             box = whole(port.shape)
             self._write(self.ddr, self.compiled.ddr[port.name], port.name, box, box, array)
-        for command in self.compiled.commands:
-            self._step(command)
+        for number, command in enumerate(self.compiled.commands):
+            tile = self._step(command)
+            if tile is not None and expected is not None:
+                self._compare(number, command, tile, expected)
         outputs = []
         for port in self.program.outputs:
             box = whole(port.shape)
@@ -63,11 +85,12 @@ class _Machine:
             outputs.append(array.reshape(port.shape))
         return outputs
 
-    def _step(self, command: Command) -> None:
+    def _step(self, command: Command) -> np.ndarray | None:
+        """Carry out a command. Returns the tile that an `execute` computed."""
+        if command.code == "execute":
+            return self._execute(command)
         if command.code == "weight":
             self._weight(command)
-        elif command.code == "execute":
-            self._execute(command)
         else:
             name, box, buffer = self.names[command.value], command.box, command.buffer
             home = self.compiled.ddr[name]
@@ -78,6 +101,24 @@ class _Machine:
             else:
                 array = self._read(self.chip, command.address, name, buffer, box)
                 self._write(self.ddr, home, name, everything, box, array)
+        return None
+
+    def _compare(
+        self,
+        number: int,
+        command: Command,
+        tile: np.ndarray,
+        expected: Mapping[str, np.ndarray],
+    ) -> None:
+        """Raise Deviation unless `tile` is the command's part of the layer's value."""
+        layer, box = self.compiled.layers[command.layer], command.box
+        value = expected[layer.output]
+        features = value.reshape(view(value.shape))
+        if not np.array_equal(tile, features[box.c0 : box.c1, box.h0 : box.h1]):
+            raise Deviation(
+                f"command {number} gives other integers for channels {box.c0}..{box.c1}, "
+                f"rows {box.h0}..{box.h1} of layer `{layer.name}`"
+            )
 
     def _weight(self, command: Command) -> None:
         layer = self.compiled.layers[command.layer]
@@ -89,7 +130,7 @@ class _Machine:
             at = command.address + span.place
             self.chip[at : at + span.size] = np.frombuffer(data, np.uint8)
 
-    def _execute(self, command: Command) -> None:
+    def _execute(self, command: Command) -> np.ndarray:
         layer = self.compiled.layers[command.layer]
         wanted = layer_needs(layer, command.box, self.program)
         consts = self._constants(layer, command)
@@ -101,6 +142,7 @@ class _Machine:
             held[op.output] = self._evaluate(op, wanted[op.output], held, consts)
         array, box = held[layer.output]
         self._write(self.chip, command.address, layer.output, command.buffer, box, array)
+        return array
 
     def _evaluate(
         self,

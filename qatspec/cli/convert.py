@@ -72,11 +72,8 @@ def command(
         compiled, exact_binary = compile_to_files(context, program, loaded.march, output_dir)
     for path in (*converted, *compiled):
         found = {**exact, **exact_binary}.get(path.name)
-        note = (
-            ""
-            if found is None
-            else "  (bit-exact)"
-            if found.bit_exact
-            else (f"  (within {found.max_lsb} LSB)")
-        )
+        note = ""
+        if found is not None:
+            distance = "bit-exact" if found.bit_exact else f"within {found.max_lsb} LSB"
+            note = f"  ({distance}: {found.compared})"
         click.echo(f"{path}{note}")

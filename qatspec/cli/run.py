@@ -150,7 +150,8 @@ def _files(summary: Mapping[str, Any]) -> Table | None:
 def _exactness(artifact: Mapping[str, Any]) -> str:
     if artifact["bit_exact"] is None:
         return ""
-    return "bit-exact" if artifact["bit_exact"] else f"within {artifact['max_lsb']} LSB"
+    distance = "bit-exact" if artifact["bit_exact"] else f"within {artifact['max_lsb']} LSB"
+    return ": ".join(filter(None, (distance, artifact["compared"])))
 
 
 def _size(count: int) -> str:

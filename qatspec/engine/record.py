@@ -63,6 +63,7 @@ def write(folder: Path, step: Step, outcome: Outcome, seconds: float) -> Record:
             "sha256": sha256_of(path),
             "bit_exact": exact.bit_exact if exact else None,
             "max_lsb": exact.max_lsb if exact else None,
+            "compared": exact.compared if exact else None,
         }
     record = {
         "format": FORMAT,

@@ -45,7 +45,7 @@ def build(
         "metrics": metrics,
         "delta_to_float": _delta_to_float(metrics),
         "artifacts": [
-            {"path": path, **output}
+            {"path": path, "compared": None, **output}  # older records do not say it
             for record in done.values()
             for path, output in record["outputs"].items()
         ],

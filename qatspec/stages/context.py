@@ -28,10 +28,12 @@ Report = Callable[[str, Mapping[str, Any]], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exactness:
-    """How a file's integers compare with the Program's: equal, or how far apart at most."""
+    """How a file's integers compare with the Program's: equal, or how far apart at most.
+    compared: what of the file was run, and on how much."""
 
     bit_exact: bool
     max_lsb: int
+    compared: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -67,7 +67,9 @@ def convert(
     )
     write_bytes(header, outputs_header(program).encode())
 
-    exact: dict[str, Exactness] = {program_file.name: Exactness(bit_exact=True, max_lsb=0)}
+    exact: dict[str, Exactness] = {
+        program_file.name: Exactness(bit_exact=True, max_lsb=0, compared="the Program itself")
+    }
     if importlib.util.find_spec("onnxruntime") is None:
         context.report("log", {"message": "onnxruntime is not installed: the ONNX was not run"})
     else:

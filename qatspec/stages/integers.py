@@ -69,7 +69,7 @@ def real_inputs(
 
 def compare(reference: Ported, other: Ported, inputs: Sequence[Sequence[np.ndarray]]) -> Exactness:
     """Feed both the same and take the largest distance over all outputs. inputs: as `other` takes
-    them; where those are frames, the reference gets what they mean."""
+    them, one image each; where those are frames, the reference gets what they mean."""
     largest = 0
     fed = other.runtime_input if isinstance(other, Artifact) else None
     for given in inputs:
@@ -77,4 +77,17 @@ def compare(reference: Ported, other: Ported, inputs: Sequence[Sequence[np.ndarr
         for mine, theirs in zip(reference.run(*ints), other.run(*given), strict=True):
             distance = np.abs(mine.astype(np.int64) - theirs.astype(np.int64))
             largest = max(largest, int(distance.max(initial=0)))
-    return Exactness(bit_exact=largest == 0, max_lsb=largest)
+    return Exactness(
+        bit_exact=largest == 0, max_lsb=largest, compared=_compared(other, len(inputs))
+    )
+
+
+def _compared(ported: Ported, images: int) -> str:
+    """What running `ported` on so many images compares. `Artifact.run` of a file with commands
+    executes the Program in it; the commands themselves are run by its compiler alone."""
+    on_images = f"{images} image{'s' if images != 1 else ''}"
+    frames = ported.manifest.get("verified_frames") if isinstance(ported, Artifact) else None
+    if frames is None:
+        return on_images
+    commands = f"commands on {frames} frame" if frames else "commands not run"
+    return f"Program inside on {on_images}, {commands}"

@@ -133,4 +133,22 @@ report it with the file.
 Example: a bin whose manifest says bayes while its sections hold an ONNX file.
 """,
     ),
+    Code(
+        "QS812",
+        "compiled commands do not compute the Program",
+        """\
+The compiler ran one frame of noise through the commands that it had encoded, tile by tile on
+simulated memories, and a layer or an output holds other integers than the Program's, or the
+commands cannot be run at all. Nothing was written.
+
+Why: a binary runs its commands. `Artifact.run` executes the Program that lies inside the same file,
+so that its results say nothing of the commands.
+
+How to mend: this is a fault of the march's compiler. Report it with the `.program` file of the
+convert stage. Until then another `opt` may work: `stages.compile.opt: O0` plans the commands in
+another way, and they are verified as well.
+
+Example: a plan that puts two values in the same place of the chip's memory at one time.
+""",
+    ),
 )

@@ -35,10 +35,6 @@ def test_the_manifest_names_the_program(full, target):
     assert manifest["options"] == {"opt": "O1", "cores": 1}
 
 
-def test_verify_runs_the_simulator(full, target):
-    assert assemble(full, target(), verify=True).to_bytes() == assemble(full, target()).to_bytes()
-
-
 @pytest.mark.parametrize("section", ["program", "weights", "layout", "commands", "memory"])
 def test_a_missing_section_is_a_diagnostic(full, noise, target, section):
     artifact = changed(assemble(full, target()), **{section: None})
