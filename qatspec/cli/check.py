@@ -13,7 +13,7 @@ from rich.measure import Measurement
 from rich.table import Table
 
 from qatspec.cli import options
-from qatspec.cli.output import settings, tables
+from qatspec.cli.output import echo, settings, tables
 from qatspec.plan import save_modules
 
 if TYPE_CHECKING:
@@ -84,21 +84,21 @@ def command(
     if settings().format == "json":
         data = _as_data(loaded, chosen, prepared, found)
         data["host"] = {"before": host.before, "after": host.after}
-        click.echo(json.dumps(data, indent=2))
+        echo(json.dumps(data, indent=2))
         return
     for warning in prepared.warnings:
         options.warn(loaded, warning)
     if print_model:
-        click.echo(str(prepared.model))
+        echo(str(prepared.model))
     _report(loaded, chosen, prepared, found)
     for name in host.before:
-        click.echo(f"  host    {name}: in float before the compiled program")
+        echo(f"  host    {name}: in float before the compiled program")
     for name in host.after:
-        click.echo(f"  host    {name}: in float behind the compiled program")
+        echo(f"  host    {name}: in float behind the compiled program")
     if refused:
         stage = "compile" if all(d.code == "QS801" for d in refused) else "convert"
         codes = ", ".join(sorted({d.code for d in refused}))
-        click.echo(f"\n{stage} would refuse this model: {len(refused)} x {codes}, above")
+        echo(f"\n{stage} would refuse this model: {len(refused)} x {codes}, above")
 
 
 def _draw(spec: Spec, stage: str, prepared: Prepared, target: Path) -> None:

@@ -12,7 +12,7 @@ import click
 
 from qatspec.cli import options
 from qatspec.cli.compare_text import ComparisonText, mean
-from qatspec.cli.output import is_text, show, tables
+from qatspec.cli.output import echo, is_text, show, tables
 from qatspec.diag import Diagnostic, DiagnosticError
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def command(
             raise DiagnosticError(loaded.document.resolve(problems), loaded.document.texts)
         show(loaded.document.resolve(problems), loaded.document.texts)
         return
-    click.echo(json.dumps(_data(loaded, chosen, found, files, threshold, problems), indent=2))
+    echo(json.dumps(_data(loaded, chosen, found, files, threshold, problems), indent=2))
     if any(d.severity == "error" for d in problems):
         raise click.exceptions.Exit(1)
 

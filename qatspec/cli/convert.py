@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from qatspec.cli import options
+from qatspec.cli.output import echo
 from qatspec.diag import Diagnostic
 
 
@@ -76,4 +77,4 @@ def command(
         if found is not None:
             distance = "bit-exact" if found.bit_exact else f"within {found.max_lsb} LSB"
             note = f"  ({distance}: {found.compared})"
-        click.echo(f"{path}{note}")
+        echo(f"{path}{note}")

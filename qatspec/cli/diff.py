@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from qatspec.cli import options
-from qatspec.cli.output import settings
+from qatspec.cli.output import echo, settings
 from qatspec.plan import diff, diff_json, diff_text, resolve
 
 
@@ -24,4 +24,4 @@ def command(first: Path, second: Path, overrides: tuple[str, ...], allow_code: b
     """
     plans = [resolve(options.load(path, overrides, allow_code)) for path in (first, second)]
     found = diff(*plans)
-    click.echo(diff_json(found) if settings().format == "json" else diff_text(found))
+    echo(diff_json(found) if settings().format == "json" else diff_text(found))

@@ -6,10 +6,11 @@ from functools import partial
 from pathlib import Path
 
 import click
-from rich.console import Console
 
 from qatspec.cli import options
+from qatspec.cli.console import CleanConsole
 from qatspec.cli.live import Live
+from qatspec.cli.streams import stdout
 
 
 @click.command(name="eval", short_help="Evaluate a stage's result on data.val.")
@@ -47,7 +48,7 @@ def command(
     from qatspec.types import StageEvent
 
     loaded = options.load(spec, overrides, allow_code)
-    console = Console()
+    console = CleanConsole(file=stdout())
     with loaded.document.located(), Live(console, partial(options.warn, loaded)) as live:
         context = options.context(
             loaded,

@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from qatspec.cli import options
+from qatspec.cli.output import echo
 from qatspec.cli.registered import qspec_words
 from qatspec.diag import CODES
 from qatspec.diag.words import nearest, suggest
@@ -47,14 +48,14 @@ def command(
     the types given with --op.
     """
     if module is None:
-        click.echo(_page(subject))
+        echo(_page(subject))
         return
     spec = options.load(Path(subject), overrides, allow_code)
     known = [s for s in ("calibration", "qat") if s in spec.stages]
     if stage is not None and stage not in known:
         raise click.UsageError(f"no stage `{stage}` prepares modules; {suggest(stage, known)}")
     if not known:
-        click.echo("the spec has neither calibration nor qat: nothing is quantized")
+        echo("the spec has neither calibration nor qat: nothing is quantized")
         return
     chosen = stage or known[-1]
     with spec.document.located():
@@ -69,7 +70,7 @@ def command(
             lines = _by_rules(spec, chosen, module, unit, rules, ops, built=calls is not None)
         else:
             lines = list(_built(spec, chosen, module, rules, calls))
-    click.echo("\n".join(lines))
+    echo("\n".join(lines))
 
 
 def _page(code: str) -> str:

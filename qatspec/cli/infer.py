@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from qatspec.cli import options
+from qatspec.cli.output import echo
 from qatspec.diag import Diagnostic, DiagnosticError, Span
 from qatspec.files import open_file, why_unreadable
 
@@ -103,7 +104,7 @@ def _run_alone(ported: Integers, source: Path, output: Path) -> None:
         wanted = f"(N, {', '.join(map(str, port.shape))})"
         raise _unusable(source, f"its shape is {array.shape}", f"the model takes {wanted}")
     ints = [array] if whole else ported.quantize(array)
-    click.echo(str(_write_integers(ported, ints, output / f"{source.stem}.npz")))
+    echo(str(_write_integers(ported, ints, output / f"{source.stem}.npz")))
 
 
 def _predict(
@@ -141,7 +142,7 @@ def _predict(
         target,
         {"format": 1, "model": model, "classes": list(dataset.classes), "predictions": entries},
     )
-    click.echo(f"{target}: {len(entries)} inputs")
+    echo(f"{target}: {len(entries)} inputs")
 
 
 def _samples(source: Path, dataset: Any, spec: Spec) -> Iterator[tuple[Path, Sample]]:

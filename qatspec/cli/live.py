@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -108,7 +109,7 @@ class Live:
                 self._warned.append(data["diagnostic"])
                 self._warn(data["diagnostic"])
         else:
-            self._print(f"  {data['message']}")
+            self._print(escape(f"  {data['message']}"))
 
     def _moved(self, step: str, data: Mapping[str, Any]) -> None:
         phase = data.get("phase", step)
@@ -133,7 +134,7 @@ class Live:
         self._bar, self._phase = None, ""
 
     def _print(self, text: str) -> None:
-        self._console.print(text, highlight=False, soft_wrap=True)
+        self._console.print(text, markup=True, highlight=False, soft_wrap=True)
 
 
 class _Plain:
@@ -166,4 +167,4 @@ def duration(seconds: float) -> str:
 
 def _figures(metrics: Mapping[str, float]) -> str:
     shown = list(metrics.items())[:2]
-    return "".join(f"  {name} {value:.1f}" for name, value in shown)
+    return escape("".join(f"  {name} {value:.1f}" for name, value in shown))

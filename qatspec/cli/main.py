@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-import os
+import io
 import sys
 import traceback
 from collections.abc import Sequence
@@ -11,7 +11,8 @@ from collections.abc import Sequence
 import click
 
 from qatspec import __version__
-from qatspec.cli.output import common_options, settings, show
+from qatspec.cli.output import HELP, common_options, echo, settings, show, show_unwritten
+from qatspec.cli.streams import own_stdout
 from qatspec.diag import Diagnostic, DiagnosticError, PluginFault
 from qatspec.diag.words import suggest
 
@@ -42,6 +43,9 @@ OK, DIAGNOSTICS, USAGE, PLUGIN, INTERNAL, INTERRUPTED = 0, 1, 2, 3, 4, 130
 class _Commands(click.Group):
     """Commands by name; each one's module is imported when it is called."""
 
+    def get_help_option(self, ctx: click.Context) -> click.Option:
+        return HELP
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
 
@@ -65,7 +69,8 @@ class _Commands(click.Group):
 
 
 def _with_common_options(command: click.Command) -> click.Command:
-    """The command (and those below it) with --format, --strict and --debug."""
+    """The command (and those below it) with --help, --format, --strict and --debug."""
+    command.get_help_option = lambda ctx: HELP  # type: ignore[method-assign]
     if isinstance(command, click.Group):
         for child in command.commands.values():
             _with_common_options(child)
@@ -74,12 +79,26 @@ def _with_common_options(command: click.Command) -> click.Command:
     return command
 
 
+def _show_version(context: click.Context, _: click.Parameter, value: bool) -> None:
+    if value:
+        echo(f"qatspec {__version__}")
+        context.exit()
+
+
+_VERSION = click.Option(
+    ["--version"],
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_show_version,
+    help="Show the version and exit.",
+)
+
+
 @click.group(
     cls=_Commands,
-    params=common_options(),
-    context_settings={"help_option_names": ["-h", "--help"]},
+    params=[_VERSION, *common_options()],
 )
-@click.version_option(__version__, message="qatspec %(version)s")
 def cli() -> None:
     """Declarative quantization-aware training for edge chips.
 
@@ -94,36 +113,51 @@ def main(args: Sequence[str] | None = None) -> None:
 
 
 def run(args: Sequence[str] | None = None) -> int:
-    """Run the command line; the exit code."""
+    """Run the command line and return the exit code.
+
+    What plugins and libraries print on the way goes to stderr.
+    """
     arguments = list(sys.argv[1:] if args is None else args)
+    with own_stdout() as out:
+        try:
+            code = _run(arguments)
+            out.flush()
+        except BrokenPipeError:
+            return DIAGNOSTICS
+    if out.failure is None:
+        return code
+    show_unwritten(out.failure)
+    return code or DIAGNOSTICS
+
+
+def _run(arguments: list[str]) -> int:
     try:
         context = cli.make_context("qatspec", arguments)
-    except click.exceptions.Exit as error:
-        return error.exit_code
-    except click.ClickException as error:
-        error.show()
-        return USAGE
+    except (click.exceptions.Exit, click.ClickException) as error:
+        return _end(error)
     with context:
         try:
             cli.invoke(context)
-        except BaseException as error:  # noqa: BLE001  the last door: every end gets its exit code
+        except BaseException as error:  # noqa: BLE001  every end of a command has its exit code
             return _end(error)
         chosen = settings()
         return DIAGNOSTICS if chosen.strict and chosen.warned else OK
 
 
 def _end(error: BaseException) -> int:
-    """Say what ended the command; its exit code."""
+    """Report what ended the command, and return its exit code."""
     if isinstance(error, click.exceptions.Exit):
         return error.exit_code
     if isinstance(error, click.Abort | KeyboardInterrupt):
-        click.echo("interrupted", err=True)
+        echo("interrupted", err=True)
         return INTERRUPTED
     if isinstance(error, click.ClickException):
-        error.show()
+        usage = io.StringIO()
+        error.show(usage)
+        echo(usage.getvalue(), err=True, nl=False)
         return USAGE
     if isinstance(error, BrokenPipeError):
-        return _broken_pipe()
+        raise error
     if not isinstance(error, Exception):
         raise error
     if settings().debug:
@@ -141,18 +175,12 @@ def _end(error: BaseException) -> int:
         show([culprit.diagnostic()])
         return PLUGIN
     words = str(error).partition("\n")[0] or type(error).__name__
-    click.echo(f"internal error: {type(error).__name__}: {words}", err=True)
+    echo(f"internal error: {type(error).__name__}: {words}", err=True)
     if not settings().debug:
-        click.echo("this is a fault of qatspec; --debug shows the traceback", err=True)
+        echo("this is a fault of qatspec; --debug shows the traceback", err=True)
     return INTERNAL
 
 
 def _of_plugin(found: Diagnostic) -> bool:
     """Is a plugin at fault: block 0xx with an origin, save a plugin's verdict on the spec."""
     return found.code.startswith("QS0") and found.code != "QS008" and found.origin is not None
-
-
-def _broken_pipe() -> int:
-    """The reader of our output went away (`| head`): stop, and keep Python from complaining."""
-    sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123
-    return DIAGNOSTICS

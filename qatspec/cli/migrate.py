@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from qatspec.cli import options
+from qatspec.cli.output import echo
 from qatspec.schema import VERSION
 from qatspec.spec import migrate
 
@@ -17,8 +18,8 @@ def command(spec: Path) -> None:
     """Edit SPEC, and the files that it extends, to the newest version of the spec language."""
     was, edits = migrate(spec)
     if was == VERSION:
-        click.echo(f"{spec}: version {was} is the newest; nothing to do")
+        echo(f"{spec}: version {was} is the newest; nothing to do")
         return
     for edit in edits:
-        click.echo(f"{edit.span.file}:{edit.span.line}:{edit.span.col}: `{edit.text}`", err=True)
-    click.echo(f"{spec}: version {was} -> {VERSION}, {len(edits)} edits")
+        echo(f"{edit.span.file}:{edit.span.line}:{edit.span.col}: `{edit.text}`", err=True)
+    echo(f"{spec}: version {was} -> {VERSION}, {len(edits)} edits")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from qatspec.cli.output import echo
 from qatspec.cli.schema import schema_text
 from qatspec.diag import Diagnostic, DiagnosticError, Span
 
@@ -48,4 +49,4 @@ def command(template: str, output: Path) -> None:
             )
         ) from None
     (output / SCHEMA_FILE).write_text(schema_text(), encoding="utf-8")
-    click.echo(f"wrote {target} and {SCHEMA_FILE} for editors; next: qatspec run {target}")
+    echo(f"wrote {target} and {SCHEMA_FILE} for editors; next: qatspec run {target}")

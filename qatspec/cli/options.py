@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from qatspec.cli.output import show
+from qatspec.cli.output import echo, show
 from qatspec.diag import Diagnostic, DiagnosticError
 from qatspec.diag.words import suggest
 
@@ -111,7 +111,7 @@ def context(
         if kind == "log" and "diagnostic" in data:
             warn(spec, data["diagnostic"])
         elif kind == "log":
-            click.echo(data["message"], err=True)
+            echo(data["message"], err=True)
 
     workdir = workdir or default_workdir(spec)
     return Context(

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from qatspec.cli.streams import stdout, write
 from qatspec.diag import Diagnostic
-from qatspec.render import FORMATS, Format, render
+from qatspec.render import FORMATS, Format, clean, render
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -40,6 +41,23 @@ def _keep(name: str) -> Callable[[click.Context, click.Parameter, Any], None]:
             setattr(context.find_root().ensure_object(Settings), name, value)
 
     return callback
+
+
+def _show_help(context: click.Context, _: click.Parameter, value: bool) -> None:
+    if value and not context.resilient_parsing:
+        write(context.get_help())
+        context.exit()
+
+
+#: click's own option prints to sys.stdout, which is not the command's (qatspec.cli.streams)
+HELP = click.Option(
+    ["-h", "--help"],
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_show_help,
+    help="Show this message and exit.",
+)
 
 
 def common_options() -> list[click.Option]:
@@ -77,10 +95,21 @@ def show(diagnostics: Iterable[Diagnostic], texts: Mapping[str, str] | None = No
         return
     chosen.warned |= any(d.severity == "warning" for d in found)
     to_stderr = chosen.format == "text"
-    stream = sys.stderr if to_stderr else sys.stdout
+    stream = sys.stderr if to_stderr else stdout()
     color = stream.isatty() and "NO_COLOR" not in os.environ
     shown = {**_code(found), **(texts or {})}
-    click.echo(render(found, shown, chosen.format, color=color), err=to_stderr)
+    write(render(found, shown, chosen.format, color=color), err=to_stderr)
+
+
+def show_unwritten(error: OSError) -> None:
+    """Report on stderr that stdout did not take the command's output."""
+    unwritten = Diagnostic(
+        code="QS945",
+        message=f"the output was cut: stdout cannot be written: {error.strerror}",
+        help="free space on its device, or redirect it elsewhere; files of a work directory are "
+        "not affected",
+    )
+    write(render([unwritten]), err=True)
 
 
 def _code(diagnostics: Iterable[Diagnostic]) -> dict[str, str]:
@@ -93,11 +122,17 @@ def _code(diagnostics: Iterable[Diagnostic]) -> dict[str, str]:
     }
 
 
+def echo(text: str = "", *, err: bool = False, nl: bool = True) -> None:
+    """Write text for people or JSON, cleaned, to stdout or stderr."""
+    write(clean(text), err=err, nl=nl)
+
+
 def tables() -> Console:
     """Where tables go: as wide as the terminal, and anywhere else as wide as they are."""
-    from rich.console import Console
+    from qatspec.cli.console import CleanConsole
 
-    return Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 1000)
+    wide = None if stdout().isatty() else 1000
+    return CleanConsole(file=stdout(), highlight=False, markup=False, width=wide)
 
 
 def is_text() -> bool:

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from qatspec.cli import options
-from qatspec.cli.output import settings
+from qatspec.cli.output import echo, settings
 from qatspec.plan import device_kind, plan_json, plan_table, resolve, status
 
 
@@ -37,4 +37,4 @@ def command(
     plan = resolve(loaded, device=device_kind(device), nproc=nproc)
     statuses = status(plan, workdir or options.default_workdir(loaded))
     as_json = settings().format == "json"
-    click.echo(plan_json(plan, statuses) if as_json else plan_table(plan, statuses))
+    echo(plan_json(plan, statuses) if as_json else plan_table(plan, statuses))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from qatspec.cli.output import is_text, show
+from qatspec.cli.output import echo, is_text, show
 from qatspec.cli.registered import params_of, print_registered
 from qatspec.cli.scaffold import KINDS, is_package_name, shadowed, write_package
 from qatspec.diag import Diagnostic, DiagnosticError, Note
@@ -33,12 +33,12 @@ def list_() -> None:
         _row(names, plugin.entry_point, plugin.dist, plugin.version) for plugin in names.plugins()
     ]
     if not is_text():
-        click.echo(json.dumps({"format_version": 1, "plugins": rows}, indent=2))
+        echo(json.dumps({"format_version": 1, "plugins": rows}, indent=2))
         return
     for row in rows:
-        click.echo(f"{row['entry_point']}  {row['dist']}=={row['version']}")
+        echo(f"{row['entry_point']}  {row['dist']}=={row['version']}")
         for kind, registered in row["registers"].items():
-            click.echo(f"  {kind}: {', '.join(registered)}")
+            echo(f"  {kind}: {', '.join(registered)}")
     show(faults)
 
 
@@ -65,7 +65,7 @@ def show_(name: str) -> None:
         }
         for kind, record in found
     ]
-    click.echo(json.dumps({"format_version": 1, "registered": rows}, indent=2))
+    echo(json.dumps({"format_version": 1, "registered": rows}, indent=2))
 
 
 @command.command(name="check", short_help="Run the conformance kit on a distribution.")
@@ -79,14 +79,14 @@ def check(dist: str) -> None:
         for plugin, outcome in rows:
             _print(plugin, outcome)
         skipped = sum(outcome.status == "skipped" for _, outcome in rows)
-        click.echo(f"{len(rows) - failed - skipped} passed, {failed} failed, {skipped} skipped")
+        echo(f"{len(rows) - failed - skipped} passed, {failed} failed, {skipped} skipped")
     else:
         found = [
             {"plugin": p.origin, "check": o.check, "item": o.item, "status": o.status,
              "reason": o.reason}
             for p, o in rows
         ]  # fmt: skip
-        click.echo(json.dumps({"format_version": 1, "checks": found}, indent=2))
+        echo(json.dumps({"format_version": 1, "checks": found}, indent=2))
     if failed:
         raise click.exceptions.Exit(1)
 
@@ -111,7 +111,7 @@ def new(name: str, kind: str, output: Path) -> None:
             f"it: choose another name, qatspec-{name} or my-{name}"
         )
     folder = write_package(name, kind, output)
-    click.echo(f"wrote {folder}; next: pip install -e {folder} && qatspec plugins check {name}")
+    echo(f"wrote {folder}; next: pip install -e {folder} && qatspec plugins check {name}")
 
 
 def _unregistered(name: str) -> Diagnostic:
@@ -150,10 +150,10 @@ def _conform(plugin: Plugin) -> list[Outcome]:
 
 
 def _print(plugin: Plugin, outcome: Outcome) -> None:
-    click.echo(f"{outcome.status:8}{plugin.entry_point:14}{outcome.item:32}{outcome.check}")
+    echo(f"{outcome.status:8}{plugin.entry_point:14}{outcome.item:32}{outcome.check}")
     if outcome.reason:
         for line in outcome.reason.splitlines():
-            click.echo(f"{'':8}{line}")
+            echo(f"{'':8}{line}")
 
 
 def _row(names: Registry, entry_point: str, dist: str, version: str) -> dict[str, Any]:

@@ -6,9 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from typing import Any
 
-import click
-
-from qatspec.cli.output import tables
+from qatspec.cli.output import echo, tables
 from qatspec.registry import Provider
 from qatspec.registry.messages import word
 from qatspec.schema.reference import default_of, takes
@@ -36,20 +34,20 @@ def params_of(record: Any) -> Mapping[str, Any] | None:
 
 def print_registered(kind: str, record: Any, provider: Provider) -> None:
     """Print what there is to know of a record without reading its plugin."""
-    click.echo(f"{word(kind)} {record.name}: {record.summary}")
+    echo(f"{word(kind)} {record.name}: {record.summary}")
     facts = [("from", f"{provider.entry_point} ({provider.dist}=={provider.version})")]
     if kind in _NAMED:
         facts.append(("named by", _NAMED[kind].format(name=record.name)))
     facts += _facts(record)
     width = max(len(name) for name, _ in facts)
     for name, fact in facts:
-        click.echo(f"  {name:<{width}}  {fact}")
+        echo(f"  {name:<{width}}  {fact}")
     schema = params_of(record)
     if schema is None:
         return
     what = "keys of stages.compile" if kind == "march" else "params"
     if not schema.get("properties"):
-        click.echo(f"  it takes no {what}")
+        echo(f"  it takes no {what}")
         return
     from rich.table import Table
 
@@ -59,7 +57,7 @@ def print_registered(kind: str, record: Any, provider: Provider) -> None:
         table.add_column(name, overflow="fold")
     for row in _rows(schema, ""):
         table.add_row(*row)
-    click.echo()
+    echo()
     tables().print(table)
 
 

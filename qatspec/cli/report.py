@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from qatspec.cli.output import echo
+
 
 @click.command(name="report", short_help="Write a work directory's results as one HTML page.")
 @click.argument("workdir", type=click.Path(path_type=Path))
@@ -15,4 +17,4 @@ def command(workdir: Path, output: Path | None) -> None:
     nothing else."""
     from qatspec.report.page import write_report
 
-    click.echo(str(write_report(workdir, output or workdir / "report.html")))
+    echo(str(write_report(workdir, output or workdir / "report.html")))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -13,7 +12,9 @@ from rich.console import Console
 from rich.table import Table
 
 from qatspec.cli import options
+from qatspec.cli.console import CleanConsole
 from qatspec.cli.live import Live, duration
+from qatspec.cli.streams import stdout
 from qatspec.spec import STAGES, Spec
 
 
@@ -57,7 +58,7 @@ def command(
     chosen = pick_device(device)
     plan = resolve(loaded, device=chosen.type, nproc=nproc)
     workdir = workdir or options.default_workdir(loaded)
-    console = Console(width=None if sys.stdout.isatty() else 140)
+    console = CleanConsole(file=stdout(), width=None if stdout().isatty() else 140)
     with loaded.document.located(), Live(console, partial(options.warn, loaded)) as live:
         summary = run(
             plan,

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from qatspec.cli.output import echo
 from qatspec.registry import registry
 from qatspec.schema import merged_schema
 
@@ -22,10 +23,10 @@ def command(output: Path | None) -> None:
     of a spec.
     """
     if output is None:
-        click.echo(schema_text(), nl=False)
+        echo(schema_text(), nl=False)
     else:
         output.write_text(schema_text(), encoding="utf-8")
-        click.echo(f"wrote {output}", err=True)
+        echo(f"wrote {output}", err=True)
 
 
 def schema_text() -> str:

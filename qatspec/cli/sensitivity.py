@@ -16,8 +16,9 @@ from rich.console import Console
 from rich.table import Table
 
 from qatspec.cli import options
+from qatspec.cli.console import CleanConsole
 from qatspec.cli.live import Live
-from qatspec.cli.output import is_text, tables
+from qatspec.cli.output import echo, is_text, tables
 
 if TYPE_CHECKING:
     from qatspec.analyze import Harm, Sensitivity, Suggestion
@@ -80,7 +81,7 @@ def command(
     loaded = options.load(spec, overrides, allow_code)
     chosen = stage or next((s for s in ("calibration", "qat") if s in loaded.stages), None)
     chosen = options.quantized_stage(loaded, chosen)
-    quiet = Console(stderr=True, quiet=not is_text())
+    quiet = CleanConsole(stderr=True, quiet=not is_text())
     with loaded.document.located(), Live(quiet, partial(options.warn, loaded)) as live:
         context = options.context(loaded, workdir, device="cpu", limit=images)
         prepared, _ = open_prepared(context, result_file(context, chosen))
@@ -91,11 +92,11 @@ def command(
     if output is not None:
         _write(loaded, spec, output, found, suggestions, metric)
     if not is_text():
-        click.echo(json.dumps(_data(loaded, chosen, found, suggestions, metric, only), indent=2))
+        echo(json.dumps(_data(loaded, chosen, found, suggestions, metric, only), indent=2))
         return
     _print(tables(), loaded, chosen, found, suggestions, metric, only)
     if output is not None:
-        click.echo(f"{output}: {len(suggestions)} rules, extends {spec}")
+        echo(f"{output}: {len(suggestions)} rules, extends {spec}")
 
 
 def _progress(live: Live, stage: str) -> Callable[[int, int], None]:

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from qatspec.cli import options
+from qatspec.cli.output import echo
 from qatspec.spec import dump
 
 
@@ -24,4 +25,4 @@ def command(
     compare.
     """
     loaded = options.load(spec, overrides, allow_code, smoke=smoke)
-    click.echo(dump(loaded, places=places), nl=False)
+    echo(dump(loaded, places=places), nl=False)

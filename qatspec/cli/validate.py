@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from qatspec.cli import options
-from qatspec.cli.output import is_text, show
+from qatspec.cli.output import echo, is_text, show
 from qatspec.diag import DiagnosticError
 from qatspec.plan import rule_warnings
 from qatspec.spec import load, mend, warnings
@@ -32,7 +32,7 @@ def command(
     """
     if fix:
         for edit, title in mend(spec, overrides, allow_code=allow_code):
-            click.echo(f"{edit.span.file}:{edit.span.line}:{edit.span.col}: {title}", err=True)
+            echo(f"{edit.span.file}:{edit.span.line}:{edit.span.col}: {title}", err=True)
     loaded = load(spec, overrides, allow_code=allow_code)
     of_rules, known = rule_warnings(workdir or options.default_workdir(loaded), loaded)
     found = (*warnings(loaded), *loaded.document.resolve(of_rules))
@@ -41,6 +41,6 @@ def command(
     show(found, loaded.document.texts)
     if is_text():
         stages = ", ".join(loaded.stages)
-        click.echo(f"{spec}: ok ({loaded.model.type} for {loaded.march}: {stages})")
+        echo(f"{spec}: ok ({loaded.model.type} for {loaded.march}: {stages})")
         if not known:
-            click.echo(f"what its rules match is not yet known: run `qatspec check {spec}`")
+            echo(f"what its rules match is not yet known: run `qatspec check {spec}`")

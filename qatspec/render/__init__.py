@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Literal
 
 from qatspec.diag import Diagnostic
+from qatspec.render.clean import clean, clean_line
 from qatspec.render.machine import github, sarif, to_json
 from qatspec.render.text import text
 
@@ -26,13 +27,13 @@ def render(
     """
     match format:
         case "json":
-            return to_json(diagnostics)
+            return clean(to_json(diagnostics))
         case "github":
             return github(diagnostics)
         case "sarif":
-            return sarif(diagnostics)
+            return clean(sarif(diagnostics))
         case "text":
             return text(diagnostics, texts or {}, color=color)
 
 
-__all__ = ["FORMATS", "Format", "render"]
+__all__ = ["FORMATS", "Format", "clean", "clean_line", "render"]

@@ -8,6 +8,7 @@ from typing import Any
 
 from qatspec import __version__
 from qatspec.diag import CODES, Diagnostic, Edit, Fix, Span
+from qatspec.render.clean import clean
 
 #: Minor additions keep the number; readers may reject numbers they do not know.
 FORMAT = 1
@@ -105,6 +106,7 @@ def _command(found: Diagnostic) -> str:
 
 
 def _escape(words: str, *more: str) -> str:
+    words = clean(words)
     for char in ("%", "\r", "\n", *more):
         words = words.replace(char, f"%{ord(char):02X}")
     return words

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import re
 import unicodedata
 from collections.abc import Iterable, Mapping
 
 from qatspec.diag import Diagnostic, Span
+from qatspec.render.clean import clean, clean_line, mask
 from qatspec.source import split_lines
 
 _WIDTH = 100
-_UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f]")  # a terminal must not obey them
 _STYLES = {"error": "1;31", "warning": "1;33", "bold": "1", "dim": "2", "help": "36"}
 
 
@@ -22,21 +21,22 @@ def text(diagnostics: Iterable[Diagnostic], texts: Mapping[str, str], *, color: 
 def _one(found: Diagnostic, texts: Mapping[str, str], color: bool) -> str:
     head = f"{found.severity}[{found.code}]"
     place = f"{_place(found.span)}: " if found.span else ""
+    message = clean_line(found.message)
     lines = [
-        f"{_paint(place, 'bold', color)}{_paint(head, found.severity, color)}: {found.message}",
+        f"{_paint(place, 'bold', color)}{_paint(head, found.severity, color)}: {message}",
         *_excerpt(found.span, texts, found.severity, color),
     ]
     if found.help:
-        first, *more = found.help.rstrip("\n").split("\n")
+        first, *more = clean(found.help).rstrip("\n").split("\n")
         lines.append(f"  {_paint('help:', 'help', color)} {first}")
         lines += [f"    {line}" for line in more]
     for note in found.notes:
-        lines.append(f"  {_paint('note:', 'dim', color)} {note.text}")
+        lines.append(f"  {_paint('note:', 'dim', color)} {clean_line(note.text)}")
         if note.span is not None:
             lines.append(f"   --> {_place(note.span)}")
             lines += _excerpt(note.span, texts, "help", color)
     if found.origin:
-        lines.append(f"  {_paint('from:', 'dim', color)} {found.origin}")
+        lines.append(f"  {_paint('from:', 'dim', color)} {clean_line(found.origin)}")
     return "\n".join(lines)
 
 
@@ -59,13 +59,9 @@ def _excerpt(span: Span | None, texts: Mapping[str, str], style: str, color: boo
     carets = "^" * max(1, min(_columns(line[start:end]), _WIDTH))
     number = f"{span.line:>5}"
     return [
-        f"{_paint(f'{number} |', 'dim', color)} {prefix}{_visible(shown)}{suffix}",
+        f"{_paint(f'{number} |', 'dim', color)} {prefix}{mask(shown)}{suffix}",
         f"{_paint('      |', 'dim', color)} {before}{_paint(carets, style, color)}",
     ]
-
-
-def _visible(line: str) -> str:
-    return _UNSEEN.sub("\ufffd", line.replace("\t", "\N{RIGHTWARDS ARROW}"))
 
 
 def _columns(line: str) -> int:
@@ -77,7 +73,8 @@ def _columns(line: str) -> int:
 
 
 def _place(span: Span) -> str:
-    return f"{span.file}:{span.line}:{span.col}" if span.line else span.file
+    file = clean_line(span.file)
+    return f"{file}:{span.line}:{span.col}" if span.line else file
 
 
 def _paint(words: str, style: str, color: bool) -> str:

@@ -379,4 +379,17 @@ model's `forward` returns a tensor with more sides, or with fewer.
         return self.classifier(features.mean((2, 3)))   # (N, classes)
 """,
     ),
+    Code(
+        "QS945",
+        "the output was cut",
+        """
+The command's own output goes to stdout, and stdout did not take all of it: the disk behind a
+redirection is full, or the descriptor is not open for writing. What the command writes into files
+and the work directory is not affected, and a training is not ended by it.
+
+**Mend.** Free space, or send the output elsewhere, and run the command again.
+
+    qatspec plan specs/quickstart.yaml --format json > /another/disk/plan.json
+""",
+    ),
 )
