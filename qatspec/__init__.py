@@ -3,4 +3,6 @@
 Everything public is in `qatspec.api`.
 """
 
-__version__ = "0.1.0"
+import importlib.metadata
+
+__version__ = importlib.metadata.version("qatspec")
