@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,10 @@ from qatspec.diag import Diagnostic, DiagnosticError
 from qatspec.diag.words import quote_list
 from qatspec.engine import record as records, summary as summaries
 from qatspec.engine.lock import locked
-from qatspec.plan import Plan, Step, starting_from
+from qatspec.plan import Plan, Step, settled, with_keys
 from qatspec.registry import registry
 from qatspec.spec import Spec
-from qatspec.stages import RUN, Context, Outcome
+from qatspec.stages import JUDGE, RUN, Context, Outcome
 from qatspec.stages.foresight import refuse_early
 from qatspec.train.distributed import Group, launch
 from qatspec.train.files import sweep
@@ -83,8 +83,10 @@ class _Run:
         self._emit("run_started", spec=self.plan.spec.name, steps=list(self.wanted))
         entries: list[dict[str, Any]] = []
         try:
-            for step in self.plan.steps:
-                records.settle(self.workdir, step.name)
+            for name in [step.name for step in self.plan.steps]:
+                records.settle(self.workdir, name)
+                self.plan = settled(self.plan, self.workdir)
+                step = self.plan.step(name)
                 if step.name in self.wanted:
                     entries.append(self._entry(step))
                     self._step(step, entries[-1])
@@ -113,8 +115,7 @@ class _Run:
 
     def _step(self, step: Step, entry: dict[str, Any]) -> None:
         if self.alone:
-            step = self._from_what_is_there(step)
-            entry["digest"] = step.digest
+            self._warn_of_other_inputs(step)
         if (found := records.fresh(self.workdir, step)) is not None:
             shutil.rmtree(self.workdir / f"{step.name}.next", ignore_errors=True)
             entry.update(status="cached", cached_from=f"{step.name}/{records.NAME}")
@@ -123,13 +124,17 @@ class _Run:
         started = time.monotonic()
         try:
             self._demand_inputs(step)
-            self._foresee(step)
-            made = self._make(step, started)
+            known = records.same_tensors(self.workdir, step)
+            if known is None:
+                self._foresee(step)
+                made = self._make(step, started)
+            else:
+                made = self._judge(step, known, started)
         except BaseException as error:
             entry["seconds"] = round(time.monotonic() - started, 3)
             self._emit("step_failed", step.name, error=str(error) or type(error).__name__)
             raise
-        entry.update(status="run", seconds=made["seconds"])
+        entry.update(status="run" if known is None else "judged", seconds=made["seconds"])
         self._emit("step_finished", step.name, metrics=made["metrics"], seconds=made["seconds"])
 
     def _foresee(self, step: Step) -> None:
@@ -148,28 +153,46 @@ class _Run:
             shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True, exist_ok=True)
         sweep(folder)
-        self._emit(
-            "step_started",
-            step.name,
-            number=self.wanted.index(step.name) + 1,
-            total=len(self.wanted),
-            resumed_from=resumed.step if resumed else None,
-        )
+        self._started(step, resumed.step if resumed else None)
         nproc = self.nproc if step.name in PARALLEL else 1
         outcome: Outcome = launch(
             nproc,
             str(pick_device(self.device)),
             _run_stage,
             job,
-            report=lambda kind, data: self._emit(kind, step.name, **data),
+            report=partial(self._report, step.name),
         )
         made = records.write(folder, step, outcome, time.monotonic() - started)
         records.settle(self.workdir, step.name)
         return made
 
-    def _from_what_is_there(self, step: Step) -> Step:
-        """A step alone starts from the result that is there, warned of when it is of other
-        settings (contracts 24); its digest then says so, and a whole run makes both anew."""
+    def _judge(self, step: Step, known: records.Record, started: float) -> records.Record:
+        """Judge a finished step again whose tensors stand, in a folder beside it."""
+        if gone := records.lost(self.workdir, known):
+            warning = Diagnostic(
+                code="QS936",
+                severity="warning",
+                message=f"{len(gone)} kept epochs of stage {step.name} are gone or damaged: "
+                f"{quote_list(gone)}",
+                help="the best of the others is chosen; to have every epoch again, delete "
+                f"`{self.workdir / step.name}` and run the stage again",
+                at=f"/stages/{step.name}",
+            )
+            self._emit("log", step.name, message=warning.message, diagnostic=warning)
+        folder = self.workdir / f"{step.name}.judged"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        self._started(step, None)
+        job = _Job(self.plan, step.name, self.workdir, folder, self.device, self.smoke)
+        report = partial(self._report, step.name)
+        outcome = JUDGE[step.name](job.context(Group(), report))
+        made = records.write(folder, step, outcome, time.monotonic() - started)
+        records.settle(self.workdir, step.name)
+        return made
+
+    def _warn_of_other_inputs(self, step: Step) -> None:
+        """A step alone starts from the result that is there, with a warning where that was made
+        with other settings; a whole run makes both anew."""
         for name in step.inputs:
             found = records.whole(self.workdir, name)
             if found is None or found["digest"] == self.plan.step(name).digest:
@@ -183,10 +206,6 @@ class _Run:
                 at=f"/stages/{step.name}",
             )
             self._emit("log", step.name, message=warning.message, diagnostic=warning)
-            step = starting_from(step, name, found["digest"])
-        others = (step if s.name == step.name else s for s in self.plan.steps)
-        self.plan = replace(self.plan, steps=tuple(others))
-        return step
 
     def _demand_inputs(self, step: Step) -> None:
         """Raise DiagnosticError QS905, with the command, unless what the step starts from holds."""
@@ -205,6 +224,18 @@ class _Run:
                     at=f"/stages/{step.name}",
                 )
             )
+
+    def _started(self, step: Step, resumed_from: int | None) -> None:
+        self._emit(
+            "step_started",
+            step.name,
+            number=self.wanted.index(step.name) + 1,
+            total=len(self.wanted),
+            resumed_from=resumed_from,
+        )
+
+    def _report(self, stage: str, kind: str, data: Mapping[str, Any]) -> None:
+        self._emit(kind, stage, **data)
 
     def _emit(self, kind: str, step: str = "", /, **data: Any) -> None:
         event = StageEvent(kind=kind, step=step, data=data)
@@ -234,7 +265,7 @@ class _Job:
             workdir=self.workdir,
             folder=self.folder,
             source=step.inputs[0] if step.inputs else None,
-            digests={"step": step.digest},
+            digests={"step": step.digest, "evaluation": step.evaluation},
             device=pick_device(self.device, group.rank),
             seed=make_repeatable(self.plan.spec.seed, self.stage),
             group=group,
@@ -286,8 +317,5 @@ def _smoke(plan: Plan) -> Plan:
         else replace(stage, trainer=replace(stage.trainer, epochs=None, steps=SMOKE_STEPS))
         for name, stage in plan.spec.stages.items()
     }
-    steps = tuple(
-        replace(s, digest=hashlib.sha256(f"smoke:{s.digest}".encode()).hexdigest())
-        for s in plan.steps
-    )
+    steps = tuple(with_keys(step, {"smoke": SMOKE_STEPS}) for step in plan.steps)
     return replace(plan, spec=replace(plan.spec, stages=stages), steps=steps)

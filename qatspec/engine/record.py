@@ -13,43 +13,63 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from qatspec.plan import Step
+from qatspec.diag import Diagnostic, DiagnosticError, Span
+from qatspec.plan import Step, is_needed
 from qatspec.stages import Outcome
 from qatspec.train.files import sha256_of, write_json
 
-FORMAT = 1
+FORMAT = 2
 NAME = "step.json"
 
 Record = Mapping[str, Any]
 
 
 def read(workdir: Path, stage: str) -> Record | None:
-    """The record of a finished step; None where there is none or it is damaged."""
+    """The record of a finished step; None where there is none or it is damaged.
+
+    Raises DiagnosticError QS935 for a record of another version of qatspec: its results are not
+    to be replaced unasked."""
+    path = workdir / stage / NAME
     try:
-        record = json.loads((workdir / stage / NAME).read_bytes())
+        record = json.loads(path.read_bytes())
     except (OSError, ValueError):
         return None
-    return record if isinstance(record, dict) and record.get("format") == FORMAT else None
+    if not isinstance(record, dict):
+        return None
+    if record.get("format") != FORMAT:
+        raise _foreign(path, record.get("format"))
+    return record
 
 
-def fresh(workdir: Path, step: Step) -> Record | None:
-    """The step's record if it may stand: whole, and of the same digest."""
+def same_tensors(workdir: Path, step: Step) -> Record | None:
+    """The step's record if its tensors stand: whole, and of the same digest."""
     record = whole(workdir, step.name)
     return record if record is not None and record["digest"] == step.digest else None
 
 
+def fresh(workdir: Path, step: Step) -> Record | None:
+    """The step's record if it may stand: the same tensors, judged by the same settings."""
+    record = same_tensors(workdir, step)
+    return record if record is not None and record["evaluation"] == step.evaluation else None
+
+
 def whole(workdir: Path, stage: str) -> Record | None:
-    """The record of a step whose every output is there with the size and sha256 that it had."""
+    """The record of a step whose every output that its result rests on is intact."""
     record = read(workdir, stage)
-    if record is None:
+    if record is None or any(is_needed(name) for name in lost(workdir, record)):
         return None
-    intact = all(
-        (path := workdir / name).is_file()
-        and path.stat().st_size == output["size"]
-        and sha256_of(path) == output["sha256"]
+    return record
+
+
+def lost(workdir: Path, record: Record) -> list[str]:
+    """Outputs of a step that are gone, or that have not the size and sha256 that they had."""
+    return [
+        name
         for name, output in record["outputs"].items()
-    )
-    return record if intact else None
+        if not (path := workdir / name).is_file()
+        or path.stat().st_size != output["size"]
+        or sha256_of(path) != output["sha256"]
+    ]
 
 
 def write(folder: Path, step: Step, outcome: Outcome, seconds: float) -> Record:
@@ -69,6 +89,10 @@ def write(folder: Path, step: Step, outcome: Outcome, seconds: float) -> Record:
         "format": FORMAT,
         "digest": step.digest,
         "keys": dict(step.keys),
+        "evaluation": step.evaluation,
+        "judged_by": dict(step.judged_by),
+        "provenance": dict(step.provenance),
+        "gives": dict(outcome.gives),
         "outputs": outputs,
         "metrics": dict(outcome.metrics),
         "seconds": round(seconds, 3),
@@ -98,6 +122,19 @@ def kind_of(path: Path) -> str:
     return next(kind for end, kind in _KINDS.items() if path.name.endswith(end))
 
 
+def _foreign(path: Path, version: object) -> DiagnosticError:
+    return DiagnosticError(
+        Diagnostic(
+            code="QS935",
+            message=f"`{path}` was written by another version of qatspec (record format "
+            f"{version}, this one reads {FORMAT})",
+            help="keep the results and choose another --workdir, or delete "
+            f"`{path.parent}` to make them anew",
+            span=Span(file=str(path)),
+        )
+    )
+
+
 def folder_for(workdir: Path, stage: str) -> Path:
     """Where the step may write: its own folder, or `<stage>.next` beside finished results."""
     own = workdir / stage
@@ -105,11 +142,13 @@ def folder_for(workdir: Path, stage: str) -> Path:
 
 
 def settle(workdir: Path, stage: str) -> None:
-    """Put finished results of `<stage>.next` in their place; mends an exchange that was cut off."""
-    own, coming, going = (workdir / f"{stage}{end}" for end in ("", ".next", ".old"))
-    if (coming / NAME).exists():
-        if own.exists():
-            shutil.rmtree(going, ignore_errors=True)
-            own.rename(going)
-        coming.rename(own)
+    """Put finished results of `<stage>.next` (made anew) or `<stage>.judged` (judged again) in
+    their place; this completes an exchange that was interrupted."""
+    own, going = workdir / stage, workdir / f"{stage}.old"
+    for coming in (workdir / f"{stage}.next", workdir / f"{stage}.judged"):
+        if (coming / NAME).exists():
+            if own.exists():
+                shutil.rmtree(going, ignore_errors=True)
+                own.rename(going)
+            coming.rename(own)
     shutil.rmtree(going, ignore_errors=True)

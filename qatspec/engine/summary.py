@@ -14,7 +14,7 @@ import torch
 
 from qatspec import __version__
 from qatspec.engine import record as records
-from qatspec.plan import Plan
+from qatspec.plan import Plan, settled
 from qatspec.train.files import write_json
 
 FORMAT = 1
@@ -30,7 +30,7 @@ def build(
     plan: Plan, workdir: Path, steps: Sequence[Mapping[str, Any]], *, device: str, nproc: int
 ) -> Summary:
     """The summary of the work directory as it stands after `steps`."""
-    found = {step.name: records.fresh(workdir, step) for step in plan.steps}
+    found = {step.name: records.fresh(workdir, step) for step in settled(plan, workdir).steps}
     done = {name: record for name, record in found.items() if record is not None}
     metrics = {
         METRICS[name]: record["metrics"]

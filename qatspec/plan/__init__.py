@@ -1,16 +1,16 @@
 """The Plan: what a spec compiles to."""
 
 from qatspec.plan.diff import Difference, PlanDiff, diff, diff_json, diff_text
-from qatspec.plan.digest import default_threads, device_kind, starting_from
+from qatspec.plan.digest import default_threads, device_kind, with_keys
 from qatspec.plan.model import Plan, PluginRef, Step
 from qatspec.plan.modules import load_modules, rule_warnings, rules_of, save_modules
 from qatspec.plan.resolve import resolve
 from qatspec.plan.show import plan_json, plan_table
-from qatspec.plan.status import Change, StepStatus, status
+from qatspec.plan.status import Change, StepStatus, is_needed, settled, status
 
 __all__ = [
     "Change", "Difference", "Plan", "PlanDiff", "PluginRef", "Step", "StepStatus",
-    "default_threads", "device_kind", "diff", "diff_json", "diff_text", "load_modules",
+    "default_threads", "device_kind", "diff", "diff_json", "diff_text", "is_needed", "load_modules",
     "plan_json", "plan_table", "resolve", "rule_warnings", "rules_of", "save_modules",
-    "starting_from", "status",
+    "settled", "status", "with_keys",
 ]  # fmt: skip

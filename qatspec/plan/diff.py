@@ -1,4 +1,5 @@
-"""Two plans by meaning: which steps give the same bytes, and what makes the others differ."""
+"""Two plans by meaning: which steps give the same tensors and metrics, and what makes the others
+differ."""
 
 from __future__ import annotations
 
@@ -30,10 +31,12 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class PlanDiff:
-    """same: steps of equal digest. changed: steps of both with different ones. removed, added:
-    steps of the first, of the second plan alone."""
+    """same: steps of equal digests. judged: steps of the same tensors that are judged by other
+    settings. changed: steps of other tensors. removed, added: steps of the first, of the second
+    plan alone."""
 
     same: tuple[str, ...]
+    judged: tuple[str, ...]
     changed: tuple[str, ...]
     removed: tuple[str, ...]
     added: tuple[str, ...]
@@ -47,8 +50,9 @@ def diff(first: Plan, second: Plan) -> PlanDiff:
     after = {step.name: step for step in second.steps}
     both = [name for name in before if name in after]
     return PlanDiff(
-        same=tuple(n for n in both if before[n].digest == after[n].digest),
-        changed=tuple(n for n in both if before[n].digest != after[n].digest),
+        same=tuple(n for n in both if _alike(before[n], after[n]) == (True, True)),
+        judged=tuple(n for n in both if _alike(before[n], after[n]) == (True, False)),
+        changed=tuple(n for n in both if not _alike(before[n], after[n])[0]),
         removed=tuple(n for n in before if n not in after),
         added=tuple(n for n in after if n not in before),
         differences=_differences(first, second, [(before[n], after[n]) for n in both]),
@@ -61,6 +65,7 @@ def diff_text(found: PlanDiff) -> str:
         f"{name}: {state}"
         for state, names in (
             ("same", found.same),
+            ("same, judged again", found.judged),
             ("differs", found.changed),
             ("only in the first", found.removed),
             ("only in the second", found.added),
@@ -83,6 +88,7 @@ def diff_json(found: PlanDiff) -> str:
         {
             "format": FORMAT,
             "same": list(found.same),
+            "judged": list(found.judged),
             "changed": list(found.changed),
             "removed": list(found.removed),
             "added": list(found.added),
@@ -103,14 +109,20 @@ def diff_json(found: PlanDiff) -> str:
     )
 
 
+def _alike(before: Step, after: Step) -> tuple[bool, bool]:
+    """(the same tensors, the same evaluation)."""
+    return before.digest == after.digest, before.evaluation == after.evaluation
+
+
 def _differences(
     first: Plan, second: Plan, pairs: Sequence[tuple[Step, Step]]
 ) -> tuple[Difference, ...]:
     steps: dict[str, list[str]] = {}
     values: dict[str, tuple[Any, Any]] = {}
     for before, after in pairs:
-        for key in {**before.keys, **after.keys}:
-            old, new = before.keys.get(key, _ABSENT), after.keys.get(key, _ABSENT)
+        mine, theirs = {**before.judged_by, **before.keys}, {**after.judged_by, **after.keys}
+        for key in {**mine, **theirs}:
+            old, new = mine.get(key, _ABSENT), theirs.get(key, _ABSENT)
             if key.startswith("input:") and before.inputs == after.inputs:
                 continue  # what made that step differ is listed itself
             if _ABSENT in (old, new) or digest(old) != digest(new):

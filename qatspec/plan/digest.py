@@ -1,4 +1,4 @@
-"""Digests: sha256 over canonical JSON, so that equal meaning gives equal digests (contracts 6)."""
+"""Digests: sha256 over canonical JSON, so that equal meaning gives equal digests."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from qatspec.diag import Diagnostic, DiagnosticError
 from qatspec.plan.model import Step
 from qatspec.registry.plugins import hash_sources
 
+_BATCH_SIZE = re.compile(r"/data/\w+/batch_size|/stages/\w+/batch_size_per_gpu")
 _GPU_FILES = ("nvidia[0-9]*", "dxg", "kfd")
 
 
@@ -37,10 +38,21 @@ def software() -> dict[str, str]:
     }
 
 
-def starting_from(step: Step, before: str, actual: str) -> Step:
-    """The step as it is when it starts from a result of `before` with the digest `actual`."""
-    keys = {**step.keys, f"input:{before}": actual}
-    return replace(step, keys=keys, digest=digest(keys))
+def digest_of_keys(keys: Mapping[str, Any]) -> str:
+    """The digest of a step's keys. A stage's batch size is the same wherever it is written."""
+    named = (("batch_size" if _BATCH_SIZE.fullmatch(key) else key, keys[key]) for key in keys)
+    return digest(dict(named))
+
+
+def with_keys(step: Step, more: Mapping[str, Any]) -> Step:
+    """The step with further keys, or other values of its keys, under the digest of these."""
+    keys = dict(sorted({**step.keys, **more}.items()))
+    return replace(step, keys=keys, digest=digest_of_keys(keys))
+
+
+def starting_from(step: Step, before: str, taken: str) -> Step:
+    """The step as it is when what it takes of the finished step `before` has the sha256 `taken`."""
+    return with_keys(step, {f"input:{before}": taken})
 
 
 def default_threads() -> int:

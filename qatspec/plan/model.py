@@ -26,15 +26,29 @@ class PluginRef:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """One step of a plan. name: a stage. digest: contracts 6. keys: the result-affecting values,
-    pointer -> value, that the digest covers (what "changed because" compares). inputs: earlier
-    steps it starts from. outputs: paths it writes, relative to the work directory."""
+    """One step of a plan.
+
+    name        a stage.
+    inputs      earlier steps it starts from; takes: what it takes of them ("best" or "last", the
+                chosen weights; "program", what convert wrote).
+    outputs     paths it writes, relative to the work directory.
+    digest      of `keys`: what its tensors depend on, pointer or name -> value. While an earlier
+                step is not finished, `input:<step>` holds that step's digests; afterwards the
+                sha256 of what is taken (`starting_from`).
+    evaluation  of `judged_by`: what its metrics depend on besides its tensors. Another one judges
+                the kept checkpoints again and trains nothing. "" where nothing is judged.
+    provenance  what stands beside the results and is never compared: name and march.
+    """
 
     name: str
     inputs: tuple[str, ...]
+    takes: str = ""
     outputs: tuple[str, ...]
     digest: str
     keys: Mapping[str, Any] = field(repr=False)
+    evaluation: str = ""
+    judged_by: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    provenance: Mapping[str, str] = field(default_factory=dict)
     plugins: tuple[PluginRef, ...] = ()
 
 

@@ -2,33 +2,50 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, cast
 
-from qatspec.diag import Diagnostic, DiagnosticError
-from qatspec.files import open_file, why_unreadable
-from qatspec.plan.digest import default_threads, digest, software
-from qatspec.plan.model import Plan, PluginRef, Step
+from qatspec.plan.digest import (
+    default_threads,
+    digest,
+    digest_of_keys,
+    software,
+    starting_from,
+)
+from qatspec.plan.model import Plan, Step
+from qatspec.plan.provided import (
+    TRAINED_ON,
+    fingerprint,
+    plugin_of,
+    plugins_of,
+    sources,
+    weights_sha256,
+)
+from qatspec.plan.values import spec_values, within
 from qatspec.registry import Registry, registry as installed
-from qatspec.schema import affecting, spec_schema, with_defaults
-from qatspec.source.pointer import join
-from qatspec.spec import Spec, predecessor, weights_file
-from qatspec.spec.model import QConfigRules, StageName
+from qatspec.spec import Spec, predecessor, prepare_config, runtime_input, weights_file
+from qatspec.spec.model import ModuleQuant, StageName
+from qatspec.types import PrepareConfig
 
-#: Parts of the spec that each step depends on, besides its own stage.
+#: What a prepared model depends on. Of `model.input` it has the shape of the image and the fixed
+#: scale of its port; what the float model is fed is the data set's own.
+_PREPARED = ("/model/type", "/model/params", "/model/input/size", "/model/input/channels",
+             "/model/input/scale", "/quantize")  # fmt: skip
+#: Parts of the spec that each step's tensors depend on, besides its own stage.
 _PARTS: Mapping[str, tuple[str, ...]] = {
-    "float": ("/march", "/seed", "/model", "/data/train", "/data/val"),
-    "calibration": ("/march", "/seed", "/model", "/data/calibration", "/data/val", "/quantize"),
-    "qat": ("/march", "/seed", "/model", "/data/qat", "/data/val", "/quantize"),
-    "convert": ("/name", "/march", "/model", "/data/val", "/quantize"),
+    "float": ("/seed", "/model/type", "/model/params", "/data/train"),
+    "calibration": ("/seed", *_PREPARED, "/data/calibration"),
+    "qat": ("/seed", *_PREPARED, "/data/qat"),
+    "convert": ("/name", "/march", *_PREPARED),
     "compile": ("/name", "/march"),
 }
-_TRAINING = ("float", "calibration", "qat")
-#: Ordered mappings of the spec language: the order of qconfig rules decides.
-_ORDERED = ("object_type", "module_name_regex")
+#: Stages that `nproc` processes share; the others are one process's work.
+_PARALLEL = ("float", "qat")
+#: Stages whose result is judged on data.val.
+_JUDGED = ("float", "calibration", "qat", "convert")
+_ROLE_BATCH_SIZE = re.compile(r"/data/\w+/batch_size")
 
 
 def resolve(
@@ -39,20 +56,26 @@ def resolve(
     nproc: int = 1,
     registry: Registry | None = None,
 ) -> Plan:
-    """The plan of a spec: its stages in order, each with the digest of all that its bytes rest on.
+    """The plan of a spec: its stages in order, each with the digest of what its tensors depend on,
+    and of what its metrics depend on besides.
 
-    device, threads, nproc: what training runs on, as far as bytes depend on it; threads: what
+    device, threads, nproc: what training runs on, as far as tensors depend on it; threads: what
     `default_threads()` says unless given.
     Raises DiagnosticError where data is missing, PluginFault where a plugin's fingerprint raises.
     """
     names = registry or installed()
     with spec.document.located():
-        values = _values(spec, names)
+        values = spec_values(spec, names, "tensors")
+        judging = spec_values(spec, names, "evaluation")
         machine = {"device": device, "threads": threads or default_threads(), "nproc": nproc}
+        judged_by = _judged_by(spec, values, judging, names)
         steps: list[Step] = []
-        for name in spec.stages:
-            steps.append(_step(spec, cast("StageName", name), values, machine, names, steps))
-    whole = digest({"values": values, "software": software()})
+        for name in cast("list[StageName]", list(spec.stages)):
+            step = _step(spec, name, values, machine, names)
+            if name in _JUDGED:
+                step = replace(step, judged_by=judged_by, evaluation=digest(judged_by))
+            steps.append(_after(step, steps))
+    whole = digest({"values": values, "evaluation": judging, "software": software()})
     return Plan(spec=spec, digest=whole, steps=tuple(steps))
 
 
@@ -62,167 +85,99 @@ def _step(
     values: Mapping[str, Any],
     machine: Mapping[str, Any],
     names: Registry,
-    earlier: list[Step],
 ) -> Step:
-    before = predecessor(spec, name)
-    parts = (*_PARTS[name], f"/stages/{name}")
-    if name == "convert" and before is not None:
-        # the graph is prepared as in the stage it starts from, before its weights are loaded
-        parts += (f"/stages/{before}/qconfig", f"/stages/{before}/quantize")
-    keys: dict[str, Any] = {p: v for p, v in values.items() if _within(p, parts)}
-    plugins = tuple(_plugins(spec, name, names))
-    for ref in plugins:
-        keys[f"plugin:{ref.entry_point}"] = f"{ref.dist}=={ref.version} {ref.source}"
-    for role in _roles(name):
-        keys[f"data:{role}"] = _fingerprint(spec, role, names)
-    if (weights := weights_file(spec, spec.stages[name].solver)) is not None:
-        keys["weights"] = _sha256(weights, spec.stages[name].solver.at)
-    if name in _TRAINING:
-        keys.update(machine)
-    if before is not None:
-        keys[f"input:{before}"] = next(s.digest for s in earlier if s.name == before)
+    before, stage = predecessor(spec, name), spec.stages[name]
+    keys: dict[str, Any] = {p: v for p, v in values.items() if within(p, _parts(spec, name))}
+    if stage.batch_size is not None:
+        keys = {p: v for p, v in keys.items() if not _ROLE_BATCH_SIZE.fullmatch(p)}
+    if not _image_scale_counts(spec, before if name == "convert" else name):
+        keys.pop("/model/input/scale", None)
+    plugins = tuple(plugins_of(spec, name, names))
+    keys.update(sources(plugins))
+    if name in TRAINED_ON:
+        keys[f"data:{TRAINED_ON[name]}"] = fingerprint(spec, TRAINED_ON[name], names)
+        keys.update((k, v) for k, v in machine.items() if k != "nproc" or name in _PARALLEL)
+    if (weights := weights_file(spec, stage.solver)) is not None:
+        keys["weights"] = weights_sha256(weights, stage.solver.at)
+    if name in ("calibration", "qat"):
+        keys.update(_march_when_prepared(spec, name, names))
     keys.update(software())
     return Step(
         name=name,
         inputs=(before,) if before else (),
+        takes="program" if name == "compile" else stage.solver.pre_step_checkpoint,
         outputs=_outputs(name, spec.name),
-        digest=digest(keys),
+        digest=digest_of_keys(keys),
         keys=dict(sorted(keys.items())),
+        provenance={"name": spec.name, "march": spec.march},
         plugins=plugins,
     )
 
 
-def _values(spec: Spec, names: Registry) -> dict[str, Any]:
-    """Pointer -> value for everything in the spec that can change bytes, defaults filled in."""
-    found = _ordered_rules(
-        affecting(spec_schema(), with_defaults(spec_schema(), spec.document.data)),
-        spec.document.data,
-    )
-    components = {"/model": (spec.model, names.model(spec.model.type).params)}
-    for role in spec.data.values():
-        record = names.dataset(role.dataset.type)
-        components[role.dataset.at] = (role.dataset, record.params)
-    for at, (component, schema) in components.items():
-        params = join(at, "params")
-        found = {p: v for p, v in found.items() if not _within(p, (params,))}
-        found.update(affecting(schema, component.params, at=params))
-        found[join(at, "type")] = component.type  # an alias means the same thing
-    for name in ("calibration", "qat"):
-        if name not in spec.document.data["data"]:
-            found.update(_as_train(name, found))
-    if "compile" in spec.stages:
-        at = "/stages/compile"
-        found = {p: v for p, v in found.items() if not _within(p, (at,))}
-        options = spec.stages["compile"].options
-        found.update(affecting(names.march(spec.march).options, options, at=at))
-    return found
+def _parts(spec: Spec, name: StageName) -> tuple[str, ...]:
+    """Parts of the spec that a step's tensors depend on."""
+    stage, before = spec.stages[name], predecessor(spec, name)
+    parts = (*_PARTS[name], f"/stages/{name}")
+    if name == "convert":
+        # the graph is prepared as in the stage it starts from, before its weights are loaded
+        parts += (f"/stages/{before}/qconfig", f"/stages/{before}/quantize")
+    if stage.solver.allow_miss:
+        parts += ("/seed",)  # it initialises what the checkpoint lacks
+    if name == "compile" and runtime_input(stage.options)[0] != "featuremap":
+        parts += ("/model/input",)  # frames become what the model is trained on
+    return parts
 
 
-def _as_train(role: str, found: Mapping[str, Any]) -> dict[str, Any]:
-    """Without a role of its own, calibration or qat depends on the train role."""
-    train = "/data/train"
-    return {
-        f"/data/{role}" + p.removeprefix(train): v for p, v in found.items() if _within(p, (train,))
-    }
+def _judged_by(
+    spec: Spec, values: Mapping[str, Any], judging: Mapping[str, Any], names: Registry
+) -> dict[str, Any]:
+    """What metrics depend on besides tensors: data.val, and params that decode outputs."""
+    dataset = spec.data["val"].dataset.type
+    keys = {p: v for p, v in judging.items() if within(p, ("/model", "/data/val"))}
+    keys.update((p, v) for p, v in values.items() if within(p, ("/data/val",)))
+    keys["data:val"] = fingerprint(spec, "val", names)
+    keys["metric"] = names.dataset(dataset).metric
+    keys.update(sources([plugin_of("dataset", dataset, names)]))
+    return dict(sorted(keys.items()))
 
 
-def _ordered_rules(found: dict[str, Any], data: Any) -> dict[str, Any]:
-    """The order of rules written as mappings, which `affecting` takes for unordered."""
-
-    def visit(value: Any, at: str) -> None:
-        if not isinstance(value, Mapping):
-            return
-        for key, child in value.items():
-            pointer = join(at, key)
-            if key in _ORDERED and isinstance(child, Mapping):
-                found[f"{pointer}#order"] = list(child)
-            visit(child, pointer)
-
-    visit(data.get("quantize"), "/quantize")
-    visit(data.get("stages"), "/stages")
-    return found
+def _after(step: Step, earlier: Sequence[Step]) -> Step:
+    """The step as it is known while the one that it starts from is not finished."""
+    for before in (s for s in earlier if s.name in step.inputs):
+        recipe = [before.digest, before.evaluation if step.takes == "best" else ""]
+        step = starting_from(step, before.name, digest(recipe))
+    return step
 
 
-def _within(pointer: str, parts: Iterable[str]) -> bool:
-    return any(pointer == part or pointer.startswith((part + "/", part + "#")) for part in parts)
+def _image_scale_counts(spec: Spec, stage: str | None) -> bool:
+    """Return whether a unit that `stage` prepares may take the image at `model.input.scale`."""
+    if stage not in ("calibration", "qat"):
+        return False
+    return any(_takes_image_scale(leaf) for leaf in spec.quantization(stage))
 
 
-def _roles(name: StageName) -> tuple[str, ...]:
-    return {
-        "float": ("train", "val"),
-        "calibration": ("calibration", "val"),
-        "qat": ("qat", "val"),
-        "convert": ("val",),
-    }.get(name, ())
+def _takes_image_scale(leaf: ModuleQuant) -> bool:
+    own = leaf.prepare is not None and leaf.prepare.input_scale is not None
+    return leaf.quantize_input and not own
 
 
-def _fingerprint(spec: Spec, role: str, names: Registry) -> str:
-    dataset = spec.data[role].dataset
-    record = names.dataset(dataset.type)
-    base = Path(spec.document.path).parent
-    try:
-        with names.blame(record, f"fingerprint of data set `{dataset.type}`"):
-            return str(record.fingerprint(dataset.params, base))
-    except DiagnosticError as error:
-        raise DiagnosticError(
-            tuple(_placed(d, dataset.at) for d in error.diagnostics), error.texts
-        ) from error
+def _march_when_prepared(spec: Spec, stage: str, names: Registry) -> dict[str, Any]:
+    """What a prepared graph depends on of the march: whether it adds inside the accumulator; and
+    where a preset asks for the march's special cases, the ops that it leaves in float and the name
+    that handlers are given. Everything else of a march decides after training."""
+    march = names.march(spec.march)
+    keys: dict[str, Any] = {"/march#fused_add": march.arithmetic.fused_add}
+    if any(_asks_for_march(leaf.prepare, names) for leaf in spec.quantization(stage)):
+        keys["/march#special_cases"] = [march.name, *sorted(march.float_ops)]
+    return keys
 
 
-def _sha256(weights: Path, at: str) -> str:
-    """Of a file's bytes. Raises DiagnosticError QS905 where it is not there."""
-    found = hashlib.sha256()
-    try:
-        with open_file(weights) as stream:
-            while block := stream.read(1 << 20):
-                found.update(block)
-    except OSError as error:
-        raise DiagnosticError(
-            Diagnostic(
-                code="QS905",
-                message=f"cannot read the weights `{weights}`: {why_unreadable(error)}",
-                help="check `weights`, which is relative to the spec",
-                at=f"{at}/weights",
-            )
-        ) from None
-    return found.hexdigest()
-
-
-def _placed(diagnostic: Diagnostic, at: str) -> Diagnostic:
-    """A data set's diagnostic without a place stands at the role that names the data."""
-    if diagnostic.at is not None or diagnostic.span is not None:
-        return diagnostic
-    return replace(diagnostic, at=at)
-
-
-def _plugins(spec: Spec, name: StageName, names: Registry) -> Iterable[PluginRef]:
-    """Every plugin that takes part in a step, by what it provides."""
-    used: list[tuple[str, str]] = [("march", spec.march)]
-    if name != "compile":
-        used.append(("model", spec.model.type))
-        used += [("dataset", spec.data[role].dataset.type) for role in _roles(name)]
-    if name in ("calibration", "qat", "convert"):
-        for leaf in spec.quantization(name):
-            used += _rules(leaf.qconfig)
-        used += [("observer", o) for o in names.names("observer")]
-        used += [("fuse_pattern", p) for p in names.names("fuse_pattern")]
-        used += [("quant_handler", h) for h in names.names("quant_handler")]
-        used += [("prepare_config", p) for p in names.names("prepare_config")]
-    for kind, item in sorted(set(used)):
-        provider = names.provider(kind, item)
-        yield PluginRef(
-            kind=kind,
-            name=item,
-            entry_point=provider.entry_point,
-            dist=provider.dist,
-            version=provider.version,
-            source=provider.source_sha256,
-        )
-
-
-def _rules(rules: QConfigRules | None) -> list[tuple[str, str]]:
-    found = [rule.preset for rule in rules.rules if rule.preset] if rules else []
-    return [("qconfig", preset) for preset in found]
+def _asks_for_march(config: PrepareConfig | None, names: Registry) -> bool:
+    if config is None:
+        return False
+    inner = (*config.standalone_module_name, *config.standalone_module_class)
+    configs = [prepare_config(item.prepare, item.at, names) for item in inner]
+    return config.march_preset or any(_asks_for_march(c, names) for c in configs)
 
 
 def _outputs(name: StageName, run: str) -> tuple[str, ...]:

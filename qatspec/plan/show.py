@@ -56,10 +56,12 @@ def _step_json(item: StepStatus) -> dict[str, Any]:
         "state": item.state,
         "because": [_change_json(change) for change in item.because],
         "digest": step.digest,
+        "evaluation": step.evaluation,
         "inputs": list(step.inputs),
         "outputs": list(step.outputs),
         "plugins": [asdict(ref) for ref in step.plugins],
         "keys": dict(step.keys),
+        "judged_by": dict(step.judged_by),
     }
 
 

@@ -3,10 +3,11 @@
 from qatspec.schema.check import check, example
 from qatspec.schema.load import VERSION, spec_schema, torch_symbols
 from qatspec.schema.merged import merged_schema
-from qatspec.schema.walk import affecting, with_defaults
+from qatspec.schema.walk import Effect, affecting, with_defaults
 
 __all__ = [
     "VERSION",
+    "Effect",
     "affecting",
     "check",
     "example",

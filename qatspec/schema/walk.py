@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Literal
 
 from jsonschema import Draft202012Validator
 
 from qatspec.source.pointer import join
 from qatspec.types import JSONSchema
 
-#: Schema keyword: false marks a key that cannot change any byte a step writes (contracts 6).
+#: Schema keyword. false marks a key that changes neither tensors nor metrics; "evaluation" one that
+#: changes metrics alone (a decoder's threshold); without it, a key counts as changing tensors.
 AFFECTS = "x-qatspec-affects"
+Effect = Literal["tensors", "evaluation"]
 
 
 def facets(schema: Any, value: Any, root: JSONSchema) -> Iterator[JSONSchema]:
@@ -61,31 +63,45 @@ def with_defaults(schema: Any, value: Any, root: JSONSchema | None = None) -> An
 
 
 def affecting(
-    schema: Any, value: Any, root: JSONSchema | None = None, at: str = ""
+    schema: Any,
+    value: Any,
+    root: JSONSchema | None = None,
+    at: str = "",
+    *,
+    effect: Effect = "tensors",
 ) -> dict[str, Any]:
-    """Pointer -> scalar, for every value below `at` that can change bytes.
+    """Pointer -> scalar, for every value below `at` that changes tensors (or, with
+    effect="evaluation", metrics alone).
 
     Mappings are unordered, lists are ordered; an empty collection counts as itself.
     """
     root = schema if root is None else root
-    if any(facet.get(AFFECTS) is False for facet in facets(schema, value, root)):
-        return {}
+    return {p: v for p, v, found in _effects(schema, value, root, at, "tensors") if found == effect}
+
+
+def _effects(
+    schema: Any, value: Any, root: JSONSchema, at: str, effect: Effect
+) -> Iterator[tuple[str, Any, Effect]]:
+    """(pointer, scalar, effect) of every value below `at` that has an effect."""
+    marks = [facet[AFFECTS] for facet in facets(schema, value, root) if AFFECTS in facet]
+    if False in marks:
+        return
+    if "evaluation" in marks:
+        effect = "evaluation"
     if not isinstance(value, Mapping | list | tuple) or not value:
-        return {at: value}
-    found: dict[str, Any] = {}
-    if isinstance(value, Mapping):
+        yield at, value, effect
+    elif isinstance(value, Mapping):
         known = property_schemas(schema, value, root)
         extra = _first(schema, value, root, "additionalProperties")
         for name in sorted(value):
             part = known.get(name, extra)
-            found.update(affecting(part, value[name], root, join(at, name)))
-        return found
-    prefix = _first(schema, value, root, "prefixItems") or []
-    rest = _first(schema, value, root, "items")
-    for i, item in enumerate(value):
-        part = prefix[i] if i < len(prefix) else rest
-        found.update(affecting(part, item, root, join(at, i)))
-    return found
+            yield from _effects(part, value[name], root, join(at, name), effect)
+    else:
+        prefix = _first(schema, value, root, "prefixItems") or []
+        rest = _first(schema, value, root, "items")
+        for i, item in enumerate(value):
+            part = prefix[i] if i < len(prefix) else rest
+            yield from _effects(part, item, root, join(at, i), effect)
 
 
 def resolved(schema: Any, root: JSONSchema) -> Any:

@@ -1,4 +1,6 @@
-"""The five stages. Each module has `run(context) -> Outcome`; the set is closed."""
+"""The five stages. Each module has `run(context) -> Outcome`; those whose result is judged on
+data.val have `judge(context) -> Outcome` too, which judges a finished stage again. The set is
+closed."""
 
 from __future__ import annotations
 
@@ -15,4 +17,11 @@ RUN: dict[str, Callable[[Context], Outcome]] = {
     "compile": compile.run,
 }
 
-__all__ = ["RUN", "Context", "Exactness", "Outcome"]
+JUDGE: dict[str, Callable[[Context], Outcome]] = {
+    "float": float.judge,
+    "calibration": calibration.judge,
+    "qat": qat.judge,
+    "convert": convert.judge,
+}
+
+__all__ = ["JUDGE", "RUN", "Context", "Exactness", "Outcome"]

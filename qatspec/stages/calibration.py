@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from dataclasses import replace
 
 import torch
 
@@ -12,10 +13,9 @@ from qatspec.spec import Trainer
 from qatspec.stages.context import Context, Outcome
 from qatspec.stages.decisions import write_decisions
 from qatspec.stages.loading import load_source
-from qatspec.stages.training import validator
-from qatspec.train.checkpoint import Checkpoint, rng_state, save
+from qatspec.stages.training import chosen_outcome, judge_kept, validator
+from qatspec.train.checkpoint import Checkpoint, checkpoint_path, rng_state, save
 from qatspec.train.loader import Batch, Loader
-from qatspec.train.loop import checkpoint_path
 
 
 def run(context: Context) -> Outcome:
@@ -62,7 +62,16 @@ def run(context: Context) -> Outcome:
     context.report("metrics", {"step": done, **metrics})
     keep("best", "last", metrics=metrics)
     paths = [checkpoint_path(context.folder, "calibration", n) for n in ("best", "last")]
-    return Outcome(metrics=metrics, outputs=(*paths, write_decisions(context, prepared)))
+    outcome = chosen_outcome(context, metrics, paths)
+    return replace(outcome, outputs=(*outcome.outputs, write_decisions(context, prepared)))
+
+
+def judge(context: Context) -> Outcome:
+    """Judge the calibrated model again; its tensors stand."""
+    prepared = context.prepare("calibration")
+    prepared.model.to(context.device)
+    outcome = judge_kept(context, prepared.model, to_eval=lambda: set_stage(prepared, "eval"))
+    return replace(outcome, outputs=(*outcome.outputs, write_decisions(context, prepared)))
 
 
 def _batches(loader: Loader, start: int) -> Iterator[Batch]:

@@ -16,11 +16,10 @@ from qatspec.graph import Prepared
 from qatspec.prepare import prepare_spec
 from qatspec.registry import registry
 from qatspec.spec import Spec
-from qatspec.train.checkpoint import Checkpoint, is_intact, load
+from qatspec.train.checkpoint import Checkpoint, checkpoint_path, is_intact, load
 from qatspec.train.distributed import ALONE, Group
 from qatspec.train.evaluate import Predict
 from qatspec.train.loader import Loader
-from qatspec.train.loop import checkpoint_path
 from qatspec.types import Dataset, Sample, TaskModel
 
 Report = Callable[[str, Mapping[str, Any]], None]
@@ -39,11 +38,13 @@ class Exactness:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
     """metrics: of the model that the stage made (empty where it makes none to be judged).
-    outputs: files, within the stage's folder; exact: file name -> how it was verified."""
+    outputs: files, within the stage's folder; exact: file name -> how it was verified.
+    gives: what a later stage may take ("best", "last", "program") -> its sha256."""
 
     metrics: Mapping[str, float] = field(default_factory=dict)
     outputs: tuple[Path, ...] = ()
     exact: Mapping[str, Exactness] = field(default_factory=dict)
+    gives: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(kw_only=True)
@@ -52,7 +53,7 @@ class Context:
 
     workdir    where finished stages lie; folder: where this one writes.
     source     the stage that this one starts from, None for the first.
-    digests    {"step"} of this run: a checkpoint with another is not resumed.
+    digests    {"step", "evaluation"} of this run: a checkpoint of another step is not resumed.
     limit      at most so many examples of each data set (smoke runs), None: all.
     """
 
@@ -133,7 +134,7 @@ class Context:
         if not is_intact(path):
             return None
         checkpoint = load(path)
-        return checkpoint if dict(checkpoint.digests) == dict(self.digests) else None
+        return checkpoint if checkpoint.digests.get("step") == self.digests.get("step") else None
 
     def _warn_once(self, diagnostic: Diagnostic) -> None:
         """Report a warning, unless an earlier epoch had it."""

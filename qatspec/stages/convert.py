@@ -1,7 +1,8 @@
-"""The convert stage: QAT ONNX, the integer Program, and the Program as ONNX (contracts 21)."""
+"""The convert stage: QAT ONNX, the integer Program, and the Program as ONNX ."""
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 from pathlib import Path
 from typing import Any
@@ -12,14 +13,17 @@ from qatspec.graph.deploy import deploy
 from qatspec.lower import lower
 from qatspec.lower.split import Host, host_parts
 from qatspec.onnx import OnnxRunner, export_qat_onnx, to_onnx
-from qatspec.onnx.host import export_host
+from qatspec.onnx.host import POST, PRE, export_host
 from qatspec.prepare import set_stage
-from qatspec.program import Program, save_program
+from qatspec.program import Program, load_program, save_program
 from qatspec.program.outputs import outputs_header, outputs_record
 from qatspec.stages.context import Context, Exactness, Outcome
-from qatspec.stages.integers import compare, judge, open_host, real_inputs
+from qatspec.stages.integers import compare, judge as judge_program, open_host, real_inputs
 from qatspec.stages.loading import load_source
-from qatspec.train.files import write_bytes, write_json, writing
+from qatspec.train.files import sha256_of, write_bytes, write_json, writing
+
+_PROGRAM, _CONVERTED = ".program", "-converted.onnx"
+_ENDS = ("-qat.onnx", _CONVERTED, _PROGRAM, "-outputs.json", "-outputs.h")
 
 
 def run(context: Context) -> Outcome:
@@ -29,9 +33,30 @@ def run(context: Context) -> Outcome:
     load_source(context, prepared.model)
     set_stage(prepared, "eval")
     program, outputs, exact = convert(context, prepared)
+    return _judged(context, program, outputs, exact)
+
+
+def judge(context: Context) -> Outcome:
+    """Judge the finished stage's Program again; its files stand."""
+    finished = context.workdir / context.stage
+    names = sorted(p.name for p in finished.glob(f"{context.spec.name}*") if p.is_file())
+    for name in names:
+        write_bytes(context.folder / name, (finished / name).read_bytes())
+    files = {end: context.folder / f"{context.spec.name}{end}" for end in _ENDS}
+    program = load_program(files[_PROGRAM])
+    exact = verify_converted(context, program, files[_CONVERTED])
+    return _judged(context, program, tuple(context.folder / n for n in names), exact)
+
+
+def _judged(
+    context: Context, program: Program, outputs: tuple[Path, ...], exact: dict[str, Exactness]
+) -> Outcome:
     host = open_host(context.folder, context.spec.name, program.tree)
-    metrics = judge(context, program, program.tree, host)
-    return Outcome(metrics=metrics, outputs=outputs, exact=exact)
+    metrics = judge_program(context, program, program.tree, host)
+    shipped = [p for p in outputs if p.name.endswith((_PROGRAM, PRE, POST))]
+    contents = "".join(sha256_of(path) for path in sorted(shipped))
+    given = {"program": hashlib.sha256(contents.encode()).hexdigest()}
+    return Outcome(metrics=metrics, outputs=outputs, exact=exact, gives=given)
 
 
 def convert(
@@ -45,8 +70,7 @@ def convert(
     Raises DiagnosticError QS922 when onnxruntime gives other integers than the Program."""
     name = context.spec.name
     opset = _opset(context)
-    ends = ("-qat.onnx", "-converted.onnx", ".program", "-outputs.json", "-outputs.h")
-    files = [context.folder / f"{name}{end}" for end in ends]
+    files = [context.folder / f"{name}{end}" for end in _ENDS]
     qat_onnx, converted, program_file, record, header = files
 
     example = (context.example,)
@@ -67,8 +91,16 @@ def convert(
     )
     write_bytes(header, outputs_header(program).encode())
 
-    exact: dict[str, Exactness] = {
-        program_file.name: Exactness(bit_exact=True, max_lsb=0, compared="the Program itself")
+    return program, tuple(files), verify_converted(context, program, converted)
+
+
+def verify_converted(context: Context, program: Program, converted: Path) -> dict[str, Exactness]:
+    """How the converted ONNX compares with the Program on real images, by file name.
+
+    Raises DiagnosticError QS922 when onnxruntime gives other integers."""
+    name = context.spec.name
+    exact = {
+        f"{name}{_PROGRAM}": Exactness(bit_exact=True, max_lsb=0, compared="the Program itself")
     }
     if importlib.util.find_spec("onnxruntime") is None:
         context.report("log", {"message": "onnxruntime is not installed: the ONNX was not run"})
@@ -76,7 +108,7 @@ def convert(
         inputs = real_inputs(context, program, open_host(context.folder, name, program.tree))
         exact[converted.name] = compare(program, OnnxRunner.load(converted), inputs)
         demand_exact(converted, exact[converted.name])
-    return program, tuple(files), exact
+    return exact
 
 
 def _on_host(host: Host) -> str:

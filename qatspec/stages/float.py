@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from qatspec.stages.context import Context, Outcome
 from qatspec.stages.loading import load_given
-from qatspec.stages.training import train
+from qatspec.stages.training import judge_kept, train
 
 
 def run(context: Context) -> Outcome:
@@ -13,3 +13,9 @@ def run(context: Context) -> Outcome:
     load_given(context, model)
     model.to(context.device)
     return train(context, model, to_train=model.train, to_eval=model.eval)
+
+
+def judge(context: Context) -> Outcome:
+    """Judge the kept epochs again and choose the best one again, without training."""
+    model = context.build_model().to(context.device)
+    return judge_kept(context, model, to_eval=model.eval)

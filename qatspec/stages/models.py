@@ -14,9 +14,8 @@ from qatspec.prepare import set_stage
 from qatspec.program import Artifact, Program, load_program
 from qatspec.stages.context import Context
 from qatspec.stages.integers import open_host, produce_with
-from qatspec.train.checkpoint import SUFFIX, load, load_weights
+from qatspec.train.checkpoint import SUFFIX, checkpoint_path, load, load_weights
 from qatspec.train.evaluate import Produce
-from qatspec.train.loop import checkpoint_path
 
 Integers = Program | Artifact | OnnxRunner
 

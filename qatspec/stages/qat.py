@@ -8,7 +8,7 @@ from qatspec.prepare import set_stage
 from qatspec.stages.context import Context, Outcome
 from qatspec.stages.decisions import write_decisions
 from qatspec.stages.loading import load_source
-from qatspec.stages.training import train
+from qatspec.stages.training import judge_kept, train
 
 
 def run(context: Context) -> Outcome:
@@ -23,4 +23,12 @@ def run(context: Context) -> Outcome:
         to_train=lambda: set_stage(prepared, "qat"),
         to_eval=lambda: set_stage(prepared, "eval"),
     )
+    return replace(outcome, outputs=(*outcome.outputs, write_decisions(context, prepared)))
+
+
+def judge(context: Context) -> Outcome:
+    """Judge the kept epochs again and choose the best one again, without training."""
+    prepared = context.prepare("qat")
+    prepared.model.to(context.device)
+    outcome = judge_kept(context, prepared.model, to_eval=lambda: set_stage(prepared, "eval"))
     return replace(outcome, outputs=(*outcome.outputs, write_decisions(context, prepared)))

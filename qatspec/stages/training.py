@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import cast
 
 from torch import nn
 
 from qatspec.spec import Trainer
 from qatspec.stages.context import Context, Outcome
+from qatspec.train.checkpoint import Checkpoint, checkpoint_path
+from qatspec.train.chosen import Judging, gives, judge_again
 from qatspec.train.evaluate import evaluate
-from qatspec.train.loop import Training, checkpoint_path, fit
+from qatspec.train.loop import Training, fit
 from qatspec.types import TaskModel
 
 
@@ -66,6 +69,47 @@ def train(
         group=context.group,
         report=context.report,
     )
-    metrics, paths = fit(training, resume=context.resumable())
+    resumed = context.resumable()
+    metrics, paths = fit(training, resume=resumed)
+    if resumed is not None and _judged_otherwise(context, resumed):
+        if context.group.is_main:
+            metrics, paths = judge_again(
+                judging(context, model, to_eval), context.folder, context.folder
+            )
+        metrics, paths = context.group.share((metrics, paths))
+    return chosen_outcome(context, metrics, paths)
+
+
+def _judged_otherwise(context: Context, checkpoint: Checkpoint) -> bool:
+    """Return whether the epochs up to `checkpoint` were judged by other settings than now."""
+    return checkpoint.digests.get("evaluation") != context.digests.get("evaluation")
+
+
+def judge_kept(context: Context, model: nn.Module, *, to_eval: Callable[[], object]) -> Outcome:
+    """Judge the kept checkpoints of the finished stage again, and choose `best` again."""
+    kept = context.workdir / context.stage
+    found = judge_again(judging(context, model, to_eval), kept, context.folder)
+    return chosen_outcome(context, *found)
+
+
+def judging(context: Context, model: nn.Module, to_eval: Callable[[], object]) -> Judging:
+    """What judges kept checkpoints of the stage in `model`."""
+    return Judging(
+        stage=context.stage,
+        model=model,
+        validate=validator(context, model, to_eval),
+        metric=context.metric(),
+        march=context.spec.march,
+        digests=context.digests,
+        report=context.report,
+    )
+
+
+def chosen_outcome(
+    context: Context, metrics: Mapping[str, float], paths: Sequence[Path]
+) -> Outcome:
+    """The outcome of a stage that leaves the checkpoints `paths`, the best one with `metrics`."""
     best = checkpoint_path(context.folder, context.stage, "best")
-    return Outcome(metrics=metrics, outputs=(best, *(p for p in paths if p != best)))
+    chosen = gives(context.folder, context.stage) if context.group.is_main else {}
+    outputs = (best, *(p for p in paths if p != best))
+    return Outcome(metrics=metrics, outputs=outputs, gives=chosen)

@@ -43,7 +43,9 @@ class Checkpoint:
                      index, gives every sample its own generator.
     metrics          of the last validation; best: the choosing metric of the best one so far, and
                      best_metrics all of its.
-    digests          {"step"}: what the bytes depend on (contracts 6).
+    march, metrics and digests are provenance: they stand beside the tensors, which do not depend on
+    them, and are never compared. digests: {"step": what the tensors depend on, "evaluation": what
+    `metrics`, `best` and `best_metrics` do}.
     """
 
     stage: str
@@ -73,6 +75,11 @@ class Checkpoint:
         fields = {name: getattr(self, name) for name in self.__slots__}
         torch.save(_plain({"format": FORMAT, **fields}), buffer)
         return buffer.getvalue()
+
+
+def checkpoint_path(folder: Path, stage: str, which: str) -> Path:
+    """`<folder>/<stage>-checkpoint-<which>.pth.tar`; which: epoch-0008, step-N, last or best."""
+    return folder / f"{stage}-checkpoint-{which}{SUFFIX}"
 
 
 def save(checkpoint: Checkpoint, *paths: Path) -> None:

@@ -15,7 +15,14 @@ from qatspec.diag import Diagnostic, DiagnosticError
 from qatspec.quant.fold import freeze_batch_norm
 from qatspec.spec import Trainer
 from qatspec.train.batch_norm import SynchronizedBatchNorm
-from qatspec.train.checkpoint import SUFFIX, Checkpoint, rng_state, save, set_rng_state
+from qatspec.train.checkpoint import (
+    SUFFIX,
+    Checkpoint,
+    checkpoint_path,
+    rng_state,
+    save,
+    set_rng_state,
+)
 from qatspec.train.distributed import ALONE, Group
 from qatspec.train.ema import WeightAverage
 from qatspec.train.loader import Batch, Loader
@@ -51,11 +58,6 @@ class Training:
     digests: Mapping[str, str] = field(default_factory=dict)
     group: Group = ALONE
     report: Callable[[str, Mapping[str, Any]], None] = lambda kind, data: None
-
-
-def checkpoint_path(folder: Path, stage: str, which: str) -> Path:
-    """`<folder>/<stage>-checkpoint-<which>.pth.tar`; which: epoch-0008, step-N, last or best."""
-    return folder / f"{stage}-checkpoint-{which}{SUFFIX}"
 
 
 def fit(training: Training, resume: Checkpoint | None = None) -> tuple[Metrics, list[Path]]:
@@ -184,10 +186,14 @@ class _Loop:
         self._save(*reversed(names))
 
     def _validate(self) -> Metrics:
-        if self.average is None:
-            return self.t.validate()
-        with self.average.applied():
-            return self.t.validate()
+        """Metrics of the judged weights. Training goes on with the generators as they were, so
+        that no setting of the validation reaches its tensors."""
+        state = rng_state(self.t.seed)
+        try:
+            with self.average.applied() if self.average else nullcontext():
+                return self.t.validate()
+        finally:
+            set_rng_state(state)
 
     def _save(self, *names: str) -> None:
         if not self.t.group.is_main:

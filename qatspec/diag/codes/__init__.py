@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
-from qatspec.diag.codes import graph, lower, march, names, plan, plugin, quant, run, schema, yaml
+from qatspec.diag.codes import (
+    graph,
+    kept,
+    lower,
+    march,
+    names,
+    plan,
+    plugin,
+    quant,
+    run,
+    schema,
+    yaml,
+)
 from qatspec.diag.codes.code import Code
 
 CODES: dict[str, Code] = {
     code.id: code
-    for block in (plugin, yaml, schema, names, plan, graph, quant, lower, march, run)
+    for block in (plugin, yaml, schema, names, plan, graph, quant, lower, march, run, kept)
     for code in block.CODES
 }
 

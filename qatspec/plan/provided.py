@@ -1,0 +1,101 @@
+"""What a step depends on outside the spec: data, weights, and the plugins that take part."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+from qatspec.diag import Diagnostic, DiagnosticError
+from qatspec.files import open_file, why_unreadable
+from qatspec.plan.model import PluginRef
+from qatspec.registry import Registry
+from qatspec.spec import Spec
+from qatspec.spec.model import QConfigRules, StageName
+
+#: stage -> the role whose examples its tensors depend on
+TRAINED_ON: dict[str, str] = {"float": "train", "calibration": "calibration", "qat": "qat"}
+
+
+def fingerprint(spec: Spec, role: str, names: Registry) -> str:
+    """The digest of a role's data, as its data set gives it. Raises DiagnosticError where data is
+    missing, PluginFault where the data set's code raises."""
+    dataset = spec.data[role].dataset
+    record = names.dataset(dataset.type)
+    base = Path(spec.document.path).parent
+    try:
+        with names.blame(record, f"fingerprint of data set `{dataset.type}`"):
+            return str(record.fingerprint(dataset.params, base))
+    except DiagnosticError as error:
+        raise DiagnosticError(
+            tuple(_placed(d, dataset.at) for d in error.diagnostics), error.texts
+        ) from error
+
+
+def weights_sha256(weights: Path, at: str) -> str:
+    """The sha256 of a file of weights. Raises DiagnosticError QS905 where it is not there."""
+    found = hashlib.sha256()
+    try:
+        with open_file(weights) as stream:
+            while block := stream.read(1 << 20):
+                found.update(block)
+    except OSError as error:
+        raise DiagnosticError(
+            Diagnostic(
+                code="QS905",
+                message=f"cannot read the weights `{weights}`: {why_unreadable(error)}",
+                help="check `weights`, which is relative to the spec",
+                at=f"{at}/weights",
+            )
+        ) from None
+    return found.hexdigest()
+
+
+def _placed(diagnostic: Diagnostic, at: str) -> Diagnostic:
+    """A data set's diagnostic without a place stands at the role that names the data."""
+    if diagnostic.at is not None or diagnostic.span is not None:
+        return diagnostic
+    return replace(diagnostic, at=at)
+
+
+def plugins_of(spec: Spec, name: StageName, names: Registry) -> Iterable[PluginRef]:
+    """Every plugin whose code takes part in a step's tensors, by what it provides."""
+    used: list[tuple[str, str]] = []
+    if name in ("convert", "compile"):
+        used.append(("march", spec.march))
+    if name != "compile":
+        used.append(("model", spec.model.type))
+    if name in TRAINED_ON:
+        used.append(("dataset", spec.data[TRAINED_ON[name]].dataset.type))
+    if name in ("calibration", "qat", "convert"):
+        for leaf in spec.quantization(name):
+            used += _rules(leaf.qconfig)
+        used += [("observer", o) for o in names.names("observer")]
+        used += [("fuse_pattern", p) for p in names.names("fuse_pattern")]
+        used += [("quant_handler", h) for h in names.names("quant_handler")]
+        used += [("prepare_config", p) for p in names.names("prepare_config")]
+    return (plugin_of(kind, item, names) for kind, item in sorted(set(used)))
+
+
+def plugin_of(kind: str, name: str, names: Registry) -> PluginRef:
+    """The plugin that registers `name`. Raises DiagnosticError as the registry's lookups do."""
+    provider = names.provider(kind, name)
+    return PluginRef(
+        kind=kind,
+        name=name,
+        entry_point=provider.entry_point,
+        dist=provider.dist,
+        version=provider.version,
+        source=provider.source_sha256,
+    )
+
+
+def sources(plugins: Iterable[PluginRef]) -> dict[str, str]:
+    """The keys of a step that name the code of its plugins."""
+    return {f"plugin:{p.entry_point}": f"{p.dist}=={p.version} {p.source}" for p in plugins}
+
+
+def _rules(rules: QConfigRules | None) -> list[tuple[str, str]]:
+    found = [rule.preset for rule in rules.rules if rule.preset] if rules else []
+    return [("qconfig", preset) for preset in found]

@@ -1,0 +1,115 @@
+"""Choosing the best of the kept checkpoints, and the identity of what was chosen."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from qatspec.train.checkpoint import (
+    SUFFIX,
+    Checkpoint,
+    checkpoint_path,
+    is_intact,
+    load,
+    load_weights,
+    save,
+)
+
+Metrics = Mapping[str, float]
+
+
+def weights_sha256(weights: Mapping[str, Tensor]) -> str:
+    """The sha256 over names, dtypes, shapes and values of a state dict, whatever its order."""
+    digest = hashlib.sha256()
+    for name in sorted(weights):
+        value = weights[name].detach().cpu().contiguous()
+        digest.update(f"{name}\0{value.dtype}\0{tuple(value.shape)}\0".encode())
+        digest.update(value.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def gives(folder: Path, stage: str) -> dict[str, str]:
+    """What a later stage may start from: "best" and "last" -> the sha256 of its weights."""
+    return {
+        which: weights_sha256(load(checkpoint_path(folder, stage, which)).weights)
+        for which in ("best", "last")
+    }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judging:
+    """What judges kept checkpoints.
+
+    model       takes their weights, on the device that validates.
+    validate    metrics of the model as it stands.
+    metric      the key of its result that chooses the best checkpoint.
+    march, digests: what the rewritten checkpoints say of themselves.
+    """
+
+    stage: str
+    model: nn.Module
+    validate: Callable[[], Metrics]
+    metric: str
+    march: str = ""
+    digests: Mapping[str, str] = field(default_factory=dict)
+    report: Callable[[str, Mapping[str, Any]], None] = lambda kind, data: None
+
+
+def judge_again(judging: Judging, kept: Path, folder: Path) -> tuple[Metrics, list[Path]]:
+    """Validate every checkpoint that is intact in `kept`, in the order of training, and write them
+    into `folder` as a training with these settings would have: each with its own metrics, and the
+    first of the highest metric as `best`.
+
+    Returns the metrics of the best one, and every checkpoint's path, best first."""
+    stage = judging.stage
+    best: Checkpoint | None = None
+    written: list[Path] = []
+    for names, checkpoint in _kept(kept, stage):
+        load_weights(
+            judging.model, checkpoint.weights, source=checkpoint_path(kept, stage, names[0])
+        )
+        metrics = judging.validate()
+        epoch = {"epoch": checkpoint.epoch, "step": checkpoint.step}
+        judging.report("metrics", {**epoch, **metrics})
+        judged = replace(checkpoint, metrics=metrics, march=judging.march, digests=judging.digests)
+        if best is None or metrics[judging.metric] > best.metrics[judging.metric]:
+            best, names = judged, (*names, "best")
+        judged = replace(judged, best=best.metrics[judging.metric], best_metrics=best.metrics)
+        paths = [checkpoint_path(folder, stage, name) for name in names]
+        save(judged, *paths)
+        written = [*(p for p in written if p not in paths), *paths]
+    assert best is not None, "a finished stage has its last checkpoint"
+    first = checkpoint_path(folder, stage, "best")
+    return best.metrics, [first, *sorted(p for p in written if p != first)]
+
+
+def _kept(folder: Path, stage: str) -> Iterator[tuple[tuple[str, ...], Checkpoint]]:
+    """(names, checkpoint) of what is intact, in the order of training. `last` is the end of the
+    training: its name goes to the checkpoint of an epoch or step where that is kept too."""
+    last = checkpoint_path(folder, stage, "last")
+    end = load(last) if is_intact(last) else None
+    prefix = f"{stage}-checkpoint-"
+    names = [
+        path.name.removeprefix(prefix).removesuffix(SUFFIX)
+        for path in folder.glob(f"{prefix}*-*{SUFFIX}")
+    ]
+    for name in sorted(names, key=_order):
+        if is_intact(path := checkpoint_path(folder, stage, name)):
+            checkpoint = load(path)
+            ends = end is not None and end.step == checkpoint.step
+            yield (name, "last") if ends else (name,), checkpoint
+            end = None if ends else end
+    if end is not None:
+        yield ("last",), end
+
+
+def _order(name: str) -> tuple[str, int]:
+    """epoch-N by number, then the one step-N of a training that ends within an epoch."""
+    kind, _, number = name.partition("-")
+    return kind, int(number) if number.isdecimal() else 0
