@@ -14,11 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from qatspec.diag import Diagnostic, DiagnosticError, Span
-from qatspec.plan import Step, is_needed
+from qatspec.plan import RECORD_FORMAT, Step, is_needed
 from qatspec.stages import Outcome
 from qatspec.train.files import sha256_of, write_json
 
-FORMAT = 2
 NAME = "step.json"
 
 Record = Mapping[str, Any]
@@ -36,7 +35,7 @@ def read(workdir: Path, stage: str) -> Record | None:
         return None
     if not isinstance(record, dict):
         return None
-    if record.get("format") != FORMAT:
+    if record.get("format") != RECORD_FORMAT:
         raise _foreign(path, record.get("format"))
     return record
 
@@ -86,7 +85,7 @@ def write(folder: Path, step: Step, outcome: Outcome, seconds: float) -> Record:
             "compared": exact.compared if exact else None,
         }
     record = {
-        "format": FORMAT,
+        "format": RECORD_FORMAT,
         "digest": step.digest,
         "keys": dict(step.keys),
         "evaluation": step.evaluation,
@@ -127,7 +126,7 @@ def _foreign(path: Path, version: object) -> DiagnosticError:
         Diagnostic(
             code="QS935",
             message=f"`{path}` was written by another version of qatspec (record format "
-            f"{version}, this one reads {FORMAT})",
+            f"{version}, this one reads {RECORD_FORMAT})",
             help="keep the results and choose another --workdir, or delete "
             f"`{path.parent}` to make them anew",
             span=Span(file=str(path)),

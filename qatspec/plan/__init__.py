@@ -6,10 +6,10 @@ from qatspec.plan.model import Plan, PluginRef, Step
 from qatspec.plan.modules import load_modules, rule_warnings, rules_of, save_modules
 from qatspec.plan.resolve import resolve
 from qatspec.plan.show import plan_json, plan_table
-from qatspec.plan.status import Change, StepStatus, is_needed, settled, status
+from qatspec.plan.status import RECORD_FORMAT, Change, StepStatus, is_needed, settled, status
 
 __all__ = [
-    "Change", "Difference", "Plan", "PlanDiff", "PluginRef", "Step", "StepStatus",
+    "RECORD_FORMAT", "Change", "Difference", "Plan", "PlanDiff", "PluginRef", "Step", "StepStatus",
     "default_threads", "device_kind", "diff", "diff_json", "diff_text", "is_needed", "load_modules",
     "plan_json", "plan_table", "resolve", "rule_warnings", "rules_of", "save_modules",
     "settled", "status", "with_keys",

@@ -14,6 +14,8 @@ from qatspec.diag import Span
 from qatspec.plan.digest import digest, starting_from
 from qatspec.plan.model import Plan, Step
 
+#: Version of `<stage>/step.json` (qatspec.engine.record writes it).
+RECORD_FORMAT = 2
 _MISSING = object()
 _ADDS = {True: "inside the accumulator", False: "after rounding"}
 
@@ -73,6 +75,9 @@ def _status(plan: Plan, step: Step, workdir: Path, again: Mapping[str, str]) -> 
     record = _record(workdir / step.name / "step.json")
     if record is None:
         return StepStatus(step, "run")
+    if record.get("format") != RECORD_FORMAT:
+        text = "made by another version of qatspec, whose results `run` does not replace (QS935)"
+        return StepStatus(step, "changed", (Change("format", text),))
     if record["digest"] != step.digest:
         changes = _changes(plan, step.keys, record["keys"], again)
         return StepStatus(step, "changed", changes)

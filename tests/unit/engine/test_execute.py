@@ -171,14 +171,14 @@ def test_one_step_needs_its_predecessor(project):
 
 
 def test_one_step_takes_a_predecessor_of_other_settings_with_a_warning(copy):
-    before = json.loads((copy.workdir / "float/step.json").read_text())["digest"]
+    before = json.loads((copy.workdir / "float/step.json").read_text())["gives"]["best"]
     copy.edit("epochs: 3", "epochs: 4")
     copy.run(step="calibration")
     warned = [e.data["diagnostic"] for e in copy.events if "diagnostic" in e.data]
     assert [d.code for d in warned] == ["QS927"] and "stage float" in warned[0].message
     record = json.loads((copy.workdir / "calibration/step.json").read_text())
     assert record["keys"]["input:float"] == before
-    assert statuses(copy.run(step="calibration"))[-1] == ("calibration", "cached")
+    assert ("calibration", "cached") in statuses(copy.run(step="calibration"))
     # a whole run is not deceived: float is made anew, and calibration from it
     assert statuses(copy.run())[:2] == [("float", "run"), ("calibration", "run")]
 

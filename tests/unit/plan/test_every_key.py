@@ -1,17 +1,18 @@
-"""Editing a value changes exactly the steps that depend on it: every key of the language."""
+"""Editing a value changes exactly the steps whose tensors or metrics depend on it: every key of the
+language. tests/unit/plan/test_mutations.py trains, and holds the digests against tensors."""
 
 import json
 
 import pytest
 
 from qatspec.plan import resolve
+from qatspec.plan.digest import digest_of_keys
 from qatspec.schema import spec_schema
 from qatspec.source.pointer import split
 from qatspec.spec import load
 from tests.diagnostics.plugin import fake_registry
 
 REGISTRY = fake_registry()
-ALL = ["float", "calibration", "qat", "convert", "compile"]
 
 _MAPPING = {"torch.nn.Conv2d": "torch.nn.ReLU"}
 _QSPEC = {
@@ -144,20 +145,44 @@ def edited(key, value):
     return value * 0.99 if isinstance(value, float) else OTHER.get(value, f"{value}x")
 
 
+PREPARED = ["calibration", "qat", "convert"]
+
+
 def dependents(pointer):
-    """The steps whose bytes the value may change, by hand."""
+    """The steps whose tensors the value may change by itself, by hand."""
     first, *rest = split(pointer)
-    if pointer.startswith(FREE) or rest[-1:] in (["workers"], ["checkpoint_steps"]):
+    if pointer.startswith((*FREE, "/data/val/")) or rest[-1:] in (
+        ["workers"],
+        ["checkpoint_steps"],
+    ):
         return []
     if first == "name":
         return ["convert", "compile"]
-    if first == "stages":
-        return ALL[ALL.index(rest[0]) :]
-    if first == "quantize" or pointer.startswith("/data/calibration"):
-        return ALL[1:]
-    if pointer.startswith("/data/qat"):
-        return ALL[2:]
-    return ALL
+    if first == "march":
+        return [*PREPARED, "compile"]
+    if first == "seed":
+        return ["float", "calibration", "qat"]
+    if first == "model" and rest[0] == "input":
+        return PREPARED if rest[1] in ("size", "channels", "scale") else []
+    if first == "model":
+        return ["float", *PREPARED]
+    if first == "data":
+        own = {"train": "float", "calibration": "calibration", "qat": "qat"}[rest[0]]
+        return [] if rest[1] == "batch_size" else [own]  # each stage has batch_size_per_gpu
+    if first == "quantize":
+        return PREPARED
+    prepares = rest[0] == "qat" and rest[1] in ("qconfig", "quantize")
+    return ["qat", "convert"] if prepares else [rest[0]]
+
+
+def judged(pointer):
+    """The steps whose metrics the value changes while their tensors stand."""
+    val = pointer.startswith("/data/val/") and not pointer.endswith("workers")
+    return ["float", *PREPARED] if val else []
+
+
+def own_keys(step):
+    return digest_of_keys({k: v for k, v in step.keys.items() if not k.startswith("input:")})
 
 
 def build(tmp_path, data):
@@ -181,10 +206,9 @@ def test_exactly_its_steps(pointer, value, tmp_path):
         node = node[int(key)] if isinstance(node, list) else node[key]
     node[int(keys[-1]) if isinstance(node, list) else keys[-1]] = edited(keys[-1], value)
     after = build(tmp_path, data)
-    changed = [
-        a.name for a, b in zip(before.steps, after.steps, strict=True) if a.digest != b.digest
-    ]
-    assert changed == dependents(pointer)
+    pairs = list(zip(before.steps, after.steps, strict=True))
+    assert [a.name for a, b in pairs if own_keys(a) != own_keys(b)] == dependents(pointer)
+    assert [a.name for a, b in pairs if a.evaluation != b.evaluation] == judged(pointer)
 
 
 def test_the_full_spec_has_every_key():

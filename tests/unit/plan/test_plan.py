@@ -6,7 +6,7 @@ import pytest
 
 from qatspec.diag import Diagnostic, DiagnosticError, PluginFault
 from qatspec.hookspecs import hookimpl
-from qatspec.plan import device_kind, plan_json, plan_table, resolve, status
+from qatspec.plan import RECORD_FORMAT, device_kind, plan_json, plan_table, resolve, status
 from qatspec.registry import Plugin, Registry
 from qatspec.spec import load
 from qatspec.types import NO_PARAMS, DatasetDef
@@ -65,9 +65,12 @@ def test_steps_inputs_and_outputs(plan):
     ("override", "steps"),
     [
         ("seed=1", ALL),
-        ("march=bernoulli2", ALL),
+        ("march=bernoulli2", ALL[3:]),
+        ("model.input.scale=0.5", ALL[1:]),
         ("model.params.width=2", ALL),
-        ("data.train.batch_size=9", ["float", *ALL[1:]]),
+        ("data.train.batch_size=9", ALL),
+        ("data.val.batch_size=9", ALL[1:]),
+        ("data.val.params.split=train", ALL[1:]),
         ("data.calibration.batch_size=9", ALL[1:]),
         ("stages.float.trainer.epochs=4", ALL),
         ("stages.calibration.trainer.steps=3", ALL[1:]),
@@ -167,7 +170,9 @@ def test_the_fingerprint_of_the_data_counts(plan):
     text = BASE.replace("  val: {type: digits, params: {split: val}}", "  val: {type: own}")
     one = plan(text=text, registry=_with_fingerprint(lambda params, base: "a"))
     two = plan(text=text, registry=_with_fingerprint(lambda params, base: "b"))
-    assert changed(one, two) == ALL
+    assert changed(one, two) == ALL[1:]  # by their inputs
+    assert [s.name for s, t in zip(one.steps, two.steps, strict=True)
+            if s.evaluation != t.evaluation] == ALL[:4]  # fmt: skip
 
 
 def test_missing_data_stands_at_the_role_that_names_it(plan):
@@ -197,7 +202,8 @@ def record(workdir, plan, *names):
                 path = workdir / output
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(b"")
-            made = {"format": 1, "digest": step.digest, "keys": dict(step.keys), "outputs": {}}
+            made = {"format": RECORD_FORMAT, "digest": step.digest, "keys": dict(step.keys),
+                    "evaluation": step.evaluation, "judged_by": dict(step.judged_by)}  # fmt: skip
             made["outputs"] = {output: {} for output in step.outputs}
             (workdir / step.name / "step.json").write_text(json.dumps(made))
 
@@ -215,6 +221,29 @@ def test_status_says_why(plan, tmp_path):
     assert (change.span.file, change.span.line) == ("--set", 1)
     table = plan_table(after, states)
     assert "--set:1  /stages/qat/trainer/optimizer/lr" in table
+
+
+def test_status_tells_what_judges_anew(plan, tmp_path):
+    record(tmp_path, plan(), *ALL)
+    states = status(plan("data.val.batch_size=4"), tmp_path)
+    assert states[0].state == "judge"
+    (change,) = states[0].because
+    assert change.text == "/data/val/batch_size: 1 -> 4" and change.span.file == "--set"
+
+
+def test_a_record_of_another_version_is_named(plan, tmp_path):
+    record(tmp_path, plan(), "float")
+    path = tmp_path / "float" / "step.json"
+    path.write_text(path.read_text().replace(f'"format": {RECORD_FORMAT}', '"format": 1'))
+    found = status(plan(), tmp_path)[0]
+    assert found.state == "changed" and "QS935" in found.because[0].text
+
+
+def test_a_batch_size_is_one_wherever_it_is_written(plan):
+    one = plan("data.train.batch_size=4")
+    two = plan("stages.float.batch_size_per_gpu=4", "stages.qat.batch_size_per_gpu=4")
+    assert changed(one, two) == []
+    assert changed(plan(), one) == ALL
 
 
 def test_status_follows_inputs(plan, tmp_path):

@@ -8,6 +8,7 @@ import torch
 
 from qatspec.analyze import sqnr
 from qatspec.diag import DiagnosticError
+from qatspec.plan import settled
 from qatspec.prepare import prepare_spec
 from qatspec.program import Artifact, load_program
 from qatspec.stages import Context
@@ -63,7 +64,8 @@ def test_qat_keeps_the_scales_of_calibration(finished):
 def test_checkpoints_say_where_they_come_from(finished):
     found = load(finished.workdir / "qat/qat-checkpoint-best.pth.tar")
     assert (found.stage, found.march) == ("qat", "bayes")
-    assert found.digests == {"step": finished.plan().step("qat").digest}
+    step = settled(finished.plan(), finished.workdir).step("qat")
+    assert found.digests == {"step": step.digest, "evaluation": step.evaluation}
     assert found.metrics == finished.summary["metrics"]["qat"]
 
 
