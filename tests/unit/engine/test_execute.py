@@ -172,7 +172,7 @@ def test_one_step_needs_its_predecessor(project):
 
 def test_one_step_takes_a_predecessor_of_other_settings_with_a_warning(copy):
     before = json.loads((copy.workdir / "float/step.json").read_text())["gives"]["best"]
-    copy.edit("epochs: 3", "epochs: 4")
+    copy.edit("lr: 0.05", "lr: 0.04")
     copy.run(step="calibration")
     warned = [e.data["diagnostic"] for e in copy.events if "diagnostic" in e.data]
     assert [d.code for d in warned] == ["QS927"] and "stage float" in warned[0].message
