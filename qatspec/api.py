@@ -48,6 +48,12 @@ if TYPE_CHECKING:  # the same names for type checkers; tests/contract holds both
         to_onnx as to_onnx,
     )
     from qatspec.onnx.qdq import QdqWriter as QdqWriter
+    from qatspec.picture import (
+        AnnotatedPicture as AnnotatedPicture,
+        open_annotated_picture as open_annotated_picture,
+        open_labels as open_labels,
+        open_picture as open_picture,
+    )
     from qatspec.plan import (
         Plan as Plan,
         resolve as resolve,
@@ -132,6 +138,9 @@ _export(
 )  # fmt: skip
 _export("qatspec.spec", "InputSpec", "Spec", "load")
 _export("qatspec.registry", "Registry", "registry")
+_export(
+    "qatspec.picture", "AnnotatedPicture", "open_annotated_picture", "open_labels", "open_picture"
+)
 _export("qatspec.plan", "Plan", "resolve")
 _export("qatspec.graph", "Decision", "Prepared")
 _export("qatspec.graph.context", "GraphContext")

@@ -180,9 +180,9 @@ def _samples(source: Path, dataset: Any, spec: Spec) -> Iterator[tuple[Path, Sam
 
 def _pictures(source: Path) -> list[Path]:
     if source.is_dir():
-        from PIL import Image
+        from qatspec.picture import suffixes
 
-        known = Image.registered_extensions()
+        known = suffixes()
         found = sorted(p for p in source.iterdir() if p.suffix.lower() in known)
         if not found:
             raise _unusable(source, "there is no picture in it", "give a folder of pictures")

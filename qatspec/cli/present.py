@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from qatspec.cli.draw import draw_boxes, draw_classes, draw_mask, write_png
+from qatspec.picture import open_picture
 
 #: Classes of a classification that are told.
 BEST = 5
@@ -53,7 +54,7 @@ def _boxes(
     shown = dict(prediction)
     if picture is not None:
         shown["boxes"] = dataset.restore(meta, prediction["boxes"])
-        drawn = draw_boxes(_opened(picture), shown, dataset.classes, least_score)
+        drawn = draw_boxes(open_picture(picture), shown, dataset.classes, least_score)
         write_png(drawn, target.with_name(f"{target.name}.png"))
     plain: dict[str, Any] = {name: value.tolist() for name, value in shown.items()}
     plain["names"] = [_name(dataset.classes, label) for label in plain["labels"]]
@@ -66,7 +67,7 @@ def _mask(
     labels = mask.astype(np.uint8)
     if picture is not None:
         labels = dataset.restore_mask(meta, labels)
-        drawn = draw_mask(_opened(picture), labels, dataset.classes)
+        drawn = draw_mask(open_picture(picture), labels, dataset.classes)
         write_png(drawn, target.with_name(f"{target.name}.png"))
     file = target.with_name(f"{target.name}-mask.png")
     write_png(Image.fromarray(labels), file)
@@ -85,16 +86,10 @@ def _classes(
         for label in order
     ]
     if picture is not None:
-        write_png(draw_classes(_opened(picture), best), target.with_name(f"{target.name}.png"))
+        write_png(draw_classes(open_picture(picture), best), target.with_name(f"{target.name}.png"))
     return {"best": best}
 
 
 def _name(classes: Sequence[str], label: int) -> str:
     """A model may know more classes than the data set names."""
     return str(classes[label]) if label < len(classes) else str(label)
-
-
-def _opened(picture: Path) -> Image.Image:
-    with Image.open(picture) as opened:
-        image: Image.Image = opened.convert("RGB")
-    return image

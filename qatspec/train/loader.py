@@ -98,13 +98,17 @@ class Loader:
         items = _Batches(self, batches, epoch, replacing)
         # a generator of its own: the loader draws from it, and never from the training's
         generator = torch.Generator().manual_seed(self.seed)
-        given = False
+        given, warned = False, set[Diagnostic]()
         for item in DataLoader(
             items, batch_size=None, num_workers=self.workers, generator=generator
         ):
             for broken in item.left_out:
                 for diagnostic in broken.diagnostics:
                     self.warn(_as_warning(diagnostic))
+            for diagnostic in item.warnings:
+                if diagnostic not in warned:
+                    warned.add(diagnostic)
+                    self.warn(diagnostic)
             if item.batch is not None:
                 given = True
                 yield item.batch
@@ -132,9 +136,11 @@ class _Broken:
 
 @dataclass(frozen=True, slots=True)
 class _Item:
-    """A batch, unless nothing of it can be read or something is fatal, and what is missing."""
+    """A batch, unless nothing of it can be read or something is fatal, what is missing, and what
+    the data set warns of."""
 
     batch: Batch | None = None
+    warnings: tuple[Diagnostic, ...] = ()
     left_out: tuple[_Broken, ...] = ()
     fatal: _Broken | None = None
 
@@ -166,7 +172,8 @@ class _Batches(TorchDataset[Any]):
         except PluginFault as fault:
             fatal = _Broken((fault.diagnostic(),), traceback.format_exc(), fault=True)
             return _Item(left_out=tuple(broken), fatal=fatal)
-        return _Item(batch, tuple(broken))
+        warnings = dict.fromkeys(w for sample in samples for w in sample.warnings)
+        return _Item(batch, tuple(warnings), tuple(broken))
 
     def _first_readable(self, index: int, broken: list[_Broken]) -> Sample | _Broken | None:
         """The example at `index`, or where that is broken, the next one (when replacing). Broken

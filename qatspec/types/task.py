@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
+    from qatspec.diag import Diagnostic
+
 
 @dataclass(frozen=True, slots=True)
 class Sample:
@@ -20,11 +22,13 @@ class Sample:
     image   float32 (C, H, W), normalised as the model takes it.
     target  name -> array; detection: boxes (M, 4) float32 xyxy in input pixels, labels (M,) int64.
     meta    what evaluate() needs to map predictions back: id, scale, original size, ...
+    warnings  what the user should know of the example; equal ones are shown once.
     """
 
     image: np.ndarray
     target: Mapping[str, np.ndarray]
     meta: Mapping[str, Any] = field(default_factory=dict)
+    warnings: Sequence[Diagnostic] = ()
 
 
 class Dataset(Protocol):

@@ -9,7 +9,15 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from qatspec.api import Diagnostic, Sample
+from qatspec.api import (
+    Diagnostic,
+    DiagnosticError,
+    Sample,
+    Span,
+    open_annotated_picture,
+    open_labels,
+    open_picture,
+)
 from qatspec_vision.data import made_up
 from qatspec_vision.data.augment import (
     Augment,
@@ -21,7 +29,7 @@ from qatspec_vision.data.augment import (
 )
 from qatspec_vision.data.cityscapes_layout import CLASSES, IGNORED, LABEL_IDS, Pair, locate
 from qatspec_vision.data.iou import Confusion
-from qatspec_vision.data.picture import ModelInput, open_picture
+from qatspec_vision.data.picture import ModelInput, rotation_ignored
 
 #: label id (0..255) -> train id
 _TRAIN_ID = np.full(256, IGNORED, np.uint8)
@@ -62,8 +70,9 @@ class CityscapesSegmentation:
     def sample(self, index: int, rng: np.random.Generator) -> Sample:
         """The picture at `index`, augmented by `rng` alone. Raises DiagnosticError QS911."""
         pair, augment = self._pairs[index], self._augment
-        image = open_picture(pair.picture)
         labels = Image.fromarray(self._labels(pair))
+        image, as_stored = open_annotated_picture(pair.picture, labels.size)
+        warnings = (rotation_ignored(pair.labels),) if as_stored else ()
         if rng.random() < augment.flip:
             image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
             labels = labels.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
@@ -74,7 +83,7 @@ class CityscapesSegmentation:
         if any(augment.hsv):
             image = shift_hsv(image, augment.hsv, rng)
         target = {"mask": np.asarray(labels, np.int64)}
-        return Sample(self._fed.normalize(image), target, meta)
+        return Sample(self._fed.normalize(image), target, meta, warnings)
 
     def read(self, path: Path) -> Sample:
         """Any picture, as `sample` gives one, without augmentation and target.
@@ -108,9 +117,12 @@ class CityscapesSegmentation:
         return confusion.metrics(CLASSES)
 
     def _labels(self, pair: Pair) -> np.ndarray:
-        """Train ids (height, width) uint8."""
-        values = np.asarray(open_picture(pair.labels, "L"))
-        return values if self._ids == "labelTrainIds" else _TRAIN_ID[values]
+        """Train ids (height, width) uint8. Raises DiagnosticError QS911."""
+        values = open_labels(pair.labels)
+        if values.min() < 0 or values.max() > 255:
+            raise DiagnosticError(_no_label(pair.labels, values))
+        ids = values.astype(np.uint8)
+        return ids if self._ids == "labelTrainIds" else _TRAIN_ID[ids]
 
 
 def open_cityscapes(
@@ -127,6 +139,16 @@ def open_cityscapes(
         fed=ModelInput.of(params),
         ids=params.get("labels", "labelIds"),
         augment=Augment.of(params.get("augment", {})),
+    )
+
+
+def _no_label(path: Path, values: np.ndarray) -> Diagnostic:
+    worst = values.max() if values.max() > 255 else values.min()
+    return Diagnostic(
+        code="QS911",
+        message=f"cannot read the labels `{path.name}`: they hold {worst}, and a label is 0 to 255",
+        help="give the files of labels, not of instances: `*_gtFine_labelIds.png`",
+        span=Span(file=str(path)),
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from qatspec.api import Diagnostic, Sample, Span
+from qatspec.api import Diagnostic, Sample, Span, open_annotated_picture, open_picture
 from qatspec_vision.data import made_up
 from qatspec_vision.data.augment import (
     Augment,
@@ -25,7 +25,7 @@ from qatspec_vision.data.augment import (
 from qatspec_vision.data.layout import Layout, locate, read_annotations
 from qatspec_vision.data.metric import average_precision
 from qatspec_vision.data.mosaic import Scene, mixup, mosaic
-from qatspec_vision.data.picture import ModelInput, open_picture
+from qatspec_vision.data.picture import ModelInput, rotation_ignored
 
 
 class CocoDetection:
@@ -51,7 +51,7 @@ class CocoDetection:
         limit: int | None = None,
     ) -> None:
         content = read_annotations(layout)
-        self._folder = layout.images
+        self._layout = layout
         self._images = sorted(content["images"], key=lambda image: image["id"])[:limit]
         categories = sorted(content["categories"], key=lambda category: category["id"])
         self._category_ids = [category["id"] for category in categories]
@@ -71,6 +71,7 @@ class CocoDetection:
         self._fed = fed
         self._augment = augment or Augment()
         self._active = self._augment.at(epoch=0)
+        self._rotation_ignored = False
 
     def __len__(self) -> int:
         return len(self._images)
@@ -88,7 +89,8 @@ class CocoDetection:
         if any(augment.hsv):
             image = shift_hsv(image, augment.hsv, rng)
         target: dict[str, np.ndarray] = {"boxes": scene.boxes, "labels": scene.labels}
-        return Sample(self._fed.normalize(image), target, meta)
+        warnings = (rotation_ignored(self._layout.annotations),) if self._rotation_ignored else ()
+        return Sample(self._fed.normalize(image), target, meta, warnings)
 
     def begin_epoch(self, epoch: int) -> None:
         """What follows is of this epoch of a stage: mosaic and mixup rest in the last ones."""
@@ -110,7 +112,10 @@ class CocoDetection:
     def _opened(self, index: int, rng: np.random.Generator) -> tuple[Scene, bool]:
         """A picture as it is on disk, or flipped, and which."""
         entry = self._images[index]
-        image = open_picture(self._folder / entry["file_name"])
+        image, as_stored = open_annotated_picture(
+            self._layout.images / entry["file_name"], _stated_size(entry)
+        )
+        self._rotation_ignored |= as_stored
         boxes, labels = self._targets[entry["id"]]
         flipped = bool(rng.random() < self._active.flip)
         if flipped:
@@ -229,6 +234,13 @@ def _split_usable(content: Mapping[str, Any]) -> tuple[list[Any], list[tuple[int
         else:
             usable.append(annotation)
     return usable, unusable
+
+
+def _stated_size(entry: Mapping[str, Any]) -> tuple[int, int] | None:
+    """(width, height) that an entry of `images` states; None where it states none."""
+    size = entry.get("width"), entry.get("height")
+    stated = all(isinstance(side, int | float) and side > 0 for side in size)
+    return (int(size[0]), int(size[1])) if stated else None  # type: ignore[arg-type]
 
 
 def _is_box(bbox: Any) -> bool:

@@ -12,7 +12,10 @@ from typing import Any
 from qatspec.api import Diagnostic, DiagnosticError, Span
 
 #: What is taken for a picture, by the end of its name.
-PICTURES = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
+PICTURES = (
+    ".avif", ".bmp", ".gif", ".jp2", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff",
+    ".webp",
+)  # fmt: skip
 
 
 def files(folder: Path) -> list[tuple[str, int]]:

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from qatspec.api import Diagnostic, Sample
+from qatspec.api import Diagnostic, Sample, open_picture
 from qatspec_vision.data import made_up
 from qatspec_vision.data.augment import shift_hsv
 from qatspec_vision.data.imagefolder_layout import Listing, locate
-from qatspec_vision.data.picture import ModelInput, open_picture
+from qatspec_vision.data.picture import ModelInput
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from qatspec.api import Diagnostic, DiagnosticError, Span
+from qatspec.api import Diagnostic, Span
 
 #: Input format -> Pillow's mode. YCbCr is full-range BT.601, centred at 128.
 MODES = {"rgb": "RGB", "yuv444": "YCbCr", "gray": "L"}
@@ -44,20 +44,14 @@ class ModelInput:
         return np.ascontiguousarray(((pixels - self.mean) / self.std).transpose(2, 0, 1))
 
 
-def open_picture(path: Path, mode: str | None = "RGB") -> Image.Image:
-    """The picture, decoded, in Pillow's `mode` (None: as the file has it).
-    Raises DiagnosticError QS911."""
-    try:
-        with Image.open(path) as image:
-            opened: Image.Image = image.convert(mode) if mode else image.copy()
-            return opened
-    # Pillow's decoders raise all of these on damaged bytes.
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DiagnosticError(
-            Diagnostic(
-                code="QS911",
-                message=f"cannot read the picture `{path.name}`: {error}",
-                help="restore the file, or take it out of the data set",
-                span=Span(file=str(path)),
-            )
-        ) from error
+def rotation_ignored(annotations: Path) -> Diagnostic:
+    """The warning that pictures are taken as they are stored, as `annotations` are of them so."""
+    return Diagnostic(
+        code="QS951",
+        severity="warning",
+        message=f"pictures of `{annotations.name}` have a rotation tag, which is ignored: their "
+        "annotations have the size of the stored pixels, not of the upright picture",
+        help="if objects look turned in drawings, remove the tags (`exiftool -Orientation= FILE`) "
+        "or correct the annotations",
+        span=Span(file=str(annotations)),
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from qatspec.diag.codes import (
+    data,
     graph,
     kept,
     lower,
@@ -19,7 +20,7 @@ from qatspec.diag.codes.code import Code
 
 CODES: dict[str, Code] = {
     code.id: code
-    for block in (plugin, yaml, schema, names, plan, graph, quant, lower, march, run, kept)
+    for block in (plugin, yaml, schema, names, plan, graph, quant, lower, march, run, kept, data)
     for code in block.CODES
 }
 
