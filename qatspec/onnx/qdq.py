@@ -105,7 +105,7 @@ class QdqWriter:
             before = len(self.w.nodes)
             self.names[node] = self._node(node)
             for proto in self.w.nodes[before:]:
-                proto.doc_string = str(node.meta.get("owner") or node.target)
+                proto.doc_string = _made_by(node)
         flat, tree = output_tree(graph)
         for node in flat:
             if not isinstance(node, fx.Node) or not carries_tensor(self.context.value(node)):
@@ -293,3 +293,11 @@ class QdqWriter:
 
 def _only_user(node: fx.Node) -> fx.Node | None:
     return next(iter(node.users)) if len(node.users) == 1 else None
+
+
+def _made_by(node: fx.Node) -> str:
+    """The path of the module whose forward made the node, or the name of what it calls."""
+    if owner := node.meta.get("owner"):
+        return str(owner)
+    # the text of a function would hold its address, which differs in every process
+    return torch.typename(node.target) if node.op == "call_function" else str(node.target)

@@ -193,3 +193,12 @@ def test_onnxruntime_runs_weighted_ops_in_integers(net, march, kernels, settled,
     for rows in ([0, 1], [1], [1, 0, 1]):
         (found,) = session.run(None, {session.get_inputs()[0].name: x.numpy()[rows]})
         assert np.abs(found - expected[rows]).max() <= step * 2.001
+
+
+def test_no_address_of_this_process_is_in_the_file(tmp_path, everything):
+    """Equal bytes in every process: `<function relu at 0x7f...>` is not a name."""
+    prepared, x = everything
+    export_qat_onnx(prepared, tmp_path / "qat.onnx", (x,))
+    nodes = onnx.load(tmp_path / "qat.onnx").graph.node
+    assert any(node.doc_string == "torch.nn.functional.relu" for node in nodes)
+    assert b" at 0x" not in (tmp_path / "qat.onnx").read_bytes()
