@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -10,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 from torch._subclasses.fake_tensor import FakeTensor
-from torch.utils import _pytree as pytree
 
 from qatspec.graph.constants import result
 from qatspec.graph.modes import eval_mode
+from qatspec.graph.sizes import fixed, is_plain
 from qatspec.graph.tracer import Tracer
 
 
@@ -43,10 +42,11 @@ class Batch:
 
     def __init__(self, root: nn.Module, graph: fx.Graph) -> None:
         self._root = root
-        self._size, self._other = _Again(root, graph).twice()
+        self._again = _Again(root, graph)
+        self._size, self._other = self._again.twice()
         known = (node for node in graph.nodes if "example" in node.meta)
         self.is_open = all(node in self._other for node in known)
-        self._constant: dict[fx.Node, bool] = {}
+        self._constant: tuple[dict[fx.Node, bool], ...] = ({}, {})
         self._values: dict[fx.Node, Any] = {}
 
     def sizes(self, node: fx.Node, part: int | None = None) -> tuple[Size, ...]:
@@ -60,21 +60,38 @@ class Batch:
 
     def follows(self, number: fx.Node) -> bool:
         """Does a node's value that is no tensor change with the batch?"""
-        return self.is_open and bool(number.meta["example"] != self._other[number])
+        return self.is_open and self.differs(number)
 
-    def is_constant(self, node: Any) -> bool:
+    def differs(self, number: fx.Node) -> bool:
+        """`follows`, also where the model's code holds for the batch of its example alone."""
+        return number in self._other and bool(number.meta["example"] != self._other[number])
+
+    def computes_with_it(self, node: fx.Node) -> bool:
+        """Does the op take a number that follows the batch for a number, and not for a size? Its
+        result then has the same size for the number of another batch."""
+        numbers = {n: n.meta["example"] for n in node.all_input_nodes if self._is_number(n)}
+        if not numbers or not isinstance(node.meta.get("example"), Tensor):
+            return False
+        found = self._again.example(node, {**self._other, **numbers})
+        return bool(found) and found[0].shape == self._other[node].shape
+
+    def _is_number(self, node: fx.Node) -> bool:
+        return is_plain(node.meta.get("example")) and self.follows(node)
+
+    def is_constant(self, node: Any, *, of_batch: bool = False) -> bool:
         """Is a node's value the same for all inputs of these sizes? Parameters, buffers, numbers
-        taken from shapes, and what is computed from such alone."""
+        taken from shapes, and what is computed from such alone. of_batch: the value may depend on
+        the size of the batch, but on no number in a tensor."""
         if not isinstance(node, fx.Node):
             return False
-        known = self._constant
+        known = self._constant[of_batch]
         waiting = [node]
         while waiting:  # a graph may be deeper than Python's stack
             here = waiting[-1]
             if here in known:
                 waiting.pop()
-            elif _is_plain(here):
-                known[here] = not self.follows(here)
+            elif is_plain(here.meta.get("example")):
+                known[here] = of_batch or not self.follows(here)
             elif not here.op.startswith("call_"):
                 known[here] = here.op == "get_attr"
             elif unknown := [n for n in here.all_input_nodes if n not in known]:
@@ -84,9 +101,10 @@ class Batch:
         return known[node]
 
     def value(self, node: fx.Node) -> Any:
-        """The present value of a node for which `is_constant` holds."""
+        """The present value of a node for which `is_constant` holds, for the batch of the
+        example."""
         if node not in self._values:
-            plain = _is_plain(node)
+            plain = is_plain(node.meta.get("example"))
             found = node.meta["example"] if plain else result(self._root, node, self.value)
             self._values[node] = found
         return self._values[node]
@@ -96,14 +114,6 @@ class Batch:
             return one
         times = Fraction(other - one, self._size)
         return Open(times, one - times * self._size)
-
-
-def _is_plain(node: fx.Node) -> bool:
-    """Is its example known, and no tensor in it? A list of numbers, a shape, a dtype are plain."""
-    if "example" not in node.meta:
-        return False
-    leaves: Sequence[Any] = pytree.tree_leaves(node.meta["example"])
-    return not any(isinstance(leaf, Tensor) for leaf in leaves)
 
 
 class _Again(Tracer):
@@ -128,6 +138,8 @@ class _Again(Tracer):
                     with self._fake_mode:
                         shape = (2 * size, *example.shape[1:])
                         found[node] = torch.empty(shape, dtype=example.dtype)
+                elif node.target is fixed:
+                    found[node] = node.meta["example"]  # it says nothing of other batches
                 elif node.op != "output" and "example" in node.meta:
                     self._again(node, found)
         return size, found
@@ -136,7 +148,10 @@ class _Again(Tracer):
         inputs = node.all_input_nodes
         if all(n in found and found[n] is n.meta["example"] for n in inputs):
             found[node] = node.meta["example"]
-        elif all(n in found for n in inputs):
-            args, kwargs = fx.node.map_arg((node.args, node.kwargs), found.__getitem__)
-            if example := self._example(node, args, kwargs):
-                (found[node],) = example
+        elif all(n in found for n in inputs) and (example := self.example(node, found)):
+            (found[node],) = example
+
+    def example(self, node: fx.Node, values: dict[fx.Node, Any]) -> tuple[Any, ...]:
+        """(the node's example for these of its operands,); () where the op does not take them."""
+        args, kwargs = fx.node.map_arg((node.args, node.kwargs), values.__getitem__)
+        return self._example(node, args, kwargs)

@@ -14,10 +14,14 @@ from torch import Tensor, fx
 from torch.fx.graph import _PyTreeCodeGen
 from torch.utils import _pytree as pytree
 
+from qatspec.graph.batch import Batch
 from qatspec.graph.modes import eval_mode
 from qatspec.graph.prepared import Prepared
+from qatspec.graph.sizes import is_plain
 from qatspec.graph.trace import trace
 from qatspec.spec.symbols import symbol
+
+_CALLS = ("call_function", "call_method", "call_module")
 
 
 def quantize_custom(prepared: Prepared) -> Prepared:
@@ -36,16 +40,22 @@ def quantize_custom(prepared: Prepared) -> Prepared:
 @dataclass(frozen=True, slots=True, eq=False)
 class Deployment:
     """What lowering and the exports read of a prepared model: custom modules quantized, and the
-    trace of that, for inputs of one shape. It holds until a module of the model is replaced."""
+    trace of that, for inputs of one shape. It holds until a module of the model is replaced.
+
+    In the graph, numbers that come from shapes are constants, unless they follow the batch."""
 
     prepared: Prepared
     graph: fx.Graph
+    batch: Batch
 
 
 def deploy(prepared: Prepared, example_inputs: Sequence[Any]) -> Deployment:
     """Quantize custom modules and trace, once for whoever reads it."""
     prepared = quantize_custom(prepared)
-    return Deployment(prepared, deploy_graph(prepared, example_inputs))
+    graph = deploy_graph(prepared, example_inputs)
+    batch = Batch(prepared.model, graph)
+    _settle_sizes(graph, batch)
+    return Deployment(prepared, graph, batch)
 
 
 def deploy_graph(prepared: Prepared, example_inputs: Sequence[Any]) -> fx.Graph:
@@ -53,6 +63,19 @@ def deploy_graph(prepared: Prepared, example_inputs: Sequence[Any]) -> fx.Graph:
     modes are as they were afterwards."""
     with eval_mode(prepared.model):
         return trace(prepared.model, tuple(example_inputs))
+
+
+def _settle_sizes(graph: fx.Graph, batch: Batch) -> None:
+    """Replace the numbers that come from shapes by their values, unless they follow the batch."""
+    plain = [n for n in graph.nodes if n.op in _CALLS and is_plain(n.meta.get("example"))]
+    settled = {n: n.meta["example"] for n in plain if not batch.follows(n)}
+    for node in graph.nodes:
+        if any(n in settled for n in node.all_input_nodes):
+            arguments = (node.args, node.kwargs)
+            node.args, node.kwargs = fx.node.map_arg(arguments, lambda n: settled.get(n, n))
+    for node in reversed(plain):
+        if not node.users:
+            graph.erase_node(node)
 
 
 def carries_tensor(value: Any) -> bool:

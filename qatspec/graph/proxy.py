@@ -4,7 +4,12 @@ example values of their nodes."""
 from __future__ import annotations
 
 import contextlib
+import functools
+import inspect
+import linecache
+import math
 import operator
+import re
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -12,6 +17,8 @@ from typing import Any
 import torch
 from torch import fx, nn
 from torch.fx.proxy import Attribute
+
+from qatspec.graph.sizes import BUILTINS, factories, record, stands_for_plain
 
 
 class _Known:
@@ -24,13 +31,43 @@ class _Known:
         return len(self.tracer.known(self.node, "len()"))
 
     def __index__(self) -> int:
-        return int(self.tracer.known(self.node, "an integer"))
+        return int(self.tracer.fixed(self.node, int, "an integer"))
 
     def __int__(self) -> int:
-        return int(self.tracer.known(self.node, "an integer"))
+        return int(self.tracer.fixed(self.node, int, "an integer"))
 
     def __float__(self) -> float:
-        return float(self.tracer.known(self.node, "a number"))
+        return float(self.tracer.fixed(self.node, float, "a number"))
+
+    def __hash__(self) -> int:  # of a number: it may be the key of a dict
+        return hash(self._number()) if stands_for_plain(self) else id(self)
+
+    def __str__(self) -> str:
+        return str(self._number()) if stands_for_plain(self) else repr(self)
+
+    def __format__(self, spec: str) -> str:
+        return format(self._number(), spec) if stands_for_plain(self) else repr(self)
+
+    def _number(self) -> Any:
+        return self.tracer.fixed(self.node, None, "a number")
+
+    def __round__(self, digits: Any = None) -> Any:
+        return record(round, (self, digits))
+
+    def __ceil__(self) -> Any:
+        return record(math.ceil, (self,))
+
+    def __floor__(self) -> Any:
+        return record(math.floor, (self,))
+
+    def __trunc__(self) -> Any:
+        return record(math.trunc, (self,))
+
+    def __divmod__(self, other: Any) -> Any:
+        return self // other, self % other
+
+    def __rdivmod__(self, other: Any) -> Any:
+        return other // self, other % self
 
 
 class ExampleProxy(_Known, fx.Proxy):
@@ -71,26 +108,71 @@ class _Attribute(_Known, Attribute):
         return _Attribute(self, name)
 
 
-def _isinstance(value: Any, classes: Any) -> bool:
-    """isinstance, for which the stand-in of a tensor is a tensor."""
-    if not isinstance(value, ExampleProxy):
-        return isinstance(value, classes)
-    asked = classes if isinstance(classes, tuple) else (classes,)
-    is_tensor = isinstance(value.node.meta.get("example"), torch.Tensor)
-    return (torch.Tensor in asked and is_tensor) or isinstance(value, classes)
-
-
 @contextlib.contextmanager
-def tensors_are_tensors(root: nn.Module) -> Iterator[None]:
-    """Give the files of the model's classes `_isinstance` for a while. A `__class__` that says
-    torch.Tensor would do for Python, but torch's C code believes it and crashes."""
-    names = dict.fromkeys(type(m).__module__ for m in root.modules())
-    files = [vars(sys.modules[n]) for n in names if n in sys.modules and not n.startswith("torch.")]
-    files = [file for file in files if "isinstance" not in file]
+def following_inputs(root: nn.Module) -> Iterator[None]:
+    """Let the model's code call functions that know proxies, for a while: `int`, `min`,
+    `isinstance` and the like in the files of the model, and torch's functions that take sizes.
+
+    A `__class__` that says torch.Tensor would do for isinstance in Python, but torch's C code
+    believes it and crashes."""
+    made = factories()
+    files = list(_files(root))
+    changed: list[tuple[dict[str, Any], str, Any]] = []
+
+    def change(file: dict[str, Any], name: str, new: Any) -> None:
+        changed.append((file, name, file.get(name, _ABSENT)))
+        file[name] = new
+
     for file in files:
-        file["isinstance"] = _isinstance
+        for name, new in BUILTINS.items():
+            if name not in file and not _compared(file, name):
+                change(file, name, new)
+        for name, old, new in [(n, *made[n]) for n in made]:
+            if file.get(name) is old:  # from torch import zeros
+                change(file, name, new)
+    for name, (_, new) in made.items():
+        change(vars(torch), name, new)
     try:
         yield
     finally:
-        for file in files:
-            del file["isinstance"]
+        for file, name, old in reversed(changed):
+            if old is _ABSENT:
+                del file[name]
+            else:
+                file[name] = old
+
+
+_ABSENT = object()
+
+
+def _files(root: nn.Module) -> Iterator[dict[str, Any]]:
+    """The globals of the files that hold the model's classes, and the functions that those use."""
+    waiting = [base.__module__ for m in root.modules() for base in type(m).__mro__]
+    seen: set[str] = set()
+    direct = set(waiting)
+    while waiting:
+        name = waiting.pop()
+        package = name.partition(".")[0]
+        if name in seen or package in _FOREIGN or name not in sys.modules:
+            continue
+        seen.add(name)
+        file = vars(sys.modules[name])
+        yield file
+        if name in direct:
+            waiting += [v.__module__ for v in list(file.values()) if inspect.isfunction(v)]
+            waiting += [v.__name__ for v in list(file.values()) if inspect.ismodule(v)]
+
+
+#: Packages whose files are never changed.
+_FOREIGN = {"torch", "numpy", "qatspec", *sys.stdlib_module_names}
+
+
+@functools.cache
+def _comparisons(path: str) -> frozenset[str]:
+    """The builtins that a file compares by identity: `type(x) is int`."""
+    text = "".join(linecache.getlines(path))
+    return frozenset(re.findall(r"\bis\s+(?:not\s+)?(int|float)\b", text))
+
+
+def _compared(file: dict[str, Any], name: str) -> bool:
+    return name in _comparisons(file.get("__file__") or "")

@@ -11,6 +11,7 @@ from torch import fx, nn
 from torch.fx.operator_schemas import get_signature_for_torch_op
 
 from qatspec.diag import Diagnostic, DiagnosticError
+from qatspec.graph.sizes import is_plain
 from qatspec.graph.source import line_span
 
 _IN_PLACE_OPERATORS = ("iadd", "isub", "imul", "itruediv")
@@ -20,7 +21,7 @@ def tensors_by_position(graph: fx.Graph, modules: Mapping[str, nn.Module]) -> No
     """Move operands that were given by keyword to their positions, F.relu(input=x) to F.relu(x):
     passes and handlers look for tensors in `args`. Settings stay as they are."""
     for node in graph.nodes:
-        if not any(_holds_node(value) for value in node.kwargs.values()):
+        if not any(_holds_tensor(value) for value in node.kwargs.values()):
             continue
         for signature in _signatures(node, modules):
             if moved := _moved(node, signature):
@@ -71,9 +72,10 @@ def _through_a_view(node: fx.Node, changed: fx.Node, viewed: fx.Node) -> Diagnos
     )
 
 
-def _holds_node(value: Any) -> bool:
+def _holds_tensor(value: Any) -> bool:
+    """Is it a node of a tensor, or a list with one? A number from a shape is a setting."""
     parts = value if isinstance(value, (list, tuple)) else [value]
-    return any(isinstance(part, fx.Node) for part in parts)
+    return any(isinstance(p, fx.Node) and not is_plain(p.meta.get("example")) for p in parts)
 
 
 def _signatures(node: fx.Node, modules: Mapping[str, nn.Module]) -> Iterator[inspect.Signature]:
@@ -104,7 +106,7 @@ def _moved(
         for name, parameter in signature.parameters.items()
         if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
     ]
-    operands = [i for i, name in enumerate(positional) if _holds_node(node.kwargs.get(name))]
+    operands = [i for i, name in enumerate(positional) if _holds_tensor(node.kwargs.get(name))]
     if not operands:
         return None
     count = max(len(node.args), operands[-1] + 1)

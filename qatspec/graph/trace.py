@@ -15,6 +15,7 @@ from typing import Any
 from torch import fx, nn
 
 from qatspec.diag import Diagnostic, DiagnosticError
+from qatspec.graph.alike import write_with_sizes
 from qatspec.graph.modes import kept_modes
 from qatspec.graph.source import model_span
 from qatspec.graph.spelling import follow_in_place, tensors_by_position
@@ -90,6 +91,7 @@ def _traced(module: nn.Module, tracer: Tracer) -> fx.Graph:
     modules = dict(module.named_modules(remove_duplicate=False))
     tensors_by_position(graph, modules)
     follow_in_place(graph, modules)
+    write_with_sizes(graph)
     return graph
 
 

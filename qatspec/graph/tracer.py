@@ -6,6 +6,7 @@ import inspect
 import logging
 import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import FrameType
 from typing import Any
 
 import torch
@@ -18,7 +19,8 @@ from torch.utils import _pytree as pytree
 from qatspec.diag import Diagnostic, DiagnosticError
 from qatspec.graph.arguments import TreeCodeGen, flat_arguments, leaf_name, rebind
 from qatspec.graph.ops import module_op
-from qatspec.graph.proxy import ExampleProxy, tensors_are_tensors
+from qatspec.graph.proxy import ExampleProxy, following_inputs
+from qatspec.graph.sizes import fixed, real_type
 from qatspec.graph.source import frame_span, model_frame, stable_name
 from qatspec.quant.fake_quant import FakeQuantize
 from qatspec.quant.modules import QuantOp
@@ -58,6 +60,11 @@ def _alike(a: torch.Tensor, b: Any) -> bool:
     return isinstance(b, torch.Tensor) and a.dtype == b.dtype and torch.equal(a, b)
 
 
+def _instruction(frame: FrameType | None) -> tuple[Any, ...]:
+    """Which instruction of the model's code is running."""
+    return () if frame is None else (id(frame), frame.f_lasti)
+
+
 class Tracer(fx.Tracer):
     """Traces one module, once a mode; `trace` has the arguments' meaning."""
 
@@ -80,13 +87,14 @@ class Tracer(fx.Tracer):
         self._evaluating = False
         self._before: list[fx.Node] = []
         self._twins: dict[fx.Node, fx.Node] = {}
+        self._fixed: set[tuple[fx.Node, Any]] = set()
 
     def run(self, module: nn.Module) -> fx.Graph:
         """The graph of `module` in its present mode. What the graph before has alike, up to their
         first difference, is not evaluated again."""
         self._before = list(self.graph.nodes)[::-1] if hasattr(self, "graph") else []
-        self._twins = {}
-        with tensors_are_tensors(module):
+        self._twins, self._fixed = {}, set()
+        with following_inputs(module):
             return self.trace(module)
 
     # -- what fx asks ---------------------------------------------------------------------------
@@ -115,6 +123,7 @@ class Tracer(fx.Tracer):
     def create_arg(self, a: Any) -> Any:
         if issubclass(type(a), fx.Proxy):
             return a.node
+        a = real_type(a)
         found: Any = super().create_arg(self._kept(a))
         if type(a) is torch.Tensor and "example" not in found.meta:  # made in forward
             self._evaluate(found)
@@ -147,12 +156,13 @@ class Tracer(fx.Tracer):
         node.meta["owner"] = self.scope.module_path
         frame = model_frame(stop=Tracer.run.__code__)
         node.meta["source"] = stable_name(frame) if frame else ""
+        self._forget_checks(node, _instruction(frame))
         if not self._known_from_before(node) and kind not in ("placeholder", "output"):
             self._evaluate(node)
         return proxy
 
     def to_bool(self, obj: fx.Proxy) -> bool:
-        return bool(self.known(obj.node, "a condition"))
+        return bool(self.fixed(obj.node, bool, "a condition"))
 
     def iter(self, obj: fx.Proxy) -> Iterator[Any]:
         parts = range(len(self.known(obj.node, "iteration")))
@@ -207,6 +217,29 @@ class Tracer(fx.Tracer):
                 )
             )
         return value
+
+    def fixed(self, node: fx.Node, kind: type | None, use: str) -> Any:
+        """`known`, in a place where Python needs a real value of type `kind`. A node checks in each
+        call of the traced graph that the value is still the same. Raises QS501."""
+        value = self.known(node, use)
+        value = value if kind is None else kind(value)
+        frame = model_frame(stop=Tracer.run.__code__)
+        if not self._evaluating and (node, value) not in self._fixed:
+            self._fixed.add((node, value))
+            place = stable_name(frame) if frame else ""
+            args = (fx.Proxy(node, self), value, place)
+            check = self.create_proxy("call_function", fixed, args, {}).node
+            check.meta["instruction"] = _instruction(frame)
+        return value
+
+    def _forget_checks(self, node: fx.Node, instruction: Any) -> None:
+        """torch's C code asks for the integers among the arguments of a call before the call is
+        recorded with the proxies themselves: nothing has been fixed then."""
+        while (check := node.prev).target is fixed and check.args[0] in node.all_input_nodes:
+            if check.meta["instruction"] != instruction:
+                break
+            self._fixed.discard((check.args[0], check.args[1]))
+            self.graph.erase_node(check)
 
     def _known_from_before(self, node: fx.Node) -> bool:
         """Take the example of the node's twin in the graph before, while the two are alike."""

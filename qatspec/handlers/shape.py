@@ -24,7 +24,7 @@ def lower(node: fx.Node, lowering: Lowering) -> Sum | list[Sum]:
     """Moves of integers; scales per channel follow their dim."""
     op = lowering.context.op(node)
     if op == "getitem" and isinstance(lowering.context.value(node.args[0]), (tuple, list)):
-        index: Any = node.args[1]
+        index: Any = lowering.context.argument(node, 1, "index")
         picked: Sum | list[Sum] = lowering.values(node.args[0])[index]
         return picked
     if op in ("identity", "dropout", "contiguous"):
@@ -66,7 +66,7 @@ def _cut(lowering: Lowering, x: Term, axis: int, part: slice, size: int) -> Term
 
 
 def _slice(node: fx.Node, lowering: Lowering, x: Term) -> Sum:
-    given = node.args[1]
+    given = lowering.context.argument(node, 1, "index")
     index = list(given) if isinstance(given, (tuple, list)) else [given]
     shape = lowering.shape(node.args[0])
     if Ellipsis in index:

@@ -13,6 +13,7 @@ from torch import fx
 
 from qatspec.diag import Diagnostic, DiagnosticError, Note
 from qatspec.graph import Decision, Prepared
+from qatspec.graph.batch import Batch
 from qatspec.graph.context import GraphContext
 from qatspec.graph.deploy import Deployment, carries_tensor, deploy, output_tree
 from qatspec.graph.source import line_span
@@ -122,6 +123,7 @@ def lower_layers(
             else:
                 decision = prepared.decisions.get(whose.node)
                 lowering.lowered[node] = _lower(node, lowering, decision)
+                _follows_batch(node, lowering, deployment.batch)
     flat, tree = output_tree(graph)
     if cut.after:
         flat, tree = list(cut.leaving), list(range(len(cut.leaving)))
@@ -179,6 +181,17 @@ def _lower(node: fx.Node, lowering: Lowering, decision: Decision | None) -> Any:
     if isinstance(found, Sum) and is_whole(context.value(node)):
         return as_whole(found, lowering)
     return found
+
+
+def _follows_batch(node: fx.Node, lowering: Lowering, batch: Batch) -> None:
+    """Fails where a tensor of the model has as many images as the example, whatever the batch."""
+    if not batch.is_open or not isinstance(lowering.lowered[node], Sum):
+        return
+    if all(isinstance(size, int) for size in batch.sizes(node)):
+        lowering.fail(
+            "it picks images of the batch by their number",
+            "keep the whole batch: `x` for `x[:2]`, and pick images outside the model",
+        )
 
 
 @contextlib.contextmanager

@@ -49,7 +49,7 @@ def field(q: QdqWriter, node: fx.Node) -> Any:
 
 def getitem(q: QdqWriter, node: fx.Node) -> Any:
     source: Any = node.args[0]
-    given: Any = node.args[1]
+    given: Any = q.context.argument(node, 1, "index")
     if isinstance(q.context.value(source), (tuple, list)):
         return q.names[source][given]
     index = list(given) if isinstance(given, (tuple, list)) else [given]
@@ -58,8 +58,9 @@ def getitem(q: QdqWriter, node: fx.Node) -> Any:
         at = index.index(Ellipsis)
         whole = len(sizes) - sum(i is not None for i in index) + 1
         index[at : at + 1] = [slice(None)] * whole
-    x, axis = q.operand(source), 0
+    x, axis, kept = q.operand(source), 0, list(q.sizes(node))
     for i in index:
+        after = None if isinstance(i, int) else kept.pop(0)
         if i is None:
             continue
         size = sizes[axis]
@@ -68,7 +69,7 @@ def getitem(q: QdqWriter, node: fx.Node) -> Any:
             start, stop, step = part.indices(size)
             if (start, stop, step) != (0, size, 1):
                 x = q.cut(x, axis, slice(start, stop, step), f"{node.name}.slice")
-        elif i != slice(None):
+        elif not isinstance(i, slice) or after != size:
             q.fail(node, "indexing by a tensor, or of the batch")
         axis += 1
     return q.reshaped(node, x, sizes, q.sizes(node), node.name)
@@ -98,16 +99,7 @@ def expand(q: QdqWriter, node: fx.Node) -> str:
     given, after = q.sizes(node.args[0]), q.sizes(node)
     own = (*(None for _ in after[len(given) :]), *given)
     wanted = [1 if have == size else size for have, size in zip(own, after, strict=True)]
-    fixed = [size for size in wanted if isinstance(size, int)]
-    if len(fixed) == len(wanted):
-        shape = q.w.const(f"{node.name}.shape", wanted, np.int64)
-    else:
-        parts = [
-            q.w.const("size", [size], np.int64) if isinstance(size, int) else q.size_of(node, size)
-            for size in wanted
-        ]
-        shape = q.w.node("Concat", parts, f"{node.name}.shape", axis=0)
-    return q.w.node("Expand", [q.operand(node.args[0]), shape], node.name)
+    return q.expanded(node, q.operand(node.args[0]), wanted)
 
 
 def shuffle(q: QdqWriter, node: fx.Node) -> str:

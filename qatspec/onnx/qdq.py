@@ -74,7 +74,10 @@ def export_qat_onnx(
                 help="leave the opset out, or raise it",
             )
         )
-    QdqWriter(model, deployment.graph, prepared.march, opset or needed, name).write(path)
+    writer = QdqWriter(
+        model, deployment.graph, prepared.march, opset or needed, name, deployment.batch
+    )
+    writer.write(path)
 
 
 def tree_of(model: onnx.ModelProto) -> Any:
@@ -86,10 +89,16 @@ class QdqWriter:
     """Writes one traced graph. names: node -> ONNX result (a list for ops with several)."""
 
     def __init__(
-        self, model: nn.Module, graph: fx.Graph, march: str | None, opset: int, name: str
+        self,
+        model: nn.Module,
+        graph: fx.Graph,
+        march: str | None,
+        opset: int,
+        name: str,
+        batch: Batch | None = None,
     ) -> None:
         self.context = GraphContext(model, graph, march)
-        self.batch = Batch(model, graph)
+        self.batch = batch or Batch(model, graph)
         self.w = GraphWriter(name)
         self.opset = opset
         self.names: dict[Any, Any] = {}
@@ -178,6 +187,33 @@ class QdqWriter:
         times = self.w.const("times", [int(size.times)], np.int64)
         return self.w.node("Mul", [batch, times], f"{node.name}.size")
 
+    def expanded(self, node: fx.Node, x: str, sizes: Sequence[Size]) -> str:
+        """x broadcast against a shape that may follow the batch."""
+        if all(isinstance(size, int) for size in sizes):
+            shape = self.w.const(f"{node.name}.shape", list(sizes), np.int64)
+        else:
+            parts = [
+                self.w.const("size", [size], np.int64)
+                if isinstance(size, int)
+                else self.size_of(node, size)
+                for size in sizes
+            ]
+            shape = self.w.node("Concat", parts, f"{node.name}.shape", axis=0)
+        return self.w.node("Expand", [x, shape], node.name)
+
+    def _repeated(self, node: fx.Node) -> str:
+        """A tensor that forward makes for every image of the batch, from sizes alone."""
+        value, sizes = self.batch.value(node), self.sizes(node)
+        following = [i for i, size in enumerate(sizes) if not isinstance(size, int)]
+        if len(following) != 1:
+            self.fail(node, "a number that follows the batch")
+        image = value.narrow(following[0], 0, 1)
+        if not (value == image).all():
+            self.fail(node, "a constant that differs along the batch")
+        wanted = [1 if isinstance(size, int) else size for size in sizes]
+        x = self.w.const(f"{node.name}.image", image.numpy(), self.dtype(node))
+        return self.expanded(node, x, wanted)
+
     def _is_tensor(self, value: fx.Node) -> bool:
         return isinstance(self.context.value(value), Tensor)
 
@@ -220,6 +256,8 @@ class QdqWriter:
         module = self.context.module(node)
         if isinstance(module, FakeQuantize):
             return self._fake_quant(node, module)
+        if self._is_tensor(node) and self.batch.is_constant(node, of_batch=True):
+            return self._repeated(node)
         if quant_op := self.context.quant_op(node):
             return self._closed(node, weighted.quantized(self, node, quant_op))
         if isinstance(module, _WEIGHTED) and not is_weight_quantized(module):

@@ -17,6 +17,7 @@ from qatspec.graph.ops import canonical_op
 from qatspec.graph.source import line_span
 from qatspec.graph.trace import trace_modes
 from qatspec.prepare.attention import write_out_attention
+from qatspec.prepare.batch_sizes import check_batch_sizes
 from qatspec.prepare.capture import Call, module_at, run_once
 from qatspec.prepare.functional import adopt_calls, adopt_norm, replace_call
 from qatspec.spec.symbols import symbol
@@ -38,7 +39,7 @@ def trace_module(
     whole: paths of modules that are not entered, besides those that `config` names.
     The result takes over the module's tables: do not use the module afterwards.
     Raises DiagnosticError: QS501, QS502 (see graph.trace), QS503 where the modes differ, QS505 for
-    a name that the module lacks.
+    a name that the module lacks, QS512 where forward depends on the number of images.
     """
     for name in config.preserved_attributes:
         _require_attribute(module, name)
@@ -53,6 +54,7 @@ def trace_module(
     if not all("example" in node.meta for node in graph.nodes if node.op.startswith("call_")):
         run_once(module, call.args, call.kwargs)
     _reconcile(module, graph, training)
+    check_batch_sizes(module, graph)
     write_out_attention(module, graph)
     adopt_calls(module, graph)
     _drop_identities(module, graph)

@@ -103,4 +103,45 @@ def forward(self, x):
 ```
 """,
     ),
+    Code(
+        "QS512",
+        "forward depends on the number of images in the batch",
+        """
+The batch is open: training, evaluation and the chip take different numbers of images, and a
+compiled model has no such number at all. `forward` may pass it on as a size (`x.view(x.shape[0],
+-1)`, `torch.zeros(x.shape[0], 1)`), but here it loops over the images, decides by how many there
+are, or takes the number into a computation (`x / x.numel()`).
+
+**Fix.** Compute with all images at once, and with the sizes of one image.
+
+```python
+def forward(self, x):
+    x = x / x.numel()                                    # QS512
+    x = x / x.shape[1:].numel()                          # the size of one image
+    y = torch.cat([self.f(x[i:i + 1]) for i in range(len(x))])   # QS512
+    return self.f(x)
+```
+""",
+    ),
+    Code(
+        "QS513",
+        "forward decided otherwise for the example input",
+        """
+A prepared module is one fixed sequence of ops. Where `forward` decides by a size (`if h > 8`, `for
+i in range(h)`, a dict with sizes for keys), the decision is the one of `prepare`'s example input.
+This input has another size, for which the model's own code would have done something else.
+
+Sizes that are no decisions follow each input: `y[:, :, :h]`, `view(b, -1, h * w)`, `h // 2`,
+`int(h * 0.5)`, `min(h, 64)`, `torch.arange(h)`.
+
+**Fix.** Feed inputs of the size that the model was prepared with (`model.input.size` of the spec),
+or prepare the model with an example of this size, or write the step without a decision.
+
+```python
+def forward(self, x):
+    rows = [x[:, :, i] for i in range(x.shape[2])]       # QS513 at another height
+    return torch.stack(rows[::-1], 2)                    # x.flip(2) follows each input
+```
+""",
+    ),
 )

@@ -208,7 +208,6 @@ def test_sizes_of_the_outputs(settled, tmp_path):
 REFUSED = {
     "the batch indexed": (lambda x: x[0], "of the batch"),
     "the batch taken apart": (lambda x: torch.stack(x.unbind(0)), "splitting the batch"),
-    "a number of images": (lambda x: x * x.shape[0], "follows the batch"),
     "parts as one": (lambda x: torch.max(x, 1), "several tensors at once"),
     "rows that are rescaled": (
         lambda x, rows: rows(x.argmax(1)), "rescales its rows", nn.Embedding(12, 3, max_norm=1.0)
