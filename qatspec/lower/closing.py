@@ -29,7 +29,7 @@ def target_of(fake_quant: FakeQuantize, path: str) -> Target | None:
     """
     if fake_quant.disabled:
         return None
-    scale = float(fake_quant.scale.reshape(-1)[0])
+    scale = float(fake_quant.scale.detach().reshape(-1)[0])  # a learned scale has a gradient
     if not fake_quant.observed or not math.isfinite(scale) or scale <= 0:
         state = f"scale {scale}" if fake_quant.observed else "no range was ever observed"
         raise Unlowerable(

@@ -13,10 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from qatspec.quant.regrid import MIN_SCALE, converted, scale_from
 from qatspec.types import QSpec
-
-#: The smallest scale. A constant or all-zero tensor gets it.
-MIN_SCALE = torch.finfo(torch.float32).eps
 
 
 class _StraightThrough(torch.autograd.Function):
@@ -61,16 +59,20 @@ class FakeQuantize(nn.Module):
     channels  1, or the number of output channels when qspec.ch_axis is 0.
 
     Buffers: scale float32 (1,) or (channels,), zero_point (always 0), range_seen (has a scale been
-    set), fake_quant_enabled and observer_enabled (uint8, for checkpoints and print). The switches
-    have Python mirrors, so that forward never reads a tensor to branch.
+    set), quant_range int64 (qmin, qmax), for which the scale holds, fake_quant_enabled and
+    observer_enabled (uint8, for checkpoints and print). The switches have Python mirrors, so that
+    forward never reads a tensor to branch.
 
+    learned      do optimizers train the scale (a class attribute)?
     calibrating  observe in eval mode too (set by `set_stage`).
     disabled     an output that is not quantized: stays in place, off and blind (contracts 11).
     """
 
+    learned = False
     scale: Tensor
     zero_point: Tensor
     range_seen: Tensor
+    quant_range: Tensor
     fake_quant_enabled: Tensor
     observer_enabled: Tensor
 
@@ -83,6 +85,7 @@ class FakeQuantize(nn.Module):
         self.register_buffer("scale", torch.ones(size))
         self.register_buffer("zero_point", torch.zeros(size, dtype=torch.int64))
         self.register_buffer("range_seen", torch.zeros(1, dtype=torch.uint8))
+        self.register_buffer("quant_range", torch.tensor([qspec.qmin, qspec.qmax]))
         self.activation_post_process = observer
         self._fake_quant_on = True
         self._observer_on = True
@@ -122,9 +125,7 @@ class FakeQuantize(nn.Module):
             return
         with torch.no_grad():
             self.activation_post_process(x.detach())
-            half_range = (self.qspec.qmax - self.qspec.qmin) / 2
-            amax: Tensor = self.activation_post_process.amax()  # type: ignore[operator]
-            self.set_scale(amax / half_range)
+            self.set_scale(scale_from(self.activation_post_process, self.qspec))
 
     def set_scale(self, scale: Tensor) -> None:
         """Set the scale, (1,) or (channels,); never below the float32 epsilon."""
@@ -149,8 +150,12 @@ class FakeQuantize(nn.Module):
         """x as its integers have it, whatever the switches say; nothing is observed."""
         return fake_quantize(x, self.scale, self.qspec.qmin, self.qspec.qmax)
 
-    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
-        super()._load_from_state_dict(*args, **kwargs)
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
+    ) -> None:
+        """Load, with the scale converted where it is of another dtype."""
+        state_dict = {**state_dict, **converted(self, state_dict, prefix)}
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
         self._fake_quant_on = bool(self.fake_quant_enabled.item())
         self._observer_on = bool(self.observer_enabled.item())
 

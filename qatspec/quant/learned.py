@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from qatspec.quant.fake_quant import MIN_SCALE, FakeQuantize, _along
+from qatspec.quant.fake_quant import FakeQuantize, _along
+from qatspec.quant.regrid import MIN_SCALE
 from qatspec.types import QSpec
 
 
@@ -41,6 +42,8 @@ class _Learned(torch.autograd.Function):
 
 class LearnedFakeQuantize(FakeQuantize):
     """`scale` is a parameter. Subclasses give its derivative."""
+
+    learned = True
 
     def __init__(self, qspec: QSpec, observer: nn.Module, channels: int = 1) -> None:
         super().__init__(qspec, observer, channels)

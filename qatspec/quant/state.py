@@ -8,19 +8,24 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-_OBSERVER = "activation_post_process"
+from qatspec.quant.fake_quant import FakeQuantize
+from qatspec.quant.regrid import OBSERVER, WEIGHT, dtype_of
 
 
 @dataclass(frozen=True, slots=True)
 class FittedState:
     """state: what `model.load_state_dict(state, strict=False)` should be given. missing: keys that
     the model has and the checkpoint should have had. unexpected: keys that the model lacks.
-    reshaped: key -> (shape in the checkpoint, shape in the model); not in `state`."""
+    reshaped: key -> (shape in the checkpoint, shape in the model); not in `state`.
+    converted: fake-quant -> (dtype in the checkpoint, dtype in the model) where these differ;
+    loading converts their scales. unlabelled: fake-quants whose scale comes without its dtype."""
 
     state: dict[str, Tensor]
     missing: tuple[str, ...]
     unexpected: tuple[str, ...]
     reshaped: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]]
+    converted: Mapping[str, tuple[str, str]]
+    unlabelled: tuple[str, ...]
 
 
 def fit_state(model: nn.Module, state: Mapping[str, Tensor]) -> FittedState:
@@ -45,7 +50,10 @@ def fit_state(model: nn.Module, state: Mapping[str, Tensor]) -> FittedState:
         for key, value in taken.items()
         if key in own and value.shape != own[key].shape
     }
+    dtypes = _dtypes(model, taken)
+    unlabelled = tuple(path for path, (theirs, _) in dtypes.items() if theirs is None)
     excused = {k for keys in mine.values() for k in keys}
+    excused |= {f"{path}.quant_range" for path in unlabelled}
     return FittedState(
         state={k: v for k, v in taken.items() if k in own and k not in reshaped},
         missing=tuple(
@@ -55,14 +63,14 @@ def fit_state(model: nn.Module, state: Mapping[str, Tensor]) -> FittedState:
         ),
         unexpected=tuple(key for key in taken if key not in own),
         reshaped=reshaped,
+        converted={path: (d, own) for path, (d, own) in dtypes.items() if d not in (None, own)},
+        unlabelled=unlabelled,
     )
 
 
 def is_fake_quant_key(key: str) -> bool:
     """Does a state dict's key belong to a fake-quant?"""
-    return any(
-        part == "weight_fake_quant" or f"_{_OBSERVER}_" in part for part in key.split(".")[:-1]
-    )
+    return any(part == WEIGHT or f"_{OBSERVER}_" in part for part in key.split(".")[:-1])
 
 
 def _observers(state: Mapping[str, Tensor]) -> dict[str, set[str]]:
@@ -70,9 +78,18 @@ def _observers(state: Mapping[str, Tensor]) -> dict[str, set[str]]:
     found: dict[str, set[str]] = {}
     for key in state:
         owner, _, _ = key.rpartition(".")
-        if owner.endswith(f".{_OBSERVER}") and is_fake_quant_key(key):
+        if owner.endswith(f".{OBSERVER}") and is_fake_quant_key(key):
             found.setdefault(owner, set()).add(key)
     return found
+
+
+def _dtypes(model: nn.Module, state: Mapping[str, Tensor]) -> dict[str, tuple[str | None, str]]:
+    """Path of each enabled fake-quant that `state` has a scale for -> (dtype there, dtype here)."""
+    return {
+        path: (dtype_of(state.get(f"{path}.quant_range")), module.qspec.dtype)
+        for path, module in model.named_modules()
+        if isinstance(module, FakeQuantize) and not module.disabled and f"{path}.scale" in state
+    }
 
 
 def _copies(model: nn.Module) -> dict[str, str]:

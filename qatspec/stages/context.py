@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -87,9 +87,13 @@ class Context:
         prepared: Prepared = prepare_spec(
             self.spec, stage, self.build_model(), trained_for=trained_for
         )
-        for warning in prepared.warnings:
-            self.report("log", {"message": warning.message, "diagnostic": warning})
+        self.warn(prepared.warnings)
         return prepared
+
+    def warn(self, warnings: Iterable[Diagnostic]) -> None:
+        """Report warnings."""
+        for warning in warnings:
+            self.report("log", {"message": warning.message, "diagnostic": warning})
 
     @cached_property
     def example(self) -> torch.Tensor:
@@ -140,7 +144,7 @@ class Context:
         """Report a warning, unless an earlier epoch had it."""
         if diagnostic not in self._told:
             self._told.append(diagnostic)
-            self.report("log", {"message": diagnostic.message, "diagnostic": diagnostic})
+            self.warn([diagnostic])
 
     def _open(self, role: str) -> Dataset:
         if role not in self._datasets:
@@ -149,8 +153,7 @@ class Context:
             base = Path(self.spec.document.path).parent
             with registry().blame(definition, f"opening `{definition.name}`"):
                 opened = definition.open(component.params, self.workdir / "data", base)
-            for warning in getattr(opened, "diagnostics", ()):
-                self.report("log", {"message": warning.message, "diagnostic": warning})
+            self.warn(getattr(opened, "diagnostics", ()))
             self._agree(role, opened.classes)
             self._datasets[role] = opened if self.limit is None else Limited(opened, self.limit)
         return self._datasets[role]

@@ -33,14 +33,16 @@ def load_given(context: Context, model: nn.Module) -> None:
 def load_source(context: Context, model: nn.Module) -> None:
     """Load the weights that the stage starts from into its prepared model.
 
-    Raises DiagnosticError: QS901, QS905 (no such checkpoint, or damaged), QS902 (it does not fit).
+    Raises DiagnosticError: QS901, QS905 (no such checkpoint, or damaged), QS902 (it does not fit),
+    QS941 (its scales have no dtype).
     """
     solver = context.spec.stages[context.stage].solver
     checkpoint, path = context.source_checkpoint(solver.pre_step_checkpoint)
-    load_weights(
+    warnings = load_weights(
         model,
         checkpoint.weights,
         source=path,
         allow_miss=solver.allow_miss,
         ignore_extra=solver.ignore_extra,
     )
+    context.warn(warnings)

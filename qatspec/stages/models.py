@@ -88,7 +88,7 @@ def open_prepared(context: Context, path: Path) -> tuple[Prepared, str]:
             )
         )
     prepared = context.prepare(checkpoint.stage, trained_for=checkpoint.march or None)
-    load_weights(prepared.model, checkpoint.weights, source=path)
+    context.warn(load_weights(prepared.model, checkpoint.weights, source=path))
     set_stage(prepared, "eval")
     return prepared, checkpoint.march
 

@@ -11,7 +11,8 @@ import hashlib
 import io
 import random
 import sys
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -21,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from qatspec.diag import Diagnostic, DiagnosticError, Span
+from qatspec.diag.words import quote_list
 from qatspec.files import read_file, why_unreadable
 from qatspec.quant.state import fit_state
 from qatspec.train.files import sha256_of, write_bytes
@@ -144,9 +146,13 @@ def load_weights(
     source: Path,
     allow_miss: bool = False,
     ignore_extra: bool = False,
-) -> None:
+) -> list[Diagnostic]:
     """Load a checkpoint of any stage into `model`, strictly but for what stages have of their own
-    (`fit_state`). Raises DiagnosticError QS902 naming the first keys that do not fit.
+    (`fit_state`).
+
+    Returns the warning QS940 where scales were converted to another dtype, else nothing. Raises
+    DiagnosticError: QS902 naming the first keys that do not fit, QS941 where scales come without
+    their dtype.
     """
     fitted = fit_state(model, weights)
     missing, extra = fitted.missing, fitted.unexpected
@@ -172,7 +178,32 @@ def load_weights(
                 span=Span(file=str(source)),
             )
         )
+    if fitted.unlabelled:
+        raise DiagnosticError(_unlabelled(fitted.unlabelled, source))
     model.load_state_dict(fitted.state, strict=False)
+    return [_converted(fitted.converted, source)] if fitted.converted else []
+
+
+def _unlabelled(paths: Sequence[str], source: Path) -> Diagnostic:
+    return Diagnostic(
+        code="QS941",
+        message=f"the checkpoint does not record the dtype of {len(paths)} scales "
+        f"({quote_list(paths[:3])}{', ...' * (len(paths) > 3)})",
+        help="an earlier version of qatspec wrote it: run the stage that made it again",
+        span=Span(file=str(source)),
+    )
+
+
+def _converted(dtypes: Mapping[str, tuple[str, str]], source: Path) -> Diagnostic:
+    pairs = Counter(dtypes.values())
+    counts = ", ".join(f"{n} from {theirs} to {own}" for (theirs, own), n in pairs.items())
+    return Diagnostic(
+        code="QS940",
+        severity="warning",
+        message=f"`{source.name}` holds scales of another dtype, which were converted: {counts}",
+        help="give both stages the same dtypes where the scales were meant for each other",
+        span=Span(file=str(source)),
+    )
 
 
 def rng_state(seed: int) -> dict[str, Any]:

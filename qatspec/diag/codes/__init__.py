@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from qatspec.diag.codes import (
+    ahead,
     data,
     graph,
     kept,
@@ -20,7 +21,21 @@ from qatspec.diag.codes.code import Code
 
 CODES: dict[str, Code] = {
     code.id: code
-    for block in (plugin, yaml, schema, names, plan, graph, quant, lower, march, run, kept, data)
+    for block in (
+        plugin,
+        yaml,
+        schema,
+        names,
+        plan,
+        graph,
+        quant,
+        lower,
+        march,
+        run,
+        kept,
+        data,
+        ahead,
+    )
     for code in block.CODES
 }
 

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from qatspec.quant.build import build_fake_quant
-from qatspec.quant.fake_quant import MIN_SCALE, fake_quantize
+from qatspec.quant.fake_quant import fake_quantize
+from qatspec.quant.regrid import MIN_SCALE
 from qatspec.types import QRANGE, QSpec
 
 
