@@ -25,6 +25,7 @@ if TYPE_CHECKING:  # the same names for type checkers; tests/contract holds both
     )
     from qatspec.engine import run as run
     from qatspec.files import (
+        content_digest as content_digest,
         open_file as open_file,
         read_file as read_file,
         why_no_folder as why_no_folder,
@@ -126,6 +127,7 @@ def _export(module: str, *names: str) -> None:
 
 _export("qatspec.diag", "Diagnostic", "DiagnosticError", "Note", "Span")
 _export("qatspec.files", "open_file", "read_file", "why_unreadable", "why_no_folder")
+_export("qatspec.files", "content_digest")
 _export("qatspec.hookspecs", "API_VERSION", "hookimpl")
 _export(
     "qatspec.types",

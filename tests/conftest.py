@@ -5,12 +5,14 @@ torch is imported when a project runs, so that tests of the front half stay ligh
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import io
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,9 @@ TOY = Path(__file__).parent / "toy"
 
 # Tests run side by side (pytest -n): a thread pool each would only fight over the cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Digests of files are remembered for the tests alone.
+os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="qatspec-tests-")
+atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 
 
 class Project:

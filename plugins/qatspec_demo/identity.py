@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from qatspec.api import Diagnostic, DiagnosticError
+from qatspec.api import Diagnostic, DiagnosticError, content_digest
 
 #: Raised whenever the same params draw other pictures.
 DRAWING_VERSION = 1
@@ -33,10 +31,10 @@ def require_scikit_learn() -> str:
 
 
 def fingerprint(params: Mapping[str, Any], base_dir: Path) -> str:
-    """sha256 over what the pictures depend on; `base_dir` holds none of it."""
+    """Digest what the pictures depend on; `base_dir` holds none of it."""
     facts = {
         "drawing": DRAWING_VERSION,
         "scikit-learn": require_scikit_learn(),
         **{name: params[name] for name in DRAWN_BY},
     }
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+    return content_digest({}, facts)

@@ -1,5 +1,14 @@
-"""Files that come from outside qatspec: only regular files are read, and only up to a limit."""
+"""Files that come from outside qatspec: only regular files are read, and only up to a limit; the
+digests of their contents are remembered between commands."""
 
+from qatspec.files.contents import content_digest, file_digests
 from qatspec.files.reading import open_file, read_file, why_no_folder, why_unreadable
 
-__all__ = ["open_file", "read_file", "why_no_folder", "why_unreadable"]
+__all__ = [
+    "content_digest",
+    "file_digests",
+    "open_file",
+    "read_file",
+    "why_no_folder",
+    "why_unreadable",
+]

@@ -2,6 +2,11 @@
 
 Params schemas are JSON Schema 2020-12 objects, closed (`additionalProperties: false`), every
 property described; defaults written in the schema are filled in before a callable sees params.
+
+A property that changes what is trained makes the steps that depend on it run again. The keyword
+`x-qatspec-affects` marks the others: `"evaluation"` for one that changes metrics and no tensor (a
+decoder's threshold): kept epochs are judged again; `false` for one that changes neither, such as
+the folder of a data set, whose files count by their contents in its fingerprint.
 """
 
 from __future__ import annotations
@@ -47,8 +52,9 @@ class DatasetDef:
     open(params, cache_dir, base_dir) -> Dataset (qatspec.types.task.Dataset). `cache_dir` is a
     folder of the work directory where sets that are built, not found, are kept; relative paths
     of params are relative to `base_dir`, the spec's folder.
-    fingerprint(params, base_dir) -> str: changes when the data does; annotation bytes, file names
-    and sizes, never paths. Must not import torch. Raises DiagnosticError on missing data.
+    fingerprint(params, base_dir) -> str: changes when the examples do: `content_digest` of the
+    files that they are made of, never of paths. Must not import torch. Raises DiagnosticError on
+    missing data. Params that it stands for (`root`) are marked `"x-qatspec-affects": false`.
     metric: the key of evaluate()'s result that chooses the best checkpoint.
     """
 

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from qatspec_vision.data.files import digest_of, files, made_up_digest, missing
+from qatspec.api import content_digest
+from qatspec_vision.data.files import files, made_up_digest, missing
 
 #: The 19 classes that are evaluated, in the order of their train ids.
 CLASSES = (
@@ -42,12 +43,12 @@ def locate(params: Mapping[str, Any], base_dir: Path) -> list[Pair]:
     pairs = [
         Pair(name, pictures / f"{name}{_PICTURE}", labels / f"{name}_gtFine_{kind}.png")
         for name in sorted(
-            name.removesuffix(_PICTURE) for name, _ in files(pictures) if name.endswith(_PICTURE)
+            name.removesuffix(_PICTURE) for name in files(pictures) if name.endswith(_PICTURE)
         )
     ]
     if not pairs:
         raise missing(pictures, f"no picture `*{_PICTURE}` below it", ADVICE)
-    present = {name for name, _ in files(labels)}
+    present = set(files(labels))
     absent = [p for p in pairs if f"{p.name}_gtFine_{kind}.png" not in present]
     if absent:
         why = f"{len(absent)} of {len(pairs)} pictures have no labels"
@@ -56,12 +57,12 @@ def locate(params: Mapping[str, Any], base_dir: Path) -> list[Pair]:
 
 
 def fingerprint(params: Mapping[str, Any], base_dir: Path) -> str:
-    """sha256 over names and sizes of pictures and labels."""
+    """Digest pictures and labels under the names that both share."""
     if "made_up" in params:
         return made_up_digest(params)
-    pictures, labels = _folders(params, base_dir)
-    named = [(f"{kind}/{n}", s) for kind, f in enumerate((pictures, labels)) for n, s in files(f)]
-    return digest_of(named)
+    pairs = locate(params, base_dir)[: params.get("limit")]
+    pictures = {f"picture/{pair.name}": pair.picture for pair in pairs}
+    return content_digest({**pictures, **{f"labels/{pair.name}": pair.labels for pair in pairs}})
 
 
 def _folders(params: Mapping[str, Any], base_dir: Path) -> tuple[Path, Path]:

@@ -1,15 +1,14 @@
-"""Files of data sets. Standard library only: a plan's digest needs names and sizes, and planning
-loads neither torch nor numpy."""
+"""Files of data sets. Standard library only: a plan digests their contents, and planning loads
+neither torch nor numpy."""
 
 from __future__ import annotations
 
-import hashlib
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from qatspec.api import Diagnostic, DiagnosticError, Span
+from qatspec.api import Diagnostic, DiagnosticError, Span, content_digest
 
 #: What is taken for a picture, by the end of its name.
 PICTURES = (
@@ -18,31 +17,23 @@ PICTURES = (
 )  # fmt: skip
 
 
-def files(folder: Path) -> list[tuple[str, int]]:
-    """(name relative to folder with forward slashes, size) of every file below it."""
+def files(folder: Path) -> list[str]:
+    """The name of every file below a folder, relative to it, with forward slashes; in no order."""
     found = []
     for parent, _, names in os.walk(folder):
-        below = Path(parent).relative_to(folder)
-        found += [((below / n).as_posix(), (Path(parent) / n).stat().st_size) for n in names]
+        below = os.path.relpath(parent, folder).replace(os.sep, "/")
+        found += names if below == "." else [f"{below}/{name}" for name in names]
     return found
 
 
 def pictures(folder: Path) -> list[str]:
     """Names, relative to folder, of every picture below it, sorted."""
-    return sorted(name for name, _ in files(folder) if name.lower().endswith(PICTURES))
-
-
-def digest_of(entries: Iterable[tuple[str, int]], head: bytes = b"") -> str:
-    """sha256 over `head` and names and sizes, whatever their order."""
-    digest = hashlib.sha256(head)
-    for name, size in sorted(entries):
-        digest.update(f"{name}\0{size}\0".encode())
-    return digest.hexdigest()
+    return sorted(name for name in files(folder) if name.lower().endswith(PICTURES))
 
 
 def made_up_digest(params: Mapping[str, Any]) -> str:
     """Of a made-up set (qatspec_vision.data.made_up): the same numbers draw the same pictures."""
-    return digest_of([], f"{params.get('split', '')} {params['made_up']}".encode())
+    return content_digest({}, [params.get("split", ""), params["made_up"]])
 
 
 def missing(path: Path, why: str, advice: str) -> DiagnosticError:

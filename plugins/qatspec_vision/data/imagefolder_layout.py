@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from qatspec.api import Diagnostic, DiagnosticError, Span
-from qatspec_vision.data.files import digest_of, files, made_up_digest, missing, pictures
+from qatspec.api import Diagnostic, DiagnosticError, Span, content_digest
+from qatspec_vision.data.files import made_up_digest, missing, pictures
 
 ADVICE = (
     "set `root` and `split` so that `<root>/<split>/<class>/*.jpg` exist, or name a table of "
@@ -43,18 +43,15 @@ def locate(params: Mapping[str, Any], base_dir: Path) -> Listing:
 
 
 def fingerprint(params: Mapping[str, Any], base_dir: Path) -> str:
-    """sha256 over the table's bytes, if there is one, and the pictures' names and sizes."""
+    """Digest the classes, and the pictures in their order with their labels."""
     if "made_up" in params:
         return made_up_digest(params)
-    root = base_dir / Path(params["root"]).expanduser()
-    if "index" in params:
-        entries = locate(params, base_dir).entries
-        sizes = [(f"{label}/{path.name}", path.stat().st_size) for path, label in entries]
-        return digest_of(sizes, (root / params["index"]).read_bytes())
-    folder = root / params.get("split", "")
-    if not folder.is_dir():
-        raise missing(folder, "no such folder", ADVICE)
-    return digest_of(files(folder))
+    found = locate(params, base_dir)
+    entries = found.entries[: params.get("limit")]
+    named = {
+        f"{place:08d}/{label}/{path.name}": path for place, (path, label) in enumerate(entries)
+    }
+    return content_digest(named, found.classes)
 
 
 def _from_index(root: Path, index: Path) -> Listing:

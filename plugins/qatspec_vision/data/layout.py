@@ -4,12 +4,13 @@ needs the fingerprint, and planning loads neither torch nor numpy."""
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from qatspec.api import Diagnostic, DiagnosticError, Span
-from qatspec_vision.data.files import digest_of, files, made_up_digest, missing
+from qatspec.api import Diagnostic, DiagnosticError, Span, content_digest
+from qatspec_vision.data.files import files, made_up_digest, missing
 
 ADVICE = (
     "set `root` and `split` so that `<root>/annotations/instances_<split>.json` and "
@@ -22,6 +23,9 @@ SECTIONS = {
     "annotations": ("image_id", "category_id", "bbox"),
     "categories": ("id", "name"),
 }
+
+
+_FILE_NAME = re.compile(rb'"file_name"\s*:\s*("(?:[^"\\]|\\.)*")')
 
 
 class Layout(NamedTuple):
@@ -47,11 +51,23 @@ def locate(params: Mapping[str, Any], base_dir: Path) -> Layout:
 
 
 def fingerprint(params: Mapping[str, Any], base_dir: Path) -> str:
-    """sha256 over the annotation file's bytes and the pictures' names and sizes, never paths."""
+    """Digest the annotation file and the pictures that it names, never paths."""
     if "made_up" in params:
         return made_up_digest(params)
     layout = locate(params, base_dir)
-    return digest_of(files(layout.images), layout.annotations.read_bytes())
+    named = {f"images/{name}": layout.images / name for name in _named_pictures(layout)}
+    return content_digest({"annotations": layout.annotations, **named})
+
+
+def _named_pictures(layout: Layout) -> set[str]:
+    """Every `file_name` in the annotation file, which may have hundreds of megabytes and is not
+    parsed for it; every file of the folder where that finds none."""
+    try:
+        text = layout.annotations.read_bytes()
+        found = {json.loads(name) for name in _FILE_NAME.findall(text)}
+    except (OSError, ValueError):
+        found = set()
+    return found or set(files(layout.images))
 
 
 def read_annotations(layout: Layout) -> dict[str, Any]:
@@ -74,7 +90,7 @@ def read_annotations(layout: Layout) -> dict[str, Any]:
     if not content["images"]:
         raise _malformed(layout.annotations, "`images` is empty")
 
-    present = {name for name, _ in files(layout.images)}
+    present = set(files(layout.images))
     absent = [i["file_name"] for i in content["images"] if i["file_name"] not in present]
     if absent:
         total = len(content["images"])

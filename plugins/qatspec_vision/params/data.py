@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from qatspec_vision.params.schema import Schema, closed, number, number_range
+from qatspec_vision.params.schema import Schema, by_content, closed, number, number_range
 
 #: What every set of pictures takes beside the place of its files.
 PICTURE: Schema = {
@@ -87,33 +87,41 @@ def _augment(properties: Schema) -> Schema:
 #: What every detection set takes.
 LOADER: Schema = {**PICTURE, "augment": _augment({**_FITTED, **_MIXED})}
 
-_ROOT: Schema = {"type": "string", "description": "The set's folder, relative to the spec."}
-_MADE_UP: Schema = {
-    "type": "integer",
-    "minimum": 1,
-    "description": "Draw so many pictures of plain shapes in this layout and take those in place "
-    "of root's: to try a spec without its data. Metrics mean nothing.",
-}
+_ROOT = by_content({"type": "string", "description": "The set's folder, relative to the spec."})
+_MADE_UP = by_content(
+    {
+        "type": "integer",
+        "minimum": 1,
+        "description": "Draw so many pictures of plain shapes in this layout and take those in "
+        "place of root's: to try a spec without its data. Metrics mean nothing.",
+    }
+)
 
 COCO = closed(
     "A detection set in COCO's standard layout.",
     {
         "root": _ROOT,
         "made_up": _MADE_UP,
-        "split": {
-            "type": "string",
-            "description": "Name in the layout: train2017, val2017, ...",
-        },
-        "annotations": {
-            "type": "string",
-            "default": "annotations/instances_{split}.json",
-            "description": "The annotation file, relative to root.",
-        },
-        "images": {
-            "type": "string",
-            "default": "{split}",
-            "description": "The folder of the pictures, relative to root.",
-        },
+        "split": by_content(
+            {
+                "type": "string",
+                "description": "Name in the layout: train2017, val2017, ...",
+            }
+        ),
+        "annotations": by_content(
+            {
+                "type": "string",
+                "default": "annotations/instances_{split}.json",
+                "description": "The annotation file, relative to root.",
+            }
+        ),
+        "images": by_content(
+            {
+                "type": "string",
+                "default": "{split}",
+                "description": "The folder of the pictures, relative to root.",
+            }
+        ),
         **LOADER,
     },
     required=("root", "split", "size"),
@@ -124,7 +132,7 @@ CITYSCAPES = closed(
     {
         "root": _ROOT,
         "made_up": _MADE_UP,
-        "split": {"type": "string", "description": "Folder in both: train, val, ..."},
+        "split": by_content({"type": "string", "description": "Folder in both: train, val, ..."}),
         "labels": {
             "enum": ["labelIds", "labelTrainIds"],
             "default": "labelIds",
@@ -141,15 +149,20 @@ IMAGEFOLDER = closed(
     {
         "root": _ROOT,
         "made_up": _MADE_UP,
-        "split": {
-            "type": "string",
-            "description": "Folder below root that holds a folder a class; left out: root itself.",
-        },
-        "index": {
-            "type": "string",
-            "description": "CSV file with columns file (relative to root), class_index and, "
-            "if any, name; relative to root. Takes the place of the folders.",
-        },
+        "split": by_content(
+            {
+                "type": "string",
+                "description": "Folder below root that holds a folder a class; left out: root "
+                "itself.",
+            }
+        ),
+        "index": by_content(
+            {
+                "type": "string",
+                "description": "CSV file with columns file (relative to root), class_index and, "
+                "if any, name; relative to root. Takes the place of the folders.",
+            }
+        ),
         "crop": number(
             "Side of the centre crop, of the largest one that the picture holds.", 0.875, most=1.0
         ),

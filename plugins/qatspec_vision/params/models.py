@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from qatspec_vision.blocks import VARIANTS
-from qatspec_vision.params.schema import Schema, closed, integer, number
+from qatspec_vision.params.schema import Schema, closed, integer, judging, number
 
 BLOCK = closed(
     "One stage: MBConv blocks, the first of which has the stride.",
@@ -130,14 +130,18 @@ FCOS = closed(
                 ),
             },
         ),
-        "decoder": closed(
-            "Raw outputs to boxes, after the chip.",
-            {
-                "score_threshold": number("Least class score of a candidate.", 0.05, most=1.0),
-                "nms_pre": integer("Most candidates of one map.", 1000),
-                "iou_threshold": number("Overlap above which the worse box goes.", 0.6, most=1.0),
-                "max_detections": integer("Most boxes of one picture.", 100),
-            },
+        "decoder": judging(
+            closed(
+                "Raw outputs to boxes, after the chip.",
+                {
+                    "score_threshold": number("Least class score of a candidate.", 0.05, most=1.0),
+                    "nms_pre": integer("Most candidates of one map.", 1000),
+                    "iou_threshold": number(
+                        "Overlap above which the worse box goes.", 0.6, most=1.0
+                    ),
+                    "max_detections": integer("Most boxes of one picture.", 100),
+                },
+            )
         ),
         "batch_norm": BATCH_NORM,
     },

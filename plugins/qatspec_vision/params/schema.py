@@ -7,6 +7,17 @@ from typing import Any
 Schema = dict[str, Any]
 
 
+def by_content(schema: Schema) -> Schema:
+    """A param that says where files are: what it leads to counts by its content, in the data set's
+    fingerprint, and its own value changes nothing."""
+    return {**schema, "x-qatspec-affects": False}
+
+
+def judging(schema: Schema) -> Schema:
+    """A param that changes what is made of the outputs, and thereby metrics, but no tensor."""
+    return {**schema, "x-qatspec-affects": "evaluation"}
+
+
 def closed(description: str, properties: Schema, *, required: tuple[str, ...] = ()) -> Schema:
     """An object that takes these properties and no others; `{}` where nothing is required."""
     schema = {

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from qatspec.api import Sample
+from qatspec.api import Sample, content_digest
 
 
 class Stripes:
@@ -26,4 +26,5 @@ class Stripes:
 
 
 def fingerprint(params, base_dir):
-    return "stripes-1"
+    """Every example is drawn: there are no files, and the version of the drawing stands for it."""
+    return content_digest({}, "stripes-1")
