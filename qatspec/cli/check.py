@@ -62,16 +62,13 @@ def command(
     from qatspec.lower.split import host_parts
     from qatspec.prepare import prepare_spec
     from qatspec.prepare.findings import findings
-    from qatspec.registry import registry
+    from qatspec.stages.context import build_model
     from qatspec.stages.foresight import march_findings
 
     loaded = options.load(spec, overrides, allow_code)
     chosen = options.quantized_stage(loaded, stage)
     with loaded.document.located():
-        definition = registry().model(loaded.model.type, loaded.model.at)
-        with registry().blame(definition, f"building model `{definition.name}`"):
-            model = definition.build(loaded.model.params)
-        prepared = prepare_spec(loaded, chosen, model)
+        prepared = prepare_spec(loaded, chosen, build_model(loaded))
     save_modules(workdir or options.default_workdir(loaded), loaded, chosen, prepared.calls)
     found = findings(prepared)
     host = host_parts(deploy(prepared, prepared.example_inputs))

@@ -152,10 +152,10 @@ def _findings(
 ) -> list[Any]:
     from qatspec.analyze import patched_leaves
     from qatspec.prepare import prepare
-    from qatspec.registry import registry
+    from qatspec.stages.context import build_model
     from qatspec.stages.foresight import march_findings
 
-    model = registry().model(spec.model.type).build(spec.model.params)
+    model = build_model(spec)
     leaves = patched_leaves(spec, stage, suggestions)
     trial = prepare(
         model, prepared.example_inputs, qconfig=None, modules=leaves, march=spec.march,

@@ -106,9 +106,12 @@ class DiagnosticError(QatspecError):
         self.texts = dict(texts or {})
 
 
+_RAISED = "fix the plugin, or report it to its authors; --debug prints the traceback"
+
+
 class PluginFault(QatspecError):
-    """A plugin is at fault: exit code 3. Names the distribution, the hook, the item and the line of
-    the plugin's code that raised."""
+    """An error of a plugin: exit code 3. Names the distribution, the hook, the item and the line of
+    the plugin's code that raised, or that defines what is wrong."""
 
     def __init__(
         self,
@@ -118,8 +121,12 @@ class PluginFault(QatspecError):
         hook: str = "",
         item: str = "",
         span: Span | None = None,
+        code: str = "QS004",
+        help: str = "",  # noqa: A002
     ) -> None:
         super().__init__(message)
+        self.code = code
+        self.help = help or _RAISED
         self.origin = origin
         self.hook = hook
         self.item = item
@@ -128,9 +135,9 @@ class PluginFault(QatspecError):
     def diagnostic(self) -> Diagnostic:
         """The fault as a finding, with the plugin as its origin."""
         return Diagnostic(
-            code="QS004",
+            code=self.code,
             message=str(self),
-            help="mend the plugin, or report it to its authors; --debug prints the traceback",
+            help=self.help,
             span=self.span,
             origin=self.origin,
         )

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from qatspec.diag import Diagnostic, DiagnosticError
 from qatspec.files import open_file, why_unreadable
@@ -26,7 +27,12 @@ def fingerprint(spec: Spec, role: str, names: Registry) -> str:
     base = Path(spec.document.path).parent
     try:
         with names.blame(record, f"fingerprint of data set `{dataset.type}`"):
-            return str(record.fingerprint(dataset.params, base))
+            found: Any = record.fingerprint(dataset.params, base)
+            if not isinstance(found, str):
+                message = f"fingerprint() of data set `{dataset.type}` returned a "
+                message += f"{type(found).__name__}; expected a text"
+                raise names.broken(message, "fingerprint", record=record)
+            return found
     except DiagnosticError as error:
         raise DiagnosticError(
             tuple(_placed(d, dataset.at) for d in error.diagnostics), error.texts

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import re
-import traceback
 from collections.abc import Sequence
-from types import FrameType
 
 from qatspec import hookspecs
-from qatspec.diag import Diagnostic, Fix, Note, PluginFault, Severity, Span
+from qatspec.diag import Diagnostic, Fix, Note, Severity
 from qatspec.diag.words import mended, nearest, suggest
-from qatspec.registry.plugins import Plugin, package_name
-from qatspec.source import code_line
+from qatspec.registry.plugins import Plugin
 from qatspec.types import Finding
 
 _WORDS = {"prepare_config": "prepare preset", "qconfig": "qconfig preset", "dataset": "data set"}
@@ -27,31 +24,6 @@ def describe(record: object) -> str:
     """What a hook returned in place of a record."""
     name = getattr(record, "name", None)
     return f"{type(record).__name__} named {name!r}" if name is not None else repr(record)[:80]
-
-
-def fault(plugin: Plugin, error: BaseException, *, item: str, hook: str = "") -> PluginFault:
-    """The fault of a plugin whose code raised, to be raised from `error`. item: what was done."""
-    return PluginFault(
-        f"{item} raised {type(error).__name__}: {error}",
-        origin=plugin.origin,
-        hook=hook,
-        item=item,
-        span=_last_line(plugin, error),
-    )
-
-
-def _last_line(plugin: Plugin, error: BaseException) -> Span | None:
-    """The innermost line of the plugin's code that an exception passed through."""
-    span = None
-    for frame, line in traceback.walk_tb(error.__traceback__):
-        if package_of(frame) == package_name(plugin):
-            span = code_line(frame.f_code.co_filename, line)
-    return span
-
-
-def package_of(frame: FrameType) -> str:
-    """The top-level package (or the one module) whose code a frame runs."""
-    return str(frame.f_globals.get("__name__", "")).partition(".")[0]
 
 
 def finding(item: Finding, plugin: Plugin) -> Diagnostic:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os.path
-import traceback
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -12,14 +11,21 @@ from typing import Any, cast
 
 from qatspec.diag import Diagnostic, DiagnosticError, PluginFault, QatspecError
 from qatspec.files import open_file, why_unreadable
+from qatspec.registry.attribution import (
+    culprit,
+    line_of,
+    line_of_function,
+    passed_qatspec,
+    provider_of,
+    raised,
+)
 from qatspec.registry.hooks import Hooks
-from qatspec.registry.messages import fault, finding, package_of
+from qatspec.registry.messages import finding
 from qatspec.registry.plugins import (
     Plugin,
     Provider,
     discover,
     load_file,
-    package_name,
     source_sha256,
 )
 from qatspec.registry.records import KINDS, Entry, Records
@@ -34,6 +40,11 @@ from qatspec.types import (
     QConfigDef,
     QuantHandler,
     StageEvent,
+)
+
+_CORRECT = (
+    "correct it in the plugin: qatspec/types/task.py says what each method takes and returns, and "
+    "`qatspec plugins check` tries all of them"
 )
 
 
@@ -161,25 +172,59 @@ class Registry:
         except QatspecError:
             raise
         except Exception as error:
-            for kind, (hook, record_type) in KINDS.items():
-                if isinstance(record, record_type):
-                    for entry in self._of(kind).entries:
-                        if entry.record == record:
-                            raise fault(entry.plugin, error, item=doing, hook=hook) from error
+            hook, plugin = self._hook_and_plugin(record)
+            if plugin is not None:
+                raise raised(plugin, error, item=doing, hook=hook) from error
             raise
+
+    @contextmanager
+    def blame_owner(self, owner: object, method: str) -> Iterator[None]:
+        """Attribute what is raised inside to the plugin that `owner` (a model, a data set) comes
+        from, also where the error passed through none of its code (a layer of torch whose sizes
+        do not fit), but not where it passed through qatspec's own.
+
+        method: what is called of `owner`. Raises PluginFault.
+        """
+        try:
+            yield
+        except QatspecError:
+            raise
+        except Exception as error:
+            if found := self.culprit(error):
+                raise found from error
+            plugin = provider_of(self.plugins(), owner)
+            exhausted = isinstance(error, MemoryError) or "OutOfMemory" in type(error).__name__
+            if plugin is None or exhausted or passed_qatspec(error):
+                raise
+            doing = f"{method}() of `{type(owner).__name__}`"
+            raise raised(plugin, error, item=doing, span=line_of(owner, method)) from error
+
+    def broken(
+        self, message: str, method: str, *, owner: object = None, record: Any = None
+    ) -> PluginFault:
+        """The fault of a plugin whose object or record breaks its interface, QS010.
+
+        method: what is missing or returned something wrong, of `owner` (a model, a data set) or,
+        without one, of `record`; the fault names the line that defines it.
+        """
+        hook, provider = self._hook_and_plugin(record)
+        plugin = (provider_of(self.plugins(), owner) if owner is not None else None) or provider
+        module = type(record if owner is None else owner).__module__
+        function = getattr(record, method, None)
+        return PluginFault(
+            message,
+            code="QS010",
+            help=_CORRECT,
+            origin=plugin.origin if plugin else module,
+            hook=hook,
+            item=method,
+            span=line_of_function(function) if owner is None else line_of(owner, method),
+        )
 
     def culprit(self, error: BaseException) -> PluginFault | None:
         """The fault of the plugin whose code `error` came through last, if any: for what models and
         data sets raise long after the record that made them was called."""
-        packages = {package_name(plugin): plugin for plugin in self.plugins()}
-        packages.pop(__name__.partition(".")[0], None)  # the records that come with qatspec itself
-        found = None
-        for frame, line in traceback.walk_tb(error.__traceback__):
-            plugin = packages.get(package_of(frame))
-            if plugin is not None:
-                where = f"{frame.f_globals['__name__']}.{frame.f_code.co_name} (line {line})"
-                found = fault(plugin, error, item=where)
-        return found
+        return culprit(self.plugins(), error)
 
     # -- taking part -----------------------------------------------------------------------------
 
@@ -229,6 +274,15 @@ class Registry:
         answers = self._hooks.ask("qatspec_check", spec=spec, registry=self)
         found = [finding(item, plugin) for plugin, findings in answers for item in findings]
         return [*self._hooks.faults[known:], *found]
+
+    def _hook_and_plugin(self, record: Any) -> tuple[str, Plugin | None]:
+        """The hook that registers a record, and the plugin that does; "" and None where none."""
+        for kind, (hook, record_type) in KINDS.items():
+            if isinstance(record, record_type):
+                for entry in self._of(kind).entries:
+                    if entry.record == record:
+                        return hook, entry.plugin
+        return "", None
 
     # -- lookup ----------------------------------------------------------------------------------
 

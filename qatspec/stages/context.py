@@ -20,6 +20,7 @@ from qatspec.train.checkpoint import Checkpoint, checkpoint_path, is_intact, loa
 from qatspec.train.distributed import ALONE, Group
 from qatspec.train.evaluate import Predict
 from qatspec.train.loader import Loader
+from qatspec.train.protocol import check_dataset, check_model
 from qatspec.types import Dataset, Sample, TaskModel
 
 Report = Callable[[str, Mapping[str, Any]], None]
@@ -47,6 +48,16 @@ class Outcome:
     gives: Mapping[str, str] = field(default_factory=dict)
 
 
+def build_model(spec: Spec) -> nn.Module:
+    """The model that the spec names, freshly initialised from torch's generator, on the CPU.
+
+    Raises PluginFault where the plugin raises, or what it builds is no model (QS010)."""
+    definition = registry().model(spec.model.type, spec.model.at)
+    with registry().blame(definition, f"building model `{definition.name}`"):
+        model = definition.build(spec.model.params)
+    return check_model(definition, model)
+
+
 @dataclass(kw_only=True)
 class Context:
     """One stage's surroundings.
@@ -71,11 +82,8 @@ class Context:
 
     def build_model(self) -> nn.Module:
         """The float model, freshly initialised from the stage's seed, on the CPU."""
-        name = self.spec.model.type
-        definition = registry().model(name, self.spec.model.at)
         torch.manual_seed(self.seed)
-        with registry().blame(definition, f"building model `{name}`"):
-            return definition.build(self.spec.model.params)
+        return build_model(self.spec)
 
     def decoder(self) -> Predict:
         """What turns raw outputs into predictions; it has no weights of its own."""
@@ -153,6 +161,7 @@ class Context:
             base = Path(self.spec.document.path).parent
             with registry().blame(definition, f"opening `{definition.name}`"):
                 opened = definition.open(component.params, self.workdir / "data", base)
+            check_dataset(definition, opened)
             self.warn(getattr(opened, "diagnostics", ()))
             self._agree(role, opened.classes)
             self._datasets[role] = opened if self.limit is None else Limited(opened, self.limit)
@@ -196,7 +205,7 @@ class Limited:
     """The first `limit` examples of a data set."""
 
     def __init__(self, dataset: Dataset, limit: int) -> None:
-        self._dataset = dataset
+        self._dataset = self.limited = dataset
         self._length = min(limit, len(dataset))
         self.classes = dataset.classes
 

@@ -12,7 +12,7 @@ from qatspec.spec import Trainer
 from qatspec.stages.context import Context, Outcome
 from qatspec.train.checkpoint import Checkpoint, checkpoint_path
 from qatspec.train.chosen import Judging, gives, judge_again
-from qatspec.train.evaluate import evaluate
+from qatspec.train.evaluate import evaluate, rehearse
 from qatspec.train.loop import Training, fit
 from qatspec.types import TaskModel
 
@@ -53,6 +53,12 @@ def train(
     """Train `model` as the stage's trainer says, from this stage's last checkpoint if it has one;
     the metrics are the best checkpoint's."""
     stage = context.spec.stages[context.stage]
+    resumed = context.resumable()
+    if resumed is None and context.stage == "float":
+        judged = context.loader("val")  # every process opens the data
+        if context.group.is_main:
+            to_eval()
+            rehearse(model, judged, context.device)
     training = Training(
         stage=context.stage,
         model=model,
@@ -69,7 +75,6 @@ def train(
         group=context.group,
         report=context.report,
     )
-    resumed = context.resumable()
     metrics, paths = fit(training, resume=resumed)
     if resumed is not None and _judged_otherwise(context, resumed):
         if context.group.is_main:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from dataclasses import replace
+from itertools import islice
+from typing import Any, cast
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from qatspec.registry import registry
 from qatspec.train.loader import Loader
+from qatspec.train.protocol import metrics_of, predictions_of
+from qatspec.types import TaskModel
 
 Produce = Callable[[Tensor], Any]
 Predict = Callable[[Any], list[dict[str, Tensor]]]
@@ -26,9 +31,34 @@ def evaluate(
 ) -> dict[str, float]:
     """Run the whole set through `produce` (images (N, C, H, W) to raw outputs) and `predict`, and
     let the data set judge: metrics, 0-100."""
-    return loader.dataset.evaluate(
-        predictions(produce, predict, loader, device=device, progress=progress)
-    )
+    found = predictions(produce, predict, loader, device=device, progress=progress)
+    dataset = loader.dataset
+    with registry().blame_owner(getattr(dataset, "limited", dataset), "evaluate"):
+        metrics = dataset.evaluate(found)
+    return metrics_of(dataset, loader.definition, metrics)
+
+
+@torch.no_grad()
+def rehearse(model: nn.Module, loader: Loader, device: torch.device) -> None:
+    """Evaluate two images before a training, so that what `predict` and `evaluate` of a plugin
+    return wrongly is reported before hours of training and not after them.
+
+    model: in its evaluation mode; neither it nor torch's generators are changed. What `evaluate`
+    raises is ignored, because two images need not be enough for it.
+
+    Raises PluginFault.
+    """
+    few = replace(loader, batch_size=min(2, loader.batch_size), workers=0)
+    predict = cast(TaskModel, model).predict
+    with torch.random.fork_rng():
+        found = predictions(model, predict, few, device=device, batches=1)
+    try:
+        metrics: Any = loader.dataset.evaluate(found)
+    except Exception:  # noqa: BLE001  code of a plugin, on less than it is made for
+        return
+    chooses = loader.definition.metric if loader.definition else ""
+    if not isinstance(metrics, Mapping) or chooses not in metrics:
+        metrics_of(loader.dataset, loader.definition, metrics)
 
 
 @torch.no_grad()
@@ -39,12 +69,17 @@ def predictions(
     *,
     device: torch.device,
     progress: Progress | None = None,
+    batches: int | None = None,
 ) -> list[tuple[Mapping[str, Any], Mapping[str, np.ndarray]]]:
-    """(meta, prediction) of every image, in the data set's order."""
+    """(meta, prediction) of every image, in the data set's order. batches: at most so many."""
     found: list[tuple[Mapping[str, Any], Mapping[str, np.ndarray]]] = []
-    for batch in loader.ordered():
-        decoded = predict(produce(batch.images.to(device)))
-        arrays = [{k: v.cpu().numpy() for k, v in one.items()} for one in decoded]
+    owner = getattr(predict, "__self__", predict)
+    for batch in islice(loader.ordered(), batches):
+        with registry().blame_owner(produce, "forward"):
+            outputs = produce(batch.images.to(device))
+        with registry().blame_owner(owner, "predict"):
+            decoded = predict(outputs)
+        arrays = predictions_of(owner, decoded, len(batch.metas))
         found += zip(batch.metas, arrays, strict=True)
         if progress:
             progress(len(found), len(loader.dataset))

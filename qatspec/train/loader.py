@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader, Dataset as TorchDataset
 
 from qatspec.diag import Diagnostic, DiagnosticError, PluginFault
 from qatspec.registry import registry
+from qatspec.train.protocol import check_alike, check_sample
 from qatspec.types import Dataset, DatasetDef, Sample
 
 
@@ -45,7 +46,7 @@ class Loader:
     skip_broken  an example whose sample() raises DiagnosticError is left out; False: that is
                  raised. It is raised as well where no example at all can be read.
     warn         told of each example that is left out.
-    definition   whose data set it is: its plugin answers for examples that cannot be a batch.
+    definition   the record of the data set, whose `metric` chooses the best checkpoint.
     """
 
     dataset: Dataset
@@ -168,7 +169,8 @@ class _Batches(TorchDataset[Any]):
             if found is not None:
                 samples.append(found)
         try:
-            batch = self._collated(samples) if samples else None
+            check_alike(self._dataset, samples, self._definition)
+            batch = _collate(samples) if samples else None
         except PluginFault as fault:
             fatal = _Broken((fault.diagnostic(),), traceback.format_exc(), fault=True)
             return _Item(left_out=tuple(broken), fatal=fatal)
@@ -191,41 +193,21 @@ class _Batches(TorchDataset[Any]):
     def _sample(self, index: int) -> Sample | _Broken:
         rng = np.random.default_rng([self._seed, self._epoch, index])
         try:
-            return self._dataset.sample(index, rng)
+            return check_sample(self._dataset, self._dataset.sample(index, rng), self._definition)
         except DiagnosticError as error:
             return _Broken(error.diagnostics, traceback.format_exc())
+        except PluginFault as error:
+            return _Broken((error.diagnostic(),), traceback.format_exc(), fault=True)
         except Exception as error:
             fault = registry().culprit(error)
             if fault is None:
                 raise
             return _Broken((fault.diagnostic(),), traceback.format_exc(), fault=True)
 
-    def _collated(self, samples: Sequence[Sample]) -> Batch:
-        if self._definition is None:
-            return _collate(samples)
-        with registry().blame(self._definition, f"sample() of data set `{self._definition.name}`"):
-            return _collate(samples)
-
 
 def _collate(samples: Sequence[Sample]) -> Batch:
-    """Raises TypeError and ValueError for what is no example, and for shapes that differ."""
-    first, *rest = samples
-    for sample in samples:
-        image = getattr(sample, "image", None)
-        if not isinstance(image, np.ndarray) or image.dtype != np.float32 or image.ndim != 3:
-            raise TypeError(f"an example's image is {_described(image)}, not float32 (C, H, W)")
-    for sample in rest:
-        if sample.image.shape != first.image.shape:
-            both = f"{first.image.shape} and {sample.image.shape}"
-            raise ValueError(f"images of one batch differ in shape: {both}")
     return Batch(
         torch.from_numpy(np.stack([s.image for s in samples])),
         [{k: torch.from_numpy(np.asarray(v)) for k, v in s.target.items()} for s in samples],
         [dict(s.meta) for s in samples],
     )
-
-
-def _described(image: object) -> str:
-    if isinstance(image, np.ndarray):
-        return f"{image.dtype} {image.shape}"
-    return type(image).__name__

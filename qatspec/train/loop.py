@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from qatspec.diag import Diagnostic, DiagnosticError
 from qatspec.quant.fold import freeze_batch_norm
+from qatspec.registry import registry
 from qatspec.spec import Trainer
 from qatspec.train.batch_norm import SynchronizedBatchNorm
 from qatspec.train.checkpoint import (
@@ -27,6 +28,7 @@ from qatspec.train.distributed import ALONE, Group
 from qatspec.train.ema import WeightAverage
 from qatspec.train.loader import Batch, Loader
 from qatspec.train.optim import build_optimizer, build_schedule
+from qatspec.train.protocol import losses_of
 from qatspec.types import TaskModel
 
 Metrics = Mapping[str, float]
@@ -82,7 +84,11 @@ class _Loss(nn.Module):
 
     def forward(self, images: Tensor, targets: list[dict[str, Tensor]]) -> dict[str, Tensor]:
         with self._around:
-            return cast(TaskModel, self.model).loss(self.model(images), targets)
+            with registry().blame_owner(self.model, "forward"):
+                outputs = self.model(images)
+            with registry().blame_owner(self.model, "loss"):
+                losses = cast(TaskModel, self.model).loss(outputs, targets)
+        return losses_of(self.model, losses)
 
 
 class _Loop:
@@ -132,7 +138,7 @@ class _Loop:
         rate = self.schedule.apply(self.optimizer, self.step)
         self.optimizer.zero_grad(set_to_none=True)
         losses = forward(batch.images, batch.targets)
-        total = torch.stack([loss.reshape(()) for loss in losses.values()]).sum()
+        total = torch.stack(list(losses.values())).sum()
         seen = self.t.group.mean(
             torch.stack([total.detach(), *(v.detach() for v in losses.values())])
         )

@@ -53,7 +53,10 @@ class Dataset(Protocol):
     def evaluate(
         self, predictions: Sequence[tuple[Mapping[str, Any], Mapping[str, np.ndarray]]]
     ) -> dict[str, float]:
-        """Metrics, 0-100, of (meta, prediction) pairs over the whole set."""
+        """Metrics, 0-100, of (meta, prediction) pairs over the whole set.
+
+        The mapping has the key that DatasetDef.metric names. Another metric that nothing decides
+        may be absent or NaN."""
         ...
 
 
@@ -81,8 +84,9 @@ class TaskModel(Protocol):
 
     def loss(
         self, outputs: Any, targets: Sequence[Mapping[str, torch.Tensor]]
-    ) -> dict[str, torch.Tensor]:
-        """Named losses to be summed; outputs as forward returned them in training mode."""
+    ) -> torch.Tensor | Mapping[str, torch.Tensor]:
+        """One scalar, or named scalars to be summed; outputs as forward returned them in training
+        mode."""
         ...
 
     def predict(self, outputs: Any) -> list[dict[str, torch.Tensor]]:

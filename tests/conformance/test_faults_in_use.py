@@ -179,12 +179,15 @@ def test_a_data_set_whose_sample_raises(from_file, workers):
 @pytest.mark.parametrize(
     ("images", "said"),
     [
-        ([np.zeros((3, 4, 4)), np.zeros((3, 4, 4))], "is float64 (3, 4, 4), not float32 (C, H, W)"),
-        ([np.zeros((4, 4), np.float32)] * 2, "is float32 (4, 4)"),
-        (["a.png", "b.png"], "is str"),
+        (
+            [np.zeros((3, 4, 4)), np.zeros((3, 4, 4))],
+            "(3, 4, 4) of float64; expected a Sample",
+        ),
+        ([np.zeros((4, 4), np.float32)] * 2, "(4, 4) of float32"),
+        (["a.png", "b.png"], "a str"),
         (
             [np.zeros((3, 4, 4), np.float32), np.zeros((3, 4, 5), np.float32)],
-            "differ in shape: (3, 4, 4) and (3, 4, 5)",
+            "images of (3, 4, 4) and (3, 4, 5) in one batch",
         ),
     ],
 )

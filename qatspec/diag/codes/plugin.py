@@ -108,4 +108,21 @@ older. (plugin authors) Change `qatspec_api` after reading what changed, and run
 `qatspec plugins check DIST`.
 """,
     ),
+    Code(
+        "QS010",
+        "a model or data set of a plugin breaks its interface",
+        """\
+A model that `ModelDef.build` returns has `forward`, `loss` and `predict`; a data set that
+`DatasetDef.open` returns has `classes`, `__len__`, `sample` and `evaluate`. One of them is missing,
+or returned something of another type or shape. The message says which, what was expected and what
+was returned; the place is the line of the plugin that defines it.
+
+**Mend.** (plugin authors) `loss` returns a scalar tensor, or a mapping of names to scalar tensors;
+`predict` a list with one mapping of tensors for each image; `evaluate` a mapping of names to
+numbers with the key that `DatasetDef.metric` names; `sample` a `Sample`.
+
+    def predict(self, outputs):
+        return [{"mask": scores.argmax(0)} for scores in outputs["mask"]]
+""",
+    ),
 )

@@ -1,0 +1,198 @@
+"""What models and data sets of plugins return, held against their interface (qatspec.types.task).
+
+Each function raises PluginFault QS010, which names the method, what it returned, what is expected,
+and the plugin's line.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from qatspec.diag import PluginFault
+from qatspec.diag.words import quote_list, suggest
+from qatspec.registry import registry
+from qatspec.types import DatasetDef, ModelDef, Sample
+
+_SHOWN = 3
+#: methods of torch's data sets and of other frameworks that authors write in place of ours
+_INSTEAD = {
+    "sample": ("__getitem__",),
+    "loss": ("compute_loss", "criterion", "training_step"),
+    "predict": ("postprocess", "post_process", "decode"),
+    "evaluate": ("metrics", "compute_metrics", "score"),
+}
+
+
+def check_model(definition: ModelDef, model: Any) -> nn.Module:
+    """Return `model` if it is an nn.Module with forward, loss and predict."""
+    if not isinstance(model, nn.Module):
+        raise _returned_by_record(definition, "build", model, "an nn.Module")
+    _demand_methods(model, ("forward", "loss", "predict"), definition)
+    return model
+
+
+def check_dataset(definition: DatasetDef, dataset: Any) -> Any:
+    """Return `dataset` if it has classes, a length, sample and evaluate."""
+    if dataset is None:
+        raise _returned_by_record(definition, "open", dataset, "a data set")
+    _demand_methods(dataset, ("__len__", "sample", "evaluate"), definition)
+    with registry().blame_owner(dataset, "__len__"):
+        len(dataset)
+    classes = getattr(dataset, "classes", None)
+    if isinstance(classes, str) or not isinstance(classes, Sequence):
+        message = f"`classes` of {_named(dataset, definition)} is {describe(classes)}; "
+        message += "expected a sequence of class names in label order"
+        raise registry().broken(message, "__init__", owner=dataset, record=definition)
+    return dataset
+
+
+def check_sample(dataset: Any, sample: Any, record: DatasetDef | None = None) -> Sample:
+    """Return what `sample` of a data set returned if a batch can be made of it."""
+    image, target = getattr(sample, "image", None), getattr(sample, "target", None)
+    expected = "a Sample with a float32 image (C, H, W) and a mapping of names to arrays"
+    if not isinstance(image, np.ndarray) or image.dtype != np.float32 or image.ndim != 3:
+        what = f"an image that is {describe(image)}" if hasattr(sample, "image") else sample
+        raise _returned(dataset, "sample", what, expected, record)
+    if not isinstance(target, Mapping) or not isinstance(getattr(sample, "meta", None), Mapping):
+        what = f"target {describe(target)} and meta {describe(getattr(sample, 'meta', None))}"
+        raise _returned(dataset, "sample", what, expected, record)
+    for name, value in target.items():
+        if np.asarray(value).dtype.kind not in "biuf":
+            what = f"{describe(value)} as target `{name}`"
+            raise _returned(dataset, "sample", what, expected, record)
+    return cast(Sample, sample)
+
+
+def check_alike(dataset: Any, samples: Sequence[Sample], record: DatasetDef | None = None) -> None:
+    """Raise PluginFault unless the images of a batch have one shape."""
+    shapes = [s.image.shape for s in samples]
+    for shape in shapes:
+        if shape != shapes[0]:
+            what = f"images of {_shape(shapes[0])} and {_shape(shape)} in one batch"
+            raise _returned(dataset, "sample", what, "one shape for every index", record)
+
+
+def losses_of(model: nn.Module, losses: Any) -> dict[str, Tensor]:
+    """Return what `loss` of a model returned as scalars by name; one tensor is called "loss"."""
+    named = {"loss": losses} if isinstance(losses, Tensor) else losses
+    expected = "a scalar tensor, or a mapping of names to scalar tensors"
+    if not isinstance(named, Mapping) or not named:
+        raise _returned(model, "loss", losses, expected)
+    for name, value in named.items():
+        if not isinstance(name, str) or not isinstance(value, Tensor) or value.numel() != 1:
+            raise _returned(model, "loss", losses, expected)
+    if torch.is_grad_enabled() and not any(value.requires_grad for value in named.values()):
+        message = f"loss() of {_named(model)} returned {describe(losses)} that depends on no "
+        message += "parameter, so that nothing is trained"
+        raise registry().broken(message, "loss", owner=model)
+    return {name: value.reshape(()) for name, value in named.items()}
+
+
+def predictions_of(owner: Any, predictions: Any, images: int) -> list[dict[str, np.ndarray]]:
+    """Return what `predict` returned as arrays, one mapping for each of `images` images."""
+    expected = f"a list with one mapping of names to tensors for each of {images} images"
+    if not isinstance(predictions, list | tuple) or len(predictions) != images:
+        raise _returned(owner, "predict", predictions, expected)
+    for one in predictions:
+        whole = isinstance(one, Mapping) and all(
+            isinstance(name, str) and isinstance(value, Tensor) for name, value in one.items()
+        )
+        if not whole:
+            raise _returned(owner, "predict", predictions, expected)
+    return [{k: v.detach().cpu().numpy() for k, v in one.items()} for one in predictions]
+
+
+def metrics_of(dataset: Any, definition: DatasetDef | None, metrics: Any) -> dict[str, float]:
+    """Return what `evaluate` of a data set returned as numbers by name.
+
+    A number that is not finite says that nothing decides the metric (no large object in the set):
+    it is omitted, unless it is the metric that chooses the best checkpoint.
+    """
+    dataset, expected = getattr(dataset, "limited", dataset), "a mapping of names to numbers"
+    if not isinstance(metrics, Mapping):
+        raise _returned(dataset, "evaluate", metrics, expected, definition)
+    found: dict[str, float] = {}
+    for name, value in metrics.items():
+        scalar = isinstance(value, int | float | np.number | np.ndarray | Tensor)
+        if not isinstance(name, str) or not scalar or np.size(value) != 1:
+            raise _returned(dataset, "evaluate", metrics, expected, definition)
+        number = float(value)
+        if math.isfinite(number):
+            found[name] = number
+    if definition is not None and definition.metric not in found:
+        name, owner = definition.metric, f"evaluate() of {_named(dataset, definition)}"
+        if name in metrics:
+            message = f"{owner} returned {metrics[name]} for `{name}`, which chooses the best "
+            message += "checkpoint; expected a number"
+            raise registry().broken(message, "evaluate", owner=dataset, record=definition)
+        message = f"{owner} returned no metric `{name}`, which its DatasetDef names "
+        near = suggest(name, sorted(found)) or "it returned none"
+        message += f"as the one that chooses the best checkpoint ({near})"
+        raise registry().broken(message, "evaluate", owner=dataset, record=definition)
+    return found
+
+
+def describe(value: object) -> str:
+    """A value as messages name it: its type, with shapes and sizes."""
+    if isinstance(value, Tensor):
+        return f"a tensor {_shape(value.shape)} of {str(value.dtype).removeprefix('torch.')}"
+    if isinstance(value, np.ndarray):
+        return f"an array {_shape(value.shape)} of {value.dtype}"
+    if isinstance(value, Mapping):
+        shown = [f"`{k}`: {describe(v)}" for k, v in list(value.items())[:_SHOWN]]
+        more = ", ..." if len(value) > _SHOWN else ""
+        return f"a {type(value).__name__} of {len(value)} ({', '.join(shown)}{more})"
+    if isinstance(value, list | tuple):
+        first = f", the first {describe(value[0])}" if value else ""
+        return f"a {type(value).__name__} of {len(value)}{first}"
+    if value is None or isinstance(value, bool | int | float):
+        return str(value)
+    return f"a {type(value).__name__}"
+
+
+def _shape(shape: Sequence[int]) -> str:
+    return f"({', '.join(map(str, shape))})"
+
+
+def _demand_methods(owner: Any, methods: Sequence[str], record: Any) -> None:
+    for method in methods:
+        has = getattr(owner, method, None)
+        if method == "forward" and type(owner).forward is nn.Module.forward:
+            has = None  # torch's own raises NotImplementedError
+        if not callable(has):
+            message = f"{_named(owner, record)} has no method `{method}`"
+            there = [name for name in _INSTEAD.get(method, ()) if hasattr(owner, name)]
+            if there:
+                message += f"; {quote_list(there)} is not called in its place"
+            raise registry().broken(message, method, owner=owner, record=record)
+
+
+def _returned(
+    owner: Any, method: str, value: object, expected: str, record: Any = None
+) -> PluginFault:
+    """value: what was returned, or words for it."""
+    owner = getattr(owner, "limited", owner)
+    what = value if isinstance(value, str) else describe(value)
+    message = f"{method}() of {_named(owner, record)} returned {what}; expected {expected}"
+    return registry().broken(message, method, owner=owner, record=record)
+
+
+def _returned_by_record(
+    definition: ModelDef | DatasetDef, method: str, value: object, expected: str
+) -> PluginFault:
+    kind = "model" if isinstance(definition, ModelDef) else "dataset"
+    message = f"{method}() of {kind} `{definition.name}` returned {describe(value)}"
+    return registry().broken(f"{message}; expected {expected}", method, record=definition)
+
+
+def _named(owner: object, record: Any = None) -> str:
+    """A data set by its registered name, anything else by its class."""
+    if isinstance(record, DatasetDef):
+        return f"data set `{record.name}`"
+    return f"`{type(owner).__name__}`"
