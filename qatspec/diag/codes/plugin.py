@@ -117,7 +117,7 @@ A model that `ModelDef.build` returns has `forward`, `loss` and `predict`; a dat
 or returned something of another type or shape. The message says which, what was expected and what
 was returned; the place is the line of the plugin that defines it.
 
-**Mend.** (plugin authors) `loss` returns a scalar tensor, or a mapping of names to scalar tensors;
+**Fix.** (plugin authors) `loss` returns a scalar tensor, or a mapping of names to scalar tensors;
 `predict` a list with one mapping of tensors for each image; `evaluate` a mapping of names to
 numbers with the key that `DatasetDef.metric` names; `sample` a `Sample`.
 

@@ -387,7 +387,7 @@ The command's own output goes to stdout, and stdout did not take all of it: the 
 redirection is full, or the descriptor is not open for writing. What the command writes into files
 and the work directory is not affected, and a training is not ended by it.
 
-**Mend.** Free space, or send the output elsewhere, and run the command again.
+**Fix.** Free space, or send the output elsewhere, and run the command again.
 
     qatspec plan specs/quickstart.yaml --format json > /another/disk/plan.json
 """,
