@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from qatspec.graph.modes import eval_mode
+from qatspec.graph.sizes import is_plain
 from qatspec.quant.fake_quant import FakeQuantize
 from qatspec.quant.modules import QuantOp, as_quant_op
 
@@ -22,6 +23,8 @@ def evaluate(root: nn.Module, value: Any) -> Any:
     known: dict[fx.Node, Any] = {}
 
     def operand(node: fx.Node) -> Any:
+        if is_plain(node.meta.get("example")):  # a number that comes from a shape
+            return node.meta["example"]
         if node not in known:
             known[node] = result(root, node, operand)
         return known[node]

@@ -10,6 +10,7 @@ import numpy as np
 from torch import fx
 
 from qatspec.graph.context import GraphContext
+from qatspec.handlers.discarded import may_pass
 from qatspec.program.lowered import Sum, Term
 from qatspec.program.model import RANGE
 from qatspec.types import Annotation, Float, Observed, Shared
@@ -20,8 +21,10 @@ if TYPE_CHECKING:
 
 
 def annotate_relu(node: fx.Node, context: GraphContext) -> Annotation:
-    """Zero is on every grid, so clamping at zero keeps the input's scale exactly."""
-    return Annotation(output=Shared())
+    """Zero is on every grid, so clamping at zero keeps the input's scale exactly. Behind padding
+    by a constant, a range of its own."""
+    own = may_pass(node, context)
+    return Annotation(output=Observed() if own else Shared())
 
 
 def annotate_clamp(node: fx.Node, context: GraphContext) -> Annotation:

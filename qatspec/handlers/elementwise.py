@@ -128,7 +128,8 @@ def lower_neg(node: fx.Node, lowering: Lowering) -> Sum:
 
 
 def lower_extreme(node: fx.Node, lowering: Lowering) -> Sum:
-    """The larger of two integers on the result's grid; the smaller is the larger of negatives."""
+    """The larger of two integers on the result's grid; the smaller is the larger of negatives. A
+    number is a bound."""
     target = lowering.target()
     if target is None:
         lowering.fail(
@@ -136,10 +137,17 @@ def lower_extreme(node: fx.Node, lowering: Lowering) -> Sum:
             "set quantize_output: true, or move this op into `predict`",
             "QS703",
         )
-    sign = -1.0 if lowering.context.op(node) == "minimum" else 1.0
+    largest = lowering.context.op(node) == "maximum"
+    operands = (node.args[0], lowering.context.argument(node, 1, "other"))
+    for x, bound in (operands, operands[::-1]):
+        number = _number(bound, lowering)
+        if number is not None:
+            bounds = (number, math.inf) if largest else (-math.inf, number)
+            return _spread(x, lowering).clamped(*bounds)
+    sign = 1.0 if largest else -1.0
     layered = (1, *lowering.shape()[1:])
     names = []
-    for operand in (node.args[0], lowering.context.argument(node, 1, "other")):
+    for operand in operands:
         real = _spread(operand, lowering).scaled(sign)
         x = lowering.quantize(real, target, f"{node.name}.operand").terms[0]
         x = lowering.keep("reshape", x, name=f"{node.name}.layer", shape=layered).terms[0]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from torch import fx
 
 from qatspec.graph.context import GraphContext
+from qatspec.handlers.discarded import OWN, discards, setting
 from qatspec.program.lowered import Sum, Term
 from qatspec.program.model import RANGE
 from qatspec.types import Annotation, Observed, Shared
@@ -17,33 +18,18 @@ from qatspec.types import Annotation, Observed, Shared
 if TYPE_CHECKING:
     from qatspec.lower.context import Lowering
 
-#: Modes that repeat the tensor's own values.
-OWN = ("reflect", "replicate", "circular")
-
-
-def setting(node: fx.Node, context: GraphContext) -> tuple[tuple[int, ...], str, float]:
-    """(amounts, last dim first, mode, value) of a pad, whatever its spelling."""
-    module: Any = context.module(node)
-    if module is None:
-        amounts: Any = context.argument(node, 1, "pad")
-        mode = context.argument(node, 2, "mode", "constant")
-        value = context.value(context.argument(node, 3, "value"))
-        return tuple(int(context.value(a)) for a in amounts), mode, float(value or 0.0)
-    name = type(module).__name__.lower()
-    mode = next((m for m in OWN if name.startswith(m[:7])), "constant")
-    return tuple(module.padding), mode, float(getattr(module, "value", 0.0))
-
 
 def annotate(node: fx.Node, context: GraphContext) -> Annotation:
-    """Padding by zero or by the tensor's own values is exact; by another constant it is not."""
+    """Padding by zero, by the tensor's own values or by a constant that is discarded is exact; by
+    another constant it is not."""
     _, mode, value = setting(node, context)
-    if mode == "constant" and value != 0:
+    if mode == "constant" and value != 0 and not discards(node, context):
         return Annotation(output=Observed())
     return Annotation(output=Shared(), kind="passive")
 
 
 def lower(node: fx.Node, lowering: Lowering) -> Sum:
-    """A constant is rounded to the result's grid; own values are copied."""
+    """A constant is rounded to the result's grid, where it saturates; own values are copied."""
     amounts, mode, value = setting(node, lowering.context)
     if mode != "constant" and mode not in OWN:
         lowering.fail(f"padding mode {mode!r} has no integer form", "use reflect or replicate")

@@ -10,6 +10,7 @@ from torch import fx
 
 from qatspec.graph.context import GraphContext
 from qatspec.handlers.depth import as_columns, joined, planes, window_taps
+from qatspec.handlers.discarded import may_pass
 from qatspec.handlers.window import (
     Spans,
     Window,
@@ -28,8 +29,10 @@ if TYPE_CHECKING:
 
 
 def annotate_max(node: fx.Node, context: GraphContext) -> Annotation:
-    """A maximum is one of its inputs: exactly the input's scale."""
-    return Annotation(output=Shared())
+    """A maximum is one of its inputs: exactly the input's scale. Behind padding whose constant
+    may be the largest, a range of its own."""
+    own = may_pass(node, context)
+    return Annotation(output=Observed() if own else Shared())
 
 
 def annotate_average(node: fx.Node, context: GraphContext) -> Annotation:

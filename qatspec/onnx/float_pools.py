@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import fx
 
-from qatspec.handlers import padding
+from qatspec.handlers.discarded import setting
 from qatspec.handlers.window import (
     Window,
     adaptive_spans,
@@ -171,7 +171,7 @@ def interpolate(q: QdqWriter, node: fx.Node) -> str:
 
 def pad(q: QdqWriter, node: fx.Node) -> str:
     """A pad in any spelling."""
-    amounts, mode, value = padding.setting(node, q.context)
+    amounts, mode, value = setting(node, q.context)
     rank = len(q.context.shape(node))
     return padded(q, q.operand(node.args[0]), amounts, mode, value, rank, node.name)
 

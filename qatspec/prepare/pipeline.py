@@ -17,6 +17,7 @@ from qatspec.prepare.capture import Capture, capture, module_at, whole
 from qatspec.prepare.configure import overlapping, standalone_modules
 from qatspec.prepare.custom import Custom, apply_fusers, observe_custom
 from qatspec.prepare.dead import drop_dead
+from qatspec.prepare.extremes import check_extremes
 from qatspec.prepare.fuse import fuse
 from qatspec.prepare.insert import insert
 from qatspec.prepare.resolve import resolve
@@ -255,6 +256,7 @@ def _prepare_unit(
     fuse(unit, custom.patterns(registry().fuse_patterns()), registry())
     apply_fusers(unit)
     annotate(unit, registry())
+    check_extremes(unit)
     insert(unit)
     swap(unit)
     verify_unit(unit)

@@ -106,4 +106,26 @@ itself runs in float, and conversion to a chip program will refuse it.
 **Mend.** Replace the op, move it out of the prepared modules, or register a quant handler for it.
 """,
     ),
+    Code(
+        "QS613",
+        "a constant takes the whole range",
+        """
+A grid of integers has one step for all its numbers. A constant such as `-inf`, `-1e9` or `-1e4`
+that is added, padded or concatenated to a tensor would set that step: on 8 bits, a range up to 1e4
+has steps of 78, and nothing of the other numbers is left.
+
+Such constants mean "never mind this place". They are fine where an op discards them before anything
+is quantized: `F.pad(x, ..., value=float("-inf"))` in front of a max pool, `amax` or a ReLU,
+`torch.maximum(x, y)` with a number, `clamp` with infinite bounds.
+
+**Fix.** Let the max pool read the padded tensor; for the mask of a softmax, multiply its result by
+a mask of 0 and 1 and divide it by its own sum; else use a number inside the range of the values.
+
+```python
+p = F.softmax(scores + mask, -1)                 # mask of 0 and -inf: QS613
+p = F.softmax(scores, -1) * keep                 # keep of 1 and 0
+p = p / p.sum(-1, keepdim=True)
+```
+""",
+    ),
 )
