@@ -48,7 +48,7 @@ def content_digest(files: Mapping[str, str | os.PathLike[str]], facts: Any = Non
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True, allow_nan=False).encode())
     names = sorted(files)
     for name, found in zip(names, file_digests(files[name] for name in names), strict=True):
-        digest.update(f"\n{name}\0{found}".encode("utf-8", "surrogateescape"))
+        digest.update(f"\n{name}\0{found}".encode("utf-8", "surrogatepass"))
     return digest.hexdigest()
 
 

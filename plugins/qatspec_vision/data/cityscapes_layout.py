@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from qatspec.api import content_digest
+from qatspec.api import content_digest, why_no_folder
 from qatspec_vision.data.files import files, made_up_digest, missing
 
 #: The 19 classes that are evaluated, in the order of their train ids.
@@ -69,6 +69,6 @@ def _folders(params: Mapping[str, Any], base_dir: Path) -> tuple[Path, Path]:
     root = base_dir / Path(params["root"]).expanduser()
     found = (root / "leftImg8bit" / params["split"], root / "gtFine" / params["split"])
     for folder in found:
-        if not folder.is_dir():
-            raise missing(folder, "no such folder", ADVICE)
+        if why := why_no_folder(folder):
+            raise missing(folder, why, ADVICE)
     return found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from PIL import Image
 
 from qatspec.api import Diagnostic, Sample, Span, open_annotated_picture, open_picture
 from qatspec_vision.data import made_up
+from qatspec_vision.data.annotations import cut, said
 from qatspec_vision.data.augment import (
     Augment,
     Placement,
@@ -26,6 +26,11 @@ from qatspec_vision.data.layout import Layout, locate, read_annotations
 from qatspec_vision.data.metric import average_precision
 from qatspec_vision.data.mosaic import Scene, mixup, mosaic
 from qatspec_vision.data.picture import ModelInput, rotation_ignored
+
+#: What COCOeval looks at, besides the id.
+_EVALUATED = ("image_id", "category_id", "bbox", "area", "iscrowd")
+#: No coordinate of a picture is larger; NaN and infinity are not smaller.
+_LARGEST = 1e9
 
 
 class CocoDetection:
@@ -226,11 +231,14 @@ def _split_usable(content: Mapping[str, Any]) -> tuple[list[Any], list[tuple[int
     usable, unusable = [], []
     for index, annotation in enumerate(content["annotations"]):
         if annotation["image_id"] not in images:
-            unusable.append((index, f"no image has the id {annotation['image_id']!r}"))
+            unusable.append((index, f"no image has the id {annotation['image_id']}"))
         elif annotation["category_id"] not in categories:
-            unusable.append((index, f"no category has the id {annotation['category_id']!r}"))
+            unusable.append((index, f"no category has the id {annotation['category_id']}"))
         elif not _is_box(annotation["bbox"]):
-            unusable.append((index, f"bbox {annotation['bbox']!r} is empty"))
+            box = annotation["bbox"]
+            shown = f"[{', '.join(map(said, box))}]" if isinstance(box, list) else said(box)
+            found = f"its bbox {cut(shown)} (image {annotation['image_id']})"
+            unusable.append((index, f"{found} is no [x, y, width, height] of a picture"))
         else:
             usable.append(annotation)
     return usable, unusable
@@ -239,16 +247,16 @@ def _split_usable(content: Mapping[str, Any]) -> tuple[list[Any], list[tuple[int
 def _stated_size(entry: Mapping[str, Any]) -> tuple[int, int] | None:
     """(width, height) that an entry of `images` states; None where it states none."""
     size = entry.get("width"), entry.get("height")
-    stated = all(isinstance(side, int | float) and side > 0 for side in size)
+    stated = all(size)
     return (int(size[0]), int(size[1])) if stated else None  # type: ignore[arg-type]
 
 
 def _is_box(bbox: Any) -> bool:
-    """Four finite numbers, width and height above zero."""
+    """Four numbers of a picture's size, width and height above zero."""
     return (
         isinstance(bbox, list)
         and len(bbox) == 4
-        and all(isinstance(v, int | float) and math.isfinite(v) for v in bbox)
+        and all(type(v) in (int, float) and abs(v) < _LARGEST for v in bbox)
         and min(bbox[2:]) > 0
     )
 
@@ -256,7 +264,8 @@ def _is_box(bbox: Any) -> bool:
 def _complete(index: int, annotation: Mapping[str, Any]) -> dict[str, Any]:
     """What COCOeval needs: an id above zero (it takes 0 for "unmatched"), area and iscrowd."""
     box = annotation["bbox"]
-    return {"area": box[2] * box[3], "iscrowd": 0, **annotation, "id": index}
+    known = {key: annotation[key] for key in _EVALUATED if key in annotation}
+    return {"area": box[2] * box[3], "iscrowd": 0, **known, "id": index}
 
 
 def _no_object(path: Path) -> Diagnostic:
@@ -277,8 +286,9 @@ def _warn_unusable(path: Path, unusable: Sequence[tuple[int, str]]) -> tuple[Dia
         Diagnostic(
             code="QS913",
             severity="warning",
-            message=f"{len(unusable)} annotations left out, the first is number {index}: {reason}",
-            help="mend or remove them; training and evaluation go on without them",
+            message=f"{len(unusable)} annotations left out, the first is annotations[{index}]: "
+            f"{reason}",
+            help="correct or remove them; training and evaluation go on without them",
             span=Span(file=str(path)),
         ),
     )

@@ -8,7 +8,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from qatspec.api import Diagnostic, DiagnosticError, Span, content_digest
+from qatspec.api import (
+    Diagnostic,
+    DiagnosticError,
+    Span,
+    content_digest,
+    open_file,
+    why_unreadable,
+)
 
 #: What is taken for a picture, by the end of its name.
 PICTURES = (
@@ -20,10 +27,24 @@ PICTURES = (
 def files(folder: Path) -> list[str]:
     """The name of every file below a folder, relative to it, with forward slashes; in no order."""
     found = []
-    for parent, _, names in os.walk(folder):
+    for parent, _, names in os.walk(folder, onerror=_refuse):
         below = os.path.relpath(parent, folder).replace(os.sep, "/")
         found += names if below == "." else [f"{below}/{name}" for name in names]
     return found
+
+
+def _refuse(error: OSError) -> None:
+    """A folder that cannot be listed is an error: its pictures would be missing silently."""
+    raise missing(Path(str(error.filename)), why_unreadable(error), "correct its permissions")
+
+
+def why_unreadable_file(path: Path) -> str | None:
+    """Why a file cannot be read; None where it can."""
+    try:
+        open_file(path).close()
+    except OSError as error:
+        return why_unreadable(error)
+    return None
 
 
 def pictures(folder: Path) -> list[str]:

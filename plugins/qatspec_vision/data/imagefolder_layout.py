@@ -4,17 +4,32 @@ only."""
 from __future__ import annotations
 
 import csv
+import io
+import os.path
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from qatspec.api import Diagnostic, DiagnosticError, Span, content_digest
+from qatspec.api import (
+    Diagnostic,
+    DiagnosticError,
+    Span,
+    content_digest,
+    read_file,
+    why_no_folder,
+    why_unreadable,
+)
 from qatspec_vision.data.files import made_up_digest, missing, pictures
 
 ADVICE = (
     "set `root` and `split` so that `<root>/<split>/<class>/*.jpg` exist, or name a table of "
     "pictures and classes by `index`"
 )
+
+
+#: An index of ImageNet-21k has 0.5 GB.
+_MAX_BYTES = 4 << 30
+_MAX_CLASSES = 1_000_000
 
 
 class Listing(NamedTuple):
@@ -32,8 +47,8 @@ def locate(params: Mapping[str, Any], base_dir: Path) -> Listing:
     if "index" in params:
         return _from_index(root, root / params["index"])
     folder = root / params.get("split", "")
-    if not folder.is_dir():
-        raise missing(folder, "no such folder", ADVICE)
+    if why := why_no_folder(folder):
+        raise missing(folder, why, ADVICE)
     names = [name for name in pictures(folder) if "/" in name]
     if not names:
         raise missing(folder, "no picture in a folder of its class below it", ADVICE)
@@ -55,18 +70,23 @@ def fingerprint(params: Mapping[str, Any], base_dir: Path) -> str:
 
 
 def _from_index(root: Path, index: Path) -> Listing:
-    if not index.is_file():
-        raise missing(index, "no such file", ADVICE)
     try:
-        with index.open(encoding="utf-8", newline="") as stream:
-            rows = list(csv.DictReader(stream))
+        text = read_file(index, _MAX_BYTES)
+    except OSError as error:
+        raise missing(index, why_unreadable(error), ADVICE) from error
+    try:
+        rows = list(csv.DictReader(io.StringIO(text.decode("utf-8-sig"), newline="")))
         labels = [int(row["class_index"]) for row in rows]
         entries = [(root / row["file"], n) for row, n in zip(rows, labels, strict=True)]
-    except (KeyError, TypeError, ValueError, OSError, csv.Error) as error:
+    except (KeyError, TypeError, ValueError, csv.Error) as error:
         raise _malformed(index, f"{type(error).__name__}: {error}") from error
-    if not entries or min(labels) < 0:
-        raise _malformed(index, "a class index is below 0" if entries else "it has no row")
-    absent = [path for path, _ in entries if not path.is_file()]
+    if not entries:
+        raise _malformed(index, "it has no row")
+    for number, label in enumerate(labels, start=2):
+        if not 0 <= label < _MAX_CLASSES:
+            why = f"line {number}: class_index {label} is not from 0 to {_MAX_CLASSES - 1}"
+            raise _malformed(index, why)
+    absent = [path for path, _ in entries if not os.path.isfile(path)]  # noqa: PTH113  no OSError
     if absent:
         why = f"{len(absent)} of {len(entries)} pictures are missing"
         raise missing(absent[0], why, ADVICE)

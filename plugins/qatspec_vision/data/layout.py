@@ -9,21 +9,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from qatspec.api import Diagnostic, DiagnosticError, Span, content_digest
-from qatspec_vision.data.files import files, made_up_digest, missing
+from qatspec.api import content_digest, read_file, why_no_folder
+from qatspec_vision.data.annotations import MAX_BYTES, read
+from qatspec_vision.data.files import files, made_up_digest, missing, why_unreadable_file
 
 ADVICE = (
     "set `root` and `split` so that `<root>/annotations/instances_<split>.json` and "
     "`<root>/<split>/` exist, or name both by `annotations` and `images`"
 )
-
-#: The parts of COCO's annotation format that detection needs (cocodataset.org/#format-data).
-SECTIONS = {
-    "images": ("id", "file_name"),
-    "annotations": ("image_id", "category_id", "bbox"),
-    "categories": ("id", "name"),
-}
-
 
 _FILE_NAME = re.compile(rb'"file_name"\s*:\s*("(?:[^"\\]|\\.)*")')
 
@@ -40,14 +33,19 @@ def locate(params: Mapping[str, Any], base_dir: Path) -> Layout:
     root = base_dir / Path(params["root"]).expanduser()
     split = params["split"]
     layout = Layout(
-        root / params.get("annotations", "annotations/instances_{split}.json").format(split=split),
-        root / params.get("images", "{split}").format(split=split),
+        root / _with_split(params.get("annotations", "annotations/instances_{split}.json"), split),
+        root / _with_split(params.get("images", "{split}"), split),
     )
-    if not layout.annotations.is_file():
-        raise missing(layout.annotations, "no such file", ADVICE)
-    if not layout.images.is_dir():
-        raise missing(layout.images, "no such folder", ADVICE)
+    if why := why_unreadable_file(layout.annotations):
+        raise missing(layout.annotations, why, ADVICE)
+    if why := why_no_folder(layout.images):
+        raise missing(layout.images, why, ADVICE)
     return layout
+
+
+def _with_split(name: str, split: str) -> str:
+    """A name with `{split}` filled in; no other brace means anything."""
+    return name.replace("{split}", split)
 
 
 def fingerprint(params: Mapping[str, Any], base_dir: Path) -> str:
@@ -63,7 +61,7 @@ def _named_pictures(layout: Layout) -> set[str]:
     """Every `file_name` in the annotation file, which may have hundreds of megabytes and is not
     parsed for it; every file of the folder where that finds none."""
     try:
-        text = layout.annotations.read_bytes()
+        text = read_file(layout.annotations, MAX_BYTES)
         found = {json.loads(name) for name in _FILE_NAME.findall(text)}
     except (OSError, ValueError):
         found = set()
@@ -73,23 +71,7 @@ def _named_pictures(layout: Layout) -> set[str]:
 def read_annotations(layout: Layout) -> dict[str, Any]:
     """The annotation file as COCO's own mapping. Raises DiagnosticError: QS912 where it is not
     one, QS910 where pictures that it names are absent."""
-    try:
-        content = json.loads(layout.annotations.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise _malformed(layout.annotations, str(error)) from error
-    if not isinstance(content, dict):
-        raise _malformed(layout.annotations, "the top level is not a mapping")
-    for section, keys in SECTIONS.items():
-        entries = content.get(section)
-        if not isinstance(entries, list):
-            raise _malformed(layout.annotations, f"there is no list `{section}`")
-        for index, entry in enumerate(entries):
-            absent = [k for k in keys if not isinstance(entry, dict) or k not in entry]
-            if absent:
-                raise _malformed(layout.annotations, f"{section}[{index}] has no `{absent[0]}`")
-    if not content["images"]:
-        raise _malformed(layout.annotations, "`images` is empty")
-
+    content = read(layout.annotations)
     present = set(files(layout.images))
     absent = [i["file_name"] for i in content["images"] if i["file_name"] not in present]
     if absent:
@@ -97,14 +79,3 @@ def read_annotations(layout: Layout) -> dict[str, Any]:
         why = f"{len(absent)} of {total} pictures are missing"
         raise missing(layout.images / absent[0], why, ADVICE)
     return content
-
-
-def _malformed(path: Path, why: str) -> DiagnosticError:
-    return DiagnosticError(
-        Diagnostic(
-            code="QS912",
-            message=f"`{path.name}` is not a COCO detection file: {why}",
-            help="see https://cocodataset.org/#format-data",
-            span=Span(file=str(path)),
-        )
-    )

@@ -260,14 +260,14 @@ def test_missing_parts(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("{", "not a COCO detection file"),
-        ("[]", "not a mapping"),
-        ('{"images": []}', "no list `annotations`"),
+        ("[]", "does not start with"),
+        ('{"images": []}', "`annotations` is missing"),
         ('{"images": [], "annotations": [], "categories": []}', "`images` is empty"),
         (
             '{"images": [{"id": 1}], "annotations": [], "categories": []}',
-            r"images\[0\] has no `file_name`",
+            r"images\[0\] \(id 1\) has no `file_name`",
         ),
-        ('{"images": [7], "annotations": [], "categories": []}', r"images\[0\] has no `id`"),
+        ('{"images": [7], "annotations": [], "categories": []}', r"images\[0\] is 7"),
     ],
 )
 def test_malformed_annotations(tmp_path: Path, text: str, message: str) -> None:
