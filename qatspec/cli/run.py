@@ -15,6 +15,7 @@ from qatspec.cli import options
 from qatspec.cli.console import CleanConsole
 from qatspec.cli.live import Live, duration
 from qatspec.cli.streams import stdout
+from qatspec.diag.words import file_size
 from qatspec.spec import STAGES, Spec
 
 
@@ -141,7 +142,7 @@ def _files(summary: Mapping[str, Any]) -> Table | None:
     for artifact in shown:
         table.add_row(
             artifact["path"],
-            _size(artifact["size"]),
+            file_size(artifact["size"]),
             artifact["sha256"][:12],
             _exactness(artifact),
         )
@@ -153,12 +154,3 @@ def _exactness(artifact: Mapping[str, Any]) -> str:
         return ""
     distance = "bit-exact" if artifact["bit_exact"] else f"within {artifact['max_lsb']} LSB"
     return ": ".join(filter(None, (distance, artifact["compared"])))
-
-
-def _size(count: int) -> str:
-    size = float(count)
-    for unit in ("B", "KiB", "MiB"):
-        if size < 1024:
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1024
-    return f"{size:.1f} GiB"

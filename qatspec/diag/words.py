@@ -53,3 +53,13 @@ def suggest(word: str, choices: Sequence[str]) -> str | None:
     if not choices:
         return None
     return f"known: {quote_list(choices)}"
+
+
+def file_size(count: int) -> str:
+    """A number of bytes for people: 512 B, 1.5 KiB, 34.0 MiB."""
+    size = float(count)
+    for unit in ("B", "KiB", "MiB"):
+        if size < 1024:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:.1f} GiB"

@@ -1,8 +1,8 @@
-"""Runs a Plan: cached steps stand, broken-off ones go on, and every end leaves a summary."""
+"""Runs a Plan: finished steps are skipped, interrupted ones resume, and every end leaves a
+summary."""
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -12,11 +12,14 @@ from typing import Any
 
 from qatspec.diag import Diagnostic, DiagnosticError
 from qatspec.diag.words import quote_list
-from qatspec.engine import record as records, summary as summaries
+from qatspec.engine import kept, record as records, summary as summaries
 from qatspec.engine.lock import locked
-from qatspec.plan import Plan, Step, settled, with_keys
+from qatspec.engine.resuming import continue_from, lay_out
+from qatspec.plan import Plan, Step, results, settled, status, step_status, with_keys
+from qatspec.plan.results import RECORD, TRAINING, Record, Result
+from qatspec.plan.status import needed
 from qatspec.registry import registry
-from qatspec.spec import Spec
+from qatspec.spec import Spec, Trainer
 from qatspec.stages import JUDGE, RUN, Context, Outcome
 from qatspec.stages.foresight import refuse_early
 from qatspec.train.distributed import Group, launch
@@ -28,8 +31,6 @@ OnEvent = Callable[[StageEvent], None]
 
 #: stages that `nproc` processes share; the others are one process's work
 PARALLEL = ("float", "qat")
-#: stages that take long, and before which a run looks ahead
-TRAINING = ("float", "calibration", "qat")
 #: a smoke run: so many optimizer steps a stage and examples a data set
 SMOKE_STEPS, SMOKE_EXAMPLES = 2, 8
 
@@ -50,7 +51,7 @@ def run(
 
     step       this stage alone, from the checkpoint that is there; with_deps: with what it needs.
     on_event   told of everything that happens, as plugins are (qatspec.types.StageEvent).
-    resume     False: a broken-off step starts over.
+    resume     False: an interrupted step starts over, and its checkpoints are removed.
     smoke      two steps a stage on a few examples, in `<workdir>-smoke`.
 
     Raises DiagnosticError: QS900 (the directory is in use), QS905 (what the step starts from is
@@ -83,14 +84,18 @@ class _Run:
         self._emit("run_started", spec=self.plan.spec.name, steps=list(self.wanted))
         entries: list[dict[str, Any]] = []
         try:
-            for name in [step.name for step in self.plan.steps]:
-                records.settle(self.workdir, name)
+            names = [step.name for step in self.plan.steps]
+            for name in names:
+                kept.complete_exchange(self.workdir, name)
+            for name in names:
+                if name in self.wanted and self.alone:
+                    self._put_inputs_in_place(name)
                 self.plan = settled(self.plan, self.workdir)
                 step = self.plan.step(name)
-                if step.name in self.wanted:
+                if name in self.wanted:
                     entries.append(self._entry(step))
                     self._step(step, entries[-1])
-                elif records.fresh(self.workdir, step):
+                elif records.standing(self.plan, self.workdir, step):
                     entries.append({**self._entry(step), "status": "cached"})
         finally:
             summary = summaries.build(
@@ -116,26 +121,27 @@ class _Run:
     def _step(self, step: Step, entry: dict[str, Any]) -> None:
         if self.alone:
             self._warn_of_other_inputs(step)
-        if (found := records.fresh(self.workdir, step)) is not None:
-            shutil.rmtree(self.workdir / f"{step.name}.next", ignore_errors=True)
-            entry.update(status="cached", cached_from=f"{step.name}/{records.NAME}")
-            self._emit("step_cached", step.name, metrics=found["metrics"])
-            return
         started = time.monotonic()
         try:
-            self._demand_inputs(step)
-            known = records.same_tensors(self.workdir, step)
-            if known is None:
-                self._foresee(step)
-                made = self._make(step, started)
+            found = step_status(self.plan, step, self.workdir)
+            if found.state == "cached":
+                record = self._put_in_place(step).record or {}
+            elif found.state == "judge":
+                record = self._judge(step, self._put_in_place(step), started)
             else:
-                made = self._judge(step, known, started)
+                self._demand_inputs(step)
+                self._foresee(step)
+                record = self._make(step, started)
         except BaseException as error:
             entry["seconds"] = round(time.monotonic() - started, 3)
             self._emit("step_failed", step.name, error=str(error) or type(error).__name__)
             raise
-        entry.update(status="run" if known is None else "judged", seconds=made["seconds"])
-        self._emit("step_finished", step.name, metrics=made["metrics"], seconds=made["seconds"])
+        if found.state == "cached":
+            entry.update(status="cached", cached_from=f"{step.name}/{RECORD}")
+            self._emit("step_cached", step.name, metrics=record["metrics"])
+            return
+        entry.update(status="judged" if found.is_done else "run", seconds=record["seconds"])
+        self._emit("step_finished", step.name, metrics=record["metrics"], seconds=record["seconds"])
 
     def _foresee(self, step: Step) -> None:
         """Before a run's first training: what the stages behind it would refuse for certain."""
@@ -145,14 +151,11 @@ class _Run:
         refuse_early(job.context(Group()), self.wanted[self.wanted.index(step.name) + 1 :])
         self.foreseen = True
 
-    def _make(self, step: Step, started: float) -> records.Record:
-        folder = records.folder_for(self.workdir, step.name)
+    def _make(self, step: Step, started: float) -> Record:
+        folder = self.workdir / step.name
         job = _Job(self.plan, step.name, self.workdir, folder, self.device, self.smoke)
-        resumed = job.context(Group()).resumable() if self.resume else None
-        if resumed is None:
-            shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True, exist_ok=True)
-        sweep(folder)
+        self._prepare(step, folder)
+        resumed = job.context(Group()).resumable()
         self._started(step, resumed.step if resumed else None)
         nproc = self.nproc if step.name in PARALLEL else 1
         outcome: Outcome = launch(
@@ -162,40 +165,77 @@ class _Run:
             job,
             report=partial(self._report, step.name),
         )
-        made = records.write(folder, step, outcome, time.monotonic() - started)
-        records.settle(self.workdir, step.name)
-        return made
+        return records.write(folder, step, outcome, time.monotonic() - started)
 
-    def _judge(self, step: Step, known: records.Record, started: float) -> records.Record:
+    def _prepare(self, step: Step, folder: Path) -> None:
+        """Make the folder of a step ready to work in: what is there of other settings is set aside,
+        and what a training resumes from is in place."""
+        tell = partial(self._tell, step.name)
+        found = kept.arrange(self.plan, step, self.workdir, tell)
+        trainer = self.plan.spec.stages[step.name].trainer or Trainer()
+        if not self.resume:
+            kept.clear(folder)
+        records.begin(folder, step)
+        sweep(folder)
+        if self.resume and found.continued is not None and found.point is not None:
+            continue_from(folder, step, found.continued, found.point, trainer)
+            tell(f"{step.name} {found.does}")
+        elif self.resume and found.point is not None:
+            lay_out(folder, step, found.point, trainer)
+        kept.bound(self.workdir, tell)
+
+    def _put_in_place(self, step: Step) -> Result:
+        """Move the finished result of a step to its own folder, and restore its files."""
+        tell = partial(self._tell, step.name)
+        found = kept.arrange(self.plan, step, self.workdir, tell)
+        assert found.result is not None
+        gone = records.restore(found.result, tell)
+        for name in gone if found.state == "cached" else ():
+            path = found.result.file(name)
+            tell(records.damage(path, "nothing needs it, and the result of the stage stands"))
+        kept.bound(self.workdir, tell)
+        return found.result
+
+    def _put_inputs_in_place(self, name: str) -> None:
+        """What a step alone starts from returns from `.kept`, as far as it is there."""
+        for found in status(self.plan, self.workdir):
+            if found.is_done and found.step.name in self._before(name):
+                self._put_in_place(found.step)
+
+    def _before(self, name: str) -> set[str]:
+        """The steps that lead to a step."""
+        inputs = self.plan.step(name).inputs
+        return set(inputs).union(*map(self._before, inputs))
+
+    def _judge(self, step: Step, known: Result, started: float) -> Record:
         """Judge a finished step again whose tensors stand, in a folder beside it."""
-        if gone := records.lost(self.workdir, known):
+        if gone := results.damaged(known):
             warning = Diagnostic(
                 code="QS936",
                 severity="warning",
                 message=f"{len(gone)} kept epochs of stage {step.name} are gone or damaged: "
                 f"{quote_list(gone)}",
                 help="the best of the others is chosen; to have every epoch again, delete "
-                f"`{self.workdir / step.name}` and run the stage again",
+                f"`{known.folder}` and run the stage again",
                 at=f"/stages/{step.name}",
             )
             self._emit("log", step.name, message=warning.message, diagnostic=warning)
-        folder = self.workdir / f"{step.name}.judged"
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
+        folder = kept.judged_folder(self.workdir, step.name)
+        records.begin(folder, step)
         self._started(step, None)
         job = _Job(self.plan, step.name, self.workdir, folder, self.device, self.smoke)
         report = partial(self._report, step.name)
         outcome = JUDGE[step.name](job.context(Group(), report))
         made = records.write(folder, step, outcome, time.monotonic() - started)
-        records.settle(self.workdir, step.name)
+        kept.complete_exchange(self.workdir, step.name)
         return made
 
     def _warn_of_other_inputs(self, step: Step) -> None:
         """A step alone starts from the result that is there, with a warning where that was made
         with other settings; a whole run makes both anew."""
         for name in step.inputs:
-            found = records.whole(self.workdir, name)
-            if found is None or found["digest"] == self.plan.step(name).digest:
+            found = results.find(self.workdir / name, name)
+            if found is None or found.record is None or found.digest == self.plan.step(name).digest:
                 continue
             warning = Diagnostic(
                 code="QS927",
@@ -210,10 +250,14 @@ class _Run:
     def _demand_inputs(self, step: Step) -> None:
         """Raise DiagnosticError QS905, with the command, unless what the step starts from holds."""
         for name in step.inputs:
-            if records.whole(self.workdir, name) is not None:
+            found = results.find(self.workdir / name, name)
+            if found is None or found.record is None:
+                state = "is missing"
+            elif results.lost(found, needed(self.plan, name)):
+                state = "is damaged"
+            else:
+                records.restore(found, partial(self._tell, name))
                 continue
-            there = records.read(self.workdir, name) is not None
-            state = "is damaged" if there else "is missing"
             command = f"qatspec run {self.plan.spec.document.path} --workdir {self.workdir}"
             raise DiagnosticError(
                 Diagnostic(
@@ -236,6 +280,12 @@ class _Run:
 
     def _report(self, stage: str, kind: str, data: Mapping[str, Any]) -> None:
         self._emit(kind, stage, **data)
+
+    def _tell(self, stage: str, said: str | Diagnostic) -> None:
+        if isinstance(said, str):
+            self._emit("log", stage, message=said)
+        else:
+            self._emit("log", stage, message=said.message, diagnostic=said)
 
     def _emit(self, kind: str, step: str = "", /, **data: Any) -> None:
         event = StageEvent(kind=kind, step=step, data=data)

@@ -1,74 +1,36 @@
-"""What a finished step leaves behind, and whether it still holds.
+"""Records of a stage's results, and the repair of results that are damaged.
 
-`<workdir>/<stage>/step.json` is written last: a step without one is not finished. A step that is
-run anew while the results of other settings are there works in `<stage>.next` and changes places
-when it is done, so that a failure costs nothing that was had.
+`begun.json` is written when a stage begins and `step.json` when it is finished, both in the folder
+of the stage (see `qatspec.plan.results`).
 """
 
 from __future__ import annotations
 
-import json
-import shutil
-from collections.abc import Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from qatspec.diag import Diagnostic, DiagnosticError, Span
-from qatspec.plan import RECORD_FORMAT, Step, is_needed
+from qatspec.diag import Diagnostic, Span
+from qatspec.plan import Plan, Step, results
+from qatspec.plan.checkpoints import SUFFIX, known_digests, sha256_of, sidecar
+from qatspec.plan.results import BEGUN, RECORD, RECORD_FORMAT, Record, Result
+from qatspec.plan.status import needed
 from qatspec.stages import Outcome
-from qatspec.train.files import sha256_of, write_json
+from qatspec.train.checkpoint import save_bytes, write_sidecar
+from qatspec.train.files import cannot_write, write_bytes, write_json
 
-NAME = "step.json"
-
-Record = Mapping[str, Any]
+Tell = Callable[[str | Diagnostic], None]
 
 
-def read(workdir: Path, stage: str) -> Record | None:
-    """The record of a finished step; None where there is none or it is damaged.
-
-    Raises DiagnosticError QS935 for a record of another version of qatspec: its results are not
-    to be replaced unasked."""
-    path = workdir / stage / NAME
+def begin(folder: Path, step: Step) -> None:
+    """Record in `folder` which step its files are going to be made by. Raises DiagnosticError
+    QS903."""
+    begun = {"format": RECORD_FORMAT, **_identity(step)}
+    write_json(folder / BEGUN, begun)
     try:
-        record = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return None
-    if not isinstance(record, dict):
-        return None
-    if record.get("format") != RECORD_FORMAT:
-        raise _foreign(path, record.get("format"))
-    return record
-
-
-def same_tensors(workdir: Path, step: Step) -> Record | None:
-    """The step's record if its tensors stand: whole, and of the same digest."""
-    record = whole(workdir, step.name)
-    return record if record is not None and record["digest"] == step.digest else None
-
-
-def fresh(workdir: Path, step: Step) -> Record | None:
-    """The step's record if it may stand: the same tensors, judged by the same settings."""
-    record = same_tensors(workdir, step)
-    return record if record is not None and record["evaluation"] == step.evaluation else None
-
-
-def whole(workdir: Path, stage: str) -> Record | None:
-    """The record of a step whose every output that its result rests on is intact."""
-    record = read(workdir, stage)
-    if record is None or any(is_needed(name) for name in lost(workdir, record)):
-        return None
-    return record
-
-
-def lost(workdir: Path, record: Record) -> list[str]:
-    """Outputs of a step that are gone, or that have not the size and sha256 that they had."""
-    return [
-        name
-        for name, output in record["outputs"].items()
-        if not (path := workdir / name).is_file()
-        or path.stat().st_size != output["size"]
-        or sha256_of(path) != output["sha256"]
-    ]
+        (folder / RECORD).unlink(missing_ok=True)
+    except OSError as error:
+        raise cannot_write(folder / RECORD, error) from error
 
 
 def write(folder: Path, step: Step, outcome: Outcome, seconds: float) -> Record:
@@ -86,18 +48,72 @@ def write(folder: Path, step: Step, outcome: Outcome, seconds: float) -> Record:
         }
     record = {
         "format": RECORD_FORMAT,
-        "digest": step.digest,
-        "keys": dict(step.keys),
-        "evaluation": step.evaluation,
-        "judged_by": dict(step.judged_by),
+        **_identity(step),
         "provenance": dict(step.provenance),
         "gives": dict(outcome.gives),
         "outputs": outputs,
         "metrics": dict(outcome.metrics),
         "seconds": round(seconds, 3),
     }
-    write_json(folder / NAME, record)
+    write_json(folder / RECORD, record)
     return record
+
+
+def _identity(step: Step) -> dict[str, Any]:
+    """What a record says of the step that it is of."""
+    return {
+        "stage": step.name,
+        "digest": step.digest,
+        "keys": dict(step.keys),
+        "evaluation": step.evaluation,
+        "judged_by": dict(step.judged_by),
+    }
+
+
+def standing(plan: Plan, workdir: Path, step: Step) -> Record | None:
+    """The record of a finished step whose needed outputs are intact, judged as the step
+    asks; None where there is none."""
+    result = results.find(workdir / step.name, step.name)
+    if result is None or result.record is None or result.digest != step.digest:
+        return None
+    if result.record.get("evaluation") != step.evaluation:
+        return None
+    return None if results.lost(result, needed(plan, step.name)) else result.record
+
+
+def restore(result: Result, tell: Tell) -> tuple[str, ...]:
+    """Restore the damaged files of a finished stage from intact twins, and their sidecars.
+
+    Returns the outputs that have none. Raises DiagnosticError QS903."""
+    gone = []
+    damaged = results.damaged(result)
+    for name in damaged:
+        path, twin = result.file(name), results.twin(result, name, damaged)
+        if twin is None:
+            gone.append(name)
+            continue
+        if name.endswith(SUFFIX):
+            save_bytes(twin.read_bytes(), path)
+        else:
+            write_bytes(path, twin.read_bytes())
+        tell(damage(path, f"it is restored from `{twin.name}`"))
+    outputs = result.record["outputs"] if result.record else {}
+    for name in (n for n in outputs if n.endswith(SUFFIX) and n not in damaged):
+        if known_digests(result.file(name)) != [outputs[name]["sha256"]]:
+            write_sidecar(result.file(name), [outputs[name]["sha256"]])
+            tell(f"{sidecar(result.file(name)).name} was damaged and is written again")
+    return tuple(gone)
+
+
+def damage(path: Path, therefore: str) -> Diagnostic:
+    """The warning that a file of a finished stage was damaged."""
+    return Diagnostic(
+        code="QS931",
+        severity="warning",
+        message=f"`{path.name}` was missing or damaged; {therefore}",
+        help="check the disk",
+        span=Span(file=str(path)),
+    )
 
 
 _KINDS = {
@@ -119,35 +135,3 @@ _KINDS = {
 def kind_of(path: Path) -> str:
     """The kind of a file by how its name ends (contracts 21)."""
     return next(kind for end, kind in _KINDS.items() if path.name.endswith(end))
-
-
-def _foreign(path: Path, version: object) -> DiagnosticError:
-    return DiagnosticError(
-        Diagnostic(
-            code="QS935",
-            message=f"`{path}` was written by another version of qatspec (record format "
-            f"{version}, this one reads {RECORD_FORMAT})",
-            help="keep the results and choose another --workdir, or delete "
-            f"`{path.parent}` to make them anew",
-            span=Span(file=str(path)),
-        )
-    )
-
-
-def folder_for(workdir: Path, stage: str) -> Path:
-    """Where the step may write: its own folder, or `<stage>.next` beside finished results."""
-    own = workdir / stage
-    return workdir / f"{stage}.next" if (own / NAME).exists() else own
-
-
-def settle(workdir: Path, stage: str) -> None:
-    """Put finished results of `<stage>.next` (made anew) or `<stage>.judged` (judged again) in
-    their place; this completes an exchange that was interrupted."""
-    own, going = workdir / stage, workdir / f"{stage}.old"
-    for coming in (workdir / f"{stage}.next", workdir / f"{stage}.judged"):
-        if (coming / NAME).exists():
-            if own.exists():
-                shutil.rmtree(going, ignore_errors=True)
-                own.rename(going)
-            coming.rename(own)
-    shutil.rmtree(going, ignore_errors=True)

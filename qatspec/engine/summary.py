@@ -30,7 +30,8 @@ def build(
     plan: Plan, workdir: Path, steps: Sequence[Mapping[str, Any]], *, device: str, nproc: int
 ) -> Summary:
     """The summary of the work directory as it stands after `steps`."""
-    found = {step.name: records.fresh(workdir, step) for step in settled(plan, workdir).steps}
+    plan = settled(plan, workdir)
+    found = {step.name: records.standing(plan, workdir, step) for step in plan.steps}
     done = {name: record for name, record in found.items() if record is not None}
     metrics = {
         METRICS[name]: record["metrics"]

@@ -4,6 +4,7 @@ whoever built the model, so that `explain` and `validate` know what rules match 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -27,7 +28,10 @@ def save_modules(
     scratch = path.with_suffix(".tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        scratch.write_text(json.dumps(content, indent=1), encoding="utf-8")
+        with scratch.open("w", encoding="utf-8") as file:
+            file.write(json.dumps(content, indent=1))
+            file.flush()
+            os.fsync(file.fileno())  # a crash must not leave a part of it under its name
         scratch.replace(path)
     except OSError:
         return None

@@ -8,8 +8,9 @@ from dataclasses import asdict
 from typing import Any
 
 from qatspec.diag import Span
+from qatspec.plan.changes import Change
 from qatspec.plan.model import FORMAT, Plan
-from qatspec.plan.status import Change, StepStatus
+from qatspec.plan.status import StepStatus
 
 _REASONS = 3
 
@@ -30,17 +31,14 @@ def plan_json(plan: Plan, statuses: Sequence[StepStatus]) -> str:
 
 
 def plan_table(plan: Plan, statuses: Sequence[StepStatus]) -> str:
-    """One line a step: its state, digest, what it starts from, and why it runs anew."""
-    rows = [("step", "state", "digest", "from", "because")]
+    """One line a step: its state, digest, what it starts from, and what `run` will do and why."""
+    rows = [("step", "state", "digest", "from", "what run does")]
     for item in statuses:
         step = item.step
-        reasons = [_reason(change) for change in item.because]
-        first = reasons[0] if reasons else ""
+        first, *others = _deeds(item)
         source = ", ".join(step.inputs) or "-"
         rows.append((step.name, item.state, step.digest[:12], source, first))
-        rows += [("", "", "", "", reason) for reason in reasons[1:_REASONS]]
-        if len(reasons) > _REASONS:
-            rows.append(("", "", "", "", f"and {len(reasons) - _REASONS} more"))
+        rows += [("", "", "", "", line) for line in others]
     widths = [max(len(row[i]) for row in rows) for i in range(4)]
     lines = [
         "  ".join([*(cell.ljust(w) for cell, w in zip(row, widths, strict=False)), row[4]]).rstrip()
@@ -49,11 +47,26 @@ def plan_table(plan: Plan, statuses: Sequence[StepStatus]) -> str:
     return "\n".join([f"{plan.spec.name} for {plan.spec.march}", "", *lines])
 
 
+def _deeds(item: StepStatus) -> list[str]:
+    """What `run` does with a step, as lines: "starts anew because spec.yaml:9  ...; the old one is
+    kept as .kept/float-0123"."""
+    reasons = [_reason(change) for change in item.because]
+    first, *others = reasons or [""]
+    kept = f"the old one is kept as {item.kept_as}" if item.kept_as else ""
+    deed = " because ".join(filter(None, (item.does, first)))
+    lines = [f"  and {reason}" for reason in others[: _REASONS - 1]]
+    if len(reasons) > _REASONS:
+        lines.append(f"  and {len(reasons) - _REASONS} more changes")
+    return ["; ".join(filter(None, (deed, kept))), *lines]
+
+
 def _step_json(item: StepStatus) -> dict[str, Any]:
     step = item.step
     return {
         "name": step.name,
         "state": item.state,
+        "does": item.does,
+        "kept_as": item.kept_as,
         "because": [_change_json(change) for change in item.because],
         "digest": step.digest,
         "evaluation": step.evaluation,

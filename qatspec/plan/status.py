@@ -1,161 +1,191 @@
-"""The status of each step in a work directory: to run, cached, to be judged again, or changed (with
-the reasons)."""
+"""What `run` will do with each step in a work directory.
+
+The same answer serves `plan`, which prints it, and `run`, which carries it out.
+"""
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from qatspec.diag import Span
-from qatspec.plan.digest import digest, starting_from
+from qatspec.plan import results
+from qatspec.plan.changes import Change, changes
+from qatspec.plan.digest import starting_from
 from qatspec.plan.model import Plan, Step
-
-#: Version of `<stage>/step.json` (qatspec.engine.record writes it).
-RECORD_FORMAT = 2
-_MISSING = object()
-_ADDS = {True: "inside the accumulator", False: "after rounding"}
+from qatspec.plan.results import TRAINING, Result
+from qatspec.plan.resume import Point, continuation, describe, resume_point
+from qatspec.spec import Trainer
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
-    """One reason for a step to run anew. text says what changed; span where, if in the spec."""
-
-    key: str
-    text: str
-    span: Span | None = None
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StepStatus:
-    """run: there is no result. cached: the result stands. judge: its tensors stand, and the kept
-    checkpoints are judged again. changed: it was made with other settings."""
+    """What will become of a step.
+
+    state      cached: its result stands. judge: its tensors stand, and the kept checkpoints are
+               judged again. changed: results of other settings are in its place. run: there is no
+               finished result.
+    because    what changed, or which files are damaged.
+    does       what `run` will do, in words; kept_as: where it puts what is in the way, "" for
+               nothing.
+    result     the results of this very step, in its own folder or in `.kept`.
+    displaced  other results in its own folder, which move to `.kept`.
+    damaged    outputs of a finished result that are not what the stage wrote.
+    point      where a training resumes: in `result`, or in `continued`, a training of another
+               length. A training of this step without one has no intact checkpoint.
+    """
 
     step: Step
     state: Literal["run", "cached", "judge", "changed"]
     because: tuple[Change, ...] = ()
+    does: str = ""
+    kept_as: str = ""
+    result: Result | None = None
+    displaced: Result | None = None
+    damaged: tuple[str, ...] = ()
+    point: Point | None = None
+    continued: Result | None = None
+
+    @property
+    def is_done(self) -> bool:
+        """Do the tensors of a finished result stand."""
+        return self.state in ("cached", "judge")
+
+    @property
+    def is_spoilt(self) -> bool:
+        """Are there checkpoints of this step, and none of them intact."""
+        training = self.step.name in TRAINING
+        return training and not self.is_done and self.result is not None and self.point is None
 
 
 def status(plan: Plan, workdir: str | Path) -> tuple[StepStatus, ...]:
-    """Each step against `<workdir>/<stage>/step.json`, which a finished step leaves behind."""
+    """The status of every step, in order. A step is looked at as it is when those before it are
+    done, as far as they stand already."""
     found: list[StepStatus] = []
     for step in plan.steps:
-        again = {s.step.name: s.state for s in found if s.state != "cached"}
-        if not any(again.get(name) in ("run", "changed") for name in step.inputs):
-            step = _known_inputs(step, Path(workdir))
-        found.append(_status(plan, step, Path(workdir), again))
+        for before in (s for s in found if s.step.name in step.inputs and s.is_done):
+            step = taking(step, before.result)
+        found.append(step_status(plan, step, Path(workdir), found))
     return tuple(found)
 
 
 def settled(plan: Plan, workdir: str | Path) -> Plan:
     """The plan with each step's digest over what the finished steps in `workdir` left for it."""
-    steps = tuple(_known_inputs(step, Path(workdir)) for step in plan.steps)
-    return replace(plan, steps=steps)
+    steps = []
+    for step in plan.steps:
+        for name in step.inputs:
+            step = taking(step, results.find(Path(workdir) / name, name))
+        steps.append(step)
+    return replace(plan, steps=tuple(steps))
 
 
-def is_needed(output: str) -> bool:
-    """Return whether a result rests on this file: later steps start from the best or the last
-    checkpoint; those of other epochs are kept to be judged again."""
-    return not re.search(r"-checkpoint-(epoch|step)-\d+\.", output)
+def taking(step: Step, before: Result | None) -> Step:
+    """The step as it is when it starts from the finished result `before`, if that is one."""
+    gives = before.record.get("gives", {}) if before is not None and before.record else {}
+    if before is None or step.takes not in gives:
+        return step
+    return starting_from(step, before.stage, gives[step.takes])
 
 
-def _known_inputs(step: Step, workdir: Path) -> Step:
-    """The step over what its finished predecessors left, as far as they are there."""
-    for name in step.inputs:
-        record = _record(workdir / name / "step.json")
-        if record is not None and step.takes in record.get("gives", {}):
-            step = starting_from(step, name, record["gives"][step.takes])
-    return step
+def step_status(
+    plan: Plan, step: Step, workdir: Path, earlier: Sequence[StepStatus] = ()
+) -> StepStatus:
+    """The status of one step. earlier: of the steps before it, as far as they are not done.
+
+    Raises DiagnosticError QS935 for records of another version of qatspec.
+    """
+    again = [s.step.name for s in earlier if not s.is_done]
+    own = results.find(workdir / step.name, step.name)
+    result = _of_step(step, own, results.kept(workdir, step.name))
+    displaced = own if own is not result else None
+    found = StepStatus(
+        step=step,
+        state="changed" if displaced is not None and displaced.keys else "run",
+        because=changes(plan, step.keys, displaced.keys, again) if displaced else (),
+        kept_as=_kept_as(displaced, workdir),
+        result=result,
+        displaced=displaced,
+    )
+    if result is not None and result.record is not None:
+        found = _finished(plan, found, result, workdir)
+        if found.is_done:
+            return replace(found, because=(*found.because, *_may_change(step, earlier)))
+    if step.name not in TRAINING:
+        return replace(found, does="runs")
+    return _training(plan, found, workdir)
 
 
-def _status(plan: Plan, step: Step, workdir: Path, again: Mapping[str, str]) -> StepStatus:
-    record = _record(workdir / step.name / "step.json")
-    if record is None:
-        return StepStatus(step, "run")
-    if record.get("format") != RECORD_FORMAT:
-        text = "made by another version of qatspec, whose results `run` does not replace (QS935)"
-        return StepStatus(step, "changed", (Change("format", text),))
-    if record["digest"] != step.digest:
-        changes = _changes(plan, step.keys, record["keys"], again)
-        return StepStatus(step, "changed", changes)
-    outputs = filter(is_needed, record.get("outputs", step.outputs))
-    lost = [f for f in outputs if not (workdir / f).is_file()]
+def _of_step(step: Step, own: Result | None, kept: Sequence[Result]) -> Result | None:
+    """The results of this very step: finished and judged by its settings, finished, or begun."""
+    same = [r for r in (own, *kept) if r is not None and r.digest == step.digest]
+    rank = {True: 0, False: 1, None: 2}
+    return min(same, key=lambda r: rank[_is_judged(step, r)], default=None)
+
+
+def _is_judged(step: Step, result: Result) -> bool | None:
+    """Is a result judged as `step` asks; None where it is not finished."""
+    return None if result.record is None else result.record.get("evaluation") == step.evaluation
+
+
+def needed(plan: Plan, stage: str) -> Callable[[str], bool]:
+    """Tells whether anything needs an output of a finished stage. Of checkpoints that is the best
+    one, and the last one where a later stage starts from it."""
+    solvers = (plan.spec.stages[s.name].solver for s in plan.steps if stage in s.inputs)
+    names = {"", "best", *(solver.pre_step_checkpoint for solver in solvers)}
+    return lambda output: output.partition("-checkpoint-")[2].partition(".")[0] in names
+
+
+def _finished(plan: Plan, found: StepStatus, result: Result, workdir: Path) -> StepStatus:
+    damaged = results.damaged(result)
+    lost = results.lost(result, needed(plan, result.stage))
     if lost:
-        return StepStatus(step, "run", tuple(Change(f, f"{f} is gone") for f in lost))
-    if record.get("evaluation") != step.evaluation:
-        changes = _changes(plan, step.judged_by, record.get("judged_by", {}), {})
-        return StepStatus(step, "judge", changes)
-    return StepStatus(step, "cached", tuple(_may_change(step, again)))
+        because = tuple(Change(name, f"{name} is missing or damaged") for name in lost)
+        return replace(found, damaged=damaged, because=(*found.because, *because))
+    returns = found.displaced is not None or result.folder != workdir / result.stage
+    does = f"returns from {_shown(result.folder, workdir)}" if returns else ""
+    if _is_judged(found.step, result):
+        return replace(found, state="cached", damaged=damaged, because=(), does=does)
+    old = result.record.get("judged_by", {}) if result.record else {}
+    because = changes(plan, found.step.judged_by, old)
+    does = "; ".join(filter(None, (does, "judges its checkpoints again")))
+    return replace(found, state="judge", damaged=damaged, because=because, does=does)
 
 
-def _may_change(step: Step, again: Mapping[str, str]) -> Iterator[Change]:
+def _may_change(step: Step, earlier: Sequence[StepStatus]) -> Iterator[Change]:
     """Reasons why a result that stands today may not when the steps before it are done."""
-    for name in step.inputs:
-        if again.get(name) == "judge":
-            text = f"stands unless another checkpoint of {name} is chosen"
-            yield Change(f"input:{name}", text)
+    for before in (s for s in earlier if s.step.name in step.inputs and s.state == "judge"):
+        name = before.step.name
+        yield Change(f"input:{name}", f"stands unless another checkpoint of {name} is chosen")
 
 
-def _record(path: Path) -> Mapping[str, Any] | None:
-    try:
-        record = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return None
-    usable = isinstance(record, dict) and isinstance(record.get("keys"), dict)
-    return record if usable and "digest" in record else None
+def _training(plan: Plan, found: StepStatus, workdir: Path) -> StepStatus:
+    """Where a training resumes, if it does."""
+    trainer = plan.spec.stages[found.step.name].trainer or Trainer()
+    if found.result is not None:
+        point = resume_point(found.result, trainer)
+        if point is None:
+            return replace(found, does="starts anew: no checkpoint is intact")
+        does = f"resumes at {describe(point.at, trainer)}"
+        if found.result.folder != workdir / found.step.name:
+            does += f" from {_shown(found.result.folder, workdir)}"
+        return replace(found, does=does, point=point)
+    others = [
+        *([found.displaced] if found.displaced else []),
+        *results.kept(workdir, found.step.name),
+    ]
+    if (continued := continuation(plan, found.step, others)) is not None:
+        source, point = continued
+        does = f"continues at {describe(point.at, trainer)} from {_shown(source.folder, workdir)}"
+        return replace(found, does=does, point=point, continued=source)
+    return replace(found, does="starts anew" if found.displaced else "starts")
 
 
-def _changes(
-    plan: Plan, new: Mapping[str, Any], old: Mapping[str, Any], again: Mapping[str, str]
-) -> tuple[Change, ...]:
-    changed: list[Change] = []
-    for key in sorted({*old, *new}):
-        before, now = old.get(key, _MISSING), new.get(key, _MISSING)
-        if _MISSING not in (before, now) and digest(before) == digest(now):
-            continue
-        if key.startswith("/"):
-            span = plan.spec.document.span(key.partition("#")[0])
-            changed.append(Change(key, _edited(key, before, now), span))
-        else:
-            changed.append(Change(key, _surroundings(key, before, now, again)))
-    return tuple(changed)
+def _kept_as(displaced: Result | None, workdir: Path) -> str:
+    if displaced is None or not results.is_worth_keeping(displaced):
+        return ""
+    return _shown(results.home(workdir, displaced), workdir)
 
 
-def _edited(key: str, before: Any, now: Any) -> str:
-    pointer, _, aspect = key.partition("#")
-    if aspect == "order":
-        return f"{pointer}: the order of rules changed"
-    if aspect == "fused_add":
-        return f"{pointer}: it adds {_ADDS.get(now, '')}, before {_ADDS.get(before, '')}"
-    if aspect == "special_cases":
-        return f"{pointer}: other ops stay in float where `prepare` asks for its special cases"
-    if before is _MISSING:
-        return f"{key}: {json.dumps(now)} is new"
-    if now is _MISSING:
-        return f"{key}: {json.dumps(before)} was removed"
-    return f"{key}: {json.dumps(before)} -> {json.dumps(now)}"
-
-
-def _surroundings(key: str, before: Any, now: Any, again: Mapping[str, str]) -> str:
-    kind, _, name = key.partition(":")
-    if kind == "input":
-        return f"{name} runs anew" if name in again else f"it starts from another {name}"
-    if kind == "data":
-        return f"the files of data.{name} changed"
-    if kind == "plugin":
-        return f"plugin {name} changed: {_versions(before, now)}"
-    if key in ("qatspec", "torch"):
-        return f"{key} changed: {_versions(before, now)}"
-    return f"{key}: {_plain(before)} -> {_plain(now)}"
-
-
-def _versions(before: Any, now: Any) -> str:
-    old, new = (_plain(v).partition(" ")[0] for v in (before, now))
-    return f"{old} -> {new}" if old != new else f"other sources of {new}"
-
-
-def _plain(value: Any) -> str:
-    return "none" if value is _MISSING else str(value)
+def _shown(folder: Path, workdir: Path) -> str:
+    return str(folder.relative_to(workdir))

@@ -8,13 +8,14 @@ from dataclasses import replace
 
 import torch
 
+from qatspec.plan.checkpoints import checkpoint_path
 from qatspec.prepare import set_stage
 from qatspec.spec import Trainer
 from qatspec.stages.context import Context, Outcome
 from qatspec.stages.decisions import write_decisions
 from qatspec.stages.loading import load_source
 from qatspec.stages.training import chosen_outcome, judge_kept, validator
-from qatspec.train.checkpoint import Checkpoint, checkpoint_path, rng_state, save
+from qatspec.train.checkpoint import Checkpoint, rng_state, save
 from qatspec.train.loader import Batch, Loader
 
 

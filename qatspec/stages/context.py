@@ -13,10 +13,11 @@ from torch import nn
 
 from qatspec.diag import Diagnostic, DiagnosticError
 from qatspec.graph import Prepared
+from qatspec.plan.checkpoints import checkpoint_path, is_intact
 from qatspec.prepare import prepare_spec
 from qatspec.registry import registry
 from qatspec.spec import Spec
-from qatspec.train.checkpoint import Checkpoint, checkpoint_path, is_intact, load
+from qatspec.train.checkpoint import Checkpoint, load
 from qatspec.train.distributed import ALONE, Group
 from qatspec.train.evaluate import Predict
 from qatspec.train.loader import Loader
@@ -141,7 +142,7 @@ class Context:
         return load(path), path
 
     def resumable(self) -> Checkpoint | None:
-        """This stage's own last checkpoint, if it is intact and of this very step."""
+        """The last checkpoint in this stage's folder, if it is intact and of this step."""
         path = checkpoint_path(self.folder, self.stage, "last")
         if not is_intact(path):
             return None

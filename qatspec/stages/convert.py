@@ -14,13 +14,14 @@ from qatspec.lower import lower
 from qatspec.lower.split import Host, host_parts
 from qatspec.onnx import OnnxRunner, export_qat_onnx, to_onnx
 from qatspec.onnx.host import POST, PRE, export_host
+from qatspec.plan.checkpoints import sha256_of
 from qatspec.prepare import set_stage
 from qatspec.program import Program, load_program, save_program
 from qatspec.program.outputs import outputs_header, outputs_record
 from qatspec.stages.context import Context, Exactness, Outcome
 from qatspec.stages.integers import compare, judge as judge_program, open_host, real_inputs
 from qatspec.stages.loading import load_source
-from qatspec.train.files import sha256_of, write_bytes, write_json, writing
+from qatspec.train.files import write_bytes, write_json, writing
 
 _PROGRAM, _CONVERTED = ".program", "-converted.onnx"
 _ENDS = ("-qat.onnx", _CONVERTED, _PROGRAM, "-outputs.json", "-outputs.h")

@@ -10,11 +10,12 @@ from qatspec.diag import Diagnostic, DiagnosticError, Span
 from qatspec.graph import Prepared
 from qatspec.onnx import OnnxRunner
 from qatspec.onnx.host import POST, PRE, HostRunner
+from qatspec.plan.checkpoints import SUFFIX, checkpoint_path
 from qatspec.prepare import set_stage
 from qatspec.program import Artifact, Program, load_program
 from qatspec.stages.context import Context
 from qatspec.stages.integers import open_host, produce_with
-from qatspec.train.checkpoint import SUFFIX, checkpoint_path, load, load_weights
+from qatspec.train.checkpoint import load, load_weights
 from qatspec.train.evaluate import Produce
 
 Integers = Program | Artifact | OnnxRunner

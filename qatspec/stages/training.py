@@ -8,9 +8,10 @@ from typing import cast
 
 from torch import nn
 
+from qatspec.plan.checkpoints import checkpoint_path
 from qatspec.spec import Trainer
 from qatspec.stages.context import Context, Outcome
-from qatspec.train.checkpoint import Checkpoint, checkpoint_path
+from qatspec.train.checkpoint import Checkpoint
 from qatspec.train.chosen import Judging, gives, judge_again
 from qatspec.train.evaluate import evaluate, rehearse
 from qatspec.train.loop import Training, fit

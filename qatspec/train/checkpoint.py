@@ -23,15 +23,14 @@ from torch import Tensor, nn
 
 from qatspec.diag import Diagnostic, DiagnosticError, Span
 from qatspec.diag.words import quote_list
-from qatspec.files import read_file, why_unreadable
+from qatspec.files import why_unreadable
+from qatspec.plan.checkpoints import known_digests, sha256_of, sidecar
 from qatspec.quant.state import fit_state
-from qatspec.train.files import sha256_of, write_bytes
+from qatspec.train.files import write_bytes
 from qatspec.train.tensors import load_tensors
 from qatspec.train.weights import weights_of
 
 FORMAT = 1
-SUFFIX = ".pth.tar"
-_MAX_SIDECAR = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,11 +78,6 @@ class Checkpoint:
         return buffer.getvalue()
 
 
-def checkpoint_path(folder: Path, stage: str, which: str) -> Path:
-    """`<folder>/<stage>-checkpoint-<which>.pth.tar`; which: epoch-0008, step-N, last or best."""
-    return folder / f"{stage}-checkpoint-{which}{SUFFIX}"
-
-
 def save(checkpoint: Checkpoint, *paths: Path) -> None:
     """Write one checkpoint under each of `paths`, each with a sha256 sidecar.
 
@@ -91,13 +85,17 @@ def save(checkpoint: Checkpoint, *paths: Path) -> None:
     afterwards, so that a kill at any moment leaves a file that its sidecar knows.
     Raises DiagnosticError QS903; the previous checkpoint is then intact.
     """
-    data = checkpoint.to_bytes()
+    save_bytes(checkpoint.to_bytes(), *paths)
+
+
+def save_bytes(data: bytes, *paths: Path) -> None:
+    """Write a checkpoint's bytes under each of `paths`, as `save` does. Raises DiagnosticError
+    QS903."""
     digest = hashlib.sha256(data).hexdigest()
     for path in paths:
-        known = [digest, *_known_digests(path)]
-        _write_sidecar(path, known)
+        write_sidecar(path, [digest, *known_digests(path)])
         write_bytes(path, data)
-        _write_sidecar(path, [digest])
+        write_sidecar(path, [digest])
 
 
 def load(path: Path) -> Checkpoint:
@@ -106,7 +104,7 @@ def load(path: Path) -> Checkpoint:
     Raises DiagnosticError: QS905 when there is none, QS901 when it is damaged or foreign.
     """
     try:
-        known = _known_digests(path)
+        known = known_digests(path)
         if known and sha256_of(path) not in known:
             raise _damaged(path, "its sha256 is not the one in its sidecar")
         content = load_tensors(path)
@@ -129,14 +127,6 @@ def load(path: Path) -> Checkpoint:
     if set(content) != set(Checkpoint.__slots__):
         raise _damaged(path, "its fields are not a checkpoint's")
     return Checkpoint(**content)
-
-
-def is_intact(path: Path) -> bool:
-    """Does the file exist and is it the one its sidecar knows."""
-    try:
-        return sha256_of(path) in _known_digests(path)
-    except OSError:
-        return False
 
 
 def load_weights(
@@ -243,22 +233,10 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _sidecar(path: Path) -> Path:
-    return path.with_name(path.name + ".sha256")
-
-
-def _write_sidecar(path: Path, digests: list[str]) -> None:
+def write_sidecar(path: Path, digests: list[str]) -> None:
+    """Write the sha256 sidecar of a checkpoint. Raises DiagnosticError QS903."""
     lines = "".join(f"{digest}  {path.name}\n" for digest in dict.fromkeys(digests))
-    write_bytes(_sidecar(path), lines.encode())
-
-
-def _known_digests(path: Path) -> list[str]:
-    """Digests in the sidecar; none when there is no sidecar or no file for it to speak of."""
-    try:
-        lines = read_file(_sidecar(path), _MAX_SIDECAR).decode("utf-8", "replace").splitlines()
-    except FileNotFoundError:
-        return []
-    return [line.split()[0] for line in lines if line.split()]
+    write_bytes(sidecar(path), lines.encode())
 
 
 def _damaged(path: Path, why: str) -> DiagnosticError:
@@ -266,7 +244,8 @@ def _damaged(path: Path, why: str) -> DiagnosticError:
         Diagnostic(
             code="QS901",
             message=f"the checkpoint `{path}` is damaged or foreign: {why}",
-            help="delete it and run the stage again: it goes on from what else is there",
+            help="delete the file and run the stage again; it resumes from the newest intact "
+            "checkpoint",
             span=Span(file=str(path)),
         )
     )

@@ -11,15 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from qatspec.train.checkpoint import (
-    SUFFIX,
-    Checkpoint,
-    checkpoint_path,
-    is_intact,
-    load,
-    load_weights,
-    save,
-)
+from qatspec.plan.checkpoints import SUFFIX, checkpoint_path, is_intact
+from qatspec.train.checkpoint import Checkpoint, load, load_weights, save
 
 Metrics = Mapping[str, float]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import json
 import os
 from collections.abc import Iterator
@@ -12,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from qatspec.diag import Diagnostic, DiagnosticError, Span
-from qatspec.files import open_file
 
 #: ends the name of a file that is still being written; leftovers of a kill are swept by `sweep`
 TEMPORARY = ".tmp"
@@ -22,15 +20,6 @@ _FULL = {
     errno.EDQUOT: "the disk quota is used up",
     errno.EFBIG: "the file would exceed the process's file size limit (ulimit -f)",
 }
-
-
-def sha256_of(path: Path) -> str:
-    """The sha256 of a regular file, in hex. Raises OSError."""
-    digest = hashlib.sha256()
-    with open_file(path) as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -70,6 +59,20 @@ def writing(path: Path) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def move(source: Path, target: Path) -> None:
+    """Rename a file or folder, durably: after a crash it lies in one of the two places.
+
+    Raises DiagnosticError QS903.
+    """
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        source.rename(target)
+        _sync(target.parent)
+        _sync(source.parent)
+    except OSError as error:
+        raise cannot_write(target, error) from error
 
 
 def sweep(folder: Path) -> None:

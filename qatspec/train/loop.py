@@ -12,18 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from qatspec.diag import Diagnostic, DiagnosticError
+from qatspec.plan.checkpoints import checkpoint_files, checkpoint_path, is_intact
 from qatspec.quant.fold import freeze_batch_norm
 from qatspec.registry import registry
 from qatspec.spec import Trainer
 from qatspec.train.batch_norm import SynchronizedBatchNorm
-from qatspec.train.checkpoint import (
-    SUFFIX,
-    Checkpoint,
-    checkpoint_path,
-    rng_state,
-    save,
-    set_rng_state,
-)
+from qatspec.train.checkpoint import Checkpoint, rng_state, save, set_rng_state
 from qatspec.train.distributed import ALONE, Group
 from qatspec.train.ema import WeightAverage
 from qatspec.train.loader import Batch, Loader
@@ -234,4 +228,5 @@ class _Loop:
         self.best_metrics = checkpoint.best_metrics
 
     def _written(self) -> list[Path]:
-        return sorted(self.t.folder.glob(f"{self.t.stage}-checkpoint-*{SUFFIX}"))
+        """Every intact checkpoint: damaged ones of an interrupted run are no results."""
+        return [p for p in checkpoint_files(self.t.folder, self.t.stage) if is_intact(p)]

@@ -6,6 +6,59 @@ from qatspec.diag.codes.code import Code
 
 CODES: tuple[Code, ...] = (
     Code(
+        "QS930",
+        "a result of other settings than the spec has",
+        """
+The command reads a result that was made with other settings, data or plugins than the spec has
+now: the spec was edited since, or another spec used the same work directory. Metrics and files of
+that result say nothing about this spec.
+
+**Fix.** Run the spec, which keeps the other result in `.kept` and returns to it when its spec is
+run again. `--stale` reads the result as it is.
+
+    qatspec run specs/quickstart.yaml
+    qatspec eval specs/quickstart.yaml --stage qat --stale
+""",
+    ),
+    Code(
+        "QS931",
+        "a damaged file of a finished stage",
+        """
+A file that a finished stage wrote is missing, or its bytes are not the ones that the stage
+recorded. Where another file holds the same bytes (the best checkpoint is one of the epochs', the
+last one that of the last epoch), it is restored; where nothing needs the file, the result of the
+stage stands without it. No training is repeated. Commands that read such a file refuse it.
+
+**Fix.** Check the disk. Running the spec again restores what can be restored.
+
+    qatspec run specs/quickstart.yaml
+""",
+    ),
+    Code(
+        "QS932",
+        "the oldest unfinished training is removed from .kept",
+        """
+Results of other settings are kept in `.kept` of the work directory, up to a number and a size.
+Beyond them the oldest are removed. One of these was a training that had not been finished.
+
+**Fix.** Move folders that you want to keep out of `.kept`; moved back, they are found again.
+
+    mv runs/quickstart/.kept/float-0123456789abcdef elsewhere/
+""",
+    ),
+    Code(
+        "QS933",
+        "no checkpoint of an interrupted training is intact",
+        """
+The stage was interrupted, and none of the checkpoints in its folder is intact: each is damaged,
+differs from its `.sha256`, or lacks the best checkpoint of its training. The stage starts anew, and
+the damaged files are kept in `.kept`.
+
+**Fix.** Check the disk. If a copy of a checkpoint exists, put it with its `.sha256` into the
+stage's folder and run again.
+""",
+    ),
+    Code(
         "QS935",
         "a record of another version of qatspec",
         """

@@ -102,7 +102,7 @@ def test_judging_that_was_broken_off_costs_no_training(copy):
 
 @pytest.mark.parametrize("harm", ["gone", "damaged"])
 def test_a_lost_epoch_is_told_when_epochs_are_judged_again(copy, harm):
-    path = copy.workdir / "float/float-checkpoint-epoch-0001.pth.tar"
+    path = copy.workdir / "float/float-checkpoint-epoch-0002.pth.tar"
     if harm == "gone":
         path.unlink()
     else:
@@ -111,7 +111,7 @@ def test_a_lost_epoch_is_told_when_epochs_are_judged_again(copy, harm):
     copy.run("data.val.params.count=12")
     warned = [e.data["diagnostic"] for e in copy.events if "diagnostic" in e.data]
     assert [d.code for d in warned] == ["QS936"]
-    assert "epoch-0001" in warned[0].message
+    assert "epoch-0002" in warned[0].message
     assert "float" not in trained(copy)
     copy.run("data.val.params.count=16")
     assert not [e for e in copy.events if "diagnostic" in e.data], "it is told once"

@@ -7,11 +7,12 @@ import pytest
 import torch
 from torch import nn
 
+from qatspec.plan.checkpoints import checkpoint_path
 from qatspec.spec import Component, Trainer
 from qatspec.train.checkpoint import load
 from qatspec.train.evaluate import evaluate
 from qatspec.train.loader import Loader
-from qatspec.train.loop import Training, checkpoint_path
+from qatspec.train.loop import Training
 from qatspec.types import Sample
 
 

@@ -17,13 +17,14 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from qatspec.plan.checkpoints import checkpoint_path
 from qatspec.prepare import prepare, set_stage
 from qatspec.spec import Component, Trainer
 from qatspec.train.batch_norm import SynchronizedBatchNorm
 from qatspec.train.checkpoint import load
 from qatspec.train.distributed import ALONE, Group, launch
 from qatspec.train.loader import Loader
-from qatspec.train.loop import Training, checkpoint_path, fit
+from qatspec.train.loop import Training, fit
 from qatspec.types import Sample
 
 Results = dict[str, Tensor]

@@ -12,8 +12,9 @@ import pytest
 import torch
 
 from qatspec.diag import DiagnosticError
+from qatspec.plan.checkpoints import is_intact
 from qatspec.train import checkpoint as checkpoints
-from qatspec.train.checkpoint import Checkpoint, is_intact, load, load_weights, save
+from qatspec.train.checkpoint import Checkpoint, load, load_weights, save
 
 
 def make(value: float = 1.0, **fields) -> Checkpoint:

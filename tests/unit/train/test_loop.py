@@ -7,8 +7,9 @@ import torch
 from torch import nn
 
 from qatspec.diag import DiagnosticError
+from qatspec.plan.checkpoints import checkpoint_path
 from qatspec.spec import Component
-from qatspec.train.loop import checkpoint_path, fit
+from qatspec.train.loop import fit
 
 
 def digests(folder):

@@ -1,0 +1,151 @@
+"""Moves results of other settings to `.kept` and back, and bounds what is kept there.
+
+Every move is one rename, so that a crash leaves each folder in one of two places, and both are
+looked at by the next run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from pathlib import Path
+
+from qatspec.diag import Diagnostic, Span
+from qatspec.diag.words import file_size
+from qatspec.engine.record import Tell
+from qatspec.plan import Plan, Step, StepStatus, results, step_status
+from qatspec.plan.results import KEPT, Result
+from qatspec.train.files import move
+
+#: How much `.kept` holds at most: the oldest results are removed beyond it.
+KEPT_RESULTS, KEPT_BYTES = 24, 64 << 30
+#: Begins the name of a folder that is being removed.
+_REMOVED = ".removed-"
+_JUDGED = ".judged"
+
+
+def arrange(plan: Plan, step: Step, workdir: Path, tell: Tell) -> StepStatus:
+    """Make `<workdir>/<stage>` the folder of this step: what is there of other settings moves to
+    `.kept`, and the step's own results return from there.
+
+    Returns the status afterwards. Raises DiagnosticError QS903, QS934.
+    """
+    own = workdir / step.name
+    found = step_status(plan, step, workdir)
+    if found.displaced is not None:
+        _displace(found.displaced, workdir, tell)
+    elif found.result is not None and found.result.folder != own:
+        clear(own)
+        move(found.result.folder, own)
+        tell(f"{step.name} returns from {found.result.folder.relative_to(workdir)}")
+    elif found.result is not None and found.is_spoilt:
+        home = results.home(workdir, found.result)
+        kept = _set_aside(own, home.with_name(f"{home.name}.damaged"))
+        tell(_no_checkpoint(step, own, kept))
+    else:
+        return found
+    return arrange(plan, step, workdir, tell)
+
+
+def bound(workdir: Path, tell: Tell) -> None:
+    """Remove the oldest results of `.kept` beyond its bounds, and report each of them."""
+    for leftover in sorted((workdir / KEPT).glob(f"{_REMOVED}*")):
+        shutil.rmtree(leftover, ignore_errors=True)
+    folders = [f for f in (workdir / KEPT).glob("*") if f.is_dir()]
+    newest_first = sorted(folders, key=lambda f: (f.stat().st_mtime_ns, f.name), reverse=True)
+    held = 0
+    for number, folder in enumerate(newest_first):
+        held += size_of(folder)
+        if number and (number >= KEPT_RESULTS or held > KEPT_BYTES):
+            tell(_removal(folder))
+            going = folder.with_name(f"{_REMOVED}{folder.name}")
+            move(folder, going)
+            shutil.rmtree(going, ignore_errors=True)
+
+
+def judged_folder(workdir: Path, stage: str) -> Path:
+    """An empty folder beside a finished stage, whose checkpoints are judged again in it."""
+    folder = workdir / f"{stage}{_JUDGED}"
+    clear(folder)
+    return folder
+
+
+def complete_exchange(workdir: Path, stage: str) -> None:
+    """Put results that were judged again in the place of those that they were made of, which are
+    kept. The same for a stage that an earlier version made anew in `<stage>.next`."""
+    own = workdir / stage
+    for coming in (workdir / f"{stage}{_JUDGED}", workdir / f"{stage}.next"):
+        made = results.find(coming, stage)
+        if made is not None and made.record is not None:
+            if (replaced := results.find(own, stage)) is not None:
+                _set_aside(own, results.home(workdir, replaced))
+            clear(own)
+            move(coming, own)
+        elif made is not None and coming.suffix == ".next":
+            _set_aside(coming, results.home(workdir, made))
+        clear(coming)
+    clear(workdir / f"{stage}.old")  # what an earlier version was about to remove
+
+
+def size_of(folder: Path) -> int:
+    """Bytes of every file in a folder."""
+    return sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def _displace(result: Result, workdir: Path, tell: Tell) -> None:
+    if not results.is_worth_keeping(result):
+        clear(result.folder)
+        return
+    kept = _set_aside(result.folder, results.home(workdir, result))
+    what = "" if result.record is not None else "the unfinished training of "
+    size = file_size(size_of(kept))
+    tell(f"{what}{result.stage} with other settings is kept as {_name(kept)} ({size})")
+
+
+def _no_checkpoint(step: Step, own: Path, kept: Path) -> Diagnostic:
+    return Diagnostic(
+        code="QS933",
+        severity="warning",
+        message=f"stage {step.name} starts anew: no checkpoint in `{own}` is intact; they are kept "
+        f"as {_name(kept)}",
+        help=f"check the disk; if you have a copy of a checkpoint, put it into `{own}` in place of "
+        "what is there, and run again",
+        span=Span(file=str(kept)),
+    )
+
+
+def _removal(folder: Path) -> str | Diagnostic:
+    """What is told of a folder that is removed: a warning where a training is lost with it."""
+    size = file_size(size_of(folder))
+    stage = folder.name.partition("-")[0]
+    found = results.find(folder, stage)
+    if found is None or found.record is not None or stage not in results.TRAINING:
+        return f"{_name(folder)} is removed ({size}): it is the oldest of what is kept"
+    return Diagnostic(
+        code="QS932",
+        severity="warning",
+        message=f"the unfinished training in {_name(folder)} ({size}) is removed: it is the oldest "
+        f"in `{KEPT}`, which holds {KEPT_RESULTS} results and {file_size(KEPT_BYTES)} at most",
+        help=f"move folders that you want to keep out of `{KEPT}`",
+        span=Span(file=str(folder)),
+    )
+
+
+def _name(folder: Path) -> str:
+    return f"{KEPT}/{folder.name}"
+
+
+def _set_aside(folder: Path, target: Path) -> Path:
+    """Move a folder into `.kept`; the newest one is the last to be removed. Returns `target`."""
+    move(folder, target)
+    with contextlib.suppress(OSError):
+        os.utime(target)
+    return target
+
+
+def clear(folder: Path) -> None:
+    """Remove a folder that holds nothing worth keeping."""
+    if folder.is_symlink():
+        folder.unlink()
+    shutil.rmtree(folder, ignore_errors=True)

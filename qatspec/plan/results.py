@@ -1,0 +1,158 @@
+"""What lies in a work directory: the results of each stage, finished or not.
+
+`<workdir>/<stage>/` holds the results of the current spec, and `<workdir>/.kept/<stage>-<digest>/`
+those of other settings. In either folder `begun.json` says from what its files are made, and
+`step.json`, which is written last, what they are: without it the stage is not finished.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from qatspec.diag import Diagnostic, DiagnosticError, Span
+from qatspec.files import read_file
+from qatspec.plan.checkpoints import checkpoint_files, is_intact, read_header, sha256_of
+
+#: Version of the records.
+RECORD_FORMAT = 2
+RECORD, BEGUN = "step.json", "begun.json"
+KEPT = ".kept"
+_LARGEST_RECORD = 64 << 20
+#: Stages that train or observe, whose folders hold checkpoints to resume from.
+TRAINING = ("float", "calibration", "qat")
+
+Record = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """A folder of results of one stage.
+
+    digest  of the step that it was made by; "" where nothing readable says it.
+    keys    the keys of that step; empty where nothing readable says them.
+    record  what step.json holds; None where the stage is not finished.
+    """
+
+    folder: Path
+    stage: str
+    digest: str
+    keys: Mapping[str, Any]
+    record: Record | None = None
+
+    @staticmethod
+    def of(folder: Path, stage: str, said: Record, *, finished: bool = True) -> Result:
+        """The results that a record speaks of."""
+        keys = said.get("keys")
+        return Result(
+            folder=folder,
+            stage=stage,
+            digest=str(said.get("digest", "")),
+            keys=keys if isinstance(keys, dict) else {},
+            record=said if finished else None,
+        )
+
+    def file(self, output: str) -> Path:
+        """Where an output of the record lies. Records name outputs as `<stage>/<file>`."""
+        return self.folder / output.partition("/")[2]
+
+
+def find(folder: Path, stage: str) -> Result | None:
+    """The results in `folder`; None where it holds nothing.
+
+    Raises DiagnosticError QS935 for a record of another version of qatspec: its results are not to
+    be replaced unasked.
+    """
+    record, begun = _read(folder / RECORD), _read(folder / BEGUN)
+    if record is not None and isinstance(record.get("outputs"), dict):
+        return Result.of(folder, stage, record)
+    if begun is not None:
+        return Result.of(folder, stage, begun, finished=False)
+    checkpoints = checkpoint_files(folder, stage)
+    headers = (read_header(path) for path in checkpoints if is_intact(path))
+    if (header := next((h for h in headers if h is not None), None)) is not None:
+        return Result(folder=folder, stage=stage, digest=header.digest, keys={})
+    if checkpoints or (folder / RECORD).exists():
+        return Result(folder=folder, stage=stage, digest="", keys={})
+    return None
+
+
+def home(workdir: Path, result: Result) -> Path:
+    """Where results of other settings are going to be kept: a name that is free."""
+    name = f"{result.stage}-{result.digest[:16] or 'unknown'}"
+    names = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
+    return next(f for f in (workdir / KEPT / n for n in names) if not f.exists())
+
+
+def is_worth_keeping(result: Result) -> bool:
+    """Is it more than what an interrupted `convert` or `compile` left behind."""
+    return result.record is not None or result.stage in TRAINING
+
+
+def kept(workdir: Path, stage: str) -> list[Result]:
+    """The kept results of a stage."""
+    folders = sorted((workdir / KEPT).glob(f"{stage}-*"))
+    found = (find(folder, stage) for folder in folders if _is_home(folder, stage))
+    return [result for result in found if result is not None]
+
+
+def damaged(result: Result) -> tuple[str, ...]:
+    """Outputs of the record that are missing or have other bytes than the stage wrote."""
+    outputs = result.record["outputs"] if result.record else {}
+    return tuple(name for name, output in outputs.items() if not _is(result.file(name), output))
+
+
+def lost(result: Result, is_needed: Callable[[str], bool]) -> tuple[str, ...]:
+    """Damaged outputs that something needs, and of which there is no intact twin."""
+    spoilt = damaged(result)
+    return tuple(n for n in spoilt if is_needed(n) and twin(result, n, spoilt) is None)
+
+
+def twin(result: Result, output: str, spoilt: Collection[str]) -> Path | None:
+    """An intact file of the same bytes as a damaged output: `best` and `last` are written twice."""
+    outputs = result.record["outputs"] if result.record else {}
+    same = (n for n, o in outputs.items() if o.get("sha256") == outputs[output].get("sha256"))
+    return next((result.file(name) for name in same if name not in spoilt), None)
+
+
+def _is(path: Path, output: Mapping[str, Any]) -> bool:
+    try:
+        same_size = path.stat().st_size == output["size"]
+        return same_size and sha256_of(path) == str(output["sha256"])
+    except (OSError, KeyError):
+        return False
+
+
+def _is_home(folder: Path, stage: str) -> bool:
+    return re.fullmatch(rf"{stage}-\w+(-\d+)?", folder.name) is not None and folder.is_dir()
+
+
+def _read(path: Path) -> Record | None:
+    """The content of a record; None where there is none or it is damaged."""
+    try:
+        content = json.loads(read_file(path, _LARGEST_RECORD))
+    except (OSError, ValueError, RecursionError):
+        return None
+    if not isinstance(content, dict) or "format" not in content:
+        return None
+    if content["format"] != RECORD_FORMAT:
+        raise _foreign(path, content["format"])
+    return content
+
+
+def _foreign(path: Path, version: object) -> DiagnosticError:
+    return DiagnosticError(
+        Diagnostic(
+            code="QS935",
+            message=f"`{path}` was written by another version of qatspec (record format "
+            f"{version}, this one reads {RECORD_FORMAT})",
+            help="keep the results and choose another --workdir, or delete "
+            f"`{path.parent}` to make them anew",
+            span=Span(file=str(path)),
+        )
+    )
