@@ -87,7 +87,7 @@ def _net(wrap: str, kind: str) -> nn.Module:
     torch.manual_seed(0)
     net = NETS[kind](WRAPS[wrap])
     with torch.no_grad():
-        for _ in range(100):  # the power iteration of spectral_norm settles
+        for _ in range(20):  # the power iteration of spectral_norm settles
             net(X)
     return net.eval()
 
@@ -121,7 +121,7 @@ def test_trains_and_lowers(wrap: str, kind: str, tmp_path: Path) -> None:
     with torch.no_grad():
         torch.testing.assert_close(prepared.model(X), expected)
     set_stage(prepared, "qat")
-    optimizer = torch.optim.SGD(prepared.model.parameters(), lr=0.01)
+    optimizer = torch.optim.SGD(prepared.model.parameters(), lr=1e-3)
     for _ in range(2):
         optimizer.zero_grad()
         prepared.model(X).square().mean().backward()
