@@ -105,7 +105,7 @@ def _program_equals(prepared, x: Tensor) -> None:
         want = prepared.model.eval()(x).numpy()
     step = float(program.outputs[0].scale[0])
     assert np.abs(got - want).max() <= 1.01 * step
-    assert (np.abs(got - want) < step / 2).mean() > 0.98
+    assert (np.abs(got - want) > step / 2).sum() <= max(1, 0.02 * got.size)
 
 
 @pytest.mark.parametrize("kind", NETS)
