@@ -161,7 +161,7 @@ def _end(error: BaseException) -> int:
     if not isinstance(error, Exception):
         raise error
     if settings().debug:
-        traceback.print_exception(error)
+        echo("".join(traceback.format_exception(error)), err=True, nl=False)
     if isinstance(error, DiagnosticError):
         show(error.diagnostics, error.texts)
         return PLUGIN if any(_of_plugin(d) for d in error.diagnostics) else DIAGNOSTICS

@@ -14,6 +14,7 @@ import click
 from qatspec.cli.streams import stdout, write
 from qatspec.diag import Diagnostic
 from qatspec.render import FORMATS, Format, clean, render
+from qatspec.source import hide
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -124,7 +125,7 @@ def _code(diagnostics: Iterable[Diagnostic]) -> dict[str, str]:
 
 def echo(text: str = "", *, err: bool = False, nl: bool = True) -> None:
     """Write text for people or JSON, cleaned, to stdout or stderr."""
-    write(clean(text), err=err, nl=nl)
+    write(clean(hide(text)), err=err, nl=nl)
 
 
 def tables() -> Console:

@@ -10,6 +10,7 @@ from typing import Any
 from qatspec.diag import Span
 from qatspec.plan.digest import digest
 from qatspec.plan.model import Plan
+from qatspec.source import written
 
 _MISSING = object()
 _ADDS = {True: "inside the accumulator", False: "after rounding"}
@@ -32,7 +33,7 @@ def changes(
     changed: list[Change] = []
     for key in sorted({*old, *new}):
         before, now = old.get(key, _MISSING), new.get(key, _MISSING)
-        if _MISSING not in (before, now) and digest(before) == digest(now):
+        if _MISSING not in (before, now) and digest(before) == digest(written(now)):
             continue
         if key.startswith("/"):
             span = plan.spec.document.span(key.partition("#")[0])
@@ -46,10 +47,13 @@ def _edited(key: str, before: Any, now: Any) -> str:
     pointer, _, aspect = key.partition("#")
     if aspect == "order":
         return f"{pointer}: the order of rules changed"
+    if aspect == "environment":
+        return f"{pointer}: a variable of the environment has another value"
     if aspect == "fused_add":
         return f"{pointer}: it adds {_ADDS.get(now, '')}, before {_ADDS.get(before, '')}"
     if aspect == "special_cases":
         return f"{pointer}: other ops stay in float where `prepare` asks for its special cases"
+    now = written(now)
     if before is _MISSING:
         return f"{key}: {json.dumps(now)} is new"
     if now is _MISSING:

@@ -16,6 +16,7 @@ import qatspec
 from qatspec.diag import Diagnostic, DiagnosticError
 from qatspec.plan.model import Step
 from qatspec.registry.plugins import hash_sources
+from qatspec.source import written
 
 _BATCH_SIZE = re.compile(r"/data/\w+/batch_size|/stages/\w+/batch_size_per_gpu")
 _GPU_FILES = ("nvidia[0-9]*", "dxg", "kfd")
@@ -36,6 +37,14 @@ def software() -> dict[str, str]:
         "qatspec": f"{qatspec.__version__} {hash_sources(qatspec)}",
         "torch": importlib.metadata.version("torch"),
     }
+
+
+def with_environment(keys: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys, sorted, with a further one for each whose value comes from the environment: files
+    keep the reference alone, which does not tell that a variable has another value."""
+    digests = {key: (digest(value), digest(written(value))) for key, value in keys.items()}
+    more = {f"{key}#environment": own for key, (own, shown) in digests.items() if own != shown}
+    return dict(sorted({**keys, **more}.items()))
 
 
 def digest_of_keys(keys: Mapping[str, Any]) -> str:

@@ -13,6 +13,7 @@ from qatspec.plan.digest import (
     digest_of_keys,
     software,
     starting_from,
+    with_environment,
 )
 from qatspec.plan.model import Plan, Step
 from qatspec.plan.provided import (
@@ -101,14 +102,14 @@ def _step(
         keys["weights"] = weights_sha256(weights, stage.solver.at)
     if name in ("calibration", "qat"):
         keys.update(_march_when_prepared(spec, name, names))
-    keys.update(software())
+    keys = with_environment({**keys, **software()})
     return Step(
         name=name,
         inputs=(before,) if before else (),
         takes="program" if name == "compile" else stage.solver.pre_step_checkpoint,
         outputs=_outputs(name, spec.name),
         digest=digest_of_keys(keys),
-        keys=dict(sorted(keys.items())),
+        keys=keys,
         provenance={"name": spec.name, "march": spec.march},
         plugins=plugins,
     )
@@ -138,7 +139,7 @@ def _judged_by(
     keys["data:val"] = fingerprint(spec, "val", names)
     keys["metric"] = names.dataset(dataset).metric
     keys.update(sources([plugin_of("dataset", dataset, names)]))
-    return dict(sorted(keys.items()))
+    return with_environment(keys)
 
 
 def _after(step: Step, earlier: Sequence[Step]) -> Step:

@@ -9,6 +9,7 @@ from qatspec.plan.checkpoints import Header, checkpoint_files, is_intact, read_h
 from qatspec.plan.digest import digest
 from qatspec.plan.model import Plan, Step
 from qatspec.plan.results import Result
+from qatspec.source import written
 from qatspec.spec import Trainer
 
 #: Schedules whose learning rate at a step does not depend on the length of the training.
@@ -118,7 +119,7 @@ def _lengths(step: Step, result: Result) -> tuple[str, int, int] | None:
         return None
     units = {f"/stages/{step.name}/trainer/{unit}": unit for unit in ("epochs", "steps")}
     keys = {*step.keys, *result.keys}
-    other = [k for k in keys if digest(step.keys.get(k)) != digest(result.keys.get(k))]
+    other = [k for k in keys if digest(written(step.keys.get(k))) != digest(result.keys.get(k))]
     if len(other) != 1 or other[0] not in units:
         return None
     old, new = result.keys.get(other[0]), step.keys.get(other[0])

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Literal
 
-from qatspec.diag import Diagnostic
+from qatspec.diag import Diagnostic, Span
 from qatspec.render.clean import clean, clean_line
 from qatspec.render.machine import github, sarif, to_json
 from qatspec.render.text import text
+from qatspec.source import hide
 
 Format = Literal["text", "json", "github", "sarif"]
 FORMATS: tuple[Format, ...] = ("text", "json", "github", "sarif")
@@ -24,7 +26,10 @@ def render(
     """Diagnostics as one text, without a line break at the end.
 
     texts: file -> text, for the lines that the text format shows.
+    Values of the environment are hidden (qatspec.source.environment).
     """
+    diagnostics = [_hidden(d) for d in diagnostics]
+    texts = {hide(file): hide(text) for file, text in (texts or {}).items()}
     match format:
         case "json":
             return clean(to_json(diagnostics))
@@ -33,7 +38,20 @@ def render(
         case "sarif":
             return clean(sarif(diagnostics))
         case "text":
-            return text(diagnostics, texts or {}, color=color)
+            return text(diagnostics, texts, color=color)
+
+
+def _hidden(found: Diagnostic) -> Diagnostic:
+    span = found.span and _hidden_place(found.span)
+    notes = tuple(
+        replace(n, text=hide(n.text), span=n.span and _hidden_place(n.span)) for n in found.notes
+    )
+    help_ = hide(found.help) if found.help else found.help
+    return replace(found, message=hide(found.message), help=help_, span=span, notes=notes)
+
+
+def _hidden_place(span: Span) -> Span:
+    return replace(span, file=hide(span.file))
 
 
 __all__ = ["FORMATS", "Format", "clean", "clean_line", "render"]

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from qatspec.diag import Diagnostic, DiagnosticError, Edit, Fix, Note, Span
 from qatspec.diag.words import mended, nearest, quote_list, suggest
+from qatspec.source.environment import EnvironmentText, remember, with_values
 from qatspec.source.tree import MAX_DEPTH, Tree, kind_of, size_of
 
 _MAX_TEXT = 64 * 1024
@@ -43,6 +44,8 @@ class _Resolver:
         self.found: dict[tuple[Span, str], Diagnostic] = {}
         self._done: dict[int, Tree] = {}
         self._chain: list[str] = []
+        #: text from the environment -> the values in it, with their references
+        self._values: dict[str, dict[str, str]] = {}
 
     def resolve(self, tree: Tree) -> Tree:
         """A failed value stays as it was written; its diagnostic has been recorded."""
@@ -61,6 +64,7 @@ class _Resolver:
 
     def _text(self, tree: Tree) -> Tree:
         text = str(tree.value)
+        values: dict[str, str] = {}  # of the environment, with their references
         while match := _TOKEN.search(text):
             if match.group(1) is None:
                 text = text[: match.start()] + _ESCAPED + text[match.end() :]
@@ -69,6 +73,8 @@ class _Resolver:
             if match.span() == (0, len(text)):
                 origin = named.origin or named.span
                 return replace(named, span=tree.span, key=tree.key, origin=origin)
+            if isinstance(named.value, EnvironmentText):
+                values |= self._values[str(named.value)]
             text = text[: match.start()] + self._inline(named, match, tree) + text[match.end() :]
             if len(text) > _MAX_TEXT:
                 raise self._fail(tree, "QS107", "the text grows beyond 64 KiB", "shorten it")
@@ -80,7 +86,10 @@ class _Resolver:
                 _closed(text),
             )
         text = text.replace(_ESCAPED, "${")
-        return replace(tree, value=text, text=text)
+        if not values:
+            return replace(tree, value=text, text=text)
+        self._values[text] = values
+        return replace(tree, value=with_values(text, values), text=text)
 
     def _inline(self, named: Tree, match: re.Match[str], tree: Tree) -> str:
         if named.value is None or isinstance(named.value, dict | list):
@@ -155,7 +164,8 @@ class _Resolver:
             near = suggest(name, [n for n in self.environ if n[:1] == name[:1]]) or ""
             advice = near if near.startswith("did") else f"export {name}=... before the command"
             raise self._fail(tree, "QS303", f"environment variable `{name}` is not set", advice)
-        return Tree(value, tree.span, text=value)
+        self._values[value] = {value: f"${{env:{name}}}"}
+        return Tree(remember(name, value), tree.span, text=value)
 
     def _fail(
         self, tree: Tree, code: str, message: str, advice: str, fix: Fix | None = None

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from qatspec.source import scalars
+from qatspec.source.environment import EnvironmentText, is_path
 from qatspec.source.pointer import join
 
 #: What JSON leaves as it is but a spec may not hold (`check_text`), or YAML takes for a line end.
@@ -19,7 +20,10 @@ def scalar(value: Any) -> str:
     """A text, number, boolean or null. A `${` in a text is written `$${`: it is no reference."""
     if not isinstance(value, str):
         return json.dumps(value)
-    text = scalars.written(value.replace("${", "$${"))
+    if isinstance(value, EnvironmentText) and not is_path(value):
+        text = scalars.written(value.written)  # the reference, which resolves to the same text
+    else:
+        text = scalars.written(value.replace("${", "$${"))
     return _ESCAPED.sub(lambda match: f"\\u{ord(match.group()):04x}", text)
 
 

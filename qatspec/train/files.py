@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from qatspec.diag import Diagnostic, DiagnosticError, Span
+from qatspec.source import written
 
 #: ends the name of a file that is still being written; leftovers of a kill are swept by `sweep`
 TEMPORARY = ".tmp"
@@ -35,8 +36,9 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Replace `path` by readable JSON, atomically. Raises DiagnosticError QS903."""
-    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    """Replace `path` by readable JSON, atomically; texts from the environment are written as
+    their references. Raises DiagnosticError QS903."""
+    text = json.dumps(written(value), indent=2, ensure_ascii=False, allow_nan=False)
     write_bytes(path, text.encode() + b"\n")
 
 

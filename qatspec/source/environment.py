@@ -1,0 +1,86 @@
+"""Texts that hold values of environment variables: they may be secrets, so files keep the reference
+in their place, and the terminal shows them only where they are paths."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+#: A shorter value hides nothing that a reader could not guess, and would be found everywhere.
+_SHORTEST = 4
+#: From this length on, a value is replaced inside longer words too.
+_UNMISTAKABLE = 8
+
+#: value -> reference, for every variable that this process has read
+_read: dict[str, str] = {}
+
+
+class EnvironmentText(str):
+    """A text with values of environment variables in it; `written` has `${env:NAME}` for each."""
+
+    written: str
+
+
+def remember(name: str, value: str) -> EnvironmentText:
+    """The value of a variable, which `hide` knows from now on."""
+    reference = f"${{env:{name}}}"
+    if len(value) >= _SHORTEST:
+        _read[value] = reference
+    return with_values(value, {value: reference})
+
+
+def with_values(text: str, references: Mapping[str, str]) -> EnvironmentText:
+    """`text` as one that holds the values of `references` (value -> reference)."""
+    found = EnvironmentText(text)
+    found.written = _replaced(text, references)
+    return found
+
+
+def written(value: Any) -> Any:
+    """`value` as files keep it: every text from the environment as its reference."""
+    if isinstance(value, EnvironmentText):
+        return value.written
+    if isinstance(value, Mapping):
+        return {key: written(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [written(item) for item in value]
+    return value
+
+
+def hide(text: str) -> str:
+    """`text` as the terminal shows it: with references for the values of variables that are no
+    paths. A value is found as it is, and as JSON or Python quotes it."""
+    for value, reference in sorted(_read.items(), key=lambda item: -len(item[0])):
+        if is_path(value):
+            continue
+        for form in {value, json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1],
+                     repr(value)[1:-1]}:  # fmt: skip
+            if form not in text:
+                continue
+            loose = len(value) >= _UNMISTAKABLE
+            pattern = re.escape(form) if loose else rf"(?<!\w){re.escape(form)}(?!\w)"
+            text = re.sub(pattern, lambda _, by=reference: by, text)  # type: ignore[misc]
+    return text
+
+
+def is_path(value: str) -> bool:
+    """Is a value meant as a path: absolute, of the home or relative with a dot, and its first
+    folder is there."""
+    if not value.startswith(("/", "~/", "./", "../")) or "\0" in value:
+        return False
+    try:
+        parts = Path(value).expanduser().parts
+        return Path(*parts[:2]).exists()
+    except (OSError, RuntimeError, ValueError):
+        return False
+
+
+def _replaced(text: str, references: Mapping[str, str]) -> str:
+    if not references:
+        return text
+    longest_first = sorted(references, key=len, reverse=True)
+    pattern = "|".join(re.escape(value) for value in longest_first if value)
+    return re.sub(pattern, lambda m: references[m.group()], text) if pattern else text
