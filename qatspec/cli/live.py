@@ -95,7 +95,7 @@ class Live:
 
     def _step_failed(self, step: str, data: Mapping[str, Any]) -> None:
         self._end_phase()
-        self._print(f"  [red]{step} failed[/]")
+        self._print(f"  [red]{step} {data['status']}[/]")
 
     def _metrics(self, step: str, data: Mapping[str, Any]) -> None:
         self._end_phase()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import io
+import os
+import shlex
 import sys
 import traceback
 from collections.abc import Sequence
@@ -15,6 +17,7 @@ from qatspec.cli.output import HELP, common_options, echo, settings, show, show_
 from qatspec.cli.streams import own_stdout
 from qatspec.diag import Diagnostic, DiagnosticError, PluginFault
 from qatspec.diag.words import suggest
+from qatspec.process.interrupt import Interrupted, handled
 
 #: name -> (module that has `command`, what it does); modules are imported when they are called
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -108,7 +111,7 @@ def cli() -> None:
 
 def main(args: Sequence[str] | None = None) -> None:
     """Run the command line and exit: 0 ok, 1 diagnostics, 2 usage, 3 a plugin's fault, 4 ours,
-    130 interrupted."""
+    128 + the signal's number where one interrupted it (130 for Ctrl-C)."""
     sys.exit(run(args))
 
 
@@ -118,6 +121,8 @@ def run(args: Sequence[str] | None = None) -> int:
     What plugins and libraries print on the way goes to stderr.
     """
     arguments = list(sys.argv[1:] if args is None else args)
+    # torch reads it when it is imported: its own remarks on data-parallel training help no user.
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     with own_stdout() as out:
         try:
             code = _run(arguments)
@@ -137,7 +142,10 @@ def _run(arguments: list[str]) -> int:
         return _end(error)
     with context:
         try:
-            cli.invoke(context)
+            with handled():
+                cli.invoke(context)
+        except Interrupted as error:
+            return _interrupted(error, arguments)
         except BaseException as error:  # noqa: BLE001  every end of a command has its exit code
             return _end(error)
         chosen = settings()
@@ -179,6 +187,18 @@ def _end(error: BaseException) -> int:
     if not settings().debug:
         echo("this is a fault of qatspec; --debug shows the traceback", err=True)
     return INTERNAL
+
+
+def _interrupted(error: Interrupted, arguments: Sequence[str]) -> int:
+    """Report where a signal stopped the command, what is saved and how to go on."""
+    where = f" in stage {error.stage}" if error.stage else ""
+    where += f" after {error.progress}" if error.progress else ""
+    echo(f"interrupted by {error.name}{where}", err=True)
+    if error.saved:
+        echo(f"saved: {error.saved}", err=True)
+    if error.stage:
+        echo(f"to go on: {shlex.join(['qatspec', *arguments])}", err=True)
+    return error.exit_code
 
 
 def _of_plugin(found: Diagnostic) -> bool:

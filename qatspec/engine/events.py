@@ -18,7 +18,8 @@ EVENTS: dict[str, tuple[str, ...]] = {
     # message, and the diagnostic where it is one
     "log": ("message",),
     "step_finished": ("metrics", "seconds"),
-    "step_failed": ("error",),
+    # error: its message; status: failed or interrupted
+    "step_failed": ("error", "status"),
     # summary: path of summary.json
     "run_finished": ("summary",),
 }

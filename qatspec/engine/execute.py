@@ -18,6 +18,8 @@ from qatspec.engine.resuming import continue_from, lay_out
 from qatspec.plan import Plan, Step, results, settled, status, step_status, with_keys
 from qatspec.plan.results import RECORD, TRAINING, Record, Result
 from qatspec.plan.status import needed
+from qatspec.process import interrupt
+from qatspec.process.interrupt import Interrupted
 from qatspec.registry import registry
 from qatspec.spec import Spec, Trainer
 from qatspec.stages import JUDGE, RUN, Context, Outcome
@@ -55,7 +57,8 @@ def run(
     smoke      two steps a stage on a few examples, in `<workdir>-smoke`.
 
     Raises DiagnosticError: QS900 (the directory is in use), QS905 (what the step starts from is
-    missing), QS926 (no such stage), and what the stages raise.
+    missing), QS926 (no such stage), and what the stages raise. Interrupted, a KeyboardInterrupt,
+    after SIGINT, SIGTERM or SIGHUP; a stage that trains has then saved its last step.
     """
     workdir = Path(workdir)
     if smoke:
@@ -63,7 +66,7 @@ def run(
     wanted = _wanted(plan, step, with_deps)
     alone = step is not None and not with_deps
     pick_device(device)
-    with locked(workdir):
+    with interrupt.handled(), locked(workdir):
         return _Run(plan, workdir, wanted, device, nproc, on_event, resume, smoke, alone).walk()
 
 
@@ -88,6 +91,7 @@ class _Run:
             for name in names:
                 kept.complete_exchange(self.workdir, name)
             for name in names:
+                interrupt.check()
                 if name in self.wanted and self.alone:
                     self._put_inputs_in_place(name)
                 self.plan = settled(self.plan, self.workdir)
@@ -134,7 +138,10 @@ class _Run:
                 record = self._make(step, started)
         except BaseException as error:
             entry["seconds"] = round(time.monotonic() - started, 3)
-            self._emit("step_failed", step.name, error=str(error) or type(error).__name__)
+            if isinstance(error, Interrupted):
+                entry["status"], error.stage = "interrupted", step.name
+            words = str(error) or type(error).__name__
+            self._emit("step_failed", step.name, error=words, status=entry["status"])
             raise
         if found.state == "cached":
             entry.update(status="cached", cached_from=f"{step.name}/{RECORD}")

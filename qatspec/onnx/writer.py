@@ -10,7 +10,6 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from qatspec.onnx.seal import sealed
 from qatspec.program.container import write_file
 
 BATCH = "batch"
@@ -93,7 +92,7 @@ class GraphWriter:
     ) -> onnx.ModelProto:
         """Check the model and write it at once; the same graph gives the same bytes."""
         model = self.model(opset, metadata)
-        write_file(path, sealed(model.SerializeToString(deterministic=True)))
+        write_file(path, model.SerializeToString(deterministic=True))
         return model
 
 

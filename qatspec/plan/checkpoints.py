@@ -72,7 +72,8 @@ def is_intact(path: Path) -> bool:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Header:
     """What a checkpoint file says of its training (see `train.checkpoint.Checkpoint`). batch:
-    batches of epoch number `epoch` that are done; digest: of the step."""
+    batches of epoch number `epoch` that are done; digest: of the step; unfinished: a signal
+    interrupted the validation of its weights, so that `metrics` are of earlier ones."""
 
     path: Path
     stage: str
@@ -83,6 +84,7 @@ class Header:
     metrics: Mapping[str, float]
     best: float | None
     best_metrics: Mapping[str, float]
+    unfinished: bool = False
 
     @property
     def which(self) -> str:
@@ -105,6 +107,7 @@ def read_header(path: Path) -> Header | None:
             metrics=dict(content["metrics"]),
             best=content["best"],
             best_metrics=dict(content["best_metrics"]),
+            unfinished="unfinished" in content["sampler"],
         )
     except Exception:  # noqa: BLE001  the unpickler may raise anything of damaged bytes
         return None

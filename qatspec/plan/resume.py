@@ -105,7 +105,11 @@ def _best_of(header: Header, headers: list[Header], trainer: Trainer) -> Header 
 
 def is_validated(header: Header, trainer: Trainer) -> bool:
     """Are its metrics those of its own weights."""
-    return header.which != "last" or _is_regular(header, trainer) or is_complete(header, trainer)
+    if header.which == "last":
+        return not header.unfinished and (
+            _is_regular(header, trainer) or is_complete(header, trainer)
+        )
+    return True
 
 
 def _is_regular(header: Header, trainer: Trainer) -> bool:

@@ -10,6 +10,7 @@ import torch
 
 from qatspec.plan.checkpoints import checkpoint_path
 from qatspec.prepare import set_stage
+from qatspec.process import interrupt
 from qatspec.spec import Trainer
 from qatspec.stages.context import Context, Outcome
 from qatspec.stages.decisions import write_decisions
@@ -50,16 +51,20 @@ def run(context: Context) -> Outcome:
         )
         save(checkpoint, *(checkpoint_path(context.folder, "calibration", n) for n in names))
 
+    saved = checkpoint_path(context.folder, "calibration", "last")
     set_stage(prepared, "calibration")
-    with torch.no_grad():
+    with torch.no_grad(), interrupt.deferred():
         for batch in itertools.islice(_batches(loader, done), total - done):
             prepared.model(batch.images.to(context.device))
             done += 1
             context.report("progress", {"done": done, "total": total, "unit": "step"})
-            if done % trainer.checkpoint_steps == 0 and done < total:
+            if interrupt.requested() or done % trainer.checkpoint_steps == 0 or done == total:
                 keep("last")
+                interrupt.check(saved, f"step {done} of {total}")
 
-    metrics = dict(validator(context, prepared.model, lambda: set_stage(prepared, "eval"))())
+    validate = validator(context, prepared.model, lambda: set_stage(prepared, "eval"))
+    with interrupt.saved_before(saved, f"step {done} of {total}"):
+        metrics = dict(validate())
     context.report("metrics", {"step": done, **metrics})
     keep("best", "last", metrics=metrics)
     paths = [checkpoint_path(context.folder, "calibration", n) for n in ("best", "last")]

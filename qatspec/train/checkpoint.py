@@ -39,7 +39,8 @@ class Checkpoint:
 
     epoch, step      epochs and optimizer steps that are done.
     state_dict       the weights that training goes on with; `ema` their moving average.
-    sampler          {"epoch", "batch"}: where in the data to go on.
+    sampler          {"epoch", "batch"}: where in the data to go on; "unfinished" where a signal
+                     interrupted the validation that follows this step, which is then done first.
     rng              states of torch, numpy and python; "workers": the seed that, with epoch and
                      index, gives every sample its own generator.
     metrics          of the last validation; best: the choosing metric of the best one so far, and

@@ -1,17 +1,16 @@
 """Data-parallel training: one process a device, gradients averaged by DDP.
 
 The calling process is rank 0, so that events and results need no way back; it starts the others
-(spawned, never forked: threads of torch do not survive a fork) and ends them with itself.
+(spawned, never forked: threads of torch do not survive a fork) and ends them with itself. The
+others do not receive the signals of a terminal: rank 0 decides when all of them stop.
 """
 
 from __future__ import annotations
 
 import contextlib
-import pickle
-import sys
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,8 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from qatspec.diag import Diagnostic, DiagnosticError, PluginFault
+from qatspec.process import interrupt, scratch_folder
+from qatspec.train.members import Members, Report, is_lost_connection, take_part
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,58 +61,74 @@ class Group:
 ALONE = Group()
 
 
-def launch(
-    nproc: int, device: str, function: Callable[..., Any], *arguments: Any, **on_main: Any
-) -> Any:
-    """Call function(group, *arguments) in `nproc` processes; gives rank 0's result.
+#: Seconds for the end of another process: after the work, and where a collective failed.
+_PATIENCE = 5.0
 
-    `function` and `arguments` must be picklable; `on_main` are keywords that rank 0 alone gets
-    (callbacks). Raises DiagnosticError QS908 when another process
-    died, and whatever rank 0 raises otherwise.
+
+def launch(
+    nproc: int, device: str, function: Callable[..., Any], *arguments: Any, report: Report
+) -> Any:
+    """Call function(group, *arguments, report=...) in `nproc` processes; gives rank 0's result.
+
+    `function` and `arguments` must be picklable. What the others report as "log" is reported here
+    too. Raises DiagnosticError where another process failed (QS908 where it was killed), and
+    whatever rank 0 raises otherwise.
     """
     if nproc == 1:
-        return function(ALONE, *arguments, **on_main)
+        return function(ALONE, *arguments, report=report)
     backend = "nccl" if device.startswith("cuda") else "gloo"
     threads = torch.get_num_threads()
-    with tempfile.TemporaryDirectory() as folder:
-        context = torch.multiprocessing.get_context("spawn")
-        meeting = (nproc, max(1, threads // nproc), backend, folder)
-        others = [
-            context.Process(target=_member, args=(rank, meeting, function, arguments), daemon=True)
-            for rank in range(1, nproc)
-        ]
-        for process in others:
-            process.start()
+    with scratch_folder() as folder:
+        meeting = (nproc, max(1, threads // nproc), backend, str(folder))
+        members = _start(nproc, meeting, function, arguments, report)
+        done = False
         try:
-            with _joined(0, *meeting):
-                return function(Group(0, nproc), *arguments, **on_main)
+            with interrupt.when_stopped_at_once(members.kill), _joined(0, *meeting):
+                result = function(Group(0, nproc), *arguments, report=members.report)
+            done = True
+            return result
         except RuntimeError as error:
-            for process in others:
-                process.join(timeout=5)
-            raise _fault(others, Path(folder)) or error from error
+            fault = members.fault(_PATIENCE) if is_lost_connection(error) else None
+            raise fault or error from (fault.__cause__ if fault else error.__cause__)
         finally:
             torch.set_num_threads(threads)
-            for process in others:
-                process.join(timeout=5)
-                if process.is_alive():
-                    process.kill()
-                    process.join()
+            members.end(_PATIENCE if done else 0)
+            members.pass_on()
+
+
+def _start(
+    nproc: int,
+    meeting: tuple[int, int, str, str],
+    function: Callable[..., Any],
+    arguments: tuple[Any, ...],
+    report: Report,
+) -> Members:
+    context = torch.multiprocessing.get_context("spawn")
+    processes, readers = [], []
+    with interrupt.masked():
+        for rank in range(1, nproc):
+            reader, writer = context.Pipe(duplex=False)
+            member = (writer, rank, meeting, function, arguments)
+            process = context.Process(target=_member, args=member, daemon=True)
+            process.start()
+            writer.close()
+            processes.append(process)
+            readers.append(reader)
+    return Members(processes, readers, report)
 
 
 def _member(
+    pipe: Connection,
     rank: int,
     meeting: tuple[int, int, str, str],
     function: Callable[..., Any],
     arguments: tuple[Any, ...],
 ) -> None:
-    world, *_, folder = meeting
-    try:
+    def work(report: Report) -> None:
         with _joined(rank, *meeting):
-            function(Group(rank, world), *arguments)
-    except (DiagnosticError, PluginFault) as error:
-        found = (error.diagnostic(),) if isinstance(error, PluginFault) else error.diagnostics
-        (Path(folder) / f"fault-{rank}").write_bytes(pickle.dumps(found))
-        sys.exit(1)
+            function(Group(rank, meeting[0]), *arguments, report=report)
+
+    take_part(pipe, work)
 
 
 @contextlib.contextmanager
@@ -124,20 +140,3 @@ def _joined(rank: int, world: int, threads: int, backend: str, folder: str) -> I
         yield
     finally:
         dist.destroy_process_group()
-
-
-def _fault(others: Sequence[Any], folder: Path) -> DiagnosticError | None:
-    """What another process left behind, when it is why rank 0 failed."""
-    for left in sorted(folder.glob("fault-*")):
-        return DiagnosticError(pickle.loads(left.read_bytes()))
-    codes = ", ".join(f"rank {i + 1}: {p.exitcode}" for i, p in enumerate(others) if p.exitcode)
-    if not codes:
-        return None
-    return DiagnosticError(
-        Diagnostic(
-            code="QS908",
-            message=f"a training process died (exit codes: {codes})",
-            help="its own message stands above; with exit code -9 the machine ran out of memory: "
-            "lower the batch size or --nproc",
-        )
-    )

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from qatspec.process import interrupt
 from qatspec.registry import registry
 from qatspec.train.loader import Loader
 from qatspec.train.protocol import metrics_of, predictions_of
@@ -75,6 +76,7 @@ def predictions(
     found: list[tuple[Mapping[str, Any], Mapping[str, np.ndarray]]] = []
     owner = getattr(predict, "__self__", predict)
     for batch in islice(loader.ordered(), batches):
+        interrupt.check()
         with registry().blame_owner(produce, "forward"):
             outputs = produce(batch.images.to(device))
         with registry().blame_owner(owner, "predict"):

@@ -22,6 +22,7 @@ from torch.utils.data import DataLoader, Dataset as TorchDataset
 from qatspec.diag import Diagnostic, DiagnosticError, PluginFault
 from qatspec.registry import registry
 from qatspec.train.protocol import check_alike, check_sample
+from qatspec.train.workers import watched
 from qatspec.types import Dataset, DatasetDef, Sample
 
 
@@ -100,9 +101,8 @@ class Loader:
         # a generator of its own: the loader draws from it, and never from the training's
         generator = torch.Generator().manual_seed(self.seed)
         given, warned = False, set[Diagnostic]()
-        for item in DataLoader(
-            items, batch_size=None, num_workers=self.workers, generator=generator
-        ):
+        loader = DataLoader(items, batch_size=None, num_workers=self.workers, generator=generator)
+        for item in watched(loader):
             for broken in item.left_out:
                 for diagnostic in broken.diagnostics:
                     self.warn(_as_warning(diagnostic))

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from qatspec.diag import Diagnostic, DiagnosticError
 from qatspec.plan.checkpoints import checkpoint_files, checkpoint_path, is_intact
+from qatspec.process import interrupt
 from qatspec.quant.fold import freeze_batch_norm
 from qatspec.registry import registry
 from qatspec.spec import Trainer
@@ -60,9 +61,11 @@ def fit(training: Training, resume: Checkpoint | None = None) -> tuple[Metrics, 
     """Train to the end, from the start or from a checkpoint of the same training.
 
     Gives the best checkpoint's metrics and every checkpoint's path. Raises DiagnosticError QS904
-    when a loss or a gradient is not finite; checkpoints up to then stay.
+    when a loss or a gradient is not finite, checkpoints up to then stay; Interrupted after a
+    signal, with a checkpoint of the last step that was done.
     """
-    return _Loop(training).run(resume)
+    with interrupt.deferred():
+        return _Loop(training).run(resume)
 
 
 class _Loss(nn.Module):
@@ -100,13 +103,14 @@ class _Loop:
         self.metrics: Metrics = {}
         self.best: float | None = None
         self.best_metrics: Metrics = {}
+        self.unfinished = False
 
     def run(self, resume: Checkpoint | None) -> tuple[Metrics, list[Path]]:
         torch.manual_seed(self.t.seed)
         if resume is not None:
             self._restore(resume)
-        if self.steps == 0 and resume is None:
-            self._finish(0)
+        if (self.steps == 0 and resume is None) or self.unfinished:
+            self._finish(-(-self.step // self.epoch_steps))
         synchronized = self.t.trainer.batch_norm == "synchronized" and self.t.group.world > 1
         forward = self.t.group.wrap(_Loss(self.t.model, synchronized))
         while self.step < self.steps:
@@ -116,9 +120,10 @@ class _Loop:
                 self._train(forward, batch.to(self.t.device), epoch)
                 if self.step == self.steps:
                     break
-                ends_epoch = self.step % self.epoch_steps == 0
-                if self.step % self.t.trainer.checkpoint_steps == 0 and not ends_epoch:
+                due = interrupt.requested() or self.step % self.t.trainer.checkpoint_steps == 0
+                if due and self.step % self.epoch_steps:  # _finish saves the end of an epoch
                     self._save("last")
+                    self._stop()
             self._finish(epoch + 1)
         return self.best_metrics, self._written()
 
@@ -176,7 +181,13 @@ class _Loop:
         """End of an epoch, or of the training: validate where due, and write the checkpoints."""
         names = ["last"]
         if epoch % self.t.trainer.validate_epochs == 0 or self.step == self.steps:
-            self.metrics = self.t.group.share(self._validate() if self.t.group.is_main else None)
+            try:
+                metrics = self._validate() if self.t.group.is_main else None
+            except interrupt.Interrupted:
+                self._save("last", unfinished=True)
+                self._stop()
+                raise
+            self.metrics = self.t.group.share(metrics)
             self.t.report("metrics", {"epoch": epoch, "step": self.step, **self.metrics})
             whole = self.step % self.epoch_steps == 0
             names.append(f"epoch-{epoch:04d}" if whole else f"step-{self.step}")
@@ -184,6 +195,8 @@ class _Loop:
                 self.best, self.best_metrics = self.metrics[self.t.metric], self.metrics
                 names.append("best")
         self._save(*reversed(names))
+        if self.step < self.steps:
+            self._stop()
 
     def _validate(self) -> Metrics:
         """Metrics of the judged weights. Training goes on with the generators as they were, so
@@ -195,10 +208,17 @@ class _Loop:
         finally:
             set_rng_state(state)
 
-    def _save(self, *names: str) -> None:
+    def _stop(self) -> None:
+        """Raise Interrupted if a signal has arrived; the last step is saved."""
+        last = checkpoint_path(self.t.folder, self.t.stage, "last")
+        interrupt.check(last, f"step {self.step} of {self.steps}")
+
+    def _save(self, *names: str, unfinished: bool = False) -> None:
+        """unfinished: the validation that follows this step is still to be done."""
         if not self.t.group.is_main:
             return
         epoch, batch = divmod(self.step, self.epoch_steps)
+        sampler = {"epoch": epoch, "batch": batch}
         checkpoint = Checkpoint(
             stage=self.t.stage,
             epoch=epoch,
@@ -208,7 +228,7 @@ class _Loop:
             scheduler={"step": self.step},
             ema=self.average.state_dict() if self.average else None,
             rng=rng_state(self.t.seed),
-            sampler={"epoch": epoch, "batch": batch},
+            sampler={**sampler, "unfinished": 1} if unfinished else sampler,
             metrics=self.metrics,
             best=self.best,
             best_metrics=self.best_metrics,
@@ -224,6 +244,7 @@ class _Loop:
             self.average.load_state_dict(checkpoint.ema)
         set_rng_state(checkpoint.rng)
         self.step = checkpoint.step
+        self.unfinished = "unfinished" in checkpoint.sampler
         self.metrics, self.best = checkpoint.metrics, checkpoint.best
         self.best_metrics = checkpoint.best_metrics
 

@@ -10,9 +10,9 @@ from qatspec.diag.codes import (
     lower,
     march,
     names,
-    objects,
     plan,
     plugin,
+    process,
     quant,
     run,
     schema,
@@ -29,7 +29,6 @@ CODES: dict[str, Code] = {
         names,
         plan,
         graph,
-        objects,
         quant,
         lower,
         march,
@@ -37,6 +36,7 @@ CODES: dict[str, Code] = {
         kept,
         data,
         ahead,
+        process,
     )
     for code in block.CODES
 }

@@ -112,11 +112,12 @@ every process takes a CUDA device of its own.
         "QS908",
         "a training process died",
         """
-With `--nproc N` one of the processes ended without a diagnostic of its own. Exit code -9 is the
-system's out-of-memory killer.
+With `--nproc N` one of the processes ended without a diagnostic of its own; the message names it
+and its signal or error. SIGKILL is the system's out-of-memory killer, or somebody's `kill -9`. The
+other processes are stopped.
 
-**Mend.** Lower `batch_size` or `--nproc`; the last checkpoint is kept, and the same command goes
-on from it.
+**Fix.** Lower `batch_size`, `workers` or `--nproc`; the last checkpoint is kept, and the same
+command goes on from it.
 """,
     ),
     Code(

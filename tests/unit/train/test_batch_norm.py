@@ -150,7 +150,7 @@ def trained(group: Group, folder: Path, batch_norm: str) -> Path:
     return checkpoint_path(folder, "float", "last")
 
 
-def compute(group: Group, folder: str) -> None:
+def compute(group: Group, folder: str, report: object) -> None:
     results = {
         (name, split): together(group, name, split, True) for name in NETS for split in SPLITS
     }
@@ -223,4 +223,4 @@ def test_one_process_gives_the_bytes_of_plain_batch_norm(tmp_path):
 
 
 if __name__ == "__main__":
-    launch(2, "cpu", compute, sys.argv[1])
+    launch(2, "cpu", compute, sys.argv[1], report=print)

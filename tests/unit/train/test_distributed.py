@@ -12,7 +12,7 @@ SCRIPT = textwrap.dedent(
     from qatspec.diag import Diagnostic, DiagnosticError
     from qatspec.train.distributed import launch
 
-    def step(group, mode):
+    def step(group, mode, report):
         torch.manual_seed(group.rank)  # different weights: wrapping gives all rank 0's
         net = nn.Linear(2, 1, bias=False)
         x = torch.tensor([[1.0, 2.0], [3.0, 5.0]])[group.rank].reshape(1, 2)
@@ -28,7 +28,7 @@ SCRIPT = textwrap.dedent(
 
     if __name__ == "__main__":
         try:
-            print(launch(2, "cpu", step, sys.argv[1]))
+            print(launch(2, "cpu", step, sys.argv[1], report=print))
         except DiagnosticError as error:
             print(error.diagnostics[0].code, error.diagnostics[0].message)
     """
@@ -59,7 +59,7 @@ def test_another_process_fault_reaches_the_caller(tmp_path):
 
 
 def test_a_process_that_dies_is_reported(tmp_path):
-    assert run(tmp_path, "crash") == "QS908 a training process died (exit codes: rank 1: 7)"
+    assert run(tmp_path, "crash").endswith("ended with exit code 7")
 
 
 QUANTIZED = textwrap.dedent(
@@ -99,7 +99,7 @@ QUANTIZED = textwrap.dedent(
         wide = [key for key in state if "input" in key and key.endswith("0.scale")]
         return apart, len(wide), [state[key][0] * 127.5 > 5 for key in wide]
 
-    def all_kinds(group):
+    def all_kinds(group, report):
         for kind in ("moving", "lsq", "pact"):
             for observer in ("moving_average", "min_max", "percentile"):
                 result = train(group, kind, observer)
@@ -107,7 +107,7 @@ QUANTIZED = textwrap.dedent(
                     print(kind, observer, *result)
 
     if __name__ == "__main__":
-        launch(2, "cpu", all_kinds)
+        launch(2, "cpu", all_kinds, report=print)
     """
 )
 

@@ -1,0 +1,77 @@
+"""Temporary folders of one process. Those of killed processes are removed by the next one."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+#: How names of folders that are being made begin.
+PART = ".part-"
+_LOCK = ".lock"
+#: A folder without a lock is one that is being made, unless it is older than this.
+_MAKING_SECONDS = 600
+
+
+@contextlib.contextmanager
+def scratch_folder(parent: Path | None = None, prefix: str = "qatspec-") -> Iterator[Path]:
+    """A new folder in `parent` (default: the system's folder for temporary files), removed at the
+    end of the block unless it was renamed. Unused folders of the same prefix in `parent`, whose
+    processes were killed, are removed first.
+    """
+    parent = Path(tempfile.gettempdir()) if parent is None else parent
+    sweep_scratch(parent, prefix)
+    folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
+    try:
+        with (folder / f"{_LOCK}.new").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            (folder / f"{_LOCK}.new").rename(folder / _LOCK)  # visible once it is held
+            yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def folder_being_made(target: Path) -> Iterator[Path]:
+    """A folder to fill, which becomes `target` at the end of the block: whole or absent. Where
+    another process was quicker with the same folder, its folder stays."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with scratch_folder(target.parent, PART) as scratch:
+        unfinished = scratch / "contents"
+        unfinished.mkdir()
+        yield unfinished
+        try:
+            unfinished.rename(target)
+        except OSError:
+            if not target.is_dir():
+                raise
+
+
+def sweep_scratch(parent: Path, prefix: str) -> None:
+    """Remove this user's folders that `scratch_folder` made in `parent` and no process holds."""
+    for folder in parent.glob(f"{prefix}*"):
+        with contextlib.suppress(OSError):
+            status = folder.lstat()
+            own = status.st_uid == os.getuid() and folder.is_dir() and not folder.is_symlink()
+            if own and _is_free(folder, time.time() - status.st_mtime):
+                shutil.rmtree(folder)
+
+
+def _is_free(folder: Path, age: float) -> bool:
+    """Return whether no living process holds `folder`. Raises OSError."""
+    try:
+        descriptor = os.open(folder / _LOCK, os.O_RDWR | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return (folder / f"{_LOCK}.new").exists() and age > _MAKING_SECONDS
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(descriptor)

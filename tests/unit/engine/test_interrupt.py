@@ -1,0 +1,291 @@
+"""Signals stop a run at a moment from which it goes on to the same bytes."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shlex
+import signal
+import subprocess
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+
+RUN = ("run", "toy.yaml", "--allow-code", "--workdir", "work", "--device", "cpu")
+
+#: Sends a signal to its own process at the N-th event of a kind of a stage.
+STOPPER = """
+
+import collections, os, signal
+_SEEN = collections.Counter()
+
+
+@hookimpl
+def qatspec_stage_event(event):
+    kind = event.data.get("phase", event.kind)
+    _SEEN[event.step, kind] += 1
+    stage, wanted, count, *numbers = os.environ.get("STOP", "- - 0").split()
+    if (event.step, kind) == (stage, wanted) and _SEEN[event.step, kind] == int(count):
+        for number in numbers:
+            os.kill(os.getpid(), int(number))
+"""
+
+
+@pytest.fixture
+def stopping(project, monkeypatch):
+    (project.folder / "toy_plugin.py").write_text(
+        (project.folder / "toy_plugin.py").read_text() + STOPPER
+    )
+    # several batches in every validation, and an epoch that is not judged
+    project.edit("epochs: 3", "epochs: 3\n      validate_epochs: 2")
+    yield project
+    monkeypatch.undo()
+
+
+def results(folder: Path) -> dict[str, str]:
+    return {
+        str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest()
+        for p in sorted(folder.rglob("*"))
+        if p.is_file() and p.name not in ("step.json", "summary.json", ".lock")
+    }
+
+
+STOPS = [
+    ("float", "progress", 1),
+    ("float", "progress", 2),
+    ("float", "progress", 1),  # the last step of an epoch that is not judged
+    ("float", "progress", 4),  # the last step of an epoch that is
+    ("float", "evaluate", 2),
+    ("float", "metrics", 1),
+    ("float", "progress", 4),  # the last step of all
+    ("float", "evaluate", 1),
+    ("calibration", "progress", 2),
+    ("calibration", "evaluate", 2),
+    ("qat", "progress", 1),
+    ("qat", "evaluate", 1),
+    ("convert", "step_started", 1),
+    ("convert", "evaluate", 2),
+    ("compile", "step_started", 1),
+]
+
+
+def test_a_run_that_is_interrupted_everywhere_ends_in_the_same_bytes(
+    stopping, tmp_path, monkeypatch
+):
+    for place, (stage, kind, count) in enumerate(STOPS):
+        number = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)[place % 3]
+        monkeypatch.setenv("STOP", f"{stage} {kind} {count} {int(number)}")
+        result = stopping.call(*RUN)
+        assert result.returncode == 128 + number, (stage, kind, count, result.stderr)
+        assert f"interrupted by {number.name} in stage {stage}" in result.stderr
+        assert f"to go on: qatspec {shlex.join(RUN)}" in result.stderr
+        assert ("saved: work/" in result.stderr) == (stage not in ("convert", "compile"))
+        summary = json.loads((stopping.workdir / "summary.json").read_text())
+        assert summary["steps"][-1]["stage"] == stage
+        assert summary["steps"][-1]["status"] == "interrupted"
+        assert not list(stopping.workdir.rglob("*.tmp"))
+    monkeypatch.delenv("STOP")
+    assert stopping.call(*RUN).returncode == 0
+    unbroken = type(stopping)(tmp_path / "unbroken")
+    for name in ("toy.yaml", "toy_plugin.py"):
+        (unbroken.folder / name).write_bytes((stopping.folder / name).read_bytes())
+    assert unbroken.call(*RUN).returncode == 0
+    assert results(stopping.workdir) == results(unbroken.workdir)
+
+
+def test_a_second_signal_stops_at_once_without_damage(stopping, monkeypatch):
+    monkeypatch.setenv("STOP", "float progress 2 2 2")
+    result = stopping.call(*RUN)
+    assert result.returncode == 130
+    assert "interrupted by SIGINT in stage float" in result.stderr
+    assert "saved" not in result.stderr
+    monkeypatch.delenv("STOP")
+    assert stopping.call(*RUN, "--step", "float").returncode == 0
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("eval", "toy.yaml", "--stage", "float", "--allow-code", "--workdir", "work"),
+        ("plan", "toy.yaml", "--allow-code", "--workdir", "work"),
+    ],
+)
+def test_commands_that_keep_nothing(arguments, copy, monkeypatch):
+    """They stop where they are; nothing is promised that is not there."""
+    plugin = copy.folder / "toy_plugin.py"
+    before = results(copy.workdir)
+    plugin.write_text(
+        plugin.read_text().replace(
+            "return self.count", "import os; os.kill(os.getpid(), 15); return self.count"
+        )
+        if arguments[0] == "eval"
+        else plugin.read_text() + "\nimport os; os.kill(os.getpid(), 15)\n"
+    )
+    result = copy.call(*arguments)
+    assert result.returncode == 143
+    assert result.stderr.splitlines()[-1] == "interrupted by SIGTERM"
+    assert results(copy.workdir) == before
+
+
+# -- several processes ---------------------------------------------------------------------------
+
+
+def members(pid: int) -> list[int]:
+    """Living processes below `pid`, but multiprocessing's tracker."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError, ValueError):
+            words = (folder / "stat").read_text().rpartition(")")[2].split()
+            command = (folder / "cmdline").read_text()
+            if words[0] != "Z" and int(words[1]) == pid and "spawn_main" in command:
+                found.append(int(folder.name))
+    return found
+
+
+@pytest.fixture
+def two(project):
+    """A run of two processes, which has its first checkpoint; in a group of its own."""
+    project.edit("count: 32", "count: 800")
+    started = []
+
+    def start(*options: str) -> tuple[subprocess.Popen, list[int]]:
+        process = subprocess.Popen(
+            project.command_line(*RUN, "--nproc", "2", "--step", "float", *options),
+            cwd=project.folder, env=project.environment(), text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )  # fmt: skip
+        started.append(process)
+        deadline = time.monotonic() + 120
+        while not (project.workdir / "float/float-checkpoint-last.pth.tar").exists():
+            assert process.poll() is None, process.communicate()
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        return process, members(process.pid)
+
+    project.start = start
+    yield project
+    for process in started:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def gone(pids: list[int]) -> bool:
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        alive = [p for p in pids if Path(f"/proc/{p}").exists()
+                 and ") Z " not in Path(f"/proc/{p}/stat").read_text()]  # fmt: skip
+        if not alive:
+            return True
+        time.sleep(0.2)
+    return False
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("whole_group", [True, False])
+def test_ctrl_c_stops_all_processes(two, whole_group, tmp_path):
+    process, others = two.start()
+    assert others
+    (os.killpg if whole_group else os.kill)(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "saved: work/float/float-checkpoint-last.pth.tar" in errors
+    assert "Traceback" not in errors and "Warning" not in errors
+    assert gone(others)
+    result = two.command(*RUN, "--nproc", "2", "--step", "float")
+    assert result.returncode == 0, result.stderr
+    unbroken = type(two)(tmp_path / "unbroken")
+    unbroken.edit("count: 32", "count: 800")
+    result = unbroken.command(*RUN, "--nproc", "2", "--step", "float")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert results(two.workdir) == results(unbroken.workdir)
+
+
+@pytest.mark.slow
+def test_a_killed_process_is_named(two):
+    process, others = two.start()
+    os.kill(others[0], signal.SIGKILL)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1, errors
+    assert "QS908" in errors
+    assert f"rank 1 (pid {others[0]}) was killed by signal 9 (SIGKILL)" in errors
+    assert "Traceback" not in errors
+
+
+@pytest.mark.slow
+def test_no_process_outlives_a_killed_run(two):
+    process, others = two.start()
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate(timeout=60)
+    assert gone(others)
+
+
+@pytest.mark.slow
+def test_a_killed_worker_is_named(project):
+    """The worker of the second batch kills itself, as the out-of-memory killer would."""
+    project.edit("batch_size: 8}\n  val", "batch_size: 8, workers: 2}\n  val")
+    plugin = project.folder / "toy_plugin.py"
+    plugin.write_text(
+        plugin.read_text().replace(
+            "label = index % 4",
+            textwrap.dedent("""\
+            import os, torch
+            worker = torch.utils.data.get_worker_info()
+            if worker is not None and worker.id == 1:
+                os.kill(os.getpid(), 9)
+            label = index % 4""").replace("\n", "\n        "),
+        )
+    )
+    result = project.command(*RUN)
+    assert result.returncode == 1
+    assert "QS952" in result.stderr
+    assert "data loader worker 1 (pid " in result.stderr
+    assert "was killed by signal 9 (SIGKILL)" in result.stderr
+    assert "Traceback" not in result.stderr
+    # following the help
+    project.edit("workers: 2", "workers: 0")
+    assert project.command(*RUN, "--step", "float").returncode == 0
+
+
+@pytest.mark.slow
+def test_warnings_and_faults_of_other_processes_reach_the_terminal(project):
+    plugin = project.folder / "toy_plugin.py"
+    warning = (
+        "label = index % 4\n"
+        "        if index == 31:\n"
+        '            raise DiagnosticError(Diagnostic(code="QS911", message="number 31"))'
+    )
+    plugin.write_text(plugin.read_text().replace("label = index % 4", warning))
+    result = project.command(*RUN, "--nproc", "2", "--step", "float")
+    assert result.returncode == 0, result.stderr
+    assert result.stderr.count("number 31") == 1
+    assert "Warning" not in result.stderr
+    project.edit("lr: 0.05", "lr: 0.06")
+    fault = (
+        '"""The blob."""\n        import torch.distributed as dist\n'
+        "        if dist.is_initialized() and dist.get_rank() == 1:\n"
+        '            raise KeyError("only rank 1 meets this")\n        label = index % 4'
+    )
+    plugin.write_text(plugin.read_text().replace("label = index % 4", fault, 1))
+    result = project.command(*RUN, "--nproc", "2", "--step", "float")
+    assert result.returncode == 3, result.stderr
+    assert "only rank 1 meets this" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_batch_size_counts_for_each_process():
+    """What the schema says of `batch_size`."""
+    from qatspec.train.loader import Loader
+
+    class Numbers:
+        classes = ()
+
+        def __len__(self) -> int:
+            return 24
+
+    loader = Loader(Numbers(), batch_size=4, seed=0, world=2)  # type: ignore[arg-type]
+    assert loader.epoch_steps == 3
