@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from qatspec.diag.codes import CODES
+from qatspec.kinds.reference import page as kinds
 
 project = "qatspec"
 author = "The qatspec authors"
@@ -56,6 +57,7 @@ def write_pages(app: Any) -> None:
         text = page.read_text("utf-8")
         (target / f"{name}.md").write_text(text, encoding="utf-8")
     (target / "diagnostics.md").write_text(diagnostics(), encoding="utf-8")
+    (target / "kinds.md").write_text(kinds(), encoding="utf-8")
 
 
 def setup(app: Any) -> None:

@@ -71,13 +71,13 @@ if TYPE_CHECKING:  # the same names for type checkers; tests/contract holds both
         ProgramBuilder as ProgramBuilder,
         Provenance as Provenance,
         Value as Value,
-        interpret as interpret,
     )
     from qatspec.program.lowered import (
         Sum as Sum,
         Term as Term,
     )
     from qatspec.quant.observers import Observer as Observer
+    from qatspec.referee import interpret as interpret
     from qatspec.registry import (
         Registry as Registry,
         registry as registry,
@@ -149,10 +149,11 @@ _export("qatspec.graph.context", "GraphContext")
 _export("qatspec.handlers.activation", "lookup")
 _export(
     "qatspec.program",
-    "Artifact", "Op", "Port", "Program", "ProgramBuilder", "Provenance", "Value", "interpret",
+    "Artifact", "Op", "Port", "Program", "ProgramBuilder", "Provenance", "Value",
 )  # fmt: skip
 _export("qatspec.program.lowered", "Sum", "Term")
 _export("qatspec.quant.observers", "Observer")
+_export("qatspec.referee", "interpret")
 _export("qatspec.prepare", "prepare", "set_stage")
 _export("qatspec.lower", "lower")
 _export("qatspec.lower.context", "Lowering")

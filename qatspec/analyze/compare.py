@@ -23,13 +23,12 @@ from torch.utils import _pytree as pytree
 from qatspec.analyze.groups import group_of, step_bound
 from qatspec.analyze.measures import Noise, Steps
 from qatspec.graph import Prepared
+from qatspec.ir import STORAGE, Value, on_host
+from qatspec.kinds import ranges
 from qatspec.lower.pipeline import Layer, lower_layers
 from qatspec.prepare import set_stage
-from qatspec.program import Program, Value
-from qatspec.program.bounds import ranges
+from qatspec.program import Program
 from qatspec.program.executor import Executor
-from qatspec.program.model import STORAGE
-from qatspec.program.ports import on_host
 from qatspec.quant.fake_quant import FakeQuantize
 from qatspec.registry import registry
 

@@ -7,10 +7,9 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from math import prod
 
-from qatspec.program import Op, Program
-from qatspec.program.bounds import Interval
-
-_MACS = ("conv", "conv_transpose", "linear")
+from qatspec.ir import Interval, Op
+from qatspec.kinds import Trait, has
+from qatspec.program import Program
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +54,7 @@ def step_bound(
         return max([1, *(max_lsb.get(op.kind, 1) for op in group.ops)])
     bound = 1.0
     for op in group.ops:
-        if op.kind in _MACS:
+        if has(op, Trait.WEIGHTED):
             shape = program.values[op.inputs[1]].shape
             terms = prod(shape[1:]) if op.kind != "conv_transpose" else shape[0] * prod(shape[2:])
             bound += ranges[op.output].magnitude * terms * 2.0**-24

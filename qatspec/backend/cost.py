@@ -8,17 +8,18 @@ from __future__ import annotations
 from math import prod
 
 from qatspec.backend.layers import Layer
-from qatspec.backend.legalise import MACS
 from qatspec.backend.region import Box, view
 from qatspec.backend.target import Target, align
-from qatspec.program import Op, Program
+from qatspec.ir import Op
+from qatspec.kinds import Trait, has
+from qatspec.program import Program
 
 
 def tile_us(layer: Layer, box: Box, program: Program, target: Target) -> float:
     """Time of one core for `box` of a layer's output. What rides behind a convolution runs in the
     same pass and costs nothing more."""
     anchor = layer.ops[0]
-    if anchor.kind in MACS:
+    if has(anchor, Trait.WEIGHTED):
         cycles = _mac_cycles(anchor, box, program, target)
     else:
         cycles = sum(_vector_cycles(op, box, program, target) for op in layer.ops)
@@ -27,7 +28,7 @@ def tile_us(layer: Layer, box: Box, program: Program, target: Target) -> float:
 
 def macs(op: Op, program: Program) -> int:
     """Multiply-accumulates of a whole op; 0 where it multiplies by no weight."""
-    if op.kind not in MACS:
+    if not has(op, Trait.WEIGHTED):
         return 0
     weight = program.values[op.inputs[1]].shape
     if op.kind == "conv_transpose":
@@ -71,7 +72,7 @@ def _vector_cycles(op: Op, box: Box, program: Program, target: Target) -> float:
     if op.kind in ("max_pool", "sum_pool"):
         made *= prod(op.attrs["kernel"])
     read = 0
-    if op.kind.startswith("reduce"):
+    if has(op, Trait.REDUCES):
         channels, rows, columns = view(program.values[op.inputs[0]].shape)
         read = min(channels, box.channels) * rows * columns
     return max(made, read) / target.vector_lanes

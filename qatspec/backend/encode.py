@@ -22,7 +22,8 @@ from qatspec.backend.layers import Layer, group
 from qatspec.backend.packing import Packed, pack_constant, unpack_constant
 from qatspec.backend.target import Target
 from qatspec.diag import Diagnostic, DiagnosticError
-from qatspec.program import STORAGE, Artifact, Program, RuntimeInput, digest, serde
+from qatspec.ir import STORAGE
+from qatspec.program import Artifact, Program, RuntimeInput, digest, serde
 from qatspec.program.container import pack, unpack
 
 #: What a hostile section can make its readers raise.

@@ -6,10 +6,9 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
-from qatspec.program import Op, Program
-
-#: Ops that can ride behind another op of their layer.
-_RIDERS = ("requant", "clamp", "lut")
+from qatspec.ir import Op
+from qatspec.kinds import Trait, has
+from qatspec.program import Program
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +59,7 @@ def _rider(
     """The op that can follow op `index` in its layer: the only reader of what it gives."""
     output = program.ops[index].output
     users = readers.get(output, [])
-    if len(users) != 1 or output in ports or program.ops[users[0]].kind not in _RIDERS:
+    if len(users) != 1 or output in ports or not has(program.ops[users[0]], Trait.FOLLOWS):
         return None
     return users[0]
 

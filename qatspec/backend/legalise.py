@@ -17,10 +17,10 @@ from typing import Any
 
 from qatspec.backend.target import Target
 from qatspec.diag import Diagnostic, DiagnosticError, Note
-from qatspec.program import Op, Program
+from qatspec.ir import Op
+from qatspec.kinds import Trait, has
+from qatspec.program import Program
 from qatspec.types import Verdict
-
-MACS = ("conv", "conv_transpose", "linear")
 
 _IN_FLOAT = "end the quantized modules before it (`quantize: modules`): it then runs in float"
 #: What to do about the kinds that few marches have, in words of the model.
@@ -45,7 +45,7 @@ def verdict(op: Op, program: Program, target: Target) -> Verdict:
             return Verdict(
                 False, f"{op.kind} of {dtype}: {target.march} takes {allowed} (`{name}`)"
             )
-    weight = program.values[op.inputs[1]].dtype if op.kind in MACS else None
+    weight = program.values[op.inputs[1]].dtype if has(op, Trait.WEIGHTED) else None
     if weight is not None and weight not in rules["weights"]:
         allowed = ", ".join(rules["weights"])
         return Verdict(False, f"{op.kind} with {weight} weights: {target.march} takes {allowed}")
@@ -110,7 +110,7 @@ def measure(op: Op, program: Program) -> dict[str, tuple[int, ...]]:
     for name in ("kernel", "stride", "dilation", "padding"):
         if name in attrs:
             measures[name] = tuple(attrs[name])
-    if op.kind in MACS:
+    if has(op, Trait.WEIGHTED):
         weight = program.values[op.inputs[1]].shape
         groups = attrs.get("groups", 1)
         per_group = weight[0] // groups if op.kind == "conv_transpose" else weight[1]
@@ -123,9 +123,9 @@ def measure(op: Op, program: Program) -> dict[str, tuple[int, ...]]:
             measures["stride_with_dilation"] = measures["stride"]
         if "stride" in measures and _residual_follows(op, program):
             measures["stride_with_residual"] = measures["stride"]
-    if op.kind.startswith("reduce"):
+    if has(op, Trait.REDUCES):
         measures["area"] = (prod(x[axis - 1] for axis in attrs["axes"]),)
-    if op.kind.startswith("resize"):
+    if has(op, Trait.RESIZES):
         pairs = list(zip(attrs["size"], x[1:], strict=True))
         # a factor that is no whole number is written as 0, which no limit on factors allows
         measures["scale_factor"] = tuple(o // i if o % i == 0 else 0 for o, i in pairs)

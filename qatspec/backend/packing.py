@@ -13,7 +13,8 @@ import numpy as np
 from qatspec.backend.layers import Layer
 from qatspec.backend.region import Box, const_range, view
 from qatspec.backend.target import Target, align
-from qatspec.program import STORAGE, Program, Value
+from qatspec.ir import STORAGE, Value
+from qatspec.program import Program
 
 #: Alignment in bytes of every buffer and constant.
 LINE = 16

@@ -19,8 +19,8 @@ from qatspec.backend.encode import Compiled, decode
 from qatspec.backend.perf_html import render
 from qatspec.backend.schedule import Event, duration_us, schedule
 from qatspec.diag import Diagnostic, DiagnosticError
+from qatspec.files import write_file
 from qatspec.program import Artifact
-from qatspec.program.container import write_file
 
 NOTE = (
     "modelled by qatspec from public figures, not measured; the bin is qatspec's own format, "

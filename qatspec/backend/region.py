@@ -10,11 +10,9 @@ from dataclasses import dataclass, replace
 from math import prod
 
 from qatspec.backend.layers import Layer
-from qatspec.program import Op, Program
-
-#: Elementwise kinds: output element i needs element i of each input.
-_POINTWISE = ("requant", "clamp", "lut", "mul")
-_WINDOWED = ("conv", "max_pool", "sum_pool")
+from qatspec.ir import Op
+from qatspec.kinds import Trait, has
+from qatspec.program import Program
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +77,7 @@ def _op_splits(op: Op, program: Program) -> tuple[bool, int]:
         return True, 1
     if op.kind == "linear":
         return False, int(len(out) == 1)
-    if op.kind in _POINTWISE:
+    if has(op, Trait.POINTWISE):
         if op.kind == "requant" and op.attrs["axis"] != 1 and _per_channel(op, program):
             return False, 0
         ranked = len(out) in (1, 3) and all(len(s) == len(out) for s in shapes)
@@ -88,9 +86,9 @@ def _op_splits(op: Op, program: Program) -> tuple[bool, int]:
         return image and op.attrs["axis"] == 1, 0
     if op.kind == "slice":
         return image and op.attrs["axis"] == 1, int(image and op.attrs["axis"] > 1)
-    if op.kind.startswith("resize") or op.kind == "pad":
+    if has(op, Trait.RESIZES) or op.kind == "pad":
         return False, 1
-    if op.kind.startswith("reduce"):
+    if has(op, Trait.REDUCES):
         return False, int(tuple(sorted(op.attrs["axes"])) == (2, 3))
     return False, 0
 
@@ -119,7 +117,7 @@ def _need(op: Op, name: str, box: Box, program: Program) -> Box:
     by_rows, step = _op_splits(op, program)
     h0, h1 = (box.h0, box.h1) if by_rows else (full.h0, full.h1)
     c0, c1 = (box.c0, box.c1) if step else (full.c0, full.c1)
-    if op.kind in _WINDOWED and by_rows:
+    if has(op, Trait.WINDOWED) and by_rows:
         kernel, stride, dilation = _window(op, program)
         h0 = max(0, box.h0 * stride - op.attrs["padding"][0])
         last = (box.h1 - 1) * stride - op.attrs["padding"][0] + (kernel - 1) * dilation
@@ -162,7 +160,7 @@ def localise(op: Op, box: Box, program: Program) -> Op:
     """`op` with the attributes that give exactly `box`, from inputs cut to what it needs."""
     attrs = dict(op.attrs)
     by_rows, _ = _op_splits(op, program)
-    if op.kind in _WINDOWED and by_rows:
+    if has(op, Trait.WINDOWED) and by_rows:
         kernel, stride, dilation = _window(op, program)
         top, left, _, right = op.attrs["padding"]
         height = program.values[op.inputs[0]].shape[1]

@@ -22,8 +22,9 @@ from qatspec.backend.packing import (
     unpack_constant,
 )
 from qatspec.backend.region import Box, layer_needs, localise, needs, view, whole
-from qatspec.program import RANGE, STORAGE, Artifact, Op
-from qatspec.program.interp import evaluate
+from qatspec.ir import RANGE, STORAGE, Op
+from qatspec.program import Artifact
+from qatspec.referee import evaluate
 
 
 class Deviation(Exception):

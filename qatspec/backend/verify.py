@@ -8,7 +8,9 @@ import numpy as np
 
 from qatspec.backend.simulate import Deviation, simulate
 from qatspec.diag import Diagnostic, DiagnosticError
-from qatspec.program import RANGE, STORAGE, Artifact, Program, interpret_all
+from qatspec.ir import RANGE, STORAGE
+from qatspec.program import Artifact, Program
+from qatspec.referee import interpret_all
 
 
 def verified(artifact: Artifact, program: Program) -> Artifact:

@@ -3,6 +3,7 @@ digests of their contents are remembered between commands."""
 
 from qatspec.files.contents import content_digest, file_digests
 from qatspec.files.reading import open_file, read_file, why_no_folder, why_unreadable
+from qatspec.files.writing import write_file
 
 __all__ = [
     "content_digest",
@@ -11,4 +12,5 @@ __all__ = [
     "read_file",
     "why_no_folder",
     "why_unreadable",
+    "write_file",
 ]

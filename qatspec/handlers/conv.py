@@ -18,8 +18,8 @@ from qatspec.quant.modules import QuantOp, is_weight_quantized
 from qatspec.types import Annotation, Float
 
 if TYPE_CHECKING:
+    from qatspec.ir import DType
     from qatspec.lower.context import Lowering
-    from qatspec.program import DType
     from qatspec.program.lowered import Sum, Term
 
 

@@ -13,8 +13,8 @@ from qatspec.graph.context import GraphContext
 from qatspec.handlers.activation import lookup
 from qatspec.handlers.quotient import quotient
 from qatspec.handlers.shape import expand
+from qatspec.ir import RANGE
 from qatspec.program.lowered import Sum, Term
-from qatspec.program.model import RANGE
 from qatspec.types import Annotation, Float, Observed
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ import numpy as np
 from torch import fx
 
 from qatspec.graph.context import GraphContext
+from qatspec.kinds import MAX_SHIFT
 from qatspec.program.lowered import Sum
-from qatspec.program.operands import MAX_SHIFT
 from qatspec.types import Annotation, Float
 
 if TYPE_CHECKING:

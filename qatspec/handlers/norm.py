@@ -11,11 +11,10 @@ import torch
 from torch import fx
 
 from qatspec.graph.context import GraphContext
-from qatspec.program.bounds import WIDE, Interval, interval, standardize_reach
+from qatspec.ir import RANGE, Interval, interval
+from qatspec.kinds.norms.kind import MAX_BITS, WIDE, standardize_reach
 from qatspec.program.lowered import Sum, Term
-from qatspec.program.model import RANGE
 from qatspec.program.requantize import fit_bias
-from qatspec.program.statistics import MAX_BITS
 from qatspec.types import Annotation, Observed
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from torch import fx
 
 from qatspec.graph.context import GraphContext
 from qatspec.handlers.discarded import OWN, discards, setting
+from qatspec.ir import RANGE
 from qatspec.program.lowered import Sum, Term
-from qatspec.program.model import RANGE
 from qatspec.types import Annotation, Observed, Shared
 
 if TYPE_CHECKING:

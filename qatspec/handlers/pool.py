@@ -24,8 +24,8 @@ from qatspec.program.lowered import Sum, Term
 from qatspec.types import Annotation, Observed, Shared
 
 if TYPE_CHECKING:
+    from qatspec.ir import DType
     from qatspec.lower.context import Lowering
-    from qatspec.program import DType
 
 
 def annotate_max(node: fx.Node, context: GraphContext) -> Annotation:

@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from qatspec.program.bounds import EXACT64
+from qatspec.ir import EXACT64, RANGE
+from qatspec.kinds import MAX_SHIFT
 from qatspec.program.lowered import Sum, Term
-from qatspec.program.model import RANGE
-from qatspec.program.operands import MAX_SHIFT
 
 if TYPE_CHECKING:
     from qatspec.lower.context import Lowering

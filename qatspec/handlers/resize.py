@@ -11,7 +11,7 @@ from torch import fx
 
 from qatspec.graph.context import GraphContext
 from qatspec.handlers.padding import taken
-from qatspec.program.interp import bilinear_taps, nearest_index
+from qatspec.kinds.resizes.taps import bilinear_taps, nearest_index
 from qatspec.program.lowered import Sum
 from qatspec.types import Annotation, Float, Observed, Shared
 

@@ -10,8 +10,8 @@ from torch import fx, nn
 
 from qatspec.graph.context import GraphContext
 from qatspec.graph.ops import CLAMP_OPS
+from qatspec.ir import DType
 from qatspec.lower.operands import Target, Unlowerable
-from qatspec.program import DType
 from qatspec.quant.fake_quant import FakeQuantize
 
 

@@ -16,14 +16,14 @@ import torch
 from torch import Tensor, fx
 
 from qatspec.graph.context import GraphContext
+from qatspec.ir import RANGE, Provenance
 from qatspec.lower.emitting import grid
 from qatspec.lower.layout import PLAIN, Layout
 from qatspec.lower.moving import Moving
 from qatspec.lower.operands import Constant, RealInput, Skipped, Target
 from qatspec.lower.whole import is_whole
-from qatspec.program import ProgramBuilder, Provenance
+from qatspec.program import ProgramBuilder
 from qatspec.program.lowered import Sum, Term
-from qatspec.program.model import RANGE
 
 
 class Lowering(Moving):

@@ -9,13 +9,12 @@ import numpy as np
 from torch import fx
 
 from qatspec.graph.context import GraphContext
+from qatspec.ir import RANGE, DType, Overflow, Provenance
+from qatspec.kinds import SMALL, Malformed
 from qatspec.lower.layout import PLAIN, AcrossBatch, Layout
 from qatspec.lower.operands import Target, Unlowerable
-from qatspec.program import DType, ProgramBuilder, Provenance
-from qatspec.program.bounds import Overflow
+from qatspec.program import ProgramBuilder
 from qatspec.program.lowered import Sum, Term
-from qatspec.program.model import RANGE
-from qatspec.program.operands import SMALL, Malformed
 from qatspec.program.requantize import multipliers
 
 _KEEP_BATCH = (

@@ -16,6 +16,8 @@ from typing import Any
 
 from torch import Tensor
 
+from qatspec.kinds import KINDS, Trait
+
 
 class AcrossBatch(ValueError):
     """What an op asks for would mix images, or goes by another layout; the message says how."""
@@ -23,10 +25,6 @@ class AcrossBatch(ValueError):
 
 #: Kinds that compute over a value's last dims whatever is in front of them.
 _TRAILING = {"linear": 1, "matmul": 2}
-#: Kinds that take (C, H, W) alone.
-_PICTURES = (
-    "conv", "conv_transpose", "max_pool", "sum_pool", "resize_nearest", "resize_bilinear", "pad",
-)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +122,7 @@ class Layout:
         """(layout of its result, attributes of the op on the value) of an op whose attributes
         count the tensor's dims. Raises AcrossBatch."""
         own = dict(attrs)
-        if kind in _PICTURES:
+        if Trait.IMAGES in KINDS[kind].traits:
             raise AcrossBatch("it takes pictures, and its operand's batch is no dim of its own")
         if self.batch >= self.rank(value) - _TRAILING.get(kind, 0):
             raise AcrossBatch(f"it computes along dim {self.batch}, which holds the batch")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from qatspec.diag import QatspecError
-from qatspec.program import DType
+from qatspec.ir import DType
 
 
 class Unlowerable(QatspecError):

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from torch import fx
 
 from qatspec.graph import Decision, Prepared
+from qatspec.ir import Provenance
 from qatspec.lower.closing import fake_quant_of
-from qatspec.program import Provenance
 
 _CALLS = ("call_module", "call_function", "call_method")
 

@@ -17,6 +17,7 @@ from qatspec.graph.batch import Batch
 from qatspec.graph.context import GraphContext
 from qatspec.graph.deploy import Deployment, carries_tensor, deploy, output_tree
 from qatspec.graph.source import line_span
+from qatspec.ir import HOST, Provenance, unflatten
 from qatspec.lower.boundary import lower_input, lower_output
 from qatspec.lower.closing import fake_quant_of, target_of, targets
 from qatspec.lower.constants import fold
@@ -26,9 +27,8 @@ from qatspec.lower.operands import RealInput, Skipped, Unlowerable
 from qatspec.lower.origin import origins
 from qatspec.lower.split import is_inside, split
 from qatspec.lower.whole import as_whole, is_whole
-from qatspec.program import Program, ProgramBuilder, Provenance, unflatten
+from qatspec.program import Program, ProgramBuilder
 from qatspec.program.lowered import Sum
-from qatspec.program.ports import HOST
 from qatspec.registry import registry
 from qatspec.types import Float
 

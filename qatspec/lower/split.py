@@ -18,8 +18,8 @@ from qatspec.diag import Diagnostic, DiagnosticError, Span
 from qatspec.graph import Prepared
 from qatspec.graph.context import GraphContext
 from qatspec.graph.deploy import Deployment, carries_tensor, output_tree
+from qatspec.ir import unflatten
 from qatspec.lower.closing import fake_quant_of
-from qatspec.program import unflatten
 from qatspec.registry import registry
 
 _CALLS = ("call_module", "call_function", "call_method")

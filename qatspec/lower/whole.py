@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from qatspec.ir import RANGE
 from qatspec.lower.emitting import Emitting
 from qatspec.program.lowered import Sum
-from qatspec.program.model import RANGE
 
 
 def is_whole(value: Any) -> bool:

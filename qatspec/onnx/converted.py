@@ -1,7 +1,7 @@
 """to_onnx: a Program as standard ONNX ops, integers in, integers out, equal to the interpreter.
 
-How each op is written: `integer_ops`. Scales, march and provenance are in the metadata and the
-nodes' doc strings.
+How each op is written: the folders of `qatspec.kinds`. Scales, march and provenance are in the
+metadata and the nodes' doc strings.
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ import json
 import os
 
 from qatspec.diag import Diagnostic, DiagnosticError
-from qatspec.onnx.emitter import Emitter
-from qatspec.onnx.integer_ops import EMIT
-from qatspec.onnx.writer import BATCH, GraphWriter
-from qatspec.program import STORAGE, Op, Port, Program, digest
+from qatspec.ir import STORAGE, Op, Port
+from qatspec.kinds import KINDS
+from qatspec.kinds.emitter import Emitter
+from qatspec.onnxgraph import BATCH, GraphWriter
+from qatspec.program import Program, digest
 from qatspec.program.artifact import port_record
 
 OPSET = 17
@@ -71,7 +72,7 @@ def _described(port: Port) -> str:
 def _emit(emitter: Emitter, op: Op) -> None:
     """Write one op, every node of it with the op's provenance."""
     before = len(emitter.w.nodes)
-    emitter.names[op.output] = EMIT[op.kind](emitter, op)
+    emitter.names[op.output] = KINDS[op.kind].onnx(emitter, op)
     origin = op.origin
     doc = " ".join(p for p in (origin.module, origin.source, origin.rule) if p)
     for node in emitter.w.nodes[before:]:

@@ -13,10 +13,10 @@ import onnx
 from qatspec.diag import Diagnostic, DiagnosticError, Span
 from qatspec.graph import Prepared
 from qatspec.graph.deploy import quantize_custom
+from qatspec.ir import HOST
 from qatspec.onnx.qdq import OPSET, QdqWriter, tree_of
 from qatspec.onnx.runner import open_session
 from qatspec.program.container import read_file
-from qatspec.program.ports import HOST
 
 if TYPE_CHECKING:
     from qatspec.lower.split import Host

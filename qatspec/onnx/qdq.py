@@ -26,7 +26,7 @@ from qatspec.graph.deploy import Deployment, carries_tensor, deploy, output_tree
 from qatspec.graph.ops import CLAMP_OPS
 from qatspec.onnx import weighted
 from qatspec.onnx.float_ops import WRITE
-from qatspec.onnx.writer import BATCH, GraphWriter
+from qatspec.onnxgraph import BATCH, GraphWriter
 from qatspec.quant.fake_quant import FakeQuantize
 from qatspec.quant.functional import FunctionalConv
 from qatspec.quant.modules import is_weight_quantized

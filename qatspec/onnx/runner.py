@@ -12,16 +12,15 @@ import numpy as np
 import onnx
 
 from qatspec.diag import Diagnostic, DiagnosticError, Span
+from qatspec.ir import IntegerModel, check_inputs
 from qatspec.onnx.converted import FORMAT, METADATA, OPSET
-from qatspec.onnx.writer import BATCH, GraphWriter
+from qatspec.onnxgraph import BATCH, GraphWriter
 from qatspec.program.artifact import port_of
 from qatspec.program.container import read_file
-from qatspec.program.model import Ported
-from qatspec.program.ports import check_inputs
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class OnnxRunner(Ported):
+class OnnxRunner(IntegerModel):
     """march, program (its digest), tree: what the file says of itself."""
 
     march: str | None

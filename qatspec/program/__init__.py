@@ -1,21 +1,21 @@
-"""Integer IR: model, verify, interp, executor, text, serde, artifact."""
+"""The integer Program: builder, verification, executor, text, files, and compiled artifacts."""
 
-from qatspec.program.artifact import Artifact
-from qatspec.program.builder import ProgramBuilder
-from qatspec.program.frame_referee import interpret_frames
-from qatspec.program.interp import interpret, interpret_all
-from qatspec.program.model import (
+from qatspec.ir import (
     RANGE,
     STORAGE,
     DType,
+    IntegerModel,
     Op,
     Port,
-    Ported,
-    Program,
     Provenance,
     Value,
+    check_inputs,
+    unflatten,
 )
-from qatspec.program.ports import check_inputs, unflatten
+from qatspec.program.artifact import Artifact
+from qatspec.program.builder import ProgramBuilder
+from qatspec.program.frame_referee import interpret_frames
+from qatspec.program.model import Program
 from qatspec.program.runtime_input import RuntimeInput
 from qatspec.program.serde import digest, load_program, save_program
 from qatspec.program.text import dump
@@ -26,9 +26,9 @@ __all__ = [
     "STORAGE",
     "Artifact",
     "DType",
+    "IntegerModel",
     "Op",
     "Port",
-    "Ported",
     "Program",
     "ProgramBuilder",
     "Provenance",
@@ -38,8 +38,6 @@ __all__ = [
     "check_inputs",
     "digest",
     "dump",
-    "interpret",
-    "interpret_all",
     "interpret_frames",
     "load_program",
     "save_program",

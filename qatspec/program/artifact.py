@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from qatspec.diag import Diagnostic, DiagnosticError
-from qatspec.program.container import Damaged, pack, read_file, refusal, unpack, write_file
-from qatspec.program.model import PORT_STORAGE, Port, Ported
-from qatspec.program.ports import check_inputs
+from qatspec.files import write_file
+from qatspec.ir import PORT_STORAGE, IntegerModel, Port, check_inputs
+from qatspec.program.container import Damaged, pack, read_file, refusal, unpack
 from qatspec.program.runtime_input import RuntimeInput
 from qatspec.registry import registry
 
@@ -24,7 +24,7 @@ VERSION = 1
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Artifact(Ported):
+class Artifact(IntegerModel):
     """march: who runs it. manifest: JSON: format, march, name, program (its digest), bit_exact,
     max_lsb, tree, and what the march adds; ports and sections are written into it by `to_bytes`.
     sections: the compiled bytes by name. runtime_input: how what it is fed becomes the Program's

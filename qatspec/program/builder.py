@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from qatspec.program.bounds import Interval, interval, op_range
-from qatspec.program.model import RANGE, STORAGE, DType, Op, Port, Program, Provenance, Value
-from qatspec.program.signature import infer
+from qatspec.ir import RANGE, STORAGE, DType, Interval, Op, Port, Provenance, Value, interval
+from qatspec.kinds import infer, op_range
+from qatspec.program.model import Program
 from qatspec.program.verify import check
 from qatspec.types import Arithmetic
 
@@ -33,7 +33,7 @@ class ProgramBuilder:
         self.consts: dict[str, np.ndarray] = {}
         self.ops: list[Op] = []
         self.inputs: list[Port] = []
-        #: what every value can hold (qatspec.program.bounds)
+        #: what every value can hold (qatspec.kinds.op_range)
         self.ranges: dict[str, Interval] = {}
 
     def input(self, name: str, dtype: DType, shape: tuple[int, ...], scale: float) -> str:

@@ -13,7 +13,6 @@ import json
 import os
 import struct
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from qatspec import files
@@ -82,21 +81,6 @@ def _entry(entry: Any) -> tuple[str, int, str]:
         if isinstance(name, str) and type(size) is int and size >= 0 and isinstance(digest, str):
             return name, size, digest
     raise Damaged("its header's list of sections is broken")
-
-
-def write_file(path: str | os.PathLike[str], data: bytes) -> None:
-    """Write through a temporary beside `path`, synced and renamed: all of it, or nothing."""
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def read_file(path: str | os.PathLike[str], code: str, what: str) -> bytes:

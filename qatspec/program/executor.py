@@ -1,18 +1,19 @@
 """The fast executor: a Program as a list of torch's float kernels, exact by construction
-(`carriers`), equal to the interpreter."""
+(`qatspec.kinds.exact`), equal to the interpreter."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from qatspec.program.carriers import Carriers, Step, exact_kernels
-from qatspec.program.kernels import BUILD
-from qatspec.program.model import STORAGE, Program
-from qatspec.program.ports import check_inputs
+from qatspec.ir import STORAGE, check_inputs
+from qatspec.kinds import KINDS, Trait, has, ranges
+from qatspec.kinds.exact import ExactDtypes, Step, exact_kernels
+from qatspec.program.model import Program
 
 #: (name of an op's result, its integers in a float tensor) -> what the ops behind it are given.
 #: Either tensor is only valid until it returns: the op behind may write its result there.
@@ -25,14 +26,14 @@ class Executor:
     def __init__(self, program: Program) -> None:
         self.inputs, self.outputs = program.inputs, program.outputs
         self._program = program
-        self._carriers = Carriers(program)
+        self._exact = ExactDtypes(program, ranges(program), _accumulators_read_once(program))
         last = {name: i for i, op in enumerate(program.ops) for name in op.inputs}
         kept = {port.name for port in program.outputs}
         self._steps: list[tuple[Step, tuple[str, ...], str, tuple[str, ...]]] = []
         for i, op in enumerate(program.ops):
             live = tuple(name for name in op.inputs if name not in program.consts)
             done = tuple(dict.fromkeys(n for n in live if last[n] == i and n not in kept))
-            self._steps.append((BUILD[op.kind](self._carriers, op), live, op.output, done))
+            self._steps.append((KINDS[op.kind].step(self._exact, op), live, op.output, done))
 
     def run(self, ints: Sequence[np.ndarray], watch: Watch | None = None) -> list[np.ndarray]:
         """Integers in, integers out, as `interpret`. Raises DiagnosticError QS712.
@@ -43,7 +44,7 @@ class Executor:
         with exact_kernels():
             for port, array in zip(self.inputs, arrays, strict=True):
                 tensor = torch.from_numpy(np.ascontiguousarray(array))
-                values[port.name] = tensor.to(self._carriers.carrier(port.name))
+                values[port.name] = tensor.to(self._exact.carrier(port.name))
             for step, operands, output, done in self._steps:
                 result = step(*[values[name] for name in operands])
                 values[output] = result if watch is None else watch(output, result)
@@ -53,3 +54,11 @@ class Executor:
                 values[port.name].numpy().astype(STORAGE[port.dtype], order="C")
                 for port in self.outputs
             ]
+
+
+def _accumulators_read_once(program: Program) -> frozenset[str]:
+    """Results of weighted ops that one op reads, once: nothing else sees their memory."""
+    uses = Counter(name for op in program.ops for name in op.inputs)
+    uses.update(port.name for port in program.outputs)
+    accumulators = (op.output for op in program.ops if has(op, Trait.WEIGHTED))
+    return frozenset(name for name in accumulators if uses[name] == 1)

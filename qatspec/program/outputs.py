@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from qatspec.ir import STORAGE, Port
 from qatspec.program.artifact import port_record
-from qatspec.program.model import STORAGE, Port, Program
+from qatspec.program.model import Program
 from qatspec.program.serde import digest
 
 FORMAT = 1

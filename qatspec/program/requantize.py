@@ -13,8 +13,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from qatspec.program.bounds import EXACT64, Interval, requant_bound
-from qatspec.program.operands import MAX_SHIFT
+from qatspec.ir import EXACT64, Interval
+from qatspec.kinds import MAX_SHIFT
+from qatspec.kinds.requantization.kind import requant_bound
 
 
 def multipliers(

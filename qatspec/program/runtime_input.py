@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from qatspec.program.model import RANGE, STORAGE, Port
+from qatspec.ir import RANGE, STORAGE, Port
 from qatspec.spec.runtime_input import FEEDS
 
 LAYOUTS = ("NCHW", "NHWC")

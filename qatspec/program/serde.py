@@ -12,9 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from qatspec.program.container import Damaged, pack, read_file, refusal, unpack, write_file
-from qatspec.program.model import STORAGE, Op, Port, Program, Provenance, Value
-from qatspec.program.operands import LIMIT
+from qatspec.files import write_file
+from qatspec.ir import STORAGE, Op, Port, Provenance, Value
+from qatspec.kinds import LIMIT
+from qatspec.program.container import Damaged, pack, read_file, refusal, unpack
+from qatspec.program.model import Program
 from qatspec.program.verify import check
 from qatspec.types import Arithmetic
 

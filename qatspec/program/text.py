@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from qatspec.program.model import Op, Port, Program, Value
+from qatspec.ir import Op, Port, Value
+from qatspec.program.model import Program
 
 
 def dump(program: Program) -> str:

@@ -7,10 +7,9 @@ from typing import Any
 import numpy as np
 
 from qatspec.diag import Diagnostic, DiagnosticError
-from qatspec.program.bounds import Interval, Overflow, interval, op_range
-from qatspec.program.model import RANGE, STORAGE, Op, Port, Program, Value
-from qatspec.program.operands import Malformed
-from qatspec.program.signature import infer
+from qatspec.ir import RANGE, STORAGE, Interval, Op, Overflow, Port, Value, interval
+from qatspec.kinds import Malformed, infer, op_range
+from qatspec.program.model import Program
 
 
 def verify(program: Program) -> list[Diagnostic]:

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from qatspec.ir import IntegerModel, on_host, unflatten
 from qatspec.onnx.host import HostRunner
-from qatspec.program import Artifact, Ported, interpret_frames, unflatten
-from qatspec.program.ports import on_host
+from qatspec.program import Artifact, interpret_frames
 from qatspec.stages.context import Context, Exactness
 from qatspec.stages.training import validation_progress
 from qatspec.train.evaluate import Produce, evaluate
@@ -22,7 +22,7 @@ from qatspec.train.evaluate import Produce, evaluate
 IMAGES = 4
 
 
-def produce_with(ported: Ported, tree: Any, host: HostRunner | None = None) -> Produce:
+def produce_with(ported: IntegerModel, tree: Any, host: HostRunner | None = None) -> Produce:
     """Images to the tree of raw outputs that the model's forward would give, by integers. host: the
     float parts around them, where there are any."""
 
@@ -41,13 +41,15 @@ def open_host(folder: Path, name: str, tree: Any) -> HostRunner | None:
     return HostRunner.load(folder, name) if on_host(tree) else None
 
 
-def quantized(ported: Ported, host: HostRunner | None, images: np.ndarray) -> list[np.ndarray]:
+def quantized(
+    ported: IntegerModel, host: HostRunner | None, images: np.ndarray
+) -> list[np.ndarray]:
     """Images as the integers of the input ports."""
     return ported.quantize(*([images] if host is None else host.before(images)))
 
 
 def judge(
-    context: Context, ported: Ported, tree: Any, host: HostRunner | None = None
+    context: Context, ported: IntegerModel, tree: Any, host: HostRunner | None = None
 ) -> dict[str, float]:
     """Metrics of the integers themselves on data.val."""
     return evaluate(
@@ -60,14 +62,16 @@ def judge(
 
 
 def real_inputs(
-    context: Context, ported: Ported, host: HostRunner | None = None
+    context: Context, ported: IntegerModel, host: HostRunner | None = None
 ) -> list[list[np.ndarray]]:
     """Some images of data.val as integers of the input ports."""
     images = (batch.images for batch in context.loader("val", batch_size=1).ordered())
     return [quantized(ported, host, x.numpy()) for x in itertools.islice(images, IMAGES)]
 
 
-def compare(reference: Ported, other: Ported, inputs: Sequence[Sequence[np.ndarray]]) -> Exactness:
+def compare(
+    reference: IntegerModel, other: IntegerModel, inputs: Sequence[Sequence[np.ndarray]]
+) -> Exactness:
     """Feed both the same and take the largest distance over all outputs. inputs: as `other` takes
     them, one image each; where those are frames, the reference gets what they mean."""
     largest = 0
@@ -82,7 +86,7 @@ def compare(reference: Ported, other: Ported, inputs: Sequence[Sequence[np.ndarr
     )
 
 
-def _compared(ported: Ported, images: int) -> str:
+def _compared(ported: IntegerModel, images: int) -> str:
     """What running `ported` on so many images compares. `Artifact.run` of a file with commands
     executes the Program in it; the commands themselves are run by its compiler alone."""
     on_images = f"{images} image{'s' if images != 1 else ''}"

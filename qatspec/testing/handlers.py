@@ -11,9 +11,10 @@ from torch import fx, nn
 
 from qatspec.graph.context import GraphContext
 from qatspec.graph.trace import trace
+from qatspec.ir import RANGE
 from qatspec.lower import lower
 from qatspec.onnx import export_qat_onnx
-from qatspec.program import RANGE, interpret
+from qatspec.referee import interpret
 from qatspec.testing.nets import KNOWN, Chain, alone, images, settled
 from qatspec.testing.subject import Skipped, Subject
 from qatspec.types import Annotation, QuantHandler

@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 
 from qatspec.diag import DiagnosticError
+from qatspec.ir import RANGE
 from qatspec.lower import lower
-from qatspec.program import RANGE, Artifact, Program, dump, interpret
+from qatspec.program import Artifact, Program, dump
+from qatspec.referee import interpret
 from qatspec.testing.nets import Chain, images, layers, settled
 from qatspec.testing.subject import Skipped, Subject
 from qatspec.types import March, Verdict

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
-    from qatspec.program import Artifact, Op, Program
+    from qatspec.ir import Op
+    from qatspec.program import Artifact, Program
 
 Params = Mapping[str, Any]
 JSONSchema = Mapping[str, Any]

@@ -27,7 +27,8 @@ from qatspec.graph.deploy import deploy
 from qatspec.lower import lower
 from qatspec.onnx import OnnxRunner, export_qat_onnx, to_onnx
 from qatspec.prepare import prepare, set_stage
-from qatspec.program import Program, interpret
+from qatspec.program import Program
+from qatspec.referee import interpret
 from qatspec.registry import registry
 
 PARAMS = {"backbone": {"type": "efficientnet", "variant": "b0"}, "num_classes": 80}

@@ -15,12 +15,14 @@ import hashlib
 import json
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # tests.nets, when run as a program
-from qatspec.api import DiagnosticError, Program, compile, export_qat_onnx, lower, to_onnx
+from qatspec.api import DiagnosticError, compile, export_qat_onnx, lower, to_onnx
 from tests.nets import settle
 from tests.zoo.zoo import Net, nets
 
@@ -32,20 +34,26 @@ def digests(net: Net, folder: Path) -> dict[str, str]:
     x = torch.randn(1, net.channels, *net.tiny_size)
     prepared = settle(model, x, quantize_output=True)
     program = lower(prepared, (x,))
-    to_onnx(program, folder / "converted.onnx")
-    export_qat_onnx(prepared, folder / "qat.onnx", (x,))
-    found = {"program": program.to_bytes()}
-    for name in ("converted", "qat"):
-        found[name] = (folder / f"{name}.onnx").read_bytes()
-    for march in ("bayes", "bernoulli2"):
-        found[march] = compiled(program, march)
-    return {kind: hashlib.sha256(data).hexdigest()[:16] for kind, data in found.items()}
+    file = folder / "x.onnx"
+    made: dict[str, Callable[[], bytes]] = {
+        "program": program.to_bytes,
+        "converted": lambda: _written(to_onnx, program, file),
+        "qat": lambda: _written(export_qat_onnx, prepared, file, (x,)),
+        "bayes": lambda: compile(program, "bayes").to_bytes(),
+        "bernoulli2": lambda: compile(program, "bernoulli2").to_bytes(),
+    }
+    return {kind: hashlib.sha256(_made(make)).hexdigest()[:16] for kind, make in made.items()}
 
 
-def compiled(program: Program, march: str) -> bytes:
-    """The binary, or the codes of the refusal."""
+def _written(write: Callable[..., Any], source: Any, file: Path, *inputs: Any) -> bytes:
+    write(source, file, *inputs)
+    return file.read_bytes()
+
+
+def _made(make: Callable[[], bytes]) -> bytes:
+    """The bytes, or the codes of the refusal."""
     try:
-        return compile(program, march).to_bytes()
+        return make()
     except DiagnosticError as refusal:
         return " ".join(sorted({d.code for d in refusal.diagnostics})).encode()
 

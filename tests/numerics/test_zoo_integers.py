@@ -10,7 +10,7 @@ import torch
 from qatspec.graph.deploy import deploy
 from qatspec.lower import lower
 from qatspec.onnx import OnnxRunner, export_qat_onnx, to_onnx
-from qatspec.program import interpret
+from qatspec.referee import interpret
 from tests.nets import check_onnx, settle
 from tests.zoo.zoo import nets
 

@@ -7,7 +7,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from qatspec.program import RANGE, Program, ProgramBuilder
+from qatspec.ir import RANGE
+from qatspec.program import Program, ProgramBuilder
 from qatspec.program.lowered import Sum, Term
 from qatspec.program.requantize import multipliers
 from qatspec.types import Arithmetic

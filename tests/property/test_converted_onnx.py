@@ -8,7 +8,8 @@ import pytest
 
 from qatspec.onnx.converted import to_onnx
 from qatspec.onnx.runner import OnnxRunner
-from qatspec.program import digest, dump, interpret
+from qatspec.program import digest, dump
+from qatspec.referee import interpret
 
 
 @pytest.mark.parametrize("block", range(4))

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from qatspec.program import dump, interpret_all, verify
-from qatspec.program.bounds import ranges
+from qatspec.kinds import ranges
+from qatspec.program import dump, verify
 from qatspec.program.serde import from_bytes, to_bytes
+from qatspec.referee import interpret_all
 
 
 @pytest.mark.parametrize("block", range(8))

@@ -8,7 +8,8 @@ import pytest
 
 from qatspec.lower import lower
 from qatspec.onnx import OnnxRunner, to_onnx
-from qatspec.program import dump, interpret
+from qatspec.program import dump
+from qatspec.referee import interpret
 from tests.random_nets import random_net
 
 pytest.importorskip("onnxruntime")

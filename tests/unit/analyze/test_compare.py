@@ -112,7 +112,7 @@ def test_whole_numbers_are_right_or_wrong():
 def test_steps_are_counted_layer_by_layer_and_end_to_end(settled):
     """The same numbers by hand, from the fake-quants and from the referee."""
     from qatspec.lower import lower
-    from qatspec.program import interpret_all
+    from qatspec.referee import interpret_all
 
     x = torch.randn(2, 4, 8, 8)
     prepared = settled(chain(), x)

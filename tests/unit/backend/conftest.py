@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from qatspec.backend import Target
-from qatspec.program import Program, ProgramBuilder, Provenance
+from qatspec.ir import Provenance
+from qatspec.program import Program, ProgramBuilder
 
 
 class Net:

@@ -5,7 +5,7 @@ import pytest
 from qatspec.backend import assemble, verdict
 from qatspec.backend.legalise import refusals
 from qatspec.diag import DiagnosticError
-from qatspec.program import Op, Provenance
+from qatspec.ir import Op, Provenance
 from qatspec.types import Verdict
 
 

@@ -12,7 +12,7 @@ from qatspec.backend.packing import (
     unpack_constant,
 )
 from qatspec.backend.region import Box, whole
-from qatspec.program import Value
+from qatspec.ir import Value
 
 
 @pytest.mark.parametrize("shape", [(13, 5, 3, 3), (8, 4, 1, 1), (10, 1, 5, 5), (9, 7), (11,)])

@@ -8,8 +8,9 @@ import pytest
 from qatspec.api import InputSpec, compile as compile_program
 from qatspec.backend import perf, simulate
 from qatspec.diag import DiagnosticError
-from qatspec.program import Artifact, interpret, interpret_frames
+from qatspec.program import Artifact, interpret_frames
 from qatspec.program.container import Damaged, pack, unpack
+from qatspec.referee import interpret
 
 MARCHES = ("bernoulli2", "bayes", "onnxruntime")
 KINDS = ("rgb", "bgr", "yuv444", "nv12")

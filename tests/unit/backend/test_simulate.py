@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from qatspec.backend import assemble, run_compiled, simulate
-from qatspec.program import Artifact, interpret
+from qatspec.program import Artifact
+from qatspec.referee import interpret
 
 SIZES = [1 << 20, 16 * 1024, 12 * 1024]
 

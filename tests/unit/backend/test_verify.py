@@ -14,7 +14,7 @@ from qatspec.backend.encode import decode, encode
 from qatspec.backend.packing import LINE
 from qatspec.backend.verify import verified
 from qatspec.diag import DiagnosticError
-from qatspec.program import interpret
+from qatspec.referee import interpret
 
 Commands = list[Command]
 

@@ -13,7 +13,7 @@ from qatspec.diag import DiagnosticError
 from qatspec.lower import lower
 from qatspec.onnx import OnnxRunner, export_qat_onnx, to_onnx
 from qatspec.prepare import prepare, set_stage
-from qatspec.program import interpret
+from qatspec.referee import interpret
 
 INF = float("inf")
 

@@ -14,7 +14,8 @@ from qatspec.api import (
     registry,
     simulate,
 )
-from qatspec.program import Program, ProgramBuilder, Provenance
+from qatspec.ir import Provenance
+from qatspec.program import Program, ProgramBuilder
 
 MARCHES = ["bernoulli2", "bayes"]
 

@@ -13,7 +13,8 @@ from qatspec.analyze.compare import compare_layers
 from qatspec.diag import DiagnosticError
 from qatspec.lower import lower
 from qatspec.prepare import set_stage
-from qatspec.program import digest, interpret
+from qatspec.program import digest
+from qatspec.referee import interpret
 
 
 class Net(nn.Module):

@@ -9,7 +9,7 @@ import torch
 
 from qatspec.lower import lower
 from qatspec.onnx import OnnxRunner, export_qat_onnx, to_onnx
-from qatspec.program import interpret
+from qatspec.referee import interpret
 from tests.layers import LAYERS, images, layer
 from tests.nets import check_onnx
 

@@ -9,13 +9,14 @@ import torch.nn.functional as F
 from torch import nn
 
 from qatspec.diag import DiagnosticError
+from qatspec.ir import HOST, unflatten
 from qatspec.lower import lower
 from qatspec.onnx import OnnxRunner, to_onnx
 from qatspec.prepare import set_stage
-from qatspec.program import dump, interpret, interpret_all, unflatten
-from qatspec.program.ports import HOST
+from qatspec.program import dump
 from qatspec.program.serde import to_bytes
 from qatspec.quant.fake_quant import FakeQuantize
+from qatspec.referee import interpret, interpret_all
 
 
 def fake_quant_outputs(prepared, x):

@@ -16,7 +16,7 @@ from qatspec.diag import DiagnosticError
 from qatspec.lower import lower
 from qatspec.onnx import export_qat_onnx
 from qatspec.prepare import prepare, set_stage
-from qatspec.program import interpret
+from qatspec.referee import interpret
 
 
 def a_loop(a, b):

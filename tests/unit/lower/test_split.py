@@ -11,11 +11,10 @@ from torch import nn
 
 from qatspec.diag import DiagnosticError
 from qatspec.graph.deploy import deploy
+from qatspec.ir import HOST, unflatten
 from qatspec.lower import lower
 from qatspec.lower.split import host_parts
 from qatspec.onnx.host import HostRunner, export_host
-from qatspec.program import unflatten
-from qatspec.program.ports import HOST
 
 COMMON = ("--allow-code", "--workdir", "work", "--device", "cpu")
 

@@ -11,7 +11,7 @@ from qatspec.diag import DiagnosticError
 from qatspec.handlers.floor_division import reciprocal
 from qatspec.lower import lower
 from qatspec.onnx import OnnxRunner, to_onnx
-from qatspec.program import interpret
+from qatspec.referee import interpret
 
 
 class Places(nn.Module):

@@ -11,7 +11,7 @@ from torch import nn
 from qatspec.diag import DiagnosticError
 from qatspec.lower import lower
 from qatspec.onnx import OnnxRunner, export_qat_onnx, to_onnx
-from qatspec.program import interpret
+from qatspec.referee import interpret
 from tests.nets import check_onnx
 
 onnxruntime = pytest.importorskip("onnxruntime")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from qatspec.program import Program, ProgramBuilder, Provenance
+from qatspec.ir import Provenance
+from qatspec.program import Program, ProgramBuilder
 from qatspec.types import Arithmetic
 
 

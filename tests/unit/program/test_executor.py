@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import torch
 
+from qatspec.kinds.requantization.step import BLOCK
 from qatspec.lower import lower
-from qatspec.program import Program, ProgramBuilder, interpret
-from qatspec.program.requant_kernel import BLOCK
+from qatspec.program import Program, ProgramBuilder
+from qatspec.referee import interpret
 from qatspec.types import Arithmetic
 
 REACH = {"int8": 128, "int16": 32768}

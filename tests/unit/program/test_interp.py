@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from qatspec.program.interp import bilinear_taps, evaluate, nearest_index, shift_right
-from qatspec.program.model import Op
+from qatspec.ir import Op
+from qatspec.kinds.resizes.taps import bilinear_taps, nearest_index
+from qatspec.referee import evaluate
+from qatspec.referee.interpreter import shift_right
 
 
 def run(kind, *operands, dtype="int8", **attrs):

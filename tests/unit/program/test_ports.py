@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from qatspec.diag import DiagnosticError
-from qatspec.program import interpret, unflatten
+from qatspec.ir import unflatten
+from qatspec.referee import interpret
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,11 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from qatspec.program.bounds import EXACT64, interval, requant_bound
-from qatspec.program.interp import shift_right
-from qatspec.program.operands import MAX_SHIFT
+from qatspec.ir import EXACT64, interval
+from qatspec.kinds import MAX_SHIFT
+from qatspec.kinds.requantization.kind import requant_bound
 from qatspec.program.requantize import fit_bias, multipliers
+from qatspec.referee.interpreter import shift_right
 
 ACCUMULATOR = interval(-(2**31), 2**31 - 1)
 INT8 = interval(-128, 127)

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from qatspec.program import Port, RuntimeInput, interpret_frames
+from qatspec.ir import Port
+from qatspec.program import RuntimeInput, interpret_frames
 
 CASES = [
     ("featuremap", "rgb"), ("rgb", "rgb"), ("bgr", "rgb"), ("yuv444", "rgb"), ("nv12", "rgb"),

@@ -12,12 +12,14 @@ import numpy as np
 import pytest
 
 from qatspec.diag import DiagnosticError
+from qatspec.ir import RANGE, STORAGE, Overflow, interval
+from qatspec.kinds import Malformed, ranges
+from qatspec.kinds.norms.kind import standardize_reach
 from qatspec.onnx import OnnxRunner, to_onnx
-from qatspec.program import RANGE, STORAGE, Program, ProgramBuilder, dump, interpret
-from qatspec.program.bounds import Overflow, interval, ranges, standardize_reach
+from qatspec.program import Program, ProgramBuilder, dump
 from qatspec.program.container import Damaged, pack, unpack
-from qatspec.program.operands import Malformed
 from qatspec.program.serde import MAGIC, VERSION, from_bytes, to_bytes
+from qatspec.referee import interpret
 
 BATCH = 2
 #: The port of an op's first operand; ops of others are built around it.

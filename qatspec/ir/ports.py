@@ -1,0 +1,55 @@
+"""Ports: the check of the arrays that are passed in, and the tree of the results."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from qatspec.diag import Diagnostic, DiagnosticError
+from qatspec.ir.data import PORT_STORAGE, IntegerModel
+
+#: The one key of the tree of a Program that is only a part of its model: {HOST: tree}. Its outputs
+#: (its inputs, or both) are not the model's, but those of float parts that run on the host.
+HOST = "$host"
+
+
+def on_host(tree: Any) -> bool:
+    """Is the Program with this tree only a part of its model?"""
+    return isinstance(tree, dict) and set(tree) == {HOST}
+
+
+def check_inputs(ported: IntegerModel, ints: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """`ints` as arrays that fit the input ports. Raises DiagnosticError QS712."""
+    if len(ints) != len(ported.inputs):
+        raise _misfit(f"{len(ints)} arrays given, {len(ported.inputs)} input ports")
+    arrays = [np.asarray(array) for array in ints]
+    for port, array in zip(ported.inputs, arrays, strict=True):
+        if array.dtype != PORT_STORAGE[port.dtype]:
+            raise _misfit(f"port `{port.name}` takes {port.dtype}, was given {array.dtype}")
+        if array.ndim != len(port.shape) + 1 or array.shape[1:] != port.shape:
+            raise _misfit(
+                f"port `{port.name}` takes (batch, {', '.join(map(str, port.shape))}), "
+                f"was given {array.shape}"
+            )
+        if array.shape[0] < 1 or array.shape[0] != arrays[0].shape[0]:
+            raise _misfit(f"port `{port.name}` was given a batch of {array.shape[0]}")
+    return arrays
+
+
+def _misfit(message: str) -> DiagnosticError:
+    help_ = "quantize real numbers first: run(*program.quantize(images))"
+    return DiagnosticError(Diagnostic(code="QS712", message=message, help=help_))
+
+
+def unflatten(tree: Any, flat: Sequence[Any]) -> Any:
+    """The structure that the model's forward returns, from the outputs in port order.
+
+    tree: `Program.tree`: an output index, or lists and dicts of trees; tuples come back as lists.
+    """
+    if isinstance(tree, dict):
+        return {key: unflatten(branch, flat) for key, branch in tree.items()}
+    if isinstance(tree, list):
+        return [unflatten(branch, flat) for branch in tree]
+    return flat[tree]

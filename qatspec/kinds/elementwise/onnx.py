@@ -1,0 +1,55 @@
+"""Elementwise arithmetic in standard ONNX ops. Quotients are double below 2^53: floor is exact."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from qatspec.ir import STORAGE, Op
+from qatspec.kinds.emitter import Emitter
+
+
+def mul(emit: Emitter, op: Op) -> str:
+    x, y = (emit.w.cast(emit.x(op, i), np.int32, f"{op.output}.{i}") for i in (0, 1))
+    return emit.w.node("Mul", [x, y], op.output)
+
+
+def clamp(emit: Emitter, op: Op) -> str:
+    dtype = emit.dtype(op.inputs[0])
+    own = ("int8", "int4", "int32")
+    wide = STORAGE[dtype] if dtype in own else np.int32
+    bounds = [emit.w.const("bound", op.attrs[key], wide) for key in ("low", "high")]
+    name = op.output if dtype in own else f"{op.output}.clip"
+    return emit.through(op, own, np.int32, lambda x: emit.w.node("Clip", [x, *bounds], name))
+
+
+def affine(emit: Emitter, op: Op) -> str:
+    w, rank = emit.w, len(emit.shape(op.inputs[0])) + 1
+    along = [-1 if d == op.attrs["axis"] else 1 for d in range(1, rank)]
+    x = w.cast(emit.x(op), np.int32, f"{op.output}.x")
+    weight, bias = (
+        w.const(op.inputs[i], emit.array(op, i).reshape(along), np.int32) for i in (1, 2)
+    )
+    return w.node("Add", [w.node("Mul", [x, weight], f"{op.output}.scaled"), bias], op.output)
+
+
+def divide(emit: Emitter, op: Op) -> str:
+    """As the executor divides; what is divided by 0 is put in its place behind the division."""
+    w, a = emit.w, op.attrs
+
+    def const(value: float) -> str:
+        return w.const("c", value, np.float64)
+
+    def node(kind: str, *inputs: str) -> str:
+        return w.node(kind, list(inputs), f"{op.output}.{kind.lower()}")
+
+    x, y = (w.cast(emit.x(op, i), np.float64, f"{op.output}.{i}") for i in (0, 1))
+    rounded = node(
+        "Div", node("Mul", x, const(a["multiplier"])), node("Mul", y, const(1 << a["shift"]))
+    )
+    if a["rounding"] == "half_up":
+        rounded = node("Add", rounded, const(0.5))
+    rounded = node("Round" if a["rounding"] == "half_even" else "Floor", rounded)
+    endless = node("Mul", node("Sign", x), const(2.0**31)) if a["multiplier"] else const(0)
+    rounded = node("Where", node("Equal", y, const(0)), endless, rounded)
+    rounded = node("Clip", rounded, const(a["low"]), const(a["high"]))
+    return w.cast(rounded, STORAGE[a["dtype"]], op.output)

@@ -1,0 +1,40 @@
+"""The executor's steps of elementwise arithmetic."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from qatspec.ir import Op
+from qatspec.kinds.exact import ExactDtypes, Step, rounded
+
+
+def mul(exact: ExactDtypes, op: Op) -> Step:
+    carrier = exact.carrier(op.output)
+    return lambda x, y: x.to(carrier) * y.to(carrier)
+
+
+def clamp(exact: ExactDtypes, op: Op) -> Step:
+    low, high = float(op.attrs["low"]), float(op.attrs["high"])
+    return lambda x: x.clamp(low, high)
+
+
+def affine(exact: ExactDtypes, op: Op) -> Step:
+    carrier, rank = exact.carrier(op.output), len(exact.shape(op.inputs[0])) + 1
+    along = [-1 if d == op.attrs["axis"] else 1 for d in range(rank)]
+    w, b = (exact.const(name, carrier).reshape(along) for name in op.inputs[1:])
+    return lambda x: x.to(carrier) * w + b
+
+
+def divide(exact: ExactDtypes, op: Op) -> Step:
+    a, carrier = op.attrs, exact.carrier(op.output)
+    multiplier, unit = float(a["multiplier"]), float(1 << a["shift"])
+
+    def step(x: Tensor, y: Tensor) -> Tensor:
+        below = y.to(torch.float64) * unit
+        found = rounded(x.to(torch.float64).mul_(multiplier) / below, a["rounding"])
+        if (below == 0).any():
+            found.nan_to_num_(0.0, torch.inf, -torch.inf)
+        return found.clamp_(a["low"], a["high"]).to(carrier)
+
+    return step

@@ -1,0 +1,34 @@
+"""The executor's steps of moves."""
+
+from __future__ import annotations
+
+import torch
+
+from qatspec.ir import Op
+from qatspec.kinds.exact import ExactDtypes, Step, padded
+
+
+def concat(exact: ExactDtypes, op: Op) -> Step:
+    axis, carrier = op.attrs["axis"], exact.carrier(op.output)
+    return lambda *xs: torch.cat([x.to(carrier) for x in xs], axis)
+
+
+def reshape(exact: ExactDtypes, op: Op) -> Step:
+    shape = tuple(op.attrs["shape"])
+    return lambda x: x.reshape(x.shape[0], *shape)
+
+
+def transpose(exact: ExactDtypes, op: Op) -> Step:
+    perm = tuple(op.attrs["perm"])
+    return lambda x: x.permute(perm)
+
+
+def slice_(exact: ExactDtypes, op: Op) -> Step:
+    a = op.attrs
+    at = (slice(None),) * a["axis"] + (slice(a["start"], a["stop"], a["step"]),)
+    return lambda x: x[at]
+
+
+def pad(exact: ExactDtypes, op: Op) -> Step:
+    value = float(op.attrs["value"])
+    return lambda x: padded(x, op.attrs["padding"], value)

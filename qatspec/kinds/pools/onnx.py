@@ -1,0 +1,58 @@
+"""Pools in standard ONNX ops."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from qatspec.ir import RANGE, Op
+from qatspec.kinds.emitter import Emitter
+from qatspec.kinds.parts import add_products
+
+
+def max_pool(emit: Emitter, op: Op) -> str:
+    """Padded by hand with the lowest integer: ONNX bounds its own padding by the kernel."""
+    a, w = op.attrs, emit.w
+    top, left, bottom, right = a["padding"]
+    lowest = RANGE[emit.dtype(op.inputs[0])][0]
+
+    def write(x: str) -> str:
+        dtype = np.int8 if narrow else np.float32
+        if any(a["padding"]):
+            pads = w.const(f"{op.output}.pads", [0, 0, top, left, 0, 0, bottom, right], np.int64)
+            x = w.node("Pad", [x, pads, w.const("lowest", lowest, dtype)], f"{op.output}.pad")
+        return w.node(
+            "MaxPool",
+            [x],
+            op.output if narrow else f"{op.output}.max",
+            kernel_shape=list(a["kernel"]),
+            strides=list(a["stride"]),
+            dilations=list(a["dilation"]),
+        )
+
+    narrow = emit.dtype(op.inputs[0]) != "int16"
+    return emit.through(op, ("int8", "int4"), np.float32, write)
+
+
+def sum_pool(emit: Emitter, op: Op) -> str:
+    """A depthwise conv by ones."""
+    a, channels = op.attrs, emit.shape(op.inputs[0])[0]
+    ones = np.ones((channels, 1, *a["kernel"]), np.int8)
+    conv = Op(
+        kind="conv",
+        inputs=(op.inputs[0], f"{op.output}.ones"),
+        output=op.output,
+        attrs={**a, "dilation": (1, 1), "groups": channels},
+    )
+
+    def write(x: str, name: str, output: str) -> str:
+        return emit.w.node(
+            "ConvInteger",
+            [x, name],
+            output,
+            kernel_shape=list(a["kernel"]),
+            strides=list(a["stride"]),
+            pads=list(a["padding"]),
+            group=channels,
+        )
+
+    return add_products(emit, conv, ones, write, ())

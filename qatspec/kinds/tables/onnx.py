@@ -1,0 +1,32 @@
+"""Tables in standard ONNX ops: Gather by the integer."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from qatspec.ir import RANGE, STORAGE, Op
+from qatspec.kinds.emitter import Emitter
+
+
+def lut(emit: Emitter, op: Op) -> str:
+    w, lowest = emit.w, RANGE[emit.dtype(op.inputs[0])][0]
+    index = w.cast(emit.x(op), np.int32, f"{op.output}.x")
+    index = w.node("Sub", [index, w.const("lowest", lowest, np.int32)], f"{op.output}.index")
+    table = w.const(op.inputs[1], emit.array(op, 1), STORAGE[op.attrs["dtype"]])
+    return w.node("Gather", [table, index], op.output)
+
+
+def exp_below_max(emit: Emitter, op: Op) -> str:
+    w = emit.w
+    x = w.cast(emit.x(op), np.int32, f"{op.output}.x")
+    below = w.node("Sub", [_largest(emit, op, x), x], f"{op.output}.below")
+    table = w.const(op.inputs[1], emit.array(op, 1), STORAGE[op.attrs["dtype"]])
+    return w.node("Gather", [table, below], op.output)
+
+
+def _largest(emit: Emitter, op: Op, x: str) -> str:
+    """The maximum of an int32 along the op's axis, kept as a dim of 1."""
+    axes, name = [op.attrs["axis"]], f"{op.output}.most"
+    if emit.opset >= 18:  # the axes are an input from there on
+        return emit.w.node("ReduceMax", [x, emit.w.const(f"{name}.axes", axes, np.int64)], name)
+    return emit.w.node("ReduceMax", [x], name, axes=axes)

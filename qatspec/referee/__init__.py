@@ -1,0 +1,8 @@
+"""The referee: the meaning of every integer op, written for clarity and shared with nothing.
+
+Everything else that runs a Program (executor, ONNX, compiled commands) is right if it equals this.
+"""
+
+from qatspec.referee.interpreter import evaluate, interpret, interpret_all
+
+__all__ = ["evaluate", "interpret", "interpret_all"]

@@ -1,0 +1,75 @@
+"""The referee of products of two activations, quotients, places and norms: int64, no floats."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from math import prod
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Attrs = Mapping[str, Any]
+Ints = NDArray[np.int64]
+
+
+def _product(a: Attrs, x: Ints, y: Ints) -> Ints:
+    return np.asarray(x @ y)
+
+
+def _numerators(a: Attrs, x: Ints, table: Ints) -> Ints:
+    return np.asarray(table[x.max(a["axis"], keepdims=True) - x])
+
+
+def _quotient(a: Attrs, x: Ints, y: Ints) -> Ints:
+    above = x * a["multiplier"] * np.where(y < 0, -1, 1)
+    below = np.abs(y) << a["shift"]
+    rounded = divide(above, np.maximum(below, 1), a["rounding"])
+    endless = np.select([above > 0, above < 0], [a["high"], a["low"]])
+    return np.clip(np.where(below == 0, endless, rounded), a["low"], a["high"])
+
+
+def divide(above: Ints, below: Ints, rounding: str) -> Ints:
+    """above / below (positive), rounded to an integer."""
+    if rounding == "floor":
+        return above // below
+    half_up = (2 * above + below) // (2 * below)
+    tie = (2 * above + below) % (2 * below) == 0
+    return half_up - (tie & (half_up % 2 == 1)) if rounding == "half_even" else half_up
+
+
+def _standardized(a: Attrs, x: Ints) -> Ints:
+    axes = tuple(a["axes"])
+    count = prod(x.shape[axis] for axis in axes)
+    total = x.sum(axes, keepdims=True)
+    variance = count * (x * x).sum(axes, keepdims=True) - total * total
+    root = np.maximum(floor_sqrt((variance + a["epsilon"]) << (2 * a["root_bits"])), 1)
+    return divide((count * x - total) << (a["bits"] + a["root_bits"]), root, "half_up")
+
+
+def floor_sqrt(v: Ints) -> Ints:
+    """The largest integer whose square is at most v, bit by bit. 0 <= v < 2^62."""
+    root = np.zeros_like(v)
+    for bit in reversed(range(31)):
+        larger = root | np.int64(1 << bit)
+        root = np.where(larger * larger <= v, larger, root)
+    return root
+
+
+def _scaled(a: Attrs, x: Ints, w: Ints, b: Ints) -> Ints:
+    along = [-1 if d == a["axis"] else 1 for d in range(x.ndim)]
+    return x * w.reshape(along) + b.reshape(along)
+
+
+def _place(a: Attrs, x: Ints) -> Ints:
+    return np.asarray(np.argmax(x, a["axis"], keepdims=a["keepdim"]))
+
+
+EVALUATE: dict[str, Callable[..., Ints]] = {
+    "matmul": _product,
+    "exp_below_max": _numerators,
+    "divide": _quotient,
+    "standardize": _standardized,
+    "affine": _scaled,
+    "argmax": _place,
+}
