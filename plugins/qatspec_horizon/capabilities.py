@@ -54,6 +54,10 @@ OPTIONS: Mapping[str, Any] = {
     },
 }
 
+#: O1 finds a place on chip for every layer that any other level places, without planning what to
+#: keep there; the frame that `verify` runs tells of faults in the compiler alone.
+TRIAL_OPTIONS: Mapping[str, Any] = {"opt": "O1", "verify": False}
+
 
 def _limit(of: str, **bounds: Any) -> dict[str, Any]:
     return {"of": of, **bounds}

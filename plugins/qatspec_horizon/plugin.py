@@ -24,6 +24,7 @@ from qatspec_horizon.capabilities import (
     BERNOULLI2,
     BERNOULLI2_FLOAT_OPS,
     OPTIONS,
+    TRIAL_OPTIONS,
 )
 
 #: Weights: int8 per output channel; the range follows the weight at every step (constant 1).
@@ -87,6 +88,7 @@ def qatspec_marches() -> Iterable[March]:
             arithmetic=ARITHMETIC,
             capabilities=BERNOULLI2,
             options=OPTIONS,
+            trial_options=TRIAL_OPTIONS,
             float_ops=BERNOULLI2_FLOAT_OPS,
             supports=lazy("qatspec_horizon.march:supports_bernoulli2"),
             compile=lazy("qatspec_horizon.march:compile_bernoulli2"),
@@ -100,6 +102,7 @@ def qatspec_marches() -> Iterable[March]:
             arithmetic=ARITHMETIC,
             capabilities=BAYES,
             options=OPTIONS,
+            trial_options=TRIAL_OPTIONS,
             float_ops=BAYES_FLOAT_OPS,
             supports=lazy("qatspec_horizon.march:supports_bayes"),
             compile=lazy("qatspec_horizon.march:compile_bayes"),

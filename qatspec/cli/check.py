@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from qatspec.graph import Decision, Prepared
     from qatspec.prepare.findings import Findings
     from qatspec.spec import Spec
+    from qatspec.stages.rehearsal import Refusal
 
 FORMAT = 1
 _UNBOUNDED = 10_000  # columns: wider than any table
@@ -52,8 +53,8 @@ def command(
     """Build and prepare the model of SPEC without training it: every quantized edge with the rule
     that decides it, outputs that stay unquantized, batch norms that were not folded, modules that
     are called several times, branches that reach no output, ops that stay in float, and what the
-    march could not run: the model is calibrated on one random batch, lowered, and every op held
-    against the march. With --format json: all of it as data.
+    march could not run: every stage is tried on one random batch, converted and compiled, without
+    training. Exit code 1: a stage of the spec would refuse. With --format json: all of it as data.
 
     The work directory keeps the table of modules, from which `explain` and `validate` then know
     what rules match.
@@ -63,7 +64,7 @@ def command(
     from qatspec.prepare import prepare_spec
     from qatspec.prepare.findings import findings
     from qatspec.stages.context import build_model
-    from qatspec.stages.foresight import march_findings
+    from qatspec.stages.rehearsal import refusals
 
     loaded = options.load(spec, overrides, allow_code)
     chosen = options.quantized_stage(loaded, stage)
@@ -72,16 +73,18 @@ def command(
     save_modules(workdir or options.default_workdir(loaded), loaded, chosen, prepared.calls)
     found = findings(prepared)
     host = host_parts(deploy(prepared, prepared.example_inputs))
-    refused = march_findings(prepared, loaded.march)
-    told = {d.span for d in refused if d.code == "QS701"}  # of the same op, with its module
+    with loaded.document.located():
+        refused = refusals(options.context(loaded, workdir, device="cpu"))
+    told = {r.diagnostic.span for r in refused if r.diagnostic.code == "QS701"}  # with its module
     kept = [w for w in prepared.warnings if w.code != "QS608" or w.span not in told]
-    prepared.warnings = (*kept, *refused)
+    prepared.warnings = (*kept, *(r.diagnostic for r in refused))
     if picture is not None:
         _draw(loaded, chosen, prepared, picture)
     if settings().format == "json":
         data = _as_data(loaded, chosen, prepared, found)
         data["host"] = {"before": host.before, "after": host.after}
         echo(json.dumps(data, indent=2))
+        _exit(refused)
         return
     for warning in prepared.warnings:
         options.warn(loaded, warning)
@@ -92,10 +95,20 @@ def command(
         echo(f"  host    {name}: in float before the compiled program")
     for name in host.after:
         echo(f"  host    {name}: in float behind the compiled program")
-    if refused:
-        stage = "compile" if all(d.code == "QS801" for d in refused) else "convert"
-        codes = ", ".join(sorted({d.code for d in refused}))
-        echo(f"\n{stage} would refuse this model: {len(refused)} x {codes}, above")
+    for name in dict.fromkeys(r.stage for r in refused):
+        codes = [r.diagnostic.code for r in refused if r.stage == name]
+        what = f"{len(codes)} x {', '.join(sorted(set(codes)))}, above"
+        if name in loaded.stages:
+            echo(f"\n{name} would refuse this model: {what}")
+        else:
+            echo(f"\nthe spec has no stage {name}, which this model does not fit: {what}")
+    _exit(refused)
+
+
+def _exit(refused: Collection[Refusal]) -> None:
+    """Exit 1 where a stage of the spec refuses."""
+    if any(r.diagnostic.severity == "error" for r in refused):
+        raise click.exceptions.Exit(1)
 
 
 def _draw(spec: Spec, stage: str, prepared: Prepared, target: Path) -> None:
@@ -183,6 +196,13 @@ def _as_data(spec: Spec, stage: str, prepared: Prepared, found: Findings) -> dic
         ],
         **asdict(found),
         "warnings": [
-            {"code": w.code, "message": w.message, "help": w.help, "at": w.at} for w in warnings
+            {
+                "code": w.code,
+                "severity": w.severity,
+                "message": w.message,
+                "help": w.help,
+                "at": w.at,
+            }
+            for w in warnings
         ],
     }

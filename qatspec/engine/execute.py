@@ -23,7 +23,7 @@ from qatspec.process.interrupt import Interrupted
 from qatspec.registry import registry
 from qatspec.spec import Spec, Trainer
 from qatspec.stages import JUDGE, RUN, Context, Outcome
-from qatspec.stages.foresight import refuse_early
+from qatspec.stages.rehearsal import refuse_early
 from qatspec.train.distributed import Group, launch
 from qatspec.train.files import sweep
 from qatspec.train.process import make_repeatable, pick_device

@@ -67,6 +67,7 @@ class Context:
     source     the stage that this one starts from, None for the first.
     digests    {"step", "evaluation"} of this run: a checkpoint of another step is not resumed.
     limit      at most so many examples of each data set (smoke runs), None: all.
+    pictures   images (1, C, H, W) that files are compared on, None: some of data.val.
     """
 
     spec: Spec
@@ -79,6 +80,7 @@ class Context:
     seed: int
     group: Group = ALONE
     limit: int | None = None
+    pictures: tuple[torch.Tensor, ...] | None = None
     report: Report = lambda kind, data: None
 
     def build_model(self) -> nn.Module:

@@ -64,8 +64,10 @@ def judge(
 def real_inputs(
     context: Context, ported: IntegerModel, host: HostRunner | None = None
 ) -> list[list[np.ndarray]]:
-    """Some images of data.val as integers of the input ports."""
-    images = (batch.images for batch in context.loader("val", batch_size=1).ordered())
+    """Some images of data.val, or those of the context, as integers of the input ports."""
+    images = context.pictures or (
+        batch.images for batch in context.loader("val", batch_size=1).ordered()
+    )
     return [quantized(ported, host, x.numpy()) for x in itertools.islice(images, IMAGES)]
 
 

@@ -13,7 +13,7 @@ from qatspec.spec import Trainer
 from qatspec.stages.context import Context, Outcome
 from qatspec.train.checkpoint import Checkpoint
 from qatspec.train.chosen import Judging, gives, judge_again
-from qatspec.train.evaluate import evaluate, rehearse
+from qatspec.train.evaluate import evaluate
 from qatspec.train.loop import Training, fit
 from qatspec.types import TaskModel
 
@@ -55,11 +55,6 @@ def train(
     the metrics are the best checkpoint's."""
     stage = context.spec.stages[context.stage]
     resumed = context.resumable()
-    if resumed is None and context.stage == "float":
-        judged = context.loader("val")  # every process opens the data
-        if context.group.is_main:
-            to_eval()
-            rehearse(model, judged, context.device)
     training = Training(
         stage=context.stage,
         model=model,

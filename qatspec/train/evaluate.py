@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from qatspec.diag import DiagnosticError
 from qatspec.process import interrupt
 from qatspec.registry import registry
 from qatspec.train.loader import Loader
@@ -45,9 +46,10 @@ def rehearse(model: nn.Module, loader: Loader, device: torch.device) -> None:
     return wrongly is reported before hours of training and not after them.
 
     model: in its evaluation mode; neither it nor torch's generators are changed. What `evaluate`
-    raises is ignored, because two images need not be enough for it.
+    raises is ignored, because two images need not be enough for it, unless it is a diagnostic (a
+    package that is not installed).
 
-    Raises PluginFault.
+    Raises PluginFault, DiagnosticError.
     """
     few = replace(loader, batch_size=min(2, loader.batch_size), workers=0)
     predict = cast(TaskModel, model).predict
@@ -55,6 +57,8 @@ def rehearse(model: nn.Module, loader: Loader, device: torch.device) -> None:
         found = predictions(model, predict, few, device=device, batches=1)
     try:
         metrics: Any = loader.dataset.evaluate(found)
+    except DiagnosticError:
+        raise
     except Exception:  # noqa: BLE001  code of a plugin, on less than it is made for
         return
     chooses = loader.definition.metric if loader.definition else ""

@@ -68,7 +68,7 @@ def fit(training: Training, resume: Checkpoint | None = None) -> tuple[Metrics, 
         return _Loop(training).run(resume)
 
 
-class _Loss(nn.Module):
+class Loss(nn.Module):
     """Model and loss as one forward, which is what DDP wraps.
 
     synchronized: batch norms take the statistics of all processes' pictures.
@@ -112,7 +112,7 @@ class _Loop:
         if (self.steps == 0 and resume is None) or self.unfinished:
             self._finish(-(-self.step // self.epoch_steps))
         synchronized = self.t.trainer.batch_norm == "synchronized" and self.t.group.world > 1
-        forward = self.t.group.wrap(_Loss(self.t.model, synchronized))
+        forward = self.t.group.wrap(Loss(self.t.model, synchronized))
         while self.step < self.steps:
             epoch, start = divmod(self.step, self.epoch_steps)
             self._enter(epoch)

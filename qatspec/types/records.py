@@ -171,6 +171,8 @@ class March:
     chips         chip names that mean this march ("j5"): they get a did-you-mean.
     capabilities  versioned data: dtypes per op, kernel and channel limits, cores, clock, memory.
     options       JSON schema of `stages.compile`'s further keys.
+    trial_options options laid over the spec's where compile is tried before training: they refuse
+                  what the spec's own refuse, sooner.
     supports(op, program) -> Verdict, in agreement with compile.
     compile(program, options) -> Artifact. run(artifact, ints) -> list of integer arrays.
     bit_exact     the artifact computes the Program's integers exactly (contracts 25).
@@ -186,6 +188,7 @@ class March:
     arithmetic: Arithmetic = field(default_factory=Arithmetic)
     capabilities: Mapping[str, Any] = field(default_factory=dict)
     options: JSONSchema = field(default_factory=lambda: NO_PARAMS)
+    trial_options: Params = field(default_factory=dict)
     supports: Callable[[Op, Program], Verdict]
     compile: Callable[[Program, Params], Artifact]
     run: Callable[[Artifact, Sequence[np.ndarray]], list[np.ndarray]]

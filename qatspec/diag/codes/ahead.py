@@ -39,4 +39,35 @@ says which dtype it was, so that it is not loaded.
     qatspec run SPEC --step calibration
 """,
     ),
+    Code(
+        "QS942",
+        "a data set gives pictures of another shape than the model takes",
+        """
+Before the first training step, one picture of every data role is compared with `model.input`. The
+number of channels must agree in every role. The pictures of `data.val` must also have the size of
+`model.input` where the spec converts: a compiled program takes one size, and is judged on them.
+Training pictures may have another size.
+
+**Fix.** Give the data set and `model.input` the same size and channels.
+
+    model:
+      input: {size: [512, 512], channels: 3}
+    data:
+      val: {type: coco_detection, params: {size: [512, 512]}}
+""",
+    ),
+    Code(
+        "QS943",
+        "a batch norm trains on one number a channel",
+        """
+In training mode a batch norm takes mean and variance of a batch. With one picture in a batch, and
+one number a channel and picture (behind a global pooling, or where a map has shrunk to 1 x 1),
+there is no variance.
+
+**Fix.** Train on batches of two pictures or more.
+
+    data:
+      qat: {batch_size: 2}
+""",
+    ),
 )

@@ -1,0 +1,249 @@
+"""The stages of a spec, tried on one batch before the first of them trains.
+
+Every stage loads what the one before it leaves, takes one step, and the last one is converted and
+compiled into a temporary folder. What is refused on the way would be refused after training too:
+nothing that is tried here depends on what the model learns, but where a comment says so.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from qatspec.diag import Diagnostic, DiagnosticError
+from qatspec.graph import Prepared
+from qatspec.prepare import set_stage
+from qatspec.quant.fake_quant import FakeQuantize
+from qatspec.registry import registry
+from qatspec.spec import Solver, Spec, predecessor
+from qatspec.spec.model import Stage, StageName
+from qatspec.stages.context import Context
+from qatspec.stages.foresight import integer_refusals, random_images
+from qatspec.stages.loading import load_given
+from qatspec.stages.tried_data import TriedData
+from qatspec.train.checkpoint import load_weights
+
+QUANTIZED = ("calibration", "qat")
+#: What the model's structure alone decides: neither weights nor ranges have a part.
+_STRUCTURAL = ("QS701", "QS702", "QS703", "QS706", "QS801")
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """What `stage` would refuse."""
+
+    stage: str
+    diagnostic: Diagnostic
+
+
+@dataclass
+class Rehearsal:
+    """One pass over stages of a spec.
+
+    context  of the first of them, whose source lies in the work directory.
+    data     the spec's data, opened; None: random images stand for it, and no training step is
+             tried.
+    spoilt   the untrained model computed numbers that are not finite: they say nothing about the
+             trained one, so that conversion is held against its structure alone.
+    """
+
+    context: Context
+    stages: Sequence[str]
+    data: TriedData | None = None
+    found: list[Refusal] = field(default_factory=list)
+    spoilt: bool = False
+
+    def run(self) -> list[Refusal]:
+        """Try the stages in order, up to the first that refuses."""
+        states: dict[str, Mapping[str, Tensor]] = {}
+        prepared: dict[str, Prepared] = {}
+        if self.data is not None:
+            with self._of(self.context.stage):
+                self.data.check()
+        for stage in self.stages:
+            if self.found:
+                break
+            with self._of(stage):
+                if stage == "float":
+                    states[stage] = self._float()
+                elif stage in QUANTIZED:
+                    prepared[stage] = self._quantized(stage, self._start(stage, states))
+                    states[stage] = prepared[stage].model.state_dict()
+                elif stage == "convert":
+                    self._converted(prepared[self._before(stage)])
+        return self.found
+
+    @contextmanager
+    def _of(self, stage: str) -> Iterator[None]:
+        try:
+            yield
+        except DiagnosticError as error:
+            self.found += [Refusal(stage, d) for d in error.diagnostics]
+
+    def _float(self) -> Mapping[str, Tensor]:
+        context = self._at("float")
+        model = context.build_model()
+        load_given(context, model)
+        if self.data is not None:
+            model.to(context.device)
+            self.data.step("float", model.train())
+            self.data.judge(model.eval())
+        return model.state_dict()
+
+    def _start(
+        self, stage: str, states: Mapping[str, Mapping[str, Tensor]]
+    ) -> Mapping[str, Tensor]:
+        """The weights that `stage` starts from: those just tried, or a finished stage's."""
+        source = self._before(stage)
+        if source in states:
+            return states[source]
+        context = replace(self._at(stage), source=source)
+        return context.source_checkpoint(self._solver(stage).pre_step_checkpoint)[0].weights
+
+    def _quantized(self, stage: str, start: Mapping[str, Tensor]) -> Prepared:
+        """The prepared model of `stage` after one batch, in eval stage."""
+        context = self._at(stage)
+        prepared = context.prepare(stage)
+        solver, model = self._solver(stage), prepared.model
+        try:
+            load_weights(
+                model,
+                start,
+                source=Path(f"{self._before(stage)}-checkpoint"),
+                allow_miss=solver.allow_miss,
+                ignore_extra=solver.ignore_extra,
+            )
+        except DiagnosticError as error:  # there is no such file yet
+            here = [replace(d, span=None, at=f"/stages/{stage}") for d in error.diagnostics]
+            raise DiagnosticError(here) from error
+        if stage == "qat":
+            set_stage(prepared, "qat")
+        with _stand_ins(model) as spoilt:
+            if self.data is None:
+                set_stage(prepared, "calibration")
+                with torch.no_grad():
+                    model(*random_images(prepared.example_inputs))
+            else:
+                model.to(context.device)
+                if stage == "qat":
+                    self.data.step(stage, model)
+                else:
+                    set_stage(prepared, "calibration")
+                    self.data.observe(model)
+        self.spoilt |= bool(spoilt)
+        set_stage(prepared, "eval")
+        if self.data is not None:
+            self.data.judge(model)
+        model.cpu()
+        return prepared
+
+    def _converted(self, prepared: Prepared) -> None:
+        """Convert and compile `prepared` into a temporary folder."""
+        from qatspec.stages.compile import compile_to_files
+        from qatspec.stages.convert import convert
+
+        spec, compiled = self.context.spec, "compile" in self.stages
+        found = [
+            Refusal("compile" if d.code == "QS801" else "convert", d)
+            for d in integer_refusals(prepared, spec.march)
+        ]
+        self.found += [
+            r
+            for r in found
+            if (compiled or r.stage == "convert")
+            and not (self.spoilt and r.diagnostic.code not in _STRUCTURAL)
+        ]
+        if self.found or self.spoilt:
+            return
+        with tempfile.TemporaryDirectory(prefix="qatspec-") as folder:
+            images = tuple(random_images(prepared.example_inputs))
+            context = replace(
+                self._at("convert"), spec=_sooner(spec), folder=Path(folder), pictures=images
+            )
+            with self._of("convert"):
+                program = convert(context, prepared)[0]
+            if not self.found and compiled:
+                with self._of("compile"):
+                    compile_to_files(context, program, spec.march, Path(folder))
+
+    def _at(self, stage: str) -> Context:
+        return replace(self.context, stage=stage, report=lambda kind, data: None)
+
+    def _before(self, stage: str) -> str:
+        """The stage that `stage` starts from."""
+        spec = self.context.spec
+        if stage not in spec.stages:
+            return next(s for s in reversed(QUANTIZED) if s in spec.stages)
+        return str(predecessor(spec, cast("StageName", stage)))
+
+    def _solver(self, stage: str) -> Solver:
+        return self.context.spec.stages[stage].solver
+
+
+def refuse_early(context: Context, later: Sequence[str]) -> None:
+    """Try the stage of `context` and those of `later` before the first of them trains.
+
+    Raises DiagnosticError with what one of them would refuse."""
+    stages = (context.stage, *later)
+    found = Rehearsal(context, stages, TriedData(context, stages)).run()
+    if found:
+        raise DiagnosticError([_with_way_out(refusal, context.stage) for refusal in found])
+
+
+def refusals(context: Context) -> list[Refusal]:
+    """What the stages of the spec would refuse, tried without data, and convert and compile where
+    the spec does not have them: errors for stages of the spec, warnings for others."""
+    spec = context.spec
+    stages = list(dict.fromkeys([*spec.stages, "convert", "compile"]))
+    found = Rehearsal(replace(context, stage=stages[0]), stages).run()
+    return [
+        r
+        if r.stage in spec.stages
+        else replace(r, diagnostic=replace(r.diagnostic, severity="warning"))
+        for r in found
+    ]
+
+
+def _with_way_out(refusal: Refusal, first: str) -> Diagnostic:
+    found = refusal.diagnostic
+    if refusal.stage == first:
+        return found
+    anyhow = f"to train all the same, name the stage: `--step {first}`"
+    return replace(found, help="; ".join(filter(None, (found.help, anyhow))))
+
+
+def _sooner(spec: Spec) -> Spec:
+    """`spec` with the options by which its march compiles for a trial."""
+    stage = spec.stages.get("compile") or Stage(name="compile")
+    options = {**stage.options, **registry().march(spec.march).trial_options}
+    return replace(spec, stages={**spec.stages, "compile": replace(stage, options=options)})
+
+
+@contextmanager
+def _stand_ins(model: nn.Module) -> Iterator[set[FakeQuantize]]:
+    """Collect the fake-quants that see numbers which are not finite, and give them a scale in the
+    end."""
+    spoilt: set[FakeQuantize] = set()
+
+    def look(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        assert isinstance(module, FakeQuantize)
+        if not bool(torch.isfinite(inputs[0]).all()):
+            spoilt.add(module)
+
+    fake_quants = [m for m in model.modules() if isinstance(m, FakeQuantize)]
+    hooks = [m.register_forward_pre_hook(look) for m in fake_quants]
+    try:
+        yield spoilt
+    finally:
+        for hook in hooks:
+            hook.remove()
+    for module in spoilt:
+        if not module.observed:
+            module.set_scale(torch.ones_like(module.scale))
