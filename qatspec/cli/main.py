@@ -15,8 +15,9 @@ import click
 from qatspec import __version__
 from qatspec.cli.output import HELP, common_options, echo, settings, show, show_unwritten
 from qatspec.cli.streams import own_stdout
-from qatspec.diag import Diagnostic, DiagnosticError, PluginFault
+from qatspec.diag import Diagnostic, DiagnosticError, PluginFault, Span
 from qatspec.diag.words import suggest
+from qatspec.files import why_unreadable
 from qatspec.process.interrupt import Interrupted, handled
 
 #: name -> (module that has `command`, what it does); modules are imported when they are called
@@ -182,6 +183,9 @@ def _end(error: BaseException) -> int:
     if culprit is not None:
         show([culprit.diagnostic()])
         return PLUGIN
+    if (refused := _of_the_system(error)) is not None:
+        show([refused])
+        return DIAGNOSTICS
     words = str(error).partition("\n")[0] or type(error).__name__
     echo(f"internal error: {type(error).__name__}: {words}", err=True)
     if not settings().debug:
@@ -199,6 +203,25 @@ def _interrupted(error: Interrupted, arguments: Sequence[str]) -> int:
     if error.stage:
         echo(f"to go on: {shlex.join(['qatspec', *arguments])}", err=True)
     return error.exit_code
+
+
+def _of_the_system(error: Exception) -> Diagnostic | None:
+    """What the operating system refused: memory, or a file that a path names."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return Diagnostic(
+            code="QS946",
+            message=f"there is not enough memory: {str(error).partition(chr(10))[0]}".rstrip(": "),
+            help="lower `batch_size`, `workers` or the input's size, or use another device",
+        )
+    if isinstance(error, OSError) and error.filename is not None:
+        path = os.fsdecode(error.filename) if not isinstance(error.filename, int) else ""
+        return Diagnostic(
+            code="QS947",
+            message=f"the system refused `{path}`: {why_unreadable(error)}",
+            help="check the path and its permissions, and run the command again",
+            span=Span(path),
+        )
+    return None
 
 
 def _of_plugin(found: Diagnostic) -> bool:

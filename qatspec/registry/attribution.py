@@ -31,13 +31,18 @@ def raised(
     )
 
 
+def is_of_data(plugin: Plugin, error: BaseException) -> bool:
+    """Is an error that of a file which a plugin of qatspec itself was asked to read."""
+    return plugin.dist == _OURS and isinstance(error, OSError) and error.filename is not None
+
+
 def culprit(plugins: Iterable[Plugin], error: BaseException) -> PluginFault | None:
     """The fault of the plugin whose code `error` came through last, if any."""
     packages = _by_package(plugins)
     found = None
     for frame, line in traceback.walk_tb(error.__traceback__):
         plugin = packages.get(package_of(frame))
-        if plugin is not None:
+        if plugin is not None and not is_of_data(plugin, error):
             where = f"{frame.f_globals['__name__']}.{frame.f_code.co_name} (line {line})"
             found = raised(plugin, error, item=where)
     return found

@@ -13,6 +13,7 @@ from qatspec.diag import Diagnostic, DiagnosticError, PluginFault, QatspecError
 from qatspec.files import open_file, why_unreadable
 from qatspec.registry.attribution import (
     culprit,
+    is_of_data,
     line_of,
     line_of_function,
     passed_qatspec,
@@ -173,7 +174,7 @@ class Registry:
             raise
         except Exception as error:
             hook, plugin = self._hook_and_plugin(record)
-            if plugin is not None:
+            if plugin is not None and not is_of_data(plugin, error):
                 raise raised(plugin, error, item=doing, hook=hook) from error
             raise
 
@@ -194,7 +195,7 @@ class Registry:
                 raise found from error
             plugin = provider_of(self.plugins(), owner)
             exhausted = isinstance(error, MemoryError) or "OutOfMemory" in type(error).__name__
-            if plugin is None or exhausted or passed_qatspec(error):
+            if plugin is None or exhausted or passed_qatspec(error) or is_of_data(plugin, error):
                 raise
             doing = f"{method}() of `{type(owner).__name__}`"
             raise raised(plugin, error, item=doing, span=line_of(owner, method)) from error

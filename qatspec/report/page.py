@@ -8,8 +8,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from jsonschema import Draft202012Validator
+
 from qatspec.diag import Diagnostic, DiagnosticError, Span
+from qatspec.files import read_file, why_unreadable
+from qatspec.schema.load import summary_schema
 from qatspec.train.files import write_bytes
+
+_MAX_BYTES = 1 << 28
 
 
 def write_report(workdir: Path, target: Path) -> Path:
@@ -23,12 +29,13 @@ def write_report(workdir: Path, target: Path) -> Path:
 
 def gather(workdir: Path) -> dict[str, Any]:
     """Everything that the page shows: the summary, and the decisions and perf files it names."""
-    summary = _read(workdir / "summary.json")
-    if "steps" not in summary or "artifacts" not in summary:
-        raise _no_results(workdir / "summary.json", "it is no summary of a run")
+    path = workdir / "summary.json"
+    summary = _read(path)
+    for error in Draft202012Validator(dict(summary_schema())).iter_errors(summary):
+        raise _no_results(path, f"it is no summary of a run: {error.json_path} is not as written")
     by_kind = {a["kind"]: workdir / a["path"] for a in summary["artifacts"]}
-    perf = _read(by_kind["perf_json"])["summary"] if "perf_json" in by_kind else None
-    decisions = _read(by_kind["decisions"])["decisions"] if "decisions" in by_kind else []
+    perf = _part(by_kind["perf_json"], "summary", dict) if "perf_json" in by_kind else None
+    decisions = _part(by_kind["decisions"], "decisions", list) if "decisions" in by_kind else []
     return {"summary": summary, "perf": perf, "decisions": decisions}
 
 
@@ -56,11 +63,19 @@ def render(content: Mapping[str, Any]) -> str:
 
 def _read(path: Path) -> Any:
     try:
-        return json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise _no_results(path, "it does not exist") from None
-    except (OSError, ValueError) as error:
+        return json.loads(read_file(path, _MAX_BYTES))
+    except OSError as error:
+        raise _no_results(path, why_unreadable(error)) from error
+    except (ValueError, RecursionError) as error:
         raise _no_results(path, str(error)) from error
+
+
+def _part(path: Path, key: str, kind: type) -> Any:
+    """What a file of the run holds under `key`."""
+    content = _read(path)
+    if not isinstance(content, dict) or not isinstance(content.get(key), kind):
+        raise _no_results(path, f"it has no `{key}`")
+    return content[key]
 
 
 def _no_results(path: Path, why: str) -> DiagnosticError:

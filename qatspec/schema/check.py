@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
-from jsonschema import Draft202012Validator, ValidationError
+from jsonschema import Draft202012Validator, ValidationError, validators
 
 from qatspec.diag import Diagnostic, Fix
 from qatspec.diag.words import mended, nearest, quote_list
@@ -35,13 +35,27 @@ _TYPES = {
 }
 
 
+def _matches_to_the_end(
+    _: Any, pattern: str, value: Any, __: JSONSchema
+) -> Iterator[ValidationError]:
+    """`pattern` as JSON Schema means it: `$` is the end of the text, and not also the place before
+    a last line feed, as it is in Python."""
+    if isinstance(value, str) and not re.search(re.sub(r"(?<!\\)\$$", r"\\Z", pattern), value):
+        yield ValidationError(f"{value!r} does not match {pattern!r}")
+
+
+_Validator: Any = validators.extend(  # type: ignore[no-untyped-call]
+    Draft202012Validator, {"pattern": _matches_to_the_end}
+)
+
+
 def check(data: Any, schema: JSONSchema, at: str = "") -> list[Diagnostic]:
     """Everything in `data` that `schema` refuses; pointers begin with `at`.
 
     Each finding stands by itself: what follows from another one is left out.
     """
     found: dict[tuple[str | None, str, str], Diagnostic] = {}
-    for error in Draft202012Validator(dict(schema)).iter_errors(data):
+    for error in _Validator(dict(schema)).iter_errors(data):
         for diagnostic in _convert(error, schema, at):
             found.setdefault((diagnostic.at, diagnostic.code, diagnostic.message), diagnostic)
     return list(found.values())

@@ -21,6 +21,13 @@ def spec_schema() -> JSONSchema:
 
 
 @cache
+def summary_schema() -> JSONSchema:
+    """schemas/summary-1.schema.json, as parsed JSON; not to be changed."""
+    text = importlib.resources.files("qatspec_schemas") / "summary-1.schema.json"
+    return cast("dict[str, Any]", json.loads(text.read_text(encoding="utf-8")))
+
+
+@cache
 def torch_symbols() -> Mapping[str, Any]:
     """schemas/torch-symbols.json: the public names of torch by namespace, and every spelling of
     each canonical op (tests/bench/torch_symbols.py writes it); not to be changed."""

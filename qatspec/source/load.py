@@ -19,6 +19,7 @@ from qatspec.source.text import check_text, read_text
 from qatspec.source.tree import Tree, kind_of
 
 _MAX_EXTENDS = 16
+_SPEC_FILES = (".yaml", ".yml")
 #: A spec to start from, for who has none yet.
 SMALLEST = """\
 qatspec: 1
@@ -99,6 +100,10 @@ def _read(
         raise _fail("QS111", f"a spec is a mapping of keys, this is {what}", place, advice)
     merged: Tree | None = None
     for base_name, span in _extended(tree.value.get("extends")):
+        if not base_name.endswith(_SPEC_FILES):
+            # a message shows lines of a file that is no spec, which may be of any kind
+            message = f"`{base_name}` is not the name of a spec: it does not end in .yaml or .yml"
+            raise _fail("QS115", message, span, "delete it from `extends`, or rename the file")
         base_shown = os.path.normpath(Path(shown).parent / base_name)
         base = _read(path.parent / base_name, base_shown, span, (*chain, real), texts, base_name)
         merged = base if merged is None else merge(merged, base)

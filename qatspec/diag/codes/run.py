@@ -393,4 +393,28 @@ and the work directory is not affected, and a training is not ended by it.
     qatspec plan specs/quickstart.yaml --format json > /another/disk/plan.json
 """,
     ),
+    Code(
+        "QS946",
+        "there is not enough memory",
+        """
+The system (or the GPU) gave no more memory. Files that were finished stay, and a training resumes
+from its last checkpoint.
+
+**Fix.** Lower `batch_size`, `workers` or the input's size, or use a larger device, and run the
+same command again.
+
+    qatspec run specs/quickstart.yaml --set data.train.batch_size=8
+""",
+    ),
+    Code(
+        "QS947",
+        "the system refused a file",
+        """
+A file or folder that a path of the spec or the command line leads to cannot be opened, listed or
+made: the permissions forbid it, symbolic links form a loop, the device reported an error. The
+message names the path and the reason.
+
+**Fix.** Correct the path or its permissions, and run the command again.
+""",
+    ),
 )

@@ -146,4 +146,16 @@ may not write there, or the file changed between reading and writing. Nothing wa
 validate` without `--fix` names them.
 """,
     ),
+    Code(
+        "QS115",
+        "a file that is no spec is extended",
+        """\
+`extends` names other specs, whose names end in `.yaml` or `.yml`. A message about a spec shows its
+lines, so a file of another kind (a key, a list of passwords) is not even opened.
+
+**Fix.** Delete the entry, or rename the file if it is a spec.
+
+    extends: base.yaml
+""",
+    ),
 )

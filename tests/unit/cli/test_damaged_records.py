@@ -1,0 +1,64 @@
+"""Whatever the records of a work directory hold, a command ends in its answer or a diagnostic."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+
+def without(*keys):
+    return lambda text: json.dumps({k: v for k, v in json.loads(text).items() if k not in keys})
+
+
+def each(value):
+    return lambda text: json.dumps(dict.fromkeys(json.loads(text), value) | {"format": 1})
+
+
+RECORDS = ("float/step.json", "convert/step.json", "summary.json")
+DAMAGE = {
+    "empty": lambda text: "",
+    "cut": lambda text: text[: len(text) // 2],
+    "a list": lambda text: "[]",
+    "null": lambda text: "null",
+    "a number": lambda text: "7",
+    "a mapping of nothing": lambda text: "{}",
+    "format alone": lambda text: '{"format": 1}',
+    "every value null": each(None),
+    "every value a list": each([1]),
+    "every value a mapping": each({"a": None}),
+    "every value a text": each("x"),
+    "no outputs": without("outputs", "artifacts"),
+    "no metrics": without("metrics"),
+    "no keys": without("keys", "environment", "steps"),
+    "no digest": without("digest", "spec", "performance"),
+    "another format": lambda text: json.dumps({**json.loads(text), "format": 99}),
+    "nested deeply": lambda text: "[" * 100_000,
+    "a huge number": lambda text: '{"format": ' + "9" * 5000 + "}",
+    "not UTF-8": lambda text: "\udcff",
+}
+SPEC = ("toy.yaml", "--allow-code", "--workdir", "work")
+COMMANDS = {
+    "plan": ("plan", *SPEC),
+    "report": ("report", "work"),
+    "eval": ("eval", *SPEC, "--stage", "float", "--device", "cpu"),
+    "infer": ("infer", *SPEC, "--model", "work/convert/toy.program", "--input", "x.npy",
+              "--output", "out"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("record", RECORDS)
+def test_a_damaged_record(copy, record, command):
+    np.save(copy.folder / "x.npy", np.zeros((1, 3, 16, 16), np.float32))
+    path = copy.workdir / record
+    whole = path.read_text()
+    assert copy.call(*COMMANDS[command]).returncode == 0
+    ended = {}
+    for name, harm in DAMAGE.items():
+        path.write_bytes(harm(whole).encode("utf-8", "surrogateescape"))
+        done = copy.call(*COMMANDS[command])
+        if done.returncode not in (0, 1) or (done.returncode and "error[QS" not in done.stderr):
+            ended[name] = done.returncode, done.stderr.splitlines()[:1]
+    assert not ended
