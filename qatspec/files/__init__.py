@@ -1,15 +1,17 @@
 """Files that come from outside qatspec: only regular files are read, and only up to a limit; the
 digests of their contents are remembered between commands."""
 
-from qatspec.files.contents import content_digest, file_digests
+from qatspec.files.contents import content_digest, file_digest, file_digests, was_digested
 from qatspec.files.reading import open_file, read_file, why_no_folder, why_unreadable
 from qatspec.files.writing import write_file
 
 __all__ = [
     "content_digest",
+    "file_digest",
     "file_digests",
     "open_file",
     "read_file",
+    "was_digested",
     "why_no_folder",
     "why_unreadable",
     "write_file",

@@ -32,6 +32,8 @@ _THREADS = 8
 _TIMEOUT_S = 5.0
 #: What this process has read or looked up.
 _known: dict[bytes, str] = {}
+#: Absolute paths that `content_digest` was given in this process.
+_digested: set[str] = set()
 
 
 def content_digest(files: Mapping[str, str | os.PathLike[str]], facts: Any = None) -> str:
@@ -45,11 +47,22 @@ def content_digest(files: Mapping[str, str | os.PathLike[str]], facts: Any = Non
     Returns a sha256 in hex. A file that cannot be read counts by the reason, so that a set with a
     broken picture has a digest too, which changes when the picture is repaired.
     """
+    _digested.update(os.path.abspath(path) for path in files.values())  # noqa: PTH100
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True, allow_nan=False).encode())
     names = sorted(files)
     for name, found in zip(names, file_digests(files[name] for name in names), strict=True):
         digest.update(f"\n{name}\0{found}".encode("utf-8", "surrogatepass"))
     return digest.hexdigest()
+
+
+def was_digested(path: str) -> bool:
+    """Return whether a file, by its absolute path, is part of a digest of this process."""
+    return path in _digested
+
+
+def file_digest(path: str) -> str:
+    """The sha256 of one file in hex, read now; "unreadable: REASON" where it cannot be read."""
+    return _read(path)[1]
 
 
 def file_digests(paths: Iterable[str | os.PathLike[str]]) -> list[str]:

@@ -37,6 +37,9 @@ class Step:
                 sha256 of what is taken (`starting_from`).
     evaluation  of `judged_by`: what its metrics depend on besides its tensors. Another one judges
                 the kept checkpoints again and trains nothing. "" where nothing is judged.
+    folders     (file plugin, its folder) of those whose code takes part in the tensors, and
+                judging_folders of those that only judge: what they read there is known after a
+                run alone (qatspec.plan.opened).
     provenance  what stands beside the results and is never compared: name and march.
     """
 
@@ -48,6 +51,8 @@ class Step:
     keys: Mapping[str, Any] = field(repr=False)
     evaluation: str = ""
     judged_by: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    folders: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    judging_folders: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     provenance: Mapping[str, str] = field(default_factory=dict)
     plugins: tuple[PluginRef, ...] = ()
 

@@ -98,8 +98,12 @@ def plugin_of(kind: str, name: str, names: Registry) -> PluginRef:
 
 
 def sources(plugins: Iterable[PluginRef]) -> dict[str, str]:
-    """The keys of a step that name the code of its plugins."""
-    return {f"plugin:{p.entry_point}": f"{p.dist}=={p.version} {p.source}" for p in plugins}
+    """The keys of a step that name the code of its plugins. Two file plugins may have one name."""
+    found: dict[str, dict[str, None]] = {}
+    for ref in plugins:
+        code = f"{ref.dist}=={ref.version} {ref.source}"
+        found.setdefault(f"plugin:{ref.entry_point}", {})[code] = None
+    return {key: " + ".join(sorted(codes)) for key, codes in found.items()}
 
 
 def _rules(rules: QConfigRules | None) -> list[tuple[str, str]]:

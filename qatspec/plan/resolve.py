@@ -70,11 +70,18 @@ def resolve(
         judging = spec_values(spec, names, "evaluation")
         machine = {"device": device, "threads": threads or default_threads(), "nproc": nproc}
         judged_by = _judged_by(spec, values, judging, names)
+        judge = plugin_of("dataset", spec.data["val"].dataset.type, names).entry_point
+        judging_folders = names.folders([judge])
         steps: list[Step] = []
         for name in cast("list[StageName]", list(spec.stages)):
             step = _step(spec, name, values, machine, names)
             if name in _JUDGED:
-                step = replace(step, judged_by=judged_by, evaluation=digest(judged_by))
+                step = replace(
+                    step,
+                    judged_by=judged_by,
+                    evaluation=digest(judged_by),
+                    judging_folders=tuple(f for f in judging_folders if f not in step.folders),
+                )
             steps.append(_after(step, steps))
     whole = digest({"values": values, "evaluation": judging, "software": software()})
     return Plan(spec=spec, digest=whole, steps=tuple(steps))
@@ -110,6 +117,7 @@ def _step(
         outputs=_outputs(name, spec.name),
         digest=digest_of_keys(keys),
         keys=keys,
+        folders=names.folders({ref.entry_point for ref in plugins}),
         provenance={"name": spec.name, "march": spec.march},
         plugins=plugins,
     )

@@ -12,6 +12,8 @@ from pathlib import Path
 from types import ModuleType
 
 from qatspec.diag import Diagnostic
+from qatspec.files import content_digest
+from qatspec.registry.recorder import watch
 
 GROUP = "qatspec"
 FILE = "file"  # the version of a plugin that is one file of a spec
@@ -40,8 +42,8 @@ class Plugin:
 
 @dataclass(frozen=True, slots=True)
 class Provider:
-    """Who registers a thing. source_sha256 covers every .py and .json file of its package; of a
-    file plugin every .py file of its folder."""
+    """Who registers a thing. source_sha256 covers every file of its package; of a file plugin that
+    one file."""
 
     entry_point: str
     dist: str
@@ -56,7 +58,9 @@ def discover() -> list[Plugin]:
 
 
 def load_file(path: Path) -> Plugin:
-    """The plugin in one Python file. Import errors pass through."""
+    """The plugin in one Python file. What it imports and opens below its folder is recorded from
+    now on. Import errors pass through."""
+    watch(path)
     name = f"qatspec_file_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
@@ -94,28 +98,23 @@ def package_name(plugin: Plugin) -> str:
 
 
 def source_sha256(plugin: Plugin) -> str:
-    """The hash of the plugin's sources: its top-level package; or its one file and those beside it,
-    which it may import whenever it likes."""
+    """The hash of the plugin's sources: its top-level package; or its one file, whose other inputs
+    are recorded when a step runs (qatspec.registry.recorder)."""
     package = sys.modules.get(package_name(plugin))
-    if not isinstance(package, ModuleType):
-        return ""
-    return hash_sources(package, beside=plugin.version == FILE)
+    return hash_sources(package) if isinstance(package, ModuleType) else ""
 
 
 @cache
-def hash_sources(package: ModuleType, *, beside: bool = False) -> str:
-    """sha256 over the names and bytes of every .py and .json file of a package or module; beside:
-    of a module, and of every other .py file in its folder."""
+def hash_sources(package: ModuleType) -> str:
+    """sha256 over the names and contents of every file of a package, but for compiled Python and
+    hidden files; of a module that is no package, over its file."""
     roots = [Path(p) for p in getattr(package, "__path__", [])]
-    digest = hashlib.sha256()
     if not roots:
-        file = Path(str(package.__file__))
-        digest.update(file.read_bytes())
-        others = sorted(file.parent.glob("*.py")) if beside else []
-        for path in others:
-            digest.update(hashlib.sha256(path.read_bytes()).digest())
-    for root in roots:
-        for path in sorted(p for p in root.rglob("*") if p.suffix in (".py", ".json")):
-            digest.update(f"{path.relative_to(root).as_posix()}\0".encode())
-            digest.update(hashlib.sha256(path.read_bytes()).digest())
-    return digest.hexdigest()
+        return content_digest({"": str(package.__file__)})
+    named = {
+        f"{number}/{path.relative_to(root).as_posix()}": path
+        for number, root in enumerate(roots)
+        for path in root.rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts and path.name[0] != "."
+    }
+    return content_digest(named)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os.path
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -23,6 +23,7 @@ from qatspec.registry.attribution import (
 from qatspec.registry.hooks import Hooks
 from qatspec.registry.messages import finding
 from qatspec.registry.plugins import (
+    FILE,
     Plugin,
     Provider,
     discover,
@@ -150,6 +151,14 @@ class Registry:
         """Who registers `name`. Raises DiagnosticError as the lookups do."""
         plugin = self._find(kind, name, "").plugin
         return Provider(plugin.entry_point, plugin.dist, plugin.version, source_sha256(plugin))
+
+    def folders(self, entry_points: Collection[str]) -> tuple[tuple[str, str], ...]:
+        """(entry point, folder) of each of these plugins that is one file."""
+        return tuple(
+            (plugin.entry_point, str(Path(key).parent))
+            for key, plugin in sorted(self._hooks.plugins.items())
+            if plugin.version == FILE and plugin.entry_point in entry_points
+        )
 
     def faults(self) -> tuple[Diagnostic, ...]:
         """What is wrong with installed plugins, by plugin, as warnings; asks every hook."""

@@ -8,7 +8,7 @@ import pytest
 from qatspec.diag import Diagnostic, DiagnosticError, PluginFault, Span
 from qatspec.hookspecs import hookimpl
 from qatspec.registry import Plugin, Registry
-from qatspec.registry.plugins import load_entry_point, load_file, source_sha256
+from qatspec.registry.plugins import load_entry_point, source_sha256
 from qatspec.types import (
     NO_PARAMS,
     FusePattern,
@@ -244,14 +244,3 @@ def test_the_source_hash_follows_the_source(tmp_path):
         found.append(source_sha256(registry.plugins()[0]))
     assert found[0] != found[1]
     assert all(len(h) == 64 for h in found)
-
-
-def test_the_sources_of_a_file_are_those_beside_it_too(tmp_path):
-    """A plugin that imports its neighbour in `build`: a cached step would be the old network's."""
-    plugin, neighbour = tmp_path / "plugin.py", tmp_path / "net.py"
-    plugin.write_text("name = 1\n")
-    found = []
-    for text in ("width = 4\n", "width = 8\n", "width = 4\n"):
-        neighbour.write_text(text)
-        found.append(source_sha256(load_file(plugin)))
-    assert found[0] == found[2] != found[1]

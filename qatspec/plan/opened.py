@@ -1,0 +1,62 @@
+"""What file plugins imported and opened when a result was made, and whether it is still the same.
+
+It is known only after a run, so a finished step's record lists it, plugin -> name -> state, and the
+journal of an unfinished step does until then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from qatspec.plan.model import Step
+from qatspec.registry.accesses import WHOLE, files_below, states_of
+from qatspec.registry.recorder import read_journal
+
+#: The journal in the folder of an unfinished step.
+JOURNAL = "opened.jsonl"
+
+#: file plugin -> name below its folder -> state (qatspec.registry.accesses)
+Opened = Mapping[str, Mapping[str, str]]
+
+
+def opened_by(step: Step, folder: Path) -> Opened:
+    """What the journal in `folder` says of the file plugins of a step. Where one of them may have
+    read anything, every file below its folder is listed."""
+    found: dict[str, dict[str, str]] = {}
+    journal = read_journal(folder / JOURNAL)
+    for plugin, place in (*step.folders, *step.judging_folders):
+        names = journal.get(place, {})
+        if WHOLE in names:
+            unread = [n for n in files_below(place) if n not in names]
+            names = {**names, **states_of(place, unread)}
+        found[plugin] = _both(found.get(plugin, {}), names)
+    return found
+
+
+def changed(folders: Iterable[tuple[str, str]], opened: Opened) -> dict[str, str]:
+    """ "PLUGIN: NAME" -> what became of it, of every name whose state is another one now."""
+    now: dict[str, dict[str, str]] = {}
+    for plugin, place in folders:
+        states = states_of(place, opened.get(plugin, {}))
+        now[plugin] = _both(now.get(plugin, {}), states)
+    return {
+        f"{plugin}: {name}": _word(opened[plugin][name], state)
+        for plugin, states in now.items()
+        for name, state in sorted(states.items())
+        if state != opened[plugin][name]
+    }
+
+
+def _both(one: Mapping[str, str], two: Mapping[str, str]) -> dict[str, str]:
+    """The states of two folders whose plugins have the same name: of a name in both, both."""
+    return {
+        name: "+".join(dict.fromkeys(m[name] for m in (one, two) if name in m))
+        for name in sorted({*one, *two})
+    }
+
+
+def _word(before: str, now: str) -> str:
+    if before == "absent":
+        return "is new"
+    return "was removed" if now == "absent" else "changed"

@@ -1,0 +1,330 @@
+"""Records what file plugins import and open below their folders, in every process.
+
+An audit hook (PEP 578) sees each import, `open`, listing of a folder, subprocess and library that
+Python code asks for. What the code of a file plugin asks for below the plugin's folder is an input
+of the steps that use the plugin. The state of a file is taken when it is read, so that an edit
+during a training counts for the next one. Each process appends to one journal of the step, which
+survives a kill: loader workers inherit it, and spawned ranks are given its path.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import json
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from functools import cache
+from importlib.machinery import EXTENSION_SUFFIXES
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import qatspec
+from qatspec.files import was_digested
+from qatspec.registry.accesses import WHOLE, installed_folders, state_of
+from qatspec.registry.scanning import named_files, reads_by_native_code
+
+_QATSPEC = os.path.dirname(os.path.abspath(qatspec.__file__))  # noqa: PTH100, PTH120  as frames
+_LAZY = f"{_QATSPEC}/types/lazy.py"
+#: Parts of qatspec that open files of their own: specs, data, results.
+_OWN = tuple(
+    f"{_QATSPEC}/{part}"
+    for part in (
+        "cli/", "engine/", "files/contents.py", "plan/", "registry/", "source/", "spec/",
+        "stages/", "train/",
+    )
+)  # fmt: skip
+_IMPORTLIB = ("<frozen importlib", importlib.util.__file__.removesuffix("util.py"))
+_LISTS = frozenset({"os.listdir", "os.scandir"})
+_STARTS = frozenset(
+    {"ctypes.dlopen", "os.exec", "os.posix_spawn", "os.spawn", "os.system", "subprocess.Popen"}
+)
+_EVENTS = frozenset({"open", "import", *_LISTS, *_STARTS})
+
+#: What tells whether a file is still the one whose state was taken.
+Mark = tuple[int, int, int] | None
+
+
+class _Access(NamedTuple):
+    state: str
+    mark: Mark
+
+
+class _Recorder:
+    """What this process has seen. There is one, because an audit hook cannot be removed."""
+
+    def __init__(self) -> None:
+        self.folders: dict[str, dict[str, _Access]] = {}
+        self.ignored: set[str] = set()
+        self.journal: Journal | None = None
+        self.busy = threading.local()
+        self.is_hooked = False
+
+    def watch(self, folder: str) -> None:
+        if folder not in self.folders:
+            self.folders[folder] = {}
+            _role.cache_clear()
+        if not self.is_hooked:
+            self.is_hooked = True
+            sys.addaudithook(self.hook)
+
+    def hook(self, event: str, arguments: tuple[Any, ...]) -> None:
+        """Called for every audit event of the process; never raises."""
+        if event not in _EVENTS or getattr(self.busy, "now", False):
+            return
+        self.busy.now = True
+        try:
+            self._see(event, arguments)
+        except Exception:  # noqa: BLE001  whatever fails here must not fail the program
+            return
+        finally:
+            self.busy.now = False
+
+    def _see(self, event: str, arguments: tuple[Any, ...]) -> None:
+        if event == "open":
+            path, _, flags = arguments
+            if not flags & (os.O_WRONLY | os.O_CREAT | os.O_TRUNC):
+                self._opened(path, "")
+        elif event in _LISTS:
+            self._opened(arguments[0] or ".", "/")
+        elif event == "import":
+            self._imported(*arguments[:2])
+        elif (folder := self._starting_folder()) is not None:
+            self.note(folder, WHOLE)
+
+    def _opened(self, path: Any, end: str) -> None:
+        if not isinstance(path, str | bytes | os.PathLike):
+            return  # a number of an open file
+        for folder, name in self._below(os.fsdecode(path)):
+            if _is_asked_for(listing=bool(end)):
+                self.note(folder, name + end if name else "")
+
+    def _imported(self, module: str, file: str | None) -> None:
+        """An import that is about to happen: of a compiled module; or of a name that is looked for
+        in folders, where a file that is not there yet would be taken."""
+        if file is not None:
+            for folder, name in self._below(file):
+                self.note(folder, name)
+                self.note(folder, WHOLE)
+            return
+        if _role(next(_stack(importlib=False), "")) != "plugin":
+            return
+        parent, _, last = module.rpartition(".")
+        starts = getattr(sys.modules.get(parent), "__path__", ()) if parent else sys.path
+        ends = (".py", "/__init__.py", EXTENSION_SUFFIXES[0])
+        for path in (f"{start or '.'}/{last}{end}" for start in starts for end in ends):
+            for folder, name in self._below(path):
+                self.note(folder, name)
+
+    def _starting_folder(self) -> str | None:
+        """The folder of the plugin that starts a subprocess or loads a library; None for others,
+        and for what an installed package does while it is imported."""
+        for file in _stack():
+            role = _role(file)
+            if role == "plugin":
+                return max(f for f in self.folders if _is_in(os.path.realpath(file), f))
+            if role == "qatspec" or file.startswith(_IMPORTLIB):
+                return None
+        return None
+
+    def _below(self, path: str) -> Iterator[tuple[str, str]]:
+        """(watched folder, name in it) of a path; a compiled source stands for the source."""
+        path = os.path.abspath(path)  # noqa: PTH100
+        if f"{os.sep}__pycache__{os.sep}" in path:
+            with contextlib.suppress(ValueError):
+                path = importlib.util.source_from_cache(path)
+        if not any(_is_in(path, folder) for folder in self.folders):
+            path = os.path.realpath(path)
+        for folder in [f for f in self.folders if _is_in(path, f)]:
+            inner = (i for i in (*self.ignored, *installed_folders()) if _is_in(i, folder))
+            if not was_digested(path) and not any(_is_in(path, i) for i in inner):
+                yield folder, path[len(folder) + 1 :].replace(os.sep, "/")
+
+    def note(self, folder: str, name: str) -> None:
+        """Keep a name with the state that it has now, unless that is known."""
+        known, mark = self.folders[folder].get(name), _mark(folder, name)
+        if known is not None and known.mark == mark:
+            return
+        access = self.folders[folder][name] = _Access(state_of(folder, name), mark)
+        if self.journal is not None:
+            self.journal.append(folder, name, access)
+        if name.endswith(".py"):
+            self.scan(folder, name)
+
+    def scan(self, folder: str, name: str) -> None:
+        """Note what a source says of files that no event shows."""
+        try:
+            source = Path(folder, name).read_bytes()
+        except OSError:
+            return
+        if reads_by_native_code(source):
+            self.note(folder, WHOLE)
+        for text in named_files(source):
+            for start in {folder, str(Path(folder, name).parent)}:
+                path = os.path.normpath(f"{start}/{text}")
+                if _is_in(path, folder) and path != folder and not os.path.lexists(path):
+                    self.note(folder, path[len(folder) + 1 :].replace(os.sep, "/"))
+
+
+class Journal:
+    """The accesses of the processes of one step, one line each, in a file that each appends to.
+
+    A session is a process that opened the journal, with the workers that it forked. What it knew
+    before counts unless it read the same name again.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Open for appending. Raises OSError."""
+        self.path = path
+        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC)
+        self._session = os.urandom(8).hex()
+        self._read_up_to = 0
+        for folder, names in _recorder.folders.items():
+            for name, access in names.items():
+                self.append(folder, name, access, before=True)
+
+    def append(self, folder: str, name: str, access: _Access, *, before: bool = False) -> None:
+        """Add one line in one write, so that lines of several processes never mix."""
+        line = [self._session, before, folder, name, *access]
+        os.write(self._file, f"{json.dumps(line)}\n".encode())
+
+    def catch_up(self) -> None:
+        """Take over what other processes added, so that workers to come do not add it again."""
+        with self.path.open("rb") as file:
+            file.seek(self._read_up_to)
+            for line in file:
+                if not line.endswith(b"\n"):
+                    break
+                self._read_up_to += len(line)
+                _, _, folder, name, state, mark = json.loads(line)
+                if folder in _recorder.folders:
+                    access = _Access(state, tuple(mark) if mark else None)
+                    _recorder.folders[folder][name] = access
+
+    def close(self) -> None:
+        os.close(self._file)
+
+
+_recorder = _Recorder()
+
+
+def watch(plugin: Path) -> None:
+    """Record from now on what code in the folder of a file plugin imports and opens there.
+
+    This process writes no compiled Python any more: a source that is edited within a second without
+    changing its length would be taken for the older one that was compiled."""
+    sys.dont_write_bytecode = True
+    folder = str(plugin.parent)
+    _recorder.watch(folder)
+    _recorder.scan(folder, plugin.name)
+
+
+def ignore(folder: Path) -> None:
+    """Leave out a folder: results that qatspec writes are no input of a plugin."""
+    _recorder.ignored.add(os.path.realpath(folder))
+
+
+@contextlib.contextmanager
+def recording(path: Path) -> Iterator[None]:
+    """Inside, accesses of this process and of those that it forks go to the journal at `path`,
+    those that were seen before first. Nothing is recorded where no file plugin is loaded.
+    Raises OSError."""
+    outer = _recorder.journal
+    if not _recorder.is_hooked or (outer is not None and outer.path == path):
+        yield
+        return
+    _recorder.journal = Journal(path)
+    try:
+        yield
+    finally:
+        _recorder.journal.close()
+        _recorder.journal = outer
+
+
+def before_workers() -> None:
+    """Call before worker processes are forked: they then add what is new alone."""
+    if _recorder.journal is not None:
+        _recorder.journal.catch_up()
+
+
+def read_journal(path: Path) -> dict[str, dict[str, str]]:
+    """folder -> name -> state, of everything that the processes of a step read. A name that had
+    several states has all of them, which no file ever has again. A line that was cut off is left
+    out."""
+    sessions: dict[tuple[str, str, str], dict[bool, set[str]]] = {}
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return {}
+    for line in lines:
+        try:
+            session, before, folder, name, state, _ = json.loads(line)
+        except ValueError:
+            continue
+        known = sessions.setdefault((folder, name, session), {})
+        known.setdefault(before, set()).add(state)
+    merged: dict[str, dict[str, set[str]]] = {}
+    for (folder, name, _), known in sessions.items():
+        states = known[False] if False in known else known[True]
+        merged.setdefault(folder, {}).setdefault(name, set()).update(states)
+    return {f: {n: "+".join(sorted(s)) for n, s in names.items()} for f, names in merged.items()}
+
+
+# -- who asks ------------------------------------------------------------------------------------
+
+
+def _is_in(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(folder + os.sep)
+
+
+def _mark(folder: str, name: str) -> Mark:
+    if name == WHOLE:
+        return (0, 0, 0)
+    try:
+        status = os.stat(f"{folder}/{name}")  # noqa: PTH116
+    except (OSError, ValueError):
+        return None
+    return status.st_size, status.st_ino, status.st_mtime_ns
+
+
+def _stack(*, importlib: bool = True) -> Iterator[str]:
+    """Files of the code that runs, from the innermost call on; importlib: its own files too."""
+    frame = sys._getframe(1)
+    while frame is not None:
+        file = frame.f_code.co_filename
+        if file != __file__ and (importlib or not file.startswith(_IMPORTLIB)):
+            yield file
+        frame = frame.f_back  # type: ignore[assignment]
+
+
+@cache
+def _role(file: str) -> str:
+    """Whose code a file holds: "plugin", "qatspec" (the parts that open files of their own), ""."""
+    if file.startswith(_OWN):
+        return "qatspec"
+    if file.startswith("<"):
+        return ""
+    path = os.path.realpath(file)
+    for folder in (f for f in _recorder.folders if _is_in(path, f)):
+        inner = (i for i in (*installed_folders(), _QATSPEC) if _is_in(i, folder))
+        if not any(_is_in(path, i) for i in inner):
+            return "plugin"
+    return ""
+
+
+def _is_asked_for(*, listing: bool) -> bool:
+    """Return whether an access is a plugin's: its code is on the stack with none of qatspec's own
+    in between; or its module is imported by name; or a thread of its own reads."""
+    importing = False
+    for file in _stack():
+        if file.startswith(_IMPORTLIB):
+            if listing and not importing:
+                return False  # import lists folders, and asks for each file besides
+            importing = True
+        elif file == _LAZY and importing:
+            return True
+        elif role := _role(file):
+            return role == "plugin"
+    return threading.current_thread() is not threading.main_thread()
