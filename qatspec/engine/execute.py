@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -16,11 +17,13 @@ from qatspec.engine import kept, record as records, summary as summaries
 from qatspec.engine.lock import locked
 from qatspec.engine.resuming import continue_from, lay_out
 from qatspec.plan import Plan, Step, results, settled, status, step_status, with_keys
+from qatspec.plan.opened import JOURNAL, carry_over
 from qatspec.plan.results import RECORD, TRAINING, Record, Result
 from qatspec.plan.status import needed
 from qatspec.process import interrupt
 from qatspec.process.interrupt import Interrupted
 from qatspec.registry import registry
+from qatspec.registry.recorder import ignore, recording
 from qatspec.spec import Spec, Trainer
 from qatspec.stages import JUDGE, RUN, Context, Outcome
 from qatspec.stages.rehearsal import refuse_early
@@ -67,6 +70,7 @@ def run(
     alone = step is not None and not with_deps
     pick_device(device)
     with interrupt.handled(), locked(workdir):
+        ignore(workdir)
         return _Run(plan, workdir, wanted, device, nproc, on_event, resume, smoke, alone).walk()
 
 
@@ -186,6 +190,7 @@ class _Run:
         sweep(folder)
         if self.resume and found.continued is not None and found.point is not None:
             continue_from(folder, step, found.continued, found.point, trainer)
+            carry_over(found.continued.opened(step), step, folder)
             tell(f"{step.name} {found.does}")
         elif self.resume and found.point is not None:
             lay_out(folder, step, found.point, trainer)
@@ -229,10 +234,12 @@ class _Run:
             self._emit("log", step.name, message=warning.message, diagnostic=warning)
         folder = kept.judged_folder(self.workdir, step.name)
         records.begin(folder, step)
+        carry_over(known.opened(step), step, folder)
         self._started(step, None)
         job = _Job(self.plan, step.name, self.workdir, folder, self.device, self.smoke)
         report = partial(self._report, step.name)
-        outcome = JUDGE[step.name](job.context(Group(), report))
+        with job.recording():
+            outcome = JUDGE[step.name](job.context(Group(), report))
         made = records.write(folder, step, outcome, time.monotonic() - started)
         kept.complete_exchange(self.workdir, step.name)
         return made
@@ -242,7 +249,7 @@ class _Run:
         with other settings; a whole run makes both anew."""
         for name in step.inputs:
             found = results.find(self.workdir / name, name)
-            if found is None or found.record is None or found.digest == self.plan.step(name).digest:
+            if found is None or found.record is None or found.is_of(self.plan.step(name)):
                 continue
             warning = Diagnostic(
                 code="QS927",
@@ -312,6 +319,10 @@ class _Job:
     device: str
     smoke: bool
 
+    def recording(self) -> AbstractContextManager[None]:
+        """Record what file plugins of the spec read, if it names any."""
+        return recording(self.folder / JOURNAL) if self.plan.spec.plugins else nullcontext()
+
     def context(
         self, group: Group, report: Callable[[str, Mapping[str, Any]], None] | None = None
     ) -> Context:
@@ -334,8 +345,9 @@ class _Job:
 def _run_stage(
     group: Group, job: _Job, report: Callable[[str, Mapping[str, Any]], None] | None = None
 ) -> Outcome:
-    _load_file_plugins(job.plan.spec)
-    return RUN[job.stage](job.context(group, report))
+    with job.recording():
+        _load_file_plugins(job.plan.spec)
+        return RUN[job.stage](job.context(group, report))
 
 
 def _load_file_plugins(spec: Spec) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 from qatspec.diag import Diagnostic, Span
 from qatspec.plan import Plan, Step, results
 from qatspec.plan.checkpoints import SUFFIX, known_digests, sha256_of, sidecar
+from qatspec.plan.opened import JOURNAL, opened_by
 from qatspec.plan.results import BEGUN, RECORD, RECORD_FORMAT, Record, Result
 from qatspec.plan.status import needed
 from qatspec.stages import Outcome
@@ -51,11 +52,13 @@ def write(folder: Path, step: Step, outcome: Outcome, seconds: float) -> Record:
         **_identity(step),
         "provenance": dict(step.provenance),
         "gives": dict(outcome.gives),
+        "opened": opened_by(step, folder),
         "outputs": outputs,
         "metrics": dict(outcome.metrics),
         "seconds": round(seconds, 3),
     }
     write_json(folder / RECORD, record)
+    (folder / JOURNAL).unlink(missing_ok=True)
     return record
 
 
@@ -74,9 +77,7 @@ def standing(plan: Plan, workdir: Path, step: Step) -> Record | None:
     """The record of a finished step whose needed outputs are intact, judged as the step
     asks; None where there is none."""
     result = results.find(workdir / step.name, step.name)
-    if result is None or result.record is None or result.digest != step.digest:
-        return None
-    if result.record.get("evaluation") != step.evaluation:
+    if result is None or not result.is_of(step) or not result.is_judged(step):
         return None
     return None if results.lost(result, needed(plan, step.name)) else result.record
 

@@ -10,6 +10,7 @@ from typing import Any
 from qatspec.diag import Span
 from qatspec.plan.digest import digest
 from qatspec.plan.model import Plan
+from qatspec.registry.plugins import FILE
 from qatspec.source import written
 
 _MISSING = object()
@@ -43,6 +44,11 @@ def changes(
     return tuple(changed)
 
 
+def edits(found: Mapping[str, str]) -> tuple[Change, ...]:
+    """Files of plugins that changed, as `Result.edited` gives them."""
+    return tuple(Change(f"file:{name}", f"plugin {name} {what}") for name, what in found.items())
+
+
 def _edited(key: str, before: Any, now: Any) -> str:
     pointer, _, aspect = key.partition("#")
     if aspect == "order":
@@ -67,6 +73,8 @@ def _surroundings(key: str, before: Any, now: Any, again: Collection[str]) -> st
         return f"{name} runs anew" if name in again else f"it starts from another {name}"
     if kind == "data":
         return f"the files of data.{name} changed"
+    if kind == "plugin" and str(now).startswith(f"{name}=={FILE} ") and before is not _MISSING:
+        return f"plugin {name} changed"
     if kind == "plugin":
         return f"plugin {name} changed: {_versions(before, now)}"
     if key in ("qatspec", "torch"):

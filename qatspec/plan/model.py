@@ -9,6 +9,8 @@ from typing import Any
 from qatspec.spec import Spec
 
 FORMAT = 1
+#: (file plugin, its folder) of several.
+Folders = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,8 +53,8 @@ class Step:
     keys: Mapping[str, Any] = field(repr=False)
     evaluation: str = ""
     judged_by: Mapping[str, Any] = field(default_factory=dict, repr=False)
-    folders: tuple[tuple[str, str], ...] = field(default=(), repr=False)
-    judging_folders: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    folders: Folders = field(default=(), repr=False)
+    judging_folders: Folders = field(default=(), repr=False)
     provenance: Mapping[str, str] = field(default_factory=dict)
     plugins: tuple[PluginRef, ...] = ()
 

@@ -6,12 +6,12 @@ journal of an unfinished step does until then.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
-from qatspec.plan.model import Step
-from qatspec.registry.accesses import WHOLE, files_below, states_of
-from qatspec.registry.recorder import read_journal
+from qatspec.plan.model import Folders, Step
+from qatspec.registry.accesses import ABSENT, WHOLE, files_below, states_of
+from qatspec.registry.recorder import add_to_journal, read_journal
 
 #: The journal in the folder of an unfinished step.
 JOURNAL = "opened.jsonl"
@@ -34,17 +34,27 @@ def opened_by(step: Step, folder: Path) -> Opened:
     return found
 
 
-def changed(folders: Iterable[tuple[str, str]], opened: Opened) -> dict[str, str]:
+def carry_over(opened: Opened, step: Step, folder: Path) -> None:
+    """Add what a result was made of to the journal in `folder`, whose step builds on that result.
+    Raises OSError."""
+    for plugin, place in (*step.folders, *step.judging_folders):
+        add_to_journal(folder / JOURNAL, place, opened.get(plugin, {}))
+
+
+def edited(folders: Folders, opened: Opened) -> dict[str, str]:
     """ "PLUGIN: NAME" -> what became of it, of every name whose state is another one now."""
     now: dict[str, dict[str, str]] = {}
     for plugin, place in folders:
-        states = states_of(place, opened.get(plugin, {}))
+        names = set(opened.get(plugin, {}))
+        if WHOLE in names:
+            names.update(files_below(place))
+        states = states_of(place, names - {WHOLE})
         now[plugin] = _both(now.get(plugin, {}), states)
     return {
-        f"{plugin}: {name}": _word(opened[plugin][name], state)
+        f"{plugin}: {name}": _word(before, state)
         for plugin, states in now.items()
         for name, state in sorted(states.items())
-        if state != opened[plugin][name]
+        if state != (before := opened[plugin].get(name, ABSENT))
     }
 
 
@@ -57,6 +67,6 @@ def _both(one: Mapping[str, str], two: Mapping[str, str]) -> dict[str, str]:
 
 
 def _word(before: str, now: str) -> str:
-    if before == "absent":
+    if before == ABSENT:
         return "is new"
-    return "was removed" if now == "absent" else "changed"
+    return "was removed" if now == ABSENT else "changed"

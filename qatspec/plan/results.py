@@ -18,6 +18,8 @@ from typing import Any
 from qatspec.diag import Diagnostic, DiagnosticError, Span
 from qatspec.files import read_file
 from qatspec.plan.checkpoints import checkpoint_files, is_intact, read_header, sha256_of
+from qatspec.plan.model import Folders, Step
+from qatspec.plan.opened import Opened, edited, opened_by
 
 #: Version of the records.
 RECORD_FORMAT = 2
@@ -56,6 +58,29 @@ class Result:
             keys=keys if isinstance(keys, dict) else {},
             record=said if finished else None,
         )
+
+    def is_of(self, step: Step) -> bool:
+        """Return whether the tensors are, or are going to be, those of `step`."""
+        return self.digest == step.digest and not self.edited(step.folders, step)
+
+    def is_judged(self, step: Step) -> bool | None:
+        """Return whether it is judged as `step` asks; None where it is not finished."""
+        if self.record is None:
+            return None
+        same = self.record.get("evaluation") == step.evaluation
+        return same and not self.edited(step.judging_folders, step)
+
+    def edited(self, folders: Folders, step: Step) -> dict[str, str]:
+        """What file plugins read below `folders` when the result was made and is another now:
+        "PLUGIN: NAME" -> what became of it."""
+        return edited(folders, self.opened(step))
+
+    def opened(self, step: Step) -> Opened:
+        """What file plugins of `step` read when the result was made, as far as it is made."""
+        if self.record is None:
+            return opened_by(step, self.folder)
+        said = self.record.get("opened")
+        return said if isinstance(said, dict) else {}
 
     def file(self, output: str) -> Path:
         """Where an output of the record lies. Records name outputs as `<stage>/<file>`."""

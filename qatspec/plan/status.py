@@ -5,13 +5,13 @@ The same answer serves `plan`, which prints it, and `run`, which carries it out.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from qatspec.plan import results
-from qatspec.plan.changes import Change, changes
+from qatspec.plan.changes import Change, changes, edits
 from qatspec.plan.digest import starting_from
 from qatspec.plan.model import Plan, Step
 from qatspec.plan.results import TRAINING, Result
@@ -102,7 +102,7 @@ def step_status(
     found = StepStatus(
         step=step,
         state="changed" if displaced is not None and displaced.keys else "run",
-        because=changes(plan, step.keys, displaced.keys, again) if displaced else (),
+        because=_why_displaced(plan, step, displaced, again) if displaced else (),
         kept_as=_kept_as(displaced, workdir),
         result=result,
         displaced=displaced,
@@ -118,14 +118,16 @@ def step_status(
 
 def _of_step(step: Step, own: Result | None, kept: Sequence[Result]) -> Result | None:
     """The results of this very step: finished and judged by its settings, finished, or begun."""
-    same = [r for r in (own, *kept) if r is not None and r.digest == step.digest]
+    same = [r for r in (own, *kept) if r is not None and r.is_of(step)]
     rank = {True: 0, False: 1, None: 2}
-    return min(same, key=lambda r: rank[_is_judged(step, r)], default=None)
+    return min(same, key=lambda r: rank[r.is_judged(step)], default=None)
 
 
-def _is_judged(step: Step, result: Result) -> bool | None:
-    """Is a result judged as `step` asks; None where it is not finished."""
-    return None if result.record is None else result.record.get("evaluation") == step.evaluation
+def _why_displaced(
+    plan: Plan, step: Step, displaced: Result, again: Collection[str]
+) -> tuple[Change, ...]:
+    keys = changes(plan, step.keys, displaced.keys, again)
+    return (*keys, *edits(displaced.edited(step.folders, step)))
 
 
 def needed(plan: Plan, stage: str) -> Callable[[str], bool]:
@@ -144,10 +146,13 @@ def _finished(plan: Plan, found: StepStatus, result: Result, workdir: Path) -> S
         return replace(found, damaged=damaged, because=(*found.because, *because))
     returns = found.displaced is not None or result.folder != workdir / result.stage
     does = f"returns from {_shown(result.folder, workdir)}" if returns else ""
-    if _is_judged(found.step, result):
+    if result.is_judged(found.step):
         return replace(found, state="cached", damaged=damaged, because=(), does=does)
     old = result.record.get("judged_by", {}) if result.record else {}
-    because = changes(plan, found.step.judged_by, old)
+    because = (
+        *changes(plan, found.step.judged_by, old),
+        *edits(result.edited(found.step.judging_folders, found.step)),
+    )
     does = "; ".join(filter(None, (does, "judges its checkpoints again")))
     return replace(found, state="judge", damaged=damaged, because=because, does=does)
 
@@ -174,6 +179,7 @@ def _training(plan: Plan, found: StepStatus, workdir: Path) -> StepStatus:
         *([found.displaced] if found.displaced else []),
         *results.kept(workdir, found.step.name),
     ]
+    others = [r for r in others if not r.edited(found.step.folders, found.step)]
     if (continued := continuation(plan, found.step, others)) is not None:
         source, point = continued
         does = f"continues at {describe(point.at, trainer)} from {_shown(source.folder, workdir)}"

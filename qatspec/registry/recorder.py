@@ -15,7 +15,7 @@ import json
 import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import cache
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 
 import qatspec
 from qatspec.files import was_digested
-from qatspec.registry.accesses import WHOLE, installed_folders, state_of
+from qatspec.registry.accesses import ABSENT, WHOLE, installed_folders, state_of
 from qatspec.registry.scanning import named_files, reads_by_native_code
 
 _QATSPEC = os.path.dirname(os.path.abspath(qatspec.__file__))  # noqa: PTH100, PTH120  as frames
@@ -69,6 +69,20 @@ class _Recorder:
         if not self.is_hooked:
             self.is_hooked = True
             sys.addaudithook(self.hook)
+
+    def forget_changed(self, folder: str) -> None:
+        """Where modules of the folder were edited since this process imported them, forget all of
+        them: the plugin that is loaded again imports them again."""
+        names = self.folders[folder]
+        modules = {n: a.state for n, a in names.items() if n.endswith(".py") and a.state != ABSENT}
+        if all(state_of(folder, name) == state for name, state in modules.items()):
+            return
+        files = {Path(folder, name) for name in modules}
+        packages = {p for file in files for p in file.parents if _is_in(str(p), folder)}
+        for name, module in list(sys.modules.items()):
+            if name != "__main__" and _is_made_of(module, files | packages):
+                del sys.modules[name]
+        names.clear()
 
     def hook(self, event: str, arguments: tuple[Any, ...]) -> None:
         """Called for every audit event of the process; never raises."""
@@ -175,15 +189,14 @@ class Journal:
     before counts unless it read the same name again.
     """
 
-    def __init__(self, path: Path) -> None:
-        """Open for appending. Raises OSError."""
+    def __init__(self, path: Path, known: Iterable[tuple[str, str, _Access]]) -> None:
+        """Open for appending, beginning with the accesses `known`. Raises OSError."""
         self.path = path
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC)
         self._session = os.urandom(8).hex()
         self._read_up_to = 0
-        for folder, names in _recorder.folders.items():
-            for name, access in names.items():
-                self.append(folder, name, access, before=True)
+        for folder, name, access in known:
+            self.append(folder, name, access, before=True)
 
     def append(self, folder: str, name: str, access: _Access, *, before: bool = False) -> None:
         """Add one line in one write, so that lines of several processes never mix."""
@@ -218,6 +231,7 @@ def watch(plugin: Path) -> None:
     sys.dont_write_bytecode = True
     folder = str(plugin.parent)
     _recorder.watch(folder)
+    _recorder.forget_changed(folder)
     _recorder.scan(folder, plugin.name)
 
 
@@ -229,13 +243,10 @@ def ignore(folder: Path) -> None:
 @contextlib.contextmanager
 def recording(path: Path) -> Iterator[None]:
     """Inside, accesses of this process and of those that it forks go to the journal at `path`,
-    those that were seen before first. Nothing is recorded where no file plugin is loaded.
-    Raises OSError."""
+    those that were seen before first. Raises OSError."""
     outer = _recorder.journal
-    if not _recorder.is_hooked or (outer is not None and outer.path == path):
-        yield
-        return
-    _recorder.journal = Journal(path)
+    known = ((f, n, a) for f, names in _recorder.folders.items() for n, a in names.items())
+    _recorder.journal = Journal(path, known)
     try:
         yield
     finally:
@@ -247,6 +258,14 @@ def before_workers() -> None:
     """Call before worker processes are forked: they then add what is new alone."""
     if _recorder.journal is not None:
         _recorder.journal.catch_up()
+
+
+def add_to_journal(path: Path, folder: str, states: Mapping[str, str]) -> None:
+    """Add what an earlier run of the same step read. Raises OSError."""
+    journal = Journal(path, known=())
+    for name, state in states.items():
+        journal.append(folder, name, _Access(state, None))
+    journal.close()
 
 
 def read_journal(path: Path) -> dict[str, dict[str, str]]:
@@ -270,6 +289,16 @@ def read_journal(path: Path) -> dict[str, dict[str, str]]:
         states = known[False] if False in known else known[True]
         merged.setdefault(folder, {}).setdefault(name, set()).update(states)
     return {f: {n: "+".join(sorted(s)) for n, s in names.items()} for f, names in merged.items()}
+
+
+def _is_made_of(module: object, places: Collection[Path]) -> bool:
+    """Return whether a module is one of these files, or a package of one of these folders."""
+    known = getattr(module, "__dict__", {})
+    try:
+        own = [known.get("__file__") or "", *(known.get("__path__") or ())]
+    except TypeError:  # what stands in for a module may have anything there
+        return False
+    return any(isinstance(place, str) and place and Path(place) in places for place in own)
 
 
 # -- who asks ------------------------------------------------------------------------------------

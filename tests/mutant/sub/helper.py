@@ -1,2 +1,0 @@
-def gain():
-    return 1.0
