@@ -17,6 +17,7 @@ from qatspec.graph import Prepared
 from qatspec.lower.pipeline import Layer, lower_layers
 from qatspec.onnx.runner import runtime
 from qatspec.prepare import set_stage
+from qatspec.program.container import read_file
 
 #: How onnxruntime is asked to run the file. Of its rewrites, `basic` alone already rounds float
 #: biases to int32 steps of input scale x weight scale, as the chip does and fake-quants do not.
@@ -67,7 +68,7 @@ def compare_qat_onnx(
 def _session(path: Path, level: str, layers: Sequence[Layer]) -> Any:
     """The file with the integers of every layer as further outputs."""
     ort = runtime()
-    model = onnx.load(str(path))
+    model = onnx.load_from_string(read_file(path, "QS721", "QAT ONNX"))
     for layer in layers:
         model.graph.output.append(onnx.ValueInfoProto(name=f"{layer.call}.q"))
     options = ort.SessionOptions()

@@ -10,8 +10,12 @@ from typing import Any
 from torch import fx, nn
 from torch.fx.graph import CodeGen
 
+from qatspec.quant.modules import rebind_hooks
+
 #: what fx.GraphModule makes from the graph, and what __init__ is given
 _MADE_ANEW = ("_graph", "_origin", "_in_spec", "_out_spec")
+#: what every module keeps: parameters, buffers (and which are not in state dicts), hooks
+_TABLES = frozenset(vars(nn.Module()))
 
 
 class TracedModule(fx.GraphModule):
@@ -33,8 +37,9 @@ class TracedModule(fx.GraphModule):
         super().__init__(root, graph, (origin or type(root)).__name__)
         own = vars(self)
         for key, value in vars(root).items():
-            if key in ("_parameters", "_buffers", "_modules") or key not in own:
+            if key in _TABLES or key not in own:
                 own[key] = value
+        rebind_hooks(self)
         self._origin = origin or type(root)
         own.setdefault("copied", {})
 

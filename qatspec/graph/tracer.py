@@ -13,7 +13,7 @@ import torch
 from torch import fx, nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.fx.graph import _PyTreeCodeGen, _PyTreeInfo
-from torch.nn.utils.parametrize import is_parametrized
+from torch.nn.utils.parametrize import ParametrizationList, is_parametrized
 from torch.utils import _pytree as pytree
 
 from qatspec.diag import Diagnostic, DiagnosticError
@@ -102,10 +102,12 @@ class Tracer(fx.Tracer):
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         if isinstance(m, self._leaf) or module_qualified_name in self._leaf_names:
             return True
-        if is_parametrized(m):  # its weight is computed on the way
+        if isinstance(m, ParametrizationList):  # computes a weight from parameters
             return False
         if module_op(m) is not None:  # an op by another name: a plugin's, or a subclass of torch's
             return True
+        if is_parametrized(m):  # fx asks where the class is from: that is the class before
+            return bool(type(m).__mro__[1].__module__.startswith("torch.nn."))
         return bool(super().is_leaf_module(m, module_qualified_name))
 
     def call_module(

@@ -15,7 +15,8 @@ from qatspec.graph import Prepared
 from qatspec.graph.deploy import quantize_custom
 from qatspec.ir import HOST
 from qatspec.onnx.qdq import OPSET, QdqWriter, tree_of
-from qatspec.onnx.runner import open_session
+from qatspec.onnx.runner import first_line, open_session
+from qatspec.onnxgraph.seal import demand_intact
 from qatspec.program.container import read_file
 
 if TYPE_CHECKING:
@@ -89,6 +90,7 @@ def _run(part: Any, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
 def _open(path: Path) -> tuple[Any, Any]:
     data = read_file(path, "QS721", "float part of a model")
     try:
+        demand_intact(data)
         return open_session(data, 0), tree_of(onnx.load_from_string(data))
     except DiagnosticError:
         raise
@@ -96,7 +98,7 @@ def _open(path: Path) -> tuple[Any, Any]:
         raise DiagnosticError(
             Diagnostic(
                 code="QS721",
-                message=f"`{path.name}` cannot be read: {type(problem).__name__}",
+                message=f"`{path.name}` cannot be read: {first_line(problem)}",
                 help="run the convert step again",
                 span=Span(file=str(path)),
             )

@@ -15,6 +15,7 @@ from qatspec.diag import Diagnostic, DiagnosticError, Span
 from qatspec.ir import IntegerModel, check_inputs
 from qatspec.onnx.converted import FORMAT, METADATA, OPSET
 from qatspec.onnxgraph import BATCH, GraphWriter
+from qatspec.onnxgraph.seal import demand_intact
 from qatspec.program.artifact import port_of
 from qatspec.program.container import read_file
 
@@ -37,6 +38,7 @@ class OnnxRunner(IntegerModel):
         self_test()
         data = read_file(path, "QS721", "converted ONNX")
         try:
+            demand_intact(data)
             model = onnx.load_from_string(data)
             record = json.loads({p.key: p.value for p in model.metadata_props}[METADATA])
             if record["format"] != FORMAT:
@@ -53,8 +55,8 @@ class OnnxRunner(IntegerModel):
             raise DiagnosticError(
                 Diagnostic(
                     code="QS721",
-                    message=f"not a converted ONNX of qatspec: {_first_line(problem)}",
-                    help="give the `-converted.onnx` that convert wrote",
+                    message=f"not a converted ONNX of qatspec: {first_line(problem)}",
+                    help="give the `-converted.onnx` that convert wrote, or run convert again",
                     span=Span(os.fspath(path)),
                 )
             ) from problem
@@ -66,7 +68,8 @@ class OnnxRunner(IntegerModel):
         return list(self.session.run(None, feeds))
 
 
-def _first_line(problem: Exception) -> str:
+def first_line(problem: Exception) -> str:
+    """What an exception says, in one line of a message."""
     if isinstance(problem, KeyError):
         return f"it lacks {problem}"
     return (str(problem) or type(problem).__name__).splitlines()[0][:200]

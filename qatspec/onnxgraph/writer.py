@@ -11,6 +11,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from qatspec.files import write_file
+from qatspec.onnxgraph.seal import sealed
 
 BATCH = "batch"
 
@@ -92,7 +93,7 @@ class GraphWriter:
     ) -> onnx.ModelProto:
         """Check the model and write it at once; the same graph gives the same bytes."""
         model = self.model(opset, metadata)
-        write_file(path, model.SerializeToString(deterministic=True))
+        write_file(path, sealed(model.SerializeToString(deterministic=True)))
         return model
 
 

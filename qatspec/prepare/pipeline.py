@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -15,17 +14,21 @@ from qatspec.graph.prepared import Prepared
 from qatspec.prepare.annotate import annotate
 from qatspec.prepare.capture import Capture, capture, module_at, whole
 from qatspec.prepare.configure import overlapping, standalone_modules
+from qatspec.prepare.copying import copied
 from qatspec.prepare.custom import Custom, apply_fusers, observe_custom
 from qatspec.prepare.dead import drop_dead
 from qatspec.prepare.extremes import check_extremes
 from qatspec.prepare.fuse import fuse
+from qatspec.prepare.hooks import refused_hooks
 from qatspec.prepare.insert import insert
+from qatspec.prepare.preconditions import require_module, unusual_modules
 from qatspec.prepare.resolve import resolve
 from qatspec.prepare.stage import set_stage
 from qatspec.prepare.swap import swap
 from qatspec.prepare.tracing import trace_module
 from qatspec.prepare.unit import Unit, join, replace_module
 from qatspec.prepare.verify import raise_if_any, verify_inputs, verify_unit
+from qatspec.quant.computed import compute_on_read
 from qatspec.registry import registry
 from qatspec.spec import check_rules, prepare_config, qconfig_rules
 from qatspec.spec.model import ModuleQuant, QConfigRules
@@ -63,6 +66,7 @@ def prepare(
     Raises DiagnosticError: QS2xx and QS3xx for the configuration, QS5xx for what cannot be traced,
     QS6xx for what cannot be quantized as asked.
     """
+    require_module(model)
     default = ModuleQuant(
         qconfig=qconfig_rules(qconfig),
         prepare=prepare_config(prepare),
@@ -70,8 +74,7 @@ def prepare(
         quantize_output=quantize_output,
     )
     leaves = (default,) if modules is None else _leaves(modules, default)
-    model = model if inplace else copy.deepcopy(model)
-    return _prepare(model, example_inputs, leaves, march, None, march)
+    return _prepare(model, example_inputs, leaves, march, None, march, inplace)
 
 
 def prepare_spec(
@@ -84,14 +87,13 @@ def prepare_spec(
 
     Raises DiagnosticError as `prepare` does, with pointers into the spec.
     """
+    require_module(model)
     height, width = spec.input.size
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     image = torch.zeros(2, spec.input.channels, height, width, device=device)
     leaves = spec.quantization(stage)
     march = spec.march
-    return _prepare(
-        copy.deepcopy(model), (image,), leaves, march, spec.input.scale, trained_for or march
-    )
+    return _prepare(model, (image,), leaves, march, spec.input.scale, trained_for or march)
 
 
 def _leaves(modules: Mapping[str, Any], default: ModuleQuant) -> tuple[ModuleQuant, ...]:
@@ -142,10 +144,17 @@ def _prepare(
     march: str | None,
     image_scale: float | None,
     trained_for: str | None,
+    inplace: bool = False,
 ) -> Prepared:
     """image_scale: fixed scale of the model's own inputs, wherever a unit takes them in."""
     fused_add = registry().arithmetic(trained_for).fused_add
     raise_if_any(overlapping(leaves))
+    asked = {leaf.path: module_at(model, leaf.path, leaf.at) for leaf in leaves}
+    raise_if_any(unusual_modules(asked))
+    raise_if_any(refused_hooks(model))
+    model = model if inplace else copied(model)
+    for module in model.modules():
+        compute_on_read(module)
     jobs = [job for leaf in leaves for job in _jobs(model, leaf)]
     paths = [job.path for job in jobs]
     seen = whole(example_inputs) if paths == [""] else capture(model, example_inputs, paths)

@@ -43,9 +43,10 @@ def _fold(unit: Unit, group: Group, norm: fx.Node) -> None:
         weight, bias = conv.args[1:]
     else:
         with unit.graph.inserting_before(conv):
-            weight = unit.graph.get_attr(f"{conv_path}.weight")
+            # Not `get_attr`, which warns of a tensor that the module computes.
+            weight = unit.graph.create_node("get_attr", f"{conv_path}.weight")
             has_bias = module.bias is not None
-            bias = unit.graph.get_attr(f"{conv_path}.bias") if has_bias else None
+            bias = unit.graph.create_node("get_attr", f"{conv_path}.bias") if has_bias else None
         conv.meta["owner"] = conv_path
     if not isinstance(old, QuantFold):
         fake_quant = _weight_fake_quant(unit, group, module, weight)

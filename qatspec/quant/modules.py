@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from qatspec.quant.computed import with_computed
 from qatspec.quant.fake_quant import FakeQuantize
 from qatspec.quant.functional import FunctionalConv
 from qatspec.quant.geometry import Geometry
@@ -23,11 +24,22 @@ _M = TypeVar("_M", bound=nn.Module)
 
 def adopt(cls: type[_M], module: nn.Module) -> _M:
     """An instance of `cls` with everything `module` holds: the same parameter and buffer objects
-    (ties stay tied), its own tables."""
+    (ties stay tied), its own tables, and the same computed tensors."""
     new = cls.__new__(cls)
     state = {k: dict(v) if isinstance(v, dict) else v for k, v in vars(module).items()}
     vars(new).update(state)
-    return new
+    rebind_hooks(new)
+    return with_computed(new, module)
+
+
+def rebind_hooks(new: nn.Module) -> None:
+    """Let hooks on loading that are passed their module be passed `new`, which took the tables of
+    another module over: they refer to that one weakly."""
+    hooks = new._load_state_dict_pre_hooks
+    for key, hook in hooks.items():
+        if getattr(hook, "with_module", False):
+            rebound: Any = type(hook)
+            hooks[key] = rebound(hook.hook, new)  # type: ignore[attr-defined]
 
 
 class QuantOp(nn.Module):

@@ -179,12 +179,14 @@ Example: `convert: {opset: 13}`.
         "QS721",
         "not a converted ONNX of qatspec",
         """\
-The file is no ONNX model that `to_onnx` wrote: it cannot be read, or it lacks the metadata with
-the scales of its ports.
+The file is no ONNX model that `to_onnx` wrote, or it was changed afterwards: it cannot be read, it
+lacks the metadata with the scales of its ports, or its bytes are not those of the sha256 that it
+ends with.
 
-Why: without the scales nobody can feed it or read its outputs.
+Why: without the scales nobody can feed it or read its outputs, and a weight with one flipped bit
+is a valid model with other results.
 
-How to mend: give the `-converted.onnx` of a convert step.
+How to fix: give the `-converted.onnx` of a convert step; copy it again, or run convert again.
 
 Example: giving the `-qat.onnx`, which takes floats, where the converted one is needed.
 """,

@@ -44,8 +44,6 @@ def damaged(copy, monkeypatch, capsys):
 def test_infer(damaged, file, harm):
     path, call = damaged(file, DAMAGE[harm])
     code, said = call("infer", path, "--input", "images.npy", "--output", "out")
-    if harm == "a byte" and file.endswith("onnx") and code == 0:
-        return  # ONNX carries no checksum: a changed name or a low bit of a weight is still a model
     assert code == 1 and "error[QS" in said and path.name in said, said
     assert "internal" not in said
 

@@ -9,6 +9,7 @@ import pytest
 from qatspec.diag import DiagnosticError
 from qatspec.onnx import OnnxRunner, to_onnx
 from qatspec.onnx.runner import self_test
+from qatspec.onnxgraph.seal import demand_intact
 from qatspec.program import ProgramBuilder
 
 pytest.importorskip("onnxruntime")
@@ -49,6 +50,30 @@ def test_foreign_files(program, tmp_path):
         assert caught.value.diagnostics[0].code == "QS721"
     with pytest.raises(DiagnosticError):
         OnnxRunner.load(tmp_path / "missing.onnx")
+
+
+def test_every_changed_byte_is_noticed(program, tmp_path):
+    path = tmp_path / "a.onnx"
+    to_onnx(program, path)
+    whole = path.read_bytes()
+    onnx.checker.check_model(onnx.load_from_string(whole))
+    for place in range(len(whole)):
+        with pytest.raises(ValueError, match="sha256"):
+            demand_intact(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+    for content in (whole + b"\0", whole[:-1], whole[1:], whole + whole):
+        path.write_bytes(content)
+        with pytest.raises(DiagnosticError, match="sha256"):
+            OnnxRunner.load(path)
+
+
+def test_another_tool_writes_the_file_anew(program, tmp_path):
+    path = tmp_path / "a.onnx"
+    to_onnx(program, path)
+    model = onnx.load(path)
+    model.graph.initializer[0].raw_data = bytes(len(model.graph.initializer[0].raw_data))
+    onnx.save(model, path)
+    with pytest.raises(DiagnosticError, match="sha256 does not match"):
+        OnnxRunner.load(path)
 
 
 def test_old_opset_is_refused(program, tmp_path):

@@ -1,0 +1,65 @@
+"""The copy of the float model that prepare works on."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+
+from torch import Tensor, nn
+
+from qatspec.diag import Diagnostic, DiagnosticError
+from qatspec.quant.computed import stored_results
+
+#: tables of a module whose entries are copied one by one, under their own names
+_TABLES = ("_parameters", "_buffers")
+
+
+def copied(model: nn.Module) -> nn.Module:
+    """A deep copy of `model`.
+
+    Raises DiagnosticError QS511 naming each attribute that Python cannot copy: an open file, a
+    lock, a generator, a tensor that is the result of a computation with gradients.
+    """
+    results = [tensor for module in model.modules() for tensor in stored_results(module)]
+    try:
+        return copy.deepcopy(model, {id(tensor): tensor.detach() for tensor in results})
+    except Exception as error:
+        found = list(_obstacles(model)) or [("the model", _first_line(error), False)]
+        raise DiagnosticError([_refused(*item) for item in found]) from error
+
+
+def _obstacles(model: nn.Module) -> Iterator[tuple[str, str, bool]]:
+    """(the attribute's path, why it cannot be copied, is it the result of a computation)."""
+    for path, module in model.named_modules():
+        state = vars(module)
+        entries = {key: value for key, value in state.items() if key != "_modules"}
+        for table in _TABLES:
+            entries |= entries.pop(table)
+        for key, value in entries.items():
+            if isinstance(value, nn.Module):
+                continue
+            try:
+                copy.deepcopy(value)
+            except Exception as error:  # noqa: BLE001 - whatever the attribute's class raises
+                name = f"`{path}.{key}`" if path else f"`{key}`"
+                yield name, _first_line(error), _is_result(value)
+
+
+def _is_result(value: object) -> bool:
+    return isinstance(value, Tensor) and not value.is_leaf
+
+
+def _refused(name: str, why: str, is_result: bool) -> Diagnostic:
+    return Diagnostic(
+        code="QS511",
+        message=f"the model cannot be copied: {name}: {why}",
+        help="store `tensor.detach()`, or compute the tensor in `forward`"
+        if is_result
+        else "create the object where it is used instead of storing it in the module, or call "
+        "`prepare(..., inplace=True)`, which makes no copy",
+    )
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__

@@ -1,0 +1,185 @@
+"""What a model must be before it is traced: an ordinary torch module with float32 weights.
+
+A module that tracing would misread (compiled, scripted, replicated, its forward replaced on the
+instance) is refused here by name, with the call that gives the module to pass instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, fx, nn
+from torch.nn.parameter import Buffer, UninitializedBuffer, UninitializedParameter
+
+from qatspec.diag import Diagnostic, DiagnosticError
+from qatspec.diag.words import quote_list
+
+#: Named, not imported: importing torch._dynamo takes seconds.
+_COMPILED = "OptimizedModule"
+_REPLICATED = ("DataParallel", "DistributedDataParallel", "FullyShardedDataParallel")
+_UNINITIALIZED = (UninitializedParameter, UninitializedBuffer)
+_ORDINARY = (Tensor, nn.Parameter, Buffer)
+
+
+def require_module(model: object) -> None:
+    """Raise DiagnosticError QS507 for a model that is no nn.Module, or one that holds its modules
+    in a form that Python code cannot be read from."""
+    if not isinstance(model, nn.Module):
+        name = getattr(model, "__name__", None) or type(model).__name__
+        raise DiagnosticError(
+            _unusual(
+                f"`{name}` is not a torch.nn.Module",
+                "put the code into the `forward` of a class derived from torch.nn.Module, and its "
+                "parameters and modules into `__init__`",
+            )
+        )
+    problem = _compiled_form(model, "")
+    if problem is not None:
+        raise DiagnosticError(problem)
+
+
+def unusual_modules(units: Mapping[str, nn.Module]) -> list[Diagnostic]:
+    """QS507 for each module that cannot be prepared; QS507 and QS509 for tensors that are not plain
+    float32 ones, one diagnostic for all that are alike. units: path -> module to prepare."""
+    found = []
+    alike: dict[_Kind, list[str]] = {}
+    for unit_path, unit in units.items():
+        for name, module in unit.named_modules():
+            path = ".".join(part for part in (unit_path, name) if part)
+            problem = _compiled_form(module, path) or _other_form(module, path)
+            if problem is not None:
+                found.append(problem)
+            for key, tensor in _tensors(module):
+                if kind := _kind(tensor):
+                    alike.setdefault(kind, []).append(f"{path}.{key}" if path else key)
+    for kind, names in alike.items():
+        are = "is" if len(names) == 1 else f"({len(names)} tensors) are"
+        found.append(
+            Diagnostic(
+                code=kind.code, message=f"{quote_list(names)} {are} {kind.what}", help=kind.advice
+            )
+        )
+    return found
+
+
+def _compiled_form(module: nn.Module, path: str) -> Diagnostic | None:
+    where = f"`{path}`" if path else "the model"
+    if isinstance(module, torch.jit.ScriptModule):
+        return _unusual(
+            f"{where} is a TorchScript module, which has no Python code to trace",
+            "pass the nn.Module that `torch.jit.script` or `torch.jit.trace` was given, and load "
+            "weights into it with `load_state_dict(scripted.state_dict())`",
+        )
+    if _is_torchs(module, _COMPILED):
+        return _unusual(
+            f"{where} is the result of torch.compile",
+            f"pass the module inside it, `{path or 'model'}._orig_mod`, and compile the prepared "
+            "model instead",
+        )
+    return None
+
+
+def _other_form(module: nn.Module, path: str) -> Diagnostic | None:
+    where = f"`{path}`" if path else "the model"
+    name = path or "model"
+    if module._compiled_call_impl is not None:
+        return _unusual(
+            f"`{name}.compile()` was called, and tracing cannot enter compiled code",
+            f"set `{name}._compiled_call_impl = None`, and compile the prepared model instead",
+        )
+    if _is_torchs(module, *_REPLICATED):
+        return _unusual(
+            f"{where} is wrapped in {type(module).__name__}",
+            f"pass the module inside it, `{name}.module`, and wrap the prepared model instead",
+        )
+    if "forward" in vars(module):
+        return _unusual(
+            f"`forward` of {where} was replaced on the instance, so that the code of its class "
+            f"`{type(module).__name__}` is not what runs",
+            "define a class derived from that class with the new `forward`, set it as the "
+            "module's `__class__`, and delete the attribute `forward`",
+        )
+    owner = next(base for base in type(module).__mro__ if "__call__" in vars(base))
+    if not owner.__module__.startswith("torch.") and not isinstance(module, fx.GraphModule):
+        return _unusual(
+            f"the class of {where}, `{type(module).__name__}`, overrides `__call__`, which tracing "
+            "does not run",
+            "rename that method to `forward`",
+        )
+    return None
+
+
+def _tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Parameters, and the buffers that the module cannot do without: uninitialized ones, those
+    without numbers, and the statistics of a norm."""
+    yield from module.named_parameters(recurse=False)
+    norm = isinstance(module, nn.modules.batchnorm._NormBase)
+    for key, buffer in module.named_buffers(recurse=False):
+        if norm or isinstance(buffer, _UNINITIALIZED) or buffer.is_meta:
+            yield key, buffer
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """What sets tensors apart from plain float32 ones, and the fix."""
+
+    what: str
+    advice: str
+    code: str = "QS509"
+
+
+def _kind(tensor: Tensor) -> _Kind | None:
+    """None for a plain float32 tensor, and for integers."""
+    if isinstance(tensor, _UNINITIALIZED):
+        return _Kind(
+            "uninitialized: the shape is not known before the first call",
+            "call the model once on an example, `model(*example_inputs)`, before `prepare`",
+            "QS507",
+        )
+    if tensor.is_meta:
+        return _Kind(
+            "on the meta device, without numbers",
+            "call `model.to_empty(device='cpu')` and load the weights before `prepare`",
+            "QS507",
+        )
+    if type(tensor) not in _ORDINARY:
+        return _Kind(
+            f"of {type(tensor).__name__}, a subclass of torch.Tensor, where torch.nn.Parameter is "
+            "expected",
+            "replace it with a `torch.nn.Parameter` of its values",
+        )
+    if tensor.layout is not torch.strided:
+        return _Kind(
+            f"sparse ({tensor.layout}), where a dense tensor is expected",
+            "replace it with `torch.nn.Parameter(parameter.detach().to_dense())`",
+        )
+    if tensor.is_quantized:
+        return _Kind(
+            f"quantized already ({tensor.dtype})",
+            "start from the float model: qatspec inserts the quantization itself",
+        )
+    if tensor.is_complex():
+        return _Kind(
+            f"complex ({tensor.dtype}), where float32 is expected",
+            "compute with real and imaginary parts as two float32 tensors, or list only the other "
+            "modules under `quantize: modules`",
+        )
+    if tensor.is_floating_point() and tensor.dtype is not torch.float32:
+        return _Kind(
+            f"of {tensor.dtype}, where float32 is expected",
+            "call `model.float()` before `prepare`, and pass example inputs of float32",
+        )
+    return None
+
+
+def _is_torchs(module: nn.Module, *names: str) -> bool:
+    return any(
+        base.__name__ in names and base.__module__.startswith("torch.")
+        for base in type(module).__mro__
+    )
+
+
+def _unusual(message: str, advice: str) -> Diagnostic:
+    return Diagnostic(code="QS507", message=message, help=advice)

@@ -1,0 +1,316 @@
+"""Models that cannot be prepared are refused by name, and the help line's fix works."""
+
+from __future__ import annotations
+
+import functools
+import threading
+import types
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.modules.module as torch_module
+from torch import Tensor, nn
+
+from qatspec.diag import DiagnosticError
+from qatspec.prepare import prepare, set_stage
+
+X = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+
+
+def net() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 2, 1))
+
+
+class Inside(nn.Module):
+    """A model with `part` as a child."""
+
+    def __init__(self, part: nn.Module) -> None:
+        super().__init__()
+        self.stem, self.part = nn.Conv2d(3, 3, 1), part
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.part(self.stem(x))
+
+
+def refusal(model: object, x: Tensor = X, **settings: object) -> DiagnosticError:
+    with pytest.raises(DiagnosticError) as caught:
+        prepare(model, (x,), qconfig="horizon_qat", **settings)  # type: ignore[arg-type]
+    return caught.value
+
+
+def codes(error: DiagnosticError) -> set[str]:
+    return {d.code for d in error.diagnostics}
+
+
+def works(model: nn.Module, **settings: object) -> None:
+    """Calibration gives the float model's numbers, and eval nearly so."""
+    model.eval()
+    with torch.no_grad():
+        expected = model(X)
+        prepared = prepare(model, (X,), qconfig="horizon_qat", **settings)  # type: ignore[arg-type]
+        torch.testing.assert_close(prepared.model(X), expected)
+        set_stage(prepared, "eval")
+        assert (prepared.model(X) - expected).norm() < 0.1 * expected.norm()
+
+
+# -- objects that are no ordinary module --------------------------------------------------------
+
+
+def _replaced(part: nn.Module) -> nn.Module:
+    part.forward = types.MethodType(lambda self, x: 2 * type(self).forward(self, x), part)
+    return part
+
+
+class _Called(nn.Sequential):
+    def __call__(self, x: Tensor) -> Tensor:
+        return 2 * super().__call__(x)
+
+
+class _Forward(nn.Sequential):
+    def forward(self, x: Tensor) -> Tensor:
+        return 2 * super().forward(x)
+
+
+def _derived(part: nn.Module) -> nn.Module:
+    old = type(part)
+
+    class Derived(old):  # type: ignore[misc, valid-type]
+        def forward(self, x: Tensor) -> Tensor:
+            return 2 * old.forward(self, x)
+
+    part.__class__ = Derived
+    del part.forward
+    return part
+
+
+def _compiled(part: nn.Module) -> nn.Module:
+    part.compile(backend="eager")
+    return part
+
+
+def _not_compiled(part: nn.Module) -> nn.Module:
+    part._compiled_call_impl = None
+    return part
+
+
+UNUSUAL: dict[str, tuple[Callable[[], nn.Module], Callable[[nn.Module], nn.Module]]] = {
+    "jit.script": (lambda: torch.jit.script(net()), lambda m: _loaded(m)),
+    "jit.trace": (lambda: torch.jit.trace(net().eval(), X), lambda m: _loaded(m)),
+    "torch.compile": (lambda: torch.compile(net(), backend="eager"), lambda m: m._orig_mod),
+    "module.compile": (lambda: _compiled(net()), _not_compiled),
+    "DataParallel": (lambda: nn.DataParallel(net()), lambda m: m.module),
+    "forward of the instance": (lambda: _replaced(net()), _derived),
+    "__call__": (lambda: _Called(*net()), lambda m: _Forward(*m)),
+}
+
+
+def _loaded(scripted: nn.Module) -> nn.Module:
+    model = net()
+    model.load_state_dict(scripted.state_dict())
+    return model
+
+
+@pytest.mark.parametrize("kind", UNUSUAL)
+@pytest.mark.parametrize("inside", [False, True])
+def test_an_unusual_module_is_refused_and_the_fix_works(kind: str, inside: bool) -> None:
+    make, fix = UNUSUAL[kind]
+    model = make()
+    error = refusal(Inside(model) if inside else model)
+    assert codes(error) == {"QS507"}
+    assert ("`part`" in str(error) or "part.compile" in str(error)) == inside
+    works(Inside(fix(model)) if inside else fix(model))
+
+
+def test_a_wrapper_around_prepared_modules_is_fine() -> None:
+    works(nn.DataParallel(Inside(net())), modules={"module.stem": {}, "module.part": {}})
+
+
+@pytest.mark.parametrize("model", [lambda x: x + 1, torch.relu, functools.partial(torch.add, 1)])
+def test_a_function_is_refused(model: object) -> None:
+    assert codes(refusal(model)) == {"QS507"}
+
+
+# -- tensors that are not plain float32 ---------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [torch.half, torch.bfloat16, torch.float64])
+def test_another_dtype_is_refused_and_float_works(dtype: torch.dtype) -> None:
+    model = net().to(dtype)
+    error = refusal(model, X.to(dtype))
+    assert codes(error) == {"QS509"} and "`0.weight`" in str(error)
+    assert error.diagnostics[0].help and "model.float()" in error.diagnostics[0].help
+    works(model.float())
+
+
+def test_a_part_of_another_dtype_is_refused() -> None:
+    model = net()
+    model[3].double()
+    (problem,) = refusal(model).diagnostics
+    assert problem.code == "QS509" and "`3.weight`, `3.bias` (2 tensors)" in problem.message
+
+
+def test_statistics_of_another_dtype_are_refused() -> None:
+    model = net()
+    model[1].running_var = model[1].running_var.double()
+    (problem,) = refusal(model).diagnostics
+    assert problem.code == "QS509" and "`1.running_var` is" in problem.message
+
+
+class _Subclass(Tensor):
+    pass
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda w: nn.Parameter(w.to_sparse()),
+        lambda w: nn.Parameter(w.to(torch.complex64)),
+        lambda w: nn.Parameter(w.detach().as_subclass(_Subclass)),
+    ],
+)
+def test_other_kinds_of_tensors_are_refused(make: Callable[[Tensor], nn.Parameter]) -> None:
+    model = net()
+    model[3].weight = make(model[3].weight.detach())
+    (problem,) = refusal(model).diagnostics
+    assert problem.code == "QS509" and "`3.weight`" in problem.message
+
+
+def test_an_uninitialized_module_is_refused_and_one_call_helps() -> None:
+    model = nn.Sequential(nn.LazyConv2d(4, 3), nn.ReLU())
+    error = refusal(model)
+    assert codes(error) == {"QS507"} and "`0.weight`" in str(error)
+    model(X)
+    works(model)
+
+
+def test_the_meta_device_is_refused_and_weights_help() -> None:
+    with torch.device("meta"):
+        model = net()
+    error = refusal(model)
+    assert codes(error) == {"QS507"} and "`0.weight`" in str(error)
+    model = model.to_empty(device="cpu")
+    model.load_state_dict(net().state_dict())
+    works(model)
+
+
+def test_frozen_and_inference_parameters_are_fine() -> None:
+    with torch.inference_mode():
+        model = net()
+    prepared = prepare(model.requires_grad_(False), (X,), qconfig="horizon_qat")
+    prepared.model(X)
+    set_stage(prepared, "qat")
+    prepared.model(X.clone().requires_grad_()).sum().backward()
+
+
+# -- hooks --------------------------------------------------------------------------------------
+
+HOOKS: dict[str, Callable[[nn.Module], object]] = {
+    "forward": lambda m: m.register_forward_hook(lambda m, args, out: out * 2),
+    "forward with kwargs": lambda m: m.register_forward_hook(
+        lambda m, args, kwargs, out: out * 2, with_kwargs=True
+    ),
+    "forward pre": lambda m: m.register_forward_pre_hook(lambda m, args: (args[0] * 2,)),
+    "backward": lambda m: m.register_full_backward_hook(lambda m, a, b: None),
+    "backward pre": lambda m: m.register_full_backward_pre_hook(lambda m, a: None),
+    "partial": lambda m: m.register_forward_hook(functools.partial(lambda k, m, a, o: o * k, 2)),
+}
+
+
+@pytest.mark.parametrize("kind", HOOKS)
+@pytest.mark.parametrize("path", ["", "0", "1", "2"])
+def test_a_hook_is_refused_and_removing_it_helps(kind: str, path: str) -> None:
+    model = net()
+    handle = HOOKS[kind](model.get_submodule(path))
+    (problem,) = refusal(model).diagnostics
+    assert problem.code == "QS508"
+    assert (f"`{path}`" if path else "the model") in problem.message
+    assert problem.span and problem.span.file == __file__ and problem.span.line > 0
+    handle.remove()
+    works(model)
+
+
+def test_a_hook_outside_the_prepared_modules_is_refused() -> None:
+    model = Inside(net())
+    model.register_forward_hook(lambda m, args, out: out * 2)
+    assert codes(refusal(model, modules={"part": {}})) == {"QS508"}
+
+
+@pytest.mark.parametrize("register", ["register_hook", "register_post_accumulate_grad_hook"])
+def test_a_hook_of_a_parameter_is_refused(register: str) -> None:
+    model = net()
+    handle = getattr(model[0].weight, register)(lambda grad: None)
+    (problem,) = refusal(model).diagnostics
+    assert problem.code == "QS508" and "parameter `0.weight`" in problem.message
+    handle.remove()
+    works(model)
+
+
+def test_a_global_hook_is_refused() -> None:
+    handle = torch_module.register_module_forward_hook(lambda m, args, out: None)
+    try:
+        error = refusal(net())
+    finally:
+        handle.remove()
+    assert codes(error) == {"QS508"} and "every module" in str(error)
+    works(net())
+
+
+@pytest.mark.parametrize("path", ["", "0", "1", "3"])
+def test_hooks_on_state_dicts_are_kept(path: str) -> None:
+    model = net()
+    called: list[str] = []
+    module = model.get_submodule(path)
+    module.register_state_dict_pre_hook(lambda *_: called.append("before saving"))
+    module.register_state_dict_post_hook(lambda *_: called.append("after saving"))
+    module.register_load_state_dict_pre_hook(lambda *_: called.append("before loading"))
+    module.register_load_state_dict_post_hook(lambda *_: called.append("after loading"))
+    prepared = prepare(model, (X,), qconfig="horizon_qat")
+    called.clear()
+    prepared.model.load_state_dict(prepared.model.state_dict())
+    assert called == ["before saving", "after saving", "before loading", "after loading"]
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_a_buffer_that_is_not_saved_stays_so(inside: bool) -> None:
+    model: nn.Module = _Holds(None)
+    model.register_buffer("factor", torch.ones(1), persistent=False)
+    model = Inside(model) if inside else model
+    prepared = prepare(model, (X,), qconfig="horizon_qat")
+    float_keys = [k for k in prepared.model.state_dict() if "_post_process" not in k and
+                  "_fake_quant" not in k]  # fmt: skip
+    assert float_keys == list(model.state_dict())
+
+
+# -- copies -------------------------------------------------------------------------------------
+
+
+class _Holds(nn.Module):
+    def __init__(self, value: object) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+        self.value = value
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(x)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        threading.Lock,
+        lambda: (i for i in range(3)),
+        lambda: open(__file__, "rb"),  # noqa: SIM115
+        lambda: nn.Parameter(torch.ones(3)) * 2,
+        lambda: [nn.Parameter(torch.ones(3)) * 2],
+    ],
+)
+def test_what_cannot_be_copied_is_named_and_inplace_works(make: Callable[[], object]) -> None:
+    value = make()
+    model = Inside(_Holds(value))
+    error = refusal(model)
+    assert codes(error) == {"QS511"} and "`part.value`" in str(error)
+    model.part.value = value.detach() if isinstance(value, Tensor) else value
+    works(model, inplace=not isinstance(value, Tensor))
+    getattr(value, "close", lambda: None)()
