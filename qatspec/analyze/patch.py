@@ -28,11 +28,11 @@ class Suggestion:
     remedy: Remedy
 
 
-def patch(spec: Spec, base: str, suggestions: Sequence[Suggestion]) -> dict[str, Any]:
-    """The content of a spec file that extends `base` and applies `suggestions` in every stage that
-    quantizes. Each stage's rules stand whole where the nearest module's win. An ONNX opset that the
-    spec sets is raised where it cannot hold 16 bits."""
-    content: dict[str, Any] = {"extends": [base]}
+def patch(spec: Spec, base: str, name: str, suggestions: Sequence[Suggestion]) -> dict[str, Any]:
+    """The content of a spec file called `name` that extends `base` and applies `suggestions` in
+    every stage that quantizes. Where the rules of the nearest module win, those of each stage are
+    written in full. An ONNX opset that the spec sets is raised where it cannot hold 16 bits."""
+    content: dict[str, Any] = {"extends": [base], "name": name}
     for stage in ("calibration", "qat"):
         if stage not in spec.stages:
             continue

@@ -12,6 +12,7 @@ import click
 
 from qatspec.cli import options
 from qatspec.cli.compare_text import ComparisonText, mean
+from qatspec.cli.held import Held, stale_option
 from qatspec.cli.output import echo, is_text, show, tables
 from qatspec.diag import Diagnostic, DiagnosticError
 
@@ -38,6 +39,7 @@ FORMAT = 1
 @click.option("--onnx", is_flag=True, help="Run the QAT ONNX of the work directory as well.")
 @options.overrides
 @options.workdir
+@stale_option
 @options.allow_code
 def command(
     spec: Path,
@@ -47,6 +49,7 @@ def command(
     onnx: bool,
     overrides: tuple[str, ...],
     workdir: Path | None,
+    stale: bool,
     allow_code: bool,
 ) -> None:
     """Run one checkpoint of SPEC in float, with its fake-quants and as integers over the same
@@ -62,11 +65,15 @@ def command(
     loaded = options.load(spec, overrides, allow_code)
     chosen = options.quantized_stage(loaded, stage)
     with loaded.document.located():
-        context = options.context(loaded, workdir, device="cpu", limit=images)
+        held = Held(loaded, workdir, stale=stale)
+        context = options.context(loaded, workdir, device="cpu", limit=images, locate=held.folder)
         prepared, _ = open_prepared(context, result_file(context, chosen))
         found = compare_layers(prepared, _images(context))
-        path = context.workdir / "convert" / f"{loaded.name}-qat.onnx"
-        files = compare_qat_onnx(prepared, path, _images(context)) if onnx else {}
+        files = {}
+        if onnx:
+            path = context.results("convert") / f"{loaded.name}-qat.onnx"
+            held.hold(path)
+            files = compare_qat_onnx(prepared, path, _images(context))
     problems = _problems(found, threshold)
     if is_text():
         ComparisonText(tables(), loaded, found).print(chosen, files)

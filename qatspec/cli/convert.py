@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import click
 
 from qatspec.cli import options
+from qatspec.cli.held import Held, stale_option
 from qatspec.cli.output import echo
 from qatspec.diag import Diagnostic
+from qatspec.plan.checkpoints import read_header
+from qatspec.registry import registry
+from qatspec.spec import Spec
 
 
 @click.command(name="convert", short_help="Convert and compile a QAT checkpoint.")
@@ -32,6 +37,7 @@ from qatspec.diag import Diagnostic
 @click.option("--march", help="Chip architecture; the spec's if left out.")
 @options.overrides
 @options.workdir
+@stale_option
 @options.allow_code
 def command(
     spec: Path,
@@ -40,6 +46,7 @@ def command(
     march: str | None,
     overrides: tuple[str, ...],
     workdir: Path | None,
+    stale: bool,
     allow_code: bool,
 ) -> None:
     """Write NAME-qat.onnx, NAME-converted.onnx, NAME.program, the scales of its outputs
@@ -55,6 +62,7 @@ def command(
         overrides = (*overrides, f"march={march}")
     loaded = options.load(spec, overrides, allow_code)
     with loaded.document.located():
+        _hold(loaded, workdir, checkpoint, stale)
         context = options.context(loaded, workdir, folder=output_dir)
         prepared, trained_for = open_prepared(context, checkpoint)
         if trained_for != loaded.march:
@@ -78,3 +86,11 @@ def command(
             distance = "bit-exact" if found.bit_exact else f"within {found.max_lsb} LSB"
             note = f"  ({distance}: {found.compared})"
         echo(f"{path}{note}")
+
+
+def _hold(spec: Spec, workdir: Path | None, checkpoint: Path, stale: bool) -> None:
+    """Hold the checkpoint against the spec, for the march that it was trained for."""
+    header = read_header(checkpoint)
+    march = header.march if header is not None and header.march else spec.march
+    known = march in registry().names("march")
+    Held(replace(spec, march=march) if known else spec, workdir, stale=stale).hold(checkpoint)

@@ -9,6 +9,7 @@ import click
 
 from qatspec.cli import options
 from qatspec.cli.console import CleanConsole
+from qatspec.cli.held import Held, stale_option
 from qatspec.cli.live import Live
 from qatspec.cli.streams import stdout
 
@@ -29,6 +30,7 @@ from qatspec.cli.streams import stdout
 @click.option("--limit", type=click.IntRange(min=1), help="The first so many images only.")
 @options.overrides
 @options.workdir
+@stale_option
 @options.device
 @options.allow_code
 def command(
@@ -38,10 +40,14 @@ def command(
     limit: int | None,
     overrides: tuple[str, ...],
     workdir: Path | None,
+    stale: bool,
     device: str,
     allow_code: bool,
 ) -> None:
-    """Print every metric that the data set of SPEC gives for one stage's result."""
+    """Print every metric that the data set of SPEC gives for one stage's result.
+
+    A result that was made with other settings than SPEC has is an error, which says what differs.
+    """
     from qatspec.stages.models import open_model, result_file
     from qatspec.stages.training import validation_progress
     from qatspec.train.evaluate import evaluate
@@ -50,14 +56,17 @@ def command(
     loaded = options.load(spec, overrides, allow_code)
     console = CleanConsole(file=stdout())
     with loaded.document.located(), Live(console, partial(options.warn, loaded)) as live:
+        held = Held(loaded, workdir, stale=stale)
         context = options.context(
             loaded,
             workdir,
+            locate=held.folder,
             device=device,
             limit=limit,
             report=lambda kind, data: live.show(StageEvent(kind=kind, step=result, data=data)),
         )
         path = model or result_file(context, result)
+        held.hold(path)
         metrics = evaluate(
             open_model(context, path),
             context.decoder(),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from qatspec.cli import options
+from qatspec.cli.held import Held, stale_option
 from qatspec.cli.output import echo
 from qatspec.diag import Diagnostic, DiagnosticError, Span
 from qatspec.files import open_file, why_unreadable
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
 )
 @options.overrides
 @options.workdir
+@stale_option
 @options.device
 @options.allow_code
 def command(
@@ -56,6 +58,7 @@ def command(
     score: float,
     overrides: tuple[str, ...],
     workdir: Path | None,
+    stale: bool,
     device: str,
     allow_code: bool,
 ) -> None:
@@ -76,7 +79,9 @@ def command(
         raise click.UsageError("with a spec, --model names the file to run")
     spec = options.load(target, overrides, allow_code)
     with spec.document.located():
-        context = options.context(spec, workdir, device=device)
+        held = Held(spec, workdir, stale=stale)
+        held.hold(model)
+        context = options.context(spec, workdir, device=device, locate=held.folder)
         integers = None if model.name.endswith(".pth.tar") else models.open_integers(model)
         host = models.host_of(context, model, integers) if integers is not None else None
         produce = (

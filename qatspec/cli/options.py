@@ -102,8 +102,10 @@ def context(
     device: str = "auto",
     limit: int | None = None,
     report: Callable[[str, Mapping[str, Any]], None] | None = None,
+    locate: Callable[..., Path] | None = None,
 ) -> Context:
-    """The surroundings of a stage for a command that works outside a plan."""
+    """The surroundings of a stage for a command that works outside a plan. locate: where the
+    results of a stage lie (see `Held.folder`)."""
     from qatspec.stages import Context
     from qatspec.train.process import make_repeatable, pick_device
 
@@ -125,4 +127,5 @@ def context(
         seed=make_repeatable(spec.seed, ""),
         limit=limit,
         report=report or report_warnings,
+        locate=locate,
     )

@@ -6,15 +6,43 @@ from pathlib import Path
 
 import click
 
+from qatspec.cli import options
+from qatspec.cli.held import Held, hold_summary, stale_option
 from qatspec.cli.output import echo
 
 
 @click.command(name="report", short_help="Write a work directory's results as one HTML page.")
 @click.argument("workdir", type=click.Path(path_type=Path))
 @click.option("--output", type=click.Path(path_type=Path), help="Default: WORKDIR/report.html.")
-def command(workdir: Path, output: Path | None) -> None:
+@click.option(
+    "--spec",
+    type=click.Path(path_type=Path),
+    help="Hold the results against this spec, and refuse those of other settings.",
+)
+@options.overrides
+@stale_option
+@options.allow_code
+def command(
+    workdir: Path,
+    output: Path | None,
+    spec: Path | None,
+    overrides: tuple[str, ...],
+    stale: bool,
+    allow_code: bool,
+) -> None:
     """Write stages, metrics, files and modelled performance of WORKDIR as one HTML page that needs
-    nothing else."""
+    nothing else.
+
+    The page shows the last run. Where the results are no longer those of that run, or with --spec
+    not those of SPEC, an error says what differs.
+    """
     from qatspec.report.page import write_report
 
+    hold_summary(workdir, stale=stale)
+    if spec is not None:
+        loaded = options.load(spec, overrides, allow_code)
+        with loaded.document.located():
+            held = Held(loaded, workdir, stale=stale)
+            for stage in loaded.stages:
+                held.in_place(stage)
     echo(str(write_report(workdir, output or workdir / "report.html")))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
+import re
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -17,6 +19,7 @@ from rich.table import Table
 
 from qatspec.cli import options
 from qatspec.cli.console import CleanConsole
+from qatspec.cli.held import Held, stale_option
 from qatspec.cli.live import Live
 from qatspec.cli.output import echo, is_text, tables
 
@@ -29,6 +32,8 @@ if TYPE_CHECKING:
 FORMAT = 1
 #: points of the metric below which a module is left alone
 _POINTS = 0.1
+#: characters of a spec's name
+_LONGEST_NAME = 100
 
 
 @click.command(name="sensitivity", short_help="Rank modules by the harm of quantizing them.")
@@ -56,6 +61,7 @@ _POINTS = 0.1
 @click.option("--output", type=click.Path(path_type=Path), help="Write the rules to this YAML.")
 @options.overrides
 @options.workdir
+@stale_option
 @options.allow_code
 def command(
     spec: Path,
@@ -67,6 +73,7 @@ def command(
     output: Path | None,
     overrides: tuple[str, ...],
     workdir: Path | None,
+    stale: bool,
     allow_code: bool,
 ) -> None:
     """Quantize the modules of SPEC one at a time on calibration data, rank them by the harm at the
@@ -83,7 +90,8 @@ def command(
     chosen = options.quantized_stage(loaded, chosen)
     quiet = CleanConsole(stderr=True, quiet=not is_text())
     with loaded.document.located(), Live(quiet, partial(options.warn, loaded)) as live:
-        context = options.context(loaded, workdir, device="cpu", limit=images)
+        held = Held(loaded, workdir, stale=stale)
+        context = options.context(loaded, workdir, device="cpu", limit=images, locate=held.folder)
         prepared, _ = open_prepared(context, result_file(context, chosen))
         found = _measure(context, prepared, metric, only, _progress(live, chosen))
         worst = found.standing_out(_POINTS if metric != "sqnr" else 0.0)
@@ -97,6 +105,9 @@ def command(
     _print(tables(), loaded, chosen, found, suggestions, metric, only)
     if output is not None:
         echo(f"{output}: {len(suggestions)} rules, extends {spec}")
+        directory = workdir or options.default_workdir(loaded)
+        echo(f"qatspec run {output} --workdir {directory} starts from the same float stage and "
+             "keeps these results")  # fmt: skip
 
 
 def _progress(live: Live, stage: str) -> Callable[[int, int], None]:
@@ -175,7 +186,8 @@ def _write(
     from qatspec.analyze import patch
     from qatspec.train.files import write_bytes
 
-    content = patch(spec, os.path.relpath(base, output.parent), suggestions)
+    relative, name = os.path.relpath(base, output.parent), patch_name(spec, output)
+    content = patch(spec, relative, name, suggestions)
     measured = {harm.site.name: harm.measured for harm in found.harms}
     lines = [f"# Rules suggested by `qatspec sensitivity {base.name}`."]
     for s in suggestions:
@@ -188,6 +200,18 @@ def _write(
         ]
     text = yaml.dump(content, Dumper=_Dumper, sort_keys=False, default_flow_style=None, width=96)
     write_bytes(output, ("\n".join(lines) + "\n" + text).encode())
+
+
+def patch_name(spec: Spec, output: Path) -> str:
+    """The name of a patched spec: that of the spec, then that of the file; at most as long as the
+    spec language allows."""
+    own = re.sub(r"[^A-Za-z0-9_.-]", "-", output.stem)
+    name = own if own.startswith(f"{spec.name}-") else f"{spec.name}-{own}"
+    return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 9]}-{_short(name)}"
+
+
+def _short(name: str) -> str:
+    return hashlib.sha256(name.encode()).hexdigest()[:8]
 
 
 class _Dumper(yaml.SafeDumper):

@@ -72,8 +72,9 @@ def is_intact(path: Path) -> bool:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Header:
     """What a checkpoint file says of its training (see `train.checkpoint.Checkpoint`). batch:
-    batches of epoch number `epoch` that are done; digest: of the step; unfinished: a signal
-    interrupted the validation of its weights, so that `metrics` are of earlier ones."""
+    batches of epoch number `epoch` that are done; digest: of the step; evaluation: of what judged
+    it; unfinished: a signal interrupted the validation of its weights, so that `metrics` are of
+    earlier ones."""
 
     path: Path
     stage: str
@@ -81,6 +82,8 @@ class Header:
     step: int
     batch: int
     digest: str
+    evaluation: str
+    march: str
     metrics: Mapping[str, float]
     best: float | None
     best_metrics: Mapping[str, float]
@@ -104,6 +107,8 @@ def read_header(path: Path) -> Header | None:
             step=int(content["step"]),
             batch=int(content["sampler"].get("batch", 0)),
             digest=str(content["digests"].get("step", "")),
+            evaluation=str(content["digests"].get("evaluation", "")),
+            march=str(content["march"]),
             metrics=dict(content["metrics"]),
             best=content["best"],
             best_metrics=dict(content["best_metrics"]),

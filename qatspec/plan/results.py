@@ -107,6 +107,18 @@ def find(folder: Path, stage: str) -> Result | None:
     return None
 
 
+def beside(path: Path) -> Result | None:
+    """The results that a file is one of, by the record in its folder; None where there is none.
+
+    Raises DiagnosticError QS935 for a record of another version of qatspec.
+    """
+    said = _read(path.parent / RECORD) or _read(path.parent / BEGUN)
+    outputs = said.get("outputs") if said is not None else None
+    first = next(iter(outputs), "") if isinstance(outputs, dict) else ""
+    stage = str(said.get("stage", first.partition("/")[0])) if said is not None else ""
+    return find(path.parent, stage) if stage else None
+
+
 def home(workdir: Path, result: Result) -> Path:
     """Where results of other settings are going to be kept: a name that is free."""
     name = f"{result.stage}-{result.digest[:16] or 'unknown'}"
@@ -130,6 +142,13 @@ def damaged(result: Result) -> tuple[str, ...]:
     """Outputs of the record that are missing or have other bytes than the stage wrote."""
     outputs = result.record["outputs"] if result.record else {}
     return tuple(name for name, output in outputs.items() if not _is(result.file(name), output))
+
+
+def is_spoilt(result: Result, path: Path) -> bool:
+    """Return whether a file in the folder of a result is recorded with other bytes."""
+    outputs = result.record["outputs"] if result.record else {}
+    output = outputs.get(f"{result.stage}/{path.name}")
+    return output is not None and path.exists() and not _is(path, output)
 
 
 def lost(result: Result, is_needed: Callable[[str], bool]) -> tuple[str, ...]:

@@ -66,6 +66,7 @@ class Context:
     workdir    where finished stages lie; folder: where this one writes.
     source     the stage that this one starts from, None for the first.
     digests    {"step", "evaluation"} of this run: a checkpoint of another step is not resumed.
+    locate     tells where the results of a stage lie; None: in `<workdir>/<stage>`.
     limit      at most so many examples of each data set (smoke runs), None: all.
     pictures   images (1, C, H, W) that files are compared on, None: some of data.val.
     """
@@ -82,6 +83,12 @@ class Context:
     limit: int | None = None
     pictures: tuple[torch.Tensor, ...] | None = None
     report: Report = lambda kind, data: None
+    locate: Callable[..., Path] | None = None
+
+    def results(self, stage: str, *files: str) -> Path:
+        """The folder with the results of a stage. files: what is going to be read of them, if it is
+        there; anything, unless given."""
+        return self.locate(stage, files) if self.locate else self.workdir / stage
 
     def build_model(self) -> nn.Module:
         """The float model, freshly initialised from the stage's seed, on the CPU."""

@@ -25,13 +25,13 @@ RESULTS = ("float", "calibration", "qat", "integer", "bin")
 
 
 def result_file(context: Context, result: str) -> Path:
-    """Where the work directory keeps a stage's result."""
+    """The file of a stage's result in the work directory."""
     name = context.spec.name
     if result == "integer":
-        return context.workdir / "convert" / f"{name}.program"
+        return context.results("convert") / f"{name}.program"
     if result == "bin":
-        return context.workdir / "compile" / f"{name}.bin"
-    return checkpoint_path(context.workdir / result, result, "best")
+        return context.results("compile") / f"{name}.bin"
+    return checkpoint_path(context.results(result), result, "best")
 
 
 def open_model(context: Context, path: Path) -> Produce:
@@ -48,9 +48,11 @@ def open_model(context: Context, path: Path) -> Produce:
 def host_of(context: Context, path: Path, ported: Integers) -> HostRunner | None:
     """The float parts around the integers of `path`: beside them, or where convert put them. None
     where there are none. Raises DiagnosticError QS725."""
-    name, folders = context.spec.name, (path.parent, context.workdir / "convert")
-    there = (f for f in folders if any((f / f"{name}{end}").exists() for end in (PRE, POST)))
-    return open_host(next(there, path.parent), name, ported.tree)
+    files = [f"{context.spec.name}{end}" for end in (PRE, POST)]
+    folder = path.parent
+    if not any((folder / file).exists() for file in files):
+        folder = context.results("convert", *files)
+    return open_host(folder, context.spec.name, ported.tree)
 
 
 def open_integers(path: Path) -> Integers:

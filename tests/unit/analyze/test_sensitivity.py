@@ -174,9 +174,9 @@ def _model(spec):
 def test_an_opset_that_cannot_hold_16_bits_is_raised(project, convert, raised):
     project.edit("convert: {}", f"convert: {convert}")
     spec, suggestion = rules(project, "horizon_calibrated")
-    content = patch(spec, "toy.yaml", [suggestion])
+    content = patch(spec, "toy.yaml", "toy-patch", [suggestion])
     assert content["stages"].get("convert") == ({"opset": 21} if raised else None)
-    floats = patch(spec, "toy.yaml", [Suggestion(suggestion.site, "float")])
+    floats = patch(spec, "toy.yaml", "toy-patch", [Suggestion(suggestion.site, "float")])
     assert "convert" not in floats["stages"]
 
 
@@ -197,7 +197,7 @@ def test_an_opset_that_cannot_hold_16_bits_is_raised(project, convert, raised):
 )
 def test_a_suggestion_wins_over_every_rule_that_is_there(project, qconfig, kind):
     spec, suggestion = rules(project, qconfig)
-    content = patch(spec, "toy.yaml", [suggestion])
+    content = patch(spec, "toy.yaml", "toy-patch", [suggestion])
     assert kind in content["stages"]["qat"]["quantize"]["qconfig"]
     leaves = patched_leaves(spec, "qat", [suggestion])
     shape = torch.zeros(1, 3, 16, 16)

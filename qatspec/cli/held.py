@@ -1,0 +1,176 @@
+"""Results that commands read are held against the spec: `--stale`, and where each stage lies."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+
+import click
+
+from qatspec.cli import options
+from qatspec.cli.output import show
+from qatspec.diag import Diagnostic, DiagnosticError, Span
+from qatspec.diag.words import quote_list
+from qatspec.files import read_file
+from qatspec.plan import Change, Plan, resolve, results
+from qatspec.plan.checkpoints import SUFFIX
+from qatspec.plan.reading import Found, hold, locate
+from qatspec.spec import Spec
+
+stale_option = click.option(
+    "--stale", is_flag=True, help="Read results of other settings too, with a warning."
+)
+#: Changes that a message names; the others are counted.
+_NAMED = 4
+_LARGEST_SUMMARY = 64 << 20
+
+
+class Held:
+    """The results in a work directory, held against a spec.
+
+    workdir  default: the spec's own. stale: results of other settings are a warning, not an error.
+    """
+
+    def __init__(self, spec: Spec, workdir: Path | None, *, stale: bool) -> None:
+        self._spec, self._stale = spec, stale
+        self._workdir = workdir or options.default_workdir(spec)
+        self._told: set[str] = set()
+
+    def folder(self, stage: str, files: Sequence[str] = ()) -> Path:
+        """Where the results of a stage lie. files: it is held against the spec where it has one of
+        these; any, unless given.
+
+        Raises DiagnosticError: QS930 (of other settings), QS926 (no such stage), QS931 (damaged).
+        """
+        own = self._workdir / stage
+        if stage not in self._spec.stages and own.exists():
+            raise DiagnosticError(
+                Diagnostic(
+                    code="QS926",
+                    message=f"the spec has no stage `{stage}`; `{own}` is of another spec",
+                    help=f"it has {quote_list(list(self._spec.stages))}",
+                    at="/stages",
+                )
+            )
+        if stage not in self._spec.stages or (files and not self._has(stage, files)):
+            return own
+        plan = self._plan(own)
+        found = locate(plan, self._workdir, stage) if plan is not None else None
+        if found is None:
+            return own
+        self._tell(found)
+        return found.result.folder
+
+    def in_place(self, stage: str) -> None:
+        """Hold what lies in the stage's own folder against the spec. Raises DiagnosticError."""
+        own = self._workdir / stage
+        result, plan = results.find(own, stage), self._plan(own)
+        if result is not None and plan is not None:
+            self._tell(hold(plan, result))
+
+    def hold(self, path: Path) -> None:
+        """Hold a file against the spec that a command line names, if it lies with the record of a
+        stage. Raises DiagnosticError as `folder` does."""
+        try:
+            result = results.beside(path)
+        except DiagnosticError as error:
+            self._unknown(path, error.diagnostics)
+            return
+        if result is None:
+            return
+        if not path.name.endswith(SUFFIX) and results.is_spoilt(result, path):
+            raise DiagnosticError(_damaged(path, result.stage))
+        plan = self._plan(path)
+        if plan is not None:
+            self._tell(hold(plan, result))
+
+    def _has(self, stage: str, files: Sequence[str]) -> bool:
+        folders = [self._workdir / stage, *(r.folder for r in results.kept(self._workdir, stage))]
+        return any((folder / name).exists() for folder in folders for name in files)
+
+    def _plan(self, path: Path) -> Plan | None:
+        try:
+            return self._resolved
+        except DiagnosticError as error:
+            self._unknown(path, error.diagnostics)
+            return None
+
+    @cached_property
+    def _resolved(self) -> Plan:
+        return resolve(self._spec)
+
+    def _unknown(self, path: Path, why: Sequence[Diagnostic]) -> None:
+        message = f"`{path}` cannot be held against the spec: {why[0].message}"
+        self._report(message, why[0].help or "", why[0].at, why[0].span)
+
+    def _tell(self, found: Found) -> None:
+        folder, stage = found.result.folder, found.result.stage
+        what = f"the result of stage {stage} in `{folder}` was made with other"
+        if found.differs:
+            at = next((c.span for c in found.differs if c.span is not None), None)
+            message = f"{what} settings than the spec has now: {_list(found.differs)}"
+            self._report(message, self._run_first(), None, at)
+        elif found.software:
+            message = f"{what} software: {_list(found.software)}"
+            self._warn(Diagnostic(code="QS930", severity="warning", message=message))
+
+    def _run_first(self) -> str:
+        command = f"qatspec run {self._spec.document.path} --workdir {self._workdir}"
+        return f"run `{command}` first (with the same --set, if any)"
+
+    def _report(self, message: str, advice: str, at: str | None, span: Span | None) -> None:
+        """An error, or a warning with --stale."""
+        advice = "; ".join(filter(None, (advice, "`--stale` reads it as it is")))
+        found = Diagnostic(code="QS930", message=message, help=advice, at=at, span=span)
+        if not self._stale:
+            raise DiagnosticError(found)
+        self._warn(replace(found, severity="warning", help=None))
+
+    def _warn(self, found: Diagnostic) -> None:
+        if found.message not in self._told:
+            self._told.add(found.message)
+            options.warn(self._spec, found)
+
+
+def hold_summary(workdir: Path, *, stale: bool) -> None:
+    """Demand that the stages hold the results that `summary.json` of the last run names.
+
+    Raises DiagnosticError QS930 (a warning with `stale`)."""
+    path = workdir / "summary.json"
+    try:
+        steps = json.loads(read_file(path, _LARGEST_SUMMARY))["steps"]
+        named = {s["stage"]: s["digest"] for s in steps if s["status"] != "failed"}
+    except (OSError, ValueError, TypeError, KeyError):
+        return  # the report itself says what is wrong with it
+    found = {stage: results.find(workdir / stage, stage) for stage in named}
+    other = [s for s, r in found.items() if r is None or not r.record or r.digest != named[s]]
+    if not other:
+        return
+    told = Diagnostic(
+        code="QS930",
+        severity="warning" if stale else "error",
+        message=f"`{path}` is of another run than the results of stage {quote_list(other)}",
+        help="run the spec again, which writes a new summary; `--stale` shows the old one",
+        span=Span(file=str(path)),
+    )
+    if not stale:
+        raise DiagnosticError(told)
+    show([told])
+
+
+def _list(found: Iterable[Change]) -> str:
+    texts = [change.text for change in found]
+    more = f"; and {len(texts) - _NAMED} more" if len(texts) > _NAMED else ""
+    return "; ".join(texts[:_NAMED]) + more
+
+
+def _damaged(path: Path, stage: str) -> Diagnostic:
+    return Diagnostic(
+        code="QS931",
+        message=f"`{path}` is damaged: its bytes are not the ones that stage {stage} wrote",
+        help=f"run the spec again: it makes the damaged files of stage {stage} anew",
+        span=Span(file=str(path)),
+    )

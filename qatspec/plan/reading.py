@@ -1,0 +1,82 @@
+"""Which results a command reads that runs nothing, and what they differ in from its spec."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from qatspec.plan import results
+from qatspec.plan.changes import Change, changes
+from qatspec.plan.digest import starting_from, with_keys
+from qatspec.plan.model import Plan, Step
+from qatspec.plan.results import KEPT, Result
+
+#: What a training ran on: results of this spec, wherever they were made.
+_MACHINE = ("device", "threads", "nproc")
+#: What computed it. Results of another version are of the same settings.
+_SOFTWARE = ("qatspec", "torch")
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Results of a stage. differs: the settings, data and plugins in which they are not the spec's;
+    software: the versions in which they are not this installation's."""
+
+    result: Result
+    differs: tuple[Change, ...]
+    software: tuple[Change, ...]
+
+
+def locate(plan: Plan, workdir: Path, stage: str) -> Found | None:
+    """The results of a stage: the spec's, in the stage's folder or in `.kept`; where there are
+    none, those in the stage's folder. None where that holds nothing."""
+    own = results.find(workdir / stage, stage)
+    every = [r for r in (own, *results.kept(workdir, stage)) if r is not None]
+    found = [hold(plan, result) for result in every]
+    fitting = [f for f in found if not f.differs]
+    if fitting:
+        return min(fitting, key=lambda f: (f.result.record is None, len(f.software)))
+    return found[0] if own is not None else None
+
+
+def hold(plan: Plan, result: Result) -> Found:
+    """Hold a result, and those that it was made from, against the spec of `plan`."""
+    unique = {change.key: change for change in _differences(plan, result)}
+    software = tuple(c for key, c in unique.items() if key in _SOFTWARE)
+    return Found(result, tuple(c for c in unique.values() if c not in software), software)
+
+
+def workdir_of(folder: Path) -> Path:
+    """The work directory of a folder of results."""
+    return folder.parent.parent if folder.parent.name == KEPT else folder.parent
+
+
+def _differences(plan: Plan, result: Result) -> Iterator[Change]:
+    step = next((s for s in plan.steps if s.name == result.stage), None)
+    if step is None:
+        yield Change("stages", f"the spec has no stage {result.stage}")
+        return
+    if not result.keys:
+        if result.digest != step.digest:
+            yield Change("digest", "nothing in its folder says with which settings it was made")
+        return
+    machine = {k: result.keys[k] for k in _MACHINE if k in step.keys and k in result.keys}
+    step = with_keys(step, machine)
+    for name in step.inputs:
+        taken = result.keys.get(f"input:{name}")
+        sources = [hold(plan, r) for r in _sources(step, name, taken, workdir_of(result.folder))]
+        for source in sorted(sources, key=lambda f: len(f.differs))[:1]:
+            step = starting_from(step, name, str(taken))
+            yield from (*source.differs, *source.software)
+    if step.digest != result.digest:
+        yield from changes(plan, step.keys, result.keys)
+
+
+def _sources(step: Step, before: str, taken: object, workdir: Path) -> Iterator[Result]:
+    """The finished results of `before` that gave what a result of `step` took."""
+    own = results.find(workdir / before, before)
+    for result in (own, *results.kept(workdir, before)):
+        record = result.record if result is not None else None
+        if result is not None and record and record.get("gives", {}).get(step.takes) == taken:
+            yield result
