@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import torch
 from torch import nn
 
 
@@ -25,3 +26,15 @@ def eval_mode(model: nn.Module) -> Iterator[None]:
     with kept_modes(model):
         model.eval()
         yield
+
+
+@contextmanager
+def without_fast_paths() -> Iterator[None]:
+    """Let torch's transformer layers run the same code in evaluation as in training inside. In
+    evaluation they otherwise call one fused kernel that computes the same."""
+    enabled = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(enabled)

@@ -147,10 +147,11 @@ def length(value: Any) -> Any:
 
 
 def is_instance(value: Any, classes: Any) -> bool:
-    """isinstance, for which the proxy of a tensor is a tensor and that of a number a number."""
+    """isinstance, for which the proxy of a tensor is a tensor, that of a number a number, and that
+    of several results (of a recurrent cell) a tuple."""
     if isinstance(value, fx.Proxy):
         example = value.node.meta.get("example")
-        if is_plain(example):
+        if is_plain(example) or isinstance(example, (list, tuple, dict)):
             return isinstance(example, classes) or isinstance(value, classes)
         asked = classes if isinstance(classes, tuple) else (classes,)
         return (torch.Tensor in asked and isinstance(example, torch.Tensor)) or isinstance(

@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import fx, nn
 
-from qatspec.diag import Diagnostic, DiagnosticError
+from qatspec.diag import Diagnostic, DiagnosticError, Span
 from qatspec.graph.alike import write_with_sizes
 from qatspec.graph.modes import kept_modes
 from qatspec.graph.source import model_span
@@ -68,10 +68,41 @@ def trace_modes(
     wrap: Sequence[Callable[..., Any]] = (),
 ) -> tuple[fx.Graph, fx.Graph]:
     """(the graph in evaluation, the graph in training); see `trace`. Every module's mode is as it
-    was afterwards."""
+    was afterwards.
+
+    Raises DiagnosticError also where evaluation draws random numbers (QS510), or uses the
+    statistics of the batch because a batch norm's mode does not follow the model's (QS503)."""
     tracer = Tracer(example_inputs, example_kwargs, (), leaf_names, wrap)
     with kept_modes(module):
-        return _traced(module.eval(), tracer), _traced(module.train(), tracer)
+        evaluation = _traced(module.eval(), tracer)
+        problems = [_random(name, span) for span, name in tracer.random.found.items()]
+        problems += [_in_training(path) for path, m in module.named_modules() if _normalizes(m)]
+        if problems:
+            raise DiagnosticError(problems)
+        return evaluation, _traced(module.train(), tracer)
+
+
+def _normalizes(module: nn.Module) -> bool:
+    """Whether the module normalizes with the statistics of the batch in its present mode."""
+    return isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training
+
+
+def _random(name: str, span: Span | None) -> Diagnostic:
+    return Diagnostic(
+        code="QS510",
+        message=f"the model draws random numbers in evaluation: `{name}`",
+        help="pass the mode, `F.dropout(x, p, training=self.training)`, use torch.nn.Dropout, or "
+        "draw under `if self.training:` outside the prepared modules",
+        span=span,
+    )
+
+
+def _in_training(path: str) -> Diagnostic:
+    return Diagnostic(
+        code="QS503",
+        message=f"batch norm `{path}` stays in training mode when the model is set to evaluation",
+        help="let `train(False)` of the model reach it",
+    )
 
 
 def _traced(module: nn.Module, tracer: Tracer) -> fx.Graph:

@@ -16,10 +16,12 @@ from torch.fx.graph import _PyTreeCodeGen, _PyTreeInfo
 from torch.nn.utils.parametrize import ParametrizationList, is_parametrized
 from torch.utils import _pytree as pytree
 
-from qatspec.diag import Diagnostic, DiagnosticError
+from qatspec.diag import Diagnostic, DiagnosticError, Span
 from qatspec.graph.arguments import TreeCodeGen, flat_arguments, leaf_name, rebind
+from qatspec.graph.modes import without_fast_paths
 from qatspec.graph.ops import module_op
 from qatspec.graph.proxy import ExampleProxy, following_inputs
+from qatspec.graph.randomness import RandomOps
 from qatspec.graph.sizes import fixed, real_type
 from qatspec.graph.source import frame_span, model_frame, stable_name
 from qatspec.quant.fake_quant import FakeQuantize
@@ -31,8 +33,7 @@ _FAKE_LOG = logging.getLogger(FakeTensorMode.__module__)
 _LEAVES = (FakeQuantize, QuantOp)
 #: Modules whose result has the shape and the dtype of their operand.
 _KEEP_SHAPE = (
-    nn.ReLU, nn.ReLU6, nn.Hardtanh, nn.SiLU, nn.Sigmoid, nn.Hardswish, nn.Hardsigmoid, nn.Dropout,
-    nn.Identity,
+    nn.ReLU, nn.ReLU6, nn.Hardtanh, nn.SiLU, nn.Sigmoid, nn.Hardswish, nn.Hardsigmoid, nn.Identity,
 )  # fmt: skip
 MEND = (
     "move the decision to `__init__`, or put this code in a function and name it in "
@@ -65,6 +66,11 @@ def _instruction(frame: FrameType | None) -> tuple[Any, ...]:
     return () if frame is None else (id(frame), frame.f_lasti)
 
 
+def _model_span() -> Span | None:
+    frame = model_frame(stop=Tracer.run.__code__)
+    return frame_span(frame) if frame else None
+
+
 class Tracer(fx.Tracer):
     """Traces one module, once a mode; `trace` has the arguments' meaning."""
 
@@ -88,13 +94,15 @@ class Tracer(fx.Tracer):
         self._before: list[fx.Node] = []
         self._twins: dict[fx.Node, fx.Node] = {}
         self._fixed: set[tuple[fx.Node, Any]] = set()
+        self.random = RandomOps(_model_span)
 
     def run(self, module: nn.Module) -> fx.Graph:
         """The graph of `module` in its present mode. What the graph before has alike, up to their
         first difference, is not evaluated again."""
         self._before = list(self.graph.nodes)[::-1] if hasattr(self, "graph") else []
         self._twins, self._fixed = {}, set()
-        with following_inputs(module):
+        self.random = RandomOps(_model_span)
+        with following_inputs(module), without_fast_paths(), self.random:
             return self.trace(module)
 
     # -- what fx asks ---------------------------------------------------------------------------
@@ -273,7 +281,7 @@ class Tracer(fx.Tracer):
         self._evaluating = True
         disabled, _FAKE_LOG.disabled = _FAKE_LOG.disabled, True
         try:
-            with self._fake_mode, torch.no_grad():
+            with self._fake_mode, self.random, torch.no_grad():
                 return (self._run(node, args, kwargs),)
         except Exception:  # noqa: BLE001 - whatever an op raises without numbers, it has no example
             return ()

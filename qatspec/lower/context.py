@@ -167,6 +167,12 @@ class Lowering(Moving):
         connected layer of zeros. It broadcasts against the tensors that this node reads, and has
         its batch where they have it. target: its grid, None: that of its own range in the input's
         dtype."""
+        if not self.builder.inputs:
+            self.fail(
+                "it reads a constant before any input of the model is quantized",
+                "prepare the first module with quantize_input: true",
+                "QS706",
+            )
         layout, real = self._image(constant)
         source, name = self.builder.inputs[0], f"{self.node.name}.constant"
         if is_whole(constant) and is_whole(self.context.value(self.node)):

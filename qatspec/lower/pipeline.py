@@ -168,6 +168,8 @@ def _lower(node: fx.Node, lowering: Lowering, decision: Decision | None) -> Any:
         lowering.fail("no quant handler knows this op", _ELSEWHERE)
     if decision is not None and decision.left and decision.op == op:
         lowering.fail(decision.left, _ELSEWHERE)
+    if any(lowering.lowered.get(n, n) is None for n in node.all_input_nodes):
+        raise Skipped
     if str(op).startswith(_OVER_PICTURES):
         lowering.need_plain(node)
     with registry().blame(handler, f"handler `{handler.name}`, lowering `{node.name}`,"):

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from torch import fx
+import torch
+from torch import Tensor, fx
 from torch.utils import _pytree as pytree
 
 from qatspec.diag import Diagnostic, DiagnosticError
@@ -164,12 +165,17 @@ class _Inserter:
         self._quantize(node, qspec, match, "observed: a quantized op reads it", group)
 
     def _can_climb(self, group: Group, source: fx.Node) -> bool:
-        """A tuple of tensors can only be quantized before the op that split it."""
+        """Whether `source`, the operand of a passive group, can be brought onto a grid: a tensor
+        can, a tuple only before the ops that split it, and what made those."""
         if not isinstance(group.annotation.output, Shared):
             return False
+        if self.unit.context.is_float_tensor(source):
+            return True
         before = self.group_of.get(source)
-        passive = before is not None and before.annotation.kind == "passive"
-        return passive or self.unit.context.is_float_tensor(source)
+        if before is None or before.annotation.kind != "passive":
+            return False
+        inputs = self._tensor_inputs(before)
+        return len(inputs) == 1 and self._can_climb(before, inputs[0])
 
     # -- outputs --------------------------------------------------------------------------------
 
@@ -225,6 +231,7 @@ class _Inserter:
     ) -> None:
         """Put a fake-quant behind `node` and hand its users (or those given) over to it."""
         unit = self.unit
+        self._require_float32(node)
         anchor = group.anchor if group else node
         at = match.winner.at if match.winner else ""
         fake_quant = build_fake_quant(qspec, at=at)
@@ -238,6 +245,20 @@ class _Inserter:
             user.replace_input_with(node, new)
         self.on_grid.update((node, new))
         self._record(node, group, reason=reason, qspec=qspec, match=match, name=name)
+
+    def _require_float32(self, node: fx.Node) -> None:
+        value = self.unit.context.value(node)
+        if isinstance(value, Tensor) and value.dtype is not torch.float32:
+            raise DiagnosticError(
+                Diagnostic(
+                    code="QS509",
+                    message=f"`{self.unit.key(node)}` is of {value.dtype}, where float32 is "
+                    "expected",
+                    help="remove the cast, `torch.autocast` or the tensor of another dtype that "
+                    "it comes from, and pass example inputs of float32",
+                    span=self.unit.span(node),
+                )
+            )
 
     def _record(
         self,

@@ -314,3 +314,40 @@ def test_what_cannot_be_copied_is_named_and_inplace_works(make: Callable[[], obj
     model.part.value = value.detach() if isinstance(value, Tensor) else value
     works(model, inplace=not isinstance(value, Tensor))
     getattr(value, "close", lambda: None)()
+
+
+# -- values of another dtype --------------------------------------------------------------------
+
+
+class _Step(nn.Module):
+    def __init__(self, step: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.conv, self.step = nn.Conv2d(3, 4, 3), step
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.step(self.conv(x))
+
+
+def _cast(x: Tensor) -> Tensor:
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        return x @ x.transpose(2, 3)
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        lambda x: x.double() + 1,
+        lambda x: x.half().relu(),
+        lambda x: x * torch.ones(4, 1, 1, dtype=torch.float64),
+        _cast,
+    ],
+)
+def test_a_value_of_another_dtype_is_refused_with_its_line(step: object) -> None:
+    (problem,) = refusal(_Step(step)).diagnostics  # type: ignore[arg-type]
+    assert problem.code == "QS509" and "where float32 is expected" in problem.message
+    assert problem.span and problem.span.file == __file__ and problem.span.line > 0
+
+
+def test_a_cast_back_to_float32_is_fine() -> None:
+    works(_Step(lambda x: x.double().float().relu()))
+    works(_Step(lambda x: x * torch.ones(4, 1, 1, dtype=torch.float64).float()))
