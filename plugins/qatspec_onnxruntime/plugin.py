@@ -49,5 +49,6 @@ def qatspec_marches() -> Iterable[March]:
             compile=lazy("qatspec_onnxruntime.march:compile_onnx"),
             run=lazy("qatspec_onnxruntime.march:run"),
             bit_exact=False,
+            qdq="uint8",
         )
     ]

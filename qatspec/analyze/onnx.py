@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import torch
 from torch import Tensor
@@ -15,7 +16,8 @@ from qatspec.analyze.compare import recorded
 from qatspec.analyze.measures import Steps
 from qatspec.graph import Prepared
 from qatspec.lower.pipeline import Layer, lower_layers
-from qatspec.onnx.runner import runtime
+from qatspec.onnx.runner import runtime, session_options
+from qatspec.onnx.uint8 import ZERO_POINT
 from qatspec.prepare import set_stage
 from qatspec.program.container import read_file
 
@@ -61,8 +63,13 @@ def compare_qat_onnx(
             for error, (layer, number), integers in zip(found[name], places, results, strict=True):
                 scale = prepared.model.get_buffer(f"{layer.fake_quant}.scale").double()
                 levels = torch.round(fake[layer.fake_quant][number].double() / scale)
-                error.steps.add(levels, torch.from_numpy(integers))
+                error.steps.add(levels, torch.from_numpy(_signed(integers)))
     return found
+
+
+def _signed(integers: np.ndarray) -> np.ndarray:
+    """Integers of a QuantizeLinear without their zero point."""
+    return integers.astype(np.int64) - ZERO_POINT if integers.dtype == np.uint8 else integers
 
 
 def _session(path: Path, level: str, layers: Sequence[Layer]) -> Any:
@@ -71,9 +78,8 @@ def _session(path: Path, level: str, layers: Sequence[Layer]) -> Any:
     model = onnx.load_from_string(read_file(path, "QS721", "QAT ONNX"))
     for layer in layers:
         model.graph.output.append(onnx.ValueInfoProto(name=f"{layer.call}.q"))
-    options = ort.SessionOptions()
+    options = session_options(0)
     options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, level)
-    options.log_severity_level = 3
     # uint8 in place of int8 breaks files of opset 21: onnxruntime leaves the old `output_dtype`
     # on what it moves
     options.add_session_config_entry("session.qdqisint8allowed", "1")

@@ -47,17 +47,19 @@ def add_products(
     weight: np.ndarray,
     write: Callable[[str, str, str], str],
     bias_shape: tuple[int, ...],
+    *,
+    shared: bool = True,
 ) -> str:
     """Sum over the 8-bit parts of operand and weight, plus the bias; int32 throughout: wrapped
-    partial sums of the parts still end at the proven result."""
+    partial sums of the parts still end at the proven result. shared: equal weights are written
+    once."""
     w, total = emit.w, ""
     has_bias = len(op.inputs) == 3
     parts = [(x, a * b, part) for x, a in _halves(emit, op) for part, b in _split_weight(weight)]
     for i, (x, scale, part) in enumerate(parts):
         alone = len(parts) == 1 and not has_bias
-        name = w.const(
-            f"{op.inputs[1]}" if len(parts) == 1 else f"{op.inputs[1]}.{i}", part, np.int8
-        )
+        name = f"{op.inputs[1]}" if len(parts) == 1 else f"{op.inputs[1]}.{i}"
+        name = w.const(name, part, np.int8, shared=shared)
         y = write(x, name, op.output if alone else f"{op.output}.acc")
         if scale != 1:
             y = w.node("Mul", [y, w.const(f"c{scale}", scale, np.int32)], f"{op.output}.scaled")

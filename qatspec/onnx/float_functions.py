@@ -19,13 +19,18 @@ def unary(op: str, **attrs: Any) -> Write:
     return lambda q, node: q.w.node(op, [q.operand(node.args[0])], node.name, **attrs)
 
 
-def clip(q: QdqWriter, node: fx.Node) -> str:
+def clamp_bounds(q: QdqWriter, node: fx.Node) -> tuple[Any, Any]:
+    """Lower and upper bound of one of CLAMP_OPS: a number, None, or a node that gives a tensor."""
     setting, op = q.context.setting, q.context.op(node)
-    low, high = 0.0, 6.0  # relu6
     if op == "hardtanh":
-        low, high = setting(node, 1, "min_val", -1.0), setting(node, 2, "max_val", 1.0)
-    elif op == "clamp":
-        low, high = setting(node, 1, "min"), setting(node, 2, "max")
+        return setting(node, 1, "min_val", -1.0), setting(node, 2, "max_val", 1.0)
+    if op == "clamp":
+        return setting(node, 1, "min"), setting(node, 2, "max")
+    return 0.0, None if op == "relu" else 6.0
+
+
+def clip(q: QdqWriter, node: fx.Node) -> str:
+    low, high = clamp_bounds(q, node)
     bounds = ["" if b is None else q.operand(b, q.dtype(node)) for b in (low, high)]
     x = q.operand(node.args[0])
     if not any(isinstance(b, fx.Node) for b in (low, high)):

@@ -194,6 +194,6 @@ def padded(
     pads = [side[0] for side in sides] + [side[1] for side in sides]
     names = [x, q.w.const(f"{name}.pads", pads, np.int64)]
     if mode == "constant":
-        names.append(q.w.const("fill", value, np.float32))
+        names.append(q.fill(value))
     onnx_mode = {"replicate": "edge"}.get(mode, mode)
     return q.w.node("Pad", names, name, mode=onnx_mode)

@@ -1,7 +1,8 @@
 """export_qat_onnx: the fake-quant model as a Q/DQ graph in standard ONNX ops (contracts 18).
 
 Written from our own trace of the model in eval mode. Each fake-quant is a QuantizeLinear and a
-DequantizeLinear with zero point 0; each quantized weight is integers and a DequantizeLinear along
+DequantizeLinear with zero point 0, or of uint8 with zero point 128 where the march asks for it
+(`March.qdq`, qatspec.onnx.uint8); each quantized weight is integers and a DequantizeLinear along
 axis 0, batch norms folded, biases in float. Names are the model's own.
 """
 
@@ -26,6 +27,8 @@ from qatspec.graph.deploy import Deployment, carries_tensor, deploy, output_tree
 from qatspec.graph.ops import CLAMP_OPS
 from qatspec.onnx import weighted
 from qatspec.onnx.float_ops import WRITE
+from qatspec.onnx.saturation import advice, saturating
+from qatspec.onnx.uint8 import Uint8, fits
 from qatspec.onnxgraph import BATCH, GraphWriter
 from qatspec.quant.fake_quant import FakeQuantize
 from qatspec.quant.functional import FunctionalConv
@@ -47,7 +50,7 @@ def export_qat_onnx(
     opset: int | None = None,
     name: str = "model",
     deployment: Deployment | None = None,
-) -> None:
+) -> tuple[Diagnostic, ...]:
     """Write the Q/DQ ONNX of `prepared`: what its forward takes and gives, batch dynamic unless the
     model's own code holds for the batch of the example alone.
 
@@ -55,6 +58,8 @@ def export_qat_onnx(
     or 21 where int16 or int4 need it. Fake-quants count as on, whatever stage the model is in;
     the disabled ones of unquantized outputs stay out. deployment: that of `prepared` and these
     inputs, where it is already there.
+
+    Returns warnings: QS732 where a CPU without VNNI may saturate.
 
     Raises DiagnosticError: QS720 an opset too low, QS724 an op without ONNX form, QS705 a scale
     that was never observed.
@@ -78,6 +83,7 @@ def export_qat_onnx(
         model, deployment.graph, prepared.march, opset or needed, name, deployment.batch
     )
     writer.write(path)
+    return () if writer.uint8 is None else advice(writer.uint8.weights)
 
 
 def tree_of(model: onnx.ModelProto) -> Any:
@@ -102,6 +108,7 @@ class QdqWriter:
         self.w = GraphWriter(name)
         self.opset = opset
         self.names: dict[Any, Any] = {}
+        self.uint8 = Uint8(self) if march and registry().march(march).qdq == "uint8" else None
 
     def write(self, path: str | os.PathLike[str]) -> None:
         """Write every node, the outputs and the file."""
@@ -128,6 +135,9 @@ class QdqWriter:
             shape = [size if isinstance(size, int) else str(size) for size in self.sizes(node)]
             self.w.output(self.operand(node), node.name, self.dtype(node), shape)
         record = {"form": "qdq", "march": self.context.march, "tree": tree}
+        if self.uint8 is not None:
+            self.w.drop_unread("DequantizeLinear")
+            record["saturating"] = saturating(self.uint8.weights)
         self.w.write(path, self.opset, {METADATA: json.dumps(record, sort_keys=True)})
 
     def operand(self, value: Any, dtype: Any = None) -> str:
@@ -135,6 +145,8 @@ class QdqWriter:
         needed as, None: a tensor as it is and a number as float32."""
         if isinstance(value, fx.Node) and value in self.names:
             name, own = str(self.names[value]), self.dtype(value)
+            if self.uint8 is not None and name in self.uint8.carried:
+                return self.uint8.carried[name]
             return name if dtype in (None, own) else self.w.cast(name, dtype, f"{name}.cast")
         if isinstance(value, fx.Node) and self._is_tensor(value):
             name = str(value.target) if value.op == "get_attr" else value.name
@@ -264,6 +276,8 @@ class QdqWriter:
             return weighted.unquantized(self, node, module)
         op = self.context.op(node)
         write = WRITE.get(op or "")
+        if self.uint8 is not None and (y := self.uint8.written(node, write)) is not None:
+            return y
         if write is not None:
             y = write(self, node)
             return self._closed(node, y) if op in _CLOSED else y
@@ -279,10 +293,10 @@ class QdqWriter:
         Rounding before a clamp and again behind it is rounding behind it: both are monotone and
         the second changes nothing. But runtimes fuse an op with the pair that follows it:
         onnxruntime has integer kernels for convolutions and sums with Q/DQ behind them, and none
-        with a relu between.
+        with a relu between. In the form uint8 the clamp itself is written on integers.
         """
         clamp = _only_user(node)
-        if clamp is None or self.context.op(clamp) not in CLAMP_OPS:
+        if self.uint8 is not None or clamp is None or self.context.op(clamp) not in CLAMP_OPS:
             return y
         behind = _only_user(clamp)
         fake_quant = None if behind is None else self.context.module(behind)
@@ -294,10 +308,19 @@ class QdqWriter:
         x = self.operand(node.args[0])
         if fake_quant.disabled:
             return x
+        if self.uint8 is not None and fits(fake_quant):
+            self._demand_observed(str(node.target), fake_quant)
+            return self.uint8.pair(node, x, fake_quant)
         return self._pair(x, str(node.target), fake_quant, node.name)
 
     def _pair(self, x: str, path: str, fake_quant: FakeQuantize, name: str) -> str:
         """QuantizeLinear and DequantizeLinear on the grid of `fake_quant`."""
+        self._demand_observed(path, fake_quant)
+        grid = self.grid(path, fake_quant)
+        q = self.w.node("QuantizeLinear", [x, *grid], f"{name}.q")
+        return self.w.node("DequantizeLinear", [q, *grid], name)
+
+    def _demand_observed(self, path: str, fake_quant: FakeQuantize) -> None:
         if not fake_quant.observed:
             raise DiagnosticError(
                 Diagnostic(
@@ -306,9 +329,13 @@ class QdqWriter:
                     help="run calibration or qat before converting",
                 )
             )
-        grid = self.grid(path, fake_quant)
-        q = self.w.node("QuantizeLinear", [x, *grid], f"{name}.q")
-        return self.w.node("DequantizeLinear", [q, *grid], name)
+
+    def fill(self, value: float) -> str:
+        """The ONNX name of the number that a Pad fills in: float32, or the integer of 0.0 where it
+        pads integers."""
+        if self.uint8 is not None and self.uint8.carried:
+            return self.uint8.zero_point()
+        return self.w.const("fill", value, np.float32)
 
     def grid(self, path: str, fake_quant: FakeQuantize, channels: int | None = None) -> list[str]:
         """Names of scale and zero point: scalars, or one an output channel."""
@@ -321,7 +348,10 @@ class QdqWriter:
     def integers(self, name: str, dtype: str, array: np.ndarray) -> str:
         """An initializer of int8, int16 or (packed by ONNX) int4."""
         if dtype != "qint4":
-            return self.w.const(name, array, dtype.removeprefix("q"))
+            # onnxruntime rewrites weights and their zero points where it is asked for unsigned
+            # ones (saturation.PRECISION), and fails on one that two nodes read
+            shared = self.uint8 is None
+            return self.w.const(name, array, dtype.removeprefix("q"), shared=shared)
         name = self.w.fresh(name)
         self.w.initializers[name] = helper.make_tensor(
             name, TensorProto.INT4, array.shape, array.reshape(-1).tolist()

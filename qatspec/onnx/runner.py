@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -14,6 +15,7 @@ import onnx
 from qatspec.diag import Diagnostic, DiagnosticError, Span
 from qatspec.ir import IntegerModel, check_inputs
 from qatspec.onnx.converted import FORMAT, METADATA, OPSET
+from qatspec.onnx.saturation import PRECISION
 from qatspec.onnxgraph import BATCH, GraphWriter
 from qatspec.onnxgraph.seal import demand_intact
 from qatspec.program.artifact import port_of
@@ -92,19 +94,54 @@ def runtime() -> Any:
 
 def open_session(data: bytes, threads: int) -> Any:
     """An ONNX file's bytes in onnxruntime, on the CPU. threads: 0 = all."""
-    ort = runtime()
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 3
-    return ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    return _session(data, session_options(threads))
+
+
+def session_options(threads: int) -> Any:
+    """Options of a session: kernels that do not saturate where this CPU's fastest ones do.
+    threads: 0 = all."""
+    options = _plain_options(threads)
+    if saturates():
+        options.add_session_config_entry(PRECISION, "1")
+    return options
+
+
+@cache
+def saturates() -> bool:
+    """Return whether onnxruntime's fastest 8-bit kernels saturate on this CPU, by a trial."""
+    return not _is_exact(lambda data: _session(data, _plain_options(1)))
 
 
 @cache
 def self_test() -> None:
-    """Extremes through ConvInteger and MatMulInteger, signed and unsigned, once a process.
+    """Check that sessions of `open_session` are exact on this CPU, once a process.
 
-    Raises DiagnosticError QS722 where this CPU's kernels saturate on the way (contracts 17).
+    Raises DiagnosticError QS722 where they are not.
     """
+    if not _is_exact(lambda data: open_session(data, 1)):
+        raise DiagnosticError(
+            Diagnostic(
+                code="QS722",
+                message="onnxruntime's 8-bit kernels saturate on this CPU",
+                help="evaluate the Program itself: its executor is exact everywhere",
+            )
+        )
+
+
+def _plain_options(threads: int) -> Any:
+    options = runtime().SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    return options
+
+
+def _session(data: bytes, options: Any) -> Any:
+    return runtime().InferenceSession(data, options, providers=["CPUExecutionProvider"])
+
+
+def _is_exact(open_: Callable[[bytes], Any]) -> bool:
+    """Send extremes through ConvInteger and MatMulInteger, signed and unsigned, and return whether
+    every sum is right. open_: gives the session of an ONNX file's bytes."""
     for unsigned in (False, True):
         dtype = np.uint8 if unsigned else np.int8
         info = np.iinfo(dtype)
@@ -120,18 +157,13 @@ def self_test() -> None:
         product = writer.node("MatMulInteger", ["x", matrix], "product")
         writer.output(conv, "conv", np.int32, [BATCH, 8, 4, 4])
         writer.output(product, "product", np.int32, [BATCH, 32, 6, 8])
-        runner = open_session(writer.model(OPSET, {}).SerializeToString(), 1)
+        session = open_(writer.model(OPSET, {}).SerializeToString())
         view = np.lib.stride_tricks.sliding_window_view(x.astype(np.int64), (3, 3), axis=(2, 3))
         expected = [
             np.einsum("nchwij,ocij->nohw", view, weight.astype(np.int64)),
             x.astype(np.int64) @ weight[:, :6, 0, 0].T.astype(np.int64),
         ]
-        found = runner.run(["conv", "product"], {"x": x})
+        found = session.run(["conv", "product"], {"x": x})
         if not all(np.array_equal(f, e) for f, e in zip(found, expected, strict=True)):
-            raise DiagnosticError(
-                Diagnostic(
-                    code="QS722",
-                    message="onnxruntime's 8-bit kernels saturate on this CPU",
-                    help="evaluate the Program itself: its executor is exact everywhere",
-                )
-            )
+            return False
+    return True

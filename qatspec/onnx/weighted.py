@@ -28,6 +28,8 @@ def quantized(writer: QdqWriter, node: fx.Node, module: QuantOp) -> str:
         levels = module.quantized_weight(*arguments)[0]
         bias = module.folded(*arguments)[1]
     geometry = module.geometry
+    if writer.uint8 is not None and not geometry.transposed:  # those stay in float
+        writer.uint8.weights[str(node.target)] = levels.numpy()
     weight = _dequantized(writer, key, levels, module.weight_fake_quant, geometry)
     name = None
     if bias is not None:

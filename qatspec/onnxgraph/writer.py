@@ -37,9 +37,13 @@ class GraphWriter:
         self._taken.add(found)
         return found
 
-    def const(self, name: str, array: Any, dtype: Any) -> str:
-        """An initializer; equal ones are written once."""
+    def const(self, name: str, array: Any, dtype: Any, *, shared: bool = True) -> str:
+        """An initializer. shared: equal ones are written once."""
         stored = np.asarray(array, dtype, order="C")  # a scalar stays one
+        if not shared:
+            name = self.fresh(name)
+            self.initializers[name] = numpy_helper.from_array(stored, name)
+            return name
         key = (stored.dtype.str, stored.shape, stored.tobytes())
         if key not in self._shared:
             self._shared[key] = self.fresh(name)
@@ -56,6 +60,24 @@ class GraphWriter:
         proto.doc_string = doc
         self.nodes.append(proto)
         return output
+
+    def rename(self, name: str, new: str, since: int) -> str:
+        """Give result `name` of one of the nodes from number `since` on another name; `name` is
+        free then. Returns the new name."""
+        new = self.fresh(new)
+        for node in self.nodes[since:]:
+            node.input[:] = [new if i == name else i for i in node.input]
+            if name in node.output:
+                node.output[:] = [new if o == name else o for o in node.output]
+                node.name = new
+        self._taken.remove(name)
+        return new
+
+    def drop_unread(self, op: str) -> None:
+        """Drop the nodes of this kind whose results nothing reads."""
+        read = {name for node in self.nodes for name in node.input}
+        read |= {port.name for port in self.outputs}
+        self.nodes = [n for n in self.nodes if n.op_type != op or read & set(n.output)]
 
     def cast(self, x: str, dtype: Any, name: str) -> str:
         """x as another numpy dtype."""

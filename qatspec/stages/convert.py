@@ -80,7 +80,11 @@ def convert(
     with writing(program_file) as temporary:
         save_program(program, temporary)
     with writing(qat_onnx) as temporary:
-        export_qat_onnx(prepared, temporary, example, name=name, deployment=deployment, **opset)
+        warnings = export_qat_onnx(
+            prepared, temporary, example, name=name, deployment=deployment, **opset
+        )
+    for warning in warnings:
+        context.report("log", {"message": warning.message, "diagnostic": warning})
     with writing(converted) as temporary:
         to_onnx(program, temporary, **opset)
     host = host_parts(deployment)

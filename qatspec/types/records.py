@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from qatspec.types.prepare import PrepareConfig
 from qatspec.types.qconfig import QConfig
@@ -176,6 +176,8 @@ class March:
     supports(op, program) -> Verdict, in agreement with compile.
     compile(program, options) -> Artifact. run(artifact, ints) -> list of integer arrays.
     bit_exact     the artifact computes the Program's integers exactly (contracts 25).
+    qdq           the 8-bit activations of the QAT ONNX: int8 with zero point 0, or uint8 with zero
+                  point 128 (the same numbers; onnxruntime's fast kernels on x86 take no other).
     float_ops     canonical op -> why the march leaves it in float; read where the prepare preset
                   asks for the march's special cases. Between quantized ops conversion refuses it,
                   with that reason. "matmul" is a product of two activations.
@@ -193,6 +195,7 @@ class March:
     compile: Callable[[Program, Params], Artifact]
     run: Callable[[Artifact, Sequence[np.ndarray]], list[np.ndarray]]
     bit_exact: bool = True
+    qdq: Literal["int8", "uint8"] = "int8"
     float_ops: Mapping[str, str] = field(default_factory=dict)
 
 

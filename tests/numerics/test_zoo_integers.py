@@ -1,7 +1,9 @@
 """Every net of the zoo, at its test size: it lowers, exports and runs in onnxruntime, every integer
-as by the executor and by the interpreter; and its Q/DQ file is written and loads."""
+as by the executor and by the interpreter; and both forms of its Q/DQ file give equal numbers."""
 
 from __future__ import annotations
+
+import dataclasses
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from qatspec.lower import lower
 from qatspec.onnx import OnnxRunner, export_qat_onnx, to_onnx
 from qatspec.referee import interpret
 from tests.nets import check_onnx, settle
+from tests.unit.onnx.test_qdq import run
 from tests.zoo.zoo import nets
 
 pytest.importorskip("onnxruntime")
@@ -32,5 +35,11 @@ def test_integers(net, tmp_path):
     for referee, executor, onnx in ways:
         assert np.array_equal(referee, executor)
         assert np.array_equal(referee, onnx)
-    export_qat_onnx(prepared, tmp_path / "qat.onnx", (x,), deployment=deployment)
-    check_onnx(tmp_path / "qat.onnx")
+    outputs = []
+    for march in (None, "onnxruntime"):
+        form = dataclasses.replace(prepared, march=march)
+        export_qat_onnx(form, tmp_path / "qat.onnx", (x,), deployment=deployment)
+        check_onnx(tmp_path / "qat.onnx")
+        outputs.append(run(tmp_path / "qat.onnx", x, optimized=False))
+    for int8, uint8 in zip(*outputs, strict=True):
+        assert np.array_equal(int8, uint8)

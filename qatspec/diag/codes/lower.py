@@ -274,4 +274,24 @@ which), another observer, or more training; or lower the threshold.
 Example: `qatspec compare specs/quickstart.yaml --threshold 15`.
 """,
     ),
+    Code(
+        "QS732",
+        "layers may saturate on x86 CPUs without VNNI",
+        """\
+The QAT ONNX of `march: onnxruntime` has uint8 activations and int8 weights. An x86 CPU without VNNI
+(before Intel Ice Lake and AMD Zen 4) adds the products of two adjacent inputs in 16 saturating
+bits. In the named layers 255 * (|w1| + |w2|) of two adjacent weights of one output channel is above
+32767, so that large inputs can give wrong sums there. The bound holds for any input; whether real
+inputs reach it is another question.
+
+Why: the result would differ between CPUs without a sign of it.
+
+How to mend: on a CPU without VNNI, set onnxruntime's session option `session.x64quantprecision` to
+`1`: weights become uint8 too, and their kernels sum in 32 bits. Elsewhere leave it out, it halves
+the speed. `grep -c vnni /proc/cpuinfo` prints 0 on a CPU without VNNI. qatspec's own sessions test
+the CPU and set the option where it saturates.
+
+Example: a layer with the weights 127 and 127 side by side: 255 * 254 = 64770.
+""",
+    ),
 )

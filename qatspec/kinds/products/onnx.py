@@ -71,12 +71,13 @@ def conv_transpose(emit: Emitter, op: Op) -> str:
 
 
 def linear(emit: Emitter, op: Op) -> str:
-    """A matrix product over the last dim."""
+    """A matrix product over the last dim. onnxruntime rewrites its weight where it is asked for
+    kernels that do not saturate, and fails on one that two nodes read."""
 
     def write(x: str, name: str, output: str) -> str:
         return emit.w.node("MatMulInteger", [x, name], output)
 
-    return add_products(emit, op, emit.array(op, 1).T, write, (-1,))
+    return add_products(emit, op, emit.array(op, 1).T, write, (-1,), shared=False)
 
 
 def matmul(emit: Emitter, op: Op) -> str:
