@@ -331,10 +331,10 @@ class QdqWriter:
             )
 
     def fill(self, value: float) -> str:
-        """The ONNX name of the number that a Pad fills in: float32, or the integer of 0.0 where it
+        """The ONNX name of the number that a Pad fills in: float32, or what stands for it where it
         pads integers."""
         if self.uint8 is not None and self.uint8.carried:
-            return self.uint8.zero_point()
+            return self.uint8.fill(value)
         return self.w.const("fill", value, np.float32)
 
     def grid(self, path: str, fake_quant: FakeQuantize, channels: int | None = None) -> list[str]:

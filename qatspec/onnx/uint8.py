@@ -17,7 +17,7 @@ import numpy as np
 from torch import fx
 
 from qatspec.graph.ops import CLAMP_OPS
-from qatspec.handlers import padding
+from qatspec.handlers.discarded import EXTREME, discards, setting
 from qatspec.ir import RANGE
 from qatspec.onnx.float_functions import clamp_bounds
 from qatspec.quant.fake_quant import FakeQuantize
@@ -110,17 +110,20 @@ class Uint8:
                 found.append(self._dequantized(w.rename(name, f"{name}.q", before), grid, name))
         return found if isinstance(results, list) else found[0]
 
-    def zero_point(self) -> str:
-        """The integer of 0.0, for an op that is being written on integers."""
-        return self.grids[next(iter(self.carried.values()))][1]
+    def fill(self, value: float) -> str:
+        """What a Pad of integers fills in: the integer of 0.0, or the lowest in place of a number
+        that a later maximum discards."""
+        zero_point = self.grids[next(iter(self.carried.values()))][1]
+        return zero_point if value == 0 else self.writer.w.const("lowest", 0, np.uint8)
 
     def _moves(self, node: fx.Node, op: str | None) -> bool:
         context = self.writer.context
         if op == "interpolate":
             return str(context.setting(node, 3, "mode", "nearest")).startswith("nearest")
         if op == "pad":
-            _, mode, value = padding.setting(node, context)
-            return mode != "constant" or value == 0
+            _, mode, value = setting(node, context)
+            infinite = value <= -EXTREME and discards(node, context)
+            return mode != "constant" or value == 0 or infinite
         return op in _MOVES
 
     def _sources(self, source: Any) -> list[str]:

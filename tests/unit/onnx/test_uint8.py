@@ -91,6 +91,27 @@ CLAMPS = {
 }
 
 
+PADS = {
+    "by 0": lambda x: F.max_pool2d(F.pad(x, (1, 1, 1, 1)), 2),
+    "by minus infinity": lambda x: F.max_pool2d(F.pad(x, (0, 1, 0, 1), value=-torch.inf), 3, 2),
+    "by a large number below 0": lambda x: F.max_pool2d(F.pad(x, (1, 0, 1, 0), value=-1e4), 3, 2),
+    "by a number below 0": lambda x: F.max_pool2d(F.pad(x, (1, 0, 1, 0), value=-0.3), 3, 2),
+    "by a number": lambda x: F.pad(x, (1, 0, 1, 0), value=0.7),
+    "own values": lambda x: F.pad(x, (1, 2, 2, 1), mode="reflect"),
+    "around": lambda x: F.pad(x, (1, 2, 2, 1), mode="circular"),
+    "cut": lambda x: F.pad(x, (-1, 1, 0, -2)),
+}
+
+
+@pytest.mark.parametrize("name", PADS)
+def test_pads(name, settled, tmp_path):
+    x = torch.randn(2, 6, 8, 8)
+    prepared = settled(nn.Sequential(nn.Conv2d(6, 6, 3), Op(PADS[name])), x, quantize_output=True)
+    paths = both(prepared, tmp_path, x)
+    assert_equal(paths, x)
+    assert_equal(paths, 4 * torch.randn(3, 6, 8, 8))
+
+
 @pytest.mark.parametrize("name", CLAMPS)
 @pytest.mark.parametrize("weighted", [False, True])
 def test_clamps(name, weighted, settled, tmp_path):
