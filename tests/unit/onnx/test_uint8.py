@@ -181,8 +181,8 @@ def test_layers_that_may_saturate_are_named(level, warned, settled, tmp_path):
         dataclasses.replace(prepared, march="onnxruntime"), tmp_path / "b.onnx", (x,)
     )
     assert [d.code for d in found] == ["QS732"] * warned
-    (record,) = [p.value for p in onnx.load(tmp_path / "b.onnx").metadata_props]
-    assert json.loads(record)["saturating"] == ["2"] * warned
+    metadata = {p.key: p.value for p in onnx.load(tmp_path / "b.onnx").metadata_props}
+    assert json.loads(metadata["qatspec.qat"])["saturating"] == ["2"] * warned
     if warned:
         assert "1 of 2 layers can exceed them: `2`" in found[0].message
         assert "session.x64quantprecision" in found[0].help
