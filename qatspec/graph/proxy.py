@@ -18,7 +18,7 @@ import torch
 from torch import fx, nn
 from torch.fx.proxy import Attribute
 
-from qatspec.graph.sizes import BUILTINS, factories, record, stands_for_plain
+from qatspec.graph.sizes import BUILTINS, record, stands_for_plain, torch_functions
 
 
 class _Known:
@@ -28,7 +28,7 @@ class _Known:
     tracer: Any
 
     def __len__(self) -> int:
-        return len(self.tracer.known(self.node, "len()"))
+        return int(self.tracer.length(self.node, "len()"))
 
     def __index__(self) -> int:
         return int(self.tracer.fixed(self.node, int, "an integer"))
@@ -115,7 +115,7 @@ def following_inputs(root: nn.Module) -> Iterator[None]:
 
     A `__class__` that says torch.Tensor would do for isinstance in Python, but torch's C code
     believes it and crashes."""
-    made = factories()
+    made = torch_functions()
     files = list(_files(root))
     changed: list[tuple[dict[str, Any], str, Any]] = []
 

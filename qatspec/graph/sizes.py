@@ -184,9 +184,15 @@ def _factory(original: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-def factories() -> dict[str, tuple[Callable[..., Any], Callable[..., Any]]]:
-    """name in `torch` -> (the function, the one that records a node where a size is a proxy)."""
-    return {name: (f := getattr(torch, name), _factory(f)) for name in _FACTORIES}
+def is_tensor(value: Any) -> bool:
+    """torch.is_tensor, for which the proxy of a tensor is one."""
+    return is_instance(value, torch.Tensor)
+
+
+def torch_functions() -> dict[str, tuple[Callable[..., Any], Callable[..., Any]]]:
+    """name in `torch` -> (the function, the one that knows proxies)."""
+    made = {name: (f := getattr(torch, name), _factory(f)) for name in _FACTORIES}
+    return {**made, "is_tensor": (torch.is_tensor, is_tensor)}
 
 
 def real_type(value: Any) -> Any:

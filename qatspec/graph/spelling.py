@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 from torch.fx.operator_schemas import get_signature_for_torch_op
+from torch.utils import _pytree as pytree
 
 from qatspec.diag import Diagnostic, DiagnosticError
 from qatspec.graph.sizes import is_plain
@@ -33,7 +34,8 @@ def follow_in_place(graph: fx.Graph, modules: Mapping[str, nn.Module]) -> None:
     """Let everything behind an op that changes its operand in place read the op's result: what
     Python's aliases mean, said by the graph's edges, which is all that passes look at.
 
-    Raises DiagnosticError QS502 for a change through a view, where what was viewed is read later.
+    Raises DiagnosticError QS502 where another tensor that lies in the changed memory is read later:
+    what the operand is a view of, or a view of it.
     """
     position = {node: i for i, node in enumerate(graph.nodes)}
     for node in graph.nodes:
@@ -43,29 +45,34 @@ def follow_in_place(graph: fx.Graph, modules: Mapping[str, nn.Module]) -> None:
         for user in list(changed.users):
             if position[user] > position[node]:
                 user.replace_input_with(changed, node)
-        for viewed in _viewed(changed):
-            if any(position[user] > position[node] for user in viewed.users):
-                raise _through_a_view(node, changed, viewed)
+        for other in graph.nodes:
+            if other is node:
+                break
+            read_later = any(position[user] > position[node] for user in other.users)
+            if read_later and other is not changed and _overlap(other, changed):
+                raise _shared_memory(node, changed, other)
 
 
-def _viewed(node: fx.Node) -> Iterator[fx.Node]:
-    """The tensors that `node` is a view of, nearest first: they lie in the same memory."""
-    memory = node.meta["example"].untyped_storage()._cdata
-    while node.args and isinstance(node.args[0], fx.Node):
-        node = node.args[0]
-        example = node.meta.get("example")
-        if isinstance(example, torch.Tensor):
-            if example.untyped_storage()._cdata != memory:
-                return
-            yield node
+def _overlap(a: fx.Node, b: fx.Node) -> bool:
+    """Does a tensor of the one node have numbers in common with that of the other?"""
+    y = b.meta["example"]
+    memory = y.untyped_storage()
+    for x in pytree.tree_leaves(a.meta.get("example")):
+        if not isinstance(x, torch.Tensor) or x.untyped_storage()._cdata != memory._cdata:
+            continue
+        numbers = torch.zeros(memory.nbytes() // y.element_size(), dtype=torch.bool)
+        numbers.as_strided(y.shape, y.stride(), y.storage_offset()).fill_(True)
+        if numbers.as_strided(x.shape, x.stride(), x.storage_offset()).any():
+            return True
+    return False
 
 
-def _through_a_view(node: fx.Node, changed: fx.Node, viewed: fx.Node) -> DiagnosticError:
+def _shared_memory(node: fx.Node, changed: fx.Node, other: fx.Node) -> DiagnosticError:
     return DiagnosticError(
         Diagnostic(
             code="QS502",
             message=f"`{node.name}` changes `{changed.name}` in place, and with it "
-            f"`{viewed.name}`, which it is a view of and which is read later",
+            f"`{other.name}`, which lies in the same memory and is read later",
             help="write it without an in-place op, such as `y = y * 2`, and join the parts again",
             span=line_span(str(node.meta.get("source", ""))),
         )

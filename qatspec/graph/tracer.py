@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
-from torch.fx.graph import _PyTreeCodeGen, _PyTreeInfo
+from torch.fx.graph import _PyTreeInfo
 from torch.nn.utils.parametrize import ParametrizationList, is_parametrized
 from torch.utils import _pytree as pytree
 
@@ -22,7 +22,7 @@ from qatspec.graph.modes import without_fast_paths
 from qatspec.graph.ops import module_op
 from qatspec.graph.proxy import ExampleProxy, following_inputs
 from qatspec.graph.randomness import RandomOps
-from qatspec.graph.sizes import fixed, real_type
+from qatspec.graph.sizes import fixed, is_plain, real_type
 from qatspec.graph.source import frame_span, model_frame, stable_name
 from qatspec.quant.fake_quant import FakeQuantize
 from qatspec.quant.modules import QuantOp
@@ -55,6 +55,15 @@ def _keeps_shape(module: nn.Module, x: Any) -> bool:
     if isinstance(module, nn.modules.batchnorm._BatchNorm):
         return x.ndim > 1 and x.shape[1] == module.num_features  # type: ignore[no-any-return]
     return type(module) in _KEEP_SHAPE
+
+
+def _has_named(result: Any) -> bool:
+    """Does what forward returns hold a named tuple? fx would make an op of it."""
+    if isinstance(result, dict):
+        return any(map(_has_named, result.values()))
+    if isinstance(result, (list, tuple)):
+        return hasattr(result, "_fields") or any(map(_has_named, result))
+    return False
 
 
 def _alike(a: torch.Tensor, b: Any) -> bool:
@@ -123,7 +132,15 @@ class Tracer(fx.Tracer):
     ) -> Any:
         if self._evaluating:  # fx patches nn.Module.__call__ for every module in the process
             return forward(*args, **kwargs)
+        if not self._is_registered(m):  # made in forward, such as a part of an nn.Sequential
+            return forward(*args, **kwargs)
         return super().call_module(m, forward, args, kwargs)
+
+    def _is_registered(self, m: nn.Module) -> bool:
+        try:
+            return bool(self.path_of_module(m)) or m is self.root
+        except NameError:
+            return False
 
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
         if self._evaluating:
@@ -175,8 +192,17 @@ class Tracer(fx.Tracer):
         return bool(self.fixed(obj.node, bool, "a condition"))
 
     def iter(self, obj: fx.Proxy) -> Iterator[Any]:
-        parts = range(len(self.known(obj.node, "iteration")))
+        parts = range(self.length(obj.node, "iteration"))
         return iter([operator.getitem(obj, i) for i in parts])
+
+    def length(self, node: fx.Node, use: str) -> int:
+        """The number of parts of a node's value. That of a list of tensors may depend on a size:
+        `x.split(2, 1)`."""
+        value = self.known(node, use)
+        if not is_plain(value):
+            count = self.create_proxy("call_function", len, (fx.Proxy(node, self),), {})
+            self.fixed(count.node, int, use)
+        return len(value)
 
     def create_args_for_root(
         self, root_fn: Any, is_module: bool, concrete_args: Any = None
@@ -193,19 +219,15 @@ class Tracer(fx.Tracer):
             is_tensor = isinstance(leaf, torch.Tensor)
             proxy.node.meta["example"] = self._fake(leaf)
             proxies.append(proxy if is_tensor else leaf)
-        if not flat:
-            self.graph._codegen = TreeCodeGen(_PyTreeInfo(names, spec, None))
 
         def call(*flat_values: Any) -> Any:
             tree = pytree.tree_unflatten(list(flat_values), spec)
             again = rebind(bound, tree)
             result = root_fn(*again.args, **again.kwargs)
-            if flat:
+            if flat and not _has_named(result):
                 return result
             out, out_spec = pytree.tree_flatten(result)
-            codegen = self.graph._codegen
-            assert isinstance(codegen, _PyTreeCodeGen)
-            codegen.pytree_info = codegen.pytree_info._replace(out_spec=out_spec)
+            self.graph._codegen = TreeCodeGen(_PyTreeInfo(names, spec, out_spec))
             return out
 
         return call, proxies

@@ -33,8 +33,8 @@ def forward(self, x):
 Tracing runs `forward` with stand-ins for tensors. Something in it refused them: a C extension, a
 NumPy call, a conversion such as `float(x)`, an assignment into a tensor (`x[:, 0] = 1`), a method
 called by its class (`torch.Tensor.add(x, y)` instead of `x.add(y)`). Or it changes a tensor in
-place through a view (`x.flatten(1).mul_(2)`) and reads the tensor itself later, which the edges of
-a graph cannot say.
+place while another one in the same memory is read later (`x.flatten(1).mul_(2)` and then `x`; a
+slice of `x`, then `x += 1` and the slice), which the edges of a graph cannot say.
 
 The diagnostic points at the last line of the model's own code that was running.
 

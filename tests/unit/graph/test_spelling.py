@@ -118,6 +118,27 @@ def test_a_change_through_a_view_is_refused(body) -> None:
     assert caught.value.diagnostics[0].code == "QS502"
 
 
+def _slice_before(m: Net, x: Tensor) -> Tensor:
+    y = m.conv(x)
+    part = y[:, :, 1:]
+    y += 1
+    return part + y[:, :, :-1]
+
+
+def _slice_of_parts(m: Net, x: Tensor) -> Tensor:
+    y = m.conv(x)
+    parts = y.chunk(2, 2)
+    y.mul_(2)
+    return parts[0] + parts[1]
+
+
+@pytest.mark.parametrize("body", [_slice_before, _slice_of_parts])
+def test_a_view_that_changes_with_its_tensor_is_refused(body) -> None:
+    with pytest.raises(DiagnosticError, match="lies in the same memory") as caught:
+        trace(Net(body), (X,))
+    assert caught.value.diagnostics[0].code == "QS502"
+
+
 def _parts(m: Net, x: Tensor) -> Tensor:
     y = m.conv(x)
     first, second = y[:, :, :2], y[:, :, 2:]

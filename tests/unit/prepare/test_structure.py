@@ -4,12 +4,15 @@ graphs inside graphs. Each net in float mode equals the prepared one, in both mo
 from __future__ import annotations
 
 import copy
+import pickle
+from typing import NamedTuple
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
+from qatspec.lower import lower
 from qatspec.prepare import prepare, set_stage
 from qatspec.quant.fake_quant import FakeQuantize
 from tests.unit.prepare.conftest import INT8, image
@@ -142,3 +145,35 @@ def test_the_prepared_net_is_the_float_net(cls: type[nn.Module]) -> None:
     _switch(model, on=True)
     sum(t.square().sum() for t in results()).backward()
     assert all(p.grad is not None for p in model.parameters())
+
+
+class Pair(NamedTuple):
+    near: torch.Tensor
+    far: torch.Tensor
+
+
+class Unusual(nn.Module):
+    """Parts of a Sequential, modules made in forward, torch.is_tensor, a named tuple as result."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU(), nn.Conv2d(4, 4, 3, padding=1))
+        self.head = nn.Conv2d(4, 2, 1)
+
+    def forward(self, x):
+        y = nn.ZeroPad2d(1)(self.stem[:2](x))
+        y = self.stem[2](y) if torch.is_tensor(y) else None
+        return Pair(near=self.head(y), far=y)
+
+
+def test_parts_made_in_forward_and_named_results():
+    x, net = torch.randn(2, 3, 8, 8), Unusual().eval()
+    prepared = prepare(net, (x,), qconfig="horizon_qat")
+    found, wanted = prepared.model(x), net(x)
+    assert type(found) is Pair
+    torch.testing.assert_close(found.far, wanted.far)
+    assert "stem.0.weight" in prepared.model.state_dict()
+    program = lower(prepared, (x,))
+    assert program.tree == [0, 1] and len(program.outputs) == 2
+    again = pickle.loads(pickle.dumps(prepared.model))
+    assert type(again(x)) is Pair
