@@ -14,7 +14,7 @@ import click
 
 from qatspec import __version__
 from qatspec.cli.output import HELP, common_options, echo, settings, show, show_unwritten
-from qatspec.cli.streams import own_stdout
+from qatspec.cli.streams import ReaderGoneError, own_stdout
 from qatspec.diag import Diagnostic, DiagnosticError, PluginFault, Span
 from qatspec.diag.words import suggest
 from qatspec.files import why_unreadable
@@ -128,7 +128,7 @@ def run(args: Sequence[str] | None = None) -> int:
         try:
             code = _run(arguments)
             out.flush()
-        except BrokenPipeError:
+        except ReaderGoneError:
             return DIAGNOSTICS
     if out.failure is None:
         return code
@@ -165,9 +165,7 @@ def _end(error: BaseException) -> int:
         error.show(usage)
         echo(usage.getvalue(), err=True, nl=False)
         return USAGE
-    if isinstance(error, BrokenPipeError):
-        raise error
-    if not isinstance(error, Exception):
+    if isinstance(error, ReaderGoneError) or not isinstance(error, Exception | SystemExit):
         raise error
     if settings().debug:
         echo("".join(traceback.format_exception(error)), err=True, nl=False)
@@ -205,7 +203,7 @@ def _interrupted(error: Interrupted, arguments: Sequence[str]) -> int:
     return error.exit_code
 
 
-def _of_the_system(error: Exception) -> Diagnostic | None:
+def _of_the_system(error: BaseException) -> Diagnostic | None:
     """What the operating system refused: memory, or a file that a path names."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return Diagnostic(

@@ -16,13 +16,17 @@ import click
 _STDIN, _STDOUT, _STDERR = 0, 1, 2
 
 
+class ReaderGoneError(Exception):
+    """Whoever read stdout has gone away: the rest of the output is not wanted."""
+
+
 class OutputStream(io.TextIOBase):
     """A text stream whose failures do not end a command.
 
     The first failure is kept in `failure` and later text is dropped, so that a full disk behind
     stdout does not cost the results of a training.
 
-    needs_reader: raise BrokenPipeError where the reader has gone away (`| head`), because then
+    needs_reader: raise ReaderGoneError where the reader has gone away (`| head`), because then
     the rest of the output is not wanted.
     """
 
@@ -54,7 +58,7 @@ class OutputStream(io.TextIOBase):
         except OSError as error:
             self.failure = error
             if self._needs_reader and error.errno == errno.EPIPE:
-                raise
+                raise ReaderGoneError from error
 
     def isatty(self) -> bool:
         """Is it a terminal."""

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+import traceback
 from collections.abc import Sequence
+from pathlib import Path
 
 from qatspec import hookspecs
 from qatspec.diag import Diagnostic, Fix, Note, Severity
 from qatspec.diag.words import mended, nearest, suggest
 from qatspec.registry.plugins import Plugin
+from qatspec.source import code_line
 from qatspec.types import Finding
 
 _WORDS = {"prepare_config": "prepare preset", "qconfig": "qconfig preset", "dataset": "data set"}
@@ -24,6 +27,25 @@ def describe(record: object) -> str:
     """What a hook returned in place of a record."""
     name = getattr(record, "name", None)
     return f"{type(record).__name__} named {name!r}" if name is not None else repr(record)[:80]
+
+
+def not_loaded(path: Path, error: BaseException, at: str) -> Diagnostic:
+    """A file plugin raised while it was imported. A note says in which of its lines."""
+    lines = [
+        code_line(str(path), line)
+        for frame, line in traceback.walk_tb(error.__traceback__)
+        if frame.f_code.co_filename == str(path)
+    ]
+    if isinstance(error, SyntaxError) and error.filename == str(path) and error.lineno:
+        lines.append(code_line(str(path), error.lineno))
+    return Diagnostic(
+        code="QS007",
+        message=f"`{path.name}` cannot be loaded: {type(error).__name__}: {error}",
+        help="correct the plugin's file; --debug prints the traceback",
+        at=at,
+        notes=tuple(Note("raised here", span=line) for line in lines[-1:]),
+        origin=path.name,
+    )
 
 
 def finding(item: Finding, plugin: Plugin) -> Diagnostic:

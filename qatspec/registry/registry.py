@@ -21,7 +21,7 @@ from qatspec.registry.attribution import (
     raised,
 )
 from qatspec.registry.hooks import Hooks
-from qatspec.registry.messages import finding
+from qatspec.registry.messages import finding, not_loaded
 from qatspec.registry.plugins import (
     FILE,
     Plugin,
@@ -245,17 +245,19 @@ class Registry:
             return
         try:
             open_file(path).close()  # Python's importer waits for a named pipe
-            plugin = load_file(path)
-        except Exception as error:
-            reason = why_unreadable(error) if isinstance(error, OSError) else str(error)
+        except OSError as error:
             raise DiagnosticError(
                 Diagnostic(
                     code="QS007",
-                    message=f"`{path.name}` cannot be loaded: {type(error).__name__}: {reason}",
-                    help="paths are relative to the spec; --debug prints the traceback",
+                    message=f"`{path.name}` cannot be loaded: {why_unreadable(error)}",
+                    help="correct the path in `plugins`, which is relative to the spec",
                     at=at,
                 )
             ) from error
+        try:
+            plugin = load_file(path)
+        except (Exception, SystemExit) as error:
+            raise DiagnosticError(not_loaded(path, error, at)) from error
         self._hooks.add(plugin, str(path))
         self._records.clear()
 

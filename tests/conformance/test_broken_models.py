@@ -111,6 +111,8 @@ MISTAKES = {
     "loss is detached": (LOSS, "return outputs['mask'].mean().detach()", "QS010", "no parameter"),
     "layers of torch alone": ("class Tiny(nn.Module)", SEQUENTIAL, "QS004", "forward() of `Tiny`"),
     "loss raises": (LOSS, "raise KeyError('labels')", "QS004", "KeyError: 'labels'"),
+    "loss ends the process": (LOSS, "raise SystemExit(0)", "QS004", "SystemExit: 0"),
+    "loss writes into a closed pipe": (LOSS, "raise BrokenPipeError(32, 'x')", "QS004", "Broken"),
     "forward raises in torch": ("Conv2d(3, 2", "Conv2d(4, 2", "QS004", "forward"),
     "predict is a mapping": (PREDICT, "return {'mask': outputs['mask']}", "QS010", "a dict of 1"),
     "predict is a tensor": (PREDICT, "return outputs['mask']", "QS010", "a tensor (2, 2, 16, 16)"),
