@@ -129,7 +129,7 @@ MISTAKES = {
     "sample of bytes": ("astype(np.float32)", "astype(np.uint8)", "QS010", "(3, 16, 16) of uint8"),
     "target is a text": ("(image[0] > 0).astype(np.int64)", "'x'", "QS010", "as target `mask`"),
     "target is a list": (TARGET, "[1]", "QS010", "target a list of 1"),
-    "images of two sizes": ("size=(3, 16, 16)", "size=(3, 16 + index, 16)", "QS010", "(3, 17, 16)"),
+    "images of two sizes": ("size=(3, 16, 16)", "size=(3, 16 + index, 16)", "QS010", "one batch"),
     "sample raises": (SAMPLE, "return self.items[index]", "QS004", "has no attribute 'items'"),
 }  # fmt: skip
 
