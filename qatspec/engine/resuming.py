@@ -30,8 +30,8 @@ def lay_out(folder: Path, step: Step, point: Point, trainer: Trainer) -> None:
     names = ["last"]
     if point.best is not None:
         _copy(point.best.path, checkpoint_path(folder, step.name, "best"))
-        if is_validated(point.at, trainer):
-            names.append(_own_name(point.at))
+    if point.at.best is not None and is_validated(point.at, trainer):
+        names.append(_own_name(point.at))
     for name in reversed(names):  # `last` is written last, as in training
         _copy(point.at.path, checkpoint_path(folder, step.name, name))
 

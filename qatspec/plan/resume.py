@@ -18,25 +18,33 @@ _ANY_LENGTH = ("constant", "step")
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """A checkpoint to resume from, and the one that was the best by then (None before the first
-    validation). Both are intact."""
+    """A checkpoint to resume from, and the one that was the best by then; None before the first
+    validation, and where the best one is going to be chosen again. Both are intact."""
 
     at: Header
     best: Header | None
 
 
 def resume_point(
-    result: Result, trainer: Trainer, allowed: Callable[[Header], bool] = lambda header: True
+    result: Result,
+    trainer: Trainer,
+    evaluation: str,
+    allowed: Callable[[Header], bool] = lambda header: True,
 ) -> Point | None:
     """The newest intact checkpoint in a folder, together with the best one of its training; None
-    where there is none. A checkpoint whose best one is lost gives way to an earlier one."""
-    found = [h for h in _headers(result) if h.step >= 0 and allowed(h)]
+    where there is none.
+
+    A checkpoint whose best one is lost gives way to an earlier one, unless the best one is chosen
+    again in any case: where checkpoints were judged by other settings than `evaluation`.
+    """
+    found = [h for h in _headers(result) if allowed(h)]
+    chosen_again = any(h.evaluation != evaluation for h in found)
     newest_first = sorted(found, key=lambda h: (-h.step, h.which != "last"))
     for header in newest_first:
         if not is_intact(header.path):
             continue
         best = _best_of(header, found, trainer)
-        if best is not None or header.best is None:
+        if best is not None or header.best is None or chosen_again:
             return Point(header, best)
     return None
 
@@ -58,7 +66,7 @@ def continuation(plan: Plan, step: Step, results: Iterable[Result]) -> tuple[Res
         lengths = _lengths(step, result)
         if lengths is None:
             continue
-        point = resume_point(result, trainer, _common(trainer, *lengths))
+        point = resume_point(result, trainer, step.evaluation, _common(trainer, *lengths))
         if point is not None and (best is None or point.at.step > best[1].at.step):
             best = result, point
     return best

@@ -168,7 +168,7 @@ def _training(plan: Plan, found: StepStatus, workdir: Path) -> StepStatus:
     """Where a training resumes, if it does."""
     trainer = plan.spec.stages[found.step.name].trainer or Trainer()
     if found.result is not None:
-        point = resume_point(found.result, trainer)
+        point = resume_point(found.result, trainer, found.step.evaluation)
         if point is None:
             return replace(found, does="starts anew: no checkpoint is intact")
         does = f"resumes at {describe(point.at, trainer)}"

@@ -8,10 +8,9 @@ from typing import cast
 
 from torch import nn
 
-from qatspec.plan.checkpoints import checkpoint_path
+from qatspec.plan.checkpoints import checkpoint_files, checkpoint_path, read_header
 from qatspec.spec import Trainer
 from qatspec.stages.context import Context, Outcome
-from qatspec.train.checkpoint import Checkpoint
 from qatspec.train.chosen import Judging, gives, judge_again
 from qatspec.train.evaluate import evaluate
 from qatspec.train.loop import Training, fit
@@ -72,7 +71,7 @@ def train(
         report=context.report,
     )
     metrics, paths = fit(training, resume=resumed)
-    if resumed is not None and _judged_otherwise(context, resumed):
+    if context.group.share(_judged_otherwise(context) if context.group.is_main else None):
         if context.group.is_main:
             metrics, paths = judge_again(
                 judging(context, model, to_eval), context.folder, context.folder
@@ -81,9 +80,12 @@ def train(
     return chosen_outcome(context, metrics, paths)
 
 
-def _judged_otherwise(context: Context, checkpoint: Checkpoint) -> bool:
-    """Return whether the epochs up to `checkpoint` were judged by other settings than now."""
-    return checkpoint.digests.get("evaluation") != context.digests.get("evaluation")
+def _judged_otherwise(context: Context) -> bool:
+    """Return whether any checkpoint in the stage's folder was judged by other settings than now:
+    the training was interrupted under them."""
+    paths = checkpoint_files(context.folder, context.stage)
+    found = {header.evaluation for header in map(read_header, paths) if header is not None}
+    return found != {context.digests["evaluation"]}
 
 
 def judge_kept(context: Context, model: nn.Module, *, to_eval: Callable[[], object]) -> Outcome:

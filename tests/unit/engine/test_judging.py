@@ -86,6 +86,47 @@ def test_training_that_goes_on_under_other_settings_chooses_among_all_epochs(cho
     assert tree(resumed) == tree(choosy.workdir)
 
 
+def test_a_training_that_is_interrupted_twice_chooses_among_all_epochs(choosy, tmp_path):
+    """The checkpoint that it resumes from is judged by the new settings, and older ones are not."""
+    epochs = "stages.float.trainer.epochs=4"
+    for overrides, step in (((epochs,), 7), ((epochs, "data.val.params.sign=-1"), 14)):
+        with pytest.raises(Killed):
+            choosy.run(*overrides, on_event=dies_at("float", step), step="float")
+    choosy.run(epochs, "data.val.params.sign=-1", step="float")
+    (started,) = [e for e in choosy.events if e.kind == "step_started"]
+    assert started.data["resumed_from"] == 12
+    resumed, choosy.workdir = choosy.workdir, tmp_path / "fresh"
+    choosy.run(epochs, "data.val.params.sign=-1", step="float")
+    assert tree(resumed) == tree(choosy.workdir)
+
+
+@pytest.mark.parametrize("epoch", [1, 2])
+def test_a_kill_while_the_epochs_of_a_training_are_judged_again(choosy, tmp_path, epoch):
+    def die(event) -> None:
+        if event.kind == "metrics" and event.data["epoch"] == epoch:
+            raise Killed
+
+    with pytest.raises(Killed):
+        choosy.run(on_event=dies_at("float", 10), step="float")
+    with pytest.raises(Killed):
+        choosy.run("data.val.params.sign=-1", on_event=die, step="float")
+    choosy.run("data.val.params.sign=-1", step="float")
+    (started,) = [e for e in choosy.events if e.kind == "step_started"]
+    assert started.data["resumed_from"] == 12
+    resumed, choosy.workdir = choosy.workdir, tmp_path / "fresh"
+    choosy.run("data.val.params.sign=-1", step="float")
+    assert tree(resumed) == tree(choosy.workdir)
+
+
+def dies_at(stage: str, step: int):
+    def listen(event) -> None:
+        at = (event.kind, event.step, event.data.get("unit"), event.data.get("done"))
+        if at == ("progress", stage, "step", step):
+            raise Killed
+
+    return listen
+
+
 def test_judging_that_was_broken_off_costs_no_training(copy):
     def die(event) -> None:
         if event.kind == "metrics":
