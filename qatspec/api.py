@@ -63,6 +63,10 @@ if TYPE_CHECKING:  # the same names for type checkers; tests/contract holds both
         prepare as prepare,
         set_stage as set_stage,
     )
+    from qatspec.process import (
+        folder_being_made as folder_being_made,
+        scratch_folder as scratch_folder,
+    )
     from qatspec.program import (
         Artifact as Artifact,
         Op as Op,
@@ -147,6 +151,7 @@ _export("qatspec.plan", "Plan", "resolve")
 _export("qatspec.graph", "Decision", "Prepared")
 _export("qatspec.graph.context", "GraphContext")
 _export("qatspec.handlers.activation", "lookup")
+_export("qatspec.process", "folder_being_made", "scratch_folder")
 _export(
     "qatspec.program",
     "Artifact", "Op", "Port", "Program", "ProgramBuilder", "Provenance", "Value",

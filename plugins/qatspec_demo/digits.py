@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ from PIL import Image
 from qatspec_vision.data.coco import CocoDetection, loader_options
 from qatspec_vision.data.layout import Layout
 
+from qatspec.api import folder_being_made
 from qatspec_demo.draw import draw_picture
 from qatspec_demo.identity import DRAWN_BY, fingerprint
 from qatspec_demo.scans import load_scans
@@ -39,10 +38,8 @@ def _build(
     height: tuple[int, int],
     seed: int,
 ) -> None:
-    """Draw all pictures beside `folder`, then rename: the folder is whole or absent."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = Path(tempfile.mkdtemp(prefix="digits-", suffix=".part", dir=folder.parent))
-    try:
+    """Draw all pictures into `folder`, which is whole or absent."""
+    with folder_being_made(folder) as unfinished:
         (unfinished / "pictures").mkdir()
         scans = load_scans(split)
         coco: dict[str, list[dict[str, Any]]] = {
@@ -72,9 +69,3 @@ def _build(
                 )
             ]
         (unfinished / "annotations.json").write_text(json.dumps(coco), encoding="utf-8")
-        unfinished.rename(folder)
-    except BaseException as error:
-        shutil.rmtree(unfinished)
-        # Another process may have been quicker with the very same pictures.
-        if not (isinstance(error, OSError) and folder.is_dir()):
-            raise

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import json
-import tempfile
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
 
-from qatspec.api import Artifact, Diagnostic, DiagnosticError, OnnxRunner, Verdict, to_onnx
+from qatspec.api import (
+    Artifact,
+    Diagnostic,
+    DiagnosticError,
+    OnnxRunner,
+    Verdict,
+    scratch_folder,
+    to_onnx,
+)
 
 if TYPE_CHECKING:
     from qatspec.api import Op, Program
@@ -30,8 +36,8 @@ def compile_onnx(program: Program, options: Mapping[str, Any]) -> Artifact:
     """The Program as ONNX bytes. Raises DiagnosticError QS804 without onnxruntime."""
     _runtime()
     exact = options["opt"] == "exact"
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / _MODEL
+    with scratch_folder() as folder:
+        path = folder / _MODEL
         to_onnx(program, path)
         data = path.read_bytes()
     return Artifact(
@@ -89,8 +95,8 @@ def _load(artifact: Artifact) -> Run:
 
 def _self_tested(data: bytes) -> Run:
     """A runner that has proved this CPU's kernels exact."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / _MODEL
+    with scratch_folder() as folder:
+        path = folder / _MODEL
         path.write_bytes(data)
         try:
             runner: Run = OnnxRunner.load(path).run

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from qatspec.cli import options
 from qatspec.cli.output import echo, settings, tables
+from qatspec.cli.outputs import write_output
 from qatspec.plan import save_modules
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ _UNBOUNDED = 10_000  # columns: wider than any table
 @click.option("--print-model", is_flag=True, help="Print the prepared model, module by module.")
 @click.option(
     "--picture",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=click.Path(path_type=Path),
     metavar="FILE.svg",
     help="Draw the graph, every tensor in the colour of the integers that it is on.",
 )
@@ -114,11 +115,10 @@ def _exit(refused: Collection[Refusal]) -> None:
 def _draw(spec: Spec, stage: str, prepared: Prepared, target: Path) -> None:
     from qatspec.report.flow import flow
     from qatspec.report.picture import draw_graph
-    from qatspec.train.files import write_bytes
 
     title = f"{spec.name}: stage {stage}, march {spec.march}"
     text = draw_graph(flow(prepared), title, lambda decision: options.place(spec, decision.rule))
-    write_bytes(target, text.encode())
+    write_output(target, text)
 
 
 def _report(spec: Spec, stage: str, prepared: Prepared, found: Findings) -> None:

@@ -11,9 +11,10 @@ import click
 
 from qatspec.cli import options
 from qatspec.cli.held import Held, stale_option
+from qatspec.cli.names import FORMAT, PREDICTIONS, OutputNames
 from qatspec.cli.output import echo
 from qatspec.diag import Diagnostic, DiagnosticError, Span
-from qatspec.files import open_file, why_unreadable
+from qatspec.files import open_file, sweep, why_unreadable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -109,7 +110,10 @@ def _run_alone(ported: Integers, source: Path, output: Path) -> None:
         wanted = f"(N, {', '.join(map(str, port.shape))})"
         raise _unusable(source, f"its shape is {array.shape}", f"the model takes {wanted}")
     ints = [array] if whole else ported.quantize(array)
-    echo(str(_write_integers(ported, ints, output / f"{source.stem}.npz")))
+    target = output / f"{source.stem}.npz"
+    told = f"{target} (replaced)" if target.exists() else str(target)
+    _write_integers(ported, ints, target)
+    echo(told)
 
 
 def _predict(
@@ -128,25 +132,29 @@ def _predict(
     from qatspec.stages.integers import quantized
     from qatspec.train.files import write_json
 
+    names = OutputNames(output)
     dataset = context.dataset("val")
     decode = context.decoder()
-    entries = []
-    for path, sample in _samples(source, dataset, context.spec):
-        images = torch.from_numpy(sample.image[None])
-        if integers is not None:
-            ints = quantized(integers, host, images.numpy())
-            _write_integers(integers, ints, output / f"{path.stem}.npz")
-        with torch.no_grad():
-            found = decode(produce(images.to(context.device)))[0]
-        prediction = {name: value.cpu().numpy() for name, value in found.items()}
-        picture = path if sample.meta else None  # arrays have none
-        shown = present(prediction, dataset, sample.meta, picture, output / path.stem, score)
-        entries.append({"input": path.name, **shown})
-    target = output / "predictions.json"
-    write_json(
-        target,
-        {"format": 1, "model": model, "classes": list(dataset.classes), "predictions": entries},
-    )
+    target = output / PREDICTIONS
+    entries: list[dict[str, Any]] = []
+    content = {"model": model, "classes": list(dataset.classes), "predictions": entries}
+    try:
+        for path, sample in _samples(source, dataset, context.spec):
+            name = names.of(path)
+            images = torch.from_numpy(sample.image[None])
+            if integers is not None:
+                ints = quantized(integers, host, images.numpy())
+                _write_integers(integers, ints, output / f"{name}.npz")
+            with torch.no_grad():
+                found = decode(produce(images.to(context.device)))[0]
+            prediction = {key: value.cpu().numpy() for key, value in found.items()}
+            picture = path if sample.meta else None  # arrays have none
+            shown = present(prediction, dataset, sample.meta, picture, output / name, score)
+            entries.append({"input": path.name, "output": name, **shown})
+    finally:
+        if entries:
+            write_json(target, {"format": FORMAT, **content})
+            sweep(output)
     echo(f"{target}: {len(entries)} inputs")
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from qatspec.cli.output import echo
+from qatspec.cli.outputs import write_output
 from qatspec.cli.schema import schema_text
 from qatspec.diag import Diagnostic, DiagnosticError, Span
 
@@ -48,5 +49,5 @@ def command(template: str, output: Path) -> None:
                 span=Span(file=str(target)),
             )
         ) from None
-    (output / SCHEMA_FILE).write_text(schema_text(), encoding="utf-8")
+    write_output(output / SCHEMA_FILE, schema_text())
     echo(f"wrote {target} and {SCHEMA_FILE} for editors; next: qatspec run {target}")

@@ -9,11 +9,16 @@ import click
 from qatspec.cli import options
 from qatspec.cli.held import Held, hold_summary, stale_option
 from qatspec.cli.output import echo
+from qatspec.cli.outputs import is_stdout, write_output
 
 
 @click.command(name="report", short_help="Write a work directory's results as one HTML page.")
 @click.argument("workdir", type=click.Path(path_type=Path))
-@click.option("--output", type=click.Path(path_type=Path), help="Default: WORKDIR/report.html.")
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path),
+    help="File, or - for stdout; default: WORKDIR/report.html.",
+)
 @click.option(
     "--spec",
     type=click.Path(path_type=Path),
@@ -36,7 +41,7 @@ def command(
     The page shows the last run. Where the results are no longer those of that run, or with --spec
     not those of SPEC, an error says what differs.
     """
-    from qatspec.report.page import write_report
+    from qatspec.report.page import report_page
 
     hold_summary(workdir, stale=stale)
     if spec is not None:
@@ -45,4 +50,7 @@ def command(
             held = Held(loaded, workdir, stale=stale)
             for stage in loaded.stages:
                 held.in_place(stage)
-    echo(str(write_report(workdir, output or workdir / "report.html")))
+    target = output or workdir / "report.html"
+    write_output(target, report_page(workdir))
+    if not is_stdout(target):
+        echo(str(target))

@@ -8,14 +8,13 @@ from pathlib import Path
 import click
 
 from qatspec.cli.output import echo
+from qatspec.cli.outputs import write_output
 from qatspec.registry import registry
 from qatspec.schema import merged_schema
 
 
 @click.command(name="schema", short_help="Write the JSON Schema of specs, for editors.")
-@click.option(
-    "--output", type=click.Path(dir_okay=False, path_type=Path), help="File; default: stdout."
-)
+@click.option("--output", type=click.Path(path_type=Path), help="File; default: stdout.")
 def command(output: Path | None) -> None:
     """Write the JSON Schema of the spec language with every registered name and its params.
 
@@ -25,7 +24,7 @@ def command(output: Path | None) -> None:
     if output is None:
         echo(schema_text(), nl=False)
     else:
-        output.write_text(schema_text(), encoding="utf-8")
+        write_output(output, schema_text())
         echo(f"wrote {output}", err=True)
 
 

@@ -22,6 +22,7 @@ from qatspec.cli.console import CleanConsole
 from qatspec.cli.held import Held, stale_option
 from qatspec.cli.live import Live
 from qatspec.cli.output import echo, is_text, tables
+from qatspec.cli.outputs import is_stdout, write_output
 
 if TYPE_CHECKING:
     from qatspec.analyze import Harm, Sensitivity, Suggestion
@@ -101,13 +102,13 @@ def command(
         _write(loaded, spec, output, found, suggestions, metric)
     if not is_text():
         echo(json.dumps(_data(loaded, chosen, found, suggestions, metric, only), indent=2))
-        return
-    _print(tables(), loaded, chosen, found, suggestions, metric, only)
-    if output is not None:
-        echo(f"{output}: {len(suggestions)} rules, extends {spec}")
-        directory = workdir or options.default_workdir(loaded)
-        echo(f"qatspec run {output} --workdir {directory} starts from the same float stage and "
-             "keeps these results")  # fmt: skip
+    elif output is None or not is_stdout(output):
+        _print(tables(), loaded, chosen, found, suggestions, metric, only)
+        if output is not None:
+            echo(f"{output}: {len(suggestions)} rules, extends {spec}")
+            directory = workdir or options.default_workdir(loaded)
+            echo(f"qatspec run {output} --workdir {directory} starts from the same float stage and "
+                 "keeps these results")  # fmt: skip
 
 
 def _progress(live: Live, stage: str) -> Callable[[int, int], None]:
@@ -184,7 +185,6 @@ def _write(
     metric: str,
 ) -> None:
     from qatspec.analyze import patch
-    from qatspec.train.files import write_bytes
 
     relative, name = os.path.relpath(base, output.parent), patch_name(spec, output)
     content = patch(spec, relative, name, suggestions)
@@ -199,7 +199,7 @@ def _write(
             "# it: move it behind the outputs, or out of `quantize.modules`.",
         ]
     text = yaml.dump(content, Dumper=_Dumper, sort_keys=False, default_flow_style=None, width=96)
-    write_bytes(output, ("\n".join(lines) + "\n" + text).encode())
+    write_output(output, "\n".join(lines) + "\n" + text)
 
 
 def patch_name(spec: Spec, output: Path) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 from qatspec.diag import Diagnostic, DiagnosticError
 from qatspec.diag.words import quote_list
 from qatspec.engine import kept, record as records, summary as summaries
+from qatspec.engine.leftovers import sweep_leftovers
 from qatspec.engine.lock import locked
 from qatspec.engine.resuming import continue_from, lay_out
 from qatspec.plan import Plan, Step, results, settled, status, step_status, with_keys
@@ -28,7 +29,6 @@ from qatspec.spec import Spec, Trainer
 from qatspec.stages import JUDGE, RUN, Context, Outcome
 from qatspec.stages.rehearsal import refuse_early
 from qatspec.train.distributed import Group, launch
-from qatspec.train.files import sweep
 from qatspec.train.process import make_repeatable, pick_device
 from qatspec.types import StageEvent
 
@@ -65,12 +65,13 @@ def run(
     """
     workdir = Path(workdir)
     if smoke:
-        plan, workdir = _smoke(plan), workdir.with_name(f"{workdir.name}-smoke")
+        plan, workdir = _smoke(plan), _smoke_folder(workdir)
     wanted = _wanted(plan, step, with_deps)
     alone = step is not None and not with_deps
     pick_device(device)
     with interrupt.handled(), locked(workdir):
         ignore(workdir)
+        sweep_leftovers(workdir, None if smoke else _smoke_folder(workdir))
         return _Run(plan, workdir, wanted, device, nproc, on_event, resume, smoke, alone).walk()
 
 
@@ -187,7 +188,6 @@ class _Run:
         if not self.resume:
             kept.clear(folder)
         records.begin(folder, step)
-        sweep(folder)
         if self.resume and found.continued is not None and found.point is not None:
             continue_from(folder, step, found.continued, found.point, trainer)
             carry_over(found.continued.opened(step), step, folder)
@@ -376,6 +376,10 @@ def _wanted(plan: Plan, step: str | None, with_deps: bool) -> tuple[str, ...]:
             if earlier.name in needed:
                 needed.update(earlier.inputs)
     return tuple(name for name in names if name in needed)
+
+
+def _smoke_folder(workdir: Path) -> Path:
+    return workdir.with_name(f"{workdir.name}-smoke")
 
 
 def _smoke(plan: Plan) -> Plan:

@@ -3,7 +3,7 @@ digests of their contents are remembered between commands."""
 
 from qatspec.files.contents import content_digest, file_digest, file_digests, was_digested
 from qatspec.files.reading import open_file, read_file, why_no_folder, why_unreadable
-from qatspec.files.writing import write_file
+from qatspec.files.writing import replacing, sweep, write_file
 
 __all__ = [
     "content_digest",
@@ -11,6 +11,8 @@ __all__ = [
     "file_digests",
     "open_file",
     "read_file",
+    "replacing",
+    "sweep",
     "was_digested",
     "why_no_folder",
     "why_unreadable",

@@ -11,21 +11,20 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-#: How names of folders that are being made begin.
+#: How names of temporary folders begin, and of folders that are being made.
+PREFIX = "qatspec-scratch-"
 PART = ".part-"
-_LOCK = ".lock"
+_LOCK = ".qatspec-scratch-lock"  # no name that a folder of a user could hold
 #: A folder without a lock is one that is being made, unless it is older than this.
 _MAKING_SECONDS = 600
 
 
 @contextlib.contextmanager
-def scratch_folder(parent: Path | None = None, prefix: str = "qatspec-") -> Iterator[Path]:
+def scratch_folder(parent: Path | None = None, prefix: str = PREFIX) -> Iterator[Path]:
     """A new folder in `parent` (default: the system's folder for temporary files), removed at the
-    end of the block unless it was renamed. Unused folders of the same prefix in `parent`, whose
-    processes were killed, are removed first.
+    end of the block. If the process is killed, `sweep_scratch` of a later one removes it.
     """
     parent = Path(tempfile.gettempdir()) if parent is None else parent
-    sweep_scratch(parent, prefix)
     folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
     try:
         with (folder / f"{_LOCK}.new").open("w") as lock:

@@ -13,18 +13,16 @@ from jsonschema import Draft202012Validator
 from qatspec.diag import Diagnostic, DiagnosticError, Span
 from qatspec.files import read_file, why_unreadable
 from qatspec.schema.load import summary_schema
-from qatspec.train.files import write_bytes
 
 _MAX_BYTES = 1 << 28
 
 
-def write_report(workdir: Path, target: Path) -> Path:
-    """Write the page of `workdir` to `target`.
+def report_page(workdir: Path) -> str:
+    """The page of `workdir`.
 
-    Raises DiagnosticError: QS925 where no run has left a summary, QS921 without jinja2, QS903.
+    Raises DiagnosticError: QS925 where no run has left a summary, QS921 without jinja2.
     """
-    write_bytes(target, render(gather(workdir)).encode())
-    return target
+    return render(gather(workdir))
 
 
 def gather(workdir: Path) -> dict[str, Any]:

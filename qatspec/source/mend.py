@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from qatspec.diag import Diagnostic, DiagnosticError, Edit, Fix, Span
+from qatspec.files import replacing
 from qatspec.source.text import LINE_BREAK, read_text
 
 _BOM = b"\xef\xbb\xbf"
@@ -71,20 +69,11 @@ def _range(text: str, span: Span) -> tuple[int, int]:
 def _rewrite(path: Path, shown: str, old: str, new: str) -> None:
     if read_text(path, shown=shown) != old:
         raise _unwritable(shown, "it changed while it was looked at", "run the command again")
-    path = path.resolve()  # the file behind a link, not the link
-    name = ""
     try:
         mark = _BOM if path.read_bytes().startswith(_BOM) else b""
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".mend-", delete=False) as file:
-            name = file.name
-            file.write(mark + new.encode("utf-8"))
-            file.flush()
-            os.fsync(file.fileno())
-        shutil.copymode(path, name)
-        Path(name).replace(path)
+        with replacing(path) as temporary:
+            temporary.write_bytes(mark + new.encode("utf-8"))
     except OSError as error:
-        if name:
-            Path(name).unlink(missing_ok=True)
         raise _unwritable(shown, error.strerror or str(error), "check its permissions") from None
 
 

@@ -11,15 +11,28 @@ from pathlib import Path
 from typing import Any
 
 from qatspec.diag import Diagnostic, DiagnosticError, Span
+from qatspec.files.writing import replacing, sync
 from qatspec.source import written
 
-#: ends the name of a file that is still being written; leftovers of a kill are swept by `sweep`
-TEMPORARY = ".tmp"
-
-_FULL = {
-    errno.ENOSPC: "no space is left on the device",
-    errno.EDQUOT: "the disk quota is used up",
-    errno.EFBIG: "the file would exceed the process's file size limit (ulimit -f)",
+_ROOM = (
+    "make space (or choose another --workdir) and run the same command again: earlier results are "
+    "intact and the run goes on from its last checkpoint"
+)
+_HELP = "choose another place, and run the same command again: earlier results are intact"
+_PERMISSIONS = "choose another place, or correct the permissions (`ls -ld`)"
+#: errno -> (why, what helps)
+_REASONS = {
+    errno.ENOSPC: ("no space is left on the device", _ROOM),
+    errno.EDQUOT: ("the disk quota is used up", _ROOM),
+    errno.EFBIG: ("the file would exceed the process's file size limit (ulimit -f)", _ROOM),
+    errno.EISDIR: ("it is a folder", "give the name of a file"),
+    errno.ENOTDIR: ("a part of the path is a file, not a folder", _HELP),
+    errno.ELOOP: ("its symbolic links form a loop", _HELP),
+    errno.EACCES: ("it may not be written (permissions)", _PERMISSIONS),
+    errno.EPERM: ("it may not be written (permissions)", _PERMISSIONS),
+    errno.EROFS: ("the file system is read-only", _HELP),
+    errno.ENXIO: ("it is a socket, or nothing reads from it", _HELP),
+    errno.EPIPE: ("its reader went away", "run the command again"),
 }
 
 
@@ -44,23 +57,17 @@ def write_json(path: Path, value: Any) -> None:
 
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path`, which takes its place when the block ends well.
+    """A temporary path beside `path`, which takes its place when the block ends well (see
+    `qatspec.files.replacing`).
 
     For writers that want a path of their own; `write_bytes` for bytes in hand.
     Raises DiagnosticError QS903 on any OSError of the block; the temporary is removed.
     """
-    temporary = path.with_name(path.name + TEMPORARY)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        _sync(temporary)
-        temporary.replace(path)
-        _sync(path.parent)
+        with replacing(path) as temporary:
+            yield temporary
     except OSError as error:
         raise cannot_write(path, error) from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
 
 
 def move(source: Path, target: Path) -> None:
@@ -71,35 +78,20 @@ def move(source: Path, target: Path) -> None:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         source.rename(target)
-        _sync(target.parent)
-        _sync(source.parent)
+        sync(target.parent)
+        sync(source.parent)
     except OSError as error:
         raise cannot_write(target, error) from error
 
 
-def sweep(folder: Path) -> None:
-    """Remove temporaries that a killed run left in `folder`."""
-    for leftover in sorted(folder.glob(f"*{TEMPORARY}")):
-        leftover.unlink(missing_ok=True)
-
-
 def cannot_write(path: Path, error: OSError) -> DiagnosticError:
-    """QS903: what the disk said of `path`."""
-    why = _FULL.get(error.errno or 0, error.strerror or str(error))
+    """QS903: why the system does not write `path`."""
+    why, help_ = _REASONS.get(error.errno or 0, (error.strerror or str(error), _HELP))
     return DiagnosticError(
         Diagnostic(
             code="QS903",
             message=f"cannot write `{path}`: {why}",
-            help="make room (or choose another --workdir) and run the same command again: "
-            "earlier results are intact and the run goes on from its last checkpoint",
+            help=help_,
             span=Span(file=str(path)),
         )
     )
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -4,8 +4,6 @@ from end to end where its data is not at hand. Metrics on them mean nothing."""
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
-from qatspec.api import Diagnostic
+from qatspec.api import Diagnostic, folder_being_made
 from qatspec_vision.data.cityscapes_layout import LABEL_IDS
 from qatspec_vision.data.files import made_up_digest
 
@@ -31,15 +29,8 @@ def build(params: Mapping[str, Any], cache_dir: Path, draw: Draw) -> tuple[dict[
     count, split = params["made_up"], params.get("split", "made_up")
     folder = cache_dir / f"made-up-{draw.__name__}-{made_up_digest(params)[:16]}"
     if not folder.is_dir():
-        cache_dir.mkdir(parents=True, exist_ok=True)
-        unfinished = Path(tempfile.mkdtemp(prefix="made-up-", suffix=".part", dir=cache_dir))
-        try:
+        with folder_being_made(folder) as unfinished:
             draw(unfinished, split, count)
-            unfinished.rename(folder)
-        except OSError:  # another process may have been quicker with the very same pictures
-            shutil.rmtree(unfinished)
-            if not folder.is_dir():
-                raise
     rest = {
         k: v for k, v in params.items() if k not in ("made_up", "annotations", "images", "index")
     }

@@ -52,11 +52,13 @@ meant (a pretrained backbone under a new head), say so in the stage:
         "QS903",
         "a file cannot be written",
         """
-The disk, a quota or a file size limit refused a file. Files are written to a temporary beside them
-and renamed when they are whole, so what was there before is untouched and no torso is left.
+The disk, a quota, a file size limit or permissions refused a file, or the path names a folder.
+Files are written to a temporary beside them and renamed when they are complete, so what was there
+before is untouched and nothing half-written is left. A link is followed: the file that it leads to
+is replaced, with its permissions. `--output` also takes `-`, devices and named pipes.
 
-**Mend.** Make room, or choose another work directory, and run the same command again: it goes on
-from the last checkpoint.
+**Fix.** Make space, or choose another place or work directory, and run the same command again: a
+training goes on from the last checkpoint.
 
     qatspec run specs/quickstart.yaml --workdir /bigger/disk/quickstart
 """,
@@ -93,7 +95,8 @@ finished in this work directory, or was finished with other settings than the sp
         "QS906",
         "a file is in the way",
         """
-The command would write a file that is there already and is not its own.
+The command would write a file that is there already and is not its own; `infer` knows its own by
+the predictions.json that it wrote.
 
 **Mend.** Move the file, or choose another place with `--output`.
 """,

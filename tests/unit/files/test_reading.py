@@ -11,10 +11,11 @@ import torch
 from qatspec.diag import DiagnosticError
 from qatspec.files import open_file, read_file, why_no_folder, why_unreadable
 from qatspec.onnx import OnnxRunner
+from qatspec.plan.checkpoints import is_intact
 from qatspec.program import Artifact, load_program
 from qatspec.registry import Registry
 from qatspec.source import load_document
-from qatspec.train.checkpoint import is_intact, load
+from qatspec.train.checkpoint import load
 from qatspec.train.weights import read_weights
 
 

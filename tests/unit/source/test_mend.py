@@ -65,7 +65,7 @@ def test_a_folder_that_cannot_be_written(tmp_path, monkeypatch):
     def refuse(*_, **__):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("tempfile.NamedTemporaryFile", refuse)
+    monkeypatch.setattr("qatspec.files.writing._create", refuse)
     with pytest.raises(DiagnosticError, match="Permission denied"):
         apply_fixes(found(path, ((1, 1, 4), "key")), {str(path): "kex: 1\n"})
     assert path.read_text() == "kex: 1\n"

@@ -1,0 +1,79 @@
+"""Names of the files that `infer` writes: one for each input, and none of a file that is not its
+own."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from qatspec.diag import Diagnostic, DiagnosticError, Span
+from qatspec.files import read_file
+
+PREDICTIONS = "predictions.json"
+FORMAT = 1
+
+#: How names of the files of one input end.
+_ENDS = (".png", "-mask.png", ".npz")
+#: Bytes of a name before its end; file systems take 255.
+_MAX_NAME = 230
+_MAX_PREDICTIONS = 1 << 30
+
+
+class OutputNames:
+    """Names in `folder`, compared without case, as some file systems do.
+
+    Files that an earlier `infer` wrote there are replaced: its predictions.json names them. All
+    others stay, among them the inputs where they lie in the same folder.
+
+    Raises DiagnosticError QS906 where predictions.json is of another origin.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        earlier = {name for base in _earlier(folder / PREDICTIONS) for name in _files(base)}
+        there = {p.name.casefold() for p in folder.iterdir()} if folder.is_dir() else set()
+        self._taken = there - earlier
+
+    def of(self, source: Path) -> str:
+        """The name for one more input, without an end: its stem, with its suffix and a number where
+        that is taken."""
+        name = next(n for n in _candidates(source) if not _files(n) & self._taken)
+        self._taken |= _files(name)
+        return name
+
+
+def _candidates(source: Path) -> Iterator[str]:
+    stem = os.fsencode(source.stem)[:_MAX_NAME].decode(errors="ignore")
+    yield stem
+    with_suffix = "-".join(filter(None, (stem, source.suffix.lstrip("."))))
+    yield with_suffix
+    number = 2
+    while True:
+        yield f"{with_suffix}-{number}"
+        number += 1
+
+
+def _files(name: str) -> set[str]:
+    return {f"{name}{end}".casefold() for end in _ENDS}
+
+
+def _earlier(path: Path) -> list[str]:
+    """Names that the predictions.json of an earlier run gave its inputs."""
+    try:
+        content: Any = json.loads(read_file(path, _MAX_PREDICTIONS))
+        if content["format"] == FORMAT and "model" in content:
+            return [e.get("output", Path(e["input"]).stem) for e in content["predictions"]]
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        pass
+    raise DiagnosticError(
+        Diagnostic(
+            code="QS906",
+            message=f"`{path}` is there already, and `qatspec infer` has not written it",
+            help="move it away, or choose another folder with --output",
+            span=Span(file=str(path)),
+        )
+    )
