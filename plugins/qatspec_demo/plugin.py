@@ -35,6 +35,7 @@ def qatspec_datasets() -> Iterable[DatasetDef]:
             params=PARAMS,
             open=lazy("qatspec_demo.digits:open_digits"),
             fingerprint=lazy("qatspec_demo.identity:fingerprint"),
+            classes=lazy("qatspec_demo.identity:class_names"),
             metric="AP",
         ),
     )

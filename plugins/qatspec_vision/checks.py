@@ -12,6 +12,11 @@ if TYPE_CHECKING:
     from qatspec.api import Spec
 
 
+def num_classes(params: Mapping[str, Any]) -> int | None:
+    """How many classes a model of these params tells apart; None: as many as its library says."""
+    return params.get("num_classes")
+
+
 def check_fcos(spec: Spec) -> Iterator[Finding]:
     """Strides that the backbone has, levels that the neck has, a size that divides evenly."""
     if spec.model.type != "fcos":

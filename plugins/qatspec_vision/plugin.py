@@ -9,7 +9,7 @@ from typing import Any
 
 from qatspec.api import DatasetDef, Finding, ModelDef, hookimpl, lazy
 from qatspec_vision import params
-from qatspec_vision.checks import check_deeplab, check_fcos, check_loaders
+from qatspec_vision.checks import check_deeplab, check_fcos, check_loaders, num_classes
 
 
 @hookimpl
@@ -20,30 +20,35 @@ def qatspec_models() -> Iterable[ModelDef]:
             summary="anchor-free detector: EfficientNet (ReLU, no SE), BiFPN, shared head",
             params=params.FCOS,
             build=lazy("qatspec_vision.fcos.model:build"),
+            classes=num_classes,
         ),
         ModelDef(
             name="efficientnet",
             summary="classifier: EfficientNet with ReLU and without SE",
             params=params.EFFICIENTNET,
             build=lazy("qatspec_vision.classifier:build"),
+            classes=num_classes,
         ),
         ModelDef(
             name="deeplabv3plus",
             summary="segmenter: EfficientNet (ReLU, no SE), atrous pyramid, decoder",
             params=params.DEEPLABV3PLUS,
             build=lazy("qatspec_vision.deeplab.model:build"),
+            classes=num_classes,
         ),
         ModelDef(
             name="torchvision",
             summary="classifier of torchvision, where that is installed",
             params=params.TORCHVISION,
             build=lazy("qatspec_vision.library:build_torchvision"),
+            classes=num_classes,
         ),
         ModelDef(
             name="timm",
             summary="classifier of timm, where that is installed",
             params=params.TIMM,
             build=lazy("qatspec_vision.library:build_timm"),
+            classes=num_classes,
         ),
     )
 
@@ -57,6 +62,7 @@ def qatspec_datasets() -> Iterable[DatasetDef]:
             params=params.COCO,
             open=lazy("qatspec_vision.data.coco:open_coco"),
             fingerprint=lazy("qatspec_vision.data.layout:fingerprint"),
+            classes=lazy("qatspec_vision.data.layout:class_names"),
             metric="AP",
         ),
         DatasetDef(
@@ -65,6 +71,7 @@ def qatspec_datasets() -> Iterable[DatasetDef]:
             params=params.CITYSCAPES,
             open=lazy("qatspec_vision.data.cityscapes:open_cityscapes"),
             fingerprint=lazy("qatspec_vision.data.cityscapes_layout:fingerprint"),
+            classes=lazy("qatspec_vision.data.cityscapes_layout:class_names"),
             metric="mIoU",
         ),
         DatasetDef(
@@ -73,6 +80,7 @@ def qatspec_datasets() -> Iterable[DatasetDef]:
             params=params.IMAGEFOLDER,
             open=lazy("qatspec_vision.data.imagefolder:open_imagefolder"),
             fingerprint=lazy("qatspec_vision.data.imagefolder_layout:fingerprint"),
+            classes=lazy("qatspec_vision.data.imagefolder_layout:class_names"),
             metric="top1",
         ),
     )

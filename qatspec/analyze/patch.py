@@ -7,10 +7,10 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
 from qatspec.analyze.sites import Site
-from qatspec.onnx.qdq import WIDE_OPSET
 from qatspec.source.pointer import join, split
 from qatspec.spec import Call, QConfigRules, Spec, qconfig_rules
 from qatspec.spec.model import ModuleQuant
+from qatspec.spec.opset import WIDE_OPSET
 from qatspec.types import QConfig, QSpec
 
 #: qint16: results of 16 bits; float: not quantized at all

@@ -60,6 +60,17 @@ def load(path: Path, overrides: Sequence[str], allow_code: bool, *, smoke: bool 
     return loaded
 
 
+def check_data(spec: Spec) -> None:
+    """Show what the data sets say without being opened. Raises DiagnosticError for errors."""
+    from qatspec.plan import data_findings
+
+    found = data_findings(spec)
+    if any(d.severity == "error" for d in found):
+        raise DiagnosticError(found, spec.document.texts)
+    if found:
+        show(found, spec.document.texts)
+
+
 def warn(spec: Spec, found: Diagnostic) -> None:
     """Show a diagnostic with the line of the spec that it speaks of, and go on."""
     show(spec.document.resolve([found]), spec.document.texts)

@@ -34,6 +34,7 @@ def command(
     it and the machine has a GPU's device file.
     """
     loaded = options.load(spec, overrides, allow_code)
+    options.check_data(loaded)
     plan = resolve(loaded, device=device_kind(device), nproc=nproc)
     statuses = status(plan, workdir or options.default_workdir(loaded))
     as_json = settings().format == "json"

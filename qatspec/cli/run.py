@@ -57,6 +57,7 @@ def command(
     loaded = options.load(spec, overrides, allow_code, smoke=smoke)
     torch.set_num_threads(default_threads())
     chosen = pick_device(device)
+    options.check_data(loaded)
     plan = resolve(loaded, device=chosen.type, nproc=nproc)
     workdir = workdir or options.default_workdir(loaded)
     console = CleanConsole(file=stdout(), width=None if stdout().isatty() else 140)

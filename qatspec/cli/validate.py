@@ -9,7 +9,7 @@ import click
 from qatspec.cli import options
 from qatspec.cli.output import echo, is_text, show
 from qatspec.diag import DiagnosticError
-from qatspec.plan import rule_warnings
+from qatspec.plan import data_findings, rule_warnings
 from qatspec.spec import load, mend, warnings
 
 
@@ -35,7 +35,7 @@ def command(
             echo(f"{edit.span.file}:{edit.span.line}:{edit.span.col}: {title}", err=True)
     loaded = load(spec, overrides, allow_code=allow_code)
     of_rules, known = rule_warnings(workdir or options.default_workdir(loaded), loaded)
-    found = (*warnings(loaded), *loaded.document.resolve(of_rules))
+    found = (*warnings(loaded), *loaded.document.resolve(of_rules), *data_findings(loaded))
     if any(d.severity == "error" for d in found):
         raise DiagnosticError(found, loaded.document.texts)
     show(found, loaded.document.texts)

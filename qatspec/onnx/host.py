@@ -14,10 +14,11 @@ from qatspec.diag import Diagnostic, DiagnosticError, Span
 from qatspec.graph import Prepared
 from qatspec.graph.deploy import quantize_custom
 from qatspec.ir import HOST
-from qatspec.onnx.qdq import OPSET, QdqWriter, tree_of
+from qatspec.onnx.qdq import QdqWriter, tree_of
 from qatspec.onnx.runner import first_line, open_session
 from qatspec.onnxgraph.seal import demand_intact
 from qatspec.program.container import read_file
+from qatspec.spec import needed_opset
 
 if TYPE_CHECKING:
     from qatspec.lower.split import Host
@@ -35,7 +36,9 @@ def export_host(
     for graph, end in ((host.pre, PRE), (host.post, POST)):
         if graph is not None:
             path = folder / f"{name}{end}"
-            writer = QdqWriter(prepared.model, graph, prepared.march, opset or OPSET, name)
+            writer = QdqWriter(
+                prepared.model, graph, prepared.march, opset or needed_opset(()), name
+            )
             writer.write(path)
             written.append(path)
     return tuple(written)

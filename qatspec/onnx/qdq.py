@@ -34,9 +34,8 @@ from qatspec.quant.fake_quant import FakeQuantize
 from qatspec.quant.functional import FunctionalConv
 from qatspec.quant.modules import is_weight_quantized
 from qatspec.registry import registry
+from qatspec.spec import needed_opset
 
-OPSET = 17
-WIDE_OPSET = 21
 METADATA = "qatspec.qat"
 _CLOSED = ("add", "sub", "mul")
 _WEIGHTED = (nn.modules.conv._ConvNd, nn.Linear, FunctionalConv)
@@ -70,7 +69,7 @@ def export_qat_onnx(
     dtypes = {
         m.qspec.dtype for m in model.modules() if isinstance(m, FakeQuantize) and not m.disabled
     }
-    needed = OPSET if dtypes <= {"qint8"} else WIDE_OPSET
+    needed = needed_opset(dtypes)
     if opset is not None and opset < needed:
         raise DiagnosticError(
             Diagnostic(

@@ -1,6 +1,7 @@
 """The Plan: what a spec compiles to."""
 
 from qatspec.plan.changes import Change, changes
+from qatspec.plan.data import data_findings
 from qatspec.plan.diff import Difference, PlanDiff, diff, diff_json, diff_text
 from qatspec.plan.digest import default_threads, device_kind, with_keys
 from qatspec.plan.model import Plan, PluginRef, Step
@@ -11,8 +12,9 @@ from qatspec.plan.show import plan_json, plan_table
 from qatspec.plan.status import StepStatus, settled, status, step_status
 
 __all__ = [
-    "RECORD_FORMAT", "Change", "Difference", "Plan", "PlanDiff", "PluginRef", "Step", "StepStatus",
-    "changes", "default_threads", "device_kind", "diff", "diff_json", "diff_text", "load_modules",
-    "plan_json", "plan_table", "resolve", "rule_warnings", "rules_of", "save_modules", "settled",
-    "status", "step_status", "with_keys",
+    "RECORD_FORMAT", "Change", "Difference", "Plan", "PlanDiff", "PluginRef", "Step",
+    "StepStatus", "changes", "data_findings", "default_threads", "device_kind", "diff",
+    "diff_json", "diff_text", "load_modules", "plan_json", "plan_table", "resolve",
+    "rule_warnings", "rules_of", "save_modules", "settled", "status", "step_status",
+    "with_keys",
 ]  # fmt: skip

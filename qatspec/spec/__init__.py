@@ -18,6 +18,7 @@ from qatspec.spec.model import (
     Stage,
     Trainer,
 )
+from qatspec.spec.opset import needed_opset
 from qatspec.spec.prepare import prepare_config
 from qatspec.spec.qconfig import qconfig_rules
 from qatspec.spec.rules import PRECEDENCE, RuleMatch, decide
@@ -28,5 +29,6 @@ __all__ = [
     "PRECEDENCE", "PREDECESSORS", "STAGES", "Call", "Component", "DataRole", "InputSpec",
     "ModuleQuant", "QConfigRules", "Rule", "RuleMatch", "Solver", "Spec", "Stage", "Trainer",
     "build", "check_rules", "check_runtime_input", "decide", "dump", "load", "mend", "migrate",
-    "predecessor", "prepare_config", "qconfig_rules", "runtime_input", "warnings", "weights_file",
+    "needed_opset", "predecessor", "prepare_config", "qconfig_rules", "runtime_input", "warnings",
+    "weights_file",
 ]  # fmt: skip

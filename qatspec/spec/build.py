@@ -86,6 +86,7 @@ def warnings(spec: Spec, registry: Registry | None = None) -> tuple[Diagnostic, 
         for leaf in spec.quantization(stage):
             if leaf.qconfig is not None:
                 found.extend(repeated_rules(leaf.qconfig))
+    found += [d for d in check_stages(spec, names) if d.severity == "warning"]
     return spec.document.resolve([*found, *names.checks(spec)])
 
 

@@ -23,6 +23,7 @@ from qatspec.spec.model import (
     Trainer,
 )
 from qatspec.spec.modules import module_quant
+from qatspec.spec.opset import check_opset
 from qatspec.spec.qconfig import qconfig_rules
 from qatspec.spec.regex import check_regex
 from qatspec.spec.runtime_input import check_runtime_input
@@ -149,6 +150,9 @@ def check_stages(spec: Spec, names: Registry) -> list[Diagnostic]:
                 spec.quantization(stage)
     if "qat" in spec.stages and not findings.found and not _calibrated(spec):
         findings.add(_uncalibrated(spec, names))
+    if "convert" in spec.stages and not findings.found:
+        opset = check_opset(spec, cast("StageName", predecessor(spec, "convert")))
+        findings.add([opset] if opset else [])
     return findings.found
 
 

@@ -38,12 +38,15 @@ class ModelDef:
 
     build(params) -> nn.Module obeying the task protocol (qatspec.types.task.TaskModel): forward
     takes images (N, C, H, W) float32 and returns the raw outputs that ship to the chip.
+    classes(params) -> how many classes the model tells apart, None where params do not say it; it
+    must not import torch. `validate` compares it with the data sets.
     """
 
     name: str
     summary: str
     params: JSONSchema
     build: Callable[[Params], torch.nn.Module]
+    classes: Callable[[Params], int | None] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +60,8 @@ class DatasetDef:
     files that they are made of, never of paths. Must not import torch. Raises DiagnosticError on
     missing data. Params that it stands for (`root`) are marked `"x-qatspec-affects": false`.
     metric: the key of evaluate()'s result that chooses the best checkpoint.
+    classes(params, base_dir) -> class names in label order, found without opening the set, None
+    where that takes long. Must not import torch. Raises DiagnosticError on missing data.
     """
 
     name: str
@@ -65,6 +70,7 @@ class DatasetDef:
     open: Callable[[Params, Path, Path], Any]
     fingerprint: Callable[[Params, Path], str]
     metric: str
+    classes: Callable[[Params, Path], Sequence[str] | None] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -56,6 +56,13 @@ def locate(params: Mapping[str, Any], base_dir: Path) -> list[Pair]:
     return pairs
 
 
+def class_names(params: Mapping[str, Any], base_dir: Path) -> list[str]:
+    """The evaluated classes. Raises DiagnosticError QS910 where a folder is not there."""
+    if "made_up" not in params:
+        _folders(params, base_dir)
+    return list(CLASSES)
+
+
 def fingerprint(params: Mapping[str, Any], base_dir: Path) -> str:
     """Digest pictures and labels under the names that both share."""
     if "made_up" in params:

@@ -19,7 +19,7 @@ from qatspec.api import (
     why_no_folder,
     why_unreadable,
 )
-from qatspec_vision.data.files import made_up_digest, missing, pictures
+from qatspec_vision.data.files import made_up_digest, missing, pictures, why_unreadable_file
 
 ADVICE = (
     "set `root` and `split` so that `<root>/<split>/<class>/*.jpg` exist, or name a table of "
@@ -55,6 +55,22 @@ def locate(params: Mapping[str, Any], base_dir: Path) -> Listing:
     classes = sorted({name.split("/")[0] for name in names})
     label = {name: index for index, name in enumerate(classes)}
     return Listing([(folder / n, label[n.split("/")[0]]) for n in names], classes)
+
+
+def class_names(params: Mapping[str, Any], base_dir: Path) -> list[str] | None:
+    """The folders below the split that hold anything; None for a table of pictures, which has a
+    line for each. Raises DiagnosticError QS910."""
+    if "made_up" in params:
+        return None
+    root = base_dir / Path(params["root"]).expanduser()
+    if "index" in params:
+        if why := why_unreadable_file(root / params["index"]):
+            raise missing(root / params["index"], why, ADVICE)
+        return None
+    folder = root / params.get("split", "")
+    if why := why_no_folder(folder):
+        raise missing(folder, why, ADVICE)
+    return sorted(f.name for f in folder.iterdir() if f.is_dir() and any(f.iterdir()))
 
 
 def fingerprint(params: Mapping[str, Any], base_dir: Path) -> str:

@@ -198,10 +198,12 @@ without any annotation are not meant: they are good examples of nothing.
     ),
     Code(
         "QS914",
-        "more classes in the data than in the model",
+        "data and model have different numbers of classes",
         """
-A label of the data has no output in the model. Labels count from 0 in the order of the category
-ids, so `num_classes` is the number of categories, not their highest id.
+A data set has more classes than the model, so that a label has no output; or (a warning) fewer, so
+that outputs of the model are never trained. Labels count from 0 in the order of the category ids,
+so `num_classes` is the number of categories, not their highest id. `validate`, `plan` and `run`
+compare both before anything is trained, where the definitions of model and data set have `classes`.
 
 **Mend.** Give the model as many classes as the data set has.
 

@@ -1,0 +1,58 @@
+"""What the data sets of a spec say of themselves without being opened: are they there, and do they
+have as many classes as the model?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from qatspec.diag import Diagnostic, DiagnosticError, Note
+from qatspec.registry import Registry, registry as installed
+from qatspec.spec import Spec
+from qatspec.spec.model import DataRole
+
+
+def data_findings(spec: Spec, registry: Registry | None = None) -> tuple[Diagnostic, ...]:
+    """Look at each data set whose definition has `classes`, with places in the spec.
+
+    Returns what `classes` raises (QS910 for missing data), and QS914: an error where the data has
+    more classes than the model, a warning where the model has more."""
+    names = registry or installed()
+    model = names.model(spec.model.type)
+    outputs = model.classes(spec.model.params) if model.classes else None
+    found: list[Diagnostic] = []
+    others: dict[int, list[DataRole]] = {}
+    for role in {data.at: data for data in spec.data.values()}.values():
+        try:
+            classes = _classes(spec, role, names)
+        except DiagnosticError as error:
+            found += [replace(d, at=role.dataset.at, span=None) for d in error.diagnostics]
+            continue
+        if classes is not None and outputs is not None and classes != outputs:
+            others.setdefault(classes, []).append(role)
+    found += [_other_number(spec, roles, n, outputs or 0) for n, roles in others.items()]
+    return spec.document.resolve(found)
+
+
+def _classes(spec: Spec, role: DataRole, names: Registry) -> int | None:
+    record = names.dataset(role.dataset.type)
+    if record.classes is None:
+        return None
+    with names.blame(record, f"classes of data set `{record.name}`"):
+        found = record.classes(role.dataset.params, Path(spec.document.path).parent)
+        return None if found is None else len(found)
+
+
+def _other_number(spec: Spec, roles: Sequence[DataRole], classes: int, outputs: int) -> Diagnostic:
+    written = "num_classes" in spec.document.data["model"].get("params", {})
+    more = classes > outputs
+    return Diagnostic(
+        code="QS914",
+        severity="error" if more else "warning",
+        message=f"the model tells {outputs} classes apart, the data set has {classes}"
+        + ("" if more else f": {outputs - classes} of them are never trained"),
+        help=f"set `num_classes: {classes}`, or name the data that the model is for",
+        at="/model/params/num_classes" if written else "/model/type",
+        notes=tuple(Note(f"data with {classes} classes", at=role.dataset.at) for role in roles),
+    )
