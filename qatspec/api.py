@@ -96,16 +96,20 @@ if TYPE_CHECKING:  # the same names for type checkers; tests/contract holds both
         RUNTIME_INPUT as RUNTIME_INPUT,
         Annotation as Annotation,
         Arithmetic as Arithmetic,
+        Capabilities as Capabilities,
         Dataset as Dataset,
         DatasetDef as DatasetDef,
         Finding as Finding,
         Fixed as Fixed,
         Float as Float,
         FusePattern as FusePattern,
+        Hardware as Hardware,
+        Limit as Limit,
         March as March,
         ModelDef as ModelDef,
         Observed as Observed,
         ObserverDef as ObserverDef,
+        OpSupport as OpSupport,
         PictureDataset as PictureDataset,
         PrepareConfig as PrepareConfig,
         PrepareConfigDef as PrepareConfigDef,
@@ -119,6 +123,7 @@ if TYPE_CHECKING:  # the same names for type checkers; tests/contract holds both
         TaskModel as TaskModel,
         Verdict as Verdict,
         lazy as lazy,
+        tiled_march as tiled_march,
     )
 
 #: public name -> module that owns it
@@ -135,12 +140,13 @@ _export("qatspec.files", "content_digest")
 _export("qatspec.hookspecs", "API_VERSION", "hookimpl")
 _export(
     "qatspec.types",
-    "NO_PARAMS", "RUNTIME_INPUT", "Annotation", "Arithmetic", "Dataset", "DatasetDef", "Finding",
+    "NO_PARAMS", "RUNTIME_INPUT", "Annotation", "Arithmetic", "Capabilities", "Dataset",
+    "DatasetDef", "Finding",
     "Fixed", "Float", "FusePattern", "March", "ModelDef", "Observed", "ObserverDef",
     "PictureDataset",
     "PrepareConfig", "PrepareConfigDef", "QConfig", "QConfigDef", "QSpec",
     "QuantHandler", "Sample", "Shared",
-    "StageEvent", "TaskModel", "Verdict", "lazy",
+    "StageEvent", "TaskModel", "Verdict", "lazy", "Hardware", "Limit", "OpSupport", "tiled_march",
 )  # fmt: skip
 _export("qatspec.spec", "InputSpec", "Spec", "load")
 _export("qatspec.registry", "Registry", "registry")

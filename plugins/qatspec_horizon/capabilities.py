@@ -3,11 +3,11 @@
 `ops` holds, per integer op, the dtypes it takes and gives and the limits of the op's measures
 (`qatspec.backend.legalise` measures and checks). Source of the limits: the tables of supported
 operators in the public D-Robotics toolchain documentation ("supported_op_list", RDK X3 and RDK
-Ultra). The passive ops carry no limit of their own.
+Ultra). Moves carry no limit of their own.
 
 `hardware` holds the figures of the model of time. Core counts and clock are printed by the vendor;
 MACs a cycle, on-chip memory, effective DDR bandwidth and overheads are printed nowhere: these are
-constants fitted to published times, named in `fitted` with the rows they rest on.
+constants fitted to published times; `fitted` names the rows that each rests on.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from qatspec.api import RUNTIME_INPUT, Arithmetic
+from qatspec.api import RUNTIME_INPUT, Arithmetic, Capabilities, Hardware, Limit, OpSupport
 
 #: 16-bit multipliers and one rounding at the end. The vendor's tie rule is not public; half up
 #: (floor(x + 1/2)) is what integer hardware commonly does, and is an assumption of qatspec.
@@ -59,11 +59,7 @@ OPTIONS: Mapping[str, Any] = {
 TRIAL_OPTIONS: Mapping[str, Any] = {"opt": "O1", "verify": False}
 
 
-def _limit(of: str, **bounds: Any) -> dict[str, Any]:
-    return {"of": of, **bounds}
-
-
-_PASSIVE: Mapping[str, Any] = {"dtypes": ["int8", "int16", "int32"], "limits": []}
+_MOVES = OpSupport(dtypes=("int8", "int16", "int32"))
 
 _OWN_STATISTICS = "the chip has no such norm; use a batch norm, which is folded"
 _SOFTMAX = "the chip leaves it to the CPU; use a sigmoid"
@@ -92,162 +88,156 @@ BERNOULLI2_FLOAT_OPS: Mapping[str, str] = {
     "elu": "the chip leaves it to the CPU; use relu",
 }
 
-BERNOULLI2: Mapping[str, Any] = {
-    "version": 1,
-    "march": "bernoulli2",
-    "hardware": {
-        "cores": 2,
-        "clock_mhz": 1000,
-        "macs_per_cycle": 256,
-        "depthwise_macs_per_cycle": 256,
-        "vector_lanes": 32,
-        "onchip_bytes": 1024 * 1024,
-        "ddr_bytes_per_us": 9500,
-        "start_overhead_us": 1.0,
-        "run_overhead_us": 0.0,
-        "align": {"width": 8, "channels_in": 4, "channels_out": 4},
+BERNOULLI2 = Capabilities(
+    hardware=Hardware(
+        cores=2,
+        clock_mhz=1000,
+        macs_per_cycle=256,
+        depthwise_macs_per_cycle=256,
+        vector_lanes=32,
+        onchip_bytes=1024 * 1024,
+        ddr_bytes_per_us=9500,
+        start_overhead_us=1.0,
+        run_overhead_us=0.0,
+        align_width=8,
+        align_channels_in=4,
+        align_channels_out=4,
+        fitted={
+            "macs_per_cycle": "X3 layer table: 1x1 convs at 254-256 MAC/ns, 3-channel conv 190",
+            "depthwise_macs_per_cycle": "X3 layer table: depthwise 3x3 at 256 MAC/ns",
+            "vector_lanes": "X3 layer table: 36 operations/ns in the preprocessing layer",
+            "onchip_bytes": "assumed: X3 layer table moves some 0.4 MB features of MobileNetV1",
+            "ddr_bytes_per_us": "X3 layer table: large weight loads at 9.4-9.7 GB/s",
+            "start_overhead_us": "X3M MobileNetV1, ResNet18, EfficientNet-lite0, one core",
+        },
+    ),
+    max_lsb={"resize_bilinear": 1, "sum_pool": 1},
+    ops={
+        "conv": OpSupport(
+            dtypes=("int8",),
+            weights=("int8",),
+            limits=(
+                Limit(of="kernel", low=1, high=7),
+                Limit(of="channels_in_per_group", high=2048, unless_groups=1),
+                Limit(of="channels_in_per_group", high=4096),
+                Limit(of="channels_out", high=4096),
+                Limit(of="kernel_volume", high=32768),
+                Limit(of="dilation", power_of_two=True),
+                Limit(of="stride_with_residual", low=1, high=2),
+            ),
+        ),
+        "conv_transpose": OpSupport(
+            dtypes=("int8",),
+            weights=("int8",),
+            limits=(
+                Limit(of="kernel", low=2, high=14),
+                Limit(of="stride", one_of=(2, 4)),
+                Limit(of="channels_in_per_group", high=2048),
+            ),
+        ),
+        "linear": OpSupport(
+            dtypes=("int8",),
+            weights=("int8",),
+            limits=(Limit(of="channels_in_per_group", high=32768),),
+        ),
+        "requant": OpSupport(dtypes=("int8", "int32"), results=("int8",)),
+        "mul": OpSupport(dtypes=("int8",), limits=(Limit(of="channels", high=2048),)),
+        "clamp": OpSupport(dtypes=("int8", "int32")),
+        "max_pool": OpSupport(dtypes=("int8",), limits=(Limit(of="kernel", low=1, high=64),)),
+        "sum_pool": OpSupport(dtypes=("int8",), limits=(Limit(of="kernel", low=1, high=7),)),
+        "reduce_sum": OpSupport(dtypes=("int8",), limits=(Limit(of="area", high=8192),)),
+        "resize_nearest": OpSupport(
+            dtypes=("int8",), limits=(Limit(of="scale_factor", power_of_two=True),)
+        ),
+        "resize_bilinear": OpSupport(
+            dtypes=("int8",),
+            limits=(
+                Limit(of="scale_factor", power_of_two=True),
+                Limit(of="align_corners", high=0),
+            ),
+        ),
+        "concat": OpSupport(dtypes=("int8", "int32"), limits=(Limit(of="channels", high=2048),)),
+        "reshape": _MOVES,
+        "transpose": _MOVES,
+        "slice": _MOVES,
+        "pad": _MOVES,
+        "lut": OpSupport(dtypes=("int8",), results=("int8",)),
     },
-    "fitted": {
-        "macs_per_cycle": "X3 layer table: 1x1 convs at 254-256 MAC/ns, 3-channel conv 190",
-        "depthwise_macs_per_cycle": "X3 layer table: depthwise 3x3 at 256 MAC/ns",
-        "vector_lanes": "X3 layer table: 36 operations/ns in the preprocessing layer",
-        "onchip_bytes": "assumed: X3 layer table moves some 0.4 MB features of MobileNetV1",
-        "ddr_bytes_per_us": "X3 layer table: large weight loads at 9.4-9.7 GB/s",
-        "start_overhead_us": "X3M MobileNetV1, ResNet18, EfficientNet-lite0, BPU only, one core",
-    },
-    "arithmetic": {"resize_fraction_bits": 8, "max_lsb": {"resize_bilinear": 1, "sum_pool": 1}},
-    "ops": {
-        "conv": {
-            "dtypes": ["int8"],
-            "weights": ["int8"],
-            "limits": [
-                _limit("kernel", min=1, max=7),
-                _limit("channels_in_per_group", max=2048, unless_groups=1),
-                _limit("channels_in_per_group", max=4096),
-                _limit("channels_out", max=4096),
-                _limit("kernel_volume", max=32768),
-                _limit("dilation", power_of_two=True),
-                _limit("stride_with_residual", min=1, max=2),
-            ],
-        },
-        "conv_transpose": {
-            "dtypes": ["int8"],
-            "weights": ["int8"],
-            "limits": [
-                _limit("kernel", min=2, max=14),
-                _limit("stride", one_of=[2, 4]),
-                _limit("channels_in_per_group", max=2048),
-            ],
-        },
-        "linear": {
-            "dtypes": ["int8"],
-            "weights": ["int8"],
-            "limits": [_limit("channels_in_per_group", max=32768)],
-        },
-        "requant": {"dtypes": ["int8", "int32"], "results": ["int8"], "limits": []},
-        "mul": {"dtypes": ["int8"], "limits": [_limit("channels", max=2048)]},
-        "clamp": {"dtypes": ["int8", "int32"], "limits": []},
-        "max_pool": {"dtypes": ["int8"], "limits": [_limit("kernel", min=1, max=64)]},
-        "sum_pool": {"dtypes": ["int8"], "limits": [_limit("kernel", min=1, max=7)]},
-        "reduce_sum": {"dtypes": ["int8"], "limits": [_limit("area", max=8192)]},
-        "resize_nearest": {
-            "dtypes": ["int8"],
-            "limits": [_limit("scale_factor", power_of_two=True)],
-        },
-        "resize_bilinear": {
-            "dtypes": ["int8"],
-            "limits": [
-                _limit("scale_factor", power_of_two=True),
-                _limit("align_corners", max=0),
-            ],
-        },
-        "concat": {"dtypes": ["int8", "int32"], "limits": [_limit("channels", max=2048)]},
-        "reshape": _PASSIVE,
-        "transpose": _PASSIVE,
-        "slice": _PASSIVE,
-        "pad": _PASSIVE,
-        "lut": {"dtypes": ["int8"], "results": ["int8"], "limits": []},
-    },
-}
+)
 
-BAYES: Mapping[str, Any] = {
-    "version": 1,
-    "march": "bayes",
-    "hardware": {
-        "cores": 2,
-        "clock_mhz": 1000,
-        "macs_per_cycle": 4096,
-        "depthwise_macs_per_cycle": 512,
-        "vector_lanes": 256,
-        "onchip_bytes": 2 * 1024 * 1024,
-        "ddr_bytes_per_us": 8030,
-        "start_overhead_us": 2.0,
-        "run_overhead_us": 0.0,
-        "align": {"width": 8, "channels_in": 4, "channels_out": 8},
+BAYES = Capabilities(
+    hardware=Hardware(
+        cores=2,
+        clock_mhz=1000,
+        macs_per_cycle=4096,
+        depthwise_macs_per_cycle=512,
+        vector_lanes=256,
+        onchip_bytes=2 * 1024 * 1024,
+        ddr_bytes_per_us=8030,
+        start_overhead_us=2.0,
+        run_overhead_us=0.0,
+        align_width=8,
+        align_channels_in=4,
+        align_channels_out=8,
+        fitted={
+            "clock_mhz": "not printed for Journey 5; 1 GHz as on RDK X5 and S100",
+            "macs_per_cycle": "MobileNetV2 32x32 layer dump: 1x1 convs up to 4,044 MAC/ns",
+            "depthwise_macs_per_cycle": "MobileNetV2 32x32 layer dump: depthwise 260-640 MAC/ns",
+            "vector_lanes": "assumed: half the depthwise rate",
+            "onchip_bytes": "assumed: MobileNetV1 224 stores 130,688 B: features stay on chip",
+            "ddr_bytes_per_us": "MobileNetV2 32x32 layer dump: 8.03 GB/s sustained",
+            "start_overhead_us": "MobileNetV2 32x32, one frame: 0.3766 ms for 2.366 MiB",
+        },
+    ),
+    max_lsb={"resize_bilinear": 1, "sum_pool": 1},
+    ops={
+        "conv": OpSupport(
+            dtypes=("int8", "int16"),
+            weights=("int8",),
+            limits=(
+                Limit(of="kernel", low=1, high=31),
+                Limit(of="channels_in_per_group", high=8192),
+                Limit(of="channels_out", high=8192),
+                Limit(of="kernel_volume", high=65535),
+                Limit(of="stride", low=1, high=256),
+                Limit(of="stride_with_residual", low=1, high=2),
+                Limit(of="dilation", low=1, high=16),
+                Limit(of="stride_with_dilation", high=1),
+                Limit(of="padding", high=256),
+            ),
+        ),
+        "conv_transpose": OpSupport(
+            dtypes=("int8", "int16"),
+            weights=("int8",),
+            limits=(
+                Limit(of="kernel", low=1, high=31),
+                Limit(of="channels_in_per_group", high=8192),
+                Limit(of="stride", low=1, high=256),
+            ),
+        ),
+        "linear": OpSupport(
+            dtypes=("int8", "int16"),
+            weights=("int8",),
+            limits=(Limit(of="channels_in_per_group", high=65535),),
+        ),
+        "requant": OpSupport(dtypes=("int8", "int16", "int32"), results=("int8", "int16")),
+        "mul": OpSupport(dtypes=("int8", "int16")),
+        "clamp": OpSupport(dtypes=("int8", "int16", "int32")),
+        "max_pool": OpSupport(
+            dtypes=("int8", "int16"), limits=(Limit(of="kernel", low=1, high=256),)
+        ),
+        "sum_pool": OpSupport(
+            dtypes=("int8", "int16"), limits=(Limit(of="kernel", low=1, high=256),)
+        ),
+        "reduce_sum": OpSupport(dtypes=("int8", "int16")),
+        "reduce_max": OpSupport(dtypes=("int8", "int16")),
+        "resize_nearest": OpSupport(dtypes=("int8", "int16")),
+        "resize_bilinear": OpSupport(dtypes=("int8",)),
+        "concat": OpSupport(dtypes=("int8", "int16", "int32")),
+        "reshape": _MOVES,
+        "transpose": _MOVES,
+        "slice": _MOVES,
+        "pad": _MOVES,
+        "lut": OpSupport(dtypes=("int8", "int16"), results=("int8", "int16")),
     },
-    "fitted": {
-        "clock_mhz": "not printed for Journey 5; 1 GHz as on RDK X5 and S100",
-        "macs_per_cycle": "MobileNetV2 32x32 layer dump: 1x1 convs up to 4,044 MAC/ns",
-        "depthwise_macs_per_cycle": "MobileNetV2 32x32 layer dump: depthwise 260-640 MAC/ns",
-        "vector_lanes": "assumed: half the depthwise rate",
-        "onchip_bytes": "assumed: MobileNetV1 224 stores 130,688 B, so its features stay on chip",
-        "ddr_bytes_per_us": "MobileNetV2 32x32 layer dump: 8.03 GB/s sustained",
-        "start_overhead_us": "MobileNetV2 32x32, one frame: 0.3766 ms for 2.366 MiB",
-    },
-    # the vendor's resize steps have 16 fractional bits; 12 per axis keep the sum inside int32
-    "arithmetic": {"resize_fraction_bits": 12, "max_lsb": {"resize_bilinear": 1, "sum_pool": 1}},
-    "ops": {
-        "conv": {
-            "dtypes": ["int8", "int16"],
-            "weights": ["int8"],
-            "limits": [
-                _limit("kernel", min=1, max=31),
-                _limit("channels_in_per_group", max=8192),
-                _limit("channels_out", max=8192),
-                _limit("kernel_volume", max=65535),
-                _limit("stride", min=1, max=256),
-                _limit("stride_with_residual", min=1, max=2),
-                _limit("dilation", min=1, max=16),
-                _limit("stride_with_dilation", max=1),
-                _limit("padding", max=256),
-            ],
-        },
-        "conv_transpose": {
-            "dtypes": ["int8", "int16"],
-            "weights": ["int8"],
-            "limits": [
-                _limit("kernel", min=1, max=31),
-                _limit("channels_in_per_group", max=8192),
-                _limit("stride", min=1, max=256),
-            ],
-        },
-        "linear": {
-            "dtypes": ["int8", "int16"],
-            "weights": ["int8"],
-            "limits": [_limit("channels_in_per_group", max=65535)],
-        },
-        "requant": {
-            "dtypes": ["int8", "int16", "int32"],
-            "results": ["int8", "int16"],
-            "limits": [],
-        },
-        "mul": {"dtypes": ["int8", "int16"], "limits": []},
-        "clamp": {"dtypes": ["int8", "int16", "int32"], "limits": []},
-        "max_pool": {"dtypes": ["int8", "int16"], "limits": [_limit("kernel", min=1, max=256)]},
-        "sum_pool": {"dtypes": ["int8", "int16"], "limits": [_limit("kernel", min=1, max=256)]},
-        "reduce_sum": {"dtypes": ["int8", "int16"], "limits": []},
-        "reduce_max": {"dtypes": ["int8", "int16"], "limits": []},
-        "resize_nearest": {"dtypes": ["int8", "int16"], "limits": []},
-        "resize_bilinear": {"dtypes": ["int8"], "limits": []},
-        "concat": {"dtypes": ["int8", "int16", "int32"], "limits": []},
-        "reshape": _PASSIVE,
-        "transpose": _PASSIVE,
-        "slice": _PASSIVE,
-        "pad": _PASSIVE,
-        "lut": {
-            "dtypes": ["int8", "int16"],
-            "results": ["int8", "int16"],
-            "limits": [],
-        },
-    },
-}
+)

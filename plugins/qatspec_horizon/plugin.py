@@ -15,7 +15,7 @@ from qatspec.api import (
     QConfigDef,
     QSpec,
     hookimpl,
-    lazy,
+    tiled_march,
 )
 from qatspec_horizon.capabilities import (
     ARITHMETIC,
@@ -80,7 +80,7 @@ def qatspec_prepare_configs() -> Iterable[PrepareConfigDef]:
 @hookimpl
 def qatspec_marches() -> Iterable[March]:
     return [
-        March(
+        tiled_march(
             name="bernoulli2",
             summary="Journey 3, X3M, RDK X3: int8, 256 MACs a cycle and core",
             version=1,
@@ -90,11 +90,8 @@ def qatspec_marches() -> Iterable[March]:
             options=OPTIONS,
             trial_options=TRIAL_OPTIONS,
             float_ops=BERNOULLI2_FLOAT_OPS,
-            supports=lazy("qatspec_horizon.march:supports_bernoulli2"),
-            compile=lazy("qatspec_horizon.march:compile_bernoulli2"),
-            run=lazy("qatspec_horizon.march:run"),
         ),
-        March(
+        tiled_march(
             name="bayes",
             summary="Journey 5, RDK Ultra: int8 and int16, 4,096 MACs a cycle and core",
             version=1,
@@ -104,8 +101,5 @@ def qatspec_marches() -> Iterable[March]:
             options=OPTIONS,
             trial_options=TRIAL_OPTIONS,
             float_ops=BAYES_FLOAT_OPS,
-            supports=lazy("qatspec_horizon.march:supports_bayes"),
-            compile=lazy("qatspec_horizon.march:compile_bayes"),
-            run=lazy("qatspec_horizon.march:run"),
         ),
     ]

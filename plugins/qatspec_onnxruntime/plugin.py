@@ -27,12 +27,6 @@ OPTIONS = {
 #: convolution, the QAT ONNX's become QLinearConv and its additions QLinearAdd.
 ARITHMETIC = Arithmetic(fused_add=False)
 
-CAPABILITIES = {
-    "version": 1,
-    "march": "onnxruntime",
-    "ops": "every integer op of qatspec, as standard ONNX ops (opset 17)",
-}
-
 
 @hookimpl
 def qatspec_marches() -> Iterable[March]:
@@ -43,7 +37,6 @@ def qatspec_marches() -> Iterable[March]:
             version=1,
             chips=("cpu", "ort"),
             arithmetic=ARITHMETIC,
-            capabilities=CAPABILITIES,
             options=OPTIONS,
             supports=lazy("qatspec_onnxruntime.march:supports"),
             compile=lazy("qatspec_onnxruntime.march:compile_onnx"),

@@ -133,8 +133,8 @@ class _Comparing:
         }
         names = set(self.values)
         proven = ranges(program)
-        capabilities = registry().march(prepared.march).capabilities if prepared.march else {}
-        max_lsb = capabilities.get("arithmetic", {}).get("max_lsb", {})
+        march = registry().march(prepared.march) if prepared.march else None
+        max_lsb = march.capabilities.max_lsb if march else {}
         nodes = _unique(layer.origin.node for layer, _ in self.places)
         node_of = {layer.value: node for (layer, _), node in zip(self.places, nodes, strict=True)}
         self.layers: dict[str, LayerError] = {}

@@ -39,7 +39,7 @@ def macs(op: Op, program: Program) -> int:
 def _mac_cycles(op: Op, box: Box, program: Program, target: Target) -> float:
     """Cycles with width and channels padded as the array takes them; 16-bit inputs take two
     passes."""
-    weight = program.values[op.inputs[1]].shape
+    hardware, weight = target.hardware, program.values[op.inputs[1]].shape
     source = program.values[op.inputs[0]]
     passes = 2 if source.dtype == "int16" else 1
     if op.kind == "linear":
@@ -49,15 +49,17 @@ def _mac_cycles(op: Op, box: Box, program: Program, target: Target) -> float:
     else:
         transposed = op.kind == "conv_transpose"
         per_group = weight[0] // op.attrs["groups"] if transposed else weight[1]
-        columns = align(view(program.values[op.output].shape)[2], target.align_width)
+        columns = align(view(program.values[op.output].shape)[2], hardware.align_width)
         rows, channels = box.rows, box.channels
     work = columns * rows * prod(weight[2:]) * passes
     if _taps(op) > 1:
         work = -(-work // _taps(op))
     if op.attrs.get("groups", 1) > 1 and per_group == 1:
-        return work * align(channels, target.align_channels_in) / target.depthwise_macs_per_cycle
-    depth = align(per_group, target.align_channels_in)
-    return work * align(channels, target.align_channels_out) * depth / target.macs_per_cycle
+        return (
+            work * align(channels, hardware.align_channels_in) / hardware.depthwise_macs_per_cycle
+        )
+    depth = align(per_group, hardware.align_channels_in)
+    return work * align(channels, hardware.align_channels_out) * depth / hardware.macs_per_cycle
 
 
 def _taps(op: Op) -> int:
@@ -75,4 +77,4 @@ def _vector_cycles(op: Op, box: Box, program: Program, target: Target) -> float:
     if has(op, Trait.REDUCES):
         channels, rows, columns = view(program.values[op.inputs[0]].shape)
         read = min(channels, box.channels) * rows * columns
-    return max(made, read) / target.vector_lanes
+    return max(made, read) / target.hardware.vector_lanes

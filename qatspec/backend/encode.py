@@ -65,7 +65,7 @@ def encode(compiled: Compiled) -> Artifact:
     structure, _ = unpack(serde.MAGIC, serde.VERSION, serde.to_bytes(program))
     del structure["sections"]
     memory = {
-        "target": {**asdict(target), "ops": {}},
+        "target": target.record(),
         "opt": compiled.opt,
         "cores": compiled.cores,
         "ddr": list(compiled.ddr.items()),
@@ -104,7 +104,7 @@ def decode(artifact: Artifact) -> Compiled:
         memory = json.loads(artifact.sections["memory"])
         compiled = Compiled(
             program=program,
-            target=Target(**memory["target"]),
+            target=Target.from_record(memory["target"]),
             opt=str(memory["opt"]),
             cores=int(memory["cores"]),
             packed=packed,
@@ -179,7 +179,10 @@ def _addresses(pairs: Any, program: Program) -> dict[str, int]:
 def _check(compiled: Compiled) -> None:
     """Every number of the stream names something that is there."""
     target = compiled.target
-    if not 1 <= compiled.cores <= target.cores or target.onchip_bytes < compiled.onchip_bytes:
+    if (
+        not 1 <= compiled.cores <= target.hardware.cores
+        or target.hardware.onchip_bytes < compiled.onchip_bytes
+    ):
         raise ValueError("the memory plan does not fit its target")
     for number, command in enumerate(compiled.commands):
         inside = (

@@ -1,26 +1,17 @@
-"""Can the march run the Program: every op is measured and held against the march's limits.
-
-Of each op kind a march states the `dtypes` of its activations, the `weights` of those that multiply
-by one, the `results` where an op can choose them (all, if it states none), and `limits`.
-
-A limit names a measure and bounds it: `{"of": "kernel", "min": 1, "max": 7}`. Bounds: `min`, `max`,
-`one_of`, `power_of_two`; `unless_groups: n` leaves ops
-with n groups to the other limits. A measure may give several numbers (height and width): each
-must hold. An op without the measure (a padding on a linear) meets the limit.
-"""
+"""Can the march run the Program: every op is measured and held against the march's limits
+(`qatspec.types.capabilities`)."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from math import prod
-from typing import Any
 
 from qatspec.backend.target import Target
 from qatspec.diag import Diagnostic, DiagnosticError, Note
 from qatspec.ir import Op
 from qatspec.kinds import Trait, has
 from qatspec.program import Program
-from qatspec.types import Verdict
+from qatspec.types import Limit, Verdict
 
 _IN_FLOAT = "end the quantized modules before it (`quantize: modules`): it then runs in float"
 #: What to do about the kinds that few marches have, in words of the model.
@@ -40,21 +31,21 @@ def verdict(op: Op, program: Program, target: Target) -> Verdict:
         return Verdict(False, f"{target.march} has no {op.kind}")
     for name in _operands(op, program):
         dtype = program.values[name].dtype
-        if dtype not in rules["dtypes"]:
-            allowed = ", ".join(rules["dtypes"])
+        if dtype not in rules.dtypes:
+            allowed = ", ".join(rules.dtypes)
             return Verdict(
                 False, f"{op.kind} of {dtype}: {target.march} takes {allowed} (`{name}`)"
             )
     weight = program.values[op.inputs[1]].dtype if has(op, Trait.WEIGHTED) else None
-    if weight is not None and weight not in rules["weights"]:
-        allowed = ", ".join(rules["weights"])
+    if weight is not None and weight not in rules.weights:
+        allowed = ", ".join(rules.weights)
         return Verdict(False, f"{op.kind} with {weight} weights: {target.march} takes {allowed}")
     result = program.values[op.output].dtype
-    if result not in rules.get("results", (result,)):
-        allowed = ", ".join(rules["results"])
+    if rules.results and result not in rules.results:
+        allowed = ", ".join(rules.results)
         return Verdict(False, f"{op.kind} to {result}: {target.march} gives {allowed}")
     measures = measure(op, program)
-    for limit in rules["limits"]:
+    for limit in rules.limits:
         reason = _broken(limit, measures)
         if reason:
             return Verdict(False, f"{op.kind} on {target.march}: {reason}")
@@ -141,20 +132,19 @@ def _residual_follows(op: Op, program: Program) -> bool:
     )
 
 
-def _broken(limit: Mapping[str, Any], measures: Mapping[str, tuple[int, ...]]) -> str | None:
+def _broken(limit: Limit, measures: Mapping[str, tuple[int, ...]]) -> str | None:
     """Why the measures break the limit, or None."""
-    values = measures.get(limit["of"])
-    if values is None or measures.get("groups") == (limit.get("unless_groups"),):
+    values = measures.get(limit.of)
+    if values is None or measures.get("groups") == (limit.unless_groups,):
         return None
-    name = limit["of"].replace("_", " ")
+    name = limit.of.replace("_", " ")
     shown = "x".join(map(str, values))
-    low, high = limit.get("min"), limit.get("max")
-    if low is not None and min(values) < low:
-        return f"{name} {shown} is below {low}"
-    if high is not None and max(values) > high:
-        return f"{name} {shown} is above {high}"
-    if "one_of" in limit and any(v not in limit["one_of"] for v in values):
-        return f"{name} {shown} is not one of {', '.join(map(str, limit['one_of']))}"
-    if limit.get("power_of_two") and any(v < 1 or v & (v - 1) for v in values):
+    if limit.low is not None and min(values) < limit.low:
+        return f"{name} {shown} is below {limit.low}"
+    if limit.high is not None and max(values) > limit.high:
+        return f"{name} {shown} is above {limit.high}"
+    if limit.one_of and any(v not in limit.one_of for v in values):
+        return f"{name} {shown} is not one of {', '.join(map(str, limit.one_of))}"
+    if limit.power_of_two and any(v < 1 or v & (v - 1) for v in values):
         return f"{name} {shown} is not a power of two"
     return None

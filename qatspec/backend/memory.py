@@ -52,7 +52,7 @@ def plan(layers: Sequence[Layer], tiler: Tiler) -> tuple[Tiler, MemoryPlan]:
     Gives the tiler with the depth that was used. Raises DiagnosticError QS802 where a layer cannot
     fit.
     """
-    onchip = tiler.target.onchip_bytes
+    onchip = tiler.target.hardware.onchip_bytes
     failure: _TooLarge | None = None
     for depth in range(tiler.effort.depth, 0, -1):
         tiler = replace(tiler, effort=replace(tiler.effort, depth=depth))

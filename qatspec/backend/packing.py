@@ -24,8 +24,8 @@ def features_shape(value: Value, box: Box, target: Target) -> tuple[int, int, in
     """(channel blocks, rows, padded columns, channels of a block). A single column is not padded:
     vectors stay dense."""
     columns = view(value.shape)[2]
-    width = align(columns, target.align_width) if columns > 1 else 1
-    block = target.align_channels_in
+    width = align(columns, target.hardware.align_width) if columns > 1 else 1
+    block = target.hardware.align_channels_in
     return align(box.channels, block) // block, box.rows, width, block
 
 
@@ -55,7 +55,7 @@ def place(value: Value, box: Box, buffer: Box, target: Target) -> tuple[Any, ...
     ):
         raise ValueError(f"{box} is not inside {buffer}")
     channels = np.arange(box.c0 - buffer.c0, box.c1 - buffer.c0)
-    block = target.align_channels_in
+    block = target.hardware.align_channels_in
     rows = slice(box.h0 - buffer.h0, box.h1 - buffer.h0)
     return channels // block, rows, slice(0, view(value.shape)[2]), channels % block
 
@@ -90,8 +90,8 @@ def layout(name: str, array: np.ndarray, offset: int, target: Target) -> Packed:
     dtype = _narrowest(array)
     block_out, block_in, size = 0, 0, array.size
     if array.ndim in (2, 4):
-        block_out = target.align_channels_out
-        block_in = target.align_channels_in if array.shape[1] > 1 else 1
+        block_out = target.hardware.align_channels_out
+        block_in = target.hardware.align_channels_in if array.shape[1] > 1 else 1
         size = align(array.shape[0], block_out) * align(array.shape[1], block_in)
         size *= prod(array.shape[2:])
     return Packed(

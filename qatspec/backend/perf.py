@@ -96,7 +96,7 @@ def _summary(artifact: Artifact, timed: Timing) -> dict[str, Any]:
         "note": NOTE,
         "BPU march": target.march,
         "BPU core number": compiled.cores,
-        "BPU PE number": target.macs_per_cycle * compiled.cores,
+        "BPU PE number": target.hardware.macs_per_cycle * compiled.cores,
         "compiling options": f"--march {target.march} --opt {compiled.opt} --core {compiled.cores}",
         "model json CRC": artifact.manifest["program"][:16],
         "frame per run": 1,
@@ -118,7 +118,7 @@ def _summary(artifact: Artifact, timed: Timing) -> dict[str, Any]:
         "DDR megabytes per run": _round(moved / MIB),
         "DDR megabytes per second": _round(moved * fps / MIB),
         "on-chip bytes used": compiled.onchip_bytes,
-        "on-chip bytes": target.onchip_bytes,
+        "on-chip bytes": target.hardware.onchip_bytes,
         "input features": [["input feature", "dtype", "shape (without batch)"]]
         + [[p.name, p.dtype, "x".join(map(str, p.shape))] for p in artifact.inputs],
         **_intervals(timed),

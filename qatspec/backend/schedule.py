@@ -83,7 +83,9 @@ def latency_us(compiled: Compiled) -> float:
 
 def duration_us(events: Sequence[Event], compiled: Compiled) -> float:
     """Time of one run whose schedule is known."""
-    return max((event.end for event in events), default=0.0) + compiled.target.run_overhead_us
+    return (
+        max((event.end for event in events), default=0.0) + compiled.target.hardware.run_overhead_us
+    )
 
 
 class _Clock:
@@ -139,7 +141,7 @@ class _Clock:
         ready = [self.core_free[command.core], self.chip.writable(*here, command.layer)]
         start = max(ready + [self.chip.readable(*source) for source in sources])
         work = tile_us(layer, command.box, self.program, self.target)
-        end = start + self.target.start_overhead_us + work
+        end = start + self.target.hardware.start_overhead_us + work
         self.core_free[command.core] = end
         for source in sources:
             self.chip.read(*source, end)
@@ -148,7 +150,7 @@ class _Clock:
 
     def _move(self, command: Command, size: int, ready: float) -> Event:
         start = max(self.dma_free, ready)
-        self.dma_free = start + size / self.target.ddr_bytes_per_us
+        self.dma_free = start + size / self.target.hardware.ddr_bytes_per_us
         return Event(command, start, self.dma_free, size)
 
     def _constants(self, layer: Layer, box: Box) -> int:

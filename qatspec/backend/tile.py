@@ -92,7 +92,7 @@ class Tiler:
         by_rows, step = splits(layer, self.program)
         # with several cores a layer is cut in at least as many tiles, by rows where that is enough
         rows = ceil(full.h1 / self.cores) if by_rows else full.h1
-        unit = align(self.target.align_channels_out, step) if step else full.c1
+        unit = align(self.target.hardware.align_channels_out, step) if step else full.c1
         for channels in _halves(full.c1, unit):
             for height in _halves(rows, 1) if by_rows else [full.h1]:
                 yield Tiling(channels=channels, rows=height)
@@ -153,7 +153,7 @@ class Tiler:
         compute = traffic = 0.0
         chunk = -1
         for box in self.boxes(layer, tiling):
-            compute += tile_us(layer, box, self.program, target) + target.start_overhead_us
+            compute += tile_us(layer, box, self.program, target) + target.hardware.start_overhead_us
             if box.c0 != chunk:
                 traffic += constant_spans(layer, box, self.program, self.packed)[1]
                 chunk = box.c0
@@ -165,7 +165,7 @@ class Tiler:
                 traffic += features_bytes(values[layer.output], box, target)
         count = self._count(layer, tiling)
         compute /= min(self.cores, count)
-        traffic /= target.ddr_bytes_per_us
+        traffic /= target.hardware.ddr_bytes_per_us
         return max(compute, traffic) + min(compute, traffic) / count
 
 

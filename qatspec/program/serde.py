@@ -29,7 +29,7 @@ def to_bytes(program: Program) -> bytes:
     header = {
         "name": program.name,
         "march": program.march,
-        "arithmetic": [program.arithmetic.multiplier_bits, program.arithmetic.rounding],
+        **_arithmetic_data(program.arithmetic),
         "inputs": [_port_data(p) for p in program.inputs],
         "outputs": [_port_data(p) for p in program.outputs],
         "values": [_value_data(v) for v in program.values.values()],
@@ -71,6 +71,20 @@ def load_program(path: str | os.PathLike[str]) -> Program:
         raise refusal(path, "QS710", "program file", problem) from problem
 
 
+def _arithmetic_data(arithmetic: Arithmetic) -> dict[str, Any]:
+    """`fused_add` is written only where it differs from what files without it mean."""
+    data: dict[str, Any] = {"arithmetic": [arithmetic.multiplier_bits, arithmetic.rounding]}
+    return data if arithmetic.fused_add else {**data, "fused_add": False}
+
+
+def _arithmetic(header: Mapping[str, Any]) -> Arithmetic:
+    bits, rounding = header["arithmetic"]
+    fused_add = header.get("fused_add", True)
+    if type(fused_add) is not bool:
+        raise TypeError("`fused_add` is not true or false")
+    return Arithmetic(multiplier_bits=_integer(bits), rounding=_text(rounding), fused_add=fused_add)
+
+
 def _port_data(port: Port) -> list[Any]:
     scale = port.scale.tolist()
     return [port.name, port.dtype, list(port.shape), port.layout, scale, port.axis]
@@ -97,12 +111,11 @@ def _program(header: Mapping[str, Any], data: bytes) -> Program:
         )
         if values.setdefault(value.name, value) is not value:
             raise ValueError(f"value {value.name!r} is declared twice")
-    bits, rounding = header["arithmetic"]
     march = header["march"]
     return Program(
         name=_text(header["name"]),
         march=None if march is None else _text(march),
-        arithmetic=Arithmetic(multiplier_bits=_integer(bits), rounding=_text(rounding)),
+        arithmetic=_arithmetic(header),
         inputs=tuple(_port(p) for p in header["inputs"]),
         outputs=tuple(_port(p) for p in header["outputs"]),
         values=values,

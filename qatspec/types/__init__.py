@@ -1,6 +1,7 @@
 """Contract records of plugins: data and protocols, no behaviour, no torch."""
 
 from qatspec.types.annotation import Annotation, Fixed, Float, Intent, Observed, Shared
+from qatspec.types.capabilities import Capabilities, Hardware, Limit, OpSupport
 from qatspec.types.lazy import Lazy, lazy
 from qatspec.types.prepare import PrepareConfig, Standalone
 from qatspec.types.qconfig import QRANGE, QConfig, QSpec
@@ -23,6 +24,7 @@ from qatspec.types.records import (
     Verdict,
 )
 from qatspec.types.task import Dataset, PictureDataset, Sample, TaskModel
+from qatspec.types.tiled import tiled_march
 
 __all__ = [
     "NO_PARAMS",
@@ -30,19 +32,23 @@ __all__ = [
     "RUNTIME_INPUT",
     "Annotation",
     "Arithmetic",
+    "Capabilities",
     "Dataset",
     "DatasetDef",
     "Finding",
     "Fixed",
     "Float",
     "FusePattern",
+    "Hardware",
     "Intent",
     "JSONSchema",
     "Lazy",
+    "Limit",
     "March",
     "ModelDef",
     "Observed",
     "ObserverDef",
+    "OpSupport",
     "Params",
     "PictureDataset",
     "PrepareConfig",
@@ -58,4 +64,5 @@ __all__ = [
     "TaskModel",
     "Verdict",
     "lazy",
+    "tiled_march",
 ]

@@ -12,9 +12,13 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Lazy:
-    """`Lazy("package.module:attribute")`; calling it imports the module and calls the attribute."""
+    """`Lazy("package.module:attribute")`; calling it imports the module and calls the attribute.
+
+    first: arguments that are passed before those of the call.
+    """
 
     target: str
+    first: tuple[Any, ...] = ()
 
     def resolve(self) -> Any:
         """Import and return the attribute. Raises ImportError or AttributeError as Python does."""
@@ -22,9 +26,9 @@ class Lazy:
         return getattr(importlib.import_module(module), attribute)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self.resolve()(*args, **kwargs)
+        return self.resolve()(*self.first, *args, **kwargs)
 
 
-def lazy(target: str) -> Lazy:
+def lazy(target: str, *first: Any) -> Lazy:
     """Name a callable without importing it: `lazy("my_plugin.model:build")`."""
-    return Lazy(target)
+    return Lazy(target, first)

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from qatspec.types.capabilities import Capabilities
 from qatspec.types.prepare import PrepareConfig
 from qatspec.types.qconfig import QConfig
 
@@ -175,7 +176,7 @@ class March:
     """A chip architecture: capabilities as versioned data, and its compiler.
 
     chips         chip names that mean this march ("j5"): they get a did-you-mean.
-    capabilities  versioned data: dtypes per op, kernel and channel limits, cores, clock, memory.
+    capabilities  what the march takes and how fast it is, as typed data.
     options       JSON schema of `stages.compile`'s further keys.
     trial_options options laid over the spec's where compile is tried before training: they refuse
                   what the spec's own refuse, sooner.
@@ -194,7 +195,7 @@ class March:
     version: int
     chips: tuple[str, ...] = ()
     arithmetic: Arithmetic = field(default_factory=Arithmetic)
-    capabilities: Mapping[str, Any] = field(default_factory=dict)
+    capabilities: Capabilities = field(default_factory=Capabilities)
     options: JSONSchema = field(default_factory=lambda: NO_PARAMS)
     trial_options: Params = field(default_factory=dict)
     supports: Callable[[Op, Program], Verdict]
@@ -203,6 +204,12 @@ class March:
     bit_exact: bool = True
     qdq: Literal["int8", "uint8"] = "int8"
     float_ops: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        given: object = self.capabilities
+        if not isinstance(given, Capabilities):
+            kind = type(given).__name__
+            raise TypeError(f"`capabilities` of march `{self.name}` is a {kind}, not Capabilities")
 
 
 #: Properties for `March.options` of a march whose compiled files may be fed a camera's frames.

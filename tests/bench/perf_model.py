@@ -51,7 +51,7 @@ def main() -> None:
         key = (march, build.__name__)
         if key not in modelled:
             start = time.perf_counter()
-            target = Target.from_capabilities(TARGETS[march])
+            target = Target.of(march, 1, TARGETS[march])
             summary = perf(assemble(build(), target, opt=arguments.opt))["summary"]
             modelled[key] = summary | {"seconds": time.perf_counter() - start}
         published, mine = float(row["latency_ms"]), modelled[key]["latency (ms)"]

@@ -11,6 +11,7 @@ import pytest
 from qatspec.backend import Target
 from qatspec.ir import Provenance
 from qatspec.program import Program, ProgramBuilder
+from qatspec.types import Hardware, OpSupport
 
 
 class Net:
@@ -173,7 +174,7 @@ def frames(program: Program, count: int = 2, seed: int = 1) -> list[np.ndarray]:
     return [rng.integers(-128, 128, (count, *p.shape), np.int8) for p in program.inputs]
 
 
-ALL = {"dtypes": ["int8", "int16", "int32"], "weights": ["int8"], "limits": []}
+ALL = OpSupport(dtypes=("int8", "int16", "int32"), weights=("int8",))
 KINDS = (
     "conv", "conv_transpose", "linear", "requant", "mul", "clamp", "max_pool", "sum_pool",
     "reduce_sum", "resize_nearest", "resize_bilinear", "concat", "reshape", "transpose", "slice",
@@ -184,8 +185,6 @@ KINDS = (
 def make_target(onchip: int = 1 << 20, **changes: Any) -> Target:
     """A march that runs everything, in round figures."""
     figures: dict[str, Any] = {
-        "march": "bayes",
-        "version": 1,
         "cores": 2,
         "clock_mhz": 1000,
         "macs_per_cycle": 256,
@@ -198,9 +197,10 @@ def make_target(onchip: int = 1 << 20, **changes: Any) -> Target:
         "align_width": 8,
         "align_channels_in": 4,
         "align_channels_out": 8,
-        "ops": dict.fromkeys(KINDS, ALL),
     }
-    return Target(**(figures | changes))
+    rest = {"march": "bayes", "version": 1, "ops": dict.fromkeys(KINDS, ALL)}
+    rest |= {key: changes.pop(key) for key in tuple(changes) if key in rest}
+    return Target(hardware=Hardware(**(figures | changes)), **rest)
 
 
 @pytest.fixture

@@ -6,12 +6,12 @@ from qatspec.backend import assemble, verdict
 from qatspec.backend.legalise import refusals
 from qatspec.diag import DiagnosticError
 from qatspec.ir import Op, Provenance
-from qatspec.types import Verdict
+from qatspec.types import Limit, OpSupport, Verdict
 
 
 def limited(target, kind, *limits, dtypes=("int8", "int32")):
     ops = dict(target().ops)
-    ops[kind] = {"dtypes": list(dtypes), "weights": ["int8"], "limits": list(limits)}
+    ops[kind] = OpSupport(dtypes=dtypes, weights=("int8",), limits=limits)
     return target(ops=ops)
 
 
@@ -24,21 +24,21 @@ def conv_of(net, **options):
 @pytest.mark.parametrize(
     "limit,options,words",
     [
-        ({"of": "kernel", "max": 7}, {"kernel": 9}, "kernel 9x9 is above 7"),
-        ({"of": "kernel", "min": 2}, {"kernel": 1}, "kernel 1x1 is below 2"),
-        ({"of": "stride", "one_of": [1, 2]}, {"stride": 3}, "stride 3x3 is not one of 1, 2"),
+        (Limit(of="kernel", high=7), {"kernel": 9}, "kernel 9x9 is above 7"),
+        (Limit(of="kernel", low=2), {"kernel": 1}, "kernel 1x1 is below 2"),
+        (Limit(of="stride", one_of=(1, 2)), {"stride": 3}, "stride 3x3 is not one of 1, 2"),
         (
-            {"of": "dilation", "power_of_two": True},
+            Limit(of="dilation", power_of_two=True),
             {"dilation": 3},
             "dilation 3x3 is not a power of two",
         ),
         (
-            {"of": "kernel_volume", "max": 100},
+            Limit(of="kernel_volume", high=100),
             {"kernel": 5},
             "kernel volume 200 is above 100",
         ),
         (
-            {"of": "channels_in_per_group", "max": 3, "unless_groups": 1},
+            Limit(of="channels_in_per_group", high=3, unless_groups=1),
             {"groups": 2},
             "channels in per group 4 is above 3",
         ),
@@ -52,13 +52,13 @@ def test_limits(net, target, limit, options, words):
 
 
 def test_a_limit_that_other_ops_meet(net, target):
-    limit = {"of": "channels_in_per_group", "max": 3, "unless_groups": 1}
+    limit = Limit(of="channels_in_per_group", high=3, unless_groups=1)
     program = conv_of(net)
     assert verdict(program.ops[0], program, limited(target, "conv", limit)).ok
 
 
 def test_stride_before_a_fused_residual(net, target):
-    limit = {"of": "stride_with_residual", "max": 2}
+    limit = Limit(of="stride_with_residual", high=2)
     made = net()
     x = made.input(4, 12, 12)
     short = made.conv(x, 4, stride=3)
@@ -72,7 +72,7 @@ def test_all_refused_ops_are_reported_at_once_with_where_they_come_from(net, tar
     made = net()
     x = made.input(4, 16, 16)
     program = made.finish(made.conv(made.conv(x, 4, kernel=9), 4, kernel=11))
-    march = limited(target, "conv", {"of": "kernel", "max": 7})
+    march = limited(target, "conv", Limit(of="kernel", high=7))
     with pytest.raises(DiagnosticError) as caught:
         assemble(program, march)
     found = caught.value.diagnostics

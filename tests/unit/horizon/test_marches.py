@@ -15,6 +15,7 @@ from qatspec.api import (
     simulate,
 )
 from qatspec.ir import Provenance
+from qatspec.kinds import KINDS
 from qatspec.program import Program, ProgramBuilder
 
 MARCHES = ["bernoulli2", "bayes"]
@@ -135,12 +136,12 @@ def test_two_cores_share_a_frame(march):
 
 
 @pytest.mark.parametrize("march", MARCHES)
-def test_capabilities_are_json_with_a_version_and_name_what_is_fitted(march):
-    record = registry().march(march)
-    data = json.loads(json.dumps(record.capabilities))
-    assert data["version"] == record.version
-    assert set(data["fitted"]) <= set(data["hardware"])
-    assert data["hardware"]["clock_mhz"] == 1000
+def test_capabilities_are_typed_and_say_what_is_fitted(march):
+    capabilities = registry().march(march).capabilities
+    assert capabilities.hardware.clock_mhz == 1000
+    assert "onchip_bytes" in capabilities.hardware.fitted
+    assert capabilities.max_lsb == {"resize_bilinear": 1, "sum_pool": 1}
+    assert set(capabilities.ops) <= set(KINDS)
 
 
 @pytest.mark.parametrize("chip,march", [("j5", "bayes"), ("xj3", "bernoulli2")])

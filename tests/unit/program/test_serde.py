@@ -5,14 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from qatspec.diag import DiagnosticError
-from qatspec.program import Artifact, digest, dump, load_program, save_program
+from qatspec.program import Artifact, Program, digest, dump, load_program, save_program
 from qatspec.program.container import Damaged, pack, unpack
 from qatspec.program.serde import MAGIC, VERSION, from_bytes, to_bytes
+from qatspec.types import Arithmetic
 
 
 def test_round_trip(small, tmp_path):
@@ -136,3 +138,10 @@ def test_artifact_round_trip(small, tmp_path):
     with pytest.raises(DiagnosticError) as caught:
         again.run(x)
     assert caught.value.diagnostics[0].code == "QS712"
+
+
+@pytest.mark.parametrize("fused_add", [True, False])
+def test_the_arithmetic_is_kept_whole(small, fused_add):
+    arithmetic = Arithmetic(multiplier_bits=12, rounding="floor", fused_add=fused_add)
+    program = replace(small, arithmetic=arithmetic)
+    assert Program.from_bytes(program.to_bytes()).arithmetic == arithmetic

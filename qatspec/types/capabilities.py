@@ -1,0 +1,88 @@
+"""What a march can do, as typed data that is checked when the plugin is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limit:
+    """A bound of one measure of an op ("kernel", "channels_out", ...: `qatspec.backend.legalise`).
+
+    A measure may give several numbers (height and width): each must hold. An op without the measure
+    (a padding of a linear layer) meets the limit.
+
+    low, high      smallest and largest number.
+    one_of         the numbers that are allowed, any where it is empty.
+    power_of_two   whether each number must be a power of two.
+    unless_groups  ops with so many groups are left to the other limits.
+    """
+
+    of: str
+    low: int | None = None
+    high: int | None = None
+    one_of: tuple[int, ...] = ()
+    power_of_two: bool = False
+    unless_groups: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpSupport:
+    """The ops of one integer kind that a march takes.
+
+    dtypes   of the activations. weights: of the constant weight, for kinds that have one.
+    results  where an op can choose its result; every dtype where it is empty.
+    """
+
+    dtypes: tuple[str, ...]
+    weights: tuple[str, ...] = ()
+    results: tuple[str, ...] = ()
+    limits: tuple[Limit, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hardware:
+    """The figures of the model of time and memory.
+
+    macs_per_cycle            dense convolutions and linear, per core, int8.
+    depthwise_macs_per_cycle  convolutions with one input channel a group, per core.
+    vector_lanes              elements a cycle of everything else, per core.
+    onchip_bytes              memory shared by the cores; ddr_bytes_per_us: effective bandwidth.
+    start_overhead_us         to start one execute command; run_overhead_us: once a run.
+    align_*                   width and channels are padded to these multiples.
+    fitted                    figure -> what it rests on, where the vendor prints none.
+    """
+
+    cores: int
+    clock_mhz: float
+    macs_per_cycle: int
+    depthwise_macs_per_cycle: int
+    vector_lanes: int
+    onchip_bytes: int
+    ddr_bytes_per_us: float
+    start_overhead_us: float
+    run_overhead_us: float
+    align_width: int
+    align_channels_in: int
+    align_channels_out: int
+    fitted: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        figures = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "fitted"}
+        for name, value in figures.items():
+            if value < 0 or (value == 0 and not name.endswith("overhead_us")):
+                raise ValueError(f"{name} is {value}")
+        if unknown := sorted(set(self.fitted) - set(figures)):
+            raise ValueError(f"`fitted` explains {unknown[0]}, which is no figure of the hardware")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capabilities:
+    """ops: integer kind -> what the march takes of it; None: every op, of any dtype and size.
+    hardware: for marches that are compiled by `qatspec.api.tiled_march`.
+    max_lsb: integer kind -> steps by which the march's arithmetic may differ from fake-quant."""
+
+    ops: Mapping[str, OpSupport] | None = None
+    hardware: Hardware | None = None
+    max_lsb: Mapping[str, int] = field(default_factory=dict)
