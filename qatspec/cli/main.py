@@ -211,13 +211,15 @@ def _of_the_system(error: BaseException) -> Diagnostic | None:
             message=f"there is not enough memory: {str(error).partition(chr(10))[0]}".rstrip(": "),
             help="lower `batch_size`, `workers` or the input's size, or use another device",
         )
-    if isinstance(error, OSError) and error.filename is not None:
-        path = os.fsdecode(error.filename) if not isinstance(error.filename, int) else ""
+    if isinstance(error, OSError) and error.errno is not None:
+        named = isinstance(error.filename, str | bytes)
+        path = os.fsdecode(error.filename) if named else ""
         return Diagnostic(
             code="QS947",
-            message=f"the system refused `{path}`: {why_unreadable(error)}",
-            help="check the path and its permissions, and run the command again",
-            span=Span(path),
+            message=f"the system refused {f'`{path}`' if named else 'a file'}: "
+            f"{why_unreadable(error)}",
+            help="check the path, its permissions and its disk, and run the command again",
+            span=Span(path) if named else None,
         )
     return None
 

@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from qatspec.diag import Diagnostic
+from qatspec.files import read_file
 from qatspec.plan.digest import digest, software
 from qatspec.registry import Registry, registry as installed
 from qatspec.spec import Call, QConfigRules, Spec, check_rules
 
 FORMAT = 1
+_MAX_BYTES = 1 << 28
 
 
 def save_modules(
@@ -43,11 +45,11 @@ def load_modules(
 ) -> tuple[Call, ...] | None:
     """The ops of the model as `stage` prepares it; None where nobody has built it yet."""
     try:
-        content = json.loads(_path(workdir, spec, stage, registry).read_bytes())
+        content = json.loads(read_file(_path(workdir, spec, stage, registry), _MAX_BYTES))
         if content["format"] != FORMAT:
             return None
         return tuple(_call(raw) for raw in content["calls"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 
 

@@ -101,7 +101,7 @@ def span_at(text: str, index: int, file: str) -> Span:
 def _unreadable(
     path: Path, shown: str, error: OSError, name: str, named_at: Span | None
 ) -> Diagnostic:
-    there = _siblings(path, named_at)
+    there = _siblings(path, named_at) if error.errno == errno.ENOENT else []
     near, mend = nearest(path.name, there), sure(path.name, there)
     advice = f"did you mean `{near}`?" if near else "check the path"
     if near is None and named_at is not None:

@@ -4,9 +4,12 @@ what was expected and what was returned."""
 from __future__ import annotations
 
 import pytest
+from torch import nn
 
 from qatspec.cli import main
 from qatspec.registry import registry
+from qatspec.testing.models import losses_are_finite
+from qatspec.types import NO_PARAMS, ModelDef
 
 SPEC = """\
 qatspec: 1
@@ -177,6 +180,15 @@ def test_told_before_any_training(said, mistake, tmp_path):
 
 def test_loss_may_be_one_tensor(said):
     assert said(LOSS, LOSS.replace('{"ce": ', "").replace("}", "")) == (0, "")
+
+
+def test_the_kit_takes_one_tensor_too():
+    class Scalar(nn.Conv2d):
+        def loss(self, outputs, targets):
+            return outputs.mean()
+
+    model = ModelDef(name="s", summary="s", params=NO_PARAMS, build=lambda params: Scalar(3, 2, 1))
+    losses_are_finite(None, model)
 
 
 def test_metrics_that_nothing_decides_are_omitted(said, tmp_path):
