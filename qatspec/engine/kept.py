@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import time
 from pathlib import Path
 
 from qatspec.diag import Diagnostic, Span
@@ -139,8 +140,10 @@ def _name(folder: Path) -> str:
 def _set_aside(folder: Path, target: Path) -> Path:
     """Move a folder into `.kept`; the newest one is the last to be removed. Returns `target`."""
     move(folder, target)
+    others = [f.stat().st_mtime_ns + 1 for f in target.parent.iterdir() if f != target]
+    newest = max(time.time_ns(), *others) if others else time.time_ns()  # the clock may be set back
     with contextlib.suppress(OSError):
-        os.utime(target)
+        os.utime(target, ns=(newest, newest))
     return target
 
 

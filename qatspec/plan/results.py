@@ -7,6 +7,7 @@ those of other settings. In either folder `begun.json` says from what its files 
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import re
@@ -82,6 +83,11 @@ class Result:
         said = self.record.get("opened")
         return said if isinstance(said, dict) else {}
 
+    @property
+    def checkpoints(self) -> list[Path]:
+        """Its checkpoints, damaged ones too."""
+        return checkpoint_files(self.folder, self.stage)
+
     def file(self, output: str) -> Path:
         """Where an output of the record lies. Records name outputs as `<stage>/<file>`."""
         return self.folder / output.partition("/")[2]
@@ -94,7 +100,7 @@ def find(folder: Path, stage: str) -> Result | None:
     be replaced unasked.
     """
     record, begun = _read(folder / RECORD), _read(folder / BEGUN)
-    if record is not None and isinstance(record.get("outputs"), dict):
+    if record is not None and _is_whole(record):
         return Result.of(folder, stage, record)
     if begun is not None:
         return Result.of(folder, stage, begun, finished=False)
@@ -127,14 +133,16 @@ def home(workdir: Path, result: Result) -> Path:
 
 
 def is_worth_keeping(result: Result) -> bool:
-    """Is it more than what an interrupted `convert` or `compile` left behind."""
-    return result.record is not None or result.stage in TRAINING
+    """Is it a finished stage, or a training with a checkpoint."""
+    return result.record is not None or (result.stage in TRAINING and bool(result.checkpoints))
 
 
 def kept(workdir: Path, stage: str) -> list[Result]:
-    """The kept results of a stage."""
-    folders = sorted((workdir / KEPT).glob(f"{stage}-*"))
-    found = (find(folder, stage) for folder in folders if _is_home(folder, stage))
+    """The kept results of a stage, but for those of another version of qatspec."""
+    found = []
+    for folder in sorted((workdir / KEPT).glob(f"{stage}-*")):
+        with contextlib.suppress(DiagnosticError):
+            found.append(find(folder, stage) if _is_home(folder, stage) else None)
     return [result for result in found if result is not None]
 
 
@@ -174,6 +182,28 @@ def _is(path: Path, output: Mapping[str, Any]) -> bool:
 
 def _is_home(folder: Path, stage: str) -> bool:
     return re.fullmatch(rf"{stage}-\w+(-\d+)?", folder.name) is not None and folder.is_dir()
+
+
+def _is_whole(record: Record) -> bool:
+    """Has a record what is read of it."""
+    outputs, metrics = record.get("outputs"), record.get("metrics")
+    return (
+        isinstance(outputs, dict)
+        and all(_is_output(name, output) for name, output in outputs.items())
+        and isinstance(metrics, dict)
+        and all(isinstance(value, int | float) for value in metrics.values())
+        and all(isinstance(record.get(key, {}), dict) for key in ("keys", "gives", "judged_by"))
+    )
+
+
+def _is_output(name: str, output: object) -> bool:
+    inside = ".." not in name and not name.partition("/")[2].startswith("/")
+    return (
+        inside
+        and isinstance(output, dict)
+        and isinstance(output.get("size"), int)
+        and all(isinstance(output.get(key), str) for key in ("sha256", "kind"))
+    )
 
 
 def _read(path: Path) -> Record | None:

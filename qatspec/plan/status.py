@@ -55,8 +55,9 @@ class StepStatus:
     @property
     def is_spoilt(self) -> bool:
         """Are there checkpoints of this step, and none of them intact."""
-        training = self.step.name in TRAINING
-        return training and not self.is_done and self.result is not None and self.point is None
+        if self.step.name not in TRAINING or self.is_done or self.point is not None:
+            return False
+        return self.result is not None and bool(self.result.checkpoints)
 
 
 def status(plan: Plan, workdir: str | Path) -> tuple[StepStatus, ...]:
@@ -167,7 +168,7 @@ def _may_change(step: Step, earlier: Sequence[StepStatus]) -> Iterator[Change]:
 def _training(plan: Plan, found: StepStatus, workdir: Path) -> StepStatus:
     """Where a training resumes, if it does."""
     trainer = plan.spec.stages[found.step.name].trainer or Trainer()
-    if found.result is not None:
+    if found.result is not None and found.result.checkpoints:
         point = resume_point(found.result, trainer, found.step.evaluation)
         if point is None:
             return replace(found, does="starts anew: no checkpoint is intact")

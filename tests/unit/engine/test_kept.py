@@ -137,6 +137,34 @@ def test_kept_bytes_are_bounded(project, monkeypatch):
     assert started_again(project, "vars.lr=0.02") == {}
 
 
+def test_a_clock_that_is_set_back_does_not_make_the_newest_the_oldest(project, monkeypatch):
+    monkeypatch.setattr(kept, "KEPT_RESULTS", 1)
+    now = kept.time.time_ns()
+    for lr, clock in ((0.01, now), (0.02, now), (0.03, now - 10**17)):
+        monkeypatch.setattr(kept.time, "time_ns", lambda clock=clock: clock)
+        project.run(f"vars.lr={lr}", step="float")
+    assert started_again(project, "vars.lr=0.02") == {}
+
+
+def test_a_training_without_a_checkpoint_leaves_nothing_to_keep(project):
+    with pytest.raises(Killed):
+        project.run(step="float", on_event=dies_at("float", 1))
+    assert words(project)["float"] == "starts"
+    project.run(step="float")
+    assert codes(project) == [] and not (project.workdir / ".kept").exists()
+    with pytest.raises(Killed):
+        project.run("vars.lr=0.04", step="float", on_event=dies_at("float", 1))
+    project.run("vars.lr=0.03", step="float")
+    assert len(list((project.workdir / ".kept").iterdir())) == 1  # the finished one
+
+
+def test_kept_results_of_another_version_are_no_hindrance(copy):
+    folder = copy.workdir / ".kept/float-0123"
+    folder.mkdir(parents=True)
+    (folder / "step.json").write_text('{"format": 99}')
+    assert statuses(copy.run()) == [(name, "cached") for name in STAGES]
+
+
 def test_a_removal_that_was_cut_off_is_finished(copy):
     left = copy.workdir / ".kept/.removed-float-0123"
     left.mkdir(parents=True)
@@ -165,7 +193,19 @@ def test_a_training_of_the_former_layout_is_kept(copy):
     assert before and not list(copy.workdir.glob("*.next")) + list(copy.workdir.glob("*.old"))
 
 
-@pytest.mark.parametrize("content", ["", "{}", "[]", '{"format": 2}', "\0"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "{}",
+        "[]",
+        '{"format": 2}',
+        "\0",
+        '{"format": 2, "outputs": [], "metrics": {}}',
+        '{"format": 2, "digest": "", "outputs": {"float/a": 3}, "metrics": {}}',
+        '{"format": 2, "digest": "", "outputs": {"a/../../b": {"size": 1, "sha256": ""}}}',
+    ],
+)
 @pytest.mark.parametrize("stage", ["float", "convert"])
 def test_a_damaged_record_does_not_train_again(copy, stage, content):
     before = tree(copy.workdir)

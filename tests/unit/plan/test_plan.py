@@ -204,9 +204,11 @@ def record(workdir, plan, *names):
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(output.encode())
             made = {"format": RECORD_FORMAT, "digest": step.digest, "keys": dict(step.keys),
-                    "evaluation": step.evaluation, "judged_by": dict(step.judged_by)}  # fmt: skip
+                    "evaluation": step.evaluation, "judged_by": dict(step.judged_by),
+                    "metrics": {}}  # fmt: skip
             made["outputs"] = {
                 output: {
+                    "kind": "checkpoint",
                     "size": len(output),
                     "sha256": hashlib.sha256(output.encode()).hexdigest(),
                 }
