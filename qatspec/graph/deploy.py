@@ -19,6 +19,7 @@ from qatspec.graph.modes import eval_mode
 from qatspec.graph.prepared import Prepared
 from qatspec.graph.sizes import is_plain
 from qatspec.graph.trace import trace
+from qatspec.graph.weights import require_switched_on, require_usable, seed_weights
 from qatspec.spec.symbols import symbol
 
 _CALLS = ("call_function", "call_method", "call_module")
@@ -50,8 +51,17 @@ class Deployment:
 
 
 def deploy(prepared: Prepared, example_inputs: Sequence[Any]) -> Deployment:
-    """Quantize custom modules and trace, once for whoever reads it."""
+    """Quantize custom modules and trace, once for whoever reads it.
+
+    What is read is the model in stage `eval`, whatever stage it was left in: scales of weights
+    that were never set are set here, as `set_stage(prepared, "eval")` does.
+
+    Raises DiagnosticError: QS609, QS610, QS705 for weights, activations or scales that are not
+    finite, QS611 where fake-quants of a model in another stage than calibration are off."""
     prepared = quantize_custom(prepared)
+    require_switched_on(prepared)
+    require_usable(prepared)
+    seed_weights(prepared.model)
     graph = deploy_graph(prepared, example_inputs)
     batch = Batch(prepared.model, graph)
     _settle_sizes(graph, batch)

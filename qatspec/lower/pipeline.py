@@ -16,6 +16,7 @@ from qatspec.graph import Decision, Prepared
 from qatspec.graph.batch import Batch
 from qatspec.graph.context import GraphContext
 from qatspec.graph.deploy import Deployment, carries_tensor, deploy, output_tree
+from qatspec.graph.modes import eval_mode
 from qatspec.graph.source import line_span
 from qatspec.ir import HOST, Provenance, unflatten
 from qatspec.lower.boundary import lower_input, lower_output
@@ -54,15 +55,17 @@ def lower(
 ) -> Program:
     """The integers of `prepared`'s deploy model (eval mode, images in, raw outputs out).
 
-    example_inputs: as forward takes them; their shapes fix all but the batch. The model is not
-    changed; scales are read whatever stage it is in. name: the Program's. deployment: that of
-    `prepared` and these inputs, where it is already there.
+    example_inputs: as forward takes them; their shapes fix all but the batch. The Program computes
+    what the model does after `set_stage(prepared, "eval")`, whatever stage it was left in; the
+    stage stays, and only scales of weights that were never set are set (see `deploy`). name: the
+    Program's. deployment: that of `prepared` and these inputs, where it is already there.
 
     Where forward does more than what is prepared, the Program is what is prepared, its ports are
     named after the nodes at the boundary, and its tree says so (`HOST`); `qatspec.lower.split` has
     the float parts before and behind it.
 
-    Raises DiagnosticError with every op that cannot be lowered: QS701-QS706.
+    Raises DiagnosticError with every op that cannot be lowered: QS701-QS706, and what `deploy`
+    raises.
     """
     return lower_layers(prepared, example_inputs, name, deployment=deployment)[0]
 
@@ -98,6 +101,11 @@ def lower_layers(
     """`lower`, and every quantized layer in the order of the calls. A layer whose integers are
     also another's (a fake-quant that changes nothing) comes once a fake-quant."""
     deployment = deployment or deploy(prepared, example_inputs)
+    with eval_mode(deployment.prepared.model):  # a computed weight may depend on the mode
+        return _lowered(deployment, name)
+
+
+def _lowered(deployment: Deployment, name: str) -> tuple[Program, tuple[Layer, ...]]:
     prepared, graph = deployment.prepared, deployment.graph
     context = GraphContext(prepared.model, graph, prepared.march)
     origin = origins(graph, prepared)

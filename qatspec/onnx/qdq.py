@@ -24,6 +24,7 @@ from qatspec.graph import Prepared
 from qatspec.graph.batch import Batch, Open, Size
 from qatspec.graph.context import GraphContext
 from qatspec.graph.deploy import Deployment, carries_tensor, deploy, output_tree
+from qatspec.graph.modes import eval_mode
 from qatspec.graph.ops import CLAMP_OPS
 from qatspec.onnx import weighted
 from qatspec.onnx.float_ops import WRITE
@@ -78,10 +79,11 @@ def export_qat_onnx(
                 help="leave the opset out, or raise it",
             )
         )
-    writer = QdqWriter(
-        model, deployment.graph, prepared.march, opset or needed, name, deployment.batch
-    )
-    writer.write(path)
+    with eval_mode(model):  # a computed weight may depend on the mode
+        writer = QdqWriter(
+            model, deployment.graph, prepared.march, opset or needed, name, deployment.batch
+        )
+        writer.write(path)
     return () if writer.uint8 is None else advice(writer.uint8.weights)
 
 

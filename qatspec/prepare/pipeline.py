@@ -11,6 +11,7 @@ from torch import nn
 
 from qatspec.graph.context import GraphContext
 from qatspec.graph.prepared import Prepared
+from qatspec.graph.weights import require_usable
 from qatspec.prepare.annotate import annotate
 from qatspec.prepare.capture import Capture, capture, module_at, whole
 from qatspec.prepare.configure import overlapping, standalone_modules
@@ -190,6 +191,7 @@ def _prepare(
         quantized_classes={n: c for unit in units for n, c in unit.custom.quantized},
         calls=tuple(call for unit in units for call in unit.calls),
     )
+    require_usable(prepared)
     set_stage(prepared, "calibration")
     return prepared
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
-from torch import fx, nn
+from torch import nn
 
 from qatspec.diag import Diagnostic, DiagnosticError
 from qatspec.diag.words import quote_list
-from qatspec.graph.constants import evaluate
-from qatspec.graph.module import TracedModule
 from qatspec.graph.prepared import Prepared
+from qatspec.graph.weights import require_usable, seed_weights
 from qatspec.quant.fake_quant import FakeQuantize, FixedActivationFakeQuantize
-from qatspec.quant.modules import QuantOp, is_weight_quantized
+from qatspec.quant.modules import is_weight_quantized
 
 Stage = Literal["calibration", "qat", "eval"]
 
@@ -26,8 +25,9 @@ def set_stage(prepared: Prepared, stage: Stage) -> None:
                  do not); weight scales never seen are seeded from the weights.
     eval         eval mode; everything is quantized, nothing moves.
 
-    Raises DiagnosticError QS605 for qat where a fixed scale was never observed, and for eval where
-    any was not (contracts 10).
+    Raises DiagnosticError for qat and eval: QS605 where a fixed scale was never observed (for eval,
+    where any scale was not), and QS609, QS610, QS705 where weights, activations or scales are not
+    finite.
     """
     model = prepared.model
     weights = weight_fake_quants(model)
@@ -37,11 +37,14 @@ def set_stage(prepared: Prepared, stage: Stage) -> None:
         if isinstance(module, FakeQuantize) and module not in weights
     ]
     if stage != "calibration":
+        require_usable(prepared)
         _require_ranges(activations, stage)
-        _seed_weights(model)
+        seed_weights(model)
     for _, fake_quant in activations:
         moving = not isinstance(fake_quant, FixedActivationFakeQuantize)
         # A learned scale takes its first training batch's where it has none, then moves by itself.
+        if stage == "calibration":
+            fake_quant.not_finite.zero_()
         fake_quant.calibrating = stage == "calibration"
         fake_quant.enable_fake_quant(stage != "calibration")
         fake_quant.enable_observer(stage == "calibration" or (stage == "qat" and moving))
@@ -79,25 +82,3 @@ def _require_ranges(activations: list[tuple[str, FakeQuantize]], stage: Stage) -
                 help="start from a calibration checkpoint, or use the qconfig `horizon_qat`",
             )
         )
-
-
-def _seed_weights(model: nn.Module) -> None:
-    """Scales from the weights' own extremes, where no scale was seen yet."""
-    for module in model.modules():
-        if isinstance(module, TracedModule):
-            for node in module.graph.nodes:
-                _seed(module, node)
-
-
-def _seed(root: TracedModule, node: fx.Node) -> None:
-    module = root.get_submodule(str(node.target)) if node.op == "call_module" else None
-    if module is None or not is_weight_quantized(module):
-        return
-    fake_quant: Any = module.weight_fake_quant
-    if fake_quant.observed:
-        return
-    if isinstance(module, QuantOp):
-        module.seed(*(evaluate(root, operand) for operand in node.args[1:]))
-    elif getattr(module, "weight", None) is not None:
-        # A class that the spec swapped in: its weight lies as torch's conv and linear have it.
-        fake_quant.observe(module.weight)

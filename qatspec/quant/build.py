@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import torch
+
 from qatspec.diag import Diagnostic, DiagnosticError
-from qatspec.quant.fake_quant import FakeQuantize, FixedActivationFakeQuantize, MovingFakeQuantize
+from qatspec.quant.fake_quant import (
+    FakeQuantize,
+    FixedActivationFakeQuantize,
+    MovingFakeQuantize,
+    is_usable_scale,
+)
 from qatspec.quant.learned import LsqFakeQuantize, PactFakeQuantize
+from qatspec.quant.regrid import MIN_SCALE
 from qatspec.registry import registry
 from qatspec.types import QSpec
 
@@ -38,6 +46,12 @@ def build_fake_quant(qspec: QSpec, channels: int = 1, at: str = "") -> FakeQuant
         )
     if qspec.observer == "fixed_scale" and qspec.scale is None:
         raise _error(at, "observer `fixed_scale` has no scale", "add `scale: <number>`")
+    if qspec.scale is not None and not is_usable_scale(torch.tensor(qspec.scale), qspec.qmax):
+        raise _error(
+            at,
+            f"scale {qspec.scale:g} cannot be used",
+            f"give a finite scale of at least {MIN_SCALE:.3g}",
+        )
     definition = registry().observer(qspec.observer, at)
     with registry().blame(definition, f"building observer `{definition.name}`"):
         observer = definition.build(qspec, channels)

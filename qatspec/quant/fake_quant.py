@@ -51,6 +51,11 @@ def _along(scale: Tensor, x: Tensor) -> Tensor:
     return scale if scale.numel() == 1 else scale.reshape(-1, *[1] * (x.ndim - 1))
 
 
+def is_usable_scale(scale: Tensor, qmax: int) -> Tensor:
+    """Whether each number of `scale` can be one: at least MIN_SCALE, its largest value finite."""
+    return (scale >= MIN_SCALE) & (scale * (qmax + 1)).isfinite()
+
+
 class FakeQuantize(nn.Module):
     """Fake-quant of one tensor: a scale, two switches, and the observer that moves the scale.
 
@@ -69,6 +74,7 @@ class FakeQuantize(nn.Module):
     """
 
     learned = False
+    not_finite: Tensor
     scale: Tensor
     zero_point: Tensor
     range_seen: Tensor
@@ -86,6 +92,8 @@ class FakeQuantize(nn.Module):
         self.register_buffer("zero_point", torch.zeros(size, dtype=torch.int64))
         self.register_buffer("range_seen", torch.zeros(1, dtype=torch.uint8))
         self.register_buffer("quant_range", torch.tensor([qspec.qmin, qspec.qmax]))
+        # Not part of state dicts: it tells of the present calibration alone.
+        self.register_buffer("not_finite", torch.zeros(1, dtype=torch.uint8), persistent=False)
         self.activation_post_process = observer
         self._fake_quant_on = True
         self._observer_on = True
@@ -109,6 +117,11 @@ class FakeQuantize(nn.Module):
         """Has the scale ever been set, by observation or by a checkpoint?"""
         return bool(self.range_seen.item())
 
+    @property
+    def saw_not_finite(self) -> bool:
+        """Has a batch of the present calibration held NaN or infinity?"""
+        return bool(self.not_finite.item())
+
     def enable_fake_quant(self, on: bool = True) -> None:
         """Switch quantization in forward; a disabled node stays off."""
         self._fake_quant_on = on and not self.disabled
@@ -124,6 +137,9 @@ class FakeQuantize(nn.Module):
         if x.numel() == 0:
             return
         with torch.no_grad():
+            if self.calibrating:
+                finite = torch.stack(torch.aminmax(x.detach())).isfinite().all()
+                self.not_finite.masked_fill_(~finite, 1)
             self.activation_post_process(x.detach())
             self.set_scale(scale_from(self.activation_post_process, self.qspec))
 

@@ -84,6 +84,15 @@ class LearnedFakeQuantize(FakeQuantize):
         self._seen = self.observed
 
 
+def settle_scales(model: nn.Module) -> None:
+    """Clamp learned scales to MIN_SCALE, after a step of the optimizer may have taken them below.
+    The next training step would do it first; evaluation and checkpoints come before that."""
+    with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, LearnedFakeQuantize):
+                module.scale.clamp_(min=MIN_SCALE)
+
+
 class LsqFakeQuantize(LearnedFakeQuantize):
     """Learned step size quantization (Esser et al. 2020, https://arxiv.org/abs/1902.08153):
     equation 3 is the derivative, section 2.2 the gain 1 / sqrt(N Qp)."""

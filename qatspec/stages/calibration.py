@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import torch
 
+from qatspec.graph.weights import require_finite_activations
 from qatspec.plan.checkpoints import checkpoint_path
 from qatspec.prepare import set_stage
 from qatspec.process import interrupt
@@ -57,6 +58,7 @@ def run(context: Context) -> Outcome:
         for batch in itertools.islice(_batches(loader, done), total - done):
             prepared.model(batch.images.to(context.device))
             done += 1
+            require_finite_activations(prepared, f"batch {done}")
             context.report("progress", {"done": done, "total": total, "unit": "step"})
             if interrupt.requested() or done % trainer.checkpoint_steps == 0 or done == total:
                 keep("last")

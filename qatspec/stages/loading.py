@@ -7,13 +7,15 @@ from torch import nn
 from qatspec.spec import weights_file
 from qatspec.stages.context import Context
 from qatspec.train.checkpoint import load_weights
+from qatspec.train.loadable import require_overlap
 from qatspec.train.weights import mapped, read_weights
 
 
 def load_given(context: Context, model: nn.Module) -> None:
     """Load the file of weights that the spec names for the float model, if it names one.
 
-    Raises DiagnosticError: QS901, QS905 (see read_weights), QS902 (it does not fit).
+    Raises DiagnosticError: QS901, QS905 (see read_weights), QS902 (it does not fit), QS955 (its
+    numbers are not finite), QS956 (nothing of it would be loaded).
     """
     solver = context.spec.stages[context.stage].solver
     path = weights_file(context.spec, solver)
@@ -21,6 +23,8 @@ def load_given(context: Context, model: nn.Module) -> None:
         return
     at = f"{solver.at}/key_map"
     weights = mapped(read_weights(path), solver.key_map, model, source=path, at=at)
+    if solver.allow_miss and solver.ignore_extra:
+        require_overlap(model, weights, path, at)
     load_weights(
         model,
         weights,

@@ -27,6 +27,7 @@ from qatspec.files import why_unreadable
 from qatspec.plan.checkpoints import known_digests, sha256_of, sidecar
 from qatspec.quant.state import fit_state
 from qatspec.train.files import write_bytes
+from qatspec.train.loadable import fitting_key_map, require_loadable
 from qatspec.train.tensors import load_tensors
 from qatspec.train.weights import weights_of
 
@@ -143,7 +144,7 @@ def load_weights(
 
     Returns the warning QS940 where scales were converted to another dtype, else nothing. Raises
     DiagnosticError: QS902 naming the first keys that do not fit, QS941 where scales come without
-    their dtype.
+    their dtype, QS955 where numbers are not finite.
     """
     fitted = fit_state(model, weights)
     missing, extra = fitted.missing, fitted.unexpected
@@ -164,15 +165,24 @@ def load_weights(
             Diagnostic(
                 code="QS902",
                 message=f"the checkpoint does not fit the model: it {words}",
-                help="use a checkpoint of this model and this quantization"
-                + (f", or set {switches} in the stage" if switches and not wrong else ""),
+                help=_to_fit(model, weights, "" if wrong else switches),
                 span=Span(file=str(source)),
             )
         )
     if fitted.unlabelled:
         raise DiagnosticError(_unlabelled(fitted.unlabelled, source))
+    require_loadable(model, fitted.state, source)
     model.load_state_dict(fitted.state, strict=False)
     return [_converted(fitted.converted, source)] if fitted.converted else []
+
+
+def _to_fit(model: nn.Module, weights: Mapping[str, Tensor], switches: str) -> str:
+    fitting = fitting_key_map(weights, model.state_dict())
+    if fitting:
+        return f"the keys differ by a prefix: set `solver.key_map: {fitting}` in the stage"
+    return "use a checkpoint of this model and this quantization" + (
+        f", or set {switches} in the stage" if switches else ""
+    )
 
 
 def _unlabelled(paths: Sequence[str], source: Path) -> Diagnostic:

@@ -15,6 +15,7 @@ from qatspec.diag import Diagnostic, DiagnosticError
 from qatspec.plan.checkpoints import checkpoint_files, checkpoint_path, is_intact
 from qatspec.process import interrupt
 from qatspec.quant.fold import freeze_batch_norm
+from qatspec.quant.learned import settle_scales
 from qatspec.registry import registry
 from qatspec.spec import Trainer
 from qatspec.train.batch_norm import SynchronizedBatchNorm
@@ -148,6 +149,7 @@ class _Loop:
         norm = nn.utils.clip_grad_norm_(self.t.model.parameters(), limit or float("inf"))
         self._demand_finite({"gradient norm": float(norm)}, epoch)
         self.optimizer.step()
+        settle_scales(self.t.model)
         self.step += 1
         if self.average:
             self.average.update()

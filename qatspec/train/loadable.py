@@ -1,0 +1,120 @@
+"""What a file's tensors must be to be loaded, and the key map that would make its keys fit."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from qatspec.diag import Diagnostic, DiagnosticError, Span
+from qatspec.diag.words import quote_list
+from qatspec.quant.regrid import MIN_SCALE
+from qatspec.quant.state import is_fake_quant_key
+
+#: What an observer's range holds before anything was seen; the opposite infinity is damage.
+_UNSEEN = {"min_val": float("inf"), "max_val": float("-inf")}
+
+
+def require_loadable(model: nn.Module, state: Mapping[str, Tensor], source: Path) -> None:
+    """Raise DiagnosticError QS955 naming the tensors of `state` that the model cannot take: not
+    finite in the model's dtype, a negative variance, a scale that is not positive, integers or
+    complex numbers for floats. A buffer that is not finite in the model itself (a mask of -inf)
+    may be so in the file."""
+    own = model.state_dict()
+    found = {}
+    for key, value in state.items():
+        if problem := _problem(key, value, own[key], state):
+            found[key] = problem
+    if found:
+        first = next(iter(found))
+        raise DiagnosticError(
+            Diagnostic(
+                code="QS955",
+                message=f"`{source.name}` holds numbers that cannot be loaded: `{first}` "
+                f"{found[first]}"
+                + (f" (and {len(found) - 1} more: {_rest(found)})" if len(found) > 1 else ""),
+                help="use an earlier checkpoint, or train again with a lower learning rate",
+                span=Span(file=str(source)),
+            )
+        )
+
+
+def _rest(found: Mapping[str, str]) -> str:
+    return quote_list(list(found)[1:])
+
+
+def _problem(key: str, value: Tensor, own: Tensor, state: Mapping[str, Tensor]) -> str:
+    if not own.is_floating_point():
+        return ""
+    if not value.is_floating_point():
+        return f"is of {value.dtype}, where {own.dtype} is expected"
+    owner, _, name = key.rpartition(".")
+    if is_fake_quant_key(key):
+        if name in _UNSEEN:
+            allowed = value.isfinite() | (value == _UNSEEN[name])
+            return "" if allowed.all() else "is not a range of finite numbers"
+        seen = state.get(f"{owner}.range_seen")
+        unusable = ~(value >= MIN_SCALE) | ~value.isfinite()
+        if name == "scale" and (seen is None or seen.any()) and unusable.any():
+            return f"is no scale: {value.reshape(-1)[unusable.reshape(-1)][0].item():g}"
+        return ""
+    spoilt = ~value.to(own.dtype).isfinite()
+    if spoilt.any() and not torch.equal(spoilt, ~own.isfinite().to(spoilt.device)):
+        what = "NaN" if value.isnan().any() else "numbers beyond float32"
+        what = "infinity" if value.isinf().any() and what != "NaN" else what
+        return f"holds {what} ({int(spoilt.sum())} of {value.numel()} numbers)"
+    if name == "running_var" and (value < 0).any():
+        return f"is a variance and negative ({value.min().item():g})"
+    return ""
+
+
+def fitting_key_map(given: Collection[str], own: Collection[str]) -> str:
+    """The `key_map` that removes or adds a prefix so that more keys of the file are the model's,
+    as YAML; "" where there is none. given: keys of the file. own: keys of the model."""
+    known = set(own)
+    fits = sum(key in known for key in given)
+    best = ""
+    for pattern, replacement in _prefixes(given, known):
+        count = sum(re.sub(pattern, replacement, key) in known for key in given)
+        if count > fits:
+            best, fits = f"[['{pattern}', '{replacement}']]", count
+    return best
+
+
+def _prefixes(given: Collection[str], own: set[str]) -> list[tuple[str, str]]:
+    """(pattern, replacement) for each prefix that one side's keys have and the other's lack."""
+    found: dict[tuple[str, str], None] = {}
+    tails = {key.partition(".")[2]: key for key in own if "." in key}
+    for key in given:
+        head, dot, tail = key.partition(".")
+        longer = head + dot
+        while dot:
+            if tail in own:
+                found[f"^{re.escape(longer)}", ""] = None
+            head, dot, tail = tail.partition(".")
+            longer += head + dot
+        if key in tails:
+            found["^", tails[key].removesuffix(key)] = None
+    return list(found)
+
+
+def require_overlap(model: nn.Module, weights: Mapping[str, Tensor], source: Path, at: str) -> None:
+    """Raise DiagnosticError QS956 where no tensor of a file would be loaded. at: the pointer of the
+    key map."""
+    own = model.state_dict()
+    if weights and own and not any(key in own for key in weights):
+        fitting = fitting_key_map(weights, own)
+        raise DiagnosticError(
+            Diagnostic(
+                code="QS956",
+                message=f"no key of `{source.name}` (`{next(iter(weights))}`, ...) is one of the "
+                f"model's (`{next(iter(own))}`, ...), so nothing would be loaded",
+                help=f"set `solver.key_map: {fitting}` in the stage"
+                if fitting
+                else "give the keys the model's names with `solver.key_map`",
+                at=at,
+            )
+        )
