@@ -46,7 +46,8 @@ def build_fake_quant(qspec: QSpec, channels: int = 1, at: str = "") -> FakeQuant
         )
     if qspec.observer == "fixed_scale" and qspec.scale is None:
         raise _error(at, "observer `fixed_scale` has no scale", "add `scale: <number>`")
-    if qspec.scale is not None and not is_usable_scale(torch.tensor(qspec.scale), qspec.qmax):
+    scale = None if qspec.scale is None else torch.tensor(qspec.scale)
+    if scale is not None and not (is_usable_scale(scale, qspec.qmax) and scale >= MIN_SCALE):
         raise _error(
             at,
             f"scale {qspec.scale:g} cannot be used",

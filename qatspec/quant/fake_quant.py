@@ -52,8 +52,9 @@ def _along(scale: Tensor, x: Tensor) -> Tensor:
 
 
 def is_usable_scale(scale: Tensor, qmax: int) -> Tensor:
-    """Whether each number of `scale` can be one: at least MIN_SCALE, its largest value finite."""
-    return (scale >= MIN_SCALE) & (scale * (qmax + 1)).isfinite()
+    """Whether each number of `scale` can be one: a positive normal float32 number, with a finite
+    largest value."""
+    return (scale >= torch.finfo(torch.float32).tiny) & (scale * (qmax + 1)).isfinite()
 
 
 class FakeQuantize(nn.Module):

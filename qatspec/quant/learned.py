@@ -86,7 +86,8 @@ class LearnedFakeQuantize(FakeQuantize):
 
 def settle_scales(model: nn.Module) -> None:
     """Clamp learned scales to MIN_SCALE, after a step of the optimizer may have taken them below.
-    The next training step would do it first; evaluation and checkpoints come before that."""
+    The next training step would do it first; evaluation and checkpoints come before that, so that
+    the training loop calls this after each step, and `set_stage` when it leaves qat."""
     with torch.no_grad():
         for module in model.modules():
             if isinstance(module, LearnedFakeQuantize):

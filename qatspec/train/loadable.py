@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from qatspec.diag import Diagnostic, DiagnosticError, Span
 from qatspec.diag.words import quote_list
-from qatspec.quant.regrid import MIN_SCALE
+from qatspec.quant.fake_quant import is_usable_scale
 from qatspec.quant.state import is_fake_quant_key
 
 #: What an observer's range holds before anything was seen; the opposite infinity is damage.
@@ -57,7 +57,7 @@ def _problem(key: str, value: Tensor, own: Tensor, state: Mapping[str, Tensor]) 
             allowed = value.isfinite() | (value == _UNSEEN[name])
             return "" if allowed.all() else "is not a range of finite numbers"
         seen = state.get(f"{owner}.range_seen")
-        unusable = ~(value >= MIN_SCALE) | ~value.isfinite()
+        unusable = ~is_usable_scale(value.float(), 0)
         if name == "scale" and (seen is None or seen.any()) and unusable.any():
             return f"is no scale: {value.reshape(-1)[unusable.reshape(-1)][0].item():g}"
         return ""

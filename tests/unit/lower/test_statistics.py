@@ -110,7 +110,7 @@ def test_quotients(factor, dtype, settled):
 def test_what_becomes_0_divides_as_the_largest(settled):
     """A divisor below half a step of its grid: the fake-quant model says infinity, which its
     output's fake-quant makes the largest."""
-    x = torch.tensor([[1.0, 1e-6, -2.0, -1e-6, 0.0]])
+    x = torch.tensor([[1.0, 1e-6, -2.0, -1e-6, 1e-7]])
     prepared = settled(Op(lambda x: (x + 1.0) / x), x, quantize_output=True)
     with torch.no_grad():
         prepared.model.truediv_activation_post_process_0.scale.fill_(0.5)
