@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from typing import Any
 _SHORTEST = 4
 #: From this length on, a value is replaced inside longer words too.
 _UNMISTAKABLE = 8
+#: So many first characters of a longer value tell it from any other text.
+_BEGINNING = 12
 
 #: value -> reference, for every variable that this process has read
 _read: dict[str, str] = {}
@@ -63,6 +66,19 @@ def hide(text: str) -> str:
             loose = len(value) >= _UNMISTAKABLE
             pattern = re.escape(form) if loose else rf"(?<!\w){re.escape(form)}(?!\w)"
             text = re.sub(pattern, lambda _, by=reference: by, text)  # type: ignore[misc]
+        text = _without_beginnings(text, value, reference)
+    return text
+
+
+def _without_beginnings(text: str, value: str, reference: str) -> str:
+    """A message may cut a long value; its beginning is hidden too."""
+    start = value[:_BEGINNING]
+    at = text.find(start) if len(value) > _BEGINNING else -1
+    while at >= 0:
+        pairs = zip(value, text[at:], strict=False)
+        same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+        text = text[:at] + reference + text[at + same :]
+        at = text.find(start, at + len(reference))
     return text
 
 

@@ -111,3 +111,12 @@ def test_a_path_is_shown(tmp_path, monkeypatch):
 def test_a_short_value_is_hidden_as_a_word_alone():
     remember("QATSPEC_PIN", "7306")
     assert hide("code 7306, 17306") == "code ${env:QATSPEC_PIN}, 17306"
+
+
+def test_the_beginning_of_a_long_value_is_hidden(folder, monkeypatch, capsys):
+    token = "".join(f"{number:x}k" for number in range(300))
+    monkeypatch.setenv("QATSPEC_TOKEN", token)
+    setting = "--set", "name=${env:QATSPEC_TOKEN}"
+    assert main.run(["validate", "spec.yaml", "--allow-code", *setting]) == 1
+    err = capsys.readouterr().err
+    assert token[:12] not in err and "${env:QATSPEC_TOKEN}" in err
