@@ -150,17 +150,13 @@ class Rehearsal:
         from qatspec.stages.convert import convert
 
         spec, compiled = self.context.spec, "compile" in self.stages
-        found = [
-            Refusal("compile" if d.code == "QS801" else "convert", d)
-            for d in integer_refusals(prepared, spec.march)
-        ]
-        self.found += [
-            r
-            for r in found
-            if (compiled or r.stage == "convert")
-            and not (self.spoilt and r.diagnostic.code not in _STRUCTURAL)
-        ]
-        if self.found or self.spoilt:
+        found = integer_refusals(prepared, spec.march)
+        if self.spoilt:
+            found = [d for d in found if d.code in _STRUCTURAL]
+        of_march = [Refusal("compile", d) for d in found if d.code == "QS801"]
+        self.found += [Refusal("convert", d) for d in found if d.code != "QS801"]
+        if self.spoilt or self.found:
+            self.found += of_march if compiled else []
             return
         with tempfile.TemporaryDirectory(prefix="qatspec-") as folder:
             images = tuple(random_images(prepared.example_inputs))
@@ -169,9 +165,13 @@ class Rehearsal:
             )
             with self._of("convert"):
                 program = convert(context, prepared)[0]
-            if not self.found and compiled:
-                with self._of("compile"):
-                    compile_to_files(context, program, spec.march, Path(folder))
+            if not compiled:
+                return
+            if self.found or of_march:
+                self.found += of_march
+                return
+            with self._of("compile"):
+                compile_to_files(context, program, spec.march, Path(folder))
 
     def _at(self, stage: str) -> Context:
         return replace(self.context, stage=stage, report=lambda kind, data: None)
