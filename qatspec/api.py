@@ -49,6 +49,7 @@ if TYPE_CHECKING:  # the same names for type checkers; tests/contract holds both
         to_onnx as to_onnx,
     )
     from qatspec.onnx.qdq import QdqWriter as QdqWriter
+    from qatspec.onnx.runner import open_session as open_session
     from qatspec.picture import (
         AnnotatedPicture as AnnotatedPicture,
         open_annotated_picture as open_annotated_picture,
@@ -170,6 +171,7 @@ _export("qatspec.lower", "lower")
 _export("qatspec.lower.context", "Lowering")
 _export("qatspec.onnx", "OnnxRunner", "export_qat_onnx", "to_onnx")
 _export("qatspec.onnx.qdq", "QdqWriter")
+_export("qatspec.onnx.runner", "open_session")
 _export(
     "qatspec.backend",
     "Target", "assemble", "compile", "perf", "run_compiled", "simulate", "verdict", "write_perf",

@@ -16,6 +16,7 @@ from qatspec.api import (
     DiagnosticError,
     OnnxRunner,
     Verdict,
+    open_session,
     scratch_folder,
     to_onnx,
 )
@@ -38,7 +39,7 @@ def compile_onnx(program: Program, options: Mapping[str, Any]) -> Artifact:
     exact = options["opt"] == "exact"
     with scratch_folder() as folder:
         path = folder / _MODEL
-        to_onnx(program, path)
+        to_onnx(program, path, exact=exact)
         data = path.read_bytes()
     return Artifact(
         march="onnxruntime",
@@ -78,7 +79,7 @@ _SESSIONS: weakref.WeakKeyDictionary[Artifact, Run] = weakref.WeakKeyDictionary(
 
 
 def _load(artifact: Artifact) -> Run:
-    runtime = _runtime()
+    _runtime()
     data = artifact.sections.get(_MODEL)
     options = artifact.manifest.get("options")
     if data is None or not isinstance(options, dict):
@@ -86,7 +87,7 @@ def _load(artifact: Artifact) -> Run:
     if options.get("opt") == "exact":
         return _self_tested(data)
     try:
-        session = runtime.InferenceSession(data, providers=["CPUExecutionProvider"])
+        session = open_session(data, 0)
     except Exception as problem:
         raise _broken(str(problem).splitlines()[0][:200]) from problem
     names = [i.name for i in session.get_inputs()]

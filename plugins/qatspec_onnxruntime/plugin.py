@@ -14,9 +14,9 @@ OPTIONS = {
             "enum": ["fast", "exact"],
             "default": "fast",
             "description": (
-                "exact: refuse a CPU whose 8-bit kernels saturate (a self-test of extremes runs "
-                "first), so that the integers are the Program's; fast: run on any CPU, with no "
-                "promise about the last bit"
+                "exact: the Program's integers, by onnxruntime's exact ops, many times slower "
+                "than float32; a CPU whose 8-bit kernels saturate is refused by a self-test. fast: "
+                "onnxruntime's fast uint8 kernels, with no promise about the last bit"
             ),
         },
         **RUNTIME_INPUT,

@@ -13,6 +13,8 @@ from qatspec.diag import Diagnostic, DiagnosticError
 from qatspec.ir import STORAGE, Op, Port
 from qatspec.kinds import KINDS
 from qatspec.kinds.emitter import Emitter
+from qatspec.onnx.fast import FastEmitter
+from qatspec.onnx.saturation import saturating
 from qatspec.onnxgraph import BATCH, GraphWriter
 from qatspec.program import Program, digest
 from qatspec.program.artifact import port_record
@@ -22,8 +24,17 @@ FORMAT = 1
 METADATA = "qatspec"
 
 
-def to_onnx(program: Program, path: str | os.PathLike[str], *, opset: int = OPSET) -> None:
+def to_onnx(
+    program: Program,
+    path: str | os.PathLike[str],
+    *,
+    opset: int = OPSET,
+    exact: bool = True,
+) -> None:
     """Write the converted integer ONNX. Loads in onnxruntime without custom ops; batch dynamic.
+
+    exact: equal to the Program, integer for integer; else in onnxruntime's fast kernels, where a
+    result close to a half may be one integer away (qatspec.onnx.fast).
 
     Raises DiagnosticError QS720 for an opset below 17.
     """
@@ -36,7 +47,7 @@ def to_onnx(program: Program, path: str | os.PathLike[str], *, opset: int = OPSE
             )
         )
     writer = GraphWriter(program.name)
-    emitter = Emitter(program, writer, opset)
+    emitter = (Exact if exact else FastEmitter)(program, writer, opset)
     for port in program.inputs:
         emitter.names[port.name] = writer.input(
             port.name, STORAGE[port.dtype], [BATCH, *port.shape]
@@ -45,7 +56,7 @@ def to_onnx(program: Program, path: str | os.PathLike[str], *, opset: int = OPSE
         _emit(emitter, op)
     for port in program.outputs:
         writer.output(
-            emitter.names[port.name], port.name, STORAGE[port.dtype], [BATCH, *port.shape]
+            emitter.signed(port.name), port.name, STORAGE[port.dtype], [BATCH, *port.shape]
         )
     record = {
         "format": FORMAT,
@@ -56,10 +67,30 @@ def to_onnx(program: Program, path: str | os.PathLike[str], *, opset: int = OPSE
         "outputs": [port_record(p) for p in program.outputs],
         "tree": program.tree,
     }
+    if not exact:
+        record["saturating"] = saturating(
+            {
+                op.origin.module or op.output: program.consts[op.inputs[1]]
+                for op in program.ops
+                if op.kind == "conv"
+            }
+        )
     readable = {"march": program.march or "generic"}
     for way, ports in (("input", program.inputs), ("output", program.outputs)):
         readable |= {f"{way}.{place}": _described(port) for place, port in enumerate(ports)}
     writer.write(path, opset, {METADATA: json.dumps(record, sort_keys=True), **readable})
+
+
+class Exact(Emitter):
+    """Every op as its kind writes it."""
+
+    def signed(self, name: str) -> str:
+        """A value as the Program has it."""
+        return self.names[name]
+
+    def emit(self, op: Op) -> None:
+        """Write one op."""
+        self.names[op.output] = KINDS[op.kind].onnx(self, op)
 
 
 def _described(port: Port) -> str:
@@ -69,10 +100,10 @@ def _described(port: Port) -> str:
     return f"{port.name}: {port.dtype} {port.layout}, scale{along} {' '.join(scales)}"
 
 
-def _emit(emitter: Emitter, op: Op) -> None:
+def _emit(emitter: Exact | FastEmitter, op: Op) -> None:
     """Write one op, every node of it with the op's provenance."""
     before = len(emitter.w.nodes)
-    emitter.names[op.output] = KINDS[op.kind].onnx(emitter, op)
+    emitter.emit(op)
     origin = op.origin
     doc = " ".join(p for p in (origin.module, origin.source, origin.rule) if p)
     for node in emitter.w.nodes[before:]:
