@@ -72,8 +72,13 @@ class FastEmitter(Emitter):
         """Write one op, or leave it to the requantization that alone reads it."""
         values = [name for name in op.inputs if name not in self.program.consts]
         narrow = all(self.dtype(name) in _NARROW for name in values)
-        if op.kind == "requant" and self.dtype(op.output) in _NARROW:
+        if op.kind == "requant" and self.dtype(op.output) in _NARROW and self._is_small(op):
             self.shifted[op.output] = _requant(self, op)
+        elif op.kind == "requant":
+            if first := self.fused.get(op.inputs[0]):
+                exact = _sums if first.kind == "conv" else KINDS[first.kind].onnx
+                self.names[first.output] = exact(self, first)
+            self.names[op.output] = KINDS[op.kind].onnx(self, op)
         elif not narrow or not self._has_narrow_weight(op):
             self.names[op.output] = KINDS[op.kind].onnx(self, op)
         elif self._is_fused(op):
@@ -119,6 +124,14 @@ class FastEmitter(Emitter):
         q = self.w.node("QuantizeLinear", [real, one, zero], f"{op.output}.q")
         return self.clipped(q, op)
 
+    def _is_small(self, op: Op) -> bool:
+        """Does every number before the rounding fit an int32, whatever the inputs are? Kernels
+        convert to that before they clip."""
+        factors = _factors(self, op)
+        sizes = [-RANGE[self.dtype(name)][0] for name in op.inputs[: len(factors)]]
+        largest = sum(np.abs(f).max() * size for f, size in zip(factors, sizes, strict=True))
+        return bool(largest < 2**30)
+
     def _is_fused(self, op: Op) -> bool:
         alone = self.readers[op.output] == 1 and op.output in self.requantized
         return op.kind in _FUSED and alone
@@ -137,11 +150,15 @@ class FastEmitter(Emitter):
             self.names = kept
 
 
-def _requant(emit: FastEmitter, op: Op) -> str:
+def _factors(emit: FastEmitter, op: Op) -> list[np.ndarray]:
+    """m / 2^s of every term of a requantization."""
     terms = len(op.inputs) // 2
     unit = np.exp2(-emit.array(op, 2 * terms).astype(np.float64))
-    factors = [emit.array(op, terms + i).astype(np.float64) * unit for i in range(terms)]
-    axis, first = op.attrs["axis"], emit.fused.get(op.inputs[0])
+    return [emit.array(op, terms + i).astype(np.float64) * unit for i in range(terms)]
+
+
+def _requant(emit: FastEmitter, op: Op) -> str:
+    factors, axis, first = _factors(emit, op), op.attrs["axis"], emit.fused.get(op.inputs[0])
     if first is None:
         parts = [emit.real(op.inputs[i], factor, axis) for i, factor in enumerate(factors)]
     elif first.kind == "conv" and (factors[0] > 0).all():

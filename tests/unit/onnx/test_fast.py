@@ -14,6 +14,7 @@ from torch import nn
 from qatspec.diag import DiagnosticError
 from qatspec.lower import lower
 from qatspec.onnx import OnnxRunner, to_onnx
+from qatspec.program import ProgramBuilder
 from tests.nets import check_onnx
 from tests.unit.onnx.test_float_ops import CASES, Op
 from tests.unit.onnx.test_uint8 import CLAMPS, PADS
@@ -100,3 +101,14 @@ def test_convolutions_and_sums_are_integer_kernels(settled, tmp_path):
     assert not {"Conv", "ConvInteger", "Floor", "Relu"} & set(kinds)
     metadata = {p.key: p.value for p in onnx.load(tmp_path / "fast.onnx").metadata_props}
     assert json.loads(metadata["qatspec"])["saturating"] == ["a", "b"]
+
+
+def test_numbers_past_int32_are_left_to_the_exact_form(tmp_path):
+    """A multiplier so large that kernels which convert before they clip would wrap."""
+    builder = ProgramBuilder("large", None)
+    x = builder.input("x", "int8", (3, 4, 4), 0.1)
+    product = builder.emit("mul", [x, x], name="square", scale=0.01)
+    constants = [builder.const(n, "int64", np.array([v])) for n, v in (("m", 1 << 37), ("s", 0))]
+    bounds = {"low": -128, "high": 127, "axis": 1, "rounding": "half_up", "dtype": "int8"}
+    y = builder.emit("requant", [product, *constants], name="y", scale=1.0, **bounds)
+    assert distances(builder.finish([y]), tmp_path, torch.randn(2, 3, 4, 4)) == [0]
