@@ -14,8 +14,10 @@ from qatspec.plan.results import KEPT, Result
 
 #: What a training ran on: results of this spec, wherever they were made.
 _MACHINE = ("device", "threads", "nproc")
-#: What computed it. Results of another version are of the same settings.
+#: What computed it, with the plugins of qatspec itself. Results of another version are of the same
+#: settings.
 _SOFTWARE = ("qatspec", "torch")
+_OWN_PLUGIN = "qatspec=="
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +44,9 @@ def locate(plan: Plan, workdir: Path, stage: str) -> Found | None:
 
 def hold(plan: Plan, result: Result) -> Found:
     """Hold a result, and those that it was made from, against the spec of `plan`."""
-    unique = {change.key: change for change in _differences(plan, result)}
-    software = tuple(c for key, c in unique.items() if key in _SOFTWARE)
-    return Found(result, tuple(c for c in unique.values() if c not in software), software)
+    unique = {change.key: (change, soft) for change, soft in _differences(plan, result)}
+    differs = tuple(change for change, soft in unique.values() if not soft)
+    return Found(result, differs, tuple(change for change, soft in unique.values() if soft))
 
 
 def workdir_of(folder: Path) -> Path:
@@ -52,14 +54,15 @@ def workdir_of(folder: Path) -> Path:
     return folder.parent.parent if folder.parent.name == KEPT else folder.parent
 
 
-def _differences(plan: Plan, result: Result) -> Iterator[Change]:
+def _differences(plan: Plan, result: Result) -> Iterator[tuple[Change, bool]]:
+    """(what differs, whether it is software), first of what the result was made from."""
     step = next((s for s in plan.steps if s.name == result.stage), None)
     if step is None:
-        yield Change("stages", f"the spec has no stage {result.stage}")
+        yield Change("stages", f"the spec has no stage {result.stage}"), False
         return
     if not result.keys:
         if result.digest != step.digest:
-            yield Change("digest", "nothing in its folder says with which settings it was made")
+            yield Change("digest", "nothing in its folder says with which settings"), False
         return
     machine = {k: result.keys[k] for k in _MACHINE if k in step.keys and k in result.keys}
     step = with_keys(step, machine)
@@ -68,9 +71,20 @@ def _differences(plan: Plan, result: Result) -> Iterator[Change]:
         sources = [hold(plan, r) for r in _sources(step, name, taken, workdir_of(result.folder))]
         for source in sorted(sources, key=lambda f: len(f.differs))[:1]:
             step = starting_from(step, name, str(taken))
-            yield from (*source.differs, *source.software)
-    if step.digest != result.digest:
-        yield from changes(plan, step.keys, result.keys)
+            yield from ((change, False) for change in source.differs)
+            yield from ((change, True) for change in source.software)
+    if step.digest == result.digest:
+        return
+    found = changes(plan, step.keys, result.keys)
+    yield from ((change, _is_software(change.key, step, result)) for change in found)
+    if not found:
+        yield Change("digest", "its record does not say what differs"), False
+
+
+def _is_software(key: str, step: Step, result: Result) -> bool:
+    sources = (str(keys.get(key, "")) for keys in (step.keys, result.keys))
+    own_plugin = key.startswith("plugin:") and all(s.startswith(_OWN_PLUGIN) for s in sources)
+    return key in _SOFTWARE or own_plugin
 
 
 def _sources(step: Step, before: str, taken: object, workdir: Path) -> Iterator[Result]:

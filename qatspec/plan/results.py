@@ -13,6 +13,7 @@ import json
 import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -174,10 +175,18 @@ def twin(result: Result, output: str, spoilt: Collection[str]) -> Path | None:
 
 def _is(path: Path, output: Mapping[str, Any]) -> bool:
     try:
-        same_size = path.stat().st_size == output["size"]
-        return same_size and sha256_of(path) == str(output["sha256"])
+        found = path.stat()
+        same_size = found.st_size == output["size"]
+        identity = (found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
+        return same_size and _sha256_once(path, identity) == str(output["sha256"])
     except (OSError, KeyError):
         return False
+
+
+@lru_cache(maxsize=1 << 14)
+def _sha256_once(path: Path, identity: tuple[int, ...]) -> str:
+    """The sha256 of a file, read once in a process as long as its identity is the same."""
+    return sha256_of(path)
 
 
 def _is_home(folder: Path, stage: str) -> bool:

@@ -130,11 +130,20 @@ def test_another_version_of_the_software_is_a_warning(done):
     for path in done.workdir.glob("*/step.json"):
         record = json.loads(path.read_text())
         record["keys"]["torch"] = "1.0"
+        if "plugin:horizon" in record["keys"]:
+            record["keys"]["plugin:horizon"] = "qatspec==0.0.1 abc"
         record["digest"] = "0" * 64
         path.write_text(json.dumps(record))
     result = done.call(*READING["eval"])
     assert result.returncode == 0, result.stderr
     assert "warning[QS930]" in result.stderr and "torch changed: 1.0 -> " in result.stderr
+
+
+def test_a_record_that_contradicts_itself_is_refused(done):
+    path = done.workdir / "qat/step.json"
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps({**record, "digest": "0" * 64}))
+    assert "error[QS930]" in done.call(*READING["eval"]).stderr
 
 
 def test_an_unfinished_training_is_read_and_held_too(done):
