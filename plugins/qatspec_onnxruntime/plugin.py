@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterable
+from typing import Any
 
-from qatspec.api import RUNTIME_INPUT, Arithmetic, March, hookimpl, lazy
+from qatspec.api import RUNTIME_INPUT, Arithmetic, Finding, March, hookimpl, lazy
 
 OPTIONS = {
     "type": "object",
@@ -45,3 +47,14 @@ def qatspec_marches() -> Iterable[March]:
             qdq="uint8",
         )
     ]
+
+
+@hookimpl
+def qatspec_check(spec: Any) -> Iterable[Finding]:
+    """Warn where compile needs onnxruntime and this environment does not have it."""
+    if spec.march != "onnxruntime" or "compile" not in spec.stages:
+        return ()
+    if importlib.util.find_spec("onnxruntime") is not None:
+        return ()
+    message = "stage compile needs onnxruntime, which is not installed here"
+    return (Finding(at="/march", message=message, help="pip install 'qatspec[onnxruntime]'"),)

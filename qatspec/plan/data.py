@@ -1,27 +1,27 @@
-"""What the data sets of a spec say of themselves without being opened: are they there, and do they
+"""What the files that a spec names say without being opened: are they there, and do the data sets
 have as many classes as the model?"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from qatspec.diag import Diagnostic, DiagnosticError, Note
 from qatspec.registry import Registry, registry as installed
-from qatspec.spec import Spec
+from qatspec.spec import Spec, weights_file
 from qatspec.spec.model import DataRole
 
 
 def data_findings(spec: Spec, registry: Registry | None = None) -> tuple[Diagnostic, ...]:
-    """Look at each data set whose definition has `classes`, with places in the spec.
+    """Look for the weights and at each data set whose definition has `classes`, with places.
 
-    Returns what `classes` raises (QS910 for missing data), and QS914: an error where the data has
-    more classes than the model, a warning where the model has more."""
+    Returns QS905 for missing weights, what `classes` raises (QS910 for missing data), and QS914: an
+    error where the data has more classes than the model, a warning where the model has more."""
     names = registry or installed()
+    found = list(_weights(spec))
     model = names.model(spec.model.type)
     outputs = model.classes(spec.model.params) if model.classes else None
-    found: list[Diagnostic] = []
     others: dict[int, list[DataRole]] = {}
     for role in {data.at: data for data in spec.data.values()}.values():
         try:
@@ -33,6 +33,19 @@ def data_findings(spec: Spec, registry: Registry | None = None) -> tuple[Diagnos
             others.setdefault(classes, []).append(role)
     found += [_other_number(spec, roles, n, outputs or 0) for n, roles in others.items()]
     return spec.document.resolve(found)
+
+
+def _weights(spec: Spec) -> Iterator[Diagnostic]:
+    """QS905 for files of weights that are not there."""
+    for stage in spec.stages.values():
+        path = weights_file(spec, stage.solver)
+        if path is not None and not path.is_file():
+            yield Diagnostic(
+                code="QS905",
+                message=f"there is no file of weights `{path}`",
+                help="check `weights`, which is relative to the spec",
+                at=f"{stage.solver.at}/weights",
+            )
 
 
 def _classes(spec: Spec, role: DataRole, names: Registry) -> int | None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
 
 from qatspec.cli import main
 from qatspec.plan import data_findings
-from qatspec.spec import load
+from qatspec.spec import load, warnings
 
 SPEC = """
 qatspec: 1
@@ -104,3 +105,27 @@ def test_commands(tmp_path, capsys):
     for command in ("validate", "plan"):
         code, _, err = run(command, tmp_path / "spec.yaml")
         assert code == 0 and err.count("QS914") == 1
+
+
+def test_weights_that_are_not_there(tmp_path):
+    _coco(tmp_path, ["a"])
+    _spec(tmp_path, "coco_detection", "num_classes: 1")
+    path = tmp_path / "spec.yaml"
+    trainer = "  float: {solver: {weights: w.pth}, trainer"
+    path.write_text(path.read_text().replace("  float: {trainer", trainer))
+    (found,) = data_findings(load(path))
+    assert (found.code, found.span.line) == ("QS905", 10)
+    (tmp_path / "w.pth").touch()
+    assert data_findings(load(path)) == ()
+
+
+def test_a_runtime_that_is_not_installed(tmp_path, monkeypatch):
+    _coco(tmp_path, ["a"])
+    _spec(tmp_path, "coco_detection", "num_classes: 1")
+    path = tmp_path / "spec.yaml"
+    later = "  qat: {trainer: {steps: 1, optimizer: {type: sgd, lr: 0.1}}, qconfig: horizon_qat}\n"
+    text = path.read_text().replace("march: bayes", "march: onnxruntime")
+    path.write_text(f"{text}{later}  convert: {{}}\n  compile: {{}}\n")
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    (found,) = warnings(load(path))
+    assert (found.code, found.severity) == ("QS008", "warning") and "onnxruntime" in found.message
