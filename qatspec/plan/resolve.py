@@ -96,6 +96,8 @@ def _step(
 ) -> Step:
     before, stage = predecessor(spec, name), spec.stages[name]
     keys: dict[str, Any] = {p: v for p, v in values.items() if within(p, _parts(spec, name))}
+    if machine["nproc"] == 1:
+        keys.update((p, "running") for p, v in keys.items() if _is_synchronized(p, v))
     if stage.batch_size is not None:
         keys = {p: v for p, v in keys.items() if not _ROLE_BATCH_SIZE.fullmatch(p)}
     if not _image_scale_counts(spec, before if name == "convert" else name):
@@ -121,6 +123,12 @@ def _step(
         provenance={"name": spec.name, "march": spec.march},
         plugins=plugins,
     )
+
+
+def _is_synchronized(pointer: str, value: Any) -> bool:
+    """Return whether batch norms are to be synchronized over processes: over one it means
+    nothing."""
+    return value == "synchronized" and pointer.endswith(("/batch_norm", "/batch_norm/before"))
 
 
 def _parts(spec: Spec, name: StageName) -> tuple[str, ...]:
@@ -153,7 +161,8 @@ def _judged_by(
 def _after(step: Step, earlier: Sequence[Step]) -> Step:
     """The step as it is known while the one that it starts from is not finished."""
     for before in (s for s in earlier if s.name in step.inputs):
-        recipe = [before.digest, before.evaluation if step.takes == "best" else ""]
+        judged = before.evaluation if step.takes == "best" else ""
+        recipe = [before.digest, step.takes, judged]
         step = starting_from(step, before.name, digest(recipe))
     return step
 

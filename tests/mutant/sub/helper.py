@@ -1,0 +1,2 @@
+def gain():
+    return 1.0
