@@ -98,5 +98,6 @@ def test_what_counts_for_digests():
             and part.get("x-qatspec-affects") is False}  # fmt: skip
     assert free == {
         "$.qatspec", "$.extends", "$.vars", "$.smoke", "$.plugins", "data_role.workers",
-        "trainer.checkpoint_steps", "float_solver.weights",
+        "trainer.checkpoint_steps", "float_solver.weights", "solver.pre_step",
+        "solver.pre_step_checkpoint",
     }  # fmt: skip

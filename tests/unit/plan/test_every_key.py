@@ -156,6 +156,10 @@ def dependents(pointer):
         ["checkpoint_steps"],
     ):
         return []
+    if rest[-1:] in (["pre_step"], ["pre_step_checkpoint"]):
+        return []  # what they lead to counts: the weights that the stage starts from
+    if pointer.endswith("batch_norm/before"):
+        return []  # over one process, synchronized batch norms are running ones
     if first == "name":
         return ["convert", "compile"]
     if first == "march":

@@ -1,6 +1,9 @@
-"""Every edit of a spec and of its inputs, run afresh: the tensors, optimizer and generator states of
-a stage are equal if and only if its digest is; and equal metrics follow from equal digests of both
-kinds. It really trains (a net of three convs, about half a second each)."""
+"""Every edit of a spec and of its inputs, run afresh.
+
+The tensors, optimizer and generator states of a stage are equal if and only if its digest is, and
+equal metrics follow from equal digests of both kinds. It really trains: a net of three convs, about
+half a second each.
+"""
 
 from __future__ import annotations
 
