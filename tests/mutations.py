@@ -118,8 +118,11 @@ def make(folder: Path, edit: Edit | None = None) -> dict[str, Made]:
         edit(folder, spec)
     (folder / "spec.json").write_text(json.dumps(spec))
     _forget_plugins()
-    plan = resolve(load(folder / "spec.json", allow_code=True))
-    run(plan, folder / "work", step="qat", with_deps=True, device="cpu")
+    try:
+        plan = resolve(load(folder / "spec.json", allow_code=True))
+        run(plan, folder / "work", step="qat", with_deps=True, device="cpu")
+    finally:
+        _forget_plugins()
     made = (stage for stage in STAGES if (folder / "work" / stage).exists())
     return {stage: _made(folder / "work" / stage, stage) for stage in made}
 

@@ -66,9 +66,20 @@ class _Recorder:
         if folder not in self.folders:
             self.folders[folder] = {}
             _role.cache_clear()
+            self._note_imported(folder)
         if not self.is_hooked:
             self.is_hooked = True
             sys.addaudithook(self.hook)
+
+    def _note_imported(self, folder: str) -> None:
+        """Note modules of the folder that were imported before anything was recorded: the plugin
+        is going to take them as they are."""
+        for name, module in list(sys.modules.items()):
+            file = getattr(module, "__dict__", {}).get("__file__")
+            if name != "__main__" and isinstance(file, str) and _role(file) == "plugin":
+                for place, below in self._below(file):
+                    if place == folder:
+                        self.note(folder, below)
 
     def forget_changed(self, folder: str) -> None:
         """Where modules of the folder were edited since this process imported them, forget all of
