@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -97,6 +98,8 @@ def _affine(lowering: Lowering, given: Sequence[Any], eps: float) -> tuple[np.nd
 _BITS, _LEAST, _MOST = 16, 18, 30
 #: Fraction bits of the root of what becomes 8 bits, and of what becomes more.
 _ROOT_BITS, _FINE_ROOT_BITS = 12, 16
+#: How far eps may be rounded, as a share of the variance: half of that is the error of the result.
+_COARSEST = 1 / 256
 
 
 def lower_layer_norm(node: fx.Node, lowering: Lowering) -> Sum:
@@ -167,6 +170,7 @@ def _standardized(
     it in `planes`. All three count the batch as dim 0, shapes leave it out."""
     x = lowering.integer(node.args[0])
     own, count = lowering.shape()[1:], prod(shape[a - 1] for a in axes)
+    x = _fine(lowering, x, count, eps)
     x = _reshaped(lowering, x, own, shape, "flat")
     target = lowering.target()
     root_bits = _ROOT_BITS if target and target.dtype in ("int4", "int8") else _FINE_ROOT_BITS
@@ -189,6 +193,18 @@ def _standardized(
         # several dims were normalized as one, and scales along several there are not
         y = lowering.quantize(Sum((y,)), target, f"{node.name}.closed").terms[0]
     return Sum((_reshaped(lowering, y, planes, own, "picture"),))
+
+
+def _fine(lowering: Lowering, x: Term, count: int, eps: float) -> Term:
+    """x in 16 bits, exactly, where few numbers are normalized: eps, an integer in units of x's
+    squares, would be rounded too coarsely beside the smallest variance, count - 1."""
+    if count == 1 or lowering.dtype(x) not in ("int4", "int8"):
+        return x
+    epsilon = eps * (count / x.step) ** 2
+    if abs(epsilon - round(epsilon)) <= _COARSEST * (count - 1 + epsilon):
+        return x
+    fine = replace(lowering.whole, scale=x.step / 256, dtype="int16")
+    return lowering.quantize(Sum((x,)), fine, f"{lowering.node.name}.fine").terms[0]
 
 
 def _reshaped(

@@ -31,10 +31,30 @@ def quantized(writer: QdqWriter, node: fx.Node, module: QuantOp) -> str:
     if writer.uint8 is not None and not geometry.transposed:  # those stay in float
         writer.uint8.weights[str(node.target)] = levels.numpy()
     weight = _dequantized(writer, key, levels, module.weight_fake_quant, geometry)
-    name = None
-    if bias is not None:
-        name = writer.w.const(f"{node.target}.bias", bias.detach().numpy(), np.float32)
-    return _apply(writer, node, geometry, weight, tuple(levels.shape), name)
+    shape = tuple(levels.shape)
+    if bias is None:
+        return _apply(writer, node, geometry, weight, shape, None)
+    numbers = bias.detach().numpy()
+    if _fits(writer, node, numbers, module.weight_fake_quant):
+        name = writer.w.const(f"{node.target}.bias", numbers, np.float32)
+        return _apply(writer, node, geometry, weight, shape, name)
+    # Runtimes round the bias of a fused op to int32, in steps of both scales: it stays outside.
+    product = _apply(writer, node, geometry, weight, shape, None)
+    aligned = numbers if geometry.op == "linear" else numbers.reshape(-1, *[1] * (len(shape) - 2))
+    name = writer.w.const(f"{node.target}.bias", aligned, np.float32)
+    return writer.w.node("Add", [product, name], node.name)
+
+
+def _fits(
+    writer: QdqWriter, node: fx.Node, bias: np.ndarray, weight_fake_quant: FakeQuantize
+) -> bool:
+    """Does the bias fit int32, in steps of the input's scale times the weight's?"""
+    source: Any = node.args[0]
+    input_fake_quant = writer.context.module(source)
+    if not isinstance(input_fake_quant, FakeQuantize) or not input_fake_quant.observed:
+        return True
+    step = input_fake_quant.scale.double() * weight_fake_quant.scale.double().reshape(-1)
+    return bool((np.abs(bias) < 2.0**31 * step.numpy()).all())
 
 
 def unquantized(writer: QdqWriter, node: fx.Node, module: Any) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable
-from math import sqrt
 from typing import Any
 
 import torch
@@ -56,9 +55,10 @@ def _write_out(graph: fx.Graph, node: fx.Node, context: GraphContext) -> None:
     with graph.inserting_before(node):
         turned = call(torch.transpose, key, -2, -1)
         scores = call(torch.matmul, query, turned)
-        scores = call(
-            operator.mul, scores, 1 / sqrt(context.shape(query)[-1]) if scale is None else scale
-        )
+        if scale is None:
+            size = call(operator.getitem, call(getattr, query, "shape"), -1)
+            scale = call(operator.pow, size, -0.5)
+        scores = call(operator.mul, scores, scale)
         if mask is not None:
             scores = call(operator.add, scores, mask)
         result = call(torch.matmul, call(torch.softmax, scores, -1), value)

@@ -117,12 +117,13 @@ FOLLOWS = {
     "the whole batch": lambda a, b: a[: a.shape[0]] * 2.0,
     "expand": lambda a, b: a.new_full((a.shape[1], 1, 1), 0.5).expand(a.shape[1:]) + a,
     "norm": lambda a, b: F.layer_norm(a, a.shape[1:]),
+    "attention": lambda a, b: F.scaled_dot_product_attention(a, a, a),
 } | {f.__name__: f for f in (
     an_isinstance, centred, padded_back, rows, heads, a_list, in_place, split_in_halves,
     quotient_and_rest, filled, a_condition,
 )}  # fmt: skip
 #: Steps of two roundings in a row, or of the bounds that a norm's own integers have.
-STEPS = {"norm": 3, "padded_back": 2, "heads": 2}
+STEPS = {"norm": 3, "padded_back": 2, "heads": 2, "attention": 2}
 
 
 class Net(nn.Module):
@@ -179,6 +180,7 @@ def test_the_deploy_size_is_another_one():
 
 BY_SIZE = {
     "a loop": a_loop,
+    "parts": lambda a, b: torch.cat([p * (i + 1) for i, p in enumerate(a.split(3, 2))], 2),
     "a list of rows": lambda a, b: torch.stack([a[:, :, i] for i in range(a.shape[2])][::-1], 2),
     "a key": lambda a, b: a * {12: 2.0}.get(a.shape[2], 3.0),
     "text": lambda a, b: a * {"12": 2.0, "13": 3.0}[str(a.shape[2])],
