@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,7 +23,9 @@ def locked(workdir: Path) -> Iterator[None]:
     path = workdir / NAME
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        file = path.open("w")
+        # opened for reading too, which does not wait where a named pipe stands in its place
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        file = os.fdopen(descriptor, "rb+", buffering=0)
     except OSError as error:
         raise cannot_write(path, error) from error
     with file:

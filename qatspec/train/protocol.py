@@ -7,7 +7,8 @@ and the plugin's line.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, cast
 
 import numpy as np
@@ -108,6 +109,25 @@ def predictions_of(owner: Any, predictions: Any, images: int) -> list[dict[str, 
     return [{k: v.detach().cpu().numpy() for k, v in one.items()} for one in predictions]
 
 
+@contextmanager
+def predictions_with_keys(
+    predict: Any, definition: DatasetDef | None, found: Sequence[tuple[Any, Mapping[str, Any]]]
+) -> Iterator[None]:
+    """Inside a data set's `evaluate`: a key that it looks for in vain in the predictions `found` is
+    missing in what `predict` returned."""
+    try:
+        yield
+    except KeyError as error:
+        key = error.args[0] if error.args else None
+        if not isinstance(key, str) or not found or key in found[0][1] or key in found[0][0]:
+            raise
+        has = quote_list(sorted(found[0][1])) or "nothing"
+        owner = getattr(predict, "__self__", predict)
+        message = f"predict() of {_named(owner)} gives {has} for an image; "
+        message += f"{_named(None, definition)} judges `{key}`"
+        raise registry().broken(message, "predict", owner=owner) from error
+
+
 def metrics_of(dataset: Any, definition: DatasetDef | None, metrics: Any) -> dict[str, float]:
     """Return what `evaluate` of a data set returned as numbers by name.
 
@@ -195,4 +215,4 @@ def _named(owner: object, record: Any = None) -> str:
     """A data set by its registered name, anything else by its class."""
     if isinstance(record, DatasetDef):
         return f"data set `{record.name}`"
-    return f"`{type(owner).__name__}`"
+    return "the data set" if owner is None else f"`{type(owner).__name__}`"

@@ -122,6 +122,7 @@ MISTAKES = {
     "predict is one short": (PREDICT, PREDICT + "[1:]", "QS010", "a list of 1"),
     "predict of tensors": (PREDICT, "return list(outputs['mask'])", "QS010", "for each of 2"),
     "predict of arrays": (PREDICT.split(" for")[0], "return [{'mask': 1}", "QS010", "`mask`: 1"),
+    "predict has other keys": ('[{"mask":', '[{"label":', "QS010", "`label` for an image"),
     "predict raises": (PREDICT, "return outputs['masks']", "QS004", "KeyError: 'masks'"),
     "metric is absent": ('"share": float', '"portion": float', "QS010", "known: `portion`"),
     "metric is not finite": (EVALUATE, "return {'share': float('nan')}", "QS010", "returned nan"),
