@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from qatspec.diag import DiagnosticError
+from qatspec.engine.lock import locked
 from qatspec.files import open_file, read_file, why_no_folder, why_unreadable
 from qatspec.onnx import OnnxRunner
 from qatspec.plan.checkpoints import is_intact
@@ -144,3 +145,9 @@ def test_a_compressed_checkpoint_is_refused(tmp_path):
     with pytest.raises(DiagnosticError, match=r"QS901: .* is compressed"):
         read_weights(small)
     assert list(read_weights(plain)) == ["weight"]
+
+
+def test_a_lock_that_is_a_named_pipe_does_not_hang(tmp_path):
+    os.mkfifo(tmp_path / ".lock")
+    with locked(tmp_path):
+        pass
