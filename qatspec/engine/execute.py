@@ -185,7 +185,8 @@ class _Run:
         tell = partial(self._tell, step.name)
         found = kept.arrange(self.plan, step, self.workdir, tell)
         trainer = self.plan.spec.stages[step.name].trainer or Trainer()
-        if not self.resume:
+        begun = found.result is not None and found.result.record is None and found.point is None
+        if begun or not self.resume:
             kept.clear(folder)
         records.begin(folder, step)
         if self.resume and found.continued is not None and found.point is not None:

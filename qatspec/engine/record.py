@@ -6,6 +6,7 @@ of the stage (see `qatspec.plan.results`).
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -103,6 +104,8 @@ def restore(result: Result, tell: Tell) -> tuple[str, ...]:
         if known_digests(result.file(name)) != [outputs[name]["sha256"]]:
             write_sidecar(result.file(name), [outputs[name]["sha256"]])
             tell(f"{sidecar(result.file(name)).name} was damaged and is written again")
+    with contextlib.suppress(OSError):  # what a crash left that came right after the record
+        (result.folder / JOURNAL).unlink(missing_ok=True)
     return tuple(gone)
 
 

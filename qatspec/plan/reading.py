@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from qatspec.plan import results
-from qatspec.plan.changes import Change, changes
+from qatspec.plan.changes import Change, changes, edits
 from qatspec.plan.digest import starting_from, with_keys
 from qatspec.plan.model import Plan, Step
 from qatspec.plan.results import KEPT, Result
@@ -73,6 +73,7 @@ def _differences(plan: Plan, result: Result) -> Iterator[tuple[Change, bool]]:
             step = starting_from(step, name, str(taken))
             yield from ((change, False) for change in source.differs)
             yield from ((change, True) for change in source.software)
+    yield from ((change, False) for change in edits(result.edited(step.folders, step)))
     if step.digest == result.digest:
         return
     found = changes(plan, step.keys, result.keys)

@@ -158,6 +158,16 @@ def test_a_training_without_a_checkpoint_leaves_nothing_to_keep(project):
     assert len(list((project.workdir / ".kept").iterdir())) == 1  # the finished one
 
 
+def test_what_an_interrupted_conversion_leaves_is_removed(copy):
+    before = tree(copy.workdir)
+    (copy.workdir / "convert/step.json").unlink()
+    (copy.workdir / "convert/opened.jsonl").write_text("")
+    (copy.workdir / "convert/toy-part.onnx").write_text("")
+    (copy.workdir / "float/opened.jsonl").write_text("")
+    copy.run()
+    assert tree(copy.workdir) == before
+
+
 def test_kept_results_of_another_version_are_no_hindrance(copy):
     folder = copy.workdir / ".kept/float-0123"
     folder.mkdir(parents=True)
