@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -83,11 +84,13 @@ def launch(
         members = _start(nproc, meeting, function, arguments, report)
         done = False
         try:
+            members.wait_until_ready()
             with interrupt.when_stopped_at_once(members.kill), _joined(0, *meeting):
                 result = function(Group(0, nproc), *arguments, report=members.report)
             done = True
             return result
         except RuntimeError as error:
+            interrupt.check()  # a second signal kills the others, which breaks the connection
             fault = members.fault(_PATIENCE) if is_lost_connection(error) else None
             raise fault or error from (fault.__cause__ if fault else error.__cause__)
         finally:
@@ -105,11 +108,13 @@ def _start(
 ) -> Members:
     context = torch.multiprocessing.get_context("spawn")
     processes, readers = [], []
+    resource_tracker.ensure_running()  # starting it would unmask signals
     with interrupt.masked():
         for rank in range(1, nproc):
             reader, writer = context.Pipe(duplex=False)
             member = (writer, rank, meeting, function, arguments)
-            process = context.Process(target=_member, args=member, daemon=True)
+            # Not a daemon: those may not start loader workers. `take_part` ends with its parent.
+            process = context.Process(target=_member, args=member, daemon=False)
             process.start()
             writer.close()
             processes.append(process)

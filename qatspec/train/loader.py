@@ -101,7 +101,14 @@ class Loader:
         # a generator of its own: the loader draws from it, and never from the training's
         generator = torch.Generator().manual_seed(self.seed)
         given, warned = False, set[Diagnostic]()
-        loader = DataLoader(items, batch_size=None, num_workers=self.workers, generator=generator)
+        loader = DataLoader(
+            items,
+            batch_size=None,
+            num_workers=self.workers,
+            generator=generator,
+            # In a spawned process the default is to spawn, which would pickle the data set.
+            multiprocessing_context="fork" if self.workers else None,
+        )
         for item in watched(loader):
             for broken in item.left_out:
                 for diagnostic in broken.diagnostics:

@@ -10,15 +10,18 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess, parent_process
 from typing import Any
 
 import torch.distributed as dist
 
-from qatspec.diag import Diagnostic, DiagnosticError, PluginFault
+from qatspec.diag import Diagnostic, DiagnosticError, Note, PluginFault
 from qatspec.registry import registry
+
+#: What a process sends before it meets the others.
+_READY = "ready"
 
 Report = Callable[[str, Mapping[str, Any]], None]
 
@@ -43,8 +46,17 @@ class Members:
         self._messages: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
         self._faults: dict[int, Fault] = {}
         self._logged: set[Any] = set()
+        self._ready = 0
         self._reader = threading.Thread(target=self._read, args=(list(pipes),), daemon=True)
         self._reader.start()
+
+    def wait_until_ready(self) -> None:
+        """Wait until each of the others is about to meet. Raises DiagnosticError where one ends
+        before that, because rank 0 would wait for it in native code."""
+        alive = {process.sentinel: process for process in self._processes}
+        while self._ready < len(self._processes):
+            if wait(alive, timeout=0.1) and (fault := self.fault(1)) is not None:
+                raise fault
 
     def report(self, kind: str, data: Mapping[str, Any]) -> None:
         """Report for rank 0, and then what the others have reported since."""
@@ -75,7 +87,8 @@ class Members:
         self._reader.join(timeout=1)
         for rank in sorted(self._faults):
             fault = self._faults[rank]
-            error = DiagnosticError(fault.diagnostics)
+            where = Note(f"in the training process of rank {rank}")
+            error = DiagnosticError(replace(d, notes=(*d.notes, where)) for d in fault.diagnostics)
             error.__cause__ = RuntimeError(f"in the process of rank {rank}:\n{fault.trace}")
             return error
         ended = [(rank, p) for rank, p in enumerate(self._processes, 1) if p.exitcode]
@@ -105,7 +118,9 @@ class Members:
                 except (EOFError, OSError, pickle.UnpicklingError):
                     pipes.remove(pipe)
                     continue
-                if isinstance(message, Fault):
+                if message == _READY:
+                    self._ready += 1
+                elif isinstance(message, Fault):
                     self._faults[ranks[pipe]] = message
                 else:
                     self._messages.put(message)
@@ -113,12 +128,15 @@ class Members:
 
 def take_part(pipe: Connection, work: Callable[[Report], object]) -> None:
     """Do the work of a process other than rank 0: its warnings and its end go through `pipe`."""
+    for number in (signal.SIGINT, signal.SIGHUP):  # as `interrupt.masked`, for its own children
+        signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
     def report(kind: str, data: Mapping[str, Any]) -> None:
         if kind == "log":  # rank 0 reports the progress of all
             pipe.send((kind, dict(data)))
 
+    pipe.send(_READY)
     try:
         work(report)
     except BaseException as error:  # noqa: BLE001  rank 0 raises it

@@ -5,12 +5,16 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from multiprocessing.connection import wait
 from typing import Any
 
 from torch.utils.data import DataLoader
 
 from qatspec.diag import Diagnostic, DiagnosticError
+
+#: Seconds that a worker may take to end after its connection broke.
+_PATIENCE = 1.0
 
 
 def watched(loader: DataLoader[Any]) -> Iterator[Any]:
@@ -20,14 +24,15 @@ def watched(loader: DataLoader[Any]) -> Iterator[Any]:
     while True:
         try:
             item = next(items, items)
-        except RuntimeError as error:
-            if "DataLoader worker (pid" not in str(error):
+        except (RuntimeError, OSError, EOFError):
+            # torch's own error, or one of the connection to a worker that was sending a batch
+            if not _dead(items):
                 raise
             break
         if item is items:
             return
         yield item
-    died = _died(items)
+    died = _died(_dead(items))
     del items  # ends the other workers; the error caught above would have kept them
     raise DiagnosticError(died)
 
@@ -47,23 +52,30 @@ def _without_torchs_handler() -> Iterator[None]:
             signal.signal(signal.SIGCHLD, before)
 
 
-def _died(items: Any) -> Diagnostic:
-    codes = {n: w for n, w in enumerate(getattr(items, "_workers", ())) if w.exitcode}
-    number, worker = next(iter(codes.items()), (None, None))
-    if worker is None:
-        how = "died"
-    elif worker.exitcode < 0:
+def _dead(items: Any) -> dict[int, Any]:
+    """Number -> process of the workers that have ended, although batches are still expected."""
+    workers = getattr(items, "_workers", ())
+    ending = wait([w.sentinel for w in workers], timeout=_PATIENCE) if workers else []
+    for worker in workers:
+        if worker.sentinel in ending:
+            worker.join(_PATIENCE)  # its files are closed a moment before it has ended
+    return {n: w for n, w in enumerate(workers) if w.exitcode is not None}
+
+
+def _died(dead: Mapping[int, Any]) -> Diagnostic:
+    number, worker = next(iter(dead.items()))
+    if worker.exitcode < 0:
         name = signal.Signals(-worker.exitcode).name
         how = f"{number} (pid {worker.pid}) was killed by signal {-worker.exitcode} ({name})"
     else:
         how = f"{number} (pid {worker.pid}) ended with exit code {worker.exitcode}"
     help_ = "run the same command again: training goes on from the last checkpoint"
-    if worker is not None and worker.exitcode == -signal.SIGKILL:
+    if worker.exitcode == -signal.SIGKILL:
         help_ = (
             "the system kills processes where memory runs out: lower `workers` or `batch_size` of "
             f"the data role, or give smaller pictures; {help_}"
         )
-    elif worker is not None and worker.exitcode in (-signal.SIGSEGV, -signal.SIGBUS):
+    elif worker.exitcode in (-signal.SIGSEGV, -signal.SIGBUS):
         help_ = (
             "set `workers: 0` for the data role to see where it happens; SIGBUS means that "
             f"`/dev/shm` is full; {help_}"

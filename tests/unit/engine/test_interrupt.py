@@ -110,7 +110,7 @@ def test_a_second_signal_stops_at_once_without_damage(stopping, monkeypatch):
 @pytest.mark.parametrize(
     "arguments",
     [
-        ("eval", "toy.yaml", "--stage", "float", "--allow-code", "--workdir", "work"),
+        ("eval", "toy.yaml", "--stage", "float", "--stale", "--allow-code", "--workdir", "work"),
         ("plan", "toy.yaml", "--allow-code", "--workdir", "work"),
     ],
 )
@@ -193,7 +193,7 @@ def test_ctrl_c_stops_all_processes(two, whole_group, tmp_path):
     (os.killpg if whole_group else os.kill)(process.pid, signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "saved: work/float/float-checkpoint-last.pth.tar" in errors
+    assert "saved: work/float/float-checkpoint-last.pth.tar" in errors, errors
     assert "Traceback" not in errors and "Warning" not in errors
     assert gone(others)
     result = two.command(*RUN, "--nproc", "2", "--step", "float")
@@ -214,6 +214,25 @@ def test_a_killed_process_is_named(two):
     assert "QS908" in errors
     assert f"rank 1 (pid {others[0]}) was killed by signal 9 (SIGKILL)" in errors
     assert "Traceback" not in errors
+
+
+@pytest.mark.slow
+def test_a_worker_of_another_process_is_named(two):
+    """Every process has workers of its own."""
+    two.edit("batch_size: 8}\n  val", "batch_size: 8, workers: 2}\n  val")
+    process, (other,) = two.start()
+    tasks = Path(f"/proc/{other}/task/{other}/children")
+    if not tasks.exists():
+        pytest.skip("the kernel does not list the children of a process")
+    worker = int(tasks.read_text().split()[0])
+    os.kill(worker, signal.SIGKILL)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1, errors
+    assert "QS952" in errors
+    assert f"(pid {worker}) was killed by signal 9 (SIGKILL)" in errors
+    assert "in the training process of rank 1" in errors
+    assert "Traceback" not in errors
+    assert gone([other, worker])
 
 
 @pytest.mark.slow

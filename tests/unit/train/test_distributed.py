@@ -123,3 +123,36 @@ def test_every_process_rounds_alike(tmp_path):
     lines = result.stdout.splitlines()
     assert len(lines) == 9
     assert [line for line in lines if not line.endswith(" [] 1 [True]")] == []
+
+
+STARTING = textwrap.dedent(
+    """
+    import os
+    import sys
+    from qatspec.diag import DiagnosticError
+    from qatspec.train.distributed import launch
+
+    def work(group, report):
+        return group.share("met")
+
+    if __name__ == "__main__":
+        try:
+            print(launch(2, "cpu", work, report=print))
+        except DiagnosticError as error:
+            print(error.diagnostics[0].code, error.diagnostics[0].message)
+    else:  # another process, while it starts
+        os.kill(os.getpid(), 9)
+    """
+)
+
+
+def test_a_process_that_is_killed_before_it_meets_the_others(tmp_path):
+    """Rank 0 would wait for it for half an hour."""
+    script = tmp_path / "script.py"
+    script.write_text(STARTING)
+    result = subprocess.run(
+        [sys.executable, str(script)], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith("QS908 the training process of rank 1 (pid ")
+    assert result.stdout.strip().endswith("was killed by signal 9 (SIGKILL)")
