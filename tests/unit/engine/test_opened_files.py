@@ -272,3 +272,14 @@ def test_work_directories_and_environments_below_the_folder_do_not_count(project
         path.write_text("")
         (path.parent / "summary.json").write_text("{}")
     assert states(project)["float"] == "cached"
+
+
+def test_commands_that_read_results_hold_the_files_too(project):
+    write_plugin(project, *READS["a file opened late"])
+    options = ["toy.yaml", "--allow-code", "--device", "cpu", "--workdir", "work"]
+    assert project.call("run", "--step", "float", *options).returncode == 0
+    assert project.call("eval", "--stage", "float", *options).returncode == 0
+    (project.folder / "gain.json").write_text("9.5")
+    told = project.call("eval", "--stage", "float", *options)
+    assert told.returncode == 1
+    assert "plugin toy_plugin.py: gain.json changed" in told.stderr
