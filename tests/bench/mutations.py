@@ -1,6 +1,6 @@
 """Pairs of edits of a spec and its inputs: the digest of a stage identifies its tensors.
 
-    python tests/bench/mutations.py [PAIRS] [SEED]
+    python -m tests.bench.mutations [PAIRS] [SEED]
 
 The longer form of tests/unit/plan/test_mutations.py. It draws PAIRS (default 200) pairs of edits,
 runs each afresh, and compares every run with every other one: two runs of a stage with one digest
