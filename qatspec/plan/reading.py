@@ -75,7 +75,6 @@ def _differences(plan: Plan, result: Result) -> Iterator[tuple[Change, bool]]:
             step = starting_from(step, name, str(taken))
             yield from ((change, False) for change in source.differs)
             yield from ((change, True) for change in source.software)
-    yield from ((change, False) for change in edits(result.edited(step.folders, step)))
     if step.digest == result.digest:
         return
     found = changes(plan, step.keys, result.keys)
