@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -14,11 +13,11 @@ from qatspec.cli import options
 from qatspec.cli.output import show
 from qatspec.diag import Diagnostic, DiagnosticError, Span
 from qatspec.diag.words import quote_list
-from qatspec.files import read_file
+from qatspec.files import read_json
 from qatspec.plan import Change, Plan, resolve, results
 from qatspec.plan.checkpoints import SUFFIX
 from qatspec.plan.reading import Found, hold, locate
-from qatspec.spec import Spec
+from qatspec.spec import STAGES, Spec
 
 stale_option = click.option(
     "--stale", is_flag=True, help="Read results of other settings too, with a warning."
@@ -141,8 +140,9 @@ def hold_summary(workdir: Path, *, stale: bool) -> None:
     Raises DiagnosticError QS930 (a warning with `stale`)."""
     path = workdir / "summary.json"
     try:
-        steps = json.loads(read_file(path, _LARGEST_SUMMARY))["steps"]
-        named = {s["stage"]: s["digest"] for s in steps if s["status"] != "failed"}
+        steps = read_json(path, _LARGEST_SUMMARY)["steps"]
+        done = [s for s in steps if s["status"] != "failed" and s["stage"] in STAGES]
+        named = {s["stage"]: s["digest"] for s in done}
     except (OSError, ValueError, TypeError, KeyError):
         return  # the report itself says what is wrong with it
     found = {stage: results.find(workdir / stage, stage) for stage in named}

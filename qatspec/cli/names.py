@@ -3,14 +3,13 @@ own."""
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from qatspec.diag import Diagnostic, DiagnosticError, Span
-from qatspec.files import read_file
+from qatspec.files import read_json
 
 PREDICTIONS = "predictions.json"
 FORMAT = 1
@@ -62,7 +61,7 @@ def _files(name: str) -> set[str]:
 def _earlier(path: Path) -> list[str]:
     """Names that the predictions.json of an earlier run gave its inputs."""
     try:
-        content: Any = json.loads(read_file(path, _MAX_PREDICTIONS))
+        content: Any = read_json(path, _MAX_PREDICTIONS)
         if content["format"] == FORMAT and "model" in content:
             return [e.get("output", Path(e["input"]).stem) for e in content["predictions"]]
     except FileNotFoundError:

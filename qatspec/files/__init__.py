@@ -2,7 +2,14 @@
 digests of their contents are remembered between commands."""
 
 from qatspec.files.contents import content_digest, file_digest, file_digests, was_digested
-from qatspec.files.reading import open_file, read_file, why_no_folder, why_unreadable
+from qatspec.files.reading import (
+    open_file,
+    parse_json,
+    read_file,
+    read_json,
+    why_no_folder,
+    why_unreadable,
+)
 from qatspec.files.writing import replacing, sweep, write_file
 
 __all__ = [
@@ -10,7 +17,9 @@ __all__ = [
     "file_digest",
     "file_digests",
     "open_file",
+    "parse_json",
     "read_file",
+    "read_json",
     "replacing",
     "sweep",
     "was_digested",

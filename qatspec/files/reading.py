@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import stat
 from functools import cache
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 #: Filesystems whose files are the kernel's answers (the environment, memory, devices), not data.
 _KERNEL_FILESYSTEMS = frozenset(
@@ -67,6 +68,22 @@ def read_file(path: str | os.PathLike[str], limit: int) -> bytes:
     if max(size, len(data)) > limit:
         raise OSError(errno.EFBIG, f"it is larger than {_size(limit)}", os.fspath(path))
     return data
+
+
+def read_json(path: str | os.PathLike[str], limit: int) -> Any:
+    """What a regular file of JSON holds. limit: as in `read_file`.
+
+    Raises OSError; ValueError where it is not JSON.
+    """
+    return parse_json(read_file(path, limit))
+
+
+def parse_json(data: str | bytes) -> Any:
+    """What a JSON text holds. Raises ValueError, also where it is nested too deeply to be read."""
+    try:
+        return json.loads(data)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
 
 
 def why_unreadable(error: OSError) -> str:

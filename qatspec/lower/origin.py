@@ -7,7 +7,7 @@ name, and with it the decision that names module, source line and rule.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from torch import fx
 
@@ -18,8 +18,8 @@ from qatspec.lower.closing import fake_quant_of
 _CALLS = ("call_module", "call_function", "call_method")
 
 
-def origins(graph: fx.Graph, prepared: Prepared) -> Callable[[fx.Node], Provenance]:
-    """node -> Provenance over `graph`, the trace of `prepared.model`."""
+def origins(trace: Sequence[fx.Node], prepared: Prepared) -> Callable[[fx.Node], Provenance]:
+    """node -> Provenance over the nodes of the trace of `prepared.model`, all of them in order."""
     decisions = _by_node(prepared)
     found: dict[fx.Node, Decision] = {}
     twins: dict[fx.Node, fx.Node] = {}  # where nothing was decided (indices, shapes)
@@ -28,7 +28,7 @@ def origins(graph: fx.Graph, prepared: Prepared) -> Callable[[fx.Node], Provenan
         if not isinstance(inner, fx.GraphModule):
             continue
         own = [node for node in inner.graph.nodes if node.op in _CALLS]
-        traced = [node for node in graph.nodes if node.op in _CALLS and _inside(node, path)]
+        traced = [node for node in trace if node.op in _CALLS and _inside(node, path)]
         if not own or len(traced) % len(own):
             continue
         for i, node in enumerate(traced):

@@ -108,7 +108,7 @@ def lower_layers(
 def _lowered(deployment: Deployment, name: str) -> tuple[Program, tuple[Layer, ...]]:
     prepared, graph = deployment.prepared, deployment.graph
     context = GraphContext(prepared.model, graph, prepared.march)
-    origin = origins(graph, prepared)
+    origin = origins(deployment.traced, prepared)
     builder = ProgramBuilder(name, prepared.march, registry().arithmetic(prepared.march))
     lowering = Lowering(builder, context, origin, targets(context))
     cut = split(prepared, context)

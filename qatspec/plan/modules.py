@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from qatspec.diag import Diagnostic
-from qatspec.files import read_file
+from qatspec.files import read_json
 from qatspec.plan.digest import digest, software
 from qatspec.registry import Registry, registry as installed
 from qatspec.spec import Call, QConfigRules, Spec, check_rules
@@ -45,11 +45,11 @@ def load_modules(
 ) -> tuple[Call, ...] | None:
     """The ops of the model as `stage` prepares it; None where nobody has built it yet."""
     try:
-        content = json.loads(read_file(_path(workdir, spec, stage, registry), _MAX_BYTES))
+        content = read_json(_path(workdir, spec, stage, registry), _MAX_BYTES)
         if content["format"] != FORMAT:
             return None
         return tuple(_call(raw) for raw in content["calls"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import json
 import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from qatspec.diag import Diagnostic, DiagnosticError, Span
-from qatspec.files import read_file
+from qatspec.files import read_json
 from qatspec.plan.checkpoints import checkpoint_files, is_intact, read_header, sha256_of
 from qatspec.plan.model import Folders, Step
 from qatspec.plan.opened import Opened, edited, opened_by
@@ -218,8 +217,8 @@ def _is_output(name: str, output: object) -> bool:
 def _read(path: Path) -> Record | None:
     """The content of a record; None where there is none or it is damaged."""
     try:
-        content = json.loads(read_file(path, _LARGEST_RECORD))
-    except (OSError, ValueError, RecursionError):
+        content = read_json(path, _LARGEST_RECORD)
+    except (OSError, ValueError):
         return None
     if not isinstance(content, dict) or "format" not in content:
         return None

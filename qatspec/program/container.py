@@ -56,8 +56,8 @@ def unpack(magic: bytes, version: int, data: bytes) -> tuple[dict[str, Any], dic
         raise Damaged("its header is longer than the file")
     at = _HEAD.size + length
     try:
-        header = json.loads(data[_HEAD.size : at].decode())
-    except (ValueError, RecursionError) as problem:
+        header = files.parse_json(data[_HEAD.size : at].decode())
+    except ValueError as problem:
         raise Damaged("its header is not JSON") from problem
     if not isinstance(header, dict) or not isinstance(header.get("sections"), list):
         raise Damaged("its header lists no sections")

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import qatspec
-from qatspec.files import was_digested
+from qatspec.files import parse_json, was_digested
 from qatspec.registry.accesses import ABSENT, WHOLE, installed_folders, state_of
 from qatspec.registry.scanning import named_files, reads_by_native_code
 
@@ -290,8 +290,8 @@ def read_journal(path: Path) -> dict[str, dict[str, str]]:
         return {}
     for line in lines:
         try:
-            session, before, folder, name, state, _ = json.loads(line)
-        except ValueError:
+            session, before, folder, name, state, _ = parse_json(line)
+        except (ValueError, TypeError):
             continue
         known = sessions.setdefault((folder, name, session), {})
         known.setdefault(before, set()).add(state)

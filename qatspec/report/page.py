@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.resources
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 from jsonschema import Draft202012Validator
 
 from qatspec.diag import Diagnostic, DiagnosticError, Span
-from qatspec.files import read_file, why_unreadable
+from qatspec.files import read_json, why_unreadable
 from qatspec.schema.load import summary_schema
 
 _MAX_BYTES = 1 << 28
@@ -61,10 +60,10 @@ def render(content: Mapping[str, Any]) -> str:
 
 def _read(path: Path) -> Any:
     try:
-        return json.loads(read_file(path, _MAX_BYTES))
+        return read_json(path, _MAX_BYTES)
     except OSError as error:
         raise _no_results(path, why_unreadable(error)) from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise _no_results(path, str(error)) from error
 
 

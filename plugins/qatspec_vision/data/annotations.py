@@ -128,6 +128,11 @@ def _size(value: Any) -> bool:
     return number and math.isfinite(value) and value >= 0
 
 
+def _size_if_known(value: Any) -> bool:
+    """Also null, which some tools write for a size that the picture itself tells."""
+    return value is None or _size(value)
+
+
 def _anything(value: Any) -> bool:
     return True
 
@@ -142,8 +147,8 @@ _SECTIONS: Mapping[str, Mapping[str, tuple[Check, str, bool]]] = {
     "images": {
         "id": _ID,
         "file_name": (_file_name, "the name of a file", True),
-        "width": (_size, "a number that is not negative", False),
-        "height": (_size, "a number that is not negative", False),
+        "width": (_size_if_known, "a number that is not negative", False),
+        "height": (_size_if_known, "a number that is not negative", False),
     },
     "annotations": {
         "image_id": _ID,

@@ -16,6 +16,15 @@ def each(value):
     return lambda text: json.dumps(dict.fromkeys(json.loads(text), value) | {"format": 1})
 
 
+def each_leaf(value):
+    def changed(part):
+        if isinstance(part, dict):
+            return {key: changed(item) for key, item in part.items()}
+        return [changed(item) for item in part] if isinstance(part, list) else value
+
+    return lambda text: json.dumps(changed(json.loads(text)) | {"format": 1})
+
+
 RECORDS = ("float/step.json", "convert/step.json", "summary.json")
 DAMAGE = {
     "empty": lambda text: "",
@@ -29,6 +38,9 @@ DAMAGE = {
     "every value a list": each([1]),
     "every value a mapping": each({"a": None}),
     "every value a text": each("x"),
+    "every leaf null": each_leaf(None),
+    "every leaf a number": each_leaf(7),
+    "every leaf a path": each_leaf("../" * 9 + "\0"),
     "no outputs": without("outputs", "artifacts"),
     "no metrics": without("metrics"),
     "no keys": without("keys", "environment", "steps"),

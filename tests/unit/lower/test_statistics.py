@@ -101,10 +101,18 @@ def test_norm(name, dtype, settled):
 
 
 @pytest.mark.parametrize("dtype", ["qint8", "qint16"])
-@pytest.mark.parametrize("factor", [1e-4, 1.0, 1e20])
+@pytest.mark.parametrize("factor", [1e-4, 1.0, 1e3])
 def test_quotients(factor, dtype, settled):
     x = factor * real(3, 40)
     assert deviation(settled, Op(lambda x: x / (x.abs() + factor)), x, dtype) <= 1.01
+
+
+@pytest.mark.parametrize("dtype", ["qint8", "qint16"])
+@pytest.mark.parametrize("factor", [1e-4, 1.0, 1e20])
+def test_quotients_of_any_size(factor, dtype, settled):
+    """Without a constant, which is refused in a sum from 1e4 on (QS613)."""
+    x = factor * torch.cat([real(3, 40), 1 + real(3, 40).abs()], 1)
+    assert deviation(settled, Op(lambda x: x[:, :40] / x[:, 40:]), x, dtype) <= 1.01
 
 
 def test_what_becomes_0_divides_as_the_largest(settled):
