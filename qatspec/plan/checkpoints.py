@@ -7,7 +7,9 @@ training that wrote them.
 from __future__ import annotations
 
 import hashlib
+import io
 import pickle
+import pickletools
 import re
 import zipfile
 from collections.abc import Mapping
@@ -65,7 +67,7 @@ def is_intact(path: Path) -> bool:
             return sha256_of(path) in known
         with open_file(path) as file, zipfile.ZipFile(file) as archive:
             return archive.testzip() is None
-    except (OSError, zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError):
+    except Exception:  # noqa: BLE001  damaged archives raise errors of many kinds
         return False
 
 
@@ -118,13 +120,33 @@ def read_header(path: Path) -> Header | None:
         return None
 
 
+def demand_stored(archive: zipfile.ZipFile) -> None:
+    """Raise ValueError where an entry is compressed. torch.save compresses nothing, and a small
+    compressed file may expand to more than the memory."""
+    for entry in archive.infolist():
+        if entry.compress_type != zipfile.ZIP_STORED or entry.file_size != entry.compress_size:
+            raise ValueError(
+                f"its entry `{entry.filename}` is compressed, which torch.save never does"
+            )
+
+
 def _read_plain(path: Path) -> Any:
     with open_file(path) as stored, zipfile.ZipFile(stored) as archive:
+        demand_stored(archive)
         name = next(n for n in archive.namelist() if n.endswith("/data.pkl"))
         if archive.getinfo(name).file_size > _LARGEST_HEADER:
             raise ValueError(f"{name} is too large")
-        with archive.open(name) as file:
-            return _PlainUnpickler(file).load()
+        content = archive.read(name)
+    _demand_bounded(content)
+    return _PlainUnpickler(io.BytesIO(content)).load()
+
+
+def _demand_bounded(content: bytes) -> None:
+    """Raise ValueError where a pickle asks for more memory than its own size explains: lengths are
+    held against the bytes that follow, and places of the memo, which is an array, against all."""
+    for opcode, argument, _ in pickletools.genops(content):
+        if opcode.name.endswith("PUT") and int(argument or 0) > len(content):
+            raise ValueError("it numbers an object beyond what it can hold")
 
 
 class _PlainUnpickler(pickle.Unpickler):

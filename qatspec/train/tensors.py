@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import torch
 
 from qatspec.files import open_file, why_unreadable
+from qatspec.plan.checkpoints import demand_stored
 
 
 def load_tensors(path: Path) -> Any:
@@ -30,21 +30,9 @@ def load_tensors(path: Path) -> Any:
     with file:
         try:
             if zipfile.is_zipfile(file):
-                _demand_stored(zipfile.ZipFile(file))
+                demand_stored(zipfile.ZipFile(file))
             file.seek(0)
             return torch.load(file, map_location="cpu", weights_only=True)
-        except (
-            RuntimeError, EOFError, OSError, ValueError, KeyError, TypeError, AttributeError,
-            IndexError, OverflowError, MemoryError, AssertionError, NotImplementedError,
-            pickle.UnpicklingError, zipfile.BadZipFile,
-        ) as error:  # fmt: skip
+        except Exception as error:  # torch's unpickler may raise anything of damaged bytes
             first = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise ValueError(first) from error
-
-
-def _demand_stored(archive: zipfile.ZipFile) -> None:
-    for entry in archive.infolist():
-        if entry.compress_type != zipfile.ZIP_STORED or entry.file_size != entry.compress_size:
-            raise ValueError(
-                f"its entry `{entry.filename}` is compressed, which torch.save never does"
-            )

@@ -36,6 +36,7 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # tests.nets, when run as a program
 from qatspec.api import Artifact, DiagnosticError, OnnxRunner, compile, lower, registry, to_onnx
+from qatspec.plan.checkpoints import is_intact, read_header
 from qatspec.program import serde
 from qatspec.program.container import pack, unpack
 from qatspec.train import checkpoint
@@ -296,6 +297,8 @@ class _Run:
 
 def make_checkpoint(rng: random.Random) -> bytes:
     data = rng.choice(_checkpoints())
+    if rng.random() < 0.05:
+        return data
     if rng.random() < 0.4:
         return _damaged(data, rng)
     if not zipfile.is_zipfile(io.BytesIO(data)):
@@ -310,7 +313,7 @@ def make_checkpoint(rng: random.Random) -> bytes:
             if name.endswith("data.pkl") and rng.random() < 0.5:
                 content = _pickle_change(content, rng)
             elif name == target:
-                content = rng.choice((b"", _damaged(content, rng), bytes(rng.choice((1, 1 << 27)))))
+                content = rng.choice((b"", _damaged(content, rng), bytes(rng.choice((1, 1 << 24)))))
             if rng.random() < 0.97:
                 new.writestr(name, content)
     return out.getvalue()
@@ -427,6 +430,8 @@ def open_checkpoint(folder: Path) -> Any:
 
     def read(data: bytes) -> None:
         path.write_bytes(data)
+        is_intact(path)
+        read_header(path)
         try:
             checkpoint.load(path)
         finally:

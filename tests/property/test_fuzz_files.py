@@ -6,7 +6,9 @@ import fuzz_files as fuzz
 import pytest
 
 #: kind -> how many files of it; a Program that loads is also run
-COUNTS = {"program": 300, "bin": 300}
+COUNTS = {
+    "program": 300, "bin": 300, "onnx": 300, "checkpoint": 40, "picture": 400, "annotations": 400,
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", COUNTS)
