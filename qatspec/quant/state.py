@@ -3,13 +3,14 @@ fake-quants come and go (contracts 20)."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from itertools import accumulate
 
 from torch import Tensor, nn
 
 from qatspec.quant.fake_quant import FakeQuantize
-from qatspec.quant.regrid import OBSERVER, WEIGHT, dtype_of
+from qatspec.quant.regrid import OBSERVER, dtype_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +42,10 @@ def fit_state(model: nn.Module, state: Mapping[str, Tensor]) -> FittedState:
     for copied, source in _copies(model).items():
         for key in [k for k in given if k.startswith(f"{source}.")]:
             given.setdefault(f"{copied}.{key.removeprefix(f'{source}.')}", given[key])
-    mine, theirs = _observers(own), _observers(given)
+    fake_quants = fake_quant_keys(own)
+    quantized = fake_quant_keys(given)
+    mine, theirs = _observers(fake_quants), _observers(quantized)
     foreign = {k for owner, keys in theirs.items() if mine.get(owner) != keys for k in keys}
-    quantized = any(is_fake_quant_key(key) for key in given)
     taken = {key: value for key, value in given.items() if key not in foreign}
     reshaped = {
         key: (tuple(value.shape), tuple(own[key].shape))
@@ -52,15 +54,11 @@ def fit_state(model: nn.Module, state: Mapping[str, Tensor]) -> FittedState:
     }
     dtypes = _dtypes(model, taken)
     unlabelled = tuple(path for path, (theirs, _) in dtypes.items() if theirs is None)
-    excused = {k for keys in mine.values() for k in keys}
+    excused = {k for keys in mine.values() for k in keys} if quantized else fake_quants
     excused |= {f"{path}.quant_range" for path in unlabelled}
     return FittedState(
         state={k: v for k, v in taken.items() if k in own and k not in reshaped},
-        missing=tuple(
-            key
-            for key in own
-            if key not in taken and key not in excused and (quantized or not is_fake_quant_key(key))
-        ),
+        missing=tuple(key for key in own if key not in taken and key not in excused),
         unexpected=tuple(key for key in taken if key not in own),
         reshaped=reshaped,
         converted={path: (d, own) for path, (d, own) in dtypes.items() if d not in (None, own)},
@@ -68,17 +66,20 @@ def fit_state(model: nn.Module, state: Mapping[str, Tensor]) -> FittedState:
     )
 
 
-def is_fake_quant_key(key: str) -> bool:
-    """Does a state dict's key belong to a fake-quant?"""
-    return any(part == WEIGHT or f"_{OBSERVER}_" in part for part in key.split(".")[:-1])
+def fake_quant_keys(keys: Collection[str]) -> set[str]:
+    """Those of a state dict's keys that belong to a fake-quant, whatever it is called: a custom
+    module names its own."""
+    switch = ".fake_quant_enabled"
+    paths = {key.removesuffix(switch) for key in keys if key.endswith(switch)}
+    return {key for key in keys if not paths.isdisjoint(accumulate(key.split("."), "{}.{}".format))}
 
 
-def _observers(state: Mapping[str, Tensor]) -> dict[str, set[str]]:
-    """Path of each fake-quant's observer -> its keys."""
+def _observers(fake_quants: Collection[str]) -> dict[str, set[str]]:
+    """Path of each fake-quant's observer -> its keys. fake_quants: keys of fake-quants."""
     found: dict[str, set[str]] = {}
-    for key in state:
+    for key in fake_quants:
         owner, _, _ = key.rpartition(".")
-        if owner.endswith(f".{OBSERVER}") and is_fake_quant_key(key):
+        if owner.endswith(f".{OBSERVER}"):
             found.setdefault(owner, set()).add(key)
     return found
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from qatspec.diag import Diagnostic, DiagnosticError, Span
 from qatspec.diag.words import quote_list
 from qatspec.quant.fake_quant import is_usable_scale
-from qatspec.quant.state import is_fake_quant_key
+from qatspec.quant.state import fake_quant_keys
 
 #: What an observer's range holds before anything was seen; the opposite infinity is damage.
 _UNSEEN = {"min_val": float("inf"), "max_val": float("-inf")}
@@ -24,9 +24,10 @@ def require_loadable(model: nn.Module, state: Mapping[str, Tensor], source: Path
     complex numbers for floats. A buffer that is not finite in the model itself (a mask of -inf)
     may be so in the file."""
     own = model.state_dict()
+    fake_quants = fake_quant_keys(own)
     found = {}
     for key, value in state.items():
-        if problem := _problem(key, value, own[key], state):
+        if problem := _problem(key, value, own[key], state, key in fake_quants):
             found[key] = problem
     if found:
         first = next(iter(found))
@@ -46,13 +47,15 @@ def _rest(found: Mapping[str, str]) -> str:
     return quote_list(list(found)[1:])
 
 
-def _problem(key: str, value: Tensor, own: Tensor, state: Mapping[str, Tensor]) -> str:
+def _problem(
+    key: str, value: Tensor, own: Tensor, state: Mapping[str, Tensor], of_fake_quant: bool
+) -> str:
     if not own.is_floating_point():
         return ""
     if not value.is_floating_point():
         return f"is of {value.dtype}, where {own.dtype} is expected"
     owner, _, name = key.rpartition(".")
-    if is_fake_quant_key(key):
+    if of_fake_quant:
         if name in _UNSEEN:
             allowed = value.isfinite() | (value == _UNSEEN[name])
             return "" if allowed.all() else "is not a range of finite numbers"
