@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from typing import Any
 
 import torch
@@ -47,7 +48,7 @@ class Batch:
         known = (node for node in graph.nodes if "example" in node.meta)
         self.is_open = all(node in self._other for node in known)
         self._constant: tuple[dict[fx.Node, bool], ...] = ({}, {})
-        self._values: dict[fx.Node, Any] = {}
+        self._values: tuple[dict[fx.Node, Any], ...] = ({}, {})
 
     def sizes(self, node: fx.Node, part: int | None = None) -> tuple[Size, ...]:
         """Sizes of a node's tensor; part: of that one of several."""
@@ -100,14 +101,16 @@ class Batch:
                 known[here] = all(known[n] for n in here.all_input_nodes)
         return known[node]
 
-    def value(self, node: fx.Node) -> Any:
-        """The present value of a node for which `is_constant` holds, for the batch of the
-        example."""
-        if node not in self._values:
-            plain = is_plain(node.meta.get("example"))
-            found = node.meta["example"] if plain else result(self._root, node, self.value)
-            self._values[node] = found
-        return self._values[node]
+    def value(self, node: fx.Node, *, twice: bool = False) -> Any:
+        """The present value of a node for which `is_constant` holds, for the batch of the example;
+        twice: for a batch twice as large."""
+        known = self._values[twice]
+        if node not in known:
+            if is_plain(node.meta.get("example")):
+                known[node] = self._other[node] if twice else node.meta["example"]
+            else:
+                known[node] = result(self._root, node, partial(self.value, twice=twice))
+        return known[node]
 
     def _sized(self, one: int, other: int) -> Size:
         if one == other:

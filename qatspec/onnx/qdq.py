@@ -216,16 +216,31 @@ class QdqWriter:
 
     def _repeated(self, node: fx.Node) -> str:
         """A tensor that forward makes for every image of the batch, from sizes alone."""
-        value, sizes = self.batch.value(node), self.sizes(node)
-        following = [i for i, size in enumerate(sizes) if not isinstance(size, int)]
+        sizes = self.sizes(node)
+        following = [(i, size) for i, size in enumerate(sizes) if isinstance(size, Open)]
         if len(following) != 1:
             self.fail(node, "a number that follows the batch")
-        image = value.narrow(following[0], 0, 1)
-        if not (value == image).all():
+        ((axis, size),) = following
+        if size.plus or size.times.denominator > 1:
+            self.fail(node, f"a size of {size}")
+        value, times = self.batch.value(node, twice=True), int(size.times)
+        images = value.shape[axis] // times
+        apart = [(axis, value)]
+        if times > 1:  # the batch and another dim in one, in either order
+            apart = [
+                (axis, value.unflatten(axis, (images, times))),
+                (axis + 1, value.unflatten(axis, (times, images))),
+            ]
+        for place, tensor in apart:
+            image = tensor.narrow(place, 0, 1)
+            if (tensor == image).all():
+                break
+        else:
             self.fail(node, "a constant that differs along the batch")
-        wanted = [1 if isinstance(size, int) else size for size in sizes]
         x = self.w.const(f"{node.name}.image", image.numpy(), self.dtype(node))
-        return self.expanded(node, x, wanted)
+        wanted = [Open() if i == place else 1 for i in range(image.ndim)]
+        x = self.expanded(node, x, wanted)
+        return self.reshaped(node, x, (), sizes, node.name) if times > 1 else x
 
     def _is_tensor(self, value: fx.Node) -> bool:
         return isinstance(self.context.value(value), Tensor)

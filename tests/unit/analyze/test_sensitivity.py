@@ -108,9 +108,11 @@ def decided(spec, stage="qat"):
 
 
 @pytest.mark.parametrize("march", ["bayes", "bernoulli2"])
-def test_the_written_rules_are_obeyed(finished, tmp_path, march):
-    target = finished.folder / f"patch-{march}.yaml"
-    result = finished.call(
+def test_the_written_rules_are_obeyed(copy, march):
+    if march != "bayes":  # another march leaves other ops in float: its results are others
+        copy.run(f"march={march}")
+    target = copy.folder / f"patch-{march}.yaml"
+    result = copy.call(
         "sensitivity", "toy.yaml", "--set", f"march={march}", "--top", "1", "--images", "4",
         "--output", str(target), "--format", "json", *COMMON,
     )  # fmt: skip
@@ -122,11 +124,11 @@ def test_the_written_rules_are_obeyed(finished, tmp_path, march):
     assert suggestion["module"] == next(
         m["module"] for m in data["modules"] if m["op"] != "placeholder"
     )
-    validated = finished.call("validate", str(target), "--allow-code")
+    validated = copy.call("validate", str(target), "--allow-code")
     assert validated.returncode == 0, validated.stderr
-    finished.load()
+    copy.load()
     for stage in ("calibration", "qat"):
-        before = decided(finished.load(), stage)
+        before = decided(copy.load(), stage)
         after = decided(load(target, (), allow_code=True), stage)
         for node, decision in after.items():
             if decision.module != suggestion["module"]:

@@ -137,6 +137,12 @@ CASES = {
     "batch second": ((3, 4), lambda: Op(lambda x: _steps(x, 1))),
     "repeated for heads": ((5, 8), lambda: Op(
         lambda x, w: _heads(x) + w[None, None, :4].expand(2 * x.shape[0], -1, -1), W)),
+    "queries, image by image": ((12, 4), lambda: Op(
+        lambda x, w: x.flatten(0, 1) + w.expand(x.shape[0], 12, 4).flatten(0, 1), TABLE)),
+    "queries, place by place": ((12, 4), lambda: Op(
+        lambda x, w: x.transpose(0, 1).flatten(0, 1) + w.repeat_interleave(x.shape[0], 0), TABLE)),
+    "queries behind a dim": ((4, 12), lambda: Op(
+        lambda x, w: x.transpose(0, 1).flatten(1) + w.t().repeat(1, x.shape[0]), TABLE)),
     "a number of positions": ((8, 6), lambda: Op(lambda x: x * x.shape[1] + x[:, 0].dim())),
     "clamp by tensors": ((8,), lambda: Op(lambda x, b: x.clamp(-0.4, 0.4).clamp(min=b), B)),
     "softplus": ((8,), lambda: nn.Softplus(beta=3.0)),
@@ -208,6 +214,9 @@ def test_sizes_of_the_outputs(settled, tmp_path):
 REFUSED = {
     "the batch indexed": (lambda x: x[0], "of the batch"),
     "the batch taken apart": (lambda x: torch.stack(x.unbind(0)), "splitting the batch"),
+    "a number of the image": (
+        lambda x: x + torch.arange(x.shape[0])[:, None, None], "differs along the batch"
+    ),
     "parts as one": (lambda x: torch.max(x, 1), "several tensors at once"),
     "rows that are rescaled": (
         lambda x, rows: rows(x.argmax(1)), "rescales its rows", nn.Embedding(12, 3, max_norm=1.0)
