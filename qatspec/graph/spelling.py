@@ -34,11 +34,13 @@ def follow_in_place(graph: fx.Graph, modules: Mapping[str, nn.Module]) -> None:
     """Let everything behind an op that changes its operand in place read the op's result: what
     Python's aliases mean, said by the graph's edges, which is all that passes look at.
 
-    Raises DiagnosticError QS502 where another tensor that lies in the changed memory is read later:
-    what the operand is a view of, or a view of it.
+    Raises DiagnosticError QS502 where another tensor that lies in the changed memory is read later
+    (what the operand is a view of, or a view of it), and for the argument `out`.
     """
     position = {node: i for i, node in enumerate(graph.nodes)}
     for node in graph.nodes:
+        if isinstance(node.kwargs.get("out"), fx.Node):
+            raise _writes_out(node)
         changed = node.args[0] if node.args else None
         if not isinstance(changed, fx.Node) or not _in_place(node, modules):
             continue
@@ -65,6 +67,17 @@ def _overlap(a: fx.Node, b: fx.Node) -> bool:
         if numbers.as_strided(x.shape, x.stride(), x.storage_offset()).any():
             return True
     return False
+
+
+def _writes_out(node: fx.Node) -> DiagnosticError:
+    return DiagnosticError(
+        Diagnostic(
+            code="QS502",
+            message=f"`{node.name}` writes its result into another tensor, given as `out`",
+            help="use the result instead, without `out`: `y = torch.add(a, b)`",
+            span=line_span(str(node.meta.get("source", ""))),
+        )
+    )
 
 
 def _shared_memory(node: fx.Node, changed: fx.Node, other: fx.Node) -> DiagnosticError:

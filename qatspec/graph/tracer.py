@@ -18,6 +18,7 @@ from torch.utils import _pytree as pytree
 
 from qatspec.diag import Diagnostic, DiagnosticError, Span
 from qatspec.graph.arguments import TreeCodeGen, flat_arguments, leaf_name, rebind
+from qatspec.graph.gradients import NO_GRAD
 from qatspec.graph.modes import without_fast_paths
 from qatspec.graph.ops import module_op
 from qatspec.graph.proxy import ExampleProxy, following_inputs
@@ -111,7 +112,7 @@ class Tracer(fx.Tracer):
         self._before = list(self.graph.nodes)[::-1] if hasattr(self, "graph") else []
         self._twins, self._fixed = {}, set()
         self.random = RandomOps(_model_span)
-        with following_inputs(module), without_fast_paths(), self.random:
+        with following_inputs(module), without_fast_paths(), self.random, torch.enable_grad():
             return self.trace(module)
 
     # -- what fx asks ---------------------------------------------------------------------------
@@ -149,12 +150,26 @@ class Tracer(fx.Tracer):
 
     def create_arg(self, a: Any) -> Any:
         if issubclass(type(a), fx.Proxy):
-            return a.node
+            return self._of_this_call(a.node)
         a = real_type(a)
         found: Any = super().create_arg(self._kept(a))
         if type(a) is torch.Tensor and "example" not in found.meta:  # made in forward
             self._evaluate(found)
         return found
+
+    def _of_this_call(self, node: fx.Node) -> fx.Node:
+        if node.graph is not self.graph:
+            raise DiagnosticError(
+                Diagnostic(
+                    code="QS502",
+                    message=f"forward reads a tensor that it assigned to the module in an earlier "
+                    f"call (`{node.name}`)",
+                    help="take it as an argument of forward and return the new one, or keep it "
+                    "outside of the prepared module",
+                    span=_model_span(),
+                )
+            )
+        return node
 
     def _kept(self, a: Any) -> Any:
         """A tensor that forward makes anew whenever it runs is the one that an earlier trace kept:
@@ -183,6 +198,7 @@ class Tracer(fx.Tracer):
         node.meta["owner"] = self.scope.module_path
         frame = model_frame(stop=Tracer.run.__code__)
         node.meta["source"] = stable_name(frame) if frame else ""
+        node.meta[NO_GRAD] = not torch.is_grad_enabled()
         self._forget_checks(node, _instruction(frame))
         if not self._known_from_before(node) and kind not in ("placeholder", "output"):
             self._evaluate(node)

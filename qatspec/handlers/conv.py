@@ -146,7 +146,9 @@ def _without_integers(node: fx.Node, context: GraphContext) -> tuple[str, str]:
     if not is_weight_quantized(holder):
         return (
             "its weight is not quantized: a rule or the list of modules leaves it in float",
-            "remove the `null` rule that matches it, or leave the whole module unprepared",
+            "remove the `null` rule that matches it, take the module around it out of "
+            "`non_traceable_module_name` and `non_traceable_module_class`, or leave the whole "
+            "module unprepared",
         )
     return (
         f"`{type(holder).__name__}` is not torch's conv or linear with its weight fake-quantized",

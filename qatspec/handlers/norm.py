@@ -43,6 +43,10 @@ _NAMES = ("running_mean", "running_var", "weight", "bias")
 def lower_batch_norm(node: fx.Node, lowering: Lowering) -> Sum:
     """By running statistics, which are the module's own or come behind x."""
     module: Any = lowering.context.module(node)
+    if module is None:  # in a module that is not entered by name or by class
+        told = _told(node, lowering, node.target is torch.batch_norm, "training")
+        given = [None if told["training"] else told[name] for name in _NAMES]
+        return _by_running(node, lowering, given, told["eps"])
     if len(node.args) > 1:
         given = [lowering.constant(a) for a in (*node.args[1:], None, None)][:4]
     else:
@@ -128,10 +132,8 @@ def lower_instance_norm(node: fx.Node, lowering: Lowering) -> Sum:
     """Over a channel's pixels, or by running statistics where it keeps them."""
     module: Any = lowering.context.module(node)
     if module is None:
-        torchs = node.target is torch.instance_norm  # its order is another than F.instance_norm's
-        order = _NAMES[2:] + _NAMES[:2] if torchs else _NAMES
-        more = ("use_input_stats", "momentum", "eps")
-        given = dict(zip((*order, *more), _settings(node, lowering, *order, *more), strict=True))
+        torchs = node.target is torch.instance_norm
+        given = _told(node, lowering, torchs, "use_input_stats")
         own, eps = given["use_input_stats"], given["eps"]
     else:
         given = {name: getattr(module, name) for name in _NAMES}
@@ -145,7 +147,16 @@ def lower_instance_norm(node: fx.Node, lowering: Lowering) -> Sum:
 
 
 #: Defaults of what a functional norm is not given.
-_DEFAULTS = {"eps": 1e-5, "use_input_stats": True}
+_DEFAULTS = {"eps": 1e-5, "use_input_stats": True, "training": False}
+
+
+def _told(node: fx.Node, lowering: Lowering, torchs: bool, flag: str) -> dict[str, Any]:
+    """What a functional norm with running statistics is told behind x. torchs: it is that of
+    `torch`, whose order is another than that of torch.nn.functional. flag: the name of what says
+    whether it takes the statistics of the batch."""
+    order = _NAMES[2:] + _NAMES[:2] if torchs else _NAMES
+    names = (*order, flag, "momentum", "eps")
+    return dict(zip(names, _settings(node, lowering, *names), strict=True))
 
 
 def _settings(node: fx.Node, lowering: Lowering, *names: str) -> list[Any]:

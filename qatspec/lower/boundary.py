@@ -65,7 +65,12 @@ def lower_output(node: Any, lowering: Lowering) -> str:
     """The value that leaves for one output of the model: a quantized tensor, or a bare accumulator
     with its scale per channel (contracts 14)."""
     if not lowering.is_tensor(node):
-        lowering.fail("the model returns something that is no tensor of its ops", code="QS703")
+        lowering.fail(
+            "the model returns something that is no tensor of its ops",
+            "return only tensors that forward computes from its inputs, in tuples, lists and "
+            "dicts: no None, size, parameter or constant",
+            "QS703",
+        )
     x = lowering.value(node)
     settled = len(x.terms) == 1 and (not x.bounded or lowering.dtype(x.terms[0]) != "int32")
     term = lowering.passive(x) if settled else x.terms[0]

@@ -71,7 +71,8 @@ class Lowering(Moving):
         if isinstance(found, RealInput):
             self.fail(
                 f"it reads the input `{found.name}` before any quantization",
-                "prepare the first module with quantize_input: true, and move float "
+                "prepare the first module with quantize_input: true, leave it out of "
+                "`non_traceable_module_name` and `non_traceable_module_class`, and move float "
                 "pre-processing in front of the model",
                 "QS706",
             )

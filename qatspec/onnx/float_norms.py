@@ -18,6 +18,12 @@ def batch_norm(q: QdqWriter, node: fx.Node) -> str:
     """By the running statistics, which are the module's own or come behind x."""
     norm: Any = q.context.module(node)
     names = (*_STATISTICS, *_AFFINE)
+    if norm is None:  # in a module that is not entered by name or by class
+        told = _told(q, node, node.target is torch.batch_norm)
+        of_batch = q.context.argument(node, 5, "training", False)
+        return _by_running(
+            q, node, [None if of_batch else told[name] for name in names], told["eps"]
+        )
     given: list[Any] = [getattr(norm, name, None) for name in names]
     if len(node.args) > 1:
         given = [*node.args[1:], None, None][:4]
@@ -67,11 +73,8 @@ def instance_norm(q: QdqWriter, node: fx.Node) -> str:
         given = {name: getattr(norm, name) for name in (*_STATISTICS, *_AFFINE)}
         own, eps = given["running_mean"] is None, norm.eps
     else:
-        torchs = node.target is torch.instance_norm  # its order is another than F.instance_norm's
-        order = _AFFINE + _STATISTICS if torchs else _STATISTICS + _AFFINE
-        argument = q.context.argument
-        given = {name: argument(node, i, name) for i, name in enumerate(order, 1)}
-        own, eps = argument(node, 5, "use_input_stats", True), argument(node, 7, "eps", 1e-5)
+        given = _told(q, node, node.target is torch.instance_norm)
+        own, eps = q.context.argument(node, 5, "use_input_stats", True), given["eps"]
     if not own:
         return _by_running(q, node, [given[name] for name in (*_STATISTICS, *_AFFINE)], eps)
     channels: Any = q.sizes(node)[1]
@@ -79,6 +82,15 @@ def instance_norm(q: QdqWriter, node: fx.Node) -> str:
     weight = np.ones(channels) if weight is None else weight
     bias = np.zeros(channels) if bias is None else bias
     return _by_own(q, q.operand(node.args[0]), weight, bias, float(eps), node.name)
+
+
+def _told(q: QdqWriter, node: fx.Node, torchs: bool) -> dict[str, Any]:
+    """What a functional norm is told behind x. torchs: it is that of `torch`, whose order is
+    another than that of torch.nn.functional."""
+    order = _AFFINE + _STATISTICS if torchs else _STATISTICS + _AFFINE
+    argument = q.context.argument
+    told = {name: argument(node, i, name) for i, name in enumerate(order, 1)}
+    return {**told, "eps": argument(node, 7, "eps", 1e-5)}
 
 
 def _by_own(

@@ -12,6 +12,7 @@ from torch import fx, nn
 
 from qatspec.diag import Diagnostic, DiagnosticError
 from qatspec.diag.words import suggest
+from qatspec.graph.gradients import NO_GRAD, cut_gradients
 from qatspec.graph.module import TracedModule
 from qatspec.graph.ops import canonical_op
 from qatspec.graph.source import line_span
@@ -54,6 +55,7 @@ def trace_module(
     if not all("example" in node.meta for node in graph.nodes if node.op.startswith("call_")):
         run_once(module, call.args, call.kwargs)
     _reconcile(module, graph, training)
+    cut_gradients(module, graph)
     check_batch_sizes(module, graph)
     write_out_attention(module, graph)
     adopt_calls(module, graph)
@@ -138,6 +140,8 @@ def _reconcile(module: nn.Module, graph: fx.Graph, training: fx.Graph) -> None:
             raise _differs(node, other)
     if len(graph.nodes) != len(training.nodes):
         raise _differs(*pairs[-1])
+    for other, node in twins.items():
+        node.meta[NO_GRAD] = other.meta.get(NO_GRAD)  # gradients are those of training
 
 
 def _same(
@@ -181,7 +185,8 @@ def _differs(node: fx.Node, other: fx.Node) -> DiagnosticError:
             code="QS503",
             message=f"forward does different things in training and in evaluation, at {where}",
             help="move what only one mode needs out of the prepared module: into the loss, the "
-            "post-process, or the model around it",
+            "post-process, or the model around it; or, where a module returns one "
+            "tensor in both, keep it as it is: `prepare: {non_traceable_module_class: [...]}`",
             span=line_span(places[0]) if places else None,
         )
     )

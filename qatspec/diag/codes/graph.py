@@ -34,7 +34,9 @@ Tracing runs `forward` with stand-ins for tensors. Something in it refused them:
 NumPy call, a conversion such as `float(x)`, an assignment into a tensor (`x[:, 0] = 1`), a method
 called by its class (`torch.Tensor.add(x, y)` instead of `x.add(y)`). Or it changes a tensor in
 place while another one in the same memory is read later (`x.flatten(1).mul_(2)` and then `x`; a
-slice of `x`, then `x += 1` and the slice), which the edges of a graph cannot say.
+slice of `x`, then `x += 1` and the slice), which the edges of a graph cannot say; the same holds
+for `torch.add(a, b, out=c)`. Or it assigns a tensor to the module (`self.state = ...`) and reads it
+in the next call: the graph computes the same in every call.
 
 The diagnostic points at the last line of the model's own code that was running.
 
@@ -52,7 +54,9 @@ batch norm are kept as they are: they know the mode themselves.
 
 **Mend.** Move the code that only one mode needs out of the prepared modules (into the loss, the
 post-process, or the model around them), or prepare the parts separately with `quantize: {modules:
-...}`.
+...}`. A module that returns one tensor in both modes (drop path, a batch norm with code of its own)
+is kept as it is with `prepare: {non_traceable_module_class: [...]}`: its code runs in both modes,
+nothing in it is quantized, and conversion reads what it computes in evaluation.
 
 ```python
 def forward(self, x):
