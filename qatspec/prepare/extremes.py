@@ -19,6 +19,10 @@ from qatspec.types import Float, Observed
 
 #: Ops with one range for all their operands.
 _JOINS = ("add", "sub", "cat", "stack")
+#: Ops without a handler that put constants into a tensor. What reads it quantized observes them.
+_FILLS = ("masked_fill", "masked_fill_", "where")
+#: From here on a constant is told: common numbers inside a net are smaller.
+_FAR = 50.0
 _EXTREMES = ("maximum", "minimum")
 _PRODUCTS = ("mul", "div", "matmul")
 _PAD = (
@@ -33,15 +37,25 @@ _FINITE = "use a constant inside the range of the values; F.pad(x, ..., value=..
 
 
 def check_extremes(unit: Unit) -> None:
-    """Refuse constants that would decide a range alone. Raises DiagnosticError QS613."""
+    """Refuse constants that would decide a range alone, and warn of those that may.
+
+    Raises DiagnosticError QS613."""
     alone = _computed_alone(unit)
-    found = []
+    quantized = {
+        node
+        for group in unit.groups
+        if group.activation is not None and not isinstance(group.annotation.output, Float)
+        for node in group.nodes
+    }
+    found: list[Diagnostic] = []
     for group in unit.groups:
-        if group.activation is None or isinstance(group.annotation.output, Float):
-            continue
         for node in group.nodes:
+            fills = unit.context.label(node) in _FILLS and not quantized.isdisjoint(node.users)
+            if node not in quantized and not fills:
+                continue
             for value, help_ in _constants(unit, group, node, alone):
-                found.append(_refused(unit, node, value, help_))
+                problem = _problem(unit, node, value, help_)
+                (unit.warnings if problem.severity == "warning" else found).append(problem)
                 break
     if found:
         raise DiagnosticError(found)
@@ -51,24 +65,34 @@ def _constants(
     unit: Unit, group: Group, node: fx.Node, alone: set[fx.Node]
 ) -> Iterator[tuple[float, str]]:
     """(constant, what to do) of each constant of the op that is too large."""
-    op = unit.context.op(node)
+    op = unit.context.label(node)
     if op == "pad":
         _, mode, value = setting(node, unit.context)
         observed = isinstance(group.annotation.output, Observed)
-        if mode == "constant" and observed and not abs(value) < EXTREME:
+        if mode == "constant" and observed and not abs(value) < _FAR:
             yield value, _PAD
-    limit = math.inf if op in _PRODUCTS else EXTREME
-    if op not in (*_JOINS, *_EXTREMES, *_PRODUCTS):
+    if op not in (*_JOINS, *_EXTREMES, *_PRODUCTS, *_FILLS):
         return
-    for operand in pytree.tree_leaves(list(node.args)):
-        largest = _largest(unit, operand, alone)
+    for operand in pytree.tree_leaves([list(node.args), node.kwargs]):
+        x = _constant(unit, operand, alone)
         one = op in _EXTREMES and _is_one_number(unit, operand)  # it becomes a bound
-        if largest is not None and not abs(largest) < limit and not one:
-            yield largest, _MASK if op in ("add", "sub") else _FINITE
+        if x is None or one:
+            continue
+        largest = float(x.reshape(-1)[x.abs().argmax()])
+        limit = math.inf if op in _PRODUCTS else _FAR
+        if op in ("add", "sub") and not _is_mask(x):
+            limit = EXTREME
+        if not abs(largest) < limit:
+            yield largest, _MASK if op in ("add", "sub", *_FILLS) else _FINITE
 
 
-def _largest(unit: Unit, operand: Any, alone: set[fx.Node]) -> float | None:
-    """The number of the largest amount in a constant operand; None for other operands."""
+def _is_mask(x: Tensor) -> bool:
+    """Does it move some numbers far and others not at all?"""
+    return x.numel() > 1 and float(x.abs().min()) < 1 and bool((x.abs() >= _FAR).any())
+
+
+def _constant(unit: Unit, operand: Any, alone: set[fx.Node]) -> Tensor | None:
+    """The numbers of a constant operand; None for other operands."""
     if isinstance(operand, fx.Node):
         if operand not in alone:
             return None
@@ -78,7 +102,7 @@ def _largest(unit: Unit, operand: Any, alone: set[fx.Node]) -> float | None:
     x = torch.as_tensor(operand)
     if not x.is_floating_point() and isinstance(operand, Tensor):
         return None
-    return float(x.reshape(-1)[x.abs().argmax()]) if x.numel() else None
+    return x if x.numel() else None
 
 
 def _is_one_number(unit: Unit, operand: Any) -> bool:
@@ -95,11 +119,18 @@ def _computed_alone(unit: Unit) -> set[fx.Node]:
     return found
 
 
-def _refused(unit: Unit, node: fx.Node, value: float, help_: str) -> Diagnostic:
+def _problem(unit: Unit, node: fx.Node, value: float, help_: str) -> Diagnostic:
+    """An error for a constant that stands for infinity, and a warning for a smaller one."""
+    far = unit.context.label(node) not in _PRODUCTS and abs(value) < EXTREME
+    effect = (
+        "if the other numbers do not reach so far, the steps of the grid are too coarse for them"
+        if far
+        else "on a grid that reaches so far, nothing of the other numbers is left"
+    )
     return Diagnostic(
         code="QS613",
-        message=f"`{unit.key(node)}` takes in the constant {value:g}: on a grid that reaches so "
-        "far, nothing of the other numbers is left",
+        message=f"`{unit.key(node)}` takes in the constant {value:g}: {effect}",
         help=help_,
         span=unit.span(node),
+        severity="warning" if far else "error",
     )

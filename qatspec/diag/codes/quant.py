@@ -112,7 +112,8 @@ itself runs in float, and conversion to a chip program will refuse it.
         """
 A grid of integers has one step for all its numbers. A constant such as `-inf`, `-1e9` or `-1e4`
 that is added, padded or concatenated to a tensor would set that step: on 8 bits, a range up to 1e4
-has steps of 78, and nothing of the other numbers is left.
+has steps of 78, and nothing of the other numbers is left. From 50 on (the -100 of a window's mask)
+it is a warning: whether the other numbers reach as far is not known before calibration.
 
 Such constants mean "never mind this place". They are fine where an op discards them before anything
 is quantized: `F.pad(x, ..., value=float("-inf"))` in front of a max pool, `amax` or a ReLU,

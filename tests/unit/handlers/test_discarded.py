@@ -117,6 +117,16 @@ REFUSED = {
         lambda net, y: F.max_pool2d(torch.cat([y, torch.full_like(y[:, :, :1], net.far)], 2), 2),
         lambda net, y: F.max_pool2d(F.pad(y, (0, 0, 0, 1), value=net.far), 2),
     ),
+    "masked_fill": (
+        lambda net, y: F.softmax(y.flatten(2).masked_fill(net.mask != 0, net.far), -1).view_as(y),
+        lambda net, y: masked_behind(net, y),
+    ),
+    "where": (
+        lambda net, y: F.softmax(
+            torch.where(net.mask == 0, y.flatten(2), torch.tensor(net.far)), -1
+        ).view_as(y),
+        lambda net, y: masked_behind(net, y),
+    ),
     "maximum of two tensors": (
         lambda net, y: torch.maximum(y, net.mask.view(1, 16, 16)),
         lambda net, y: torch.maximum(y, net.mask.view(1, 16, 16).clamp(min=-1.0)),
@@ -145,3 +155,50 @@ def test_refused(name, far):
 def test_a_float_part_may_hold_any_constant():
     net = Net(masked, mask=torch.full((256,), -1e9)).eval()
     prepare(net, (torch.randn(2, 3, 16, 16),), qconfig="horizon_qat", modules={"c": {}})
+
+
+WARNED = {
+    "a mask": lambda net, y: masked(net, y),
+    "masked_fill": lambda net, y: F.relu(y.flatten(2).masked_fill(net.mask != 0, -100.0)).view_as(
+        y
+    ),
+    "where": lambda net, y: F.relu(
+        torch.where(net.mask == 0, y.flatten(2), torch.tensor(-100.0))
+    ).view_as(y),
+    "cat": lambda net, y: torch.cat([y, torch.full_like(y[:, :, :1], -100.0)], 2),
+    "pad": lambda net, y: F.pad(y, (1, 1), value=-100.0),
+}
+QUIET = {
+    "a shift": lambda net, y: y - 100.0,
+    "means": lambda net, y: y - torch.tensor([123.7, 116.3, 103.5, 99.0]).view(4, 1, 1),
+    "a small mask": lambda net, y: (y.flatten(2) + net.mask / 10).view_as(y),
+    "discarded": lambda net, y: F.max_pool2d(F.pad(y, (1, 1), value=-100.0), 3, 1),
+    "a bound": lambda net, y: y.clamp(min=-100.0),
+}
+
+
+def _warnings(function):
+    mask = torch.zeros(256)
+    mask[100:] = -100.0
+    made = prepare(
+        Net(function, mask=mask).eval(), (torch.randn(2, 3, 16, 16),), qconfig="horizon_qat"
+    )
+    return [w for w in made.warnings if w.code == "QS613"]
+
+
+@pytest.mark.parametrize("name", WARNED)
+def test_a_constant_that_may_take_the_range(name):
+    (found,) = _warnings(WARNED[name])
+    assert found.severity == "warning" and "-100" in found.message and found.help and found.span
+
+
+@pytest.mark.parametrize("name", QUIET)
+def test_constants_that_are_not_told(name):
+    assert not _warnings(QUIET[name])
+
+
+def test_a_mask_that_nothing_quantized_reads():
+    """What runs on the host in float may use any constant."""
+    net = Net(lambda net, y: y.masked_fill(y > 0, -INF).topk(3, dim=1)[0].topk(2, dim=1)[1])
+    net.o = nn.Identity()
+    prepare(net.eval(), (torch.randn(2, 3, 16, 16),), qconfig="horizon_qat")
