@@ -4,7 +4,7 @@ summary."""
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
@@ -104,7 +104,7 @@ class _Run:
                 if name in self.wanted:
                     entries.append(self._entry(step))
                     self._step(step, entries[-1])
-                elif records.standing(self.plan, self.workdir, step):
+                elif self._stands(step, entries):
                     entries.append({**self._entry(step), "status": "cached"})
         finally:
             summary = summaries.build(
@@ -117,6 +117,11 @@ class _Run:
             path = summaries.write(self.workdir, summary)
         self._emit("run_finished", summary=str(path))
         return summary
+
+    def _stands(self, step: Step, before: Sequence[Record]) -> bool:
+        """Do the results of a stage stand, as those do that it starts from, which have entries."""
+        ours = {entry["stage"] for entry in before}.issuperset(step.inputs)
+        return ours and records.standing(self.plan, self.workdir, step) is not None
 
     def _entry(self, step: Step) -> dict[str, Any]:
         return {

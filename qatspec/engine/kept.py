@@ -10,6 +10,7 @@ import contextlib
 import os
 import shutil
 import time
+from collections import Counter
 from pathlib import Path
 
 from qatspec.diag import Diagnostic, Span
@@ -19,7 +20,8 @@ from qatspec.plan import Plan, Step, StepStatus, results, step_status
 from qatspec.plan.results import KEPT, Result
 from qatspec.train.files import move
 
-#: How much `.kept` holds at most: the oldest results are removed beyond it.
+#: How much `.kept` holds at most: results of each stage, so that many small results of `compile` do
+#: not replace a training, and bytes of all. The oldest are removed beyond it.
 KEPT_RESULTS, KEPT_BYTES = 24, 64 << 30
 #: Begins the name of a folder that is being removed.
 _REMOVED = ".removed-"
@@ -55,10 +57,11 @@ def bound(workdir: Path, tell: Tell) -> None:
         shutil.rmtree(leftover, ignore_errors=True)
     folders = [f for f in (workdir / KEPT).glob("*") if f.is_dir()]
     newest_first = sorted(folders, key=lambda f: (f.stat().st_mtime_ns, f.name), reverse=True)
-    held = 0
-    for number, folder in enumerate(newest_first):
-        held += size_of(folder)
-        if number and (number >= KEPT_RESULTS or held > KEPT_BYTES):
+    held, numbers = 0, Counter[str]()
+    for folder in newest_first:
+        stage = _stage_of(folder)
+        held, numbers[stage] = held + size_of(folder), numbers[stage] + 1
+        if folder != newest_first[0] and (numbers[stage] > KEPT_RESULTS or held > KEPT_BYTES):
             tell(_removal(folder))
             going = folder.with_name(f"{_REMOVED}{folder.name}")
             move(folder, going)
@@ -119,7 +122,7 @@ def _no_checkpoint(step: Step, own: Path, kept: Path) -> Diagnostic:
 def _removal(folder: Path) -> str | Diagnostic:
     """What is told of a folder that is removed: a warning where a training is lost with it."""
     size = file_size(size_of(folder))
-    stage = folder.name.partition("-")[0]
+    stage = _stage_of(folder)
     found = results.find(folder, stage)
     if found is None or found.record is not None or stage not in results.TRAINING:
         return f"{_name(folder)} is removed ({size}): it is the oldest of what is kept"
@@ -127,10 +130,15 @@ def _removal(folder: Path) -> str | Diagnostic:
         code="QS932",
         severity="warning",
         message=f"the unfinished training in {_name(folder)} ({size}) is removed: it is the oldest "
-        f"in `{KEPT}`, which holds {KEPT_RESULTS} results and {file_size(KEPT_BYTES)} at most",
+        f"in `{KEPT}`, which holds at most {KEPT_RESULTS} results of a stage and "
+        f"{file_size(KEPT_BYTES)}",
         help=f"move folders that you want to keep out of `{KEPT}`",
         span=Span(file=str(folder)),
     )
+
+
+def _stage_of(folder: Path) -> str:
+    return folder.name.partition("-")[0]
 
 
 def _name(folder: Path) -> str:

@@ -10,7 +10,7 @@ from qatspec.plan import results
 from qatspec.plan.changes import Change, changes, edits
 from qatspec.plan.digest import starting_from, with_keys
 from qatspec.plan.model import Plan, Step
-from qatspec.plan.results import KEPT, Result
+from qatspec.plan.results import Result, workdir_of
 
 #: What a training ran on: results of this spec, wherever they were made.
 _MACHINE = ("device", "threads", "nproc")
@@ -47,11 +47,6 @@ def hold(plan: Plan, result: Result) -> Found:
     unique = {change.key: (change, soft) for change, soft in _differences(plan, result)}
     differs = tuple(change for change, soft in unique.values() if not soft)
     return Found(result, differs, tuple(change for change, soft in unique.values() if soft))
-
-
-def workdir_of(folder: Path) -> Path:
-    """The work directory of a folder of results."""
-    return folder.parent.parent if folder.parent.name == KEPT else folder.parent
 
 
 def _differences(plan: Plan, result: Result) -> Iterator[tuple[Change, bool]]:

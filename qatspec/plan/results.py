@@ -132,6 +132,11 @@ def home(workdir: Path, result: Result) -> Path:
     return next(f for f in (workdir / KEPT / n for n in names) if not f.exists())
 
 
+def workdir_of(folder: Path) -> Path:
+    """The work directory of a folder of results."""
+    return folder.parent.parent if folder.parent.name == KEPT else folder.parent
+
+
 def is_worth_keeping(result: Result) -> bool:
     """Is it a finished stage, or a training with a checkpoint."""
     return result.record is not None or (result.stage in TRAINING and bool(result.checkpoints))
@@ -233,8 +238,8 @@ def _foreign(path: Path, version: object) -> DiagnosticError:
             code="QS935",
             message=f"`{path}` was written by another version of qatspec (record format "
             f"{version}, this one reads {RECORD_FORMAT})",
-            help="keep the results and choose another --workdir, or delete "
-            f"`{path.parent}` to make them anew",
+            help=f"keep `{workdir_of(path.parent)}` for that version, and choose another --workdir "
+            "for this one",
             span=Span(file=str(path)),
         )
     )

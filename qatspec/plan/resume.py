@@ -61,23 +61,23 @@ def continuation(plan: Plan, step: Step, results: Iterable[Result]) -> tuple[Res
     trainer = plan.spec.stages[step.name].trainer or Trainer()
     if trainer.scheduler is not None and trainer.scheduler.type not in _ANY_LENGTH:
         return None
-    best: tuple[Result, Point] | None = None
+    found: list[tuple[Result, Point]] = []
     for result in results:
         lengths = _lengths(step, result)
         if lengths is None:
             continue
         point = resume_point(result, trainer, step.evaluation, _common(trainer, *lengths))
-        if point is not None and (best is None or point.at.step > best[1].at.step):
-            best = result, point
-    return best
+        if point is not None:
+            found.append((result, point))
+    return max(found, key=lambda f: (f[1].at.step, f[0].digest), default=None)
 
 
 def describe(header: Header, trainer: Trainer) -> str:
     """Where a training goes on, in words: "epoch 6" or "epoch 6, step 43"; counted from 1."""
+    if (trainer.steps or header.stage != "calibration") and is_complete(header, trainer):
+        return "its end"
     if header.stage == "calibration":
         return f"step {header.step + 1}"
-    if is_complete(header, trainer):
-        return "its end"
     epoch = f"epoch {header.epoch + 1}"
     return f"{epoch}, step {header.step + 1}" if header.batch else epoch
 

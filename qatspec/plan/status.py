@@ -127,8 +127,16 @@ def _of_step(step: Step, own: Result | None, kept: Sequence[Result]) -> Result |
 def _why_displaced(
     plan: Plan, step: Step, displaced: Result, again: Collection[str]
 ) -> tuple[Change, ...]:
-    keys = changes(plan, step.keys, displaced.keys, again)
-    return (*keys, *edits(displaced.edited(step.folders, step)))
+    if not displaced.keys:
+        return (Change("digest", "nothing in its folder says with which settings it was made"),)
+    found = (
+        *changes(plan, step.keys, displaced.keys, again),
+        *edits(displaced.edited(step.folders, step)),
+    )
+    if [change.key for change in found] not in [[f"input:{name}"] for name in again]:
+        return found
+    text = f"{found[0].text}, unless that comes to the same result"
+    return (replace(found[0], text=text),)
 
 
 def needed(plan: Plan, stage: str) -> Callable[[str], bool]:
@@ -160,8 +168,8 @@ def _finished(plan: Plan, found: StepStatus, result: Result, workdir: Path) -> S
 
 def _may_change(step: Step, earlier: Sequence[StepStatus]) -> Iterator[Change]:
     """Reasons why a result that stands today may not when the steps before it are done."""
-    for before in (s for s in earlier if s.step.name in step.inputs and s.state == "judge"):
-        name = before.step.name
+    judged = (s.step.name for s in earlier if s.state == "judge" and s.step.name in TRAINING)
+    for name in (name for name in judged if name in step.inputs):
         yield Change(f"input:{name}", f"stands unless another checkpoint of {name} is chosen")
 
 

@@ -66,8 +66,7 @@ A finished step leaves `<stage>/step.json`, which says what its results depend o
 there has another format: an earlier or a later version of qatspec wrote it. Whether its results
 still stand cannot be told from it, and they are not replaced unasked.
 
-**Fix.** Keep them and choose another work directory, or delete the stage's folder to make its
-results anew.
+**Fix.** Keep the work directory for that version, and choose another one for this version.
 
     qatspec run SPEC --workdir runs/again
 """,

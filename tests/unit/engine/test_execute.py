@@ -185,6 +185,11 @@ def test_one_step_takes_a_predecessor_of_other_settings_with_a_warning(copy):
     assert statuses(copy.run())[:2] == [("float", "run"), ("calibration", "run")]
 
 
+def test_a_summary_lists_no_result_that_was_made_of_other_settings(copy):
+    summary = copy.run("stages.calibration.trainer.steps=3", step="calibration")
+    assert statuses(summary) == [("float", "cached"), ("calibration", "run")]
+
+
 def test_one_step_refuses_a_damaged_predecessor(copy):
     for path in (copy.workdir / "float").glob("*.pth.tar"):
         path.write_bytes(b"cut")

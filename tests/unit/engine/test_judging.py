@@ -183,5 +183,6 @@ def test_records_of_another_version_are_not_replaced(copy):
     with pytest.raises(DiagnosticError) as caught:
         copy.run()
     (found,) = caught.value.diagnostics
-    assert found.code == "QS935" and f"delete `{path.parent}`" in found.help
+    assert found.code == "QS935" and f"keep `{copy.workdir}`" in found.help
+    assert "another --workdir" in found.help
     assert tree(copy.workdir) == before

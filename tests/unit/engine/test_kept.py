@@ -129,6 +129,14 @@ def started_again(project, *overrides: str) -> dict[str, int | None]:
     return started(project)
 
 
+def test_results_of_other_stages_do_not_push_a_training_out(project, monkeypatch):
+    monkeypatch.setattr(kept, "KEPT_RESULTS", 1)
+    project.run()
+    for level in ("O1", "O2", "O3"):
+        project.run("vars.lr=0.02", f"stages.compile.opt={level}")
+    assert statuses(project.run())[0] == ("float", "cached")
+
+
 def test_kept_bytes_are_bounded(project, monkeypatch):
     monkeypatch.setattr(kept, "KEPT_BYTES", 1)
     for lr in (0.01, 0.02, 0.03):

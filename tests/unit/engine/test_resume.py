@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import pytest
 
+from qatspec.plan import status
 from tests.unit.engine.test_execute import STAGES, Killed, statuses, tree
 from tests.unit.engine.test_kept import codes, dies_at, messages, started, words
 
@@ -119,6 +120,32 @@ def test_more_epochs_after_the_end(copy):
     copy.run()
     assert statuses(copy.run()) == [(name, "cached") for name in STAGES]
     assert tree(copy.workdir) == before
+
+
+def test_run_continues_from_where_plan_says(copy):
+    """Two kept trainings come to the same checkpoint: plan and run choose the same one."""
+    copy.run(EPOCHS(4), step="float")
+    copy.run(step="float")
+    said = words(copy, EPOCHS(2))["float"]
+    own = copy.plan().step("float").digest[:16]
+    copy.run(EPOCHS(2), step="float")
+    assert said.replace("from float", f"from .kept/float-{own}") in messages(copy)
+
+
+def test_a_stage_of_which_one_small_file_is_lost_is_said_to_end(copy):
+    (copy.workdir / "calibration/calibration-decisions.json").unlink()
+    said = words(copy)
+    assert said["calibration"] == "resumes at its end"
+
+
+def test_a_training_without_a_record_of_its_settings_is_named(copy):
+    folder = copy.workdir / "float"
+    for name in ("begun.json", "step.json"):
+        (folder / name).unlink()
+    first, *_ = status(copy.plan("vars.lr=0.01"), copy.workdir)
+    assert [change.text for change in first.because] == [
+        "nothing in its folder says with which settings it was made"
+    ]
 
 
 @pytest.mark.parametrize(
