@@ -71,6 +71,12 @@ class _Known:
 
 
 class ExampleProxy(_Known, fx.Proxy):
+    def __mul__(self, other: Any) -> Any:  # a number and a list: the list, repeated
+        return int(self) * other if isinstance(other, list) else record(operator.mul, (self, other))
+
+    def __rmul__(self, other: Any) -> Any:
+        return other * int(self) if isinstance(other, list) else record(operator.mul, (other, self))
+
     # Without these `y += x` would be `y = y + x`, and other names of y would keep the old numbers.
     def __iadd__(self, other: Any) -> Any:
         return self._assign(operator.iadd, operator.add, other)

@@ -167,7 +167,7 @@ BUILTINS: dict[str, Any] = {
 #: Functions that make tensors from sizes: torch does not accept proxies there.
 _FACTORIES = (
     "zeros", "ones", "full", "empty", "arange", "linspace", "logspace", "eye", "tensor", "rand",
-    "randn", "tril_indices", "triu_indices",
+    "randn", "tril_indices", "triu_indices", "as_tensor",
 )  # fmt: skip
 
 

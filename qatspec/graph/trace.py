@@ -25,7 +25,13 @@ _NUMPY = f"write the NumPy step with torch functions, or {MEND.partition(' or ')
 #: what Python or torch says (a regular expression) -> what to write instead
 _MENDS = (
     (r"item assignment", "write it without assignment: `torch.where`, `torch.cat`, or a factor"),
-    (r"np\.ndarray|__array__", _NUMPY),
+    (r"np\.ndarray|__array_\w+", _NUMPY),
+    (
+        r"takes \d+ positional argument|PyList_Check|expected size to be one of|'split_sizes'"
+        r"|invalid combination of arg",
+        "a tensor that forward does not compute is given a size of one that it computes: set it "
+        "with `self.register_buffer(...)` in `__init__`",
+    ),
     (
         r"descriptor '(\w+)' for 'torch\._C",
         r"call it on the tensor: `x.\1(...)` instead of `torch.Tensor.\1(x, ...)`",

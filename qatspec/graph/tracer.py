@@ -6,7 +6,7 @@ import inspect
 import logging
 import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from types import FrameType
+from types import BuiltinFunctionType, FrameType
 from typing import Any
 
 import torch
@@ -321,6 +321,10 @@ class Tracer(fx.Tracer):
         try:
             with self._fake_mode, self.random, torch.no_grad():
                 return (self._run(node, args, kwargs),)
+        except TypeError:
+            if isinstance(node.target, BuiltinFunctionType):  # real tensors would not fit it either
+                raise
+            return ()
         except Exception:  # noqa: BLE001 - whatever an op raises without numbers, it has no example
             return ()
         finally:

@@ -48,7 +48,9 @@ def fake_quantize(x: Tensor, scale: Tensor, qmin: int, qmax: int) -> Tensor:
 
 def _along(scale: Tensor, x: Tensor) -> Tensor:
     """`scale` shaped so that it meets dimension 0 of x."""
-    return scale if scale.numel() == 1 else scale.reshape(-1, *[1] * (x.ndim - 1))
+    if scale.numel() == 1:
+        return scale if x.ndim else scale.reshape(())  # (1,) would make x one-dimensional
+    return scale.reshape(-1, *[1] * (x.ndim - 1))
 
 
 def is_usable_scale(scale: Tensor, qmax: int) -> Tensor:
