@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
@@ -20,6 +21,7 @@ from qatspec.diag.words import quote_list
 _COMPILED = "OptimizedModule"
 _REPLICATED = ("DataParallel", "DistributedDataParallel", "FullyShardedDataParallel")
 _UNINITIALIZED = (UninitializedParameter, UninitializedBuffer)
+_STATISTICS = ("running_mean", "running_var")
 _ORDINARY = (Tensor, nn.Parameter, Buffer)
 
 
@@ -102,7 +104,8 @@ def _other_form(module: nn.Module, path: str) -> Diagnostic | None:
             "module's `__class__`, and delete the attribute `forward`",
         )
     owner = next(base for base in type(module).__mro__ if "__call__" in vars(base))
-    if not owner.__module__.startswith("torch.") and not isinstance(module, fx.GraphModule):
+    ours = owner.__module__.startswith("torch.") or isinstance(module, fx.GraphModule)
+    if not ours and not _passes_on(vars(owner)["__call__"]):
         return _unusual(
             f"the class of {where}, `{type(module).__name__}`, overrides `__call__`, which tracing "
             "does not run",
@@ -111,13 +114,43 @@ def _other_form(module: nn.Module, path: str) -> Diagnostic | None:
     return None
 
 
+class _Passing:
+    """Ways to write a `__call__` that only gives its arguments a type."""
+
+    def any(self, *args: Any, **kwargs: Any) -> Any:
+        return super().__call__(*args, **kwargs)  # type: ignore[misc]
+
+    def positional(self, *args: Any) -> Any:
+        return super().__call__(*args)  # type: ignore[misc]
+
+    def one(self, x: Any) -> Any:
+        return super().__call__(x)  # type: ignore[misc]
+
+    def two(self, x: Any, y: Any) -> Any:
+        return super().__call__(x, y)  # type: ignore[misc]
+
+
+_PASSING = {
+    (way.__code__.co_code, way.__code__.co_names)
+    for way in (_Passing.any, _Passing.positional, _Passing.one, _Passing.two)
+}
+
+
+def _passes_on(call: Any) -> bool:
+    """Is it nn.Module's `__call__`, or one that calls the base class's and no more?"""
+    code = getattr(call, "__code__", None)
+    same = call is nn.Module.__call__
+    return same or (code is not None and (code.co_code, code.co_names) in _PASSING)
+
+
 def _tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
     """Parameters, and the buffers that the module cannot do without: uninitialized ones, those
     without numbers, and the statistics of a norm."""
     yield from module.named_parameters(recurse=False)
     norm = isinstance(module, nn.modules.batchnorm._NormBase)
     for key, buffer in module.named_buffers(recurse=False):
-        if norm or isinstance(buffer, _UNINITIALIZED) or buffer.is_meta:
+        statistic = norm and key in _STATISTICS
+        if statistic or isinstance(buffer, _UNINITIALIZED) or buffer.is_meta:
             yield key, buffer
 
 

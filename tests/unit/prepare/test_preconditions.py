@@ -351,3 +351,33 @@ def test_a_value_of_another_dtype_is_refused_with_its_line(step: object) -> None
 def test_a_cast_back_to_float32_is_fine() -> None:
     works(_Step(lambda x: x.double().float().relu()))
     works(_Step(lambda x: x * torch.ones(4, 1, 1, dtype=torch.float64).float()))
+
+
+class _Typed(nn.Sequential):
+    def __call__(self, x: Tensor) -> Tensor:
+        return super().__call__(x)
+
+
+class _TypedAny(nn.Sequential):
+    def __call__(self, *args: Tensor, **kwargs: Tensor) -> Tensor:
+        """What type checkers read."""
+        return super().__call__(*args, **kwargs)
+
+
+class _Named(nn.Sequential):
+    __call__ = nn.Module.__call__
+
+
+@pytest.mark.parametrize("inside", [False, True])
+@pytest.mark.parametrize("kind", [_Typed, _TypedAny, _Named])
+@torch.no_grad()
+def test_a_call_that_only_passes_on_is_no_other_code(kind: type[nn.Module], inside: bool) -> None:
+    model = kind(*net())
+    model = (Inside(model) if inside else model).eval()
+    torch.testing.assert_close(prepare(model, (X,), qconfig="horizon_qat").model(X), model(X))
+
+
+def test_a_buffer_that_a_norm_does_not_read_may_be_float64() -> None:
+    model = net()
+    model[1].register_buffer("history", torch.zeros(3, dtype=torch.float64))
+    prepare(model.eval(), (X,), qconfig="horizon_qat")
