@@ -253,14 +253,14 @@ class _Run:
     def _warn_of_other_inputs(self, step: Step) -> None:
         """A step alone starts from the result that is there, with a warning where that was made
         with other settings; a whole run makes both anew."""
-        for name in step.inputs:
+        for name in sorted(self._before(step.name)):
             found = results.find(self.workdir / name, name)
             if found is None or found.record is None or found.is_of(self.plan.step(name)):
                 continue
             warning = Diagnostic(
                 code="QS927",
                 severity="warning",
-                message=f"stage {step.name} starts from a result of stage {name} that was made "
+                message=f"stage {step.name} builds on a result of stage {name} that was made "
                 "with other settings than the spec has now",
                 help="`qatspec plan` says what changed; `--with-deps` makes it anew first",
                 at=f"/stages/{step.name}",

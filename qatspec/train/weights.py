@@ -35,18 +35,20 @@ def weights_of(content: Mapping[str, Any]) -> dict[str, Tensor]:
              `ema_state_dict`, `model_ema`, `ema_model`) replaces the raw weights (`state_dict`,
              `model`, `model_state_dict`, or `content` itself) of the same keys, because metrics are
              measured on it. Tensors that are not averaged (in some projects the buffers) are the
-             raw ones. A wrapper's prefix `module.` of the average is removed where the raw keys
-             have none.
+             raw ones. A wrapper's prefix `module.` on either side is no difference between keys.
 
     Every use of a checkpoint but resuming its training follows this rule: `solver.weights`, the
     next stage, convert, eval, infer, compare and sensitivity.
     """
     raw = next(filter(None, (_tensors(content.get(name)) for name in _RAW)), _tensors(content))
     average = next(filter(None, (_average(content.get(name)) for name in _AVERAGE)), {})
-    if not raw:
-        return average
     unwrapped = {key.removeprefix(_WRAPPER): value for key, value in average.items()}
-    return {key: average.get(key, unwrapped.get(key, value)) for key, value in raw.items()}
+    averaged = {
+        key: average.get(key, unwrapped[bare])
+        for key in raw
+        if (bare := key.removeprefix(_WRAPPER)) in unwrapped
+    }
+    return {**raw, **averaged} if raw else average
 
 
 def _average(value: Any) -> dict[str, Tensor]:

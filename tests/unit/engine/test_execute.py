@@ -185,6 +185,13 @@ def test_one_step_takes_a_predecessor_of_other_settings_with_a_warning(copy):
     assert statuses(copy.run())[:2] == [("float", "run"), ("calibration", "run")]
 
 
+@pytest.mark.parametrize("step", ["qat", "convert", "compile"])
+def test_one_step_warns_of_other_settings_of_every_stage_before_it(copy, step):
+    copy.run("vars.lr=0.04", step=step)
+    warned = [e.data["diagnostic"] for e in copy.events if "diagnostic" in e.data]
+    assert [d.code for d in warned] == ["QS927"] and "of stage float" in warned[0].message
+
+
 def test_a_summary_lists_no_result_that_was_made_of_other_settings(copy):
     summary = copy.run("stages.calibration.trainer.steps=3", step="calibration")
     assert statuses(summary) == [("float", "cached"), ("calibration", "run")]

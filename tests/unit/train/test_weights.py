@@ -175,6 +175,14 @@ def test_without_an_average_they_are_the_raw_weights(content: Any) -> None:
     assert all(torch.equal(found[key], value) for key, value in RAW.items())
 
 
+def test_the_raw_keys_may_have_the_prefix_of_a_wrapper() -> None:
+    raw = {f"module.{key}": value for key, value in RAW.items()}
+    for average in (AVERAGED, WRAPPED):
+        found = weights_of({"model": raw, "model_ema": average})
+        assert list(found) == list(raw)
+        assert all(torch.equal(found[f"module.{k}"], value) for k, value in AVERAGED.items())
+
+
 def test_what_is_not_averaged_is_raw() -> None:
     found = weights_of({"state_dict": RAW, "ema": {"shadow": {"a": AVERAGED["a"]}}})
     assert torch.equal(found["a"], AVERAGED["a"])
