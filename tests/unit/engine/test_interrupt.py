@@ -15,9 +15,15 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import Project
+
 RUN = ("run", "toy.yaml", "--allow-code", "--workdir", "work", "--device", "cpu")
 
-#: Sends a signal to its own process at the N-th event of a kind of a stage.
+#: Seconds that a loaded machine may take.
+PATIENCE = 120
+
+#: Sends a signal to its own process at the N-th event of a kind of a stage. `raise_signal` returns
+#: when the handler has run; `os.kill` may return before.
 STOPPER = """
 
 import collections, os, signal
@@ -31,7 +37,25 @@ def qatspec_stage_event(event):
     stage, wanted, count, *numbers = os.environ.get("STOP", "- - 0").split()
     if (event.step, kind) == (stage, wanted) and _SEEN[event.step, kind] == int(count):
         for number in numbers:
-            os.kill(os.getpid(), int(number))
+            signal.raise_signal(int(number))
+"""
+
+#: Waits in the first process of the run, after its first checkpoint, until a file is gone.
+WAITER = """
+
+import os, pathlib, time
+_PLACE = pathlib.Path(os.environ.get("WAIT", os.devnull))
+_STEPS = []
+
+
+@hookimpl
+def qatspec_stage_event(event):
+    if event.data.get("phase", event.kind) == "progress":
+        _STEPS.append(event)
+        if len(_STEPS) == 4 and _PLACE.is_dir():
+            (_PLACE / "here").touch()
+            while (_PLACE / "here").exists():
+                time.sleep(0.01)
 """
 
 
@@ -120,10 +144,10 @@ def test_commands_that_keep_nothing(arguments, copy, monkeypatch):
     before = results(copy.workdir)
     plugin.write_text(
         plugin.read_text().replace(
-            "return self.count", "import os; os.kill(os.getpid(), 15); return self.count"
+            "return self.count", "import signal; signal.raise_signal(15); return self.count"
         )
         if arguments[0] == "eval"
-        else plugin.read_text() + "\nimport os; os.kill(os.getpid(), 15)\n"
+        else plugin.read_text() + "\nimport signal; signal.raise_signal(15)\n"
     )
     result = copy.call(*arguments)
     assert result.returncode == 143
@@ -146,70 +170,97 @@ def members(pid: int) -> list[int]:
     return found
 
 
-@pytest.fixture
-def two(project):
-    """A run of two processes, which has its first checkpoint; in a group of its own."""
-    project.edit("count: 32", "count: 800")
-    started = []
+TWO = (*RUN, "--nproc", "2", "--step", "float")
 
-    def start(*options: str) -> tuple[subprocess.Popen, list[int]]:
+
+def long_enough(project):
+    """A project of 30 steps, 10 an epoch and process, that can be made to wait."""
+    project.edit("count: 32", "count: 160")
+    plugin = project.folder / "toy_plugin.py"
+    plugin.write_text(plugin.read_text() + WAITER)
+    return project
+
+
+@pytest.fixture
+def two(project, tmp_path):
+    """`start` starts a run of two processes, in a group of its own, and returns when it has its
+    first checkpoint and waits; `go_on` ends the waiting."""
+    long_enough(project)
+    started = []
+    (tmp_path / "wait").mkdir()
+    here = tmp_path / "wait/here"
+
+    def start() -> tuple[subprocess.Popen, list[int]]:
         process = subprocess.Popen(
-            project.command_line(*RUN, "--nproc", "2", "--step", "float", *options),
-            cwd=project.folder, env=project.environment(), text=True,
+            project.command_line(*TWO), cwd=project.folder,
+            env={**project.environment(), "WAIT": str(here.parent)}, text=True,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )  # fmt: skip
         started.append(process)
-        deadline = time.monotonic() + 120
-        while not (project.workdir / "float/float-checkpoint-last.pth.tar").exists():
+        deadline = time.monotonic() + PATIENCE
+        while not here.exists():
             assert process.poll() is None, process.communicate()
             assert time.monotonic() < deadline
             time.sleep(0.05)
+        assert (project.workdir / "float/float-checkpoint-last.pth.tar").exists()
         return process, members(process.pid)
 
-    project.start = start
+    project.start, project.go_on = start, here.unlink
     yield project
     for process in started:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
 
 
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory):
+    """The results of a run of two processes that nothing has stopped."""
+    project = long_enough(Project(tmp_path_factory.mktemp("unbroken") / "project"))
+    result = project.command(*TWO)
+    assert (result.returncode, result.stderr) == (0, "")
+    return results(project.workdir)
+
+
+def alive(pid: int) -> bool:
+    try:
+        return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+
+
 def gone(pids: list[int]) -> bool:
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline:
-        alive = [p for p in pids if Path(f"/proc/{p}").exists()
-                 and ") Z " not in Path(f"/proc/{p}/stat").read_text()]  # fmt: skip
-        if not alive:
-            return True
-        time.sleep(0.2)
-    return False
+    deadline = time.monotonic() + PATIENCE
+    while any(map(alive, pids)):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.1)
+    return True
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("whole_group", [True, False])
-def test_ctrl_c_stops_all_processes(two, whole_group, tmp_path):
+def test_ctrl_c_stops_all_processes(two, whole_group, unbroken):
     process, others = two.start()
     assert others
     (os.killpg if whole_group else os.kill)(process.pid, signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    two.go_on()
+    _, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
     assert "saved: work/float/float-checkpoint-last.pth.tar" in errors, errors
     assert "Traceback" not in errors and "Warning" not in errors
     assert gone(others)
-    result = two.command(*RUN, "--nproc", "2", "--step", "float")
+    result = two.command(*TWO)
     assert result.returncode == 0, result.stderr
-    unbroken = type(two)(tmp_path / "unbroken")
-    unbroken.edit("count: 32", "count: 800")
-    result = unbroken.command(*RUN, "--nproc", "2", "--step", "float")
-    assert (result.returncode, result.stderr) == (0, "")
-    assert results(two.workdir) == results(unbroken.workdir)
+    assert results(two.workdir) == unbroken
 
 
 @pytest.mark.slow
 def test_a_killed_process_is_named(two):
     process, others = two.start()
     os.kill(others[0], signal.SIGKILL)
-    _, errors = process.communicate(timeout=60)
+    two.go_on()
+    _, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 1, errors
     assert "QS908" in errors
     assert f"rank 1 (pid {others[0]}) was killed by signal 9 (SIGKILL)" in errors
@@ -226,7 +277,8 @@ def test_a_worker_of_another_process_is_named(two):
         pytest.skip("the kernel does not list the children of a process")
     worker = int(tasks.read_text().split()[0])
     os.kill(worker, signal.SIGKILL)
-    _, errors = process.communicate(timeout=60)
+    two.go_on()
+    _, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 1, errors
     assert "QS952" in errors
     assert f"(pid {worker}) was killed by signal 9 (SIGKILL)" in errors
@@ -239,7 +291,7 @@ def test_a_worker_of_another_process_is_named(two):
 def test_no_process_outlives_a_killed_run(two):
     process, others = two.start()
     os.kill(process.pid, signal.SIGKILL)
-    process.communicate(timeout=60)
+    process.communicate(timeout=PATIENCE)
     assert gone(others)
 
 
