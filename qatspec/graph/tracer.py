@@ -200,7 +200,8 @@ class Tracer(fx.Tracer):
         node.meta["source"] = stable_name(frame) if frame else ""
         node.meta[NO_GRAD] = not torch.is_grad_enabled()
         self._forget_checks(node, _instruction(frame))
-        if not self._known_from_before(node) and kind not in ("placeholder", "output"):
+        known = self._known_from_before(node) and not self._has_own_code(node)
+        if not known and kind not in ("placeholder", "output"):
             self._evaluate(node)
         return proxy
 
@@ -288,6 +289,14 @@ class Tracer(fx.Tracer):
                 break
             self._fixed.discard((check.args[0], check.args[1]))
             self.graph.erase_node(check)
+
+    def _has_own_code(self, node: fx.Node) -> bool:
+        """Is it the call of a module whose class is not torch's? What it returns may depend on the
+        mode."""
+        if node.op != "call_module":
+            return False
+        cls = type(self.root.get_submodule(str(node.target)))
+        return not cls.__module__.startswith(("torch.", "qatspec."))
 
     def _known_from_before(self, node: fx.Node) -> bool:
         """Take the example of the node's twin in the graph before, while the two are alike."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch.nn.functional as F
 from torch import fx, nn
+from torch.utils import _pytree as pytree
 
 from qatspec.diag import Diagnostic, DiagnosticError
 from qatspec.diag.words import suggest
@@ -129,6 +130,8 @@ def _reconcile(module: nn.Module, graph: fx.Graph, training: fx.Graph) -> None:
     twins: dict[fx.Node, fx.Node] = {}
     for node, other in pairs:
         if _same(node, other, twins):
+            if node.op == "call_module" and not _return_alike(node, other):
+                raise _differs(node, other)
             twins[other] = node
         elif (op := canonical_op(node, modules)) != canonical_op(other, modules):
             raise _differs(node, other)
@@ -160,6 +163,16 @@ def _same(
     mine = arguments(node, lambda a: a.name)
     theirs = arguments(other, lambda a: twins[a].name)
     return (node.op, node.target, mine) == (other.op, other.target, theirs)
+
+
+def _return_alike(node: fx.Node, other: fx.Node) -> bool:
+    """Does a module return as many tensors, in the same containers, in both modes? True where it is
+    not known."""
+    examples = [n.meta.get("example") for n in (node, other)]
+    if any(example is None for example in examples):
+        return True
+    one, two = map(pytree.tree_structure, examples)
+    return bool(one == two)
 
 
 def _keep_dropout(module: nn.Module, graph: fx.Graph, node: fx.Node, other: fx.Node) -> fx.Node:

@@ -146,3 +146,21 @@ def test_state_that_forward_leaves_is_refused(net: type[nn.Module]) -> None:
         prepare(net().eval(), (image(),), qconfig="horizon_qat")
     (found,) = info.value.diagnostics
     assert (found.code, bool(found.span)) == ("QS502", True)
+
+
+class _TwoInTraining(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.head, self.other = nn.Conv2d(3, 2, 1), nn.Conv2d(3, 2, 1)
+
+    def forward(self, x: Tensor) -> Any:
+        return (self.head(x), self.other(x)) if self.training else self.head(x)
+
+
+@pytest.mark.parametrize("leaves", [[], [_TwoInTraining]])
+def test_a_module_that_returns_more_in_training(leaves: list[type[nn.Module]]) -> None:
+    net = nn.Sequential(nn.Conv2d(3, 3, 1), _TwoInTraining()).eval()
+    config = {"non_traceable_module_class": leaves}
+    with pytest.raises(DiagnosticError) as info:
+        prepare(net, (image(),), qconfig="horizon_qat", prepare=config)
+    assert [d.code for d in info.value.diagnostics] == ["QS503"]
