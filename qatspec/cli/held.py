@@ -17,6 +17,7 @@ from qatspec.files import read_json
 from qatspec.plan import Change, Plan, resolve, results
 from qatspec.plan.checkpoints import SUFFIX
 from qatspec.plan.reading import Found, hold, locate
+from qatspec.plan.results import workdir_of
 from qatspec.spec import STAGES, Spec
 
 stale_option = click.option(
@@ -111,13 +112,13 @@ class Held:
         if found.differs:
             at = next((c.span for c in found.differs if c.span is not None), None)
             message = f"{what} settings than the spec has now: {_list(found.differs)}"
-            self._report(message, self._run_first(), None, at)
+            self._report(message, self._run_first(folder), None, at)
         elif found.software:
             message = f"{what} software: {_list(found.software)}"
             self._warn(Diagnostic(code="QS930", severity="warning", message=message))
 
-    def _run_first(self) -> str:
-        command = f"qatspec run {self._spec.document.path} --workdir {self._workdir}"
+    def _run_first(self, folder: Path) -> str:
+        command = f"qatspec run {self._spec.document.path} --workdir {workdir_of(folder)}"
         return f"run `{command}` first (with the same --set, if any)"
 
     def _report(self, message: str, advice: str, at: str | None, span: Span | None) -> None:

@@ -65,6 +65,16 @@ def test_results_of_other_settings_are_refused(done, name, edit):
     assert not (done.folder / "out").exists()
 
 
+def test_the_command_of_the_fix_names_the_work_directory_of_the_file(done):
+    done.edit("lr: 0.001", "lr: 0.002")
+    convert = ("convert", "toy.yaml", "--allow-code", *READING["convert"][2:6])
+    result = done.call(*convert)
+    assert "run `qatspec run toy.yaml --workdir work`" in result.stderr, result.stderr
+    assert done.call("run", "toy.yaml", "--workdir", "work", "--allow-code").returncode == 0
+    result = done.call(*convert)
+    assert result.returncode == 0, result.stderr
+
+
 @pytest.mark.parametrize("name", READING)
 def test_stale_reads_them_with_a_warning(done, name):
     done.edit("lr: 0.001", "lr: 0.002")
