@@ -331,7 +331,8 @@ def random_net(seed: int) -> tuple[Prepared, Tensor]:
             for module in prepared.model.modules():
                 if isinstance(module, FakeQuantize) and rng.random() < 0.4:
                     exponent = rng.uniform(-45, 36) if rng.random() < 0.5 else rng.uniform(-3, 3)
-                    module.scale.copy_((module.scale.double() * 10**exponent).clamp(1e-44, 1e37))
+                    wild = module.scale.double() * 10**exponent
+                    module.scale.copy_(wild.clamp(torch.finfo(torch.float32).tiny, 1e37))
     x = net.example
     if rng.random() < 0.3:  # saturating
         x = torch.where(x > 0, 1e30, -1e30)
