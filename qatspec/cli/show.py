@@ -7,7 +7,8 @@ from pathlib import Path
 import click
 
 from qatspec.cli import options
-from qatspec.cli.output import echo
+from qatspec.cli.streams import write
+from qatspec.render import clean
 from qatspec.spec import dump
 
 
@@ -25,4 +26,5 @@ def command(
     compare.
     """
     loaded = options.load(spec, overrides, allow_code, smoke=smoke)
-    echo(dump(loaded, places=places), nl=False)
+    # `dump` keeps references to the environment; to replace equal words too would rename keys
+    write(clean(dump(loaded, places=places)), nl=False)

@@ -25,6 +25,17 @@ def test_show_prints_a_spec_of_the_same_meaning(tmp_path, capsys):
     assert digests(shown) == digests(over, "vars.qat_epochs=[4, 5]") != digests(SPEC)
 
 
+def test_show_keeps_keys_that_are_also_a_value_of_the_environment(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("NAME_OF_IT", "data")
+    over = tmp_path / "over.yaml"
+    over.write_text(f"extends: {SPEC}\nname: ${{env:NAME_OF_IT}}\n")
+    assert run(["show", str(over)]) == 0
+    shown = tmp_path / "shown.yaml"
+    shown.write_text(text := capsys.readouterr().out)
+    assert "${env:NAME_OF_IT}" in text and "\ndata:\n" in text
+    assert digests(shown) == digests(over)
+
+
 def test_show_says_where_values_come_from(tmp_path, capsys):
     over = tmp_path / "over.yaml"
     over.write_text(f"extends: {SPEC}\nseed: 3\n")
