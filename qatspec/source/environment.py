@@ -83,13 +83,14 @@ def _without_beginnings(text: str, value: str, reference: str) -> str:
 
 
 def is_path(value: str) -> bool:
-    """Is a value meant as a path: absolute, of the home or relative with a dot, and its first
-    folder is there."""
-    if not value.startswith(("/", "~/", "./", "../")) or "\0" in value:
+    """Return whether a value is meant as a path: a file or folder that is there, or an absolute
+    path, one of the home or one relative with a dot, of which the first folder is there."""
+    if "\0" in value or not value:
         return False
     try:
-        parts = Path(value).expanduser().parts
-        return Path(*parts[:2]).exists()
+        path = Path(value).expanduser()
+        begins_as_a_path = value.startswith(("/", "~/", "./", "../"))
+        return path.exists() or (begins_as_a_path and Path(*path.parts[:2]).exists())
     except (OSError, RuntimeError, ValueError):
         return False
 

@@ -108,6 +108,15 @@ def test_a_path_is_shown(tmp_path, monkeypatch):
     assert hide("no folder /9j/4AAQSkZJRg") == "no folder ${env:QATSPEC_KEY}"
 
 
+def test_a_relative_folder_that_is_there_is_shown(tmp_path, monkeypatch):
+    """COCO_ROOT=data must not turn every `data` of a message into a reference."""
+    monkeypatch.chdir(tmp_path)
+    remember("QATSPEC_PLACE", "picture_set")
+    assert hide("picture_set.train") == "${env:QATSPEC_PLACE}.train"
+    (tmp_path / "picture_set").mkdir()
+    assert hide("picture_set.train") == "picture_set.train"
+
+
 def test_a_short_value_is_hidden_as_a_word_alone():
     remember("QATSPEC_PIN", "7306")
     assert hide("code 7306, 17306") == "code ${env:QATSPEC_PIN}, 17306"
