@@ -72,6 +72,9 @@ def refusals(answers: Iterable[tuple[Op, Verdict]]) -> list[Diagnostic]:
 
 def _refusal(parts: list[tuple[Op, str]]) -> Diagnostic:
     """Where the op comes from (module, line of the model, rule of the spec), why, and the mend."""
+    parts = sorted(
+        parts, key=lambda part: part[0].kind not in MENDS
+    )  # the causes with advice first
     first, _ = parts[0]
     origin = first.origin
     where = f"`{origin.module or origin.node.lstrip(':') or first.output}`"
