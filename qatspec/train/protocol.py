@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import Any, TypeGuard, cast
 
 import numpy as np
 import torch
@@ -86,7 +86,8 @@ def losses_of(model: nn.Module, losses: Any) -> dict[str, Tensor]:
     if not isinstance(named, Mapping) or not named:
         raise _returned(model, "loss", losses, expected)
     for name, value in named.items():
-        if not isinstance(name, str) or not isinstance(value, Tensor) or value.numel() != 1:
+        real = _has_values(value) and not value.is_complex()
+        if not isinstance(name, str) or not real or value.numel() != 1:
             raise _returned(model, "loss", losses, expected)
     if torch.is_grad_enabled() and not any(value.requires_grad for value in named.values()):
         message = f"loss() of {_named(model)} returned {describe(losses)} that depends on no "
@@ -102,11 +103,11 @@ def predictions_of(owner: Any, predictions: Any, images: int) -> list[dict[str, 
         raise _returned(owner, "predict", predictions, expected)
     for one in predictions:
         whole = isinstance(one, Mapping) and all(
-            isinstance(name, str) and isinstance(value, Tensor) for name, value in one.items()
+            isinstance(name, str) and _has_values(value) for name, value in one.items()
         )
         if not whole:
             raise _returned(owner, "predict", predictions, expected)
-    return [{k: v.detach().cpu().numpy() for k, v in one.items()} for one in predictions]
+    return [{k: _array(v) for k, v in one.items()} for one in predictions]
 
 
 @contextmanager
@@ -142,7 +143,10 @@ def metrics_of(dataset: Any, definition: DatasetDef | None, metrics: Any) -> dic
         scalar = isinstance(value, int | float | np.number | np.ndarray | Tensor)
         if not isinstance(name, str) or not scalar or np.size(value) != 1:
             raise _returned(dataset, "evaluate", metrics, expected, definition)
-        number = float(value)
+        try:
+            number = float(value)
+        except (TypeError, ValueError, OverflowError, RuntimeError) as error:
+            raise _returned(dataset, "evaluate", metrics, expected, definition) from error
         if math.isfinite(number):
             found[name] = number
     if definition is not None and definition.metric not in found:
@@ -161,7 +165,9 @@ def metrics_of(dataset: Any, definition: DatasetDef | None, metrics: Any) -> dic
 def describe(value: object) -> str:
     """A value as messages name it: its type, with shapes and sizes."""
     if isinstance(value, Tensor):
-        return f"a tensor {_shape(value.shape)} of {str(value.dtype).removeprefix('torch.')}"
+        form = "" if _has_values(value) else "meta " if value.is_meta else "sparse "
+        dtype = str(value.dtype).removeprefix("torch.")
+        return f"a {form}tensor {_shape(value.shape)} of {dtype}"
     if isinstance(value, np.ndarray):
         return f"an array {_shape(value.shape)} of {value.dtype}"
     if isinstance(value, Mapping):
@@ -174,6 +180,17 @@ def describe(value: object) -> str:
     if value is None or isinstance(value, bool | int | float):
         return str(value)
     return f"a {type(value).__name__}"
+
+
+def _has_values(value: object) -> TypeGuard[Tensor]:
+    """Whether `value` is a dense tensor with data, which is neither sparse nor a meta tensor."""
+    return isinstance(value, Tensor) and value.layout == torch.strided and not value.is_meta
+
+
+def _array(value: Tensor) -> np.ndarray:
+    """The values of a tensor; bfloat16, which numpy lacks, as float32."""
+    value = value.detach().cpu().resolve_conj().resolve_neg()
+    return (value.float() if value.dtype == torch.bfloat16 else value).numpy()
 
 
 def _shape(shape: Sequence[int]) -> str:

@@ -1,0 +1,43 @@
+"""Values without a real number in them, from plugins, are faults of the plugin."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from qatspec.diag import PluginFault
+from qatspec.train.protocol import losses_of, metrics_of, predictions_of
+
+_NO_NUMBERS = [torch.zeros((), device="meta"), torch.zeros(1).to_sparse()]
+
+
+@pytest.mark.parametrize("value", [*_NO_NUMBERS, torch.zeros((), dtype=torch.complex64)])
+def test_loss_without_a_real_value_is_refused(value: torch.Tensor) -> None:
+    with pytest.raises(PluginFault, match="expected a scalar tensor"):
+        losses_of(nn.Identity(), value.requires_grad_())
+
+
+@pytest.mark.parametrize("value", _NO_NUMBERS)
+def test_prediction_without_values_is_refused(value: torch.Tensor) -> None:
+    with pytest.raises(PluginFault, match=r"a (meta|sparse) tensor"):
+        predictions_of(nn.Identity(), [{"x": value}], 1)
+
+
+def test_predictions_of_types_that_numpy_lacks_keep_their_values() -> None:
+    values = [torch.tensor([1.5]).bfloat16(), torch.tensor([1 - 2j]).conj()]
+    found = predictions_of(nn.Identity(), [{"x": value} for value in values], 2)
+    assert found[0]["x"].dtype == np.float32
+    assert found[0]["x"][0] == 1.5
+    assert found[1]["x"][0] == 1 + 2j
+
+
+@pytest.mark.parametrize(
+    "value", [*_NO_NUMBERS[:1], 10**400, torch.tensor(1j), np.array("a"), np.array([None])]
+)
+def test_metric_that_is_no_number_is_refused(value: Any) -> None:
+    with pytest.raises(PluginFault, match="expected a mapping of names to numbers"):
+        metrics_of(nn.Identity(), None, {"ap": value})
