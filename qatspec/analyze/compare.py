@@ -42,7 +42,7 @@ class LayerError:
 
     node, module, source, rule: whose it is (qatspec.program.Provenance); node is unique here.
     reads        nodes of the layers that it reads.
-    bound        steps that `local` may reach (contracts 16).
+    bound        steps that `local` may reach (rule: one step of accuracy).
     fake_quant   noise of the fake-quant model against float, all layers before included.
     integer      noise of the Program against float, likewise.
     between      noise of the Program against the fake-quant model, likewise.
@@ -209,7 +209,7 @@ class _Comparing:
         return [expected[p.name].numpy().astype(STORAGE[p.dtype]) for p in self.program.inputs]
 
     def _count(self, layer: LayerError, real: Tensor, fake: Tensor, found: Tensor) -> None:
-        # as the ports dequantize (contracts 19), and as the fake-quant multiplies
+        # as the ports dequantize (rule: typed ports), and as the fake-quant multiplies
         integer = found.float() * _along(self.values[layer.value], found.ndim)
         layer.fake_quant.add(real, fake)
         layer.integer.add(real, integer)

@@ -42,7 +42,9 @@ def group_of(program: Program, value: str, others: Collection[str]) -> Group:
 def step_bound(
     group: Group, program: Program, ranges: Mapping[str, Interval], max_lsb: Mapping[str, int]
 ) -> int:
-    """How many steps fake-quant and integers may lie apart given equal inputs (contracts 16).
+    """Return by how many steps fake-quant and integers may differ given equal inputs.
+
+    (Rule: one step of accuracy.)
 
     Small integers: one, or what the march states for its own arithmetic (`max_lsb` by kind of op).
     int32 tails: one for the rounded bias, and the float32 summation of the fake-quant model, whose

@@ -1,4 +1,4 @@
-"""`qatspec`: the group of commands, and what every end of one means (contracts 7)."""
+"""`qatspec`: the group of commands, and what every end of one means (rule: exit codes)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One work directory, one run (contracts 7)."""
+"""One work directory, one run (rule: exit codes)."""
 
 from __future__ import annotations
 

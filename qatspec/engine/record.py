@@ -137,5 +137,5 @@ _KINDS = {
 
 
 def kind_of(path: Path) -> str:
-    """The kind of a file by how its name ends (contracts 21)."""
+    """The kind of a file by how its name ends (rule: names of files)."""
     return next(kind for end, kind in _KINDS.items() if path.name.endswith(end))

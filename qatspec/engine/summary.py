@@ -1,4 +1,4 @@
-"""summary.json: what a run came to (contracts 22; schemas/summary-1.schema.json)."""
+"""summary.json: what a run came to (rule: summary; schemas/summary-1.schema.json)."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def write(workdir: Path, summary: Summary) -> Path:
 
 
 def environment(device: str, nproc: int) -> dict[str, Any]:
-    """What the bytes of a run depend on beside the spec (contracts 23)."""
+    """What the bytes of a run depend on beside the spec (rule: same bytes)."""
     packages = ("torch", "numpy", "onnx", "onnxruntime", "pycocotools")
     return {
         "qatspec": __version__,

@@ -22,8 +22,8 @@ class TracedModule(fx.GraphModule):
     """fx.GraphModule with the original's children, parameters, buffers and attributes.
 
     Plain GraphModules keep only what forward uses and lose containers, methods and the rest; here
-    state dict keys and their order stay as they were (contracts 20), `print` shows the original's
-    classes, and methods such as `loss` and `predict` go on working on the traced module.
+    state dict keys and their order stay as they were (rule: constant keys), `print` shows the
+    original's classes, and methods such as `loss` and `predict` go on working on the traced module.
 
     root: gives its tables away and must not be used afterwards. origin: the class whose methods
     answer for attributes that the module itself lacks.

@@ -79,7 +79,7 @@ class Op:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Port:
-    """A door of the Program (contracts 19). shape without the batch; layout "NCHW" and so on;
+    """A door of the Program (rule: typed ports). shape without the batch; layout "NCHW" and so on;
     scale float32 (1,) or (C,) along axis; zero point is 0. dtype: uint8 only where a compiled file
     is fed frames (`Artifact.runtime_input`), whose real numbers are the pixels themselves."""
 
@@ -92,7 +92,7 @@ class Port:
     zero_point: int = 0
 
     def quantize(self, x: np.ndarray) -> np.ndarray:
-        """round-half-even(float32(x) / float32(scale)), saturated (contracts 12)."""
+        """round-half-even(float32(x) / float32(scale)), saturated (rule: exact rounding)."""
         low, high = PORT_RANGE[self.dtype]
         with np.errstate(over="ignore"):  # infinity saturates as well
             scaled = np.asarray(x, np.float32) / self._broadcast(np.asarray(x).ndim)

@@ -63,7 +63,7 @@ def _grids(node: fx.Node, lowering: Lowering, found: dict[Target, str]) -> bool:
 
 def lower_output(node: Any, lowering: Lowering) -> str:
     """The value that leaves for one output of the model: a quantized tensor, or a bare accumulator
-    with its scale per channel (contracts 14)."""
+    with its scale per channel (rule: int32 tails)."""
     if not lowering.is_tensor(node):
         lowering.fail(
             "the model returns something that is no tensor of its ops",

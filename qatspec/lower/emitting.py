@@ -202,6 +202,6 @@ class Emitting:
 
 
 def grid(real: Any, scale: float) -> np.ndarray:
-    """Real numbers as integers, rounded as a fake-quant rounds (contracts 12)."""
+    """Real numbers as integers, rounded as a fake-quant rounds (rule: exact rounding)."""
     with np.errstate(over="ignore"):
         return np.asarray(np.rint(np.asarray(real, np.float32) / np.float32(scale)))

@@ -1,4 +1,4 @@
-"""export_qat_onnx: the fake-quant model as a Q/DQ graph in standard ONNX ops (contracts 18).
+"""export_qat_onnx: the fake-quant model as a Q/DQ graph in standard ONNX ops (rule: own ONNX).
 
 Written from our own trace of the model in eval mode. Each fake-quant is a QuantizeLinear and a
 DequantizeLinear with zero point 0, or of uint8 with zero point 128 where the march asks for it

@@ -199,7 +199,7 @@ def _asks_for_march(config: PrepareConfig | None, names: Registry) -> bool:
 
 
 def _outputs(name: StageName, run: str) -> tuple[str, ...]:
-    """Files of a finished step, relative to the work directory (contracts 21)."""
+    """Files of a finished step, relative to the work directory (rule: names of files)."""
     files: tuple[str, ...]
     match name:
         case "convert":

@@ -27,7 +27,7 @@ def verify_unit(unit: Unit) -> None:
 
 def verify_inputs(units: Sequence[Unit], seen: Capture) -> list[Diagnostic]:
     """Errors for modules with quantize_input: false that are fed something unquantized
-    (contracts 15)."""
+    (rule: trusted producers)."""
     trusting = [u for u in units if u.path and not u.quantize_input and not u.inner]
     on_grid = _quantized_tensors(units, seen) if trusting else {}
     found = []

@@ -1,4 +1,4 @@
-"""Integer multipliers and shifts from real scales (contracts 17).
+"""Integer multipliers and shifts from real scales (rule: exact multipliers).
 
 A real sum  y = sum_i x_i * r_i,  r_i = scale_i / scale_out,  becomes
 q = round((sum_i x_i * m_i) / 2^s)  with  m_i = round(r_i * 2^s)  and one shift for all terms. The

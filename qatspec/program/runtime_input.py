@@ -10,7 +10,7 @@ colour  full-range BT.601 (ITU-T T.871, JPEG) where the model is trained on rgb,
         r = y + (91881 v + 32768 >> 16), g = y + (-22554 u - 46802 v + 32768 >> 16),
         b = y + (116130 u + 32768 >> 16), u and v being the chroma less 128.
 table   256 entries a channel: the integer of (pixel - mean) / std, quantized as the Program
-        quantizes it (contracts 12).
+        quantizes it (rule: exact rounding).
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Fake quantization: what the chip's integers do to a float tensor, and a gradient through it.
 
 The forward is clamp(round_half_even(x / scale), qmin, qmax) * scale with a true float32 division
-(contracts 12; torch multiplies by 1/scale and rounds differently near ties). The backward is the
-straight-through estimator (Bengio et al. 2013): 1 within the range, 0 outside.
+(rule: exact rounding; torch multiplies by 1/scale and rounds differently near ties). The backward
+is the straight-through estimator (Bengio et al. 2013): 1 within the range, 0 outside.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class FakeQuantize(nn.Module):
 
     learned      do optimizers train the scale (a class attribute)?
     calibrating  observe in eval mode too (set by `set_stage`).
-    disabled     an output that is not quantized: stays in place, off and blind (contracts 11).
+    disabled     an output that is not quantized: keeps its node, disabled (rule: printed model).
     """
 
     learned = False

@@ -1,6 +1,6 @@
 """Modules with quantized weights: what prepare swaps in for convs and linears.
 
-Parameters and buffers keep the keys that the float model gave them (contracts 20); the only
+Parameters and buffers keep the keys that the float model gave them (rule: constant keys); the only
 addition is the child `weight_fake_quant`. Weights are quantized per output channel.
 
 The concrete classes mix what is quantized into torch's own; mypy's `misc` complaints there are

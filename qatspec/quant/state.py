@@ -1,5 +1,5 @@
 """Which keys of a checkpoint a model takes: float keys keep their names through every stage, and
-fake-quants come and go (contracts 20)."""
+fake-quants come and go (rule: constant keys)."""
 
 from __future__ import annotations
 

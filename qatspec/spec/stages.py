@@ -137,7 +137,7 @@ def _other_start(usable: Sequence[StageName]) -> str:
 
 def check_stages(spec: Spec, names: Registry) -> list[Diagnostic]:
     """What must hold between stages: a start for each, a qconfig for each prepared module, and a
-    calibration wherever scales are fixed (contracts 10)."""
+    calibration wherever scales are fixed (rule: scales before training)."""
     findings = Findings()
     if (last := spec.stages.get("compile")) is not None:
         wrong = check_runtime_input(last.options, spec.input, last.at)

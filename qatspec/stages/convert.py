@@ -138,6 +138,6 @@ def demand_exact(path: Path, found: Exactness) -> None:
 
 def _opset(context: Context) -> dict[str, Any]:
     """The keyword of the ONNX writers where the file itself sets it: the schema's default gives way
-    to what the dtypes need (contracts 18)."""
+    to what the dtypes need (rule: own ONNX)."""
     written = context.spec.document.data["stages"].get("convert") or {}
     return {"opset": written["opset"]} if "opset" in written else {}

@@ -34,7 +34,7 @@ def annotate_is_pure(subject: Subject, handler: QuantHandler) -> None:
 
 
 def lower_equals_the_fake_quant(subject: Subject, handler: QuantHandler) -> None:
-    """The integers are at most one step from the fake-quant model (contracts 16)."""
+    """The integers are at most one step from the fake-quant model (rule: one step of accuracy)."""
     if handler.lower is None:
         raise Skipped("it has no integer form")
     for op, example in _examples(handler).items():

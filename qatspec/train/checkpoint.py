@@ -1,4 +1,4 @@
-"""Checkpoints (contracts 21): everything a stage needs to go on as if it had never stopped.
+"""Checkpoints (rule: names of files): everything a stage needs to go on as if it had never stopped.
 
 A checkpoint's bytes depend on its contents alone: strings are interned and tensors cloned before
 pickling (pickle memoises by identity, so a resumed run would differ from an unbroken one), and the

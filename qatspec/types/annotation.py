@@ -42,7 +42,7 @@ class Annotation:
     output     how the result is quantized.
     inputs     positions of tensor arguments that must be quantized.
     has_weight the op owns a weight that is fake-quantized per output channel.
-    int32_tail the op can leave its accumulator unquantized (conv, linear): contracts 14.
+    int32_tail the op can leave its accumulator unquantized (conv, linear) (rule: int32 tails).
     """
 
     output: Intent = field(default_factory=Observed)

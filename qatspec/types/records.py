@@ -158,7 +158,7 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arithmetic:
-    """The integer arithmetic of a march, as `lower` needs it (contracts 17).
+    """The integer arithmetic of a march, as `lower` needs it (rule: exact multipliers).
 
     multiplier_bits  width of a requantization multiplier, unsigned.
     rounding         of the requantization shift: half_up (floor(x + 1/2)), half_even, floor.
@@ -182,7 +182,7 @@ class March:
                   what the spec's own refuse, sooner.
     supports(op, program) -> Verdict, in agreement with compile.
     compile(program, options) -> Artifact. run(artifact, ints) -> list of integer arrays.
-    bit_exact     the artifact computes the Program's integers exactly (contracts 25).
+    bit_exact     the artifact computes the Program's integers exactly (rule: stated exactness).
     qdq           the 8-bit activations of the QAT ONNX: int8 with zero point 0, or uint8 with zero
                   point 128 (the same numbers; onnxruntime's fast kernels on x86 take no other).
     float_ops     canonical op -> why the march leaves it in float; read where the prepare preset

@@ -1,5 +1,5 @@
 """Packages as third parties have them: written by `plugins new` or by hand, installed by pip into
-an environment of their own (offline, contracts 29), and put to the kit there."""
+an environment of their own (offline, rule: packages), and put to the kit there."""
 
 from __future__ import annotations
 

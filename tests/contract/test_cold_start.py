@@ -1,4 +1,4 @@
-"""Commands of the front half never import torch (contracts 4), whatever plugins are installed."""
+"""Commands of the front half never import torch, whatever plugins are installed."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""What pyproject.toml says of packages is what the folders hold (contracts 27)."""
+"""What pyproject.toml says of packages is what the folders hold (rule: packages)."""
 
 import importlib.resources
 import sys

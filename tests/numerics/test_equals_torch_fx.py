@@ -1,4 +1,4 @@
-"""prepare against torch's prepare_qat_fx, where both define the same thing (contracts 12).
+"""prepare against torch's prepare_qat_fx, where both define the same thing (rule: exact rounding).
 
 torch multiplies by 1/scale where qatspec divides: a few elements per million land one step apart,
 which the first test counts. The others give torch qatspec's rounding and compare everything else
@@ -54,7 +54,7 @@ def nudged(monkeypatch: pytest.MonkeyPatch) -> None:
 
 class Rounding(TorchFakeQuantize):
     """torch's observer, with its scale kept in float64, and qatspec's division. In eval torch goes
-    on observing; here it does not, as contracts 13 has it."""
+    on observing; here it does not, by the rule "moving ranges"."""
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:

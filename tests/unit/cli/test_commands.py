@@ -1,4 +1,4 @@
-"""The front half's commands: what they print and how they end (contracts 7)."""
+"""The front half's commands: what they print and how they end (rule: exit codes)."""
 
 import json
 import sys

@@ -1,5 +1,5 @@
 """Every op in every setting of `tests.layers`: the integers on the interpreter, the executor and
-onnxruntime, and the Q/DQ file, against the fake-quant model (contracts 16)."""
+onnxruntime, and the Q/DQ file, against the fake-quant model (rule: one step of accuracy)."""
 
 from __future__ import annotations
 

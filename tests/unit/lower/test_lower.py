@@ -1,4 +1,4 @@
-"""lower: against the fake-quant model (contracts 16), against the referee, and its refusals."""
+"""lower: against the fake-quant model (one step of accuracy), against the referee, and refusals."""
 
 from __future__ import annotations
 

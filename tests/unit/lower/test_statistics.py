@@ -1,5 +1,5 @@
 """Ops over what the input itself holds, of every size and range: within one step of the fake-quant
-model given equal integers (contracts 16), for outputs of 8 and of 16 bits."""
+model given equal integers (rule: one step of accuracy), for outputs of 8 and of 16 bits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checkpoints across stages (contracts 20)."""
+"""Checkpoints across stages (rule: constant keys)."""
 
 from __future__ import annotations
 
