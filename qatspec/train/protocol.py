@@ -64,7 +64,7 @@ def check_sample(dataset: Any, sample: Any, record: DatasetDef | None = None) ->
         what = f"target {describe(target)} and meta {describe(getattr(sample, 'meta', None))}"
         raise _returned(dataset, "sample", what, expected, record)
     for name, value in target.items():
-        if np.asarray(value).dtype.kind not in "biuf":
+        if not _is_numeric(value):
             what = f"{describe(value)} as target `{name}`"
             raise _returned(dataset, "sample", what, expected, record)
     return cast(Sample, sample)
@@ -180,6 +180,21 @@ def describe(value: object) -> str:
     if value is None or isinstance(value, bool | int | float):
         return str(value)
     return f"a {type(value).__name__}"
+
+
+def _is_numeric(value: object) -> bool:
+    """Whether torch has a real dtype for `value` as an array: no ragged list, no longdouble."""
+    try:
+        dtype = np.asarray(value).dtype
+    except (TypeError, ValueError, RuntimeError):
+        return False
+    return dtype.kind in "biuf" and dtype.itemsize <= 8
+
+
+def target_tensor(value: object) -> Tensor:
+    """A target as a tensor, which has neither negative strides nor a foreign byte order."""
+    array = np.asarray(value)
+    return torch.from_numpy(array.astype(array.dtype.newbyteorder("="), order="C", copy=False))
 
 
 def _has_values(value: object) -> TypeGuard[Tensor]:

@@ -9,8 +9,15 @@ import pytest
 import torch
 from torch import nn
 
+from qatspec.api import Sample
 from qatspec.diag import PluginFault
-from qatspec.train.protocol import losses_of, metrics_of, predictions_of
+from qatspec.train.protocol import (
+    check_sample,
+    losses_of,
+    metrics_of,
+    predictions_of,
+    target_tensor,
+)
 
 _NO_NUMBERS = [torch.zeros((), device="meta"), torch.zeros(1).to_sparse()]
 
@@ -41,3 +48,21 @@ def test_predictions_of_types_that_numpy_lacks_keep_their_values() -> None:
 def test_metric_that_is_no_number_is_refused(value: Any) -> None:
     with pytest.raises(PluginFault, match="expected a mapping of names to numbers"):
         metrics_of(nn.Identity(), None, {"ap": value})
+
+
+@pytest.mark.parametrize(
+    "value", [[[1], [1, 2]], np.zeros(2, np.longdouble), torch.zeros((), device="meta")]
+)
+def test_target_that_torch_cannot_hold_is_refused(value: Any) -> None:
+    sample = Sample(np.zeros((3, 4, 4), np.float32), {"mask": value}, {})
+    with pytest.raises(PluginFault, match="as target `mask`"):
+        check_sample(nn.Identity(), sample)
+
+
+@pytest.mark.parametrize(
+    "value", [np.arange(6).reshape(2, 3)[::-1, ::-1], np.arange(3, dtype=">i8"), np.float32(2), 3]
+)
+def test_target_becomes_a_tensor_of_equal_values(value: Any) -> None:
+    found = target_tensor(value)
+    assert found.shape == np.shape(value)
+    np.testing.assert_array_equal(found.numpy(), value)
