@@ -71,7 +71,7 @@ class Project:
         """`qatspec ...` in a process of its own, in the project's folder."""
         return subprocess.run(
             self.command_line(*arguments), cwd=self.folder, text=True, capture_output=True,
-            timeout=120, check=False, env=self.environment(), **options,
+            timeout=300, check=False, env=self.environment(), **options,
         )  # fmt: skip
 
     def call(self, *arguments: str) -> subprocess.CompletedProcess:
