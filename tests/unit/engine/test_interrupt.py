@@ -22,6 +22,15 @@ RUN = ("run", "toy.yaml", "--allow-code", "--workdir", "work", "--device", "cpu"
 #: Seconds that a loaded machine may take.
 PATIENCE = 120
 
+
+@pytest.fixture(autouse=True)
+def sigint_is_not_ignored():
+    """Background jobs of a shell start with SIGINT ignored, and a run leaves that as it is."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 #: Sends a signal to its own process at the N-th event of a kind of a stage. `raise_signal` returns
 #: when the handler has run; `os.kill` may return before.
 STOPPER = """
