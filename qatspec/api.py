@@ -33,6 +33,7 @@ if TYPE_CHECKING:  # the same names for type checkers; tests/contract holds both
     )
     from qatspec.graph import (
         Decision as Decision,
+        DecisionKind as DecisionKind,
         Prepared as Prepared,
     )
     from qatspec.graph.context import GraphContext as GraphContext
@@ -155,7 +156,7 @@ _export(
     "qatspec.picture", "AnnotatedPicture", "open_annotated_picture", "open_labels", "open_picture"
 )
 _export("qatspec.plan", "Plan", "resolve")
-_export("qatspec.graph", "Decision", "Prepared")
+_export("qatspec.graph", "Decision", "DecisionKind", "Prepared")
 _export("qatspec.graph.context", "GraphContext")
 _export("qatspec.handlers.activation", "lookup")
 _export("qatspec.process", "folder_being_made", "scratch_folder")

@@ -1,5 +1,5 @@
 """fx tools and the Prepared model."""
 
-from qatspec.graph.prepared import Decision, Prepared
+from qatspec.graph.prepared import Decision, DecisionKind, Prepared
 
-__all__ = ["Decision", "Prepared"]
+__all__ = ["Decision", "DecisionKind", "Prepared"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from qatspec.diag import Diagnostic
@@ -14,11 +15,48 @@ if TYPE_CHECKING:
     from torch import nn
 
 
+class DecisionKind(str, Enum):
+    """How an op and its result are quantized. The values stand in the files that hold decisions.
+
+    OBSERVED     a fake-quant of its own, whose scale is observed or learned.
+    FIXED        a fake-quant of its own, whose scale the spec or the op fixes.
+    SHARED       on the scale of an operand: the op only moves numbers.
+    TAIL         an int32 output that is not requantized; its fake-quant is switched off.
+    PRODUCER     an input that is quantized where it is computed, outside of the prepared module.
+    STANDALONE   a module that is prepared by itself and quantizes its own result.
+    FLOAT        the op computes in float: by a rule, or because nothing quantized reads an input.
+    FLOAT_INPUT  the op only moves numbers, and its operand is in float.
+    UNSUPPORTED  the op computes in float because it has no quantized form.
+
+    The result of an op that computes in float may have a fake-quant (`Decision.fake_quant`) all the
+    same, where a quantized op reads it.
+    """
+
+    OBSERVED = "observed"
+    FIXED = "fixed"
+    SHARED = "shared"
+    TAIL = "tail"
+    PRODUCER = "producer"
+    STANDALONE = "standalone"
+    FLOAT = "float"
+    FLOAT_INPUT = "float_input"
+    UNSUPPORTED = "unsupported"
+
+    @property
+    def computes_in_float(self) -> bool:
+        """Whether the op itself computes in float."""
+        return self in _IN_FLOAT
+
+
+_IN_FLOAT = (DecisionKind.FLOAT, DecisionKind.FLOAT_INPUT, DecisionKind.UNSUPPORTED)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
     """What became of one graph node and why.
 
     node        "<module path>:<node name>", unique in the model ("backbone:conv_3").
+    kind        how the op and its result are quantized.
     op          canonical op name of the anchor ("conv2d").
     module      absolute path of the module that owns the op ("backbone.stem.conv"), "" for a
                 functional op at the top.
@@ -27,12 +65,14 @@ class Decision:
     fake_quant  absolute path of the activation's fake-quant module, None when shared or float.
     rule        pointer of the winning rule in the spec ("" when given through the API).
     losers      pointers of the rules that matched and lost.
-    left        why the op stays in float, of what a rule would quantize; "" where it does not.
-    reason      in words: "observed", "shares conv_2's scale", "float: layer norm …", "int32 tail".
+    cause       why the op computes in float, in words; "" where it does not.
+    reason      the whole decision in words: "observed", "shares conv_2's scale", "float: layer
+                norm …", "int32 tail". For people: programs read `kind` and `cause`.
     source      "file:line" of the model's code, "" when unknown.
     """
 
     node: str
+    kind: DecisionKind
     op: str
     module: str
     group: tuple[str, ...] = ()
@@ -42,7 +82,7 @@ class Decision:
     fake_quant: str | None = None
     rule: str = ""
     losers: tuple[str, ...] = ()
-    left: str = ""
+    cause: str = ""
     reason: str = ""
     source: str = ""
 

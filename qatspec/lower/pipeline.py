@@ -12,7 +12,7 @@ import numpy as np
 from torch import fx
 
 from qatspec.diag import Diagnostic, DiagnosticError, Note
-from qatspec.graph import Decision, Prepared
+from qatspec.graph import Decision, DecisionKind, Prepared
 from qatspec.graph.batch import Batch
 from qatspec.graph.context import GraphContext
 from qatspec.graph.deploy import Deployment, carries_tensor, deploy, output_tree
@@ -174,8 +174,8 @@ def _lower(node: fx.Node, lowering: Lowering, decision: Decision | None) -> Any:
     handler = registry().handler_for(op) if op else None
     if handler is None:
         lowering.fail("no quant handler knows this op", _ELSEWHERE)
-    if decision is not None and decision.left and decision.op == op:
-        lowering.fail(decision.left, _ELSEWHERE)
+    if decision is not None and decision.kind is DecisionKind.UNSUPPORTED and decision.op == op:
+        lowering.fail(decision.cause, _ELSEWHERE)
     if any(lowering.lowered.get(n, n) is None for n in node.all_input_nodes):
         raise Skipped
     if str(op).startswith(_OVER_PICTURES):

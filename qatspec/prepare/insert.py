@@ -13,12 +13,12 @@ from torch import Tensor, fx
 from torch.utils import _pytree as pytree
 
 from qatspec.diag import Diagnostic, DiagnosticError
-from qatspec.graph.prepared import Decision
+from qatspec.graph.prepared import Decision, DecisionKind
 from qatspec.prepare.resolve import whole_unit
 from qatspec.prepare.unit import Group, Unit, pointers
 from qatspec.quant.build import build_fake_quant
 from qatspec.spec.rules import RuleMatch
-from qatspec.types import Fixed, Float, Observed, QSpec, Shared
+from qatspec.types import Fixed, Float, QSpec, Shared
 
 
 def insert(unit: Unit) -> None:
@@ -36,6 +36,8 @@ class _Inserter:
     #: nodes whose value is on an integer grid
     on_grid: set[fx.Node] = field(default_factory=set)
     group_of: dict[fx.Node, Group] = field(default_factory=dict)
+    #: fake-quant -> the node that it is named after
+    named_after: dict[fx.Node, fx.Node] = field(default_factory=dict)
 
     def run(self, outputs: list[fx.Node]) -> None:
         unit = self.unit
@@ -57,20 +59,20 @@ class _Inserter:
                 continue
             if not unit.quantize_input or i in unit.config.input_quantized_idxs:
                 self.on_grid.add(node)
-                self._record(node, reason="input: quantized by its producer")
+                self._record(node, None, DecisionKind.PRODUCER, "input: quantized by its producer")
                 continue
             group = self._first_consumer(node)
             if group is None or group.activation is None:
-                self._record(node, reason="float: nothing quantized reads it")
+                self._in_float(node, None, DecisionKind.FLOAT, "nothing quantized reads it")
                 continue
             whole = whole_unit(unit)
             match = whole if whole.qconfig and whole.qconfig.activation else group.match
             assert match.qconfig is not None and match.qconfig.activation is not None
-            qspec, reason = match.qconfig.activation, "input: observed"
+            qspec, kind, reason = match.qconfig.activation, DecisionKind.OBSERVED, "input: observed"
             if unit.config.input_scale is not None:
                 qspec = _fixed(qspec, unit.config.input_scale)
-                reason = f"input: fixed scale {unit.config.input_scale}"
-            self._quantize(node, qspec, match, reason)
+                kind, reason = DecisionKind.FIXED, f"input: fixed scale {unit.config.input_scale}"
+            self._quantize(node, None, qspec, match, kind, reason)
 
     def _first_consumer(self, node: fx.Node) -> Group | None:
         """The first quantized group that reads `node`, through ops that only move numbers."""
@@ -92,10 +94,11 @@ class _Inserter:
             self._standalone(group)
             return
         if isinstance(intent, Float):
-            self._record(group.last, group, reason=f"float: {intent.reason}")
+            self._in_float(group.last, group, DecisionKind.UNSUPPORTED, intent.reason)
             return
         if group.match.qconfig is None:
-            self._record(group.last, group, reason=_float_reason(group.match))
+            cause = "no rule matches" if group.match.winner is None else "the rule says so"
+            self._in_float(group.last, group, DecisionKind.FLOAT, cause)
             return
         inputs = self._tensor_inputs(group)
         if group.annotation.kind == "passive" or qspec is None:
@@ -106,27 +109,31 @@ class _Inserter:
             on_grid = True
         if isinstance(intent, Shared):
             if on_grid:
-                self.on_grid.add(group.last)
-            reason = _shares(inputs) if on_grid else "float: its input is"
-            self._record(group.last, group, reason=reason)
+                self._share(group, inputs)
+            else:
+                cause = "its input is in float"
+                self._in_float(group.last, group, DecisionKind.FLOAT_INPUT, cause)
             return
         if qspec is None:
-            self._record(group.last, group, reason="float: the rule quantizes the weight alone")
+            cause = "the rule quantizes the weight alone"
+            self._in_float(group.last, group, DecisionKind.FLOAT, cause)
             return
+        kind, reason = DecisionKind.OBSERVED, "observed"
         if isinstance(intent, Fixed):
             qspec = _fixed(qspec, intent.scale)
+            kind, reason = DecisionKind.FIXED, f"fixed scale {qspec.scale}"
         if tail:
             users = list(group.last.users)
             inner = [user for user in users if user.op != "output"]
             outer = [user for user in users if user.op == "output"]
             if inner:
-                self._quantize(group.last, qspec, group.match, "observed", group, inner, number=1)
-            self._quantize(
-                group.last, qspec, group.match, "int32 tail", group, outer, disabled=True
-            )
+                self._quantize(
+                    group.last, group, qspec, group.match, kind, reason, users=inner, number=1
+                )
+            kind, reason = DecisionKind.TAIL, "int32 tail"
+            self._quantize(group.last, group, qspec, group.match, kind, reason, users=outer)
         else:
-            reason = "observed" if isinstance(intent, Observed) else f"fixed scale {qspec.scale}"
-            self._quantize(group.last, qspec, group.match, reason, group)
+            self._quantize(group.last, group, qspec, group.match, kind, reason)
 
     def _standalone(self, group: Group) -> None:
         """A unit of its own: it quantizes its result, and its inputs where no rule here does."""
@@ -134,7 +141,7 @@ class _Inserter:
             for node in self._tensor_inputs(group):
                 self._ensure(node, group.activation, group.match)
         self.on_grid.add(group.last)
-        self._record(group.last, group, reason="standalone: prepared by itself")
+        self._record(group.last, group, DecisionKind.STANDALONE, "standalone: prepared by itself")
 
     def _tensor_inputs(self, group: Group) -> list[fx.Node]:
         """Float tensors that enter the group: the anchor's annotated ones, then what members add
@@ -159,10 +166,10 @@ class _Inserter:
             inputs = self._tensor_inputs(group)
             if len(inputs) == 1 and self._can_climb(group, inputs[0]):
                 self._ensure(inputs[0], qspec, match)
-                self.on_grid.add(node)
-                self._record(node, group, reason=_shares(inputs))
+                self._share(group, inputs)
                 return
-        self._quantize(node, qspec, match, "observed: a quantized op reads it", group)
+        reason = "observed: a quantized op reads it"
+        self._quantize(node, group, qspec, match, DecisionKind.OBSERVED, reason)
 
     def _can_climb(self, group: Group, source: fx.Node) -> bool:
         """Whether `source`, the operand of a passive group, can be brought onto a grid: a tensor
@@ -213,7 +220,14 @@ class _Inserter:
             wanted = group is not None and group.activation is not None and group not in tails
             if wanted and node not in self.on_grid and unit.context.is_float_tensor(node):
                 assert group is not None and group.activation is not None
-                self._quantize(node, group.activation, group.match, "output: observed", group)
+                self._quantize(
+                    node,
+                    group,
+                    group.activation,
+                    group.match,
+                    DecisionKind.OBSERVED,
+                    "output: observed",
+                )
             unit.quantized_outputs.append(node in self.on_grid and group not in tails)
 
     # -- one fake-quant -------------------------------------------------------------------------
@@ -221,15 +235,17 @@ class _Inserter:
     def _quantize(
         self,
         node: fx.Node,
+        group: Group | None,
         qspec: QSpec,
         match: RuleMatch,
+        kind: DecisionKind,
         reason: str,
-        group: Group | None = None,
+        *,
         users: list[fx.Node] | None = None,
         number: int = 0,
-        disabled: bool = False,
     ) -> None:
-        """Put a fake-quant behind `node` and hand its users (or those given) over to it."""
+        """Put a fake-quant behind `node`, and let its users (or those given) read that instead.
+        The fake-quant of an int32 tail is switched off."""
         unit = self.unit
         self._require_float32(node)
         anchor = group.anchor if group else node
@@ -237,14 +253,26 @@ class _Inserter:
         fake_quant = build_fake_quant(qspec, at=at)
         name = f"{anchor.name}_activation_post_process_{number}"
         unit.module.add_module(name, fake_quant)
-        fake_quant.disabled = disabled
+        fake_quant.disabled = kind is DecisionKind.TAIL
         with unit.graph.inserting_after(node):
             new = unit.graph.create_node("call_module", name, (node,), name=name)
         new.meta.update(node.meta)
         for user in users or [u for u in node.users if u is not new]:
             user.replace_input_with(node, new)
         self.on_grid.update((node, new))
-        self._record(node, group, reason=reason, qspec=qspec, match=match, name=name)
+        self.named_after[new] = anchor
+        self._record(node, group, kind, reason, qspec=qspec, match=match, name=name)
+
+    # -- decisions ------------------------------------------------------------------------------
+
+    def _share(self, group: Group, inputs: list[fx.Node]) -> None:
+        """The group's result is on the scale of its operand."""
+        self.on_grid.add(group.last)
+        source = self.named_after.get(inputs[0], inputs[0]).name if inputs else "its input"
+        self._record(group.last, group, DecisionKind.SHARED, f"shares {source}'s scale")
+
+    def _in_float(self, node: fx.Node, group: Group | None, kind: DecisionKind, cause: str) -> None:
+        self._record(node, group, kind, f"float: {cause}", cause=cause)
 
     def _require_float32(self, node: fx.Node) -> None:
         value = self.unit.context.value(node)
@@ -263,9 +291,11 @@ class _Inserter:
     def _record(
         self,
         node: fx.Node,
-        group: Group | None = None,
-        *,
+        group: Group | None,
+        kind: DecisionKind,
         reason: str,
+        *,
+        cause: str = "",
         qspec: QSpec | None = None,
         match: RuleMatch | None = None,
         name: str | None = None,
@@ -275,12 +305,14 @@ class _Inserter:
         match = match or (group.match if group else RuleMatch(None))
         op = node.op if group is None else unit.context.op(anchor)
         before = unit.decisions.get(unit.key(anchor))
-        if before is not None and before.reason.startswith("float"):
+        if before is not None and before.kind.computes_in_float:
             reason = f"{before.reason}; then {reason}"
-        intent = group.annotation.output if group else None
+            if kind is not DecisionKind.SHARED:  # the op computes in float, its result is quantized
+                kind, cause = before.kind, before.cause
         declined = f"; not fused: {group.declined}" if group and group.declined else ""
         unit.decisions[unit.key(anchor)] = Decision(
             node=unit.key(anchor),
+            kind=kind,
             op=op or unit.context.label(anchor),
             module=unit.absolute(anchor.meta.get("owner", "") or ""),
             group=tuple(n.name for n in group.nodes) if group else (node.name,),
@@ -290,20 +322,11 @@ class _Inserter:
             fake_quant=unit.absolute(name) if name else None,
             rule=match.winner.at if match.winner else "",
             losers=pointers(match.losers),
-            left=intent.reason if isinstance(intent, Float) else "",
+            cause=cause,
             reason=reason + declined,
             source=unit.source(anchor),
         )
 
 
-def _shares(inputs: list[fx.Node]) -> str:
-    name = inputs[0].name if inputs else "its input"
-    return f"shares {name.removesuffix('_activation_post_process_0')}'s scale"
-
-
 def _fixed(qspec: QSpec, scale: float) -> QSpec:
     return replace(qspec, observer="fixed_scale", fake_quant="fixed", scale=scale)
-
-
-def _float_reason(match: RuleMatch) -> str:
-    return "float: no rule matches" if match.winner is None else "float: the rule says so"

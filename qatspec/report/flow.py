@@ -8,7 +8,7 @@ from typing import cast
 
 from torch import fx
 
-from qatspec.graph import Decision, Prepared
+from qatspec.graph import Decision, DecisionKind, Prepared
 from qatspec.graph.context import GraphContext
 from qatspec.graph.deploy import carries_tensor, deploy_graph
 from qatspec.lower.closing import fake_quant_of
@@ -89,7 +89,7 @@ def _dtype(node: fx.Node, box: Box, sources: list[Box]) -> str:
     decision = box.decision
     if decision is None or node.op == "placeholder":
         return FLOAT
-    if "shares" in decision.reason and sources:
+    if decision.kind is DecisionKind.SHARED and sources:
         return sources[0].dtype
     accumulates = decision.op.startswith(ACCUMULATES) and decision.weight is not None
     return TAIL if accumulates else FLOAT

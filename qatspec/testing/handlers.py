@@ -43,7 +43,7 @@ def lower_equals_the_fake_quant(subject: Subject, handler: QuantHandler) -> None
         there = op in KNOWN or any(d.op == op for d in prepared.decisions.values())
         whole = not any(context.carries_float(node) for node in found)
         assert there or whole, f"no rule reached the `{op}` of its example"
-        if any(d.op == op and d.reason.startswith("float") for d in prepared.decisions.values()):
+        if any(d.op == op and d.kind.computes_in_float for d in prepared.decisions.values()):
             continue
         program = lower(prepared, (images(),))
         (real,) = program.dequantize(program.run(*program.quantize(images().numpy())))

@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 
+from qatspec.graph import DecisionKind
 from qatspec.prepare import prepare
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
@@ -51,9 +52,9 @@ def measure(net: Net, size: str, limit: float) -> dict[str, Any]:
     decisions = prepared.decisions.values()
     row["groups"] = len({d.fake_quant for d in decisions if d.activation and d.fake_quant})
     reasons = Counter(
-        f"{d.op}: {d.reason.removeprefix('float: ').partition('; then ')[0]}"
+        f"{d.op}: {d.cause}"
         for d in decisions
-        if d.reason.startswith("float: ") and "its input is" not in d.reason  # moves of floats
+        if d.kind in (DecisionKind.FLOAT, DecisionKind.UNSUPPORTED)  # not mere moves of floats
     )
     row["float"] = dict(sorted(reasons.items()))
     return row

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from qatspec.diag import DiagnosticError
-from qatspec.graph import Prepared
+from qatspec.graph import DecisionKind, Prepared
 from qatspec.prepare import prepare, prepare_spec, set_stage
 from qatspec.quant.fake_quant import FakeQuantize
 from qatspec.registry import registry
@@ -100,8 +100,9 @@ def test_a_float_op_in_between_is_quantized_again_for_the_next_conv() -> None:
     prepared = _prepared(lambda m, x: m.last(m.smooth(m.conv(x))))
     assert _fake_quants(prepared) == ["x", "conv", "smooth", "last"]
     assert [w.code for w in prepared.warnings] == ["QS608"]
-    reason = prepared.decisions[":smooth"].reason
-    assert reason.startswith("float: interpolat") and "a quantized op reads it" in reason
+    smooth = prepared.decisions[":smooth"]
+    assert smooth.kind is DecisionKind.UNSUPPORTED and smooth.cause.startswith("interpolat")
+    assert smooth.fake_quant and "a quantized op reads it" in smooth.reason
 
 
 def test_a_float_op_behind_moves_is_quantized_before_them() -> None:
@@ -166,7 +167,8 @@ def test_the_images_scale_is_that_of_what_takes_the_image(project) -> None:
     model = registry().model("toy_net").build({"width": 8})
     prepared = prepare_spec(spec, "calibration", model)
     prepared.model(torch.ones(2, 3, 16, 16))
-    inputs = [d for d in prepared.decisions.values() if d.reason.startswith("input")]
+    inputs = [d for d in prepared.decisions.values() if d.op == "placeholder"]
+    assert [d.kind for d in inputs] == [DecisionKind.FIXED, DecisionKind.OBSERVED]
     assert [d.reason for d in inputs] == ["input: fixed scale 0.0078125", "input: observed"]
     fixed, observed = (prepared.model.get_submodule(d.fake_quant) for d in inputs)
     assert fixed.scale.item() == prepared.input_scale == 1 / 128 != observed.scale.item()
@@ -229,3 +231,30 @@ def test_nothing_is_quantized_twice_in_a_row() -> None:
     prepared = _prepared(lambda m, x: m.last(F.relu(F.max_pool2d(F.relu(m.conv(x)), 2))))
     assert _fake_quants(prepared) == ["x", "conv", "last"]
     assert _calls(prepared)[-1] == "last_activation_post_process_0"
+
+
+@pytest.mark.parametrize(
+    ("forward", "name", "kind", "cause"),
+    [
+        (lambda m, x: m.last(m.conv(x)), "conv", DecisionKind.OBSERVED, ""),
+        (lambda m, x: m.last(F.max_pool2d(m.conv(x), 3)), "max_pool2d", DecisionKind.SHARED, ""),
+        (lambda m, x: m.last(m.smooth(m.conv(x))), "smooth", DecisionKind.UNSUPPORTED, "inter"),
+        (lambda m, x: x.flatten(1), "flatten", DecisionKind.FLOAT_INPUT, "its input"),
+    ],
+)  # fmt: skip
+def test_the_kind_of_a_decision_says_how_a_result_is_quantized(
+    forward: Callable[[nn.Module, Tensor], Tensor], name: str, kind: DecisionKind, cause: str
+) -> None:
+    decision = _prepared(forward).decisions[f":{name}"]
+    assert decision.kind is kind is DecisionKind(decision.kind.value)
+    assert decision.cause.startswith(cause) and bool(decision.cause) is bool(cause)
+
+
+def test_the_kind_of_an_output_in_int32_is_tail() -> None:
+    prepared = _prepared(lambda m, x: m.last(m.conv(x)), quantize_output=False)
+    kinds = {d.node: d.kind for d in prepared.decisions.values()}
+    assert kinds == {
+        ":x": DecisionKind.OBSERVED,
+        ":conv": DecisionKind.OBSERVED,
+        ":last": DecisionKind.TAIL,
+    }
