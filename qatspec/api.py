@@ -53,9 +53,13 @@ if TYPE_CHECKING:  # the same names for type checkers; tests/contract holds both
     from qatspec.onnx.runner import open_session as open_session
     from qatspec.picture import (
         AnnotatedPicture as AnnotatedPicture,
+        ModelInput as ModelInput,
+        Placement as Placement,
         open_annotated_picture as open_annotated_picture,
         open_labels as open_labels,
         open_picture as open_picture,
+        restore_boxes as restore_boxes,
+        restore_mask as restore_mask,
     )
     from qatspec.plan import (
         Plan as Plan,
@@ -153,8 +157,10 @@ _export(
 _export("qatspec.spec", "InputSpec", "Spec", "load")
 _export("qatspec.registry", "Registry", "registry")
 _export(
-    "qatspec.picture", "AnnotatedPicture", "open_annotated_picture", "open_labels", "open_picture"
-)
+    "qatspec.picture",
+    "AnnotatedPicture", "ModelInput", "Placement", "open_annotated_picture", "open_labels",
+    "open_picture", "restore_boxes", "restore_mask",
+)  # fmt: skip
 _export("qatspec.plan", "Plan", "resolve")
 _export("qatspec.graph", "Decision", "DecisionKind", "Prepared")
 _export("qatspec.graph.context", "GraphContext")

@@ -263,6 +263,9 @@ MUTATIONS: dict[str, Edit] = {
     "input format": sets("model/input/format", "yuv444"),
     "input mean": sets("model/input/mean", 100),
     "input std": sets("model/input/std", 50),
+    "input mean of each channel": sets("model/input/mean", [100, 110, 120]),
+    "blue first": sets("model/input/format", "bgr"),
+    "input resize": sets("model/input/resize", "stretch"),
     "input scale": sets("model/input/scale", 0.03),
     "no input scale": sets("model/input/scale", None),
     "an input that is not quantized": sets("quantize/quantize_input", False),
@@ -367,6 +370,10 @@ CONSERVATIVE: dict[tuple[str, str], str] = {
             "prepare",
         )
         for stage in ("calibration", "qat")
+    },
+    **{
+        ("input resize", stage): "its pictures have the size of the input, and are fitted alike"
+        for stage in ("float", "calibration", "qat")
     },
     ("weight dtype", "qat"): "it starts from other weight scales, which it then measures anew",
 }

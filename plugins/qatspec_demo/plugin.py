@@ -22,7 +22,7 @@ PARAMS = closed(
         "seed": integer("Chooses what is drawn.", 0, least=0),
         **LOADER,
     },
-    required=("split", "images", "size"),
+    required=("split", "images"),
 ) | {"examples": [{"split": "val", "images": 4, "size": 64}]}
 
 

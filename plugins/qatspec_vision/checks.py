@@ -69,22 +69,20 @@ def check_loaders(spec: Spec) -> Iterator[Finding]:
     of its size: training may crop.
 
     Looks at every set that takes the params of qatspec_vision.params.PICTURE."""
-    told = {
-        "size": list(spec.input.size),
-        "format": spec.input.format,
-        "mean": spec.input.mean,
-        "std": spec.input.std,
-    }
+    told = {key: getattr(spec.input, key) for key in ("size", "format", "mean", "std", "resize")}
     for data in _roles(spec):
         given: dict[str, Any] = dict(data.dataset.params)
-        if not told.keys() <= given.keys():
+        if not {"size", "format", "mean", "std"} <= given.keys():
             continue
         given["size"] = _size_of(given)
         for key, value in told.items():
-            if given[key] != value and (key != "size" or data is spec.data.get("val")):
+            if key not in given or _same(given[key], value):
+                continue
+            if key != "size" or data is spec.data.get("val"):
                 yield _error(
                     f"{data.at}/params/{key}",
-                    f"the data set gives {key} {given[key]!r}, `model.input` says {value!r}",
+                    f"the data set gives {key} {_shown(given[key])}, `model.input` says "
+                    f"{_shown(value)}",
                 )
 
 
@@ -97,6 +95,19 @@ def _check_sizes(spec: Spec, multiple: int, because: str) -> Iterator[Finding]:
     for at, size in sizes.items():
         if any(side % multiple for side in size):
             yield _error(at, f"both sides must be multiples of {multiple}, {because}")
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Return whether two values of a key mean the same: one number stands for every channel."""
+    one, other = (list(v) if isinstance(v, list | tuple) else v for v in (one, other))
+    if isinstance(one, list) != isinstance(other, list):
+        many, single = (one, other) if isinstance(one, list) else (other, one)
+        return all(entry == single for entry in many)
+    return bool(one == other)
+
+
+def _shown(value: Any) -> str:
+    return repr(list(value) if isinstance(value, tuple) else value)
 
 
 def _roles(spec: Spec) -> Iterable[Any]:

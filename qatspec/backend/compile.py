@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import jsonschema
@@ -9,7 +10,7 @@ import jsonschema
 from qatspec.diag import Diagnostic, DiagnosticError
 from qatspec.program import Artifact, Program, RuntimeInput
 from qatspec.registry import registry
-from qatspec.spec import InputSpec, check_runtime_input, runtime_input
+from qatspec.spec import InputSpec, check_image, check_runtime_input, runtime_input
 from qatspec.types import RUNTIME_INPUT, JSONSchema
 
 
@@ -33,6 +34,7 @@ def compile(  # noqa: A001 - the arrow's name
     own = {name: value for name, value in given.items() if name not in RUNTIME_INPUT}
     with registry().blame(record, f"march `{march}`, compiling `{program.name}`,"):
         artifact = record.compile(program, own)
+    artifact = replace(artifact, image=program.image)
     return artifact.fed_with(fed) if fed else artifact
 
 
@@ -52,9 +54,9 @@ def _runtime_input(
             "compile(..., image=InputSpec(size=(H, W), format='rgb', mean=128.0, std=128.0))",
         )
     image = image or InputSpec(size=(port.shape[1], port.shape[2]))
-    wrong = check_runtime_input(options, image)
-    if wrong:
-        raise DiagnosticError(wrong)
+    wrong = [*check_image(image), check_runtime_input(options, image)]
+    if found := [diagnostic for diagnostic in wrong if diagnostic]:
+        raise DiagnosticError(found)
     if kind != "featuremap" and port.shape != (image.channels, *image.size):
         raise _cannot_feed(f"the program takes {port.shape}, not one image of {image.size}")
     return RuntimeInput(

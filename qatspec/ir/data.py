@@ -110,10 +110,15 @@ class Port:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class IntegerModel(ABC):
-    """What has ports: a Program, an Artifact, an ONNX runner. run() takes and gives integers."""
+    """What has ports: a Program, an Artifact, an ONNX runner. run() takes and gives integers.
+
+    image: how a picture becomes the real input (qatspec.spec.image.preprocessing), where the file
+    records it; else None.
+    """
 
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
+    image: Mapping[str, Any] | None = None
 
     @property
     def real_inputs(self) -> tuple[Port, ...]:

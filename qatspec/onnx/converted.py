@@ -67,6 +67,8 @@ def to_onnx(
         "outputs": [port_record(p) for p in program.outputs],
         "tree": program.tree,
     }
+    if program.image is not None:
+        record["image"] = program.image
     if not exact:
         record["saturating"] = saturating(
             {

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 import numpy as np
@@ -50,6 +50,7 @@ def export_qat_onnx(
     opset: int | None = None,
     name: str = "model",
     deployment: Deployment | None = None,
+    image: Mapping[str, Any] | None = None,
 ) -> tuple[Diagnostic, ...]:
     """Write the Q/DQ ONNX of `prepared`: what its forward takes and gives, batch dynamic unless the
     model's own code holds for the batch of the example alone.
@@ -57,7 +58,8 @@ def export_qat_onnx(
     example_inputs: as forward takes them, None: those that `prepare` was given. opset: None is 17,
     or 21 where int16 or int4 need it. Fake-quants count as on, whatever stage the model is in;
     the disabled ones of unquantized outputs stay out. deployment: that of `prepared` and these
-    inputs, where it is already there.
+    inputs, where it is already there. image: how a picture becomes the input
+    (qatspec.spec.preprocessing), which the file's metadata then record.
 
     Returns warnings: QS732 where a CPU without VNNI may saturate.
 
@@ -83,7 +85,7 @@ def export_qat_onnx(
         writer = QdqWriter(
             model, deployment.graph, prepared.march, opset or needed, name, deployment.batch
         )
-        writer.write(path)
+        writer.write(path, image)
     return () if writer.uint8 is None else advice(writer.uint8.weights)
 
 
@@ -111,8 +113,8 @@ class QdqWriter:
         self.names: dict[Any, Any] = {}
         self.uint8 = Uint8(self) if march and registry().march(march).qdq == "uint8" else None
 
-    def write(self, path: str | os.PathLike[str]) -> None:
-        """Write every node, the outputs and the file."""
+    def write(self, path: str | os.PathLike[str], image: Mapping[str, Any] | None = None) -> None:
+        """Write every node, the outputs and the file. image: recorded in its metadata."""
         graph = self.context.graph
         for node in graph.nodes:
             if node.op == "output" or not carries_tensor(self.context.value(node)):
@@ -136,6 +138,8 @@ class QdqWriter:
             shape = [size if isinstance(size, int) else str(size) for size in self.sizes(node)]
             self.w.output(self.operand(node), node.name, self.dtype(node), shape)
         record = {"form": "qdq", "march": self.context.march, "tree": tree}
+        if image is not None:
+            record["image"] = image
         if self.uint8 is not None:
             self.w.drop_unread("DequantizeLinear")
             record["saturating"] = saturating(self.uint8.weights)

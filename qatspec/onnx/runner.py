@@ -51,6 +51,7 @@ class OnnxRunner(IntegerModel):
                 march=record["march"],
                 program=record["program"],
                 tree=record["tree"],
+                image=record.get("image"),
                 session=open_session(data, threads),
             )
         except Exception as problem:  # protobuf and onnxruntime raise their own

@@ -26,8 +26,16 @@ from qatspec.plan.provided import (
 )
 from qatspec.plan.values import spec_values, within
 from qatspec.registry import Registry, registry as installed
-from qatspec.spec import Spec, predecessor, prepare_config, runtime_input, weights_file
-from qatspec.spec.model import ModuleQuant, StageName
+from qatspec.spec import (
+    Spec,
+    predecessor,
+    prepare_config,
+    preprocessing,
+    runtime_input,
+    takes_scale,
+    weights_file,
+)
+from qatspec.spec.model import StageName
 from qatspec.types import PrepareConfig
 
 #: What a prepared model depends on. Of `model.input` it has the shape of the image and the fixed
@@ -138,6 +146,8 @@ def _parts(spec: Spec, name: StageName) -> tuple[str, ...]:
     if name == "convert":
         # the graph is prepared as in the stage it starts from, before its weights are loaded
         parts += (f"/stages/{before}/qconfig", f"/stages/{before}/quantize")
+    if name == "convert" and preprocessing(spec.input) is not None:
+        parts += ("/model/input",)  # its files record it
     if stage.solver.allow_miss:
         parts += ("/seed",)  # it initialises what the checkpoint lacks
     if name == "compile" and runtime_input(stage.options)[0] != "featuremap":
@@ -171,12 +181,7 @@ def _image_scale_counts(spec: Spec, stage: str | None) -> bool:
     """Return whether a unit that `stage` prepares may take the image at `model.input.scale`."""
     if stage not in ("calibration", "qat"):
         return False
-    return any(_takes_image_scale(leaf) for leaf in spec.quantization(stage))
-
-
-def _takes_image_scale(leaf: ModuleQuant) -> bool:
-    own = leaf.prepare is not None and leaf.prepare.input_scale is not None
-    return leaf.quantize_input and not own
+    return any(takes_scale(leaf) for leaf in spec.quantization(stage))
 
 
 def _march_when_prepared(spec: Spec, stage: str, names: Registry) -> dict[str, Any]:

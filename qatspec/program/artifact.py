@@ -89,6 +89,8 @@ class Artifact(IntegerModel):
             "inputs": [port_record(p) for p in self.inputs],
             "outputs": [port_record(p) for p in self.outputs],
         }
+        if self.image is not None:
+            header["image"] = dict(self.image)
         fed = self.runtime_input
         if fed is not None:
             header["runtime_input"] = {**fed.record(), "port": port_record(fed.port)}
@@ -112,6 +114,7 @@ class Artifact(IntegerModel):
                 manifest=header,
                 sections=sections,
                 runtime_input=_runtime_input(header),
+                image=None if "image" not in header else dict(header["image"]),
             )
         except (KeyError, TypeError, ValueError, OverflowError) as problem:
             raise Damaged(f"its manifest is broken ({problem})") from problem

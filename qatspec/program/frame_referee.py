@@ -22,12 +22,19 @@ def interpret_frames(fed: RuntimeInput, frames: np.ndarray) -> np.ndarray:
         planes = [frames[:, channel] for channel in range(frames.shape[1])]
     if fed.kind == "featuremap":
         return np.stack(planes, axis=1)
-    if fed.kind == "bgr":
-        planes = planes[::-1]
-    if fed.kind in ("yuv444", "nv12") and fed.format == "rgb":
+    if fed.kind in ("yuv444", "nv12") and fed.format in ("rgb", "bgr"):
         planes = _to_rgb(*(plane.astype(np.int64) for plane in planes))
-    pixels = np.stack(planes, axis=1).astype(np.float32)
-    return fed.port.quantize((pixels - fed.mean) / fed.std)
+    if (fed.format == "bgr") != (fed.kind == "bgr"):
+        planes = planes[::-1]
+    means, stds = (
+        np.broadcast_to(np.asarray(value, np.float32), (len(planes),))
+        for value in (fed.mean, fed.std)
+    )
+    real = [
+        (plane.astype(np.float32) - mean) / std
+        for plane, mean, std in zip(planes, means, stds, strict=True)
+    ]
+    return fed.port.quantize(np.stack(real, axis=1))
 
 
 def _to_rgb(y: np.ndarray, u: np.ndarray, v: np.ndarray) -> list[np.ndarray]:

@@ -37,6 +37,8 @@ def to_bytes(program: Program) -> bytes:
         "consts": list(program.consts),
         "tree": program.tree,
     }
+    if program.image is not None:
+        header["image"] = dict(program.image)
     data = b"".join(
         np.ascontiguousarray(c, np.dtype(c.dtype).newbyteorder("<")).tobytes()
         for c in program.consts.values()
@@ -122,6 +124,7 @@ def _program(header: Mapping[str, Any], data: bytes) -> Program:
         consts=_consts(header["consts"], values, data),
         ops=tuple(_op(entry) for entry in header["ops"]),
         tree=header["tree"],
+        image=None if "image" not in header else dict(header["image"]),
     )
 
 

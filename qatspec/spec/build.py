@@ -12,6 +12,7 @@ from qatspec.schema import check, example, spec_schema, with_defaults
 from qatspec.source import Document, load_document
 from qatspec.source.pointer import join, split
 from qatspec.spec.collect import Findings
+from qatspec.spec.image import check_image, clipped_by_scale, taken_from_input
 from qatspec.spec.model import Component, DataRole, InputSpec, Spec, Stage
 from qatspec.spec.modules import module_quant
 from qatspec.spec.qconfig import repeated_rules
@@ -49,7 +50,7 @@ def build(document: Document, names: Registry, *, allow_code: bool = False) -> S
     with findings:
         names.march(raw["march"], "/march")
     model = _component(raw["model"], "/model", names.model, findings)
-    data = _data(raw["data"], names, findings)
+    data = _data(raw["data"], raw["model"]["input"], names, findings)
     # the document's own mapping: defaults filled in here would hide what a stage inherits
     top = module_quant(document.data.get("quantize", {}), "/quantize", names, findings)
     stages: dict[str, Stage] = {}
@@ -72,6 +73,7 @@ def build(document: Document, names: Registry, *, allow_code: bool = False) -> S
         plugins=tuple(raw["plugins"]),
         document=document,
     )
+    findings.add(check_image(spec.input))
     findings.add(check_stages(spec, names))
     findings.stop()
     return spec
@@ -86,6 +88,7 @@ def warnings(spec: Spec, registry: Registry | None = None) -> tuple[Diagnostic, 
         for leaf in spec.quantization(stage):
             if leaf.qconfig is not None:
                 found.extend(repeated_rules(leaf.qconfig))
+    found += clipped_by_scale(spec)
     found += [d for d in check_stages(spec, names) if d.severity == "warning"]
     return spec.document.resolve([*found, *names.checks(spec)])
 
@@ -113,14 +116,24 @@ def _file_plugins(
     findings.stop()
 
 
-def _component(raw: Mapping[str, Any], at: str, lookup: Any, findings: Findings) -> Component:
-    """A registered thing; its params checked by its own schema, their defaults filled in."""
+def _component(
+    raw: Mapping[str, Any],
+    at: str,
+    lookup: Any,
+    findings: Findings,
+    image: Mapping[str, Any] | None = None,
+) -> Component:
+    """A registered thing; its params checked by its own schema, their defaults filled in.
+
+    image: `model.input`, from which a data set takes over params that are not written."""
     params = raw["params"]
     with findings:
         record = lookup(raw["type"], join(at, "type"))
         schema: JSONSchema = record.params
+        if image is not None:
+            params = {**taken_from_input(schema, image), **params}
         if wrong := check(params, schema, join(at, "params")):
-            raise DiagnosticError(wrong if params else [_without_params(schema, at)])
+            raise DiagnosticError(wrong if raw["params"] else [_without_params(schema, at)])
         return Component(type=record.name, params=with_defaults(schema, params), at=at)
     return Component(type=raw["type"], params=params, at=at)
 
@@ -137,10 +150,12 @@ def _without_params(schema: JSONSchema, at: str) -> Diagnostic:
     )
 
 
-def _data(raw: Mapping[str, Any], names: Registry, findings: Findings) -> dict[str, DataRole]:
+def _data(
+    raw: Mapping[str, Any], image: Mapping[str, Any], names: Registry, findings: Findings
+) -> dict[str, DataRole]:
     roles = {
         role: DataRole(
-            dataset=_component(raw[role], join("/data", role), names.dataset, findings),
+            dataset=_component(raw[role], join("/data", role), names.dataset, findings, image),
             batch_size=raw[role]["batch_size"],
             workers=raw[role]["workers"],
             broken=raw[role]["broken"],
@@ -155,6 +170,5 @@ def _data(raw: Mapping[str, Any], names: Registry, findings: Findings) -> dict[s
 
 
 def _input(raw: Mapping[str, Any]) -> InputSpec:
-    height, width = raw["size"]
-    rest = {k: v for k, v in raw.items() if k != "size"}
-    return InputSpec(**rest, size=(height, width), at="/model/input")
+    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in raw.items()}
+    return InputSpec(**values, at="/model/input")

@@ -32,14 +32,22 @@ class Component:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InputSpec:
-    """What the chip is fed. size (H, W) in pixels; image = (pixel - mean) / std; scale: the fixed
-    quantization scale of the input port, None when it is observed."""
+    """How a picture becomes what the chip is fed.
+
+    size    (H, W) in pixels.
+    format  the channels and their order.
+    mean    one number, or one for each channel in the order of `format`.
+    std     as `mean`; image = (pixel - mean) / std, in float32, before anything is quantized.
+    resize  how a picture of another size is fitted; None: as the data set does by itself.
+    scale   the fixed quantization scale of the input port, None when it is observed.
+    """
 
     size: tuple[int, int]
     channels: int = 3
-    format: Literal["rgb", "yuv444", "gray"] = "rgb"
-    mean: float = 128.0
-    std: float = 128.0
+    format: Literal["rgb", "bgr", "yuv444", "gray"] = "rgb"
+    mean: float | tuple[float, ...] = 128.0
+    std: float | tuple[float, ...] = 128.0
+    resize: Literal["letterbox", "stretch"] | None = None
     scale: float | None = None
     at: str = _at()
 

@@ -16,11 +16,12 @@ from qatspec.spec.model import InputSpec
 #: `model.input.format` -> the frames that it can be fed from by integer arithmetic.
 FEEDS: Mapping[str, tuple[str, ...]] = {
     "rgb": ("rgb", "bgr", "yuv444", "nv12"),
+    "bgr": ("rgb", "bgr", "yuv444", "nv12"),
     "yuv444": ("yuv444", "nv12"),
     "gray": ("gray",),
 }
 #: Channels of a pixel in each of those formats.
-CHANNELS: Mapping[str, int] = {"rgb": 3, "yuv444": 3, "gray": 1}
+CHANNELS: Mapping[str, int] = {"rgb": 3, "bgr": 3, "yuv444": 3, "gray": 1}
 
 
 def runtime_input(options: Mapping[str, Any]) -> tuple[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from qatspec.plan.checkpoints import sha256_of
 from qatspec.prepare import set_stage
 from qatspec.program import Program, load_program, save_program
 from qatspec.program.outputs import outputs_header, outputs_record
+from qatspec.spec import preprocessing
 from qatspec.stages.context import Context, Exactness, Outcome
 from qatspec.stages.integers import compare, judge as judge_program, open_host, real_inputs
 from qatspec.stages.loading import load_source
@@ -76,12 +78,14 @@ def convert(
 
     example = (context.example,)
     deployment = deploy(prepared, example)
+    image = preprocessing(context.spec.input)
     program = lower(prepared, example, name=name, deployment=deployment)
+    program = replace(program, image=image)
     with writing(program_file) as temporary:
         save_program(program, temporary)
     with writing(qat_onnx) as temporary:
         warnings = export_qat_onnx(
-            prepared, temporary, example, name=name, deployment=deployment, **opset
+            prepared, temporary, example, name=name, deployment=deployment, image=image, **opset
         )
     for warning in warnings:
         context.report("log", {"message": warning.message, "diagnostic": warning})

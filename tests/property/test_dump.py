@@ -156,6 +156,21 @@ QUANTIZING = {"batch_size_per_gpu": POSITIVE, "quantize": TOP}
 
 
 @st.composite
+def image(draw):
+    made = draw(
+        some(
+            {"size": st.tuples(POSITIVE, POSITIVE)},
+            channels=POSITIVE, format=choice("rgb", "bgr", "yuv444", "gray"),
+            resize=choice("letterbox", "stretch"), scale=st.one_of(st.none(), FRACTION),
+        )
+    )  # fmt: skip
+    count = made.get("channels", 3)
+    of_each = st.lists(FRACTION, min_size=count, max_size=count)
+    numbers = st.one_of(FRACTION, of_each) if count <= 4 else FRACTION
+    return {**made, **draw(some(mean=numbers, std=numbers))}
+
+
+@st.composite
 def specs(draw):
     """A spec that loads, with any key of the language that stands in a single file."""
     top = draw(st.one_of(TOP, NESTED))
@@ -180,13 +195,7 @@ def specs(draw):
         "model": {
             "type": draw(choice("net", "fcos")),
             "params": draw(some({"num_classes": POSITIVE}, width=st.floats(0.1, 4))),
-            "input": draw(
-                some(
-                    {"size": st.tuples(POSITIVE, POSITIVE)},
-                    channels=POSITIVE, format=choice("rgb", "yuv444", "gray"), mean=FRACTION,
-                    std=FRACTION, scale=st.one_of(st.none(), FRACTION),
-                )
-            ),
+            "input": draw(image()),
         },
         "data": draw(some({"train": ROLE, "val": ROLE}, calibration=ROLE)),
         "stages": {

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+
+from qatspec.api import ModelInput, Placement
 
 Boxes = NDArray[np.float32]
 
@@ -55,63 +57,28 @@ class Augment:
         return replace(self, mosaic=0.0, mixup=0.0)
 
 
-class Placement(NamedTuple):
-    """input = picture * scale + (x, y), in pixels."""
-
-    scale: float
-    x: int
-    y: int
-
-
-def fit(picture: tuple[int, int], size: tuple[int, int]) -> Placement:
-    """The largest placement without a crop, at the top left. Both sizes are (H, W)."""
-    return Placement(min(size[0] / picture[0], size[1] / picture[1]), 0, 0)
-
-
 def random_placement(
-    picture: tuple[int, int], size: tuple[int, int], augment: Augment, rng: np.random.Generator
+    image: Image.Image, fed: ModelInput, augment: Augment, rng: np.random.Generator
 ) -> Placement:
-    """A random scale and a random place for what is left over or cut off."""
+    """A random scale relative to fitting, and a random place for what is left over or cut off."""
     low, high = augment.scale
+    fitted = fed.fitted(image)
     if low == high == 1.0:
-        return fit(picture, size)
-    scale = fit(picture, size).scale * float(rng.uniform(low, high))
-    spare = [full - round(side * scale) for full, side in zip(size, picture, strict=True)]
+        return fitted
+    factor = float(rng.uniform(low, high))
+    scale_x, scale_y = fitted.scale_x * factor, fitted.scale_y * factor
+    height, width = fed.size
+    spare = height - round(image.height * scale_y), width - round(image.width * scale_x)
     y, x = (int(rng.integers(min(0, s), max(0, s), endpoint=True)) for s in spare)
-    return Placement(scale, x, y)
-
-
-def place(
-    image: Image.Image,
-    size: tuple[int, int],
-    at: Placement,
-    fill: int,
-    resampling: Image.Resampling = Image.Resampling.BILINEAR,
-) -> Image.Image:
-    """The picture on a canvas of `size` (H, W), grey of level `fill` where it does not reach."""
-    height, width = size
-    scaled = (max(1, round(image.width * at.scale)), max(1, round(image.height * at.scale)))
-    if scaled == image.size == (width, height):
-        return image
-    # Resize only the part that is seen: a crop at twice the size would else cost four times.
-    left, top = max(0, -at.x), max(0, -at.y)
-    right, bottom = min(scaled[0], width - at.x), min(scaled[1], height - at.y)
-    per_x, per_y = image.width / scaled[0], image.height / scaled[1]
-    seen = image.resize(
-        (right - left, bottom - top),
-        resampling,
-        box=(left * per_x, top * per_y, right * per_x, bottom * per_y),
-    )
-    canvas = Image.new(image.mode, (width, height), (fill,) * len(image.getbands()))
-    canvas.paste(seen, (at.x + left, at.y + top))
-    return canvas
+    return Placement(scale_x, scale_y, x, y)
 
 
 def place_boxes(
     boxes: Boxes, size: tuple[int, int], at: Placement
 ) -> tuple[Boxes, NDArray[np.bool_]]:
     """Boxes (M, 4) xyxy in the placed picture, clipped to it, and which of them are still seen."""
-    moved = boxes * np.float32(at.scale) + np.array([at.x, at.y, at.x, at.y], np.float32)
+    scale = np.array([at.scale_x, at.scale_y] * 2, np.float32)
+    moved = boxes * scale + np.array([at.x, at.y] * 2, np.float32)
     height, width = size
     clipped = np.clip(moved, 0, np.array([width, height, width, height], np.float32))
     seen = _area(clipped) >= MIN_VISIBLE * np.maximum(_area(moved), 1e-6)

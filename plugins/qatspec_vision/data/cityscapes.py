@@ -12,24 +12,18 @@ from PIL import Image
 from qatspec.api import (
     Diagnostic,
     DiagnosticError,
+    ModelInput,
     Sample,
     Span,
     open_annotated_picture,
     open_labels,
-    open_picture,
+    restore_mask,
 )
 from qatspec_vision.data import made_up
-from qatspec_vision.data.augment import (
-    Augment,
-    Placement,
-    fit,
-    place,
-    random_placement,
-    shift_hsv,
-)
+from qatspec_vision.data.augment import Augment, random_placement, shift_hsv
 from qatspec_vision.data.cityscapes_layout import CLASSES, IGNORED, LABEL_IDS, Pair, locate
 from qatspec_vision.data.iou import Confusion
-from qatspec_vision.data.picture import ModelInput, rotation_ignored
+from qatspec_vision.data.picture import rotation_ignored
 
 #: label id (0..255) -> train id
 _TRAIN_ID = np.full(256, IGNORED, np.uint8)
@@ -76,10 +70,11 @@ class CityscapesSegmentation:
         if rng.random() < augment.flip:
             image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
             labels = labels.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-        placement = random_placement((image.height, image.width), self._fed.size, augment, rng)
-        meta = _meta(image, placement, pair.name)
-        image = place(image, self._fed.size, placement, self._fed.fill)
-        labels = place(labels, self._fed.size, placement, IGNORED, Image.Resampling.NEAREST)
+        fed = self._fed
+        placement = random_placement(image, fed, augment, rng)
+        meta = {"id": pair.name, **placement.meta(image)}
+        image = placement.paste(image, fed.size, fed.fill)
+        labels = placement.paste(labels, fed.size, (IGNORED,), Image.Resampling.NEAREST)
         if any(augment.hsv):
             image = shift_hsv(image, augment.hsv, rng)
         target = {"mask": np.asarray(labels, np.int64)}
@@ -88,23 +83,12 @@ class CityscapesSegmentation:
     def read(self, path: Path) -> Sample:
         """Any picture, as `sample` gives one, without augmentation and target.
         Raises DiagnosticError QS911."""
-        image = open_picture(path)
-        placement = fit((image.height, image.width), self._fed.size)
-        placed = place(image, self._fed.size, placement, self._fed.fill)
-        return Sample(self._fed.normalize(placed), {}, _meta(image, placement, path.name))
+        image, meta = self._fed.read(path)
+        return Sample(image, {}, meta)
 
     def restore_mask(self, meta: Mapping[str, Any], mask: np.ndarray) -> np.ndarray:
         """A mask of the model's input -> of the original picture, (height, width) uint8."""
-        seen = Image.fromarray(mask).crop(
-            (
-                meta["x"],
-                meta["y"],
-                meta["x"] + max(1, round(meta["width"] * meta["scale"])),
-                meta["y"] + max(1, round(meta["height"] * meta["scale"])),
-            )
-        )
-        size = (meta["width"], meta["height"])
-        return np.asarray(seen.resize(size, Image.Resampling.NEAREST))
+        return restore_mask(meta, mask)
 
     def evaluate(
         self, predictions: Sequence[tuple[Mapping[str, Any], Mapping[str, np.ndarray]]]
@@ -150,14 +134,3 @@ def _no_label(path: Path, values: np.ndarray) -> Diagnostic:
         help="give the files of labels, not of instances: `*_gtFine_labelIds.png`",
         span=Span(file=str(path)),
     )
-
-
-def _meta(image: Image.Image, placement: Placement, name: str) -> dict[str, Any]:
-    return {
-        "id": name,
-        "scale": placement.scale,
-        "x": placement.x,
-        "y": placement.y,
-        "width": image.width,
-        "height": image.height,
-    }

@@ -7,25 +7,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
-from qatspec.api import Diagnostic, Sample, Span, open_annotated_picture, open_picture
+from qatspec.api import (
+    Diagnostic,
+    ModelInput,
+    Sample,
+    Span,
+    open_annotated_picture,
+    restore_boxes,
+)
 from qatspec_vision.data import made_up
 from qatspec_vision.data.annotations import cut, said
-from qatspec_vision.data.augment import (
-    Augment,
-    Placement,
-    fit,
-    flip,
-    place,
-    place_boxes,
-    random_placement,
-    shift_hsv,
-)
+from qatspec_vision.data.augment import Augment, flip, place_boxes, random_placement, shift_hsv
 from qatspec_vision.data.layout import Layout, locate, read_annotations
 from qatspec_vision.data.metric import average_precision
 from qatspec_vision.data.mosaic import Scene, mixup, mosaic
-from qatspec_vision.data.picture import ModelInput, rotation_ignored
+from qatspec_vision.data.picture import rotation_ignored
 
 #: What COCOeval looks at, besides the id.
 _EVALUATED = ("image_id", "category_id", "bbox", "area", "iscrowd")
@@ -103,16 +100,17 @@ class CocoDetection:
 
     def _composed(self, index: int, rng: np.random.Generator) -> tuple[Scene, dict[str, Any]]:
         """A picture of the input's size, or a mosaic."""
-        size, fill, augment = self._fed.size, self._fed.fill, self._active
+        fed, augment = self._fed, self._active
         if augment.mosaic and rng.random() < augment.mosaic:
             indices = [index, *(self._any(rng) for _ in range(3))]
             scenes = [self._opened(i, rng)[0] for i in indices]
-            return mosaic(scenes, size, augment.scale, fill, rng), {"id": self._images[index]["id"]}
+            return mosaic(scenes, fed, augment.scale, rng), {"id": self._images[index]["id"]}
         (image, boxes, labels), flipped = self._opened(index, rng)
-        placement = random_placement((image.height, image.width), size, augment, rng)
-        meta = self._meta(image, placement, self._images[index]["id"], flipped)
-        boxes, seen = place_boxes(boxes, size, placement)
-        return Scene(place(image, size, placement, fill), boxes[seen], labels[seen]), meta
+        placement = random_placement(image, fed, augment, rng)
+        identity = {"id": self._images[index]["id"], "flipped": flipped}
+        meta = {**identity, **placement.meta(image)}
+        boxes, seen = place_boxes(boxes, fed.size, placement)
+        return Scene(placement.paste(image, fed.size, fed.fill), boxes[seen], labels[seen]), meta
 
     def _opened(self, index: int, rng: np.random.Generator) -> tuple[Scene, bool]:
         """A picture as it is on disk, or flipped, and which."""
@@ -134,20 +132,12 @@ class CocoDetection:
         """Any picture, as `sample` gives one, without augmentation and targets: what inference
         feeds the model.
         Raises DiagnosticError QS911."""
-        image = open_picture(path)
-        placement = fit((image.height, image.width), self._fed.size)
-        meta = self._meta(image, placement, path.name)
-        placed = place(image, self._fed.size, placement, self._fed.fill)
-        return Sample(self._fed.normalize(placed), {}, meta)
+        image, meta = self._fed.read(path)
+        return Sample(image, {}, meta)
 
     def restore(self, meta: Mapping[str, Any], boxes: np.ndarray) -> np.ndarray:
         """Boxes (K, 4) of the model's input -> of the original picture, clipped to it."""
-        offset = np.array([meta["x"], meta["y"]] * 2, np.float64)
-        limit = np.array([meta["width"], meta["height"]] * 2, np.float64)
-        restored: np.ndarray = np.clip((boxes - offset) / meta["scale"], 0, limit)
-        if meta["flipped"]:
-            restored[:, [0, 2]] = meta["width"] - restored[:, [2, 0]]
-        return restored
+        return restore_boxes(meta, boxes)
 
     def evaluate(
         self, predictions: Sequence[tuple[Mapping[str, Any], Mapping[str, np.ndarray]]]
@@ -187,20 +177,6 @@ class CocoDetection:
                 np.array([label for _, label in found], np.int64),
             )
             for image, found in rows.items()
-        }
-
-    @staticmethod
-    def _meta(
-        image: Image.Image, placement: Placement, identity: Any, flipped: bool = False
-    ) -> dict[str, Any]:
-        return {
-            "id": identity,
-            "scale": placement.scale,
-            "x": placement.x,
-            "y": placement.y,
-            "flipped": flipped,
-            "width": image.width,
-            "height": image.height,
         }
 
 

@@ -11,11 +11,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from qatspec.api import Diagnostic, Sample, open_picture
+from qatspec.api import Diagnostic, ModelInput, Sample, open_picture
 from qatspec_vision.data import made_up
 from qatspec_vision.data.augment import shift_hsv
 from qatspec_vision.data.imagefolder_layout import Listing, locate
-from qatspec_vision.data.picture import ModelInput
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +36,8 @@ class ImageFolder:
     """A classification set, its pictures read when asked for.
 
     fed      what the model takes.
-    crop     side of the centre crop, of the largest one with the input's ratio.
+    crop     side of the centre crop, of the largest one with the input's ratio; None: the whole
+             picture, fitted as `fed.resize` says.
     augment  random changes; none by default, as validation wants.
 
     Target: label, int64 scalar.
@@ -50,7 +50,7 @@ class ImageFolder:
         listing: Listing,
         *,
         fed: ModelInput,
-        crop: float = 0.875,
+        crop: float | None = 0.875,
         augment: ClassificationAugment | None = None,
     ) -> None:
         self._entries = listing.entries
@@ -66,10 +66,8 @@ class ImageFolder:
         """The picture at `index`, augmented by `rng` alone. Raises DiagnosticError QS911."""
         path, label = self._entries[index]
         image, augment = open_picture(path), self._augment
-        box = self._centre(image)
-        if augment.area != (1.0, 1.0):
-            box = _random_box(image, augment.area, rng) or box
-        image = self._take(image, box)
+        box = _random_box(image, augment.area, rng) if augment.area != (1.0, 1.0) else None
+        image = self._take(image, box) if box else self._whole(image)
         if rng.random() < augment.flip:
             image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
         if any(augment.hsv):
@@ -81,8 +79,7 @@ class ImageFolder:
         """Any picture, as `sample` gives one, without augmentation and target.
         Raises DiagnosticError QS911."""
         image = open_picture(path)
-        placed = self._take(image, self._centre(image))
-        return Sample(self._fed.normalize(placed), {}, {"id": path.name})
+        return Sample(self._fed.normalize(self._whole(image)), {}, {"id": path.name})
 
     def evaluate(
         self, predictions: Sequence[tuple[Mapping[str, Any], Mapping[str, np.ndarray]]]
@@ -91,12 +88,15 @@ class ImageFolder:
         ranks = [_rank(np.asarray(p["scores"]), meta["label"]) for meta, p in predictions]
         return {f"top{k}": 100.0 * float(np.mean(np.array(ranks) < k)) for k in (1, 5)}
 
-    def _centre(self, image: Image.Image) -> tuple[float, float, float, float]:
+    def _whole(self, image: Image.Image) -> Image.Image:
+        """A picture in the input without random changes."""
         height, width = self._fed.size
+        if self._crop is None:
+            return self._fed.fitted(image).paste(image, self._fed.size, self._fed.fill)
         unit = min(image.height / height, image.width / width) * self._crop
         w, h = unit * width, unit * height
         left, top = (image.width - w) / 2, (image.height - h) / 2
-        return left, top, left + w, top + h
+        return self._take(image, (left, top, left + w, top + h))
 
     def _take(self, image: Image.Image, box: tuple[float, float, float, float]) -> Image.Image:
         height, width = self._fed.size
@@ -116,7 +116,7 @@ def open_imagefolder(params: Mapping[str, Any], cache_dir: Path, base_dir: Path)
     return ImageFolder(
         Listing(listing.entries[: params.get("limit")], listing.classes),
         fed=ModelInput.of(params),
-        crop=params.get("crop", 0.875),
+        crop=None if "resize" in params else params.get("crop", 0.875),
         augment=ClassificationAugment(
             flip=given.get("flip", 0.0),
             area=tuple(given.get("area", (1.0, 1.0))),

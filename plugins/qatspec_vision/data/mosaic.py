@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from qatspec_vision.data.augment import Boxes, Placement, fit, place, place_boxes
+from qatspec.api import ModelInput, Placement
+from qatspec_vision.data.augment import Boxes, place_boxes
 
 #: Both parameters of the beta distribution that mixup's shares come from (Zhang et al., "Bag of
 #: freebies for training object detection neural networks", 2019, section 3.1).
@@ -27,32 +28,31 @@ class Scene(NamedTuple):
 
 
 def mosaic(
-    scenes: Sequence[Scene],
-    size: tuple[int, int],
-    scale: tuple[float, float],
-    fill: int,
-    rng: np.random.Generator,
+    scenes: Sequence[Scene], fed: ModelInput, scale: tuple[float, float], rng: np.random.Generator
 ) -> Scene:
-    """Four pictures on a canvas of `size` (H, W), in reading order around a random point
+    """Four pictures on a canvas of the input's size, in reading order around a random point
     (Bochkovskiy et al., "YOLOv4", 2020). Each has a corner there, and a size of `scale` relative to
     fitting half of the canvas; what goes beyond the canvas or its quarter is cut off."""
-    height, width = size
-    y, x = (round(side * float(rng.uniform(*MEETING))) for side in size)
-    canvas = Image.new("RGB", (width, height), (fill,) * 3)
+    height, width = fed.size
+    y, x = (round(side * float(rng.uniform(*MEETING))) for side in fed.size)
+    canvas = Image.new("RGB", (width, height), fed.fill)
     boxes, labels = [], []
     for number, scene in enumerate(scenes):
         below, right = divmod(number, 2)
         quarter = (height - y if below else y, width - x if right else x)
         own = (scene.image.height, scene.image.width)
-        factor = fit(own, (height // 2, width // 2)).scale * float(rng.uniform(*scale))
+        fitted = Placement.fitted(own, (height // 2, width // 2), fed.resize)
+        factor = float(rng.uniform(*scale))
+        scale_x, scale_y = fitted.scale_x * factor, fitted.scale_y * factor
         # In its quarter's own pixels: at the top left behind the point, at the far side before it.
         at = Placement(
-            factor,
-            0 if right else quarter[1] - round(own[1] * factor),
-            0 if below else quarter[0] - round(own[0] * factor),
+            scale_x,
+            scale_y,
+            0 if right else quarter[1] - round(own[1] * scale_x),
+            0 if below else quarter[0] - round(own[0] * scale_y),
         )
         corner = (x if right else 0, y if below else 0)
-        canvas.paste(place(scene.image, quarter, at, fill), corner)
+        canvas.paste(at.paste(scene.image, quarter, fed.fill), corner)
         placed, seen = place_boxes(scene.boxes, quarter, at)
         boxes.append((placed + np.array([*corner, *corner], np.float32))[seen])
         labels.append(scene.labels[seen])

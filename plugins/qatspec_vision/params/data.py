@@ -2,38 +2,79 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from qatspec_vision.params.schema import Schema, by_content, closed, number, number_range
+
+_COLOURS = ["rgb", "bgr", "yuv444", "gray"]
+
+
+def _from_input(key: str, schema: Schema) -> Schema:
+    """A param that has the value of a key of `model.input` where it is not written."""
+    said = f"{schema['description']} Default: that of `model.input`."
+    return {**schema, "description": said, "x-qatspec-input": key}
+
+
+def _channels(description: str, **bounds: Any) -> Schema:
+    """One number, or one for each channel."""
+    return {
+        "type": ["number", "array"],
+        "items": {"type": "number", **bounds},
+        "minItems": 1,
+        "maxItems": 3,
+        **bounds,
+        "default": 128.0,
+        "description": description,
+    }
+
 
 #: What every set of pictures takes beside the place of its files.
 PICTURE: Schema = {
-    "size": {
-        "description": "Input height and width in pixels, or one number for both.",
-        "anyOf": [
-            {"type": "integer", "minimum": 1},
-            {
-                "type": "array",
-                "items": {"type": "integer", "minimum": 1},
-                "minItems": 2,
-                "maxItems": 2,
-            },
-        ],
-    },
-    "format": {
-        "enum": ["rgb", "yuv444", "gray"],
-        "default": "rgb",
-        "description": "What the model is fed; yuv444 is full-range BT.601.",
-    },
-    "mean": {
-        "type": "number",
-        "default": 128.0,
-        "description": "image = (pixel - mean) / std; padding is mean.",
-    },
-    "std": {
-        "type": "number",
-        "exclusiveMinimum": 0,
-        "default": 128.0,
-        "description": "image = (pixel - mean) / std.",
-    },
+    "size": _from_input(
+        "size",
+        {
+            "description": "Input height and width in pixels, or one number for both.",
+            "anyOf": [
+                {"type": "integer", "minimum": 1},
+                {
+                    "type": "array",
+                    "items": {"type": "integer", "minimum": 1},
+                    "minItems": 2,
+                    "maxItems": 2,
+                },
+            ],
+        },
+    ),
+    "format": _from_input(
+        "format",
+        {
+            "enum": _COLOURS,
+            "default": "rgb",
+            "description": "Channels of the model's input and their order; yuv444 is full-range "
+            "BT.601.",
+        },
+    ),
+    "mean": _from_input(
+        "mean",
+        _channels(
+            "image = (pixel - mean) / std, one number or one for each channel; padding is the mean."
+        ),
+    ),
+    "std": _from_input(
+        "std",
+        _channels(
+            "image = (pixel - mean) / std, one number or one for each channel.", exclusiveMinimum=0
+        ),
+    ),
+    "resize": _from_input(
+        "resize",
+        {
+            "enum": ["letterbox", "stretch"],
+            "description": "How a whole picture is fitted into the input. letterbox: it keeps its "
+            "ratio, lies at the top left, and the rest is padding; stretch: it fills the input. "
+            "Without either: letterbox, and a centre crop for classification.",
+        },
+    ),
     "limit": {
         "type": "integer",
         "minimum": 1,
@@ -124,7 +165,7 @@ COCO = closed(
         ),
         **LOADER,
     },
-    required=("root", "split", "size"),
+    required=("root", "split"),
 ) | {"examples": [{"root": ".", "split": "val", "size": 64, "made_up": 2}]}
 
 CITYSCAPES = closed(
@@ -141,7 +182,7 @@ CITYSCAPES = closed(
         **PICTURE,
         "augment": _augment(_FITTED),
     },
-    required=("root", "split", "size"),
+    required=("root", "split"),
 ) | {"examples": [{"root": ".", "split": "val", "size": 64, "made_up": 2}]}
 
 IMAGEFOLDER = closed(
@@ -178,5 +219,5 @@ IMAGEFOLDER = closed(
             },
         ),
     },
-    required=("root", "size"),
+    required=("root",),
 ) | {"examples": [{"root": ".", "size": 64, "made_up": 3}]}

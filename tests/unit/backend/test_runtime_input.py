@@ -106,13 +106,18 @@ def test_the_report_counts_the_bytes_of_frames(program):
         ({"kind": "nv12", "layout": "NHWC"}, "layout of its own"),
         ({"kind": "rgb", "size": (8, 8)}, "not one image of (8, 8)"),
         ({"kind": "rgb", "channels": 4}, "4 channels"),
+        ({"kind": "rgb", "mean": (1.0, 2.0)}, "`mean` has 2 entries"),
     ],
 )
 def test_what_makes_no_sense(program, given, words):
     with pytest.raises(DiagnosticError) as caught:
         compiled(program, **given)
     (found,) = caught.value.diagnostics
-    assert found.code == "QS806" and words in found.message and found.help
+    assert (
+        found.code == ("QS616" if "mean" in given else "QS806")
+        and words in found.message
+        and found.help
+    )
 
 
 def test_what_the_model_is_trained_on_must_be_told(program):

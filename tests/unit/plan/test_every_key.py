@@ -71,6 +71,7 @@ FULL = {
         "params": {"num_classes": 10, "width": 2.0},
         "input": {
             "size": [64, 32], "channels": 3, "format": "rgb", "mean": 100, "std": 50, "scale": 0.5,
+            "resize": "stretch",
         },
     },
     "data": {role: _role("train") for role in ("train", "calibration", "qat", "val")},
@@ -115,6 +116,7 @@ OTHER = {
     "percentile": "min_max", "moving": "lsq", "tied": "copy", "O3": "O0",
     "skip": "error", "object_type_first": "module_name_first", "torch.add": "torch.mul",
     "torch.nn.ReLU": "torch.nn.ReLU6", "calibration": "float", "synchronized": "running",
+    "stretch": "letterbox",
 }  # fmt: skip
 #: No other value of these is good where the rest stays as it is.
 ALONE = (
@@ -167,7 +169,8 @@ def dependents(pointer):
     if first == "seed":
         return ["float", "calibration", "qat"]
     if first == "model" and rest[0] == "input":
-        return PREPARED if rest[1] in ("size", "channels", "scale") else []
+        # the files of convert record how pictures become the input, as there is `resize`
+        return PREPARED if rest[1] in ("size", "channels", "scale") else ["convert"]
     if first == "model":
         return ["float", *PREPARED]
     if first == "data":

@@ -11,7 +11,9 @@ from qatspec.program import RuntimeInput, interpret_frames
 CASES = [
     ("featuremap", "rgb"), ("rgb", "rgb"), ("bgr", "rgb"), ("yuv444", "rgb"), ("nv12", "rgb"),
     ("yuv444", "yuv444"), ("nv12", "yuv444"), ("gray", "gray"),
+    ("rgb", "bgr"), ("bgr", "bgr"), ("yuv444", "bgr"), ("nv12", "bgr"),
 ]  # fmt: skip
+IMAGENET_MEAN, IMAGENET_STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 
 
 def fed(kind, trained_on="rgb", layout="NCHW", mean=128.0, std=128.0, scale=1 / 128, size=(6, 10)):
@@ -30,10 +32,15 @@ def frames(made, count=3):
 
 @pytest.mark.parametrize(("kind", "trained_on"), CASES)
 @pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
-@pytest.mark.parametrize(("mean", "std", "scale"), [(128, 128, 1 / 128), (123.7, 58.4, 0.0171)])
+@pytest.mark.parametrize(
+    ("mean", "std", "scale"),
+    [(128, 128, 1 / 128), (123.7, 58.4, 0.0171), (IMAGENET_MEAN, IMAGENET_STD, 0.0207)],
+)
 def test_both_implementations_agree(kind, trained_on, layout, mean, std, scale):
     if (kind, layout) == ("nv12", "NHWC"):
         return
+    if trained_on == "gray" and isinstance(mean, tuple):
+        mean, std = mean[:1], std[:1]
     made = fed(kind, trained_on, layout, mean, std, scale)
     given = frames(made)
     ints = made.integers(given)
@@ -108,11 +115,26 @@ def test_bytes_of_a_frame():
     assert fed("rgb").frame_bytes(2, 3) == 30
 
 
+@pytest.mark.parametrize("trained_on", ["rgb", "bgr"])
+@pytest.mark.parametrize("kind", ["rgb", "bgr"])
+def test_channels_keep_their_own_mean_and_std(kind, trained_on):
+    """Each pixel's integer is round((pixel - mean) / std / scale) of its channel, from exact
+    fractions; and a frame made of images comes back as the bytes that they were."""
+    made = fed(kind, trained_on, "NHWC", IMAGENET_MEAN, IMAGENET_STD, 0.0207)
+    given = frames(made)
+    pixels = given if kind == trained_on else given[..., ::-1]
+    real = (pixels - np.array(IMAGENET_MEAN)) / np.array(IMAGENET_STD)
+    wanted = np.clip(np.rint(real / np.float32(0.0207)), -128, 127).transpose(0, 3, 1, 2)
+    assert np.array_equal(made.integers(given), wanted)
+    assert np.array_equal(made.frame(real.transpose(0, 3, 1, 2)), given)
+
+
 @pytest.mark.parametrize(
     "change",
     [
         {"type": "yuv420"}, {"layout": "HWCN"}, {"trained_on": "gray"}, {"std": 0}, {"mean": "x"},
-        {"mean": 127.0}, {"tables": []}, {"chroma": "linear"},
+        {"mean": 127.0}, {"tables": []}, {"chroma": "linear"}, {"mean": [128.0, 128.0]},
+        {"std": [128.0, 0.0, 128.0]}, {"mean": [128.0, 128.0, "x"]},
     ],
 )  # fmt: skip
 def test_a_record_comes_back_whole_or_not_at_all(change):

@@ -26,7 +26,7 @@ def spec(data: dict[str, Any] | None = None, **params: Any) -> Any:
                 **params,
             },
         ),
-        input=SimpleNamespace(size=(512, 512), format="rgb", mean=128.0, std=128.0),
+        input=SimpleNamespace(size=(512, 512), format="rgb", mean=128.0, std=128.0, resize=None),
         data=roles,
     )
 
@@ -62,6 +62,17 @@ def test_what_cannot_be_built(params: dict[str, Any], at: str, words: str) -> No
 def test_data_that_is_not_the_models_input(key: str, value: Any) -> None:
     (finding,) = check_loaders(spec({"val": loader(**{key: value})}))
     assert finding.at == f"/data/val/params/{key}"
+
+
+def test_one_number_stands_for_every_channel() -> None:
+    told = spec({"val": loader(mean=[128, 128.0, 128])})
+    assert [*check_loaders(told)] == []
+
+
+@pytest.mark.parametrize("value", [[128.0, 128.0, 127.0], [127.0] * 3])
+def test_another_mean_of_a_channel(value: list[float]) -> None:
+    (finding,) = check_loaders(spec({"val": loader(mean=value)}))
+    assert str(value) in finding.message
 
 
 def test_loading_the_plugins_imports_neither_torch_nor_numpy() -> None:

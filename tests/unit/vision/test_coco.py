@@ -71,7 +71,7 @@ def test_sample_fits_the_picture_at_the_top_left(tmp_path: Path) -> None:
     assert wide.meta["id"] == 2
 
     square = data.sample(1, RNG)
-    assert square.meta["scale"] == pytest.approx(40 / 30)
+    assert square.meta["scale_x"] == pytest.approx(40 / 30)
     assert np.all(square.image[:, :, 41:] == 0), "padding is the mean"
     assert square.image[1, 20, 20] == (255 - 128) / 128
     assert square.image[0, 20, 20] == -1
@@ -105,7 +105,7 @@ def test_randomness_comes_from_the_generator_alone(tmp_path: Path) -> None:
     first, again = (data.sample(0, np.random.default_rng(4)) for _ in range(2))
     assert np.array_equal(first.image, again.image)
     assert first.meta == again.meta
-    others = [data.sample(0, np.random.default_rng(s)).meta["scale"] for s in range(5)]
+    others = [data.sample(0, np.random.default_rng(s)).meta["scale_x"] for s in range(5)]
     assert len(set(others)) == 5
 
 
@@ -142,10 +142,12 @@ def test_hsv_changes_colour_and_keeps_place(tmp_path: Path) -> None:
 
 
 def test_cropped_objects_are_dropped_when_little_is_left() -> None:
-    from qatspec_vision.data.augment import Placement, place_boxes
+    from qatspec_vision.data.augment import place_boxes
+
+    from qatspec.api import Placement
 
     boxes = np.array([[0, 0, 10, 10], [5, 0, 15, 10]], np.float32)
-    clipped, seen = place_boxes(boxes, (20, 20), Placement(1.0, -7, 0))
+    clipped, seen = place_boxes(boxes, (20, 20), Placement(1.0, 1.0, -7, 0))
     assert seen.tolist() == [False, True]
     assert clipped[1].tolist() == [0, 0, 8, 10]
 

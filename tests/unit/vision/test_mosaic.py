@@ -7,6 +7,7 @@ from qatspec_vision.data.augment import Augment
 from qatspec_vision.data.coco import open_coco
 from qatspec_vision.data.mosaic import Scene, mixup, mosaic
 
+from qatspec.api import ModelInput
 from qatspec.train.loader import Loader
 
 SIZE = (60, 80)
@@ -26,7 +27,7 @@ COLOURS = ((255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0))
 @pytest.mark.parametrize("seed", range(10))
 def test_boxes_lie_on_their_objects(seed: int) -> None:
     scenes = [scene(colour, label) for label, colour in enumerate(COLOURS)]
-    made = mosaic(scenes, SIZE, (0.5, 2.0), 128, np.random.default_rng(seed))
+    made = mosaic(scenes, ModelInput(size=SIZE), (0.5, 2.0), np.random.default_rng(seed))
     pixels = np.asarray(made.image).astype(int)
     assert pixels.shape == (*SIZE, 3)
     assert len(made.boxes) == len(made.labels) > 0
@@ -42,7 +43,9 @@ def test_four_pictures_meet_in_reading_order() -> None:
         Scene(Image.new("RGB", (80, 60), c), np.empty((0, 4), np.float32), np.empty(0, np.int64))
         for c in COLOURS
     ]
-    pixels = np.asarray(mosaic(whole, SIZE, (2.0, 2.0), 0, np.random.default_rng(0)).image)
+    pixels = np.asarray(
+        mosaic(whole, ModelInput(size=SIZE, mean=0.0), (2.0, 2.0), np.random.default_rng(0)).image
+    )
     corners = [tuple(pixels[y, x]) for y in (0, -1) for x in (0, -1)]
     assert corners == list(COLOURS)
     rows, columns = (np.flatnonzero(np.diff(line, axis=0).any(1)) for line in

@@ -13,9 +13,8 @@ from qatspec_vision.data.cityscapes import open_cityscapes
 from qatspec_vision.data.cityscapes_layout import CLASSES
 from qatspec_vision.data.coco import CocoDetection
 from qatspec_vision.data.layout import Layout
-from qatspec_vision.data.picture import ModelInput
 
-from qatspec.api import Diagnostic, DiagnosticError
+from qatspec.api import Diagnostic, DiagnosticError, ModelInput
 from qatspec.train.loader import Loader
 
 RNG = np.random.default_rng(0)

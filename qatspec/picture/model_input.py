@@ -1,0 +1,90 @@
+"""Pictures as a model takes them: `model.input` of a spec, applied to a file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from PIL import Image
+
+from qatspec.picture.placement import Placement, Resize
+from qatspec.picture.reading import open_picture
+
+#: Input format -> Pillow's mode. YCbCr is full-range BT.601, centred at 128.
+MODES = {"rgb": "RGB", "bgr": "RGB", "yuv444": "YCbCr", "gray": "L"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelInput:
+    """How a picture becomes the model's input.
+
+    size    (H, W) in pixels.
+    format  the channels and their order.
+    mean    one number, or one for each channel in the order of `format`: 0 to 255.
+    std     as `mean`; image = (pixel - mean) / std, computed in float32.
+    resize  how a picture of another size is fitted (`Placement.fitted`).
+    """
+
+    size: tuple[int, int]
+    format: Literal["rgb", "bgr", "yuv444", "gray"] = "rgb"
+    mean: float | tuple[float, ...] = 128.0
+    std: float | tuple[float, ...] = 128.0
+    resize: Resize = "letterbox"
+
+    @staticmethod
+    def of(params: Mapping[str, Any]) -> ModelInput:
+        """From a mapping with these keys, such as the params of a data set; `size` may be one
+        number, and a missing key has its default."""
+        size = params["size"]
+        height, width = (size, size) if isinstance(size, int) else size
+        rest: dict[str, Any] = {k: params[k] for k in ("format", "resize") if k in params}
+        numbers: dict[str, Any] = {k: _numbers(params[k]) for k in ("mean", "std") if k in params}
+        return ModelInput(size=(height, width), **rest, **numbers)
+
+    @property
+    def fill(self) -> tuple[int, int, int]:
+        """The RGB colour of padding: the mean, so that padding is 0 in the input."""
+        if isinstance(self.mean, int | float):
+            return (_byte(self.mean),) * 3
+        levels = tuple(map(_byte, self.mean))
+        match self.format:
+            case "gray":
+                return (levels[0],) * 3
+            case "yuv444":
+                pixel: Any = Image.new("YCbCr", (1, 1), levels).convert("RGB").getpixel((0, 0))
+                red, green, blue = pixel
+                return red, green, blue
+            case _:
+                red, green, blue = levels if self.format == "rgb" else levels[::-1]
+                return red, green, blue
+
+    def fitted(self, image: Image.Image) -> Placement:
+        """Where a whole picture lies in the input."""
+        return Placement.fitted((image.height, image.width), self.size, self.resize)
+
+    def normalize(self, image: Image.Image) -> np.ndarray:
+        """An RGB picture of `size` as float32 (C, H, W), contiguous."""
+        pixels = np.asarray(image.convert(MODES[self.format]), np.float32).reshape(*self.size, -1)
+        if self.format == "bgr":
+            pixels = pixels[..., ::-1]
+        mean, std = (np.asarray(value, np.float32) for value in (self.mean, self.std))
+        return np.ascontiguousarray(((pixels - mean) / std).transpose(2, 0, 1))
+
+    def read(self, path: Path) -> tuple[np.ndarray, dict[str, Any]]:
+        """A picture file as float32 (C, H, W), and what restores predictions (`Placement.meta`,
+        with the file's name as `id`). Raises DiagnosticError QS911."""
+        image = open_picture(path)
+        placement = self.fitted(image)
+        pasted = placement.paste(image, self.size, self.fill)
+        return self.normalize(pasted), {"id": path.name, **placement.meta(image)}
+
+
+def _numbers(value: float | Sequence[float]) -> float | tuple[float, ...]:
+    return value if isinstance(value, int | float) else tuple(value)
+
+
+def _byte(level: float) -> int:
+    return min(max(round(level), 0), 255)

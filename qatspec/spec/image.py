@@ -1,0 +1,114 @@
+"""`model.input`: how pictures become the model's input, said once and taken over by data sets and
+files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from qatspec.diag import Diagnostic
+from qatspec.spec.model import InputSpec, ModuleQuant, Spec
+from qatspec.types import JSONSchema
+
+#: Schema keyword of a data set's param: the key of `model.input` whose value the param has where it
+#: is not written.
+FROM_INPUT = "x-qatspec-input"
+#: The largest level of a pixel.
+_WHITE = 255
+_INT8 = (-128, 127)
+
+
+def taken_from_input(schema: JSONSchema, image: Mapping[str, Any]) -> dict[str, Any]:
+    """The params of a data set that `model.input` gives.
+
+    schema: of the data set's params. image: `model.input`, defaults filled in."""
+    properties = schema.get("properties", {})
+    keys = {name: part.get(FROM_INPUT) for name, part in properties.items()}
+    return {name: image[key] for name, key in keys.items() if key in image}
+
+
+def per_channel(value: float | Sequence[float], channels: int) -> tuple[float, ...]:
+    """`mean` or `std` with one number for each channel."""
+    return tuple(value) if isinstance(value, Sequence) else (value,) * channels
+
+
+def check_image(image: InputSpec) -> list[Diagnostic]:
+    """QS616 for a `mean` or `std` with another number of entries than the input has channels."""
+    found = []
+    for key, value in (("mean", image.mean), ("std", image.std)):
+        if isinstance(value, tuple) and len(value) != image.channels:
+            found.append(
+                Diagnostic(
+                    code="QS616",
+                    message=f"`{key}` has {len(value)} entries, and the input has "
+                    f"{image.channels} channels",
+                    help=f"give {image.channels}, or one number for all channels",
+                    at=f"{image.at}/{key}" if image.at else None,
+                )
+            )
+    return found
+
+
+def clipped_by_scale(spec: Spec) -> list[Diagnostic]:
+    """The warning QS617 where 8 bits of the fixed `scale` do not hold what pixels become."""
+    image = spec.input
+    if image.scale is None or not _is_taken_in_8_bits(spec):
+        return []
+    pairs = list(
+        zip(
+            per_channel(image.mean, image.channels),
+            per_channel(image.std, image.channels),
+            strict=True,
+        )
+    )
+    low = min(-mean / std for mean, std in pairs)
+    high = max((_WHITE - mean) / std for mean, std in pairs)
+    least, most = (number * image.scale for number in _INT8)
+    if low >= least - image.scale and high <= most + image.scale:
+        return []
+    needed = max(low / _INT8[0], high / _INT8[1])
+    return [
+        Diagnostic(
+            code="QS617",
+            severity="warning",
+            message=f"pixels become {low:.3g} to {high:.3g}, and 8 bits at `scale: {image.scale:g}`"
+            f" hold {least:.3g} to {most:.3g}: the rest is clipped",
+            help=f"delete `scale`, which is then observed, or write `scale: {needed:.6g}`",
+            at=f"{image.at}/scale",
+        )
+    ]
+
+
+def preprocessing(image: InputSpec) -> dict[str, Any] | None:
+    """What files record of `model.input`, as JSON; None where it says nothing beyond one mean and
+    one std: such files have the bytes that earlier versions wrote."""
+    numbers = (image.mean, image.std)
+    if (
+        image.format != "bgr"
+        and image.resize is None
+        and not any(isinstance(value, tuple) for value in numbers)
+    ):
+        return None
+    mean, std = (list(per_channel(value, image.channels)) for value in numbers)
+    record = {"format": image.format, "size": list(image.size), "mean": mean, "std": std}
+    return record if image.resize is None else {**record, "resize": image.resize}
+
+
+def _is_taken_in_8_bits(spec: Spec) -> bool:
+    """Return whether a prepared module takes the image at `model.input.scale`, and all that do
+    have activations of 8 bits."""
+    stages = [stage for stage in ("calibration", "qat") if stage in spec.stages]
+    leaves = [leaf for stage in stages for leaf in spec.quantization(stage) if takes_scale(leaf)]
+    return bool(leaves) and all(_activations(leaf) == {"qint8"} for leaf in leaves)
+
+
+def takes_scale(leaf: ModuleQuant) -> bool:
+    """Return whether a prepared module may take the image at `model.input.scale`."""
+    own = leaf.prepare is not None and leaf.prepare.input_scale is not None
+    return leaf.quantize_input and not own
+
+
+def _activations(leaf: ModuleQuant) -> set[str]:
+    rules = leaf.qconfig.rules if leaf.qconfig else ()
+    configs = [rule.value for rule in rules if rule.value is not None]
+    return {c.activation.dtype for c in configs if c.activation is not None}
