@@ -48,7 +48,7 @@ def trace(
     leaf_names: Sequence[str] = (),
     wrap: Sequence[Callable[..., Any]] = (),
 ) -> fx.Graph:
-    """The graph of `module.forward` in the module's present mode; the module is not changed.
+    """Record `module.forward` as a graph in the module's present mode; the module is not changed.
 
     example_inputs, example_kwargs: as forward takes them, trees of tensors and plain values.
     Plain values are frozen into the graph. leaf, leaf_names: modules that are not entered, by
@@ -62,7 +62,12 @@ def trace(
     be traced.
     """
     tracer = Tracer(example_inputs, example_kwargs or {}, leaf, leaf_names, wrap)
-    return _traced(module, tracer)
+    graph = _traced(module, tracer)
+    modules = dict(module.named_modules(remove_duplicate=False))
+    tensors_by_position(graph, modules)  # the passes 3 to 5 of prepare
+    follow_in_place(graph, modules)
+    write_with_sizes(graph)
+    return graph
 
 
 def trace_modes(
@@ -73,8 +78,8 @@ def trace_modes(
     leaf_names: Sequence[str] = (),
     wrap: Sequence[Callable[..., Any]] = (),
 ) -> tuple[fx.Graph, fx.Graph]:
-    """(the graph in evaluation, the graph in training); see `trace`. Every module's mode is as it
-    was afterwards.
+    """(the graph in evaluation, the graph in training) as recorded: see `trace`, but
+    without its rewrites. Every module has its own mode again afterwards.
 
     Raises DiagnosticError also where evaluation draws random numbers (QS510), or uses the
     statistics of the batch because a batch norm's mode does not follow the model's (QS503)."""
@@ -113,7 +118,7 @@ def _in_training(path: str) -> Diagnostic:
 
 def _traced(module: nn.Module, tracer: Tracer) -> fx.Graph:
     try:
-        graph = tracer.run(module)
+        return tracer.run(module)
     except DiagnosticError:
         raise
     except Exception as error:
@@ -125,11 +130,6 @@ def _traced(module: nn.Module, tracer: Tracer) -> fx.Graph:
                 span=model_span(error.__traceback__),
             )
         ) from error
-    modules = dict(module.named_modules(remove_duplicate=False))
-    tensors_by_position(graph, modules)
-    follow_in_place(graph, modules)
-    write_with_sizes(graph)
-    return graph
 
 
 def _mend(said: str) -> str:

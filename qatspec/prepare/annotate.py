@@ -1,54 +1,66 @@
-"""Pass 4, annotate: ask each op's quant handler what it intends. The graph is not touched."""
+"""Ask each op's quant handler how its result is quantized. The graph is not changed."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 from torch import fx, nn
 
 from qatspec.diag import Diagnostic
-from qatspec.prepare.unit import Group, Unit
-from qatspec.registry import Registry
+from qatspec.prepare.unit import FusedOps, Unit
+from qatspec.registry import registry
 from qatspec.types import Annotation, Float, Shared
 
 
-def annotate(unit: Unit, registry: Registry) -> None:
-    """Fill each group's annotation; groups that carry no float tensor (shape arithmetic) go."""
+def annotate(unit: Unit) -> None:
+    """Fill each group's annotation. Groups without a float tensor (shape arithmetic) are removed.
+
+    Warnings: QS606 for a batch norm that is not folded, QS607 for a rule without effect, QS608 for
+    an op that stays in float. Raises PluginFault for what a handler raises.
+    """
     unit.groups = [g for g in unit.groups if unit.context.carries_float(g.last)]
+    by_last = {group.last: group for group in unit.groups}
     for group in unit.groups:
-        own = unit.custom.annotation(unit, group)
-        group.annotation = own or _intent(unit, group.anchor, registry)
+        custom = unit.custom.annotation(group.nodes, group.by_fuser, unit.context, unit.at)
+        group.annotation = custom or _intent(unit, group.anchor)
         _warn_of_float(unit, group)
+        if isinstance(unit.context.module(group.anchor), nn.modules.batchnorm._BatchNorm):
+            _warn_of_norm(unit, group, by_last)
         _warn_of_members(unit, group)
 
 
-def _intent(unit: Unit, node: fx.Node, registry: Registry) -> Annotation:
+def _intent(unit: Unit, node: fx.Node) -> Annotation:
     if node.op == "call_module" and node.target in unit.standalone:
-        # The unit inside ends on the integer grid: nothing is left to do behind it.
+        # The unit inside quantizes its own result.
         return Annotation(output=Shared(), inputs=tuple(range(len(node.args))))
     op = unit.context.op(node)
-    handler = registry.handler_for(op) if op else None
+    handler = registry().handler_for(op) if op else None
     if handler is None:
         reason = f"no quant handler knows `{unit.context.label(node)}`"
         return Annotation(output=Float(reason), inputs=())
-    special = _left_in_float(unit, node, registry)
+    special = _float_on_march(unit, node)
     if special is not None:
         return Annotation(output=Float(special), inputs=())
-    with registry.blame(handler, f"handler `{handler.name}`, annotating `{node.name}`,"):
+    with registry().blame(handler, f"handler `{handler.name}`, annotating `{node.name}`,"):
+        nodes = len(unit.graph.nodes)
         annotation = handler.annotate(node, unit.context)
+        if len(unit.graph.nodes) != nodes:
+            raise ValueError("annotate changes the graph")
         if not isinstance(annotation, Annotation):
             raise TypeError(f"annotate gave {annotation!r}, which is no Annotation")
     return annotation
 
 
-def _left_in_float(unit: Unit, node: fx.Node, registry: Registry) -> str | None:
-    """Why the march leaves the op in float, where the preset asks for the march's special cases."""
+def _float_on_march(unit: Unit, node: fx.Node) -> str | None:
+    """Why the march computes the op in float, where the preset asks for its special cases."""
     march, op = unit.context.march, unit.context.op(node)
-    reason = registry.march(march).float_ops.get(op) if march and op else None
+    reason = registry().march(march).float_ops.get(op) if march and op else None
     if reason is None or (op == "matmul" and unit.context.is_constant(node.all_input_nodes[-1])):
         return None  # a product with a matrix of parameters is a linear layer
     return f"{march}: {reason}"
 
 
-def _warn_of_float(unit: Unit, group: Group) -> None:
+def _warn_of_float(unit: Unit, group: FusedOps) -> None:
     intent = group.annotation.output
     if isinstance(intent, Float) and group.activation is not None:
         unit.warnings.append(
@@ -61,34 +73,36 @@ def _warn_of_float(unit: Unit, group: Group) -> None:
                 severity="warning",
             )
         )
-    if isinstance(unit.context.module(group.anchor), nn.modules.batchnorm._BatchNorm):
-        unit.warnings.append(
-            Diagnostic(
-                code="QS606",
-                message=f"batch norm `{unit.absolute(str(group.anchor.target))}` was not folded: "
-                f"{_why_unfolded(unit, group)}",
-                help="put it directly behind its conv or linear, with nothing in between",
-                span=unit.span(group.anchor),
-                severity="warning",
-            )
+
+
+def _warn_of_norm(unit: Unit, group: FusedOps, by_last: Mapping[fx.Node, FusedOps]) -> None:
+    unit.warnings.append(
+        Diagnostic(
+            code="QS606",
+            message=f"batch norm `{unit.absolute(str(group.anchor.target))}` was not folded: "
+            f"{_why_unfolded(unit, group, by_last)}",
+            help="put it directly behind its conv or linear, with nothing in between",
+            span=unit.span(group.anchor),
+            severity="warning",
         )
+    )
 
 
-def _why_unfolded(unit: Unit, group: Group) -> str:
+def _why_unfolded(unit: Unit, group: FusedOps, by_last: Mapping[fx.Node, FusedOps]) -> str:
     producer = group.anchor.args[0]
     assert isinstance(producer, fx.Node)
-    for other in unit.groups:
-        if other.last is producer:
-            if other.declined:
-                return other.declined
-            if len(producer.users) > 1:
-                return f"`{producer.name}` is used elsewhere too"
-            return f"it stands behind `{unit.context.op(producer) or producer.name}`"
-    return "nothing stands before it"
+    before = by_last.get(producer)
+    if before is None:
+        return "nothing stands before it"
+    if before.declined:
+        return before.declined
+    if len(producer.users) > 1:
+        return f"`{producer.name}` is used elsewhere too"
+    return f"it stands behind `{unit.context.op(producer) or producer.name}`"
 
 
-def _warn_of_members(unit: Unit, group: Group) -> None:
-    """A rule on a fused member that says something else than the anchor's has no effect."""
+def _warn_of_members(unit: Unit, group: FusedOps) -> None:
+    """Warn of rules for fused ops that differ from the anchor's rule: the anchor's one decides."""
     for node in group.nodes[1:]:
         rule = unit.matches[node].winner
         ours = group.match.winner

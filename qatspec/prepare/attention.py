@@ -1,7 +1,7 @@
-"""Attention in one call becomes the ops it is made of, so that each has a grid of its own.
+"""`scaled_dot_product_attention` becomes the ops that it consists of.
 
-What a fused `scaled_dot_product_attention` rounds inside is the business of its kernel; an integer
-kernel needs the scores and the probabilities on grids that training has seen.
+The integer model computes the scores and the probabilities as tensors of their own, each with a
+scale; as separate ops they have fake-quants in training too.
 """
 
 from __future__ import annotations
@@ -26,16 +26,18 @@ _REST = {
 }
 
 
-def write_out_attention(root: nn.Module, graph: fx.Graph) -> None:
-    """softmax(query @ key^T * scale + mask) @ value, after torch's definition of the call. One that
-    drops, masks by truth values or by causality, or repeats heads, stays as it is."""
+def decompose_attention(root: nn.Module, graph: fx.Graph) -> None:
+    """Write each call as softmax(query @ key^T * scale + mask) @ value, torch's definition of it.
+
+    A call with dropout, a boolean mask, `is_causal` or `enable_gqa` stays as it is.
+    """
     context = GraphContext(root, graph)
     for node in list(graph.nodes):
         if node.op == "call_function" and node.target is F.scaled_dot_product_attention:
-            _write_out(graph, node, context)
+            _decompose(graph, node, context)
 
 
-def _write_out(graph: fx.Graph, node: fx.Node, context: GraphContext) -> None:
+def _decompose(graph: fx.Graph, node: fx.Node, context: GraphContext) -> None:
     query, key, value = (
         context.argument(node, i, name) for i, name in enumerate(("query", "key", "value"))
     )

@@ -1,4 +1,4 @@
-"""Run the float model once and keep what the modules to prepare are fed and return."""
+"""Run the float model once, and record the arguments and results of the modules to prepare."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Call:
         return found
 
     def takes_only(self, images: Iterable[Any]) -> bool:
-        """Are all its tensors `images`, or views of them?"""
+        """Whether every tensor argument is one of `images`, or a view of one."""
         known = {x.untyped_storage().data_ptr() for x in images if isinstance(x, torch.Tensor)}
         return all(x.untyped_storage().data_ptr() in known for _, x in self.tensors())
 
@@ -80,8 +80,9 @@ def capture(model: nn.Module, example_inputs: Sequence[Any], paths: Iterable[str
     return found
 
 
-def whole(example_inputs: Sequence[Any]) -> Capture:
-    """What the model itself is fed is known without running it; its result plays no part."""
+def capture_root_call(example_inputs: Sequence[Any]) -> Capture:
+    """The call of the model itself, which needs no run: its arguments are the example inputs, and
+    its result is not used."""
     return Capture(calls={"": Call(tuple(example_inputs), {})})
 
 

@@ -1,15 +1,19 @@
-"""What a PrepareConfig names, found in the module."""
+"""The modules, classes and functions that a PrepareConfig names, looked up in the module."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import builtins
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from torch import nn
 
-from qatspec.diag import Diagnostic
+from qatspec.diag import Diagnostic, DiagnosticError
+from qatspec.diag.words import suggest
 from qatspec.prepare.capture import module_at
-from qatspec.prepare.tracing import is_class
 from qatspec.spec.model import ModuleQuant
+from qatspec.spec.symbols import symbol
 from qatspec.types import PrepareConfig, Standalone
 
 
@@ -42,3 +46,68 @@ def standalone_modules(module: nn.Module, config: PrepareConfig) -> dict[str, St
             if name and name not in found and is_class(child, (item.cls,)):
                 found[name] = item
     return found
+
+
+def non_traceable(module: nn.Module, config: PrepareConfig) -> list[str]:
+    """Paths of the modules that are not entered, by name and by class."""
+    for name in config.non_traceable_module_name:
+        module_at(module, name)
+    classes = config.non_traceable_module_class
+    by_class = [n for n, m in module.named_modules() if n and is_class(m, classes)]
+    return [*config.non_traceable_module_name, *by_class]
+
+
+def is_class(module: nn.Module, classes: Sequence[Any]) -> bool:
+    """Is the module an instance of one of `classes`, given as classes or by qualified name?"""
+    named = {symbol(c) for c in classes}
+    bases = type(module).__mro__
+    return any(symbol(b) in named or f"{b.__module__}.{b.__qualname__}" in named for b in bases)
+
+
+def wrapped_functions(module: nn.Module, names: Sequence[Any]) -> list[Callable[..., Any]]:
+    """The functions that `wrap` names: functions themselves, "package.module.function" of a
+    module that is loaded already, or the bare name of a function in the model's own files.
+
+    Builtins such as `len` need no wrapping here: structure is real while tracing.
+    """
+    found = []
+    for name in names:
+        if callable(name):
+            found.append(name)
+        elif not hasattr(builtins, name):
+            found.append(_function(module, name))
+    return found
+
+
+def _function(module: nn.Module, name: str) -> Callable[..., Any]:
+    owner, _, attribute = name.rpartition(".")
+    files = [owner] if owner else [type(m).__module__ for m in module.modules()]
+    for file in files:
+        function = getattr(sys.modules.get(file), attribute, None)
+        if callable(function):
+            return function  # type: ignore[no-any-return]
+    raise DiagnosticError(
+        Diagnostic(
+            code="QS505",
+            message=f"`wrap` names `{name}`, which is no function of the model's files",
+            help="give the function's name as the model's file has it, or `package.module.name`",
+        )
+    )
+
+
+def require_attributes(module: nn.Module, config: PrepareConfig) -> None:
+    """Raise DiagnosticError QS505 where `preserved_attributes` names one that the module lacks."""
+    for name in config.preserved_attributes:
+        _require_attribute(module, name)
+
+
+def _require_attribute(module: nn.Module, name: str) -> None:
+    if not hasattr(module, name):
+        known = [*vars(module), *(n for n, _ in module.named_children())]
+        raise DiagnosticError(
+            Diagnostic(
+                code="QS505",
+                message=f"`preserved_attributes` names `{name}`, which the module lacks",
+                help=suggest(name, [k for k in known if not k.startswith("_")]),
+            )
+        )

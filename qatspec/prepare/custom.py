@@ -5,7 +5,6 @@ torch removed the `additional_*` keys in 2022 and drops them in silence since; h
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,7 +13,6 @@ from torch import fx, nn
 
 from qatspec.graph.context import GraphContext
 from qatspec.prepare.names import class_name, refused, resolve_code
-from qatspec.prepare.unit import Group, Unit
 from qatspec.quant.build import build_fake_quant
 from qatspec.quant.fake_quant import FakeQuantize
 from qatspec.registry import registry
@@ -106,19 +104,25 @@ class Custom:
         ranked = sorted(registered, key=lambda p: p.name)
         return tuple(sorted([*self.fusions, *ranked], key=lambda p: -len(p.pattern)))
 
-    def annotation(self, unit: Unit, group: Group) -> Annotation | None:
-        """What the spec's own keys say of a group, None where they say nothing."""
-        context, anchor = unit.context, group.anchor
+    def annotation(
+        self, nodes: Sequence[fx.Node], by_fuser: bool, context: GraphContext, at: str
+    ) -> Annotation | None:
+        """What the keys of the spec say of fused ops, None where they say nothing.
+
+        nodes: the fused ops, the anchor first. by_fuser: a fuser method made the first ones one
+        module. at: the module's pointer. Raises DiagnosticError QS602.
+        """
+        anchor = nodes[0]
         for names, annotate in self.quantizers:
-            if len(names) <= len(group.nodes) and all(
-                called(context, node, name) for node, name in zip(group.nodes, names, strict=False)
+            if len(names) <= len(nodes) and all(
+                called(context, node, name) for node, name in zip(nodes, names, strict=False)
             ):
                 found = annotate(anchor, context)
                 if not isinstance(found, Annotation):
                     raise refused(
                         f"a handler of `additional_quant_pattern` returned {found!r}",
                         "return a qatspec.api.Annotation from `handler(node, context)`",
-                        unit.at,
+                        at,
                     )
                 return found
         module = context.module(anchor)
@@ -126,18 +130,18 @@ class Custom:
             return None
         if self.qat_class(module):
             return Annotation(kind="anchor", has_weight=True, int32_tail=True)
-        if group.fused or any(isinstance(module, cls) for _, cls in self.observed):
+        if by_fuser or any(isinstance(module, cls) for _, cls in self.observed):
             tensors = tuple(i for i, a in enumerate(anchor.args) if context.is_float_tensor(a))
             return None if context.op(anchor) else Annotation(inputs=tensors)
         return None
 
     def qat_class(self, module: nn.Module) -> Any:
         """The class that takes `module`'s place when its weight is quantized, None: the usual."""
-        return next((cls for name, cls in self.qat if _is_exactly(module, name)), None)
+        return next((cls for name, cls in self.qat if is_exactly(module, name)), None)
 
     def observed_class(self, module: nn.Module) -> Any:
         """The observed class that takes a custom float module's place, or None."""
-        return next((cls for name, cls in self.observed if _is_exactly(module, name)), None)
+        return next((cls for name, cls in self.observed if is_exactly(module, name)), None)
 
 
 def forward(pattern: Any) -> tuple[str, ...]:
@@ -163,60 +167,6 @@ def called(context: GraphContext, node: fx.Node, name: str) -> bool:
     if op is not None and op in name.split("|"):
         return True
     return "." in name and name in context.rule_names(node)
-
-
-def apply_fusers(unit: Unit) -> None:
-    """additional_fuser_method_mapping: one module takes the place of a group's first ones.
-
-    It stands at the first module's path, as in torch, unless that is called elsewhere too (a conv
-    shared by several batch norms): then at the last one's."""
-    calls = Counter(n.target for n in unit.graph.nodes if n.op == "call_module")
-    for group in unit.groups:
-        for names, method in unit.custom.fusers:
-            nodes = group.nodes[: len(names)]
-            modules = [m for n in nodes if (m := unit.context.module(n)) is not None]
-            if len(modules) == len(names) and all(map(_is_exactly, modules, names)):
-                _fuse_modules(unit, group, nodes, calls, method(*modules))
-                break
-
-
-def _fuse_modules(
-    unit: Unit, group: Group, nodes: list[fx.Node], calls: Counter[Any], fused: nn.Module
-) -> None:
-    alone = [str(n.target) for n in nodes if calls[n.target] == 1]
-    if not alone:
-        raise refused(
-            f"`{nodes[0].target}` and what is fused behind it are called several times together",
-            "write the fuser method's modules so that each call has one of its own",
-            unit.at,
-        )
-    path = alone[0] if alone[0] == nodes[0].target else alone[-1]
-    for other in alone:
-        unit.module.set_submodule(other, fused if other == path else nn.Identity())
-    anchor = nodes[0]
-    anchor.target = path
-    for node in nodes[1:]:
-        node.replace_all_uses_with(anchor, propagate_meta=False)
-        unit.graph.erase_node(node)
-        group.nodes.remove(node)
-        group.norm = None if node is group.norm else group.norm
-    group.fused = True
-    unit.context.forget_modules()
-
-
-def observe_custom(
-    module: nn.Module, custom: Custom, qconfig_of: Callable[[str, nn.Module], QConfig | None]
-) -> list[str]:
-    """float_to_observed_custom_module_class: swap, and return the paths that are not entered."""
-    found = []
-    for path, child in list(module.named_modules()):
-        cls, qconfig = custom.observed_class(child), qconfig_of(path, child)
-        if not path or cls is None or qconfig is None:
-            continue
-        observed = from_float(cls, child, qconfig)
-        module.set_submodule(path, observed)
-        found.append(path)
-    return found
 
 
 def from_float(cls: Any, module: nn.Module, qconfig: QConfig) -> nn.Module:
@@ -286,7 +236,7 @@ def _weighted(name: str) -> bool:
     return name.rpartition(".")[2].startswith(_WEIGHTED)
 
 
-def _is_exactly(module: nn.Module, name: str) -> bool:
-    """Of this very class: a subclass may compute something else."""
+def is_exactly(module: nn.Module, name: str) -> bool:
+    """Whether a module is of the class `name` itself: a subclass may compute something else."""
     cls = type(module)
     return name in (symbol(cls), f"{cls.__module__}.{cls.__qualname__}")

@@ -1,4 +1,4 @@
-"""Pass 2, dead branches: what reaches no output is reported and dropped."""
+"""Report and remove what no output depends on."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from qatspec.prepare.unit import Unit
 
 
 def drop_dead(unit: Unit) -> None:
-    """Remove the ops that no output depends on; a warning QS506 for each branch (named by its last
-    op) and for each module with parameters that is never called."""
+    """Remove the ops that no output depends on. Warns (QS506) of each branch, by its last op, and
+    of each module with parameters that is never called."""
     before = list(unit.graph.nodes)
     tips = [node for node in before if not node.users and _computes(unit, node)]
     unit.graph.eliminate_dead_code()
@@ -40,7 +40,7 @@ def drop_dead(unit: Unit) -> None:
 
 
 def _computes(unit: Unit, node: fx.Node) -> bool:
-    """An op on tensors (not an input, not the shape that an assert looked at)."""
+    """Whether a node is an op on tensors: not an input, not a shape that an assert compares."""
     return node.op not in ("placeholder", "get_attr", "output") and unit.context.carries_float(node)
 
 

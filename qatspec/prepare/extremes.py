@@ -14,7 +14,7 @@ from qatspec.diag import Diagnostic, DiagnosticError
 from qatspec.graph.constants import evaluate
 from qatspec.graph.sizes import is_plain
 from qatspec.handlers.discarded import EXTREME, setting
-from qatspec.prepare.unit import Group, Unit
+from qatspec.prepare.unit import FusedOps, Unit
 from qatspec.types import Float, Observed
 
 #: Ops with one range for all their operands.
@@ -62,7 +62,7 @@ def check_extremes(unit: Unit) -> None:
 
 
 def _constants(
-    unit: Unit, group: Group, node: fx.Node, alone: set[fx.Node]
+    unit: Unit, group: FusedOps, node: fx.Node, alone: set[fx.Node]
 ) -> Iterator[tuple[float, str]]:
     """(constant, what to do) of each constant of the op that is too large."""
     op = unit.context.label(node)

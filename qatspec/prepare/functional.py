@@ -1,7 +1,8 @@
-"""Functional calls that read weights or statistics become modules that are given them.
+"""Functional calls that read weights or statistics become calls of modules that take them as
+operands.
 
-F.conv2d(x, self.w) is then one thing with nn.Conv2d: an op with a place of its own for the
-weight's fake-quant. Parameters stay at the paths where the model holds them, tied ones tied.
+F.conv2d(x, self.w) is then like nn.Conv2d: the call of a module that can hold the fake-quant of the
+weight. Parameters stay at the paths where the model holds them, and tied parameters stay tied.
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ _TRANSPOSED = ("bias", "stride", "padding", "output_padding", "groups", "dilatio
 def replace_call(
     root: nn.Module, graph: fx.Graph, node: fx.Node, new: nn.Module, *args: Any
 ) -> fx.Node:
-    """A call of `new` (registered beside what `root` has) in the place, and under the name, of
-    `node`."""
+    """Register `new` in `root`, and replace `node` by a call of it with `args`. Returns the new
+    node, which has the old one's name."""
     return _call(graph, node, register(root, f"{node.name}_module", new), args)
 
 
@@ -46,10 +47,12 @@ def register(root: nn.Module, name: str, module: nn.Module) -> str:
     return free
 
 
-def adopt_calls(root: nn.Module, graph: fx.Graph) -> None:
-    """Turn the functional convs, linears and batch norms of `graph` into modules of `root`. Calls
-    that read the same weight in the same way share one. A weight that is computed from the input
-    stays as it is."""
+def functional_to_module(root: nn.Module, graph: fx.Graph) -> None:
+    """Replace the functional convs, linears and batch norms of `graph` by modules of `root`.
+
+    Calls that read the same weight with the same settings share a module. A conv whose weight
+    depends on the input stays as it is.
+    """
     context = GraphContext(root, graph)
     shared: dict[tuple[Any, Geometry], str] = {}
     for node in list(graph.nodes):
@@ -63,14 +66,13 @@ def adopt_calls(root: nn.Module, graph: fx.Graph) -> None:
                 shared[key] = register(root, f"{node.name}_module", FunctionalConv(geometry))
             bias = context.argument(node, 2, "bias")
             _call(graph, node, shared[key], (*node.args[:2], bias))
-            context.forget_modules()
         elif op == "batch_norm" and not context.argument(node, 5, "training", False):
-            adopt_norm(root, graph, node, fixed=True)
-            context.forget_modules()
+            batch_norm_module(root, graph, node, fixed=True)
 
 
-def adopt_norm(root: nn.Module, graph: fx.Graph, node: fx.Node, *, fixed: bool) -> fx.Node:
-    """F.batch_norm as a module. fixed: see FunctionalNorm."""
+def batch_norm_module(root: nn.Module, graph: fx.Graph, node: fx.Node, *, fixed: bool) -> fx.Node:
+    """Replace a call of F.batch_norm by one of a module; `fixed`: see FunctionalNorm. Returns the
+    new node."""
     context = GraphContext(root, graph)
     statistics, affine = ("running_mean", "running_var"), ("weight", "bias")
     torchs = node.target is torch.batch_norm  # its order is another than F.batch_norm's
@@ -93,12 +95,12 @@ def _call(graph: fx.Graph, node: fx.Node, path: str, args: tuple[Any, ...]) -> f
 
 
 def _weight(node: Any) -> Any:
-    """What tells one weight from another: the parameter's path, or the node that computes it."""
+    """What identifies a weight: the parameter's path, or the node that computes it."""
     return node.target if node.op == "get_attr" else node
 
 
 def _geometry(context: GraphContext, node: fx.Node, op: str) -> Geometry:
-    """That of the module which would make the same call."""
+    """The geometry of the torch module that computes the same."""
     if op == "linear":
         return Geometry(op)
     names = _TRANSPOSED if op.startswith("conv_transpose") else _CONV

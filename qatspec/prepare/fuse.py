@@ -1,7 +1,7 @@
-"""Pass 3, fuse: cut the graph into groups that the chip runs as one op each.
+"""Divide the graph into chains that the chip runs as one op each.
 
 Patterns are the registry's FusePattern records. A chain is followed from its anchor while nothing
-else uses the value in between; the longest pattern that matches and whose check agrees wins.
+else reads the value in between; the longest pattern that matches and whose check agrees wins.
 """
 
 from __future__ import annotations
@@ -13,14 +13,15 @@ from torch import fx
 
 from qatspec.graph.ops import BATCH_NORM_OPS
 from qatspec.prepare.custom import called
-from qatspec.prepare.unit import Group, Unit
-from qatspec.registry import Registry
+from qatspec.prepare.unit import FusedOps, Unit
+from qatspec.prepare.verify import problem
+from qatspec.registry import registry
 from qatspec.types import FusePattern
 
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """What a pattern's check and rewrite are given: the unit and the chain, anchor first."""
+    """The argument of a pattern's check and rewrite: the unit and the chain, anchor first."""
 
     unit: Unit
     nodes: tuple[fx.Node, ...]
@@ -30,33 +31,38 @@ class Match:
         return self.unit.context.op(self.nodes[position])
 
 
-def fuse(unit: Unit, patterns: Sequence[FusePattern], registry: Registry) -> None:
+def fuse(unit: Unit) -> None:
+    """Fill `unit.groups` with the patterns of the spec and the installed plugins; see `fuse_by`."""
+    fuse_by(unit, unit.custom.patterns(registry().fuse_patterns()))
+
+
+def fuse_by(unit: Unit, patterns: Sequence[FusePattern]) -> None:
     """Fill `unit.groups` in graph order: fused chains, and every other op by itself.
 
-    patterns: in the order in which they are tried. Raises DiagnosticError QS002 where a chain is
-    met whose pattern two plugins register, PluginFault for what a check or rewrite raises.
+    patterns: in the order in which they are tried. Raises DiagnosticError QS002 where a chain
+    matches whose pattern two plugins register, PluginFault for what a check or rewrite raises.
     """
-    _split_shared_outputs(unit)
+    unit.calls_by_module = _calls_by_module(unit)
     constant = unit.context.is_constant
     taken: set[fx.Node] = set()
-    chains: dict[fx.Node, Group] = {}
+    chains: dict[fx.Node, FusedOps] = {}
     for node in unit.graph.nodes:
         if node.op in ("placeholder", "output") or node in taken or constant(node):
             continue
-        group = _longest(unit, node, patterns, taken, registry)
+        group = _longest(unit, node, patterns, taken)
         group.match = unit.matches[node]
         chains[node] = group
         taken.update(group.nodes)
-    # A group computes where its last node stands.
+    # A group computes at the position of its last node.
     position = {node: i for i, node in enumerate(unit.graph.nodes)}
     unit.groups = sorted(chains.values(), key=lambda g: position[g.last])
     anchors = {unit.key(n): unit.key(g.anchor) for g in unit.groups for n in g.nodes[1:]}
     unit.calls = [replace(call, anchor=anchors.get(call.node, "")) for call in unit.calls]
 
 
-def _split_shared_outputs(unit: Unit) -> None:
-    """Give each of several batch norms behind one conv output a conv call of its own: same module,
-    same weight, and every norm can be folded."""
+def split_shared_outputs(unit: Unit) -> None:
+    """Give each of several batch norms that read one result a call of its own of the module that
+    computes it, so that each can be folded. The module stays one, and so does its weight."""
     context = unit.context
     for node in list(unit.graph.nodes):
         users = list(node.users)
@@ -76,25 +82,35 @@ def _longest(
     anchor: fx.Node,
     patterns: Sequence[FusePattern],
     taken: set[fx.Node],
-    registry: Registry,
-) -> Group:
+) -> FusedOps:
     declined = ""
     for pattern in patterns:
         nodes = _follow(unit, anchor, pattern, taken)
         if nodes is None:
             continue
-        registry.undisputed("fuse_pattern", pattern.name)
+        registry().undisputed("fuse_pattern", pattern.name)
         match = Match(unit, nodes)
-        with registry.blame(pattern, f"fuse pattern `{pattern.name}` at `{anchor.name}`"):
+        with registry().blame(pattern, f"fuse pattern `{pattern.name}` at `{anchor.name}`"):
             reason = pattern.check(match) if pattern.check else None
             if reason is None and pattern.rewrite:
                 pattern.rewrite(match)
+                if wrong := problem(unit, nodes):
+                    raise ValueError(f"the rewrite leaves a malformed graph: {wrong}")
+                unit.calls_by_module = _calls_by_module(unit)
         if reason is not None:
             declined = declined or f"{pattern.name}: {reason}"
             continue
         norms = [n for n in nodes[1:] if unit.context.op(n) in BATCH_NORM_OPS]
-        return Group(list(nodes), norm=norms[0] if norms else None, declined=declined)
-    return Group([anchor], declined=declined)
+        return FusedOps(list(nodes), norm=norms[0] if norms else None, declined=declined)
+    return FusedOps([anchor], declined=declined)
+
+
+def _calls_by_module(unit: Unit) -> dict[int, list[fx.Node]]:
+    found: dict[int, list[fx.Node]] = {}
+    for node in unit.graph.nodes:
+        if node.op == "call_module":
+            found.setdefault(id(unit.context.module(node)), []).append(node)
+    return found
 
 
 def _follow(

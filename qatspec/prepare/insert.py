@@ -1,7 +1,7 @@
-"""Pass 5, insert: put a fake-quant behind every group, input and constant that needs one.
+"""Insert a fake-quant behind every input, result and constant that is quantized.
 
-Each value of the graph is either on an integer grid or not. Going through the groups in order, the
-inputs of a quantized group are brought onto a grid where they are not yet, then its result is.
+Each value of the graph is either on an integer grid or not. In graph order, the inputs of each
+quantized group are brought onto a grid where they are not on one yet, then its result is.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch.utils import _pytree as pytree
 from qatspec.diag import Diagnostic, DiagnosticError
 from qatspec.graph.prepared import Decision, DecisionKind
 from qatspec.prepare.resolve import whole_unit
-from qatspec.prepare.unit import Group, Unit, pointers
+from qatspec.prepare.unit import FusedOps, Unit, pointers
 from qatspec.quant.build import build_fake_quant
 from qatspec.spec.rules import RuleMatch
 from qatspec.types import Fixed, Float, QSpec, Shared
@@ -35,7 +35,7 @@ class _Inserter:
     unit: Unit
     #: nodes whose value is on an integer grid
     on_grid: set[fx.Node] = field(default_factory=set)
-    group_of: dict[fx.Node, Group] = field(default_factory=dict)
+    group_of: dict[fx.Node, FusedOps] = field(default_factory=dict)
     #: fake-quant -> the node that it is named after
     named_after: dict[fx.Node, fx.Node] = field(default_factory=dict)
 
@@ -74,7 +74,7 @@ class _Inserter:
                 kind, reason = DecisionKind.FIXED, f"input: fixed scale {unit.config.input_scale}"
             self._quantize(node, None, qspec, match, kind, reason)
 
-    def _first_consumer(self, node: fx.Node) -> Group | None:
+    def _first_consumer(self, node: fx.Node) -> FusedOps | None:
         """The first quantized group that reads `node`, through ops that only move numbers."""
         for group in self.unit.groups:
             if not any(node in member.all_input_nodes for member in group.nodes):
@@ -88,7 +88,7 @@ class _Inserter:
 
     # -- groups ---------------------------------------------------------------------------------
 
-    def _group(self, group: Group, tail: bool) -> None:
+    def _group(self, group: FusedOps, tail: bool) -> None:
         intent, qspec = group.annotation.output, group.activation
         if group.anchor.op == "call_module" and group.anchor.target in self.unit.standalone:
             self._standalone(group)
@@ -135,7 +135,7 @@ class _Inserter:
         else:
             self._quantize(group.last, group, qspec, group.match, kind, reason)
 
-    def _standalone(self, group: Group) -> None:
+    def _standalone(self, group: FusedOps) -> None:
         """A unit of its own: it quantizes its result, and its inputs where no rule here does."""
         if group.activation is not None:
             for node in self._tensor_inputs(group):
@@ -143,7 +143,7 @@ class _Inserter:
         self.on_grid.add(group.last)
         self._record(group.last, group, DecisionKind.STANDALONE, "standalone: prepared by itself")
 
-    def _tensor_inputs(self, group: Group) -> list[fx.Node]:
+    def _tensor_inputs(self, group: FusedOps) -> list[fx.Node]:
         """Float tensors that enter the group: the anchor's annotated ones, then what members add
         (a residual)."""
         context = self.unit.context
@@ -171,7 +171,7 @@ class _Inserter:
         reason = "observed: a quantized op reads it"
         self._quantize(node, group, qspec, match, DecisionKind.OBSERVED, reason)
 
-    def _can_climb(self, group: Group, source: fx.Node) -> bool:
+    def _can_climb(self, group: FusedOps, source: fx.Node) -> bool:
         """Whether `source`, the operand of a passive group, can be brought onto a grid: a tensor
         can, a tuple only before the ops that split it, and what made those."""
         if not isinstance(group.annotation.output, Shared):
@@ -186,7 +186,7 @@ class _Inserter:
 
     # -- outputs --------------------------------------------------------------------------------
 
-    def _tail(self, node: fx.Node) -> Group | None:
+    def _tail(self, node: fx.Node) -> FusedOps | None:
         """The group that ends in `node` as an int32 tail; None where it stays in float anyway."""
         group = self.group_of.get(node)
         op = self.unit.context.op(node) or node.name
@@ -213,7 +213,7 @@ class _Inserter:
             )
         )
 
-    def _outputs(self, outputs: list[fx.Node], tails: set[Group]) -> None:
+    def _outputs(self, outputs: list[fx.Node], tails: set[FusedOps]) -> None:
         unit = self.unit
         for node in outputs:
             group = self.group_of.get(node)
@@ -235,7 +235,7 @@ class _Inserter:
     def _quantize(
         self,
         node: fx.Node,
-        group: Group | None,
+        group: FusedOps | None,
         qspec: QSpec,
         match: RuleMatch,
         kind: DecisionKind,
@@ -265,13 +265,15 @@ class _Inserter:
 
     # -- decisions ------------------------------------------------------------------------------
 
-    def _share(self, group: Group, inputs: list[fx.Node]) -> None:
+    def _share(self, group: FusedOps, inputs: list[fx.Node]) -> None:
         """The group's result is on the scale of its operand."""
         self.on_grid.add(group.last)
         source = self.named_after.get(inputs[0], inputs[0]).name if inputs else "its input"
         self._record(group.last, group, DecisionKind.SHARED, f"shares {source}'s scale")
 
-    def _in_float(self, node: fx.Node, group: Group | None, kind: DecisionKind, cause: str) -> None:
+    def _in_float(
+        self, node: fx.Node, group: FusedOps | None, kind: DecisionKind, cause: str
+    ) -> None:
         self._record(node, group, kind, f"float: {cause}", cause=cause)
 
     def _require_float32(self, node: fx.Node) -> None:
@@ -291,7 +293,7 @@ class _Inserter:
     def _record(
         self,
         node: fx.Node,
-        group: Group | None,
+        group: FusedOps | None,
         kind: DecisionKind,
         reason: str,
         *,

@@ -1,4 +1,4 @@
-"""The built-in fuse patterns' checks: when a chain must not be fused, and why."""
+"""The checks of the built-in fuse patterns: when a chain must not be fused, and why."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ def _norm(match: Match, position: int) -> str | None:
         return "the batch norm keeps no running statistics"
     if context.op(match.nodes[0]) == "linear" and context.value(match.nodes[0]).ndim != 2:
         return "the batch norm's channels are not the linear's features"
-    for other in match.unit.graph.nodes:  # by module: one may be called by several paths
-        if context.module(other) is norm and context.module(other.args[0]) is not conv:
-            return "the batch norm also stands behind something else"  # one scale a weight
+    for other in match.unit.calls_by_module[id(norm)]:
+        if context.module(other.all_input_nodes[0]) is not conv:
+            return "the batch norm also stands behind something else"  # one scale for each weight
     return None
 
 
@@ -54,7 +54,6 @@ def _addition(match: Match, position: int) -> str | None:
         return "the addition's other operand is a parameter"
     if context.shape(other) != context.shape(before):
         return "the addition broadcasts"
-    order = {n: i for i, n in enumerate(match.unit.graph.nodes)}
-    if order[other] > order[match.nodes[0]]:
+    if other > match.nodes[0]:  # by position in the graph
         return f"its other operand `{other.name}` is computed later"
     return None

@@ -1,41 +1,37 @@
-"""prepare, read top to bottom: trace, resolve, fuse, annotate, insert, swap, verify."""
+"""prepare: from a float model to a prepared one.
+
+The steps for the whole model stand in `_run`, in order: the model is checked and copied, runs once
+on the example inputs where only parts of it are prepared, and each of its units goes through the
+passes of `passes.py`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
-from qatspec.graph.context import GraphContext
+from qatspec.diag import Diagnostic, DiagnosticError
 from qatspec.graph.prepared import Prepared
 from qatspec.graph.weights import require_usable
-from qatspec.prepare.annotate import annotate
-from qatspec.prepare.capture import Capture, capture, module_at, whole
-from qatspec.prepare.configure import overlapping, standalone_modules
+from qatspec.prepare.capture import capture, capture_root_call, module_at
+from qatspec.prepare.configure import overlapping
 from qatspec.prepare.copying import copied
-from qatspec.prepare.custom import Custom, apply_fusers, observe_custom
-from qatspec.prepare.dead import drop_dead
-from qatspec.prepare.extremes import check_extremes
-from qatspec.prepare.fuse import fuse
 from qatspec.prepare.hooks import refused_hooks
-from qatspec.prepare.insert import insert
+from qatspec.prepare.passes import run_passes
 from qatspec.prepare.preconditions import require_module, unusual_modules
-from qatspec.prepare.resolve import resolve
+from qatspec.prepare.producers import unquantized_inputs
+from qatspec.prepare.replacing import Replacements
 from qatspec.prepare.stage import set_stage
-from qatspec.prepare.swap import swap
-from qatspec.prepare.tracing import trace_module
-from qatspec.prepare.unit import Unit, join, replace_module
-from qatspec.prepare.verify import raise_if_any, verify_inputs, verify_unit
+from qatspec.prepare.unit import Unit
+from qatspec.prepare.units import units_of
 from qatspec.quant.computed import compute_on_read
 from qatspec.registry import registry
 from qatspec.spec import check_rules, prepare_config, qconfig_rules
-from qatspec.spec.model import ModuleQuant, QConfigRules
-from qatspec.spec.rules import decide
-from qatspec.spec.symbols import symbol
-from qatspec.types import PrepareConfig, QConfig
+from qatspec.spec.model import ModuleQuant
 
 if TYPE_CHECKING:
     from qatspec.spec import Spec
@@ -117,27 +113,6 @@ def _leaves(modules: Mapping[str, Any], default: ModuleQuant) -> tuple[ModuleQua
     return tuple(found)
 
 
-@dataclass(frozen=True, slots=True)
-class _Job:
-    """A unit to be: where it is, how it is quantized, whose rule names it uses."""
-
-    path: str
-    rule_path: str
-    rules: QConfigRules
-    config: PrepareConfig
-    quantize_input: bool
-    quantize_output: bool
-    at: str
-    inner: bool = False
-    standalone: tuple[str, ...] = ()
-
-    def with_input_scale(self, scale: float | None) -> _Job:
-        """The job with this fixed scale, where its own `prepare` has none."""
-        if self.inner or not self.quantize_input or self.config.input_scale is not None:
-            return self
-        return replace(self, config=replace(self.config, input_scale=scale))
-
-
 def _prepare(
     model: nn.Module,
     example_inputs: Sequence[Any],
@@ -147,40 +122,14 @@ def _prepare(
     trained_for: str | None,
     inplace: bool = False,
 ) -> Prepared:
-    """image_scale: fixed scale of the model's own inputs, wherever a unit takes them in."""
-    fused_add = registry().arithmetic(trained_for).fused_add
-    raise_if_any(overlapping(leaves))
-    asked = {leaf.path: module_at(model, leaf.path, leaf.at) for leaf in leaves}
-    raise_if_any(unusual_modules(asked))
-    raise_if_any(refused_hooks(model))
-    model = model if inplace else copied(model)
-    for module in model.modules():
-        compute_on_read(module)
-    jobs = [job for leaf in leaves for job in _jobs(model, leaf)]
-    paths = [job.path for job in jobs]
-    seen = whole(example_inputs) if paths == [""] else capture(model, example_inputs, paths)
-    jobs = [
-        job.with_input_scale(image_scale)
-        if seen.calls[job.path].takes_only(example_inputs)
-        else job
-        for job in jobs
-    ]
-    units = []
-    for job in jobs:
-        module = module_at(model, job.path)
-        unit = _prepare_unit(module, job, seen, march, fused_add)
-        units.append(unit)
-        if job.path:
-            replace_module(model, module, unit.module)
-        else:
-            model = unit.module
-    raise_if_any(verify_inputs(units, seen))
+    """image_scale: fixed scale of the model's own inputs, in every unit that takes only those."""
+    units, model = _run(model, example_inputs, leaves, march, image_scale, trained_for, inplace)
     prepared = Prepared(
         model=model,
         decisions={key: d for unit in units for key, d in unit.decisions.items()},
         march=march,
         modules=tuple(leaf.path for leaf in leaves),
-        input_scale=next((job.config.input_scale for job in jobs if job.quantize_input), None),
+        input_scale=next((u.config.input_scale for u in units if u.quantize_input), None),
         example_inputs=tuple(example_inputs),
         warnings=(
             *registry().doubts("fuse_pattern"),
@@ -196,79 +145,49 @@ def _prepare(
     return prepared
 
 
-def _jobs(model: nn.Module, leaf: ModuleQuant) -> list[_Job]:
-    """The leaf, after the standalone modules inside it."""
-    assert leaf.qconfig is not None
-    config = leaf.prepare or PrepareConfig()
-    module = module_at(model, leaf.path, leaf.at)
-    jobs = []
-    inside = standalone_modules(module, config)
-    for path, item in inside.items():
-        absolute = join(leaf.path, path)
-        outer = decide(leaf.qconfig, module=path, ops=())
-        own = item.qconfig is not None
-        jobs.append(
-            _Job(
-                path=absolute,
-                rule_path=absolute if own else leaf.path,
-                rules=qconfig_rules(item.qconfig) if own else leaf.qconfig,
-                config=prepare_config(item.prepare),
-                quantize_input=outer.qconfig is None,
-                quantize_output=True,
-                at=item.at,
-                inner=True,
-            )
-        )
-    jobs.append(
-        _Job(
-            path=leaf.path,
-            rule_path=leaf.path,
-            rules=leaf.qconfig,
-            config=config,
-            quantize_input=leaf.quantize_input,
-            quantize_output=leaf.quantize_output,
-            at=leaf.at,
-            standalone=tuple(inside),
-        )
+def _run(
+    model: nn.Module,
+    example_inputs: Sequence[Any],
+    leaves: Sequence[ModuleQuant],
+    march: str | None,
+    image_scale: float | None,
+    trained_for: str | None,
+    inplace: bool = False,
+    last: str | None = None,
+) -> tuple[list[Unit], nn.Module]:
+    """Prepare every unit. Returns the units and the model with their modules in it.
+
+    last: the name of the last pass to run; None: all.
+    """
+    fused_add = registry().arithmetic(trained_for).fused_add
+    raise_if_any(overlapping(leaves))
+    asked = {leaf.path: module_at(model, leaf.path, leaf.at) for leaf in leaves}
+    raise_if_any(unusual_modules(asked))
+    raise_if_any(refused_hooks(model))
+    model = model if inplace else copied(model)
+    for module in model.modules():
+        compute_on_read(module)
+    units = [unit for leaf in leaves for unit in units_of(model, leaf, march, fused_add)]
+    paths = [unit.path for unit in units]
+    whole_model = paths == [""]
+    captured = (
+        capture_root_call(example_inputs) if whole_model else capture(model, example_inputs, paths)
     )
-    return jobs
+    replacements = Replacements(model)
+    for unit in units:
+        module, call = module_at(model, unit.path), captured.calls[unit.path]
+        unit.start(module, call, image_scale if call.takes_only(example_inputs) else None)
+        run_passes(unit, last)
+        if unit.path:
+            replacements.replace(module, unit.module)
+        else:
+            model = unit.module
+    if last is None:
+        raise_if_any(unquantized_inputs(units, captured))
+    return units, model
 
 
-def _prepare_unit(
-    module: nn.Module, job: _Job, seen: Capture, march: str | None, fused_add: bool
-) -> Unit:
-    """The passes, in order."""
-    custom = Custom.of(job.config, job.at)
-
-    def qconfig_of(path: str, child: nn.Module) -> QConfig | None:
-        absolute = join(job.path, path)
-        name = absolute.removeprefix(job.rule_path).removeprefix(".")
-        return decide(job.rules, module=name, ops=(symbol(type(child)),)).qconfig
-
-    observed = observe_custom(module, custom, qconfig_of)
-    traced = trace_module(module, seen.calls[job.path], job.config, [*job.standalone, *observed])
-    unit = Unit(
-        path=job.path,
-        rule_path=job.rule_path,
-        module=traced,
-        context=GraphContext(traced, traced.graph, march if job.config.march_preset else None),
-        rules=job.rules,
-        config=job.config,
-        quantize_input=job.quantize_input,
-        quantize_output=job.quantize_output,
-        custom=custom,
-        fused_add=fused_add,
-        at=job.at,
-        inner=job.inner,
-        standalone=frozenset(job.standalone),
-    )
-    drop_dead(unit)
-    resolve(unit)
-    fuse(unit, custom.patterns(registry().fuse_patterns()), registry())
-    apply_fusers(unit)
-    annotate(unit, registry())
-    check_extremes(unit)
-    insert(unit)
-    swap(unit)
-    verify_unit(unit)
-    return unit
+def raise_if_any(found: Sequence[Diagnostic]) -> None:
+    """Raise DiagnosticError with every diagnostic found, if there is one."""
+    if found:
+        raise DiagnosticError(found)

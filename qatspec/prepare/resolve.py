@@ -1,4 +1,4 @@
-"""Pass 2, resolve: one rule for each op, the same for its weight and its activation."""
+"""Find the rule that decides each op; its weight and its activation have the same one."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ def resolve(unit: Unit) -> None:
 
 
 def whole_unit(unit: Unit) -> RuleMatch:
-    """The rule for the unit itself: what decides an input that no op speaks for."""
+    """The rule for the unit itself, which decides the inputs."""
     return decide(unit.rules, module=unit.rule_name(""), ops=())
 
 
 def _address(unit: Unit, node: fx.Node) -> tuple[str, tuple[str, ...]]:
-    """(module, names of the op): what rules can say of a node."""
+    """(module, names of the op) by which rules match a node."""
     return unit.rule_name(node.meta.get("owner", "")), unit.context.rule_names(node)

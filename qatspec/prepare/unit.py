@@ -1,36 +1,33 @@
-"""What the passes of prepare hand from one to the next: one prepared module and its groups."""
+"""What the passes of prepare work on: one module that is prepared, and its fused ops."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
 
 from torch import fx, nn
 
 from qatspec.diag import Diagnostic, Span
 from qatspec.graph.context import GraphContext
-from qatspec.graph.module import TracedModule
 from qatspec.graph.prepared import Decision
 from qatspec.graph.source import line_span
+from qatspec.prepare.capture import Call as ModuleCall
+from qatspec.prepare.custom import Custom
 from qatspec.spec import Call, Rule
 from qatspec.spec.model import QConfigRules
 from qatspec.spec.rules import RuleMatch
 from qatspec.types import Annotation, PrepareConfig, QSpec
 
-if TYPE_CHECKING:
-    from qatspec.prepare.custom import Custom
-
 
 @dataclass(slots=True, eq=False)
-class Group:
-    """Ops that run as one, decided by their anchor. A single op is a group of its own.
+class FusedOps:
+    """Ops that run as one, decided by their anchor. An op that is not fused stands alone in one.
 
-    nodes     in order, the anchor first; nothing stands between them.
-    norm      the batch norm to fold, if one.
-    match     the rule that decides; match.qconfig None: the group stays in float.
-    declined  why a longer chain was not fused.
-    fused     a fuser method of the spec made one module of the first nodes.
+    nodes      in order, the anchor first; nothing stands between them.
+    norm       the batch norm to fold, if one.
+    match      the rule that decides; match.qconfig None: the ops stay in float.
+    declined   why a longer chain was not fused.
+    by_fuser   a fuser method of the spec made one module of the first nodes.
     """
 
     nodes: list[fx.Node]
@@ -38,7 +35,7 @@ class Group:
     match: RuleMatch = field(default_factory=lambda: RuleMatch(None))
     annotation: Annotation = field(default_factory=Annotation)
     declined: str = ""
-    fused: bool = False
+    by_fuser: bool = False
 
     @property
     def anchor(self) -> fx.Node:
@@ -63,44 +60,75 @@ class Group:
         return self.match.qconfig.weight
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, kw_only=True)
 class Unit:
-    """One module being prepared.
+    """One module that is prepared: what is asked of it, and what the passes have made of it so far.
+
+    What is asked:
 
     path       absolute path in the model, "" = the whole model.
     rule_path  the path that rule names are relative to.
     at         pointer of the module's entry in the spec.
-    inner      a standalone module: the unit around it quantizes what it is fed.
-    custom     the code that `config` brings.
+    inner      a standalone module: the unit around it quantizes its inputs.
+    standalone paths inside the unit that are units of their own.
+    custom     the code that `config` names.
+    march      the march whose special cases handlers apply, None = generic.
     fused_add  the march adds inside an accumulator (Arithmetic.fused_add).
-    standalone: paths inside the unit that are units of their own.
-    quantized_outputs: per flat output, is it on an integer grid (set by `insert`).
+
+    What the passes fill in (`passes.py` says which pass):
+
+    module     the float module, from pass `module` on the traced one.
+    call       the arguments of the module on the example inputs.
+    graph      the graph that the passes edit; training: that of training mode, until they are one.
+    context    read access to the graph, from pass `module` on.
+    calls      every op as rules see it; matches: the rule that decides each node.
+    groups     the fused ops in graph order.
+    calls_by_module   id of a called module -> its call nodes, while ops are fused.
+    decisions  "<path>:<node name>" -> Decision.
+    quantized_outputs: for each flat output, whether it is on an integer grid.
     """
 
     path: str
     rule_path: str
-    module: TracedModule
-    context: GraphContext
     rules: QConfigRules
     config: PrepareConfig
     quantize_input: bool
     quantize_output: bool
-    custom: Custom
+    custom: Custom = field(default_factory=Custom)
+    march: str | None = None
     fused_add: bool = True
     at: str = ""
     inner: bool = False
-    matches: dict[fx.Node, RuleMatch] = field(default_factory=dict)
+    standalone: frozenset[str] = frozenset()
+
+    module: nn.Module = field(init=False)
+    call: ModuleCall = field(init=False)
+    graph: fx.Graph = field(init=False)
+    training: fx.Graph | None = None
+    context: GraphContext = field(init=False)
+    observed: list[str] = field(default_factory=list)
     calls: list[Call] = field(default_factory=list)
-    groups: list[Group] = field(default_factory=list)
+    matches: dict[fx.Node, RuleMatch] = field(default_factory=dict)
+    groups: list[FusedOps] = field(default_factory=list)
+    calls_by_module: dict[int, list[fx.Node]] = field(default_factory=dict)
     decisions: dict[str, Decision] = field(default_factory=dict)
     warnings: list[Diagnostic] = field(default_factory=list)
     quantized_outputs: list[bool] = field(default_factory=list)
-    standalone: frozenset[str] = frozenset()
+
+    def start(self, module: nn.Module, call: ModuleCall, input_scale: float | None) -> None:
+        """Set the module to prepare and the arguments that it is called with.
+
+        input_scale: the scale of the unit's inputs, where its own `prepare` fixes none; None where
+        other tensors than the model's inputs are among them.
+        """
+        self.module, self.call = module, call
+        if not self.inner and self.quantize_input and self.config.input_scale is None:
+            self.config = replace(self.config, input_scale=input_scale)
 
     @property
-    def graph(self) -> fx.Graph:
-        """The graph that the passes edit."""
-        return self.module.graph
+    def traced(self) -> bool:
+        """Whether there is a graph already."""
+        return hasattr(self, "graph")
 
     def absolute(self, path: str) -> str:
         """A path inside the unit as an absolute one."""
@@ -126,13 +154,6 @@ class Unit:
 def join(*parts: str) -> str:
     """Module paths joined by dots, empty ones left out."""
     return ".".join(p for p in parts if p)
-
-
-def replace_module(root: nn.Module, old: nn.Module, new: nn.Module) -> None:
-    """Put `new` at every path of `old`: a module may be registered more than once."""
-    for path, module in list(root.named_modules(remove_duplicate=False)):
-        if module is old:
-            root.set_submodule(path, new)
 
 
 def pointers(rules: Iterable[Rule]) -> tuple[str, ...]:

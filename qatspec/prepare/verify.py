@@ -1,73 +1,71 @@
-"""Pass 7, verify: what must hold of a prepared model, whatever led to it."""
+"""What must hold of a graph after each pass, whatever the model and the plugins are."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
-from torch import fx
-from torch.utils import _pytree as pytree
+from torch import fx, nn
 
-from qatspec.diag import Diagnostic, DiagnosticError, InternalError
-from qatspec.prepare.capture import Capture
 from qatspec.prepare.unit import Unit
 from qatspec.quant.fake_quant import FakeQuantize
 
 
-def verify_unit(unit: Unit) -> None:
-    """The graph is well formed, runs what it names, and quantizes no tensor twice in a row."""
-    unit.graph.lint()
-    unit.module.recompile()
+def problem(unit: Unit, chain: Sequence[fx.Node] = ()) -> str | None:
+    """The first thing that is wrong with the unit's graph, None if nothing is.
+
+    chain: nodes that must be in the graph, besides those of `unit.groups`.
+    """
+    return next(_problems(unit, [*(g.nodes for g in unit.groups), chain]), None)
+
+
+def _problems(unit: Unit, chains: Iterable[Sequence[fx.Node]]) -> Iterator[str]:
+    known: set[fx.Node] = set()
+    names: set[str] = set()
+    targets: dict[str, object] = {}
     for node in unit.graph.nodes:
-        if not _is_fake_quant(unit, node):
-            continue
-        producer = node.args[0]
-        if isinstance(producer, fx.Node) and _is_fake_quant(unit, producer):
-            raise InternalError(f"{unit.key(node)} quantizes {producer.name} a second time")
+        for operand in node.all_input_nodes:
+            if operand not in known:
+                yield f"`{node.name}` reads `{operand.name}`, which is not computed before it"
+        if node.name in names:
+            yield f"two nodes have the name `{node.name}`"
+        if node.op in ("call_module", "get_attr"):
+            path = str(node.target)
+            target = targets[path] if path in targets else _at(unit.module, path)
+            targets[path] = target
+            if target is None:
+                yield f"`{node.name}` names `{path}`, which the module lacks"
+            if isinstance(target, FakeQuantize) and _fake_quantized(node.args[0], targets):
+                yield f"`{node.name}` quantizes `{node.args[0]}` a second time"
+        known.add(node)
+        names.add(node.name)
+    if not known or node.op != "output":
+        yield "the last node is not the output"
+    grouped: set[fx.Node] = set()
+    for chain in chains:
+        for node in chain:
+            if node not in known:
+                yield f"`{node.name}` is fused, but no longer in the graph"
+            if node in grouped:
+                yield f"`{node.name}` is fused twice"
+            grouped.add(node)
 
 
-def verify_inputs(units: Sequence[Unit], seen: Capture) -> list[Diagnostic]:
-    """Errors for modules with quantize_input: false that are fed something unquantized
-    (rule: trusted producers)."""
-    trusting = [u for u in units if u.path and not u.quantize_input and not u.inner]
-    on_grid = _quantized_tensors(units, seen) if trusting else {}
-    found = []
-    for unit in trusting:
-        for name, tensor in seen.calls[unit.path].tensors():
-            if id(tensor) in on_grid or not tensor.is_floating_point():
-                continue
-            producer = seen.producers.get(tensor)  # type: ignore[no-untyped-call]
-            by = f"`{producer}`" if producer else "the model's input or code between modules"
-            found.append(
-                Diagnostic(
-                    code="QS603",
-                    message=f"`{unit.path}` has quantize_input: false, but its {name} comes from "
-                    f"{by}, which is not quantized",
-                    help="remove quantize_input: false, or prepare the producer too",
-                    at=f"{unit.at}/quantize_input" if unit.at else None,
-                )
-            )
-    return found
+def _at(root: nn.Module, path: str) -> object:
+    """The module, parameter or buffer at a path; None where there is none. A tensor that the module
+    computes is not computed for this."""
+    owner, _, name = path.rpartition(".")
+    try:
+        module = root.get_submodule(owner)
+    except AttributeError:
+        return None
+    for table in (module._modules, module._parameters, module._buffers, vars(module)):
+        if table.get(name) is not None:
+            found: object = table[name]
+            return found
+    return module if hasattr(type(module), name) else None
 
 
-def _quantized_tensors(units: Sequence[Unit], seen: Capture) -> Mapping[int, str]:
-    """id of each tensor that a prepared module returns on an integer grid -> that module."""
-    found: dict[int, str] = {}
-    for unit in units:
-        results = pytree.tree_leaves(seen.calls[unit.path].result)
-        outputs = [r for r in results if hasattr(r, "is_floating_point")]
-        for tensor, quantized in zip(outputs, unit.quantized_outputs, strict=True):
-            if quantized:
-                found[id(tensor)] = unit.path
-    return found
-
-
-def raise_if_any(found: Sequence[Diagnostic]) -> None:
-    """Stop at the end of a phase."""
-    if found:
-        raise DiagnosticError(found)
-
-
-def _is_fake_quant(unit: Unit, node: fx.Node) -> bool:
-    if node.op != "call_module":
+def _fake_quantized(operand: object, targets: dict[str, object]) -> bool:
+    if not isinstance(operand, fx.Node) or operand.op != "call_module":
         return False
-    return isinstance(unit.module.get_submodule(str(node.target)), FakeQuantize)
+    return isinstance(targets.get(str(operand.target)), FakeQuantize)

@@ -9,13 +9,10 @@ from typing import Any
 
 import torch
 
-from qatspec.graph.context import GraphContext
 from qatspec.prepare import prepare
-from qatspec.prepare.capture import whole
-from qatspec.prepare.custom import Custom
-from qatspec.prepare.fuse import fuse
-from qatspec.prepare.resolve import resolve
-from qatspec.prepare.tracing import trace_module
+from qatspec.prepare.capture import capture_root_call
+from qatspec.prepare.fuse import fuse_by
+from qatspec.prepare.passes import run_passes
 from qatspec.prepare.unit import Unit
 from qatspec.registry import registry
 from qatspec.spec import qconfig_rules
@@ -43,7 +40,7 @@ def fusing_again_changes_nothing(subject: Subject, pattern: FusePattern) -> None
         unit = _unit(net)
         seen = []
         for _ in range(2):
-            fuse(unit, registry().fuse_patterns(), registry())
+            fuse_by(unit, registry().fuse_patterns())
             seen.append((str(unit.graph), [[n.name for n in g.nodes] for g in unit.groups]))
         assert seen[0] == seen[1], f"{ops}: fusing a second time changes the graph again"
 
@@ -62,27 +59,23 @@ def refusals_have_reasons(subject: Subject, pattern: FusePattern) -> None:
 
     for ops, net in _nets(pattern):
         others = [p for p in registry().fuse_patterns() if p.name != pattern.name]
-        fuse(_unit(net), [replace(pattern, check=heard), *others], registry())
+        fuse_by(_unit(net), [replace(pattern, check=heard), *others])
         wrong = [s for s in said if s is not None and not (isinstance(s, str) and s.strip())]
         assert not wrong, f"{ops}: check gave {wrong[0]!r}, which is neither None nor a reason"
 
 
 def _unit(net: Chain) -> Unit:
     """The net as `prepare` has it before it fuses."""
-    config = PrepareConfig()
-    traced = trace_module(copy.deepcopy(net), whole((images(),)).calls[""], config, [])
     unit = Unit(
         path="",
         rule_path="",
-        module=traced,
-        context=GraphContext(traced, traced.graph),
         rules=qconfig_rules(QConfig()),
-        config=config,
+        config=PrepareConfig(),
         quantize_input=True,
         quantize_output=True,
-        custom=Custom(),
     )
-    resolve(unit)
+    unit.start(copy.deepcopy(net), capture_root_call((images(),)).calls[""], None)
+    run_passes(unit, "split")
     return unit
 
 

@@ -329,7 +329,7 @@ REFERENCE = "quant_handler_lower_equals_the_reference"
     ("fields", "found"),
     [
         ({}, []),
-        ({"annotate": meddling}, [ANNOTATE]),
+        ({"annotate": meddling}, [ANNOTATE, LOWER]),
         ({"annotate": lambda node, context: None}, [ANNOTATE, LOWER]),
         ({"lower": wrong_lower}, [LOWER]),
         ({"to_onnx": to_onnx}, []),

@@ -1,0 +1,106 @@
+"""One graph for both modes: where training and evaluation differ, a module that knows the mode."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import torch.nn.functional as F
+from torch import fx, nn
+from torch.utils import _pytree as pytree
+
+from qatspec.diag import Diagnostic, DiagnosticError
+from qatspec.graph.gradients import NO_GRAD
+from qatspec.graph.ops import canonical_op
+from qatspec.graph.source import line_span
+from qatspec.prepare.functional import batch_norm_module, replace_call
+from qatspec.prepare.unit import Unit
+
+_DROPOUTS: dict[Any, type[nn.Module]] = {
+    F.dropout: nn.Dropout,
+    F.dropout1d: nn.Dropout1d,
+    F.dropout2d: nn.Dropout2d,
+    F.dropout3d: nn.Dropout3d,
+}
+
+
+def merge_modes(unit: Unit) -> None:
+    """Make `unit.graph` hold in both modes.
+
+    A functional dropout or batch norm that is told the mode becomes a module, which knows it.
+    Raises DiagnosticError QS503 with the line where forward differs in another way.
+    """
+    module, graph, training = unit.module, unit.graph, unit.training
+    assert training is not None
+    modules = dict(module.named_modules(remove_duplicate=False))
+    pairs = list(zip(graph.nodes, training.nodes, strict=False))
+    twins: dict[fx.Node, fx.Node] = {}
+    for node, other in pairs:
+        if _same(node, other, twins):
+            if node.op == "call_module" and not _return_alike(node, other):
+                raise _differs(node, other)
+            twins[other] = node
+        elif (op := canonical_op(node, modules)) != canonical_op(other, modules):
+            raise _differs(node, other)
+        elif op == "dropout":
+            twins[other] = _keep_dropout(module, graph, node, other)
+        elif op == "batch_norm" and _same(node, other, twins, but=(5, "training")):
+            twins[other] = batch_norm_module(module, graph, node, fixed=False)
+        else:
+            raise _differs(node, other)
+    if len(graph.nodes) != len(training.nodes):
+        raise _differs(*pairs[-1])
+    for other, node in twins.items():
+        node.meta[NO_GRAD] = other.meta.get(NO_GRAD)  # gradients are those of training
+    unit.training = None
+
+
+def _same(
+    node: fx.Node,
+    other: fx.Node,
+    twins: dict[fx.Node, fx.Node],
+    but: tuple[int, str] = (sys.maxsize, ""),
+) -> bool:
+    """Whether two nodes are alike, apart from the argument `but` (its position and its name)."""
+
+    def arguments(of: fx.Node, name: Callable[[fx.Node], str]) -> str:
+        args = [arg for i, arg in enumerate(of.args) if i != but[0]]
+        kwargs = {key: arg for key, arg in of.kwargs.items() if key != but[1]}
+        return repr(fx.node.map_arg((args, kwargs), name))
+
+    mine = arguments(node, lambda a: a.name)
+    theirs = arguments(other, lambda a: twins[a].name)
+    return (node.op, node.target, mine) == (other.op, other.target, theirs)
+
+
+def _return_alike(node: fx.Node, other: fx.Node) -> bool:
+    """Whether a module returns as many tensors, in the same containers, in both modes. True where
+    it is not known."""
+    examples = [n.meta.get("example") for n in (node, other)]
+    if any(example is None for example in examples):
+        return True
+    one, two = map(pytree.tree_structure, examples)
+    return bool(one == two)
+
+
+def _keep_dropout(module: nn.Module, graph: fx.Graph, node: fx.Node, other: fx.Node) -> fx.Node:
+    """F.dropout(x, p, self.training) becomes a module, which knows the mode itself."""
+    rate = other.args[1] if len(other.args) > 1 else other.kwargs.get("p", 0.5)
+    kept = _DROPOUTS[node.target](float(rate))  # type: ignore[arg-type]
+    return replace_call(module, graph, node, kept, node.args[0])
+
+
+def _differs(node: fx.Node, other: fx.Node) -> DiagnosticError:
+    places = sorted({str(n.meta.get("source")) for n in (node, other)} - {"", "None"})
+    where = " and ".join(places) or "its return value"
+    return DiagnosticError(
+        Diagnostic(
+            code="QS503",
+            message=f"forward does different things in training and in evaluation, at {where}",
+            help="move what only one mode needs out of the prepared module: into the loss, the "
+            "post-process, or the model around it; or, where a module returns one "
+            "tensor in both, keep it as it is: `prepare: {non_traceable_module_class: [...]}`",
+            span=line_span(places[0]) if places else None,
+        )
+    )

@@ -1,0 +1,142 @@
+"""The passes of prepare: everything that happens to a module, from its float form to the prepared
+one, in order.
+
+Before the first pass, `pipeline.py` checks and copies the model, finds the modules to prepare
+(units) and records the arguments that each is called with. After the last one, the prepared module
+takes the place of the float one.
+
+`qatspec check SPEC --after PASS` prints the graph as it is after a pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from torch import fx, nn
+
+from qatspec.diag import InternalError
+from qatspec.graph.alike import write_with_sizes
+from qatspec.graph.gradients import cut_gradients
+from qatspec.graph.spelling import follow_in_place, tensors_by_position
+from qatspec.prepare.annotate import annotate
+from qatspec.prepare.attention import decompose_attention
+from qatspec.prepare.batch_sizes import check_batch_sizes
+from qatspec.prepare.dead import drop_dead
+from qatspec.prepare.extremes import check_extremes
+from qatspec.prepare.fold import fold_batch_norms
+from qatspec.prepare.functional import functional_to_module
+from qatspec.prepare.fuse import fuse, split_shared_outputs
+from qatspec.prepare.fusers import apply_fusers
+from qatspec.prepare.identities import drop_identities
+from qatspec.prepare.insert import insert
+from qatspec.prepare.modes import merge_modes
+from qatspec.prepare.observe import observe_custom_modules
+from qatspec.prepare.resolve import resolve
+from qatspec.prepare.shared import copy_shared_convs
+from qatspec.prepare.tracing import build_module, trace
+from qatspec.prepare.unit import Unit
+from qatspec.prepare.verify import problem
+from qatspec.prepare.weights import quantize_weights
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """One step: its name (`check --after NAME`), what it does, and the function that does it."""
+
+    name: str
+    summary: str
+    run: Callable[[Unit], None]
+
+
+def _on_graph(function: Callable[[nn.Module, fx.Graph], None]) -> Callable[[Unit], None]:
+    """A pass that needs the module and its graph alone."""
+    return lambda unit: function(unit.module, unit.graph)
+
+
+def _in_both_modes(
+    function: Callable[[fx.Graph, Mapping[str, nn.Module]], None],
+) -> Callable[[Unit], None]:
+    """A pass over the graphs of evaluation and of training, with every submodule by path."""
+
+    def run(unit: Unit) -> None:
+        modules = dict(unit.module.named_modules(remove_duplicate=False))
+        for graph in (unit.graph, unit.training):
+            assert graph is not None
+            function(graph, modules)
+
+    return run
+
+
+#: Passes 3 to 5 are what `graph.trace.trace` does to every graph that it records.
+# fmt: off
+PASSES = (
+    # float modules
+    Pass("observe-custom", "Replace modules of custom classes by the spec's observed classes.",
+         observe_custom_modules),
+    # one graph of forward
+    Pass("trace", "Record forward as a graph, in evaluation and in training.",
+         trace),
+    Pass("operands", "Pass every tensor operand by position.",
+         _in_both_modes(tensors_by_position)),
+    Pass("in-place", "Let later ops read the result of an op that writes in place.",
+         _in_both_modes(follow_in_place)),
+    Pass("sizes", "Write ops that read only a tensor's shape with that shape.",
+         _in_both_modes(lambda graph, _: write_with_sizes(graph))),
+    Pass("merge-modes", "Make one graph of both; what depends on the mode becomes a module.",
+         merge_modes),
+    Pass("gradients", "Detach what forward computes under torch.no_grad().",
+         _on_graph(cut_gradients)),
+    Pass("batch-size", "Check that nothing depends on the number of images.",
+         _on_graph(check_batch_sizes)),
+    # one spelling of each op
+    Pass("attention", "Write scaled_dot_product_attention as matmul, softmax and matmul.",
+         _on_graph(decompose_attention)),
+    Pass("functional", "Replace functional convs, linears and batch norms by modules.",
+         _on_graph(functional_to_module)),
+    Pass("identities", "Remove nn.Identity.",
+         _on_graph(drop_identities)),
+    Pass("module", "Build the module that runs the graph.",
+         build_module),
+    Pass("dead", "Remove what no output depends on.",
+         drop_dead),
+    # decisions
+    Pass("rules", "Find the rule of the qconfig that decides each op.",
+         resolve),
+    Pass("split", "Give each of several batch norms after one conv its own call of the conv.",
+         split_shared_outputs),
+    Pass("fuse", "Form chains of ops that run as one.",
+         fuse),
+    Pass("fusers", "Apply the spec's fuser methods, which make one module of a chain.",
+         apply_fusers),
+    Pass("annotate", "Ask each op's handler how its result is quantized.",
+         annotate),
+    Pass("extremes", "Check for constants that would decide a range alone.",
+         check_extremes),
+    # quantization
+    Pass("insert", "Insert the fake-quants of activations.",
+         insert),
+    Pass("copies", "Copy convs that are called several times, under `shared_conv: copy`.",
+         copy_shared_convs),
+    Pass("fold", "Fold batch norms into the convs before them.",
+         fold_batch_norms),
+    Pass("weights", "Replace modules with weights by ones with quantized weights.",
+         quantize_weights),
+)
+# fmt: on
+
+
+def run_passes(unit: Unit, last: str | None = None) -> None:
+    """Run the passes over a unit, and verify its graph after each.
+
+    last: the name of the last pass to run; None: all. Raises DiagnosticError as the passes do,
+    InternalError where a pass leaves a malformed graph.
+    """
+    for step in PASSES:
+        step.run(unit)
+        if unit.traced and (wrong := problem(unit)):
+            raise InternalError(f"pass `{step.name}` on `{unit.path or 'the model'}`: {wrong}")
+        if step.name == last:
+            break
+    if isinstance(unit.module, fx.GraphModule):
+        unit.module.recompile()
