@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,18 +11,29 @@ import click
 
 from qatspec.cli import options
 from qatspec.cli.held import Held, stale_option
+from qatspec.cli.inputs import Input, array_inputs, inputs, load_array, unusable
 from qatspec.cli.names import FORMAT, PREDICTIONS, OutputNames
-from qatspec.cli.output import echo
-from qatspec.diag import Diagnostic, DiagnosticError, Span
-from qatspec.files import open_file, sweep, why_unreadable
+from qatspec.cli.output import echo, show
+from qatspec.files import sweep
 
 if TYPE_CHECKING:
     import numpy as np
 
     from qatspec.onnx.host import HostRunner
-    from qatspec.spec import Spec
+    from qatspec.stages import Context
     from qatspec.stages.models import Integers
-    from qatspec.types import Sample
+    from qatspec.train.evaluate import Produce
+
+
+@dataclass(frozen=True)
+class Network:
+    """A model file of a spec. integers, host: where it runs integers, and the float parts around
+    them."""
+
+    context: Context
+    produce: Produce
+    integers: Integers | None
+    host: HostRunner | None
 
 
 @click.command(name="infer", short_help="Run a checkpoint, Program, ONNX or bin on inputs.")
@@ -35,7 +46,7 @@ if TYPE_CHECKING:
     "source",
     required=True,
     type=click.Path(path_type=Path),
-    help="A picture, a folder of pictures, or an .npy array (N, C, H, W).",
+    help="A picture, a video, a folder of both, or an .npy array (N, C, H, W).",
 )
 @click.option(
     "--output",
@@ -45,6 +56,13 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--score", type=float, default=0.3, show_default=True, help="Draw boxes from this score on."
+)
+@click.option(
+    "--every",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Of a video, each so many frames.",
 )
 @options.overrides
 @options.workdir
@@ -57,6 +75,7 @@ def command(
     source: Path,
     output: Path,
     score: float,
+    every: int,
     overrides: tuple[str, ...],
     workdir: Path | None,
     stale: bool,
@@ -69,12 +88,15 @@ def command(
     With a spec: predictions.json and a drawing of each picture: boxes, a segmentation laid over it
     (with NAME-mask.png, the labels themselves), or the five best classes. Integer models also leave
     NAME.npz: the integers of every input and output port. Without a spec: those alone.
+
+    Pictures are read by the data set of data.val where it has `read`, else as `model.input` says;
+    without a spec, as the file itself records. Frames of a video are NAME-000000 and so on.
     """
     from qatspec.stages import models
     from qatspec.stages.integers import produce_with
 
     if target.suffix not in (".yaml", ".yml"):
-        _run_alone(models.open_integers(target), source, output)
+        _run_alone(models.open_integers(target), source, output, every)
         return
     if model is None:
         raise click.UsageError("with a spec, --model names the file to run")
@@ -90,25 +112,45 @@ def command(
             if integers is None
             else produce_with(integers, integers.tree, host)
         )
-        _predict(context, produce, integers, host, source, output, score, model.name)
+        network = Network(context, produce, integers, host)
+        _predict(network, _inputs(network, source, every), output, score, model.name)
 
 
-def _run_alone(ported: Integers, source: Path, output: Path) -> None:
-    """Integers in and out of a file that carries everything but how pictures become inputs."""
-    import numpy as np
-
-    if source.suffix != ".npy":
-        raise _unusable(
+def _run_alone(ported: Integers, source: Path, output: Path, every: int) -> None:
+    """Integers in and out of a file, without predictions."""
+    if source.suffix == ".npy":
+        _run_array(ported, source, output)
+        return
+    if ported.image is None:
+        raise unusable(
             source,
             "without a spec, nothing says how pictures are scaled and normalised",
             "pass the spec first and this file with --model, or give an .npy array",
         )
-    array = _load_array(source)
+    from qatspec.picture import ModelInput
+    from qatspec.types import Sample
+
+    fed, names = ModelInput.of(ported.image), OutputNames(output)
+
+    def read(path: Path) -> Sample:
+        image, meta = fed.read(path)
+        return Sample(image, {}, meta)
+
+    for one in inputs(source, read, lambda found: show([found]), every=every):
+        target = output / f"{names.of(one.path)}.npz"
+        _write_integers(ported, ported.quantize(one.image[None]), target)
+        echo(str(target))
+
+
+def _run_array(ported: Integers, source: Path, output: Path) -> None:
+    import numpy as np
+
+    array = load_array(source)
     whole = np.issubdtype(array.dtype, np.integer)
     port = (ported.inputs if whole else ported.real_inputs)[0]
     if array.shape[1:] != port.shape:
         wanted = f"(N, {', '.join(map(str, port.shape))})"
-        raise _unusable(source, f"its shape is {array.shape}", f"the model takes {wanted}")
+        raise unusable(source, f"its shape is {array.shape}", f"the model takes {wanted}")
     ints = [array] if whole else ported.quantize(array)
     target = output / f"{source.stem}.npz"
     told = f"{target} (replaced)" if target.exists() else str(target)
@@ -116,41 +158,50 @@ def _run_alone(ported: Integers, source: Path, output: Path) -> None:
     echo(told)
 
 
-def _predict(
-    context: Any,
-    produce: Any,
-    integers: Integers | None,
-    host: HostRunner | None,
-    source: Path,
-    output: Path,
-    score: float,
-    model: str,
-) -> None:
-    import torch
+def _inputs(network: Network, source: Path, every: int) -> Iterator[Input]:
+    """What --input names, as the model takes it."""
+    from qatspec.cli.reader import Reader
 
+    context = network.context
+    reader = Reader(context.spec, context.dataset("val"))
+    if source.suffix != ".npy":
+        yield from inputs(source, reader.read, lambda d: options.warn(context.spec, d), every=every)
+        return
+    array, image = load_array(source), context.spec.input
+    wanted = (image.channels, *image.size)
+    if array.shape[1:] != wanted or array.dtype.kind != "f":
+        raise unusable(
+            source,
+            f"it is {array.dtype} {array.shape}",
+            f"give normalised float32 (N, {', '.join(map(str, wanted))})",
+        )
+    yield from array_inputs(source, array)
+
+
+def _predict(
+    network: Network, given: Iterable[Input], output: Path, score: float, model: str
+) -> None:
     from qatspec.cli.present import present
+    from qatspec.cli.reader import Reader
     from qatspec.stages.integers import quantized
     from qatspec.train.files import write_json
 
-    names = OutputNames(output)
-    dataset = context.dataset("val")
+    names, context = OutputNames(output), network.context
+    reader = Reader(context.spec, context.dataset("val"))
     decode = context.decoder()
     target = output / PREDICTIONS
     entries: list[dict[str, Any]] = []
-    content = {"model": model, "classes": list(dataset.classes), "predictions": entries}
+    content = {"model": model, "classes": list(reader.classes), "predictions": entries}
     try:
-        for path, sample in _samples(source, dataset, context.spec):
-            name = names.of(path)
-            images = torch.from_numpy(sample.image[None])
-            if integers is not None:
-                ints = quantized(integers, host, images.numpy())
-                _write_integers(integers, ints, output / f"{name}.npz")
-            with torch.no_grad():
-                found = decode(produce(images.to(context.device)))[0]
-            prediction = {key: value.cpu().numpy() for key, value in found.items()}
-            picture = path if sample.meta else None  # arrays have none
-            shown = present(prediction, dataset, sample.meta, picture, output / name, score)
-            entries.append({"input": path.name, "output": name, **shown})
+        for one in given:
+            name = names.of(one.path)
+            images = one.image[None]
+            if network.integers is not None:
+                ints = quantized(network.integers, network.host, images)
+                _write_integers(network.integers, ints, output / f"{name}.npz")
+            prediction = _prediction(network, decode, images)
+            shown = present(prediction, reader, one.meta, one.picture, output / name, score)
+            entries.append({"input": one.path.name, "output": name, **shown})
     finally:
         if entries:
             write_json(target, {"format": FORMAT, **content})
@@ -158,66 +209,22 @@ def _predict(
     echo(f"{target}: {len(entries)} inputs")
 
 
-def _samples(source: Path, dataset: Any, spec: Spec) -> Iterator[tuple[Path, Sample]]:
-    """Each input as the model takes it; arrays have no picture and so an empty meta. Of a folder,
-    pictures that cannot be read are warned of and left out, unless none can."""
-    from qatspec.types import Sample
+def _prediction(network: Network, decode: Any, images: np.ndarray) -> dict[str, np.ndarray]:
+    """What the model makes of one image (1, C, H, W). Raises PluginFault."""
+    import torch
 
-    if source.suffix == ".npy":
-        array = _load_array(source)
-        wanted = (spec.input.channels, *spec.input.size)
-        if array.shape[1:] != wanted or array.dtype.kind != "f":
-            raise _unusable(
-                source,
-                f"it is {array.dtype} {array.shape}",
-                f"give normalised float32 (N, {', '.join(map(str, wanted))})",
-            )
-        for number, image in enumerate(array.astype("float32")):
-            yield source.with_name(f"{source.stem}-{number:04d}.npy"), Sample(image, {})
-        return
-    if not hasattr(dataset, "read"):
-        raise _unusable(source, "the spec's data set cannot read single pictures", "give an .npy")
-    paths, broken = _pictures(source), 0
-    for path in paths:
-        try:
-            sample = dataset.read(path)
-        except DiagnosticError as error:
-            broken += 1
-            if broken == len(paths):
-                raise
-            for diagnostic in error.diagnostics:
-                options.warn(spec, replace(diagnostic, severity="warning"))
-            continue
-        yield path, sample
+    from qatspec.process import interrupt
+    from qatspec.registry import registry
+    from qatspec.train.protocol import predictions_of
 
-
-def _pictures(source: Path) -> list[Path]:
-    if source.is_dir():
-        from qatspec.picture import suffixes
-
-        known = suffixes()
-        found = sorted(p for p in source.iterdir() if p.suffix.lower() in known)
-        if not found:
-            raise _unusable(source, "there is no picture in it", "give a folder of pictures")
-        return found
-    if not source.exists():
-        raise _unusable(source, "there is no such file", "check the path")
-    return [source]
-
-
-def _load_array(path: Path) -> np.ndarray:
-    import numpy as np
-
-    try:
-        with open_file(path) as file:
-            array: np.ndarray = np.load(file, allow_pickle=False)
-    except OSError as error:
-        raise _unusable(path, why_unreadable(error), "check the path") from error
-    except (ValueError, EOFError) as error:
-        raise _unusable(path, f"it is no array: {error}", "write it with numpy.save") from error
-    if array.ndim < 2:
-        raise _unusable(path, f"its shape is {array.shape}", "put the batch first")
-    return array
+    interrupt.check()
+    owner = getattr(decode, "__self__", decode)
+    with torch.no_grad():
+        with registry().blame_owner(network.produce, "forward"):
+            outputs = network.produce(torch.from_numpy(images).to(network.context.device))
+        with registry().blame_owner(owner, "predict"):
+            decoded = decode(outputs)
+    return predictions_of(owner, decoded, len(images))[0]
 
 
 def _write_integers(ported: Integers, ints: list[np.ndarray], path: Path) -> Path:
@@ -236,14 +243,3 @@ def _write_integers(ported: Integers, ints: list[np.ndarray], path: Path) -> Pat
     np.savez(buffer, **arrays)
     write_bytes(path, buffer.getvalue())
     return path
-
-
-def _unusable(path: Path, why: str, help_: str) -> DiagnosticError:
-    return DiagnosticError(
-        Diagnostic(
-            code="QS923",
-            message=f"`{path.name}` cannot be used: {why}",
-            help=help_,
-            span=Span(file=str(path)),
-        )
-    )

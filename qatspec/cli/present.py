@@ -34,9 +34,9 @@ def present(
     Classification: best, the five best classes. Others: their arrays as they are.
     Raises DiagnosticError QS903.
     """
-    if "boxes" in prediction:
+    if {"boxes", "scores", "labels"} <= prediction.keys():
         return _boxes(prediction, dataset, meta, picture, target, least_score)
-    if "mask" in prediction:
+    if "mask" in prediction and prediction["mask"].ndim == 2:
         return _mask(prediction["mask"], dataset, meta, picture, target)
     if "label" in prediction and "scores" in prediction:
         return _classes(prediction["scores"], dataset.classes, picture, target)

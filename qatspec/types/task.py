@@ -61,14 +61,25 @@ class Dataset(Protocol):
 
 
 class PictureDataset(Dataset, Protocol):
-    """A data set that also reads pictures from outside: what `qatspec infer` needs to draw."""
+    """A data set that also reads pictures from outside, for `qatspec infer`.
+
+    It is optional: pictures for a data set without `read` are read as `model.input` says
+    (qatspec.api.ModelInput). A `read` that returns the meta of `ModelInput.read` needs neither
+    `restore` nor `restore_mask`.
+    """
 
     def read(self, path: Path) -> Sample:
         """A picture file as the model takes it, without a target. Raises DiagnosticError."""
         ...
 
     def restore(self, meta: Mapping[str, Any], boxes: np.ndarray) -> np.ndarray:
-        """Boxes (K, 4) xyxy of input pixels in the pixels of the picture that `meta` is of."""
+        """Boxes (K, 4) xyxy of input pixels in the pixels of the picture that `meta` is of.
+        Asked for predictions that hold `boxes`."""
+        ...
+
+    def restore_mask(self, meta: Mapping[str, Any], mask: np.ndarray) -> np.ndarray:
+        """A mask (H, W) uint8 of input pixels as (height, width) uint8 of the picture that `meta`
+        is of. Asked for predictions that hold `mask`."""
         ...
 
 

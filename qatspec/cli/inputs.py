@@ -1,0 +1,128 @@
+"""What `infer --input` names: pictures, videos, folders of both, and arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qatspec.cli import video
+from qatspec.diag import Diagnostic, DiagnosticError, Span
+from qatspec.files import open_file, why_unreadable
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from qatspec.types import Sample
+
+Read = Callable[[Path], "Sample"]
+Warn = Callable[[Diagnostic], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Input:
+    """One input of a model.
+
+    path     what it is told by; names of its files begin with the stem.
+    image    float32 (C, H, W) as the model takes it.
+    meta     what restores predictions to the picture; empty for arrays.
+    picture  the file to draw on, which may be gone when the next input is asked for; None for
+             arrays.
+    """
+
+    path: Path
+    image: np.ndarray
+    meta: Any = field(default_factory=dict)
+    picture: Path | None = None
+
+
+def inputs(source: Path, read: Read, warn: Warn, *, every: int = 1) -> Iterator[Input]:
+    """The inputs of a picture, a video or a folder of both. every: of a video, each so many frames.
+
+    Pictures of a folder that cannot be read are warned of and left out, unless none can be.
+    Raises DiagnosticError: QS923, QS915 (a video without the package that reads it), and what
+    `read` raises of a single picture or of every one.
+    """
+    paths, given = _files(source), 0
+    for path in paths:
+        try:
+            for one in _of_file(path, read, every):
+                given += 1
+                yield one
+        except DiagnosticError as error:  # noqa: PERF203
+            if path == paths[-1] and not given:
+                raise
+            _warn_of(error, warn)
+
+
+def _warn_of(error: DiagnosticError, warn: Warn) -> None:
+    for diagnostic in error.diagnostics:
+        warn(replace(diagnostic, severity="warning"))
+
+
+def array_inputs(source: Path, array: np.ndarray) -> Iterator[Input]:
+    """The images (N, C, H, W) of an array, in the model's own numbers."""
+    for number, image in enumerate(array.astype("float32")):
+        yield Input(path=source.with_name(f"{source.stem}-{number:04d}.npy"), image=image)
+
+
+def load_array(path: Path) -> np.ndarray:
+    """An .npy array with a batch in front. Raises DiagnosticError QS923."""
+    import numpy as np
+
+    try:
+        with open_file(path) as file:
+            array: np.ndarray = np.load(file, allow_pickle=False)
+    except OSError as error:
+        raise unusable(path, why_unreadable(error), "check the path") from error
+    except (ValueError, EOFError) as error:
+        raise unusable(path, f"it is no array: {error}", "write it with numpy.save") from error
+    if array.ndim < 2:
+        raise unusable(path, f"its shape is {array.shape}", "put the batch first")
+    return array
+
+
+def unusable(path: Path, why: str, help_: str) -> DiagnosticError:
+    """QS923 for an input."""
+    return DiagnosticError(
+        Diagnostic(
+            code="QS923",
+            message=f"`{path.name}` cannot be used: {why}",
+            help=help_,
+            span=Span(file=str(path)),
+        )
+    )
+
+
+def _of_file(path: Path, read: Read, every: int) -> Iterator[Input]:
+    if not video.is_video(path):
+        yield _picture(path, path, read)
+        return
+    for number, frame in video.frames(path, every, unusable):
+        yield _picture(path.with_name(f"{path.stem}-{number:06d}{path.suffix}"), frame, read)
+
+
+def _picture(told: Path, picture: Path, read: Read) -> Input:
+    sample = read(picture)
+    return Input(path=told, image=sample.image, meta=sample.meta, picture=picture)
+
+
+def _files(source: Path) -> list[Path]:
+    if source.is_dir():
+        from qatspec.picture import suffixes
+
+        known = suffixes()
+        found = sorted(
+            p for p in source.iterdir() if p.suffix.lower() in known or video.is_video(p)
+        )
+        if not found:
+            raise unusable(
+                source,
+                "there is no picture or video in it",
+                "give a folder with pictures in it; folders below it are not searched",
+            )
+        return found
+    if not source.exists():
+        raise unusable(source, "there is no such file", "check the path")
+    return [source]

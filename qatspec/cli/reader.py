@@ -1,0 +1,85 @@
+"""How `infer` reads pictures, and how predictions go back to them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from qatspec.diag import Diagnostic, DiagnosticError
+from qatspec.picture import ModelInput, restore_boxes, restore_mask
+from qatspec.registry import registry
+from qatspec.spec import Spec
+from qatspec.train.protocol import check_sample
+from qatspec.types import Sample
+
+#: What qatspec.picture.Placement.meta gives.
+_PLACED = ("scale_x", "scale_y", "x", "y", "width", "height")
+#: Channels of a pixel of a picture, by `model.input.format`.
+_CHANNELS = {"rgb": 3, "bgr": 3, "yuv444": 3, "gray": 1}
+
+
+class Reader:
+    """The pictures of a spec's model: read by the data set of `data.val` where it has `read`, else
+    as `model.input` says.
+
+    Boxes and masks go back to the picture by the data set's `restore` and `restore_mask`; without
+    these, by the placement in the sample's meta.
+    """
+
+    def __init__(self, spec: Spec, dataset: Any) -> None:
+        self._spec, self._dataset = spec, dataset
+        self._record = registry().dataset(spec.data["val"].dataset.type)
+        self.classes: Sequence[str] = dataset.classes
+
+    def read(self, path: Path) -> Sample:
+        """A picture file as the model takes it. Raises DiagnosticError, PluginFault."""
+        if hasattr(self._dataset, "read"):
+            with registry().blame_owner(self._dataset, "read"):
+                sample = self._dataset.read(path)
+            return check_sample(self._dataset, sample, self._record)
+        image, meta = model_input(self._spec).read(path)
+        return Sample(image, {}, meta)
+
+    def restore(self, meta: Mapping[str, Any], boxes: np.ndarray) -> np.ndarray:
+        """Boxes (K, 4) xyxy of the model's input in the picture's pixels."""
+        return self._back("restore", restore_boxes, meta, boxes)
+
+    def restore_mask(self, meta: Mapping[str, Any], mask: np.ndarray) -> np.ndarray:
+        """A mask (H, W) of the model's input in the picture's pixels."""
+        return self._back("restore_mask", restore_mask, meta, mask)
+
+    def _back(
+        self, method: str, placed: Any, meta: Mapping[str, Any], value: np.ndarray
+    ) -> np.ndarray:
+        own = hasattr(self._dataset, "read")
+        if own and hasattr(self._dataset, method):
+            with registry().blame_owner(self._dataset, method):
+                return np.asarray(getattr(self._dataset, method)(meta, value))
+        if set(_PLACED) <= meta.keys():
+            return np.asarray(placed(meta, value))
+        message = f"data set `{self._record.name}` has `read` and no `{method}`, and the meta that "
+        message += "`read` gives has no placement (qatspec.api.ModelInput.read): nothing says "
+        message += "where predictions lie in the picture"
+        raise registry().broken(message, "read", owner=self._dataset, record=self._record)
+
+
+def model_input(spec: Spec) -> ModelInput:
+    """`model.input` as what reads pictures. Raises DiagnosticError QS923 where its channels are not
+    those of a picture."""
+    image = spec.input
+    wanted = _CHANNELS[image.format]
+    if image.channels != wanted:
+        raise DiagnosticError(
+            Diagnostic(
+                code="QS923",
+                message=f"a picture has {wanted} channels as {image.format}, and `model.input` "
+                f"says {image.channels}",
+                help="give an .npy array, or a data set with `read`",
+                at=image.at,
+            )
+        )
+    return ModelInput.of({k: v for k, v in asdict(image).items() if v is not None})
