@@ -28,6 +28,11 @@ class Window:
         reach = (self.out - 1) * self.stride + self.dilation * (self.kernel - 1) + 1
         return max(self.padding, reach - self.size - self.padding)
 
+    def over_padded(self) -> Window:
+        """The same windows over positions that hold the padding already."""
+        whole = self.padding + self.size + self.beyond
+        return Window(whole, self.out, self.kernel, self.stride, 0, self.dilation)
+
     def times(self, factor: int) -> Window:
         """Over `factor` times as many positions, side by side."""
         return Window(

@@ -27,9 +27,17 @@ Write = Callable[["QdqWriter", fx.Node], Any]
 
 
 def max_pool(q: QdqWriter, node: fx.Node) -> str:
-    """MaxPool of one to three dims; ceil_mode's padding is written out."""
-    windows = sliding_windows(node, q.context)
-    return _windowed(q, node, "MaxPool", windows, dilations=[w.dilation for w in windows])
+    """MaxPool of one to three dims; ceil_mode's padding is written out.
+
+    Runtimes refuse padding that is not smaller than the kernel, which a dilated kernel may need:
+    such padding is a Pad with minus infinity of its own.
+    """
+    x, windows = q.operand(node.args[0]), sliding_windows(node, q.context)
+    if any(max(w.padding, w.beyond) >= w.kernel for w in windows):
+        amounts = [side for w in reversed(windows) for side in (w.padding, w.beyond)]
+        x = padded(q, x, amounts, "constant", -np.inf, len(windows) + 2, f"{node.name}.padded")
+        windows = [w.over_padded() for w in windows]
+    return _windowed(q, node, "MaxPool", windows, x, dilations=[w.dilation for w in windows])
 
 
 def average_pool(q: QdqWriter, node: fx.Node) -> str:
@@ -41,7 +49,8 @@ def average_pool(q: QdqWriter, node: fx.Node) -> str:
     factor = np.prod(kernels) / (divisor * reduce(np.multiply.outer, map(np.array, counts)))
     plain = (factor == 1.0).all()
     name = node.name if plain else f"{node.name}.sum"
-    y = _windowed(q, node, "AveragePool", windows, name=name, count_include_pad=1)
+    x = q.operand(node.args[0])
+    y = _windowed(q, node, "AveragePool", windows, x, name=name, count_include_pad=1)
     if plain:
         return y
     return q.w.node("Mul", [y, q.w.const(f"{node.name}.share", factor, np.float32)], node.name)
@@ -52,12 +61,13 @@ def _windowed(
     node: fx.Node,
     op: str,
     windows: Sequence[Window],
+    x: str,
     name: str | None = None,
     **attrs: Any,
 ) -> str:
     return q.w.node(
         op,
-        [q.operand(node.args[0])],
+        [x],
         name or node.name,
         kernel_shape=[w.kernel for w in windows],
         strides=[w.stride for w in windows],
@@ -73,9 +83,9 @@ def adaptive(kind: str) -> Write:
         spans = adaptive_spans(node, q.context)
         if all(len(dim) == 1 for dim in spans):
             return q.w.node(f"Global{kind}Pool", [q.operand(node.args[0])], node.name)
-        if windows := even(spans):
-            return _windowed(q, node, f"{kind}Pool", windows)
         x = q.operand(node.args[0])
+        if windows := even(spans):
+            return _windowed(q, node, f"{kind}Pool", windows, x)
         if kind == "Max":
             for axis, dim in enumerate(spans, 2):
                 x = _max_along(q, x, axis, dim, node.name)

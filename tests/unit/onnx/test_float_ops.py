@@ -146,6 +146,17 @@ CASES = {
     "a number of positions": ((8, 6), lambda: Op(lambda x: x * x.shape[1] + x[:, 0].dim())),
     "clamp by tensors": ((8,), lambda: Op(lambda x, b: x.clamp(-0.4, 0.4).clamp(min=b), B)),
     "softplus": ((8,), lambda: nn.Softplus(beta=3.0)),
+    **{
+        f"max pool, kernel {k}, stride {s}, padding {p}, dilation {d} of {n}, {c}": (
+            (3, n, 7), lambda k=k, s=s, p=p, d=d, c=c: nn.MaxPool2d(
+                (k, 2), (s, 1), (p, 0), (d, 1), ceil_mode=c == "ceil"))
+        for k, s, p, d, n, c in (
+            (2, 2, 1, 2, 4, "ceil"), (2, 2, 1, 3, 9, "ceil"), (2, 3, 0, 3, 5, "ceil"),
+            (3, 2, 1, 3, 8, "ceil"), (4, 4, 2, 2, 9, "ceil"), (3, 2, 1, 2, 9, "floor"),
+        )
+    },
+    "max pool 1d, dilated": ((3, 5), lambda: nn.MaxPool1d(2, 3, 0, 3, ceil_mode=True)),
+    "max pool 3d, dilated": ((2, 4, 5, 6), lambda: nn.MaxPool3d(2, 2, 1, 2, ceil_mode=True)),
 }  # fmt: skip
 
 
