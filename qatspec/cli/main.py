@@ -165,7 +165,7 @@ def _end(error: BaseException) -> int:
         error.show(usage)
         echo(usage.getvalue(), err=True, nl=False)
         return USAGE
-    if isinstance(error, ReaderGoneError) or not isinstance(error, Exception | SystemExit):
+    if isinstance(error, ReaderGoneError):
         raise error
     if settings().debug:
         echo("".join(traceback.format_exception(error)), err=True, nl=False)

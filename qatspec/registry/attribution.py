@@ -9,7 +9,7 @@ from types import FrameType
 from typing import Any
 
 from qatspec.diag import PluginFault, Span
-from qatspec.registry.plugins import Plugin, package_name
+from qatspec.registry.plugins import FILE, Plugin, package_name
 from qatspec.source import code_line
 
 _OURS = __name__.partition(".")[0]
@@ -43,7 +43,9 @@ def culprit(plugins: Iterable[Plugin], error: BaseException) -> PluginFault | No
     for frame, line in traceback.walk_tb(error.__traceback__):
         plugin = packages.get(package_of(frame))
         if plugin is not None and not is_of_data(plugin, error):
-            where = f"{frame.f_globals['__name__']}.{frame.f_code.co_name} (line {line})"
+            module = str(frame.f_globals["__name__"])
+            file = plugin.origin if plugin.version == FILE else module
+            where = f"`{frame.f_code.co_name}` in {file} (line {line})"
             found = raised(plugin, error, item=where)
     return found
 

@@ -85,7 +85,9 @@ class Hooks:
         """What a hook returned, as a list; what it raised becomes the plugin's fault, QS004."""
         try:
             return list(call(**given) or ())
-        except Exception as error:  # noqa: BLE001  somebody else's code
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001  code of a plugin
             message = f"plugin `{plugin.entry_point}` raised in `{hook}`: "
             message += f"{type(error).__name__}: {error}"
             self.blame(plugin, "QS004", message, f"report it to the authors of `{plugin.dist}`")

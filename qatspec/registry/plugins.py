@@ -81,7 +81,9 @@ def load_entry_point(entry: importlib.metadata.EntryPoint) -> Plugin:
     version = entry.dist.version if entry.dist else "unknown"
     try:
         return Plugin(entry.name, dist, version, entry.load())
-    except (Exception, SystemExit) as error:  # noqa: BLE001  it breaks no other plugin
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001  it breaks no other plugin
         fault = Diagnostic(
             code="QS001",
             message=f"plugin `{entry.name}` cannot be loaded: {type(error).__name__}: {error}",

@@ -256,7 +256,9 @@ class Registry:
             ) from error
         try:
             plugin = load_file(path)
-        except (Exception, SystemExit) as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             raise DiagnosticError(not_loaded(path, error, at)) from error
         self._hooks.add(plugin, str(path))
         self._records.clear()

@@ -15,7 +15,7 @@ from qatspec.diag import DiagnosticError, PluginFault
 from qatspec.process import interrupt
 from qatspec.registry import registry
 from qatspec.train.loader import Loader
-from qatspec.train.protocol import metrics_of, predictions_of, predictions_with_keys
+from qatspec.train.protocol import judge, metrics_of, predictions_of
 from qatspec.types import TaskModel
 
 Produce = Callable[[Tensor], Any]
@@ -35,11 +35,8 @@ def evaluate(
     let the data set judge: metrics, 0-100."""
     found = predictions(produce, predict, loader, device=device, progress=progress)
     dataset = loader.dataset
-    with (
-        registry().blame_owner(getattr(dataset, "limited", dataset), "evaluate"),
-        predictions_with_keys(predict, loader.definition, found),
-    ):
-        metrics = dataset.evaluate(found)
+    with registry().blame_owner(getattr(dataset, "limited", dataset), "evaluate"):
+        metrics = judge(dataset, predict, loader.definition, found)
     return metrics_of(dataset, loader.definition, metrics)
 
 
@@ -59,8 +56,7 @@ def rehearse(model: nn.Module, loader: Loader, device: torch.device) -> None:
     with torch.random.fork_rng():
         found = predictions(model, predict, few, device=device, batches=1)
     try:
-        with predictions_with_keys(predict, loader.definition, found):
-            metrics: Any = loader.dataset.evaluate(found)
+        metrics = judge(loader.dataset, predict, loader.definition, found)
     except (DiagnosticError, PluginFault):
         raise
     except Exception:  # noqa: BLE001  code of a plugin, on less than it is made for

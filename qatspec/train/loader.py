@@ -205,7 +205,9 @@ class _Batches(TorchDataset[Any]):
             return _Broken(error.diagnostics, traceback.format_exc())
         except PluginFault as error:
             return _Broken((error.diagnostic(),), traceback.format_exc(), fault=True)
-        except Exception as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # a GeneratorExit of a plugin would end a worker
             fault = registry().culprit(error)
             if fault is None:
                 raise

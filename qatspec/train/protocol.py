@@ -7,8 +7,7 @@ and the plugin's line.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeGuard, cast
 
 import numpy as np
@@ -110,23 +109,50 @@ def predictions_of(owner: Any, predictions: Any, images: int) -> list[dict[str, 
     return [{k: _array(v) for k, v in one.items()} for one in predictions]
 
 
-@contextmanager
-def predictions_with_keys(
-    predict: Any, definition: DatasetDef | None, found: Sequence[tuple[Any, Mapping[str, Any]]]
-) -> Iterator[None]:
-    """Inside a data set's `evaluate`: a key that it looks for in vain in the predictions `found` is
-    missing in what `predict` returned."""
+def judge(
+    dataset: Any,
+    predict: Any,
+    definition: DatasetDef | None,
+    found: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]],
+) -> Any:
+    """Return what `evaluate` of a data set makes of (meta, prediction) pairs.
+
+    Raises PluginFault where it looks for a key that is absent: that of `sample`, whose meta lacks
+    it, or that of `predict`.
+    """
+    pairs = [(_Keyed("meta", meta), _Keyed("prediction", one)) for meta, one in found]
     try:
-        yield
-    except KeyError as error:
-        key = error.args[0] if error.args else None
-        if not isinstance(key, str) or not found or key in found[0][1] or key in found[0][0]:
-            raise
-        has = quote_list(sorted(found[0][1])) or "nothing"
-        owner = getattr(predict, "__self__", predict)
-        message = f"predict() of {_named(owner)} gives {has} for an image; "
-        message += f"{_named(None, definition)} judges `{key}`"
-        raise registry().broken(message, "predict", owner=owner) from error
+        return dataset.evaluate(pairs)
+    except _AbsentKeyError as error:
+        lacking, key = error.lacking, error.args[0]
+        has, judges = quote_list(sorted(map(str, lacking))) or "nothing", _named(None, definition)
+        if lacking.holds == "meta":
+            message = f"sample() of {judges} gives {has} as meta; its evaluate() reads `{key}`"
+            owner, method = getattr(dataset, "limited", dataset), "sample"
+        else:
+            owner, method = getattr(predict, "__self__", predict), "predict"
+            message = f"predict() of {_named(owner)} gives {has} for an image; "
+            message += f"{judges} judges `{key}`"
+        raise registry().broken(message, method, owner=owner) from error
+
+
+class _AbsentKeyError(KeyError):
+    """A key that a data set's `evaluate` looks for in vain in `lacking`."""
+
+    def __init__(self, key: Any, lacking: _Keyed) -> None:
+        super().__init__(key)
+        self.lacking = lacking
+
+
+class _Keyed(dict[str, Any]):
+    """A dict whose KeyError says which dict lacks the key. holds: meta or prediction."""
+
+    def __init__(self, holds: str, values: Mapping[str, Any]) -> None:
+        super().__init__(values)
+        self.holds = holds
+
+    def __missing__(self, key: Any) -> Any:
+        raise _AbsentKeyError(key, self)
 
 
 def metrics_of(dataset: Any, definition: DatasetDef | None, metrics: Any) -> dict[str, float]:
@@ -140,8 +166,7 @@ def metrics_of(dataset: Any, definition: DatasetDef | None, metrics: Any) -> dic
         raise _returned(dataset, "evaluate", metrics, expected, definition)
     found: dict[str, float] = {}
     for name, value in metrics.items():
-        scalar = isinstance(value, int | float | np.number | np.ndarray | Tensor)
-        if not isinstance(name, str) or not scalar or np.size(value) != 1:
+        if not isinstance(name, str) or not _is_real(value) or np.size(value) != 1:
             raise _returned(dataset, "evaluate", metrics, expected, definition)
         try:
             number = float(value)
@@ -189,6 +214,15 @@ def _is_numeric(value: object) -> bool:
     except (TypeError, ValueError, RuntimeError):
         return False
     return dtype.kind in "biuf" and dtype.itemsize <= 8
+
+
+def _is_real(value: object) -> bool:
+    """Whether `float` keeps all of a number, an array or a tensor: no complex number, no text."""
+    if isinstance(value, Tensor):
+        return _has_values(value) and not value.is_complex()
+    if isinstance(value, np.ndarray | np.generic):
+        return value.dtype.kind in "biuf"
+    return isinstance(value, int | float)
 
 
 def target_tensor(value: object) -> Tensor:

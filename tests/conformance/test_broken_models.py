@@ -115,6 +115,11 @@ MISTAKES = {
     "layers of torch alone": ("class Tiny(nn.Module)", SEQUENTIAL, "QS004", "forward() of `Tiny`"),
     "loss raises": (LOSS, "raise KeyError('labels')", "QS004", "KeyError: 'labels'"),
     "loss ends the process": (LOSS, "raise SystemExit(0)", "QS004", "SystemExit: 0"),
+    "loss raises GeneratorExit": (LOSS, "raise GeneratorExit", "QS004", "`loss` in mine.py (line"),
+    "sample raises GeneratorExit": (SAMPLE, "raise GeneratorExit", "QS004", "GeneratorExit"),
+    "loss raises its own": (
+        LOSS, "raise type('Stop', (BaseException,), {})('x')", "QS004", "raised Stop: x"
+    ),
     "loss writes into a closed pipe": (LOSS, "raise BrokenPipeError(32, 'x')", "QS004", "Broken"),
     "forward raises in torch": ("Conv2d(3, 2", "Conv2d(4, 2", "QS004", "forward"),
     "predict is a mapping": (PREDICT, "return {'mask': outputs['mask']}", "QS010", "a dict of 1"),
@@ -128,6 +133,20 @@ MISTAKES = {
     "metric is not finite": (EVALUATE, "return {'share': float('nan')}", "QS010", "returned nan"),
     "metric is a text": (EVALUATE, "return {'share': '1'}", "QS010", "names to numbers"),
     "metrics are a number": (EVALUATE, "return 0.5", "QS010", "returned 0.5"),
+    "metric is complex": (EVALUATE, "return {'share': 1 + 2j}", "QS010", "names to numbers"),
+    "metric is numpy's complex": (
+        EVALUATE, "return {'share': np.complex64(1 + 2j)}", "QS010", "names to numbers"
+    ),
+    "metric is an array of complex": (
+        EVALUATE, "return {'share': np.full(1, 2j)}", "QS010", "names to numbers"
+    ),
+    "metric is a duration": (
+        EVALUATE, "return {'share': np.timedelta64(3, 's')}", "QS010", "names to numbers"
+    ),
+    "meta is empty": (
+        EVALUATE, "return {'share': float(predictions[0][0]['name'])}", "QS010",
+        "sample() of data set `blobs` gives `id` as meta",
+    ),
     "evaluate raises": (EVALUATE, "return {'share': 1 / 0}", "QS004", "ZeroDivisionError"),
     "sample is a tuple": (SAMPLE, "return image, {}", "QS010", "a tuple of 2"),
     "sample of bytes": ("astype(np.float32)", "astype(np.uint8)", "QS010", "(3, 16, 16) of uint8"),
@@ -168,6 +187,7 @@ def test_a_mistake(said, mistake, tmp_path):
     assert "mine.py:" in err.splitlines()[0], "the line of the plugin"
     assert "from: mine.py" in err
     assert "internal" not in err
+    assert "qatspec_file_" not in err, "the file's own name"
 
 
 @pytest.mark.parametrize(
@@ -177,6 +197,13 @@ def test_told_before_any_training(said, mistake, tmp_path):
     old, new, *_ = MISTAKES[mistake]
     said(old, new)
     assert not list(tmp_path.glob("runs/**/*.pth.tar"))
+
+
+@pytest.mark.parametrize("raised", ["GeneratorExit", "type('Stop', (BaseException,), {})()"])
+def test_import_that_raises_no_exception_is_the_plugin_s_fault(said, raised):
+    exit_code, err = said("class Blobs:", f"raise {raised}\n\n\nclass Blobs:")
+    assert exit_code == 3, err
+    assert "error[QS007]: `mine.py` cannot be loaded" in err
 
 
 def test_loss_may_be_one_tensor(said):
