@@ -19,7 +19,7 @@ from qatspec.backend.encode import Compiled, decode
 from qatspec.backend.perf_html import render
 from qatspec.backend.schedule import Event, duration_us, schedule
 from qatspec.diag import Diagnostic, DiagnosticError
-from qatspec.files import write_file
+from qatspec.files import encoded, write_file
 from qatspec.program import Artifact
 
 NOTE = (
@@ -78,7 +78,7 @@ def write_perf(artifact: Artifact, stem: str | os.PathLike[str]) -> tuple[Path, 
     files = []
     for suffix, content in ((".perf.json", text), (".perf.html", page)):
         path = Path(os.fspath(stem) + suffix)
-        write_file(path, content.encode())
+        write_file(path, encoded(content))
         files.append(path)
     return tuple(files)
 

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from qatspec.cli import options
 from qatspec.cli.output import echo, settings, tables
-from qatspec.cli.outputs import write_output
+from qatspec.cli.outputs import demand_output, write_output
 from qatspec.plan import save_modules
 
 if TYPE_CHECKING:
@@ -68,6 +68,8 @@ def command(
     from qatspec.stages.rehearsal import refusals
 
     loaded = options.load(spec, overrides, allow_code)
+    if picture is not None:
+        demand_output(picture, loaded)
     chosen = options.quantized_stage(loaded, stage)
     with loaded.document.located():
         prepared = prepare_spec(loaded, chosen, build_model(loaded))

@@ -12,7 +12,7 @@ import click
 from qatspec.cli import options
 from qatspec.cli.held import Held, stale_option
 from qatspec.cli.inputs import Input, array_inputs, inputs, load_array, unusable
-from qatspec.cli.names import FORMAT, PREDICTIONS, OutputNames
+from qatspec.cli.names import FORMAT, PREDICTIONS, OutputNames, demand_own_integers
 from qatspec.cli.output import echo, show
 from qatspec.files import sweep
 
@@ -153,6 +153,7 @@ def _run_array(ported: Integers, source: Path, output: Path) -> None:
         raise unusable(source, f"its shape is {array.shape}", f"the model takes {wanted}")
     ints = [array] if whole else ported.quantize(array)
     target = output / f"{source.stem}.npz"
+    demand_own_integers(target, [p.name for p in (*ported.inputs, *ported.outputs)])
     told = f"{target} (replaced)" if target.exists() else str(target)
     _write_integers(ported, ints, target)
     echo(told)

@@ -68,7 +68,7 @@ def array_inputs(source: Path, array: np.ndarray) -> Iterator[Input]:
 
 
 def load_array(path: Path) -> np.ndarray:
-    """An .npy array with a batch in front. Raises DiagnosticError QS923."""
+    """An .npy array of finite numbers with a batch in front. Raises DiagnosticError QS923."""
     import numpy as np
 
     try:
@@ -80,6 +80,15 @@ def load_array(path: Path) -> np.ndarray:
         raise unusable(path, f"it is no array: {error}", "write it with numpy.save") from error
     if array.ndim < 2:
         raise unusable(path, f"its shape is {array.shape}", "put the batch first")
+    if array.dtype.kind not in "fiu":
+        raise unusable(path, f"it holds {array.dtype}, not numbers", "give floats or integers")
+    if len(array) == 0:
+        raise unusable(path, f"its shape is {array.shape}: there is no image in it", "add one")
+    with np.errstate(over="ignore"):
+        finite = array.dtype.kind != "f" or np.isfinite(array.astype(np.float32)).all()
+    if not finite:
+        why = "it holds NaN, infinity or numbers beyond float32"
+        raise unusable(path, why, "replace them (numpy.nan_to_num), or correct what made them")
     return array
 
 
@@ -96,6 +105,10 @@ def unusable(path: Path, why: str, help_: str) -> DiagnosticError:
 
 
 def _of_file(path: Path, read: Read, every: int) -> Iterator[Input]:
+    try:
+        open_file(path).close()  # readers of plugins would wait for a named pipe
+    except OSError as error:
+        raise unusable(path, why_unreadable(error), "check the path") from error
     if not video.is_video(path):
         yield _picture(path, path, read)
         return
@@ -123,6 +136,4 @@ def _files(source: Path) -> list[Path]:
                 "give a folder with pictures in it; folders below it are not searched",
             )
         return found
-    if not source.exists():
-        raise unusable(source, "there is no such file", "check the path")
     return [source]

@@ -4,14 +4,17 @@ own."""
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import zipfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from qatspec.diag import Diagnostic, DiagnosticError, Span
-from qatspec.files import read_json
+from qatspec.cli.outputs import in_the_way
+from qatspec.files import open_file, read_json
+from qatspec.train.files import cannot_write
 
 PREDICTIONS = "predictions.json"
+NOT_OWN = "`qatspec infer` has not written it"
 FORMAT = 1
 
 #: How names of the files of one input end.
@@ -27,7 +30,8 @@ class OutputNames:
     Files that an earlier `infer` wrote there are replaced: its predictions.json names them. All
     others stay, among them the inputs where they lie in the same folder.
 
-    Raises DiagnosticError QS906 where predictions.json is of another origin.
+    Raises DiagnosticError: QS906 where predictions.json is of another origin, QS903 where there
+    cannot be such a folder.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -41,6 +45,22 @@ class OutputNames:
         name = next(n for n in _candidates(source) if not _files(n) & self._taken)
         self._taken |= _files(name)
         return name
+
+
+def demand_own_integers(path: Path, ports: Sequence[str]) -> None:
+    """Refuse to replace a file other than the integers of a model's ports, as `infer` writes them.
+
+    Raises DiagnosticError QS906.
+    """
+    if not path.exists():
+        return
+    try:
+        with open_file(path) as file, zipfile.ZipFile(file) as arrays:
+            own = set(arrays.namelist()) == {f"{port}.npy" for port in ports}
+    except (OSError, zipfile.BadZipFile):
+        own = False
+    if not own:
+        raise in_the_way(path, NOT_OWN, "move it away, or choose another folder with --output")
 
 
 def _candidates(source: Path) -> Iterator[str]:
@@ -66,13 +86,9 @@ def _earlier(path: Path) -> list[str]:
             return [e.get("output", Path(e["input"]).stem) for e in content["predictions"]]
     except FileNotFoundError:
         return []
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except OSError as error:
+        if not path.exists():  # a part of its path is a file, or a loop of links
+            raise cannot_write(path, error) from error
+    except (ValueError, KeyError, TypeError, AttributeError):
         pass
-    raise DiagnosticError(
-        Diagnostic(
-            code="QS906",
-            message=f"`{path}` is there already, and `qatspec infer` has not written it",
-            help="move it away, or choose another folder with --output",
-            span=Span(file=str(path)),
-        )
-    )
+    raise in_the_way(path, NOT_OWN, "move it away, or choose another folder with --output")

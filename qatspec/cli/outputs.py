@@ -5,11 +5,18 @@ from __future__ import annotations
 import os
 import re
 import stat
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from qatspec.cli.streams import stdout
-from qatspec.files import sweep
+from qatspec.diag import Diagnostic, DiagnosticError, Span
+from qatspec.files import encoded, sweep
+from qatspec.plan.results import BEGUN, RECORD
 from qatspec.train.files import cannot_write, write_bytes
+
+if TYPE_CHECKING:
+    from qatspec.spec import Spec
 
 #: Links that lead to one another are followed so often, as Linux does.
 _MAX_LINKS = 40
@@ -23,8 +30,9 @@ def write_output(path: Path, text: str) -> None:
     A file is replaced at once when all of it is written; links are followed and permissions kept.
     `-`, `/dev/stdout`, `/dev/fd/N`, devices and named pipes are written to.
 
-    Raises DiagnosticError QS903, also for a folder.
+    Raises DiagnosticError: QS903, also for a folder; QS906 for a result of a work directory.
     """
+    demand_output(path)
     if is_stdout(path):
         stdout().write(text)
         stdout().flush()
@@ -35,10 +43,55 @@ def write_output(path: Path, text: str) -> None:
         elif _is_stream(path):
             _write_all(os.open(path, os.O_WRONLY | os.O_NOCTTY), text)
         else:
-            write_bytes(path, text.encode())
+            write_bytes(path, encoded(text))
             sweep(Path(os.path.realpath(path)).parent)
     except OSError as error:
         raise cannot_write(path, error) from error
+
+
+def demand_output(path: Path, spec: Spec | None = None) -> None:
+    """Refuse an output that would replace a file of the user or a result of a run.
+
+    spec: the spec that the command reads, whose files and plugins are not replaced.
+
+    Raises DiagnosticError QS906.
+    """
+    if not path.is_file():
+        return
+    if spec is not None and any(_is_same(path, own) for own in _files_of(spec)):
+        raise in_the_way(path, "the command reads it", "give another file")
+    from qatspec.engine.summary import NAME as SUMMARY  # loads torch
+
+    target = Path(os.path.realpath(path))
+    if target.name == SUMMARY or any((target.parent / name).exists() for name in (BEGUN, RECORD)):
+        raise in_the_way(path, "it is a result in a work directory", "give another file")
+
+
+def in_the_way(path: Path, why: str, help_: str) -> DiagnosticError:
+    """QS906: a file that is there already is not replaced."""
+    return DiagnosticError(
+        Diagnostic(
+            code="QS906",
+            message=f"`{path}` is not replaced: {why}",
+            help=help_,
+            span=Span(file=str(path)),
+        )
+    )
+
+
+def _files_of(spec: Spec) -> Iterator[Path]:
+    """The files that a spec consists of, and the plugins that it names."""
+    document = spec.document
+    yield from (Path(file) for file in document.texts)
+    for index, plugin in enumerate(document.data.get("plugins", [])):
+        yield Path(document.span(f"/plugins/{index}").file).parent / plugin
+
+
+def _is_same(path: Path, other: Path) -> bool:
+    try:
+        return path.samefile(other)
+    except OSError:
+        return False
 
 
 def is_stdout(path: Path) -> bool:
@@ -71,4 +124,4 @@ def _descriptor(path: Path) -> int | None:
 
 def _write_all(descriptor: int, text: str) -> None:
     with os.fdopen(descriptor, "wb") as file:
-        file.write(text.encode())
+        file.write(encoded(text))

@@ -22,7 +22,8 @@ from qatspec.cli.console import CleanConsole
 from qatspec.cli.held import Held, stale_option
 from qatspec.cli.live import Live
 from qatspec.cli.output import echo, is_text, tables
-from qatspec.cli.outputs import is_stdout, write_output
+from qatspec.cli.outputs import demand_output, is_stdout, write_output
+from qatspec.files import encoded
 
 if TYPE_CHECKING:
     from qatspec.analyze import Harm, Sensitivity, Suggestion
@@ -87,6 +88,8 @@ def command(
     from qatspec.stages.models import open_prepared, result_file
 
     loaded = options.load(spec, overrides, allow_code)
+    if output is not None:
+        demand_output(output, loaded)
     chosen = stage or next((s for s in ("calibration", "qat") if s in loaded.stages), None)
     chosen = options.quantized_stage(loaded, chosen)
     quiet = CleanConsole(stderr=True, quiet=not is_text())
@@ -211,7 +214,7 @@ def patch_name(spec: Spec, output: Path) -> str:
 
 
 def _short(name: str) -> str:
-    return hashlib.sha256(name.encode()).hexdigest()[:8]
+    return hashlib.sha256(encoded(name)).hexdigest()[:8]
 
 
 class _Dumper(yaml.SafeDumper):

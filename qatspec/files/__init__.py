@@ -10,10 +10,11 @@ from qatspec.files.reading import (
     why_no_folder,
     why_unreadable,
 )
-from qatspec.files.writing import replacing, sweep, write_file
+from qatspec.files.writing import encoded, replacing, sweep, write_file
 
 __all__ = [
     "content_digest",
+    "encoded",
     "file_digest",
     "file_digests",
     "open_file",

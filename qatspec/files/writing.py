@@ -42,6 +42,12 @@ def replacing(path: Path) -> Iterator[Path]:
         os.close(descriptor)
 
 
+def encoded(text: str) -> bytes:
+    r"""The bytes of a text file. File names that are not UTF-8 hold surrogates, which UTF-8 cannot
+    encode: they become `\udcXX`, which JSON reads as the same character."""
+    return text.encode("utf-8", "backslashreplace")
+
+
 def write_file(path: str | os.PathLike[str], data: bytes) -> None:
     """Replace the file at `path` by `data` (see `replacing`). Raises OSError."""
     name = Path(path).name

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from qatspec.files import encoded
 from qatspec.ir import STORAGE, Port
 from qatspec.program.artifact import port_record
 from qatspec.program.model import Program
@@ -112,7 +113,7 @@ def _float(value: np.float32) -> str:
 def _string(text: str) -> str:
     """A C string literal; what is not printable ASCII as three octal digits a byte."""
     plain = (
-        chr(b) if 32 <= b < 127 and chr(b) not in '"\\?' else f"\\{b:03o}" for b in text.encode()
+        chr(b) if 32 <= b < 127 and chr(b) not in '"\\?' else f"\\{b:03o}" for b in encoded(text)
     )
     return '"' + "".join(plain) + '"'
 

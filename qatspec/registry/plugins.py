@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import importlib.util
+import os
 import sys
 from dataclasses import dataclass
 from functools import cache
@@ -61,7 +62,7 @@ def load_file(path: Path) -> Plugin:
     """The plugin in one Python file. What it imports and opens below its folder is recorded from
     now on. Import errors pass through."""
     watch(path)
-    name = f"qatspec_file_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
+    name = f"qatspec_file_{hashlib.sha256(os.fsencode(path)).hexdigest()[:12]}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise ImportError(f"{path.name} is not a Python file")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from qatspec.diag import Diagnostic, DiagnosticError, Span
+from qatspec.files import encoded
 from qatspec.graph import Prepared
 from qatspec.graph.deploy import deploy
 from qatspec.lower import lower
@@ -98,7 +99,7 @@ def convert(
     write_json(
         record, {**outputs_record(program), "host": {"before": host.before, "after": host.after}}
     )
-    write_bytes(header, outputs_header(program).encode())
+    write_bytes(header, encoded(outputs_header(program)))
 
     return program, tuple(files), verify_converted(context, program, converted)
 

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from qatspec.diag import Diagnostic, DiagnosticError, Span
 from qatspec.diag.words import quote_list
-from qatspec.files import why_unreadable
+from qatspec.files import encoded, why_unreadable
 from qatspec.plan.checkpoints import known_digests, sha256_of, sidecar
 from qatspec.quant.state import fit_state
 from qatspec.train.files import write_bytes
@@ -247,7 +247,7 @@ def _plain(value: Any) -> Any:
 def write_sidecar(path: Path, digests: list[str]) -> None:
     """Write the sha256 sidecar of a checkpoint. Raises DiagnosticError QS903."""
     lines = "".join(f"{digest}  {path.name}\n" for digest in dict.fromkeys(digests))
-    write_bytes(sidecar(path), lines.encode())
+    write_bytes(sidecar(path), encoded(lines))
 
 
 def _damaged(path: Path, why: str) -> DiagnosticError:

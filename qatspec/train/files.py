@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from qatspec.diag import Diagnostic, DiagnosticError, Span
-from qatspec.files.writing import replacing, sync
+from qatspec.files.writing import encoded, replacing, sync
 from qatspec.source import written
 
 _ROOM = (
@@ -25,6 +25,7 @@ _REASONS = {
     errno.ENOSPC: ("no space is left on the device", _ROOM),
     errno.EDQUOT: ("the disk quota is used up", _ROOM),
     errno.EFBIG: ("the file would exceed the process's file size limit (ulimit -f)", _ROOM),
+    errno.EEXIST: ("a part of the path is a file, not a folder", _HELP),
     errno.EISDIR: ("it is a folder", "give the name of a file"),
     errno.ENOTDIR: ("a part of the path is a file, not a folder", _HELP),
     errno.ELOOP: ("its symbolic links form a loop", _HELP),
@@ -52,7 +53,7 @@ def write_json(path: Path, value: Any) -> None:
     """Replace `path` by readable JSON, atomically; texts from the environment are written as
     their references. Raises DiagnosticError QS903."""
     text = json.dumps(written(value), indent=2, ensure_ascii=False, allow_nan=False)
-    write_bytes(path, text.encode() + b"\n")
+    write_bytes(path, encoded(text) + b"\n")
 
 
 @contextlib.contextmanager

@@ -95,8 +95,9 @@ finished in this work directory, or was finished with other settings than the sp
         "QS906",
         "a file is in the way",
         """
-The command would write a file that is there already and is not its own; `infer` knows its own by
-the predictions.json that it wrote.
+The command would replace a file that is not its own: the spec or plugin that it reads, a result in
+a work directory, or a file in the output folder of `infer` and `new` that they did not write.
+`infer` recognises its own files by the predictions.json that it wrote, and arrays by their names.
 
 **Mend.** Move the file, or choose another place with `--output`.
 """,

@@ -116,6 +116,45 @@ def test_devices_and_pipes_are_written_to(writer, tmp_path):
         assert "no space is left" in result.stderr
 
 
+@pytest.mark.parametrize(
+    "target",
+    [
+        "work/summary.json", "work/qat/qat-checkpoint-best.pth.tar", "work/qat/step.json",
+        "work/convert/toy.program", "link-to-result",
+    ],
+)  # fmt: skip
+def test_results_of_a_run_are_not_replaced(writer, target):
+    project, arguments = writer
+    link = project.folder / "link-to-result"
+    link.unlink(missing_ok=True)
+    link.symlink_to("work/summary.json")
+    before = (project.folder / target).read_bytes()
+    result = project.call(*arguments, target)
+    assert (result.returncode, "QS906" in result.stderr) == (1, True), result.stderr
+    assert (project.folder / target).read_bytes() == before
+    link.unlink()
+
+
+@pytest.mark.parametrize("command", ["sensitivity", "check"])
+@pytest.mark.parametrize(
+    "target", ["toy.yaml", "../{folder}/toy.yaml", "toy_plugin.py", "base.yaml", "soft", "hard"]
+)
+def test_what_a_command_reads_is_not_replaced(command, target, ran):
+    """Told before the model is built; other files are replaced, as the help says."""
+    folder = ran.folder
+    (folder / "base.yaml").write_text("{}\n")
+    (folder / "child.yaml").write_text("extends: [base.yaml, toy.yaml]\n")
+    for name in ("soft", "hard"):
+        (folder / name).unlink(missing_ok=True)
+    (folder / "soft").symlink_to("toy.yaml")
+    (folder / "hard").hardlink_to(folder / "toy.yaml")
+    option = ("--images", "2", "--output") if command == "sensitivity" else ("--picture",)
+    before = {p: p.read_bytes() for p in folder.iterdir() if p.is_file()}
+    result = ran.call(command, "child.yaml", *COMMON, *option, target.format(folder=folder.name))
+    assert (result.returncode, "QS906" in result.stderr) == (1, True), result.stderr
+    assert {p: p.read_bytes() for p in before} == before
+
+
 @pytest.mark.parametrize("target", ["-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1", "link"])
 def test_stdout(ran, target, tmp_path):
     """Behind a pipe, and behind a redirection, whose file keeps what was in it."""
@@ -194,6 +233,86 @@ def test_a_foreign_predictions_file_is_refused(ran, tmp_path):
     assert (out / "predictions.json").read_text() == "[]"
     (out / "predictions.json").rename(out / "mine.json")  # following the help
     assert infer(ran, tmp_path / "images.npy", out).returncode == 0
+
+
+@pytest.mark.parametrize("name", ["x.npz", "link"])
+def test_a_foreign_array_file_is_refused(name, ran, tmp_path):
+    """Without a spec, integers go into NAME.npz; one of an earlier `infer` is replaced."""
+    np.save(tmp_path / "x.npy", np.zeros((1, 3, 16, 16), np.float32))
+    arguments = ("infer", "work/convert/toy.program", "--input", tmp_path / "x.npy", "--output")
+    mine = tmp_path / "mine.npz"
+    np.savez(mine, mine=np.zeros(3))
+    if name == "link":
+        (tmp_path / "x.npz").symlink_to(mine)
+    else:
+        mine.rename(tmp_path / "x.npz")
+    before = (tmp_path / "x.npz").read_bytes()
+    result = ran.call(*arguments, tmp_path)
+    assert (result.returncode, "QS906" in result.stderr) == (1, True), result.stderr
+    assert (tmp_path / "x.npz").read_bytes() == before
+    (tmp_path / "x.npz").rename(tmp_path / "moved")  # following the help
+    for _ in range(2):
+        assert ran.call(*arguments, tmp_path).returncode == 0
+    assert set(np.load(tmp_path / "x.npz")) >= {"images"}
+
+
+@pytest.mark.parametrize("place", ["file/below", "loop", "/dev/null/x"])
+def test_an_output_folder_that_cannot_be(place, ran, tmp_path):
+    np.save(tmp_path / "images.npy", np.zeros((1, 3, 16, 16), np.float32))
+    (tmp_path / "file").write_text("")
+    (tmp_path / "loop").symlink_to("loop")
+    result = infer(ran, tmp_path / "images.npy", tmp_path / place)
+    assert (result.returncode, "QS903" in result.stderr) == (1, True), result.stderr
+
+
+ARRAYS = {
+    "text": np.full((1, 3, 16, 16), "a"),
+    "booleans": np.zeros((1, 3, 16, 16), bool),
+    "complex": np.zeros((1, 3, 16, 16), complex),
+    "dates": np.zeros((1, 3, 16, 16), "M8[s]"),
+    "records": np.zeros((1, 3, 16, 16), [("a", "i4")]),
+    "NaN": np.full((1, 3, 16, 16), np.nan, np.float32),
+    "infinity": np.full((1, 3, 16, 16), -np.inf),
+    "beyond float32": np.full((1, 3, 16, 16), 1e300),
+    "no image": np.zeros((0, 3, 16, 16), np.float32),
+}
+
+
+@pytest.mark.parametrize("kind", ARRAYS)
+@pytest.mark.parametrize("with_spec", [True, False])
+def test_arrays_that_hold_no_images_are_refused(kind, with_spec, ran, tmp_path):
+    np.save(tmp_path / "x.npy", ARRAYS[kind])
+    if with_spec:
+        result = infer(ran, tmp_path / "x.npy", tmp_path / "out")
+    else:
+        program = "work/convert/toy.program"
+        result = ran.call(
+            "infer", program, "--input", tmp_path / "x.npy", "--output", tmp_path / "out"
+        )
+    assert (result.returncode, "QS923" in result.stderr) == (1, True), result.stderr
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["pipe", "pipe.png", "pipe.npy", "pipe.mp4"])
+def test_a_named_pipe_is_no_input(name, ran, tmp_path):
+    """The data set's own `read` would wait for it."""
+    os.mkfifo(tmp_path / name)
+    result = infer(ran, tmp_path / name, tmp_path / "out")
+    assert (result.returncode, "QS923" in result.stderr) == (1, True), result.stderr
+    assert "named pipe" in result.stderr
+
+
+def test_a_name_that_is_not_utf_8(ran, tmp_path):
+    """predictions.json is UTF-8 all the same, and gives the name back."""
+    pictures = tmp_path / os.fsdecode(b"pictures \xff")
+    pictures.mkdir()
+    name = os.fsdecode(b"caf\xe9.png")
+    Image.new("RGB", (20, 20), "gray").save(pictures / name)
+    out = tmp_path / os.fsdecode(b"out \xff")
+    result = infer(ran, pictures, out)
+    assert result.returncode == 0, result.stderr
+    entries = json.loads((out / "predictions.json").read_text("utf-8"))["predictions"]
+    assert [e["input"] for e in entries] == [name]
 
 
 def _umask() -> int:
