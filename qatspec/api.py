@@ -100,6 +100,7 @@ if TYPE_CHECKING:  # the same names for type checkers; tests/contract holds both
     from qatspec.types import (
         NO_PARAMS as NO_PARAMS,
         RUNTIME_INPUT as RUNTIME_INPUT,
+        TILED_OPTIONS as TILED_OPTIONS,
         Annotation as Annotation,
         Arithmetic as Arithmetic,
         Capabilities as Capabilities,
@@ -146,8 +147,8 @@ _export("qatspec.files", "content_digest")
 _export("qatspec.hookspecs", "API_VERSION", "hookimpl")
 _export(
     "qatspec.types",
-    "NO_PARAMS", "RUNTIME_INPUT", "Annotation", "Arithmetic", "Capabilities", "Dataset",
-    "DatasetDef", "Finding",
+    "NO_PARAMS", "RUNTIME_INPUT", "TILED_OPTIONS", "Annotation", "Arithmetic", "Capabilities",
+    "Dataset", "DatasetDef", "Finding",
     "Fixed", "Float", "FusePattern", "March", "ModelDef", "Observed", "ObserverDef",
     "PictureDataset",
     "PrepareConfig", "PrepareConfigDef", "QConfig", "QConfigDef", "QSpec",

@@ -15,7 +15,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from qatspec.api import RUNTIME_INPUT, Arithmetic, Capabilities, Hardware, Limit, OpSupport
+from qatspec.api import (
+    RUNTIME_INPUT,
+    TILED_OPTIONS,
+    Arithmetic,
+    Capabilities,
+    Hardware,
+    Limit,
+    OpSupport,
+)
 
 #: 16-bit multipliers and one rounding at the end. The vendor's tie rule is not public; half up
 #: (floor(x + 1/2)) is what integer hardware commonly does, and is an assumption of qatspec.
@@ -25,30 +33,11 @@ OPTIONS: Mapping[str, Any] = {
     "type": "object",
     "additionalProperties": False,
     "properties": {
-        "opt": {
-            "enum": ["O0", "O1", "O2", "O3"],
-            "default": "O2",
-            "description": (
-                "effort: O0 one buffer, every value through DDR; O1 loads, compute and stores "
-                "overlap; O2 values stay on chip where they fit; O3 plans in several ways and "
-                "takes the one with the lowest modelled latency. The integers never differ"
-            ),
-        },
+        **TILED_OPTIONS,
         "cores": {
-            "type": "integer",
-            "minimum": 1,
+            **TILED_OPTIONS["cores"],
             "maximum": 2,
-            "default": 1,
             "description": "cores that one frame is split over; 1 gives the published latencies",
-        },
-        "verify": {
-            "type": "boolean",
-            "default": True,
-            "description": (
-                "run one frame tile by tile from the encoded commands and compare every layer's "
-                "integers with the Program before anything is written; false saves that time "
-                "(seconds at 512 px)"
-            ),
         },
         **RUNTIME_INPUT,
     },

@@ -41,9 +41,9 @@ def patch(spec: Spec, base: str, name: str, suggestions: Sequence[Suggestion]) -
             if own:
                 path = _place(stage, leaf)
                 _put(content, path, qconfig_patch(spec, leaf, own, join("", *path)))
-    written = spec.document.data["stages"].get("convert") or {}
+    opset = spec.stages["convert"].options["opset"] if "convert" in spec.stages else None
     wide = any(s.remedy == "qint16" for s in suggestions)
-    if wide and written.get("opset", WIDE_OPSET) < WIDE_OPSET:
+    if wide and opset is not None and opset < WIDE_OPSET:
         content["stages"]["convert"] = {"opset": WIDE_OPSET}
     return content
 

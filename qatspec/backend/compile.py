@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
-
-import jsonschema
+from typing import Any, cast
 
 from qatspec.diag import Diagnostic, DiagnosticError
 from qatspec.program import Artifact, Program, RuntimeInput
 from qatspec.registry import registry
+from qatspec.schema import check, with_defaults
 from qatspec.spec import InputSpec, check_image, check_runtime_input, runtime_input
 from qatspec.types import RUNTIME_INPUT, JSONSchema
 
@@ -29,7 +28,7 @@ def compile(  # noqa: A001 - the arrow's name
     QS812 where the encoded commands do not compute the Program).
     """
     record = registry().march(march)
-    given = check_options(march, record.options, options)
+    given = _filled(march, record.options, options)
     fed = _runtime_input(program, given, image)
     own = {name: value for name, value in given.items() if name not in RUNTIME_INPUT}
     with registry().blame(record, f"march `{march}`, compiling `{program.name}`,"):
@@ -68,19 +67,18 @@ def _cannot_feed(message: str, help_: str = "delete `rt_input_type`") -> Diagnos
     return DiagnosticError(Diagnostic(code="QS806", message=message, help=help_))
 
 
-def check_options(march: str, schema: JSONSchema, options: dict[str, Any]) -> dict[str, Any]:
-    """`options` with the defaults of `schema` filled in. Raises DiagnosticError QS803."""
-    properties = schema.get("properties", {})
-    filled = {name: p["default"] for name, p in properties.items() if "default" in p} | options
-    errors = jsonschema.Draft202012Validator(schema).iter_errors(filled)
-    found = [
-        Diagnostic(
-            code="QS803",
-            message=f"compile options of {march}: {error.message}",
-            help=f"it takes {', '.join(sorted(properties)) or 'no options'}",
+def _filled(march: str, schema: JSONSchema, options: dict[str, Any]) -> dict[str, Any]:
+    """Check `options` as those of a spec are checked, and fill in the defaults of `schema`.
+
+    Raises DiagnosticError QS803: these options come from a caller, so they have no place in a file.
+    """
+    if wrong := check(options, schema):
+        raise DiagnosticError(
+            Diagnostic(
+                code="QS803",
+                message=f"compile options of {march}: {found.message}",
+                help=found.help,
+            )
+            for found in wrong
         )
-        for error in sorted(errors, key=lambda e: (list(map(str, e.path)), e.message))
-    ]
-    if found:
-        raise DiagnosticError(found)
-    return filled
+    return cast("dict[str, Any]", with_defaults(schema, options))

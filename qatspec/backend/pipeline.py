@@ -18,16 +18,23 @@ from qatspec.backend.target import Target, align
 from qatspec.backend.tile import EFFORTS, Effort, Tiler
 from qatspec.backend.verify import verified
 from qatspec.program import Artifact, Program
+from qatspec.types import TILED_OPTIONS
 
 
 def assemble(
-    program: Program, target: Target, *, opt: str = "O2", cores: int = 1, verify: bool = True
+    program: Program,
+    target: Target,
+    *,
+    opt: str = TILED_OPTIONS["opt"]["default"],
+    cores: int = TILED_OPTIONS["cores"]["default"],
+    verify: bool = TILED_OPTIONS["verify"]["default"],
 ) -> Artifact:
     """Compile `program` for `target`: legalise, tile, place, schedule, encode.
 
-    opt: O0, O1, O2 or O3; cores: how many one frame is split over. verify: run one seeded frame
-    through the encoded commands and compare every layer with the interpreter; the manifest's
-    `verified_frames` says whether it was done.
+    opt     effort: O0, O1, O2 or O3.
+    cores   how many cores one frame is split over.
+    verify  run one seeded frame through the encoded commands and compare every layer with the
+            interpreter; the manifest's `verified_frames` says whether it was done.
 
     Raises DiagnosticError: QS801 for every op that the march cannot run, QS802 where a layer does
     not fit on chip, QS812 where the commands give other integers than the Program.

@@ -83,7 +83,7 @@ def _files_of(spec: Spec) -> Iterator[Path]:
     """The files that a spec consists of, and the plugins that it names."""
     document = spec.document
     yield from (Path(file) for file in document.texts)
-    for index, plugin in enumerate(document.data.get("plugins", [])):
+    for index, plugin in enumerate(spec.plugins):
         yield Path(document.span(f"/plugins/{index}").file).parent / plugin
 
 

@@ -28,7 +28,7 @@ def to_onnx(
     program: Program,
     path: str | os.PathLike[str],
     *,
-    opset: int = OPSET,
+    opset: int | None = None,
     exact: bool = True,
 ) -> None:
     """Write the converted integer ONNX. Loads in onnxruntime without custom ops; batch dynamic.
@@ -36,8 +36,11 @@ def to_onnx(
     exact: equal to the Program, integer for integer; else in onnxruntime's fast kernels, where a
     result close to a half may be one integer away (qatspec.onnx.fast).
 
+    opset: None is 17, the least that holds a Program.
+
     Raises DiagnosticError QS720 for an opset below 17.
     """
+    opset = opset or OPSET
     if opset < OPSET:
         raise DiagnosticError(
             Diagnostic(

@@ -58,7 +58,7 @@ def _classes(spec: Spec, role: DataRole, names: Registry) -> int | None:
 
 
 def _other_number(spec: Spec, roles: Sequence[DataRole], classes: int, outputs: int) -> Diagnostic:
-    written = "num_classes" in spec.document.data["model"].get("params", {})
+    written = "/model/params/num_classes" in spec.document.spans
     more = classes > outputs
     return Diagnostic(
         code="QS914",

@@ -56,7 +56,7 @@ class Step:
     folders: Folders = field(default=(), repr=False)
     judging_folders: Folders = field(default=(), repr=False)
     provenance: Mapping[str, str] = field(default_factory=dict)
-    plugins: tuple[PluginRef, ...] = ()
+    plugins: tuple[PluginRef, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

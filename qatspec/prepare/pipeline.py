@@ -32,6 +32,7 @@ from qatspec.quant.computed import compute_on_read
 from qatspec.registry import registry
 from qatspec.spec import check_rules, prepare_config, qconfig_rules
 from qatspec.spec.model import ModuleQuant
+from qatspec.types.language import default
 
 if TYPE_CHECKING:
     from qatspec.spec import Spec
@@ -44,8 +45,8 @@ def prepare(
     qconfig: Any,
     prepare: Any = None,
     modules: Mapping[str, Any] | None = None,
-    quantize_input: bool = True,
-    quantize_output: bool = True,
+    quantize_input: bool = default("module", "quantize_input"),
+    quantize_output: bool = default("module", "quantize_output"),
     march: str | None = None,
     inplace: bool = False,
 ) -> Prepared:
@@ -64,13 +65,13 @@ def prepare(
     QS6xx for what cannot be quantized as asked.
     """
     require_module(model)
-    default = ModuleQuant(
+    whole_model = ModuleQuant(
         qconfig=qconfig_rules(qconfig),
         prepare=prepare_config(prepare),
         quantize_input=quantize_input,
         quantize_output=quantize_output,
     )
-    leaves = (default,) if modules is None else _leaves(modules, default)
+    leaves = (whole_model,) if modules is None else _leaves(modules, whole_model)
     return _prepare(model, example_inputs, leaves, march, None, march, inplace)
 
 
@@ -93,22 +94,20 @@ def prepare_spec(
     return _prepare(model, (image,), leaves, march, spec.input.scale, trained_for or march)
 
 
-def _leaves(modules: Mapping[str, Any], default: ModuleQuant) -> tuple[ModuleQuant, ...]:
+def _leaves(modules: Mapping[str, Any], base: ModuleQuant) -> tuple[ModuleQuant, ...]:
     found = []
     for path, given in modules.items():
         if isinstance(given, ModuleQuant):
             filled = replace(
                 given,
-                qconfig=given.qconfig or default.qconfig,
-                prepare=given.prepare or default.prepare,
+                qconfig=given.qconfig or base.qconfig,
+                prepare=given.prepare or base.prepare,
             )
             found.append(filled)
             continue
         settings = dict(given)
-        rules = qconfig_rules(settings.pop("qconfig")) if "qconfig" in settings else default.qconfig
-        config = (
-            prepare_config(settings.pop("prepare")) if "prepare" in settings else default.prepare
-        )
+        rules = qconfig_rules(settings.pop("qconfig")) if "qconfig" in settings else base.qconfig
+        config = prepare_config(settings.pop("prepare")) if "prepare" in settings else base.prepare
         found.append(ModuleQuant(path=path, qconfig=rules, prepare=config, **settings))
     return tuple(found)
 
@@ -169,10 +168,8 @@ def _run(
         compute_on_read(module)
     units = [unit for leaf in leaves for unit in units_of(model, leaf, march, fused_add)]
     paths = [unit.path for unit in units]
-    whole_model = paths == [""]
-    captured = (
-        capture_root_call(example_inputs) if whole_model else capture(model, example_inputs, paths)
-    )
+    base = paths == [""]
+    captured = capture_root_call(example_inputs) if base else capture(model, example_inputs, paths)
     replacements = Replacements(model)
     for unit in units:
         module, call = module_at(model, unit.path), captured.calls[unit.path]

@@ -1,4 +1,4 @@
-"""The committed schema of the spec language."""
+"""The committed schemas and tables, as parsed JSON."""
 
 from __future__ import annotations
 
@@ -9,15 +9,9 @@ from functools import cache
 from typing import Any, cast
 
 from qatspec.types import JSONSchema
+from qatspec.types.language import VERSION, spec_schema
 
-VERSION = 1
-
-
-@cache
-def spec_schema() -> JSONSchema:
-    """schemas/qatspec-1.schema.json, as parsed JSON; not to be changed."""
-    text = importlib.resources.files("qatspec_schemas") / f"qatspec-{VERSION}.schema.json"
-    return cast("dict[str, Any]", json.loads(text.read_text(encoding="utf-8")))
+__all__ = ["VERSION", "spec_schema", "summary_schema", "torch_symbols"]
 
 
 @cache

@@ -1,4 +1,8 @@
-"""The Spec: what a YAML file means, as frozen dataclasses. Every node remembers its pointer."""
+"""The Spec: what a YAML file means, as frozen dataclasses. Every node remembers its pointer.
+
+The schema of the spec language is the one place where defaults are written: a field that holds a
+key of a spec has no default, or reads the schema's (`default("trainer", "ema")`).
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from qatspec.types import PrepareConfig, QConfig
+from qatspec.types.language import default
 
 if TYPE_CHECKING:
     from qatspec.source import Document
@@ -43,12 +48,12 @@ class InputSpec:
     """
 
     size: tuple[int, int]
-    channels: int = 3
-    format: Literal["rgb", "bgr", "yuv444", "gray"] = "rgb"
-    mean: float | tuple[float, ...] = 128.0
-    std: float | tuple[float, ...] = 128.0
+    channels: int = default("input", "channels")
+    format: Literal["rgb", "bgr", "yuv444", "gray"] = default("input", "format")
+    mean: float | tuple[float, ...] = default("input", "mean")
+    std: float | tuple[float, ...] = default("input", "std")
     resize: Literal["letterbox", "stretch"] | None = None
-    scale: float | None = None
+    scale: float | None = default("input", "scale")
     at: str = _at()
 
 
@@ -58,9 +63,9 @@ class DataRole:
     be read comes to."""
 
     dataset: Component
-    batch_size: int = 1
-    workers: int = 0
-    broken: Literal["skip", "error"] = "skip"
+    batch_size: int
+    workers: int
+    broken: Literal["skip", "error"]
     at: str = _at()
 
 
@@ -84,7 +89,7 @@ class QConfigRules:
     """An ordered set of rules with their precedence; a lone preset is one global rule."""
 
     rules: tuple[Rule, ...]
-    precedence: Precedence = "object_type_first"
+    precedence: Precedence = default("qconfig", "precedence")
     at: str = _at()
 
 
@@ -98,8 +103,8 @@ class ModuleQuant:
     path: str = ""
     qconfig: QConfigRules | None = None
     prepare: PrepareConfig | None = None
-    quantize_input: bool = True
-    quantize_output: bool = True
+    quantize_input: bool = default("module", "quantize_input")
+    quantize_output: bool = default("module", "quantize_output")
     modules: Mapping[str, ModuleQuant] = field(default_factory=dict)
     at: str = _at()
 
@@ -108,6 +113,10 @@ class ModuleQuant:
         if not self.modules:
             return (self,)
         return tuple(leaf for child in self.modules.values() for leaf in child.leaves())
+
+
+def _scheduler() -> Component:
+    return Component(type=default("trainer", "scheduler")["type"])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,13 +132,13 @@ class Trainer:
     epochs: int | None = None
     steps: int | None = None
     optimizer: Component | None = None
-    scheduler: Component | None = None
-    ema: float | None = None
-    grad_clip: float | None = None
-    batch_norm: Literal["running", "synchronized", "frozen"] = "running"
+    scheduler: Component = field(default_factory=_scheduler)
+    ema: float | None = default("trainer", "ema")
+    grad_clip: float | None = default("trainer", "grad_clip")
+    batch_norm: Literal["running", "synchronized", "frozen"] = default("trainer", "batch_norm")
     freeze_from_epoch: int | None = None
-    validate_epochs: int = 1
-    checkpoint_steps: int = 500
+    validate_epochs: int = default("trainer", "validate_epochs")
+    checkpoint_steps: int = default("trainer", "checkpoint_steps")
     at: str = _at()
 
 
@@ -142,12 +151,14 @@ class Solver:
     become the model's, "by_order" or (regex, replacement) pairs.
     """
 
-    pre_step: StageName | None = None
-    pre_step_checkpoint: Literal["best", "last"] = "best"
-    allow_miss: bool = False
-    ignore_extra: bool = False
-    weights: str | None = None
-    key_map: Literal["by_order"] | tuple[tuple[str, str | None], ...] | None = None
+    pre_step: StageName | None = default("solver", "pre_step")
+    pre_step_checkpoint: Literal["best", "last"] = default("solver", "pre_step_checkpoint")
+    allow_miss: bool = default("solver", "allow_miss")
+    ignore_extra: bool = default("solver", "ignore_extra")
+    weights: str | None = default("float_solver", "weights")
+    key_map: Literal["by_order"] | tuple[tuple[str, str | None], ...] | None = default(
+        "float_solver", "key_map"
+    )
     at: str = _at()
 
 
@@ -182,7 +193,7 @@ class Spec:
     data: Mapping[str, DataRole]
     quantize: ModuleQuant
     stages: Mapping[str, Stage]
-    plugins: tuple[str, ...] = ()
+    plugins: tuple[str, ...]
     document: Document = field(compare=False, repr=False)
 
     def quantization(self, stage: str) -> tuple[ModuleQuant, ...]:

@@ -23,8 +23,8 @@ def check_opset(spec: Spec, source: StageName) -> Diagnostic | None:
 
     An error where every rule of a module quantizes activations so, else a warning: whether a rule
     matches anything is not known without the model."""
-    written = (spec.document.data["stages"].get("convert") or {}).get("opset")
-    if written is None:  # it is then as high as the dtypes need
+    written = spec.stages["convert"].options["opset"]
+    if written is None:  # the least that holds the dtypes
         return None
     leaves = [leaf for leaf in spec.quantization(source) if leaf.qconfig is not None]
     rules = [rule for leaf in leaves for rule in leaf.qconfig.rules]  # type: ignore[union-attr]

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import fields
-from typing import Any, cast
+from typing import Any
 
 from qatspec.diag import Diagnostic, DiagnosticError, Note
 from qatspec.registry import Registry, registry as installed
-from qatspec.schema import check, spec_schema
+from qatspec.schema import check, spec_schema, with_defaults
 from qatspec.source.pointer import join
 from qatspec.spec.collect import Findings
 from qatspec.spec.model import QConfigRules, Rule
@@ -18,7 +17,6 @@ from qatspec.spec.torch_names import check_op
 from qatspec.types import QConfig, QSpec
 
 _KINDS = ("object_type", "module_name_regex", "module_name", "module_name_object_type_order")
-_QSPEC_FIELDS = tuple(f.name for f in fields(QSpec))
 
 
 def qconfig_rules(value: Any, at: str = "", registry: Registry | None = None) -> QConfigRules:
@@ -35,10 +33,10 @@ def qconfig_rules(value: Any, at: str = "", registry: Registry | None = None) ->
         config, preset = _value(value, at, names)
         whole = Rule(kind="global", key="", value=config, preset=preset, at=at)
         return QConfigRules(rules=(whole,), at=at)
-    plain = _plain(value)
     shape = {"$ref": "#/$defs/qconfig", "$defs": spec_schema()["$defs"]}
-    if wrong := check(plain, shape, at):
+    if wrong := check(_plain(value), shape, at):
         raise DiagnosticError(wrong)
+    value = with_defaults(shape, value)
     findings = Findings()
     findings.add(_unknown_ops(value, at, names))
     rules: list[Rule] = []
@@ -49,8 +47,7 @@ def qconfig_rules(value: Any, at: str = "", registry: Registry | None = None) ->
             config, preset = _value(raw, pointer, names)
             rules.append(Rule(kind=kind, key=key, value=config, preset=preset, at=pointer))
     findings.stop()
-    precedence = value.get("precedence", "object_type_first")
-    return QConfigRules(rules=tuple(rules), precedence=precedence, at=at)
+    return QConfigRules(rules=tuple(rules), precedence=value["precedence"], at=at)
 
 
 def repeated_rules(rules: QConfigRules) -> list[Diagnostic]:
@@ -126,21 +123,15 @@ def _value(raw: Any, at: str, names: Registry) -> tuple[QConfig | None, str | No
                 at=at,
             )
         )
-    default = QConfig()
-    activation = _qspec(raw, "activation", cast("QSpec", default.activation), at, names)
-    weight = _qspec(raw, "weight", cast("QSpec", default.weight), at, names)
+    activation, weight = (_qspec(raw[k], join(at, k), names) for k in ("activation", "weight"))
     return QConfig(activation=activation, weight=weight), None
 
 
-def _qspec(
-    raw: Mapping[str, Any], key: str, default: QSpec, at: str, names: Registry
-) -> QSpec | None:
-    given = raw.get(key, default)
-    if given is None or isinstance(given, QSpec):
-        return given
-    if "observer" in given:
-        names.observer(given["observer"], join(at, key, "observer"))
-    return QSpec(**{f: given.get(f, getattr(default, f)) for f in _QSPEC_FIELDS})
+def _qspec(raw: Any, at: str, names: Registry) -> QSpec | None:
+    if raw is None or isinstance(raw, QSpec):
+        return raw
+    names.observer(raw["observer"], join(at, "observer"))
+    return QSpec(**raw)
 
 
 def _plain(value: Any) -> Any:

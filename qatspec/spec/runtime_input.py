@@ -11,7 +11,9 @@ from typing import Any
 
 from qatspec.diag import Diagnostic
 from qatspec.diag.words import quote_list
+from qatspec.schema import with_defaults
 from qatspec.spec.model import InputSpec
+from qatspec.types import RUNTIME_INPUT
 
 #: `model.input.format` -> the frames that it can be fed from by integer arithmetic.
 FEEDS: Mapping[str, tuple[str, ...]] = {
@@ -26,7 +28,8 @@ CHANNELS: Mapping[str, int] = {"rgb": 3, "bgr": 3, "yuv444": 3, "gray": 1}
 
 def runtime_input(options: Mapping[str, Any]) -> tuple[str, str]:
     """(type, layout) that the options of a compile stage ask for."""
-    return options.get("rt_input_type", "featuremap"), options.get("rt_input_layout", "NCHW")
+    filled = with_defaults({"properties": RUNTIME_INPUT}, options)
+    return filled["rt_input_type"], filled["rt_input_layout"]
 
 
 def check_runtime_input(

@@ -51,8 +51,9 @@ def build_stage(
     trainer = qconfig = quantize = None
     options: Mapping[str, Any] = {}
     solver = Solver(at=join(at, "solver"))
-    with findings:
-        solver = _solver(raw.get("solver", {}), solver.at)
+    if "solver" in raw:
+        with findings:
+            solver = _solver(raw["solver"], solver.at)
     if "trainer" in raw:
         with findings:
             trainer = _trainer(raw["trainer"], join(at, "trainer"))
@@ -219,17 +220,14 @@ def _trainer(raw: Mapping[str, Any], at: str) -> Trainer:
     lengths = [key for key in ("epochs", "steps") if key in raw]
     if len(lengths) != 1:
         raise DiagnosticError(_two_lengths(raw, at) if lengths else _no_length(at))
-    plain = {k: v for k, v in raw.items() if k not in ("optimizer", "scheduler", "batch_norm")}
-    batch_norm = raw.get("batch_norm", "running")
-    mapping = batch_norm if isinstance(batch_norm, Mapping) else {"before": batch_norm}
-    return Trainer(
-        **plain,
-        optimizer=_component(raw, "optimizer", at),
-        scheduler=_component(raw, "scheduler", at),
-        batch_norm=mapping.get("before", "running"),
-        freeze_from_epoch=mapping.get("freeze_from_epoch"),
-        at=at,
-    )
+    settings = dict(raw)
+    for key in ("optimizer", "scheduler"):
+        if key in raw:
+            settings[key] = _component(raw[key], join(at, key))
+    if isinstance(batch_norm := raw.get("batch_norm"), Mapping):
+        settings["batch_norm"] = batch_norm["before"]
+        settings["freeze_from_epoch"] = batch_norm["freeze_from_epoch"]
+    return Trainer(**settings, at=at)
 
 
 def _two_lengths(raw: Mapping[str, Any], at: str) -> Diagnostic:
@@ -254,11 +252,9 @@ def _no_length(at: str) -> Diagnostic:
     )
 
 
-def _component(raw: Mapping[str, Any], key: str, at: str) -> Component | None:
-    if key not in raw:
-        return None
-    params = {k: v for k, v in raw[key].items() if k != "type"}
-    return Component(type=raw[key]["type"], params=params, at=join(at, key))
+def _component(raw: Mapping[str, Any], at: str) -> Component:
+    params = {k: v for k, v in raw.items() if k != "type"}
+    return Component(type=raw["type"], params=params, at=at)
 
 
 def _march_options(

@@ -6,7 +6,6 @@ import hashlib
 import importlib.util
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from qatspec.diag import Diagnostic, DiagnosticError, Span
 from qatspec.files import encoded
@@ -73,7 +72,7 @@ def convert(
 
     Raises DiagnosticError QS922 when onnxruntime gives other integers than the Program."""
     name = context.spec.name
-    opset = _opset(context)
+    opset = context.spec.stages["convert"].options["opset"]
     files = [context.folder / f"{name}{end}" for end in _ENDS]
     qat_onnx, converted, program_file, record, header = files
 
@@ -86,14 +85,20 @@ def convert(
         save_program(program, temporary)
     with writing(qat_onnx) as temporary:
         warnings = export_qat_onnx(
-            prepared, temporary, example, name=name, deployment=deployment, image=image, **opset
+            prepared,
+            temporary,
+            example,
+            name=name,
+            deployment=deployment,
+            image=image,
+            opset=opset,
         )
     for warning in warnings:
         context.report("log", {"message": warning.message, "diagnostic": warning})
     with writing(converted) as temporary:
-        to_onnx(program, temporary, **opset)
+        to_onnx(program, temporary, opset=opset)
     host = host_parts(deployment)
-    files += export_host(prepared, host, context.folder, name, **opset)
+    files += export_host(prepared, host, context.folder, name, opset=opset)
     if host.pre or host.post:
         context.report("log", {"message": f"on the host, in float: {_on_host(host)}"})
     write_json(
@@ -139,10 +144,3 @@ def demand_exact(path: Path, found: Exactness) -> None:
                 span=Span(file=str(path)),
             )
         )
-
-
-def _opset(context: Context) -> dict[str, Any]:
-    """The keyword of the ONNX writers where the file itself sets it: the schema's default gives way
-    to what the dtypes need (rule: own ONNX)."""
-    written = context.spec.document.data["stages"].get("convert") or {}
-    return {"opset": written["opset"]} if "opset" in written else {}

@@ -30,6 +30,7 @@ from qatspec.train.files import write_bytes
 from qatspec.train.loadable import fitting_key_map, require_loadable
 from qatspec.train.tensors import load_tensors
 from qatspec.train.weights import weights_of
+from qatspec.types.language import default
 
 FORMAT = 1
 
@@ -136,8 +137,8 @@ def load_weights(
     weights: Mapping[str, Tensor],
     *,
     source: Path,
-    allow_miss: bool = False,
-    ignore_extra: bool = False,
+    allow_miss: bool = default("solver", "allow_miss"),
+    ignore_extra: bool = default("solver", "ignore_extra"),
 ) -> list[Diagnostic]:
     """Load a checkpoint of any stage into `model`, strictly but for what stages have of their own
     (`fit_state`).

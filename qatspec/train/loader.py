@@ -24,6 +24,7 @@ from qatspec.registry import registry
 from qatspec.train.protocol import check_alike, check_sample, target_tensor
 from qatspec.train.workers import watched
 from qatspec.types import Dataset, DatasetDef, Sample
+from qatspec.types.language import default
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,7 @@ class Loader:
     dataset: Dataset
     batch_size: int
     seed: int
-    workers: int = 0
+    workers: int = default("data_role", "workers")
     rank: int = 0
     world: int = 1
     skip_broken: bool = True

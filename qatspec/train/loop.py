@@ -95,6 +95,7 @@ class _Loop:
         trainer, self.epoch_steps = training.trainer, training.loader.epoch_steps
         self.steps = trainer.steps or (trainer.epochs or 0) * self.epoch_steps
         self.epochs = -(-self.steps // self.epoch_steps)
+        assert trainer.optimizer is not None  # the schema requires it of a stage that trains
         self.optimizer = build_optimizer(training.model, trainer.optimizer)
         self.schedule = build_schedule(
             self.optimizer, trainer.scheduler, steps=self.steps, epoch_steps=self.epoch_steps

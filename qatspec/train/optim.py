@@ -11,20 +11,16 @@ from torch import nn
 
 from qatspec.spec import Component
 
-#: momentum and nesterov as the tutorial's family of detectors trains; lr as the tutorial advises
-DEFAULT_OPTIMIZER = Component(type="sgd", params={"lr": 1e-3, "momentum": 0.9})
-CONSTANT = Component(type="constant")
 
+def build_optimizer(model: nn.Module, component: Component) -> torch.optim.Optimizer:
+    """Build the optimizer over every parameter that takes gradients.
 
-def build_optimizer(model: nn.Module, component: Component | None) -> torch.optim.Optimizer:
-    """The optimizer over every parameter that takes gradients.
-
-    Weight decay acts on weights (two and more dimensions) alone: scales, biases and batch-norm
-    parameters are no capacity to be restrained, and decaying a scale would shrink its range.
+    component: a trainer's `optimizer`, with every key that the schema has for its type. Weight
+    decay applies to weights (two and more dimensions) alone: decaying a learned scale would shrink
+    its range, and biases and batch-norm parameters do not add capacity.
     """
-    component = component or DEFAULT_OPTIMIZER
     settings = dict(component.params)
-    decay = settings.pop("weight_decay", 0.0)
+    decay = settings.pop("weight_decay")
     parameters = [p for p in model.parameters() if p.requires_grad]
     groups = [
         {"params": [p for p in parameters if p.dim() > 1], "weight_decay": decay},
@@ -57,10 +53,13 @@ class Schedule:
 
 
 def build_schedule(
-    optimizer: torch.optim.Optimizer, component: Component | None, *, steps: int, epoch_steps: int
+    optimizer: torch.optim.Optimizer, component: Component, *, steps: int, epoch_steps: int
 ) -> Schedule:
-    """steps: optimizer steps of the whole stage; epoch_steps: of one epoch."""
-    component = component or CONSTANT
+    """Build the learning rate's schedule.
+
+    component: a trainer's `scheduler`, with every key that the schema has for its type. steps:
+    optimizer steps of the whole stage; epoch_steps: of one epoch.
+    """
     base = tuple(float(group["lr"]) for group in optimizer.param_groups)
     return Schedule(base, _SCHEDULES[component.type](component, base[0], steps, epoch_steps))
 
@@ -71,8 +70,8 @@ def _constant(_c: Component, _lr: float, _steps: int, _epoch: int) -> Callable[[
 
 def _cosine(component: Component, lr: float, steps: int, _epoch: int) -> Callable[[int], float]:
     """Linear warm-up, then half a cosine down to min_lr (Loshchilov & Hutter 2017, one cycle)."""
-    warmup = int(component.params.get("warmup_steps", 0))
-    floor = float(component.params.get("min_lr", 0.0)) / lr
+    warmup = int(component.params["warmup_steps"])
+    floor = float(component.params["min_lr"]) / lr
 
     def factor(step: int) -> float:
         if step < warmup:
@@ -86,7 +85,7 @@ def _cosine(component: Component, lr: float, steps: int, _epoch: int) -> Callabl
 def _step(component: Component, _lr: float, _steps: int, epoch: int) -> Callable[[int], float]:
     """Multiply by `factor` at the start of each epoch of `epochs`."""
     edges: Iterable[int] = component.params["epochs"]
-    drop = float(component.params.get("factor", 0.1))
+    drop = float(component.params["factor"])
     return lambda step: drop ** sum(step >= edge * epoch for edge in edges)
 
 

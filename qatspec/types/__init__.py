@@ -24,12 +24,13 @@ from qatspec.types.records import (
     Verdict,
 )
 from qatspec.types.task import Dataset, PictureDataset, Sample, TaskModel
-from qatspec.types.tiled import tiled_march
+from qatspec.types.tiled import TILED_OPTIONS, tiled_march
 
 __all__ = [
     "NO_PARAMS",
     "QRANGE",
     "RUNTIME_INPUT",
+    "TILED_OPTIONS",
     "Annotation",
     "Arithmetic",
     "Capabilities",

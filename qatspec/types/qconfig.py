@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from qatspec.types.language import default
+
 DType = Literal["qint4", "qint8", "qint16"]
 FakeQuant = Literal["fixed", "moving", "lsq", "pact"]
 
@@ -25,14 +27,14 @@ class QSpec:
     percentile, bins    of the percentile observer; `scale` of the fixed_scale observer.
     """
 
-    dtype: DType = "qint8"
-    observer: str = "moving_average"
-    fake_quant: FakeQuant = "moving"
-    averaging_constant: float = 0.01
-    ch_axis: int | None = None
-    percentile: float = 99.99
-    bins: int = 2048
-    scale: float | None = None
+    dtype: DType = default("qspec", "dtype")
+    observer: str = default("qspec", "observer")
+    fake_quant: FakeQuant = default("qspec", "fake_quant")
+    averaging_constant: float = default("qspec", "averaging_constant")
+    ch_axis: int | None = default("qspec", "ch_axis")
+    percentile: float = default("qspec", "percentile")
+    bins: int = default("qspec", "bins")
+    scale: float | None = default("qspec", "scale")
 
     @property
     def qmin(self) -> int:
@@ -43,11 +45,17 @@ class QSpec:
         return QRANGE[self.dtype][1]
 
 
+def _weight() -> QSpec:
+    """A weight's QSpec: the spec language has other defaults for two keys below `weight`."""
+    return QSpec(
+        averaging_constant=default("rule_value", "weight", "averaging_constant"),
+        ch_axis=default("rule_value", "weight", "ch_axis"),
+    )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QConfig:
     """What a rule decides: activation and weight together. None leaves that tensor in float."""
 
     activation: QSpec | None = field(default_factory=QSpec)
-    weight: QSpec | None = field(
-        default_factory=lambda: QSpec(averaging_constant=1.0, ch_axis=0, observer="moving_average")
-    )
+    weight: QSpec | None = field(default_factory=_weight)

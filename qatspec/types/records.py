@@ -218,15 +218,17 @@ class March:
 RUNTIME_INPUT: Mapping[str, JSONSchema] = {
     "rt_input_type": {
         "enum": ["featuremap", "rgb", "bgr", "yuv444", "nv12", "gray"],
+        "default": "featuremap",
         "description": (
-            "what the compiled file is fed: featuremap (left out: this) the model's own integers; "
+            "what the compiled file is fed: featuremap: the model's own integers; "
             "else unsigned bytes as a camera gives them, converted by integers alone. nv12: a "
             "plane of luma above one of chroma pairs at half the size"
         ),
     },
     "rt_input_layout": {
         "enum": ["NCHW", "NHWC"],
-        "description": "order of the dimensions of what it is fed; left out: NCHW",
+        "default": "NCHW",
+        "description": "order of the dimensions of what it is fed",
     },
 }
 

@@ -2,11 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from qatspec.types.capabilities import Capabilities
 from qatspec.types.lazy import lazy
-from qatspec.types.records import March
+from qatspec.types.records import JSONSchema, March
+
+#: Properties for `March.options` of a tiled march: the options of `assemble`, with their defaults.
+#: A march that has so many cores adds the maximum: `{**TILED_OPTIONS["cores"], "maximum": 2}`.
+TILED_OPTIONS: Mapping[str, JSONSchema] = {
+    "opt": {
+        "enum": ["O0", "O1", "O2", "O3"],
+        "default": "O2",
+        "description": (
+            "effort: O0 one buffer, every value through DDR; O1 loads, compute and stores "
+            "overlap; O2 values stay on chip where they fit; O3 plans in several ways and "
+            "takes the one with the lowest modelled latency. The integers never differ"
+        ),
+    },
+    "cores": {
+        "type": "integer",
+        "minimum": 1,
+        "default": 1,
+        "description": "cores that one frame is split over",
+    },
+    "verify": {
+        "type": "boolean",
+        "default": True,
+        "description": (
+            "run one frame tile by tile from the encoded commands and compare every layer's "
+            "integers with the Program before anything is written; false saves that time "
+            "(seconds at 512 px)"
+        ),
+    },
+}
 
 
 def tiled_march(*, name: str, version: int, capabilities: Capabilities, **fields: Any) -> March:

@@ -8,12 +8,13 @@ import torch
 from torch import nn
 
 from qatspec.plan.checkpoints import checkpoint_path
-from qatspec.spec import Component, Trainer
+from qatspec.spec import Trainer
 from qatspec.train.checkpoint import load
 from qatspec.train.evaluate import evaluate
 from qatspec.train.loader import Loader
 from qatspec.train.loop import Training
 from qatspec.types import Sample
+from tests.trainers import part
 
 
 class ToySet:
@@ -75,8 +76,8 @@ def make_training(tmp_path):
         device = torch.device("cpu")
         defaults = {
             "epochs": 2,
-            "optimizer": Component(type="sgd", params={"lr": 0.1, "momentum": 0.9}),
-            "scheduler": Component(type="cosine", params={"warmup_steps": 2}),
+            "optimizer": part("optimizer", "sgd", lr=0.1, momentum=0.9),
+            "scheduler": part("scheduler", "cosine", warmup_steps=2),
             "ema": 0.9,
             "checkpoint_steps": 3,
         }

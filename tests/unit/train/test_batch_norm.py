@@ -137,7 +137,9 @@ def trained(group: Group, folder: Path, batch_norm: str) -> Path:
     model = Net(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(16, 2))
     loader = Loader(Blobs(), batch_size=4 // group.world, seed=7, rank=group.rank,
                     world=group.world)  # fmt: skip
-    optimizer = Component(type="sgd", params={"lr": 0.1, "momentum": 0.9})
+    optimizer = Component(type="sgd", params={
+        "lr": 0.1, "momentum": 0.9, "nesterov": False, "weight_decay": 0.0,
+    })  # fmt: skip
     folder.mkdir(exist_ok=True)
     fit(
         Training(

@@ -8,8 +8,8 @@ from torch import nn
 
 from qatspec.diag import DiagnosticError
 from qatspec.plan.checkpoints import checkpoint_path
-from qatspec.spec import Component
 from qatspec.train.loop import fit
+from tests.trainers import part
 
 
 def digests(folder):
@@ -29,7 +29,7 @@ def test_two_runs_give_the_same_bytes(make_training):
     first, second = make_training("a"), make_training("b")
     fit(first), fit(second)
     assert digests(first.folder) == digests(second.folder)
-    other = make_training("c", optimizer=Component(type="sgd", params={"lr": 0.05}))
+    other = make_training("c", optimizer=part("optimizer", "sgd", lr=0.05))
     fit(other)
     assert digests(other.folder) != digests(first.folder)
 
@@ -136,8 +136,8 @@ def test_best_is_the_checkpoint_with_the_best_metric(make_training):
 
 def test_grad_clip_bounds_the_step(make_training):
     training = make_training(
-        epochs=None, steps=1, grad_clip=1e-3, ema=None, scheduler=None,
-        optimizer=Component(type="sgd", params={"lr": 1.0}),
+        epochs=None, steps=1, grad_clip=1e-3, ema=None, scheduler=part("scheduler", "constant"),
+        optimizer=part("optimizer", "sgd", lr=1.0),
     )  # fmt: skip
     before = nn.utils.parameters_to_vector(training.model.parameters()).detach()
     fit(training)

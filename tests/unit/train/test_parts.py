@@ -10,27 +10,24 @@ from torch import nn
 from qatspec.diag import Diagnostic, DiagnosticError, Span
 from qatspec.prepare import prepare
 from qatspec.quant.learned import LearnedFakeQuantize
-from qatspec.spec import Component
 from qatspec.train.ema import WeightAverage
 from qatspec.train.loader import Loader
 from qatspec.train.optim import build_optimizer, build_schedule
 from qatspec.train.process import make_repeatable, pick_device
+from tests.trainers import part
 
 
 def rates(component, *, steps=10, epoch_steps=5, lr=1.0):
     net = nn.Linear(2, 2)
-    optimizer = build_optimizer(net, Component(type="sgd", params={"lr": lr}))
+    optimizer = build_optimizer(net, part("optimizer", "sgd", lr=lr))
     schedule = build_schedule(optimizer, component, steps=steps, epoch_steps=epoch_steps)
     return [schedule.apply(optimizer, step) for step in range(steps)]
 
 
 def test_schedules():
-    assert rates(None) == [1.0] * 10
-    assert (
-        rates(Component(type="step", params={"epochs": [1], "factor": 0.1}))
-        == [1.0] * 5 + [0.1] * 5
-    )
-    cosine = rates(Component(type="cosine", params={"warmup_steps": 2, "min_lr": 0.1}))
+    assert rates(part("scheduler", "constant")) == [1.0] * 10
+    assert rates(part("scheduler", "step", epochs=[1], factor=0.1)) == [1.0] * 5 + [0.1] * 5
+    cosine = rates(part("scheduler", "cosine", warmup_steps=2, min_lr=0.1))
     assert cosine[:3] == pytest.approx([1 / 3, 2 / 3, 1.0])
     assert cosine[6] == pytest.approx(0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * 4 / 8)))
     assert min(cosine[2:]) > 0.1
@@ -39,7 +36,7 @@ def test_schedules():
 def test_weight_decay_acts_on_weights_alone():
     optimizer = build_optimizer(
         nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3)),
-        Component(type="adamw", params={"lr": 0.1, "weight_decay": 0.5}),
+        part("optimizer", "adamw", lr=0.1, weight_decay=0.5),
     )
     assert isinstance(optimizer, torch.optim.AdamW)
     decayed, free = optimizer.param_groups
@@ -179,7 +176,7 @@ def test_learned_scales_are_not_decayed(kind):
     net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 2, 1))
     model = prepare(net, (torch.zeros(1, 3, 4, 4),), qconfig=qconfig).model
     decayed, free = build_optimizer(
-        model, Component(type="sgd", params={"lr": 0.1, "weight_decay": 0.5})
+        model, part("optimizer", "sgd", lr=0.1, weight_decay=0.5)
     ).param_groups
     scales = [m.scale for m in model.modules() if isinstance(m, LearnedFakeQuantize)]
     assert len(scales) == 5  # the input's, two weights', two results'
