@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from qatspec_vision.data.coco import CocoDetection, loader_options
+from qatspec_vision.data.coco import CocoDetection
+from qatspec_vision.data.detection import loader_options
 from qatspec_vision.data.layout import Layout
 
 from qatspec.api import folder_being_made

@@ -1,6 +1,7 @@
 """What this plugin registers: the models `fcos`, `deeplabv3plus`, `efficientnet`, `torchvision` and
-`timm`, the data sets `coco_detection`, `cityscapes_segmentation` and `imagefolder_classification`,
-and checks of specs that use them."""
+`timm`; the data sets `coco_detection`, `yolo_detection`, `voc_detection`,
+`cityscapes_segmentation`, `mask_segmentation`, `imagefolder_classification` and
+`csv_classification`; and checks of specs that use them."""
 
 from __future__ import annotations
 
@@ -81,6 +82,42 @@ def qatspec_datasets() -> Iterable[DatasetDef]:
             open=lazy("qatspec_vision.data.imagefolder:open_imagefolder"),
             fingerprint=lazy("qatspec_vision.data.imagefolder_layout:fingerprint"),
             classes=lazy("qatspec_vision.data.imagefolder_layout:class_names"),
+            metric="top1",
+        ),
+        DatasetDef(
+            name="yolo_detection",
+            summary="detection set with YOLO's label files, AP by pycocotools",
+            params=params.YOLO,
+            open=lazy("qatspec_vision.data.yolo:open_yolo"),
+            fingerprint=lazy("qatspec_vision.data.yolo_layout:fingerprint"),
+            classes=lazy("qatspec_vision.data.yolo_layout:class_names"),
+            metric="AP",
+        ),
+        DatasetDef(
+            name="voc_detection",
+            summary="detection set with Pascal VOC's XML files, AP by pycocotools",
+            params=params.VOC,
+            open=lazy("qatspec_vision.data.voc:open_voc"),
+            fingerprint=lazy("qatspec_vision.data.voc_layout:fingerprint"),
+            classes=lazy("qatspec_vision.data.voc_layout:class_names"),
+            metric="AP",
+        ),
+        DatasetDef(
+            name="mask_segmentation",
+            summary="segmentation set of pictures and masks of numbers or colours, mIoU",
+            params=params.MASKS,
+            open=lazy("qatspec_vision.data.masks:open_masks"),
+            fingerprint=lazy("qatspec_vision.data.masks_layout:fingerprint"),
+            classes=lazy("qatspec_vision.data.masks_layout:class_names"),
+            metric="mIoU",
+        ),
+        DatasetDef(
+            name="csv_classification",
+            summary="classification set of a table of pictures and classes, top1 and top5",
+            params=params.TABLE,
+            open=lazy("qatspec_vision.data.imagefolder:open_table"),
+            fingerprint=lazy("qatspec_vision.data.table_layout:fingerprint"),
+            classes=lazy("qatspec_vision.data.table_layout:class_names"),
             metric="top1",
         ),
     )

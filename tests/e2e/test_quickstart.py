@@ -103,7 +103,8 @@ def test_boxes_of_the_bin_are_those_of_the_program(ran):
 
 def test_boxes_of_the_bin_are_those_that_eval_judges(ran, tmp_path):
     """infer decodes as eval does: the same ReLU, x stride and sigmoid behind the integers."""
-    from qatspec_vision.data.coco import CocoDetection, loader_options
+    from qatspec_vision.data.coco import CocoDetection
+    from qatspec_vision.data.detection import loader_options
     from qatspec_vision.data.layout import Layout
 
     loose = (*FAST, "--set", "model.params.decoder.score_threshold=0")

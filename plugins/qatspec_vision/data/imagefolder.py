@@ -1,4 +1,4 @@
-"""Classification sets in ImageNet's layout: the data set `imagefolder_classification`."""
+"""Classification sets: the data sets `imagefolder_classification` and `csv_classification`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from qatspec.api import Diagnostic, ModelInput, Sample, open_picture
-from qatspec_vision.data import made_up
+from qatspec_vision.data import made_up, table_layout
 from qatspec_vision.data.augment import shift_hsv
 from qatspec_vision.data.imagefolder_layout import Listing, locate
 
@@ -108,10 +108,19 @@ def open_imagefolder(params: Mapping[str, Any], cache_dir: Path, base_dir: Path)
     cached."""
     if "made_up" in params:
         made, folder = made_up.build(params, cache_dir, made_up.imagefolder)
-        opened = open_imagefolder(made, cache_dir, folder)
-        opened.diagnostics = made_up.told(params)
-        return opened
-    listing = locate(params, base_dir)
+        drawn = open_imagefolder(made, cache_dir, folder)
+        drawn.diagnostics = made_up.told(params)
+        return drawn
+    return opened(locate(params, base_dir), params)
+
+
+def open_table(params: Mapping[str, Any], cache_dir: Path, base_dir: Path) -> ImageFolder:
+    """Open the registered data set `csv_classification`. Raises DiagnosticError QS910, QS958."""
+    return opened(table_layout.locate(params, base_dir), params)
+
+
+def opened(listing: Listing, params: Mapping[str, Any]) -> ImageFolder:
+    """The set of the listed pictures, from the params that every classification set shares."""
     given = params.get("augment", {})
     return ImageFolder(
         Listing(listing.entries[: params.get("limit")], listing.classes),

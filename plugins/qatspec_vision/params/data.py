@@ -92,7 +92,7 @@ _HSV: Schema = {
     "description": "Largest change of hue (of the circle), saturation and value.",
 }
 
-#: Of pictures that are fitted into the input: detection and segmentation.
+#: Random changes of pictures that are fitted into the input: detection and segmentation.
 _FITTED: Schema = {
     "flip": _FLIP,
     "scale": number_range(
@@ -127,8 +127,10 @@ def _augment(properties: Schema) -> Schema:
 
 #: What every detection set takes.
 LOADER: Schema = {**PICTURE, "augment": _augment({**_FITTED, **_MIXED})}
+#: What every segmentation set takes.
+FITTED: Schema = {**PICTURE, "augment": _augment(_FITTED)}
 
-_ROOT = by_content({"type": "string", "description": "The set's folder, relative to the spec."})
+ROOT = by_content({"type": "string", "description": "The set's folder, relative to the spec."})
 _MADE_UP = by_content(
     {
         "type": "integer",
@@ -141,7 +143,7 @@ _MADE_UP = by_content(
 COCO = closed(
     "A detection set in COCO's standard layout.",
     {
-        "root": _ROOT,
+        "root": ROOT,
         "made_up": _MADE_UP,
         "split": by_content(
             {
@@ -171,7 +173,7 @@ COCO = closed(
 CITYSCAPES = closed(
     "A segmentation set in Cityscapes' standard layout: leftImg8bit and gtFine.",
     {
-        "root": _ROOT,
+        "root": ROOT,
         "made_up": _MADE_UP,
         "split": by_content({"type": "string", "description": "Folder in both: train, val, ..."}),
         "labels": {
@@ -179,16 +181,36 @@ CITYSCAPES = closed(
             "default": "labelIds",
             "description": "Which label files are read; labelIds are those of the download.",
         },
-        **PICTURE,
-        "augment": _augment(_FITTED),
+        **FITTED,
     },
     required=("root", "split"),
 ) | {"examples": [{"root": ".", "split": "val", "size": 64, "made_up": 2}]}
 
+#: What every classification set takes.
+CLASSIFIED: Schema = {
+    "crop": number(
+        "Side of the centre crop, of the largest one that the picture holds; with `resize`, the "
+        "whole picture is taken.",
+        0.875,
+        most=1.0,
+    ),
+    **PICTURE,
+    "augment": _augment(
+        {
+            "flip": _FLIP,
+            "area": number_range(
+                "Range of a random crop's share of the picture; [1, 1]: the centre crop.",
+                [1.0, 1.0],
+            ),
+            "hsv": _HSV,
+        },
+    ),
+}
+
 IMAGEFOLDER = closed(
     "A classification set: one folder a class, or a table of pictures and classes.",
     {
-        "root": _ROOT,
+        "root": ROOT,
         "made_up": _MADE_UP,
         "split": by_content(
             {
@@ -204,20 +226,7 @@ IMAGEFOLDER = closed(
                 "if any, name; relative to root. Takes the place of the folders.",
             }
         ),
-        "crop": number(
-            "Side of the centre crop, of the largest one that the picture holds.", 0.875, most=1.0
-        ),
-        **PICTURE,
-        "augment": _augment(
-            {
-                "flip": _FLIP,
-                "area": number_range(
-                    "Range of a random crop's share of the picture; [1, 1]: the centre crop.",
-                    [1.0, 1.0],
-                ),
-                "hsv": _HSV,
-            },
-        ),
+        **CLASSIFIED,
     },
     required=("root",),
 ) | {"examples": [{"root": ".", "size": 64, "made_up": 3}]}

@@ -1,4 +1,4 @@
-"""QS950, QS951: pictures and what is annotated on them."""
+"""QS950, QS951, QS958, QS959: pictures and what is annotated on them."""
 
 from __future__ import annotations
 
@@ -36,6 +36,40 @@ while `qatspec infer` reads new pictures upright.
 annotations together, and remove the tag:
 
     exiftool -Orientation= -overwrite_original FILE
+""",
+    ),
+    Code(
+        "QS958",
+        "a label file has a fault",
+        """
+A file of labels (a YOLO text, a VOC XML, a mask, a CSV table, or the file of class names) holds
+something that is not a label: a word in place of a number, a class that has no name, a coordinate
+outside of the picture, a line that lacks a column. The message has the file, the line and, where it
+is one number, the column. Eight faults are shown at a time.
+
+A fault is an error and never left out in silence: a class number that is too large, for one, tells
+of a wrong file of class names, which would move the labels of every picture. Boxes without a size
+are left out with a warning (`qatspec explain QS913`).
+
+**Fix.** Correct the line, or write the file anew with the tool that made it. What each format
+holds:
+
+    YOLO   labels/train/a.txt   0 0.5 0.5 0.25 0.1      class, centre and size from 0 to 1
+    VOC    Annotations/a.xml    <object> with <name> and <bndbox>, in pixels from 1
+    masks  masks/train/a.png    the number of each pixel's class, or its colour
+    CSV    labels.csv           file,label
+""",
+    ),
+    Code(
+        "QS959",
+        "pictures have no label file",
+        """
+Some pictures of the set have no label file of their name. They are taken as pictures without an
+object, which is right where nothing is to be found in them, and wrong where the labels were
+forgotten or have other names: the model is then taught to overlook objects.
+
+**Fix.** Add the missing files; write an empty label file for a picture in which there is nothing to
+find.
 """,
     ),
 )

@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from qatspec_vision.data.cityscapes import CityscapesSegmentation, open_cityscapes
+from qatspec_vision.data.cityscapes import open_cityscapes
 from qatspec_vision.data.cityscapes_layout import CLASSES, LABEL_IDS, fingerprint
 from qatspec_vision.data.iou import Confusion
+from qatspec_vision.data.segmentation import SegmentationSet
 
 from qatspec.api import DiagnosticError
 
@@ -32,7 +33,7 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def opened(root: Path, **params: Any) -> CityscapesSegmentation:
+def opened(root: Path, **params: Any) -> SegmentationSet:
     given = {"root": ".", "split": "val", "size": [20, 40], **params}
     return open_cityscapes(given, root / "cache", root)
 

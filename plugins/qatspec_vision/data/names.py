@@ -1,0 +1,107 @@
+"""Class names that a spec lists, or a file beside the data. Standard library and PyYAML only."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+from qatspec.api import read_file, why_unreadable
+from qatspec_vision.data.files import missing
+from qatspec_vision.data.problems import Problems
+
+_MAX_BYTES = 64 << 20
+#: A class of more than these is a number of something else.
+_MAX_CLASSES = 100_000
+Colour = tuple[int, int, int]
+
+
+class Names(NamedTuple):
+    """Classes in label order. colours: of each class, where the file says them."""
+
+    classes: list[str]
+    colours: list[Colour] | None = None
+
+
+def class_names(given: str | Sequence[str], root: Path) -> Names:
+    """The names that a spec gives: a list of them, or a file relative to `root`.
+
+    A YAML file has `names` (a list, or a mapping from number to name); a CSV file the columns
+    name, r, g, b; any other file a name on each line.
+    Raises DiagnosticError: QS910 where the file is not there, QS958 for one that holds no names.
+    """
+    if not isinstance(given, str):
+        return Names(list(given))
+    path = root / given
+    try:
+        text = read_file(path, _MAX_BYTES).decode("utf-8-sig", "replace")
+    except OSError as error:
+        advice = "name the file of class names by `classes`, or list the names there"
+        raise missing(path, why_unreadable(error), advice) from error
+    problems = Problems()
+    match path.suffix.lower():
+        case ".yaml" | ".yml":
+            found = Names(_of_yaml(path, text, problems))
+        case ".csv":
+            found = _of_csv(path, text, problems)
+        case _:
+            lines = [line.strip() for line in text.splitlines()]
+            found = Names([line for line in lines if line])
+    if not found.classes:
+        problems.add(path, 0, f"`{path.name}` holds no class names", _FORMS)
+    problems.stop()
+    return found
+
+
+_FORMS = (
+    "it is a text with a name on each line, YAML with `names`, or CSV with the columns name, r, g, "
+    "b"
+)
+
+
+def _of_yaml(path: Path, text: str, problems: Problems) -> list[str]:
+    try:
+        content: Any = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = mark.line + 1 if mark else 0
+        problems.add(path, line, f"it is not YAML: {getattr(error, 'problem', error)}", _FORMS)
+        problems.stop()
+    names = content.get("names") if isinstance(content, Mapping) else None
+    if isinstance(names, Mapping) and all(type(key) is int for key in names):
+        if set(names) == set(range(len(names))):
+            return [str(names[key]) for key in sorted(names)]
+        expected = f"0 to {len(names) - 1}"
+        problems.add(
+            path, 0, f"the numbers of `names` are not {expected}", f"count from {expected}"
+        )
+    elif isinstance(names, list) and len(names) <= _MAX_CLASSES:
+        return [str(name) for name in names]
+    else:
+        problems.add(path, 0, "it has no list `names`", "write `names: [first, second, ...]`")
+    return [""]
+
+
+def _of_csv(path: Path, text: str, problems: Problems) -> Names:
+    rows = list(csv.reader(io.StringIO(text, newline=""), skipinitialspace=True))
+    names, colours = [], []
+    for line, row in enumerate(rows, start=1):
+        levels = [entry.strip() for entry in row[1:4]]
+        if not any(entry.strip() for entry in row) or (line == 1 and not _is_byte(levels[:1])):
+            continue  # the first line names the columns
+        if len(levels) < 3 or not _is_byte(levels):
+            message = f"`{','.join(row)}` is no class with a colour"
+            problems.add(path, line, message, "write `name,r,g,b`, r, g and b from 0 to 255")
+            continue
+        names.append(row[0].strip())
+        red, green, blue = map(int, levels)
+        colours.append((red, green, blue))
+    return Names(names, colours)
+
+
+def _is_byte(texts: Sequence[str]) -> bool:
+    return bool(texts) and all(t.isdecimal() and int(t) < 256 for t in texts)

@@ -1,0 +1,72 @@
+"""Faults of label files, collected so that one run tells of several. Standard library only."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from qatspec.api import Diagnostic, DiagnosticError, Note, Span
+
+#: Faults that one error shows; the others are counted.
+_SHOWN = 8
+
+
+class Problems:
+    """Faults (QS958) of a set's label files, each with its file and line."""
+
+    def __init__(self) -> None:
+        self._found: list[Diagnostic] = []
+        self._texts: dict[str, str] = {}
+        self._count = 0
+
+    def add(
+        self, path: Path, line: int, message: str, help_: str, *, col: int = 1, text: str = ""
+    ) -> None:
+        """Note a fault. line, col: from 1; line 0 is the file as a whole. text: of the file."""
+        self._count += 1
+        if len(self._found) < _SHOWN:
+            span = Span(str(path), line, col, line, col + 1) if line else Span(file=str(path))
+            self._found.append(Diagnostic(code="QS958", message=message, help=help_, span=span))
+            if text:
+                self._texts[str(path)] = text
+
+    def stop(self) -> None:
+        """Raise DiagnosticError QS958 where there is a fault."""
+        if not self._found:
+            return
+        more = self._count - len(self._found)
+        if more:
+            last = self._found[-1]
+            self._found[-1] = replace(last, notes=(Note(f"and {more} more faults of labels"),))
+        raise DiagnosticError(self._found, self._texts)
+
+
+def left_out(count: int, first: str, path: Path, line: int) -> tuple[Diagnostic, ...]:
+    """The warning QS913 that so many annotations were left out, the first at `path`."""
+    if not count:
+        return ()
+    return (
+        Diagnostic(
+            code="QS913",
+            severity="warning",
+            message=f"{count} annotations left out, the first is {first}",
+            help="correct or remove them; training and evaluation go on without them",
+            span=Span(str(path), line, 1, line, 2),
+        ),
+    )
+
+
+def unpaired(kind: str, without: list[str], total: int, folder: Path) -> tuple[Diagnostic, ...]:
+    """The warning QS959 that pictures have no label file. without: their names."""
+    if not without:
+        return ()
+    return (
+        Diagnostic(
+            code="QS959",
+            severity="warning",
+            message=f"{len(without)} of {total} pictures have no {kind}, the first is "
+            f"`{without[0]}`: they are taken as pictures without an object",
+            help=f"add the missing files, an empty {kind} where there is nothing to find",
+            span=Span(file=str(folder)),
+        ),
+    )

@@ -1,0 +1,146 @@
+"""Which pictures a table names, and which class each is of. Standard library and PyYAML only."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os.path
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from qatspec.api import content_digest, read_file, why_unreadable
+from qatspec_vision.data import names
+from qatspec_vision.data.files import missing, why_unreadable_file
+from qatspec_vision.data.imagefolder_layout import Listing
+from qatspec_vision.data.problems import Problems
+
+ADVICE = "set `root` and `table` so that the file `<root>/<table>` exists"
+#: An index of ImageNet-21k has 0.5 GB.
+_MAX_BYTES = 4 << 30
+_DELIMITERS = (",", ";", "\t")
+
+
+class Row(NamedTuple):
+    """A line of the table. picture: its path."""
+
+    line: int
+    picture: Path
+    label: str
+    split: str
+
+
+def locate(params: Mapping[str, Any], base_dir: Path) -> Listing:
+    """The pictures of a split with their labels.
+
+    Without `classes`, the classes are the labels of the whole table, so that the splits of a set
+    agree: in the order of numbers where all are whole numbers, else by name.
+    Raises DiagnosticError: QS910, QS958 with the places of faults."""
+    root, path = _table(params, base_dir)
+    text, rows, problems = _rows(params, root, path)
+    given = _given_classes(params, base_dir)
+    classes = given if given is not None else _sorted({row.label for row in rows})
+    label_of = {name: label for label, name in enumerate(classes)}
+    wanted = params.get("split")
+    chosen = [row for row in rows if wanted is None or row.split == wanted]
+    if not chosen and rows:
+        splits = ", ".join(f"`{s}`" for s in sorted({row.split for row in rows})[:8])
+        why = f"no line has the split `{wanted}`, only {splits}"
+        problems.add(path, 0, why, "set `split` to one of them")
+    for row in chosen:
+        if row.label not in label_of:
+            help_ = "correct the label, or add it to `classes`"
+            why = f"`{row.label}` is none of the classes"
+            problems.add(path, row.line, why, help_, text=text)
+        if not os.path.isfile(row.picture):  # noqa: PTH113  no OSError for odd names
+            why = f"there is no picture `{row.picture}`"
+            help_ = "remove the line, or set `images` to the folder that names are relative to"
+            problems.add(path, row.line, why, help_, text=text)
+    problems.stop()
+    return Listing([(row.picture, label_of[row.label]) for row in chosen], classes)
+
+
+def class_names(params: Mapping[str, Any], base_dir: Path) -> list[str] | None:
+    """The classes that the spec names; None where they are the table's own.
+    Raises DiagnosticError QS910, QS958."""
+    _table(params, base_dir)
+    return _given_classes(params, base_dir)
+
+
+def fingerprint(params: Mapping[str, Any], base_dir: Path) -> str:
+    """Digest the classes, and the pictures in their order with their labels."""
+    found = locate(params, base_dir)
+    entries = found.entries[: params.get("limit")]
+    named = {f"{at:08d}/{label}/{path.name}": path for at, (path, label) in enumerate(entries)}
+    return content_digest(named, found.classes)
+
+
+def _table(params: Mapping[str, Any], base_dir: Path) -> tuple[Path, Path]:
+    root = base_dir / Path(params["root"]).expanduser()
+    path = root / params.get("table", "labels.csv")
+    if why := why_unreadable_file(path):
+        raise missing(path, why, ADVICE)
+    return root, path
+
+
+def _rows(params: Mapping[str, Any], root: Path, path: Path) -> tuple[str, list[Row], Problems]:
+    try:
+        text = read_file(path, _MAX_BYTES).decode("utf-8-sig", "replace")
+    except OSError as error:
+        raise missing(path, why_unreadable(error), ADVICE) from error
+    problems, rows = Problems(), []
+    columns = {
+        "file": params.get("file_column", "file"),
+        "label": params.get("label_column", "label"),
+        **({"split": params.get("split_column", "split")} if "split" in params else {}),
+    }
+    folder, suffix = root / params.get("images", ""), params.get("suffix", "")
+    lines = _parsed(path, text, problems)
+    _, head = next(lines, (1, []))
+    if absent := [column for column in columns.values() if column not in head]:
+        shown = ", ".join(f"`{c}`" for c in head[:12])
+        why = f"the first line names the columns {shown or 'nothing'}, and not `{absent[0]}`"
+        key = next(k for k, column in columns.items() if column == absent[0])
+        problems.add(path, 1, why, f"set `{key}_column` to one of them", text=text)
+        problems.stop()
+    places = {key: head.index(column) for key, column in columns.items()}
+    for line, fields in lines:
+        if not any(fields):
+            continue
+        if len(fields) <= max(places.values()):
+            why = f"the line has {len(fields)} columns, the first line {len(head)}"
+            problems.add(path, line, why, "complete the line", text=text)
+            continue
+        file, label = fields[places["file"]], fields[places["label"]]
+        if not file or not label:
+            why = "the line has no file" if not file else "the line has no label"
+            problems.add(path, line, why, "complete the line, or remove it", text=text)
+            continue
+        split = fields[places["split"]] if "split" in places else ""
+        rows.append(Row(line, folder / f"{file}{suffix}", label, split))
+    if not rows:
+        problems.add(path, 0, "the table has no row", "write a line for each picture")
+    return text, rows, problems
+
+
+def _parsed(path: Path, text: str, problems: Problems) -> Iterator[tuple[int, list[str]]]:
+    """(line, fields) of each row; the delimiter is what the first line has most of."""
+    head = text.partition("\n")[0]
+    delimiter = max(_DELIMITERS, key=head.count)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    try:
+        for fields in reader:
+            yield reader.line_num, [field.strip() for field in fields]
+    except csv.Error as error:
+        problems.add(path, reader.line_num, f"it is not CSV: {error}", "correct the line")
+
+
+def _sorted(labels: set[str]) -> list[str]:
+    whole = all(label.lstrip("-").isdecimal() for label in labels)
+    return sorted(labels, key=int) if whole else sorted(labels)
+
+
+def _given_classes(params: Mapping[str, Any], base_dir: Path) -> list[str] | None:
+    given = params.get("classes")
+    root = base_dir / Path(params["root"]).expanduser()
+    return None if given is None else names.class_names(given, root).classes

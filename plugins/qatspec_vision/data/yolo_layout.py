@@ -1,0 +1,193 @@
+"""Where the files of a YOLO set lie, and what they say. Standard library and PyYAML only."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
+
+from qatspec.api import Diagnostic, content_digest, read_file, why_no_folder, why_unreadable
+from qatspec_vision.data import names
+from qatspec_vision.data.files import files, missing, pictures
+from qatspec_vision.data.problems import Problems, left_out, unpaired
+
+ADVICE = (
+    "set `root` and `split` so that `<root>/images/<split>/` and `<root>/labels/<split>/` exist, "
+    "or name both by `images` and `labels`"
+)
+_FORM = "a line is `class x y width height`, the centre and size of a box from 0 to 1"
+#: A label file has a line for each object.
+_MAX_BYTES = 64 << 20
+#: How far a number of rounded text may lie outside of 0 to 1.
+_SLACK = 1e-3
+
+
+class Pair(NamedTuple):
+    """A picture and its label file, None where it has none. name: relative to the pictures."""
+
+    name: str
+    labels: Path | None
+
+
+class Layout(NamedTuple):
+    """A set on disk. classes: in label order."""
+
+    images: Path
+    labels: Path
+    pairs: list[Pair]
+    classes: list[str]
+
+
+class Box(NamedTuple):
+    """An object: bbox (x, y, width, height) in shares of the picture."""
+
+    label: int
+    bbox: list[float]
+
+
+def locate(params: Mapping[str, Any], base_dir: Path) -> Layout:
+    """The files that params name. Raises DiagnosticError: QS910 where one is not there, QS958 for
+    a file of class names that holds none."""
+    root, images, labels = _folders(params, base_dir)
+    found = pictures(images)
+    if not found:
+        raise missing(images, "no picture in it", ADVICE)
+    present = {name for name in files(labels) if name.endswith(".txt")}
+    named = [(name, str(PurePosixPath(name).with_suffix(".txt"))) for name in found]
+    pairs = [Pair(name, labels / text if text in present else None) for name, text in named]
+    if not any(pair.labels for pair in pairs):
+        why = "no label file `*.txt` of a picture in it"
+        raise missing(labels, why, ADVICE)
+    pairs = pairs[: params.get("limit")]
+    return Layout(images, labels, pairs, names.class_names(_names(params), root).classes)
+
+
+def class_names(params: Mapping[str, Any], base_dir: Path) -> list[str]:
+    """The classes in label order. Raises DiagnosticError QS910, QS958."""
+    root, _, _ = _folders(params, base_dir)
+    return names.class_names(_names(params), root).classes
+
+
+def fingerprint(params: Mapping[str, Any], base_dir: Path) -> str:
+    """Digest the classes, the pictures and their label files, under the pictures' names."""
+    layout = locate(params, base_dir)
+    shown = {f"picture/{pair.name}": layout.images / pair.name for pair in layout.pairs}
+    told = {f"labels/{pair.name}": pair.labels for pair in layout.pairs if pair.labels}
+    return content_digest({**shown, **told}, layout.classes)
+
+
+def read_labels(layout: Layout) -> tuple[dict[str, list[Box]], tuple[Diagnostic, ...]]:
+    """The objects of each picture, by its name, and warnings.
+
+    Raises DiagnosticError QS958 with the places of lines that are not labels."""
+    problems, boxes = Problems(), dict[str, list[Box]]()
+    empty: list[tuple[Path, int, str]] = []
+    for pair in layout.pairs:
+        boxes[pair.name] = []
+        if pair.labels is None:
+            continue
+        try:
+            text = read_file(pair.labels, _MAX_BYTES).decode("utf-8-sig", "replace")
+        except OSError as error:
+            problems.add(pair.labels, 0, why_unreadable(error), "restore the file")
+            continue
+        for line, written in enumerate(text.splitlines(), start=1):
+            try:
+                box = _box(written, layout.classes)
+            except _NoLabelError as fault:
+                why, help_ = str(fault), fault.help
+                problems.add(pair.labels, line, why, help_, col=fault.col, text=text)
+                continue
+            if box and min(box.bbox[2:]) > 0:
+                boxes[pair.name].append(box)
+            elif box:
+                empty.append((pair.labels, line, written.strip()))
+    problems.stop()
+    without = [pair.name for pair in layout.pairs if pair.labels is None]
+    warnings = unpaired("label file", without, len(layout.pairs), layout.labels)
+    if empty:
+        path, line, written = empty[0]
+        warnings += left_out(len(empty), f"`{written}`, a box without a size", path, line)
+    return boxes, warnings
+
+
+class _NoLabelError(Exception):
+    """Why a line is not a label; help: what is; col: where, from 1."""
+
+    def __init__(self, why: str, help_: str = _FORM, col: int = 1) -> None:
+        super().__init__(why)
+        self.help, self.col = help_, col
+
+
+def _box(written: str, classes: list[str]) -> Box | None:
+    """The object of a line, None for an empty line. Raises _NoLabelError."""
+    fields = list(_fields(written))
+    if not fields:
+        return None
+    numbers = [_number(text, col) for text, col in fields]
+    count = len(fields)
+    if count == 6:
+        more = f"{_FORM}; a sixth number, the score of a prediction, is not part of a label"
+        raise _NoLabelError("a label has 5 numbers, this line has 6", more)
+    if count != 5 and (count < 7 or count % 2 == 0):
+        raise _NoLabelError(f"a label has 5 numbers, this line has {count}")
+    label, *shares = numbers
+    if label != int(label):
+        raise _NoLabelError(f"the class `{fields[0][0]}` is not a whole number", col=fields[0][1])
+    if not 0 <= label < len(classes):
+        raise _NoLabelError(
+            f"class {int(label)} is not from 0 to {len(classes) - 1}: there are {len(classes)} "
+            "class names",
+            "correct the line, or add the names of further classes to `classes`",
+            fields[0][1],
+        )
+    for (text, col), share in zip(fields[1:], shares, strict=True):
+        if not -_SLACK <= share <= 1 + _SLACK:
+            help_ = f"{_FORM}; divide pixels by the picture's width and height"
+            raise _NoLabelError(f"`{text}` is not from 0 to 1", help_, col)
+    return Box(int(label), _clipped(shares))
+
+
+def _fields(written: str) -> Iterator[tuple[str, int]]:
+    """Each field of a line with its column, from 1."""
+    return ((match.group(), match.start() + 1) for match in re.finditer(r"\S+", written))
+
+
+def _number(text: str, col: int) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise _NoLabelError(f"`{text}` is not a number", col=col)
+    return number
+
+
+def _clipped(numbers: list[float]) -> list[float]:
+    """The bbox of a centre and a size, or of a polygon, as far as it lies in the picture."""
+    if len(numbers) == 4:
+        x, y, width, height = numbers
+        xs, ys = [x - width / 2, x + width / 2], [y - height / 2, y + height / 2]
+    else:
+        xs, ys = numbers[::2], numbers[1::2]
+    ends = (min(xs), max(xs), min(ys), max(ys))
+    left, right, top, bottom = (min(max(end, 0.0), 1.0) for end in ends)
+    return [left, top, right - left, bottom - top]
+
+
+def _names(params: Mapping[str, Any]) -> Any:
+    return params.get("classes", "data.yaml")
+
+
+def _folders(params: Mapping[str, Any], base_dir: Path) -> tuple[Path, Path, Path]:
+    root, split = base_dir / Path(params["root"]).expanduser(), params["split"]
+    found = [
+        root / params.get(key, f"{key}/{{split}}").replace("{split}", split)
+        for key in ("images", "labels")
+    ]
+    for folder in found:
+        if why := why_no_folder(folder):
+            raise missing(folder, why, ADVICE)
+    return root, found[0], found[1]
