@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection
 from dataclasses import asdict
 from pathlib import Path
@@ -13,7 +12,7 @@ from rich.measure import Measurement
 from rich.table import Table
 
 from qatspec.cli import options
-from qatspec.cli.output import echo, settings, tables
+from qatspec.cli.output import echo, echo_json, settings, tables
 from qatspec.cli.outputs import demand_output, write_output
 from qatspec.plan import save_modules
 
@@ -86,7 +85,7 @@ def command(
     if settings().format == "json":
         data = _as_data(loaded, chosen, prepared, found)
         data["host"] = {"before": host.before, "after": host.after}
-        echo(json.dumps(data, indent=2))
+        echo_json(data)
         _exit(refused)
         return
     for warning in prepared.warnings:

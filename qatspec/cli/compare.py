@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -13,7 +12,7 @@ import click
 from qatspec.cli import options
 from qatspec.cli.compare_text import ComparisonText, mean
 from qatspec.cli.held import Held, stale_option
-from qatspec.cli.output import echo, is_text, show, tables
+from qatspec.cli.output import echo_json, is_text, show, tables
 from qatspec.diag import Diagnostic, DiagnosticError
 
 if TYPE_CHECKING:
@@ -81,7 +80,7 @@ def command(
             raise DiagnosticError(loaded.document.resolve(problems), loaded.document.texts)
         show(loaded.document.resolve(problems), loaded.document.texts)
         return
-    echo(json.dumps(_data(loaded, chosen, found, files, threshold, problems), indent=2))
+    echo_json(_data(loaded, chosen, found, files, threshold, problems))
     if any(d.severity == "error" for d in problems):
         raise click.exceptions.Exit(1)
 

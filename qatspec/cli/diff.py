@@ -7,8 +7,8 @@ from pathlib import Path
 import click
 
 from qatspec.cli import options
-from qatspec.cli.output import echo, settings
-from qatspec.plan import diff, diff_json, diff_text, resolve
+from qatspec.cli.output import echo, echo_json, settings
+from qatspec.plan import diff, diff_data, diff_text, resolve
 
 
 @click.command(name="diff", short_help="Compare the plans of two specs by meaning.")
@@ -24,4 +24,7 @@ def command(first: Path, second: Path, overrides: tuple[str, ...], allow_code: b
     """
     plans = [resolve(options.load(path, overrides, allow_code)) for path in (first, second)]
     found = diff(*plans)
-    echo(diff_json(found) if settings().format == "json" else diff_text(found))
+    if settings().format == "json":
+        echo_json(diff_data(found))
+    else:
+        echo(diff_text(found))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from qatspec.cli import video
 from qatspec.diag import Diagnostic, DiagnosticError, Span
-from qatspec.files import open_file, why_unreadable
+from qatspec.files import how_to_read, open_file, why_unreadable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -75,7 +75,7 @@ def load_array(path: Path) -> np.ndarray:
         with open_file(path) as file:
             array: np.ndarray = np.load(file, allow_pickle=False)
     except OSError as error:
-        raise unusable(path, why_unreadable(error), "check the path") from error
+        raise unreadable(path, error) from error
     except (ValueError, EOFError) as error:
         raise unusable(path, f"it is no array: {error}", "write it with numpy.save") from error
     if array.ndim < 2:
@@ -104,11 +104,16 @@ def unusable(path: Path, why: str, help_: str) -> DiagnosticError:
     )
 
 
+def unreadable(path: Path, error: OSError) -> DiagnosticError:
+    """QS923 for an input that cannot be opened."""
+    return unusable(path, why_unreadable(error), how_to_read(error, "correct the path"))
+
+
 def _of_file(path: Path, read: Read, every: int) -> Iterator[Input]:
     try:
         open_file(path).close()  # readers of plugins would wait for a named pipe
     except OSError as error:
-        raise unusable(path, why_unreadable(error), "check the path") from error
+        raise unreadable(path, error) from error
     if not video.is_video(path):
         yield _picture(path, path, read)
         return
@@ -118,7 +123,8 @@ def _of_file(path: Path, read: Read, every: int) -> Iterator[Input]:
 
 def _picture(told: Path, picture: Path, read: Read) -> Input:
     sample = read(picture)
-    return Input(path=told, image=sample.image, meta=sample.meta, picture=picture)
+    image = sample.image.astype("float32", copy=False)  # a foreign byte order
+    return Input(path=told, image=image, meta=sample.meta, picture=picture)
 
 
 def _files(source: Path) -> list[Path]:

@@ -17,7 +17,7 @@ from qatspec.cli.output import HELP, common_options, echo, settings, show, show_
 from qatspec.cli.streams import ReaderGoneError, own_stdout
 from qatspec.diag import Diagnostic, DiagnosticError, PluginFault, Span
 from qatspec.diag.words import suggest
-from qatspec.files import why_unreadable
+from qatspec.files import how_to_read, why_unreadable
 from qatspec.process.interrupt import Interrupted, handled
 
 #: name -> (module that has `command`, what it does); modules are imported when they are called
@@ -218,7 +218,9 @@ def _of_the_system(error: BaseException) -> Diagnostic | None:
             code="QS947",
             message=f"the system refused {f'`{path}`' if named else 'a file'}: "
             f"{why_unreadable(error)}",
-            help="check the path, its permissions and its disk, and run the command again",
+            help=how_to_read(
+                error, "correct the path, its permissions or its disk, and run the command again"
+            ),
             span=Span(path) if named else None,
         )
     return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
@@ -14,7 +15,7 @@ import click
 from qatspec.cli.streams import stdout, write
 from qatspec.diag import Diagnostic
 from qatspec.render import FORMATS, Format, clean, render
-from qatspec.source import hide
+from qatspec.source import hide, hide_values
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -124,8 +125,14 @@ def _code(diagnostics: Iterable[Diagnostic]) -> dict[str, str]:
 
 
 def echo(text: str = "", *, err: bool = False, nl: bool = True) -> None:
-    """Write text for people or JSON, cleaned, to stdout or stderr."""
+    """Write text for people, cleaned, to stdout or stderr."""
     write(clean(hide(text)), err=err, nl=nl)
+
+
+def echo_json(data: Any) -> None:
+    """Write data as JSON to stdout. Values of the environment are hidden in its texts, never in its
+    keys, so that a program that reads it finds them under every environment."""
+    write(clean(json.dumps(hide_values(data), indent=2, ensure_ascii=False)))
 
 
 def tables() -> Console:

@@ -7,8 +7,8 @@ from pathlib import Path
 import click
 
 from qatspec.cli import options
-from qatspec.cli.output import echo, settings
-from qatspec.plan import device_kind, plan_json, plan_table, resolve, status
+from qatspec.cli.output import echo, echo_json, settings
+from qatspec.plan import device_kind, plan_data, plan_table, resolve, status
 
 
 @click.command(name="plan", short_help="Show the steps of a spec: run, cached or changed.")
@@ -37,5 +37,7 @@ def command(
     options.check_data(loaded)
     plan = resolve(loaded, device=device_kind(device), nproc=nproc)
     statuses = status(plan, workdir or options.default_workdir(loaded))
-    as_json = settings().format == "json"
-    echo(plan_json(plan, statuses) if as_json else plan_table(plan, statuses))
+    if settings().format == "json":
+        echo_json(plan_data(plan, statuses))
+    else:
+        echo(plan_table(plan, statuses))

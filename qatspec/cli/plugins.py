@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from qatspec.cli.output import echo, is_text, show
+from qatspec.cli.output import echo, echo_json, is_text, show
 from qatspec.cli.registered import params_of, print_registered
 from qatspec.cli.scaffold import KINDS, is_package_name, shadowed, write_package
 from qatspec.diag import Diagnostic, DiagnosticError, Note
@@ -33,7 +32,7 @@ def list_() -> None:
         _row(names, plugin.entry_point, plugin.dist, plugin.version) for plugin in names.plugins()
     ]
     if not is_text():
-        echo(json.dumps({"format_version": 1, "plugins": rows}, indent=2))
+        echo_json({"format_version": 1, "plugins": rows})
         return
     for row in rows:
         echo(f"{row['entry_point']}  {row['dist']}=={row['version']}")
@@ -65,7 +64,7 @@ def show_(name: str) -> None:
         }
         for kind, record in found
     ]
-    echo(json.dumps({"format_version": 1, "registered": rows}, indent=2))
+    echo_json({"format_version": 1, "registered": rows})
 
 
 @command.command(name="check", short_help="Run the conformance kit on a distribution.")
@@ -86,7 +85,7 @@ def check(dist: str) -> None:
              "reason": o.reason}
             for p, o in rows
         ]  # fmt: skip
-        echo(json.dumps({"format_version": 1, "checks": found}, indent=2))
+        echo_json({"format_version": 1, "checks": found})
     if failed:
         raise click.exceptions.Exit(1)
 

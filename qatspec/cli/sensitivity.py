@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import os
 import re
@@ -21,7 +20,7 @@ from qatspec.cli import options
 from qatspec.cli.console import CleanConsole
 from qatspec.cli.held import Held, stale_option
 from qatspec.cli.live import Live
-from qatspec.cli.output import echo, is_text, tables
+from qatspec.cli.output import echo, echo_json, is_text, tables
 from qatspec.cli.outputs import demand_output, is_stdout, write_output
 from qatspec.files import encoded
 
@@ -104,7 +103,7 @@ def command(
     if output is not None:
         _write(loaded, spec, output, found, suggestions, metric)
     if not is_text():
-        echo(json.dumps(_data(loaded, chosen, found, suggestions, metric, only), indent=2))
+        echo_json(_data(loaded, chosen, found, suggestions, metric, only))
     elif output is None or not is_stdout(output):
         _print(tables(), loaded, chosen, found, suggestions, metric, only)
         if output is not None:

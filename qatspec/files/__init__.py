@@ -3,6 +3,7 @@ digests of their contents are remembered between commands."""
 
 from qatspec.files.contents import content_digest, file_digest, file_digests, was_digested
 from qatspec.files.reading import (
+    how_to_read,
     open_file,
     parse_json,
     read_file,
@@ -17,6 +18,7 @@ __all__ = [
     "encoded",
     "file_digest",
     "file_digests",
+    "how_to_read",
     "open_file",
     "parse_json",
     "read_file",

@@ -30,6 +30,17 @@ _REASONS = {
     errno.ENAMETOOLONG: "the name is too long",
     errno.EIO: "the device reported an input/output error",
 }
+_ADVICE = {
+    errno.EISDIR: "name a file, not a folder",
+    errno.EACCES: "give your user permission to read it, and to enter the folders above it",
+    errno.EPERM: "give your user permission to read it, and to enter the folders above it",
+    errno.ELOOP: "name the file itself, or correct the symbolic links",
+    errno.EIO: "copy the file from an intact disk",
+}
+
+
+class SpecialFileError(OSError):
+    """A path leads to a pipe, a device, a socket or an answer of the kernel, not to a file."""
 
 
 def open_file(path: str | os.PathLike[str]) -> BinaryIO:
@@ -93,6 +104,14 @@ def why_unreadable(error: OSError) -> str:
     return error.strerror or str(error) or type(error).__name__
 
 
+def how_to_read(error: OSError, otherwise: str) -> str:
+    """What makes a file readable that `open_file` refused, as a help text; `otherwise` where the
+    reason says nothing of that (there is no such file)."""
+    if isinstance(error, SpecialFileError):
+        return "write its contents to a regular file on a disk, and name that file"
+    return _ADVICE.get(error.errno or 0, otherwise)
+
+
 def why_no_folder(path: str | os.PathLike[str]) -> str | None:
     """Why the entries of a folder cannot be listed; None where they can."""
     try:
@@ -113,9 +132,9 @@ def _demand_regular(status: os.stat_result, name: str) -> None:
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), name)
     if kind != stat.S_IFREG:
         what = f"it is {_KINDS.get(kind, 'special')}, not a regular file"
-        raise OSError(errno.EINVAL, what, name)
+        raise SpecialFileError(errno.EINVAL, what, name)
     if status.st_dev in _kernel_devices():
-        raise OSError(errno.EINVAL, "it belongs to the kernel (/proc or /sys)", name)
+        raise SpecialFileError(errno.EINVAL, "it belongs to the kernel (/proc or /sys)", name)
 
 
 @cache

@@ -11,7 +11,7 @@ from typing import TypeVar
 from PIL import ExifTags, Image, TiffTags, UnidentifiedImageError
 
 from qatspec.diag import Diagnostic, DiagnosticError, Span
-from qatspec.files import open_file, why_unreadable
+from qatspec.files import how_to_read, open_file, why_unreadable
 
 #: Pillow's names of the formats that are read. Formats that start another program (EPS starts
 #: Ghostscript) are not among them.
@@ -96,11 +96,11 @@ def read(path: Path, understand: Callable[[Stored], Result]) -> Result:
     except Image.DecompressionBombError:
         why, help_ = _too_large("it has")
     except UnidentifiedImageError:
-        why = f"it is damaged, or of none of the formats {', '.join(FORMATS)}"
+        why, help_ = _unidentified(path, help_)
     except MemoryError:
         why = "there is not enough memory for its pixels"
     except OSError as error:
-        why = why_unreadable(error)
+        why, help_ = why_unreadable(error), how_to_read(error, help_)
     except Exception as error:  # noqa: BLE001  decoders raise anything on damaged bytes
         why = str(error) or type(error).__name__
     raise DiagnosticError(
@@ -168,6 +168,19 @@ def _available() -> list[str]:
     """The formats that this build of Pillow can decode."""
     Image.init()
     return [name for name in FORMATS if name in Image.OPEN]
+
+
+def _unidentified(path: Path, usual: str) -> tuple[str, str]:
+    """Why Pillow knows no format for a file, and what its owner can do."""
+    with open_file(path) as file:
+        start = file.read(4)
+    if start in (b"II*\0", b"MM\0*"):
+        return (
+            "it is a TIFF file that is damaged or stores numbers that cannot be read (such as "
+            "floats of 16 or 64 bits)",
+            "restore the file, or save it with 8 or unsigned 16 bits a channel",
+        )
+    return f"it is damaged, or of none of the formats {', '.join(FORMATS)}", usual
 
 
 def _too_large(start: str) -> tuple[str, str]:

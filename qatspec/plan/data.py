@@ -8,6 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from qatspec.diag import Diagnostic, DiagnosticError, Note
+from qatspec.files import open_file
+from qatspec.plan.provided import unreadable_weights
 from qatspec.registry import Registry, registry as installed
 from qatspec.spec import Spec, weights_file
 from qatspec.spec.model import DataRole
@@ -36,16 +38,15 @@ def data_findings(spec: Spec, registry: Registry | None = None) -> tuple[Diagnos
 
 
 def _weights(spec: Spec) -> Iterator[Diagnostic]:
-    """QS905 for files of weights that are not there."""
+    """QS905 for files of weights that cannot be read."""
     for stage in spec.stages.values():
         path = weights_file(spec, stage.solver)
-        if path is not None and not path.is_file():
-            yield Diagnostic(
-                code="QS905",
-                message=f"there is no file of weights `{path}`",
-                help="check `weights`, which is relative to the spec",
-                at=f"{stage.solver.at}/weights",
-            )
+        if path is None:
+            continue
+        try:
+            open_file(path).close()
+        except OSError as error:
+            yield unreadable_weights(path, error, stage.solver.at)
 
 
 def _classes(spec: Spec, role: DataRole, names: Registry) -> int | None:

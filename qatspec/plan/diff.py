@@ -82,31 +82,27 @@ def diff_text(found: PlanDiff) -> str:
     return "\n".join(lines)
 
 
-def diff_json(found: PlanDiff) -> str:
-    """The same for programs, with a format version."""
-    return json.dumps(
-        {
-            "format": FORMAT,
-            "same": list(found.same),
-            "judged": list(found.judged),
-            "changed": list(found.changed),
-            "removed": list(found.removed),
-            "added": list(found.added),
-            "differences": [
-                {
-                    "key": item.key,
-                    "before": item.before,
-                    "after": item.after,
-                    "absent": item.absent or None,
-                    "steps": list(item.steps),
-                    "at": [s and {"file": s.file, "line": s.line, "col": s.col} for s in item.at],
-                }
-                for item in found.differences
-            ],
-        },
-        indent=2,
-        ensure_ascii=False,
-    )
+def diff_data(found: PlanDiff) -> dict[str, Any]:
+    """The same as data for JSON, with a format version."""
+    return {
+        "format": FORMAT,
+        "same": list(found.same),
+        "judged": list(found.judged),
+        "changed": list(found.changed),
+        "removed": list(found.removed),
+        "added": list(found.added),
+        "differences": [
+            {
+                "key": item.key,
+                "before": item.before,
+                "after": item.after,
+                "absent": item.absent or None,
+                "steps": list(item.steps),
+                "at": [s and {"file": s.file, "line": s.line, "col": s.col} for s in item.at],
+            }
+            for item in found.differences
+        ],
+    }
 
 
 def _alike(before: Step, after: Step) -> tuple[bool, bool]:

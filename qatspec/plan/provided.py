@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from qatspec.diag import Diagnostic, DiagnosticError
-from qatspec.files import open_file, why_unreadable
+from qatspec.files import how_to_read, open_file, why_unreadable
 from qatspec.plan.model import PluginRef
 from qatspec.registry import Registry
 from qatspec.spec import Spec
@@ -47,15 +47,18 @@ def weights_sha256(weights: Path, at: str) -> str:
             while block := stream.read(1 << 20):
                 found.update(block)
     except OSError as error:
-        raise DiagnosticError(
-            Diagnostic(
-                code="QS905",
-                message=f"cannot read the weights `{weights}`: {why_unreadable(error)}",
-                help="check `weights`, which is relative to the spec",
-                at=f"{at}/weights",
-            )
-        ) from None
+        raise DiagnosticError(unreadable_weights(weights, error, at)) from None
     return found.hexdigest()
+
+
+def unreadable_weights(weights: Path, error: OSError, at: str) -> Diagnostic:
+    """QS905 for a file of weights. at: pointer of the solver that names it."""
+    return Diagnostic(
+        code="QS905",
+        message=f"cannot read the weights `{weights}`: {why_unreadable(error)}",
+        help=how_to_read(error, "correct `weights`, which is relative to the spec"),
+        at=f"{at}/weights",
+    )
 
 
 def _placed(diagnostic: Diagnostic, at: str) -> Diagnostic:

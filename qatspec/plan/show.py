@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
@@ -15,19 +14,15 @@ from qatspec.plan.status import StepStatus
 _REASONS = 3
 
 
-def plan_json(plan: Plan, statuses: Sequence[StepStatus]) -> str:
-    """The plan as JSON: stable key order, one format version."""
-    return json.dumps(
-        {
-            "format": FORMAT,
-            "name": plan.spec.name,
-            "march": plan.spec.march,
-            "digest": plan.digest,
-            "steps": [_step_json(s) for s in statuses],
-        },
-        indent=2,
-        ensure_ascii=False,
-    )
+def plan_data(plan: Plan, statuses: Sequence[StepStatus]) -> dict[str, Any]:
+    """The plan as data for JSON: stable key order, one format version."""
+    return {
+        "format": FORMAT,
+        "name": plan.spec.name,
+        "march": plan.spec.march,
+        "digest": plan.digest,
+        "steps": [_step_json(s) for s in statuses],
+    }
 
 
 def plan_table(plan: Plan, statuses: Sequence[StepStatus]) -> str:

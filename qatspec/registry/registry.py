@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from qatspec.diag import Diagnostic, DiagnosticError, PluginFault, QatspecError
-from qatspec.files import open_file, why_unreadable
+from qatspec.files import how_to_read, open_file, why_unreadable
 from qatspec.registry.attribution import (
     culprit,
     is_of_data,
@@ -250,7 +250,9 @@ class Registry:
                 Diagnostic(
                     code="QS007",
                     message=f"`{path.name}` cannot be loaded: {why_unreadable(error)}",
-                    help="correct the path in `plugins`, which is relative to the spec",
+                    help=how_to_read(
+                        error, "correct the path in `plugins`, which is relative to the spec"
+                    ),
                     at=at,
                 )
             ) from error

@@ -70,6 +70,17 @@ def hide(text: str) -> str:
     return text
 
 
+def hide_values(data: Any) -> Any:
+    """JSON data with `hide` of every text among its values; keys and all else stay as they are."""
+    if isinstance(data, str):
+        return hide(data)
+    if isinstance(data, Mapping):
+        return {key: hide_values(item) for key, item in data.items()}
+    if isinstance(data, list | tuple):
+        return [hide_values(item) for item in data]
+    return data
+
+
 def _without_beginnings(text: str, value: str, reference: str) -> str:
     """A message may cut a long value; its beginning is hidden too."""
     start = value[:_BEGINNING]

@@ -11,7 +11,7 @@ from yaml.reader import Reader
 
 from qatspec.diag import Diagnostic, DiagnosticError, Edit, Fix, Span
 from qatspec.diag.words import mended as sure, nearest
-from qatspec.files import read_file, why_unreadable
+from qatspec.files import how_to_read, read_file, why_unreadable
 from qatspec.source import scalars
 
 MAX_BYTES = 2 * 1024 * 1024
@@ -32,7 +32,8 @@ def read_text(path: Path, *, shown: str, name: str = "", named_at: Span | None =
     except OSError as error:
         if error.errno == errno.EFBIG:
             message = f"`{shown}` is larger than 2 MiB"
-            raise _fail("QS109", message, shown, "check the path") from None
+            advice = "name a spec: other data stays in files of its own, which the spec names"
+            raise _fail("QS109", message, shown, advice) from None
         raise DiagnosticError(_unreadable(path, shown, error, name, named_at)) from None
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise _fail("QS104", "the file is UTF-16", shown, "save it as UTF-8")
@@ -59,13 +60,12 @@ def check_text(text: str, shown: str) -> None:
     if bad := _UNPRINTABLE.search(text):
         message = f"control character U+{ord(bad.group()):04X}"
         span = span_at(text, bad.start(), shown)
-        line = split_lines(text)[span.line - 1]
-        mended = _UNPRINTABLE.sub("", line).strip()
+        fixed = _UNPRINTABLE.sub("", split_lines(text)[span.line - 1]).strip()
+        # A line with characters that change the order of what is read is not shown as it is.
+        advice = f"delete it: `{fixed}`" if fixed.isprintable() else "delete this one character"
         fix = Fix(f"{message} deleted", (Edit(span, ""),)) if Path(shown).is_file() else None
         raise DiagnosticError(
-            Diagnostic(
-                code="QS112", message=message, help=f"delete it: `{mended}`", span=span, fix=fix
-            )
+            Diagnostic(code="QS112", message=message, help=advice, span=span, fix=fix)
         )
     if conflict := _CONFLICT.search(text):
         start = span_at(text, conflict.start(), shown)
@@ -103,10 +103,11 @@ def _unreadable(
 ) -> Diagnostic:
     there = _siblings(path, named_at) if error.errno == errno.ENOENT else []
     near, mend = nearest(path.name, there), sure(path.name, there)
-    advice = f"did you mean `{near}`?" if near else "check the path"
-    if near is None and named_at is not None:
-        advice = f"delete `{name}` from `extends`, or put the file there; "
-        advice += "paths are relative to the file that extends"
+    usual = "correct the path"
+    if named_at is not None:
+        usual = f"delete `{name}` from `extends`, or put the file there; "
+        usual += "paths are relative to the file that extends"
+    advice = f"did you mean `{near}`?" if near else how_to_read(error, usual)
     right = str(Path(name).parent / mend) if mend else ""
     return Diagnostic(
         code="QS101",

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from qatspec.diag import Diagnostic, DiagnosticError, Span
 from qatspec.diag.words import quote_list
-from qatspec.files import encoded, why_unreadable
+from qatspec.files import encoded, how_to_read, why_unreadable
 from qatspec.plan.checkpoints import known_digests, sha256_of, sidecar
 from qatspec.quant.state import fit_state
 from qatspec.train.files import write_bytes
@@ -116,12 +116,12 @@ def load(path: Path) -> Checkpoint:
             Diagnostic(
                 code="QS905",
                 message=f"there is no checkpoint `{path}`",
-                help="check the path, or run the stage that writes it: qatspec run SPEC --step ...",
+                help="correct the path, or run the stage that writes it (qatspec run --step)",
                 span=Span(file=str(path)),
             )
         ) from error
     except OSError as error:
-        raise _damaged(path, why_unreadable(error)) from error
+        raise _damaged(path, why_unreadable(error), how_to_read(error, _AGAIN)) from error
     except ValueError as error:
         raise _damaged(path, str(error)) from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
@@ -251,13 +251,15 @@ def write_sidecar(path: Path, digests: list[str]) -> None:
     write_bytes(sidecar(path), encoded(lines))
 
 
-def _damaged(path: Path, why: str) -> DiagnosticError:
+_AGAIN = "delete the file and run the stage again; it resumes from the newest intact checkpoint"
+
+
+def _damaged(path: Path, why: str, advice: str = _AGAIN) -> DiagnosticError:
     return DiagnosticError(
         Diagnostic(
             code="QS901",
             message=f"the checkpoint `{path}` is damaged or foreign: {why}",
-            help="delete the file and run the stage again; it resumes from the newest intact "
-            "checkpoint",
+            help=advice,
             span=Span(file=str(path)),
         )
     )

@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader, Dataset as TorchDataset
 
 from qatspec.diag import Diagnostic, DiagnosticError, PluginFault
 from qatspec.registry import registry
-from qatspec.train.protocol import check_alike, check_sample, target_tensor
+from qatspec.train.protocol import check_alike, check_sample, images_of, target_tensor
 from qatspec.train.workers import watched
 from qatspec.types import Dataset, DatasetDef, Sample
 from qatspec.types.language import default
@@ -217,7 +217,7 @@ class _Batches(TorchDataset[Any]):
 
 def _collate(samples: Sequence[Sample]) -> Batch:
     return Batch(
-        torch.from_numpy(np.stack([s.image for s in samples])),
+        images_of(samples),
         [{k: target_tensor(v) for k, v in s.target.items()} for s in samples],
         [dict(s.meta) for s in samples],
     )

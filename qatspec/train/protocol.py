@@ -56,7 +56,8 @@ def check_sample(dataset: Any, sample: Any, record: DatasetDef | None = None) ->
     """Return what `sample` of a data set returned if a batch can be made of it."""
     image, target = getattr(sample, "image", None), getattr(sample, "target", None)
     expected = "a Sample with a float32 image (C, H, W) and a mapping of names to arrays"
-    if not isinstance(image, np.ndarray) or image.dtype != np.float32 or image.ndim != 3:
+    floats = isinstance(image, np.ndarray) and image.dtype.newbyteorder("=") == np.float32
+    if not isinstance(image, np.ndarray) or not floats or image.ndim != 3:
         what = f"an image that is {describe(image)}" if hasattr(sample, "image") else sample
         raise _returned(dataset, "sample", what, expected, record)
     if not isinstance(target, Mapping) or not isinstance(getattr(sample, "meta", None), Mapping):
@@ -67,6 +68,11 @@ def check_sample(dataset: Any, sample: Any, record: DatasetDef | None = None) ->
             what = f"{describe(value)} as target `{name}`"
             raise _returned(dataset, "sample", what, expected, record)
     return cast(Sample, sample)
+
+
+def images_of(samples: Sequence[Sample]) -> Tensor:
+    """The images of samples as one batch, whatever the byte order of their arrays."""
+    return torch.from_numpy(np.stack([s.image for s in samples]).astype(np.float32, copy=False))
 
 
 def check_alike(dataset: Any, samples: Sequence[Sample], record: DatasetDef | None = None) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from qatspec.files import open_file, why_unreadable
+from qatspec.files import open_file
 from qatspec.plan.checkpoints import demand_stored
 
 
@@ -18,16 +18,9 @@ def load_tensors(path: Path) -> Any:
     An archive whose entries are compressed is refused: torch.save compresses nothing, and a small
     compressed file may expand to more than the memory.
 
-    Raises FileNotFoundError, and ValueError with the reason where it cannot be
-    read or is damaged.
+    Raises OSError where it cannot be read, and ValueError with the reason where it is damaged.
     """
-    try:
-        file = open_file(path)
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        raise ValueError(f"it cannot be read: {why_unreadable(error)}") from error
-    with file:
+    with open_file(path) as file:
         try:
             if zipfile.is_zipfile(file):
                 demand_stored(zipfile.ZipFile(file))

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 from qatspec.diag import Diagnostic, DiagnosticError, Span
+from qatspec.files import how_to_read, why_unreadable
 from qatspec.train.tensors import load_tensors
 
 KeyMap = Literal["by_order"] | Sequence[tuple[str, str | None]] | None
@@ -71,9 +72,9 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     """
     try:
         content = load_tensors(path)
-    except FileNotFoundError as error:
-        message = f"there is no file of weights `{path}`"
-        raise _fault("QS905", message, "check the path", path) from error
+    except OSError as error:
+        message = f"the weights `{path}` cannot be read: {why_unreadable(error)}"
+        raise _fault("QS905", message, how_to_read(error, "correct the path"), path) from error
     except ValueError as error:
         raise _not_weights(path, str(error)) from error
     if not isinstance(content, Mapping):

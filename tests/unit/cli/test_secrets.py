@@ -7,6 +7,7 @@ import json
 import pytest
 
 from qatspec.cli import main
+from qatspec.cli.output import echo_json
 from qatspec.registry import registry
 from qatspec.render import FORMATS
 from qatspec.source import hide, load_document
@@ -129,3 +130,21 @@ def test_the_beginning_of_a_long_value_is_hidden(folder, monkeypatch, capsys):
     assert main.run(["validate", "spec.yaml", "--allow-code", *setting]) == 1
     err = capsys.readouterr().err
     assert token[:12] not in err and "${env:QATSPEC_TOKEN}" in err
+
+
+@pytest.mark.parametrize("value", ["steps", "digest", "format", "name", "true", "null"])
+def test_json_keeps_its_keys_and_structure(value, said, folder, monkeypatch):
+    plain = json.loads(said("plan", "spec.yaml", "--format", "json")[0])
+    monkeypatch.setattr("qatspec.source.environment._read", {})
+    remember("QATSPEC_WORD", value)
+    found = json.loads(said("plan", "spec.yaml", "--format", "json")[0])
+    assert found.keys() == plain.keys()
+    assert [step.keys() for step in found["steps"]] == [step.keys() for step in plain["steps"]]
+
+
+def test_json_hides_values_in_its_texts(monkeypatch, capsys):
+    monkeypatch.setattr("qatspec.source.environment._read", {})
+    remember("QATSPEC_WORD", "dogs/cats")
+    echo_json({"dogs/cats": ["of dogs/cats", 1, True, None, {"a": "\x1b"}]})
+    found = json.loads(capsys.readouterr().out)
+    assert found == {"dogs/cats": ["of ${env:QATSPEC_WORD}", 1, True, None, {"a": "\x1b"}]}

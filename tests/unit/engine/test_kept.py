@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 
 from qatspec.engine import kept
-from qatspec.plan import plan_json, plan_table, status
+from qatspec.plan import plan_data, plan_table, status
 from tests.unit.engine.test_execute import STAGES, Killed, statuses, tree
 
 OTHER = "stages.qat.trainer.optimizer.lr=0.002"
@@ -37,7 +35,7 @@ def started(project) -> dict[str, int | None]:
 
 def words(project, *overrides: str, **options) -> dict[str, str]:
     plan = project.plan(*overrides)
-    steps = json.loads(plan_json(plan, status(plan, project.workdir)))["steps"]
+    steps = plan_data(plan, status(plan, project.workdir))["steps"]
     return {s["name"]: s["does"] for s in steps}
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import socket
+from pathlib import Path
 
 import pytest
 import torch
 
 from qatspec.diag import DiagnosticError
 from qatspec.engine.lock import locked
-from qatspec.files import open_file, read_file, why_no_folder, why_unreadable
+from qatspec.files import how_to_read, open_file, read_file, why_no_folder, why_unreadable
 from qatspec.onnx import OnnxRunner
 from qatspec.plan.checkpoints import is_intact
 from qatspec.program import Artifact, load_program
@@ -151,3 +152,32 @@ def test_a_lock_that_is_a_named_pipe_does_not_hang(tmp_path):
     os.mkfifo(tmp_path / ".lock")
     with locked(tmp_path):
         pass
+
+
+#: a kind of KINDS -> words of the advice
+ADVICE = {
+    "named pipe": "write its contents to a regular file",
+    "socket": "write its contents to a regular file",
+    "device": "write its contents to a regular file",
+    "environment": "write its contents to a regular file",
+    "folder": "name a file",
+    "loop": "correct the symbolic links",
+    "nothing": "look again",
+}
+
+
+@pytest.mark.parametrize("kind", ADVICE)
+def test_advice_says_what_is_needed(kind, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    KINDS[kind][0](Path("strange.yaml"))
+    with pytest.raises(OSError) as caught:
+        open_file("strange.yaml")
+    assert ADVICE[kind] in how_to_read(caught.value, "look again")
+    with pytest.raises(DiagnosticError) as spec:
+        load_document(tmp_path / "strange.yaml")
+    (found,) = spec.value.diagnostics
+    assert found.help == how_to_read(caught.value, "correct the path")
+    with pytest.raises(DiagnosticError) as weights:
+        read_weights(tmp_path / "strange.yaml")
+    (found,) = weights.value.diagnostics
+    assert (found.code, found.help) == ("QS905", how_to_read(caught.value, "correct the path"))

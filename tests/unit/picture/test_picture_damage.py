@@ -112,6 +112,9 @@ def test_what_is_no_picture(tmp_path: Path) -> None:
     assert "folder" in refusal(tmp_path / "folder.png")
     os.mkfifo(tmp_path / "pipe.png")
     assert "named pipe" in refusal(tmp_path / "pipe.png")
+    half = Image.fromarray(np.zeros((2, 2), np.uint8))
+    half.save(tmp_path / "half.tif", tiffinfo={339: 3})  # 8-bit numbers that are called floats
+    assert "a TIFF file that is damaged or stores numbers" in refusal(tmp_path / "half.tif")
     (tmp_path / "loop.png").symlink_to("loop.png")
     assert "loop" in refusal(tmp_path / "loop.png")
     assert "no such file" in refusal(tmp_path / "absent.png")

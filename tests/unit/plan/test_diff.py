@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 
-from qatspec.plan import diff, diff_json, diff_text, resolve
+from qatspec.plan import diff, diff_data, diff_text, resolve
 from qatspec.spec import load
 from tests.diagnostics.plugin import fake_registry
 
@@ -99,7 +98,7 @@ def test_a_value_that_one_plan_lacks(compare):
 
 
 def test_json(compare):
-    found = json.loads(diff_json(compare(edit(("num_classes: 10", "num_classes: 12")))))
+    found = diff_data(compare(edit(("num_classes: 10", "num_classes: 12"))))
     assert found["format"] == 1
     assert found["changed"] == ["float", "qat"]
     assert found["differences"][0]["at"][1]["line"] == 5

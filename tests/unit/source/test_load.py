@@ -230,3 +230,20 @@ def test_smoke_is_merged_over_the_rest_when_asked(write):
     assert (plain["a"], "d" in plain) == ({"b": 8, "c": 8}, False)
     assert (smoke["a"], smoke["d"]) == ({"b": 0, "c": 2}, 1)
     assert load_document(path, ["vars.n=5"], smoke=True).data["a"]["c"] == 5
+
+
+@pytest.mark.parametrize("beside", ["", "\u202e", "\u2066x\u2069", "\u200f", "\xad"])
+@pytest.mark.parametrize("control", ["\x07", "\x1b[", "\x00"])
+def test_the_advice_for_a_control_character_works(write, control, beside):
+    """The line it shows reads the same on a terminal; where none does, the place alone is named."""
+    line = f"name: a{control}b{beside}"
+    (found,) = failure(write("a.yaml", f"{line}\n"))
+    assert found.code == "QS112"
+    right = line.replace(control[0], "")
+    if beside:
+        assert found.help == "delete this one character"
+    else:
+        assert found.help == f"delete it: `{right}`"
+    at = found.span.col - 1
+    assert line[at] == control[0]
+    assert load_document(write("a.yaml", line[:at] + line[at + 1 :])).data == {"name": right[6:]}

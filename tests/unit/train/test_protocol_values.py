@@ -13,6 +13,7 @@ from qatspec.api import Sample
 from qatspec.diag import PluginFault
 from qatspec.train.protocol import (
     check_sample,
+    images_of,
     losses_of,
     metrics_of,
     predictions_of,
@@ -48,6 +49,16 @@ def test_predictions_of_types_that_numpy_lacks_keep_their_values() -> None:
 def test_metric_that_is_no_number_is_refused(value: Any) -> None:
     with pytest.raises(PluginFault, match="expected a mapping of names to numbers"):
         metrics_of(nn.Identity(), None, {"ap": value})
+
+
+@pytest.mark.parametrize("dtype", [">f4", "<f4"])
+def test_images_of_any_byte_order_are_read(dtype: str) -> None:
+    samples = [
+        check_sample(nn.Identity(), Sample(np.full((3, 4, 4), n, dtype), {}, {})) for n in (1, 2.5)
+    ]
+    batch = images_of(samples)
+    assert batch.dtype == torch.float32
+    assert batch[:, 0, 0, 0].tolist() == [1, 2.5]
 
 
 @pytest.mark.parametrize(
