@@ -23,6 +23,7 @@ from qatspec.cli.live import Live
 from qatspec.cli.output import echo, echo_json, is_text, tables
 from qatspec.cli.outputs import demand_output, is_stdout, write_output
 from qatspec.files import encoded
+from qatspec.render import clean_line
 
 if TYPE_CHECKING:
     from qatspec.analyze import Harm, Sensitivity, Suggestion
@@ -191,10 +192,12 @@ def _write(
     relative, name = os.path.relpath(base, output.parent), patch_name(spec, output)
     content = patch(spec, relative, name, suggestions)
     measured = {harm.site.name: harm.measured for harm in found.harms}
-    lines = [f"# Rules suggested by `qatspec sensitivity {base.name}`."]
+    lines = [f"# Rules suggested by `qatspec sensitivity {clean_line(base.name)}`."]
     for s in suggestions:
         why = "16 bits" if s.remedy == "qint16" else f"float: {spec.march} has no 16 bits for it"
-        lines.append(f"# {s.site.name}: {_figure(measured[s.site.name], metric)}, {why}")
+        lines.append(
+            f"# {clean_line(s.site.name)}: {_figure(measured[s.site.name], metric)}, {why}"
+        )
     if any(s.remedy == "float" for s in suggestions):
         lines += [
             "# What is float inside a quantized module trains and evaluates, but `convert` refuses",

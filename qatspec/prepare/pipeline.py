@@ -25,6 +25,7 @@ from qatspec.prepare.passes import run_passes
 from qatspec.prepare.preconditions import require_module, unusual_modules
 from qatspec.prepare.producers import unquantized_inputs
 from qatspec.prepare.replacing import Replacements
+from qatspec.prepare.spelling import unwritable_names
 from qatspec.prepare.stage import set_stage
 from qatspec.prepare.unit import Unit
 from qatspec.prepare.units import units_of
@@ -162,6 +163,7 @@ def _run(
     raise_if_any(overlapping(leaves))
     asked = {leaf.path: module_at(model, leaf.path, leaf.at) for leaf in leaves}
     raise_if_any(unusual_modules(asked))
+    raise_if_any(list(unwritable_names(asked)))
     raise_if_any(refused_hooks(model))
     model = model if inplace else copied(model)
     for module in model.modules():

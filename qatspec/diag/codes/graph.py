@@ -148,4 +148,22 @@ def forward(self, x):
 ```
 """,
     ),
+    Code(
+        "QS516",
+        "a name that cannot stand in Python code",
+        """
+A traced model is Python code that names modules, parameters and buffers as attributes. Keywords
+(`in`, `class`, `None`), quotes, backslashes, line feeds, and letters that Python replaces by others
+(`ﬁ` by `fi`) cannot be written there; `self` at the top of a model would hide the model. Such names
+come from the keys of a ModuleDict, from `add_module` and from `register_buffer`.
+
+**Fix.** Choose another name where the model registers the module or tensor, for the key and for
+each use of it; in a checkpoint of the old name, rename the keys of the state dict.
+
+```python
+self.branch = nn.ModuleDict({"in": conv})      # QS516
+self.branch = nn.ModuleDict({"in_": conv})
+```
+""",
+    ),
 )

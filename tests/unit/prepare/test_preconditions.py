@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import keyword
 import threading
 import types
 from collections.abc import Callable
@@ -133,6 +134,56 @@ def test_a_function_is_refused(model: object) -> None:
 
 
 # -- tensors that are not plain float32 ---------------------------------------------------------
+
+
+class Named(nn.Module):
+    """A model with one member of any name."""
+
+    def __init__(self, kind: str, name: str) -> None:
+        super().__init__()
+        self.kind, self.name = kind, name
+        self.stem = nn.Conv2d(3, 3, 1)
+        if kind == "module":
+            self.add_module(name, nn.Conv2d(3, 3, 1))
+        elif kind == "key":
+            self.parts = nn.ModuleDict({name: nn.Conv2d(3, 3, 1)})
+        elif kind == "parameter":
+            self.register_parameter(name, nn.Parameter(torch.ones(3, 1, 1)))
+        else:
+            self.register_buffer(name, torch.ones(3, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        if self.kind == "module":
+            return self.get_submodule(self.name)(x)
+        if self.kind == "key":
+            return self.parts[self.name](x)
+        return x * (self._parameters if self.kind == "parameter" else self._buffers)[self.name]
+
+
+UNWRITABLE = (
+    *keyword.kwlist, 'a"b', "a\\b", "a\\", "a\nb", "a\rb", "\ud800", "\ufb01", "\u2160", "a\0",
+)  # fmt: skip
+WRITABLE = (
+    "1", "a-b", "a b", "a/b", "a'b", "{x}", "%s", "\u00e9", "\u202e", "\x1b[31m", "a\u2028",
+    "match", "x", "output", "torch", "#c", "a:b",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["module", "key", "parameter", "buffer"])
+@pytest.mark.parametrize("name", [*UNWRITABLE, *WRITABLE, "self"])
+def test_names_that_tracing_cannot_write_are_refused_and_the_fix_works(
+    kind: str, name: str
+) -> None:
+    if kind in ("module", "key") and hasattr(nn.Module(), name):
+        pytest.skip("torch refuses it")
+    if name in UNWRITABLE or (name == "self" and kind != "key"):
+        (found,) = refusal(Named(kind, name)).diagnostics
+        assert found.code == "QS516"
+        assert found.help is not None
+        name = found.help.split("such as `")[1].split("`")[0]
+    prepared = prepare(Named(kind, name), (X,), qconfig="horizon_qat")
+    assert prepared.model(X).shape == (2, 3, 8, 8)
 
 
 @pytest.mark.parametrize("dtype", [torch.half, torch.bfloat16, torch.float64])
