@@ -4,6 +4,7 @@ that importing it costs no torch."""
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # the same names for type checkers; tests/contract holds both equal
@@ -191,10 +192,22 @@ def __getattr__(name: str) -> Any:
     try:
         home = _HOME[name]
     except KeyError:
-        raise AttributeError(f"module 'qatspec.api' has no attribute {name!r}") from None
+        raise _no_attribute(name) from None
     value = getattr(importlib.import_module(home), name)
     globals()[name] = value
     return value
+
+
+def _no_attribute(name: str) -> AttributeError:
+    """The error for an unknown name, with its new name where it was renamed."""
+    from qatspec.registry.renames import missing_name
+
+    message = f"module 'qatspec.api' has no attribute {name!r}"
+    error = AttributeError(message, name=name, obj=sys.modules[__name__])
+    row = missing_name(error)
+    if row is None:
+        return error
+    return AttributeError(f"{message}: {row}", name=name, obj=sys.modules[__name__])
 
 
 def __dir__() -> list[str]:

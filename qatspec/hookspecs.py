@@ -34,9 +34,10 @@ from qatspec.types import (
 if TYPE_CHECKING:
     from qatspec.spec import Spec
 
-#: Version of hooks and records. It rises when a plugin written for the one before may break; a
-#: plugin says which it was written for by `qatspec_api = 1` in its module (left out: 1).
-API_VERSION = 1
+#: Version of the names in `qatspec.api`, of hooks and of records. It rises when a plugin that was
+#: written for the previous version may break. A plugin states the version that it was written for
+#: by `qatspec_api = 2` in its module. A plugin that states none is not checked when it is loaded.
+API_VERSION = 2
 
 hookspec = pluggy.HookspecMarker("qatspec")
 hookimpl = pluggy.HookimplMarker("qatspec")

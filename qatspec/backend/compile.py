@@ -31,7 +31,7 @@ def compile(  # noqa: A001 - the arrow's name
     given = _filled(march, record.options, options)
     fed = _runtime_input(program, given, image)
     own = {name: value for name, value in given.items() if name not in RUNTIME_INPUT}
-    with registry().blame(record, f"march `{march}`, compiling `{program.name}`,"):
+    with registry().attribute_errors(record, f"march `{march}`, compiling `{program.name}`,"):
         artifact = record.compile(program, own)
     artifact = replace(artifact, image=program.image)
     return artifact.fed_with(fed) if fed else artifact

@@ -221,9 +221,9 @@ def _prediction(network: Network, decode: Any, images: np.ndarray) -> dict[str, 
     interrupt.check()
     owner = getattr(decode, "__self__", decode)
     with torch.no_grad():
-        with registry().blame_owner(network.produce, "forward"):
+        with registry().attribute_errors_of(network.produce, "forward"):
             outputs = network.produce(torch.from_numpy(images).to(network.context.device))
-        with registry().blame_owner(owner, "predict"):
+        with registry().attribute_errors_of(owner, "predict"):
             decoded = decode(outputs)
     return predictions_of(owner, decoded, len(images))[0]
 

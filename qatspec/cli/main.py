@@ -177,7 +177,7 @@ def _end(error: BaseException) -> int:
         return PLUGIN
     from qatspec.registry import registry  # plugins are found when something needs them
 
-    culprit = registry().culprit(error)
+    culprit = registry().plugin_fault(error)
     if culprit is not None:
         show([culprit.diagnostic()])
         return PLUGIN

@@ -38,7 +38,7 @@ class Reader:
     def read(self, path: Path) -> Sample:
         """A picture file as the model takes it. Raises DiagnosticError, PluginFault."""
         if hasattr(self._dataset, "read"):
-            with registry().blame_owner(self._dataset, "read"):
+            with registry().attribute_errors_of(self._dataset, "read"):
                 sample = self._dataset.read(path)
             return check_sample(self._dataset, sample, self._record)
         image, meta = model_input(self._spec).read(path)
@@ -57,14 +57,14 @@ class Reader:
     ) -> np.ndarray:
         own = hasattr(self._dataset, "read")
         if own and hasattr(self._dataset, method):
-            with registry().blame_owner(self._dataset, method):
+            with registry().attribute_errors_of(self._dataset, method):
                 return np.asarray(getattr(self._dataset, method)(meta, value))
         if set(_PLACED) <= meta.keys():
             return np.asarray(placed(meta, value))
         message = f"data set `{self._record.name}` has `read` and no `{method}`, and the meta that "
         message += "`read` gives has no placement (qatspec.api.ModelInput.read): nothing says "
         message += "where predictions lie in the picture"
-        raise registry().broken(message, "read", owner=self._dataset, record=self._record)
+        raise registry().interface_fault(message, "read", owner=self._dataset, record=self._record)
 
 
 def model_input(spec: Spec) -> ModelInput:

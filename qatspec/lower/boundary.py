@@ -50,7 +50,9 @@ def _grids(node: fx.Node, lowering: Lowering, found: dict[Target, str]) -> bool:
             handler = registry().handler_for(op) if op else None
             if handler is None:
                 return False
-            with registry().blame(handler, f"handler `{handler.name}`, annotating `{user.name}`,"):
+            with registry().attribute_errors(
+                handler, f"handler `{handler.name}`, annotating `{user.name}`,"
+            ):
                 if handler.annotate(user, context).kind != "passive":
                     return False
         target = target_of(fake_quant, str(user.target)) if fake_quant is not None else None

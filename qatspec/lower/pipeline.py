@@ -180,7 +180,7 @@ def _lower(node: fx.Node, lowering: Lowering, decision: Decision | None) -> Any:
         raise Skipped
     if str(op).startswith(_OVER_PICTURES):
         lowering.need_plain(node)
-    with registry().blame(handler, f"handler `{handler.name}`, lowering `{node.name}`,"):
+    with registry().attribute_errors(handler, f"handler `{handler.name}`, lowering `{node.name}`,"):
         if handler.lower is None:
             intent = handler.annotate(node, context).output
             reason = intent.reason if isinstance(intent, Float) else f"{op} has no integer form"

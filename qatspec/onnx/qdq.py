@@ -304,7 +304,9 @@ class QdqWriter:
         handler = registry().handler_for(op) if op else None
         if handler is None or handler.to_onnx is None:
             self.fail(node, self.context.label(node))
-        with registry().blame(handler, f"handler `{handler.name}`, writing `{node.name}`,"):
+        with registry().attribute_errors(
+            handler, f"handler `{handler.name}`, writing `{node.name}`,"
+        ):
             return handler.to_onnx(node, self)
 
     def _closed(self, node: fx.Node, y: str) -> str:

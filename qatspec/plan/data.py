@@ -53,7 +53,7 @@ def _classes(spec: Spec, role: DataRole, names: Registry) -> int | None:
     record = names.dataset(role.dataset.type)
     if record.classes is None:
         return None
-    with names.blame(record, f"classes of data set `{record.name}`"):
+    with names.attribute_errors(record, f"classes of data set `{record.name}`"):
         found = record.classes(role.dataset.params, Path(spec.document.path).parent)
         return None if found is None else len(found)
 

@@ -26,12 +26,12 @@ def fingerprint(spec: Spec, role: str, names: Registry) -> str:
     record = names.dataset(dataset.type)
     base = Path(spec.document.path).parent
     try:
-        with names.blame(record, f"fingerprint of data set `{dataset.type}`"):
+        with names.attribute_errors(record, f"fingerprint of data set `{dataset.type}`"):
             found: Any = record.fingerprint(dataset.params, base)
             if not isinstance(found, str):
                 message = f"fingerprint() of data set `{dataset.type}` returned a "
                 message += f"{type(found).__name__}; expected a text"
-                raise names.broken(message, "fingerprint", record=record)
+                raise names.interface_fault(message, "fingerprint", record=record)
             return found
     except DiagnosticError as error:
         raise DiagnosticError(

@@ -41,7 +41,9 @@ def _intent(unit: Unit, node: fx.Node) -> Annotation:
     special = _float_on_march(unit, node)
     if special is not None:
         return Annotation(output=Float(special), inputs=())
-    with registry().blame(handler, f"handler `{handler.name}`, annotating `{node.name}`,"):
+    with registry().attribute_errors(
+        handler, f"handler `{handler.name}`, annotating `{node.name}`,"
+    ):
         nodes = len(unit.graph.nodes)
         annotation = handler.annotate(node, unit.context)
         if len(unit.graph.nodes) != nodes:

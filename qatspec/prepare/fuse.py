@@ -88,9 +88,11 @@ def _longest(
         nodes = _follow(unit, anchor, pattern, taken)
         if nodes is None:
             continue
-        registry().undisputed("fuse_pattern", pattern.name)
+        registry().require_undisputed("fuse_pattern", pattern.name)
         match = Match(unit, nodes)
-        with registry().blame(pattern, f"fuse pattern `{pattern.name}` at `{anchor.name}`"):
+        with registry().attribute_errors(
+            pattern, f"fuse pattern `{pattern.name}` at `{anchor.name}`"
+        ):
             reason = pattern.check(match) if pattern.check else None
             if reason is None and pattern.rewrite:
                 pattern.rewrite(match)

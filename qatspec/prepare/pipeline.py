@@ -132,8 +132,8 @@ def _prepare(
         input_scale=next((u.config.input_scale for u in units if u.quantize_input), None),
         example_inputs=tuple(example_inputs),
         warnings=(
-            *registry().doubts("fuse_pattern"),
-            *registry().doubts("quant_handler"),
+            *registry().disputes("fuse_pattern"),
+            *registry().disputes("quant_handler"),
             *(w for unit in units for w in unit.warnings),
             *check_rules((unit.rules, unit.calls) for unit in units),
         ),

@@ -68,7 +68,7 @@ class Artifact(IntegerModel):
         (QS811)."""
         arrays = self.feed(ints)
         march = registry().march(self.march)
-        with registry().blame(march, f"march `{self.march}`, running a compiled file,"):
+        with registry().attribute_errors(march, f"march `{self.march}`, running a compiled file,"):
             try:
                 return march.run(self, arrays)
             except Damaged as problem:  # a Program among the sections

@@ -54,7 +54,7 @@ def build_fake_quant(qspec: QSpec, channels: int = 1, at: str = "") -> FakeQuant
             f"give a finite scale of at least {MIN_SCALE:.3g}",
         )
     definition = registry().observer(qspec.observer, at)
-    with registry().blame(definition, f"building observer `{definition.name}`"):
+    with registry().attribute_errors(definition, f"building observer `{definition.name}`"):
         observer = definition.build(qspec, channels)
     return _CLASSES[qspec.fake_quant](qspec, observer, channels)
 

@@ -99,7 +99,7 @@ def _observer_state(
 def _observer(qspec: QSpec, scale: Tensor, kept: Mapping[str, Tensor]) -> nn.Module:
     """The observer of `qspec` with what another has seen."""
     definition = registry().observer(qspec.observer)
-    with registry().blame(definition, f"building observer `{definition.name}`"):
+    with registry().attribute_errors(definition, f"building observer `{definition.name}`"):
         built: nn.Module = definition.build(qspec, scale.numel())
         built.load_state_dict(dict(kept))
     return built

@@ -10,6 +10,7 @@ from typing import Any
 
 from qatspec.diag import PluginFault, Span
 from qatspec.registry.plugins import FILE, Plugin, package_name
+from qatspec.registry.renames import missing_name
 from qatspec.source import code_line
 
 _OURS = __name__.partition(".")[0]
@@ -22,8 +23,10 @@ def raised(
 
     item: what was done; span: the place where the error passed through none of the plugin's lines.
     """
+    row = missing_name(error)
     return PluginFault(
         f"{item} raised {type(error).__name__}: {error}",
+        help=str(row) if row else "",
         origin=plugin.origin,
         hook=hook,
         item=item,
@@ -36,7 +39,7 @@ def is_of_data(plugin: Plugin, error: BaseException) -> bool:
     return plugin.dist == _OURS and isinstance(error, OSError) and error.filename is not None
 
 
-def culprit(plugins: Iterable[Plugin], error: BaseException) -> PluginFault | None:
+def plugin_fault(plugins: Iterable[Plugin], error: BaseException) -> PluginFault | None:
     """The fault of the plugin whose code `error` came through last, if any."""
     packages = _by_package(plugins)
     found = None

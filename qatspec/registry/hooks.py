@@ -11,6 +11,7 @@ from qatspec import hookspecs
 from qatspec.diag import Diagnostic
 from qatspec.registry.messages import hook_message, incompatible
 from qatspec.registry.plugins import Plugin
+from qatspec.registry.renames import missing_name
 
 
 class Hooks:
@@ -32,14 +33,14 @@ class Hooks:
             return
         wrong = incompatible(plugin)
         if wrong is not None:
-            self.blame(plugin, "QS009", *wrong)
+            self.faults.append(wrong)
             return
         try:
             self._manager.register(plugin.module, name=key)
             self._manager.check_pending()
         except (pluggy.PluginValidationError, ValueError) as error:
             self._manager.unregister(name=key)
-            self.blame(plugin, "QS003", hook_message(plugin, error), "see qatspec/hookspecs.py")
+            self.add_fault(plugin, "QS003", hook_message(plugin, error), "see qatspec/hookspecs.py")
 
     def remove(self, key: str) -> None:
         """Forget a plugin and its faults."""
@@ -60,7 +61,7 @@ class Hooks:
             (plugin, self._guarded(plugin, hook, call, given)) for plugin, call in self._of(hook)
         ]
 
-    def blame(self, plugin: Plugin, code: str, message: str, help_: str) -> None:
+    def add_fault(self, plugin: Plugin, code: str, message: str, help_: str) -> None:
         """Note a fault of a plugin."""
         self.faults.append(
             Diagnostic(
@@ -90,5 +91,7 @@ class Hooks:
         except BaseException as error:  # noqa: BLE001  code of a plugin
             message = f"plugin `{plugin.entry_point}` raised in `{hook}`: "
             message += f"{type(error).__name__}: {error}"
-            self.blame(plugin, "QS004", message, f"report it to the authors of `{plugin.dist}`")
+            row = missing_name(error)
+            help_ = str(row) if row else f"report it to the authors of `{plugin.dist}`"
+            self.add_fault(plugin, "QS004", message, help_)
             return []

@@ -10,7 +10,8 @@ from pathlib import Path
 from qatspec import hookspecs
 from qatspec.diag import Diagnostic, Fix, Note, Severity
 from qatspec.diag.words import mended, nearest, suggest
-from qatspec.registry.plugins import Plugin
+from qatspec.registry.plugins import Plugin, package_of, source_files
+from qatspec.registry.renames import RENAMED, missing_name, outdated, uses_of_old_names
 from qatspec.source import code_line
 from qatspec.types import Finding
 
@@ -30,7 +31,12 @@ def describe(record: object) -> str:
 
 
 def not_loaded(path: Path, error: BaseException, at: str) -> Diagnostic:
-    """A file plugin raised while it was imported. A note says in which of its lines."""
+    """A file plugin raised while it was imported: QS007, with the line; QS009 where it imported a
+    name of `qatspec.api` that was renamed."""
+    message = f"`{path.name}` cannot be loaded: {type(error).__name__}: {error}"
+    if row := missing_name(error):
+        uses = uses_of_old_names([path], row.version) or [row]
+        return outdated(message, uses, origin=path.name, severity="error", at=at)
     lines = [
         code_line(str(path), line)
         for frame, line in traceback.walk_tb(error.__traceback__)
@@ -40,7 +46,7 @@ def not_loaded(path: Path, error: BaseException, at: str) -> Diagnostic:
         lines.append(code_line(str(path), error.lineno))
     return Diagnostic(
         code="QS007",
-        message=f"`{path.name}` cannot be loaded: {type(error).__name__}: {error}",
+        message=message,
         help="correct the plugin's file; --debug prints the traceback",
         at=at,
         notes=tuple(Note("raised here", span=line) for line in lines[-1:]),
@@ -96,9 +102,11 @@ def unknown(
         return Diagnostic(
             code=faults[0].code,
             message=f"{message}, and a plugin that may provide it is broken",
-            help="mend the plugin below; `qatspec plugins list` shows all",
+            help="fix the plugin below; `qatspec plugins list` shows all",
             at=at,
-            notes=tuple(Note(f"{f.origin}: {f.message}") for f in faults),
+            notes=tuple(
+                note for f in faults for note in (Note(f"{f.origin}: {f.message}"), *f.notes)
+            ),
             origin=faults[0].origin,
         )
     sure = mended(name, names)
@@ -111,17 +119,30 @@ def unknown(
     )
 
 
-def incompatible(plugin: Plugin) -> tuple[str, str] | None:
-    """(message, help) where a plugin was written for another version of the hooks."""
-    wanted = getattr(plugin.module, "qatspec_api", 1)
+def incompatible(plugin: Plugin) -> Diagnostic | None:
+    """The fault of a plugin that was written for another version of the plugin API, QS009.
+
+    A plugin of a version in `RENAMED` is compatible as long as it uses no renamed name.
+    """
     ours = hookspecs.API_VERSION
+    wanted = getattr(plugin.module, "qatspec_api", ours)
     if wanted == ours:
         return None
     message = f"plugin `{plugin.entry_point}` is written for plugin API {wanted!r}; "
     message += f"this qatspec has {ours}"
+    if isinstance(wanted, int) and wanted in RENAMED:
+        uses = uses_of_old_names(source_files(package_of(plugin)), wanted)
+        if not uses:
+            return None
+        return outdated(message, uses, origin=plugin.origin, severity="warning")
     newer = isinstance(wanted, int) and wanted > ours
-    package = "qatspec" if newer else plugin.dist
-    return message, f"install a newer `{package}`"
+    return Diagnostic(
+        code="QS009",
+        message=message,
+        help=f"install a newer `{'qatspec' if newer else plugin.dist}`",
+        severity="warning",
+        origin=plugin.origin,
+    )
 
 
 def hook_message(plugin: Plugin, error: Exception) -> str:

@@ -15,6 +15,7 @@ from types import ModuleType
 from qatspec.diag import Diagnostic
 from qatspec.files import content_digest
 from qatspec.registry.recorder import watch
+from qatspec.registry.renames import missing_name, outdated, uses_of_old_names
 
 GROUP = "qatspec"
 FILE = "file"  # the version of a plugin that is one file of a spec
@@ -85,12 +86,18 @@ def load_entry_point(entry: importlib.metadata.EntryPoint) -> Plugin:
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # noqa: BLE001  it breaks no other plugin
+        origin = f"{entry.name} ({dist}=={version})"
+        message = f"plugin `{entry.name}` cannot be loaded: {type(error).__name__}: {error}"
         fault = Diagnostic(
             code="QS001",
-            message=f"plugin `{entry.name}` cannot be loaded: {type(error).__name__}: {error}",
-            help=f"mend or uninstall `{dist}`; --debug prints the traceback",
-            origin=f"{entry.name} ({dist}=={version})",
+            message=message,
+            help=f"fix or uninstall `{dist}`; --debug prints the traceback",
+            origin=origin,
         )
+        if row := missing_name(error):
+            sources = _unloaded_sources(entry.module.partition(".")[0])
+            uses = uses_of_old_names(sources, row.version) or [row]
+            fault = outdated(message, uses, origin=origin, severity="error")
         return Plugin(entry.name, dist, version, None, fault)
 
 
@@ -103,8 +110,35 @@ def package_name(plugin: Plugin) -> str:
 def source_sha256(plugin: Plugin) -> str:
     """The hash of the plugin's sources: its top-level package; or its one file, whose other inputs
     are recorded when a step runs (qatspec.registry.recorder)."""
+    package = package_of(plugin)
+    return hash_sources(package) if package else ""
+
+
+def package_of(plugin: Plugin) -> ModuleType | None:
+    """The imported top-level package (or the one module) of a plugin."""
     package = sys.modules.get(package_name(plugin))
-    return hash_sources(package) if isinstance(package, ModuleType) else ""
+    return package if isinstance(package, ModuleType) else None
+
+
+def source_files(package: ModuleType | None) -> list[Path]:
+    """The Python files of a package, or the file of a module that is no package."""
+    if package is None:
+        return []
+    return _python_files(list(getattr(package, "__path__", [])), package.__file__)
+
+
+def _unloaded_sources(package: str) -> list[Path]:
+    """The Python files of a top-level package that raised while it was imported."""
+    spec = importlib.util.find_spec(package)
+    if spec is None:
+        return []
+    return _python_files(list(spec.submodule_search_locations or []), spec.origin)
+
+
+def _python_files(folders: list[str], file: str | None) -> list[Path]:
+    if not folders:
+        return [Path(file)] if file else []
+    return sorted(path for folder in folders for path in Path(folder).rglob("*.py"))
 
 
 @cache

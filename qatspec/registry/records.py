@@ -50,7 +50,7 @@ class Entry:
 class Records:
     """The records of one kind. Hooks are asked when it is made.
 
-    doubts: what may be missing or is disputed, as warnings: faults met while the hook was asked,
+    warnings: what may be missing or is disputed, as warnings: faults met while the hook was asked,
     names that two plugins register, and ops that two handlers answer for.
     """
 
@@ -70,9 +70,9 @@ class Records:
                 help_ = f"return {record_type.__name__} records with snake_case names"
                 lists = [name for name in _NAME_LISTS if hasattr(record, name)]
                 help_ += "".join(f", `{name}` a tuple of names" for name in lists)
-                hooks.blame(plugin, "QS005", message, help_)
+                hooks.add_fault(plugin, "QS005", message, help_)
         self.entries.sort(key=lambda entry: (entry.record.name, entry.plugin.entry_point))
-        self.doubts: tuple[Diagnostic, ...] = (*hooks.faults[known:], *self.disputes())
+        self.warnings: tuple[Diagnostic, ...] = (*hooks.faults[known:], *self.disputes())
 
     def _keep(self, entry: Entry) -> None:
         self.entries.append(entry)
@@ -84,7 +84,7 @@ class Records:
     def find(self, name: str, faults: list[Diagnostic], at: str) -> Entry:
         """The entry of a name or alias; `faults` may be why there is none. Raises DiagnosticError:
         QS301, QS001 and the like, QS002, QS309."""
-        self.undisputed(name, at)
+        self.require_undisputed(name, at)
         if found := self._by_name.get(name):
             return found[0]
         if self.kind == "march":
@@ -93,7 +93,7 @@ class Records:
                     raise DiagnosticError(a_chip(name, entry.record.name, at))
         raise DiagnosticError(unknown(self.kind, name, self.names(), faults, at))
 
-    def undisputed(self, name: str, at: str) -> None:
+    def require_undisputed(self, name: str, at: str) -> None:
         """Raises DiagnosticError QS002 where two plugins register `name`."""
         found = self._by_name.get(name, [])
         if len(found) > 1:

@@ -12,11 +12,11 @@ from typing import Any, cast
 from qatspec.diag import Diagnostic, DiagnosticError, PluginFault, QatspecError
 from qatspec.files import how_to_read, open_file, why_unreadable
 from qatspec.registry.attribution import (
-    culprit,
     is_of_data,
     line_of,
     line_of_function,
     passed_qatspec,
+    plugin_fault,
     provider_of,
     raised,
 )
@@ -98,7 +98,7 @@ class Registry:
 
     def fuse_patterns(self) -> tuple[FusePattern, ...]:
         """Every fuse pattern, by name. Of two with one name both are here: whoever applies one asks
-        `undisputed` first."""
+        `require_undisputed` first."""
         return tuple(entry.record for entry in self._of("fuse_pattern").entries)
 
     def quant_handlers(self) -> tuple[QuantHandler, ...]:
@@ -111,9 +111,9 @@ class Registry:
         entry = self._of("quant_handler").find_op(op)
         return entry.record if entry else None
 
-    def undisputed(self, kind: str, name: str) -> None:
+    def require_undisputed(self, kind: str, name: str) -> None:
         """Raises DiagnosticError QS002 where two plugins register `name`."""
-        self._of(kind).undisputed(name, "")
+        self._of(kind).require_undisputed(name, "")
 
     def kinds(self, name: str) -> list[str]:
         """The kinds in which `name` is registered, as a name or an alias."""
@@ -166,13 +166,13 @@ class Registry:
         found = dict.fromkeys((*self._hooks.faults, *disputes))
         return tuple(sorted(found, key=lambda f: f.origin or ""))
 
-    def doubts(self, kind: str) -> tuple[Diagnostic, ...]:
+    def disputes(self, kind: str) -> tuple[Diagnostic, ...]:
         """Warnings for whoever takes all records of a kind (every prepare tries every fuse
         pattern): plugins whose hook failed, and what two of them dispute."""
-        return self._of(kind).doubts
+        return self._of(kind).warnings
 
     @contextmanager
-    def blame(self, record: Any, doing: str) -> Iterator[None]:
+    def attribute_errors(self, record: Any, doing: str) -> Iterator[None]:
         """What a record's callable raises inside is its plugin's fault, unless it is a diagnostic.
 
         doing: in words, "opening data set `mine`". Raises PluginFault. What a record that nobody
@@ -188,7 +188,7 @@ class Registry:
             raise
 
     @contextmanager
-    def blame_owner(self, owner: object, method: str) -> Iterator[None]:
+    def attribute_errors_of(self, owner: object, method: str) -> Iterator[None]:
         """Attribute what is raised inside to the plugin that `owner` (a model, a data set) comes
         from, also where the error passed through none of its code (a layer of torch whose sizes
         do not fit), but not where it passed through qatspec's own.
@@ -200,7 +200,7 @@ class Registry:
         except QatspecError:
             raise
         except Exception as error:
-            if found := self.culprit(error):
+            if found := self.plugin_fault(error):
                 raise found from error
             plugin = provider_of(self.plugins(), owner)
             exhausted = isinstance(error, MemoryError) or "OutOfMemory" in type(error).__name__
@@ -209,7 +209,7 @@ class Registry:
             doing = f"{method}() of `{type(owner).__name__}`"
             raise raised(plugin, error, item=doing, span=line_of(owner, method)) from error
 
-    def broken(
+    def interface_fault(
         self, message: str, method: str, *, owner: object = None, record: Any = None
     ) -> PluginFault:
         """The fault of a plugin whose object or record breaks its interface, QS010.
@@ -231,10 +231,10 @@ class Registry:
             span=line_of_function(function) if owner is None else line_of(owner, method),
         )
 
-    def culprit(self, error: BaseException) -> PluginFault | None:
+    def plugin_fault(self, error: BaseException) -> PluginFault | None:
         """The fault of the plugin whose code `error` came through last, if any: for what models and
         data sets raise long after the record that made them was called."""
-        return culprit(self.plugins(), error)
+        return plugin_fault(self.plugins(), error)
 
     # -- taking part -----------------------------------------------------------------------------
 

@@ -54,7 +54,7 @@ def build_model(spec: Spec) -> nn.Module:
 
     Raises PluginFault where the plugin raises, or what it builds is no model (QS010)."""
     definition = registry().model(spec.model.type, spec.model.at)
-    with registry().blame(definition, f"building model `{definition.name}`"):
+    with registry().attribute_errors(definition, f"building model `{definition.name}`"):
         model = definition.build(spec.model.params)
     return check_model(definition, model)
 
@@ -169,7 +169,7 @@ class Context:
             component = self.spec.data[role].dataset
             definition = registry().dataset(component.type, component.at)
             base = Path(self.spec.document.path).parent
-            with registry().blame(definition, f"opening `{definition.name}`"):
+            with registry().attribute_errors(definition, f"opening `{definition.name}`"):
                 opened = definition.open(component.params, self.workdir / "data", base)
             check_dataset(definition, opened)
             self.warn(getattr(opened, "diagnostics", ()))

@@ -39,7 +39,7 @@ def integer_refusals(prepared: Prepared, march: str) -> list[Diagnostic]:
     except DiagnosticError as error:
         return list(error.diagnostics)
     record = registry().march(march)
-    with registry().blame(record, f"march `{march}`, asked what it supports,"):
+    with registry().attribute_errors(record, f"march `{march}`, asked what it supports,"):
         return refusals([(op, record.supports(op, program)) for op in program.ops])
 
 

@@ -20,7 +20,7 @@ _SCHEMAS = {"ModelDef": "params", "DatasetDef": "params", "March": "options"}
 
 
 def api_version(subject: Subject) -> None:
-    """It is written for this version of the hooks."""
+    """It is written for this version of the plugin API."""
     stated = getattr(subject.plugin, "qatspec_api", API_VERSION)
     assert stated == API_VERSION, f"qatspec_api is {stated!r}, this qatspec has {API_VERSION}"
 

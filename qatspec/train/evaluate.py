@@ -35,7 +35,7 @@ def evaluate(
     let the data set judge: metrics, 0-100."""
     found = predictions(produce, predict, loader, device=device, progress=progress)
     dataset = loader.dataset
-    with registry().blame_owner(getattr(dataset, "limited", dataset), "evaluate"):
+    with registry().attribute_errors_of(getattr(dataset, "limited", dataset), "evaluate"):
         metrics = judge(dataset, predict, loader.definition, found)
     return metrics_of(dataset, loader.definition, metrics)
 
@@ -81,9 +81,9 @@ def predictions(
     owner = getattr(predict, "__self__", predict)
     for batch in islice(loader.ordered(), batches):
         interrupt.check()
-        with registry().blame_owner(produce, "forward"):
+        with registry().attribute_errors_of(produce, "forward"):
             outputs = produce(batch.images.to(device))
-        with registry().blame_owner(owner, "predict"):
+        with registry().attribute_errors_of(owner, "predict"):
             decoded = predict(outputs)
         arrays = predictions_of(owner, decoded, len(batch.metas))
         found += zip(batch.metas, arrays, strict=True)

@@ -209,7 +209,7 @@ class _Batches(TorchDataset[Any]):
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # a GeneratorExit of a plugin would end a worker
-            fault = registry().culprit(error)
+            fault = registry().plugin_fault(error)
             if fault is None:
                 raise
             return _Broken((fault.diagnostic(),), traceback.format_exc(), fault=True)

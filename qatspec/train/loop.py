@@ -82,9 +82,9 @@ class Loss(nn.Module):
 
     def forward(self, images: Tensor, targets: list[dict[str, Tensor]]) -> dict[str, Tensor]:
         with self._around:
-            with registry().blame_owner(self.model, "forward"):
+            with registry().attribute_errors_of(self.model, "forward"):
                 outputs = self.model(images)
-            with registry().blame_owner(self.model, "loss"):
+            with registry().attribute_errors_of(self.model, "loss"):
                 losses = cast(TaskModel, self.model).loss(outputs, targets)
         return losses_of(self.model, losses)
 

@@ -163,7 +163,7 @@ def _end_with_parent() -> None:
 def _diagnostics(error: BaseException) -> tuple[Diagnostic, ...]:
     if isinstance(error, DiagnosticError):
         return error.diagnostics
-    fault = error if isinstance(error, PluginFault) else registry().culprit(error)
+    fault = error if isinstance(error, PluginFault) else registry().plugin_fault(error)
     if fault is not None:
         return (fault.diagnostic(),)
     words = str(error).partition("\n")[0]

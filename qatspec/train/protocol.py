@@ -42,13 +42,13 @@ def check_dataset(definition: DatasetDef, dataset: Any) -> Any:
     if dataset is None:
         raise _returned_by_record(definition, "open", dataset, "a data set")
     _demand_methods(dataset, ("__len__", "sample", "evaluate"), definition)
-    with registry().blame_owner(dataset, "__len__"):
+    with registry().attribute_errors_of(dataset, "__len__"):
         len(dataset)
     classes = getattr(dataset, "classes", None)
     if isinstance(classes, str) or not isinstance(classes, Sequence):
         message = f"`classes` of {_named(dataset, definition)} is {describe(classes)}; "
         message += "expected a sequence of class names in label order"
-        raise registry().broken(message, "__init__", owner=dataset, record=definition)
+        raise registry().interface_fault(message, "__init__", owner=dataset, record=definition)
     return dataset
 
 
@@ -97,7 +97,7 @@ def losses_of(model: nn.Module, losses: Any) -> dict[str, Tensor]:
     if torch.is_grad_enabled() and not any(value.requires_grad for value in named.values()):
         message = f"loss() of {_named(model)} returned {describe(losses)} that depends on no "
         message += "parameter, so that nothing is trained"
-        raise registry().broken(message, "loss", owner=model)
+        raise registry().interface_fault(message, "loss", owner=model)
     return {name: value.reshape(()) for name, value in named.items()}
 
 
@@ -139,7 +139,7 @@ def judge(
             owner, method = getattr(predict, "__self__", predict), "predict"
             message = f"predict() of {_named(owner)} gives {has} for an image; "
             message += f"{judges} judges `{key}`"
-        raise registry().broken(message, method, owner=owner) from error
+        raise registry().interface_fault(message, method, owner=owner) from error
 
 
 class _AbsentKeyError(KeyError):
@@ -185,11 +185,11 @@ def metrics_of(dataset: Any, definition: DatasetDef | None, metrics: Any) -> dic
         if name in metrics:
             message = f"{owner} returned {metrics[name]} for `{name}`, which chooses the best "
             message += "checkpoint; expected a number"
-            raise registry().broken(message, "evaluate", owner=dataset, record=definition)
+            raise registry().interface_fault(message, "evaluate", owner=dataset, record=definition)
         message = f"{owner} returned no metric `{name}`, which its DatasetDef names "
         near = suggest(name, sorted(found)) or "it returned none"
         message += f"as the one that chooses the best checkpoint ({near})"
-        raise registry().broken(message, "evaluate", owner=dataset, record=definition)
+        raise registry().interface_fault(message, "evaluate", owner=dataset, record=definition)
     return found
 
 
@@ -262,7 +262,7 @@ def _demand_methods(owner: Any, methods: Sequence[str], record: Any) -> None:
             there = [name for name in _INSTEAD.get(method, ()) if hasattr(owner, name)]
             if there:
                 message += f"; {quote_list(there)} is not called in its place"
-            raise registry().broken(message, method, owner=owner, record=record)
+            raise registry().interface_fault(message, method, owner=owner, record=record)
 
 
 def _returned(
@@ -272,7 +272,7 @@ def _returned(
     owner = getattr(owner, "limited", owner)
     what = value if isinstance(value, str) else describe(value)
     message = f"{method}() of {_named(owner, record)} returned {what}; expected {expected}"
-    return registry().broken(message, method, owner=owner, record=record)
+    return registry().interface_fault(message, method, owner=owner, record=record)
 
 
 def _returned_by_record(
@@ -280,7 +280,7 @@ def _returned_by_record(
 ) -> PluginFault:
     kind = "model" if isinstance(definition, ModelDef) else "dataset"
     message = f"{method}() of {kind} `{definition.name}` returned {describe(value)}"
-    return registry().broken(f"{message}; expected {expected}", method, record=definition)
+    return registry().interface_fault(f"{message}; expected {expected}", method, record=definition)
 
 
 def _named(owner: object, record: Any = None) -> str:

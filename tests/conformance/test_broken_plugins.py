@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from qatspec.api import (
+    API_VERSION,
     NO_PARAMS,
     Annotation,
     Artifact,
@@ -41,7 +42,7 @@ from qatspec.registry import registry
 from qatspec.testing.kit import CHECKS, conform
 
 
-def failing(*checks: str, api: int = 1, **hooks) -> list[str]:
+def failing(*checks: str, api: int = API_VERSION, **hooks) -> list[str]:
     """Names of the checks that a plugin with these hooks fails; of `checks`, default: all."""
     body = {f"qatspec_{k}": staticmethod(hookimpl(lambda v=v: v)) for k, v in hooks.items()}
     plugin = type("Broken", (), {**body, "qatspec_api": api})()
@@ -90,7 +91,7 @@ def test_two_records_of_one_name():
 
 
 def test_another_api_version():
-    found = failing(api=2, models=[model()])
+    found = failing(api=3, models=[model()])
     assert found[:2] == ["api_version", "hooks_return_records"]
 
 

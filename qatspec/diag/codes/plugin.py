@@ -99,13 +99,18 @@ the advice are the plugin's; `origin` names its distribution.
         "QS009",
         "a plugin is written for another version of the plugin API",
         """\
-Hooks and records have a version, `qatspec.api.API_VERSION`, which rises when a plugin written for
-the one before may break. A plugin states its own by `qatspec_api = 1` in the module of its entry
-point (left out: 1). This one states another, so nothing it registers is used.
+The plugin API has a version, `qatspec.api.API_VERSION`. It rises when a plugin that was written for
+the previous version may break. A plugin states the version that it was written for by
+`qatspec_api = 2` in the module of its entry point. This plugin states a version that does not fit,
+or imports a name that was renamed, so nothing that it registers is used.
 
-**Mend.** Install a version of the plugin, or of qatspec, that fits; the message says which is the
-older. (plugin authors) Change `qatspec_api` after reading what changed, and run
-`qatspec plugins check DIST`.
+A plugin of version 1 is loaded as long as it uses no name that version 2 renamed. Otherwise the
+notes list each old name that it uses, with its line and the new name, and then every renamed name.
+
+**Fix.** Install a version of the plugin, or of qatspec, that fits; the message says which one
+is older. (plugin authors) Use the new names, state `qatspec_api = 2`, and run
+`qatspec plugins check DIST`. Methods and fields are matched by name alone: if the listed line
+uses an object that is not one of qatspec's, stating the version is enough.
 """,
     ),
     Code(

@@ -79,10 +79,10 @@ def test_disputes_are_doubts_and_faults_and_hide_nothing():
     b = plugin("b", qatspec_fuse_patterns=lambda: [pattern("pair", "mul"), pattern("own", "add")])
     found = Registry([a, b])
     assert [p.name for p in found.fuse_patterns()] == ["own", "pair", "pair"]
-    found.undisputed("fuse_pattern", "own")
-    found.undisputed("fuse_pattern", "nobody_registers_it")
-    assert code(found.undisputed, "fuse_pattern", "pair").severity == "error"
-    (doubt,) = found.doubts("fuse_pattern")
+    found.require_undisputed("fuse_pattern", "own")
+    found.require_undisputed("fuse_pattern", "nobody_registers_it")
+    assert code(found.require_undisputed, "fuse_pattern", "pair").severity == "error"
+    (doubt,) = found.disputes("fuse_pattern")
     assert (doubt.code, doubt.severity) == ("QS002", "warning")
     assert found.faults() == (doubt,)
     assert code(found.fuse_pattern, "other").code == "QS301", "a dispute hides no other name"
@@ -102,13 +102,16 @@ def test_blame_names_the_plugin_of_the_record():
     b = plugin("b", qatspec_models=lambda: [model("other")])
     found = Registry([a, b])
     wanted = pytest.raises(PluginFault, match="building raised ValueError: no")
-    with wanted as caught, found.blame(found.model("other"), "building"):
+    with wanted as caught, found.attribute_errors(found.model("other"), "building"):
         raise ValueError("no")
     assert (caught.value.origin, caught.value.hook) == ("b (dist-b==1.2)", "qatspec_models")
     for error in (DiagnosticError(()), KeyboardInterrupt()):
-        with pytest.raises(type(error)), found.blame(found.model("net"), "building"):
+        with pytest.raises(type(error)), found.attribute_errors(found.model("net"), "building"):
             raise error
-    with pytest.raises(ValueError, match="ours"), found.blame(model("unregistered"), "building"):
+    with (
+        pytest.raises(ValueError, match="ours"),
+        found.attribute_errors(model("unregistered"), "building"),
+    ):
         raise ValueError("ours")
 
 
@@ -125,7 +128,7 @@ def test_the_culprit_is_the_plugin_that_the_error_came_through(tmp_path):
     for call, origin in ((mine.module.call, "mine.py"), (lambda f: f(), None)):
         with pytest.raises(ValueError, match="no") as caught:
             call(fail)
-        culprit = found.culprit(caught.value)
+        culprit = found.plugin_fault(caught.value)
         assert (culprit.origin if culprit else None) == origin
         assert (culprit.diagnostic().span if culprit else None) == (
             Span(str(path), 2, 5, 2, 15) if origin else None

@@ -3,7 +3,7 @@
 from qatspec import api
 from qatspec.api import hookimpl, lazy
 
-qatspec_api = 1
+qatspec_api = 2
 
 WIDTH = {"type": "integer", "minimum": 1, "default": 8, "description": "Channels of each conv."}
 PARAMS = {"type": "object", "additionalProperties": False, "properties": {"width": WIDTH}}

@@ -1,0 +1,124 @@
+"""Names of `qatspec.api` that changed between API versions, and where a plugin uses an old one."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from qatspec.diag import Diagnostic, Note, Severity, Span
+from qatspec.hookspecs import API_VERSION
+from qatspec.source import code_line
+
+_API = "qatspec.api"
+
+#: API version -> old name -> new name. A member of a class is written `Class.member`. A renamed
+#: name needs one row here; tests/contract/test_api_names.py reports a missing or wrong row.
+RENAMED: Mapping[int, Mapping[str, str]] = {
+    1: {
+        "Decision.left": "Decision.kind",
+        "Registry.blame": "Registry.attribute_errors",
+        "Registry.blame_owner": "Registry.attribute_errors_of",
+        "Registry.broken": "Registry.interface_fault",
+        "Registry.culprit": "Registry.plugin_fault",
+        "Registry.doubts": "Registry.disputes",
+        "Registry.undisputed": "Registry.require_undisputed",
+        "Target.align_channels_in": "Hardware.align_channels_in",
+        "Target.align_channels_out": "Hardware.align_channels_out",
+        "Target.align_width": "Hardware.align_width",
+        "Target.clock_mhz": "Hardware.clock_mhz",
+        "Target.cores": "Hardware.cores",
+        "Target.ddr_bytes_per_us": "Hardware.ddr_bytes_per_us",
+        "Target.depthwise_macs_per_cycle": "Hardware.depthwise_macs_per_cycle",
+        "Target.from_capabilities": "Target.of",
+        "Target.macs_per_cycle": "Hardware.macs_per_cycle",
+        "Target.onchip_bytes": "Hardware.onchip_bytes",
+        "Target.run_overhead_us": "Hardware.run_overhead_us",
+        "Target.start_overhead_us": "Hardware.start_overhead_us",
+        "Target.vector_lanes": "Hardware.vector_lanes",
+    }
+}
+
+
+class Renamed(NamedTuple):
+    """A row of the table, and the line of a plugin that uses the old name, where it is known."""
+
+    version: int
+    old: str
+    new: str
+    span: Span | None = None
+
+    def __str__(self) -> str:
+        return f"`{self.old}` is called `{self.new}` in version {API_VERSION} of the plugin API"
+
+
+def uses_of_old_names(sources: Iterable[Path], version: int) -> list[Renamed]:
+    """Return where Python files use names that were renamed since API `version`.
+
+    Each name is listed once, at its first use, in the order of the table. Members of classes are
+    matched by name alone, because the class of an object is not known from the source.
+    """
+    rows = [Renamed(version, *row) for row in RENAMED[version].items()]
+    first: dict[str, Span] = {}
+    for path in sources:
+        for name, line in _names(path):
+            if name not in first:
+                first[name] = code_line(str(path), line)
+    used = [row._replace(span=first.get(row.old.rpartition(".")[2])) for row in rows]
+    return [row for row in used if row.span]
+
+
+def outdated(
+    message: str, uses: Sequence[Renamed], *, origin: str, severity: Severity, at: str = ""
+) -> Diagnostic:
+    """A plugin that uses old names, QS009. Notes: each use with its line, then every new name."""
+    version = uses[0].version
+    every = ", ".join(f"`{old}` -> `{new}`" for old, new in RENAMED[version].items())
+    notes = [Note(f"`{use.old}` is now `{use.new}`", span=use.span) for use in uses]
+    return Diagnostic(
+        code="QS009",
+        message=message,
+        help=f"use the new names and state `qatspec_api = {API_VERSION}` in the plugin's module, "
+        "or install a newer version of the plugin",
+        severity=severity,
+        at=at or None,
+        notes=(*notes, Note(f"all names that changed since version {version}: {every}")),
+        origin=origin,
+    )
+
+
+def missing_name(error: BaseException) -> Renamed | None:
+    """Return the row of the old name that an import or a read of an attribute did not find."""
+    for version, renamed in RENAMED.items():
+        for name in _missing(error):
+            if name in renamed:
+                return Renamed(version, name, renamed[name])
+    return None
+
+
+def _missing(error: BaseException) -> Iterator[str]:
+    """The names under which what was not found may be in the table."""
+    if isinstance(error, ImportError) and error.name == _API:
+        yield from re.findall(r"cannot import name '(\w+)'", str(error))
+    elif isinstance(error, AttributeError) and error.name:
+        if getattr(error.obj, "__name__", "") == _API:
+            yield error.name
+        classes = error.obj.__mro__ if isinstance(error.obj, type) else type(error.obj).__mro__
+        yield from (f"{cls.__name__}.{error.name}" for cls in classes)
+
+
+def _names(path: Path) -> Iterator[tuple[str, int]]:
+    """(name, line) of what a file imports from `qatspec.api`, and of attributes and keywords."""
+    try:
+        tree = ast.parse(path.read_bytes())
+    except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
+        return
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module == _API:
+            yield from ((alias.name, alias.lineno) for alias in node.names)
+        elif isinstance(node, ast.Attribute):
+            yield node.attr, node.end_lineno or node.lineno
+        elif isinstance(node, ast.keyword) and node.arg:
+            yield node.arg, node.lineno
