@@ -67,6 +67,7 @@ if TYPE_CHECKING:  # the same names for type checkers; tests/contract holds both
         resolve as resolve,
     )
     from qatspec.prepare import (
+        dump as dump,
         prepare as prepare,
         set_stage as set_stage,
     )
@@ -175,7 +176,7 @@ _export(
 _export("qatspec.program.lowered", "Sum", "Term")
 _export("qatspec.quant.observers", "Observer")
 _export("qatspec.referee", "interpret")
-_export("qatspec.prepare", "prepare", "set_stage")
+_export("qatspec.prepare", "dump", "prepare", "set_stage")
 _export("qatspec.lower", "lower")
 _export("qatspec.lower.context", "Lowering")
 _export("qatspec.onnx", "OnnxRunner", "export_qat_onnx", "to_onnx")

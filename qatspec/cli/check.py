@@ -12,6 +12,7 @@ from rich.measure import Measurement
 from rich.table import Table
 
 from qatspec.cli import options
+from qatspec.cli.after import print_after
 from qatspec.cli.output import echo, echo_json, settings, tables
 from qatspec.cli.outputs import demand_output, write_output
 from qatspec.plan import save_modules
@@ -34,6 +35,12 @@ _UNBOUNDED = 10_000  # columns: wider than any table
 @options.workdir
 @options.allow_code
 @click.option("--stage", help="The stage to prepare for; default: the last that quantizes.")
+@click.option(
+    "--after",
+    metavar="PASS",
+    help="Print the graph as it is after this pass of prepare, and stop; an unknown name lists "
+    "the passes.",
+)
 @click.option("--print-model", is_flag=True, help="Print the prepared model, module by module.")
 @click.option(
     "--picture",
@@ -47,6 +54,7 @@ def command(
     workdir: Path | None,
     allow_code: bool,
     stage: str | None,
+    after: str | None,
     print_model: bool,
     picture: Path | None,
 ) -> None:
@@ -66,10 +74,17 @@ def command(
     from qatspec.stages.context import build_model
     from qatspec.stages.rehearsal import refusals
 
+    if after is not None and (print_model or picture is not None):
+        raise click.UsageError(
+            "--after prints a graph and stops: give it without --print-model and --picture"
+        )
     loaded = options.load(spec, overrides, allow_code)
     if picture is not None:
         demand_output(picture, loaded)
     chosen = options.quantized_stage(loaded, stage)
+    if after is not None:
+        print_after(loaded, chosen, after)
+        return
     with loaded.document.located():
         prepared = prepare_spec(loaded, chosen, build_model(loaded))
     save_modules(workdir or options.default_workdir(loaded), loaded, chosen, prepared.calls)

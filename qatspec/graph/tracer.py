@@ -104,6 +104,7 @@ class Tracer(fx.Tracer):
         self._before: list[fx.Node] = []
         self._twins: dict[fx.Node, fx.Node] = {}
         self._fixed: set[tuple[fx.Node, Any]] = set()
+        self._stored: dict[int, tuple[torch.Tensor, str]] = {}  # id -> a tensor, its path
         self.random = RandomOps(_model_span)
 
     def run(self, module: nn.Module) -> fx.Graph:
@@ -111,6 +112,9 @@ class Tracer(fx.Tracer):
         first difference, is not evaluated again."""
         self._before = list(self.graph.nodes)[::-1] if hasattr(self, "graph") else []
         self._twins, self._fixed = {}, set()
+        named = [*module.named_buffers(), *module.named_parameters()]
+        # A buffer that forward assigned to in an earlier run is a proxy, and stays one.
+        self._stored = {id(x): (x, name) for name, x in named if isinstance(x, torch.Tensor)}
         self.random = RandomOps(_model_span)
         with following_inputs(module), without_fast_paths(), self.random, torch.enable_grad():
             return self.trace(module)
@@ -144,9 +148,15 @@ class Tracer(fx.Tracer):
             return False
 
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
-        if self._evaluating:
+        """The proxy of a parameter or buffer; fx would search the whole model for its name."""
+        if self._evaluating or attr_val is None:
             return attr_val
-        return super().getattr(attr, attr_val, parameter_proxy_cache)
+        known, name = self._stored.get(id(attr_val), (None, ""))
+        if known is not attr_val:
+            return super().getattr(attr, attr_val, parameter_proxy_cache)
+        if name not in parameter_proxy_cache:
+            parameter_proxy_cache[name] = self.create_proxy("get_attr", name, (), {})
+        return parameter_proxy_cache[name]
 
     def create_arg(self, a: Any) -> Any:
         if issubclass(type(a), fx.Proxy):

@@ -1,11 +1,13 @@
-"""prepare: one pass a file, `pipeline.py` read top to bottom. Loaded when first touched, because
-`prepare.plugin` must not load torch."""
+"""prepare: `passes.py` lists the passes, each in a file of its own. The functions are imported when
+they are first used, because `prepare.plugin` must not import torch."""
 
 from __future__ import annotations
 
 from typing import Any
 
 _HOME = {
+    "dump": "qatspec.prepare.listing",
+    "graphs_after": "qatspec.prepare.pipeline",
     "prepare": "qatspec.prepare.pipeline",
     "prepare_spec": "qatspec.prepare.pipeline",
     "set_stage": "qatspec.prepare.stage",
@@ -20,4 +22,4 @@ def __getattr__(name: str) -> Any:
     return getattr(importlib.import_module(_HOME[name]), name)
 
 
-__all__ = ["prepare", "prepare_spec", "set_stage"]
+__all__ = ["dump", "graphs_after", "prepare", "prepare_spec", "set_stage"]

@@ -21,6 +21,7 @@ from qatspec.prepare.capture import capture, capture_root_call, module_at
 from qatspec.prepare.configure import overlapping
 from qatspec.prepare.copying import copied
 from qatspec.prepare.hooks import refused_hooks
+from qatspec.prepare.listing import Listing, list_unit
 from qatspec.prepare.passes import run_passes
 from qatspec.prepare.preconditions import require_module, unusual_modules
 from qatspec.prepare.producers import unquantized_inputs
@@ -86,13 +87,29 @@ def prepare_spec(
 
     Raises DiagnosticError as `prepare` does, with pointers into the spec.
     """
+    leaves, march = spec.quantization(stage), spec.march
+    images = _images(spec, model)
+    return _prepare(model, images, leaves, march, spec.input.scale, trained_for or march)
+
+
+def graphs_after(spec: Spec, stage: str, model: nn.Module, last: str) -> tuple[Listing, ...]:
+    """Run the passes of prepare up to and including the one named `last`, as `prepare_spec` would.
+
+    Returns the graphs of the units in the order in which they are prepared; the model is copied.
+    Raises DiagnosticError as the passes do.
+    """
+    leaves, march = spec.quantization(stage), spec.march
+    images = _images(spec, model)
+    units, _ = _run(model, images, leaves, march, spec.input.scale, march, last=last)
+    return tuple(map(list_unit, units))
+
+
+def _images(spec: Spec, model: nn.Module) -> tuple[torch.Tensor]:
+    """Two images of the size that the spec's `model.input` says, on the model's device."""
     require_module(model)
     height, width = spec.input.size
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    image = torch.zeros(2, spec.input.channels, height, width, device=device)
-    leaves = spec.quantization(stage)
-    march = spec.march
-    return _prepare(model, (image,), leaves, march, spec.input.scale, trained_for or march)
+    return (torch.zeros(2, spec.input.channels, height, width, device=device),)
 
 
 def _leaves(modules: Mapping[str, Any], base: ModuleQuant) -> tuple[ModuleQuant, ...]:

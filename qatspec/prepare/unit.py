@@ -26,6 +26,7 @@ class FusedOps:
     nodes      in order, the anchor first; nothing stands between them.
     norm       the batch norm to fold, if one.
     match      the rule that decides; match.qconfig None: the ops stay in float.
+    annotation how the result is quantized, set by pass `annotate`.
     declined   why a longer chain was not fused.
     by_fuser   a fuser method of the spec made one module of the first nodes.
     """
@@ -33,7 +34,7 @@ class FusedOps:
     nodes: list[fx.Node]
     norm: fx.Node | None = None
     match: RuleMatch = field(default_factory=lambda: RuleMatch(None))
-    annotation: Annotation = field(default_factory=Annotation)
+    annotation: Annotation = field(init=False, repr=False)
     declined: str = ""
     by_fuser: bool = False
 
@@ -46,6 +47,11 @@ class FusedOps:
     def last(self) -> fx.Node:
         """The node whose value leaves the group."""
         return self.nodes[-1]
+
+    @property
+    def annotated(self) -> bool:
+        """Whether `annotation` is set."""
+        return hasattr(self, "annotation")
 
     @property
     def activation(self) -> QSpec | None:
@@ -101,11 +107,11 @@ class Unit:
     inner: bool = False
     standalone: frozenset[str] = frozenset()
 
-    module: nn.Module = field(init=False)
-    call: ModuleCall = field(init=False)
-    graph: fx.Graph = field(init=False)
+    module: nn.Module = field(init=False, repr=False)
+    call: ModuleCall = field(init=False, repr=False)
+    graph: fx.Graph = field(init=False, repr=False)
     training: fx.Graph | None = None
-    context: GraphContext = field(init=False)
+    context: GraphContext = field(init=False, repr=False)
     observed: list[str] = field(default_factory=list)
     calls: list[Call] = field(default_factory=list)
     matches: dict[fx.Node, RuleMatch] = field(default_factory=dict)

@@ -8,8 +8,11 @@ import json
 import pytest
 from rich.console import Console
 
+from qatspec.cli.after import show_rows
 from qatspec.cli.check import decision_table
-from qatspec.graph import Decision
+from qatspec.graph import Decision, DecisionKind
+from qatspec.prepare.listing import Row
+from qatspec.prepare.passes import PASSES
 from qatspec.types import QSpec
 
 
@@ -32,7 +35,7 @@ def test_no_width_cuts_what_is_essential(width: int) -> None:
         Decision(
             node=f"backbone:stages_{i}_0_depthwise_0", module="m",
             ops=("conv2d", "batch_norm2d", "relu"),
-            op="conv2d", activation=QSpec(), weight=QSpec(),
+            kind=DecisionKind.OBSERVED, op="conv2d", activation=QSpec(), weight=QSpec(),
             fake_quant="x", source=f"my_package/networks/net.py:{i}", rule="/a",
             reason="observed; not fused: its other operand `layers_0_up_1` is computed later",
         )
@@ -134,3 +137,71 @@ def test_what_has_no_integer_form_is_told_before_training(project) -> None:
         "quantize: {modules: {stem: {prepare: horizon}}}",
     )
     assert _warnings(project) == []  # the way out that the help names
+
+
+@pytest.mark.parametrize("name", [step.name for step in PASSES])
+def test_after_a_pass_the_graph_is_printed_as_it_stands_then(project, name: str) -> None:
+    done = project.call("check", "toy.yaml", "--allow-code", "--after", name)
+    assert done.returncode == 0, done.stderr
+    number = [step.name for step in PASSES].index(name) + 1
+    assert f"after pass {number} of {len(PASSES)}, {name}: " in done.stdout
+    assert ("toy_plugin.py:" in done.stdout) is (number > 1)
+    assert ("fused into" in done.stdout) is (name in _names_from("fuse"))
+    assert ("fake_quant" in done.stdout) is (name in _names_from("insert"))
+    assert ("toy.yaml:" in done.stdout) is (name in _names_from("rules"))
+    assert ("batch norm folded" in done.stdout) is (name in _names_from("fold"))
+    assert "would refuse" not in done.stdout
+
+
+def _names_from(first: str) -> list[str]:
+    names = [step.name for step in PASSES]
+    return names[names.index(first) :]
+
+
+def test_after_an_unknown_pass_the_passes_are_listed(project) -> None:
+    done = project.call("check", "toy.yaml", "--allow-code", "--after", "fused")
+    assert done.returncode == 2 and not done.stdout
+    assert "no pass is called `fused`; did you mean `fuse`?" in done.stderr
+    listed = [line.split()[0] for line in done.stderr.partition("in order:\n")[2].splitlines()]
+    assert listed == [step.name for step in PASSES]
+    for fixed in ("fuse", listed[-1]):
+        assert project.call("check", "toy.yaml", "--allow-code", "--after", fixed).returncode == 0
+
+
+def test_after_a_pass_as_json(project) -> None:
+    done = project.call("check", "toy.yaml", "--allow-code", "--after", "rules", "--format", "json")
+    data = json.loads(done.stdout)
+    assert (data["format"], data["pass"], data["stage"]) == (1, "rules", "qat")
+    (graph,) = data["graphs"]
+    conv = next(row for row in graph["rows"] if row["op"] == "conv2d")
+    assert conv["rule"] == "/stages/qat/qconfig" and conv["result"].startswith("float32 (2, ")
+
+
+@pytest.mark.parametrize("option", [["--print-model"], ["--picture", "x.svg"]])
+def test_after_excludes_what_shows_the_prepared_model(project, option: list[str]) -> None:
+    done = project.call("check", "toy.yaml", "--allow-code", "--after", "fuse", *option)
+    assert done.returncode == 2 and "--after" in done.stderr
+    assert not (project.folder / "x.svg").exists()
+
+
+@pytest.mark.parametrize("width", [60, 80, 120, 200, 1000])
+def test_a_graph_loses_nothing_at_any_width(project, width: int) -> None:
+    rows = [
+        Row(
+            node=f"stages_{i}_0_depthwise_0", op="conv2d",
+            operands=f"stages_{i}_0_expand_0_activation_post_process_0, [1, 2]",
+            result="float32 (2, 16, 64, 64)", module=f"stages.{i}.0.depthwise.0",
+            code=f"my_package/networks/net.py:{i}", notes="observed, quantized weight",
+            rule="/stages/qat/qconfig",
+        )
+        for i in range(3)
+    ]  # fmt: skip
+    console = Console(width=width, file=io.StringIO(), record=True)
+    show_rows(rows, project.load(), console)
+    shown = console.export_text()
+    assert max(map(len, shown.splitlines())) <= width and "…" not in shown
+    packed = "".join(shown.split())
+    for row in rows:
+        for cell in (row.node, row.operands, row.result, row.module, row.code):
+            assert width in (120, 200) or "".join(cell.split()) in packed
+    assert shown.count("toy.yaml:") == 3 and packed.count("quantized") == 3

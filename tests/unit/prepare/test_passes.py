@@ -156,3 +156,8 @@ def test_a_rewrite_of_a_pattern_that_leaves_a_malformed_graph_is_at_fault() -> N
     pattern = FusePattern(name="bad", summary="Lose a conv.", pattern=("conv2d",), rewrite=rewrite)
     with pytest.raises(ValueError, match="malformed graph: `conv` is fused, but no longer in"):
         fuse_by(made, [pattern])
+
+
+def test_a_module_without_its_optional_parameters_goes_through_all_passes() -> None:
+    made = unit(nn.InstanceNorm2d(3), last=None)
+    assert problem(made) is None and made.decisions
