@@ -18,9 +18,10 @@ from qatspec.engine.leftovers import sweep_leftovers
 from qatspec.engine.lock import locked
 from qatspec.engine.resuming import continue_from, lay_out
 from qatspec.plan import Plan, Step, results, settled, status, step_status, with_keys
+from qatspec.plan.checkpoints import checkpoint_files
 from qatspec.plan.opened import JOURNAL, carry_over
 from qatspec.plan.results import RECORD, TRAINING, Record, Result
-from qatspec.plan.status import needed
+from qatspec.plan.status import StepStatus, needed
 from qatspec.process import interrupt
 from qatspec.process.interrupt import Interrupted
 from qatspec.registry import registry
@@ -144,7 +145,7 @@ class _Run:
                 record = self._judge(step, self._put_in_place(step), started)
             else:
                 self._demand_inputs(step)
-                self._foresee(step)
+                self._foresee(step, found)
                 record = self._make(step, started)
         except BaseException as error:
             entry["seconds"] = round(time.monotonic() - started, 3)
@@ -160,12 +161,16 @@ class _Run:
         entry.update(status="judged" if found.is_done else "run", seconds=record["seconds"])
         self._emit("step_finished", step.name, metrics=record["metrics"], seconds=record["seconds"])
 
-    def _foresee(self, step: Step) -> None:
+    def _foresee(self, step: Step, found: StepStatus) -> None:
         """Before a run's first training: what the stages behind it would refuse for certain."""
         if step.name not in TRAINING or self.foreseen:
             return
         job = _Job(self.plan, step.name, self.workdir, self.workdir, self.device, self.smoke)
-        refuse_early(job.context(Group()), self.wanted[self.wanted.index(step.name) + 1 :])
+        resumes = found.point is not None and self.resume
+        there = checkpoint_files(found.result.folder, step.name) if found.result and resumes else []
+        present = sum(path.stat().st_size for path in there)
+        later = self.wanted[self.wanted.index(step.name) + 1 :]
+        refuse_early(job.context(Group()), later, present)
         self.foreseen = True
 
     def _make(self, step: Step, started: float) -> Record:

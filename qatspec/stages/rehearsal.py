@@ -22,11 +22,12 @@ from qatspec.graph import Prepared
 from qatspec.prepare import set_stage
 from qatspec.quant.fake_quant import FakeQuantize
 from qatspec.registry import registry
-from qatspec.spec import Solver, Spec, predecessor
+from qatspec.spec import Solver, Spec, Trainer, predecessor
 from qatspec.spec.model import Stage, StageName
 from qatspec.stages.context import Context
 from qatspec.stages.foresight import integer_refusals, random_images
 from qatspec.stages.loading import load_given
+from qatspec.stages.space import Need, demand_space, of_calibration, of_files, of_training
 from qatspec.stages.tried_data import TriedData
 from qatspec.train.checkpoint import load_weights
 
@@ -52,6 +53,7 @@ class Rehearsal:
              tried.
     spoilt   the untrained model computed numbers that are not finite: they say nothing about the
              trained one, so that conversion is held against its structure alone.
+    needs    the disk space of each stage, as far as it was tried.
     """
 
     context: Context
@@ -59,6 +61,7 @@ class Rehearsal:
     data: TriedData | None = None
     found: list[Refusal] = field(default_factory=list)
     spoilt: bool = False
+    needs: list[Need] = field(default_factory=list)
 
     def run(self) -> list[Refusal]:
         """Try the stages in order, up to the first that refuses."""
@@ -95,6 +98,7 @@ class Rehearsal:
             model.to(context.device)
             self.data.step("float", model.train())
             self.data.judge(model.eval())
+            self._add_training("float", model)
         return model.state_dict()
 
     def _start(
@@ -141,8 +145,18 @@ class Rehearsal:
         set_stage(prepared, "eval")
         if self.data is not None:
             self.data.judge(model)
+            if stage == "qat":
+                self._add_training(stage, model)
+            else:
+                self.needs.append(of_calibration(model.state_dict()))
         model.cpu()
         return prepared
+
+    def _add_training(self, stage: str, model: nn.Module) -> None:
+        assert self.data is not None
+        trainer = self.context.spec.stages[stage].trainer or Trainer()
+        steps = self.data.epoch_steps(stage)
+        self.needs.append(of_training(stage, model, model.state_dict(), trainer, steps))
 
     def _converted(self, prepared: Prepared) -> None:
         """Convert and compile `prepared` into a temporary folder."""
@@ -165,6 +179,7 @@ class Rehearsal:
             )
             with self._of("convert"):
                 program = convert(context, prepared)[0]
+                self.needs.append(of_files("convert", Path(folder)))
             if not compiled:
                 return
             if self.found or of_march:
@@ -172,6 +187,7 @@ class Rehearsal:
                 return
             with self._of("compile"):
                 compile_to_files(context, program, spec.march, Path(folder))
+                self.needs.append(of_files("compile", Path(folder), self.needs[-1].total))
 
     def _at(self, stage: str) -> Context:
         return replace(self.context, stage=stage, report=lambda kind, data: None)
@@ -187,14 +203,18 @@ class Rehearsal:
         return self.context.spec.stages[stage].solver
 
 
-def refuse_early(context: Context, later: Sequence[str]) -> None:
+def refuse_early(context: Context, later: Sequence[str], present: int = 0) -> None:
     """Try the stage of `context` and those of `later` before the first of them trains.
 
-    Raises DiagnosticError with what one of them would refuse."""
+    present: bytes of the first stage's files that are there already.
+    Raises DiagnosticError with what one of them would refuse, QS937 where their files would not fit
+    on the disk."""
     stages = (context.stage, *later)
-    found = Rehearsal(context, stages, TriedData(context, stages)).run()
+    trial = Rehearsal(context, stages, TriedData(context, stages))
+    found = trial.run()
     if found:
         raise DiagnosticError([_with_way_out(refusal, context.stage) for refusal in found])
+    demand_space(trial.needs, context.workdir, present)
 
 
 def refusals(context: Context) -> list[Refusal]:

@@ -51,6 +51,10 @@ class TriedData:
                 raise
             raise DiagnosticError(self._one_value(stage, len(batch.images))) from error
 
+    def epoch_steps(self, stage: str) -> int:
+        """Batches of an epoch of a training stage."""
+        return self._loader(_ROLES[stage], stage).epoch_steps
+
     def observe(self, model: nn.Module) -> None:
         """One batch of data.calibration through `model`."""
         batch = _first(self._loader("calibration", "calibration"))

@@ -37,6 +37,11 @@ _OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
 }
 
 
+def tensors_per_parameter(component: Component) -> int:
+    """Return how many tensors of a parameter's shape the optimizer keeps for each parameter."""
+    return 2 if component.type == "adamw" else int(component.params["momentum"] != 0)
+
+
 @dataclass(frozen=True, slots=True)
 class Schedule:
     """The learning rate of a step, as a factor of the optimizer's own: a pure function of the step,

@@ -84,4 +84,22 @@ settings. The best of the others is chosen.
 again, delete the stage's folder and run the stage again.
 """,
     ),
+    Code(
+        "QS937",
+        "the run will not fit on the disk",
+        """
+Before the first training step, the size of what the run will write is estimated: for each stage
+that trains, a checkpoint of each epoch that is judged, `last` and `best`, each with weights,
+optimizer state and moving average; the calibrated model; and the files of convert and compile,
+which are written once for a trial. It is more than the file system of the work directory has free,
+so that the training would end with QS903 hours later.
+
+**Fix.** Free space or choose another `--workdir`. Each judged epoch is kept so that another metric
+or decoder can choose among them later; `validate_epochs: 10` judges and keeps every tenth.
+
+    stages:
+      float:
+        trainer: {epochs: 300, validate_epochs: 10, optimizer: {type: sgd, lr: 0.01}}
+""",
+    ),
 )
