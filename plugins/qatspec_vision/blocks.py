@@ -99,7 +99,7 @@ VARIANTS: Mapping[str, Variant] = {
 }
 
 
-def stages_of(blocks: Sequence[Mapping[str, int]] | None, variant: str = "b0") -> tuple[Block, ...]:
+def stages_of(blocks: Sequence[Mapping[str, int]] | None, variant: str) -> tuple[Block, ...]:
     """The stages that a spec's `blocks` means; None: the variant's own."""
     if blocks is None:
         return VARIANTS[variant].blocks

@@ -24,7 +24,7 @@ def check_fcos(spec: Spec) -> Iterator[Finding]:
     backbone = spec.model.params["backbone"]
     at = "/model/params/backbone/strides"
     strides = list(backbone["strides"])
-    reached = list(last_stages(stages_of(backbone.get("blocks"), backbone.get("variant", "b0"))))
+    reached = list(last_stages(stages_of(backbone.get("blocks"), backbone["variant"])))
     for stride in strides:
         if stride not in reached:
             yield _error(at, f"the backbone has no map of stride {stride}, only of {reached}")

@@ -57,7 +57,7 @@ class EfficientNetClassifier(Classification):
     """
 
     def __init__(
-        self, num_classes: int, backbone: EfficientNet, features: int = 1280, dropout: float = 0.2
+        self, num_classes: int, backbone: EfficientNet, features: int, dropout: float
     ) -> None:
         super().__init__()
         self.backbone = backbone
@@ -76,10 +76,10 @@ class EfficientNetClassifier(Classification):
 
 
 def build(params: Mapping[str, Any]) -> EfficientNetClassifier:
-    """Build the registered model `efficientnet` from its params."""
+    """Build the registered model `efficientnet` from its params, with every key of the schema."""
     settings = dict(params)
-    backbone = {k: v for k, v in settings.pop("backbone", {}).items() if k != "type"}
-    norms = settings.pop("batch_norm", {})
+    backbone = {k: v for k, v in settings.pop("backbone").items() if k != "type"}
+    norms = settings.pop("batch_norm")
     model = EfficientNetClassifier(backbone=EfficientNet(**backbone, strides=(32,)), **settings)
     set_batch_norms(model, **norms)
     return model

@@ -27,14 +27,20 @@ class MBConv(nn.Module):
         expand: int,
         stride: int,
         activation: str = "relu",
-        padding: str = "symmetric",
+        pad_as_tensorflow: bool = False,
     ) -> None:
         super().__init__()
         hidden = inputs * expand
         self.residual = stride == 1 and inputs == outputs
         self.expand = ConvBn(inputs, hidden, activation=activation) if expand != 1 else None
         self.depthwise = ConvBn(
-            hidden, hidden, kernel, stride, hidden, activation=activation, padding=padding
+            hidden,
+            hidden,
+            kernel,
+            stride,
+            hidden,
+            activation=activation,
+            pad_as_tensorflow=pad_as_tensorflow,
         )
         self.project = ConvBn(hidden, outputs, activation=None)
 
@@ -61,14 +67,15 @@ class EfficientNet(nn.Module):
 
     def __init__(
         self,
-        variant: str = "b0",
+        variant: str,
+        *,
+        stem: int,
+        strides: Sequence[int],
+        in_channels: int,
+        padding: str,
         width: float | None = None,
         depth: float | None = None,
         blocks: Sequence[Mapping[str, int]] | None = None,
-        stem: int = 32,
-        strides: Sequence[int] = (8, 16, 32),
-        in_channels: int = 3,
-        padding: str = "symmetric",
     ) -> None:
         super().__init__()
         family = VARIANTS[variant]
@@ -86,7 +93,12 @@ class EfficientNet(nn.Module):
         channels = stem if family.lite else scale_channels(stem, width)
         self.activation = family.activation
         self.stem = ConvBn(
-            in_channels, channels, 3, stride=2, activation=self.activation, padding=padding
+            in_channels,
+            channels,
+            3,
+            stride=2,
+            activation=self.activation,
+            pad_as_tensorflow=padding == "same",
         )
         self.stages = nn.ModuleList()
         self.strides = tuple(strides)
@@ -104,7 +116,7 @@ class EfficientNet(nn.Module):
                         block.expand,
                         stride,
                         self.activation,
-                        padding,
+                        padding == "same",
                     )
                 )
                 channels = outputs

@@ -15,8 +15,8 @@ class ConvBn(nn.Sequential):
     """Conv2d without bias, BatchNorm2d and, where asked for, an activation (a name of ACTIVATIONS).
     Keeps H, W at stride 1.
 
-    padding  "symmetric": kernel // 2 on all sides; "same": at stride 2 one less at the top and the
-             left, as TensorFlow pads pictures of even sides.
+    pad_as_tensorflow  False: kernel // 2 on all sides; True: at stride 2 one less at the top and
+                       the left, as TensorFlow pads pictures of even sides.
     """
 
     def __init__(
@@ -27,10 +27,10 @@ class ConvBn(nn.Sequential):
         stride: int = 1,
         groups: int = 1,
         activation: str | None = "relu",
-        padding: str = "symmetric",
+        pad_as_tensorflow: bool = False,
     ) -> None:
         side = kernel // 2
-        uneven = padding == "same" and stride == 2
+        uneven = pad_as_tensorflow and stride == 2
         before = [nn.ZeroPad2d((side - 1, side, side - 1, side))] if uneven else []
         conv = nn.Conv2d(
             inputs,
@@ -76,7 +76,7 @@ def initialize(module: nn.Module) -> None:
             nn.init.zeros_(child.bias)
 
 
-def set_batch_norms(module: nn.Module, eps: float = 1e-5, momentum: float = 0.1) -> None:
+def set_batch_norms(module: nn.Module, eps: float, momentum: float) -> None:
     """Give every batch norm of `module` these constants; momentum is the new statistics' share."""
     for child in module.modules():
         if isinstance(child, nn.BatchNorm2d):

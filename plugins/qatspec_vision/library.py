@@ -18,7 +18,7 @@ def build_torchvision(params: Mapping[str, Any]) -> Classifier:
 
     Raises DiagnosticError: QS915 without torchvision, QS917 where it refuses."""
     models = _library("torchvision", "torchvision.models")
-    return _build("torchvision", models.get_model, params, weights=params.get("weights"))
+    return _build("torchvision", models.get_model, params, weights=params["weights"])
 
 
 def build_timm(params: Mapping[str, Any]) -> Classifier:
@@ -26,7 +26,7 @@ def build_timm(params: Mapping[str, Any]) -> Classifier:
 
     Raises DiagnosticError: QS915 without timm, QS917 where it refuses."""
     create = _library("timm", "timm").create_model
-    return _build("timm", create, params, pretrained=params.get("pretrained", False))
+    return _build("timm", create, params, pretrained=params["pretrained"])
 
 
 def _library(package: str, module: str) -> Any:
@@ -48,7 +48,7 @@ def _library(package: str, module: str) -> Any:
 def _build(
     library: str, create: Callable[..., nn.Module], params: Mapping[str, Any], **given: Any
 ) -> Classifier:
-    options = {**params.get("options", {}), **given}
+    options = {**params["options"], **given}
     if "num_classes" in params:
         options["num_classes"] = params["num_classes"]
     try:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from PIL import Image
 
+from qatspec.language import default
 from qatspec.picture.placement import Placement, Resize
 from qatspec.picture.reading import open_picture
 
@@ -29,9 +30,9 @@ class ModelInput:
     """
 
     size: tuple[int, int]
-    format: Literal["rgb", "bgr", "yuv444", "gray"] = "rgb"
-    mean: float | tuple[float, ...] = 128.0
-    std: float | tuple[float, ...] = 128.0
+    format: Literal["rgb", "bgr", "yuv444", "gray"] = default("input", "format")
+    mean: float | tuple[float, ...] = default("input", "mean")
+    std: float | tuple[float, ...] = default("input", "std")
     resize: Resize = "letterbox"
 
     @staticmethod

@@ -17,6 +17,7 @@ from torch import nn
 from qatspec.diag import Diagnostic, DiagnosticError
 from qatspec.graph.prepared import Prepared
 from qatspec.graph.weights import require_usable
+from qatspec.language import default
 from qatspec.prepare.capture import capture, capture_root_call, module_at
 from qatspec.prepare.configure import overlapping
 from qatspec.prepare.copying import copied
@@ -34,7 +35,6 @@ from qatspec.quant.computed import compute_on_read
 from qatspec.registry import registry
 from qatspec.spec import check_rules, prepare_config, qconfig_rules
 from qatspec.spec.model import ModuleQuant
-from qatspec.types.language import default
 
 if TYPE_CHECKING:
     from qatspec.spec import Spec

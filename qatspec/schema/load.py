@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any, cast
 
+from qatspec.language import VERSION, spec_schema
 from qatspec.types import JSONSchema
-from qatspec.types.language import VERSION, spec_schema
 
 __all__ = ["VERSION", "spec_schema", "summary_schema", "torch_symbols"]
 

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from qatspec.language import default
 from qatspec.types import PrepareConfig, QConfig
-from qatspec.types.language import default
 
 if TYPE_CHECKING:
     from qatspec.source import Document

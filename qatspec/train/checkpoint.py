@@ -24,13 +24,13 @@ from torch import Tensor, nn
 from qatspec.diag import Diagnostic, DiagnosticError, Span
 from qatspec.diag.words import quote_list
 from qatspec.files import encoded, how_to_read, why_unreadable
+from qatspec.language import default
 from qatspec.plan.checkpoints import known_digests, sha256_of, sidecar
 from qatspec.quant.state import fit_state
 from qatspec.train.files import write_bytes
 from qatspec.train.loadable import fitting_key_map, require_loadable
 from qatspec.train.tensors import load_tensors
 from qatspec.train.weights import weights_of
-from qatspec.types.language import default
 
 FORMAT = 1
 

@@ -20,11 +20,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset as TorchDataset
 
 from qatspec.diag import Diagnostic, DiagnosticError, PluginFault
+from qatspec.language import default
 from qatspec.registry import registry
 from qatspec.train.protocol import check_alike, check_sample, images_of, target_tensor
 from qatspec.train.workers import watched
 from qatspec.types import Dataset, DatasetDef, Sample
-from qatspec.types.language import default
 
 
 @dataclass(frozen=True, slots=True)

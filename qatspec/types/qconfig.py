@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from qatspec.types.language import default
+from qatspec.language import default
 
 DType = Literal["qint4", "qint8", "qint16"]
 FakeQuant = Literal["fixed", "moving", "lsq", "pact"]

@@ -26,8 +26,8 @@ class ASPP(nn.Module):
         self,
         inputs: int,
         channels: int,
-        dilations: Sequence[int] = (1, 2, 4, 4),
-        repeats: Sequence[int] = (1, 1, 1, 2),
+        dilations: Sequence[int],
+        repeats: Sequence[int],
     ) -> None:
         super().__init__()
         self.branches = nn.ModuleList(

@@ -25,11 +25,11 @@ class DecodeHead(nn.Module):
         self,
         num_classes: int,
         in_channels: tuple[int, int],
-        enlarge: int = 4,
-        channels: int = 128,
-        dilations: Sequence[int] = (1, 2, 4, 4),
-        repeats: Sequence[int] = (1, 1, 1, 2),
-        dropout: float = 0.1,
+        enlarge: int,
+        channels: int,
+        dilations: Sequence[int],
+        repeats: Sequence[int],
+        dropout: float,
     ) -> None:
         super().__init__()
         fine, coarse = in_channels
@@ -52,7 +52,7 @@ class AuxiliaryHead(nn.Sequential):
     """A fully convolutional head (Long et al., CVPR 2015) on one backbone map, for training only.
     (N, inputs, H, W) -> logits (N, num_classes, H, W)."""
 
-    def __init__(self, num_classes: int, inputs: int, channels: int, dropout: float = 0.1) -> None:
+    def __init__(self, num_classes: int, inputs: int, channels: int, dropout: float) -> None:
         super().__init__(
             ConvBn(inputs, channels, 3),
             nn.Dropout(dropout),

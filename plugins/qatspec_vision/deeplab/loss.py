@@ -13,7 +13,7 @@ class SegmentationLoss(nn.Module):
     equal to `ignore_index` do not count -> the mean over the pixels that count, 0 where none does.
     """
 
-    def __init__(self, ignore_index: int = 255) -> None:
+    def __init__(self, ignore_index: int) -> None:
         super().__init__()
         self.ignore_index = ignore_index
 

@@ -80,15 +80,15 @@ class DeepLabV3Plus(nn.Module):
 
 
 def build(params: Mapping[str, Any]) -> DeepLabV3Plus:
-    """Build the registered model `deeplabv3plus` from its params."""
-    given = {"variant": "m0", **params.get("backbone", {})}
-    backbone = EfficientNet(**{k: v for k, v in given.items() if k != "type"}, strides=STRIDES)
+    """Build the registered model `deeplabv3plus` from its params, with every key of the schema."""
+    settings = {k: v for k, v in params["backbone"].items() if k != "type"}
+    backbone = EfficientNet(**settings, strides=STRIDES)
     num_classes = params["num_classes"]
     fine, _, coarse = backbone.channels
     head = DecodeHead(
-        num_classes, (fine, coarse), enlarge=STRIDES[-1] // STRIDES[0], **params.get("head", {})
+        num_classes, (fine, coarse), enlarge=STRIDES[-1] // STRIDES[0], **params["head"]
     )
-    auxiliary = {"channels": 64, "weight": 0.4, **params.get("auxiliary", {})}
+    auxiliary = dict(params["auxiliary"])
     weight = auxiliary.pop("weight")
     heads = [AuxiliaryHead(num_classes, c, **auxiliary) for c in backbone.channels[:-1]]
     model = DeepLabV3Plus(
@@ -97,8 +97,8 @@ def build(params: Mapping[str, Any]) -> DeepLabV3Plus:
         head,
         heads if weight else [],
         weight,
-        SegmentationLoss(params.get("loss", {}).get("ignore_index", 255)),
+        SegmentationLoss(**params["loss"]),
         SegmentationDecoder(STRIDES[0]),
     )
-    set_batch_norms(model, **params.get("batch_norm", {}))
+    set_batch_norms(model, **params["batch_norm"])
     return model

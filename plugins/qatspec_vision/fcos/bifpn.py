@@ -53,9 +53,7 @@ class BiFPN(nn.Module):
     each half as high and wide as the one before. H_0 and W_0 are multiples of 2 ** (levels - 1).
     """
 
-    def __init__(
-        self, in_channels: Sequence[int], channels: int = 64, stacks: int = 3, levels: int = 5
-    ) -> None:
+    def __init__(self, in_channels: Sequence[int], channels: int, stacks: int, levels: int) -> None:
         super().__init__()
         if levels < max(2, len(in_channels)):
             raise ValueError(f"{len(in_channels)} backbone maps do not fit {levels} neck levels")

@@ -23,10 +23,10 @@ class FCOSDecoder(nn.Module):
     def __init__(
         self,
         strides: Sequence[int],
-        score_threshold: float = 0.05,
-        nms_pre: int = 1000,
-        iou_threshold: float = 0.6,
-        max_detections: int = 100,
+        score_threshold: float,
+        nms_pre: int,
+        iou_threshold: float,
+        max_detections: int,
     ) -> None:
         super().__init__()
         self.strides = tuple(strides)

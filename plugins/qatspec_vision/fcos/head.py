@@ -56,9 +56,9 @@ class FCOSHead(nn.Module):
         self,
         num_classes: int,
         in_channels: int,
-        channels: int = 64,
-        convs: int = 4,
-        levels: int = 5,
+        channels: int,
+        convs: int,
+        levels: int,
     ) -> None:
         super().__init__()
         self.cls_tower = Tower(in_channels, channels, convs, levels)

@@ -12,7 +12,7 @@ from qatspec_vision.fcos.boxes import iou_and_giou
 class FocalLoss(nn.Module):
     """Sigmoid focal loss (Lin et al., ICCV 2017): logits and one-hot targets of the same shape."""
 
-    def __init__(self, alpha: float = 0.25, gamma: float = 2.0) -> None:
+    def __init__(self, alpha: float, gamma: float) -> None:
         super().__init__()
         self.alpha = alpha
         self.gamma = gamma

@@ -89,17 +89,14 @@ class FCOS(nn.Module):
 
 
 def build(params: Mapping[str, Any]) -> FCOS:
-    """Build the registered model `fcos` from its params."""
-    backbone_params = {k: v for k, v in params.get("backbone", {}).items() if k != "type"}
-    loss = dict(params.get("loss", {}))
-    weights = {name: loss.pop(f"{name}_weight", 1.0) for name in ("cls", "reg", "centerness")}
-    num_classes = params["num_classes"]
+    """Build the registered model `fcos` from its params, which hold every key of the schema."""
+    num_classes, levels = params["num_classes"], params["neck"]["levels"]
+    loss = dict(params["loss"])
+    weights = {name: loss.pop(f"{name}_weight") for name in ("cls", "reg", "centerness")}
 
-    backbone = EfficientNet(**backbone_params)
-    neck_params = {"channels": 64, "levels": 5, **params.get("neck", {})}
-    neck = BiFPN(backbone.channels, **neck_params)
-    levels = neck_params["levels"]
-    head = FCOSHead(num_classes, neck_params["channels"], levels=levels, **params.get("head", {}))
+    backbone = EfficientNet(**{k: v for k, v in params["backbone"].items() if k != "type"})
+    neck = BiFPN(backbone.channels, **params["neck"])
+    head = FCOSHead(num_classes, params["neck"]["channels"], levels=levels, **params["head"])
     finest = backbone.strides[0]
     strides = [finest * 2**level for level in range(levels)]
     model = FCOS(
@@ -108,10 +105,10 @@ def build(params: Mapping[str, Any]) -> FCOS:
         backbone,
         neck,
         head,
-        DynamicFcosTarget(**params.get("target", {})),
+        DynamicFcosTarget(**params["target"]),
         FocalLoss(**loss),
-        FCOSDecoder(strides, **params.get("decoder", {})),
+        FCOSDecoder(strides, **params["decoder"]),
         weights,
     )
-    set_batch_norms(model, **params.get("batch_norm", {}))
+    set_batch_norms(model, **params["batch_norm"])
     return model

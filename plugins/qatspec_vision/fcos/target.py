@@ -34,9 +34,7 @@ class DynamicFcosTarget(nn.Module):
     negative), those within `center_radius` strides of its middle first.
     """
 
-    def __init__(
-        self, topk: int = 10, giou_weight: float = 2.0, center_radius: float = 2.5
-    ) -> None:
+    def __init__(self, topk: int, giou_weight: float, center_radius: float) -> None:
         super().__init__()
         self.topk = topk
         self.giou_weight = giou_weight

@@ -9,19 +9,24 @@ import torch
 from qatspec_vision import library, params
 from qatspec_vision.blocks import VARIANTS
 from qatspec_vision.classifier import Classifier, build
-from qatspec_vision.efficientnet import EfficientNet, MBConv
+from qatspec_vision.efficientnet import MBConv
 from qatspec_vision.layers import ConvBn
 from torch import nn
 from torch.nn import functional as F
 
 from qatspec.api import DiagnosticError
 from qatspec.schema import check, with_defaults
+from tests.unit.vision.filled import backbone
 
 
 @pytest.fixture
 def lite0() -> nn.Module:
     with torch.device("meta"):
-        return build({"num_classes": 1000, "backbone": {"variant": "lite0", "padding": "same"}})
+        return build(
+            with_defaults(
+                params.EFFICIENTNET, {"backbone": {"variant": "lite0", "padding": "same"}}
+            )
+        )
 
 
 def test_lite0_has_the_published_size(lite0: nn.Module) -> None:
@@ -40,20 +45,20 @@ def test_lite0_has_the_published_size(lite0: nn.Module) -> None:
 )
 def test_published_sizes_of_the_lite_family(variant: str, millions: float) -> None:
     with torch.device("meta"):
-        model = build({"num_classes": 1000, "backbone": {"variant": variant}})
+        model = build(with_defaults(params.EFFICIENTNET, {"backbone": {"variant": variant}}))
     assert sum(p.numel() for p in model.parameters()) / 1e6 == pytest.approx(millions, abs=0.01)
 
 
 def test_lite_scales_neither_stem_nor_first_and_last_repeats() -> None:
     with torch.device("meta"):
-        lite4 = EfficientNet("lite4", strides=(32,))
+        lite4 = backbone(variant="lite4", strides=(32,))
     assert lite4.stem[0].out_channels == 32
     assert [len(stage) for stage in lite4.stages] == [1, 4, 4, 6, 6, 8, 1]
 
 
 def test_small_variants() -> None:
     with torch.device("meta"):
-        tiny, small = (EfficientNet(v, strides=(32,)) for v in ("b0tiny", "b0small"))
+        tiny, small = (backbone(variant=v, strides=(32,)) for v in ("b0tiny", "b0small"))
     assert tiny.stem[0].out_channels == small.stem[0].out_channels == 16
     units = [sum(isinstance(m, MBConv) for m in net.modules()) for net in (tiny, small)]
     assert units == [10, 16]
@@ -62,7 +67,7 @@ def test_small_variants() -> None:
 @pytest.mark.parametrize("kernel", [3, 5])
 def test_same_padding_is_tensorflows(kernel: int) -> None:
     """TensorFlow's SAME puts the odd one out at the bottom and the right."""
-    layer = ConvBn(1, 1, kernel, stride=2, activation=None, padding="same").eval()
+    layer = ConvBn(1, 1, kernel, stride=2, activation=None, pad_as_tensorflow=True).eval()
     conv = next(m for m in layer.modules() if isinstance(m, nn.Conv2d))
     image = torch.randn(1, 1, 8, 12)
     total = kernel - 2  # (ceil(side / 2) - 1) * 2 + kernel - side, for even sides

@@ -44,7 +44,7 @@ def test_auxiliary_heads_run_in_training_alone(model: DeepLabV3Plus) -> None:
 
 
 def test_no_auxiliary_heads_at_weight_zero() -> None:
-    small = build({**SMALL, "auxiliary": {"weight": 0}})
+    small = build(with_defaults(params.DEEPLABV3PLUS, {**SMALL, "auxiliary": {"weight": 0}}))
     assert len(small.auxiliary_heads) == 0
     assert set(small.loss(small(torch.randn(2, 3, 64, 64)), _targets())) == {"segmentation"}
 
@@ -71,12 +71,12 @@ def test_loss_is_the_mean_over_pixels_that_count() -> None:
     labels[0, 2:6, 1:7] = torch.randint(3, (4, 6))
     enlarged = F.interpolate(logits, size=(8, 8), mode="bilinear")
     expected = F.cross_entropy(enlarged, labels, ignore_index=255)
-    torch.testing.assert_close(SegmentationLoss()(logits, labels), expected)
+    torch.testing.assert_close(SegmentationLoss(255)(logits, labels), expected)
 
 
 def test_loss_of_nothing_is_zero_and_not_nan() -> None:
     logits = torch.randn(1, 3, 2, 2, requires_grad=True)
-    loss = SegmentationLoss()(logits, torch.full((1, 4, 4), 255))
+    loss = SegmentationLoss(255)(logits, torch.full((1, 4, 4), 255))
     loss.backward()
     assert loss == 0
     assert torch.isfinite(logits.grad).all()

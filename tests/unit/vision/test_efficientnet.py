@@ -6,15 +6,19 @@ import pytest
 import torch
 from qatspec_vision.blocks import B_BLOCKS, last_stages, scale_channels
 from qatspec_vision.classifier import EfficientNetClassifier, build
-from qatspec_vision.efficientnet import EfficientNet, MBConv
+from qatspec_vision.efficientnet import MBConv
+from qatspec_vision.params import EFFICIENTNET
 from torch import nn
+
+from qatspec.schema import with_defaults
+from tests.unit.vision.filled import backbone
 
 
 def test_five_maps_of_b0() -> None:
     with torch.device("meta"):
-        backbone = EfficientNet("b0", strides=(2, 4, 8, 16, 32))
-        maps = backbone(torch.empty(2, 3, 64, 96))
-    assert backbone.channels == [16, 24, 40, 112, 320]
+        net = backbone(strides=(2, 4, 8, 16, 32))
+        maps = net(torch.empty(2, 3, 64, 96))
+    assert net.channels == [16, 24, 40, 112, 320]
     assert [tuple(m.shape) for m in maps] == [
         (2, 16, 32, 48), (2, 24, 16, 24), (2, 40, 8, 12), (2, 112, 4, 6), (2, 320, 2, 3)
     ]  # fmt: skip
@@ -25,11 +29,11 @@ def test_five_maps_of_b0() -> None:
 )
 def test_channels_of_the_wider_members(variant: str, channels: list[int]) -> None:
     with torch.device("meta"):
-        assert EfficientNet(variant, strides=(2, 4, 8, 16, 32)).channels == channels
+        assert backbone(variant=variant, strides=(2, 4, 8, 16, 32)).channels == channels
 
 
 def test_only_relu_and_no_attention() -> None:
-    kinds = {type(m) for m in EfficientNet("b0").modules()}
+    kinds = {type(m) for m in backbone().modules()}
     assert not kinds & {nn.SiLU, nn.Sigmoid, nn.AdaptiveAvgPool2d}
     assert nn.ReLU in kinds
 
@@ -40,14 +44,14 @@ def test_explicit_blocks_stop_at_the_last_stride() -> None:
         {"kernel": 5, "repeats": 2, "channels": 24, "expand": 2, "stride": 2},
         {"kernel": 3, "repeats": 1, "channels": 99, "expand": 2, "stride": 2},
     ]
-    backbone = EfficientNet(blocks=blocks, stem=8, depth=1.5, strides=(4, 8))
-    assert backbone.channels == [16, 24]
-    assert [len(stage) for stage in backbone.stages] == [2, 3]  # type: ignore[arg-type]
+    net = backbone(blocks=blocks, stem=8, depth=1.5, strides=(4, 8))
+    assert net.channels == [16, 24]
+    assert [len(stage) for stage in net.stages] == [2, 3]  # type: ignore[arg-type]
 
 
 def test_a_stride_without_a_stage_is_refused() -> None:
     with pytest.raises(ValueError, match="stride 64"):
-        EfficientNet(strides=(8, 64))
+        backbone(strides=(8, 64))
 
 
 def test_residual_only_where_shapes_agree() -> None:
@@ -76,9 +80,8 @@ def test_classifier_learns_and_predicts() -> None:
     torch.manual_seed(0)
     block = {"kernel": 3, "repeats": 1, "channels": 16, "expand": 1, "stride": 1}
     blocks = [block, *({**block, "stride": 2} for _ in range(4))]
-    model = build(
-        {"num_classes": 3, "backbone": {"blocks": blocks, "stem": 8}, "features": 32, "dropout": 0}
-    )
+    small = {"num_classes": 3, "backbone": {"blocks": blocks, "stem": 8}, "features": 32}
+    model = build(with_defaults(EFFICIENTNET, {**small, "dropout": 0}))
     assert isinstance(model, EfficientNetClassifier)
     images = torch.randn(6, 3, 64, 64)
     targets = [{"label": torch.tensor(index % 3)} for index in range(6)]

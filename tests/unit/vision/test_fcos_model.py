@@ -10,6 +10,7 @@ from torch import fx, nn
 from torch.utils import _pytree as pytree
 
 from qatspec.api import DiagnosticError
+from qatspec.schema import with_defaults
 
 STAGE = {"kernel": 3, "repeats": 1, "channels": 16, "expand": 2, "stride": 2}
 SMALL: dict[str, Any] = {
@@ -26,37 +27,26 @@ TARGETS = [
 
 def small() -> FCOS:
     torch.manual_seed(0)
-    return build(SMALL)
-
-
-def filled(schema: dict[str, Any], value: dict[str, Any]) -> dict[str, Any]:
-    """Defaults of the schema filled in, nested ones as well."""
-    out = dict(value)
-    for key, sub in schema["properties"].items():
-        if key not in out and "default" in sub:
-            out[key] = sub["default"]
-        if sub.get("type") == "object" and key in out:
-            out[key] = filled(sub, out[key])
-    return out
+    return build(with_defaults(params.FCOS, SMALL))
 
 
 def test_fifteen_outputs_of_the_tutorials_net() -> None:
     with torch.device("meta"):
-        outputs = build({"num_classes": 80})(torch.empty(1, 3, 256, 256))
+        outputs = build(with_defaults(params.FCOS, {"num_classes": 80}))(
+            torch.empty(1, 3, 256, 256)
+        )
     assert [[m.shape[1] for m in part] for part in outputs] == [[80] * 5, [4] * 5, [1] * 5]
     assert [m.shape[2] for m in outputs[0]] == [32, 16, 8, 4, 2]
 
 
-def test_schema_defaults_are_the_constructors() -> None:
+def test_a_model_of_defaults_alone() -> None:
     with torch.device("meta"):
-        bare = build({"num_classes": 4})
-        full = build(filled(params.FCOS, {"num_classes": 4}))
-    assert str(bare) == str(full)
-    for child in ("targets", "loss_cls", "post_process"):
-        plain, spelt = (vars(getattr(m, child)) for m in (bare, full))
-        assert plain == spelt
-    assert bare.weights == full.weights
-    assert bare.strides == full.strides == (8, 16, 32, 64, 128)
+        model = build(with_defaults(params.FCOS, {"num_classes": 4}))
+    assert model.strides == (8, 16, 32, 64, 128)
+    assert model.weights == {"cls": 1.0, "reg": 1.0, "centerness": 1.0}
+    decoder, targets = model.post_process, model.targets
+    assert (decoder.score_threshold, decoder.nms_pre, decoder.max_detections) == (0.05, 1000, 100)
+    assert (targets.topk, targets.giou_weight, targets.center_radius) == (10, 2.0, 2.5)
 
 
 def test_the_printed_children_are_the_tutorials() -> None:

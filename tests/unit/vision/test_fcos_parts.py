@@ -13,6 +13,8 @@ from qatspec_vision.fcos.target import DynamicFcosTarget
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tests.unit.vision.filled import fcos
+
 
 def macs(module: nn.Module, maps: list[Tensor]) -> int:
     total = 0
@@ -33,7 +35,7 @@ def macs(module: nn.Module, maps: list[Tensor]) -> int:
 )
 def test_published_head_sizes(channels: int, size: int, giga_macs: float) -> None:
     with torch.device("meta"):
-        head = FCOSHead(80, channels, channels)
+        head = FCOSHead(80, channels, channels, convs=4, levels=5)
         maps = [torch.empty(1, channels, size // s, size // s) for s in (8, 16, 32, 64, 128)]
     assert macs(head, maps) / 1e9 == pytest.approx(giga_macs, abs=0.005)
 
@@ -79,7 +81,7 @@ def test_bifpn_makes_the_missing_levels() -> None:
         (1, 8, 16, 24), (1, 8, 8, 12), (1, 8, 4, 6), (1, 8, 2, 3)
     ]  # fmt: skip
     with pytest.raises(ValueError, match="do not fit"):
-        BiFPN([3, 5, 7], levels=2)
+        BiFPN([3, 5, 7], **fcos("neck", levels=2))
 
 
 def test_iou_and_giou_by_hand() -> None:
@@ -141,7 +143,7 @@ def test_focal_loss_by_definition() -> None:
     expected = -(
         0.25 * targets * (1 - p) ** 2 * p.log() + 0.75 * (1 - targets) * p**2 * (1 - p).log()
     ).sum()
-    torch.testing.assert_close(FocalLoss()(logits, targets), expected)
+    torch.testing.assert_close(FocalLoss(0.25, 2.0)(logits, targets), expected)
     plain = FocalLoss(alpha=0.5, gamma=0.0)(logits, targets)
     torch.testing.assert_close(
         plain, 0.5 * F.binary_cross_entropy_with_logits(logits, targets, reduction="sum")
@@ -172,26 +174,31 @@ def make_points(boxes: Tensor, stride: float = 8.0, side: int = 4, classes: int 
 def test_target_takes_as_many_points_as_their_ious_say() -> None:
     box = torch.tensor([0.0, 0, 32, 32])
     target = [{"boxes": box[None], "labels": torch.tensor([1])}]
-    perfect = DynamicFcosTarget(topk=10)(make_points(box), target)
+    perfect = DynamicFcosTarget(**fcos("target", topk=10))(make_points(box), target)
     assert int(perfect.positive.sum()) == 10
     assert perfect.labels.tolist() == [1] * 10
     assert perfect.boxes.tolist() == [box.tolist()] * 10
 
-    poor = DynamicFcosTarget(topk=10)(make_points(torch.tensor([0.0, 0, 8, 8])), target)
+    poor = DynamicFcosTarget(**fcos("target", topk=10))(
+        make_points(torch.tensor([0.0, 0, 8, 8])), target
+    )
     assert int(poor.positive.sum()) == 1
-    assert int(DynamicFcosTarget(topk=3)(make_points(box), target).positive.sum()) == 3
+    assert (
+        int(DynamicFcosTarget(**fcos("target", topk=3))(make_points(box), target).positive.sum())
+        == 3
+    )
 
 
 def test_target_prefers_the_middle_and_stays_inside() -> None:
     box = torch.tensor([0.0, 0, 17, 17])
     points = make_points(box)
-    assigned = DynamicFcosTarget(center_radius=0.6)(
+    assigned = DynamicFcosTarget(**fcos("target", center_radius=0.6))(
         points, [{"boxes": box[None], "labels": torch.tensor([0])}]
     )
     chosen = points.xy[assigned.positive[0]]
     assert (chosen < 17).all()
     assert len(chosen) == 4
-    one = DynamicFcosTarget(topk=1, center_radius=0.6)(
+    one = DynamicFcosTarget(**fcos("target", topk=1, center_radius=0.6))(
         points, [{"boxes": torch.tensor([[0.0, 0, 24, 24]]), "labels": torch.tensor([0])}]
     )
     assert points.xy[one.positive[0]].tolist() == [[12, 12]]
@@ -201,7 +208,7 @@ def test_target_gives_a_contested_point_to_the_cheaper_box() -> None:
     wide, narrow = torch.tensor([0.0, 0, 32, 32]), torch.tensor([8.0, 8, 24, 24])
     points = make_points(narrow)
     target = [{"boxes": torch.stack([wide, narrow]), "labels": torch.tensor([0, 1])}]
-    assigned = DynamicFcosTarget(topk=4, center_radius=1.0)(points, target)
+    assigned = DynamicFcosTarget(**fcos("target", topk=4, center_radius=1.0))(points, target)
     owners = dict(
         zip(
             assigned.positive[0].nonzero().flatten().tolist(), assigned.labels.tolist(), strict=True
@@ -222,7 +229,7 @@ def test_target_of_a_batch_is_that_of_its_images() -> None:
         logits=several.logits.expand(3, -1, -1), boxes=several.boxes.expand(3, -1, -1),
         centerness=several.centerness.expand(3, -1),
     )  # fmt: skip
-    assign = DynamicFcosTarget()
+    assign = DynamicFcosTarget(**fcos("target"))
     together = assign(batch, targets)
     alone = [assign(several, [target]) for target in targets]
     assert together.positive.tolist() == [a.positive[0].tolist() for a in alone]
@@ -236,7 +243,7 @@ def test_decoder_decodes_what_was_put_in() -> None:
     classes[0][0, 2, 1, 2] = 2.0
     distances[0][0, :, 1, 2] = torch.tensor([1.0, 0.5, 9.0, 2.0])
     centerness[0][0, 0, 1, 2] = 3.0
-    (found,) = FCOSDecoder((8,))((classes, distances, centerness))
+    (found,) = FCOSDecoder((8,), **fcos("decoder"))((classes, distances, centerness))
     assert found["boxes"].tolist() == [[12, 8, 32, 28]]
     assert found["labels"].tolist() == [2]
     expected = (torch.sigmoid(torch.tensor(2.0)) * torch.sigmoid(torch.tensor(3.0))).sqrt()
@@ -250,11 +257,13 @@ def test_decoder_bounds_and_order() -> None:
         [torch.rand(2, 4, 8, 8) * 3, torch.rand(2, 4, 4, 4) * 3],
         [torch.randn(2, 1, 8, 8), torch.randn(2, 1, 4, 4)],
     )
-    decoder = FCOSDecoder((8, 16), score_threshold=0.3, nms_pre=20, max_detections=7)
+    decoder = FCOSDecoder(
+        (8, 16), **fcos("decoder", score_threshold=0.3, nms_pre=20, max_detections=7)
+    )
     for found in decoder(outputs):
         assert len(found["scores"]) == 7
         assert (found["scores"].diff() <= 0).all()
         assert found["boxes"].min() >= 0
         assert found["boxes"].max() <= 64
-    nothing = FCOSDecoder((8, 16), score_threshold=1.0)(outputs)
+    nothing = FCOSDecoder((8, 16), **fcos("decoder", score_threshold=1.0))(outputs)
     assert [tuple(n["boxes"].shape) for n in nothing] == [(0, 4), (0, 4)]
