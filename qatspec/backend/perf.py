@@ -21,6 +21,7 @@ from qatspec.backend.schedule import Event, duration_us, schedule
 from qatspec.diag import Diagnostic, DiagnosticError
 from qatspec.files import encoded, write_file
 from qatspec.program import Artifact
+from qatspec.render import clean_file
 
 NOTE = (
     "modelled by qatspec from public figures, not measured; the bin is qatspec's own format, "
@@ -74,7 +75,7 @@ def write_perf(artifact: Artifact, stem: str | os.PathLike[str]) -> tuple[Path, 
     measured = timing(artifact)
     report = {"summary": _summary(artifact, measured)}
     text = json.dumps(report, indent=2, allow_nan=False) + "\n"
-    page = render(report["summary"], measured.compiled, measured.events)
+    page = clean_file(render(report["summary"], measured.compiled, measured.events))
     files = []
     for suffix, content in ((".perf.json", text), (".perf.html", page)):
         path = Path(os.fspath(stem) + suffix)

@@ -16,6 +16,7 @@ from qatspec.cli.after import print_after
 from qatspec.cli.output import echo, echo_json, settings, tables
 from qatspec.cli.outputs import demand_output, write_output
 from qatspec.plan import save_modules
+from qatspec.render import clean_file
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -134,7 +135,7 @@ def _draw(spec: Spec, stage: str, prepared: Prepared, target: Path) -> None:
 
     title = f"{spec.name}: stage {stage}, march {spec.march}"
     text = draw_graph(flow(prepared), title, lambda decision: options.place(spec, decision.rule))
-    write_output(target, text)
+    write_output(target, clean_file(text))
 
 
 def _report(spec: Spec, stage: str, prepared: Prepared, found: Findings) -> None:

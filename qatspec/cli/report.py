@@ -10,6 +10,7 @@ from qatspec.cli import options
 from qatspec.cli.held import Held, hold_summary, stale_option
 from qatspec.cli.output import echo
 from qatspec.cli.outputs import is_stdout, write_output
+from qatspec.render import clean_file
 
 
 @click.command(name="report", short_help="Write a work directory's results as one HTML page.")
@@ -51,6 +52,6 @@ def command(
             for stage in loaded.stages:
                 held.in_place(stage)
     target = output or workdir / "report.html"
-    write_output(target, report_page(workdir))
+    write_output(target, clean_file(report_page(workdir)))
     if not is_stdout(target):
         echo(str(target))

@@ -22,8 +22,10 @@ from qatspec.cli.held import Held, stale_option
 from qatspec.cli.live import Live
 from qatspec.cli.output import echo, echo_json, is_text, tables
 from qatspec.cli.outputs import demand_output, is_stdout, write_output
+from qatspec.diag import Diagnostic, DiagnosticError, Span
 from qatspec.files import encoded
 from qatspec.render import clean_line
+from qatspec.source import written
 
 if TYPE_CHECKING:
     from qatspec.analyze import Harm, Sensitivity, Suggestion
@@ -90,6 +92,7 @@ def command(
     loaded = options.load(spec, overrides, allow_code)
     if output is not None:
         demand_output(output, loaded)
+        _demand_utf_8(spec, output)
     chosen = stage or next((s for s in ("calibration", "qat") if s in loaded.stages), None)
     chosen = options.quantized_stage(loaded, chosen)
     quiet = CleanConsole(stderr=True, quiet=not is_text())
@@ -203,8 +206,25 @@ def _write(
             "# What is float inside a quantized module trains and evaluates, but `convert` refuses",
             "# it: move it behind the outputs, or out of `quantize.modules`.",
         ]
-    text = yaml.dump(content, Dumper=_Dumper, sort_keys=False, default_flow_style=None, width=96)
+    plain = written(content)  # values of the environment as their references
+    text = yaml.dump(plain, Dumper=_Dumper, sort_keys=False, default_flow_style=None, width=96)
     write_output(output, "\n".join(lines) + "\n" + text)
+
+
+def _demand_utf_8(base: Path, output: Path) -> None:
+    """Refuse a spec that a YAML file in `output` cannot name. Raises DiagnosticError QS903."""
+    relative = os.path.relpath(base, output.parent)
+    if relative.encode(errors="ignore").decode() == relative:
+        return
+    raise DiagnosticError(
+        Diagnostic(
+            code="QS903",
+            message=f"cannot write `{output}`: YAML cannot hold the path `{relative}` of the spec, "
+            "which is not UTF-8",
+            help="rename the spec, or its folder",
+            span=Span(file=str(base)),
+        )
+    )
 
 
 def patch_name(spec: Spec, output: Path) -> str:

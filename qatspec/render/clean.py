@@ -21,7 +21,15 @@ def clean(text: str) -> str:
     Each hidden character becomes `\uXXXX`, which means the same character inside JSON; tabs and
     line feeds stay. No line is a workflow command of GitHub.
     """
-    return _COMMAND.sub(r"\1\\u003a", _MANY_LINES.sub(_escaped, text))
+    return _COMMAND.sub(r"\1\\u003a", clean_file(text))
+
+
+def clean_file(text: str) -> str:
+    r"""Return the text of a page or drawing, which may hold names of files, classes and layers.
+
+    Each hidden character becomes `\uXXXX`: XML allows no control characters.
+    """
+    return _MANY_LINES.sub(_escaped, text)
 
 
 def clean_line(text: str) -> str:
