@@ -94,7 +94,7 @@ def test_rules_from_the_environment_keep_their_reference(hostile, monkeypatch):
     assert rule in spec
     changed = spec.replace(rule, f"qconfig: {{'': {reference}}}", 1)
     (hostile.folder / "variable.yaml").write_text(changed)
-    arguments = ("--images", "2", "--top", "2", "--output", "of-variable.yaml")
+    arguments = ("--stale", "--images", "2", "--top", "2", "--output", "of-variable.yaml")
     result = hostile.call("sensitivity", "variable.yaml", *COMMON[1:], *arguments)
     assert result.returncode == 0, result.stderr
     assert reference.strip("'") in (hostile.folder / "of-variable.yaml").read_text()
