@@ -174,16 +174,18 @@ class _Comparing:
             real, real_outputs = recorded(self.model, paths, images)
         at = {layer.value: (layer, call) for layer, call in self.places}
 
-        def seen(tensors: Mapping[str, list[Tensor]], name: str) -> Tensor:
+        def batch_first(tensors: Mapping[str, list[Tensor]], name: str) -> Tensor:
             layer, call = at[name]
             shared = layer.layout.shared(self.program.values[name].shape)
             return layer.layout.in_front(tensors[layer.fake_quant][call], shared)
 
-        expected = {name: _levels(seen(fake, name), self.values[name]) for name in at}
+        expected = {name: _levels(batch_first(fake, name), self.values[name]) for name in at}
 
         def end_to_end(name: str, found: Tensor) -> Tensor:
             if name in at:
-                self._count(self.layers[name], seen(real, name), seen(fake, name), found)
+                self._count(
+                    self.layers[name], batch_first(real, name), batch_first(fake, name), found
+                )
                 self.layers[name].end_to_end.add(expected[name], found)
             return found
 

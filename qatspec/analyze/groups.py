@@ -13,14 +13,14 @@ from qatspec.program import Program
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class LayerGroup:
     """The ops that make a value, last first, from the values it reads in the order of reading."""
 
     ops: tuple[Op, ...]
     reads: tuple[str, ...]
 
 
-def group_of(program: Program, value: str, others: Collection[str]) -> Group:
+def group_of(program: Program, value: str, others: Collection[str]) -> LayerGroup:
     """The ops behind `value` up to the values in `others` (and the input ports)."""
     makers = {op.output: op for op in program.ops}
     ops: dict[str, Op] = {}
@@ -36,11 +36,11 @@ def group_of(program: Program, value: str, others: Collection[str]) -> Group:
             continue
         ops[name] = makers[name]
         waiting += makers[name].inputs
-    return Group(tuple(ops.values()), tuple(reads))
+    return LayerGroup(tuple(ops.values()), tuple(reads))
 
 
 def step_bound(
-    group: Group, program: Program, ranges: Mapping[str, Interval], max_lsb: Mapping[str, int]
+    group: LayerGroup, program: Program, ranges: Mapping[str, Interval], max_lsb: Mapping[str, int]
 ) -> int:
     """Return by how many steps fake-quant and integers may differ given equal inputs.
 

@@ -39,7 +39,7 @@ def patch(spec: Spec, base: str, name: str, suggestions: Sequence[Suggestion]) -
         for leaf in spec.quantization(stage):
             own = [s for s in suggestions if s.site.calls[0].unit == leaf.path]
             if own:
-                path = _place(stage, leaf)
+                path = _qconfig_keys(stage, leaf)
                 _put(content, path, qconfig_patch(spec, leaf, own, join("", *path)))
     opset = spec.stages["convert"].options["opset"] if "convert" in spec.stages else None
     wide = any(s.remedy == "qint16" for s in suggestions)
@@ -132,7 +132,7 @@ def _rows(rules: Any) -> list[Any]:
     return [[k, v] for k, v in rules.items()] if isinstance(rules, Mapping) else list(rules)
 
 
-def _place(stage: str, leaf: ModuleQuant) -> list[str]:
+def _qconfig_keys(stage: str, leaf: ModuleQuant) -> list[str]:
     """Keys down to where `stage` has the rules of `leaf` for itself."""
     keys = split(leaf.at)
     inside = keys[keys.index("quantize") + 1 :] if "quantize" in keys else []

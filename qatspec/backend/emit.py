@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from qatspec.backend.commands import Command, Operand
 from qatspec.backend.layers import Layer
 from qatspec.backend.memory import MemoryPlan
-from qatspec.backend.region import Box, layer_needs, whole
+from qatspec.backend.region import Box, full_box, layer_needs
 from qatspec.backend.tile import Tiler
 
 
@@ -83,7 +83,7 @@ class _Emitter:
         for name in layer.inputs:
             if name in self.plan.resident:
                 shape = self.tiler.program.values[name].shape
-                operands.append(Operand(self.plan.resident[name], whole(shape)))
+                operands.append(Operand(self.plan.resident[name], full_box(shape)))
                 continue
             operand = self.held.get((layer.index, name))
             if operand is None or operand.box != needs[name]:
@@ -102,7 +102,7 @@ class _Emitter:
         stays = layer.output in self.plan.resident
         if stays:
             shape = self.tiler.program.values[layer.output].shape
-            address, buffer = self.plan.resident[layer.output], whole(shape)
+            address, buffer = self.plan.resident[layer.output], full_box(shape)
         else:
             slots = self.plan.slots[layer.index].output
             address, buffer = self._slot(layer.index, "->", slots), tile.box

@@ -15,7 +15,7 @@ from qatspec.types import Limit, Verdict
 
 _IN_FLOAT = "end the quantized modules before it (`quantize: modules`): it then runs in float"
 #: What to do about the kinds that few marches have, in words of the model.
-MENDS: Mapping[str, str] = {
+FIXES: Mapping[str, str] = {
     "standardize": "use a batch norm, which is folded into the convolution before it",
     "exp_below_max": "use a sigmoid, or move it into `predict` where it ends the model",
     "argmax": "return the scores and take their places in `predict`",
@@ -71,20 +71,20 @@ def refusals(answers: Iterable[tuple[Op, Verdict]]) -> list[Diagnostic]:
 
 
 def _refusal(parts: list[tuple[Op, str]]) -> Diagnostic:
-    """Where the op comes from (module, line of the model, rule of the spec), why, and the mend."""
+    """Where the op comes from (module, line of the model, rule of the spec), why, and the fix."""
     parts = sorted(
-        parts, key=lambda part: part[0].kind not in MENDS
+        parts, key=lambda part: part[0].kind not in FIXES
     )  # the causes with advice first
     first, _ = parts[0]
     origin = first.origin
     where = f"`{origin.module or origin.node.lstrip(':') or first.output}`"
     if origin.op and not origin.op.startswith(first.kind):
         where += f" ({origin.op})"
-    mend = next((MENDS[op.kind] for op, _ in parts if op.kind in MENDS), None)
+    fix = next((FIXES[op.kind] for op, _ in parts if op.kind in FIXES), None)
     return Diagnostic(
         code="QS801",
         message=f"{where}: {'; '.join(dict.fromkeys(reason for _, reason in parts))}",
-        help=f"{mend or 'change the module to fit the limit'}, or choose another march",
+        help=f"{fix or 'change the module to fit the limit'}, or choose another march",
         at=origin.rule or None,
         notes=(Note(f"written at {origin.source}"),) if origin.source else (),
     )

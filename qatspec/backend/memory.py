@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from qatspec.backend.layers import Layer
 from qatspec.backend.packing import features_bytes
-from qatspec.backend.region import whole
+from qatspec.backend.region import full_box
 from qatspec.backend.tile import Buffers, Tiler, Tiling
 from qatspec.diag import Diagnostic, DiagnosticError, InternalError
 from qatspec.program import Program
@@ -93,7 +93,7 @@ def _attempt(layers: Sequence[Layer], tiler: Tiler, budget: int) -> MemoryPlan:
     """Place everything within `budget` bytes by sum; the whole pieces may take more.
     Raises _TooLarge."""
     resident = _residents(layers, tiler, budget) if tiler.effort.resident else frozenset()
-    return _place(layers, tiler, _tilings(layers, tiler, budget, resident), resident)
+    return _assign_addresses(layers, tiler, _tilings(layers, tiler, budget, resident), resident)
 
 
 def _lifetimes(layers: Sequence[Layer], program: Program) -> dict[str, tuple[int, int]]:
@@ -128,7 +128,9 @@ def _residents(layers: Sequence[Layer], tiler: Tiler, budget: int) -> frozenset[
     held = [0] * len(layers)
     chosen: frozenset[str] = frozenset()
     for name in sorted(candidates, key=gain):
-        size = features_bytes(program.values[name], whole(program.values[name].shape), tiler.target)
+        size = features_bytes(
+            program.values[name], full_box(program.values[name].shape), tiler.target
+        )
         touched = {makers[name], *readers[name]}
         tried = chosen | {name}
         new = {
@@ -162,7 +164,9 @@ def _tilings(
     lives = _lifetimes(layers, program)
     used = [0] * count
     for name in resident:
-        size = features_bytes(program.values[name], whole(program.values[name].shape), tiler.target)
+        size = features_bytes(
+            program.values[name], full_box(program.values[name].shape), tiler.target
+        )
         for i in range(lives[name][0], min(lives[name][1], count - 1) + 1):
             used[i] += size
     least = [tiler.buffers(la, tiler.smallest(la), resident).total for la in layers]
@@ -183,7 +187,7 @@ def _tilings(
     return tuple(found)
 
 
-def _place(
+def _assign_addresses(
     layers: Sequence[Layer], tiler: Tiler, tilings: Sequence[Tiling], resident: frozenset[str]
 ) -> MemoryPlan:
     """Addresses for every resident value, every slot of every buffer and every value in DDR."""
@@ -192,7 +196,7 @@ def _place(
 
     def piece(name: str) -> _Piece:
         value = program.values[name]
-        return _Piece(features_bytes(value, whole(value.shape), target), *lives[name])
+        return _Piece(features_bytes(value, full_box(value.shape), target), *lives[name])
 
     made = [layer.output for layer in layers]
     stays = [name for name in made if name in resident]

@@ -48,7 +48,7 @@ def features_view(
     return memory[address : address + size].view(dtype).reshape(shape)
 
 
-def place(value: Value, box: Box, buffer: Box, target: Target) -> tuple[Any, ...]:
+def box_index(value: Value, box: Box, buffer: Box, target: Target) -> tuple[Any, ...]:
     """Index of `box` in a `features_view` of `buffer`: gives (channels, rows, columns)."""
     if not (
         buffer.c0 <= box.c0 and box.c1 <= buffer.c1 and buffer.h0 <= box.h0 and box.h1 <= buffer.h1
@@ -85,7 +85,7 @@ class Packed:
         return self.offset + first * one, (last - first) * one
 
 
-def layout(name: str, array: np.ndarray, offset: int, target: Target) -> Packed:
+def packed_layout(name: str, array: np.ndarray, offset: int, target: Target) -> Packed:
     """Where and how a constant is packed, beginning at `offset`."""
     dtype = _narrowest(array)
     block_out, block_in, size = 0, 0, array.size

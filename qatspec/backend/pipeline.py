@@ -12,7 +12,7 @@ from qatspec.backend.encode import Compiled, decode_program, encode, pack_weight
 from qatspec.backend.layers import group
 from qatspec.backend.legalise import legalise
 from qatspec.backend.memory import plan
-from qatspec.backend.packing import LINE, Packed, layout
+from qatspec.backend.packing import LINE, Packed, packed_layout
 from qatspec.backend.schedule import latency_us
 from qatspec.backend.target import Target, align
 from qatspec.backend.tile import EFFORTS, Effort, Tiler
@@ -85,6 +85,6 @@ def _lay_out(program: Program, target: Target) -> dict[str, Packed]:
     for op in program.ops:
         for name in op.inputs:
             if name in program.consts and name not in packed:
-                packed[name] = layout(name, program.consts[name], end, target)
+                packed[name] = packed_layout(name, program.consts[name], end, target)
                 end = align(end + packed[name].size, LINE)
     return packed

@@ -49,7 +49,7 @@ def view(shape: tuple[int, ...]) -> tuple[int, int, int]:
     return shape[0], prod(shape[1:-1]), shape[-1] if len(shape) > 1 else 1
 
 
-def whole(shape: tuple[int, ...]) -> Box:
+def full_box(shape: tuple[int, ...]) -> Box:
     """The Box of all of a value."""
     channels, rows, _ = view(shape)
     return Box(0, channels, 0, rows)
@@ -113,7 +113,7 @@ def needs(op: Op, box: Box, program: Program) -> dict[str, Box]:
 def _need(op: Op, name: str, box: Box, program: Program) -> Box:
     shape = program.values[name].shape
     out = program.values[op.output].shape
-    full = whole(shape)
+    full = full_box(shape)
     by_rows, step = _op_splits(op, program)
     h0, h1 = (box.h0, box.h1) if by_rows else (full.h0, full.h1)
     c0, c1 = (box.c0, box.c1) if step else (full.c0, full.c1)
@@ -176,6 +176,6 @@ def localise(op: Op, box: Box, program: Program) -> Op:
 def const_range(op: Op, name: str, box: Box, program: Program) -> tuple[int, int]:
     """The range along dim 0 of constant `name` that `box` of the output is computed with."""
     size = program.values[name].shape[0]
-    channels = whole(program.values[op.output].shape).c1
+    channels = full_box(program.values[op.output].shape).c1
     splits_too = _op_splits(op, program)[1] > 0 and op.kind != "lut"
     return (box.c0, box.c1) if splits_too and size == channels else (0, size)

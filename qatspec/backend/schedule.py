@@ -15,7 +15,7 @@ from qatspec.backend.cost import tile_us
 from qatspec.backend.encode import Compiled
 from qatspec.backend.layers import Layer
 from qatspec.backend.packing import constant_spans, features_bytes
-from qatspec.backend.region import Box, whole
+from qatspec.backend.region import Box, full_box
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,5 +174,5 @@ class _Clock:
         """(address, bytes) of the command's value in DDR."""
         name = self.names[command.value]
         return self.compiled.ddr[name], self._size(
-            command.value, whole(self.program.values[name].shape)
+            command.value, full_box(self.program.values[name].shape)
         )

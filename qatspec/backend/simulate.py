@@ -16,12 +16,12 @@ from qatspec.backend.commands import Command
 from qatspec.backend.encode import Compiled, broken, decode
 from qatspec.backend.layers import Layer
 from qatspec.backend.packing import (
+    box_index,
     constant_spans,
     features_view,
-    place,
     unpack_constant,
 )
-from qatspec.backend.region import Box, layer_needs, localise, needs, view, whole
+from qatspec.backend.region import Box, full_box, layer_needs, localise, needs, view
 from qatspec.ir import RANGE, STORAGE, Op
 from qatspec.program import Artifact
 from qatspec.referee import evaluate
@@ -73,7 +73,7 @@ class _Machine:
     ) -> list[np.ndarray]:
         """One frame: arrays without the batch, in the order of the ports. expected: as well."""
         for port, array in zip(self.program.inputs, frame, strict=True):
-            box = whole(port.shape)
+            box = full_box(port.shape)
             self._write(self.ddr, self.compiled.ddr[port.name], port.name, box, box, array)
         for number, command in enumerate(self.compiled.commands):
             tile = self._step(command)
@@ -81,7 +81,7 @@ class _Machine:
                 self._compare(number, command, tile, expected)
         outputs = []
         for port in self.program.outputs:
-            box = whole(port.shape)
+            box = full_box(port.shape)
             array = self._read(self.ddr, self.compiled.ddr[port.name], port.name, box, box)
             outputs.append(array.reshape(port.shape))
         return outputs
@@ -95,7 +95,7 @@ class _Machine:
         else:
             name, box, buffer = self.names[command.value], command.box, command.buffer
             home = self.compiled.ddr[name]
-            everything = whole(self.program.values[name].shape)
+            everything = full_box(self.program.values[name].shape)
             if command.code == "load":
                 array = self._read(self.ddr, home, name, everything, box)
                 self._write(self.chip, command.address, name, buffer, box, array)
@@ -197,7 +197,7 @@ class _Machine:
     ) -> np.ndarray:
         value = self.program.values[name]
         features = features_view(memory, address, value, buffer, self.target)
-        array: np.ndarray = features[place(value, box, buffer, self.target)]
+        array: np.ndarray = features[box_index(value, box, buffer, self.target)]
         return array
 
     def _write(
@@ -211,5 +211,5 @@ class _Machine:
     ) -> None:
         value = self.program.values[name]
         features = features_view(memory, address, value, buffer, self.target)
-        index = place(value, box, buffer, self.target)
+        index = box_index(value, box, buffer, self.target)
         features[index] = array.reshape(box.channels, box.rows, -1)

@@ -10,7 +10,7 @@ from math import ceil
 from qatspec.backend.cost import tile_us
 from qatspec.backend.layers import Layer
 from qatspec.backend.packing import Packed, constant_spans, features_bytes
-from qatspec.backend.region import Box, layer_needs, splits, whole
+from qatspec.backend.region import Box, full_box, layer_needs, splits
 from qatspec.backend.target import Target, align
 from qatspec.program import Program
 
@@ -81,14 +81,14 @@ class Tiler:
 
     def boxes(self, layer: Layer, tiling: Tiling) -> Iterator[Box]:
         """The tiles in the order in which they run."""
-        full = whole(self.program.values[layer.output].shape)
+        full = full_box(self.program.values[layer.output].shape)
         for c0, c1 in _cuts(full.c1, tiling.channels):
             for h0, h1 in _cuts(full.h1, tiling.rows):
                 yield Box(c0, c1, h0, h1)
 
     def candidates(self, layer: Layer) -> Iterator[Tiling]:
         """Tilings from the largest to the smallest: rows shrink first, weights are cut last."""
-        full = whole(self.program.values[layer.output].shape)
+        full = full_box(self.program.values[layer.output].shape)
         by_rows, step = splits(layer, self.program)
         # with several cores a layer is cut in at least as many tiles, by rows where that is enough
         rows = ceil(full.h1 / self.cores) if by_rows else full.h1
@@ -104,7 +104,7 @@ class Tiler:
 
     def buffers(self, layer: Layer, tiling: Tiling, resident: frozenset[str]) -> Buffers:
         """What the tiling needs on chip, beside the values that stay there."""
-        full = whole(self.program.values[layer.output].shape)
+        full = full_box(self.program.values[layer.output].shape)
         # a tile from the middle: those at the borders need fewer rows
         h0 = max(0, (full.h1 - tiling.rows) // 2)
         box = Box(0, tiling.channels, h0, h0 + tiling.rows)
@@ -144,7 +144,7 @@ class Tiler:
 
     def _count(self, layer: Layer, tiling: Tiling) -> int:
         """How many tiles a tiling makes."""
-        full = whole(self.program.values[layer.output].shape)
+        full = full_box(self.program.values[layer.output].shape)
         return ceil(full.c1 / tiling.channels) * ceil(full.h1 / tiling.rows)
 
     def _estimate(self, layer: Layer, tiling: Tiling, resident: frozenset[str]) -> float:

@@ -81,4 +81,4 @@ def show_rows(rows: Sequence[Row], spec: Spec, console: Console) -> None:
 
 def _rule(row: Row, spec: Spec) -> str:
     """file:line of the rule that decides, without folders."""
-    return options.short(options.place(spec, row.rule)) if row.rule else ""
+    return options.short_location(options.spec_location(spec, row.rule)) if row.rule else ""

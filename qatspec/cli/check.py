@@ -134,7 +134,9 @@ def _draw(spec: Spec, stage: str, prepared: Prepared, target: Path) -> None:
     from qatspec.report.picture import draw_graph
 
     title = f"{spec.name}: stage {stage}, march {spec.march}"
-    text = draw_graph(flow(prepared), title, lambda decision: options.place(spec, decision.rule))
+    text = draw_graph(
+        flow(prepared), title, lambda decision: options.spec_location(spec, decision.rule)
+    )
     write_output(target, clean_file(text))
 
 
@@ -148,7 +150,7 @@ def _report(spec: Spec, stage: str, prepared: Prepared, found: Findings) -> None
     console.print(decision_table(decisions, rules, console))
     console.print()
     for number, rule in enumerate(rules, 1):
-        console.print(f"  rule {number}  {options.place(spec, rule)}")
+        console.print(f"  rule {number}  {options.spec_location(spec, rule)}")
     quantized = sum(d.fake_quant is not None for d in decisions)
     console.print(f"\n{quantized} fake-quants, {len(found.tails)} of them off as int32 tails")
     for path in found.tails:
@@ -208,7 +210,7 @@ def _as_data(spec: Spec, stage: str, prepared: Prepared, found: Findings) -> dic
         "march": spec.march,
         "modules": list(prepared.modules),
         "decisions": [
-            {**asdict(d), "rule_at": options.place(spec, d.rule)}
+            {**asdict(d), "rule_at": options.spec_location(spec, d.rule)}
             for d in prepared.decisions.values()
         ],
         **asdict(found),

@@ -154,7 +154,7 @@ def _data(
                 "dtype": e.dtype,
                 "source": e.source,
                 "rule": e.rule,
-                "rule_at": options.place(spec, e.rule) if e.rule else None,
+                "rule_at": options.spec_location(spec, e.rule) if e.rule else None,
                 "reads": list(e.reads),
                 "sqnr": _sqnr(e),
                 "lost_db": e.lost,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
-from qatspec.cli.options import place, short
+from qatspec.cli.options import short_location, spec_location
 
 if TYPE_CHECKING:
     from qatspec.analyze import Comparison, LayerError, Noise, OnnxError, OutputError, Steps
@@ -96,7 +96,11 @@ class ComparisonText:
         for layer in self.found.worst[:_WORST]:
             lost = f"{layer.lost:.1f}" if layer.lost else ""
             table.add_row(
-                layer.node, _db(layer.integer), lost, self._rule(layer), short(layer.source)
+                layer.node,
+                _db(layer.integer),
+                lost,
+                self._rule(layer),
+                short_location(layer.source),
             )
         return table
 
@@ -121,7 +125,7 @@ class ComparisonText:
         self.console.print(f"\nQAT ONNX in onnxruntime, {name}:\n  {apart}")
 
     def _rule(self, layer: LayerError) -> str:
-        return short(place(self.spec, layer.rule)) if layer.rule else "-"
+        return short_location(spec_location(self.spec, layer.rule)) if layer.rule else "-"
 
 
 def _table(*names: str, right: int | None = None) -> Table:

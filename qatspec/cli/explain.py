@@ -40,7 +40,7 @@ def command(
     workdir: Path | None,
     allow_code: bool,
 ) -> None:
-    """explain CODE: what a diagnostic means and how to mend it.
+    """explain CODE: what a diagnostic means and how to fix it.
 
     explain SPEC MODULE: which rule decides how each op of MODULE is quantized, which others match,
     and why they lose. The ops are those that `qatspec check` or a run found in the model. Before
@@ -167,7 +167,7 @@ def _built(
         match = decider.decide(rules["" if decider.own else decider.unit, decider.own])
         by = "no rule matches it"
         if match.winner is not None:
-            by = f"{_rule(match.winner)}  ({options.place(spec, match.winner.at)})"
+            by = f"{_rule(match.winner)}  ({options.spec_location(spec, match.winner.at)})"
         if decider is not call:
             by += f", fused behind `{decider.node}`"
         if left := _left_in_float(spec, stage, decider):
@@ -179,15 +179,15 @@ def _decided(
     spec: Spec, stage: str, unit: str, at: str, rules: QConfigRules, match: RuleMatch
 ) -> Iterator[str]:
     prepared = f"`{unit}`" if unit else "the whole model"
-    yield f"  prepared as {prepared}  ({options.place(spec, at)})"
+    yield f"  prepared as {prepared}  ({options.spec_location(spec, at)})"
     if any(leaf.path == unit and not leaf.quantize_output for leaf in spec.quantization(stage)):
         yield f"  what {prepared} gives out is left at int32 (quantize_output: false)"
     if match.winner is None:
         yield "  no rule matches it"
         return
-    yield f"  decided by {_rule(match.winner)}  ({options.place(spec, match.winner.at)})"
+    yield f"  decided by {_rule(match.winner)}  ({options.spec_location(spec, match.winner.at)})"
     for rule in match.losers:
-        yield f"  over {_rule(rule)}  ({options.place(spec, rule.at)})"
+        yield f"  over {_rule(rule)}  ({options.spec_location(spec, rule.at)})"
     if match.qconfig is not None:
         yield f"  activation: {qspec_words(match.qconfig.activation)}"
         yield f"  weight: {qspec_words(match.qconfig.weight)}"

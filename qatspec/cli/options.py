@@ -87,7 +87,7 @@ def quantized_stage(spec: Spec, asked: str | None) -> str:
     return asked or known[-1]
 
 
-def place(spec: Spec, pointer: str) -> str:
+def spec_location(spec: Spec, pointer: str) -> str:
     """file:line of a pointer into the spec, "-" for none."""
     if not pointer:
         return "-"
@@ -95,9 +95,9 @@ def place(spec: Spec, pointer: str) -> str:
     return f"{span.file}:{span.line}"
 
 
-def short(place: str) -> str:
+def short_location(location: str) -> str:
     """The last part of a path with its line: for tables."""
-    return place.rpartition("/")[2]
+    return location.rpartition("/")[2]
 
 
 def default_workdir(spec: Spec) -> Path:

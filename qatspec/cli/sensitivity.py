@@ -1,4 +1,4 @@
-"""`qatspec sensitivity`: what quantizing each module costs, and rules that mend the worst."""
+"""`qatspec sensitivity`: the loss that quantizing each module causes, and rules for the worst."""
 
 from __future__ import annotations
 
@@ -273,7 +273,9 @@ def _print(
             harm.site.op,
             _figure(harm.measured, ""),
             remedies.get(harm.site.name, ""),
-            options.short(options.place(spec, harm.site.rule)) if harm.site.rule else "-",
+            options.short_location(options.spec_location(spec, harm.site.rule))
+            if harm.site.rule
+            else "-",
         )
     console.print(table)
     if not suggestions:

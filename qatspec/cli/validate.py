@@ -10,7 +10,7 @@ from qatspec.cli import options
 from qatspec.cli.output import echo, is_text, show
 from qatspec.diag import DiagnosticError
 from qatspec.plan import data_findings, rule_warnings
-from qatspec.spec import load, mend, warnings
+from qatspec.spec import fix_files, load, warnings
 
 
 @click.command(name="validate", short_help="Check a spec without running it.")
@@ -31,7 +31,7 @@ def command(
     and the files that it extends.
     """
     if fix:
-        for edit, title in mend(spec, overrides, allow_code=allow_code):
+        for edit, title in fix_files(spec, overrides, allow_code=allow_code):
             echo(f"{edit.span.file}:{edit.span.line}:{edit.span.col}: {title}", err=True)
     loaded = load(spec, overrides, allow_code=allow_code)
     of_rules, known = rule_warnings(workdir or options.default_workdir(loaded), loaded)

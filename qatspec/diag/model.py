@@ -35,10 +35,10 @@ class Edit:
 
 @dataclass(frozen=True, slots=True)
 class Fix:
-    """A mend that is sure: `qatspec validate --fix` applies its edits.
+    """A correction that needs no decision: `qatspec validate --fix` applies its edits.
 
     text: what belongs at the diagnostic's own place, as YAML; `source` turns it into an edit where
-    that place is written out in a file, and drops the mend where it is not.
+    that place is written out in a file, and drops the fix where it is not.
     line: a line that belongs before the diagnostic's own place.
     """
 

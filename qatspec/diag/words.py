@@ -9,7 +9,7 @@ _SHOWN = 8
 #: From this likeness on, a word differs by a slip of the fingers (`grad_clp`, `num_clases`).
 _SLIP = 0.83
 #: Shorter words differ by meaning: `adam` is no slip for `adamw`.
-_MENDED_LENGTH = 5
+_SHORTEST_CORRECTED = 5
 
 
 def nearest(word: str, choices: Iterable[str], *, sure: bool = False) -> str | None:
@@ -28,10 +28,10 @@ def nearest(word: str, choices: Iterable[str], *, sure: bool = False) -> str | N
     return by_folded[found[0]][-1]
 
 
-def mended(word: str, choices: Iterable[str]) -> str | None:
+def sure_correction(word: str, choices: Iterable[str]) -> str | None:
     """The choice to write in place of `word` without asking; None where a person must look."""
     found = nearest(word, choices, sure=True)
-    long_enough = len(word) >= _MENDED_LENGTH or (found and _fold(word) == _fold(found))
+    long_enough = len(word) >= _SHORTEST_CORRECTED or (found and _fold(word) == _fold(found))
     return found if long_enough else None
 
 

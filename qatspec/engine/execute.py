@@ -17,7 +17,7 @@ from qatspec.engine import kept, record as records, summary as summaries
 from qatspec.engine.leftovers import sweep_leftovers
 from qatspec.engine.lock import locked
 from qatspec.engine.resuming import continue_from, lay_out
-from qatspec.plan import Plan, Step, results, settled, status, step_status, with_keys
+from qatspec.plan import Plan, Step, results, status, step_status, with_keys, with_results
 from qatspec.plan.checkpoints import checkpoint_files
 from qatspec.plan.opened import JOURNAL, carry_over
 from qatspec.plan.results import RECORD, TRAINING, Record, Result
@@ -28,8 +28,8 @@ from qatspec.registry import registry
 from qatspec.registry.recorder import ignore, recording
 from qatspec.spec import Spec, Trainer
 from qatspec.stages import JUDGE, RUN, Context, Outcome
-from qatspec.stages.rehearsal import refuse_early
-from qatspec.train.distributed import Group, launch
+from qatspec.stages.rehearsal import preflight
+from qatspec.train.distributed import Processes, launch
 from qatspec.train.process import make_repeatable, pick_device
 from qatspec.types import StageEvent
 
@@ -100,7 +100,7 @@ class _Run:
                 interrupt.check()
                 if name in self.wanted and self.alone:
                     self._put_inputs_in_place(name)
-                self.plan = settled(self.plan, self.workdir)
+                self.plan = with_results(self.plan, self.workdir)
                 step = self.plan.step(name)
                 if name in self.wanted:
                     entries.append(self._entry(step))
@@ -170,14 +170,14 @@ class _Run:
         there = checkpoint_files(found.result.folder, step.name) if found.result and resumes else []
         present = sum(path.stat().st_size for path in there)
         later = self.wanted[self.wanted.index(step.name) + 1 :]
-        refuse_early(job.context(Group()), later, present)
+        preflight(job.context(Processes()), later, present)
         self.foreseen = True
 
     def _make(self, step: Step, started: float) -> Record:
         folder = self.workdir / step.name
         job = _Job(self.plan, step.name, self.workdir, folder, self.device, self.smoke)
         self._prepare(step, folder)
-        resumed = job.context(Group()).resumable()
+        resumed = job.context(Processes()).resumable()
         self._started(step, resumed.step if resumed else None)
         nproc = self.nproc if step.name in PARALLEL else 1
         outcome: Outcome = launch(
@@ -250,7 +250,7 @@ class _Run:
         job = _Job(self.plan, step.name, self.workdir, folder, self.device, self.smoke)
         report = partial(self._report, step.name)
         with job.recording():
-            outcome = JUDGE[step.name](job.context(Group(), report))
+            outcome = JUDGE[step.name](job.context(Processes(), report))
         made = records.write(folder, step, outcome, time.monotonic() - started)
         kept.complete_exchange(self.workdir, step.name)
         return made
@@ -335,7 +335,7 @@ class _Job:
         return recording(self.folder / JOURNAL) if self.plan.spec.plugins else nullcontext()
 
     def context(
-        self, group: Group, report: Callable[[str, Mapping[str, Any]], None] | None = None
+        self, group: Processes, report: Callable[[str, Mapping[str, Any]], None] | None = None
     ) -> Context:
         step = self.plan.step(self.stage)
         return Context(
@@ -354,7 +354,7 @@ class _Job:
 
 
 def _run_stage(
-    group: Group, job: _Job, report: Callable[[str, Mapping[str, Any]], None] | None = None
+    group: Processes, job: _Job, report: Callable[[str, Mapping[str, Any]], None] | None = None
 ) -> Outcome:
     with job.recording():
         _load_file_plugins(job.plan.spec)

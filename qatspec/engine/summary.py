@@ -14,7 +14,7 @@ import torch
 
 from qatspec import __version__
 from qatspec.engine import record as records
-from qatspec.plan import Plan, settled
+from qatspec.plan import Plan, with_results
 from qatspec.train.files import write_json
 
 FORMAT = 1
@@ -30,7 +30,7 @@ def build(
     plan: Plan, workdir: Path, steps: Sequence[Mapping[str, Any]], *, device: str, nproc: int
 ) -> Summary:
     """The summary of the work directory as it stands after `steps`."""
-    plan = settled(plan, workdir)
+    plan = with_results(plan, workdir)
     found = {step.name: records.standing(plan, workdir, step) for step in plan.steps}
     done = {name: record for name, record in found.items() if record is not None}
     metrics = {

@@ -24,7 +24,7 @@ from typing import Any
 from qatspec.files.reading import open_file, why_unreadable
 
 _KEY = struct.Struct("<QQqq")
-_SETTLED_NS = 2_000_000_000
+_STABLE_NS = 2_000_000_000
 _BLOCK = 1 << 20
 #: Reading waits for the disk, so more threads than cores pay off.
 _THREADS = 8
@@ -73,9 +73,9 @@ def file_digests(paths: Iterable[str | os.PathLike[str]]) -> list[str]:
     unknown = [p for p, key in zip(named, keys, strict=True) if key is None or key not in _known]
     with ThreadPoolExecutor(min(_THREADS, max(1, len(unknown)))) as pool:
         read = dict(zip(unknown, pool.map(_read, unknown), strict=True))
-    settled = {key: found for key, found in read.values() if key is not None}
-    _known.update(settled)
-    _remember(settled)
+    stable = {key: found for key, found in read.values() if key is not None}
+    _known.update(stable)
+    _remember(stable)
     return [
         read[path][1] if path in read else _known[key]  # type: ignore[index]
         for path, key in zip(named, keys, strict=True)
@@ -107,8 +107,8 @@ def _read(path: str) -> tuple[bytes | None, str]:
     except OSError as error:
         return None, f"unreadable: {why_unreadable(error)}"
     changed = max(after.st_mtime_ns, after.st_ctime_ns)
-    settled = _key(before) == _key(after) and now - changed > _SETTLED_NS
-    return _key(after) if settled else None, digest.hexdigest()
+    stable = _key(before) == _key(after) and now - changed > _STABLE_NS
+    return _key(after) if stable else None, digest.hexdigest()
 
 
 def _look_up(keys: Collection[bytes]) -> None:

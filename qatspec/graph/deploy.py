@@ -67,7 +67,7 @@ def deploy(prepared: Prepared, example_inputs: Sequence[Any]) -> Deployment:
     graph = deploy_graph(prepared, example_inputs)
     traced = tuple(graph.nodes)
     batch = Batch(prepared.model, graph)
-    _settle_sizes(graph, batch)
+    _inline_fixed_sizes(graph, batch)
     return Deployment(prepared, graph, traced, batch)
 
 
@@ -78,14 +78,14 @@ def deploy_graph(prepared: Prepared, example_inputs: Sequence[Any]) -> fx.Graph:
         return trace(prepared.model, tuple(example_inputs))
 
 
-def _settle_sizes(graph: fx.Graph, batch: Batch) -> None:
+def _inline_fixed_sizes(graph: fx.Graph, batch: Batch) -> None:
     """Replace the numbers that come from shapes by their values, unless they follow the batch."""
     plain = [n for n in graph.nodes if n.op in _CALLS and is_plain(n.meta.get("example"))]
-    settled = {n: n.meta["example"] for n in plain if not batch.follows(n)}
+    fixed_sizes = {n: n.meta["example"] for n in plain if not batch.follows(n)}
     for node in graph.nodes:
-        if any(n in settled for n in node.all_input_nodes):
+        if any(n in fixed_sizes for n in node.all_input_nodes):
             arguments = (node.args, node.kwargs)
-            node.args, node.kwargs = fx.node.map_arg(arguments, lambda n: settled.get(n, n))
+            node.args, node.kwargs = fx.node.map_arg(arguments, lambda n: fixed_sizes.get(n, n))
     for node in reversed(plain):
         if not node.users:
             graph.erase_node(node)

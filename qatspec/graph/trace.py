@@ -19,11 +19,11 @@ from qatspec.graph.alike import write_with_sizes
 from qatspec.graph.modes import kept_modes
 from qatspec.graph.source import model_span
 from qatspec.graph.spelling import follow_in_place, tensors_by_position
-from qatspec.graph.tracer import MEND, Tracer
+from qatspec.graph.tracer import FIX, Tracer
 
-_NUMPY = f"write the NumPy step with torch functions, or {MEND.partition(' or ')[2]}"
+_NUMPY = f"write the NumPy step with torch functions, or {FIX.partition(' or ')[2]}"
 #: what Python or torch says (a regular expression) -> what to write instead
-_MENDS = (
+_FIXES = (
     (r"item assignment", "write it without assignment: `torch.where`, `torch.cat`, or a factor"),
     (r"np\.ndarray|__array_\w+", _NUMPY),
     (
@@ -126,15 +126,15 @@ def _traced(module: nn.Module, tracer: Tracer) -> fx.Graph:
             Diagnostic(
                 code="QS502",
                 message=f"`{type(module).__name__}` cannot be traced: {_first_line(error)}",
-                help=_mend(str(error)),
+                help=_fix_for(str(error)),
                 span=model_span(error.__traceback__),
             )
         ) from error
 
 
-def _mend(said: str) -> str:
-    found = ((re.search(words, said), mend) for words, mend in _MENDS)
-    return next((match.expand(mend) for match, mend in found if match), MEND)
+def _fix_for(said: str) -> str:
+    found = ((re.search(words, said), fix) for words, fix in _FIXES)
+    return next((match.expand(fix) for match, fix in found if match), FIX)
 
 
 def _first_line(error: BaseException) -> str:

@@ -36,7 +36,7 @@ _LEAVES = (FakeQuantize, QuantOp)
 _KEEP_SHAPE = (
     nn.ReLU, nn.ReLU6, nn.Hardtanh, nn.SiLU, nn.Sigmoid, nn.Hardswish, nn.Hardsigmoid, nn.Identity,
 )  # fmt: skip
-MEND = (
+FIX = (
     "move the decision to `__init__`, or put this code in a function and name it in "
     "`prepare: {wrap: [...]}`, or name the module in `non_traceable_module_name`"
 )
@@ -271,7 +271,7 @@ class Tracer(fx.Tracer):
                 Diagnostic(
                     code="QS501",
                     message=f"{use} depends on the numbers in a tensor (`{node.name}`)",
-                    help=f"{_BATCH}; or {MEND}" if use in ("len()", "iteration") else MEND,
+                    help=f"{_BATCH}; or {FIX}" if use in ("len()", "iteration") else FIX,
                     span=span,
                 )
             )

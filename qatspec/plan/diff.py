@@ -136,9 +136,9 @@ def _difference(
         after=None if new is _ABSENT else new,
         absent="before" if old is _ABSENT else "after" if new is _ABSENT else "",
         steps=tuple(steps),
-        at=(_place(first, key), _place(second, key)),
+        at=(_span_of(first, key), _span_of(second, key)),
     )
 
 
-def _place(plan: Plan, key: str) -> Span | None:
+def _span_of(plan: Plan, key: str) -> Span | None:
     return plan.spec.document.span(key.partition("#")[0]) if key.startswith("/") else None

@@ -80,8 +80,8 @@ def _change_json(change: Change) -> dict[str, Any]:
 
 
 def _reason(change: Change) -> str:
-    return f"{_place(change.span)}  {change.text}" if change.span else change.text
+    return f"{_location(change.span)}  {change.text}" if change.span else change.text
 
 
-def _place(span: Span) -> str:
+def _location(span: Span) -> str:
     return f"{span.file}:{span.line}"

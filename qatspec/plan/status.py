@@ -66,22 +66,22 @@ def status(plan: Plan, workdir: str | Path) -> tuple[StepStatus, ...]:
     found: list[StepStatus] = []
     for step in plan.steps:
         for before in (s for s in found if s.step.name in step.inputs and s.is_done):
-            step = taking(step, before.result)
+            step = with_input(step, before.result)
         found.append(step_status(plan, step, Path(workdir), found))
     return tuple(found)
 
 
-def settled(plan: Plan, workdir: str | Path) -> Plan:
+def with_results(plan: Plan, workdir: str | Path) -> Plan:
     """The plan with each step's digest over what the finished steps in `workdir` left for it."""
     steps = []
     for step in plan.steps:
         for name in step.inputs:
-            step = taking(step, results.find(Path(workdir) / name, name))
+            step = with_input(step, results.find(Path(workdir) / name, name))
         steps.append(step)
     return replace(plan, steps=tuple(steps))
 
 
-def taking(step: Step, before: Result | None) -> Step:
+def with_input(step: Step, before: Result | None) -> Step:
     """The step as it is when it starts from the finished result `before`, if that is one."""
     gives = before.record.get("gives", {}) if before is not None and before.record else {}
     if before is None or step.takes not in gives:

@@ -44,9 +44,9 @@ def class_name(value: Any) -> str:
     return str(symbol(getattr(_module(owner), name, value)))
 
 
-def refused(message: str, mend: str, at: str) -> DiagnosticError:
+def refused(message: str, help_: str, at: str) -> DiagnosticError:
     """A QS602 error."""
-    return DiagnosticError(Diagnostic(code="QS602", message=message, help=mend, at=at or None))
+    return DiagnosticError(Diagnostic(code="QS602", message=message, help=help_, at=at or None))
 
 
 def _module(owner: str) -> Any:

@@ -11,7 +11,7 @@ from qatspec.diag.words import quote_list
 from qatspec.graph.prepared import Prepared
 from qatspec.graph.weights import require_usable, seed_weights
 from qatspec.quant.fake_quant import FakeQuantize, FixedActivationFakeQuantize
-from qatspec.quant.learned import settle_scales
+from qatspec.quant.learned import clamp_scales
 from qatspec.quant.modules import is_weight_quantized
 
 Stage = Literal["calibration", "qat", "eval"]
@@ -38,7 +38,7 @@ def set_stage(prepared: Prepared, stage: Stage) -> None:
         if isinstance(module, FakeQuantize) and module not in weights
     ]
     if prepared.stage == "qat":
-        settle_scales(model)
+        clamp_scales(model)
     if stage != "calibration":
         require_usable(prepared)
         _require_ranges(activations, stage)

@@ -59,5 +59,5 @@ def build_fake_quant(qspec: QSpec, channels: int = 1, at: str = "") -> FakeQuant
     return _CLASSES[qspec.fake_quant](qspec, observer, channels)
 
 
-def _error(at: str, message: str, mend: str) -> DiagnosticError:
-    return DiagnosticError(Diagnostic(code="QS601", message=message, help=mend, at=at or None))
+def _error(at: str, message: str, help_: str) -> DiagnosticError:
+    return DiagnosticError(Diagnostic(code="QS601", message=message, help=help_, at=at or None))

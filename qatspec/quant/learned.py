@@ -84,7 +84,7 @@ class LearnedFakeQuantize(FakeQuantize):
         self._seen = self.observed
 
 
-def settle_scales(model: nn.Module) -> None:
+def clamp_scales(model: nn.Module) -> None:
     """Clamp learned scales to MIN_SCALE, after a step of the optimizer may have taken them below.
     The next training step would do it first; evaluation and checkpoints come before that, so that
     the training loop calls this after each step, and `set_stage` when it leaves qat."""

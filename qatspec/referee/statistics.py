@@ -61,7 +61,7 @@ def _scaled(a: Attrs, x: Ints, w: Ints, b: Ints) -> Ints:
     return x * w.reshape(along) + b.reshape(along)
 
 
-def _place(a: Attrs, x: Ints) -> Ints:
+def _argmax(a: Attrs, x: Ints) -> Ints:
     return np.asarray(np.argmax(x, a["axis"], keepdims=a["keepdim"]))
 
 
@@ -71,5 +71,5 @@ EVALUATE: dict[str, Callable[..., Ints]] = {
     "divide": _quotient,
     "standardize": _standardized,
     "affine": _scaled,
-    "argmax": _place,
+    "argmax": _argmax,
 }

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from qatspec import hookspecs
 from qatspec.diag import Diagnostic, Fix, Note, Severity
-from qatspec.diag.words import mended, nearest, suggest
+from qatspec.diag.words import nearest, suggest, sure_correction
 from qatspec.registry.plugins import Plugin, package_of, source_files
 from qatspec.registry.renames import RENAMED, missing_name, outdated, uses_of_old_names
 from qatspec.source import code_line
@@ -109,7 +109,7 @@ def unknown(
             ),
             origin=faults[0].origin,
         )
-    sure = mended(name, names)
+    sure = sure_correction(name, names)
     return Diagnostic(
         code="QS301",
         message=message,

@@ -20,7 +20,7 @@ def text(diagnostics: Iterable[Diagnostic], texts: Mapping[str, str], *, color: 
 
 def _one(found: Diagnostic, texts: Mapping[str, str], color: bool) -> str:
     head = f"{found.severity}[{found.code}]"
-    place = f"{_place(found.span)}: " if found.span else ""
+    place = f"{_location(found.span)}: " if found.span else ""
     message = clean_line(found.message)
     lines = [
         f"{_paint(place, 'bold', color)}{_paint(head, found.severity, color)}: {message}",
@@ -33,7 +33,7 @@ def _one(found: Diagnostic, texts: Mapping[str, str], color: bool) -> str:
     for note in found.notes:
         lines.append(f"  {_paint('note:', 'dim', color)} {clean_line(note.text)}")
         if note.span is not None:
-            lines.append(f"   --> {_place(note.span)}")
+            lines.append(f"   --> {_location(note.span)}")
             lines += _excerpt(note.span, texts, "help", color)
     if found.origin:
         lines.append(f"  {_paint('from:', 'dim', color)} {clean_line(found.origin)}")
@@ -72,7 +72,7 @@ def _columns(line: str) -> int:
     )
 
 
-def _place(span: Span) -> str:
+def _location(span: Span) -> str:
     file = clean_line(span.file)
     return f"{file}:{span.line}:{span.col}" if span.line else file
 

@@ -10,7 +10,7 @@ from typing import Any, cast
 from jsonschema import Draft202012Validator, ValidationError, validators
 
 from qatspec.diag import Diagnostic, Fix
-from qatspec.diag.words import mended, nearest, quote_list
+from qatspec.diag.words import nearest, quote_list, sure_correction
 from qatspec.schema.unknown import unknown_keys
 from qatspec.schema.walk import facets, property_schemas
 from qatspec.source import scalars
@@ -136,15 +136,15 @@ def _wrong_type(
     expected = " or ".join(_TYPES[t] for t in types)
     sample = _sample(value, types, part, root)
     advice = f"write {expected}" + (f", such as `{name}: {sample}`" if sample else "")
-    mend = None
+    corrected = None
     if isinstance(value, str):
         if {"number", "integer"} & set(types) and _is_number(value):
             advice = f"write it without quotes: `{value}`"
             whole = isinstance(scalars.resolve(value), int)
-            mend = value if whole or "number" in types else None
+            corrected = value if whole or "number" in types else None
         elif "boolean" in types and value.lower() in _BOOLEANS:
-            mend = _BOOLEANS[value.lower()]
-            advice = f"write `{mend}`"
+            corrected = _BOOLEANS[value.lower()]
+            advice = f"write `{corrected}`"
     elif "string" in types and not isinstance(value, Mapping | list) and value is not None:
         advice = f'put it in quotes: `"{_shown(value)}"`'
     elif value is None and (sample is None or "default" in part):
@@ -153,7 +153,7 @@ def _wrong_type(
     if not isinstance(value, Mapping | list) and value is not None:
         got = f"the {got.split()[1]} `{_shown(value)}`"
     message = f"`{name}` must be {expected}, not {got}"
-    return Diagnostic(code="QS203", message=message, help=advice, at=at, fix=_fix(value, mend))
+    return Diagnostic(code="QS203", message=message, help=advice, at=at, fix=_fix(value, corrected))
 
 
 def _sample(value: Any, types: list[str], part: Any, root: JSONSchema) -> str | None:
@@ -191,7 +191,7 @@ def _not_a_choice(name: str, value: Any, wanted: Any, at: str) -> Diagnostic:
     sure = None
     if isinstance(value, str) and (near := nearest(value, choices)):
         advice = f"did you mean `{near}`? {advice.removeprefix('write ')}"
-        sure = mended(value, [c for c in choices if c == scalars.written(c)])
+        sure = sure_correction(value, [c for c in choices if c == scalars.written(c)])
     return Diagnostic(code="QS204", message=message, help=advice, at=at, fix=_fix(value, sure))
 
 

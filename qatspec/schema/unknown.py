@@ -8,7 +8,7 @@ from typing import Any, cast
 from jsonschema import ValidationError
 
 from qatspec.diag import Diagnostic, Fix
-from qatspec.diag.words import mended, nearest, quote_list
+from qatspec.diag.words import nearest, quote_list, sure_correction
 from qatspec.schema.walk import property_schemas, resolved
 from qatspec.source import scalars
 from qatspec.source.pointer import join
@@ -47,7 +47,7 @@ def unknown_keys(error: ValidationError, root: JSONSchema, at: str) -> Iterator[
             advice = f"a non-breaking space is part of this key: write `{near}`, with plain spaces"
         else:
             advice = f"did you mean `{near}`?"
-        sure = mended(meant, free)
+        sure = sure_correction(meant, free)
         free = [k for k in free if k != sure]  # one slip a key: two would make it stand twice
         yield Diagnostic(
             code="QS201",

@@ -2,8 +2,8 @@
 
 from qatspec.source.document import Document
 from qatspec.source.environment import EnvironmentText, hide, hide_values, is_path, written
+from qatspec.source.fixes import apply_fixes
 from qatspec.source.load import load_document
-from qatspec.source.mend import apply_fixes
 from qatspec.source.text import code_line, split_lines
 
 __all__ = [

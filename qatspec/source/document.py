@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from qatspec.diag import Diagnostic, DiagnosticError, Note, Span
-from qatspec.source.mend import place_fix
+from qatspec.source.fixes import place_fix
 from qatspec.source.pointer import join, parent
 from qatspec.source.tree import MAX_DEPTH, Tree
 
@@ -69,7 +69,7 @@ class Document:
         if origin is not None and not found.key:
             notes = (Note("the value comes from here", span=origin), *notes)
         span = self.span(found.at, key=found.key)
-        own = span if found.at in self.spans else None  # a default has no text to mend
+        own = span if found.at in self.spans else None  # a default has no text to edit
         fix = place_fix(found.fix, own, self.texts)
         return replace(found, span=span, notes=notes, fix=fix)
 

@@ -11,7 +11,7 @@ from typing import cast
 from qatspec.diag import Diagnostic, DiagnosticError, Span
 from qatspec.source import overrides as command_line
 from qatspec.source.document import Document, to_document
-from qatspec.source.mend import place_fix
+from qatspec.source.fixes import place_fix
 from qatspec.source.merge import merge
 from qatspec.source.parse import COMMAND_LINE, parse
 from qatspec.source.references import substitute

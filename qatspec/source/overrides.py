@@ -50,7 +50,7 @@ def _set(tree: Tree, keys: list[str], depth: int, new: Tree, number: int) -> Tre
         children = dict(tree.value)
     else:
         message = f"`{'.'.join(keys[:depth])}` is {kind_of(tree.value)}, it has no `{key}`"
-        raise _fail(message, span, "set the value itself, or mend the path")
+        raise _fail(message, span, "set the value itself, or correct the path")
     if keys[0] == "vars" and depth > 0 and key not in children:
         raise DiagnosticError(
             Diagnostic(

@@ -207,9 +207,9 @@ class _Composer:
             raise self._stop("QS102", message, Span(self.file), None) from None
 
     def _span(self, event: Any) -> Span:
-        return self._place(event.start_mark, event.end_mark)
+        return self._span_between(event.start_mark, event.end_mark)
 
-    def _place(self, start: Any, end: Any) -> Span:
+    def _span_between(self, start: Any, end: Any) -> Span:
         return Span(self.file, *self._shift(start), *self._shift(end))
 
     def _shift(self, mark: Any) -> tuple[int, int]:
@@ -235,10 +235,10 @@ class _Composer:
         row = found.row + self.line
         col = found.column + (self.col if found.row == 0 else 1)
         span = Span(self.file, row, col, row, col + found.length)
-        help_ = found.help if len(found.help) <= _LONGEST else "mend it at the marked place"
+        help_ = found.help if len(found.help) <= _LONGEST else "correct it at the marked place"
         fix = None
-        if found.mended is not None and self.file != COMMAND_LINE:
-            fix = Fix(f"-> `{found.mended}`", (Edit(span, found.mended),))
+        if found.corrected is not None and self.file != COMMAND_LINE:
+            fix = Fix(f"-> `{found.corrected}`", (Edit(span, found.corrected),))
         return self._stop("QS102", found.message, span, help_, fix)
 
     def _tag(self, tag: str, span: Span) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from qatspec.diag import Diagnostic, DiagnosticError, Edit, Fix, Note, Span
-from qatspec.diag.words import mended, nearest, quote_list, suggest
+from qatspec.diag.words import nearest, quote_list, suggest, sure_correction
 from qatspec.source.environment import EnvironmentText, remember, with_values
 from qatspec.source.tree import MAX_DEPTH, Tree, kind_of, size_of
 
@@ -125,7 +125,7 @@ class _Resolver:
         node, final = self.root, False
         for depth, key in enumerate(keys):
             if isinstance(node.value, str) and not final:
-                node, final = self._whole(node), True
+                node, final = self._resolved_once(node), True
             below: Tree | None = None
             known: list[str] = []
             if isinstance(node.value, dict):
@@ -140,12 +140,12 @@ class _Resolver:
                 if isinstance(node.value, list):
                     message = f"`{here}` is a list of {len(node.value)}, it has no `{key}`"
                 advice = _declare(keys, depth, known)
-                sure = mended(key, known) if keys[0] == "vars" and depth else None
+                sure = sure_correction(key, known) if keys[0] == "vars" and depth else None
                 raise self._fail(tree, "QS302", message, advice, _respelt(tree, keys, depth, sure))
             node = below
-        return node if final else self._whole(node)
+        return node if final else self._resolved_once(node)
 
-    def _whole(self, node: Tree) -> Tree:
+    def _resolved_once(self, node: Tree) -> Tree:
         """`node` resolved, once."""
         done = self._done.get(id(node))
         if done is None:

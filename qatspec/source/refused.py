@@ -27,7 +27,7 @@ def instead_of_merge(value: Tree) -> str:
 
 def instead_of_tag(tag: str, line: str, first: int, key: str) -> tuple[str, str, int]:
     """(the tag as it is written, how to do without it, how many characters to delete for that; 0
-    where that alone does not mend it).
+    where that alone does not fix it).
 
     line: what the tag stands in, from column `first` on; key: the innermost key around it.
     """

@@ -18,21 +18,21 @@ _CLOSING = {"'}'": "}", "']'": "]"}
 
 @dataclass(frozen=True, slots=True)
 class Mistake:
-    """row, column: its place, from 0; length: of the marked text; mended: what belongs in place of
-    the marked text, where that is sure."""
+    """row, column: its place, from 0; length: of the marked text; corrected: the text to write
+    instead of the marked text, None where only the user can decide."""
 
     message: str
     help: str
     row: int
     column: int
     length: int = 1
-    mended: str | None = None
+    corrected: str | None = None
 
 
 def mistake(
     problem: str, lines: Sequence[str], row: int, column: int, opened: tuple[int, int] | None
 ) -> Mistake:
-    """libyaml's `problem` at lines[row][column] as what to mend, with the text to write.
+    """libyaml's `problem` at lines[row][column] as a mistake to correct, with the text to write.
 
     opened: where what the parser was reading begins.
     """
@@ -106,9 +106,9 @@ def _in_brackets(
             *opened,
         )
     if line[column : column + 1] in ("}", "]"):
-        mended = f"{line[:column]}{closing}{line[column:]}".strip()
+        corrected = f"{line[:column]}{closing}{line[column:]}".strip()
         message = f"`{line[column]}` closes a bracket that `{opening}` opened"
-        return Mistake(message, f"write `{closing}` before it: `{mended}`", row, column)
+        return Mistake(message, f"write `{closing}` before it: `{corrected}`", row, column)
     before = re.split(r"[,{\[]", line[:column])[-1]
     if line[column : column + 1] == ":" and len(before.partition(": ")[2].split()) == 1:
         key, _, start = before.strip().partition(": ")
@@ -118,8 +118,8 @@ def _in_brackets(
     start = len(line[:column].rstrip()) if line[column : column + 1] == ":" else column
     start = 1 + max(line.rfind(char, 0, start) for char in " \t,{[]}")
     word = re.split(r"[\s:,}\]]", line[start:])[0]
-    mended = f"{line[:start].rstrip()}, {line[start:]}".strip()
-    return Mistake(f"a comma is missing before `{word}`", f"write `{mended}`", row, start)
+    corrected = f"{line[:start].rstrip()}, {line[start:]}".strip()
+    return Mistake(f"a comma is missing before `{word}`", f"write `{corrected}`", row, start)
 
 
 def _indented(lines: Sequence[str], row: int) -> Mistake | None:
@@ -152,11 +152,11 @@ def _missing_colon(line: str, row: int) -> Mistake | None:
     what = f"it has `{between}` in its place" if between else "it is missing"
     if between == ":":
         what = "the space is missing"
-    mended = f"{key}: {value.strip()}"
+    corrected = f"{key}: {value.strip()}"
     return Mistake(
         f"`{key}` needs a colon and a space behind it; {what}",
-        f"write `{mended}`",
-        row, len(indent), len(line) - len(indent), mended if between else None,
+        f"write `{corrected}`",
+        row, len(indent), len(line) - len(indent), corrected if between else None,
     )  # fmt: skip
 
 
@@ -187,9 +187,9 @@ def _after_value(lines: Sequence[str], row: int, column: int) -> Mistake | None:
     line = lines[row]
     char = line[column : column + 1]
     if char and char in "}]":
-        mended = f"{line[:column]}{line[column + 1 :]}".strip()
+        corrected = f"{line[:column]}{line[column + 1 :]}".strip()
         message = f"`{char}` closes a bracket that nothing opened"
-        return Mistake(message, f"delete it: `{mended}`", row, column)
+        return Mistake(message, f"delete it: `{corrected}`", row, column)
     if _KEY.match(line[column:]) and not line[:column].strip():
         written = " or ".join(closest_lines(lines, row))
         message = f"indented by {column} spaces, unlike every key around it"

@@ -10,7 +10,7 @@ from pathlib import Path
 from yaml.reader import Reader
 
 from qatspec.diag import Diagnostic, DiagnosticError, Edit, Fix, Span
-from qatspec.diag.words import mended as sure, nearest
+from qatspec.diag.words import nearest, sure_correction as sure
 from qatspec.files import how_to_read, read_file, why_unreadable
 from qatspec.source import scalars
 
@@ -102,20 +102,20 @@ def _unreadable(
     path: Path, shown: str, error: OSError, name: str, named_at: Span | None
 ) -> Diagnostic:
     there = _siblings(path, named_at) if error.errno == errno.ENOENT else []
-    near, mend = nearest(path.name, there), sure(path.name, there)
+    near, corrected = nearest(path.name, there), sure(path.name, there)
     usual = "correct the path"
     if named_at is not None:
         usual = f"delete `{name}` from `extends`, or put the file there; "
         usual += "paths are relative to the file that extends"
     advice = f"did you mean `{near}`?" if near else how_to_read(error, usual)
-    right = str(Path(name).parent / mend) if mend else ""
+    right = str(Path(name).parent / corrected) if corrected else ""
     return Diagnostic(
         code="QS101",
         message=f"`{shown}` cannot be read: {why_unreadable(error)}",
         help=advice,
         span=named_at or Span(shown),
         fix=Fix(f"`{name}` -> `{right}`", text=scalars.written(right))
-        if named_at and mend
+        if named_at and corrected
         else None,
     )
 

@@ -25,7 +25,7 @@ def dump(spec: Spec, *, places: bool = False) -> str:
     What `quantize` leaves out stays out: a key there counts as said, and a stage's own `quantize`
     would hide the top one's. places: behind each value, the file and line that it came from.
     """
-    return block(_resolved(spec), _places(spec) if places else None)
+    return block(_resolved(spec), _locations(spec) if places else None)
 
 
 def _resolved(spec: Spec) -> dict[str, Any]:
@@ -55,14 +55,14 @@ def _plugins(spec: Spec) -> list[str]:
     return [os.path.relpath(folder / path, here) for folder, path in files]
 
 
-def _places(spec: Spec) -> Any:
+def _locations(spec: Spec) -> Any:
     spans: Mapping[str, Any] = spec.document.spans
     origins = spec.document.origins
 
-    def place(pointer: str) -> str:
+    def location(pointer: str) -> str:
         if pointer not in spans:
             return "default"
         span = origins.get(pointer) or spans[pointer][1]
         return f"{span.file}:{span.line}"
 
-    return place
+    return location

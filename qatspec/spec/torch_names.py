@@ -11,7 +11,7 @@ from functools import cache
 from typing import Any
 
 from qatspec.diag import Diagnostic, Fix
-from qatspec.diag.words import mended, nearest
+from qatspec.diag.words import nearest, sure_correction
 from qatspec.registry import Registry
 from qatspec.schema import torch_symbols
 from qatspec.source.pointer import join
@@ -88,9 +88,9 @@ def _meant(name: str, ops: Iterable[str]) -> tuple[str | None, bool]:
         return f"{found[0]}.{last}", False
     beside = table.get(namespace, ())
     if near := nearest(last, beside):
-        return f"{namespace}.{near}", mended(last, beside) == near
+        return f"{namespace}.{near}", sure_correction(last, beside) == near
     if not namespace and (near := nearest(last, sorted(ops))):
-        return near, mended(last, ops) == near
+        return near, sure_correction(last, ops) == near
     return nearest(name, sorted(_symbols())), False
 
 

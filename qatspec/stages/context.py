@@ -18,7 +18,7 @@ from qatspec.prepare import prepare_spec
 from qatspec.registry import registry
 from qatspec.spec import Spec
 from qatspec.train.checkpoint import Checkpoint, load
-from qatspec.train.distributed import ALONE, Group
+from qatspec.train.distributed import ALONE, Processes
 from qatspec.train.evaluate import Predict
 from qatspec.train.loader import Loader
 from qatspec.train.protocol import check_dataset, check_model
@@ -79,7 +79,7 @@ class Context:
     digests: Mapping[str, str]
     device: torch.device
     seed: int
-    group: Group = ALONE
+    group: Processes = ALONE
     limit: int | None = None
     pictures: tuple[torch.Tensor, ...] | None = None
     report: Report = lambda kind, data: None

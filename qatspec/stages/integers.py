@@ -22,13 +22,13 @@ from qatspec.train.evaluate import Produce, evaluate
 IMAGES = 4
 
 
-def produce_with(ported: IntegerModel, tree: Any, host: HostRunner | None = None) -> Produce:
+def produce_with(model: IntegerModel, tree: Any, host: HostRunner | None = None) -> Produce:
     """Images to the tree of raw outputs that the model's forward would give, by integers. host: the
     float parts around them, where there are any."""
 
     def produce(images: Tensor) -> Any:
-        ints = ported.run(*quantized(ported, host, images.cpu().numpy()))
-        real = ported.dequantize(ints)
+        ints = model.run(*quantized(model, host, images.cpu().numpy()))
+        real = model.dequantize(ints)
         nested, flat = (tree, real) if host is None else host.behind(tree, real)
         return unflatten(nested, [torch.from_numpy(x) for x in flat])
 
@@ -41,19 +41,17 @@ def open_host(folder: Path, name: str, tree: Any) -> HostRunner | None:
     return HostRunner.load(folder, name) if on_host(tree) else None
 
 
-def quantized(
-    ported: IntegerModel, host: HostRunner | None, images: np.ndarray
-) -> list[np.ndarray]:
+def quantized(model: IntegerModel, host: HostRunner | None, images: np.ndarray) -> list[np.ndarray]:
     """Images as the integers of the input ports."""
-    return ported.quantize(*([images] if host is None else host.before(images)))
+    return model.quantize(*([images] if host is None else host.before(images)))
 
 
 def judge(
-    context: Context, ported: IntegerModel, tree: Any, host: HostRunner | None = None
+    context: Context, model: IntegerModel, tree: Any, host: HostRunner | None = None
 ) -> dict[str, float]:
     """Metrics of the integers themselves on data.val."""
     return evaluate(
-        produce_with(ported, tree, host),
+        produce_with(model, tree, host),
         context.decoder(),
         context.loader("val"),
         device=torch.device("cpu"),
@@ -62,13 +60,13 @@ def judge(
 
 
 def real_inputs(
-    context: Context, ported: IntegerModel, host: HostRunner | None = None
+    context: Context, model: IntegerModel, host: HostRunner | None = None
 ) -> list[list[np.ndarray]]:
     """Some images of data.val, or those of the context, as integers of the input ports."""
     images = context.pictures or (
         batch.images for batch in context.loader("val", batch_size=1).ordered()
     )
-    return [quantized(ported, host, x.numpy()) for x in itertools.islice(images, IMAGES)]
+    return [quantized(model, host, x.numpy()) for x in itertools.islice(images, IMAGES)]
 
 
 def compare(
@@ -88,11 +86,11 @@ def compare(
     )
 
 
-def _compared(ported: IntegerModel, images: int) -> str:
-    """What running `ported` on so many images compares. `Artifact.run` of a file with commands
+def _compared(model: IntegerModel, images: int) -> str:
+    """What running `model` on so many images compares. `Artifact.run` of a file with commands
     executes the Program in it; the commands themselves are run by its compiler alone."""
     on_images = f"{images} image{'s' if images != 1 else ''}"
-    frames = ported.manifest.get("verified_frames") if isinstance(ported, Artifact) else None
+    frames = model.manifest.get("verified_frames") if isinstance(model, Artifact) else None
     if frames is None:
         return on_images
     commands = f"commands on {frames} frame" if frames else "commands not run"

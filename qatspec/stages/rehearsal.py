@@ -203,7 +203,7 @@ class Rehearsal:
         return self.context.spec.stages[stage].solver
 
 
-def refuse_early(context: Context, later: Sequence[str], present: int = 0) -> None:
+def preflight(context: Context, later: Sequence[str], present: int = 0) -> None:
     """Try the stage of `context` and those of `later` before the first of them trains.
 
     present: bytes of the first stage's files that are there already.

@@ -15,7 +15,7 @@ from qatspec.ir import RANGE
 from qatspec.lower import lower
 from qatspec.onnx import export_qat_onnx
 from qatspec.referee import interpret
-from qatspec.testing.nets import KNOWN, Chain, alone, images, settled
+from qatspec.testing.nets import KNOWN, Chain, alone, images, prepared_for_eval
 from qatspec.testing.subject import Skipped, Subject
 from qatspec.types import Annotation, QuantHandler
 
@@ -39,7 +39,7 @@ def lower_equals_the_fake_quant(subject: Subject, handler: QuantHandler) -> None
         raise Skipped("it has no integer form")
     for op, example in _examples(handler).items():
         context, found = _calls(Chain(example).eval(), op)
-        prepared = settled(Chain(example))
+        prepared = prepared_for_eval(Chain(example))
         there = op in KNOWN or any(d.op == op for d in prepared.decisions.values())
         whole = not any(context.carries_float(node) for node in found)
         assert there or whole, f"no rule reached the `{op}` of its example"
@@ -62,7 +62,7 @@ def to_onnx_equals_the_fake_quant(subject: Subject, handler: QuantHandler) -> No
     except ImportError as error:
         raise Skipped("onnxruntime is not installed") from error
     for op, example in _examples(handler).items():
-        prepared = settled(Chain(example))
+        prepared = prepared_for_eval(Chain(example))
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "qat.onnx"
             export_qat_onnx(prepared, path)
@@ -84,7 +84,7 @@ def lower_equals_the_reference(subject: Subject, handler: QuantHandler) -> None:
         raise Skipped(_NO_EXAMPLE)
     torch.manual_seed(0)
     x = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(3))
-    program = lower(settled(nn.Sequential(handler.example()), x), (x,))
+    program = lower(prepared_for_eval(nn.Sequential(handler.example()), x), (x,))
     ints = program.quantize(x.numpy())
     (integers,) = interpret(program, *ints)
     (port,) = program.outputs

@@ -12,7 +12,7 @@ from qatspec.ir import RANGE
 from qatspec.lower import lower
 from qatspec.program import Artifact, Program, dump
 from qatspec.referee import interpret
-from qatspec.testing.nets import Chain, images, layers, settled
+from qatspec.testing.nets import Chain, images, layers, prepared_for_eval
 from qatspec.testing.subject import Skipped, Subject
 from qatspec.types import March, Verdict
 
@@ -58,7 +58,7 @@ def run_equals_interpret(subject: Subject, march: March) -> None:
 
 def _programs(march: March) -> Iterator[tuple[str, Program]]:
     for op, layer in layers().items():
-        prepared = settled(Chain(layer), march=march.name)
+        prepared = prepared_for_eval(Chain(layer), march=march.name)
         try:
             yield op, lower(prepared, (images(),), name=op)
         except DiagnosticError:  # no integer form: nothing that a march could refuse

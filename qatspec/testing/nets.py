@@ -125,7 +125,9 @@ def images() -> Tensor:
     return torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(2))
 
 
-def settled(model: nn.Module, x: Tensor | None = None, march: str | None = None) -> Prepared:
+def prepared_for_eval(
+    model: nn.Module, x: Tensor | None = None, march: str | None = None
+) -> Prepared:
     """The model prepared, calibrated on `x` (left out: `images`) and frozen for evaluation."""
     x = images() if x is None else x
     prepared: Prepared = prepare(model, (x,), qconfig=QConfig(), march=march)

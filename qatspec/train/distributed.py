@@ -25,7 +25,7 @@ from qatspec.train.members import Members, Report, is_lost_connection, take_part
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class Processes:
     """This process among those that train together."""
 
     rank: int = 0
@@ -59,7 +59,7 @@ class Group:
         return box[0]
 
 
-ALONE = Group()
+ALONE = Processes()
 
 
 #: Seconds for the end of another process: after the work, and where a collective failed.
@@ -86,7 +86,7 @@ def launch(
         try:
             members.wait_until_ready()
             with interrupt.when_stopped_at_once(members.kill), _joined(0, *meeting):
-                result = function(Group(0, nproc), *arguments, report=members.report)
+                result = function(Processes(0, nproc), *arguments, report=members.report)
             done = True
             return result
         except RuntimeError as error:
@@ -131,7 +131,7 @@ def _member(
 ) -> None:
     def work(report: Report) -> None:
         with _joined(rank, *meeting):
-            function(Group(rank, meeting[0]), *arguments, report=report)
+            function(Processes(rank, meeting[0]), *arguments, report=report)
 
     take_part(pipe, work)
 

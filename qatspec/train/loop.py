@@ -15,12 +15,12 @@ from qatspec.diag import Diagnostic, DiagnosticError
 from qatspec.plan.checkpoints import checkpoint_files, checkpoint_path, is_intact
 from qatspec.process import interrupt
 from qatspec.quant.fold import freeze_batch_norm
-from qatspec.quant.learned import settle_scales
+from qatspec.quant.learned import clamp_scales
 from qatspec.registry import registry
 from qatspec.spec import Trainer
 from qatspec.train.batch_norm import SynchronizedBatchNorm
 from qatspec.train.checkpoint import Checkpoint, rng_state, save, set_rng_state
-from qatspec.train.distributed import ALONE, Group
+from qatspec.train.distributed import ALONE, Processes
 from qatspec.train.ema import WeightAverage
 from qatspec.train.loader import Batch, Loader
 from qatspec.train.optim import build_optimizer, build_schedule
@@ -54,7 +54,7 @@ class Training:
     seed: int
     march: str = ""
     digests: Mapping[str, str] = field(default_factory=dict)
-    group: Group = ALONE
+    group: Processes = ALONE
     report: Callable[[str, Mapping[str, Any]], None] = lambda kind, data: None
 
 
@@ -150,7 +150,7 @@ class _Loop:
         norm = nn.utils.clip_grad_norm_(self.t.model.parameters(), limit or float("inf"))
         self._demand_finite({"gradient norm": float(norm)}, epoch)
         self.optimizer.step()
-        settle_scales(self.t.model)
+        clamp_scales(self.t.model)
         self.step += 1
         if self.average:
             self.average.update()

@@ -1,11 +1,11 @@
-"""Can a person mend a spec who sees nothing but the bad file and the printed text?
+"""Can a person fix a spec who sees nothing but the bad file and the printed text?
 
     python -m tests.bench.blind_trial lay trial/      # a numbered folder a mistake, in any order
-    python -m tests.bench.blind_trial check trial/    # once each has its mended.yaml
+    python -m tests.bench.blind_trial check trial/    # once each has its fixed.yaml
 
 Each folder holds `spec.yaml` and `printed.txt`, and nothing that tells which mistake it is or how
-it is meant to be mended. The reader writes `mended.yaml` beside them: one attempt, nothing is run.
-`check` says how many of those the compiler takes without a word. Mistakes whose mend lies outside
+it is meant to be fixed. The reader writes `fixed.yaml` beside them: one attempt, nothing is run.
+`check` says how many of those the compiler takes without a word. Mistakes whose fix lies outside
 the YAML (a broken plugin, `--set`, the environment) are left out.
 """
 
@@ -39,20 +39,20 @@ def lay(target: Path, seed: int) -> None:
 
 
 def check(target: Path) -> None:
-    """Put each mended file beside what its case extends, and compile it."""
+    """Put each fixed file beside what its case extends, and compile it."""
     cases = json.loads((target / "key.json").read_text())
     failed = []
     for number, case in enumerate(cases, 1):
-        mended = target.resolve() / f"{number:03}" / "mended.yaml"
+        fixed = target.resolve() / f"{number:03}" / "fixed.yaml"
         with tempfile.TemporaryDirectory() as scratch:
             folder = Path(shutil.copytree(HERE / case, Path(scratch) / case))
-            shutil.copy(mended, folder / "mended.yaml")
+            shutil.copy(fixed, folder / "fixed.yaml")
             os.chdir(folder)
-            printed = validate(folder, "mended.yaml")
+            printed = validate(folder, "fixed.yaml")
             os.chdir(HERE)
         if printed:
             failed.append((number, case, printed.splitlines()[0]))
-    print(f"{len(cases) - len(failed)} of {len(cases)} mended at the first try")
+    print(f"{len(cases) - len(failed)} of {len(cases)} fixed at the first try")
     for row in failed:
         print(*row)
 

@@ -1,11 +1,11 @@
-"""A folder a code: a bad spec, the text that a person reads, and the mended spec.
+"""A folder a code: a bad spec, the text that a person reads, and the fixed spec.
 
     QS201_unknown_key/
         spec.yaml       the bad spec (bytes as they are)
         set.txt         overrides, one a line (optional)
         plugin.py       a broken plugin that is installed beside the good one (optional)
         expected.txt    what `qatspec validate spec.yaml` prints, from inside the folder
-        fixed.yaml      the mended spec: it must pass (where meaningful)
+        fixed.yaml      the fixed spec: it must pass (where meaningful)
 
 QATSPEC_BLESS=1 writes expected.txt anew; read what it wrote.
 """
@@ -23,7 +23,7 @@ import pytest
 from qatspec.diag import CODES, DiagnosticError
 from qatspec.registry.plugins import load_entry_point
 from qatspec.render import render
-from qatspec.spec import load, mend, warnings
+from qatspec.spec import fix_files, load, warnings
 
 HERE = Path(__file__).parent
 CASES = sorted(p.parent for p in HERE.glob("QS*/spec.yaml"))
@@ -32,14 +32,14 @@ ALLOW_CODE = {"QS007"}
 ELSEWHERE = {
     "QS010": "tests/conformance/test_broken_models.py",
     "QS109": "tests/unit/source/test_text.py",
-    "QS114": "tests/unit/source/test_mend.py",
+    "QS114": "tests/unit/source/test_fixes.py",
     "QS312": "tests/unit/prepare",
     "QS314": "tests/unit/prepare",
 }
 
 
-#: Cases whose mend is sure.
-MENDED = {
+#: Cases whose fix needs no decision.
+WRITTEN_BY_FIX = {
     "QS101_misspelt_extends",
     "QS102_colon_in_text",
     "QS102_equals_sign",
@@ -125,23 +125,23 @@ def test_text(case: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     "case", [c for c in CASES if (c / "fixed.yaml").exists()], ids=lambda p: p.name
 )
-def test_mended(case: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_fixed_spec_passes(case: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(case)
     monkeypatch.setenv("COCO_ROOT", "data")
     assert validate(case, "fixed.yaml") == ""
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda p: p.name)
-def test_fix_writes_the_mended_spec(
+def test_fix_writes_the_fixed_spec(
     case: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where `validate --fix` mends anything, it mends everything, as a person would."""
+    """Where `validate --fix` corrects anything, it corrects everything, as a person would."""
     shutil.copytree(case, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("COCO_ROOT", raising=False)
     allowed = case.name[:5] in ALLOW_CODE
-    done = mend("spec.yaml", allow_code=allowed, registry=_registry(case))
-    assert bool(done) == (case.name in MENDED)
+    done = fix_files("spec.yaml", allow_code=allowed, registry=_registry(case))
+    assert bool(done) == (case.name in WRITTEN_BY_FIX)
     wanted = "fixed.yaml" if done else "spec.yaml"
     assert Path("spec.yaml").read_bytes() == (case / wanted).read_bytes()
 

@@ -1,6 +1,6 @@
 """What torch.ao's FX mode gets wrong without a word, and what qatspec does instead.
 
-Each test shows torch's behaviour first (so that it tells when torch mends it) and then ours. The
+Each test shows torch's behaviour first (so that it tells when torch fixes it) and then ours. The
 reasons stand in qatspec/adr/0011-where-torch-is-not-followed.md.
 """
 

@@ -110,7 +110,7 @@ def cut(text: str) -> str:
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 
-def _whole(value: Any) -> bool:
+def _is_id(value: Any) -> bool:
     return type(value) is int and -_MAX_ID <= value < _MAX_ID
 
 
@@ -141,7 +141,7 @@ def _flag(value: Any) -> bool:
     return type(value) in (int, bool) and value in (0, 1)
 
 
-_ID = (_whole, "a whole number", True)
+_ID = (_is_id, "a whole number", True)
 #: section -> key -> (is the value right, what it should be, is the key required)
 _SECTIONS: Mapping[str, Mapping[str, tuple[Check, str, bool]]] = {
     "images": {

@@ -67,7 +67,7 @@ class ImageFolder:
         path, label = self._entries[index]
         image, augment = open_picture(path), self._augment
         box = _random_box(image, augment.area, rng) if augment.area != (1.0, 1.0) else None
-        image = self._take(image, box) if box else self._whole(image)
+        image = self._take(image, box) if box else self._fitted(image)
         if rng.random() < augment.flip:
             image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
         if any(augment.hsv):
@@ -79,7 +79,7 @@ class ImageFolder:
         """Any picture, as `sample` gives one, without augmentation and target.
         Raises DiagnosticError QS911."""
         image = open_picture(path)
-        return Sample(self._fed.normalize(self._whole(image)), {}, {"id": path.name})
+        return Sample(self._fed.normalize(self._fitted(image)), {}, {"id": path.name})
 
     def evaluate(
         self, predictions: Sequence[tuple[Mapping[str, Any], Mapping[str, np.ndarray]]]
@@ -88,7 +88,7 @@ class ImageFolder:
         ranks = [_rank(np.asarray(p["scores"]), meta["label"]) for meta, p in predictions]
         return {f"top{k}": 100.0 * float(np.mean(np.array(ranks) < k)) for k in (1, 5)}
 
-    def _whole(self, image: Image.Image) -> Image.Image:
+    def _fitted(self, image: Image.Image) -> Image.Image:
         """A picture in the input without random changes."""
         height, width = self._fed.size
         if self._crop is None:

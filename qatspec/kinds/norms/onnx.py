@@ -22,7 +22,7 @@ def standardize(emit: Emitter, op: Op) -> str:
     def node(kind: str, *inputs: str, **attrs: Any) -> str:
         return w.node(kind, list(inputs), f"{op.output}.{kind.lower()}", **attrs)
 
-    def whole(condition: str) -> str:
+    def as_int64(condition: str) -> str:
         return w.cast(condition, np.int64, f"{op.output}.one")
 
     def square(r: str) -> str:
@@ -36,14 +36,14 @@ def standardize(emit: Emitter, op: Op) -> str:
     # float64's root of an integer below 2^62 is off by one at most
     root = node("Sqrt", w.cast(grown, np.float64, f"{op.output}.double"))
     root = w.cast(node("Floor", root), np.int64, f"{op.output}.root")
-    root = node("Sub", root, whole(node("Greater", square(root), grown)))
+    root = node("Sub", root, as_int64(node("Greater", square(root), grown)))
     next_root = node("Add", root, const(1))
-    root = node("Add", root, whole(node("LessOrEqual", square(next_root), grown)))
+    root = node("Add", root, as_int64(node("LessOrEqual", square(next_root), grown)))
     root = node("Max", root, const(1))
     away = node("Sub", node("Mul", x, const(count)), total)
     unit = const(1 << (a["bits"] + a["root_bits"] + 1))
     above, below = node("Add", node("Mul", away, unit), root), node("Mul", root, const(2))
     quotient = node("Div", above, below)  # towards zero: floor is one less where a rest is negative
     rest = node("Sub", above, node("Mul", quotient, below))
-    floor = node("Sub", quotient, whole(node("Less", rest, const(0))))
+    floor = node("Sub", quotient, as_int64(node("Less", rest, const(0))))
     return w.cast(floor, np.int32, op.output)

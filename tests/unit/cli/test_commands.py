@@ -102,7 +102,7 @@ def test_strict_makes_warnings_fail(run, spec):
     assert run("validate", spec, "--strict")[0] == 0
 
 
-def test_fix_mends_the_spec_and_what_it_extends(run, spec):
+def test_fix_corrects_the_spec_and_what_it_extends(run, spec):
     good = Path(spec).read_text()
     base = good.replace("quantize_input", "quantise_input").replace("march: bayes", "march: j5")
     Path("base.yaml").write_text(base)

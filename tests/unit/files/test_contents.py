@@ -17,7 +17,7 @@ from qatspec.files import content_digest, contents, file_digests
 def cache(tmp_path, monkeypatch) -> Path:
     """A cache of one's own; files are old enough to be remembered."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(contents, "_SETTLED_NS", -1)
+    monkeypatch.setattr(contents, "_STABLE_NS", -1)
     monkeypatch.setattr(contents, "_known", {})
     return tmp_path / "cache/qatspec/contents-1.sqlite"
 
@@ -92,7 +92,7 @@ def test_a_change_is_seen(tmp_path, cache, change):
 
 
 def test_a_file_that_has_just_changed_is_not_remembered(tmp_path, cache, reads, monkeypatch):
-    monkeypatch.setattr(contents, "_SETTLED_NS", 2_000_000_000)
+    monkeypatch.setattr(contents, "_STABLE_NS", 2_000_000_000)
     path = tmp_path / "a"
     for data in (b"first", b"other"):  # may leave the same times on a coarse clock
         path.write_bytes(data)

@@ -216,7 +216,7 @@ class Running(nn.Module):
         return self.b(F.adaptive_avg_pool2d(x, 3))
 
 
-def test_every_op_is_reported_with_module_line_and_mend(settled):
+def test_every_op_is_reported_with_module_line_and_fix(settled):
     x = torch.randn(1, 3, 8, 8)
     prepared = settled(Running(), x)
     with pytest.raises(DiagnosticError) as caught:

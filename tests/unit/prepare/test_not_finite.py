@@ -17,7 +17,7 @@ from qatspec.lower import lower
 from qatspec.onnx import export_qat_onnx
 from qatspec.prepare import prepare, set_stage
 from qatspec.quant.fake_quant import FakeQuantize
-from qatspec.quant.learned import settle_scales
+from qatspec.quant.learned import clamp_scales
 from qatspec.train.checkpoint import load_weights
 from qatspec.types import QConfig, QSpec
 
@@ -160,7 +160,7 @@ def test_a_learned_scale_below_zero_is_settled_by_the_training_loop() -> None:
     set_stage(prepared, "qat")
     prepared.model(X)
     spoil(prepared.model, "3.weight_fake_quant.scale", -1.0)
-    settle_scales(prepared.model)
+    clamp_scales(prepared.model)
     set_stage(prepared, "eval")
     assert prepared.model.get_submodule("3.weight_fake_quant").scale.min() > 0
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from qatspec.prepare import prepare, set_stage
 from qatspec.quant.build import build_fake_quant
-from qatspec.quant.learned import LearnedFakeQuantize, settle_scales
+from qatspec.quant.learned import LearnedFakeQuantize, clamp_scales
 from qatspec.types import QConfig, QSpec
 
 X = torch.tensor([-40.0, -3.3, -0.2, 0.6, 1.7, 3.49, 50.0])
@@ -115,7 +115,7 @@ def test_in_a_model(fake_quant: str) -> None:
     scales = [m.scale for m in model.modules() if isinstance(m, LearnedFakeQuantize)]
     assert all(s.grad is not None and s.grad.isfinite().all() for s in scales)
     torch.optim.SGD(model.parameters(), lr=1e-4).step()
-    settle_scales(model)  # as the training loop does
+    clamp_scales(model)  # as the training loop does
     assert not torch.equal(post.scale, first)
     again = prepare(net, (x,), qconfig=config)
     again.model.load_state_dict(model.state_dict())

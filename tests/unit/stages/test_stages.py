@@ -8,7 +8,7 @@ import torch
 
 from qatspec.analyze import sqnr
 from qatspec.diag import DiagnosticError
-from qatspec.plan import settled
+from qatspec.plan import with_results
 from qatspec.prepare import prepare_spec
 from qatspec.program import Artifact, load_program
 from qatspec.stages import Context
@@ -64,7 +64,7 @@ def test_qat_keeps_the_scales_of_calibration(finished):
 def test_checkpoints_say_where_they_come_from(finished):
     found = load(finished.workdir / "qat/qat-checkpoint-best.pth.tar")
     assert (found.stage, found.march) == ("qat", "bayes")
-    step = settled(finished.plan(), finished.workdir).step("qat")
+    step = with_results(finished.plan(), finished.workdir).step("qat")
     assert found.digests == {"step": step.digest, "evaluation": step.evaluation}
     assert found.metrics == finished.summary["metrics"]["qat"]
 

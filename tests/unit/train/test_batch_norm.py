@@ -22,7 +22,7 @@ from qatspec.prepare import prepare, set_stage
 from qatspec.spec import Component, Trainer
 from qatspec.train.batch_norm import SynchronizedBatchNorm
 from qatspec.train.checkpoint import load
-from qatspec.train.distributed import ALONE, Group, launch
+from qatspec.train.distributed import ALONE, Processes, launch
 from qatspec.train.loader import Loader
 from qatspec.train.loop import Training, fit
 from qatspec.types import Sample
@@ -97,7 +97,7 @@ def passed(net: nn.Module, x: Tensor, rows: slice, context=None) -> Results:
     return {"y": y.detach(), "x": x.grad, **gradients, **dict(net.named_buffers())}
 
 
-def together(group: Group, name: str, split: tuple[int, int], synchronized: bool) -> Results:
+def together(group: Processes, name: str, split: tuple[int, int], synchronized: bool) -> Results:
     """What two processes computed, put together as DDP and the loader would."""
     rows = slice(0, split[0]) if group.is_main else slice(split[0], 4)
     context = SynchronizedBatchNorm() if synchronized else None
@@ -131,7 +131,7 @@ class Net(nn.Sequential):
         return {"label": F.cross_entropy(outputs, torch.stack([t["label"] for t in targets]))}
 
 
-def trained(group: Group, folder: Path, batch_norm: str) -> Path:
+def trained(group: Processes, folder: Path, batch_norm: str) -> Path:
     """Two epochs of batches of four, however many processes share one; gives the checkpoint."""
     torch.manual_seed(0)
     model = Net(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(16, 2))
@@ -152,7 +152,7 @@ def trained(group: Group, folder: Path, batch_norm: str) -> Path:
     return checkpoint_path(folder, "float", "last")
 
 
-def compute(group: Group, folder: str, report: object) -> None:
+def compute(group: Processes, folder: str, report: object) -> None:
     results = {
         (name, split): together(group, name, split, True) for name in NETS for split in SPLITS
     }

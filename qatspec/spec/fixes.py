@@ -1,4 +1,4 @@
-"""Mend a spec's files where the mend is sure: what `qatspec validate --fix` does."""
+"""Correct a spec's files where the fix needs no decision: what `qatspec validate --fix` does."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from qatspec.registry import Registry
 from qatspec.source import apply_fixes
 from qatspec.spec.build import load, warnings
 
-#: Mending one phase lets the next one speak; a spec has a handful of phases.
+#: A later phase reports only after the earlier one passes; a spec has a handful of phases.
 _ROUNDS = 8
 
 
-def mend(
+def fix_files(
     path: str | Path,
     overrides: Sequence[str] = (),
     *,
     allow_code: bool = False,
     registry: Registry | None = None,
 ) -> list[tuple[Edit, str]]:
-    """Write every sure mend into the spec and the files that it extends, until none is left.
+    """Write every fix that needs no decision into the spec and the files that it extends.
 
     Gives each edit, at its place in the file as it then was, with its title.
     Raises DiagnosticError QS114 where a file cannot be written; what is not sure is left to `load`.

@@ -1,4 +1,4 @@
-"""Mends that are sure: from words to edits of a file's text, and into the file."""
+"""Turn fixes of diagnostics into edits of a file's text, and write them into the file."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def edited(text: str, edits: Iterable[Edit]) -> str:
 
 
 def apply_fixes(found: Iterable[Diagnostic], texts: Mapping[str, str]) -> list[Edit]:
-    """Write the mends of diagnostics into their files; gives the edits that were made.
+    """Write the fixes of diagnostics into their files and return the edits that were made.
 
     Each file is replaced whole or not at all, and keeps its mode, line ends and byte order mark.
     Raises DiagnosticError QS114 where a file cannot be written or is no longer what was read.
@@ -78,5 +78,5 @@ def _rewrite(path: Path, shown: str, old: str, new: str) -> None:
 
 
 def _unwritable(shown: str, reason: str, advice: str) -> DiagnosticError:
-    message = f"`{shown}` cannot be mended: {reason}"
+    message = f"`{shown}` cannot be fixed: {reason}"
     return DiagnosticError(Diagnostic(code="QS114", message=message, help=advice, span=Span(shown)))

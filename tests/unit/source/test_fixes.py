@@ -1,4 +1,4 @@
-"""Edits of a text, and mends written into files."""
+"""Edits of a text, and fixes written into files."""
 
 import os
 import stat
@@ -7,7 +7,7 @@ import pytest
 
 from qatspec.diag import Diagnostic, DiagnosticError, Edit, Fix, Span
 from qatspec.source import apply_fixes
-from qatspec.source.mend import edited, place_fix
+from qatspec.source.fixes import edited, place_fix
 
 
 def span(line, col, end, file="spec.yaml"):
@@ -81,12 +81,12 @@ def test_a_folder_that_cannot_be_written(tmp_path, monkeypatch):
         ("march:", (1, 7, 7), False),
     ],
 )
-def test_only_what_is_written_out_is_mended(tmp_path, text, place, sure):
+def test_only_what_is_written_out_is_fixed(tmp_path, text, place, sure):
     path = tmp_path / "spec.yaml"
     path.write_text(text)
     fix = place_fix(Fix("t", text="bayes"), span(*place, str(path)), {str(path): text})
     assert (fix is not None) == sure
 
 
-def test_the_command_line_is_not_mended():
+def test_the_command_line_is_not_fixed():
     assert place_fix(Fix("t", text="b"), span(1, 1, 3, "--set"), {"--set": "ab"}) is None
