@@ -25,6 +25,12 @@ if TYPE_CHECKING:  # the same names for type checkers; tests/contract holds both
         Span as Span,
     )
     from qatspec.engine import run as run
+    from qatspec.export import (
+        OnnxRunner as OnnxRunner,
+        export_qat_onnx as export_qat_onnx,
+        to_onnx as to_onnx,
+    )
+    from qatspec.export.runner import open_session as open_session
     from qatspec.files import (
         content_digest as content_digest,
         open_file as open_file,
@@ -38,20 +44,25 @@ if TYPE_CHECKING:  # the same names for type checkers; tests/contract holds both
         Prepared as Prepared,
     )
     from qatspec.graph.context import GraphContext as GraphContext
-    from qatspec.handlers.activation import lookup as lookup
     from qatspec.hookspecs import (
         API_VERSION as API_VERSION,
         hookimpl as hookimpl,
     )
     from qatspec.lower import lower as lower
-    from qatspec.lower.context import Lowering as Lowering
-    from qatspec.onnx import (
-        OnnxRunner as OnnxRunner,
-        export_qat_onnx as export_qat_onnx,
-        to_onnx as to_onnx,
+    from qatspec.lowering import (
+        INTEGERS as INTEGERS,
+        Grid as Grid,
+        Lowering as Lowering,
+        PendingSum as PendingSum,
+        ScaledInts as ScaledInts,
+        expanded as expanded,
+        lookup as lookup,
+        padded as padded,
+        permuted as permuted,
+        quotient as quotient,
+        reshaped as reshaped,
+        taken as taken,
     )
-    from qatspec.onnx.qdq import QdqWriter as QdqWriter
-    from qatspec.onnx.runner import open_session as open_session
     from qatspec.picture import (
         AnnotatedPicture as AnnotatedPicture,
         ModelInput as ModelInput,
@@ -84,10 +95,7 @@ if TYPE_CHECKING:  # the same names for type checkers; tests/contract holds both
         Provenance as Provenance,
         Value as Value,
     )
-    from qatspec.program.lowered import (
-        Sum as Sum,
-        Term as Term,
-    )
+    from qatspec.qdq import QdqWriter as QdqWriter
     from qatspec.quant.observers import Observer as Observer
     from qatspec.referee import interpret as interpret
     from qatspec.registry import (
@@ -108,6 +116,7 @@ if TYPE_CHECKING:  # the same names for type checkers; tests/contract holds both
         Capabilities as Capabilities,
         Dataset as Dataset,
         DatasetDef as DatasetDef,
+        Example as Example,
         Finding as Finding,
         Fixed as Fixed,
         Float as Float,
@@ -119,6 +128,7 @@ if TYPE_CHECKING:  # the same names for type checkers; tests/contract holds both
         Observed as Observed,
         ObserverDef as ObserverDef,
         OpSupport as OpSupport,
+        OpTrait as OpTrait,
         PictureDataset as PictureDataset,
         PrepareConfig as PrepareConfig,
         PrepareConfigDef as PrepareConfigDef,
@@ -150,8 +160,8 @@ _export("qatspec.hookspecs", "API_VERSION", "hookimpl")
 _export(
     "qatspec.types",
     "NO_PARAMS", "RUNTIME_INPUT", "TILED_OPTIONS", "Annotation", "Arithmetic", "Capabilities",
-    "Dataset", "DatasetDef", "Finding",
-    "Fixed", "Float", "FusePattern", "March", "ModelDef", "Observed", "ObserverDef",
+    "Dataset", "DatasetDef", "Example", "Finding",
+    "Fixed", "Float", "FusePattern", "March", "ModelDef", "Observed", "ObserverDef", "OpTrait",
     "PictureDataset",
     "PrepareConfig", "PrepareConfigDef", "QConfig", "QConfigDef", "QSpec",
     "QuantHandler", "Sample", "Shared",
@@ -167,21 +177,23 @@ _export(
 _export("qatspec.plan", "Plan", "resolve")
 _export("qatspec.graph", "Decision", "DecisionKind", "Prepared")
 _export("qatspec.graph.context", "GraphContext")
-_export("qatspec.handlers.activation", "lookup")
 _export("qatspec.process", "folder_being_made", "scratch_folder")
 _export(
     "qatspec.program",
     "Artifact", "Op", "Port", "Program", "ProgramBuilder", "Provenance", "Value",
 )  # fmt: skip
-_export("qatspec.program.lowered", "Sum", "Term")
+_export("qatspec.qdq", "QdqWriter")
 _export("qatspec.quant.observers", "Observer")
 _export("qatspec.referee", "interpret")
 _export("qatspec.prepare", "dump", "prepare", "set_stage")
 _export("qatspec.lower", "lower")
-_export("qatspec.lower.context", "Lowering")
-_export("qatspec.onnx", "OnnxRunner", "export_qat_onnx", "to_onnx")
-_export("qatspec.onnx.qdq", "QdqWriter")
-_export("qatspec.onnx.runner", "open_session")
+_export(
+    "qatspec.lowering",
+    "INTEGERS", "Grid", "Lowering", "PendingSum", "ScaledInts", "expanded", "lookup", "padded",
+    "permuted", "quotient", "reshaped", "taken",
+)  # fmt: skip
+_export("qatspec.export", "OnnxRunner", "export_qat_onnx", "to_onnx")
+_export("qatspec.export.runner", "open_session")
 _export(
     "qatspec.backend",
     "Target", "assemble", "compile", "perf", "run_compiled", "simulate", "verdict", "write_perf",

@@ -139,7 +139,7 @@ def qatspec_quant_handlers() -> Iterable[QuantHandler]:
                     annotate=lazy("my_package.handler:annotate"),
                     lower=lazy("my_package.handler:lower"),
                     to_onnx=lazy("my_package.handler:to_onnx"),
-                    example=lazy("my_package.layers:MyOp"),
+                    examples=lazy("my_package.handler:examples"),
                 )
             ]
     """

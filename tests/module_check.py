@@ -17,10 +17,10 @@ import torch
 from torch import Tensor, fx
 
 from qatspec.diag import DiagnosticError
+from qatspec.export import OnnxRunner, export_qat_onnx, to_onnx
+from qatspec.export.qdq import tree_of
 from qatspec.graph.deploy import Deployment, deploy
 from qatspec.lower.pipeline import lower_layers
-from qatspec.onnx import OnnxRunner, export_qat_onnx, to_onnx
-from qatspec.onnx.qdq import tree_of
 from qatspec.prepare import prepare, set_stage
 from qatspec.referee.interpreter import interpret_all
 from tests.random_modules import random_module

@@ -176,8 +176,8 @@ class _Comparing:
 
         def batch_first(tensors: Mapping[str, list[Tensor]], name: str) -> Tensor:
             layer, call = at[name]
-            shared = layer.layout.shared(self.program.values[name].shape)
-            return layer.layout.in_front(tensors[layer.fake_quant][call], shared)
+            shared = layer.batch_dim.shared(self.program.values[name].shape)
+            return layer.batch_dim.in_front(tensors[layer.fake_quant][call], shared)
 
         expected = {name: _levels(batch_first(fake, name), self.values[name]) for name in at}
 

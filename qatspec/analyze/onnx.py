@@ -14,10 +14,10 @@ from torch import Tensor
 
 from qatspec.analyze.compare import recorded
 from qatspec.analyze.measures import Steps
+from qatspec.export.runner import runtime, session_options
+from qatspec.export.uint8 import ZERO_POINT
 from qatspec.graph import Prepared
 from qatspec.lower.pipeline import Layer, lower_layers
-from qatspec.onnx.runner import runtime, session_options
-from qatspec.onnx.uint8 import ZERO_POINT
 from qatspec.prepare import set_stage
 from qatspec.program.container import read_file
 

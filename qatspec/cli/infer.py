@@ -19,7 +19,7 @@ from qatspec.files import sweep
 if TYPE_CHECKING:
     import numpy as np
 
-    from qatspec.onnx.host import HostRunner
+    from qatspec.export.host import HostRunner
     from qatspec.stages import Context
     from qatspec.stages.models import Integers
     from qatspec.train.evaluate import Produce

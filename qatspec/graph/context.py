@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import fields
 from functools import cached_property
 from math import prod
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import fx, nn
 
 from qatspec.graph.constants import evaluate
 from qatspec.graph.modes import eval_mode
-from qatspec.graph.ops import canonical_op, rule_names
+from qatspec.graph.ops import canonical_op, has_trait, resolve_spelling, rule_names
 from qatspec.quant.modules import QuantOp, as_quant_op
+from qatspec.types import OpTrait
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Call = TypeVar("Call", bound="DataclassInstance")
+
+
+#: Metadata of the last field of a call's record, whose list may also be spread: permute(0, 2, 1).
+REST: Mapping[str, bool] = {"rest": True}
 
 
 class GraphContext:
@@ -77,6 +88,10 @@ class GraphContext:
         """The canonical op name, None where the table lacks the op."""
         return canonical_op(node, self.modules)
 
+    def has_trait(self, node: fx.Node, trait: OpTrait) -> bool:
+        """Does the handler of the node's op say so of it?"""
+        return has_trait(self.op(node), trait)
+
     def label(self, node: fx.Node) -> str:
         """The canonical op name, else the name of the class, function or method."""
         module = self.module(node)
@@ -109,36 +124,37 @@ class GraphContext:
         """Shape of the example tensor, batch included."""
         return tuple(self.value(node).shape)
 
-    def argument(self, node: fx.Node, position: int, name: str, default: Any = None) -> Any:
-        """An argument of a functional call, given by position or by name. Numbers that the model
-        computes from shapes are numbers here; tensors are nodes."""
-        given = node.args[position] if len(node.args) > position else node.kwargs.get(name, default)
-        return fx.node.map_arg(given, self._number)
+    def call(self, node: fx.Node, kind: type[Call]) -> Call:
+        """What an op is called with, whatever its spelling.
+
+        kind: a dataclass whose fields have the names and the order of torch's parameters, the
+        operand first. Of a module the others are its attributes. The last field takes all
+        arguments that are left where its metadata is REST. Numbers that the model computes from
+        shapes are numbers here; tensors are nodes, or the module's own. `kind.ORDERS` has, by
+        spelling, the order of functions that have another.
+        """
+        first, *others = fields(kind)
+        module = self.module(node)
+        if module is not None:
+            given = {f.name: getattr(module, f.name) for f in others if hasattr(module, f.name)}
+            return kind(**{first.name: node.args[0]}, **given)
+        orders: Mapping[str, tuple[str, ...]] = getattr(kind, "ORDERS", {})
+        names = [f.name for f in (first, *others)]
+        for spelling, order in orders.items():
+            names = list(order) if resolve_spelling(spelling) is node.target else names
+        args = node.args
+        if others and others[-1].metadata.get("rest") and len(args) > len(names):
+            args = (*args[: len(names) - 1], args[len(names) - 1 :])
+        known = {**dict(zip(names, args, strict=False)), **node.kwargs}
+        given = {
+            name: fx.node.map_arg(known[name], self._number) for name in names if name in known
+        }
+        return kind(**given)
 
     def _number(self, node: fx.Node) -> Any:
         value = node.meta.get("example", node)
         parts = value if isinstance(value, (list, tuple)) else [value]
         return node if any(isinstance(v, torch.Tensor) for v in parts) else value
-
-    def setting(self, node: fx.Node, position: int, name: str, default: Any = None) -> Any:
-        """A setting of an op, whatever its spelling: the module's attribute `name`, or the
-        functional call's argument."""
-        module = self.module(node)
-        if module is not None:
-            return getattr(module, name, default)
-        return self.argument(node, position, name, default)
-
-    def permutation(self, node: fx.Node) -> tuple[int, ...]:
-        """Of a permute or transpose: the operand's dim at each dim of the result."""
-        rank = len(self.shape(node))
-        if self.op(node) == "permute":
-            dims = self.argument(node, 1, "dims")
-            order = dims if isinstance(dims, (tuple, list)) else node.args[1:]
-            return tuple(int(d) % rank for d in order)  # type: ignore[arg-type]
-        perm = list(range(rank))
-        a, b = (int(self.argument(node, i, f"dim{i - 1}")) % rank for i in (1, 2))
-        perm[a], perm[b] = b, a
-        return tuple(perm)
 
     def float_inputs(self, node: fx.Node) -> Iterator[fx.Node]:
         """The argument nodes that carry float tensors, in order, each once."""

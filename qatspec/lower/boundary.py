@@ -8,20 +8,18 @@ import numpy as np
 from torch import fx
 
 from qatspec.graph.deploy import carries_tensor
-from qatspec.lower.closing import fake_quant_of, target_of
-from qatspec.lower.context import Lowering
-from qatspec.lower.operands import RealInput, Target, Unlowerable
-from qatspec.program.lowered import Sum, Term
+from qatspec.lower.closing import fake_quant_of, grid_of
+from qatspec.lowering import Grid, Lowering, RealInput, ScaledInts, Unlowerable, pending
 from qatspec.registry import registry
 
 
 def lower_input(node: fx.Node, lowering: Lowering) -> Any:
     """A port on the grid of the fake-quants that take the input in; they must agree.
 
-    Gives the port's Sum, or RealInput where an op computes with the real input: that op fails with
-    its own name and line.
+    Gives the port's PendingSum, or RealInput where an op computes with the real input: that op
+    fails with its own name and line.
     """
-    found: dict[Target, str] = {}
+    found: dict[Grid, str] = {}
     if not _grids(node, lowering, found):
         return RealInput(node.name)
     if len(found) != 1:
@@ -31,13 +29,13 @@ def lower_input(node: fx.Node, lowering: Lowering) -> Any:
             + (f" ({', '.join(sorted(found.values()))})" if found else ""),
             "quantize it once: quantize_input on the first module alone, or a fixed input scale",
         )
-    target = next(iter(found))
+    grid = next(iter(found))
     shape = lowering.shape(node)[1:]
-    name = lowering.builder.input(node.name, target.dtype, shape, target.scale)
-    return Sum((Term(name, np.array([np.float32(target.scale)], np.float64)),))
+    name = lowering.builder.input(node.name, grid.dtype, shape, grid.scale)
+    return pending(ScaledInts(name, np.array([np.float32(grid.scale)], np.float64)))
 
 
-def _grids(node: fx.Node, lowering: Lowering, found: dict[Target, str]) -> bool:
+def _grids(node: fx.Node, lowering: Lowering, found: dict[Grid, str]) -> bool:
     """Collect the grids on which `node` is taken in, through ops that only move numbers. False
     where another op of the chip reads it first."""
     context = lowering.context
@@ -55,9 +53,9 @@ def _grids(node: fx.Node, lowering: Lowering, found: dict[Target, str]) -> bool:
             ):
                 if handler.annotate(user, context).kind != "passive":
                     return False
-        target = target_of(fake_quant, str(user.target)) if fake_quant is not None else None
-        if target is not None:
-            found[target] = str(user.target)
+        grid = grid_of(fake_quant, str(user.target)) if fake_quant is not None else None
+        if grid is not None:
+            found[grid] = str(user.target)
         elif not _grids(user, lowering, found):
             return False
     return True
@@ -75,7 +73,7 @@ def lower_output(node: Any, lowering: Lowering) -> str:
         )
     x = lowering.value(node)
     settled = len(x.terms) == 1 and (not x.bounded or lowering.dtype(x.terms[0]) != "int32")
-    term = lowering.passive(x) if settled else x.terms[0]
+    term = lowering.single_term(x) if settled else x.terms[0]
     if not settled or lowering.builder.values[term.value].scale is None:
         lowering.fail(
             f"output `{node.name}` is no quantized tensor and no bare accumulator: "
@@ -83,7 +81,7 @@ def lower_output(node: Any, lowering: Lowering) -> str:
             "let the module end in a convolution, or set quantize_output: true",
             "QS703",
         )
-    if not lowering.layout(term).plain:
+    if not lowering.batch_dim(term).is_first:
         lowering.fail(
             f"output `{node.name}` has no dim in front that is the batch alone",
             "permute or reshape it to (batch, ...) before it is returned",
@@ -91,15 +89,15 @@ def lower_output(node: Any, lowering: Lowering) -> str:
         )
     if any(term.value == port.name for port in lowering.builder.inputs):
         size = lowering.shape(node)[1:]  # an input handed through: a value of its own
-        return lowering.keep("reshape", term, shape=size).terms[0].value
+        return lowering.emit_same_scale("reshape", term, shape=size).value
     return _with_scale(term, lowering)
 
 
-def _with_scale(term: Term, lowering: Lowering) -> str:
+def _with_scale(term: ScaledInts, lowering: Lowering) -> str:
     """A value that carries `term`'s scale: the value itself, or a copy where one integer tensor
     stands for two real ones (x and 2 * x)."""
     value = lowering.builder.values[term.value]
     scale = term.scale.astype(np.float32)
     if value.scale is not None and np.array_equal(value.scale, scale) and value.axis == term.axis:
         return term.value
-    return lowering.keep("reshape", term, shape=value.shape).terms[0].value
+    return lowering.emit_same_scale("reshape", term, shape=value.shape).value

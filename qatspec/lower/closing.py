@@ -9,10 +9,10 @@ from typing import cast
 from torch import fx, nn
 
 from qatspec.graph.context import GraphContext
-from qatspec.graph.ops import CLAMP_OPS
 from qatspec.ir import DType
-from qatspec.lower.operands import Target, Unlowerable
+from qatspec.lowering import Grid, Unlowerable
 from qatspec.quant.fake_quant import FakeQuantize
+from qatspec.types import OpTrait
 
 
 def fake_quant_of(node: fx.Node, modules: Mapping[str, nn.Module]) -> FakeQuantize | None:
@@ -21,7 +21,7 @@ def fake_quant_of(node: fx.Node, modules: Mapping[str, nn.Module]) -> FakeQuanti
     return module if isinstance(module, FakeQuantize) else None
 
 
-def target_of(fake_quant: FakeQuantize, path: str) -> Target | None:
+def grid_of(fake_quant: FakeQuantize, path: str) -> Grid | None:
     """The grid of an activation's fake-quant; None for an output that stays unquantized.
 
     Whether fake-quant is switched on at the moment (calibration switches it off) plays no part.
@@ -45,19 +45,19 @@ def target_of(fake_quant: FakeQuantize, path: str) -> Target | None:
             if path.endswith("weight_fake_quant")
             else "leave ch_axis out of the activation's qconfig",
         )
-    return Target(scale, cast("DType", fake_quant.qspec.dtype.removeprefix("q")))
+    return Grid(scale, cast("DType", fake_quant.qspec.dtype.removeprefix("q")))
 
 
-def targets(context: GraphContext) -> Callable[[fx.Node], Target | None]:
+def grids(context: GraphContext) -> Callable[[fx.Node], Grid | None]:
     """node -> the grid of the fake-quant behind it, or behind the clamps that follow it alone."""
 
-    def target(node: fx.Node) -> Target | None:
+    def grid(node: fx.Node) -> Grid | None:
         for user in node.users:
             fake_quant = fake_quant_of(user, context.modules)
             if fake_quant is not None:
-                return target_of(fake_quant, str(user.target))
-            if len(node.users) == 1 and context.op(user) in CLAMP_OPS:
-                return target(user)
+                return grid_of(fake_quant, str(user.target))
+            if len(node.users) == 1 and context.has_trait(user, OpTrait.CLAMP):
+                return grid(user)
         return None
 
-    return target
+    return grid

@@ -6,10 +6,9 @@ from torch import fx
 
 from qatspec.graph.constants import result
 from qatspec.graph.deploy import carries_tensor
-from qatspec.lower.closing import fake_quant_of, target_of
-from qatspec.lower.context import Lowering
-from qatspec.lower.operands import Constant
+from qatspec.lower.closing import fake_quant_of, grid_of
 from qatspec.lower.split import moves
+from qatspec.lowering import Constant, Lowering
 from qatspec.quant.fake_quant import FakeQuantize
 
 
@@ -27,9 +26,9 @@ def fold(node: fx.Node, lowering: Lowering) -> bool:
         if not inputs or (rounds and context.quant_op(node) is None):
             return False
     if fake_quant is not None:
-        target = target_of(fake_quant, str(node.target))
+        grid = grid_of(fake_quant, str(node.target))
     else:  # numbers that only move stay on their grid
-        target = lowering.constants[inputs[0]].target if inputs and moves(node, context) else None
+        grid = lowering.constants[inputs[0]].grid if inputs and moves(node, context) else None
     value = result(context.root, node, lowering.constant)
-    lowering.constants[node] = Constant(value, target)
+    lowering.constants[node] = Constant(value, grid)
     return True

@@ -20,18 +20,24 @@ from qatspec.graph.modes import eval_mode
 from qatspec.graph.source import line_span
 from qatspec.ir import HOST, Provenance, unflatten
 from qatspec.lower.boundary import lower_input, lower_output
-from qatspec.lower.closing import fake_quant_of, target_of, targets
+from qatspec.lower.closing import fake_quant_of, grid_of, grids
 from qatspec.lower.constants import fold
-from qatspec.lower.context import Lowering
-from qatspec.lower.layout import Layout
-from qatspec.lower.operands import RealInput, Skipped, Unlowerable
+from qatspec.lower.integer_results import as_int32
 from qatspec.lower.origin import origins
 from qatspec.lower.split import is_inside, split
-from qatspec.lower.whole import as_whole, is_whole
+from qatspec.lowering import (
+    Lowering,
+    PendingSum,
+    RealInput,
+    Skipped,
+    Unlowerable,
+    pending,
+)
+from qatspec.lowering.batch_dim import BatchDim
+from qatspec.lowering.whole_numbers import is_integer_tensor
 from qatspec.program import Program, ProgramBuilder
-from qatspec.program.lowered import Sum
 from qatspec.registry import registry
-from qatspec.types import Float
+from qatspec.types import Float, OpTrait
 
 _ELSEWHERE = (
     "replace it, move it behind the outputs (into `predict`), or list only the modules before it "
@@ -41,9 +47,6 @@ _BETWEEN = (
     "no prepared module holds it, and prepared modules stand before and behind it: prepare it with "
     "them, or list only the modules before it under `quantize: modules`"
 )
-
-#: Ops with windows over (C, H, W), which go by the dims of values.
-_OVER_PICTURES = ("conv", "max_pool", "avg_pool", "adaptive_", "interpolate", "pad")
 
 
 def lower(
@@ -79,7 +82,7 @@ class Layer:
     value       name of the Program's value.
     scale       of the call's tensor; the value's own where the value is not also another tensor's
                 (x and 2 * x).
-    layout      where the call's tensor has its batch; the value has it in front.
+    batch_dim   where the call's tensor has its batch; the value has it in front.
     origin      the group that the fake-quant closes.
     """
 
@@ -87,7 +90,7 @@ class Layer:
     call: str
     value: str
     scale: np.ndarray
-    layout: Layout
+    batch_dim: BatchDim
     origin: Provenance
 
 
@@ -110,7 +113,7 @@ def _lowered(deployment: Deployment, name: str) -> tuple[Program, tuple[Layer, .
     context = GraphContext(prepared.model, graph, prepared.march)
     origin = origins(deployment.traced, prepared)
     builder = ProgramBuilder(name, prepared.march, registry().arithmetic(prepared.march))
-    lowering = Lowering(builder, context, origin, targets(context))
+    lowering = Lowering(builder, context, origin, grids(context))
     cut = split(prepared, context)
     lowering.host = frozenset((*cut.before, *cut.after))
     found: list[Diagnostic] = []
@@ -152,12 +155,12 @@ def _layers(
     lowering: Lowering, program: Program, origin: Callable[[fx.Node], Provenance]
 ) -> Iterator[Layer]:
     for node, x in lowering.lowered.items():
-        if fake_quant_of(node, lowering.context.modules) is None or not isinstance(x, Sum):
+        if fake_quant_of(node, lowering.context.modules) is None or not isinstance(x, PendingSum):
             continue
         term = x.terms[0]
         if len(x.terms) == 1 and not x.bounded and term.value in program.values:
-            scale, layout = term.scale.astype(np.float32), lowering.layout(term)
-            yield Layer(str(node.target), node.name, term.value, scale, layout, origin(node))
+            scale, dim = term.scale.astype(np.float32), lowering.batch_dim(term)
+            yield Layer(str(node.target), node.name, term.value, scale, dim, origin(node))
 
 
 def _lower(node: fx.Node, lowering: Lowering, decision: Decision | None) -> Any:
@@ -165,11 +168,11 @@ def _lower(node: fx.Node, lowering: Lowering, decision: Decision | None) -> Any:
     fake_quant = fake_quant_of(node, context.modules)
     if fake_quant is not None:
         operand = node.args[0]
-        target = target_of(fake_quant, str(node.target))
-        if isinstance(lowering.lowered.get(operand), RealInput) or target is None:  # type: ignore[arg-type]
+        grid = grid_of(fake_quant, str(node.target))
+        if isinstance(lowering.lowered.get(operand), RealInput) or grid is None:  # type: ignore[arg-type]
             return lowering.value(operand)
         name = f"{operand.name}.q" if isinstance(operand, fx.Node) else node.name
-        return lowering.quantize(lowering.value(operand), target, name)
+        return pending(lowering.quantize(lowering.value(operand), grid, name))
     op = context.op(node)
     handler = registry().handler_for(op) if op else None
     if handler is None:
@@ -178,24 +181,52 @@ def _lower(node: fx.Node, lowering: Lowering, decision: Decision | None) -> Any:
         lowering.fail(decision.cause, _ELSEWHERE)
     if any(lowering.lowered.get(n, n) is None for n in node.all_input_nodes):
         raise Skipped
-    if str(op).startswith(_OVER_PICTURES):
-        lowering.need_plain(node)
+    if OpTrait.IMAGES in handler.traits:
+        _require_batch_first(node, lowering)
     with registry().attribute_errors(handler, f"handler `{handler.name}`, lowering `{node.name}`,"):
         if handler.lower is None:
             intent = handler.annotate(node, context).output
             reason = intent.reason if isinstance(intent, Float) else f"{op} has no integer form"
             lowering.fail(reason, _ELSEWHERE)
         found = handler.lower(node, lowering)
-    if isinstance(found, Sum):
-        lowering.check_shape(found)
-    if isinstance(found, Sum) and is_whole(context.value(node)):
-        return as_whole(found, lowering)
+    if isinstance(found, (list, tuple)):
+        return [pending(part) for part in found]
+    found = pending(found)
+    _check_shape(found, lowering)
+    if is_integer_tensor(context.value(node)):
+        return pending(as_int32(found, lowering))
     return found
+
+
+def _require_batch_first(node: fx.Node, lowering: Lowering) -> None:
+    """Fails where a tensor that `node` reads has its batch elsewhere than alone in front."""
+    for operand in node.all_input_nodes:
+        found = lowering.lowered.get(operand)
+        if isinstance(found, PendingSum) and not lowering.batch_dim(found.terms[0]).is_first:
+            lowering.fail(
+                f"it takes pictures, and the batch of `{operand.name}` is no dim of its own in "
+                "front",
+                "reshape it to (batch, channels, ...) before",
+            )
+
+
+def _check_shape(x: PendingSum, lowering: Lowering) -> None:
+    """Fails where `x` is not of this node's shape, wherever that has its batch: its handler does
+    not know of such tensors."""
+    dim, shape = lowering.batch_dim(x.terms[0]), lowering.shape()
+    value = lowering.value_shape(x.terms[0])
+    own = (*value[: dim.batch], *value[dim.batch + dim.extra :])
+    wanted = (*shape[: dim.batch], *shape[dim.batch + 1 :])
+    if not dim.is_first and own != wanted:
+        lowering.fail(
+            "it goes by the dims of a tensor whose batch is alone and in front",
+            "permute or reshape its operand to (batch, ...) before",
+        )
 
 
 def _follows_batch(node: fx.Node, lowering: Lowering, batch: Batch) -> None:
     """Fails where a tensor of the model has as many images as the example, whatever the batch."""
-    if not batch.is_open or not isinstance(lowering.lowered[node], Sum):
+    if not batch.is_open or not isinstance(lowering.lowered[node], PendingSum):
         return
     if all(isinstance(size, int) for size in batch.sizes(node)):
         lowering.fail(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,14 +17,18 @@ from torch import fx, nn
 
 from qatspec.graph.context import GraphContext
 
+
 #: Arguments of the call behind query, key and value, and what they are where they are not given.
-_REST = {
-    "attn_mask": None,
-    "dropout_p": 0.0,
-    "is_causal": False,
-    "scale": None,
-    "enable_gqa": False,
-}
+@dataclass(frozen=True, slots=True)
+class _Attention:
+    query: Any
+    key: Any
+    value: Any
+    attn_mask: Any = None
+    dropout_p: float = 0.0
+    is_causal: bool = False
+    scale: Any = None
+    enable_gqa: bool = False
 
 
 def decompose_attention(root: nn.Module, graph: fx.Graph) -> None:
@@ -38,14 +43,10 @@ def decompose_attention(root: nn.Module, graph: fx.Graph) -> None:
 
 
 def _decompose(graph: fx.Graph, node: fx.Node, context: GraphContext) -> None:
-    query, key, value = (
-        context.argument(node, i, name) for i, name in enumerate(("query", "key", "value"))
-    )
-    mask, dropped, causal, scale, repeats = (
-        context.argument(node, i, name, default)
-        for i, (name, default) in enumerate(_REST.items(), 3)
-    )
-    if dropped or causal or repeats or not (mask is None or context.is_float_tensor(mask)):
+    given = context.call(node, _Attention)
+    mask, scale = given.attn_mask, given.scale
+    changes = given.dropout_p or given.is_causal or given.enable_gqa
+    if changes or not (mask is None or context.is_float_tensor(mask)):
         return
 
     def call(function: Callable[..., Any], *args: Any) -> fx.Node:
@@ -55,15 +56,15 @@ def _decompose(graph: fx.Graph, node: fx.Node, context: GraphContext) -> None:
         return new
 
     with graph.inserting_before(node):
-        turned = call(torch.transpose, key, -2, -1)
-        scores = call(torch.matmul, query, turned)
+        turned = call(torch.transpose, given.key, -2, -1)
+        scores = call(torch.matmul, given.query, turned)
         if scale is None:
-            size = call(operator.getitem, call(getattr, query, "shape"), -1)
+            size = call(operator.getitem, call(getattr, given.query, "shape"), -1)
             scale = call(operator.pow, size, -0.5)
         scores = call(operator.mul, scores, scale)
         if mask is not None:
             scores = call(operator.add, scores, mask)
-        result = call(torch.matmul, call(torch.softmax, scores, -1), value)
+        result = call(torch.matmul, call(torch.softmax, scores, -1), given.value)
     node.replace_all_uses_with(result, propagate_meta=False)
     graph.erase_node(node)
     result.name = node.name

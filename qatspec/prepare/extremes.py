@@ -12,8 +12,8 @@ from torch.utils import _pytree as pytree
 
 from qatspec.diag import Diagnostic, DiagnosticError
 from qatspec.graph.constants import evaluate
+from qatspec.graph.discarded import EXTREME, padding_of
 from qatspec.graph.sizes import is_plain
-from qatspec.handlers.discarded import EXTREME, setting
 from qatspec.prepare.unit import FusedOps, Unit
 from qatspec.types import Float, Observed
 
@@ -67,10 +67,10 @@ def _constants(
     """(constant, what to do) of each constant of the op that is too large."""
     op = unit.context.label(node)
     if op == "pad":
-        _, mode, value = setting(node, unit.context)
+        padding = padding_of(node, unit.context)
         observed = isinstance(group.annotation.output, Observed)
-        if mode == "constant" and observed and not abs(value) < _FAR:
-            yield value, _PAD
+        if padding.mode == "constant" and observed and not abs(padding.value) < _FAR:
+            yield padding.value, _PAD
     if op not in (*_JOINS, *_EXTREMES, *_PRODUCTS, *_FILLS):
         return
     for operand in pytree.tree_leaves([list(node.args), node.kwargs]):

@@ -7,15 +7,15 @@ weight. Parameters stay at the paths where the model holds them, and tied parame
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar
 
-import torch
 from torch import fx, nn
 
 from qatspec.graph.context import GraphContext
-from qatspec.graph.ops import ANCHOR_OPS
 from qatspec.quant.functional import FunctionalConv, FunctionalNorm
 from qatspec.quant.geometry import Geometry
+from qatspec.types import OpTrait
 
 _MODULES: dict[str, type[nn.Module]] = {
     "conv1d": nn.Conv1d,
@@ -25,8 +25,48 @@ _MODULES: dict[str, type[nn.Module]] = {
     "conv_transpose2d": nn.ConvTranspose2d,
     "conv_transpose3d": nn.ConvTranspose3d,
 }
-_CONV = ("bias", "stride", "padding", "dilation", "groups")
-_TRANSPOSED = ("bias", "stride", "padding", "output_padding", "groups", "dilation")
+
+
+@dataclass(frozen=True, slots=True)
+class _Linear:
+    x: Any
+    weight: Any
+    bias: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Conv(_Linear):
+    stride: Any = None
+    padding: Any = None
+    dilation: Any = None
+    groups: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Transposed(_Linear):
+    stride: Any = None
+    padding: Any = None
+    output_padding: Any = None
+    groups: int | None = None
+    dilation: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class _BatchNorm:
+    x: Any
+    running_mean: Any
+    running_var: Any
+    weight: Any = None
+    bias: Any = None
+    training: bool = False
+    momentum: float = 0.1
+    eps: float = 1e-5
+
+    ORDERS: ClassVar = {
+        "torch.batch_norm": (
+            "x", "weight", "bias", "running_mean", "running_var", "training", "momentum", "eps",
+        )
+    }  # fmt: skip
 
 
 def replace_call(
@@ -59,14 +99,14 @@ def functional_to_module(root: nn.Module, graph: fx.Graph) -> None:
         if node.op != "call_function":
             continue
         op = context.op(node)
-        if op in ANCHOR_OPS and context.is_constant(node.args[1]):
-            geometry = _geometry(context, node, op)
+        if context.has_trait(node, OpTrait.WEIGHT) and context.is_constant(node.args[1]):
+            geometry = _geometry(context, node, str(op))
             key = (_weight(node.args[1]), geometry)
             if key not in shared:
                 shared[key] = register(root, f"{node.name}_module", FunctionalConv(geometry))
-            bias = context.argument(node, 2, "bias")
+            bias = context.call(node, _Linear).bias
             _call(graph, node, shared[key], (*node.args[:2], bias))
-        elif op == "batch_norm" and not context.argument(node, 5, "training", False):
+        elif op == "batch_norm" and not context.call(node, _BatchNorm).training:
             batch_norm_module(root, graph, node, fixed=True)
 
 
@@ -74,13 +114,9 @@ def batch_norm_module(root: nn.Module, graph: fx.Graph, node: fx.Node, *, fixed:
     """Replace a call of F.batch_norm by one of a module; `fixed`: see FunctionalNorm. Returns the
     new node."""
     context = GraphContext(root, graph)
-    statistics, affine = ("running_mean", "running_var"), ("weight", "bias")
-    torchs = node.target is torch.batch_norm  # its order is another than F.batch_norm's
-    order = affine + statistics if torchs else statistics + affine
-    found = {name: context.argument(node, i, name) for i, name in enumerate(order, 1)}
-    operands = [found[name] for name in statistics + affine]
-    momentum = context.argument(node, 6, "momentum", 0.1)
-    norm = FunctionalNorm(momentum, context.argument(node, 7, "eps", 1e-5), fixed)
+    call = context.call(node, _BatchNorm)
+    operands = (call.running_mean, call.running_var, call.weight, call.bias)
+    norm = FunctionalNorm(call.momentum, call.eps, fixed)
     return replace_call(root, graph, node, norm, node.args[0], *operands)
 
 
@@ -103,13 +139,12 @@ def _geometry(context: GraphContext, node: fx.Node, op: str) -> Geometry:
     """The geometry of the torch module that computes the same."""
     if op == "linear":
         return Geometry(op)
-    names = _TRANSPOSED if op.startswith("conv_transpose") else _CONV
-    given = {name: context.argument(node, i, name) for i, name in enumerate(names, 2)}
-    settings = fx.node.map_arg(
-        {name: value for name, value in given.items() if name != "bias" and value is not None},
-        context.value,
-    )
+    transposed = op.startswith("conv_transpose")
+    kind: type[_Linear] = _Transposed if transposed else _Conv
+    call = context.call(node, kind)
+    names = [f.name for f in fields(kind)[3:]]
+    settings = {name: v for name in names if (v := getattr(call, name)) is not None}
     groups = settings.get("groups", 1)
     first, second, *kernel = context.shape(node.args[1])
-    channels = (first, second * groups) if names is _TRANSPOSED else (second * groups, first)
+    channels = (first, second * groups) if transposed else (second * groups, first)
     return Geometry.of(_MODULES[op](*channels, kernel, **settings, device="meta"))

@@ -11,12 +11,11 @@ from dataclasses import dataclass, replace
 
 from torch import fx
 
-from qatspec.graph.ops import BATCH_NORM_OPS
 from qatspec.prepare.custom import called
 from qatspec.prepare.unit import FusedOps, Unit
 from qatspec.prepare.verify import problem
 from qatspec.registry import registry
-from qatspec.types import FusePattern
+from qatspec.types import FusePattern, OpTrait
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +67,7 @@ def split_shared_outputs(unit: Unit) -> None:
         users = list(node.users)
         if node.op != "call_module" or len(users) < 2:
             continue
-        if any(context.op(user) not in BATCH_NORM_OPS for user in users):
+        if any(not context.has_trait(user, OpTrait.BATCH_NORM) for user in users):
             continue
         for user in users[1:]:
             with unit.graph.inserting_before(user):
@@ -102,7 +101,7 @@ def _longest(
         if reason is not None:
             declined = declined or f"{pattern.name}: {reason}"
             continue
-        norms = [n for n in nodes[1:] if unit.context.op(n) in BATCH_NORM_OPS]
+        norms = [n for n in nodes[1:] if unit.context.has_trait(n, OpTrait.BATCH_NORM)]
         return FusedOps(list(nodes), norm=norms[0] if norms else None, declined=declined)
     return FusedOps([anchor], declined=declined)
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from torch import fx
 
-from qatspec.graph.ops import BATCH_NORM_OPS
+from qatspec.graph.ops import has_trait
 from qatspec.prepare.fuse import Match
+from qatspec.types import OpTrait
 
 
 def check_chain(match: Match) -> str | None:
     """Reasons against folding a batch norm, or against taking an addition into the conv."""
     for position in range(1, len(match.nodes)):
         op = match.op(position)
-        if op in BATCH_NORM_OPS:
+        if has_trait(op, OpTrait.BATCH_NORM):
             reason = _norm(match, position)
         elif op == "add":
             reason = _addition(match, position)

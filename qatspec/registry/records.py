@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,6 +51,7 @@ class Entry:
 class Records:
     """The records of one kind. Hooks are asked when it is made.
 
+    spellings: of quant handlers, canonical op -> the public names by which models call it.
     warnings: what may be missing or is disputed, as warnings: faults met while the hook was asked,
     names that two plugins register, and ops that two handlers answer for.
     """
@@ -71,6 +73,11 @@ class Records:
                 lists = [name for name in _NAME_LISTS if hasattr(record, name)]
                 help_ += "".join(f", `{name}` a tuple of names" for name in lists)
                 hooks.add_fault(plugin, "QS005", message, help_)
+        self.spellings: Mapping[str, tuple[str, ...]] = {
+            op: tuple(names)
+            for entry in self.entries
+            for op, names in getattr(entry.record, "spellings", {}).items()
+        }
         self.entries.sort(key=lambda entry: (entry.record.name, entry.plugin.entry_point))
         self.warnings: tuple[Diagnostic, ...] = (*hooks.faults[known:], *self.disputes())
 
@@ -127,6 +134,8 @@ class Records:
 def _is_sound(record: Any) -> bool:
     """Is its name a name, and are its lists of names lists of names: all that lookups rest on."""
     lists = [getattr(record, name) for name in _NAME_LISTS if hasattr(record, name)]
+    spellings = getattr(record, "spellings", {})
+    lists += spellings.values() if isinstance(spellings, Mapping) else [None]
     names = all(isinstance(x, tuple | list) and all(isinstance(n, str) for n in x) for x in lists)
     chain = getattr(record, "pattern", ("any",))
     return (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os.path
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -110,6 +110,11 @@ class Registry:
         do."""
         entry = self._of("quant_handler").find_op(op)
         return entry.record if entry else None
+
+    def spellings(self) -> Mapping[str, tuple[str, ...]]:
+        """Canonical op -> the public names by which models call it, of every quant handler. It is
+        the same object as long as the same plugins take part."""
+        return self._of("quant_handler").spellings
 
     def require_undisputed(self, kind: str, name: str) -> None:
         """Raises DiagnosticError QS002 where two plugins register `name`."""

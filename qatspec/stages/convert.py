@@ -8,13 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from qatspec.diag import Diagnostic, DiagnosticError, Span
+from qatspec.export import OnnxRunner, export_qat_onnx, to_onnx
+from qatspec.export.host import POST, PRE, export_host
 from qatspec.files import encoded
 from qatspec.graph import Prepared
 from qatspec.graph.deploy import deploy
 from qatspec.lower import lower
 from qatspec.lower.split import Host, host_parts
-from qatspec.onnx import OnnxRunner, export_qat_onnx, to_onnx
-from qatspec.onnx.host import POST, PRE, export_host
 from qatspec.plan.checkpoints import sha256_of
 from qatspec.prepare import set_stage
 from qatspec.program import Program, load_program, save_program

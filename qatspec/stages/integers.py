@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from qatspec.export.host import HostRunner
 from qatspec.ir import IntegerModel, on_host, unflatten
-from qatspec.onnx.host import HostRunner
 from qatspec.program import Artifact, interpret_frames
 from qatspec.stages.context import Context, Exactness
 from qatspec.stages.training import validation_progress

@@ -7,9 +7,9 @@ from pathlib import Path
 from torch import nn
 
 from qatspec.diag import Diagnostic, DiagnosticError, Span
+from qatspec.export import OnnxRunner
+from qatspec.export.host import POST, PRE, HostRunner
 from qatspec.graph import Prepared
-from qatspec.onnx import OnnxRunner
-from qatspec.onnx.host import POST, PRE, HostRunner
 from qatspec.plan.checkpoints import SUFFIX, checkpoint_path
 from qatspec.prepare import set_stage
 from qatspec.program import Artifact, Program, load_program

@@ -9,23 +9,24 @@ import numpy as np
 import torch
 from torch import fx, nn
 
+from qatspec.export import export_qat_onnx
 from qatspec.graph.context import GraphContext
 from qatspec.graph.trace import trace
 from qatspec.ir import RANGE
 from qatspec.lower import lower
-from qatspec.onnx import export_qat_onnx
 from qatspec.referee import interpret
-from qatspec.testing.nets import KNOWN, Chain, alone, images, prepared_for_eval
+from qatspec.testing.nets import alone, examples, images, prepared_for_eval
 from qatspec.testing.subject import Skipped, Subject
-from qatspec.types import Annotation, QuantHandler
+from qatspec.types import Annotation, Example, QuantHandler
 
-_NO_EXAMPLE = "the kit has no layer for it: give its handler an `example`"
+_NO_EXAMPLE = "it has no example of its ops: give its handler `examples`"
 
 
 def annotate_is_pure(subject: Subject, handler: QuantHandler) -> None:
     """annotate gives an Annotation, the same one again, and leaves the graph alone."""
-    for op, example in _examples(handler).items():
-        context, found = _calls(Chain(example).eval(), op)
+    for example in _examples(handler):
+        op = example.op
+        context, found = _calls(example)
         before = str(context.graph)
         first, second = (handler.annotate(found[-1], context) for _ in range(2))
         assert isinstance(first, Annotation), f"annotate of `{op}` gave {first!r}"
@@ -37,18 +38,19 @@ def lower_equals_the_fake_quant(subject: Subject, handler: QuantHandler) -> None
     """The integers are at most one step from the fake-quant model (rule: one step of accuracy)."""
     if handler.lower is None:
         raise Skipped("it has no integer form")
-    for op, example in _examples(handler).items():
-        context, found = _calls(Chain(example).eval(), op)
-        prepared = prepared_for_eval(Chain(example))
-        there = op in KNOWN or any(d.op == op for d in prepared.decisions.values())
+    for example in _examples(handler):
+        op, x = example.op, images(example.shape)
+        context, found = _calls(example)
+        prepared = prepared_for_eval(alone(example), x)
+        there = any(op == d.op or found[-1].name in d.group for d in prepared.decisions.values())
         whole = not any(context.carries_float(node) for node in found)
         assert there or whole, f"no rule reached the `{op}` of its example"
         if any(d.op == op and d.kind.computes_in_float for d in prepared.decisions.values()):
             continue
-        program = lower(prepared, (images(),))
-        (real,) = program.dequantize(program.run(*program.quantize(images().numpy())))
+        program = lower(prepared, (x,))
+        (real,) = program.dequantize(program.run(*program.quantize(x.numpy())))
         with torch.no_grad():
-            expected = prepared.model(images()).numpy()
+            expected = prepared.model(x).numpy()
         steps = np.abs(real - expected) / program.outputs[0].scale.max()
         assert steps.max() < 1.01, f"`{op}` differs from its fake-quant by {steps.max():.2f} steps"
 
@@ -61,54 +63,57 @@ def to_onnx_equals_the_fake_quant(subject: Subject, handler: QuantHandler) -> No
         import onnxruntime
     except ImportError as error:
         raise Skipped("onnxruntime is not installed") from error
-    for op, example in _examples(handler).items():
-        prepared = prepared_for_eval(Chain(example))
+    for example in _examples(handler):
+        op, x = example.op, images(example.shape)
+        prepared = prepared_for_eval(alone(example), x)
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "qat.onnx"
             export_qat_onnx(prepared, path)
             session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-        (real,) = session.run(None, {session.get_inputs()[0].name: images().numpy()})
+        (real,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
         with torch.no_grad():
-            expected = prepared.model(images()).numpy()
-        step = lower(prepared, (images(),)).outputs[0].scale.max() if handler.lower else 1e-4
+            expected = prepared.model(x).numpy()
+        step = lower(prepared, (x,)).outputs[0].scale.max() if handler.lower else 1e-4
         steps = np.abs(real - expected).max() / step
         assert steps < 1.01, f"`{op}` as ONNX differs from its fake-quant by {steps:.2f} steps"
 
 
 def lower_equals_the_reference(subject: Subject, handler: QuantHandler) -> None:
-    """Annotated, lowered and interpreted, the op is what its `reference` says of the real numbers
-    that its input integers stand for, within one step of its result's scale."""
-    if handler.lower is None or handler.reference is None:
-        raise Skipped("it has no integer form" if handler.lower is None else "it has no reference")
-    if handler.example is None:
-        raise Skipped(_NO_EXAMPLE)
-    torch.manual_seed(0)
-    x = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(3))
-    program = lower(prepared_for_eval(nn.Sequential(handler.example()), x), (x,))
-    ints = program.quantize(x.numpy())
-    (integers,) = interpret(program, *ints)
-    (port,) = program.outputs
-    wanted = handler.reference(program.inputs[0].dequantize(ints[0]).astype(np.float64))
-    low, high = (level * port.scale.max() for level in RANGE[port.dtype])
-    steps = np.abs(port.dequantize(integers) - np.clip(wanted, low, high)) / port.scale.max()
-    assert steps.max() < 1.01, f"its integers are {steps.max():.2f} steps from its reference"
+    """Annotated, lowered and interpreted, each example with a `reference` is what that says of the
+    real numbers that its input integers stand for, within one step of its result's scale."""
+    if handler.lower is None:
+        raise Skipped("it has no integer form")
+    known = [(e, e.reference) for e in _examples(handler) if e.reference is not None]
+    if not known:
+        raise Skipped("its examples have no reference")
+    for example, reference in known:
+        x = torch.randn(example.shape, generator=torch.Generator().manual_seed(3))
+        torch.manual_seed(0)
+        program = lower(prepared_for_eval(nn.Sequential(example.build()).eval(), x), (x,))
+        ints = program.quantize(x.numpy())
+        (integers,) = interpret(program, *ints)
+        (port,) = program.outputs
+        real = program.inputs[0].dequantize(ints[0]).astype(np.float64)
+        wanted = reference(real)
+        low, high = (level * port.scale.max() for level in RANGE[port.dtype])
+        steps = np.abs(port.dequantize(integers) - np.clip(wanted, low, high)) / port.scale.max()
+        apart = f"`{example.op}`: its integers are {steps.max():.2f} steps from its reference"
+        assert steps.max() < 1.01, apart
 
 
-def _calls(net: nn.Module, op: str) -> tuple[GraphContext, list[fx.Node]]:
-    """The graph of an example and its calls of `op`; there must be one."""
-    graph = trace(net, (images(),))
+def _calls(example: Example) -> tuple[GraphContext, list[fx.Node]]:
+    """The graph of an example and its calls of the op; there must be one."""
+    net = alone(example)
+    graph = trace(net, (images(example.shape),))
     context = GraphContext(net, graph)
-    found = [node for node in graph.nodes if context.op(node) == op]
+    found = [node for node in graph.nodes if context.op(node) == example.op]
+    op = example.op
     assert found, f"the example of `{op}` has no such op: is `canonical_op` set on its class?"
     return context, found
 
 
-def _examples(handler: QuantHandler) -> dict[str, nn.Module]:
-    """The handler's ops that there is a layer for: the kit's, and its own for the first."""
-    found = {op: made for op in handler.ops if (made := alone(op))}
-    if handler.example is not None:
-        torch.manual_seed(0)
-        found.setdefault(handler.ops[0], handler.example())
+def _examples(handler: QuantHandler) -> tuple[Example, ...]:
+    found = examples(handler)
     if not found:
         raise Skipped(_NO_EXAMPLE)
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,9 +13,9 @@ from qatspec.ir import RANGE
 from qatspec.lower import lower
 from qatspec.program import Artifact, Program, dump
 from qatspec.referee import interpret
-from qatspec.testing.nets import Chain, images, layers, prepared_for_eval
+from qatspec.testing.nets import all_examples, alone, images, prepared_for_eval
 from qatspec.testing.subject import Skipped, Subject
-from qatspec.types import March, Verdict
+from qatspec.types import Arithmetic, March, Verdict
 
 _MISSING = "QS804"  # the march's own runtime is not installed
 
@@ -57,12 +58,27 @@ def run_equals_interpret(subject: Subject, march: March) -> None:
 
 
 def _programs(march: March) -> Iterator[tuple[str, Program]]:
-    for op, layer in layers().items():
-        prepared = prepared_for_eval(Chain(layer), march=march.name)
+    """Each op's example, lowered for the march."""
+    float_ops = tuple(sorted(march.float_ops.items()))
+    for op, data in _lowered(march.name, march.arithmetic, float_ops):
+        yield op, Program.from_bytes(data)
+
+
+@functools.lru_cache(maxsize=1)
+def _lowered(
+    march: str, arithmetic: Arithmetic, float_ops: tuple[tuple[str, str], ...]
+) -> tuple[tuple[str, bytes], ...]:
+    """Programs as bytes, so that a check that changes one changes no other's. arithmetic,
+    float_ops: of the march registered under this name now."""
+    made = []
+    for example in all_examples():
+        x = images(example.shape)
+        prepared = prepared_for_eval(alone(example), x, march=march)
         try:
-            yield op, lower(prepared, (images(),), name=op)
+            made.append((example.op, lower(prepared, (x,), name=example.op).to_bytes()))
         except DiagnosticError:  # no integer form: nothing that a march could refuse
             continue
+    return tuple(made)
 
 
 def _compile(march: March, program: Program) -> Artifact | None:

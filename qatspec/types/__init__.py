@@ -3,6 +3,7 @@
 from qatspec.types.annotation import Annotation, Fixed, Float, Intent, Observed, Shared
 from qatspec.types.capabilities import Capabilities, Hardware, Limit, OpSupport
 from qatspec.types.lazy import Lazy, lazy
+from qatspec.types.ops import Example, OpTrait
 from qatspec.types.prepare import PrepareConfig, Standalone
 from qatspec.types.qconfig import QRANGE, QConfig, QSpec
 from qatspec.types.records import (
@@ -36,6 +37,7 @@ __all__ = [
     "Capabilities",
     "Dataset",
     "DatasetDef",
+    "Example",
     "Finding",
     "Fixed",
     "Float",
@@ -50,6 +52,7 @@ __all__ = [
     "Observed",
     "ObserverDef",
     "OpSupport",
+    "OpTrait",
     "Params",
     "PictureDataset",
     "PrepareConfig",

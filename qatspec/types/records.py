@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from qatspec.types.capabilities import Capabilities
+from qatspec.types.ops import Example, OpTrait
 from qatspec.types.prepare import PrepareConfig
 from qatspec.types.qconfig import QConfig
 
@@ -126,26 +127,30 @@ class FusePattern:
 
 @dataclass(frozen=True, kw_only=True)
 class QuantHandler:
-    """An op's whole life. ops: canonical op names (qatspec.graph.ops) it answers for; a module
-    has one of its own by the class attribute `canonical_op = "my_op"`, and is then never entered.
+    """An op's whole life. ops: canonical op names that it answers for; a module has one of its own
+    by the class attribute `canonical_op = "my_op"`, and is then never entered.
 
+    spellings: canonical name -> every public name by which models call the op: "torch.nn.Mish",
+    "torch.nn.functional.mish", "torch.Tensor.mish". A module's subclasses count where they keep
+    its forward.
+    traits: what passes ask of all ops of the handler.
     annotate(node, context) -> Annotation; never touches the graph.
-    lower(node, lowering) -> Sum (qatspec.program.lowered) or a list of them: emits integer ops.
-    reference(x) -> array: the op of `example` in real numbers, in numpy: the kit holds the lowered
-    integers to it, within one step of the result's scale.
-    to_onnx(node, writer) -> name of the result: the float op in standard ONNX ops, for ops that
-    qatspec does not know (qatspec.onnx.qdq.QdqWriter).
-    example() -> a module that is the op, on tensors (N, 4, 8, 8): what the kit tries it on.
+    lower(node, lowering) -> ScaledInts, PendingSum (qatspec.lowering) or a list of them: emits
+    integer ops. None: the ops have no integer form.
+    to_onnx(node, writer) -> name of the result (a list of names for ops with several): the float
+    op in standard ONNX ops (qatspec.qdq.QdqWriter). None: the Q/DQ file refuses the ops.
+    examples() -> each op as a module, what the kit tries the handler on.
     """
 
     name: str
     summary: str
     ops: tuple[str, ...]
+    spellings: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    traits: frozenset[OpTrait] = frozenset()
     annotate: Callable[..., Any]
     lower: Callable[..., Any] | None = None
-    reference: Callable[..., Any] | None = None
     to_onnx: Callable[..., Any] | None = None
-    example: Callable[[], torch.nn.Module] | None = None
+    examples: Callable[[], Sequence[Example]] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,9 +41,9 @@ import torch
 from torch.utils._pytree import tree_leaves
 
 from qatspec.backend import compile as compile_program
+from qatspec.export import export_qat_onnx
 from qatspec.graph import Prepared
 from qatspec.lower import lower
-from qatspec.onnx import export_qat_onnx
 from qatspec.prepare import prepare, set_stage
 from qatspec.program import Program
 from qatspec.registry import registry

@@ -23,9 +23,9 @@ import numpy as np
 import torch
 from torch.utils._pytree import tree_leaves
 
+from qatspec.export import OnnxRunner, export_qat_onnx, to_onnx
 from qatspec.graph.deploy import deploy
 from qatspec.lower import lower
-from qatspec.onnx import OnnxRunner, export_qat_onnx, to_onnx
 from qatspec.prepare import prepare, set_stage
 from qatspec.program import Program
 from qatspec.referee import interpret

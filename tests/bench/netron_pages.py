@@ -30,8 +30,8 @@ from torch import nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from qatspec.export import export_qat_onnx, to_onnx
 from qatspec.lower import lower
-from qatspec.onnx import export_qat_onnx, to_onnx
 from qatspec.registry import registry
 from qatspec.spec import load
 from tests.nets import settle

@@ -24,8 +24,8 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
+from qatspec.export import OnnxRunner, to_onnx  # noqa: E402
 from qatspec.lower import lower  # noqa: E402
-from qatspec.onnx import OnnxRunner, to_onnx  # noqa: E402
 from qatspec.program import interpret  # noqa: E402
 from tests.random_nets import random_net  # noqa: E402
 

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from qatspec.graph.ops import SPELLINGS
+from qatspec.registry import registry
 
 FILE = Path(__file__).parents[2] / "schemas" / "torch-symbols.json"
 #: Namespaces of modules: their classes; of functions: their public callables.
@@ -39,7 +39,8 @@ def table() -> dict[str, Any]:
         found[name] = _functions(importlib.import_module(name))
     found["torch.Tensor"] = [n for n in _callables(torch.Tensor) if not n.startswith("_")]
     found["operator"] = [n for n in _functions(operator) if n not in NEWER]
-    for spelling in (s for spellings in SPELLINGS.values() for s in spellings):
+    spellings = registry().spellings()
+    for spelling in (spelling for names in spellings.values() for spelling in names):
         namespace, _, name = spelling.rpartition(".")
         if name not in found.setdefault(namespace, []):
             found[namespace].append(name)
@@ -49,7 +50,7 @@ def table() -> dict[str, Any]:
     return {
         "torch": torch.__version__.partition("+")[0],
         "namespaces": {name: sorted(set(found[name])) for name in sorted(found)},
-        "ops": {op: sorted(SPELLINGS[op]) for op in sorted(SPELLINGS)},
+        "ops": {op: sorted(spellings[op]) for op in sorted(spellings)},
     }
 
 

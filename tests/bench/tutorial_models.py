@@ -27,8 +27,8 @@ import torch
 
 from qatspec.backend import compile
 from qatspec.diag import DiagnosticError
+from qatspec.export import OnnxRunner, export_qat_onnx, to_onnx
 from qatspec.lower import lower
-from qatspec.onnx import OnnxRunner, export_qat_onnx, to_onnx
 from qatspec.prepare import prepare_spec, set_stage
 from qatspec.registry import registry
 from qatspec.spec import load

@@ -18,6 +18,7 @@ from qatspec.api import (
     DatasetDef,
     Diagnostic,
     DiagnosticError,
+    Example,
     FusePattern,
     March,
     ModelDef,
@@ -316,8 +317,12 @@ def meddling(node, context):
     return Annotation()
 
 
+def examples(build=Halve, reference=None):
+    return {"examples": lambda: [Example(op="kit_halve", build=build, reference=reference)]}
+
+
 def handler(**fields) -> QuantHandler:
-    made = {"ops": ("kit_halve",), "annotate": annotate, "lower": lower, "example": Halve}
+    made = {"ops": ("kit_halve",), "annotate": annotate, "lower": lower, **examples()}
     return QuantHandler(name="kit_halve", summary="s", **{**made, **fields})
 
 
@@ -335,10 +340,10 @@ REFERENCE = "quant_handler_lower_equals_the_reference"
         ({"lower": wrong_lower}, [LOWER]),
         ({"to_onnx": to_onnx}, []),
         ({"to_onnx": wrong_onnx}, [ONNX]),
-        ({"example": Nameless}, [ANNOTATE, LOWER]),
-        ({"reference": lambda x: np.abs(x) / 2}, []),
-        ({"reference": lambda x: np.abs(x) / 2.1}, [REFERENCE]),
-        ({"reference": lambda x: 1 / 0}, [REFERENCE]),
+        (examples(Nameless), [ANNOTATE, LOWER]),
+        (examples(reference=lambda x: np.abs(x) / 2), []),
+        (examples(reference=lambda x: np.abs(x) / 2.1), [REFERENCE]),
+        (examples(reference=lambda x: 1 / 0), [REFERENCE]),
     ],
 )
 def test_handlers(fields, found):

@@ -13,8 +13,8 @@ from torch import nn
 from qatspec.api import Annotation, FusePattern, QuantHandler, hookimpl, lower, prepare
 from qatspec.cli import main
 from qatspec.diag import DiagnosticError, PluginFault
+from qatspec.export import export_qat_onnx
 from qatspec.graph.context import GraphContext
-from qatspec.onnx import export_qat_onnx
 from qatspec.registry import Plugin, registry
 from qatspec.registry.plugins import load_file
 from qatspec.train.loader import Loader

@@ -9,7 +9,7 @@ from qatspec.testing import PluginConformance
 MODULES = (
     "qatspec.quant.plugin",
     "qatspec.prepare.plugin",
-    "qatspec.handlers.plugin",
+    "qatspec.ops.plugin",
     "qatspec_vision.plugin",
     "qatspec_horizon.plugin",
     "qatspec_onnxruntime.plugin",

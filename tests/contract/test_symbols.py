@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from qatspec.graph.ops import SPELLINGS
+from qatspec.registry import registry
 from qatspec.schema import torch_symbols
 
 _PATH = Path(__file__).parents[1] / "bench" / "torch_symbols.py"
@@ -24,8 +24,8 @@ def test_fresh():
 
 def test_every_spelling_of_an_op_is_in_it():
     table = torch_symbols()
-    assert {op: sorted(names) for op, names in SPELLINGS.items()} == table["ops"]
-    for spellings in SPELLINGS.values():
+    assert {op: sorted(names) for op, names in registry().spellings().items()} == table["ops"]
+    for spellings in registry().spellings().values():
         for spelling in spellings:
             namespace, _, name = spelling.rpartition(".")
             assert name in table["namespaces"][namespace], spelling

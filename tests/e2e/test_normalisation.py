@@ -13,7 +13,7 @@ from PIL import Image
 
 from qatspec.cli.options import context as surroundings
 from qatspec.engine import run
-from qatspec.onnx import OnnxRunner
+from qatspec.export import OnnxRunner
 from qatspec.plan import resolve
 from qatspec.program import Artifact, load_program
 from qatspec.spec import load

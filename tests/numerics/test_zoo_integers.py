@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 
+from qatspec.export import OnnxRunner, export_qat_onnx, to_onnx
 from qatspec.graph.deploy import deploy
 from qatspec.lower import lower
-from qatspec.onnx import OnnxRunner, export_qat_onnx, to_onnx
 from qatspec.referee import interpret
 from tests.nets import check_onnx, settle
-from tests.unit.onnx.test_qdq import run
+from tests.unit.export.test_qdq import run
 from tests.zoo.zoo import nets
 
 pytest.importorskip("onnxruntime")

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from qatspec.ir import RANGE
+from qatspec.lowering import PendingSum, ScaledInts
 from qatspec.program import Program, ProgramBuilder
-from qatspec.program.lowered import Sum, Term
 from qatspec.program.requantize import multipliers
 from qatspec.types import Arithmetic
 
@@ -26,7 +26,9 @@ class Grower:
         self.dtype = "int16" if self.rng.random() < 0.15 else "int8"
         shape = (self.pick(1, 9), self.pick(3, 12), self.pick(3, 12))
         scale = float(10 ** self.rng.uniform(-3, 1))
-        self.live = [Term(self.builder.input("x", self.dtype, shape, scale), np.array([scale]))]
+        self.live = [
+            ScaledInts(self.builder.input("x", self.dtype, shape, scale), np.array([scale]))
+        ]
         self.kinds = kinds or tuple(
             n.removeprefix("grow_") for n in sorted(vars(Grower)) if n.startswith("grow_")
         )
@@ -34,10 +36,10 @@ class Grower:
     def pick(self, low: int, high: int) -> int:
         return int(self.rng.integers(low, high + 1))
 
-    def shape(self, term: Term) -> tuple[int, ...]:
+    def shape(self, term: ScaledInts) -> tuple[int, ...]:
         return self.builder.values[term.value].shape
 
-    def emit(self, kind: str, inputs, scale=1.0, scale_axis=None, **attrs) -> Term:
+    def emit(self, kind: str, inputs, scale=1.0, scale_axis=None, **attrs) -> ScaledInts:
         scale = np.atleast_1d(np.asarray(scale, np.float64))
         with np.errstate(over="ignore", under="ignore"):
             real = scale.astype(np.float32)
@@ -45,9 +47,9 @@ class Grower:
         name = self.builder.emit(
             kind, inputs, name=kind, scale=real if good else None, scale_axis=scale_axis, **attrs
         )
-        return Term(name, scale, scale_axis)
+        return ScaledInts(name, scale, scale_axis)
 
-    def requant(self, total: Sum, *, wild: bool = False) -> Term:
+    def requant(self, total: PendingSum, *, wild: bool = False) -> ScaledInts:
         """Close a sum on a scale near its own range, or (wild) anywhere."""
         low, high = RANGE[self.dtype]
         low, high = sorted((self.pick(low, high), high)) if self.rng.random() < 0.3 else (low, high)
@@ -76,7 +78,7 @@ class Grower:
             low=low,
             high=high,
         )
-        return Term(name, np.array([scale]))
+        return ScaledInts(name, np.array([scale]))
 
     def weight(self, *shape: int) -> str:
         low, high = RANGE["int8"]
@@ -84,7 +86,7 @@ class Grower:
             return self.builder.const("w", "int8", self.rng.choice([low, high], shape))
         return self.builder.const("w", "int8", self.rng.integers(low, high + 1, shape))
 
-    def accumulate(self, x: Term) -> Term:
+    def accumulate(self, x: ScaledInts) -> ScaledInts:
         c = self.shape(x)[0]
         groups = int(self.rng.choice([g for g in range(1, c + 1) if c % g == 0]))
         out = groups * self.pick(1, 4)
@@ -102,19 +104,19 @@ class Grower:
             groups=groups,
         )  # fmt: skip
 
-    def grow_conv(self, x: Term) -> Term:
-        return self.requant(Sum((self.accumulate(x),)), wild=self.rng.random() < 0.2)
+    def grow_conv(self, x: ScaledInts) -> ScaledInts:
+        return self.requant(PendingSum((self.accumulate(x),)), wild=self.rng.random() < 0.2)
 
-    def grow_residual(self, x: Term) -> Term:
+    def grow_residual(self, x: ScaledInts) -> ScaledInts:
         c = self.shape(x)[0]
         acc = self.emit(
             "conv", [x.value, self.weight(c, c, 1, 1)], x.scale * 10 ** self.rng.uniform(-4, 0, c),
             1, stride=(1, 1), padding=(0, 0, 0, 0), dilation=(1, 1), groups=1,
         )  # fmt: skip
         sign = self.rng.choice([-1.0, 1.0])
-        return self.requant(Sum((acc, Term(x.value, x.scale * sign))))
+        return self.requant(PendingSum((acc, ScaledInts(x.value, x.scale * sign))))
 
-    def grow_conv_transpose(self, x: Term) -> Term:
+    def grow_conv_transpose(self, x: ScaledInts) -> ScaledInts:
         c = self.shape(x)[0]
         groups = int(self.rng.choice([g for g in range(1, c + 1) if c % g == 0]))
         per_group, stride = self.pick(1, 3), (self.pick(1, 3), self.pick(1, 3))
@@ -128,28 +130,30 @@ class Grower:
             output_padding=(self.pick(0, stride[0] - 1), self.pick(0, stride[1] - 1)),
             dilation=(1, self.pick(1, 2)), groups=groups,
         )  # fmt: skip
-        return self.requant(Sum((acc,)))
+        return self.requant(PendingSum((acc,)))
 
-    def grow_linear(self, x: Term) -> Term:
+    def grow_linear(self, x: ScaledInts) -> ScaledInts:
         width = self.shape(x)[-1]
         acc = self.emit("linear", [x.value, self.weight(self.pick(3, 9), width)], x.scale * 0.01)
-        return self.requant(Sum((acc,)))
+        return self.requant(PendingSum((acc,)))
 
-    def grow_add(self, x: Term) -> Term:
+    def grow_add(self, x: ScaledInts) -> ScaledInts:
         others = [t for t in self.live if self.shape(t) == self.shape(x)]
         other = others[self.pick(0, len(others) - 1)]
         sign = self.rng.choice([-1.0, 1.0])
-        total = Sum((x, Term(other.value, other.scale * sign)))
+        total = PendingSum((x, ScaledInts(other.value, other.scale * sign)))
         return self.requant(total, wild=self.rng.random() < 0.3)
 
-    def grow_mul(self, x: Term) -> Term:
+    def grow_mul(self, x: ScaledInts) -> ScaledInts:
         gate = x
         if self.rng.random() < 0.5:
             total = self.emit("reduce_sum", [x.value], x.scale, axes=(2, 3), keepdim=True)
-            gate = self.requant(Sum((total,)))
-        return self.requant(Sum((self.emit("mul", [x.value, gate.value], x.scale * gate.scale),)))
+            gate = self.requant(PendingSum((total,)))
+        return self.requant(
+            PendingSum((self.emit("mul", [x.value, gate.value], x.scale * gate.scale),))
+        )
 
-    def grow_clamp(self, x: Term) -> Term:
+    def grow_clamp(self, x: ScaledInts) -> ScaledInts:
         low, high = sorted((self.pick(-128, 127), self.pick(-128, 127)))
         return self.emit("clamp", [x.value], x.scale, low=low, high=high)
 
@@ -158,70 +162,74 @@ class Grower:
         padding = tuple(self.pick(0, k - 1) for k in (*kernel, *kernel))
         return {"kernel": kernel, "stride": (self.pick(1, 2), self.pick(1, 3)), "padding": padding}
 
-    def grow_max_pool(self, x: Term) -> Term:
+    def grow_max_pool(self, x: ScaledInts) -> ScaledInts:
         return self.emit(
             "max_pool", [x.value], x.scale, dilation=(1, self.pick(1, 2)), **self.window()
         )
 
-    def grow_sum_pool(self, x: Term) -> Term:
-        return self.requant(Sum((self.emit("sum_pool", [x.value], x.scale / 9, **self.window()),)))
+    def grow_sum_pool(self, x: ScaledInts) -> ScaledInts:
+        return self.requant(
+            PendingSum((self.emit("sum_pool", [x.value], x.scale / 9, **self.window()),))
+        )
 
-    def grow_reduce_max(self, x: Term) -> Term:
+    def grow_reduce_max(self, x: ScaledInts) -> ScaledInts:
         axis = self.pick(1, 3)
         return self.emit("reduce_max", [x.value], x.scale, axes=(axis,), keepdim=True)
 
-    def grow_resize_nearest(self, x: Term) -> Term:
+    def grow_resize_nearest(self, x: ScaledInts) -> ScaledInts:
         size = (self.pick(2, 15), self.pick(2, 15))
         return self.emit("resize_nearest", [x.value], x.scale, size=size)
 
-    def grow_resize_bilinear(self, x: Term) -> Term:
+    def grow_resize_bilinear(self, x: ScaledInts) -> ScaledInts:
         bits = self.pick(1, 11 if self.dtype == "int8" else 7)
         total = self.emit(
             "resize_bilinear", [x.value], x.scale / 4.0**bits,
             size=(self.pick(2, 15), self.pick(2, 15)),
             align_corners=bool(self.rng.random() < 0.5), bits=bits,
         )  # fmt: skip
-        return self.requant(Sum((total,)))
+        return self.requant(PendingSum((total,)))
 
-    def grow_concat(self, x: Term) -> Term:
+    def grow_concat(self, x: ScaledInts) -> ScaledInts:
         others = [t for t in self.live if self.shape(t)[1:] == self.shape(x)[1:]]
         other = others[self.pick(0, len(others) - 1)]
         return self.emit("concat", [x.value, other.value], x.scale, axis=1)
 
-    def grow_reshape(self, x: Term) -> Term:
+    def grow_reshape(self, x: ScaledInts) -> ScaledInts:
         c, h, w = self.shape(x)
         return self.emit("reshape", [x.value], x.scale, shape=(w, c, h))
 
-    def grow_transpose(self, x: Term) -> Term:
+    def grow_transpose(self, x: ScaledInts) -> ScaledInts:
         perm = (0, *(int(p) + 1 for p in self.rng.permutation(3)))
         return self.emit("transpose", [x.value], x.scale, perm=perm)
 
-    def grow_slice(self, x: Term) -> Term:
+    def grow_slice(self, x: ScaledInts) -> ScaledInts:
         axis = self.pick(1, 3)
         size = self.shape(x)[axis - 1]
         start = self.pick(0, size - 1)
         stop, step = self.pick(start + 1, size), self.pick(1, 2)
         return self.emit("slice", [x.value], x.scale, axis=axis, start=start, stop=stop, step=step)
 
-    def grow_pad(self, x: Term) -> Term:
+    def grow_pad(self, x: ScaledInts) -> ScaledInts:
         padding = tuple(self.pick(0, 2) for _ in range(4))
         return self.emit("pad", [x.value], x.scale, padding=padding, value=self.pick(-128, 127))
 
-    def grow_lut(self, x: Term) -> Term:
+    def grow_lut(self, x: ScaledInts) -> ScaledInts:
         low, high = RANGE[self.dtype]
         table = self.rng.integers(low, high + 1, high - low + 1)
         name = self.builder.const("table", self.dtype, table)
         return self.emit("lut", [x.value, name], x.scale, dtype=self.dtype)
 
-    def grow_matmul(self, x: Term) -> Term:
+    def grow_matmul(self, x: ScaledInts) -> ScaledInts:
         y = self.emit("transpose", [x.value], x.scale, perm=(0, 1, 3, 2))
         if self.rng.random() < 0.5:
             x, y = y, x
         if self.rng.random() < 0.3:
             y = self.emit("slice", [y.value], y.scale, axis=1, start=0, stop=1, step=1)
-        return self.requant(Sum((self.emit("matmul", [x.value, y.value], x.scale * y.scale),)))
+        return self.requant(
+            PendingSum((self.emit("matmul", [x.value, y.value], x.scale * y.scale),))
+        )
 
-    def quotient(self, x: Term, y: Term) -> Term:
+    def quotient(self, x: ScaledInts, y: ScaledInts) -> ScaledInts:
         low, high = RANGE[self.dtype]
         low = self.pick(low, high) if self.rng.random() < 0.3 else low
         return self.emit(
@@ -230,16 +238,16 @@ class Grower:
             multiplier=self.pick(0, 1 << self.pick(0, 16)),
         )  # fmt: skip
 
-    def grow_divide(self, x: Term) -> Term:
+    def grow_divide(self, x: ScaledInts) -> ScaledInts:
         y = x
         if self.rng.random() < 0.7:
             total = self.emit(
                 "reduce_sum", [x.value], x.scale, axes=(self.pick(1, 3),), keepdim=True
             )
-            y = total if self.rng.random() < 0.3 else self.requant(Sum((total,)))
+            y = total if self.rng.random() < 0.3 else self.requant(PendingSum((total,)))
         return self.quotient(x, y)
 
-    def grow_softmax(self, x: Term) -> Term:
+    def grow_softmax(self, x: ScaledInts) -> ScaledInts:
         dtype, axis = str(self.rng.choice(["int8", "int16", "int32"])), self.pick(1, 3)
         low, high = RANGE[self.dtype]
         most = min(RANGE[dtype][1], 1 << 20)
@@ -251,7 +259,7 @@ class Grower:
         below = self.emit("reduce_sum", [above.value], 1.0, axes=(axis,), keepdim=True)
         return self.quotient(above, below)
 
-    def grow_standardize(self, x: Term) -> Term:
+    def grow_standardize(self, x: ScaledInts) -> ScaledInts:
         axes = tuple(a for a in (1, 2, 3) if self.rng.random() < 0.6) or (self.pick(1, 3),)
         y = self.emit(
             "standardize", [x.value], 2.0**-10, axes=axes, bits=self.pick(0, 14),
@@ -263,12 +271,12 @@ class Grower:
         bias = self.rng.integers(-(2**29), 2**29, size) >> self.pick(0, 29)
         names = [y.value, w, self.builder.const("b", "int32", bias)]
         scale = y.scale * 10 ** self.rng.uniform(-2, 0, size)
-        return self.requant(Sum((self.emit("affine", names, scale, axis, axis=axis),)))
+        return self.requant(PendingSum((self.emit("affine", names, scale, axis, axis=axis),)))
 
-    def grow_argmax(self, x: Term) -> Term:
+    def grow_argmax(self, x: ScaledInts) -> ScaledInts:
         axis = self.pick(1, 3)
         y = self.emit("argmax", [x.value], x.scale, axis=axis, keepdim=True)
-        return self.requant(Sum((y,)))
+        return self.requant(PendingSum((y,)))
 
     def grow(self, ops: int) -> Program:
         for _ in range(ops):

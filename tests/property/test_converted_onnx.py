@@ -6,8 +6,8 @@ import numpy as np
 import onnx
 import pytest
 
-from qatspec.onnx.converted import to_onnx
-from qatspec.onnx.runner import OnnxRunner
+from qatspec.export.converted import to_onnx
+from qatspec.export.runner import OnnxRunner
 from qatspec.program import digest, dump
 from qatspec.referee import interpret
 

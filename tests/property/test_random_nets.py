@@ -6,8 +6,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from qatspec.export import OnnxRunner, to_onnx
 from qatspec.lower import lower
-from qatspec.onnx import OnnxRunner, to_onnx
 from qatspec.program import dump
 from qatspec.referee import interpret
 from tests.random_nets import random_net

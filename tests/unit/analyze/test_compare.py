@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from qatspec.analyze import Noise, Steps, compare, compare_layers, compare_qat_onnx, sqnr
-from qatspec.onnx import export_qat_onnx
+from qatspec.export import export_qat_onnx
 from qatspec.quant.fake_quant import FakeQuantize
 
 COMMON = ("--allow-code", "--workdir", "work")

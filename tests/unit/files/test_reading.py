@@ -11,8 +11,8 @@ import torch
 
 from qatspec.diag import DiagnosticError
 from qatspec.engine.lock import locked
+from qatspec.export import OnnxRunner
 from qatspec.files import how_to_read, open_file, read_file, why_no_folder, why_unreadable
-from qatspec.onnx import OnnxRunner
 from qatspec.plan.checkpoints import is_intact
 from qatspec.program import Artifact, load_program
 from qatspec.registry import Registry

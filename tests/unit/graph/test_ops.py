@@ -10,8 +10,9 @@ import torch.nn.functional as F
 from torch import fx, nn
 
 from qatspec.graph.context import GraphContext
-from qatspec.graph.ops import SPELLINGS, rule_names, spellings
+from qatspec.graph.ops import rule_names, spellings
 from qatspec.graph.trace import trace
+from qatspec.registry import registry
 
 
 def _op(forward) -> str | None:
@@ -77,7 +78,7 @@ def test_spellings_of_one_op(op: str | None, forward) -> None:
 
 def test_every_spelling_exists_in_torch_and_belongs_to_one_op() -> None:
     seen: dict[str, str] = {}
-    for op, names in SPELLINGS.items():
+    for op, names in registry().spellings().items():
         for name in names:
             assert seen.setdefault(name, op) == op
     assert spellings("relu")[0] == "relu"

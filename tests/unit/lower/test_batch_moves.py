@@ -9,8 +9,8 @@ from torch import nn
 
 from qatspec.analyze.compare import compare_layers
 from qatspec.diag import DiagnosticError
+from qatspec.export import OnnxRunner, to_onnx
 from qatspec.lower import lower
-from qatspec.onnx import OnnxRunner, to_onnx
 from qatspec.program import digest
 from qatspec.referee import interpret
 

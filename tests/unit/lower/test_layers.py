@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
+from qatspec.export import OnnxRunner, export_qat_onnx, to_onnx
 from qatspec.lower import lower
-from qatspec.onnx import OnnxRunner, export_qat_onnx, to_onnx
 from qatspec.referee import interpret
 from tests.layers import LAYERS, images, layer
 from tests.nets import check_onnx

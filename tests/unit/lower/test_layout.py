@@ -8,7 +8,7 @@ from math import prod
 import numpy as np
 import pytest
 
-from qatspec.lower.layout import PLAIN, AcrossBatch, Layout
+from qatspec.lowering.batch_dim import BATCH_FIRST, AcrossBatch, BatchDim
 
 
 def moves(rng: random.Random, shape: list[int]) -> list[int] | None:
@@ -30,7 +30,7 @@ def test_chains_of_moves(seed):
     rng, batch, taken = random.Random(seed), 5, 0
     shape = [batch, 4, 6, 2]
     x = np.arange(prod(shape)).reshape(shape)
-    layout, value = PLAIN, x
+    layout, value = BATCH_FIRST, x
     for _ in range(12):
         if rng.random() < 0.5:
             perm = rng.sample(range(x.ndim), x.ndim)
@@ -58,9 +58,9 @@ def test_chains_of_moves(seed):
 
 def test_a_batch_that_is_torn_apart():
     with pytest.raises(AcrossBatch, match="from image to image"):
-        PLAIN.reshaped((5, 2), (3, 5, 2), (5, 6))
+        BATCH_FIRST.reshaped((5, 2), (3, 5, 2), (5, 6))
     with pytest.raises(AcrossBatch, match="dim 1, which holds the batch"):
-        Layout(1).axis(1)
+        BatchDim(1).axis(1)
 
 
 @pytest.mark.parametrize(
@@ -69,21 +69,21 @@ def test_a_batch_that_is_torn_apart():
 )
 def test_one_image_is_moved_as_two_are(before, after):
     """An example batch of one gives the same value as one of two."""
-    _, one = PLAIN.reshaped(before[1:], before, after)
-    _, two = PLAIN.reshaped(before[1:], (2, *before[1:]), (2 * after[0], *after[1:]))
+    _, one = BATCH_FIRST.reshaped(before[1:], before, after)
+    _, two = BATCH_FIRST.reshaped(before[1:], (2, *before[1:]), (2 * after[0], *after[1:]))
     assert one == two
 
 
 def test_attributes_count_the_dims_of_the_tensor():
-    heads = Layout(0, inner=True)  # (N * 2, 5, 4) as (N, 2, 5, 4)
+    heads = BatchDim(0, inner=True)  # (N * 2, 5, 4) as (N, 2, 5, 4)
     assert heads.placed("reduce_sum", {"axes": (2,), "keepdim": True}, (2, 5, 4)) == (
         heads, {"axes": (3,), "keepdim": True},
     )  # fmt: skip
-    tokens = Layout(1)  # (5, N, 4) as (N, 5, 4)
+    tokens = BatchDim(1)  # (5, N, 4) as (N, 5, 4)
     layout, attrs = tokens.placed("argmax", {"axis": 0, "keepdim": False}, (5, 4))
-    assert (layout, attrs["axis"]) == (PLAIN, 1)
+    assert (layout, attrs["axis"]) == (BATCH_FIRST, 1)
     for kind, of, attrs in (
-        ("conv", heads, {}), ("linear", Layout(1), {}), ("matmul", Layout(0), {}),
+        ("conv", heads, {}), ("linear", BatchDim(1), {}), ("matmul", BatchDim(0), {}),
         ("reshape", tokens, {"shape": (4, 5)}), ("concat", tokens, {"axis": 1}),
     ):  # fmt: skip
         with pytest.raises(AcrossBatch):

@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from qatspec.diag import DiagnosticError
+from qatspec.export import OnnxRunner, to_onnx
 from qatspec.ir import HOST, unflatten
 from qatspec.lower import lower
-from qatspec.onnx import OnnxRunner, to_onnx
 from qatspec.prepare import set_stage
 from qatspec.program import dump
 from qatspec.program.serde import to_bytes

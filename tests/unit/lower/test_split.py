@@ -10,11 +10,11 @@ import torch
 from torch import nn
 
 from qatspec.diag import DiagnosticError
+from qatspec.export.host import HostRunner, export_host
 from qatspec.graph.deploy import deploy
 from qatspec.ir import HOST, unflatten
 from qatspec.lower import lower
 from qatspec.lower.split import host_parts
-from qatspec.onnx.host import HostRunner, export_host
 
 COMMON = ("--allow-code", "--workdir", "work", "--device", "cpu")
 

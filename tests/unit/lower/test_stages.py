@@ -13,9 +13,9 @@ import torch
 from torch import nn
 
 from qatspec.diag import DiagnosticError
+from qatspec.export import export_qat_onnx
 from qatspec.graph import Prepared
 from qatspec.lower import lower
-from qatspec.onnx import export_qat_onnx
 from qatspec.prepare import prepare, set_stage
 from qatspec.program import Program
 from qatspec.quant.fake_quant import FakeQuantize

@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 from qatspec.diag import DiagnosticError
-from qatspec.handlers.floor_division import reciprocal
+from qatspec.export import OnnxRunner, to_onnx
 from qatspec.lower import lower
-from qatspec.onnx import OnnxRunner, to_onnx
+from qatspec.ops.floor_division.quantize import reciprocal
 from qatspec.referee import interpret
 
 

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize, prune
 
 from qatspec.diag import DiagnosticError
+from qatspec.export import export_qat_onnx
 from qatspec.lower import lower
-from qatspec.onnx import export_qat_onnx
 from qatspec.prepare import prepare, set_stage
 from qatspec.train.checkpoint import load_weights
 

@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from qatspec.diag import DiagnosticError
+from qatspec.export import export_qat_onnx
 from qatspec.lower import lower
-from qatspec.onnx import export_qat_onnx
 from qatspec.prepare import prepare, set_stage
 from qatspec.quant.fake_quant import FakeQuantize
 from qatspec.quant.learned import clamp_scales

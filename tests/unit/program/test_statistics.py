@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from qatspec.diag import DiagnosticError
+from qatspec.export import OnnxRunner, to_onnx
 from qatspec.ir import RANGE, STORAGE, Overflow, interval
 from qatspec.kinds import Malformed, ranges
 from qatspec.kinds.norms.kind import standardize_reach
-from qatspec.onnx import OnnxRunner, to_onnx
 from qatspec.program import Program, ProgramBuilder, dump
 from qatspec.program.container import Damaged, pack, unpack
 from qatspec.program.serde import MAGIC, VERSION, from_bytes, to_bytes

@@ -3,7 +3,7 @@
 import numpy as np
 from torch import nn
 
-from qatspec.api import Annotation, Observed, lookup
+from qatspec.api import Annotation, Example, Observed, lookup
 
 
 class HardMish(nn.Module):
@@ -28,8 +28,8 @@ def reference(x):
 def lower(node, lowering):
     """A table over every input integer, on the grid behind the bound that is fused to it, if one:
     rounding is monotonic, so bounding after it changes nothing."""
-    target = lowering.target() or lowering.target(next(iter(node.users)))
-    return lookup(lowering, node.args[0], reference, target)
+    grid = lowering.grid() or lowering.grid(next(iter(node.users)))
+    return lookup(lowering, node.args[0], reference, grid)
 
 
 def to_onnx(node, writer):
@@ -40,3 +40,7 @@ def to_onnx(node, writer):
     gate = w.node("Clip", [moved, zero, two], f"{node.name}.gate")
     product = w.node("Mul", [x, gate], f"{node.name}.product")
     return w.node("Div", [product, two], node.name)
+
+
+def examples():
+    return [Example(op="hard_mish", build=HardMish, reference=reference)]

@@ -38,9 +38,8 @@ def qatspec_quant_handlers():
             ops=("hard_mish",),
             annotate=lazy("hard_mish.op:annotate"),
             lower=lazy("hard_mish.op:lower"),
-            reference=lazy("hard_mish.op:reference"),
             to_onnx=lazy("hard_mish.op:to_onnx"),
-            example=lazy("hard_mish.op:HardMish"),
+            examples=lazy("hard_mish.op:examples"),
         )
     ]
 

@@ -1,0 +1,115 @@
+"""to_onnx: a Program as standard ONNX ops, integers in, integers out, equal to the interpreter.
+
+How each op is written: the folders of `qatspec.kinds`. Scales, march and provenance are in the
+metadata and the nodes' doc strings.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+
+from qatspec.diag import Diagnostic, DiagnosticError
+from qatspec.export.fast import FastEmitter
+from qatspec.export.saturation import saturating
+from qatspec.ir import STORAGE, Op, Port
+from qatspec.kinds import KINDS
+from qatspec.kinds.emitter import Emitter
+from qatspec.onnxgraph import BATCH, GraphWriter
+from qatspec.program import Program, digest
+from qatspec.program.artifact import port_record
+
+OPSET = 17
+FORMAT = 1
+METADATA = "qatspec"
+
+
+def to_onnx(
+    program: Program,
+    path: str | os.PathLike[str],
+    *,
+    opset: int | None = None,
+    exact: bool = True,
+) -> None:
+    """Write the converted integer ONNX. Loads in onnxruntime without custom ops; batch dynamic.
+
+    exact: equal to the Program, integer for integer; else in onnxruntime's fast kernels, where a
+    result close to a half may be one integer away (qatspec.export.fast).
+
+    opset: None is 17, the least that holds a Program.
+
+    Raises DiagnosticError QS720 for an opset below 17.
+    """
+    opset = opset or OPSET
+    if opset < OPSET:
+        raise DiagnosticError(
+            Diagnostic(
+                code="QS720",
+                message=f"opset {opset} cannot hold a converted program, it needs {OPSET}",
+                help="leave the opset out, or raise it",
+            )
+        )
+    writer = GraphWriter(program.name)
+    emitter = (Exact if exact else FastEmitter)(program, writer, opset)
+    for port in program.inputs:
+        emitter.names[port.name] = writer.input(
+            port.name, STORAGE[port.dtype], [BATCH, *port.shape]
+        )
+    for op in program.ops:
+        _emit(emitter, op)
+    for port in program.outputs:
+        writer.output(
+            emitter.signed(port.name), port.name, STORAGE[port.dtype], [BATCH, *port.shape]
+        )
+    record = {
+        "format": FORMAT,
+        "name": program.name,
+        "march": program.march,
+        "program": digest(program),
+        "inputs": [port_record(p) for p in program.inputs],
+        "outputs": [port_record(p) for p in program.outputs],
+        "tree": program.tree,
+    }
+    if program.image is not None:
+        record["image"] = program.image
+    if not exact:
+        record["saturating"] = saturating(
+            {
+                op.origin.module or op.output: program.consts[op.inputs[1]]
+                for op in program.ops
+                if op.kind == "conv"
+            }
+        )
+    readable = {"march": program.march or "generic"}
+    for way, ports in (("input", program.inputs), ("output", program.outputs)):
+        readable |= {f"{way}.{place}": _described(port) for place, port in enumerate(ports)}
+    writer.write(path, opset, {METADATA: json.dumps(record, sort_keys=True), **readable})
+
+
+class Exact(Emitter):
+    """Every op as its kind writes it."""
+
+    def signed(self, name: str) -> str:
+        """A value as the Program has it."""
+        return self.names[name]
+
+    def emit(self, op: Op) -> None:
+        """Write one op."""
+        self.names[op.output] = KINDS[op.kind].onnx(self, op)
+
+
+def _described(port: Port) -> str:
+    """A port for people who open the file in Netron; programs read the record."""
+    scales = [f"{scale:.9g}" for scale in port.scale.tolist()]
+    along = "" if len(scales) == 1 else f" along axis {port.axis}:"
+    return f"{port.name}: {port.dtype} {port.layout}, scale{along} {' '.join(scales)}"
+
+
+def _emit(emitter: Exact | FastEmitter, op: Op) -> None:
+    """Write one op, every node of it with the op's provenance."""
+    before = len(emitter.w.nodes)
+    emitter.emit(op)
+    origin = op.origin
+    doc = " ".join(p for p in (origin.module, origin.source, origin.rule) if p)
+    for node in emitter.w.nodes[before:]:
+        node.doc_string = doc

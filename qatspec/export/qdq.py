@@ -1,0 +1,255 @@
+"""export_qat_onnx: the fake-quant model as a Q/DQ graph in standard ONNX ops (rule: own ONNX).
+
+Written from our own trace of the model in eval mode. Each fake-quant is a QuantizeLinear and a
+DequantizeLinear with zero point 0, or of uint8 with zero point 128 where the march asks for it
+(`March.qdq`, qatspec.export.uint8); each quantized weight is integers and a DequantizeLinear along
+axis 0, batch norms folded, biases in float. Names are the model's own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import onnx
+import torch
+from torch import Tensor, fx
+
+from qatspec.diag import Diagnostic, DiagnosticError
+from qatspec.export.saturation import advice, saturating
+from qatspec.export.uint8 import Uint8, fits
+from qatspec.graph import Prepared
+from qatspec.graph.batch import Batch, Open
+from qatspec.graph.context import GraphContext
+from qatspec.graph.deploy import Deployment, carries_tensor, deploy, output_tree
+from qatspec.graph.modes import eval_mode
+from qatspec.onnxgraph import BATCH
+from qatspec.qdq import QdqWriter
+from qatspec.quant.fake_quant import FakeQuantize
+from qatspec.registry import registry
+from qatspec.spec import needed_opset
+from qatspec.types import OpTrait
+
+METADATA = "qatspec.qat"
+
+
+def export_qat_onnx(
+    prepared: Prepared,
+    path: str | os.PathLike[str],
+    example_inputs: Sequence[Any] | None = None,
+    *,
+    opset: int | None = None,
+    name: str = "model",
+    deployment: Deployment | None = None,
+    image: Mapping[str, Any] | None = None,
+) -> tuple[Diagnostic, ...]:
+    """Write the Q/DQ ONNX of `prepared`: what its forward takes and gives, batch dynamic unless the
+    model's own code holds for the batch of the example alone.
+
+    example_inputs: as forward takes them, None: those that `prepare` was given. opset: None is 17,
+    or 21 where int16 or int4 need it. Fake-quants count as on, whatever stage the model is in;
+    the disabled ones of unquantized outputs stay out. deployment: that of `prepared` and these
+    inputs, where it is already there. image: how a picture becomes the input
+    (qatspec.spec.preprocessing), which the file's metadata then record.
+
+    Returns warnings: QS732 where a CPU without VNNI may saturate.
+
+    Raises DiagnosticError: QS720 an opset too low, QS724 an op without ONNX form, QS705 a scale
+    that was never observed.
+    """
+    inputs = prepared.example_inputs if example_inputs is None else example_inputs
+    deployment = deployment or deploy(prepared, inputs)
+    model = deployment.prepared.model
+    dtypes = {
+        m.qspec.dtype for m in model.modules() if isinstance(m, FakeQuantize) and not m.disabled
+    }
+    needed = needed_opset(dtypes)
+    if opset is not None and opset < needed:
+        raise DiagnosticError(
+            Diagnostic(
+                code="QS720",
+                message=f"opset {opset} cannot hold {', '.join(sorted(dtypes))}: it needs {needed}",
+                help="leave the opset out, or raise it",
+            )
+        )
+    with eval_mode(model):  # a computed weight may depend on the mode
+        context = GraphContext(model, deployment.graph, prepared.march)
+        return write_graph(context, path, opset or needed, name, deployment.batch, image)
+
+
+def write_graph(
+    context: GraphContext,
+    path: str | os.PathLike[str],
+    opset: int,
+    name: str,
+    batch: Batch | None = None,
+    image: Mapping[str, Any] | None = None,
+) -> tuple[Diagnostic, ...]:
+    """Write one traced graph. batch: which of its sizes follow the batch, None: found anew. The
+    rest, what it returns and raises: as `export_qat_onnx`."""
+    walk = _Walk(context, batch or Batch(context.root, context.graph), opset, name)
+    walk.write(path, image)
+    return () if walk.uint8 is None else advice(walk.q.weights)
+
+
+def tree_of(model: onnx.ModelProto) -> Any:
+    """How the outputs of a file by `export_qat_onnx` nest. Raises KeyError on another file."""
+    return json.loads({p.key: p.value for p in model.metadata_props}[METADATA])["tree"]
+
+
+class _Walk:
+    """Writes one traced graph, node by node."""
+
+    def __init__(self, context: GraphContext, batch: Batch, opset: int, name: str) -> None:
+        self.context, self.batch = context, batch
+        unsigned = context.march is not None and registry().march(context.march).qdq == "uint8"
+        self.q = QdqWriter(context, batch, opset, name, unsigned=unsigned)
+        self.uint8 = Uint8(self.q) if unsigned else None
+
+    def write(self, path: str | os.PathLike[str], image: Mapping[str, Any] | None) -> None:
+        """Write every node, the outputs and the file. image: recorded in its metadata."""
+        graph = self.context.graph
+        for node in graph.nodes:
+            if node.op == "output" or not carries_tensor(self.context.value(node)):
+                continue
+            if self._is_initializer(node):
+                continue
+            before = len(self.q.w.nodes)
+            self.q.names[node] = self._node(node)
+            for proto in self.q.w.nodes[before:]:
+                proto.doc_string = _made_by(node)
+        flat, tree = output_tree(graph)
+        for node in flat:
+            if not isinstance(node, fx.Node) or not carries_tensor(self.context.value(node)):
+                raise DiagnosticError(
+                    Diagnostic(
+                        code="QS703", message="the model returns something that is no tensor"
+                    )
+                )
+            if isinstance(self.context.value(node), (list, tuple)):
+                self.q.fail(node, "an output of several tensors at once")
+            shape = [size if isinstance(size, int) else str(size) for size in self.q.sizes(node)]
+            self.q.w.output(self.q.operand(node), node.name, self.q.dtype(node), shape)
+        record = {"form": "qdq", "march": self.context.march, "tree": tree}
+        if image is not None:
+            record["image"] = image
+        if self.uint8 is not None:
+            self.q.w.drop_unread("DequantizeLinear")
+            record["saturating"] = saturating(self.q.weights)
+        self.q.w.write(path, self.q.opset, {METADATA: json.dumps(record, sort_keys=True)})
+
+    def _repeated(self, node: fx.Node) -> str:
+        """A tensor that forward makes for every image of the batch, from sizes alone."""
+        sizes = self.q.sizes(node)
+        following = [(i, size) for i, size in enumerate(sizes) if isinstance(size, Open)]
+        if len(following) != 1:
+            self.q.fail(node, "a number that follows the batch")
+        ((axis, size),) = following
+        if size.plus or size.times.denominator > 1:
+            self.q.fail(node, f"a size of {size}")
+        value, times = self.batch.value(node, twice=True), int(size.times)
+        images = value.shape[axis] // times
+        apart = [(axis, value)]
+        if times > 1:  # the batch and another dim in one, in either order
+            apart = [
+                (axis, value.unflatten(axis, (images, times))),
+                (axis + 1, value.unflatten(axis, (times, images))),
+            ]
+        for place, tensor in apart:
+            image = tensor.narrow(place, 0, 1)
+            if (tensor == image).all():
+                break
+        else:
+            self.q.fail(node, "a constant that differs along the batch")
+        x = self.q.w.const(f"{node.name}.image", image.numpy(), self.q.dtype(node))
+        wanted = [Open() if i == place else 1 for i in range(image.ndim)]
+        x = self.q.expanded(node, x, wanted)
+        return self.q.reshaped(node, x, (), sizes, node.name) if times > 1 else x
+
+    def _is_initializer(self, node: fx.Node) -> bool:
+        """Is it known without an input? A constant's fake-quant is written for all that."""
+        is_fake_quant = isinstance(self.context.module(node), FakeQuantize)
+        return self.batch.is_constant(node) and not is_fake_quant
+
+    def _node(self, node: fx.Node) -> Any:
+        """The name of the node's result, or the names of several."""
+        if node.op == "placeholder":
+            shape = self.context.shape(node)
+            first = [BATCH] if self.batch.is_open and shape else shape[:1]
+            return self.q.w.input(node.name, self.q.dtype(node), [*first, *shape[1:]])
+        module = self.context.module(node)
+        if isinstance(module, FakeQuantize):
+            return self._fake_quant(node, module)
+        is_tensor = isinstance(self.context.value(node), Tensor)
+        if is_tensor and self.batch.is_constant(node, of_batch=True):
+            return self._repeated(node)
+        op = self.context.op(node)
+        handler = registry().handler_for(op) if op else None
+        if self.uint8 is not None and (y := self.uint8.written(node, handler)) is not None:
+            return y
+        if handler is None or handler.to_onnx is None:
+            self.q.fail(node, self.context.label(node))
+        with registry().attribute_errors(
+            handler, f"handler `{handler.name}`, writing `{node.name}`,"
+        ):
+            y = handler.to_onnx(node, self.q)
+        return self._closed(node, y) if OpTrait.ENDS_KERNEL in handler.traits else y
+
+    def _closed(self, node: fx.Node, y: str) -> str:
+        """An op's result on the grid of the fake-quant behind its clamp, if there is one.
+
+        Rounding before a clamp and again behind it is rounding behind it: both are monotone and
+        the second changes nothing. But runtimes fuse an op with the pair that follows it:
+        onnxruntime has integer kernels for convolutions and sums with Q/DQ behind them, and none
+        with a relu between. In the form uint8 the clamp itself is written on integers.
+        """
+        clamp = _only_user(node)
+        if self.uint8 is not None or clamp is None:
+            return y
+        if not self.context.has_trait(clamp, OpTrait.CLAMP):
+            return y
+        behind = _only_user(clamp)
+        fake_quant = None if behind is None else self.context.module(behind)
+        if behind is None or not isinstance(fake_quant, FakeQuantize) or fake_quant.disabled:
+            return y
+        return self._pair(y, str(behind.target), fake_quant, f"{node.name}.closed")
+
+    def _fake_quant(self, node: fx.Node, fake_quant: FakeQuantize) -> str:
+        x = self.q.operand(node.args[0])
+        if fake_quant.disabled:
+            return x
+        if self.uint8 is not None and fits(fake_quant):
+            self._demand_observed(str(node.target), fake_quant)
+            return self.uint8.pair(node, x, fake_quant)
+        return self._pair(x, str(node.target), fake_quant, node.name)
+
+    def _pair(self, x: str, path: str, fake_quant: FakeQuantize, name: str) -> str:
+        """QuantizeLinear and DequantizeLinear on the grid of `fake_quant`."""
+        self._demand_observed(path, fake_quant)
+        grid = self.q.grid(path, fake_quant)
+        q = self.q.w.node("QuantizeLinear", [x, *grid], f"{name}.q")
+        return self.q.w.node("DequantizeLinear", [q, *grid], name)
+
+    def _demand_observed(self, path: str, fake_quant: FakeQuantize) -> None:
+        if not fake_quant.observed:
+            raise DiagnosticError(
+                Diagnostic(
+                    code="QS705",
+                    message=f"fake-quant `{path}` has never observed a range",
+                    help="run calibration or qat before converting",
+                )
+            )
+
+
+def _only_user(node: fx.Node) -> fx.Node | None:
+    return next(iter(node.users)) if len(node.users) == 1 else None
+
+
+def _made_by(node: fx.Node) -> str:
+    """The path of the module whose forward made the node, or the name of what it calls."""
+    if owner := node.meta.get("owner"):
+        return str(owner)
+    # the text of a function would hold its address, which differs in every process
+    return torch.typename(node.target) if node.op == "call_function" else str(node.target)

@@ -1,0 +1,161 @@
+"""Activations of the Q/DQ graph as uint8 with zero point 128, for onnxruntime on x86.
+
+They are the integers of int8 (or of int4, clipped to its range) plus 128, on the same scale. x86
+multiplies unsigned by signed bytes, and onnxruntime's fast kernels there take uint8 activations and
+int8 weights alone. It runs a Relu, a Clip or a move between a DequantizeLinear and a QuantizeLinear
+in float, so these are written on the integers themselves: a clamp commutes with rounding, and a
+move changes no number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import numpy as np
+from torch import fx
+
+from qatspec.graph.clamps import Bounds, bounds_of
+from qatspec.ir import RANGE
+from qatspec.qdq import QdqWriter
+from qatspec.quant.fake_quant import FakeQuantize
+from qatspec.types import OpTrait, QuantHandler, Shared
+
+ZERO_POINT = 128
+
+
+@dataclass(slots=True)
+class Uint8:
+    """Which results of the graph are dequantized integers.
+
+    integers: name of a result -> name of its integers. grids: name of integers -> names of their
+    scale and zero point. scales: name of a scale -> its value.
+    """
+
+    writer: QdqWriter
+    integers: dict[str, str] = field(default_factory=dict)
+    grids: dict[str, list[str]] = field(default_factory=dict)
+    scales: dict[str, np.float32] = field(default_factory=dict)
+
+    def pair(self, node: fx.Node, x: str, fake_quant: FakeQuantize) -> str:
+        """QuantizeLinear, the clamp in front of fake-quant `node` if there is one, and
+        DequantizeLinear."""
+        w, context, source = self.writer.w, self.writer.context, cast("fx.Node", node.args[0])
+        scale = fake_quant.scale.detach().reshape(()).numpy().astype(np.float32)
+        grid = [
+            w.const(f"{node.target}.scale", scale, np.float32),
+            w.const(f"{node.target}.zero_point", ZERO_POINT, np.uint8),
+        ]
+        self.scales[grid[0]] = np.float32(scale)
+        is_clamp = self._is_clamp_of_fake_quant(source)
+        bounds = bounds_of(source, context) if is_clamp else Bounds(None, None)
+        levels = _levels(fake_quant.qspec.dtype, bounds, scale)
+        clipped = levels != (0, 255)
+        q = w.node("QuantizeLinear", [x, *grid], f"{node.name}.{'rounded' if clipped else 'q'}")
+        if clipped:
+            q = self._clip(q, levels, f"{node.name}.q")
+        return self._dequantized(q, grid, node.name)
+
+    def written(self, node: fx.Node, handler: QuantHandler | None) -> Any:
+        """The result of an op that is written on integers, or needs no node; None of another."""
+        source = node.args[0] if node.args else None
+        if self._is_clamp_of_fake_quant(node):
+            return self.writer.operand(source)  # `pair` clamps the integers
+        integers = self._sources(source)
+        if not integers or handler is None:
+            return None
+        grid = self.grids[integers[0]]
+        if OpTrait.CLAMP in handler.traits:
+            bounds = bounds_of(node, self.writer.context)
+            given = (bounds.low, bounds.high)
+            if not bounds.are_numbers or any(given):  # a bound that may lie between two integers
+                return None
+            levels = [
+                limit if b is None else ZERO_POINT for b, limit in zip(given, (0, 255), strict=True)
+            ]
+            q = self._clip(integers[0], levels, f"{node.name}.q")
+            return self._dequantized(q, grid, node.name)
+        return self._moved(node, handler, grid) if self._moves(node, handler) else None
+
+    def _moved(self, node: fx.Node, handler: QuantHandler, grid: list[str]) -> Any:
+        """What the handler writes on the integers of its operands, dequantized."""
+        writer, w = self.writer, self.writer.w
+        before = len(w.nodes)
+        writer.carried = {name: q for name, q in self.integers.items() if self.grids[q] == grid}
+        writer.carried_fill = lambda value: self._fill(value, grid)
+        try:
+            results = handler.to_onnx(node, writer)  # type: ignore[misc]
+        finally:
+            writer.carried = {}
+        made = {name for written in w.nodes[before:] for name in written.output}
+        real = {q: name for name, q in self.integers.items()}
+        found = []
+        for name in results if isinstance(results, list) else [results]:
+            if name not in made:  # all of a source
+                found.append(real[name])
+            else:
+                found.append(self._dequantized(w.rename(name, f"{name}.q", before), grid, name))
+        return found if isinstance(results, list) else found[0]
+
+    def _fill(self, value: float, grid: list[str]) -> str:
+        """What a pad of integers fills in: the number as QuantizeLinear rounds it."""
+        if value == 0:
+            return grid[1]
+        level = int(np.clip(np.rint(np.float32(value) / self.scales[grid[0]]) + ZERO_POINT, 0, 255))
+        return self.writer.w.const("lowest" if level == 0 else "fill", level, np.uint8)
+
+    def _moves(self, node: fx.Node, handler: QuantHandler) -> bool:
+        if handler.to_onnx is None:
+            return False
+        if OpTrait.MOVES in handler.traits:
+            return True
+        if OpTrait.MOVES_WHERE_SHARED not in handler.traits:
+            return False
+        return isinstance(handler.annotate(node, self.writer.context).output, Shared)
+
+    def _sources(self, source: Any) -> list[str]:
+        """Integers of all tensors that an op takes, where they are of one grid; else nothing."""
+        nodes = list(source) if isinstance(source, (tuple, list)) else [source]
+        names = [self.writer.names.get(n) if isinstance(n, fx.Node) else None for n in nodes]
+        found = [self.integers.get(name, "") for name in names if isinstance(name, str)]
+        if len(found) < len(nodes) or not all(found):
+            return []
+        return found if all(self.grids[q] == self.grids[found[0]] for q in found) else []
+
+    def _is_clamp_of_fake_quant(self, node: Any) -> bool:
+        """Does a fake-quant of such integers alone read this clamp, and are its bounds numbers?"""
+        context = self.writer.context
+        if not isinstance(node, fx.Node) or not context.has_trait(node, OpTrait.CLAMP):
+            return False
+        reader = next(iter(node.users)) if len(node.users) == 1 else None
+        fake_quant = None if reader is None else context.module(reader)
+        return (
+            isinstance(fake_quant, FakeQuantize)
+            and fits(fake_quant)
+            and bounds_of(node, context).are_numbers
+        )
+
+    def _clip(self, q: str, levels: Sequence[int], name: str) -> str:
+        bounds = [self.writer.w.const("bound", level, np.uint8) for level in levels]
+        return self.writer.w.node("Clip", [q, *bounds], name)
+
+    def _dequantized(self, q: str, grid: list[str], name: str) -> str:
+        name = self.writer.w.node("DequantizeLinear", [q, *grid], name)
+        self.integers[name], self.grids[q] = q, grid
+        return name
+
+
+def fits(fake_quant: FakeQuantize) -> bool:
+    """Does this fake-quant give integers that uint8 holds?"""
+    return fake_quant.qspec.dtype in ("qint8", "qint4") and not fake_quant.disabled
+
+
+def _levels(dtype: str, bounds: Bounds, scale: np.ndarray) -> tuple[int, int]:
+    """Bounds of a clamp as QuantizeLinear rounds them, within the integers of `dtype`."""
+    limits = RANGE[dtype.removeprefix("q")]
+    rounded = [
+        limit if bound is None else int(np.clip(np.rint(np.float32(bound) / scale), *limits))
+        for bound, limit in zip((bounds.low, bounds.high), limits, strict=True)
+    ]
+    return rounded[0] + ZERO_POINT, rounded[1] + ZERO_POINT

@@ -1,0 +1,147 @@
+"""Where a real tensor keeps its batch.
+
+A Program's values have the batch in front. The tensor of the model need not: `permute(1, 0, 2)`
+makes the batch dim 1, attention by `bmm` merges it with the heads behind it, `view(l * n, c)` with
+the tokens before it. Such a tensor is a value whose dims are the tensor's in their order, the batch
+taken out of them and put in front; what shares a dim with the batch stays behind as a dim of its
+own. So every such move of numbers across the batch is a plain move within each image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+from torch import Tensor
+
+from qatspec.kinds import KINDS, Trait
+
+
+class AcrossBatch(ValueError):
+    """What an op asks for would mix images, or goes by another batch dim; the message says how."""
+
+
+#: Kinds that compute over a value's last dims whatever is in front of them.
+_TRAILING = {"linear": 1, "matmul": 2}
+
+
+@dataclass(frozen=True, slots=True)
+class BatchDim:
+    """batch: the dim of the tensor that holds the batch. outer, inner: that dim is outer * batch *
+    inner, in row-major order; each that is there is a dim of the value, in the batch's place.
+
+    A tensor (L, N * h, d) of N images is a value (N, L, h, d): batch 1, inner.
+    """
+
+    batch: int = 0
+    outer: bool = False
+    inner: bool = False
+
+    @property
+    def is_first(self) -> bool:
+        """Is the batch alone and in front, so that the value's dims are the tensor's own?"""
+        return self == BATCH_FIRST
+
+    @property
+    def extra(self) -> int:
+        """Dims of the value that share a dim of the tensor with the batch."""
+        return self.outer + self.inner
+
+    def shared(self, value: Sequence[int]) -> tuple[int, ...]:
+        """Sizes of those dims; value: its shape without the batch."""
+        return tuple(value[self.batch : self.batch + self.extra])
+
+    def rank(self, value: Sequence[int]) -> int:
+        """Dims of the tensor."""
+        return len(value) + 1 - self.extra
+
+    def axis(self, dim: int) -> int:
+        """The value's axis (counted with the batch) of a dim of the tensor. Raises AcrossBatch."""
+        if dim == self.batch:
+            raise AcrossBatch(f"it computes along dim {dim}, which holds the batch")
+        return dim + 1 if dim < self.batch else dim + self.extra
+
+    def dim(self, axis: int) -> int | None:
+        """The way back; None for an axis that shares its dim with the batch."""
+        if axis <= self.batch:
+            return axis - 1
+        return axis - self.extra if axis > self.batch + self.extra else None
+
+    def in_front(self, x: Tensor, shared: Sequence[int]) -> Tensor:
+        """A real tensor as the value has it: the batch in front, `shared` in its place."""
+        at, rest = self.batch, x.shape[self.batch + 1 :]
+        outer, inner = (shared[0] if self.outer else 1), (shared[-1] if self.inner else 1)
+        split = x.reshape(*x.shape[:at], outer, -1, inner, *rest).movedim(at + 1, 0)
+        return split.reshape(split.shape[0], *x.shape[:at], *shared, *rest)
+
+    def without(self, dims: Sequence[int]) -> BatchDim:
+        """The dim of the tensor that lacks `dims`."""
+        return BatchDim(self.batch - sum(d < self.batch for d in dims), self.outer, self.inner)
+
+    def reshaped(
+        self, value: Sequence[int], before: Sequence[int], after: Sequence[int]
+    ) -> tuple[BatchDim, tuple[int, ...]]:
+        """(dim, shape of the value) of a tensor of shape `before`, with a value of shape
+        `value`, that becomes `after`. Raises AcrossBatch where images would be torn apart.
+
+        In an example batch of one the batch could be any dim of size 1, or a factor of any dim:
+        it stays a dim of its own if it can, and merges with what is behind it rather than with
+        what is before it, but not within the last dim.
+        """
+        shared = self.shared(value)
+        images = before[self.batch] // prod(shared)
+        front = prod(before[: self.batch]) * (shared[0] if self.outer else 1)
+        found = []
+        for at, size in enumerate(after):
+            outer, torn = divmod(front, prod(after[:at]))
+            inner, rest = divmod(size, max(outer, 1) * images)
+            if torn or rest:
+                continue
+            dim = BatchDim(at, outer > 1, inner > 1)
+            own = tuple(s for s in (outer, inner) if s > 1)
+            shape = (*after[:at], *own, *after[at + 1 :])
+            worse = at == len(after) - 1 if own else at != self.batch
+            found.append(((bool(own), worse, outer > 1, at), dim, shape))
+        if not found:
+            raise AcrossBatch("it moves numbers from image to image")
+        _, dim, shape = min(found, key=lambda candidate: candidate[0])
+        return dim, shape
+
+    def permuted(self, perm: Sequence[int]) -> tuple[BatchDim, tuple[int, ...]]:
+        """(dim, permutation of the value) of the tensor whose dims are `perm` of this one's."""
+        at = tuple(perm).index(self.batch)
+        own = range(self.batch + 1, self.batch + 1 + self.extra)
+        front, back = ([self.axis(d) for d in part] for part in (perm[:at], perm[at + 1 :]))
+        return BatchDim(at, self.outer, self.inner), (0, *front, *own, *back)
+
+    def placed(
+        self, kind: str, attrs: Mapping[str, Any], value: Sequence[int]
+    ) -> tuple[BatchDim, dict[str, Any]]:
+        """(dim of its result, attributes of the op on the value) of an op whose attributes
+        count the tensor's dims. Raises AcrossBatch."""
+        own = dict(attrs)
+        if Trait.IMAGES in KINDS[kind].traits:
+            raise AcrossBatch("it takes pictures, and its operand's batch is no dim of its own")
+        if self.batch >= self.rank(value) - _TRAILING.get(kind, 0):
+            raise AcrossBatch(f"it computes along dim {self.batch}, which holds the batch")
+        if kind == "reshape":
+            if self.batch:
+                raise AcrossBatch(f"it takes the batch for dim 0, and it is dim {self.batch}")
+            own["shape"] = (*self.shared(value), *attrs["shape"])
+            if prod(own["shape"]) != prod(value):
+                raise AcrossBatch("it goes by dims that its operand shares with the batch")
+        if kind == "transpose":
+            dim, own["perm"] = self.permuted(attrs["perm"])
+            return dim, own
+        if "axis" in attrs:
+            own["axis"] = self.axis(attrs["axis"])
+        if "axes" in attrs:
+            own["axes"] = tuple(self.axis(d) for d in attrs["axes"])
+        if attrs.get("keepdim") is False:
+            return self.without(attrs["axes"] if "axes" in attrs else (attrs["axis"],)), own
+        return self, own
+
+
+BATCH_FIRST = BatchDim()

@@ -1,0 +1,49 @@
+"""What stands for the parts of a model while it is lowered, and how lowering refuses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from qatspec.diag import QatspecError
+from qatspec.ir import DType
+
+
+class Unlowerable(QatspecError):
+    """A node has no integer form: a diagnostic code, the reason, and the way out."""
+
+    def __init__(self, code: str, reason: str, help_: str | None = None) -> None:
+        super().__init__(reason)
+        self.code, self.reason, self.help = code, reason, help_
+
+
+class Skipped(QatspecError):
+    """An operand failed already; its own diagnostic says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """The real numbers that a quantized tensor can hold: scale times the integers of `dtype`."""
+
+    scale: float
+    dtype: DType
+
+
+#: The grid of tensors of integers, such as indices, which no fake-quant is on.
+INTEGERS = Grid(1.0, "int32")
+
+
+@dataclass(frozen=True, slots=True)
+class Constant:
+    """What a node computes from parameters alone: a tensor (a list for ops with several results);
+    grid: where a fake-quant put it."""
+
+    value: Any
+    grid: Grid | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RealInput:
+    """An input of the model that no fake-quant has quantized yet."""
+
+    name: str

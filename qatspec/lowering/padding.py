@@ -1,0 +1,103 @@
+"""Integers around a tensor, and parts of it copied along a dim."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+
+import numpy as np
+
+from qatspec.lowering.lowering import Lowering
+from qatspec.lowering.pending import ScaledInts
+
+
+def padded(
+    lowering: Lowering, x: ScaledInts, amounts: Sequence[int], mode: str, level: int = 0
+) -> ScaledInts:
+    """x with `amounts` before and after each dim, the last dim first as torch lists them; negative
+    ones crop. level: the integer that mode "constant" fills in."""
+    rank = len(lowering.value_shape(x))
+    sides = [(rank - i // 2, amounts[i], amounts[i + 1]) for i in range(0, len(amounts), 2)]
+    if mode == "constant":
+        x = _around(lowering, x, [(axis, max(b, 0), max(a, 0)) for axis, b, a in sides], level)
+    for axis, before, after in sides:
+        size = lowering.value_shape(x)[axis - 1]
+        kept = list(range(max(-before, 0), size - max(-after, 0)))
+        if mode != "constant":
+            kept = _indices(size, before, after, mode)
+        x = taken(lowering, x, axis, kept)
+    return x
+
+
+def _around(
+    lowering: Lowering, x: ScaledInts, sides: Sequence[tuple[int, int, int]], level: int
+) -> ScaledInts:
+    """x with `level` before and after it along each (axis, before, after)."""
+    sides = [side for side in sides if max(side[1:]) > 0]
+    rank = len(lowering.value_shape(x))
+    if rank == 3 and all(axis > 1 for axis, _, _ in sides):  # height and width at once
+        amount = {axis: (b, a) for axis, b, a in sides}
+        (left, right), (top, bottom) = amount.get(3, (0, 0)), amount.get(2, (0, 0))
+        return _filled(lowering, x, (top, left, bottom, right), level) if sides else x
+    for axis, before, after in sides:
+        shape = lowering.value_shape(x)
+        whole = (*shape[: axis - 1], shape[axis - 1] + before + after, *shape[axis:])
+        flat = (prod(shape[: axis - 1]), shape[axis - 1], prod(shape[axis:]))
+        x = lowering.emit_same_scale("reshape", x, name=_name(lowering), shape=flat)
+        x = _filled(lowering, x, (before, 0, after, 0), level)
+        x = lowering.emit_same_scale("reshape", x, name=_name(lowering), shape=whole)
+    return x
+
+
+def taken(lowering: Lowering, x: ScaledInts, axis: int, indices: Sequence[int]) -> ScaledInts:
+    """x at `indices` along `axis`: slices, joined."""
+    size = lowering.value_shape(x)[axis - 1]
+    if list(indices) == list(range(size)):
+        return x
+    found: dict[tuple[int, int], ScaledInts] = {}
+    parts = []
+    for start, stop in _runs(indices):
+        if (start, stop) == (0, size):
+            found[start, stop] = x
+        elif (start, stop) not in found:
+            found[start, stop] = lowering.emit_same_scale(
+                "slice", x, name=_name(lowering), axis=axis, start=start, stop=stop, step=1
+            )
+        parts.append(found[start, stop])
+    if len(parts) == 1:
+        return parts[0]
+    names = [part.value for part in parts]
+    return lowering.emit(
+        "concat", names, x.scale, scale_axis=x.axis, name=_name(lowering), axis=axis
+    )
+
+
+def _runs(indices: Sequence[int]) -> list[tuple[int, int]]:
+    """Ascending neighbours as [start, stop)."""
+    runs: list[tuple[int, int]] = []
+    for i in indices:
+        if runs and runs[-1][1] == i:
+            runs[-1] = (runs[-1][0], i + 1)
+        else:
+            runs.append((i, i + 1))
+    return runs
+
+
+def _indices(size: int, before: int, after: int, mode: str) -> list[int]:
+    """What position of a dim of `size` each position of the padded dim repeats."""
+    wanted = np.arange(-before, size + after)
+    if mode == "replicate":
+        wanted = np.clip(wanted, 0, size - 1)
+    elif mode == "circular":
+        wanted = wanted % size
+    else:  # reflect: the border itself is not repeated
+        wanted = size - 1 - np.abs(size - 1 - np.abs(wanted))
+    return [int(i) for i in wanted]
+
+
+def _filled(lowering: Lowering, x: ScaledInts, padding: tuple[int, ...], level: int) -> ScaledInts:
+    return lowering.emit_same_scale("pad", x, name=_name(lowering), padding=padding, value=level)
+
+
+def _name(lowering: Lowering) -> str:
+    return f"{lowering.node.name}.pad"

@@ -1,0 +1,59 @@
+"""What a tensor of the model is on its way to integers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+
+@dataclass(frozen=True, slots=True)
+class ScaledInts:
+    """A value of the Program that stands for the real tensor value * scale.
+
+    scale: float64 (1,), or (C,) along `axis`, a dim of the model's tensor (batch counted)."""
+
+    value: str
+    scale: np.ndarray
+    axis: int | None = None
+
+    @property
+    def step(self) -> float:
+        """The scale of a tensor that has one alone."""
+        return float(self.scale[0])
+
+    def scaled(self, factor: float) -> ScaledInts:
+        """The same integers, standing for `factor` times the tensor."""
+        return replace(self, scale=self.scale * factor)
+
+
+@dataclass(frozen=True, slots=True)
+class PendingSum:
+    """clamp(sum of terms, low, high): a real tensor that no requantization has rounded yet.
+
+    One term of small integers without bounds is a quantized tensor; one int32 term without bounds
+    can be an int32 output; the fake-quant behind it turns a sum into a single `requant` op.
+    """
+
+    terms: tuple[ScaledInts, ...]
+    low: float = -np.inf
+    high: float = np.inf
+
+    @property
+    def bounded(self) -> bool:
+        return self.low > -np.inf or self.high < np.inf
+
+    def clamped(self, low: float, high: float) -> PendingSum:
+        """min(max(this, low), high)."""
+        least = min(max(self.low, low), high)
+        return replace(self, low=least, high=min(max(self.high, low), high))
+
+    def scaled(self, factor: float) -> PendingSum:
+        """This times a nonzero constant."""
+        low, high = sorted((self.low * factor, self.high * factor))
+        return PendingSum(tuple(term.scaled(factor) for term in self.terms), low, high)
+
+
+def pending(x: ScaledInts | PendingSum) -> PendingSum:
+    """Either form as a sum."""
+    return PendingSum((x,)) if isinstance(x, ScaledInts) else x

@@ -1,0 +1,1 @@
+"""Arithmetic of two tensors, or of a tensor and a number."""

@@ -1,0 +1,1 @@
+"""Ops that bound their operand: relu, relu6, hardtanh, clamp."""

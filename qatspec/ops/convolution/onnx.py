@@ -1,0 +1,145 @@
+"""Convolutions and linear layers in ONNX, with their weights: quantized ones as integers and a
+DequantizeLinear."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, fx
+
+from qatspec.qdq import QdqWriter
+from qatspec.quant.fake_quant import FakeQuantize
+from qatspec.quant.functional import FunctionalConv
+from qatspec.quant.geometry import Geometry
+from qatspec.quant.modules import QuantOp, is_weight_quantized
+
+
+def to_onnx(node: fx.Node, q: QdqWriter) -> str:
+    """Conv, ConvTranspose, Gemm or MatMul."""
+    module: Any = q.context.module(node)
+    if (quantized := q.context.quant_op(node)) is not None:
+        return _quantized(q, node, quantized)
+    if module is None or is_weight_quantized(module):
+        q.fail(node, q.context.label(node))
+    return _unquantized(q, node, module)
+
+
+def _quantized(q: QdqWriter, node: fx.Node, module: QuantOp) -> str:
+    """One of ours: integers, a DequantizeLinear, and the op, the bias in float."""
+    arguments = q.operands(node)
+    source: Any = node.args[1] if arguments else None
+    named = isinstance(source, fx.Node) and source.op == "get_attr"
+    key = str(source.target) if named else f"{node.target}.weight"
+    with torch.no_grad():
+        levels = module.quantized_weight(*arguments)[0]
+        bias = module.folded(*arguments)[1]
+    geometry = module.geometry
+    if not geometry.transposed:  # runtimes leave those in float
+        q.weights[str(node.target)] = levels.numpy()
+    weight = _dequantized(q, key, levels, module.weight_fake_quant, geometry)
+    shape = tuple(levels.shape)
+    if bias is None:
+        return _apply(q, node, geometry, weight, shape, None)
+    numbers = bias.detach().numpy()
+    if _fits(q, node, numbers, module.weight_fake_quant):
+        name = q.w.const(f"{node.target}.bias", numbers, np.float32)
+        return _apply(q, node, geometry, weight, shape, name)
+    # Runtimes round the bias of a fused op to int32, in steps of both scales: it stays outside.
+    product = _apply(q, node, geometry, weight, shape, None)
+    aligned = numbers if geometry.op == "linear" else numbers.reshape(-1, *[1] * (len(shape) - 2))
+    name = q.w.const(f"{node.target}.bias", aligned, np.float32)
+    return q.w.node("Add", [product, name], node.name)
+
+
+def _fits(q: QdqWriter, node: fx.Node, bias: np.ndarray, weight_fake_quant: FakeQuantize) -> bool:
+    """Does the bias fit int32, in steps of the input's scale times the weight's?"""
+    source: Any = node.args[0]
+    input_fake_quant = q.context.module(source)
+    if not isinstance(input_fake_quant, FakeQuantize) or not input_fake_quant.observed:
+        return True
+    step = input_fake_quant.scale.double() * weight_fake_quant.scale.double().reshape(-1)
+    return bool((np.abs(bias) < 2.0**31 * step.numpy()).all())
+
+
+def _unquantized(q: QdqWriter, node: fx.Node, module: Any) -> str:
+    """A conv or linear that no rule quantizes."""
+    inside = not isinstance(module, FunctionalConv)
+    weight, bias = (module.weight, module.bias) if inside else q.operands(node)
+    key = q.w.const(f"{node.target}.weight", weight.detach().numpy(), np.float32)
+    name = None
+    if bias is not None:
+        name = q.w.const(f"{node.target}.bias", bias.detach().numpy(), np.float32)
+    return _apply(q, node, Geometry.of(module), key, tuple(weight.shape), name)
+
+
+def _dequantized(
+    q: QdqWriter, key: str, levels: Tensor, fake_quant: FakeQuantize, geometry: Geometry
+) -> str:
+    """Integers and their DequantizeLinear along axis 0; a transposed conv's weight is stored
+    output channels first and turned back behind it."""
+    array = levels.numpy().astype(np.int64)
+    shape = array.shape
+    groups = geometry.groups if geometry.transposed else 1
+    if geometry.transposed:
+        split = array.reshape(groups, shape[0] // groups, *shape[1:]).swapaxes(1, 2)
+        array = split.reshape(groups * shape[1], shape[0] // groups, *shape[2:])
+    pair = q.grid(f"{key}_fake_quant", fake_quant, array.shape[0])
+    name = q.integers(key, fake_quant.qspec.dtype, array)
+    weight = q.w.node("DequantizeLinear", [name, *pair], f"{key}.dequantized", axis=0)
+    if not geometry.transposed:
+        return weight
+    split_shape = [groups, shape[1], shape[0] // groups, *shape[2:]]
+    for i, (op, value) in enumerate(
+        (("Reshape", split_shape), ("Transpose", None), ("Reshape", list(shape)))
+    ):
+        if op == "Transpose":
+            perm = [0, 2, 1, *range(3, len(split_shape))]
+            weight = q.w.node(op, [weight], f"{key}.turned", perm=perm)
+        else:
+            target = q.w.const(f"{key}.shape{i}", value, np.int64)
+            weight = q.w.node(op, [weight, target], f"{key}.split")
+    return weight
+
+
+def _apply(
+    q: QdqWriter,
+    node: fx.Node,
+    geometry: Geometry,
+    weight: str,
+    shape: tuple[int, ...],
+    bias: str | None,
+) -> str:
+    x = q.operand(node.args[0])
+    if geometry.op == "linear":
+        return _linear(q, node, x, weight, bias)
+    # torch lists the last dim first, (left, right, top, bottom); ONNX top, left, bottom, right
+    pads = [*geometry.pad[-2::-2], *geometry.pad[::-2]]
+    if geometry.padding_mode != "zeros":
+        rank = len(q.context.shape(node))
+        mode, name = geometry.padding_mode, f"{node.name}.padded"
+        x, pads = q.padded(x, geometry.pad, mode, 0.0, rank, name), [0] * len(pads)
+    attrs: dict[str, Any] = {
+        "kernel_shape": list(shape[2:]),
+        "strides": list(geometry.stride),
+        "pads": pads,
+        "dilations": list(geometry.dilation),
+        "group": geometry.groups,
+    }
+    if geometry.transposed:
+        attrs["output_padding"] = list(geometry.output_padding)
+    op = "ConvTranspose" if geometry.transposed else "Conv"
+    names = [x, weight] if bias is None else [x, weight, bias]
+    return q.w.node(op, names, node.name, **attrs)
+
+
+def _linear(q: QdqWriter, node: fx.Node, x: str, weight: str, bias: str | None) -> str:
+    if len(q.context.shape(node)) == 2:
+        names = [x, weight] if bias is None else [x, weight, bias]
+        return q.w.node("Gemm", names, node.name, transB=1)
+    turned = q.w.node("Transpose", [weight], f"{node.name}.weight", perm=[1, 0])
+    if bias is None:
+        return q.w.node("MatMul", [x, turned], node.name)
+    product = q.w.node("MatMul", [x, turned], f"{node.name}.product")
+    return q.w.node("Add", [product, bias], node.name)

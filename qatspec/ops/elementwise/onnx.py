@@ -1,0 +1,111 @@
+"""Functions of one number in float ONNX."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from torch import fx
+
+from qatspec.ops.elementwise.calls import Elu, Gelu, LeakyRelu, Pow, Prelu, Softplus
+from qatspec.qdq import QdqWriter
+
+
+def to_onnx(node: fx.Node, q: QdqWriter) -> str:
+    """One ONNX op where there is one, else what the function is made of."""
+    op = str(q.context.op(node))
+    if op in _ONE_OP:
+        name, attrs = _ONE_OP[op]
+        return q.w.node(name, [q.operand(node.args[0])], node.name, **attrs)
+    return _WRITERS[op](node, q)
+
+
+def write_pow(node: fx.Node, q: QdqWriter) -> str:
+    call = q.context.call(node, Pow)
+    return q.w.node("Pow", q.same_type(node, call.x, call.exponent), node.name)
+
+
+def write_prelu(node: fx.Node, q: QdqWriter) -> str:
+    call = q.context.call(node, Prelu)
+    slope = q.tensor(call.weight) if isinstance(call.weight, fx.Node) else call.weight
+    array = slope.detach().numpy().reshape(-1, *[1] * (len(q.context.shape(node)) - 2))
+    name = q.w.const(f"{node.name}.slope", array, np.float32)
+    return q.w.node("PRelu", [q.operand(call.x), name], node.name)
+
+
+def _silu(node: fx.Node, q: QdqWriter) -> str:
+    x = q.operand(node.args[0])
+    return q.w.node("Mul", [x, q.w.node("Sigmoid", [x], f"{node.name}.sigmoid")], node.name)
+
+
+def _gelu(node: fx.Node, q: QdqWriter) -> str:
+    """x / 2 * (1 + erf(x / sqrt 2)), or 1 + tanh(sqrt(2 / pi) * (x + 0.044715 x^3))."""
+    call, w = q.context.call(node, Gelu), q.w
+    x = q.operand(call.x)
+    if call.approximate == "tanh":
+        cube = w.node("Pow", [x, w.const("three", 3.0, np.float32)], f"{node.name}.cube")
+        cube = w.node("Mul", [cube, w.const("c", 0.044715, np.float32)], f"{node.name}.part")
+        inner = w.node("Add", [x, cube], f"{node.name}.sum")
+        root = w.const("root2pi", math.sqrt(2.0 / math.pi), np.float32)
+        bend = w.node("Tanh", [w.node("Mul", [inner, root], f"{node.name}.x")], f"{node.name}.tanh")
+        return _half_of_both(node, q, x, bend)
+    root = w.const("root2", math.sqrt(0.5), np.float32)
+    erf = w.node("Erf", [w.node("Mul", [x, root], f"{node.name}.x")], f"{node.name}.erf")
+    return _half_of_both(node, q, x, erf)
+
+
+def _half_of_both(node: fx.Node, q: QdqWriter, x: str, bend: str) -> str:
+    w = q.w
+    both = w.node("Add", [bend, w.const("one", 1.0, np.float32)], f"{node.name}.both")
+    half = w.node("Mul", [x, w.const("half", 0.5, np.float32)], f"{node.name}.half")
+    return w.node("Mul", [half, both], node.name)
+
+
+def _softplus(node: fx.Node, q: QdqWriter) -> str:
+    """log(1 + exp(beta x)) / beta; torch's threshold changes no float32."""
+    call = q.context.call(node, Softplus)
+    x, beta = q.operand(call.x), float(call.beta)
+    if beta == 1.0:
+        return q.w.node("Softplus", [x], node.name)
+    factor = q.w.const("beta", beta, np.float32)
+    x = q.w.node("Softplus", [q.w.node("Mul", [x, factor], f"{node.name}.x")], f"{node.name}.soft")
+    return q.w.node("Div", [x, factor], node.name)
+
+
+def _leaky_relu(node: fx.Node, q: QdqWriter) -> str:
+    call = q.context.call(node, LeakyRelu)
+    slope = float(call.negative_slope)
+    return q.w.node("LeakyRelu", [q.operand(call.x)], node.name, alpha=slope)
+
+
+def _elu(node: fx.Node, q: QdqWriter) -> str:
+    call = q.context.call(node, Elu)
+    return q.w.node("Elu", [q.operand(call.x)], node.name, alpha=float(call.alpha))
+
+
+def _rsqrt(node: fx.Node, q: QdqWriter) -> str:
+    root = q.w.node("Sqrt", [q.operand(node.args[0])], f"{node.name}.sqrt")
+    return q.w.node("Reciprocal", [root], node.name)
+
+
+#: op -> its ONNX op and the attributes of that.
+_ONE_OP: dict[str, tuple[str, dict[str, Any]]] = {
+    "sigmoid": ("Sigmoid", {}),
+    "tanh": ("Tanh", {}),
+    "hardswish": ("HardSwish", {}),
+    "hardsigmoid": ("HardSigmoid", {"alpha": 1.0 / 6.0, "beta": 0.5}),
+    "exp": ("Exp", {}),
+    "sqrt": ("Sqrt", {}),
+    "abs": ("Abs", {}),
+    "sign": ("Sign", {}),
+}
+_WRITERS: dict[str, Callable[[fx.Node, QdqWriter], str]] = {
+    "silu": _silu,
+    "gelu": _gelu,
+    "elu": _elu,
+    "leaky_relu": _leaky_relu,
+    "softplus": _softplus,
+    "rsqrt": _rsqrt,
+}

@@ -1,0 +1,1 @@
+"""Division of integers that rounds down."""

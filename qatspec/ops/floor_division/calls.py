@@ -1,0 +1,14 @@
+"""What the op is called with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class FloorDivide:
+    """other: a tensor or a number."""
+
+    x: Any
+    other: Any

@@ -1,0 +1,20 @@
+"""The ops on examples, and what they are in real numbers."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from qatspec.ops.examples import Reals, function, module
+from qatspec.types import Example
+
+
+def _same(x: Reals) -> Reals:
+    return x
+
+
+def examples() -> tuple[Example, ...]:
+    return (
+        module("dropout", nn.Dropout, _same),
+        function("identity", lambda x: x.clone(), _same),
+        function("contiguous", lambda x: x.contiguous(), _same),
+    )

@@ -1,0 +1,22 @@
+"""What models call the ops, and where their parts are."""
+
+from __future__ import annotations
+
+from qatspec.ops.family import handler
+from qatspec.types import OpTrait
+
+HANDLERS = (
+    handler(
+        "inert",
+        "inert",
+        "no arithmetic in evaluation",
+        {
+            "dropout": "nn:Dropout nn:Dropout1d nn:Dropout2d nn:Dropout3d "
+            "f:dropout f:dropout1d f:dropout2d f:dropout3d",
+            "identity": "nn:Identity t:clone t:detach",
+            "contiguous": "t:contiguous",
+        },
+        OpTrait.MOVES,
+        OpTrait.REARRANGES,
+    ),
+)

@@ -1,0 +1,16 @@
+"""What models call the ops, and where their parts are."""
+
+from __future__ import annotations
+
+from qatspec.ops.family import handler
+from qatspec.types import OpTrait
+
+HANDLERS = (
+    handler(
+        "joins",
+        "cat",
+        "concatenation and stacking",
+        {"cat": "torch.cat torch.concat torch.concatenate", "stack": "torch.stack"},
+        OpTrait.MOVES,
+    ),
+)

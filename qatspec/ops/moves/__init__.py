@@ -1,0 +1,1 @@
+"""Ops that move numbers and compute none: reshape, permute, slicing."""

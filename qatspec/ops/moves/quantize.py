@@ -1,0 +1,100 @@
+"""Moves of integers; scales per channel follow their dim."""
+
+from __future__ import annotations
+
+from torch import fx
+
+from qatspec.graph.context import GraphContext
+from qatspec.lowering import Lowering, PendingSum, ScaledInts, expanded, permuted, reshaped
+from qatspec.ops.moves.calls import GetItem, Squeeze, Unsqueeze, permutation, split_dim
+from qatspec.types import Annotation, Shared
+
+
+def annotate(node: fx.Node, context: GraphContext) -> Annotation:
+    """The input's scale, exactly."""
+    return Annotation(output=Shared(), kind="passive")
+
+
+def lower_shape(node: fx.Node, lowering: Lowering) -> ScaledInts:
+    """Where dims of 1 come or go, the batch goes along; else it is found in the new shape."""
+    x, context = lowering.single_term(node.args[0]), lowering.context
+    before, after, batch = lowering.shape(node.args[0]), lowering.shape(), None
+    if context.op(node) == "squeeze":
+        batch = lowering.batch_dim(x).batch
+        dims = context.call(node, Squeeze).dims(before)
+        batch -= sum(_is_before_batch(lowering, axis, batch) for axis in dims)
+    elif context.op(node) == "unsqueeze":
+        batch = lowering.batch_dim(x).batch
+        batch += int(context.call(node, Unsqueeze).dim) % len(after) <= batch
+    return reshaped(lowering, x, before, after, batch)
+
+
+def lower_order(node: fx.Node, lowering: Lowering) -> ScaledInts:
+    x = lowering.single_term(node.args[0])
+    return permuted(lowering, x, permutation(node, lowering.context))
+
+
+def lower_expand(node: fx.Node, lowering: Lowering) -> ScaledInts:
+    x = lowering.single_term(node.args[0])
+    return expanded(lowering, x, lowering.shape(node.args[0]), lowering.shape())
+
+
+def lower_slice(node: fx.Node, lowering: Lowering) -> PendingSum | ScaledInts:
+    """One of several tensors, or a part of one."""
+    call = lowering.context.call(node, GetItem)
+    if isinstance(lowering.context.value(call.x), (tuple, list)):
+        picked: PendingSum = lowering.values(call.x)[call.index]
+        return picked
+    x, shape = lowering.single_term(call.x), lowering.shape(call.x)
+    axis, kept, batch = 0, list(shape), lowering.batch_dim(x).batch
+    after = batch
+    for i in call.indices(len(shape)):
+        if i is None:
+            after += axis <= batch
+            continue
+        if not isinstance(i, (int, slice)):
+            lowering.fail("it gathers by a tensor of indices", "slice by numbers")
+        size = shape[axis]
+        part = i if isinstance(i, slice) else slice(i % size, i % size + 1)
+        x = _cut(lowering, x, axis, part, size)
+        kept[axis] = len(range(*part.indices(size)))
+        if isinstance(i, int):
+            after -= _is_before_batch(lowering, axis, batch)
+        axis += 1
+    return reshaped(lowering, x, tuple(kept), lowering.shape(), after)
+
+
+def lower_split(node: fx.Node, lowering: Lowering) -> list[ScaledInts]:
+    x, shape = lowering.single_term(node.args[0]), lowering.shape(node.args[0])
+    batch, axis = lowering.batch_dim(x).batch, split_dim(node, lowering.context)
+    unbind = lowering.context.op(node) == "unbind"
+    to = batch - _is_before_batch(lowering, axis, batch) if unbind else batch
+    parts, start = [], 0
+    for example in lowering.context.value(node):
+        after = tuple(example.shape)
+        size = 1 if unbind else after[axis]
+        part = _cut(lowering, x, axis, slice(start, start + size), shape[axis])
+        kept = (*shape[:axis], size, *shape[axis + 1 :])
+        parts.append(reshaped(lowering, part, kept, after, to))
+        start += size
+    return parts
+
+
+def _cut(lowering: Lowering, x: ScaledInts, axis: int, part: slice, size: int) -> ScaledInts:
+    """x[..., part, ...] along `axis`."""
+    start, stop, step = part.indices(size)
+    if (start, stop, step) == (0, size, 1):
+        return x
+    if axis == lowering.batch_dim(x).batch or step < 1:
+        lowering.fail("it slices the batch, or backwards", "slice other dims, forwards")
+    scale = x.scale[part] if x.axis == axis else x.scale
+    return lowering.emit(
+        "slice", (x.value,), scale, scale_axis=x.axis, axis=axis, start=start, stop=stop, step=step
+    )
+
+
+def _is_before_batch(lowering: Lowering, axis: int, batch: int) -> bool:
+    """Does a dim that goes stand before the batch, so that the batch moves up?"""
+    if axis == batch:
+        lowering.fail("it drops the dim that holds the batch", "keep the batch as a dim")
+    return axis < batch

@@ -1,0 +1,1 @@
+"""Norms over the input's own statistics."""

@@ -1,0 +1,129 @@
+"""(x - mean) / sqrt(variance + eps) over the input's own statistics, in integers."""
+
+from __future__ import annotations
+
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from qatspec.ir import RANGE, Interval, interval
+from qatspec.kinds.norms.kind import MAX_BITS, WIDE, standardize_reach
+from qatspec.lowering import Grid, Lowering, ScaledInts
+from qatspec.program.requantize import fit_bias
+
+#: Fraction bits of standardized numbers; bits of the largest of them, at least and at most: half of
+#: int32 is the bias's.
+_BITS, _LEAST, _MOST = 16, 18, 30
+#: Fraction bits of the root of what becomes 8 bits, and of what becomes more.
+_ROOT_BITS, _FINE_ROOT_BITS = 12, 16
+#: How far eps may be rounded, as a share of the variance: half of that is the error of the result.
+_COARSEST = 1 / 256
+
+
+def standardized(
+    lowering: Lowering,
+    operand: Any,
+    shape: tuple[int, ...],
+    axes: tuple[int, ...],
+    eps: float,
+    parameters: tuple[Any, Any],
+    planes: tuple[int, ...],
+    axis: int,
+) -> ScaledInts:
+    """(x - mean) / sqrt(variance + eps) over `axes` of x in `shape`; gamma and beta along `axis` of
+    it in `planes`. All three count the batch as dim 0, shapes leave it out."""
+    x = lowering.small_integers(operand)
+    own, count = lowering.shape()[1:], prod(shape[a - 1] for a in axes)
+    x = _fine(lowering, x, count, eps)
+    x = _reshaped(lowering, x, own, shape, "flat")
+    grid = lowering.grid()
+    root_bits = _ROOT_BITS if grid and grid.dtype in ("int4", "int8") else _FINE_ROOT_BITS
+    bits, root_bits, epsilon, shrunk = _precision(
+        count, interval(*RANGE[lowering.dtype(x)]), eps * (count / x.step) ** 2, root_bits
+    )
+    y = lowering.emit(
+        "standardize",
+        (x.value,),
+        shrunk * 2.0**-bits,
+        name=f"{lowering.node.name}.standard",
+        axes=axes,
+        epsilon=epsilon,
+        bits=bits,
+        root_bits=root_bits,
+    )
+    y = _reshaped(lowering, y, shape, planes, "planes")
+    y = _with_parameters(lowering, y, planes[axis - 1], axis, *parameters)
+    if axis == len(planes) and len(own) > axis and grid is not None:
+        # several dims were normalized as one, and scales along several there are not
+        y = lowering.quantize(y, grid, f"{lowering.node.name}.closed")
+    return _reshaped(lowering, y, planes, own, "picture")
+
+
+def _fine(lowering: Lowering, x: ScaledInts, count: int, eps: float) -> ScaledInts:
+    """x in 16 bits, exactly, where few numbers are normalized: eps, an integer in units of x's
+    squares, would be rounded too coarsely beside the smallest variance, count - 1."""
+    if count == 1 or lowering.dtype(x) not in ("int4", "int8"):
+        return x
+    epsilon = eps * (count / x.step) ** 2
+    if abs(epsilon - round(epsilon)) <= _COARSEST * (count - 1 + epsilon):
+        return x
+    fine = Grid(x.step / 256, "int16")
+    return lowering.quantize(x, fine, f"{lowering.node.name}.fine")
+
+
+def _reshaped(
+    lowering: Lowering, x: ScaledInts, before: tuple[int, ...], after: tuple[int, ...], suffix: str
+) -> ScaledInts:
+    if before == after:
+        return x
+    name = f"{lowering.node.name}.{suffix}"
+    return lowering.emit_same_scale("reshape", x, name=name, shape=after)
+
+
+def _precision(
+    count: int, x: Interval, epsilon: float, root_bits: int
+) -> tuple[int, int, int, float]:
+    """(bits, root_bits, epsilon, what the result is too large by) that `bounds` takes.
+
+    An epsilon that int64 cannot hold is far above every variance, and so the only divisor left: it
+    is cut, and the result's scale is smaller by the root of what was cut."""
+    room = WIDE // 4
+    attrs = {"bits": _BITS, "root_bits": 0, "epsilon": 0}
+    variance = standardize_reach(attrs, count, x).square
+    while root_bits > 1 and (variance + epsilon) * 4.0**root_bits >= room:
+        root_bits -= 1
+    kept = min(epsilon, float(max((room >> (2 * root_bits)) - variance, 0)))
+    shrunk = 1.0 if kept == epsilon else float(np.sqrt(kept / epsilon))
+    attrs.update(root_bits=root_bits, epsilon=round(kept))
+    reach = standardize_reach(attrs, count, x)
+    while attrs["bits"] < MAX_BITS and reach.result < 1 << _LEAST:
+        attrs["bits"] += 1
+        reach = standardize_reach(attrs, count, x)
+    while attrs["bits"] > 0 and (reach.result >= 1 << _MOST or 2 * reach.above >= room):
+        attrs["bits"] -= 1
+        reach = standardize_reach(attrs, count, x)
+    return attrs["bits"], root_bits, attrs["epsilon"], shrunk
+
+
+def _with_parameters(
+    lowering: Lowering, y: ScaledInts, size: int, axis: int, gamma: Any, beta: Any
+) -> ScaledInts:
+    """gamma * y + beta: gamma's size goes into the scale, its sign and beta into an affine op."""
+    if gamma is None and beta is None:
+        return y
+    gamma, beta = lowering.constant(gamma), lowering.constant(beta)
+    slope = np.ones(size) if gamma is None else gamma.detach().double().numpy().reshape(-1)
+    shift = np.zeros(size) if beta is None else beta.detach().double().numpy().reshape(-1)
+    scale = y.step * np.maximum(np.abs(slope), np.finfo(np.float32).tiny)
+    step, bias = fit_bias(scale, shift)
+    weight = np.rint(np.sign(slope) / step)
+    names = (lowering.const("weight", "int8", weight), lowering.const("bias", "int32", bias))
+    return lowering.emit(
+        "affine",
+        (y.value, *names),
+        scale * step,
+        scale_axis=axis,
+        name=f"{lowering.node.name}.affine",
+        axis=axis,
+    )

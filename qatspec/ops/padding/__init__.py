@@ -1,0 +1,1 @@
+"""Padding by a constant or by the tensor's own values."""

@@ -1,0 +1,1 @@
+"""Pooling by sliding and adaptive windows."""

@@ -1,0 +1,1 @@
+"""Sums, means, maxima and their places along whole dims."""

@@ -1,0 +1,17 @@
+"""What models call the op, and where its parts are."""
+
+from __future__ import annotations
+
+from qatspec.ops.family import handler
+from qatspec.types import OpTrait
+
+HANDLERS = (
+    handler(
+        "resize",
+        "resize",
+        "nearest and bilinear resizing",
+        {"interpolate": "nn:Upsample nn:UpsamplingNearest2d nn:UpsamplingBilinear2d f:interpolate"},
+        OpTrait.IMAGES,
+        OpTrait.MOVES_WHERE_SHARED,
+    ),
+)

@@ -1,0 +1,1 @@
+"""Sizes and other attributes of tensors."""

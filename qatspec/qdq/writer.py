@@ -1,0 +1,241 @@
+"""What a handler's `to_onnx(node, writer)` works with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+import numpy as np
+import torch
+from onnx import TensorProto, helper
+from torch import Tensor, fx
+
+from qatspec.diag import Diagnostic, DiagnosticError, InternalError, Span
+from qatspec.graph.batch import Batch, Open, Size
+from qatspec.graph.context import GraphContext
+from qatspec.onnxgraph import GraphWriter
+from qatspec.quant.fake_quant import FakeQuantize
+
+
+class QdqWriter:
+    """The state of writing one traced graph as float ONNX, and tools that several families use.
+
+    context  the graph, its modules and example values.
+    batch    which sizes follow the batch.
+    w        the ONNX graph so far.
+    names    node -> name of its result, a list for ops with several.
+    weights  path -> integers of each layer that may become an integer kernel.
+    carried  name of a result -> name of its integers, where the op being written moves integers
+             (qatspec.export.uint8); `carried_fill` is then what stands for the number that a pad
+             fills in.
+    unsigned weights may be rewritten as unsigned integers by a runtime.
+    """
+
+    def __init__(
+        self,
+        context: GraphContext,
+        batch: Batch,
+        opset: int,
+        name: str,
+        *,
+        unsigned: bool = False,
+    ) -> None:
+        self.context, self.batch, self.opset = context, batch, opset
+        self.w = GraphWriter(name)
+        self.names: dict[Any, Any] = {}
+        self.weights: dict[str, np.ndarray] = {}
+        self.carried: dict[str, str] = {}
+        self.carried_fill: Callable[[float], str]
+        self.unsigned = unsigned
+
+    # -- reading -------------------------------------------------------------------------------
+
+    def operand(self, value: Any, dtype: Any = None) -> str:
+        """The ONNX name of an argument: a result, a parameter, or a number. dtype: what it is
+        needed as, None: a tensor as it is and a number as float32."""
+        if isinstance(value, fx.Node) and value in self.names:
+            name, own = str(self.names[value]), self.dtype(value)
+            if name in self.carried:
+                return self.carried[name]
+            return name if dtype in (None, own) else self.w.cast(name, dtype, f"{name}.cast")
+        if isinstance(value, fx.Node) and self._is_tensor(value):
+            name = str(value.target) if value.op == "get_attr" else value.name
+            return self.w.const(name, self.tensor(value).numpy(), dtype or self.dtype(value))
+        if isinstance(value, fx.Node) and self.batch.follows(value):
+            self.fail(value, "a number that follows the batch")
+        number = self.context.value(value)
+        if not isinstance(number, (int, float)):  # numpy would write None as nan
+            raise InternalError(f"{number!r} is no operand")
+        return self.w.const("number", number, dtype or np.float32)
+
+    def same_type(self, node: fx.Node, *values: Any) -> list[str]:
+        """`operand` of each value, in the type of the node's result."""
+        return [self.operand(value, self.dtype(node)) for value in values]
+
+    def array(self, node: fx.Node, given: Any) -> np.ndarray | None:
+        """A parameter of a module, or the constant that a functional call is given."""
+        if isinstance(given, fx.Node):
+            if not self.batch.is_constant(given):
+                self.fail(node, "a norm by weights that are computed from the input")
+            given = self.tensor(given)
+        return None if given is None else given.detach().numpy()
+
+    def tensor(self, node: Any) -> Tensor:
+        """The parameter or buffer that a node gives, or what is computed from such alone."""
+        return self.batch.value(node).detach()  # type: ignore[no-any-return]
+
+    def operands(self, node: fx.Node) -> list[Any]:
+        """The tensors behind x: weight, bias, ..."""
+        return [None if a is None else self.tensor(a) for a in node.args[1:]]
+
+    def dtype(self, node: Any) -> np.dtype[Any]:
+        """The element type of a node's result: the model's, with float32 for every float."""
+        dtype = self.context.value(node).dtype
+        if dtype.is_floating_point:
+            return np.dtype(np.float32)
+        return torch.empty(0, dtype=dtype).numpy().dtype
+
+    def sizes(self, node: Any, part: int | None = None) -> tuple[Size, ...]:
+        """Sizes of a node's result, for any batch; part: of that one of several."""
+        return self.batch.sizes(node, part)
+
+    def _is_tensor(self, value: fx.Node) -> bool:
+        return isinstance(self.context.value(value), Tensor)
+
+    # -- writing -------------------------------------------------------------------------------
+
+    def parameter(self, node: fx.Node, name: str, array: Any) -> str:
+        """A float32 initializer `name` of the node's module, or of the node."""
+        path = node.target if node.op == "call_module" else node.name
+        return self.w.const(f"{path}.{name}", np.asarray(array), np.float32)
+
+    def reshaped(
+        self, node: fx.Node, x: str, before: Sequence[Size], after: Sequence[Size], name: str
+    ) -> str:
+        """x of sizes `before` in sizes `after`, for any batch."""
+        sizes = [
+            size if isinstance(size, int) else 0 if size in before[i : i + 1] else -1
+            for i, size in enumerate(after)
+        ]
+        if sizes.count(-1) > 1:
+            self.fail(node, "a reshape that splits the batch")
+        return self.w.node("Reshape", [x, self.w.const(f"{name}.shape", sizes, np.int64)], name)
+
+    def size_of(self, node: fx.Node, size: Open) -> str:
+        """The ONNX name of a size that follows the batch: one int64."""
+        if size.plus or size.times.denominator > 1:
+            self.fail(node, f"a size of {size}")
+        batch = self.w.node("Shape", [self.w.inputs[0].name], f"{node.name}.batch", start=0, end=1)
+        if size.times == 1:
+            return batch
+        times = self.w.const("times", [int(size.times)], np.int64)
+        return self.w.node("Mul", [batch, times], f"{node.name}.size")
+
+    def expanded(self, node: fx.Node, x: str, sizes: Sequence[Size]) -> str:
+        """x broadcast against a shape that may follow the batch."""
+        if all(isinstance(size, int) for size in sizes):
+            shape = self.w.const(f"{node.name}.shape", list(sizes), np.int64)
+        else:
+            parts = [
+                self.w.const("size", [size], np.int64)
+                if isinstance(size, int)
+                else self.size_of(node, size)
+                for size in sizes
+            ]
+            shape = self.w.node("Concat", parts, f"{node.name}.shape", axis=0)
+        return self.w.node("Expand", [x, shape], node.name)
+
+    def cut(self, x: str, axis: int, part: slice, name: str) -> str:
+        """x[..., part, ...] along `axis`."""
+        start, stop, step = part.start or 0, part.stop, part.step or 1
+        stop = np.iinfo(np.int64).max if stop is None else stop
+        names = [self.w.const("cut", [v], np.int64) for v in (start, stop, axis, step)]
+        return self.w.node("Slice", [x, *names], name)
+
+    def reduced(self, op: str, x: str, axes: Sequence[int], keepdims: bool, name: str) -> str:
+        """A reduction; from opset 18 on (ReduceSum: 13) the axes are an input."""
+        if op == "ReduceSum" or self.opset >= 18:
+            names = [x, self.w.const("axes", list(axes), np.int64)]
+            return self.w.node(op, names, name, keepdims=int(keepdims))
+        return self.w.node(op, [x], name, axes=list(axes), keepdims=int(keepdims))
+
+    def padded(
+        self, x: str, amounts: Sequence[int], mode: str, value: float, rank: int, name: str
+    ) -> str:
+        """x of `rank` dims with `amounts` around it, torch's way, the last dim first."""
+        amounts = [*amounts, *[0] * (2 * rank - len(amounts))]
+        sides = [
+            (amounts[2 * (rank - 1 - d)], amounts[2 * (rank - 1 - d) + 1]) for d in range(rank)
+        ]
+        if mode == "circular":  # Pad knows it from opset 19 on
+            for axis, (before, after) in enumerate(sides):
+                parts = [x]
+                if before:
+                    parts.insert(0, self.cut(x, axis, slice(-before, None), f"{name}.end"))
+                if after:
+                    parts.append(self.cut(x, axis, slice(0, after), f"{name}.start"))
+                x = self.w.node("Concat", parts, name, axis=axis) if len(parts) > 1 else x
+            return x
+        pads = [side[0] for side in sides] + [side[1] for side in sides]
+        names = [x, self.w.const(f"{name}.pads", pads, np.int64)]
+        if mode == "constant":
+            names.append(self._fill(value))
+        onnx_mode = {"replicate": "edge"}.get(mode, mode)
+        return self.w.node("Pad", names, name, mode=onnx_mode)
+
+    def _fill(self, value: float) -> str:
+        """The ONNX name of the number that a Pad fills in: float32, or what stands for it where it
+        pads integers."""
+        if self.carried:
+            return self.carried_fill(value)
+        return self.w.const("fill", value, np.float32)
+
+    def grid(self, path: str, fake_quant: FakeQuantize, channels: int | None = None) -> list[str]:
+        """Names of scale and zero point: scalars, or one an output channel."""
+        scale = fake_quant.scale.detach()
+        scale = scale.reshape(()) if channels is None else scale.expand(channels)
+        zeros = np.zeros(tuple(scale.shape), np.int64)
+        name = self.w.const(f"{path}.scale", scale.numpy(), np.float32)
+        return [name, self.integers(f"{path}.zero_point", fake_quant.qspec.dtype, zeros)]
+
+    def integers(self, name: str, dtype: str, array: np.ndarray) -> str:
+        """An initializer of int8, int16 or (packed by ONNX) int4."""
+        if dtype != "qint4":
+            # onnxruntime rewrites weights and their zero points where it is asked for unsigned
+            # ones (saturation.PRECISION), and fails on one that two nodes read
+            shared = not self.unsigned
+            return self.w.const(name, array, dtype.removeprefix("q"), shared=shared)
+        name = self.w.fresh(name)
+        self.w.initializers[name] = helper.make_tensor(
+            name, TensorProto.INT4, array.shape, array.reshape(-1).tolist()
+        )
+        return name
+
+    def fail(self, node: fx.Node, what: str) -> NoReturn:
+        """This node has no writer: `what` names the case."""
+        file, _, line = str(node.meta.get("source", "")).rpartition(":")
+        raise DiagnosticError(
+            Diagnostic(
+                code="QS724",
+                message=f"`{node.name}`: {what} has no ONNX form here",
+                help="replace the op, or move it out of forward",
+                span=Span(file, int(line)) if file and line.isdigit() else None,
+            )
+        )
+
+
+def floor_quotient(q: QdqWriter, node: fx.Node, a: str, b: str) -> str:
+    """(a - a mod b) / b, where a mod b has the sign of b: the floor of the exact quotient, which
+    the floor of the rounded one is not (1.0 // 0.1 is 9)."""
+    w, name, dtype = q.w, node.name, q.dtype(node)
+    if np.issubdtype(dtype, np.integer):
+        rest = w.node("Mod", [a, b], f"{name}.rest")
+        return w.node("Div", [w.node("Sub", [a, rest], f"{name}.whole"), b], name)
+    rest = w.node("Mod", [a, b], f"{name}.rest", fmod=1)  # ONNX gives it the sign of a
+    multiple = w.node("Sub", [a, rest], f"{name}.whole")
+    quotient = w.node("Round", [w.node("Div", [multiple, b], f"{name}.div")], f"{name}.truncated")
+    signs = [w.node("Sign", [x], f"{name}.sign") for x in (rest, b)]
+    against = w.node("Mul", signs, f"{name}.against")
+    zero = w.const("zero", 0, dtype)
+    below = w.cast(w.node("Less", [against, zero], f"{name}.below"), dtype, f"{name}.step")
+    return w.node("Sub", [quotient, below], name)
