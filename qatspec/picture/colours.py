@@ -18,22 +18,36 @@ def to_rgb(stored: Stored) -> Image.Image:
     Raises UnreadableError for numbers without a defined black and white, and unknown modes.
     """
     pixels, mode = stored.pixels, stored.pixels.mode
-    if mode == "RGB":
-        return pixels
-    if mode.startswith("I;16") or (mode == "I" and stored.format in ("PNG", "PPM")):
-        return _scaled(stored, 2**stored.bits - 1)
-    if mode == "F":
-        return _scaled(stored, 1)
-    if mode == "I":
+    if stored.signed or (mode == "I" and stored.format not in ("PNG", "PPM")):
         raise UnreadableError(
             "it stores 32-bit or signed integers, for which no number is defined as white",
             "save it with 8 or unsigned 16 bits a channel, scaled so that white is 255 or 65535",
         )
+    if mode == "RGB":
+        return pixels
+    if mode.startswith("I"):
+        return _scaled(stored, 2**stored.bits - 1)
+    if mode == "F":
+        return _scaled(stored, 1)
+    if mode in ("P", "PA"):
+        _demand_colours(stored)
     if mode == "LAB":
         return _from_lab(pixels)
     if mode in ("La", "RGBa"):  # colours that are multiplied by alpha
         pixels = pixels.convert("LA" if mode == "La" else "RGBA")
     return pixels.convert("RGB")
+
+
+def _demand_colours(stored: Stored) -> None:
+    """Refuse pixels without a colour. A GIF may have them where it is transparent."""
+    colours = len(stored.pixels.getpalette() or ()) // 3
+    used = stored.pixels.getextrema()
+    largest = used[0][1] if isinstance(used[0], tuple) else used[1]
+    if largest >= colours and stored.format != "GIF":
+        raise UnreadableError(
+            f"its pixels use colour {largest:g}, but its palette has {colours} colours",
+            "restore the file, or take it out of the data set",
+        )
 
 
 def _scaled(stored: Stored, white: int) -> Image.Image:

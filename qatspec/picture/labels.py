@@ -7,6 +7,8 @@ from numpy.typing import NDArray
 
 from qatspec.picture.stored import Stored, UnreadableError
 
+#: Formats that change numbers, or may: whether a file was compressed without loss is not looked at.
+_LOSSY = ("AVIF", "JPEG", "JPEG2000", "MPO", "WEBP")
 _HELP = "save it as a PNG with one channel (grey or palette) whose numbers are the labels"
 
 
@@ -16,14 +18,20 @@ def to_labels(stored: Stored) -> NDArray[np.int32]:
     Raises UnreadableError for files that do not store one whole number a pixel.
     """
     mode = stored.pixels.mode
-    if stored.format in ("JPEG", "MPO"):
-        raise UnreadableError("JPEG does not keep the numbers of a label map", _HELP)
+    if stored.format in _LOSSY:
+        raise UnreadableError(f"{stored.format} may not keep the numbers of a label map", _HELP)
+    if ";16" in stored.layout and not mode.startswith("I"):
+        raise UnreadableError("of its 16 bits in several channels only 8 are read", _HELP)
     if mode == "1" or mode.startswith("I"):
         values = np.asarray(stored.pixels).astype(np.int32)
     elif mode in ("L", "LA", "P", "PA", "RGB", "RGBA"):
         values = _equal_channels(np.asarray(stored.pixels), mode)
     else:
         raise UnreadableError(f"it stores colours or fractions (mode {mode}), not labels", _HELP)
+    if stored.signed and mode == "L":
+        return values.astype(np.int8).astype(np.int32)
+    if mode == "I" and not stored.signed and values.min() < 0:
+        raise UnreadableError("it stores numbers above 2,147,483,647", _HELP)
     return _unscaled(values, stored)
 
 

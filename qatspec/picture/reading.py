@@ -34,11 +34,12 @@ class AnnotatedPicture(NamedTuple):
 def open_picture(path: Path) -> Image.Image:
     """Read a picture as 8-bit RGB, upright.
 
-    Unsigned 16-bit numbers and floats from 0 to 1 are scaled to 0-255 and rounded; 1-bit, palette,
+    Unsigned 16-bit grey numbers and floats from 0 to 1 are scaled to 0-255 and rounded, of colours
+    of 16 bits the upper 8 are taken; 1-bit, palette,
     CMYK, YCbCr and Lab pictures are converted; alpha is ignored.
 
     Raises DiagnosticError QS911: the file cannot be read, is damaged, has more than MAX_PIXELS, or
-    stores numbers without a defined white (32-bit integers, floats outside of 0 to 1).
+    stores numbers without a defined white (32-bit or signed integers, floats outside of 0 to 1).
     """
     return read(path, lambda stored: turned(to_rgb(stored), stored.orientation))
 
@@ -70,7 +71,8 @@ def open_labels(path: Path) -> NDArray[np.int32]:
     Palette files give their indices, files of 1, 2, 4, 16 or 32 bits a pixel their values.
 
     Raises DiagnosticError QS911 as `open_picture` does, and for files that do not store one whole
-    number a pixel: colours, floats, and JPEG, which changes the numbers.
+    number a pixel: colours, floats, 16 bits in several channels; and for formats that may change
+    the numbers (JPEG, WebP, AVIF, JPEG 2000).
     """
 
     def upright(stored: Stored) -> NDArray[np.int32]:

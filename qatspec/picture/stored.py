@@ -34,10 +34,13 @@ _UPRIGHT = {
     8: _Turn.ROTATE_90,
 }
 _INVERSE = {6: 8, 8: 6}
-#: TIFF tags 258 and 262.
+#: TIFF tags 258 (bits of each channel) and 262 (what 0 means).
 _BITS_PER_SAMPLE = TiffTags.lookup(258).value
 _PHOTOMETRIC = TiffTags.lookup(262).value
 _WHITE_IS_ZERO = 0
+#: TIFF tag 339, and its value for signed integers.
+_SAMPLE_FORMAT = TiffTags.lookup(339).value
+_SIGNED = 2
 
 Result = TypeVar("Result")
 
@@ -61,6 +64,7 @@ class Stored:
     bits         of a channel, where the file is a TIFF; 16 otherwise.
     maximum      largest value that the file format may store, where the file states it (PGM).
     inverted     0 is white in a TIFF.
+    signed       the numbers of a TIFF are signed, which Pillow ignores where they have 8 bits.
     """
 
     pixels: Image.Image
@@ -70,6 +74,7 @@ class Stored:
     bits: int
     maximum: int | None
     inverted: bool
+    signed: bool
 
     @property
     def upright_size(self) -> tuple[int, int]:
@@ -103,6 +108,9 @@ def read(path: Path, understand: Callable[[Stored], Result]) -> Result:
         why, help_ = why_unreadable(error), how_to_read(error, help_)
     except Exception as error:  # noqa: BLE001  decoders raise anything on damaged bytes
         why = str(error) or type(error).__name__
+        if "MAX_TEXT" in why:  # Pillow's limit for compressed texts and colour profiles of a PNG
+            why = "a text or colour profile in it is larger than 1 MiB"
+            help_ = "remove its metadata (`exiftool -all= FILE`)"
     raise DiagnosticError(
         Diagnostic(
             code="QS911",
@@ -140,6 +148,7 @@ def _decode(image: Image.Image) -> Stored:
         bits=bits[0],
         maximum=maximum,
         inverted=photometric == _WHITE_IS_ZERO,
+        signed=_SIGNED in tags.get(_SAMPLE_FORMAT, ()),
     )
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from qatspec.api import DiagnosticError, open_labels
+from qatspec.api import DiagnosticError, open_labels, open_picture
 
 
 def palette(labels: np.ndarray) -> Image.Image:
@@ -92,3 +92,101 @@ def test_what_is_no_label_map_is_refused(tmp_path: Path) -> None:
         with pytest.raises(DiagnosticError) as caught:
             open_labels(tmp_path / name)
         assert caught.value.diagnostics[0].code == "QS911"
+
+
+def png(path: Path, bits: int, kind: int, samples: list[int], extra: bytes = b"") -> Path:
+    """A PNG of one row, whose samples have 8 or 16 bits; extra: chunks before the pixels."""
+    import struct
+    import zlib
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        )
+
+    width = len(samples) // {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[kind]
+    row = b"\0" + np.array(samples, ">u2" if bits == 16 else "u1").tobytes()
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, 1, bits, kind, 0, 0, 0))
+    body = extra + chunk(b"IDAT", zlib.compress(row)) + chunk(b"IEND", b"")
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + head + body)
+    return path
+
+
+@pytest.mark.parametrize(("kind", "channels"), [(2, 3), (4, 2), (6, 4)])
+def test_sixteen_bits_in_several_channels_are_refused(
+    kind: int, channels: int, tmp_path: Path
+) -> None:
+    """Pillow keeps the upper eight bits of them, which are other labels."""
+    labels = [n for label in (5, 300) for n in [label] * channels]
+    with pytest.raises(DiagnosticError, match="only 8 are read"):
+        open_labels(png(tmp_path / "a.png", 16, kind, labels))
+    found = open_labels(png(tmp_path / "b.png", 16, 0, [5, 300]))  # following the help
+    assert found.tolist() == [[5, 300]]
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.webp", "a.avif", "a.jp2", "a.mpo"])
+def test_formats_that_change_numbers_are_refused(name: str, tmp_path: Path) -> None:
+    labels = np.arange(64, dtype=np.uint8).reshape(8, 8)
+    Image.fromarray(labels).convert("RGB").save(tmp_path / name)
+    with pytest.raises(DiagnosticError, match="may not keep the numbers"):
+        open_labels(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("kind", "sample_format", "expected"),
+    [("i1", 2, [[-1, 5]]), ("u1", 1, [[255, 5]]), ("<u4", 1, None), ("<i4", 2, [[-1, 5]])],
+)
+def test_signs_of_a_tiff(
+    kind: str, sample_format: int, expected: list[list[int]] | None, tmp_path: Path
+) -> None:
+    """Pillow gives signed bytes as unsigned, and wide unsigned numbers as signed."""
+    import struct
+
+    data = np.array([-1, 5]).astype(kind).tobytes()
+    tags = {
+        256: 2, 257: 1, 258: len(data) * 4, 259: 1, 262: 1, 273: 134, 277: 1, 278: 1,
+        279: len(data), 339: sample_format,
+    }  # fmt: skip
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    head = b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4)
+    (tmp_path / "a.tif").write_bytes(head + data)
+    if expected is None:
+        with pytest.raises(DiagnosticError, match="above 2,147,483,647"):
+            open_labels(tmp_path / "a.tif")
+    else:
+        assert open_labels(tmp_path / "a.tif").tolist() == expected
+    if kind == "u1":
+        assert np.asarray(open_picture(tmp_path / "a.tif"))[0, 0, 0] == 255
+    else:
+        with pytest.raises(DiagnosticError, match="signed integers"):
+            open_picture(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize(("colours", "used"), [(0, 0), (1, 1), (4, 4), (4, 255)])
+def test_pixels_without_a_colour_are_refused_and_are_labels(
+    colours: int, used: int, tmp_path: Path
+) -> None:
+    """Pillow paints them black. As labels they are numbers like others."""
+    import struct
+    import zlib
+
+    data = bytes(range(3 * colours))
+    palette = struct.pack(">I", len(data)) + b"PLTE" + data
+    palette += struct.pack(">I", zlib.crc32(b"PLTE" + data))
+    path = png(tmp_path / "a.png", 8, 3, [0, used], palette if colours else b"")
+    with pytest.raises(DiagnosticError, match=f"colour {used}, but its palette has {colours}"):
+        open_picture(path)
+    assert open_labels(path).tolist() == [[0, used]]
+
+
+def test_a_long_text_in_a_picture_is_told_with_a_way_out(tmp_path: Path) -> None:
+    from PIL.PngImagePlugin import PngInfo
+
+    text = PngInfo()
+    text.add_text("XML:com.adobe.xmp", "a" * (3 << 20), zip=True)
+    Image.new("RGB", (4, 4), "gray").save(tmp_path / "a.png", pnginfo=text)
+    with pytest.raises(DiagnosticError, match="larger than 1 MiB") as caught:
+        open_picture(tmp_path / "a.png")
+    assert "metadata" in str(caught.value.diagnostics[0].help)
+    Image.new("RGB", (4, 4), "gray").save(tmp_path / "a.png")
+    assert open_picture(tmp_path / "a.png").size == (4, 4)
