@@ -65,6 +65,8 @@ def qatspec_datasets() -> Iterable[DatasetDef]:
             fingerprint=lazy("qatspec_vision.data.layout:fingerprint"),
             classes=lazy("qatspec_vision.data.layout:class_names"),
             metric="AP",
+            recognize=lazy("qatspec_vision.recognize.coco:recognize"),
+            precedence=60,
         ),
         DatasetDef(
             name="cityscapes_segmentation",
@@ -74,6 +76,8 @@ def qatspec_datasets() -> Iterable[DatasetDef]:
             fingerprint=lazy("qatspec_vision.data.cityscapes_layout:fingerprint"),
             classes=lazy("qatspec_vision.data.cityscapes_layout:class_names"),
             metric="mIoU",
+            recognize=lazy("qatspec_vision.recognize.cityscapes:recognize"),
+            precedence=70,
         ),
         DatasetDef(
             name="imagefolder_classification",
@@ -83,6 +87,8 @@ def qatspec_datasets() -> Iterable[DatasetDef]:
             fingerprint=lazy("qatspec_vision.data.imagefolder_layout:fingerprint"),
             classes=lazy("qatspec_vision.data.imagefolder_layout:class_names"),
             metric="top1",
+            recognize=lazy("qatspec_vision.recognize.folders:recognize"),
+            precedence=10,
         ),
         DatasetDef(
             name="yolo_detection",
@@ -92,6 +98,8 @@ def qatspec_datasets() -> Iterable[DatasetDef]:
             fingerprint=lazy("qatspec_vision.data.yolo_layout:fingerprint"),
             classes=lazy("qatspec_vision.data.yolo_layout:class_names"),
             metric="AP",
+            recognize=lazy("qatspec_vision.recognize.yolo:recognize"),
+            precedence=40,
         ),
         DatasetDef(
             name="voc_detection",
@@ -101,6 +109,8 @@ def qatspec_datasets() -> Iterable[DatasetDef]:
             fingerprint=lazy("qatspec_vision.data.voc_layout:fingerprint"),
             classes=lazy("qatspec_vision.data.voc_layout:class_names"),
             metric="AP",
+            recognize=lazy("qatspec_vision.recognize.voc:recognize"),
+            precedence=50,
         ),
         DatasetDef(
             name="mask_segmentation",
@@ -110,6 +120,8 @@ def qatspec_datasets() -> Iterable[DatasetDef]:
             fingerprint=lazy("qatspec_vision.data.masks_layout:fingerprint"),
             classes=lazy("qatspec_vision.data.masks_layout:class_names"),
             metric="mIoU",
+            recognize=lazy("qatspec_vision.recognize.masks:recognize"),
+            precedence=30,
         ),
         DatasetDef(
             name="csv_classification",
@@ -119,6 +131,8 @@ def qatspec_datasets() -> Iterable[DatasetDef]:
             fingerprint=lazy("qatspec_vision.data.table_layout:fingerprint"),
             classes=lazy("qatspec_vision.data.table_layout:class_names"),
             metric="top1",
+            recognize=lazy("qatspec_vision.recognize.table:recognize"),
+            precedence=20,
         ),
     )
 

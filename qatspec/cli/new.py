@@ -11,6 +11,7 @@ from qatspec.cli.output import echo
 from qatspec.cli.outputs import write_output
 from qatspec.cli.schema import schema_text
 from qatspec.diag import Diagnostic, DiagnosticError, Span
+from qatspec.diag.words import suggest
 
 #: Where the templates, which are specs of the repository, find their schema; and copies theirs.
 _SCHEMA, SCHEMA_FILE = "../schemas/qatspec-1.schema.json", "qatspec.schema.json"
@@ -23,7 +24,8 @@ def names() -> list[str]:
 
 
 @click.command(name="new", short_help="Write a spec to start from.")
-@click.argument("template", type=click.Choice(names()))
+@click.argument("source", required=False, metavar="[TEMPLATE|DIR]")
+@click.option("--list", "listed", is_flag=True, help="List the templates.")
 @click.option(
     "--output",
     type=click.Path(file_okay=False, path_type=Path),
@@ -31,23 +33,72 @@ def names() -> list[str]:
     show_default=True,
     help="Folder to write into.",
 )
-def command(template: str, output: Path) -> None:
-    """Copy the spec TEMPLATE into a folder, ready for `qatspec run`, and beside it the JSON Schema
-    from which editors complete and check it (`qatspec schema` writes it anew)."""
-    target = output / f"{template}.yaml"
-    text = (TEMPLATES / f"{template}.yaml").read_text("utf-8").replace(_SCHEMA, SCHEMA_FILE, 1)
+@click.option("--march", default="bayes", show_default=True, help="March of a spec for DIR.")
+def command(source: str | None, listed: bool, output: Path, march: str) -> None:
+    """Write a spec into a folder, ready for `qatspec run`, and beside it the JSON Schema from which
+    editors complete and check it (`qatspec schema` writes it anew).
+
+    TEMPLATE is one of `--list`. DIR is a folder of pictures and labels: what it holds is recognised
+    (COCO, VOC, YOLO, masks, a CSV table, a folder for each class) and said, and the spec trains on
+    it.
+    """
+    if listed:
+        for name in names():
+            echo(f"{name}  {_first_words(name)}")
+        return
+    if source is None:
+        raise click.UsageError("give a template (`qatspec new --list`) or a folder of pictures")
+    if source in names():
+        text = (TEMPLATES / f"{source}.yaml").read_text("utf-8").replace(_SCHEMA, SCHEMA_FILE, 1)
+        _write(output, source, text)
+    elif Path(source).is_dir():
+        _for_data(Path(source), output, march)
+    else:
+        raise click.UsageError(
+            f"`{source}` is neither a template nor a folder; {suggest(source, names())}"
+        )
+
+
+def _for_data(folder: Path, output: Path, march: str) -> None:
+    from qatspec.cli import new_data
+    from qatspec.registry import registry
+
+    registry().march(march)
+    name = new_data.spec_name(folder)
+    _demand_free(output / f"{name}.yaml")
+    inspected = new_data.inspect(folder)
+    new_data.print_found(inspected)
+    _write(output, name, new_data.spec_text(inspected, output, march))
+
+
+def _write(output: Path, name: str, text: str) -> None:
+    target = output / f"{name}.yaml"
     try:
         output.mkdir(parents=True, exist_ok=True)
         with target.open("x", encoding="utf-8", newline="\n") as file:
             file.write(text)
     except FileExistsError:
-        raise DiagnosticError(
-            Diagnostic(
-                code="QS906",
-                message=f"`{target}` is already there",
-                help="move it away, or choose another folder with --output",
-                span=Span(file=str(target)),
-            )
-        ) from None
+        raise DiagnosticError(_there(target)) from None
     write_output(output / SCHEMA_FILE, schema_text())
     echo(f"wrote {target} and {SCHEMA_FILE} for editors; next: qatspec run {target}")
+
+
+def _demand_free(target: Path) -> None:
+    if target.exists():
+        raise DiagnosticError(_there(target))
+
+
+def _there(target: Path) -> Diagnostic:
+    return Diagnostic(
+        code="QS906",
+        message=f"`{target}` is already there",
+        help="move it away, or choose another folder with --output",
+        span=Span(file=str(target)),
+    )
+
+
+def _first_words(name: str) -> str:
+    """What a template says of itself in its first comment."""
+    lines = (TEMPLATES / f"{name}.yaml").read_text("utf-8").splitlines()
+    said = [line.removeprefix("#").strip() for line in lines if line.startswith("# ")]
+    return next((line.rstrip(":") for line in said if "$schema" not in line), "")

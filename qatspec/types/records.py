@@ -64,6 +64,8 @@ class DatasetDef:
     metric: the key of evaluate()'s result that chooses the best checkpoint.
     classes(params, base_dir) -> class names in label order, found without opening the set, None
     where that takes long. Must not import torch. Raises DiagnosticError on missing data.
+    recognize(folder) -> FoundData where the folder holds a set of this form, else None.
+    precedence: of several sets that recognise a folder, the one with the highest is taken.
     """
 
     name: str
@@ -73,6 +75,27 @@ class DatasetDef:
     fingerprint: Callable[[Params, Path], str]
     metric: str
     classes: Callable[[Params, Path], Sequence[str] | None] | None = None
+    recognize: Callable[[Path], FoundData | None] | None = None
+    precedence: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoundData:
+    """What a data set recognises in a folder of pictures and labels (`qatspec new DIR`).
+
+    what     the format in words ("YOLO label files").
+    task     detection, segmentation or classification: which model the spec begins with.
+    roles    params of the roles "train" and "val", without `root`; paths are relative to the
+             folder.
+    pictures some pictures, whose sizes are looked at.
+    notes    what the user should know of how the folder was read.
+    """
+
+    what: str
+    task: Literal["detection", "segmentation", "classification"]
+    roles: Mapping[str, Params]
+    pictures: Sequence[Path] = ()
+    notes: Sequence[str] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

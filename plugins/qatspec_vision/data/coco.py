@@ -10,6 +10,7 @@ from qatspec.api import Diagnostic, Span
 from qatspec_vision.data import made_up
 from qatspec_vision.data.annotations import cut, said
 from qatspec_vision.data.detection import Annotated, DetectionSet, loader_options
+from qatspec_vision.data.files import chosen_part
 from qatspec_vision.data.layout import Layout, locate, read_annotations
 
 #: No coordinate of a picture is larger; NaN and infinity are not smaller.
@@ -17,19 +18,24 @@ _LARGEST = 1e9
 
 
 class CocoDetection(DetectionSet):
-    """The set of an annotation file; labels are its categories by id.
+    """The set of an annotation file; labels are its categories by id. params: `part` of them
+    chooses pictures.
 
     `diagnostics` warns of annotations that were left out (QS913).
     Raises DiagnosticError: QS910, QS912 (see read_annotations).
     """
 
-    def __init__(self, layout: Layout, **options: Any) -> None:
+    def __init__(
+        self, layout: Layout, params: Mapping[str, Any] | None = None, **options: Any
+    ) -> None:
         content = read_annotations(layout)
+        part = chosen_part((image["file_name"] for image in content["images"]), params or {})
+        images = [image for image in content["images"] if image["file_name"] in part]
         usable, unusable = _split_usable(content)
         given = Annotated(
             folder=layout.images,
             source=layout.annotations,
-            images=content["images"],
+            images=images,
             categories=content["categories"],
             annotations=usable,
         )
@@ -40,7 +46,7 @@ class CocoDetection(DetectionSet):
 def open_coco(params: Mapping[str, Any], cache_dir: Path, base_dir: Path) -> CocoDetection:
     """Open the registered data set `coco_detection`; only made-up pictures are cached."""
     if "made_up" not in params:
-        return CocoDetection(locate(params, base_dir), **loader_options(params))
+        return CocoDetection(locate(params, base_dir), params, **loader_options(params))
     made, folder = made_up.build(params, cache_dir, made_up.coco)
     opened = open_coco(made, cache_dir, folder)
     opened.diagnostics += made_up.told(params)

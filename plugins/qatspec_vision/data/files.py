@@ -3,8 +3,9 @@ neither torch nor numpy."""
 
 from __future__ import annotations
 
+import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ PICTURES = (
     ".avif", ".bmp", ".gif", ".jp2", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff",
     ".webp",
 )  # fmt: skip
+#: One of so many pictures is in the part `val`.
+_FIFTH = 5
 
 
 def files(folder: Path) -> list[str]:
@@ -50,6 +53,34 @@ def why_unreadable_file(path: Path) -> str | None:
 def pictures(folder: Path) -> list[str]:
     """Names, relative to folder, of every picture below it, sorted."""
     return sorted(name for name in files(folder) if name.lower().endswith(PICTURES))
+
+
+def chosen_part(
+    names: Iterable[str], params: Mapping[str, Any], *, groups: Iterable[Iterable[str]] = ()
+) -> set[str]:
+    """The names that `part` of the params chooses; all without it.
+
+    val is about a fifth of them, by the hash of each name, so that a picture stays where it is when
+    others come; train is the rest. Of two names and more, both parts have one at least. groups: the
+    names by class, each of which is parted by itself.
+    """
+    every, part = set(names), params.get("part")
+    if part is None:
+        return every
+    held = set[str]().union(*map(_held_out, groups)) or _held_out(every)
+    return held if part == "val" else every - held
+
+
+def _held_out(names: Iterable[str]) -> set[str]:
+    ordered = sorted(set(names), key=_place)
+    if len(ordered) < 2:
+        return set()
+    held = {name for name in ordered if _place(name)[0] % _FIFTH == 0} or {ordered[0]}
+    return held if len(held) < len(ordered) else held - {ordered[-1]}
+
+
+def _place(name: str) -> tuple[int, str]:
+    return int(hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:8], 16), name
 
 
 def made_up_digest(params: Mapping[str, Any]) -> str:

@@ -19,7 +19,15 @@ from qatspec.api import (
     why_no_folder,
     why_unreadable,
 )
-from qatspec_vision.data.files import made_up_digest, missing, pictures, why_unreadable_file
+from qatspec_vision.data.files import (
+    chosen_part,
+    made_up_digest,
+    missing,
+    pictures,
+    why_unreadable_file,
+)
+from qatspec_vision.data.names import class_names as class_list
+from qatspec_vision.data.problems import Problems
 
 ADVICE = (
     "set `root` and `split` so that `<root>/<split>/<class>/*.jpg` exist, or name a table of "
@@ -42,7 +50,8 @@ class Listing(NamedTuple):
 def locate(params: Mapping[str, Any], base_dir: Path) -> Listing:
     """The pictures that params name.
 
-    Raises DiagnosticError: QS910 where one is not there, QS912 for a table that is none."""
+    Raises DiagnosticError: QS910 where one is not there, QS912 for a table that is none, QS958 for
+    a folder that is none of the classes."""
     root = base_dir / Path(params["root"]).expanduser()
     if "index" in params:
         return _from_index(root, root / params["index"])
@@ -52,14 +61,23 @@ def locate(params: Mapping[str, Any], base_dir: Path) -> Listing:
     names = [name for name in pictures(folder) if "/" in name]
     if not names:
         raise missing(folder, "no picture in a folder of its class below it", ADVICE)
-    classes = sorted({name.split("/")[0] for name in names})
+    classes = _given(params, root) or sorted({name.split("/")[0] for name in names})
+    if unknown := sorted({name.split("/")[0] for name in names} - set(classes)):
+        problems = Problems()
+        help_ = "add it to `classes`, or move the folder away"
+        problems.add(folder / unknown[0], 0, f"`{unknown[0]}` is none of the classes", help_)
+        problems.stop()
     label = {name: index for index, name in enumerate(classes)}
+    if "part" in params:
+        of_class = ([n for n in names if n.split("/")[0] == name] for name in classes)
+        part = chosen_part(names, params, groups=of_class)
+        names = [name for name in names if name in part]
     return Listing([(folder / n, label[n.split("/")[0]]) for n in names], classes)
 
 
 def class_names(params: Mapping[str, Any], base_dir: Path) -> list[str] | None:
-    """The folders below the split that hold anything; None for a table of pictures, which has a
-    line for each. Raises DiagnosticError QS910."""
+    """The classes that the spec names, else the folders below the split that hold anything; None
+    for a table of pictures, which has a line for each. Raises DiagnosticError QS910."""
     if "made_up" in params:
         return None
     root = base_dir / Path(params["root"]).expanduser()
@@ -70,7 +88,8 @@ def class_names(params: Mapping[str, Any], base_dir: Path) -> list[str] | None:
     folder = root / params.get("split", "")
     if why := why_no_folder(folder):
         raise missing(folder, why, ADVICE)
-    return sorted(f.name for f in folder.iterdir() if f.is_dir() and any(f.iterdir()))
+    there = sorted(f.name for f in folder.iterdir() if f.is_dir() and any(f.iterdir()))
+    return _given(params, root) or there
 
 
 def fingerprint(params: Mapping[str, Any], base_dir: Path) -> str:
@@ -83,6 +102,11 @@ def fingerprint(params: Mapping[str, Any], base_dir: Path) -> str:
         f"{place:08d}/{label}/{path.name}": path for place, (path, label) in enumerate(entries)
     }
     return content_digest(named, found.classes)
+
+
+def _given(params: Mapping[str, Any], root: Path) -> list[str] | None:
+    given = params.get("classes")
+    return None if given is None else class_list(given, root).classes
 
 
 def _from_index(root: Path, index: Path) -> Listing:

@@ -11,7 +11,13 @@ from typing import Any, NamedTuple
 
 from qatspec.api import content_digest, read_file, why_no_folder
 from qatspec_vision.data.annotations import MAX_BYTES, read
-from qatspec_vision.data.files import files, made_up_digest, missing, why_unreadable_file
+from qatspec_vision.data.files import (
+    chosen_part,
+    files,
+    made_up_digest,
+    missing,
+    why_unreadable_file,
+)
 
 ADVICE = (
     "set `root` and `split` so that `<root>/annotations/instances_<split>.json` and "
@@ -57,7 +63,8 @@ def fingerprint(params: Mapping[str, Any], base_dir: Path) -> str:
     if "made_up" in params:
         return made_up_digest(params)
     layout = locate(params, base_dir)
-    named = {f"images/{name}": layout.images / name for name in _named_pictures(layout)}
+    names = chosen_part(_named_pictures(layout), params)
+    named = {f"images/{name}": layout.images / name for name in names}
     return content_digest({"annotations": layout.annotations, **named})
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from qatspec.api import content_digest, why_no_folder
 from qatspec_vision.data import names
 from qatspec_vision.data.cityscapes_layout import Pair
-from qatspec_vision.data.files import files, missing, pictures
+from qatspec_vision.data.files import chosen_part, files, missing, pictures
 from qatspec_vision.data.names import Names
 from qatspec_vision.data.problems import Problems
 
@@ -27,6 +27,8 @@ def locate(params: Mapping[str, Any], base_dir: Path) -> list[Pair]:
     if images == masks:  # side by side: what is the mask of another picture is no picture
         made = {_mask_name(name, form) for name in found}
         found = [name for name in found if name not in made]
+    part = chosen_part(found, params)
+    found = [name for name in found if name in part]
     if not found:
         raise missing(images, "no picture in it", ADVICE)
     present = set(files(masks))

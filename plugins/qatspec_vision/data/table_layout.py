@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from qatspec.api import content_digest, read_file, why_unreadable
 from qatspec_vision.data import names
-from qatspec_vision.data.files import missing, why_unreadable_file
+from qatspec_vision.data.files import chosen_part, missing, why_unreadable_file
 from qatspec_vision.data.imagefolder_layout import Listing
 from qatspec_vision.data.problems import Problems
 
@@ -57,7 +57,18 @@ def locate(params: Mapping[str, Any], base_dir: Path) -> Listing:
             help_ = "remove the line, or set `images` to the folder that names are relative to"
             problems.add(path, row.line, why, help_, text=text)
     problems.stop()
+    chosen = _part(chosen, root, params)
     return Listing([(row.picture, label_of[row.label]) for row in chosen], classes)
+
+
+def _part(rows: list[Row], root: Path, params: Mapping[str, Any]) -> list[Row]:
+    """The rows whose pictures `part` chooses, of each class by itself."""
+    names = {row.picture: os.path.relpath(row.picture, root) for row in rows}
+    of_class: dict[str, list[str]] = {}
+    for row in rows:
+        of_class.setdefault(row.label, []).append(names[row.picture])
+    kept = chosen_part(names.values(), params, groups=of_class.values())
+    return [row for row in rows if names[row.picture] in kept]
 
 
 def class_names(params: Mapping[str, Any], base_dir: Path) -> list[str] | None:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from qatspec.api import Diagnostic, content_digest, read_file, why_no_folder, why_unreadable
 from qatspec_vision.data import names, xml_lines
-from qatspec_vision.data.files import files, missing, pictures
+from qatspec_vision.data.files import chosen_part, files, missing, pictures
 from qatspec_vision.data.problems import Problems, left_out, unpaired
 from qatspec_vision.data.xml_lines import Element
 
@@ -55,6 +55,8 @@ def locate(params: Mapping[str, Any], base_dir: Path) -> Layout:
     stems = sorted(by_stem)
     if listed:
         stems = _listed(root / listed.replace("{split}", params["split"]), by_stem, images)
+    part = chosen_part(stems, params)
+    stems = [stem for stem in stems if stem in part]
     if not stems:
         raise missing(images, "no picture in it", ADVICE)
     pairs = [

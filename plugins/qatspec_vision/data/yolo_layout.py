@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from qatspec.api import Diagnostic, content_digest, read_file, why_no_folder, why_unreadable
 from qatspec_vision.data import names
-from qatspec_vision.data.files import files, missing, pictures
+from qatspec_vision.data.files import chosen_part, files, missing, pictures
 from qatspec_vision.data.problems import Problems, left_out, unpaired
 
 ADVICE = (
@@ -54,6 +54,8 @@ def locate(params: Mapping[str, Any], base_dir: Path) -> Layout:
     found = pictures(images)
     if not found:
         raise missing(images, "no picture in it", ADVICE)
+    part = chosen_part(found, params)
+    found = [name for name in found if name in part]
     present = {name for name in files(labels) if name.endswith(".txt")}
     named = [(name, str(PurePosixPath(name).with_suffix(".txt"))) for name in found]
     pairs = [Pair(name, labels / text if text in present else None) for name, text in named]

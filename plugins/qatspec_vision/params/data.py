@@ -140,6 +140,28 @@ _MADE_UP = by_content(
     }
 )
 
+#: Of a set without splits of its own.
+PART: Schema = by_content(
+    {
+        "enum": ["train", "val"],
+        "description": "Where the set has no split for validation: val takes about a fifth of the "
+        "pictures, chosen by their names, and train the others.",
+    }
+)
+
+
+def class_names(description: str, default: str | None = None) -> Schema:
+    schema: Schema = {
+        "type": ["string", "array"],
+        "items": {"type": "string"},
+        "minItems": 1,
+        "uniqueItems": True,
+        "description": "Class names in label order: a list, or a file relative to root (a name on "
+        f"each line, YAML with `names`, or CSV with name, r, g, b). {description}",
+    }
+    return by_content(schema if default is None else {**schema, "default": default})
+
+
 COCO = closed(
     "A detection set in COCO's standard layout.",
     {
@@ -165,6 +187,7 @@ COCO = closed(
                 "description": "The folder of the pictures, relative to root.",
             }
         ),
+        "part": PART,
         **LOADER,
     },
     required=("root", "split"),
@@ -226,6 +249,11 @@ IMAGEFOLDER = closed(
                 "if any, name; relative to root. Takes the place of the folders.",
             }
         ),
+        "classes": class_names(
+            "Left out: the folders that hold pictures, sorted; a split without pictures of a class "
+            "needs them."
+        ),
+        "part": PART,
         **CLASSIFIED,
     },
     required=("root",),

@@ -2,24 +2,12 @@
 
 from __future__ import annotations
 
-from qatspec_vision.params.data import CLASSIFIED, FITTED, LOADER, ROOT
+from qatspec_vision.params.data import CLASSIFIED, FITTED, LOADER, PART, ROOT, class_names
 from qatspec_vision.params.schema import Schema, by_content, closed
 
 
 def _path(description: str, default: str | None = None) -> Schema:
     schema: Schema = {"type": "string", "description": description}
-    return by_content(schema if default is None else {**schema, "default": default})
-
-
-def _classes(description: str, default: str | None = None) -> Schema:
-    schema: Schema = {
-        "type": ["string", "array"],
-        "items": {"type": "string"},
-        "minItems": 1,
-        "uniqueItems": True,
-        "description": "Class names in label order: a list, or a file relative to root (a name on "
-        f"each line, YAML with `names`, or CSV with name, r, g, b). {description}",
-    }
     return by_content(schema if default is None else {**schema, "default": default})
 
 
@@ -39,7 +27,8 @@ YOLO = closed(
         "split": _SPLIT,
         "images": _path("The folder of the pictures, relative to root.", "images/{split}"),
         "labels": _path("The folder of the label files, relative to root.", "labels/{split}"),
-        "classes": _classes("", "data.yaml"),
+        "classes": class_names("", "data.yaml"),
+        "part": PART,
         **LOADER,
     },
     required=("root", "split"),
@@ -60,7 +49,8 @@ VOC = closed(
                 "null: every picture of the folder.",
             }
         ),
-        "classes": _classes("Left out: the names in all XML files of the folder, sorted."),
+        "classes": class_names("Left out: the names in all XML files of the folder, sorted."),
+        "part": PART,
         **LOADER,
     },
     required=("root", "split"),
@@ -75,7 +65,7 @@ MASKS = closed(
         "images": _path("The folder of the pictures, relative to root.", "images/{split}"),
         "masks": _path("The folder of the masks, relative to root.", "masks/{split}"),
         "mask_name": _path("Name of a picture's mask; {stem} is the picture's.", "{stem}.png"),
-        "classes": _classes(
+        "classes": class_names(
             "The colours of a CSV file say that masks are coloured.", "classes.txt"
         ),
         "colours": {
@@ -97,6 +87,7 @@ MASKS = closed(
             "default": [],
             "description": "Colours of pixels that do not count.",
         },
+        "part": PART,
         **FITTED,
     },
     required=("root", "split"),
@@ -113,7 +104,8 @@ TABLE = closed(
         "suffix": _path("What is added to the name of each picture, such as .jpg.", ""),
         "split": _path("Take the lines that have this split; left out: all lines."),
         "split_column": _path("The column with the split.", "split"),
-        "classes": _classes("Left out: the labels of the whole table, sorted."),
+        "classes": class_names("Left out: the labels of the whole table, sorted."),
+        "part": PART,
         **CLASSIFIED,
     },
     required=("root",),

@@ -346,3 +346,28 @@ def test_bad_files_of_class_names(tmp_path: Path, name: str, text: str, words: s
     assert found.code == "QS958" and words in found.message
     (tmp_path / name).unlink()
     assert refused("yolo", tmp_path, classes=name)[0].code == "QS910"
+
+
+def test_a_set_without_splits_is_parted_by_names(kind: str, root: Path) -> None:
+    """The two parts are all pictures, each once, and the digests differ."""
+    parts = {part: opened(kind, root, part=part) for part in ("train", "val")}
+    ids = {part: [m["id"] for m, _ in perfect(data)] for part, data in parts.items()}
+    assert ids["train"] and ids["val"]
+    every = [meta["id"] for meta, _ in perfect(opened(kind, root))]
+    if not kind.startswith(("yolo", "voc")):  # whose ids are places in the part
+        assert sorted(ids["train"] + ids["val"]) == sorted(every)
+    assert len(ids["train"] + ids["val"]) == len(every)
+    assert list(parts["train"].classes) == list(parts["val"].classes)
+    fingerprint = definition(kind).fingerprint
+    digests = {fingerprint(params_of(kind, part=part), root) for part in ("train", "val")}
+    assert len(digests) == 2
+
+
+def test_a_picture_stays_in_its_part() -> None:
+    from qatspec_vision.data.files import chosen_part
+
+    few, many = [[f"{n}.jpg" for n in range(count)] for count in (100, 1000)]
+    held = {count: chosen_part(names, {"part": "val"}) for count, names in ((0, few), (1, many))}
+    assert held[0] == held[1] & set(few) and 10 <= len(held[0]) <= 30
+    parts = [chosen_part(["a", "b"], {"part": part}) for part in ("train", "val")]
+    assert sorted(map(len, parts)) == [1, 1] and parts[0] != parts[1]

@@ -1,0 +1,79 @@
+"""COCO: JSON files of annotations."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from qatspec.api import FoundData
+from qatspec_vision.recognize.tree import (
+    Tree,
+    Unit,
+    picture_units,
+    role_of,
+    roles,
+    some,
+    split_of,
+    tree,
+)
+
+_MAX_BYTES = 1 << 30
+
+
+def recognize(folder: Path) -> FoundData | None:
+    """Annotation files in COCO's form whose pictures are there."""
+    found = tree(folder)
+    units: list[Unit] = []
+    for place, names in sorted(found.others.items()):
+        for name in names:
+            path = f"{place}/{name}".lstrip("/")
+            images = _images(found, path) if name.endswith(".json") else None
+            if images is None:
+                continue
+            split = _split(path)
+            params = {"split": split or "all", "annotations": path, "images": images or "."}
+            if split and any(unit.split == split for unit in units):
+                continue  # of one split, the first by name: instances before person_keypoints
+            units.append(Unit(split, params))
+    if not units:
+        return None
+    chosen, notes = roles(units)
+    return FoundData(
+        what="COCO annotations",
+        task="detection",
+        roles=chosen,
+        pictures=some(found, [str(p["images"]).strip(".") for p in chosen.values()]),
+        notes=notes,
+    )
+
+
+def _split(path: str) -> str:
+    words = re.split(r"[^A-Za-z0-9]+", PurePosixPath(path).stem)
+    return next((word for word in words if role_of(word)), "") or split_of(path)
+
+
+def _images(found: Tree, path: str) -> str | None:
+    """The folder that file names start from; None for a file that is not COCO's."""
+    start = found.text(path, 1 << 16)
+    if not start.lstrip().startswith("{") or '"' not in start:
+        return None
+    if (found.root / path).stat().st_size > _MAX_BYTES:
+        return None
+    try:
+        content: Any = json.loads((found.root / path).read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return None
+    if not isinstance(content, dict) or not all(
+        isinstance(content.get(key), list) and content[key]
+        for key in ("images", "annotations", "categories")
+    ):
+        return None
+    first, entry = content["images"][0], content["annotations"][0]
+    if not isinstance(first, dict) or not isinstance(entry, dict) or "bbox" not in entry:
+        return None
+    name, split = str(first.get("file_name", "")), _split(path)
+    here = path.rpartition("/")[0]
+    places = (here, split, f"images/{split}", "images", "", *picture_units(found), *found.pictures)
+    return next((p for p in places if found.holds(f"{p}/{name}".lstrip("/"))), None)

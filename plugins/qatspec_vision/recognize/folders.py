@@ -1,0 +1,52 @@
+"""One folder for each class, below a folder for each split or below the set's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from qatspec.api import FoundData
+from qatspec_vision.recognize.tree import IMAGES, Unit, role_of, roles, some, tree
+
+_NO_CLASS = (
+    *IMAGES,
+    "masks",
+    "mask",
+    "labels",
+    "label",
+    "annotations",
+    "gt",
+    "leftimg8bit",
+    "gtfine",
+)
+
+
+def recognize(folder: Path) -> FoundData | None:
+    """Folders of pictures that are called by classes."""
+    found = tree(folder)
+    by_split: dict[str, set[str]] = {}
+    for place in found.pictures:
+        first, _, rest = place.partition("/")
+        split, label = (first, rest.split("/")[0]) if role_of(first) else ("", first)
+        if label and label.lower() not in _NO_CLASS and not role_of(label):
+            by_split.setdefault(split, set()).add(label)
+    if any(by_split):
+        by_split.pop("", None)
+    units = [
+        Unit(split, {"split": split} if split else {})
+        for split, labels in sorted(by_split.items())
+        if len(labels) > 1
+    ]
+    if not units:
+        return None
+    chosen, notes = roles(units)
+    splits = {str(params.get("split", "")) for params in chosen.values()}
+    classes = sorted(set[str]().union(*(by_split[split] for split in splits)))
+    chosen = {role: {**params, "classes": classes} for role, params in chosen.items()}
+    pictures = some(found, [str(params.get("split", "")) for params in chosen.values()])
+    return FoundData(
+        what="a folder for each class",
+        task="classification",
+        roles=chosen,
+        pictures=pictures,
+        notes=notes,
+    )

@@ -1,0 +1,152 @@
+"""Masks: for each picture a second one, with the number or the colour of each pixel's class."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from qatspec.api import DiagnosticError, FoundData, open_labels, open_picture
+from qatspec_vision.recognize.tree import (
+    Tree,
+    Unit,
+    beside,
+    picture_units,
+    roles,
+    some,
+    split_of,
+    stem,
+    tree,
+)
+
+_FOLDERS = (
+    "masks", "mask", "labels", "label", "annotations", "annotation", "annot", "SegmentationClass",
+    "gt", "targets", "segmentation",
+)  # fmt: skip
+_FORMS = ("{stem}", "{stem}_mask", "{stem}_label", "{stem}_labels", "{stem}_L", "{stem}_gt",
+          "{stem}_seg")  # fmt: skip
+_ENDS = (".png", ".bmp", ".tif", ".tiff", ".gif")
+_NAMES = ("classes.txt", "class_dict.csv", "classes.csv", "labels.txt", "names.txt", "codes.txt")
+#: Masks that are looked at for the classes that occur, and colours of one set.
+_READ, _COLOURS = 300, 255
+_IGNORED = 255
+
+
+def recognize(folder: Path) -> FoundData | None:
+    """Pictures with masks of their names, in folders beside or below each other."""
+    found = tree(folder)
+    units, places = [], []
+    for unit in picture_units(found):
+        pair = next((pair for p in dict.fromkeys(beside(unit, _FOLDERS))
+                     if (pair := _masks(found, unit, p))), None)  # fmt: skip
+        if pair is None:
+            continue
+        masks, form = pair
+        split = split_of(unit)
+        params = {"split": split or "all", "images": unit or ".", "masks": masks or ".",
+                  "mask_name": form}  # fmt: skip
+        units.append(Unit(split, params))
+        places.append((unit, masks, form))
+    # a folder of masks is none of pictures
+    used = {masks for unit, masks, _ in places if masks != unit}
+    units = [unit for unit, (place, _, _) in zip(units, places, strict=True) if place not in used]
+    places = [place for place in places if place[0] not in used]
+    if not units:
+        return None
+    chosen, notes = roles(units)
+    classes = _classes(found, list(_some_masks(found, places)), notes)
+    if classes is None:
+        return None
+    for params in chosen.values():
+        params.update(classes)
+    return FoundData(
+        what="pictures with masks",
+        task="segmentation",
+        roles=chosen,
+        pictures=some(found, [unit for unit, _, _ in places]),
+        notes=notes,
+    )
+
+
+def _masks(found: Tree, unit: str, masks: str) -> tuple[str, str] | None:
+    """The folder and form of names, where most of the pictures have a mask there."""
+    names = [name for name in found.below(unit) if not _is_mask(name)]
+    if not names:
+        return None
+    for form in _FORMS if masks != unit else _FORMS[1:]:
+        for end in _ENDS:
+            there = sum(found.holds(_mask_of(name, masks, form + end)) for name in names[:100])
+            if there > len(names[:100]) / 2:
+                return masks, form + end
+    return None
+
+
+def _is_mask(name: str) -> bool:
+    return any(stem(name).endswith(form.removeprefix("{stem}")) for form in _FORMS[1:])
+
+
+def _mask_of(name: str, masks: str, form: str) -> str:
+    path = PurePosixPath(name)
+    return f"{masks}/{path.with_name(form.replace('{stem}', path.stem))}".lstrip("/")
+
+
+def _some_masks(found: Tree, places: Iterable[tuple[str, str, str]]) -> Iterable[Path]:
+    for unit, masks, form in places:
+        names = [n for n in found.below(unit) if found.holds(_mask_of(n, masks, form))]
+        step = max(1, len(names) // _READ)
+        for name in names[::step]:
+            yield found.root / _mask_of(name, masks, form)
+
+
+def _classes(found: Tree, masks: list[Path], notes: list[str]) -> dict[str, Any] | None:
+    """`classes`, and `colours` where masks are coloured; None where they are no masks."""
+    files = [name for name in _NAMES if name in found.others.get("", ())]
+    tables = [name for name in files if name.endswith(".csv")]
+    numbers, colours = _values(masks)
+    if colours is not None and tables:
+        return {"classes": tables[0]}
+    if colours is not None:
+        if not 2 <= len(colours) <= _COLOURS:
+            return None
+        notes.append("no file names the classes: they are called by their colours")
+        ordered = sorted(colours)
+        names = ["_".join(map(str, colour)) for colour in ordered]
+        return {"classes": names, "colours": [list(colour) for colour in ordered]}
+    known = sorted(numbers - {_IGNORED})
+    if numbers and (numbers == {0, _IGNORED} or (known and known[-1] > 2 * len(known) + 8)):
+        ordered_levels = sorted(numbers)
+        notes.append("masks hold levels of grey that are no class numbers: each is a class")
+        names = ["background", "foreground"] if len(numbers) == 2 else (
+            [f"level_{level}" for level in ordered_levels])  # fmt: skip
+        return {"classes": names, "colours": [[level] * 3 for level in ordered_levels]}
+    if not known:
+        return None
+    texts = [name for name in files if name.endswith(".txt")]
+    if texts:
+        return {"classes": texts[0]}
+    notes.append("no file names the classes: they are called by their numbers")
+    return {"classes": [f"class_{number}" for number in range(known[-1] + 1)]}
+
+
+def _values(masks: list[Path]) -> tuple[set[int], set[tuple[int, ...]] | None]:
+    """Numbers that the masks hold, or the colours where they are coloured."""
+    numbers: set[int] = set()
+    colours: set[tuple[int, ...]] = set()
+    for path in masks:
+        try:
+            numbers.update(np.unique(open_labels(path)).tolist())
+            continue
+        except DiagnosticError:
+            pass
+        try:
+            pixels = np.asarray(open_picture(path)).reshape(-1, 3)
+        except DiagnosticError:
+            continue
+        colours.update(map(tuple, np.unique(pixels, axis=0).tolist()))
+        if len(colours) > _COLOURS:
+            break
+    if not colours:
+        return numbers, None
+    return set(), colours | {(n, n, n) for n in numbers}

@@ -1,0 +1,90 @@
+"""Pascal VOC: an XML file for each picture."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path, PurePosixPath
+
+from qatspec.api import FoundData
+from qatspec_vision.recognize.tree import (
+    Tree,
+    Unit,
+    beside,
+    picture_units,
+    role_of,
+    roles,
+    some,
+    split_of,
+    stem,
+    tree,
+)
+
+_FOLDERS = ("Annotations", "annotations", "labels", "xml", "xmls")
+_NAME = re.compile(r"<object>.*?<name>\s*([^<]*?)\s*</name>", re.DOTALL)
+
+
+def recognize(folder: Path) -> FoundData | None:
+    """Pictures with XML files of VOC's form, listed in ImageSets or in folders."""
+    found = tree(folder)
+    units, places = [], []
+    for unit in picture_units(found):
+        xml = next((p for p in dict.fromkeys(beside(unit, _FOLDERS))
+                    if _annotated(found, unit, p)), None)  # fmt: skip
+        if xml is None:
+            continue
+        places.append((unit, xml))
+        base = {"images": unit or ".", "annotations": xml or "."}
+        lists = _lists(found, unit)
+        for listed in lists:
+            split = PurePosixPath(listed).stem
+            units.append(Unit(split, {"split": split, **base, "list": listed}))
+        if not lists:
+            split = split_of(unit)
+            units.append(Unit(split, {"split": split or "all", **base, "list": None}))
+    if not units:
+        return None
+    chosen, notes = roles(units)
+    classes = _classes(found, [xml for _, xml in places])
+    for params in chosen.values():
+        params["classes"] = classes
+    return FoundData(
+        what="Pascal VOC annotations",
+        task="detection",
+        roles=chosen,
+        pictures=some(found, [unit for unit, _ in places]),
+        notes=notes,
+    )
+
+
+def _annotated(found: Tree, unit: str, xml: str) -> bool:
+    for name in found.below(unit):
+        path = f"{xml}/{stem(name)}.xml".lstrip("/")
+        if path.rpartition("/")[2] in found.others.get(path.rpartition("/")[0], ()):
+            return "<annotation" in found.text(path, 1 << 12)
+    return False
+
+
+def _lists(found: Tree, unit: str) -> list[str]:
+    """Lists of splits whose first name is that of a picture of the unit."""
+    stems = {stem(name) for name in found.below(unit)}
+    lists = []
+    for folder, names in found.others.items():
+        if "imagesets" not in folder.lower():
+            continue
+        for name in names:
+            path = f"{folder}/{name}"
+            first = found.text(path, 1 << 12).split()[:1]
+            if name.endswith(".txt") and role_of(Path(name).stem) and first and first[0] in stems:
+                lists.append(path)
+    main = [path for path in lists if "/Main/" in f"/{path}"]
+    return main or lists
+
+
+def _classes(found: Tree, places: list[str]) -> list[str]:
+    names: set[str] = set()
+    for folder, files in found.others.items():
+        if any(folder == place or folder.startswith(f"{place}/") or not place for place in places):
+            for name in files:
+                if name.endswith(".xml"):
+                    names.update(_NAME.findall(found.text(f"{folder}/{name}".lstrip("/"))))
+    return sorted(names - {""})

@@ -1,0 +1,114 @@
+"""YOLO: a text beside each picture, or in a folder of labels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from qatspec.api import FoundData
+from qatspec_vision.recognize.tree import (
+    Tree,
+    Unit,
+    beside,
+    picture_units,
+    roles,
+    some,
+    split_of,
+    stem,
+    tree,
+)
+
+#: Label files that say how many classes there are, where no file names them.
+_READ = 100_000
+_NAMES = ("classes.txt", "obj.names", "names.txt", "labels.txt", "_darknet.labels")
+
+
+def recognize(folder: Path) -> FoundData | None:
+    """Pictures with label files of YOLO's form, in any usual layout."""
+    found = tree(folder)
+    units, places = [], []
+    for unit in picture_units(found):
+        labels = next((p for p in dict.fromkeys(beside(unit, ("labels",)))
+                       if _labelled(found, unit, p)), None)  # fmt: skip
+        if labels is not None:
+            split = split_of(unit)
+            params: dict[str, Any] = {
+                "split": split or "all",
+                "images": unit or ".",
+                "labels": labels or ".",
+            }
+            units.append(Unit(split, params))
+            places.append((unit, labels))
+    if not units:
+        return None
+    chosen, notes = roles(units)
+    classes = _classes(found, [labels for _, labels in places], notes)
+    for params in chosen.values():
+        params["classes"] = classes
+    pictures = some(found, [unit for unit, _ in places])
+    return FoundData(
+        what="YOLO label files", task="detection", roles=chosen, pictures=pictures, notes=notes
+    )
+
+
+def _labelled(found: Tree, unit: str, labels: str) -> bool:
+    """Return whether the first label files of pictures that are there hold boxes."""
+    seen = 0
+    for name in found.below(unit):
+        text = f"{labels}/{stem(name)}.txt".lstrip("/")
+        if text.rpartition("/")[2] not in found.others.get(text.rpartition("/")[0], ()):
+            continue
+        lines = found.text(text, 1 << 12).split("\n")
+        if lines[0].strip():
+            return _is_label(lines[0])
+        seen += 1
+    return seen > 0 and labels != unit
+
+
+def _is_label(line: str) -> bool:
+    try:
+        numbers = [float(field) for field in line.split()]
+    except ValueError:
+        return False
+    return len(numbers) >= 5 and numbers[0] == int(numbers[0]) >= 0
+
+
+def _classes(found: Tree, labels: list[str], notes: list[str]) -> str | list[str]:
+    """A file of names, or as many numbers as the labels have classes."""
+    for name in found.others.get("", ()):
+        if name.endswith((".yaml", ".yml")) and _has_names(found.text(name)):
+            return name
+    for place in ("", *dict.fromkeys(labels)):
+        for name in found.others.get(place, ()):
+            lower = name.lower()
+            if (lower in _NAMES or lower.endswith(".names")) and found.text(
+                f"{place}/{name}".lstrip("/")
+            ).strip():
+                return f"{place}/{name}".lstrip("/")
+    notes.append("no file names the classes: they are called by their numbers")
+    return [str(number) for number in range(1 + _largest(found, labels))]
+
+
+def _has_names(text: str) -> bool:
+    try:
+        content: Any = yaml.safe_load(text)
+    except yaml.YAMLError:
+        return False
+    return isinstance(content, dict) and isinstance(content.get("names"), (list, dict))
+
+
+def _largest(found: Tree, labels: list[str]) -> int:
+    largest, read = 0, 0
+    for place in dict.fromkeys(labels):
+        for folder, names in found.others.items():
+            if folder != place and not folder.startswith(f"{place}/"):
+                continue
+            for name in names[: _READ - read]:
+                if name.endswith(".txt"):
+                    read += 1
+                    lines = found.text(f"{folder}/{name}".lstrip("/")).split("\n")
+                    known = [int(float(line.split()[0])) for line in lines if _is_label(line)]
+                    largest = max([largest, *known])
+    return largest

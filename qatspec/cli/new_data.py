@@ -1,0 +1,269 @@
+"""`qatspec new DIR`: what a folder of pictures and labels holds, and a spec that trains on it."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from qatspec.cli.output import echo, show
+from qatspec.diag import Diagnostic, DiagnosticError, Span
+from qatspec.diag.words import quote_list
+from qatspec.process import scratch_folder
+from qatspec.registry import Registry, registry
+from qatspec.schema import with_defaults
+from qatspec.source.write import flow
+from qatspec.types import DatasetDef, FoundData
+
+#: Names of classes that are printed.
+_SHOWN = 12
+
+
+@dataclass(frozen=True)
+class Task:
+    """How a spec begins for a task.
+
+    model      registered name; params: besides num_classes.
+    multiple   sides of the input are multiples of it; limit: and at most that long.
+    quantize   the prepared modules, as YAML.
+    augment    of the training pictures.
+    """
+
+    model: str
+    multiple: int
+    limit: int
+    quantize: str
+    augment: Mapping[str, Any]
+
+
+_DETECTION = """\
+    backbone: {prepare: horizon}
+    neck: {prepare: horizon, quantize_input: false}
+    head: {prepare: horizon, quantize_input: false, quantize_output: false}"""
+_SEGMENTATION = """\
+    backbone: {prepare: horizon}
+    decode_head: {prepare: horizon, quantize_input: false, quantize_output: false}"""
+_CLASSIFICATION = """\
+    backbone: {prepare: horizon}
+    head: {prepare: horizon, quantize_input: false, quantize_output: false}"""
+TASKS = {
+    "detection": Task("fcos", 128, 512, _DETECTION, {"flip": 0.5, "scale": [0.8, 1.2]}),
+    "segmentation": Task("deeplabv3plus", 32, 512, _SEGMENTATION, {"flip": 0.5}),
+    "classification": Task("efficientnet", 32, 224, _CLASSIFICATION, {"flip": 0.5}),
+}
+
+
+@dataclass(frozen=True)
+class Inspected:
+    """A folder that a data set recognises, opened. counts: pictures of train and val; sizes:
+    (height, width) of some pictures."""
+
+    folder: Path
+    definition: DatasetDef
+    found: FoundData
+    classes: Sequence[str]
+    counts: Mapping[str, int]
+    sizes: Sequence[tuple[int, int]]
+
+    def input_size(self) -> list[int]:
+        """The (height, width) of the model's input: those of the pictures, within the task's
+        limits."""
+        task = TASKS[self.found.task]
+        height, width = (
+            median([size[place] for size in self.sizes] or [task.limit]) for place in (0, 1)
+        )
+        factor = min(1.0, task.limit / max(height, width))
+        return [
+            max(task.multiple, round(side * factor / task.multiple) * task.multiple)
+            for side in (height, width)
+        ]
+
+    def lines(self) -> list[str]:
+        """What was found, in words."""
+        shown = ", ".join(self.classes[:_SHOWN]) + ", ..." * (len(self.classes) > _SHOWN)
+        found = [
+            f"{self.found.what} ({self.definition.name})",
+            f"pictures: {', '.join(f'{count} for {role}' for role, count in self.counts.items())}",
+            f"sizes: {_sizes(self.sizes)}",
+            f"classes: {len(self.classes)}: {shown}",
+        ]
+        return [*found, *self.found.notes]
+
+
+def inspect(folder: Path) -> Inspected:
+    """Recognise and open the set in a folder; warnings about its labels are shown.
+
+    Raises DiagnosticError: QS910 where no data set recognises it, QS918 where its splits have other
+    classes, and what opening it raises (QS958 for faults of labels)."""
+    names = registry()
+    definition, found, others = _recognized(names, folder)
+    task = TASKS[found.task]
+    opened, counts = {}, {}
+    with scratch_folder() as cache:
+        for role, params in found.roles.items():
+            given = {"root": ".", "size": task.multiple, **params}
+            complete = with_defaults(definition.params, given)
+            with names.attribute_errors(definition, f"opening `{definition.name}`"):
+                opened[role] = definition.open(complete, cache, folder)
+            counts[role] = len(opened[role])
+            show(getattr(opened[role], "diagnostics", ()))
+    train, val = (list(opened[role].classes) for role in ("train", "val"))
+    if train != val:
+        raise DiagnosticError(_other_classes(folder, train, val))
+    if others:
+        notes = [*found.notes, f"it could also be read as {quote_list(others)}"]
+        found = FoundData(what=found.what, task=found.task, roles=found.roles,
+                          pictures=found.pictures, notes=notes)  # fmt: skip
+    return Inspected(folder, definition, found, train, counts, _sizes_of(found.pictures))
+
+
+def spec_text(inspected: Inspected, output: Path, march: str) -> str:
+    """The spec, to be written into the folder `output`."""
+    found, task = inspected.found, TASKS[inspected.found.task]
+    root = os.path.relpath(inspected.folder, output)
+    batch = max(1, min(8, inspected.counts["train"]))
+    workers = 2 if inspected.counts["train"] >= 200 else 0
+    said = "\n".join(f"#   {line}" for line in inspected.lines())
+    train = {"root": root, **found.roles["train"]}
+    roles = {
+        "train": {**train, "augment": dict(task.augment)},
+        "calibration": train,
+        "val": {"root": root, **found.roles["val"]},
+    }
+    data = "\n".join(
+        f"  {role}:\n    type: {inspected.definition.name}\n    params:\n{_params(params)}\n"
+        f"    batch_size: ${{vars.batch_size}}\n    workers: {workers}"
+        for role, params in roles.items()
+    )
+    return f"""\
+# yaml-language-server: $schema=qatspec.schema.json
+#
+# What `qatspec new` found in {root}:
+{said}
+qatspec: 1
+name: {spec_name(inspected.folder)}
+march: {march}
+seed: 0
+
+vars: {{float_epochs: 50, calibration_steps: 20, qat_epochs: 5, batch_size: {batch}}}
+
+model:
+  type: {task.model}
+  params: {{num_classes: {len(inspected.classes)}}}
+  # (pixel - 128) / 128, quantized by a fixed 1/128: a pixel's 8 bits are the chip's input as is.
+  # For weights that were trained on ImageNet's mean and std, write those and delete `scale`.
+  input: {{size: {flow(inspected.input_size())}, mean: 128, std: 128, scale: 0.0078125}}
+
+data:
+{data}
+
+quantize:
+  modules:
+{task.quantize}
+
+stages:
+  float:
+    trainer:
+      epochs: ${{vars.float_epochs}}
+      optimizer: {{type: adamw, lr: 0.002}}
+      scheduler: {{type: cosine, warmup_steps: 10}}
+  calibration: {{trainer: {{steps: "${{vars.calibration_steps}}"}}, qconfig: horizon_calibration}}
+  qat:
+    trainer: {{epochs: "${{vars.qat_epochs}}", optimizer: {{type: adamw, lr: 0.0002}}}}
+    qconfig: horizon_calibrated
+  convert: {{}}
+  compile: {{}}
+"""
+
+
+def spec_name(folder: Path) -> str:
+    """The name of the spec: the folder's, with the characters that a name may have."""
+    name = re.sub(r"[^A-Za-z0-9_.-]+", "-", folder.resolve().name).strip("-.")
+    return name[:60] or "data"
+
+
+def _params(params: Mapping[str, Any]) -> str:
+    return "\n".join(f"      {flow(key)}: {flow(value)}" for key, value in params.items())
+
+
+def _recognized(names: Registry, folder: Path) -> tuple[DatasetDef, FoundData, list[str]]:
+    """The data set of the highest precedence that recognises a folder, and the names of others."""
+    records = [names.dataset(name) for name in names.names("dataset")]
+    matches: list[tuple[DatasetDef, FoundData]] = []
+    for record in sorted(records, key=lambda record: (-record.precedence, record.name)):
+        if record.recognize is not None:
+            with names.attribute_errors(record, f"recognize of data set `{record.name}`"):
+                found = record.recognize(folder)
+            if found is not None:
+                matches.append((record, found))
+    if not matches:
+        raise DiagnosticError(_unknown(records, folder))
+    (definition, found), *others = matches
+    return definition, found, [record.name for record, _ in others]
+
+
+def _unknown(records: Sequence[DatasetDef], folder: Path) -> Diagnostic:
+    known = [record.name for record in records if record.recognize is not None]
+    return Diagnostic(
+        code="QS910",
+        message=f"no data set recognises pictures with labels in `{folder}`",
+        help=f"give the folder that holds both pictures and labels; {quote_list(known)} are "
+        "recognised, and `qatspec plugins show NAME` says which files each of them reads",
+        span=Span(file=str(folder)),
+    )
+
+
+def _other_classes(folder: Path, train: Sequence[str], val: Sequence[str]) -> Diagnostic:
+    only = [(role, sorted(set(mine) - set(other))) for role, mine, other in
+            (("train", train, val), ("val", val, train))]  # fmt: skip
+    said = "; ".join(
+        f"only {role} has {quote_list(names[:_SHOWN])}" for role, names in only if names
+    )
+    return Diagnostic(
+        code="QS918",
+        message=f"train and val have other classes: {said or 'their order differs'}",
+        help="give both the same classes in the same order; a class need not have labels in both",
+        span=Span(file=str(folder)),
+    )
+
+
+def _sizes_of(pictures: Sequence[Path]) -> list[tuple[int, int]]:
+    """(height, width) of the pictures whose beginning can be read."""
+    return [size for path in pictures if (size := _size_of(path))]
+
+
+def _size_of(path: Path) -> tuple[int, int] | None:
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            return image.height, image.width
+    except (OSError, ValueError, Image.DecompressionBombError):
+        return None
+
+
+def _sizes(sizes: Sequence[tuple[int, int]]) -> str:
+    """Sizes in words, width first as people say them."""
+    if not sizes:
+        return "unknown, no picture could be read"
+    counts = Counter(sizes)
+    (height, width), most = counts.most_common(1)[0]
+    if len(counts) == 1:
+        return f"{width} x {height}"
+    widths, heights = [w for _, w in sizes], [h for h, _ in sizes]
+    return (
+        f"{min(widths)} to {max(widths)} wide, {min(heights)} to {max(heights)} high; "
+        f"{width} x {height} most often ({most} of {len(sizes)})"
+    )
+
+
+def print_found(inspected: Inspected) -> None:
+    """Say what was found."""
+    echo(f"{inspected.folder}: {inspected.lines()[0]}")
+    for line in inspected.lines()[1:]:
+        echo(f"  {line}")

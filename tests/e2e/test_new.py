@@ -1,0 +1,163 @@
+"""`qatspec new DIR`: a spec for a folder of pictures and labels of each format, which validates,
+plans and runs as it was written."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from qatspec.cli.main import run
+from qatspec.cli.new_data import inspect
+from qatspec.diag import DiagnosticError
+from qatspec.spec import load
+from tests import sets
+
+KINDS: dict[str, tuple[Any, str]] = {
+    "yolo": (sets.yolo, "yolo_detection"),
+    "yolo of Roboflow": (
+        lambda root: sets.yolo(root, "{split}/images", "{split}/labels"), "yolo_detection"
+    ),
+    "yolo side by side": (lambda root: sets.yolo(root, "{split}", "{split}"), "yolo_detection"),
+    "voc": (sets.voc, "voc_detection"),
+    "voc of Roboflow": (lambda root: sets.voc(root, flat=True), "voc_detection"),
+    "coco": (sets.coco, "coco_detection"),
+    "masks": (sets.masks, "mask_segmentation"),
+    "coloured masks": (lambda root: sets.masks(root, coloured=True), "mask_segmentation"),
+    "table": (sets.table, "csv_classification"),
+    "folders": (sets.imagefolder, "imagefolder_classification"),
+}  # fmt: skip
+#: What makes a run of a few pictures short.
+SHORT = (
+    "vars.float_epochs=1", "vars.qat_epochs=1", "vars.calibration_steps=2",
+    "model.params.backbone.width=0.1", "model.params.backbone.depth=0.1", "stages.compile.opt=O0",
+)  # fmt: skip
+SMALLER = {
+    "detection": ("model.params.neck.stacks=1", "model.params.head.convs=1",
+                  "model.params.neck.channels=16", "model.params.head.channels=16"),
+    "segmentation": ("model.input.size=[64, 64]",),
+    "classification": (),
+}  # fmt: skip
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pictures").mkdir()
+    return tmp_path / "pictures"
+
+
+def call(*arguments: str, code: int = 0) -> None:
+    assert run([str(a) for a in arguments]) == code
+
+
+@pytest.mark.parametrize("kind", list(KINDS))
+def test_the_spec_validates_and_plans(
+    kind: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write, name = KINDS[kind]
+    write(folder)
+    call("new", "pictures")
+    out, err = capsys.readouterr()
+    assert name in out and "4 for train, 2 for val" in out and "48 x 32" in out, out
+    assert all(label in out for label in sets.NAMES)
+    call("validate", "specs/pictures.yaml")
+    call("plan", "specs/pictures.yaml")
+    assert "warning" not in err and capsys.readouterr().err == ""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["yolo", "voc", "coco", "masks", "coloured masks", "table",
+                                  "folders"])  # fmt: skip
+def test_the_spec_runs(kind: str, folder: Path) -> None:
+    KINDS[kind][0](folder)
+    call("new", "pictures")
+    task = inspect(folder).found.task
+    short = [f"--set={one}" for one in (*SHORT, *SMALLER[task])]
+    call("run", "specs/pictures.yaml", "--device", "cpu", *short)
+    assert Path("runs/pictures/compile/pictures.bin").is_file()
+
+
+def test_a_set_without_splits(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sets.yolo(folder, "images", "labels")
+    (folder / "data.yaml").unlink()
+    call("new", "pictures")
+    out = capsys.readouterr().out
+    assert "no split for validation" in out and "classes: 3: 0, 1, 2" in out
+    data = load("specs/pictures.yaml").data
+    assert [data[role].dataset.params["part"] for role in ("train", "val")] == ["train", "val"]
+    call("plan", "specs/pictures.yaml")
+
+
+@pytest.mark.parametrize("levels", [(0, 255), (0, 80, 160, 240), (3, 4)])
+def test_masks_of_any_levels(folder: Path, levels: tuple[int, ...]) -> None:
+    """Black and white, levels of grey, and numbers that do not begin with 0."""
+    for place in ("images", "masks"):
+        (folder / place).mkdir()
+    for number in range(4):
+        pixels = np.zeros((32, 48, 3), np.uint8)
+        Image.fromarray(pixels).save(folder / "images" / f"{number}.jpg")
+        mask = np.array(levels, np.uint8)[np.arange(32 * 48).reshape(32, 48) % len(levels)]
+        Image.fromarray(mask).save(folder / "masks" / f"{number}.png")
+    found = inspect(folder)
+    assert found.definition.name == "mask_segmentation"
+    assert len(found.classes) == (5 if levels == (3, 4) else len(levels))
+    assert sum(found.counts.values()) == 4
+
+
+def test_a_class_without_pictures_in_one_split(folder: Path) -> None:
+    sets.imagefolder(folder)
+    shutil.rmtree(folder / "val/bird")
+    assert inspect(folder).classes == sorted(sets.NAMES)
+
+
+def test_classes_that_only_one_split_has(folder: Path) -> None:
+    sets.coco(folder)
+    path = folder / "annotations/instances_val.json"
+    path.write_text(path.read_text().replace('"bird"', '"cow"'))
+    with pytest.raises(DiagnosticError) as caught:
+        inspect(folder)
+    (found,) = caught.value.diagnostics
+    assert found.code == "QS918" and "only train has `bird`" in found.message
+
+
+def test_faults_of_labels_are_told_and_nothing_is_written(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sets.yolo(folder)
+    (folder / "labels/train/train_001.txt").write_text("0 0.5 0.5 0.2 0.2\n7 0.5 0.5 0.2 0.2\n")
+    call("new", "pictures", code=1)
+    err = capsys.readouterr().err
+    assert "train_001.txt:2:1: error[QS958]" in err and "7 0.5 0.5" in err
+    assert not Path("specs").exists()
+
+
+@pytest.mark.parametrize("content", ["nothing", "pictures alone", "texts alone"])
+def test_a_folder_that_is_no_set(
+    folder: Path, content: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if content == "pictures alone":
+        Image.new("RGB", (8, 8)).save(folder / "a.png")
+    if content == "texts alone":
+        (folder / "a.txt").write_text("0 0.5 0.5 0.1 0.1\n")
+    call("new", "pictures", code=1)
+    assert "QS910" in capsys.readouterr().err and not Path("specs").exists()
+
+
+def test_what_is_there_is_never_overwritten(folder: Path) -> None:
+    sets.yolo(folder)
+    call("new", "pictures")
+    text = Path("specs/pictures.yaml").read_text()
+    call("new", "pictures", code=1)
+    assert Path("specs/pictures.yaml").read_text() == text
+
+
+def test_templates_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    call("new", "--list")
+    assert capsys.readouterr().out.startswith("quickstart  From real handwritten digits")
+    call("new", "nowhere", code=2)
+    call("new", code=2)
