@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,25 +20,71 @@ from qatspec.api import (
 
 #: What is taken for a picture, by the end of its name.
 PICTURES = (
-    ".avif", ".bmp", ".gif", ".jp2", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff",
-    ".webp",
+    ".apng", ".avif", ".avifs", ".bmp", ".dib", ".gif", ".j2c", ".j2k", ".jfif", ".jp2", ".jpc",
+    ".jpe", ".jpeg", ".jpf", ".jpg", ".jpx", ".mpo", ".pbm", ".pcx", ".pfm", ".pgm", ".png",
+    ".pnm", ".ppm", ".tga", ".tif", ".tiff", ".webp",
 )  # fmt: skip
 #: One of so many pictures is in the part `val`.
 _FIFTH = 5
 
 
 def files(folder: Path) -> list[str]:
-    """The name of every file below a folder, relative to it, with forward slashes; in no order."""
-    found = []
-    for parent, _, names in os.walk(folder, onerror=_refuse):
-        below = os.path.relpath(parent, folder).replace(os.sep, "/")
-        found += names if below == "." else [f"{below}/{name}" for name in names]
-    return found
+    """The name of every file below a folder, relative to it, with forward slashes; in no order.
+
+    Symbolic links are followed, but not to a folder that holds them; those that lead nowhere are
+    left out, like named pipes and devices.
+    """
+    return [name for name, regular in _entries(folder) if regular]
 
 
-def _refuse(error: OSError) -> None:
-    """A folder that cannot be listed is an error: its pictures would be missing silently."""
-    raise missing(Path(str(error.filename)), why_unreadable(error), "correct its permissions")
+def pictures(folder: Path) -> list[str]:
+    """Names, relative to folder, of every picture below it, sorted.
+
+    Raises DiagnosticError QS910 for one that is a link to nowhere, or no regular file.
+    """
+    return sorted(_pictures(folder))
+
+
+def holds_pictures(folder: Path) -> bool:
+    """Return whether there is a picture below a folder. Raises as `pictures` does."""
+    return next(_pictures(folder), None) is not None
+
+
+def _pictures(folder: Path) -> Iterator[str]:
+    for name, regular in _entries(folder):
+        if name.lower().endswith(PICTURES):
+            if not regular:
+                why = why_unreadable_file(folder / name) or "it is no regular file"
+                raise missing(folder / name, why, "restore it, or what it links to, or remove it")
+            yield name
+
+
+def _entries(
+    folder: Path, prefix: str = "", above: frozenset[tuple[int, int]] = frozenset()
+) -> Iterator[tuple[str, bool]]:
+    """(name, is it a regular file) of all that is below a folder and is no folder.
+
+    above: device and inode of the folders that hold this one.
+    """
+    try:
+        status = folder.stat()
+        identity = (status.st_dev, status.st_ino)
+        if identity in above:
+            return
+        with os.scandir(folder) as found:
+            entries = list(found)
+    except OSError as error:  # left out, its pictures would be missing silently
+        raise missing(folder, why_unreadable(error), "correct its permissions") from error
+    for entry in entries:
+        name = f"{prefix}{entry.name}"
+        try:
+            is_folder, is_file = entry.is_dir(), entry.is_file()
+        except OSError:  # a loop of links
+            is_folder = is_file = False
+        if is_folder:
+            yield from _entries(folder / entry.name, f"{name}/", above | {identity})
+        else:
+            yield name, is_file
 
 
 def why_unreadable_file(path: Path) -> str | None:
@@ -48,11 +94,6 @@ def why_unreadable_file(path: Path) -> str | None:
     except OSError as error:
         return why_unreadable(error)
     return None
-
-
-def pictures(folder: Path) -> list[str]:
-    """Names, relative to folder, of every picture below it, sorted."""
-    return sorted(name for name in files(folder) if name.lower().endswith(PICTURES))
 
 
 def chosen_part(

@@ -21,6 +21,7 @@ from qatspec.api import (
 )
 from qatspec_vision.data.files import (
     chosen_part,
+    holds_pictures,
     made_up_digest,
     missing,
     pictures,
@@ -76,7 +77,7 @@ def locate(params: Mapping[str, Any], base_dir: Path) -> Listing:
 
 
 def class_names(params: Mapping[str, Any], base_dir: Path) -> list[str] | None:
-    """The classes that the spec names, else the folders below the split that hold anything; None
+    """The classes that the spec names, else the folders below the split that hold pictures; None
     for a table of pictures, which has a line for each. Raises DiagnosticError QS910."""
     if "made_up" in params:
         return None
@@ -88,7 +89,7 @@ def class_names(params: Mapping[str, Any], base_dir: Path) -> list[str] | None:
     folder = root / params.get("split", "")
     if why := why_no_folder(folder):
         raise missing(folder, why, ADVICE)
-    there = sorted(f.name for f in folder.iterdir() if f.is_dir() and any(f.iterdir()))
+    there = sorted(f.name for f in folder.iterdir() if f.is_dir() and holds_pictures(f))
     return _given(params, root) or there
 
 
