@@ -135,4 +135,4 @@ if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as scratch:
         for name, drawing in pictures(Path(scratch)).items():
             (HERE / name).write_text(drawing, "utf-8")
-            print(f"{name}: {len(drawing.encode()) / 1024:.1f} KiB")
+            sys.stdout.write(f"{name}: {len(drawing.encode()) / 1024:.1f} KiB\n")
