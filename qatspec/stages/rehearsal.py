@@ -64,7 +64,8 @@ class Rehearsal:
     needs: list[Need] = field(default_factory=list)
 
     def run(self) -> list[Refusal]:
-        """Try the stages in order, up to the first that refuses."""
+        """Try the stages in order, up to the first that refuses. A refusal that depends on the
+        weights says that it is a prediction."""
         states: dict[str, Mapping[str, Tensor]] = {}
         prepared: dict[str, Prepared] = {}
         if self.data is not None:
@@ -81,7 +82,7 @@ class Rehearsal:
                     states[stage] = prepared[stage].model.state_dict()
                 elif stage == "convert":
                     self._converted(prepared[self._before(stage)])
-        return self.found
+        return [_as_prediction(refusal) for refusal in self.found]
 
     @contextmanager
     def _of(self, stage: str) -> Iterator[None]:
@@ -229,6 +230,15 @@ def refusals(context: Context) -> list[Refusal]:
         else replace(r, diagnostic=replace(r.diagnostic, severity="warning"))
         for r in found
     ]
+
+
+def _as_prediction(refusal: Refusal) -> Refusal:
+    """The range of sums follows from the weights, which a training changes."""
+    found = refusal.diagnostic
+    if found.code != "QS704":
+        return refusal
+    message = f"{found.message}; this is predicted from the weights before training"
+    return replace(refusal, diagnostic=replace(found, message=message))
 
 
 def _with_way_out(refusal: Refusal, first: str) -> Diagnostic:
