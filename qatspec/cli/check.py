@@ -73,7 +73,7 @@ def command(
     from qatspec.prepare import prepare_spec
     from qatspec.prepare.findings import findings
     from qatspec.stages.context import build_model
-    from qatspec.stages.rehearsal import refusals
+    from qatspec.stages.rehearsal import foresee
 
     if after is not None and (print_model or picture is not None):
         raise click.UsageError(
@@ -92,10 +92,10 @@ def command(
     found = findings(prepared)
     host = host_parts(deploy(prepared, prepared.example_inputs))
     with loaded.document.located():
-        refused = refusals(options.context(loaded, workdir, device="cpu"))
+        refused, doubts = foresee(options.context(loaded, workdir, device="cpu"))
     told = {r.diagnostic.span for r in refused if r.diagnostic.code == "QS701"}  # with its module
     kept = [w for w in prepared.warnings if w.code != "QS608" or w.span not in told]
-    prepared.warnings = (*kept, *(r.diagnostic for r in refused))
+    prepared.warnings = (*kept, *(r.diagnostic for r in refused), *doubts)
     if picture is not None:
         _draw(loaded, chosen, prepared, picture)
     if settings().format == "json":

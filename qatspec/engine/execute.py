@@ -170,7 +170,8 @@ class _Run:
         there = checkpoint_files(found.result.folder, step.name) if found.result and resumes else []
         present = sum(path.stat().st_size for path in there)
         later = self.wanted[self.wanted.index(step.name) + 1 :]
-        preflight(job.context(Processes()), later, present)
+        report = partial(self._report, step.name)
+        preflight(job.context(Processes(), report), later, present)
         self.foreseen = True
 
     def _make(self, step: Step, started: float) -> Record:

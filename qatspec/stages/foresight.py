@@ -6,15 +6,22 @@ import copy
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from qatspec.backend.legalise import refusals
 from qatspec.diag import Diagnostic, DiagnosticError
+from qatspec.diag.words import quote_list
 from qatspec.graph import Prepared
+from qatspec.ir import RANGE, Overflow, interval
+from qatspec.kinds import op_range
 from qatspec.lower import lower
 from qatspec.prepare import set_stage
 from qatspec.registry import registry
+
+#: Kinds whose second operand is the weight.
+_WEIGHTED = ("conv", "conv_transpose", "linear")
 
 
 def march_findings(prepared: Prepared, march: str) -> list[Diagnostic]:
@@ -41,6 +48,38 @@ def integer_refusals(prepared: Prepared, march: str) -> list[Diagnostic]:
     record = registry().march(march)
     with registry().attribute_errors(record, f"march `{march}`, asked what it supports,"):
         return refusals([(op, record.supports(op, program)) for op in program.ops])
+
+
+def sums_at_the_limit(prepared: Prepared) -> list[Diagnostic]:
+    """QS708, a warning, for products of `prepared`, in its eval stage, whose sums int32 would not
+    hold if every weight were at the limit of its dtype: what training makes of them decides."""
+    try:
+        program = lower(prepared, prepared.example_inputs)
+    except DiagnosticError:
+        return []
+    found = []
+    for op in program.ops:
+        if op.kind not in _WEIGHTED:
+            continue
+        x, weight = (program.values[name] for name in op.inputs[:2])
+        least = np.full(weight.shape, RANGE[weight.dtype][0])
+        try:
+            consts = {**program.consts, weight.name: least}
+            op_range(op, [interval(*RANGE[x.dtype])], x.shape, consts)
+        except Overflow:
+            found.append(op.origin.module or op.output)
+    if not found:
+        return []
+    return [
+        Diagnostic(
+            code="QS708",
+            message=f"sums of {quote_list(sorted(set(found)))} may not fit int32 after training: "
+            "they do with the weights before it, not with every weight",
+            help="nothing, unless convert refuses the trained model with QS704; fewer bits for the "
+            "weights or the activations of these modules rule it out",
+            severity="warning",
+        )
+    ]
 
 
 def random_images(examples: Sequence[Tensor]) -> list[Tensor]:

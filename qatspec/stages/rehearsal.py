@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import cast
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +25,7 @@ from qatspec.registry import registry
 from qatspec.spec import Solver, Spec, Trainer, predecessor
 from qatspec.spec.model import Stage, StageName
 from qatspec.stages.context import Context
-from qatspec.stages.foresight import integer_refusals, random_images
+from qatspec.stages.foresight import integer_refusals, random_images, sums_at_the_limit
 from qatspec.stages.loading import load_given
 from qatspec.stages.space import Need, demand_space, of_calibration, of_files, of_training
 from qatspec.stages.tried_data import TriedData
@@ -54,6 +54,7 @@ class Rehearsal:
     spoilt   the untrained model computed numbers that are not finite: they say nothing about the
              trained one, so that conversion is held against its structure alone.
     needs    the disk space of each stage, as far as it was tried.
+    doubts   warnings for what training may lead to.
     """
 
     context: Context
@@ -62,6 +63,7 @@ class Rehearsal:
     found: list[Refusal] = field(default_factory=list)
     spoilt: bool = False
     needs: list[Need] = field(default_factory=list)
+    doubts: list[Diagnostic] = field(default_factory=list)
 
     def run(self) -> list[Refusal]:
         """Try the stages in order, up to the first that refuses. A refusal that depends on the
@@ -166,6 +168,7 @@ class Rehearsal:
 
         spec, compiled = self.context.spec, "compile" in self.stages
         found = integer_refusals(prepared, spec.march)
+        self.doubts += sums_at_the_limit(prepared)
         if self.spoilt:
             found = [d for d in found if d.code in _STRUCTURAL]
         of_march = [Refusal("compile", d) for d in found if d.code == "QS801"]
@@ -215,21 +218,31 @@ def preflight(context: Context, later: Sequence[str], present: int = 0) -> None:
     found = trial.run()
     if found:
         raise DiagnosticError([_with_way_out(refusal, context.stage) for refusal in found])
+    for doubt in trial.doubts:
+        context.report("log", {"message": doubt.message, "diagnostic": doubt})
     demand_space(trial.needs, context.workdir, present)
 
 
-def refusals(context: Context) -> list[Refusal]:
+class Foreseen(NamedTuple):
+    """What a trial found: refusals, and warnings for what training may lead to."""
+
+    refused: list[Refusal]
+    doubts: list[Diagnostic]
+
+
+def foresee(context: Context) -> Foreseen:
     """What the stages of the spec would refuse, tried without data, and convert and compile where
     the spec does not have them: errors for stages of the spec, warnings for others."""
     spec = context.spec
     stages = list(dict.fromkeys([*spec.stages, "convert", "compile"]))
-    found = Rehearsal(replace(context, stage=stages[0]), stages).run()
-    return [
+    trial = Rehearsal(replace(context, stage=stages[0]), stages)
+    refused = [
         r
         if r.stage in spec.stages
         else replace(r, diagnostic=replace(r.diagnostic, severity="warning"))
-        for r in found
+        for r in trial.run()
     ]
+    return Foreseen(refused, trial.doubts)
 
 
 def _as_prediction(refusal: Refusal) -> Refusal:

@@ -72,6 +72,9 @@ Why: beyond the bound two machines may give different integers, and the claim "b
 How to mend: use fewer bits for the weight or the activation of the named module, or a smaller
 kernel or pooling window.
 
+Before a training the weights are those that it starts from: the message then says that it is a
+prediction. `--step float` trains all the same.
+
 Example: an int16 convolution over 100,000 inputs.
 """,
     ),
@@ -118,6 +121,22 @@ How to mend: let the quantized modules return all that the float part needs, or 
 into `predict`.
 
 Example: `return self.head(self.backbone(x)) * x.mean()` where the backbone alone is quantized.
+""",
+    ),
+    Code(
+        "QS708",
+        "sums may not fit int32 after training",
+        """\
+Before training, the sums of the named modules are proven to fit int32 with the weights that there
+are. They would not fit if every weight were at the limit of its dtype. Trained weights are seldom
+near that, but whether convert takes them is known after training alone.
+
+Why: `QS704` after a training of days should not be a surprise.
+
+How to fix: nothing, or fewer bits for the weights or the activations of these modules: int8 by int8
+sums of up to 131,000 products fit in any case.
+
+Example: int16 activations and int8 weights in a 3x3 convolution over 64 channels.
 """,
     ),
     Code(

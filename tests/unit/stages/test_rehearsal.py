@@ -138,3 +138,33 @@ def test_a_named_stage_is_not_held_up_by_later_ones(project):
         )
     summary = project.run("stages.float.trainer.epochs=1", step="float")
     assert [s["status"] for s in summary["steps"]] == ["run"]
+
+
+WIDE = "{'': {activation: {dtype: qint16}, weight: {dtype: %s, ch_axis: 0}}}"
+
+
+def _quantized_with(project, weight: str) -> None:
+    project.edit("qconfig: horizon_calibration", f"qconfig: {WIDE % weight}")
+    project.edit("qconfig: horizon_calibrated", f"qconfig: {WIDE % weight}")
+    project.edit("march: bayes", "march: onnxruntime")
+    project.edit("compile: {opt: O3}", "compile: {}")
+
+
+def test_sums_too_large_for_the_untrained_weights_are_a_prediction(project):
+    _quantized_with(project, "qint16")
+    (found, *_) = _refused(project)
+    assert found.code == "QS704" and "predicted from the weights before training" in found.message
+    assert "--step float" in found.help
+    project.run(step="float")  # the way out
+
+
+def test_sums_that_training_may_make_too_large_are_a_warning(project):
+    _quantized_with(project, "qint8")
+    # 4 * 4 * 48 products of int16 by int8, of which int32 holds 516 at the limit
+    project.edit("type: toy_net", "type: toy_net\n  params: {width: 48}")
+    done = project.call("check", "toy.yaml", "--allow-code")
+    assert done.returncode == 0, done.stderr
+    assert "QS708" in done.stderr and "`head`" in done.stderr
+    project.run()
+    told = [e.data["diagnostic"].code for e in project.events if "diagnostic" in e.data]
+    assert told.count("QS708") == 1
