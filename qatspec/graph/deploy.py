@@ -43,12 +43,10 @@ class Deployment:
     """What lowering and the exports read of a prepared model: custom modules quantized, and the
     trace of that, for inputs of one shape. It holds until a module of the model is replaced.
 
-    In the graph, numbers that come from shapes are constants, unless they follow the batch.
-    traced: the nodes of the trace in their order, those of such numbers included."""
+    In the graph, numbers that come from shapes are constants, unless they follow the batch."""
 
     prepared: Prepared
     graph: fx.Graph
-    traced: tuple[fx.Node, ...]
     batch: Batch
 
 
@@ -65,10 +63,9 @@ def deploy(prepared: Prepared, example_inputs: Sequence[Any]) -> Deployment:
     require_usable(prepared)
     seed_weights(prepared.model)
     graph = deploy_graph(prepared, example_inputs)
-    traced = tuple(graph.nodes)
     batch = Batch(prepared.model, graph)
     _inline_fixed_sizes(graph, batch)
-    return Deployment(prepared, graph, traced, batch)
+    return Deployment(prepared, graph, batch)
 
 
 def deploy_graph(prepared: Prepared, example_inputs: Sequence[Any]) -> fx.Graph:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import copy
 import inspect
 from dataclasses import dataclass
@@ -57,6 +58,22 @@ class TracedModule(fx.GraphModule):
             else:
                 return found.__get__(self, origin) if hasattr(found, "__get__") else found
             raise
+
+    def node_lines(self) -> dict[int, str]:
+        """Return which node each line of `code` computes, the code that fx generated of the graph:
+        number of the line -> name of the node.
+
+        A line holds `conv = self.conv(x);  x = None`, or `y += x;  iadd = y;  y = None`.
+        """
+        found: dict[int, str] = {}
+        functions = [s for s in ast.parse(self.code).body if isinstance(s, ast.FunctionDef)]
+        for statement in functions[-1].body:  # `forward`, behind what declares wrapped functions
+            targets = statement.targets if isinstance(statement, ast.Assign) else []
+            if isinstance(statement, ast.AnnAssign):
+                targets = [statement.target]
+            if targets and isinstance(targets[0], ast.Name):
+                found.setdefault(statement.lineno, targets[0].id)
+        return found
 
     def __reduce__(self) -> tuple[Any, ...]:
         # fx pickles code and traces it again: names of nodes and their meta would be lost.

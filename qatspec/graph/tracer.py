@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 import operator
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import BuiltinFunctionType, FrameType
 from typing import Any
@@ -20,6 +21,7 @@ from qatspec.diag import Diagnostic, DiagnosticError, Span
 from qatspec.graph.arguments import TreeCodeGen, flat_arguments, leaf_name, rebind
 from qatspec.graph.gradients import NO_GRAD
 from qatspec.graph.modes import without_fast_paths
+from qatspec.graph.module import TracedModule
 from qatspec.graph.ops import module_op
 from qatspec.graph.proxy import ExampleProxy, following_inputs
 from qatspec.graph.randomness import RandomOps
@@ -105,6 +107,8 @@ class Tracer(fx.Tracer):
         self._twins: dict[fx.Node, fx.Node] = {}
         self._fixed: set[tuple[fx.Node, Any]] = set()
         self._stored: dict[int, tuple[torch.Tensor, str]] = {}  # id -> a tensor, its path
+        #: id of the code of a traced module's forward -> path, and which node a line computes
+        self._generated: dict[int, tuple[str, dict[int, str]]] = {}
         self.random = RandomOps(_model_span)
 
     def run(self, module: nn.Module) -> fx.Graph:
@@ -114,6 +118,11 @@ class Tracer(fx.Tracer):
         self._twins, self._fixed = {}, set()
         named = [*module.named_buffers(), *module.named_parameters()]
         # A buffer that forward assigned to in an earlier run is a proxy, and stays one.
+        self._generated = {
+            id(type(m).forward.__code__): (path, m.node_lines())
+            for path, m in module.named_modules()
+            if isinstance(m, TracedModule)
+        }
         self._stored = {id(x): (x, name) for name, x in named if isinstance(x, torch.Tensor)}
         self.random = RandomOps(_model_span)
         with following_inputs(module), without_fast_paths(), self.random, torch.enable_grad():
@@ -208,6 +217,7 @@ class Tracer(fx.Tracer):
         node.meta["owner"] = self.scope.module_path
         frame = model_frame(stop=Tracer.run.__code__)
         node.meta["source"] = stable_name(frame) if frame else ""
+        node.meta["origin"] = self._running_node()
         node.meta[NO_GRAD] = not torch.is_grad_enabled()
         self._forget_checks(node, _instruction(frame))
         known = self._known_from_before(node) and not self._has_own_code(node)
@@ -258,6 +268,17 @@ class Tracer(fx.Tracer):
             return out
 
         return call, proxies
+
+    def _running_node(self) -> tuple[str, str] | None:
+        """(path, name) of the node of a traced module whose line of generated code is running: of
+        the innermost one, where several are. None where no traced module runs."""
+        frame: FrameType | None = sys._getframe(2) if self._generated else None
+        while frame is not None and frame.f_code is not Tracer.run.__code__:
+            if found := self._generated.get(id(frame.f_code)):
+                path, lines = found
+                return (path, lines[frame.f_lineno]) if frame.f_lineno in lines else None
+            frame = frame.f_back
+        return None
 
     # -- example values -------------------------------------------------------------------------
 

@@ -1,13 +1,14 @@
-"""Provenance: which node of a prepared module a node of the whole graph is, and who decided it.
+"""Provenance: which node of a prepared module a node of the deploy graph comes from, and the
+decision on that node.
 
-Tracing the whole model runs the code that fx generated for each prepared module, so that a node of
-it appears once a call, in the same order; matching them up in order brings back the node's own
-name, and with it the decision that names module, source line and rule.
+The deploy graph is a trace of the whole model, which runs the code that fx generated for each
+prepared module. The tracer notes in each node which node of which prepared module was running
+(`meta["origin"]`); that one's decision names module, source line and rule.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from torch import fx
 
@@ -15,37 +16,26 @@ from qatspec.graph import Decision, Prepared
 from qatspec.ir import Provenance
 from qatspec.lower.closing import fake_quant_of
 
-_CALLS = ("call_module", "call_function", "call_method")
 
-
-def origins(trace: Sequence[fx.Node], prepared: Prepared) -> Callable[[fx.Node], Provenance]:
-    """node -> Provenance over the nodes of the trace of `prepared.model`, all of them in order."""
+def origins(prepared: Prepared) -> Callable[[fx.Node], Provenance]:
+    """node -> Provenance, for the nodes of a trace of `prepared.model`."""
     decisions = _by_node(prepared)
-    found: dict[fx.Node, Decision] = {}
-    twins: dict[fx.Node, fx.Node] = {}  # where nothing was decided (indices, shapes)
-    for path in prepared.modules:
-        inner = prepared.model.get_submodule(path)
-        if not isinstance(inner, fx.GraphModule):
-            continue
-        own = [node for node in inner.graph.nodes if node.op in _CALLS]
-        traced = [node for node in trace if node.op in _CALLS and _inside(node, path)]
-        if not own or len(traced) % len(own):
-            continue
-        for i, node in enumerate(traced):
-            twins[node] = own[i % len(own)]
-            decision = decisions.get(f"{path}:{twins[node].name}")
-            if decision is not None:
-                found[node] = decision
-
     modules = dict(prepared.model.named_modules(remove_duplicate=False))
+    nodes = {
+        (path, node.name): node
+        for path, module in modules.items()
+        if isinstance(module, fx.GraphModule)
+        for node in module.graph.nodes
+    }
 
     def origin(node: fx.Node) -> Provenance:
         if fake_quant_of(node, modules) is not None and isinstance(node.args[0], fx.Node):
-            return origin(node.args[0])  # a fake-quant belongs to what it closes
-        decision = found.get(node)
+            return origin(node.args[0])  # a fake-quant belongs to the op whose result it quantizes
+        path, name = node.meta.get("origin") or ("", "")
+        decision = decisions.get(f"{path}:{name}")
         module = str(node.target) if node.op == "call_module" else node.meta.get("owner", "")
-        if decision is None:
-            meta = {**node.meta, **twins.get(node, node).meta}
+        if decision is None:  # an index, a shape, or an op outside of the prepared modules
+            meta = {**node.meta, **nodes.get((path, name), node).meta}
             module = module or str(meta.get("owner") or "")
             return Provenance(module=module, node=node.name, source=str(meta.get("source", "")))
         return Provenance(
@@ -57,11 +47,6 @@ def origins(trace: Sequence[fx.Node], prepared: Prepared) -> Callable[[fx.Node],
         )
 
     return origin
-
-
-def _inside(node: fx.Node, path: str) -> bool:
-    owner = str(node.target) if node.op == "call_module" else str(node.meta.get("owner", ""))
-    return not path or owner == path or owner.startswith(f"{path}.")
 
 
 def _by_node(prepared: Prepared) -> dict[str, Decision]:

@@ -111,7 +111,7 @@ def lower_layers(
 def _lowered(deployment: Deployment, name: str) -> tuple[Program, tuple[Layer, ...]]:
     prepared, graph = deployment.prepared, deployment.graph
     context = GraphContext(prepared.model, graph, prepared.march)
-    origin = origins(deployment.traced, prepared)
+    origin = origins(prepared)
     builder = ProgramBuilder(name, prepared.march, registry().arithmetic(prepared.march))
     lowering = Lowering(builder, context, origin, grids(context))
     cut = split(prepared, context)

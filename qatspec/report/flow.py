@@ -52,7 +52,7 @@ def flow(prepared: Prepared) -> Flow:
     """
     graph = deploy_graph(prepared, prepared.example_inputs)
     context = GraphContext(prepared.model, graph, prepared.march)
-    origin = origins(tuple(graph.nodes), prepared)
+    origin = origins(prepared)
     found = Flow()
     box_of: dict[fx.Node, int] = {}
     open_groups: dict[str, int] = {}
