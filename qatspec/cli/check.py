@@ -1,4 +1,4 @@
-"""`qatspec check`: build and prepare the model, and report what people would check by eye."""
+"""`qatspec check`: build and prepare the model without training, and report its quantization."""
 
 from __future__ import annotations
 
@@ -30,12 +30,14 @@ FORMAT = 1
 _UNBOUNDED = 10_000  # columns: wider than any table
 
 
-@click.command(name="check", short_help="Build and prepare the model, and report what to look at.")
+@click.command(name="check", short_help="Build and prepare the model, and report its quantization.")
 @options.spec
 @options.overrides
 @options.workdir
 @options.allow_code
-@click.option("--stage", help="The stage to prepare for; default: the last that quantizes.")
+@click.option(
+    "--stage", help="Stage to prepare the model for. Default: the last stage that quantizes."
+)
 @click.option(
     "--after",
     metavar="PASS",
@@ -47,7 +49,7 @@ _UNBOUNDED = 10_000  # columns: wider than any table
     "--picture",
     type=click.Path(path_type=Path),
     metavar="FILE.svg",
-    help="Draw the graph, every tensor in the colour of the integers that it is on.",
+    help="Draw the graph as SVG, with each tensor in the colour of its integer format.",
 )
 def command(
     spec: Path,
@@ -59,14 +61,16 @@ def command(
     print_model: bool,
     picture: Path | None,
 ) -> None:
-    """Build and prepare the model of SPEC without training it: every quantized edge with the rule
-    that decides it, outputs that stay unquantized, batch norms that were not folded, modules that
-    are called several times, branches that reach no output, ops that stay in float, and what the
-    march could not run: every stage is tried on one random batch, converted and compiled, without
-    training. Exit code 1: a stage of the spec would refuse. With --format json: all of it as data.
+    """Build and prepare the model of SPEC without training. Report every quantized tensor with the
+    rule that applies to it, outputs that stay unquantized, batch norms that were not folded,
+    modules that are called several times, branches that reach no output, and ops that stay in
+    float.
 
-    The work directory keeps the table of modules, from which `explain` and `validate` then know
-    what rules match.
+    Every stage is also tried on one random batch, converted and compiled, to report what the march
+    cannot run. Exit code 1: a stage of the spec would fail. --format json prints everything as
+    data.
+
+    The table of modules is stored in the work directory, where `explain` and `validate` read it.
     """
     from qatspec.graph.deploy import deploy
     from qatspec.lower.split import host_parts

@@ -1,4 +1,4 @@
-"""`qatspec compare`: each layer in float, with fake-quants, and in integers."""
+"""`qatspec compare`: compare each layer in float, with fake-quantization, and in integers."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ FORMAT = 1
 
 @click.command(name="compare", short_help="Compare float, fake-quant and integers layer by layer.")
 @options.spec
-@click.option("--stage", help="The checkpoint to look at; default: the last that quantizes.")
-@options.images("The first so many images of data.val.")
+@click.option("--stage", help="Stage of the checkpoint. Default: the last stage that quantizes.")
+@options.images("Number of images of data.val, from the first on.")
 @click.option(
     "--threshold",
     type=float,
     metavar="DB",
-    help="Exit 1 where the integers of a layer or output are noisier than that.",
+    help="Exit with code 1 if the SQNR of a layer or output in integers is below this value.",
 )
-@click.option("--onnx", is_flag=True, help="Run the QAT ONNX of the work directory as well.")
+@click.option("--onnx", is_flag=True, help="Compare the QAT ONNX of the work directory, too.")
 @options.overrides
 @options.workdir
 @stale_option
@@ -51,12 +51,12 @@ def command(
     stale: bool,
     allow_code: bool,
 ) -> None:
-    """Run one checkpoint of SPEC in float, with its fake-quants and as integers over the same
-    images, and print where they part: noise per layer, steps (LSB) between fake-quants and
-    integers end to end and given equal inputs, the layer where the error grows first, the worst
-    layers with the line of the spec that decides them, and the outputs.
+    """Run one checkpoint of SPEC on the same images in float, with fake-quantization and in
+    integers, and print the differences: noise per layer; distance in LSB between fake-quantization
+    and integers, end to end and given equal inputs; the first layer where the error grows; the
+    worst layers, with the line of the spec whose rule applies; and the outputs.
 
-    "Float" is the same weights without quantization. With --format json: all of it as data.
+    "Float" means the same weights without quantization. --format json prints everything as data.
     """
     from qatspec.analyze import compare_layers, compare_qat_onnx
     from qatspec.stages.models import open_prepared, result_file
@@ -121,7 +121,7 @@ def _problems(found: Comparison, threshold: float | None) -> list[Diagnostic]:
                 code="QS731",
                 message=f"{name} has {measured:.1f} dB, the threshold is {threshold:g} dB"
                 + _more(len(places) - 1),
-                help="`qatspec sensitivity` finds the modules that are worth more bits",
+                help="run `qatspec sensitivity` to find the modules that need more bits",
                 at=rule or None,
             )
         )

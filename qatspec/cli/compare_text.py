@@ -31,21 +31,21 @@ class ComparisonText:
         console.print(
             f"{spec.name}: stage {stage}, march {spec.march}, {found.images} images of data.val\n\n"
             "Signal to noise in dB. fake: fake-quant against float, int: integers against float,\n"
-            "f~int: integers against fake-quant, lost: int below the worst layer that is read."
+            "f~int: integers against fake-quant, lost: loss of int against the worst input layer."
         )
         console.print(self._noise(found.layers))
         console.print(
-            "\nSteps (LSB) between fake-quant and integers, share of the elements in percent:\n"
+            "\nDistance in LSB between fake-quant and integers, share of the elements in percent:\n"
             "given equal inputs | end to end."
         )
         console.print(self._steps())
         console.print()
         self._departure()
         self._growth()
-        console.print(f"\nWorst {min(_WORST, len(found.layers))} layers by their integers:")
+        console.print(f"\nThe {min(_WORST, len(found.layers))} worst layers in integers:")
         console.print(self._worst())
         if found.outputs:
-            console.print("\nOutputs; difference: |integers - fake-quant|, dequantized.")
+            console.print("\nOutputs. Difference: |integers - fake-quant|, dequantized.")
             console.print(self._outputs())
         for name, errors in files.items():
             self._file(name, errors)
@@ -73,22 +73,22 @@ class ComparisonText:
         layer = self.found.departure
         if layer is None:
             self.console.print(
-                f"given equal inputs: all {len(self.found.layers)} layers within their bound"
+                f"given equal inputs: all {len(self.found.layers)} layers are within their bound"
             )
             return
         self.console.print(
-            f"given equal inputs: {layer.node} departs first, by {layer.local.largest} steps "
-            f"where {layer.bound} may be"
+            f"given equal inputs: {layer.node} is the first layer outside its bound, by "
+            f"{layer.local.largest} steps where {layer.bound} are allowed"
         )
 
     def _growth(self) -> None:
         layer = self.found.growth
         if layer is None:
-            self.console.print("error grows first: nowhere by more than one bit (6.0 dB) a layer")
+            self.console.print("error growth: no layer adds more than one bit (6.0 dB)")
             return
         self.console.print(
-            f"error grows first: {layer.node}, {layer.integer.db:.1f} dB, {layer.lost:.1f} dB "
-            f"below what it reads\n  {self._rule(layer)}  {layer.source}"
+            f"error grows first at {layer.node}: {layer.integer.db:.1f} dB, {layer.lost:.1f} dB "
+            f"below its inputs\n  {self._rule(layer)}  {layer.source}"
         )
 
     def _worst(self) -> Table:
@@ -118,10 +118,12 @@ class ComparisonText:
 
     def _file(self, name: str, errors: Sequence[OnnxError]) -> None:
         first = next((e for e in errors if e.steps.largest), None)
-        apart = "no layer departs from the fake-quant model"
+        apart = "no layer differs from the fake-quant model"
         if first is not None:
             share = 100 * (1 - first.steps.shares[0])
-            apart = f"departs first at {first.node}, {share:.3g} % of its elements"
+            apart = (
+                f"the first layer that differs is {first.node}, in {share:.3g} % of its elements"
+            )
         self.console.print(f"\nQAT ONNX in onnxruntime, {name}:\n  {apart}")
 
     def _rule(self, layer: LayerError) -> str:

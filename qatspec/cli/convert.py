@@ -24,7 +24,7 @@ from qatspec.spec import Spec
     "checkpoint",
     required=True,
     type=click.Path(path_type=Path),
-    help="Checkpoint of the qat (or calibration) stage.",
+    help="Checkpoint of the qat or calibration stage.",
 )
 @click.option(
     "--output-dir",
@@ -32,9 +32,9 @@ from qatspec.spec import Spec
     "output_dir",
     required=True,
     type=click.Path(file_okay=False, path_type=Path),
-    help="Folder to write into.",
+    help="Output folder.",
 )
-@click.option("--march", help="Chip architecture; the spec's if left out.")
+@click.option("--march", help="Chip architecture. Default: the spec's `march`.")
 @options.overrides
 @options.workdir
 @stale_option
@@ -52,7 +52,8 @@ def command(
     """Write NAME-qat.onnx, NAME-converted.onnx, NAME.program, the scales of its outputs
     (NAME-outputs.json and .h), NAME.bin and the performance report into the output folder.
 
-    Converted and compiled files are run beside the Program on real images before they are trusted.
+    Converted and compiled files are compared with the Program on real images before the command
+    succeeds.
     """
     from qatspec.stages.compile import compile_to_files
     from qatspec.stages.convert import convert

@@ -1,4 +1,4 @@
-"""`qatspec diff`: two specs by what their plans mean."""
+"""`qatspec diff`: compare the plans of two specs."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ from qatspec.cli.output import echo, echo_json, settings
 from qatspec.plan import diff, diff_data, diff_text, resolve
 
 
-@click.command(name="diff", short_help="Compare the plans of two specs by meaning.")
+@click.command(name="diff", short_help="Compare the plans of two specs.")
 @click.argument("first", type=click.Path(path_type=Path))
 @click.argument("second", type=click.Path(path_type=Path))
 @options.overrides
 @options.allow_code
 def command(first: Path, second: Path, overrides: tuple[str, ...], allow_code: bool) -> None:
-    """Compare FIRST and SECOND by what would run: which steps give the same bytes, and for the
-    others every value that differs, with its place in both files. Order of keys, comments, how
-    values are named or split over files, and what cannot change a result do not count. --set
-    applies to both.
+    """Compare what FIRST and SECOND would run: list the steps with identical results, and for every
+    other step each value that differs, with its location in both files.
+
+    Ignored are the order of keys, comments, variables, the division into files, and values that
+    cannot change a result. --set applies to both specs.
     """
     plans = [resolve(options.load(path, overrides, allow_code)) for path in (first, second)]
     found = diff(*plans)

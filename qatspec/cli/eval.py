@@ -22,12 +22,18 @@ from qatspec.cli.streams import stdout
     type=click.Choice(["float", "calibration", "qat", "integer", "bin"]),
     default="qat",
     show_default=True,
-    help="Best checkpoint of a stage, the integer Program, or the compiled binary.",
+    help="Evaluate the best checkpoint of a stage, the integer Program, or the compiled binary.",
 )
 @click.option(
-    "--model", type=click.Path(path_type=Path), help="This file instead of the work directory's."
+    "--model",
+    type=click.Path(path_type=Path),
+    help="Model file to evaluate. Default: the one in the work directory.",
 )
-@click.option("--limit", type=click.IntRange(min=1), help="The first so many images only.")
+@click.option(
+    "--limit",
+    type=click.IntRange(min=1),
+    help="Number of images to evaluate, from the first on. Default: all.",
+)
 @options.overrides
 @options.workdir
 @stale_option
@@ -44,9 +50,9 @@ def command(
     device: str,
     allow_code: bool,
 ) -> None:
-    """Print every metric that the data set of SPEC gives for one stage's result.
+    """Print every metric of the data set of SPEC for the result of one stage.
 
-    A result that was made with other settings than SPEC has is an error, which says what differs.
+    If the result was made with settings that differ from SPEC, an error lists the differences.
     """
     from qatspec.stages.models import open_model, result_file
     from qatspec.stages.training import validation_progress

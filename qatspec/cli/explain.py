@@ -1,4 +1,4 @@
-"""`qatspec explain`: the page of a diagnostic code, or who decides a module's quantization."""
+"""`qatspec explain`: the page of a diagnostic code, or the rule that quantizes a module."""
 
 from __future__ import annotations
 
@@ -23,11 +23,19 @@ _IN_FULL = 3
 Rules = Mapping[tuple[str, str], QConfigRules]
 
 
-@click.command(name="explain", short_help="Explain a diagnostic code, or who decides a module.")
+@click.command(
+    name="explain", short_help="Explain a diagnostic code, or how a module is quantized."
+)
 @click.argument("subject")
 @click.argument("module", required=False)
-@click.option("--op", "ops", multiple=True, metavar="NAME", help="Its type: torch.nn.Conv2d, ...")
-@click.option("--stage", help="The stage to look at; default: the last that quantizes.")
+@click.option(
+    "--op",
+    "ops",
+    multiple=True,
+    metavar="NAME",
+    help="Type of MODULE, for example torch.nn.Conv2d. Can be repeated.",
+)
+@click.option("--stage", help="Stage to inspect. Default: the last stage that quantizes.")
 @options.overrides
 @options.workdir
 @options.allow_code
@@ -40,12 +48,12 @@ def command(
     workdir: Path | None,
     allow_code: bool,
 ) -> None:
-    """explain CODE: what a diagnostic means and how to fix it.
+    """explain CODE: print what a diagnostic means and how to fix it.
 
-    explain SPEC MODULE: which rule decides how each op of MODULE is quantized, which others match,
-    and why they lose. The ops are those that `qatspec check` or a run found in the model. Before
-    the first of these nobody knows whether the model has MODULE, and rules by type count only for
-    the types given with --op.
+    explain SPEC MODULE: print the rule that quantizes each op of MODULE, the other matching rules,
+    and why they do not apply. The ops are those that `qatspec check` or a run recorded in the work
+    directory. Without such a record, it is unknown whether the model has MODULE, and rules by type
+    are evaluated only for the types given with --op.
     """
     if module is None:
         echo(_page(subject))
@@ -101,7 +109,7 @@ def _unprepared(rules: Rules, stage: str, module: str) -> list[str]:
 
 
 def _inside(module: str, calls: Sequence[Call]) -> list[Call]:
-    """The ops of a module and of those below it; all of the model's for ""."""
+    """The ops of a module and of its submodules; every op of the model for ""."""
     return [c for c in calls if not module or f"{c.path}.".startswith(f"{module}.")]
 
 
@@ -123,7 +131,8 @@ def _by_rules(
     *,
     built: bool,
 ) -> list[str]:
-    """From the rules alone, for the types `ops`. built: the model is known to have the module."""
+    """Explain by the rules alone, for the types `ops`. built: the model is known to have the
+    module."""
     relative = module[len(unit) :].lstrip(".") if unit else module
     qconfig = rules[unit, ""]
     match = decide(qconfig, module=relative, ops=ops)
@@ -131,7 +140,7 @@ def _by_rules(
     lines = [f"{module}: {_outcome(match)} in stage {stage}{given}"]
     lines += _decided(spec, stage, unit, _at(spec, stage, unit), qconfig, match)
     if not ops and _by_type(qconfig):
-        lines.append("  rules by type were left out: give the module's type with --op")
+        lines.append("  rules by type were omitted: pass the module's type with --op")
     if not built:
         path = spec.document.path
         lines.append(f"  the model's modules are not yet known: run `qatspec check {path}`")
@@ -141,7 +150,7 @@ def _by_rules(
 def _built(
     spec: Spec, stage: str, module: str, rules: Rules, calls: Sequence[Call]
 ) -> Iterator[str]:
-    """From the module table: every op of the module, by the rules that decide it."""
+    """Explain by the module table: every op of the module, with the rule that applies to it."""
     inside = _inside(module, calls)
     own = [c for c in inside if c.path == module]
     below = [c for c in inside if c.path != module]

@@ -1,4 +1,4 @@
-"""Results that commands read are held against the spec: `--stale`, and where each stage lies."""
+"""Check that the results a command reads match the spec; the option `--stale`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ from qatspec.plan.results import workdir_of
 from qatspec.spec import STAGES, Spec
 
 stale_option = click.option(
-    "--stale", is_flag=True, help="Read results of other settings too, with a warning."
+    "--stale",
+    is_flag=True,
+    help="Accept results that were made with other settings, with a warning.",
 )
 #: Changes that a message names; the others are counted.
 _NAMED = 4
@@ -172,6 +174,6 @@ def _damaged(path: Path, stage: str) -> Diagnostic:
     return Diagnostic(
         code="QS931",
         message=f"`{path}` is damaged: its bytes are not the ones that stage {stage} wrote",
-        help=f"run the spec again: it makes the damaged files of stage {stage} anew",
+        help=f"run the spec again, which writes the damaged files of stage {stage} again",
         span=Span(file=str(path)),
     )

@@ -39,7 +39,7 @@ class Network:
 @click.command(name="infer", short_help="Run a checkpoint, Program, ONNX or bin on inputs.")
 @click.argument("target", type=click.Path(path_type=Path))
 @click.option(
-    "--model", type=click.Path(path_type=Path), help="Model file, where TARGET is a spec."
+    "--model", type=click.Path(path_type=Path), help="Model file. Required if TARGET is a spec."
 )
 @click.option(
     "--input",
@@ -52,17 +52,21 @@ class Network:
     "--output",
     required=True,
     type=click.Path(file_okay=False, path_type=Path),
-    help="Folder to write into.",
+    help="Output folder.",
 )
 @click.option(
-    "--score", type=float, default=0.3, show_default=True, help="Draw boxes from this score on."
+    "--score",
+    type=float,
+    default=0.3,
+    show_default=True,
+    help="Minimum score of the boxes that are drawn.",
 )
 @click.option(
     "--every",
     type=click.IntRange(min=1),
     default=1,
     show_default=True,
-    help="Of a video, each so many frames.",
+    help="Use every Nth frame of a video.",
 )
 @options.overrides
 @options.workdir
@@ -82,8 +86,8 @@ def command(
     device: str,
     allow_code: bool,
 ) -> None:
-    """Run a model on inputs. TARGET is a spec (then --model is any checkpoint, .program,
-    -converted.onnx or .bin), or a .program, -converted.onnx or .bin that runs by itself.
+    """Run a model on inputs. TARGET is a spec, with any checkpoint, .program, -converted.onnx or
+    .bin as --model; or it is a .program, -converted.onnx or .bin, which needs no spec.
 
     With a spec: predictions.json and a drawing of each picture: boxes, a segmentation laid over it
     (with NAME-mask.png, the labels themselves), or the five best classes. Integer models also leave

@@ -1,4 +1,4 @@
-"""What a person sees while a plan runs: bars on a terminal, plain lines anywhere else."""
+"""Progress of a run: bars on a terminal, plain lines otherwise."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class Live:
         self._progress.stop()
 
     def show(self, event: StageEvent) -> None:
-        """Show one event; kinds that nobody needs to see are passed over."""
+        """Show one event; other kinds of events are ignored."""
         handlers: dict[str, Callable[[str, Mapping[str, Any]], None]] = {
             "step_started": self._step_started,
             "step_cached": self._step_cached,
@@ -83,7 +83,7 @@ class Live:
 
     def _step_started(self, step: str, data: Mapping[str, Any]) -> None:
         resumed = data["resumed_from"]
-        note = f" (going on from step {resumed})" if resumed else ""
+        note = f" (resumed from step {resumed})" if resumed else ""
         self._print(f"[bold]{data['number']}/{data['total']} {step}[/]{note}")
 
     def _step_cached(self, step: str, data: Mapping[str, Any]) -> None:
@@ -138,7 +138,7 @@ class Live:
 
 
 class _Plain:
-    """A line every few seconds for logs."""
+    """Prints one progress line every few seconds, for logs."""
 
     def __init__(self, phase: str, unit: str, done: int) -> None:
         self._phase, self._unit, self._first = phase, unit, done

@@ -1,4 +1,4 @@
-"""What several commands take and do alike."""
+"""Arguments, options and steps that several commands share."""
 
 from __future__ import annotations
 
@@ -22,33 +22,38 @@ overrides = click.option(
     "overrides",
     metavar="KEY=VALUE",
     multiple=True,
-    help="Set a value of the spec, such as vars.fast=1; may be repeated.",
+    help="Override a value of the spec, for example vars.fast=1. Can be repeated.",
 )
 workdir = click.option(
     "--workdir",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Work directory; default: runs/NAME.",
+    help="Work directory. Default: runs/NAME.",
 )
 device = click.option(
-    "--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."
+    "--device", default="auto", show_default=True, help="Device: auto, cpu, cuda or cuda:N."
 )
 nproc = click.option(
-    "--nproc", type=click.IntRange(min=1), default=1, help="Training processes; default: 1."
+    "--nproc",
+    type=click.IntRange(min=1),
+    default=1,
+    help="Number of training processes. Default: 1.",
 )
 allow_code = click.option(
-    "--allow-code", is_flag=True, help="Load the Python files that the spec names."
+    "--allow-code", is_flag=True, help="Load the Python files that the spec names in `plugins`."
 )
 
 
 def images(which: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """--images. which: the images that it counts, in words."""
+    """The option --images. which: its help text, which says what is counted."""
     return click.option(
         "--images", type=click.IntRange(min=1), default=16, show_default=True, help=which
     )
 
 
 def load(path: Path, overrides: Sequence[str], allow_code: bool, *, smoke: bool = False) -> Spec:
-    """The spec (with what it says of smoke runs), its warnings shown. Raises DiagnosticError."""
+    """Load a spec and print its warnings. smoke: apply the spec's `smoke` section.
+
+    Raises DiagnosticError."""
     from qatspec.spec import load as load_spec, warnings
 
     loaded = load_spec(path, overrides, allow_code=allow_code, smoke=smoke)
@@ -61,7 +66,8 @@ def load(path: Path, overrides: Sequence[str], allow_code: bool, *, smoke: bool 
 
 
 def check_data(spec: Spec) -> None:
-    """Show what the data sets say without being opened. Raises DiagnosticError for errors."""
+    """Print warnings about the data sets, without opening them. Raises DiagnosticError on
+    errors."""
     from qatspec.plan import data_findings
 
     found = data_findings(spec)
@@ -72,13 +78,14 @@ def check_data(spec: Spec) -> None:
 
 
 def warn(spec: Spec, found: Diagnostic) -> None:
-    """Show a diagnostic with the line of the spec that it speaks of, and go on."""
+    """Print a diagnostic with the line of the spec that it refers to, and continue."""
     show(spec.document.resolve([found]), spec.document.texts)
 
 
 def quantized_stage(spec: Spec, asked: str | None) -> str:
-    """The stage whose prepared model a command looks at: the one asked for, else the last one.
-    Raises UsageError where the spec has none."""
+    """The stage whose prepared model a command inspects: `asked`, or else the last such stage.
+
+    Raises UsageError where the spec prepares no model."""
     known = [s for s in ("calibration", "qat") if s in spec.stages]
     if asked is not None and asked not in known:
         raise click.UsageError(f"no stage `{asked}` prepares modules; {suggest(asked, known)}")
@@ -88,7 +95,7 @@ def quantized_stage(spec: Spec, asked: str | None) -> str:
 
 
 def spec_location(spec: Spec, pointer: str) -> str:
-    """file:line of a pointer into the spec, "-" for none."""
+    """file:line of a JSON pointer into the spec; "-" for an empty pointer."""
     if not pointer:
         return "-"
     span = spec.document.span(pointer)
@@ -96,12 +103,12 @@ def spec_location(spec: Spec, pointer: str) -> str:
 
 
 def short_location(location: str) -> str:
-    """The last part of a path with its line: for tables."""
+    """A location without its folders, for tables."""
     return location.rpartition("/")[2]
 
 
 def default_workdir(spec: Spec) -> Path:
-    """Where a spec's results go unless --workdir says otherwise."""
+    """The work directory of a spec where --workdir is not given."""
     return Path("runs") / spec.name
 
 
@@ -115,8 +122,9 @@ def context(
     report: Callable[[str, Mapping[str, Any]], None] | None = None,
     locate: Callable[..., Path] | None = None,
 ) -> Context:
-    """The surroundings of a stage for a command that works outside a plan. locate: where the
-    results of a stage lie (see `Held.folder`)."""
+    """The context of a stage for a command that runs no plan.
+
+    locate: returns the folder of a stage's results (see `Held.folder`)."""
     from qatspec.stages import Context
     from qatspec.train.process import make_repeatable, pick_device
 

@@ -70,21 +70,21 @@ def common_options() -> list[click.Option]:
             type=click.Choice(FORMATS),
             expose_value=False,
             callback=_keep("format"),
-            help="How diagnostics are written; default: text.",
+            help="Format of diagnostics. Default: text.",
         ),
         click.Option(
             ["--strict"],
             is_flag=True,
             expose_value=False,
             callback=_keep("strict"),
-            help="Exit 1 on warnings too.",
+            help="Exit with code 1 on warnings, too.",
         ),
         click.Option(
             ["--debug"],
             is_flag=True,
             expose_value=False,
             callback=_keep("debug"),
-            help="Show tracebacks.",
+            help="Print tracebacks of errors.",
         ),
     ]
 

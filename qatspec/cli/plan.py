@@ -1,4 +1,4 @@
-"""`qatspec plan`: the steps of a spec, and what each would do in the work directory."""
+"""`qatspec plan`: the steps of a spec and their status in the work directory."""
 
 from __future__ import annotations
 
@@ -26,12 +26,13 @@ def command(
     device: str,
     allow_code: bool,
 ) -> None:
-    """Show the steps of SPEC in order: `cached` stands as it is, `changed` runs anew because of
-    the lines named, `run` has no result yet. With --format json: the whole plan.
+    """Print the steps of SPEC in order, with the status of each in the work directory: `cached`
+    (its result is reused), `changed` (it runs again, because of the lines that are named), or `run`
+    (it has no result yet). --format json prints the whole plan.
 
-    Bytes depend on the kind of device and the number of processes: give the --device and --nproc
-    that `run` gets. `auto` is answered without torch: cuda where the installed torch is built for
-    it and the machine has a GPU's device file.
+    Results depend on the type of device and on the number of processes: pass the same --device and
+    --nproc as to `run`. Without importing torch, `auto` means cuda if the installed torch is built
+    for CUDA and the machine has the device file of a GPU.
     """
     loaded = options.load(spec, overrides, allow_code)
     options.check_data(loaded)

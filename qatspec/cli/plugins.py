@@ -1,4 +1,4 @@
-"""`qatspec plugins`: what is installed, whether it conforms, and a package to start from."""
+"""`qatspec plugins`: list, describe, check and create plugins."""
 
 from __future__ import annotations
 
@@ -18,14 +18,15 @@ if TYPE_CHECKING:
     from qatspec.testing.kit import Outcome
 
 
-@click.group(name="plugins", short_help="List, check and start plugins.")
+@click.group(name="plugins", short_help="List, describe, check and create plugins.")
 def command() -> None:
-    """Installed plugins: entry points of the group `qatspec`."""
+    """List, describe, check and create plugins: entry points of the group `qatspec`."""
 
 
-@command.command(name="list", short_help="Every plugin with what it registers.")
+@command.command(name="list", short_help="List the installed plugins and what they register.")
 def list_() -> None:
-    """Every plugin with its distribution and version, what it registers, and its faults."""
+    """List every installed plugin with its distribution, its version, the names that it registers
+    and its errors."""
     names = registry()
     faults = names.faults()
     rows = [
@@ -41,11 +42,11 @@ def list_() -> None:
     show(faults)
 
 
-@command.command(name="show", short_help="What a registered name is, and its params.")
+@command.command(name="show", short_help="Describe a registered name and its params.")
 @click.argument("name")
 def show_(name: str) -> None:
-    """What is registered as NAME (a model, data set, preset, observer, march, ...): who registers
-    it, how a spec names it, and the params it takes."""
+    """Describe the model, data set, preset, observer, march, ... that is registered as NAME: the
+    plugin that registers it, how a spec names it, and its params."""
     names = registry()
     found = [(kind, names.record(kind, name)) for kind in names.kinds(name)]
     if not found:
@@ -70,8 +71,8 @@ def show_(name: str) -> None:
 @command.command(name="check", short_help="Run the conformance kit on a distribution.")
 @click.argument("dist")
 def check(dist: str) -> None:
-    """Run every check of qatspec.testing.PluginConformance on the installed distribution DIST (or
-    on the plugin whose entry point has that name). Exit 1 where one fails."""
+    """Run every check of qatspec.testing.PluginConformance on the installed distribution DIST, or
+    on the plugin whose entry point has that name. Exit code 1: a check failed."""
     rows = [(plugin, outcome) for plugin in _installed(dist) for outcome in _conform(plugin)]
     failed = sum(outcome.status == "failed" for _, outcome in rows)
     if is_text():
@@ -90,18 +91,24 @@ def check(dist: str) -> None:
         raise click.exceptions.Exit(1)
 
 
-@command.command(name="new", short_help="Write a plugin package to start from.")
+@command.command(name="new", short_help="Create a plugin package.")
 @click.argument("name")
-@click.option("--kind", type=click.Choice(KINDS), required=True, help="What it registers.")
+@click.option(
+    "--kind",
+    type=click.Choice(KINDS),
+    required=True,
+    help="Kind of record that the plugin registers.",
+)
 @click.option(
     "--output",
     type=click.Path(file_okay=False, path_type=Path),
     default=Path(),
     show_default="here",
-    help="Folder that the package's folder is written into.",
+    help="Folder in which the folder of the package is created.",
 )
 def new(name: str, kind: str, output: Path) -> None:
-    """Write the package NAME: pyproject.toml, a plugin that registers a KIND, and its test."""
+    """Create the package NAME: pyproject.toml, a plugin that registers a record of KIND, and its
+    test."""
     if not is_package_name(name):
         raise click.BadParameter(f"`{name}` is no name of a package: use lower-case words, my-net")
     if shadowed(name):

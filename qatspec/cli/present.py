@@ -1,4 +1,4 @@
-"""Predictions for people: an entry of predictions.json, and a drawing of the picture."""
+"""Predictions as an entry of predictions.json and as a drawing on the picture."""
 
 from __future__ import annotations
 
@@ -91,5 +91,5 @@ def _classes(
 
 
 def _name(classes: Sequence[str], label: int) -> str:
-    """A model may know more classes than the data set names."""
+    """The name of a label; its number where the model has more classes than the data set names."""
     return str(classes[label]) if label < len(classes) else str(label)

@@ -18,12 +18,12 @@ from qatspec.render import clean_file
 @click.option(
     "--output",
     type=click.Path(path_type=Path),
-    help="File, or - for stdout; default: WORKDIR/report.html.",
+    help="Output file, or - for stdout. Default: WORKDIR/report.html.",
 )
 @click.option(
     "--spec",
     type=click.Path(path_type=Path),
-    help="Hold the results against this spec, and refuse those of other settings.",
+    help="Fail if the results were made with settings that differ from this spec.",
 )
 @options.overrides
 @stale_option
@@ -36,11 +36,11 @@ def command(
     stale: bool,
     allow_code: bool,
 ) -> None:
-    """Write stages, metrics, files and modelled performance of WORKDIR as one HTML page that needs
-    nothing else.
+    """Write the stages, metrics, files and modelled performance of WORKDIR as one self-contained
+    HTML page.
 
-    The page shows the last run. Where the results are no longer those of that run, or with --spec
-    not those of SPEC, an error says what differs.
+    The page shows the last run. If the results are no longer those of that run, or with --spec not
+    those of SPEC, an error lists the differences.
     """
     from qatspec.report.page import report_page
 

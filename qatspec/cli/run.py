@@ -1,4 +1,4 @@
-"""`qatspec run`: run a spec's plan, show it, and close with what it came to."""
+"""`qatspec run`: run the plan of a spec, show its progress, and print a summary."""
 
 from __future__ import annotations
 
@@ -21,8 +21,14 @@ from qatspec.spec import STAGES, Spec
 
 @click.command(name="run", short_help="Run a spec: train, convert, compile, evaluate.")
 @options.spec
-@click.option("--step", type=click.Choice(STAGES), help="This stage alone, from its checkpoint.")
-@click.option("--with-deps", is_flag=True, help="With --step: run what it needs first.")
+@click.option(
+    "--step",
+    type=click.Choice(STAGES),
+    help="Run this stage only. It starts from the stored result of the stage before it.",
+)
+@click.option(
+    "--with-deps", is_flag=True, help="With --step: first run the stages that it depends on."
+)
 @options.overrides
 @options.workdir
 @options.nproc
@@ -30,7 +36,8 @@ from qatspec.spec import STAGES, Spec
 @click.option(
     "--smoke",
     is_flag=True,
-    help="Two steps a stage, with what the spec's `smoke` changes; beside the work directory.",
+    help="Run two training steps of each stage, with the changes of the spec's `smoke` section, "
+    "in a directory beside the work directory.",
 )
 @options.allow_code
 def command(
@@ -44,9 +51,10 @@ def command(
     smoke: bool,
     allow_code: bool,
 ) -> None:
-    """Run the stages of SPEC: cached ones stand, a broken-off one goes on where it was.
+    """Run the stages of SPEC. Cached stages are skipped; an interrupted stage resumes from its last
+    checkpoint.
 
-    Checkpoints, converted and compiled files and summary.json go into the work directory.
+    Checkpoints, converted and compiled files and summary.json are written to the work directory.
     """
     import torch
 
@@ -95,7 +103,7 @@ def print_summary(console: Console, summary: Mapping[str, Any], spec: Spec, work
 
 
 def _columns(summary: Mapping[str, Any], spec: Spec) -> list[str]:
-    """The metric that chooses the best checkpoint, and the next one that the data set gives."""
+    """The metric that selects the best checkpoint, and the next metric of the data set."""
     from qatspec.registry import registry
 
     chooser = registry().dataset(spec.data["val"].dataset.type).metric
@@ -127,7 +135,7 @@ def _stages(summary: Mapping[str, Any], columns: list[str]) -> Table:
 
 
 def _files(summary: Mapping[str, Any]) -> Table | None:
-    """What is worth shipping or starting from: every file but the checkpoints on the way."""
+    """A table of the files to deploy or to start from: all except intermediate checkpoints."""
     shown = [
         a
         for a in summary["artifacts"]

@@ -14,13 +14,12 @@ from qatspec.schema import merged_schema
 
 
 @click.command(name="schema", short_help="Write the JSON Schema of specs, for editors.")
-@click.option("--output", type=click.Path(path_type=Path), help="File; default: stdout.")
+@click.option("--output", type=click.Path(path_type=Path), help="Output file. Default: stdout.")
 def command(output: Path | None) -> None:
     """Write the JSON Schema of the spec language with every registered name and its params.
 
-    Point your editor at it: `# yaml-language-server: $schema=qatspec.schema.json` as the first line
-    of a spec.
-    """
+    To use it in an editor, make `# yaml-language-server: $schema=qatspec.schema.json` the first
+    line of a spec."""
     if output is None:
         echo(schema_text(), nl=False)
     else:

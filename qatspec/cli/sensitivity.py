@@ -40,29 +40,33 @@ _POINTS = 0.1
 _LONGEST_NAME = 100
 
 
-@click.command(name="sensitivity", short_help="Rank modules by the harm of quantizing them.")
+@click.command(
+    name="sensitivity", short_help="Rank modules by the error that their quantization causes."
+)
 @options.spec
 @click.option(
     "--metric",
     default="sqnr",
     show_default=True,
-    help="sqnr: noise at the outputs; or a metric of data.val's data set, such as AP.",
+    help="sqnr: noise at the outputs. Otherwise: a metric of the data set of data.val, such as AP.",
 )
 @click.option(
     "--only",
     type=click.Choice(["quantized", "float"]),
     default="quantized",
     show_default=True,
-    help="One module at a time is the only one quantized, or the only one in float.",
+    help="quantized: quantize one module at a time. float: leave one module at a time in float.",
 )
-@click.option("--stage", help="The checkpoint to look at; default: the first that quantizes.")
-@options.images("So many images of data.calibration.")
+@click.option("--stage", help="Stage of the checkpoint. Default: the first stage that quantizes.")
+@options.images("Number of images of data.calibration.")
 @click.option(
     "--top",
     type=click.IntRange(min=1),
-    help="Suggest rules for so many modules; default: for those that stand out.",
+    help="Number of modules to suggest rules for. Default: all above the threshold.",
 )
-@click.option("--output", type=click.Path(path_type=Path), help="Write the rules to this YAML.")
+@click.option(
+    "--output", type=click.Path(path_type=Path), help="YAML file to write the suggested rules to."
+)
 @options.overrides
 @options.workdir
 @stale_option
@@ -80,13 +84,13 @@ def command(
     stale: bool,
     allow_code: bool,
 ) -> None:
-    """Quantize the modules of SPEC one at a time on calibration data, rank them by the harm at the
-    outputs, and suggest rules for those that stand out (ten times the median): 16 bits where the
-    march has them for the module, else float. With --output: as a spec that extends SPEC.
+    """Quantize the modules of SPEC one at a time on calibration data, rank them by the error at the
+    outputs, and suggest rules for those above a threshold (ten times the median error): 16 bits if
+    the march supports them for the module, otherwise float. --output writes the rules as a spec
+    that extends SPEC.
 
-    --only quantized (the default) shows each module's own noise, however noisy the others are;
-    --only float shows what would be won by mending one module of the quantized whole.
-    """
+    --only quantized (the default) measures the noise of each module alone. --only float measures
+    the improvement of the quantized model when one module stays in float."""
     from qatspec.stages.models import open_prepared, result_file
 
     loaded = options.load(spec, overrides, allow_code)
@@ -279,7 +283,7 @@ def _print(
         )
     console.print(table)
     if not suggestions:
-        console.print("\nnothing stands out: no module does ten times the median's harm")
+        console.print("\nno module is above the threshold (ten times the median error)")
 
 
 def _figure(value: float, metric: str) -> str:

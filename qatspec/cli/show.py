@@ -1,4 +1,4 @@
-"""`qatspec show`: a spec as it counts, in one piece."""
+"""`qatspec show`: a spec as one file, merged and resolved, with every default."""
 
 from __future__ import annotations
 
@@ -15,15 +15,14 @@ from qatspec.spec import dump
 @click.command(name="show", short_help="Print a spec merged, resolved and with its defaults.")
 @options.spec
 @options.overrides
-@click.option("--places", is_flag=True, help="Say behind each value where it came from.")
-@click.option("--smoke", is_flag=True, help="As `run --smoke` takes it.")
+@click.option("--places", is_flag=True, help="Print the source of each value as file:line.")
+@click.option("--smoke", is_flag=True, help="Apply the `smoke` section, as `run --smoke` does.")
 @options.allow_code
 def command(
     spec: Path, overrides: tuple[str, ...], places: bool, smoke: bool, allow_code: bool
 ) -> None:
-    """Print SPEC as one file: what it extends merged, variables and --set resolved, every default
-    written out. What is printed is a spec of the same meaning, to keep beside a result or to
-    compare.
+    """Print SPEC as one file: `extends` merged, variables and --set resolved, every default written
+    out. The output is a spec with the same meaning, for archiving with a result or for comparison.
     """
     loaded = options.load(spec, overrides, allow_code, smoke=smoke)
     # `dump` keeps references to the environment; to replace equal words too would rename keys

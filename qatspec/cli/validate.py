@@ -1,4 +1,4 @@
-"""`qatspec validate`: everything that can be said of a spec without torch."""
+"""`qatspec validate`: every check of a spec that needs no torch."""
 
 from __future__ import annotations
 
@@ -19,16 +19,18 @@ from qatspec.spec import fix_files, load, warnings
 @options.workdir
 @options.allow_code
 @click.option(
-    "--fix", is_flag=True, help="Mend what is sure, in the files themselves, then check again."
+    "--fix",
+    is_flag=True,
+    help="Apply every fix that needs no decision to the files, then check again.",
 )
 def command(
     spec: Path, overrides: tuple[str, ...], workdir: Path | None, allow_code: bool, fix: bool
 ) -> None:
-    """Check SPEC and print what is wrong with it, each with file, line and the way out.
+    """Check SPEC and print each problem with its file, its line and a fix.
 
-    Exit code 0: it can run (warnings included, unless --strict); 1: it cannot. With --fix, sure
-    mends (a misspelt key or name, a chip for its march, a number in quotes) are written into SPEC
-    and the files that it extends.
+    Exit code 0: SPEC can run (warnings do not count, except with --strict). Exit code 1: it cannot.
+    --fix edits SPEC and the files that it extends where only one fix is possible: a misspelt key or
+    name, a chip in place of its march, a number in quotes.
     """
     if fix:
         for edit, title in fix_files(spec, overrides, allow_code=allow_code):

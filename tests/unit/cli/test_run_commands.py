@@ -244,7 +244,7 @@ def test_ctrl_c_ends_with_130_and_the_next_run_goes_on(project):
     assert "Traceback" not in errors
     result = project.command(*RUN, "--step", "float")
     assert result.returncode == 0, result.stderr
-    assert "going on from step" in result.stdout
+    assert "resumed from step" in result.stdout
 
 
 @pytest.mark.slow

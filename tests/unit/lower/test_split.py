@@ -149,7 +149,7 @@ def test_a_project_whose_head_is_float(project):
         assert float(result.stdout.split()[-1]) == summary["metrics"]["integer"]["accuracy"]
     compared = project.call("compare", "toy.yaml", *COMMON[:3])
     assert compared.returncode == 0, compared.stderr
-    assert "within their bound" in compared.stdout and "Outputs;" not in compared.stdout
+    assert "are within their bound" in compared.stdout and "Outputs." not in compared.stdout
     np.save(project.folder / "images.npy", np.zeros((2, 3, 16, 16), np.float32))
     infer = ("infer", "toy.yaml", "--model", "work/compile/toy.bin", "--input", "images.npy")
     result = project.call(*infer, "--output", "out", *COMMON)
