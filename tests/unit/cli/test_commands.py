@@ -174,7 +174,7 @@ def test_explain_a_module_that_is_not_prepared(run, spec):
 
 def test_explain_says_what_it_left_out(run, spec):
     _, out, _ = run("explain", spec, "head.cls.0")
-    assert "rules by type were left out" in out
+    assert "rules by type were omitted" in out
     assert "the model's modules are not yet known: run `qatspec check spec.yaml`" in out
 
 
