@@ -41,7 +41,7 @@ PAGES = {
 
 def diagnostics() -> str:
     """One page of every diagnostic code, with its title and explanation."""
-    entries = [f"## {code.id}: {code.title}\n\n{code.page.strip()}\n" for code in CODES.values()]
+    entries = [f"## {code}: {code.headline}\n\n{code.page.strip()}\n" for code in CODES.values()]
     return "# Diagnostics\n\n" + "\n".join(entries)
 
 

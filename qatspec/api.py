@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # the same names for type checkers; tests/contract holds both
         DiagnosticError as DiagnosticError,
         Note as Note,
         Span as Span,
+        codes as codes,
     )
     from qatspec.engine import run as run
     from qatspec.export import (
@@ -154,7 +155,7 @@ def _export(module: str, *names: str) -> None:
     _HOME.update(dict.fromkeys(names, module))
 
 
-_export("qatspec.diag", "Diagnostic", "DiagnosticError", "Note", "Span")
+_export("qatspec.diag", "Diagnostic", "DiagnosticError", "Note", "Span", "codes")
 _export("qatspec.files", "open_file", "read_file", "why_unreadable", "why_no_folder")
 _export("qatspec.files", "content_digest")
 _export("qatspec.hookspecs", "API_VERSION", "hookimpl")

@@ -7,7 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from qatspec.api import Diagnostic, DiagnosticError, content_digest
+from qatspec.api import codes, content_digest
 
 #: Raised whenever the same params draw other pictures.
 DRAWING_VERSION = 1
@@ -20,13 +20,9 @@ def require_scikit_learn() -> str:
     try:
         return version("scikit-learn")
     except PackageNotFoundError as error:
-        raise DiagnosticError(
-            Diagnostic(
-                code="QS915",
-                message="`digits_detection` draws the scans of scikit-learn, "
-                "which is not installed",
-                help="pip install 'qatspec[demo]'",
-            )
+        raise codes.QS915.error(
+            "`digits_detection` draws the scans of scikit-learn, which is not installed",
+            help="pip install 'qatspec[demo]'",
         ) from error
 
 

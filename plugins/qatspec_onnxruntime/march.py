@@ -12,10 +12,10 @@ import onnx
 
 from qatspec.api import (
     Artifact,
-    Diagnostic,
     DiagnosticError,
     OnnxRunner,
     Verdict,
+    codes,
     open_session,
     scratch_folder,
     to_onnx,
@@ -103,7 +103,7 @@ def _self_tested(data: bytes) -> Run:
             runner: Run = OnnxRunner.load(path).run
         except DiagnosticError as problem:
             (found,) = problem.diagnostics
-            if found.code != "QS721":
+            if found.code != codes.QS721:
                 raise
             raise _broken(found.message) from problem  # the file it names is gone
     return runner
@@ -113,21 +113,15 @@ def _runtime() -> Any:
     try:
         import onnxruntime
     except ImportError as problem:
-        raise DiagnosticError(
-            Diagnostic(
-                code="QS804",
-                message="march `onnxruntime` needs onnxruntime, which is not installed",
-                help="pip install 'qatspec[onnxruntime]'",
-            )
+        raise codes.QS804.error(
+            "march `onnxruntime` needs onnxruntime, which is not installed",
+            help="pip install 'qatspec[onnxruntime]'",
         ) from problem
     return onnxruntime
 
 
 def _broken(why: str) -> DiagnosticError:
-    return DiagnosticError(
-        Diagnostic(
-            code="QS811",
-            message=f"not a program compiled for onnxruntime: {why}",
-            help="compile it again with `qatspec convert`",
-        )
+    return codes.QS811.error(
+        f"not a program compiled for onnxruntime: {why}",
+        help="compile it again with `qatspec convert`",
     )

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from qatspec.api import Diagnostic, DiagnosticError
+from qatspec.api import codes
 from qatspec_vision.classifier import Classifier
 
 
@@ -35,13 +35,10 @@ def _library(package: str, module: str) -> Any:
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] != package:
             raise  # the library is there, and lacks something itself
-        raise DiagnosticError(
-            Diagnostic(
-                code="QS915",
-                message=f"models of {package} need the package `{package}`",
-                help=f"pip install {package}",
-                at="/model/type",
-            )
+        raise codes.QS915.error(
+            f"models of {package} need the package `{package}`",
+            help=f"pip install {package}",
+            at="/model/type",
         ) from None
 
 
@@ -54,11 +51,8 @@ def _build(
     try:
         return Classifier(create(params["name"], **options))
     except (ValueError, TypeError, RuntimeError, KeyError, NotImplementedError) as error:
-        raise DiagnosticError(
-            Diagnostic(
-                code="QS917",
-                message=f"{library} does not build `{params['name']}`: {error}",
-                help=f"see which names and options the installed {library} has",
-                at="/model/params/name",
-            )
+        raise codes.QS917.error(
+            f"{library} does not build `{params['name']}`: {error}",
+            help=f"see which names and options the installed {library} has",
+            at="/model/params/name",
         ) from error

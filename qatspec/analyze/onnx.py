@@ -14,6 +14,7 @@ from torch import Tensor
 
 from qatspec.analyze.compare import recorded
 from qatspec.analyze.measures import Steps
+from qatspec.diag.codes import QS721
 from qatspec.export.runner import runtime, session_options
 from qatspec.export.uint8 import ZERO_POINT
 from qatspec.graph import Prepared
@@ -75,7 +76,7 @@ def _signed(integers: np.ndarray) -> np.ndarray:
 def _session(path: Path, level: str, layers: Sequence[Layer]) -> Any:
     """The file with the integers of every layer as further outputs."""
     ort = runtime()
-    model = onnx.load_from_string(read_file(path, "QS721", "QAT ONNX"))
+    model = onnx.load_from_string(read_file(path, QS721, "QAT ONNX"))
     for layer in layers:
         model.graph.output.append(onnx.ValueInfoProto(name=f"{layer.call}.q"))
     options = session_options(0)

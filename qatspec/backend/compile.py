@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, cast
 
-from qatspec.diag import Diagnostic, DiagnosticError
+from qatspec.diag import DiagnosticError
+from qatspec.diag.codes import QS803, QS806
 from qatspec.program import Artifact, Program, RuntimeInput
 from qatspec.registry import registry
 from qatspec.schema import check, with_defaults
@@ -64,7 +65,7 @@ def _runtime_input(
 
 
 def _cannot_feed(message: str, help_: str = "delete `rt_input_type`") -> DiagnosticError:
-    return DiagnosticError(Diagnostic(code="QS806", message=message, help=help_))
+    return QS806.error(message, help=help_)
 
 
 def _filled(march: str, schema: JSONSchema, options: dict[str, Any]) -> dict[str, Any]:
@@ -74,11 +75,7 @@ def _filled(march: str, schema: JSONSchema, options: dict[str, Any]) -> dict[str
     """
     if wrong := check(options, schema):
         raise DiagnosticError(
-            Diagnostic(
-                code="QS803",
-                message=f"compile options of {march}: {found.message}",
-                help=found.help,
-            )
+            QS803.diagnostic(f"compile options of {march}: {found.message}", help=found.help)
             for found in wrong
         )
     return cast("dict[str, Any]", with_defaults(schema, options))

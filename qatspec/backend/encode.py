@@ -21,7 +21,8 @@ from qatspec.backend.commands import Command
 from qatspec.backend.layers import Layer, group
 from qatspec.backend.packing import Packed, pack_constant, unpack_constant
 from qatspec.backend.target import Target
-from qatspec.diag import Diagnostic, DiagnosticError
+from qatspec.diag import DiagnosticError
+from qatspec.diag.codes import QS811
 from qatspec.ir import STORAGE
 from qatspec.program import Artifact, Program, RuntimeInput, digest, serde
 from qatspec.program.container import pack, unpack
@@ -134,12 +135,9 @@ def decode_program(artifact: Artifact) -> Program:
 def broken(artifact: Artifact, problem: object) -> DiagnosticError:
     """QS811: the sections are not those of a compiled program."""
     text = f"no section {problem}" if isinstance(problem, KeyError) else str(problem)
-    return DiagnosticError(
-        Diagnostic(
-            code="QS811",
-            message=f"not a program compiled for {artifact.march}: {text}",
-            help="compile it again with `qatspec convert`",
-        )
+    return QS811.error(
+        f"not a program compiled for {artifact.march}: {text}",
+        help="compile it again with `qatspec convert`",
     )
 
 

@@ -8,6 +8,7 @@ from math import prod
 
 from qatspec.backend.target import Target
 from qatspec.diag import Diagnostic, DiagnosticError, Note
+from qatspec.diag.codes import QS801
 from qatspec.ir import Op
 from qatspec.kinds import Trait, has
 from qatspec.program import Program
@@ -81,9 +82,8 @@ def _refusal(parts: list[tuple[Op, str]]) -> Diagnostic:
     if origin.op and not origin.op.startswith(first.kind):
         where += f" ({origin.op})"
     fix = next((FIXES[op.kind] for op, _ in parts if op.kind in FIXES), None)
-    return Diagnostic(
-        code="QS801",
-        message=f"{where}: {'; '.join(dict.fromkeys(reason for _, reason in parts))}",
+    return QS801.diagnostic(
+        f"{where}: {'; '.join(dict.fromkeys(reason for _, reason in parts))}",
         help=f"{fix or 'change the module to fit the limit'}, or choose another march",
         at=origin.rule or None,
         notes=(Note(f"written at {origin.source}"),) if origin.source else (),

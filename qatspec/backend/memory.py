@@ -9,7 +9,8 @@ from qatspec.backend.layers import Layer
 from qatspec.backend.packing import features_bytes
 from qatspec.backend.region import full_box
 from qatspec.backend.tile import Buffers, Tiler, Tiling
-from qatspec.diag import Diagnostic, DiagnosticError, InternalError
+from qatspec.diag import DiagnosticError, InternalError
+from qatspec.diag.codes import QS802
 from qatspec.program import Program
 
 #: Shares of the on-chip memory that are tried: what does not fit by sum of bytes alone may fail
@@ -78,14 +79,11 @@ class _TooLarge(Exception):
         self.layer, self.needed, self.room = layer, needed, max(room, 0)
 
     def diagnostic(self) -> DiagnosticError:
-        return DiagnosticError(
-            Diagnostic(
-                code="QS802",
-                message=f"`{self.layer.name}` does not fit the on-chip memory: its smallest tile "
-                f"needs {self.needed} bytes, {self.room} are left",
-                help="make the layer smaller: fewer channels, a smaller input",
-                at=self.layer.ops[0].origin.rule or None,
-            )
+        return QS802.error(
+            f"`{self.layer.name}` does not fit the on-chip memory: its smallest tile "
+            f"needs {self.needed} bytes, {self.room} are left",
+            help="make the layer smaller: fewer channels, a smaller input",
+            at=self.layer.ops[0].origin.rule or None,
         )
 
 

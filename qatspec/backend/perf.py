@@ -18,7 +18,7 @@ from qatspec.backend.cost import macs
 from qatspec.backend.encode import Compiled, decode
 from qatspec.backend.perf_html import render
 from qatspec.backend.schedule import Event, duration_us, schedule
-from qatspec.diag import Diagnostic, DiagnosticError
+from qatspec.diag.codes import QS805
 from qatspec.files import encoded, write_file
 from qatspec.program import Artifact
 from qatspec.render import clean_file
@@ -48,12 +48,9 @@ class Timing:
 def timing(artifact: Artifact) -> Timing:
     """Schedule a bin. Raises DiagnosticError: QS805 where the march has no model of time, QS811."""
     if "commands" not in artifact.sections:
-        raise DiagnosticError(
-            Diagnostic(
-                code="QS805",
-                message=f"there is no performance model for {artifact.march}",
-                help="measure Artifact.run, or compile for bernoulli2 or bayes",
-            )
+        raise QS805.error(
+            f"there is no performance model for {artifact.march}",
+            help="measure Artifact.run, or compile for bernoulli2 or bayes",
         )
     compiled = decode(artifact)
     return Timing(compiled, schedule(compiled))

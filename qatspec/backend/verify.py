@@ -7,7 +7,8 @@ from dataclasses import replace
 import numpy as np
 
 from qatspec.backend.simulate import Deviation, simulate
-from qatspec.diag import Diagnostic, DiagnosticError
+from qatspec.diag import DiagnosticError
+from qatspec.diag.codes import QS812
 from qatspec.ir import RANGE, STORAGE
 from qatspec.program import Artifact, Program
 from qatspec.referee import interpret_all
@@ -45,11 +46,8 @@ def verified(artifact: Artifact, program: Program) -> Artifact:
 
 
 def _refused(artifact: Artifact, why: str) -> DiagnosticError:
-    return DiagnosticError(
-        Diagnostic(
-            code="QS812",
-            message=f"the commands compiled for {artifact.march} do not compute the Program: {why}",
-            help="this is a fault of qatspec, and nothing was written: report it with the "
-            "`.program` file; another `opt` (`O0`) plans the commands in another way",
-        )
+    return QS812.error(
+        f"the commands compiled for {artifact.march} do not compute the Program: {why}",
+        help="this is a fault of qatspec, and nothing was written: report it with the "
+        "`.program` file; another `opt` (`O0`) plans the commands in another way",
     )

@@ -15,6 +15,7 @@ from qatspec.cli import options
 from qatspec.cli.after import print_after
 from qatspec.cli.output import echo, echo_json, settings, tables
 from qatspec.cli.outputs import demand_output, write_output
+from qatspec.diag.codes import QS608, QS701
 from qatspec.plan import save_modules
 from qatspec.render import clean_file
 
@@ -97,8 +98,8 @@ def command(
     host = host_parts(deploy(prepared, prepared.example_inputs))
     with loaded.document.located():
         refused, doubts = foresee(options.context(loaded, workdir, device="cpu"))
-    told = {r.diagnostic.span for r in refused if r.diagnostic.code == "QS701"}  # with its module
-    kept = [w for w in prepared.warnings if w.code != "QS608" or w.span not in told]
+    told = {r.diagnostic.span for r in refused if r.diagnostic.code == QS701}  # with its module
+    kept = [w for w in prepared.warnings if w.code != QS608 or w.span not in told]
     prepared.warnings = (*kept, *(r.diagnostic for r in refused), *doubts)
     if picture is not None:
         _draw(loaded, chosen, prepared, picture)

@@ -14,6 +14,7 @@ from qatspec.cli.compare_text import ComparisonText, mean
 from qatspec.cli.held import Held, stale_option
 from qatspec.cli.output import echo_json, is_text, show, tables
 from qatspec.diag import Diagnostic, DiagnosticError
+from qatspec.diag.codes import QS730, QS731
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -96,12 +97,11 @@ def _problems(found: Comparison, threshold: float | None) -> list[Diagnostic]:
     if departing:
         layer = departing[0]
         problems.append(
-            Diagnostic(
-                code="QS730",
-                severity="warning" if threshold is None else "error",
-                message=f"`{layer.node}`: given equal inputs, integers and fake-quant lie "
+            QS730.diagnostic(
+                f"`{layer.node}`: given equal inputs, integers and fake-quant lie "
                 f"{layer.local.largest} steps apart where {layer.bound} may be"
                 + _more(len(departing) - 1),
+                severity="warning" if threshold is None else "error",
                 help="report it with the spec and the checkpoint",
                 at=layer.rule or None,
             )
@@ -117,9 +117,8 @@ def _problems(found: Comparison, threshold: float | None) -> list[Diagnostic]:
     if places:
         name, measured, rule = min(places, key=lambda place: place[1])
         problems.append(
-            Diagnostic(
-                code="QS731",
-                message=f"{name} has {measured:.1f} dB, the threshold is {threshold:g} dB"
+            QS731.diagnostic(
+                f"{name} has {measured:.1f} dB, the threshold is {threshold:g} dB"
                 + _more(len(places) - 1),
                 help="run `qatspec sensitivity` to find the modules that need more bits",
                 at=rule or None,

@@ -10,7 +10,7 @@ import click
 from qatspec.cli import options
 from qatspec.cli.held import Held, stale_option
 from qatspec.cli.output import echo
-from qatspec.diag import Diagnostic
+from qatspec.diag.codes import QS920
 from qatspec.plan.checkpoints import read_header
 from qatspec.registry import registry
 from qatspec.spec import Spec
@@ -69,10 +69,8 @@ def command(
         if trained_for != loaded.march:
             options.warn(
                 loaded,
-                Diagnostic(
-                    code="QS920",
-                    severity="warning",
-                    message=f"the checkpoint was trained for march {trained_for} and is converted "
+                QS920.warning(
+                    f"the checkpoint was trained for march {trained_for} and is converted "
                     f"for {loaded.march}: scales stay, arithmetic changes, accuracy may differ",
                     help=f"train with `march: {loaded.march}`, or evaluate the result: "
                     "qatspec infer, qatspec eval",

@@ -87,7 +87,7 @@ def _page(code: str) -> str:
         hint = suggest(name, list(CODES)) if _CODE.fullmatch(code) else "give a code, such as QS201"
         raise click.UsageError(f"no diagnostic is called `{code}`; {hint}")
     found = CODES[name]
-    return f"{found.id}: {found.title}\n\n{found.page.rstrip()}"
+    return f"{found}: {found.headline}\n\n{found.page.rstrip()}"
 
 
 def _unit(rules: Rules, module: str) -> str | None:

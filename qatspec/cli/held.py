@@ -12,6 +12,7 @@ import click
 from qatspec.cli import options
 from qatspec.cli.output import show
 from qatspec.diag import Diagnostic, DiagnosticError, Span
+from qatspec.diag.codes import QS926, QS930, QS931
 from qatspec.diag.words import quote_list
 from qatspec.files import read_json
 from qatspec.plan import Change, Plan, resolve, results
@@ -49,13 +50,10 @@ class Held:
         """
         own = self._workdir / stage
         if stage not in self._spec.stages and own.exists():
-            raise DiagnosticError(
-                Diagnostic(
-                    code="QS926",
-                    message=f"the spec has no stage `{stage}`; `{own}` is of another spec",
-                    help=f"it has {quote_list(list(self._spec.stages))}",
-                    at="/stages",
-                )
+            raise QS926.error(
+                f"the spec has no stage `{stage}`; `{own}` is of another spec",
+                help=f"it has {quote_list(list(self._spec.stages))}",
+                at="/stages",
             )
         if stage not in self._spec.stages or (files and not self._has(stage, files)):
             return own
@@ -117,7 +115,7 @@ class Held:
             self._report(message, self._run_first(folder), None, at)
         elif found.software:
             message = f"{what} software: {_list(found.software)}"
-            self._warn(Diagnostic(code="QS930", severity="warning", message=message))
+            self._warn(QS930.warning(message))
 
     def _run_first(self, folder: Path) -> str:
         command = f"qatspec run {self._spec.document.path} --workdir {workdir_of(folder)}"
@@ -126,7 +124,7 @@ class Held:
     def _report(self, message: str, advice: str, at: str | None, span: Span | None) -> None:
         """An error, or a warning with --stale."""
         advice = "; ".join(filter(None, (advice, "`--stale` reads it as it is")))
-        found = Diagnostic(code="QS930", message=message, help=advice, at=at, span=span)
+        found = QS930.diagnostic(message, help=advice, at=at, span=span)
         if not self._stale:
             raise DiagnosticError(found)
         self._warn(replace(found, severity="warning", help=None))
@@ -152,10 +150,9 @@ def hold_summary(workdir: Path, *, stale: bool) -> None:
     other = [s for s, r in found.items() if r is None or not r.record or r.digest != named[s]]
     if not other:
         return
-    told = Diagnostic(
-        code="QS930",
+    told = QS930.diagnostic(
+        f"`{path}` is of another run than the results of stage {quote_list(other)}",
         severity="warning" if stale else "error",
-        message=f"`{path}` is of another run than the results of stage {quote_list(other)}",
         help="run the spec again, which writes a new summary; `--stale` shows the old one",
         span=Span(file=str(path)),
     )
@@ -171,9 +168,8 @@ def _list(found: Iterable[Change]) -> str:
 
 
 def _damaged(path: Path, stage: str) -> Diagnostic:
-    return Diagnostic(
-        code="QS931",
-        message=f"`{path}` is damaged: its bytes are not the ones that stage {stage} wrote",
+    return QS931.diagnostic(
+        f"`{path}` is damaged: its bytes are not the ones that stage {stage} wrote",
         help=f"run the spec again, which writes the damaged files of stage {stage} again",
         span=Span(file=str(path)),
     )

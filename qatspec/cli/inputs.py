@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from qatspec.cli import video
 from qatspec.diag import Diagnostic, DiagnosticError, Span
+from qatspec.diag.codes import QS923
 from qatspec.files import how_to_read, open_file, why_unreadable
 
 if TYPE_CHECKING:
@@ -94,13 +95,8 @@ def load_array(path: Path) -> np.ndarray:
 
 def unusable(path: Path, why: str, help_: str) -> DiagnosticError:
     """QS923 for an input."""
-    return DiagnosticError(
-        Diagnostic(
-            code="QS923",
-            message=f"`{path.name}` cannot be used: {why}",
-            help=help_,
-            span=Span(file=str(path)),
-        )
+    return QS923.error(
+        f"`{path.name}` cannot be used: {why}", help=help_, span=Span(file=str(path))
     )
 
 

@@ -16,6 +16,7 @@ from qatspec import __version__
 from qatspec.cli.output import HELP, common_options, echo, settings, show, show_unwritten
 from qatspec.cli.streams import ReaderGoneError, own_stdout
 from qatspec.diag import Diagnostic, DiagnosticError, PluginFault, Span
+from qatspec.diag.codes import QS008, QS946, QS947
 from qatspec.diag.words import suggest
 from qatspec.files import how_to_read, why_unreadable
 from qatspec.process.interrupt import Interrupted, handled
@@ -206,18 +207,15 @@ def _interrupted(error: Interrupted, arguments: Sequence[str]) -> int:
 def _of_the_system(error: BaseException) -> Diagnostic | None:
     """What the operating system refused: memory, or a file that a path names."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return Diagnostic(
-            code="QS946",
-            message=f"there is not enough memory: {str(error).partition(chr(10))[0]}".rstrip(": "),
+        return QS946.diagnostic(
+            f"there is not enough memory: {str(error).partition(chr(10))[0]}".rstrip(": "),
             help="lower `batch_size`, `workers` or the input's size, or use another device",
         )
     if isinstance(error, OSError) and error.errno is not None:
         named = isinstance(error.filename, str | bytes)
         path = os.fsdecode(error.filename) if named else ""
-        return Diagnostic(
-            code="QS947",
-            message=f"the system refused {f'`{path}`' if named else 'a file'}: "
-            f"{why_unreadable(error)}",
+        return QS947.diagnostic(
+            f"the system refused {f'`{path}`' if named else 'a file'}: {why_unreadable(error)}",
             help=how_to_read(
                 error, "correct the path, its permissions or its disk, and run the command again"
             ),
@@ -228,4 +226,4 @@ def _of_the_system(error: BaseException) -> Diagnostic | None:
 
 def _of_plugin(found: Diagnostic) -> bool:
     """Is a plugin at fault: block 0xx with an origin, save a plugin's verdict on the spec."""
-    return found.code.startswith("QS0") and found.code != "QS008" and found.origin is not None
+    return found.code.startswith("QS0") and found.code != QS008 and found.origin is not None

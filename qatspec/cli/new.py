@@ -11,6 +11,7 @@ from qatspec.cli.output import echo
 from qatspec.cli.outputs import write_output
 from qatspec.cli.schema import schema_text
 from qatspec.diag import Diagnostic, DiagnosticError, Span
+from qatspec.diag.codes import QS906
 from qatspec.diag.words import suggest
 
 #: Where the templates, which are specs of the repository, find their schema; and copies theirs.
@@ -89,9 +90,8 @@ def _demand_free(target: Path) -> None:
 
 
 def _there(target: Path) -> Diagnostic:
-    return Diagnostic(
-        code="QS906",
-        message=f"`{target}` is already there",
+    return QS906.diagnostic(
+        f"`{target}` is already there",
         help="move it away, or choose another folder with --output",
         span=Span(file=str(target)),
     )

@@ -13,6 +13,7 @@ from typing import Any
 
 from qatspec.cli.output import echo, show
 from qatspec.diag import Diagnostic, DiagnosticError, Span
+from qatspec.diag.codes import QS910, QS918
 from qatspec.diag.words import quote_list
 from qatspec.process import scratch_folder
 from qatspec.registry import Registry, registry
@@ -209,9 +210,8 @@ def _recognized(names: Registry, folder: Path) -> tuple[DatasetDef, FoundData, l
 
 def _unknown(records: Sequence[DatasetDef], folder: Path) -> Diagnostic:
     known = [record.name for record in records if record.recognize is not None]
-    return Diagnostic(
-        code="QS910",
-        message=f"no data set recognises pictures with labels in `{folder}`",
+    return QS910.diagnostic(
+        f"no data set recognises pictures with labels in `{folder}`",
         help=f"give the folder that holds both pictures and labels; {quote_list(known)} are "
         "recognised, and `qatspec plugins show NAME` says which files each of them reads",
         span=Span(file=str(folder)),
@@ -224,9 +224,8 @@ def _other_classes(folder: Path, train: Sequence[str], val: Sequence[str]) -> Di
     said = "; ".join(
         f"only {role} has {quote_list(names[:_SHOWN])}" for role, names in only if names
     )
-    return Diagnostic(
-        code="QS918",
-        message=f"train and val have other classes: {said or 'their order differs'}",
+    return QS918.diagnostic(
+        f"train and val have other classes: {said or 'their order differs'}",
         help="give both the same classes in the same order; a class need not have labels in both",
         span=Span(file=str(folder)),
     )

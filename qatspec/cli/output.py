@@ -14,6 +14,7 @@ import click
 
 from qatspec.cli.streams import stdout, write
 from qatspec.diag import Diagnostic
+from qatspec.diag.codes import QS945
 from qatspec.render import FORMATS, Format, clean, render
 from qatspec.source import hide, hide_values
 
@@ -105,9 +106,8 @@ def show(diagnostics: Iterable[Diagnostic], texts: Mapping[str, str] | None = No
 
 def show_unwritten(error: OSError) -> None:
     """Report on stderr that stdout did not take the command's output."""
-    unwritten = Diagnostic(
-        code="QS945",
-        message=f"the output was cut: stdout cannot be written: {error.strerror}",
+    unwritten = QS945.diagnostic(
+        f"the output was cut: stdout cannot be written: {error.strerror}",
         help="free space on its device, or redirect it elsewhere; files of a work directory are "
         "not affected",
     )

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qatspec.cli.streams import stdout
-from qatspec.diag import Diagnostic, DiagnosticError, Span
+from qatspec.diag import DiagnosticError, Span
+from qatspec.diag.codes import QS906
 from qatspec.files import encoded, sweep
 from qatspec.plan.results import BEGUN, RECORD
 from qatspec.train.files import cannot_write, write_bytes
@@ -69,14 +70,7 @@ def demand_output(path: Path, spec: Spec | None = None) -> None:
 
 def in_the_way(path: Path, why: str, help_: str) -> DiagnosticError:
     """QS906: a file that is there already is not replaced."""
-    return DiagnosticError(
-        Diagnostic(
-            code="QS906",
-            message=f"`{path}` is not replaced: {why}",
-            help=help_,
-            span=Span(file=str(path)),
-        )
-    )
+    return QS906.error(f"`{path}` is not replaced: {why}", help=help_, span=Span(file=str(path)))
 
 
 def _files_of(spec: Spec) -> Iterator[Path]:

@@ -11,6 +11,7 @@ from qatspec.cli.output import echo, echo_json, is_text, show
 from qatspec.cli.registered import params_of, print_registered
 from qatspec.cli.scaffold import KINDS, is_package_name, shadowed, write_package
 from qatspec.diag import Diagnostic, DiagnosticError, Note
+from qatspec.diag.codes import QS301
 from qatspec.diag.words import suggest
 from qatspec.registry import KINDS as REGISTERED, Plugin, Registry, registry
 
@@ -123,9 +124,8 @@ def new(name: str, kind: str, output: Path) -> None:
 def _unregistered(name: str) -> Diagnostic:
     names = registry()
     known = sorted({known for kind in REGISTERED for known in names.names(kind)})
-    return Diagnostic(
-        code="QS301",
-        message=f"no plugin registers anything called `{name}`",
+    return QS301.diagnostic(
+        f"no plugin registers anything called `{name}`",
         help=suggest(name, known),
         notes=tuple(Note(f"{fault.origin}: {fault.message}") for fault in names.faults()),
     )
@@ -140,9 +140,7 @@ def _installed(dist: str) -> list[Plugin]:
     if not found:
         names = sorted({p.dist for p in plugins} | {p.entry_point for p in plugins})
         message = f"no installed distribution with plugins is called `{dist}`"
-        raise DiagnosticError(
-            Diagnostic(code="QS301", message=message, help=suggest(dist, names) or "pip install it")
-        )
+        raise QS301.error(message, help=suggest(dist, names) or "pip install it")
     faults = [p.fault for p in found if p.fault is not None]
     if faults:
         raise DiagnosticError(faults)

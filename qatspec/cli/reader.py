@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from qatspec.diag import Diagnostic, DiagnosticError
+from qatspec.diag.codes import QS923
 from qatspec.picture import ModelInput, restore_boxes, restore_mask
 from qatspec.registry import registry
 from qatspec.spec import Spec
@@ -73,13 +73,10 @@ def model_input(spec: Spec) -> ModelInput:
     image = spec.input
     wanted = _CHANNELS[image.format]
     if image.channels != wanted:
-        raise DiagnosticError(
-            Diagnostic(
-                code="QS923",
-                message=f"a picture has {wanted} channels as {image.format}, and `model.input` "
-                f"says {image.channels}",
-                help="give an .npy array, or a data set with `read`",
-                at=image.at,
-            )
+        raise QS923.error(
+            f"a picture has {wanted} channels as {image.format}, and `model.input` "
+            f"says {image.channels}",
+            help="give an .npy array, or a data set with `read`",
+            at=image.at,
         )
     return ModelInput.of({k: v for k, v in asdict(image).items() if v is not None})

@@ -11,7 +11,8 @@ import sys
 from pathlib import Path
 from string import Template
 
-from qatspec.diag import Diagnostic, DiagnosticError, Span
+from qatspec.diag import Span
+from qatspec.diag.codes import QS906
 from qatspec.hookspecs import API_VERSION
 
 TEMPLATES = importlib.resources.files("qatspec.cli") / "plugin_templates"
@@ -68,13 +69,10 @@ def write_package(name: str, kind: str, output: Path) -> Path:
     package = name.replace("-", "_")
     folder = output / name
     if folder.exists():
-        raise DiagnosticError(
-            Diagnostic(
-                code="QS906",
-                message=f"`{folder}` is already there",
-                help="move it away, or choose another folder with --output",
-                span=Span(file=str(folder)),
-            )
+        raise QS906.error(
+            f"`{folder}` is already there",
+            help="move it away, or choose another folder with --output",
+            span=Span(file=str(folder)),
         )
     words = {
         "file": _FILES[kind],

@@ -22,7 +22,8 @@ from qatspec.cli.held import Held, stale_option
 from qatspec.cli.live import Live
 from qatspec.cli.output import echo, echo_json, is_text, tables
 from qatspec.cli.outputs import demand_output, is_stdout, write_output
-from qatspec.diag import Diagnostic, DiagnosticError, Span
+from qatspec.diag import Span
+from qatspec.diag.codes import QS903
 from qatspec.files import encoded
 from qatspec.render import clean_line
 from qatspec.source import written
@@ -220,14 +221,11 @@ def _demand_utf_8(base: Path, output: Path) -> None:
     relative = os.path.relpath(base, output.parent)
     if relative.encode(errors="ignore").decode() == relative:
         return
-    raise DiagnosticError(
-        Diagnostic(
-            code="QS903",
-            message=f"cannot write `{output}`: YAML cannot hold the path `{relative}` of the spec, "
-            "which is not UTF-8",
-            help="rename the spec, or its folder",
-            span=Span(file=str(base)),
-        )
+    raise QS903.error(
+        f"cannot write `{output}`: YAML cannot hold the path `{relative}` of the spec, "
+        "which is not UTF-8",
+        help="rename the spec, or its folder",
+        span=Span(file=str(base)),
     )
 
 

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from qatspec.diag import Diagnostic, DiagnosticError, Span
+from qatspec.diag import DiagnosticError, Span
+from qatspec.diag.codes import QS915
 from qatspec.process import scratch_folder
 
 #: How names of video files end, in lower case.
@@ -58,11 +59,8 @@ def _library(path: Path) -> Any:
     try:
         return importlib.import_module("av")
     except ModuleNotFoundError:
-        raise DiagnosticError(
-            Diagnostic(
-                code="QS915",
-                message=f"`{path.name}` is a video, which needs the package `av` (PyAV)",
-                help="pip install 'qatspec[video]', or give its frames as pictures",
-                span=Span(file=str(path)),
-            )
+        raise QS915.error(
+            f"`{path.name}` is a video, which needs the package `av` (PyAV)",
+            help="pip install 'qatspec[video]', or give its frames as pictures",
+            span=Span(file=str(path)),
         ) from None

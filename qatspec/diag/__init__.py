@@ -4,15 +4,16 @@ Every room reports through these records. Producers give a code, words and a *po
 document (or a file span for code and data); only `qatspec.source` turns pointers into lines.
 """
 
-from qatspec.diag.codes import CODES, Code
+from qatspec.diag.codes import CODES
+from qatspec.diag.faults import PluginFault
 from qatspec.diag.model import (
+    Code,
     Diagnostic,
     DiagnosticError,
     Edit,
     Fix,
     InternalError,
     Note,
-    PluginFault,
     QatspecError,
     Severity,
     Span,

@@ -1,14 +1,18 @@
-"""The records of a diagnostic and the errors that carry them."""
+"""The records of a diagnostic, the codes that make them, and the error that carries them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
-from qatspec.diag.codes import CODES
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 Severity = Literal["error", "warning"]
+
+_PAGES = Path(__file__).parent / "codes"
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -57,19 +61,68 @@ class Note:
     span: Span | None = None
 
 
+class Parts(TypedDict, total=False):
+    """The fields of a `Diagnostic` besides its code, message and severity."""
+
+    help: str | None
+    at: str | None
+    key: bool
+    span: Span | None
+    notes: tuple[Note, ...]
+    fix: Fix | None
+    origin: str | None
+
+
+class Code(str):
+    """A diagnostic code such as `QS505`: a string that knows its headline and its page, and makes
+    the diagnostics that carry it. A code is never reused for another diagnostic."""
+
+    __slots__ = ("headline",)
+    headline: str
+
+    def __new__(cls, id_: str, headline: str) -> Code:
+        code = super().__new__(cls, id_)
+        code.headline = headline
+        return code
+
+    def __reduce__(self) -> tuple[Any, ...]:  # for processes that pass diagnostics to each other
+        return Code, (str(self), self.headline)
+
+    @property
+    def page(self) -> str:
+        """Markdown, read from the package: what happened, why it matters, and how to fix it."""
+        return (_PAGES / f"{self}.md").read_text(encoding="utf-8")
+
+    def diagnostic(
+        self, message: str, severity: Severity = "error", **parts: Unpack[Parts]
+    ) -> Diagnostic:
+        """Return a diagnostic to be collected; for `parts` see `Diagnostic`."""
+        return Diagnostic(code=self, message=message, severity=severity, **parts)
+
+    def warning(self, message: str, **parts: Unpack[Parts]) -> Diagnostic:
+        """Return a diagnostic that ends nothing; for `parts` see `Diagnostic`."""
+        return self.diagnostic(message, "warning", **parts)
+
+    def error(self, message: str, **parts: Unpack[Parts]) -> DiagnosticError:
+        """Return an error to be raised; for `parts` see `Diagnostic`."""
+        return DiagnosticError(self.diagnostic(message, **parts))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Diagnostic:
-    """One finding.
+    """One finding, made by its code: `QS505.error(...)`, `.warning(...)` or `.diagnostic(...)`.
 
-    code      a key of `CODES`.
+    code      the object from `qatspec.diag.codes`.
     message   what is wrong: lower case, no full stop, values in backticks.
     help      the way out, imperative.
     at        JSON pointer into the spec ("/stages/qat/trainer"), resolved to `span` by `source`.
     key       the place is the key at `at`, not its value.
     origin    the plugin that reported it ("name==version").
+
+    Raises TypeError for a code that is a plain string.
     """
 
-    code: str
+    code: Code
     message: str
     help: str | None = None
     at: str | None = None
@@ -81,8 +134,11 @@ class Diagnostic:
     origin: str | None = None
 
     def __post_init__(self) -> None:
-        if self.code not in CODES:
-            raise InternalError(f"diagnostic code {self.code} is not in the table of codes")
+        if not isinstance(self.code, Code):  # a plugin that is not checked by mypy
+            raise TypeError(
+                f"the code of a diagnostic is an object of `qatspec.api.codes`, not {self.code!r}: "
+                "write `codes.QS911.error(...)`"
+            )
 
 
 class QatspecError(Exception):
@@ -104,43 +160,6 @@ class DiagnosticError(QatspecError):
         super().__init__("; ".join(f"{d.code}: {d.message}" for d in found))
         self.diagnostics = found
         self.texts = dict(texts or {})
-
-
-_RAISED = "fix the plugin, or report it to its authors; --debug prints the traceback"
-
-
-class PluginFault(QatspecError):
-    """An error of a plugin: exit code 3. Names the distribution, the hook, the item and the line of
-    the plugin's code that raised, or that defines what is wrong."""
-
-    def __init__(
-        self,
-        message: str,
-        *,
-        origin: str,
-        hook: str = "",
-        item: str = "",
-        span: Span | None = None,
-        code: str = "QS004",
-        help: str = "",  # noqa: A002
-    ) -> None:
-        super().__init__(message)
-        self.code = code
-        self.help = help or _RAISED
-        self.origin = origin
-        self.hook = hook
-        self.item = item
-        self.span = span
-
-    def diagnostic(self) -> Diagnostic:
-        """The fault as a finding, with the plugin as its origin."""
-        return Diagnostic(
-            code=self.code,
-            message=str(self),
-            help=self.help,
-            span=self.span,
-            origin=self.origin,
-        )
 
 
 class InternalError(QatspecError):

@@ -11,7 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from qatspec.diag import Diagnostic, DiagnosticError
+from qatspec.diag import Diagnostic
+from qatspec.diag.codes import QS905, QS926, QS927, QS936
 from qatspec.diag.words import quote_list
 from qatspec.engine import kept, record as records, summary as summaries
 from qatspec.engine.leftovers import sweep_leftovers
@@ -234,10 +235,8 @@ class _Run:
     def _judge(self, step: Step, known: Result, started: float) -> Record:
         """Judge a finished step again whose tensors stand, in a folder beside it."""
         if gone := results.damaged(known):
-            warning = Diagnostic(
-                code="QS936",
-                severity="warning",
-                message=f"{len(gone)} kept epochs of stage {step.name} are gone or damaged: "
+            warning = QS936.warning(
+                f"{len(gone)} kept epochs of stage {step.name} are gone or damaged: "
                 f"{quote_list(gone)}",
                 help="the best of the others is chosen; to have every epoch again, delete "
                 f"`{known.folder}` and run the stage again",
@@ -263,10 +262,8 @@ class _Run:
             found = results.find(self.workdir / name, name)
             if found is None or found.record is None or found.is_of(self.plan.step(name)):
                 continue
-            warning = Diagnostic(
-                code="QS927",
-                severity="warning",
-                message=f"stage {step.name} builds on a result of stage {name} that was made "
+            warning = QS927.warning(
+                f"stage {step.name} builds on a result of stage {name} that was made "
                 "with other settings than the spec has now",
                 help="`qatspec plan` says what changed; `--with-deps` makes it anew first",
                 at=f"/stages/{step.name}",
@@ -285,14 +282,11 @@ class _Run:
                 records.restore(found, partial(self._tell, name))
                 continue
             command = f"qatspec run {self.plan.spec.document.path} --workdir {self.workdir}"
-            raise DiagnosticError(
-                Diagnostic(
-                    code="QS905",
-                    message=f"stage {step.name} starts from stage {name}, whose result {state}",
-                    help=f"run `{command} --step {name}` first, or `{command} --step {step.name} "
-                    "--with-deps` for both (with the same --set, if any)",
-                    at=f"/stages/{step.name}",
-                )
+            raise QS905.error(
+                f"stage {step.name} starts from stage {name}, whose result {state}",
+                help=f"run `{command} --step {name}` first, or `{command} --step {step.name} "
+                "--with-deps` for both (with the same --set, if any)",
+                at=f"/stages/{step.name}",
             )
 
     def _started(self, step: Step, resumed_from: int | None) -> None:
@@ -374,13 +368,8 @@ def _wanted(plan: Plan, step: str | None, with_deps: bool) -> tuple[str, ...]:
     if step is None:
         return tuple(names)
     if step not in names:
-        raise DiagnosticError(
-            Diagnostic(
-                code="QS926",
-                message=f"the spec has no stage `{step}`",
-                help=f"it has {quote_list(names)}",
-                at="/stages",
-            )
+        raise QS926.error(
+            f"the spec has no stage `{step}`", help=f"it has {quote_list(names)}", at="/stages"
         )
     needed = {step}
     if with_deps:

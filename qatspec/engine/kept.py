@@ -14,6 +14,7 @@ from collections import Counter
 from pathlib import Path
 
 from qatspec.diag import Diagnostic, Span
+from qatspec.diag.codes import QS932, QS933
 from qatspec.diag.words import file_size
 from qatspec.engine.record import Tell
 from qatspec.plan import Plan, Step, StepStatus, results, step_status
@@ -108,10 +109,8 @@ def _displace(result: Result, workdir: Path, tell: Tell) -> None:
 
 
 def _no_checkpoint(step: Step, own: Path, kept: Path) -> Diagnostic:
-    return Diagnostic(
-        code="QS933",
-        severity="warning",
-        message=f"stage {step.name} starts anew: no checkpoint in `{own}` is intact; they are kept "
+    return QS933.warning(
+        f"stage {step.name} starts anew: no checkpoint in `{own}` is intact; they are kept "
         f"as {_name(kept)}",
         help=f"check the disk; if you have a copy of a checkpoint, put it into `{own}` in place of "
         "what is there, and run again",
@@ -126,10 +125,8 @@ def _removal(folder: Path) -> str | Diagnostic:
     found = results.find(folder, stage)
     if found is None or found.record is not None or stage not in results.TRAINING:
         return f"{_name(folder)} is removed ({size}): it is the oldest of what is kept"
-    return Diagnostic(
-        code="QS932",
-        severity="warning",
-        message=f"the unfinished training in {_name(folder)} ({size}) is removed: it is the oldest "
+    return QS932.warning(
+        f"the unfinished training in {_name(folder)} ({size}) is removed: it is the oldest "
         f"in `{KEPT}`, which holds at most {KEPT_RESULTS} results of a stage and "
         f"{file_size(KEPT_BYTES)}",
         help=f"move folders that you want to keep out of `{KEPT}`",

@@ -8,7 +8,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from qatspec.diag import Diagnostic, DiagnosticError, Span
+from qatspec.diag import Span
+from qatspec.diag.codes import QS900
 from qatspec.train.files import cannot_write
 
 NAME = ".lock"
@@ -32,12 +33,9 @@ def locked(workdir: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise DiagnosticError(
-                Diagnostic(
-                    code="QS900",
-                    message=f"another run is using the work directory `{workdir}`",
-                    help="wait for it, or give this run a directory of its own: --workdir DIR",
-                    span=Span(file=str(workdir)),
-                )
+            raise QS900.error(
+                f"another run is using the work directory `{workdir}`",
+                help="wait for it, or give this run a directory of its own: --workdir DIR",
+                span=Span(file=str(workdir)),
             ) from error
         yield

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from qatspec.diag import Diagnostic, Span
+from qatspec.diag.codes import QS931
 from qatspec.plan import Plan, Step, results
 from qatspec.plan.checkpoints import SUFFIX, known_digests, sha256_of, sidecar
 from qatspec.plan.opened import JOURNAL, opened_by
@@ -111,10 +112,8 @@ def restore(result: Result, tell: Tell) -> tuple[str, ...]:
 
 def damage(path: Path, therefore: str) -> Diagnostic:
     """The warning that a file of a finished stage was damaged."""
-    return Diagnostic(
-        code="QS931",
-        severity="warning",
-        message=f"`{path.name}` was missing or damaged; {therefore}",
+    return QS931.warning(
+        f"`{path.name}` was missing or damaged; {therefore}",
         help="check the disk",
         span=Span(file=str(path)),
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 
-from qatspec.diag import Diagnostic, DiagnosticError
+from qatspec.diag.codes import QS720
 from qatspec.export.fast import FastEmitter
 from qatspec.export.saturation import saturating
 from qatspec.ir import STORAGE, Op, Port
@@ -42,12 +42,9 @@ def to_onnx(
     """
     opset = opset or OPSET
     if opset < OPSET:
-        raise DiagnosticError(
-            Diagnostic(
-                code="QS720",
-                message=f"opset {opset} cannot hold a converted program, it needs {OPSET}",
-                help="leave the opset out, or raise it",
-            )
+        raise QS720.error(
+            f"opset {opset} cannot hold a converted program, it needs {OPSET}",
+            help="leave the opset out, or raise it",
         )
     writer = GraphWriter(program.name)
     emitter = (Exact if exact else FastEmitter)(program, writer, opset)

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx
 
-from qatspec.diag import Diagnostic, DiagnosticError, Span
+from qatspec.diag import DiagnosticError, Span
+from qatspec.diag.codes import QS721, QS725
 from qatspec.export.qdq import tree_of, write_graph
 from qatspec.export.runner import first_line, open_session
 from qatspec.graph import Prepared
@@ -57,14 +58,11 @@ class HostRunner:
         QS721 where one is damaged, QS723 without onnxruntime."""
         pre, post = folder / f"{name}{PRE}", folder / f"{name}{POST}"
         if not pre.exists() and not post.exists():
-            raise DiagnosticError(
-                Diagnostic(
-                    code="QS725",
-                    message=f"the float parts of the model, `{pre.name}` or `{post.name}`, are not "
-                    "beside its integers",
-                    help="keep the files of one convert step together, or run it again",
-                    span=Span(file=str(folder)),
-                )
+            raise QS725.error(
+                f"the float parts of the model, `{pre.name}` or `{post.name}`, are not "
+                "beside its integers",
+                help="keep the files of one convert step together, or run it again",
+                span=Span(file=str(folder)),
             )
         before = _open(pre)[0] if pre.exists() else None
         behind, tree = _open(post) if post.exists() else (None, None)
@@ -90,18 +88,15 @@ def _run(part: Any, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
 
 
 def _open(path: Path) -> tuple[Any, Any]:
-    data = read_file(path, "QS721", "float part of a model")
+    data = read_file(path, QS721, "float part of a model")
     try:
         demand_intact(data)
         return open_session(data, 0), tree_of(onnx.load_from_string(data))
     except DiagnosticError:
         raise
     except Exception as problem:  # protobuf and onnxruntime raise their own
-        raise DiagnosticError(
-            Diagnostic(
-                code="QS721",
-                message=f"`{path.name}` cannot be read: {first_line(problem)}",
-                help="run the convert step again",
-                span=Span(file=str(path)),
-            )
+        raise QS721.error(
+            f"`{path.name}` cannot be read: {first_line(problem)}",
+            help="run the convert step again",
+            span=Span(file=str(path)),
         ) from problem

@@ -17,7 +17,8 @@ import onnx
 import torch
 from torch import Tensor, fx
 
-from qatspec.diag import Diagnostic, DiagnosticError
+from qatspec.diag import Diagnostic
+from qatspec.diag.codes import QS703, QS705, QS720
 from qatspec.export.saturation import advice, saturating
 from qatspec.export.uint8 import Uint8, fits
 from qatspec.graph import Prepared
@@ -67,12 +68,9 @@ def export_qat_onnx(
     }
     needed = needed_opset(dtypes)
     if opset is not None and opset < needed:
-        raise DiagnosticError(
-            Diagnostic(
-                code="QS720",
-                message=f"opset {opset} cannot hold {', '.join(sorted(dtypes))}: it needs {needed}",
-                help="leave the opset out, or raise it",
-            )
+        raise QS720.error(
+            f"opset {opset} cannot hold {', '.join(sorted(dtypes))}: it needs {needed}",
+            help="leave the opset out, or raise it",
         )
     with eval_mode(model):  # a computed weight may depend on the mode
         context = GraphContext(model, deployment.graph, prepared.march)
@@ -123,11 +121,7 @@ class _Walk:
         flat, tree = output_tree(graph)
         for node in flat:
             if not isinstance(node, fx.Node) or not carries_tensor(self.context.value(node)):
-                raise DiagnosticError(
-                    Diagnostic(
-                        code="QS703", message="the model returns something that is no tensor"
-                    )
-                )
+                raise QS703.error("the model returns something that is no tensor")
             if isinstance(self.context.value(node), (list, tuple)):
                 self.q.fail(node, "an output of several tensors at once")
             shape = [size if isinstance(size, int) else str(size) for size in self.q.sizes(node)]
@@ -234,12 +228,9 @@ class _Walk:
 
     def _demand_observed(self, path: str, fake_quant: FakeQuantize) -> None:
         if not fake_quant.observed:
-            raise DiagnosticError(
-                Diagnostic(
-                    code="QS705",
-                    message=f"fake-quant `{path}` has never observed a range",
-                    help="run calibration or qat before converting",
-                )
+            raise QS705.error(
+                f"fake-quant `{path}` has never observed a range",
+                help="run calibration or qat before converting",
             )
 
 

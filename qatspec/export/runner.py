@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import onnx
 
-from qatspec.diag import Diagnostic, DiagnosticError, Span
+from qatspec.diag import Span
+from qatspec.diag.codes import QS721, QS722, QS723
 from qatspec.export.converted import FORMAT, METADATA, OPSET
 from qatspec.export.saturation import PRECISION
 from qatspec.ir import IntegerModel, check_inputs
@@ -38,7 +39,7 @@ class OnnxRunner(IntegerModel):
         Raises DiagnosticError: QS721 another file, QS722 an inexact CPU, QS723 no onnxruntime.
         """
         self_test()
-        data = read_file(path, "QS721", "converted ONNX")
+        data = read_file(path, QS721, "converted ONNX")
         try:
             demand_intact(data)
             model = onnx.load_from_string(data)
@@ -55,13 +56,10 @@ class OnnxRunner(IntegerModel):
                 session=open_session(data, threads),
             )
         except Exception as problem:  # protobuf and onnxruntime raise their own
-            raise DiagnosticError(
-                Diagnostic(
-                    code="QS721",
-                    message=f"not a converted ONNX of qatspec: {first_line(problem)}",
-                    help="give the `-converted.onnx` that convert wrote, or run convert again",
-                    span=Span(os.fspath(path)),
-                )
+            raise QS721.error(
+                f"not a converted ONNX of qatspec: {first_line(problem)}",
+                help="give the `-converted.onnx` that convert wrote, or run convert again",
+                span=Span(os.fspath(path)),
             ) from problem
 
     def run(self, *ints: np.ndarray) -> list[np.ndarray]:
@@ -83,12 +81,8 @@ def runtime() -> Any:
     try:
         import onnxruntime
     except ImportError as problem:
-        raise DiagnosticError(
-            Diagnostic(
-                code="QS723",
-                message="onnxruntime is not installed",
-                help="pip install 'qatspec[onnxruntime]'",
-            )
+        raise QS723.error(
+            "onnxruntime is not installed", help="pip install 'qatspec[onnxruntime]'"
         ) from problem
     return onnxruntime
 
@@ -120,12 +114,9 @@ def self_test() -> None:
     Raises DiagnosticError QS722 where they are not.
     """
     if not _is_exact(lambda data: open_session(data, 1)):
-        raise DiagnosticError(
-            Diagnostic(
-                code="QS722",
-                message="onnxruntime's 8-bit kernels saturate on this CPU",
-                help="evaluate the Program itself: its executor is exact everywhere",
-            )
+        raise QS722.error(
+            "onnxruntime's 8-bit kernels saturate on this CPU",
+            help="evaluate the Program itself: its executor is exact everywhere",
         )
 
 

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from qatspec.diag import Diagnostic
+from qatspec.diag.codes import QS732
 
 #: The session option with which onnxruntime avoids it: weights become uint8 as well, whose kernels
 #: sum in int32. onnxruntime 1.32 does so on a CPU with VNNI too, at half the speed.
@@ -46,10 +47,8 @@ def advice(weights: Mapping[str, np.ndarray]) -> tuple[Diagnostic, ...]:
     layers = saturating(weights)
     named = ", ".join(f"`{name}`" for name in layers[:_NAMED])
     more = len(layers) - _NAMED
-    found = Diagnostic(
-        code="QS732",
-        severity="warning",
-        message=f"on x86 CPUs without VNNI, onnxruntime adds pairs of products in 16 bits, and "
+    found = QS732.warning(
+        f"on x86 CPUs without VNNI, onnxruntime adds pairs of products in 16 bits, and "
         f"{len(layers)} of {len(weights)} layers can exceed them: {named}"
         + (f" and {more} more, in the metadata of the QAT ONNX" if more > 0 else ""),
         help=f"set the session option `{PRECISION}` to `1` on such a CPU and leave it out on "

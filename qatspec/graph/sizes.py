@@ -17,7 +17,7 @@ import torch
 from torch import fx
 from torch.utils import _pytree as pytree
 
-from qatspec.diag import Diagnostic, DiagnosticError
+from qatspec.diag.codes import QS513
 from qatspec.graph.source import line_span
 
 
@@ -65,15 +65,12 @@ def fixed(value: Any, traced: Any, place: str) -> None:
         value = value.node.meta["example"]
     if type(traced)(value) == traced:
         return
-    raise DiagnosticError(
-        Diagnostic(
-            code="QS513",
-            message=f"forward decides by a number of its input's shape that was {traced!r} for the "
-            f"example input of `prepare` and is {value!r} for this one",
-            help="use inputs of the size that the model was prepared with, or prepare it with "
-            "inputs of this size; slices, `view`, `//`, `min` and `math.ceil` follow each input",
-            span=line_span(place),
-        )
+    raise QS513.error(
+        f"forward decides by a number of its input's shape that was {traced!r} for the "
+        f"example input of `prepare` and is {value!r} for this one",
+        help="use inputs of the size that the model was prepared with, or prepare it with "
+        "inputs of this size; slices, `view`, `//`, `min` and `math.ceil` follow each input",
+        span=line_span(place),
     )
 
 

@@ -11,7 +11,8 @@ from torch import fx, nn
 from torch.fx.operator_schemas import get_signature_for_torch_op
 from torch.utils import _pytree as pytree
 
-from qatspec.diag import Diagnostic, DiagnosticError
+from qatspec.diag import DiagnosticError
+from qatspec.diag.codes import QS502
 from qatspec.graph.sizes import is_plain
 from qatspec.graph.source import line_span
 
@@ -70,25 +71,19 @@ def _overlap(a: fx.Node, b: fx.Node) -> bool:
 
 
 def _writes_out(node: fx.Node) -> DiagnosticError:
-    return DiagnosticError(
-        Diagnostic(
-            code="QS502",
-            message=f"`{node.name}` writes its result into another tensor, given as `out`",
-            help="use the result instead, without `out`: `y = torch.add(a, b)`",
-            span=line_span(str(node.meta.get("source", ""))),
-        )
+    return QS502.error(
+        f"`{node.name}` writes its result into another tensor, given as `out`",
+        help="use the result instead, without `out`: `y = torch.add(a, b)`",
+        span=line_span(str(node.meta.get("source", ""))),
     )
 
 
 def _shared_memory(node: fx.Node, changed: fx.Node, other: fx.Node) -> DiagnosticError:
-    return DiagnosticError(
-        Diagnostic(
-            code="QS502",
-            message=f"`{node.name}` changes `{changed.name}` in place, and with it "
-            f"`{other.name}`, which lies in the same memory and is read later",
-            help="write it without an in-place op, such as `y = y * 2`, and join the parts again",
-            span=line_span(str(node.meta.get("source", ""))),
-        )
+    return QS502.error(
+        f"`{node.name}` changes `{changed.name}` in place, and with it "
+        f"`{other.name}`, which lies in the same memory and is read later",
+        help="write it without an in-place op, such as `y = y * 2`, and join the parts again",
+        span=line_span(str(node.meta.get("source", ""))),
     )
 
 

@@ -15,6 +15,7 @@ from typing import Any
 from torch import fx, nn
 
 from qatspec.diag import Diagnostic, DiagnosticError, Span
+from qatspec.diag.codes import QS502, QS503, QS510
 from qatspec.graph.alike import write_with_sizes
 from qatspec.graph.modes import kept_modes
 from qatspec.graph.source import model_span
@@ -99,9 +100,8 @@ def _normalizes(module: nn.Module) -> bool:
 
 
 def _random(name: str, span: Span | None) -> Diagnostic:
-    return Diagnostic(
-        code="QS510",
-        message=f"the model draws random numbers in evaluation: `{name}`",
+    return QS510.diagnostic(
+        f"the model draws random numbers in evaluation: `{name}`",
         help="pass the mode, `F.dropout(x, p, training=self.training)`, use torch.nn.Dropout, or "
         "draw under `if self.training:` outside the prepared modules",
         span=span,
@@ -109,9 +109,8 @@ def _random(name: str, span: Span | None) -> Diagnostic:
 
 
 def _in_training(path: str) -> Diagnostic:
-    return Diagnostic(
-        code="QS503",
-        message=f"batch norm `{path}` stays in training mode when the model is set to evaluation",
+    return QS503.diagnostic(
+        f"batch norm `{path}` stays in training mode when the model is set to evaluation",
         help="let `train(False)` of the model reach it",
     )
 
@@ -122,13 +121,10 @@ def _traced(module: nn.Module, tracer: Tracer) -> fx.Graph:
     except DiagnosticError:
         raise
     except Exception as error:
-        raise DiagnosticError(
-            Diagnostic(
-                code="QS502",
-                message=f"`{type(module).__name__}` cannot be traced: {_first_line(error)}",
-                help=_fix_for(str(error)),
-                span=model_span(error.__traceback__),
-            )
+        raise QS502.error(
+            f"`{type(module).__name__}` cannot be traced: {_first_line(error)}",
+            help=_fix_for(str(error)),
+            span=model_span(error.__traceback__),
         ) from error
 
 

@@ -17,7 +17,8 @@ from torch.fx.graph import _PyTreeInfo
 from torch.nn.utils.parametrize import ParametrizationList, is_parametrized
 from torch.utils import _pytree as pytree
 
-from qatspec.diag import Diagnostic, DiagnosticError, Span
+from qatspec.diag import Span
+from qatspec.diag.codes import QS501, QS502
 from qatspec.graph.arguments import TreeCodeGen, flat_arguments, leaf_name, rebind
 from qatspec.graph.gradients import NO_GRAD
 from qatspec.graph.modes import without_fast_paths
@@ -178,15 +179,12 @@ class Tracer(fx.Tracer):
 
     def _of_this_call(self, node: fx.Node) -> fx.Node:
         if node.graph is not self.graph:
-            raise DiagnosticError(
-                Diagnostic(
-                    code="QS502",
-                    message=f"forward reads a tensor that it assigned to the module in an earlier "
-                    f"call (`{node.name}`)",
-                    help="take it as an argument of forward and return the new one, or keep it "
-                    "outside of the prepared module",
-                    span=_model_span(),
-                )
+            raise QS502.error(
+                f"forward reads a tensor that it assigned to the module in an earlier "
+                f"call (`{node.name}`)",
+                help="take it as an argument of forward and return the new one, or keep it "
+                "outside of the prepared module",
+                span=_model_span(),
             )
         return node
 
@@ -288,13 +286,10 @@ class Tracer(fx.Tracer):
         if value is None or isinstance(value, torch.Tensor):
             frame = model_frame(stop=Tracer.run.__code__)
             span = frame_span(frame) if frame else None
-            raise DiagnosticError(
-                Diagnostic(
-                    code="QS501",
-                    message=f"{use} depends on the numbers in a tensor (`{node.name}`)",
-                    help=f"{_BATCH}; or {FIX}" if use in ("len()", "iteration") else FIX,
-                    span=span,
-                )
+            raise QS501.error(
+                f"{use} depends on the numbers in a tensor (`{node.name}`)",
+                help=f"{_BATCH}; or {FIX}" if use in ("len()", "iteration") else FIX,
+                span=span,
             )
         return value
 

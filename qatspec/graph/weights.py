@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from qatspec.diag import Diagnostic, DiagnosticError
+from qatspec.diag.codes import QS609, QS610, QS611, QS705
 from qatspec.diag.words import quote_list
 from qatspec.graph.constants import evaluate
 from qatspec.graph.modes import eval_mode
@@ -95,9 +96,8 @@ def _unusable_folds(path: str, unit: nn.Module) -> Iterator[Diagnostic]:
 
 
 def _not_finite(message: str) -> Diagnostic:
-    return Diagnostic(
-        code="QS609",
-        message=message,
+    return QS609.diagnostic(
+        message,
         help="start from weights of finite numbers: an earlier checkpoint, or a new training with "
         "a lower learning rate",
     )
@@ -124,9 +124,8 @@ def _not_finite_activations(prepared: Prepared, batch: str) -> Iterator[Diagnost
         where = f"in module `{first.module}`" if first.module else f"`{first.node}`"
         what, span = f"the result of {first.op} {where}", line_span(first.source)
     behind = f", and {len(spoilt) - 1} more behind it" if len(spoilt) > 1 else ""
-    yield Diagnostic(
-        code="QS610",
-        message=f"in calibration, {what} was not finite on {batch}{behind}",
+    yield QS610.diagnostic(
+        f"in calibration, {what} was not finite on {batch}{behind}",
         help="remove the images that cause it from the calibration data or correct the op, then "
         'calibrate again after `set_stage(prepared, "calibration")`',
         span=span,
@@ -140,9 +139,8 @@ def _unusable_scales(model: nn.Module) -> Iterator[Diagnostic]:
         scale = module.scale.detach()
         usable = is_usable_scale(scale, module.qspec.qmax)
         if not usable.all():
-            yield Diagnostic(
-                code="QS705",
-                message=f"fake-quant `{path}` has no usable scale: scale "
+            yield QS705.diagnostic(
+                f"fake-quant `{path}` has no usable scale: scale "
                 f"{float(scale[~usable].reshape(-1)[0])}",
                 help="calibrate again, or start from an earlier checkpoint; where the scale is "
                 "learned, lower the learning rate",
@@ -158,14 +156,11 @@ def require_switched_on(prepared: Prepared) -> None:
         if isinstance(module, FakeQuantize) and not module.disabled and not module.fake_quant_on
     ]
     if off and prepared.stage != "calibration":
-        raise DiagnosticError(
-            Diagnostic(
-                code="QS611",
-                message=f"the model is in stage `{prepared.stage}`, but {len(off)} of its "
-                f"fake-quants are switched off: {quote_list(off)}",
-                help='call `set_stage(prepared, "eval")`, which switches all of them on; a rule '
-                "`null` of the qconfig leaves an op in float",
-            )
+        raise QS611.error(
+            f"the model is in stage `{prepared.stage}`, but {len(off)} of its "
+            f"fake-quants are switched off: {quote_list(off)}",
+            help='call `set_stage(prepared, "eval")`, which switches all of them on; a rule '
+            "`null` of the qconfig leaves an op in float",
         )
 
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from qatspec.diag import Diagnostic, DiagnosticError
+from qatspec.diag import DiagnosticError
+from qatspec.diag.codes import QS712
 from qatspec.ir.data import PORT_STORAGE, IntegerModel
 
 #: The one key of the tree of a Program that is only a part of its model: {HOST: tree}. Its outputs
@@ -40,7 +41,7 @@ def check_inputs(ported: IntegerModel, ints: Sequence[np.ndarray]) -> list[np.nd
 
 def _misfit(message: str) -> DiagnosticError:
     help_ = "quantize real numbers first: run(*program.quantize(images))"
-    return DiagnosticError(Diagnostic(code="QS712", message=message, help=help_))
+    return QS712.error(message, help=help_)
 
 
 def unflatten(tree: Any, flat: Sequence[Any]) -> Any:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from torch import fx
 
+from qatspec.diag.codes import QS703, QS706
 from qatspec.graph.deploy import carries_tensor
 from qatspec.lower.closing import fake_quant_of, grid_of
 from qatspec.lowering import Grid, Lowering, RealInput, ScaledInts, Unlowerable, pending
@@ -24,7 +25,7 @@ def lower_input(node: fx.Node, lowering: Lowering) -> Any:
         return RealInput(node.name)
     if len(found) != 1:
         raise Unlowerable(
-            "QS706",
+            QS706,
             f"input `{node.name}` is quantized by {len(found)} scales"
             + (f" ({', '.join(sorted(found.values()))})" if found else ""),
             "quantize it once: quantize_input on the first module alone, or a fixed input scale",
@@ -69,7 +70,7 @@ def lower_output(node: Any, lowering: Lowering) -> str:
             "the model returns something that is no tensor of its ops",
             "return only tensors that forward computes from its inputs, in tuples, lists and "
             "dicts: no None, size, parameter or constant",
-            "QS703",
+            QS703,
         )
     x = lowering.value(node)
     settled = len(x.terms) == 1 and (not x.bounded or lowering.dtype(x.terms[0]) != "int32")
@@ -79,13 +80,13 @@ def lower_output(node: Any, lowering: Lowering) -> str:
             f"output `{node.name}` is no quantized tensor and no bare accumulator: "
             + ("an activation follows its convolution" if x.bounded else "it is a sum"),
             "let the module end in a convolution, or set quantize_output: true",
-            "QS703",
+            QS703,
         )
     if not lowering.batch_dim(term).is_first:
         lowering.fail(
             f"output `{node.name}` has no dim in front that is the batch alone",
             "permute or reshape it to (batch, ...) before it is returned",
-            "QS703",
+            QS703,
         )
     if any(term.value == port.name for port in lowering.builder.inputs):
         size = lowering.shape(node)[1:]  # an input handed through: a value of its own

@@ -8,6 +8,7 @@ from typing import cast
 
 from torch import fx, nn
 
+from qatspec.diag.codes import QS701, QS705
 from qatspec.graph.context import GraphContext
 from qatspec.ir import DType
 from qatspec.lowering import Grid, Unlowerable
@@ -33,13 +34,13 @@ def grid_of(fake_quant: FakeQuantize, path: str) -> Grid | None:
     if not fake_quant.observed or not math.isfinite(scale) or scale <= 0:
         state = f"scale {scale}" if fake_quant.observed else "no range was ever observed"
         raise Unlowerable(
-            "QS705",
+            QS705,
             f"fake-quant `{path}` has no usable scale: {state}",
             "run calibration or qat before converting",
         )
     if fake_quant.scale.numel() != 1:
         raise Unlowerable(
-            "QS701",
+            QS701,
             f"fake-quant `{path}` is per channel: activations have one scale",
             "derive the class that holds it from torch's own, so that it is one op with its weight"
             if path.endswith("weight_fake_quant")

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from qatspec.diag.codes import QS704
 from qatspec.ir import RANGE
 from qatspec.lowering import INTEGERS, Lowering, PendingSum, ScaledInts
 
@@ -28,7 +29,7 @@ def as_int32(x: PendingSum, lowering: Lowering) -> ScaledInts:
         bounds = (max(x.low, least), min(x.high, most))
         low, high = (int(np.clip(end, math.ceil(bounds[0]), int(bounds[1]))) for end in (low, high))
     if low < least or high > most:
-        lowering.fail(f"its integers may reach [{low}, {high}], int32 holds +-2^31", code="QS704")
+        lowering.fail(f"its integers may reach [{low}, {high}], int32 holds +-2^31", code=QS704)
     ms = [t.scale.astype(np.int64) for t in x.terms]
     return lowering.requant(
         x,

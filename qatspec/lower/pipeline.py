@@ -12,6 +12,7 @@ import numpy as np
 from torch import fx
 
 from qatspec.diag import Diagnostic, DiagnosticError, Note
+from qatspec.diag.codes import QS701, QS702
 from qatspec.graph import Decision, DecisionKind, Prepared
 from qatspec.graph.batch import Batch
 from qatspec.graph.context import GraphContext
@@ -252,14 +253,13 @@ def _collect(
         where = f" in module `{origin.module}`" if origin.module else ""
         notes = (Note("decided by this rule", at=origin.rule),) if origin.rule else ()
         between = (
-            problem.code in ("QS701", "QS702")
+            problem.code in (QS701, QS702)
             and node.op.startswith("call_")
             and not any(is_inside(node, path) for path in prepared.modules)
         )
         found.append(
-            Diagnostic(
-                code=problem.code,
-                message=f"{context.label(node)} `{node.name}`{where}: {problem.reason}",
+            problem.code.diagnostic(
+                f"{context.label(node)} `{node.name}`{where}: {problem.reason}",
                 help=_BETWEEN if between else problem.help,
                 span=line_span(origin.source),
                 notes=notes,

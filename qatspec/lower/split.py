@@ -14,7 +14,8 @@ from typing import Any
 
 from torch import fx
 
-from qatspec.diag import Diagnostic, DiagnosticError, Span
+from qatspec.diag import DiagnosticError, Span
+from qatspec.diag.codes import QS707
 from qatspec.graph import Prepared
 from qatspec.graph.context import GraphContext
 from qatspec.graph.deploy import Deployment, carries_tensor, output_tree
@@ -114,15 +115,12 @@ def _cut(
 
 def _unfed(node: fx.Node, operand: fx.Node) -> DiagnosticError:
     path, _, line = str(node.meta.get("source", "")).rpartition(":")
-    return DiagnosticError(
-        Diagnostic(
-            code="QS707",
-            message=f"`{node.name}` runs on the host behind the quantized modules and reads "
-            f"`{operand.name}`, which does not come out of them",
-            help="let the quantized modules return all that the float part needs, or move the "
-            "float part into `predict`",
-            span=Span(path, int(line)) if path and line.isdigit() else None,
-        )
+    return QS707.error(
+        f"`{node.name}` runs on the host behind the quantized modules and reads "
+        f"`{operand.name}`, which does not come out of them",
+        help="let the quantized modules return all that the float part needs, or move the "
+        "float part into `predict`",
+        span=Span(path, int(line)) if path and line.isdigit() else None,
     )
 
 

@@ -16,6 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor, fx
 
+from qatspec.diag import Code
+from qatspec.diag.codes import QS701, QS702, QS703, QS704, QS706
 from qatspec.graph.context import GraphContext
 from qatspec.ir import RANGE, DType, Overflow, Provenance
 from qatspec.kinds import SMALL, Malformed
@@ -66,7 +68,7 @@ class Lowering:
 
     # -- refusing ------------------------------------------------------------------------------
 
-    def fail(self, reason: str, help_: str | None = None, code: str = "QS701") -> NoReturn:
+    def fail(self, reason: str, help_: str | None = None, code: Code = QS701) -> NoReturn:
         """This node cannot be lowered, for `reason`; `help_` says what to do."""
         raise Unlowerable(code, reason, help_)
 
@@ -111,7 +113,7 @@ class Lowering:
                 "prepare the first module with quantize_input: true, leave it out of "
                 "`non_traceable_module_name` and `non_traceable_module_class`, and move float "
                 "pre-processing in front of the model",
-                "QS706",
+                QS706,
             )
         if not isinstance(found, PendingSum):
             self.fail(
@@ -162,7 +164,7 @@ class Lowering:
             self.fail(
                 f"nothing quantizes its result, and {what} has no int32 tail",
                 "set quantize_output: true, or move this op into `predict`",
-                "QS703",
+                QS703,
             )
         return grid
 
@@ -183,7 +185,7 @@ class Lowering:
             f"its operand{name} is not quantized to one scale",
             "quantize the op before it: remove the rule that leaves it in float, or set "
             "quantize_output: true on its module",
-            "QS702",
+            QS702,
         )
 
     def _clamp(self, x: PendingSum) -> ScaledInts:
@@ -260,9 +262,9 @@ class Lowering:
                 **attrs,
             )
         except Overflow as problem:
-            raise Unlowerable("QS704", str(problem), "use fewer bits for this module") from problem
+            raise Unlowerable(QS704, str(problem), "use fewer bits for this module") from problem
         except Malformed as problem:
-            raise Unlowerable("QS701", f"it has no integer form: {problem}") from problem
+            raise Unlowerable(QS701, f"it has no integer form: {problem}") from problem
         if not dim.is_first:
             self._batch_dims[value] = dim
         return ScaledInts(value, scale, None if scale_axis is None else dim.dim(scale_axis))
@@ -347,14 +349,14 @@ class Lowering:
             self.fail(
                 "it reads a constant before any input of the model is quantized",
                 "prepare the first module with quantize_input: true",
-                "QS706",
+                QS706,
             )
         dim, real = self._one_image(constant)
         source, name = self.builder.inputs[0], f"{self.node.name}.constant"
         if is_integer_tensor(constant) and is_integer_tensor(self.context.value(self.node)):
             grid = INTEGERS
             if np.abs(real).max() > RANGE[grid.dtype][1]:
-                self.fail("it reads a constant of more than 32 bits", code="QS704")
+                self.fail("it reads a constant of more than 32 bits", code=QS704)
         elif grid is None:
             dtype = self.builder.values[source.name].dtype
             low, high = RANGE[dtype]

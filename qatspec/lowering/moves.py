@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from math import prod
 
+from qatspec.diag.codes import QS703
 from qatspec.lowering.batch_dim import AcrossBatch
 from qatspec.lowering.lowering import Lowering
 from qatspec.lowering.pending import ScaledInts
@@ -45,7 +46,7 @@ def reshaped(
             lowering.fail(
                 "it mixes channels that have scales of their own",
                 "return the convolution's output as it is, and reshape in `predict`",
-                "QS703",
+                QS703,
             )
     return lowering.emit_value_axes(
         "reshape", (x.value,), x.scale, to, scale_axis=axis, shape=shape

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from qatspec.diag import QatspecError
+from qatspec.diag import Code, QatspecError
 from qatspec.ir import DType
 
 
 class Unlowerable(QatspecError):
     """A node has no integer form: a diagnostic code, the reason, and the way out."""
 
-    def __init__(self, code: str, reason: str, help_: str | None = None) -> None:
+    def __init__(self, code: Code, reason: str, help_: str | None = None) -> None:
         super().__init__(reason)
         self.code, self.reason, self.help = code, reason, help_
 

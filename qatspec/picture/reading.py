@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from qatspec.diag import Diagnostic, DiagnosticError, Span
+from qatspec.diag.codes import QS950
 from qatspec.picture.colours import to_rgb
 from qatspec.picture.labels import to_labels
 from qatspec.picture.stored import FORMATS, Stored, read, turned
@@ -89,9 +90,8 @@ def suffixes() -> frozenset[str]:
 
 
 def _of_another_size(path: Path, size: tuple[int, int], stated: tuple[int, int]) -> Diagnostic:
-    return Diagnostic(
-        code="QS950",
-        message=f"the picture `{path.name}` has {size[0]} x {size[1]} pixels, but its annotations "
+    return QS950.diagnostic(
+        f"the picture `{path.name}` has {size[0]} x {size[1]} pixels, but its annotations "
         f"are of a picture of {stated[0]} x {stated[1]}",
         help="restore the picture that was annotated, or scale the annotations and correct the "
         "width and height that they state",

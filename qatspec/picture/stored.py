@@ -10,7 +10,8 @@ from typing import TypeVar
 
 from PIL import ExifTags, Image, TiffTags, UnidentifiedImageError
 
-from qatspec.diag import Diagnostic, DiagnosticError, Span
+from qatspec.diag import DiagnosticError, Span
+from qatspec.diag.codes import QS911
 from qatspec.files import how_to_read, open_file, why_unreadable
 
 #: Pillow's names of the formats that are read. Formats that start another program (EPS starts
@@ -111,13 +112,8 @@ def read(path: Path, understand: Callable[[Stored], Result]) -> Result:
         if "MAX_TEXT" in why:  # Pillow's limit for compressed texts and colour profiles of a PNG
             why = "a text or colour profile in it is larger than 1 MiB"
             help_ = "remove its metadata (`exiftool -all= FILE`)"
-    raise DiagnosticError(
-        Diagnostic(
-            code="QS911",
-            message=f"cannot read the picture `{path.name}`: {why}",
-            help=help_,
-            span=Span(file=str(path)),
-        )
+    raise QS911.error(
+        f"cannot read the picture `{path.name}`: {why}", help=help_, span=Span(file=str(path))
     )
 
 

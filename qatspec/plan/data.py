@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from qatspec.diag import Diagnostic, DiagnosticError, Note
+from qatspec.diag.codes import QS914
 from qatspec.files import open_file
 from qatspec.plan.provided import unreadable_weights
 from qatspec.registry import Registry, registry as installed
@@ -61,11 +62,10 @@ def _classes(spec: Spec, role: DataRole, names: Registry) -> int | None:
 def _other_number(spec: Spec, roles: Sequence[DataRole], classes: int, outputs: int) -> Diagnostic:
     written = "/model/params/num_classes" in spec.document.spans
     more = classes > outputs
-    return Diagnostic(
-        code="QS914",
-        severity="error" if more else "warning",
-        message=f"the model tells {outputs} classes apart, the data set has {classes}"
+    return QS914.diagnostic(
+        f"the model tells {outputs} classes apart, the data set has {classes}"
         + ("" if more else f": {outputs - classes} of them are never trained"),
+        severity="error" if more else "warning",
         help=f"set `num_classes: {classes}`, or name the data that the model is for",
         at="/model/params/num_classes" if written else "/model/type",
         notes=tuple(Note(f"data with {classes} classes", at=role.dataset.at) for role in roles),

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import qatspec
-from qatspec.diag import Diagnostic, DiagnosticError
+from qatspec.diag.codes import QS907
 from qatspec.plan.model import Step
 from qatspec.registry.plugins import hash_sources
 from qatspec.source import written
@@ -85,9 +85,7 @@ def device_kind(name: str) -> str:
         return "cuda" if built and not hidden and any(files) else "cpu"
     if not re.fullmatch(r"cpu|cuda(:\d+)?", name):
         message = f"`{name}` is not a device"
-        raise DiagnosticError(
-            Diagnostic(code="QS907", message=message, help="choose auto, cpu, cuda or cuda:N")
-        )
+        raise QS907.error(message, help="choose auto, cpu, cuda or cuda:N")
     return name.partition(":")[0]
 
 

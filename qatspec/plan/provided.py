@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from qatspec.diag import Diagnostic, DiagnosticError
+from qatspec.diag.codes import QS905
 from qatspec.files import how_to_read, open_file, why_unreadable
 from qatspec.plan.model import PluginRef
 from qatspec.registry import Registry
@@ -53,9 +54,8 @@ def weights_sha256(weights: Path, at: str) -> str:
 
 def unreadable_weights(weights: Path, error: OSError, at: str) -> Diagnostic:
     """QS905 for a file of weights. at: pointer of the solver that names it."""
-    return Diagnostic(
-        code="QS905",
-        message=f"cannot read the weights `{weights}`: {why_unreadable(error)}",
+    return QS905.diagnostic(
+        f"cannot read the weights `{weights}`: {why_unreadable(error)}",
         help=how_to_read(error, "correct `weights`, which is relative to the spec"),
         at=f"{at}/weights",
     )

@@ -16,7 +16,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from qatspec.diag import Diagnostic, DiagnosticError, Span
+from qatspec.diag import DiagnosticError, Span
+from qatspec.diag.codes import QS935
 from qatspec.files import read_json
 from qatspec.plan.checkpoints import checkpoint_files, is_intact, read_header, sha256_of
 from qatspec.plan.model import Folders, Step
@@ -233,13 +234,10 @@ def _read(path: Path) -> Record | None:
 
 
 def _foreign(path: Path, version: object) -> DiagnosticError:
-    return DiagnosticError(
-        Diagnostic(
-            code="QS935",
-            message=f"`{path}` was written by another version of qatspec (record format "
-            f"{version}, this one reads {RECORD_FORMAT})",
-            help=f"keep `{workdir_of(path.parent)}` for that version, and choose another --workdir "
-            "for this one",
-            span=Span(file=str(path)),
-        )
+    return QS935.error(
+        f"`{path}` was written by another version of qatspec (record format "
+        f"{version}, this one reads {RECORD_FORMAT})",
+        help=f"keep `{workdir_of(path.parent)}` for that version, and choose another --workdir "
+        "for this one",
+        span=Span(file=str(path)),
     )

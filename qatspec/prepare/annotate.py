@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from torch import fx, nn
 
-from qatspec.diag import Diagnostic
+from qatspec.diag.codes import QS606, QS607, QS608
 from qatspec.prepare.unit import FusedOps, Unit
 from qatspec.registry import registry
 from qatspec.types import Annotation, Float, Shared
@@ -66,26 +66,22 @@ def _warn_of_float(unit: Unit, group: FusedOps) -> None:
     intent = group.annotation.output
     if isinstance(intent, Float) and group.activation is not None:
         unit.warnings.append(
-            Diagnostic(
-                code="QS608",
-                message=f"`{unit.key(group.anchor)}` stays in float: {intent.reason}",
+            QS608.warning(
+                f"`{unit.key(group.anchor)}` stays in float: {intent.reason}",
                 help="replace it by an op that is quantized, or list only the modules before it "
                 "under `quantize: modules`; where nothing is compiled, a `null` rule accepts it",
                 span=unit.span(group.anchor),
-                severity="warning",
             )
         )
 
 
 def _warn_of_norm(unit: Unit, group: FusedOps, by_last: Mapping[fx.Node, FusedOps]) -> None:
     unit.warnings.append(
-        Diagnostic(
-            code="QS606",
-            message=f"batch norm `{unit.absolute(str(group.anchor.target))}` was not folded: "
+        QS606.warning(
+            f"batch norm `{unit.absolute(str(group.anchor.target))}` was not folded: "
             f"{_why_unfolded(unit, group, by_last)}",
             help="put it directly behind its conv or linear, with nothing in between",
             span=unit.span(group.anchor),
-            severity="warning",
         )
     )
 
@@ -111,11 +107,9 @@ def _warn_of_members(unit: Unit, group: FusedOps) -> None:
         if rule is None or rule.kind == "global" or (ours and rule.value == ours.value):
             continue
         unit.warnings.append(
-            Diagnostic(
-                code="QS607",
-                message=f"the rule `{rule.key}` has no effect on `{node.name}`: it is fused behind "
+            QS607.warning(
+                f"the rule `{rule.key}` has no effect on `{node.name}`: it is fused behind "
                 f"`{group.anchor.name}`, which decides",
                 at=rule.at or None,
-                severity="warning",
             )
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import fx, nn
 
 from qatspec.diag import Diagnostic, DiagnosticError
+from qatspec.diag.codes import QS512
 from qatspec.graph.batch import Batch
 from qatspec.graph.sizes import fixed, is_plain
 from qatspec.graph.source import line_span
@@ -40,10 +41,8 @@ _COMPUTES = (
 
 
 def _refused(place: str, does: str, help_: str) -> Diagnostic:
-    return Diagnostic(
-        code="QS512",
-        message=f"forward {does} the number of images in the batch, which differs from call to "
-        "call",
+    return QS512.diagnostic(
+        f"forward {does} the number of images in the batch, which differs from call to call",
         help=help_,
         span=line_span(place),
     )

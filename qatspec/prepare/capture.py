@@ -11,7 +11,8 @@ from torch import nn
 from torch.utils import _pytree as pytree
 from torch.utils.weak import WeakIdKeyDictionary
 
-from qatspec.diag import Diagnostic, DiagnosticError
+from qatspec.diag import DiagnosticError
+from qatspec.diag.codes import QS504, QS505
 from qatspec.diag.words import suggest
 from qatspec.graph.modes import eval_mode
 from qatspec.graph.source import model_span
@@ -70,12 +71,9 @@ def capture(model: nn.Module, example_inputs: Sequence[Any], paths: Iterable[str
             handle.remove()
     for path in wanted:
         if path not in found.calls:
-            raise DiagnosticError(
-                Diagnostic(
-                    code="QS505",
-                    message=f"module `{path}` did not run on the example input",
-                    help="prepare only modules that the model's forward calls",
-                )
+            raise QS505.error(
+                f"module `{path}` did not run on the example input",
+                help="prepare only modules that the model's forward calls",
             )
     return found
 
@@ -94,13 +92,10 @@ def run_once(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -
     except DiagnosticError:
         raise
     except Exception as error:
-        raise DiagnosticError(
-            Diagnostic(
-                code="QS504",
-                message=f"the model fails on its example input: {type(error).__name__}: {error}",
-                help="compare `model.input` with what the model takes",
-                span=model_span(error.__traceback__),
-            )
+        raise QS504.error(
+            f"the model fails on its example input: {type(error).__name__}: {error}",
+            help="compare `model.input` with what the model takes",
+            span=model_span(error.__traceback__),
         ) from error
 
 
@@ -110,13 +105,8 @@ def module_at(model: nn.Module, path: str, at: str = "") -> nn.Module:
         return model.get_submodule(path)
     except AttributeError:
         names = [name for name, _ in model.named_modules() if name]
-        raise DiagnosticError(
-            Diagnostic(
-                code="QS505",
-                message=f"the model has no module `{path}`",
-                help=suggest(path, names),
-                at=at or None,
-            )
+        raise QS505.error(
+            f"the model has no module `{path}`", help=suggest(path, names), at=at or None
         ) from None
 
 

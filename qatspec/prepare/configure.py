@@ -9,7 +9,8 @@ from typing import Any
 
 from torch import nn
 
-from qatspec.diag import Diagnostic, DiagnosticError
+from qatspec.diag import Diagnostic
+from qatspec.diag.codes import QS505
 from qatspec.diag.words import suggest
 from qatspec.prepare.capture import module_at
 from qatspec.spec.model import ModuleQuant
@@ -20,10 +21,8 @@ from qatspec.types import PrepareConfig, Standalone
 def overlapping(leaves: Sequence[ModuleQuant]) -> list[Diagnostic]:
     """Errors QS505 for a module that lies inside another one that is prepared whole."""
     return [
-        Diagnostic(
-            code="QS505",
-            message=f"`{inner.path}` lies inside `{outer.path or 'the model'}`, which is prepared "
-            "whole",
+        QS505.diagnostic(
+            f"`{inner.path}` lies inside `{outer.path or 'the model'}`, which is prepared whole",
             help="give it rules in the outer module's qconfig, or name it in "
             "`prepare: {standalone_module_name: [...]}`",
             at=inner.at or None,
@@ -86,12 +85,9 @@ def _function(module: nn.Module, name: str) -> Callable[..., Any]:
         function = getattr(sys.modules.get(file), attribute, None)
         if callable(function):
             return function  # type: ignore[no-any-return]
-    raise DiagnosticError(
-        Diagnostic(
-            code="QS505",
-            message=f"`wrap` names `{name}`, which is no function of the model's files",
-            help="give the function's name as the model's file has it, or `package.module.name`",
-        )
+    raise QS505.error(
+        f"`wrap` names `{name}`, which is no function of the model's files",
+        help="give the function's name as the model's file has it, or `package.module.name`",
     )
 
 
@@ -104,10 +100,7 @@ def require_attributes(module: nn.Module, config: PrepareConfig) -> None:
 def _require_attribute(module: nn.Module, name: str) -> None:
     if not hasattr(module, name):
         known = [*vars(module), *(n for n, _ in module.named_children())]
-        raise DiagnosticError(
-            Diagnostic(
-                code="QS505",
-                message=f"`preserved_attributes` names `{name}`, which the module lacks",
-                help=suggest(name, [k for k in known if not k.startswith("_")]),
-            )
+        raise QS505.error(
+            f"`preserved_attributes` names `{name}`, which the module lacks",
+            help=suggest(name, [k for k in known if not k.startswith("_")]),
         )

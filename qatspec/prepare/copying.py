@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from torch import Tensor, nn
 
 from qatspec.diag import Diagnostic, DiagnosticError
+from qatspec.diag.codes import QS511
 from qatspec.quant.computed import stored_results
 
 #: tables of a module whose entries are copied one by one, under their own names
@@ -50,9 +51,8 @@ def _is_result(value: object) -> bool:
 
 
 def _refused(name: str, why: str, is_result: bool) -> Diagnostic:
-    return Diagnostic(
-        code="QS511",
-        message=f"the model cannot be copied: {name}: {why}",
+    return QS511.diagnostic(
+        f"the model cannot be copied: {name}: {why}",
         help="store `tensor.detach()`, or compute the tensor in `forward`"
         if is_result
         else "create the object where it is used instead of storing it in the module, or call "

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from torch import fx, nn
 
-from qatspec.diag import Diagnostic
+from qatspec.diag.codes import QS506
 from qatspec.prepare.unit import Unit
 
 
@@ -20,21 +20,17 @@ def drop_dead(unit: Unit) -> None:
     for node in tips:
         if node not in kept:
             unit.warnings.append(
-                Diagnostic(
-                    code="QS506",
-                    message=f"`{unit.key(node)}` is computed, but reaches no output",
+                QS506.warning(
+                    f"`{unit.key(node)}` is computed, but reaches no output",
                     help="return it, or remove it",
                     span=unit.span(node),
-                    severity="warning",
                 )
             )
     for path in _never_called(unit):
         unit.warnings.append(
-            Diagnostic(
-                code="QS506",
-                message=f"module `{unit.absolute(path)}` has parameters, but is never called",
+            QS506.warning(
+                f"module `{unit.absolute(path)}` has parameters, but is never called",
                 help="call it in forward, or remove it",
-                severity="warning",
             )
         )
 

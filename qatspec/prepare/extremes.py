@@ -11,6 +11,7 @@ from torch import Tensor, fx
 from torch.utils import _pytree as pytree
 
 from qatspec.diag import Diagnostic, DiagnosticError
+from qatspec.diag.codes import QS613
 from qatspec.graph.constants import evaluate
 from qatspec.graph.discarded import EXTREME, padding_of
 from qatspec.graph.sizes import is_plain
@@ -127,9 +128,8 @@ def _problem(unit: Unit, node: fx.Node, value: float, help_: str) -> Diagnostic:
         if far
         else "on a grid that reaches so far, nothing of the other numbers is left"
     )
-    return Diagnostic(
-        code="QS613",
-        message=f"`{unit.key(node)}` takes in the constant {value:g}: {effect}",
+    return QS613.diagnostic(
+        f"`{unit.key(node)}` takes in the constant {value:g}: {effect}",
         help=help_,
         span=unit.span(node),
         severity="warning" if far else "error",

@@ -18,6 +18,7 @@ from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
 from qatspec.diag import Diagnostic, Span
+from qatspec.diag.codes import QS508
 from qatspec.quant.computed import computes_weight
 from qatspec.source import code_line
 
@@ -80,9 +81,8 @@ def _refused(owner: str, path: str, method: str, hook: Callable[..., Any]) -> Di
             f"call `torch.nn.utils.remove_{kind}(module, {hook.name!r})`, then "
             f"`torch.nn.utils.parametrizations.{kind}(module, {hook.name!r})`"
         )
-    return Diagnostic(
-        code="QS508",
-        message=f"{owner} has a hook, {_name(hook)}, set by `{method}`: it would not be part of "
+    return QS508.diagnostic(
+        f"{owner} has a hook, {_name(hook)}, set by `{method}`: it would not be part of "
         "the prepared model",
         help=advice,
         span=_span(hook),

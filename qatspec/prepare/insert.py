@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, fx
 from torch.utils import _pytree as pytree
 
-from qatspec.diag import Diagnostic, DiagnosticError
+from qatspec.diag import DiagnosticError
+from qatspec.diag.codes import QS509, QS604
 from qatspec.graph.prepared import Decision, DecisionKind
 from qatspec.prepare.resolve import whole_unit
 from qatspec.prepare.unit import FusedOps, Unit, pointers
@@ -203,14 +204,11 @@ class _Inserter:
     def _no_tail(self, why: str, node: fx.Node) -> DiagnosticError:
         unit = self.unit
         source = unit.source(node)
-        return DiagnosticError(
-            Diagnostic(
-                code="QS604",
-                message=f"`{unit.path or 'the model'}` has quantize_output: false, but {why}"
-                + (f", at {source}" if source else ""),
-                help="move what follows the conv into the post-process, or quantize the output",
-                at=f"{unit.at}/quantize_output" if unit.at else None,
-            )
+        return QS604.error(
+            f"`{unit.path or 'the model'}` has quantize_output: false, but {why}"
+            + (f", at {source}" if source else ""),
+            help="move what follows the conv into the post-process, or quantize the output",
+            at=f"{unit.at}/quantize_output" if unit.at else None,
         )
 
     def _outputs(self, outputs: list[fx.Node], tails: set[FusedOps]) -> None:
@@ -279,15 +277,11 @@ class _Inserter:
     def _require_float32(self, node: fx.Node) -> None:
         value = self.unit.context.value(node)
         if isinstance(value, Tensor) and value.dtype is not torch.float32:
-            raise DiagnosticError(
-                Diagnostic(
-                    code="QS509",
-                    message=f"`{self.unit.key(node)}` is of {value.dtype}, where float32 is "
-                    "expected",
-                    help="remove the cast, `torch.autocast` or the tensor of another dtype that "
-                    "it comes from, and pass example inputs of float32",
-                    span=self.unit.span(node),
-                )
+            raise QS509.error(
+                f"`{self.unit.key(node)}` is of {value.dtype}, where float32 is expected",
+                help="remove the cast, `torch.autocast` or the tensor of another dtype that "
+                "it comes from, and pass example inputs of float32",
+                span=self.unit.span(node),
             )
 
     def _record(

@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import fx, nn
 from torch.utils import _pytree as pytree
 
-from qatspec.diag import Diagnostic, DiagnosticError
+from qatspec.diag import DiagnosticError
+from qatspec.diag.codes import QS503
 from qatspec.graph.gradients import NO_GRAD
 from qatspec.graph.ops import canonical_op
 from qatspec.graph.source import line_span
@@ -94,13 +95,10 @@ def _keep_dropout(module: nn.Module, graph: fx.Graph, node: fx.Node, other: fx.N
 def _differs(node: fx.Node, other: fx.Node) -> DiagnosticError:
     places = sorted({str(n.meta.get("source")) for n in (node, other)} - {"", "None"})
     where = " and ".join(places) or "its return value"
-    return DiagnosticError(
-        Diagnostic(
-            code="QS503",
-            message=f"forward does different things in training and in evaluation, at {where}",
-            help="move what only one mode needs out of the prepared module: into the loss, the "
-            "post-process, or the model around it; or, where a module returns one "
-            "tensor in both, keep it as it is: `prepare: {non_traceable_module_class: [...]}`",
-            span=line_span(places[0]) if places else None,
-        )
+    return QS503.error(
+        f"forward does different things in training and in evaluation, at {where}",
+        help="move what only one mode needs out of the prepared module: into the loss, the "
+        "post-process, or the model around it; or, where a module returns one "
+        "tensor in both, keep it as it is: `prepare: {non_traceable_module_class: [...]}`",
+        span=line_span(places[0]) if places else None,
     )

@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from qatspec.diag import Diagnostic, DiagnosticError
+from qatspec.diag import DiagnosticError
+from qatspec.diag.codes import QS602
 from qatspec.registry import registry
 from qatspec.spec.symbols import symbol
 
@@ -46,7 +47,7 @@ def class_name(value: Any) -> str:
 
 def refused(message: str, help_: str, at: str) -> DiagnosticError:
     """A QS602 error."""
-    return DiagnosticError(Diagnostic(code="QS602", message=message, help=help_, at=at or None))
+    return QS602.error(message, help=help_, at=at or None)
 
 
 def _module(owner: str) -> Any:

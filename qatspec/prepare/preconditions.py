@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.parameter import Buffer, UninitializedBuffer, UninitializedParameter
 
-from qatspec.diag import Diagnostic, DiagnosticError
+from qatspec.diag import Code, Diagnostic, DiagnosticError
+from qatspec.diag.codes import QS507, QS509
 from qatspec.diag.words import quote_list
 
 #: Named, not imported: importing torch._dynamo takes seconds.
@@ -59,9 +60,7 @@ def unusual_modules(units: Mapping[str, nn.Module]) -> list[Diagnostic]:
     for kind, names in alike.items():
         are = "is" if len(names) == 1 else f"({len(names)} tensors) are"
         found.append(
-            Diagnostic(
-                code=kind.code, message=f"{quote_list(names)} {are} {kind.what}", help=kind.advice
-            )
+            kind.code.diagnostic(f"{quote_list(names)} {are} {kind.what}", help=kind.advice)
         )
     return found
 
@@ -160,7 +159,7 @@ class _Kind:
 
     what: str
     advice: str
-    code: str = "QS509"
+    code: Code = QS509
 
 
 def _kind(tensor: Tensor) -> _Kind | None:
@@ -169,13 +168,13 @@ def _kind(tensor: Tensor) -> _Kind | None:
         return _Kind(
             "uninitialized: the shape is not known before the first call",
             "call the model once on an example, `model(*example_inputs)`, before `prepare`",
-            "QS507",
+            QS507,
         )
     if tensor.is_meta:
         return _Kind(
             "on the meta device, without numbers",
             "call `model.to_empty(device='cpu')` and load the weights before `prepare`",
-            "QS507",
+            QS507,
         )
     if type(tensor) not in _ORDINARY:
         return _Kind(
@@ -215,4 +214,4 @@ def _is_torchs(module: nn.Module, *names: str) -> bool:
 
 
 def _unusual(message: str, advice: str) -> Diagnostic:
-    return Diagnostic(code="QS507", message=message, help=advice)
+    return QS507.diagnostic(message, help=advice)

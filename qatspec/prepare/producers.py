@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from torch.utils import _pytree as pytree
 
 from qatspec.diag import Diagnostic
+from qatspec.diag.codes import QS603
 from qatspec.prepare.capture import Capture
 from qatspec.prepare.unit import Unit
 
@@ -24,9 +25,8 @@ def unquantized_inputs(units: Sequence[Unit], capture: Capture) -> list[Diagnost
             producer = capture.producers.get(tensor)  # type: ignore[no-untyped-call]
             by = f"`{producer}`" if producer else "the model's input or code between modules"
             found.append(
-                Diagnostic(
-                    code="QS603",
-                    message=f"`{unit.path}` has quantize_input: false, but its {name} comes from "
+                QS603.diagnostic(
+                    f"`{unit.path}` has quantize_input: false, but its {name} comes from "
                     f"{by}, which is not quantized",
                     help="remove quantize_input: false, or prepare the producer too",
                     at=f"{unit.at}/quantize_input" if unit.at else None,

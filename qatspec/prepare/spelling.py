@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from torch import nn
 
 from qatspec.diag import Diagnostic
+from qatspec.diag.codes import QS516
 
 
 def unwritable_names(units: Mapping[str, nn.Module]) -> Iterator[Diagnostic]:
@@ -26,9 +27,8 @@ def unwritable_names(units: Mapping[str, nn.Module]) -> Iterator[Diagnostic]:
 
 
 def _unwritable(full: str, name: str) -> Diagnostic:
-    return Diagnostic(
-        code="QS516",
-        message=f"the name `{full}` cannot stand in the Python code that tracing writes",
+    return QS516.diagnostic(
+        f"the name `{full}` cannot stand in the Python code that tracing writes",
         help=f"give `{name}` another name, such as `{_another(name)}`, where the model registers "
         "it: the attribute, or the key of the ModuleDict or ParameterDict",
     )

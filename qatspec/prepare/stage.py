@@ -6,7 +6,7 @@ from typing import Literal
 
 from torch import nn
 
-from qatspec.diag import Diagnostic, DiagnosticError
+from qatspec.diag.codes import QS605
 from qatspec.diag.words import quote_list
 from qatspec.graph.prepared import Prepared
 from qatspec.graph.weights import require_usable, seed_weights
@@ -77,11 +77,7 @@ def _require_ranges(activations: list[tuple[str, FakeQuantize]], stage: Stage) -
         and (stage == "eval" or isinstance(fake_quant, FixedActivationFakeQuantize))
     ]
     if missing:
-        raise DiagnosticError(
-            Diagnostic(
-                code="QS605",
-                message=f"{len(missing)} activation scales were never observed: "
-                f"{quote_list(missing)}",
-                help="start from a calibration checkpoint, or use the qconfig `horizon_qat`",
-            )
+        raise QS605.error(
+            f"{len(missing)} activation scales were never observed: {quote_list(missing)}",
+            help="start from a calibration checkpoint, or use the qconfig `horizon_qat`",
         )

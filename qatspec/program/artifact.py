@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from qatspec.diag import Diagnostic, DiagnosticError
+from qatspec.diag.codes import QS810, QS811
 from qatspec.files import write_file
 from qatspec.ir import PORT_STORAGE, IntegerModel, Port, check_inputs
 from qatspec.program.container import Damaged, pack, read_file, refusal, unpack
@@ -72,12 +72,9 @@ class Artifact(IntegerModel):
             try:
                 return march.run(self, arrays)
             except Damaged as problem:  # a Program among the sections
-                raise DiagnosticError(
-                    Diagnostic(
-                        code="QS811",
-                        message=f"not a program compiled for {self.march}: {problem}",
-                        help="compile it again with `qatspec convert`",
-                    )
+                raise QS811.error(
+                    f"not a program compiled for {self.march}: {problem}",
+                    help="compile it again with `qatspec convert`",
                 ) from problem
 
     def to_bytes(self) -> bytes:
@@ -123,9 +120,9 @@ class Artifact(IntegerModel):
     def load(cls, path: str | os.PathLike[str]) -> Artifact:
         """Read what `save` wrote. Raises DiagnosticError QS810 on a damaged or foreign file."""
         try:
-            return cls.from_bytes(read_file(path, "QS810", "compiled file"))
+            return cls.from_bytes(read_file(path, QS810, "compiled file"))
         except Damaged as problem:
-            raise refusal(path, "QS810", "compiled file", problem) from problem
+            raise refusal(path, QS810, "compiled file", problem) from problem
 
 
 def _runtime_input(header: Mapping[str, Any]) -> RuntimeInput | None:

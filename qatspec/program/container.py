@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from qatspec import files
-from qatspec.diag import Diagnostic, DiagnosticError, Span
+from qatspec.diag import Code, DiagnosticError, Span
 
 _HEAD = struct.Struct("<6sHQ")
 _DIGEST = hashlib.sha256().digest_size
@@ -83,7 +83,7 @@ def _entry(entry: Any) -> tuple[str, int, str]:
     raise Damaged("its header's list of sections is broken")
 
 
-def read_file(path: str | os.PathLike[str], code: str, what: str) -> bytes:
+def read_file(path: str | os.PathLike[str], code: Code, what: str) -> bytes:
     """The file's bytes. Raises DiagnosticError with `code` where it cannot be read."""
     try:
         return files.read_file(path, MAX_BYTES)
@@ -91,13 +91,10 @@ def read_file(path: str | os.PathLike[str], code: str, what: str) -> bytes:
         raise refusal(path, code, what, files.why_unreadable(problem)) from problem
 
 
-def refusal(path: str | os.PathLike[str], code: str, what: str, why: object) -> DiagnosticError:
+def refusal(path: str | os.PathLike[str], code: Code, what: str, why: object) -> DiagnosticError:
     """The diagnostic for a file that is not a good `what`."""
-    return DiagnosticError(
-        Diagnostic(
-            code=code,
-            message=f"not a readable {what}: {why}",
-            help="make it again with `qatspec convert`, or copy it again",
-            span=Span(os.fspath(path)),
-        )
+    return code.error(
+        f"not a readable {what}: {why}",
+        help="make it again with `qatspec convert`, or copy it again",
+        span=Span(os.fspath(path)),
     )

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from qatspec.diag.codes import QS710
 from qatspec.files import write_file
 from qatspec.ir import STORAGE, Op, Port, Provenance, Value
 from qatspec.kinds import LIMIT
@@ -68,9 +69,9 @@ def save_program(program: Program, path: str | os.PathLike[str]) -> None:
 def load_program(path: str | os.PathLike[str]) -> Program:
     """Read what `save_program` wrote. Raises DiagnosticError (QS710, QS711, QS704)."""
     try:
-        return from_bytes(read_file(path, "QS710", "program file"))
+        return from_bytes(read_file(path, QS710, "program file"))
     except Damaged as problem:
-        raise refusal(path, "QS710", "program file", problem) from problem
+        raise refusal(path, QS710, "program file", problem) from problem
 
 
 def _arithmetic_data(arithmetic: Arithmetic) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from qatspec.diag import Diagnostic, DiagnosticError
+from qatspec.diag.codes import QS704, QS711
 from qatspec.ir import RANGE, STORAGE, Interval, Op, Overflow, Port, Value, interval
 from qatspec.kinds import Malformed, infer, op_range
 from qatspec.program.model import Program
@@ -34,7 +35,7 @@ def check(program: Program) -> Program:
 
 
 def _malformed(problem: str) -> Diagnostic:
-    return Diagnostic(code="QS711", message=problem, help="make the program again by `convert`")
+    return QS711.diagnostic(problem, help="make the program again by `convert`")
 
 
 def _consts(program: Program) -> list[str]:
@@ -124,9 +125,8 @@ def _op(program: Program, op: Op, known: dict[str, Interval]) -> Diagnostic | No
         return _malformed(f"{op.kind} `{op.output}`: {problem}")
     except Overflow as problem:
         where = f" of module `{op.origin.module}`" if op.origin.module else ""
-        return Diagnostic(
-            code="QS704",
-            message=f"{op.kind} `{op.output}`{where}: {problem}",
+        return QS704.diagnostic(
+            f"{op.kind} `{op.output}`{where}: {problem}",
             help="use fewer bits for the weight or the activation of this module",
         )
     return None

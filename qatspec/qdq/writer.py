@@ -10,7 +10,8 @@ import torch
 from onnx import TensorProto, helper
 from torch import Tensor, fx
 
-from qatspec.diag import Diagnostic, DiagnosticError, InternalError, Span
+from qatspec.diag import InternalError, Span
+from qatspec.diag.codes import QS724
 from qatspec.graph.batch import Batch, Open, Size
 from qatspec.graph.context import GraphContext
 from qatspec.onnxgraph import GraphWriter
@@ -214,13 +215,10 @@ class QdqWriter:
     def fail(self, node: fx.Node, what: str) -> NoReturn:
         """This node has no writer: `what` names the case."""
         file, _, line = str(node.meta.get("source", "")).rpartition(":")
-        raise DiagnosticError(
-            Diagnostic(
-                code="QS724",
-                message=f"`{node.name}`: {what} has no ONNX form here",
-                help="replace the op, or move it out of forward",
-                span=Span(file, int(line)) if file and line.isdigit() else None,
-            )
+        raise QS724.error(
+            f"`{node.name}`: {what} has no ONNX form here",
+            help="replace the op, or move it out of forward",
+            span=Span(file, int(line)) if file and line.isdigit() else None,
         )
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from qatspec.diag import Diagnostic, DiagnosticError
+from qatspec.diag import DiagnosticError
+from qatspec.diag.codes import QS601
 from qatspec.quant.fake_quant import (
     FakeQuantize,
     FixedActivationFakeQuantize,
@@ -60,4 +61,4 @@ def build_fake_quant(qspec: QSpec, channels: int = 1, at: str = "") -> FakeQuant
 
 
 def _error(at: str, message: str, help_: str) -> DiagnosticError:
-    return DiagnosticError(Diagnostic(code="QS601", message=message, help=help_, at=at or None))
+    return QS601.error(message, help=help_, at=at or None)

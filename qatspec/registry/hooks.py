@@ -8,7 +8,8 @@ from typing import Any
 import pluggy
 
 from qatspec import hookspecs
-from qatspec.diag import Diagnostic
+from qatspec.diag import Code, Diagnostic
+from qatspec.diag.codes import QS003, QS004
 from qatspec.registry.messages import hook_message, incompatible
 from qatspec.registry.plugins import Plugin
 from qatspec.registry.renames import missing_name
@@ -40,7 +41,7 @@ class Hooks:
             self._manager.check_pending()
         except (pluggy.PluginValidationError, ValueError) as error:
             self._manager.unregister(name=key)
-            self.add_fault(plugin, "QS003", hook_message(plugin, error), "see qatspec/hookspecs.py")
+            self.add_fault(plugin, QS003, hook_message(plugin, error), "see qatspec/hookspecs.py")
 
     def remove(self, key: str) -> None:
         """Forget a plugin and its faults."""
@@ -61,13 +62,9 @@ class Hooks:
             (plugin, self._guarded(plugin, hook, call, given)) for plugin, call in self._of(hook)
         ]
 
-    def add_fault(self, plugin: Plugin, code: str, message: str, help_: str) -> None:
+    def add_fault(self, plugin: Plugin, code: Code, message: str, help_: str) -> None:
         """Note a fault of a plugin."""
-        self.faults.append(
-            Diagnostic(
-                code=code, message=message, help=help_, severity="warning", origin=plugin.origin
-            )
-        )
+        self.faults.append(code.warning(message, help=help_, origin=plugin.origin))
 
     def _of(self, hook: str) -> list[tuple[Plugin, Callable[..., Any]]]:
         found = []
@@ -93,5 +90,5 @@ class Hooks:
             message += f"{type(error).__name__}: {error}"
             row = missing_name(error)
             help_ = str(row) if row else f"report it to the authors of `{plugin.dist}`"
-            self.add_fault(plugin, "QS004", message, help_)
+            self.add_fault(plugin, QS004, message, help_)
             return []

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from qatspec import hookspecs
 from qatspec.diag import Diagnostic, Fix, Note, Severity
+from qatspec.diag.codes import QS002, QS007, QS008, QS009, QS301, QS309
 from qatspec.diag.words import nearest, suggest, sure_correction
 from qatspec.registry.plugins import Plugin, package_of, source_files
 from qatspec.registry.renames import RENAMED, missing_name, outdated, uses_of_old_names
@@ -44,9 +45,8 @@ def not_loaded(path: Path, error: BaseException, at: str) -> Diagnostic:
     ]
     if isinstance(error, SyntaxError) and error.filename == str(path) and error.lineno:
         lines.append(code_line(str(path), error.lineno))
-    return Diagnostic(
-        code="QS007",
-        message=message,
+    return QS007.diagnostic(
+        message,
         help="correct the plugin's file; --debug prints the traceback",
         at=at,
         notes=tuple(Note("raised here", span=line) for line in lines[-1:]),
@@ -56,9 +56,8 @@ def not_loaded(path: Path, error: BaseException, at: str) -> Diagnostic:
 
 def finding(item: Finding, plugin: Plugin) -> Diagnostic:
     """What a plugin's own check found."""
-    return Diagnostic(
-        code="QS008",
-        message=item.message,
+    return QS008.diagnostic(
+        item.message,
         help=item.help,
         at=item.at,
         severity="error" if item.severity == "error" else "warning",
@@ -70,9 +69,8 @@ def disputed(
     what: str, name: str, plugins: Sequence[Plugin], at: str | None, severity: Severity = "error"
 ) -> Diagnostic:
     """Two plugins register one name."""
-    return Diagnostic(
-        code="QS002",
-        message=f"two plugins register the {what} `{name}`",
+    return QS002.diagnostic(
+        f"two plugins register the {what} `{name}`",
         help="uninstall one of the two",
         at=at,
         severity=severity,
@@ -83,9 +81,8 @@ def disputed(
 
 def a_chip(name: str, march: str, at: str) -> Diagnostic:
     """A chip's name stands where a march's belongs."""
-    return Diagnostic(
-        code="QS309",
-        message=f"`{name}` is a chip; a march is the architecture of its accelerator",
+    return QS309.diagnostic(
+        f"`{name}` is a chip; a march is the architecture of its accelerator",
         help=f"write `{march}`, the march of {name}",
         at=at,
         fix=Fix(f"`{name}` -> `{march}`", text=march),
@@ -99,9 +96,8 @@ def unknown(
     message = f"no {word(kind)} is called `{name}`"
     faults = sorted(faults, key=lambda f: f.origin or "")
     if faults and nearest(name, names, sure=True) is None:
-        return Diagnostic(
-            code=faults[0].code,
-            message=f"{message}, and a plugin that may provide it is broken",
+        return faults[0].code.diagnostic(
+            f"{message}, and a plugin that may provide it is broken",
             help="fix the plugin below; `qatspec plugins list` shows all",
             at=at,
             notes=tuple(
@@ -110,9 +106,8 @@ def unknown(
             origin=faults[0].origin,
         )
     sure = sure_correction(name, names)
-    return Diagnostic(
-        code="QS301",
-        message=message,
+    return QS301.diagnostic(
+        message,
         help=suggest(name, names) or "no installed plugin registers any",
         at=at,
         fix=Fix(f"`{name}` -> `{sure}`", text=sure) if sure else None,
@@ -136,11 +131,9 @@ def incompatible(plugin: Plugin) -> Diagnostic | None:
             return None
         return outdated(message, uses, origin=plugin.origin, severity="warning")
     newer = isinstance(wanted, int) and wanted > ours
-    return Diagnostic(
-        code="QS009",
-        message=message,
+    return QS009.warning(
+        message,
         help=f"install a newer `{'qatspec' if newer else plugin.dist}`",
-        severity="warning",
         origin=plugin.origin,
     )
 

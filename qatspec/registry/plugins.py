@@ -13,6 +13,7 @@ from pathlib import Path
 from types import ModuleType
 
 from qatspec.diag import Diagnostic
+from qatspec.diag.codes import QS001
 from qatspec.files import content_digest
 from qatspec.registry.recorder import watch
 from qatspec.registry.renames import missing_name, outdated, uses_of_old_names
@@ -88,11 +89,8 @@ def load_entry_point(entry: importlib.metadata.EntryPoint) -> Plugin:
     except BaseException as error:  # noqa: BLE001  it breaks no other plugin
         origin = f"{entry.name} ({dist}=={version})"
         message = f"plugin `{entry.name}` cannot be loaded: {type(error).__name__}: {error}"
-        fault = Diagnostic(
-            code="QS001",
-            message=message,
-            help=f"fix or uninstall `{dist}`; --debug prints the traceback",
-            origin=origin,
+        fault = QS001.diagnostic(
+            message, help=f"fix or uninstall `{dist}`; --debug prints the traceback", origin=origin
         )
         if row := missing_name(error):
             sources = _unloaded_sources(entry.module.partition(".")[0])

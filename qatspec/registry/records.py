@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from qatspec.diag import Diagnostic, DiagnosticError
+from qatspec.diag.codes import QS005
 from qatspec.registry.hooks import Hooks
 from qatspec.registry.messages import a_chip, describe, disputed, unknown, word
 from qatspec.registry.plugins import Plugin
@@ -72,7 +73,7 @@ class Records:
                 help_ = f"return {record_type.__name__} records with snake_case names"
                 lists = [name for name in _NAME_LISTS if hasattr(record, name)]
                 help_ += "".join(f", `{name}` a tuple of names" for name in lists)
-                hooks.add_fault(plugin, "QS005", message, help_)
+                hooks.add_fault(plugin, QS005, message, help_)
         self.spellings: Mapping[str, tuple[str, ...]] = {
             op: tuple(names)
             for entry in self.entries

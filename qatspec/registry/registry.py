@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from qatspec.diag import Diagnostic, DiagnosticError, PluginFault, QatspecError
+from qatspec.diag.codes import QS007, QS010
 from qatspec.files import how_to_read, open_file, why_unreadable
 from qatspec.registry.attribution import (
     is_of_data,
@@ -228,7 +229,7 @@ class Registry:
         function = getattr(record, method, None)
         return PluginFault(
             message,
-            code="QS010",
+            code=QS010,
             help=_CORRECT,
             origin=plugin.origin if plugin else module,
             hook=hook,
@@ -251,15 +252,12 @@ class Registry:
         try:
             open_file(path).close()  # Python's importer waits for a named pipe
         except OSError as error:
-            raise DiagnosticError(
-                Diagnostic(
-                    code="QS007",
-                    message=f"`{path.name}` cannot be loaded: {why_unreadable(error)}",
-                    help=how_to_read(
-                        error, "correct the path in `plugins`, which is relative to the spec"
-                    ),
-                    at=at,
-                )
+            raise QS007.error(
+                f"`{path.name}` cannot be loaded: {why_unreadable(error)}",
+                help=how_to_read(
+                    error, "correct the path in `plugins`, which is relative to the spec"
+                ),
+                at=at,
             ) from error
         try:
             plugin = load_file(path)

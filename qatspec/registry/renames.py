@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from qatspec.diag import Diagnostic, Note, Severity, Span
+from qatspec.diag.codes import QS009
 from qatspec.hookspecs import API_VERSION
 from qatspec.source import code_line
 
@@ -100,9 +101,8 @@ def outdated(
     version = uses[0].version
     every = ", ".join(f"`{old}` -> `{new}`" for old, new in RENAMED[version].items())
     notes = [Note(f"`{use.old}` is now `{use.new}`", span=use.span) for use in uses]
-    return Diagnostic(
-        code="QS009",
-        message=message,
+    return QS009.diagnostic(
+        message,
         help=f"use the new names and state `qatspec_api = {API_VERSION}` in the plugin's module, "
         "or install a newer version of the plugin",
         severity=severity,

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from qatspec import __version__
-from qatspec.diag import CODES, Diagnostic, Edit, Fix, Span
+from qatspec.diag import Diagnostic, Edit, Fix, Span
 from qatspec.render.clean import clean
 
 #: Minor additions keep the number; readers may reject numbers they do not know.
@@ -53,8 +53,8 @@ def sarif(diagnostics: Iterable[Diagnostic]) -> str:
                 "rules": [
                     {
                         "id": code,
-                        "shortDescription": {"text": CODES[code].title},
-                        "help": {"text": CODES[code].page, "markdown": CODES[code].page},
+                        "shortDescription": {"text": code.headline},
+                        "help": {"text": code.page, "markdown": code.page},
                     }
                     for code in codes
                 ],
@@ -94,7 +94,7 @@ def _fix(fix: Fix | None) -> dict[str, Any] | None:
 
 
 def _command(found: Diagnostic) -> str:
-    fields = {"title": found.code}
+    fields: dict[str, str] = {"title": found.code}
     if found.span is not None:
         fields["file"] = found.span.file
         if found.span.line:

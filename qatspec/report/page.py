@@ -9,7 +9,8 @@ from typing import Any
 
 from jsonschema import Draft202012Validator
 
-from qatspec.diag import Diagnostic, DiagnosticError, Span
+from qatspec.diag import DiagnosticError, Span
+from qatspec.diag.codes import QS921, QS925
 from qatspec.files import read_json, why_unreadable
 from qatspec.schema.load import summary_schema
 
@@ -41,12 +42,9 @@ def render(content: Mapping[str, Any]) -> str:
     try:
         import jinja2
     except ModuleNotFoundError as error:
-        raise DiagnosticError(
-            Diagnostic(
-                code="QS921",
-                message="the report is rendered by jinja2, which is not installed",
-                help="pip install 'qatspec[report]'",
-            )
+        raise QS921.error(
+            "the report is rendered by jinja2, which is not installed",
+            help="pip install 'qatspec[report]'",
         ) from error
     source = (importlib.resources.files("qatspec.report") / "page.html.jinja").read_text("utf-8")
     environment = jinja2.Environment(
@@ -76,11 +74,8 @@ def _part(path: Path, key: str, kind: type) -> Any:
 
 
 def _no_results(path: Path, why: str) -> DiagnosticError:
-    return DiagnosticError(
-        Diagnostic(
-            code="QS925",
-            message=f"no results to report: `{path}`: {why}",
-            help="give the work directory of a finished `qatspec run`",
-            span=Span(file=str(path)),
-        )
+    return QS925.error(
+        f"no results to report: `{path}`: {why}",
+        help="give the work directory of a finished `qatspec run`",
+        span=Span(file=str(path)),
     )

@@ -7,7 +7,7 @@ import importlib.resources
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from qatspec.diag import Diagnostic, DiagnosticError
+from qatspec.diag.codes import QS921
 from qatspec.report.flow import FLOAT, TAIL, Box, Flow
 
 if TYPE_CHECKING:
@@ -63,12 +63,9 @@ def draw_graph(flow: Flow, title: str, place: Callable[[Decision], str]) -> str:
 
         centres, bends = _layout(flow)
     except ModuleNotFoundError as error:
-        raise DiagnosticError(
-            Diagnostic(
-                code="QS921",
-                message=f"the picture is drawn with {error.name}, which is not installed",
-                help="pip install 'qatspec[report]'",
-            )
+        raise QS921.error(
+            f"the picture is drawn with {error.name}, which is not installed",
+            help="pip install 'qatspec[report]'",
         ) from error
     sides = [x + side for x, _ in centres for side in (-WIDTH / 2, WIDTH / 2)]
     sides += [x for points in bends for x, _ in points]

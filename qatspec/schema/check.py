@@ -10,6 +10,7 @@ from typing import Any, cast
 from jsonschema import Draft202012Validator, ValidationError, validators
 
 from qatspec.diag import Diagnostic, Fix
+from qatspec.diag.codes import QS202, QS203, QS204, QS205, QS207
 from qatspec.diag.words import nearest, quote_list, sure_correction
 from qatspec.schema.unknown import unknown_keys
 from qatspec.schema.walk import facets, property_schemas
@@ -71,9 +72,8 @@ def _convert(error: ValidationError, schema: JSONSchema, base: str) -> Iterator[
         case "required":
             for key in wanted:
                 if key not in value and not _misspelt(key, error, schema):
-                    yield Diagnostic(
-                        code="QS202",
-                        message=(f"`{name}`" if at else name) + f" lacks the key `{key}`",
+                    yield QS202.diagnostic(
+                        (f"`{name}`" if at else name) + f" lacks the key `{key}`",
                         help=_how_to_add(key, error, schema),
                         at=at,
                         key=True,
@@ -84,10 +84,10 @@ def _convert(error: ValidationError, schema: JSONSchema, base: str) -> Iterator[
         case "enum" | "const":
             yield _not_a_choice(name, value, wanted, at)
         case "dependentRequired":
-            yield Diagnostic(code="QS202", message=error.message, at=at, key=True)
+            yield QS202.diagnostic(error.message, at=at, key=True)
         case _:
             message, advice = _out_of_range(name, error)
-            yield Diagnostic(code="QS205", message=message, help=advice, at=at)
+            yield QS205.diagnostic(message, help=advice, at=at)
 
 
 def _misspelt(key: str, error: ValidationError, root: JSONSchema) -> bool:
@@ -153,7 +153,7 @@ def _wrong_type(
     if not isinstance(value, Mapping | list) and value is not None:
         got = f"the {got.split()[1]} `{_shown(value)}`"
     message = f"`{name}` must be {expected}, not {got}"
-    return Diagnostic(code="QS203", message=message, help=advice, at=at, fix=_fix(value, corrected))
+    return QS203.diagnostic(message, help=advice, at=at, fix=_fix(value, corrected))
 
 
 def _sample(value: Any, types: list[str], part: Any, root: JSONSchema) -> str | None:
@@ -177,11 +177,10 @@ def _not_a_choice(name: str, value: Any, wanted: Any, at: str) -> Diagnostic:
         message = f"`qatspec` must be the number {wanted}, not the text `{value}`"
         advice = f"write it without quotes: `{wanted}`"
         fix = _fix(value, str(wanted))
-        return Diagnostic(code="QS203", message=message, help=advice, at=at, fix=fix)
+        return QS203.diagnostic(message, help=advice, at=at, fix=fix)
     if name == "qatspec":
-        return Diagnostic(
-            code="QS207",
-            message=f"version {_shown(value)} of the spec language is not known",
+        return QS207.diagnostic(
+            f"version {_shown(value)} of the spec language is not known",
             help=f"write `qatspec: {_shown(wanted)}`, the version that this qatspec reads",
             at=at,
         )
@@ -192,7 +191,7 @@ def _not_a_choice(name: str, value: Any, wanted: Any, at: str) -> Diagnostic:
     if isinstance(value, str) and (near := nearest(value, choices)):
         advice = f"did you mean `{near}`? {advice.removeprefix('write ')}"
         sure = sure_correction(value, [c for c in choices if c == scalars.written(c)])
-    return Diagnostic(code="QS204", message=message, help=advice, at=at, fix=_fix(value, sure))
+    return QS204.diagnostic(message, help=advice, at=at, fix=_fix(value, sure))
 
 
 def _out_of_range(name: str, error: ValidationError) -> tuple[str, str]:

@@ -8,6 +8,7 @@ from typing import Any, cast
 from jsonschema import ValidationError
 
 from qatspec.diag import Diagnostic, Fix
+from qatspec.diag.codes import QS201
 from qatspec.diag.words import nearest, quote_list, sure_correction
 from qatspec.schema.walk import property_schemas, resolved
 from qatspec.source import scalars
@@ -49,9 +50,8 @@ def unknown_keys(error: ValidationError, root: JSONSchema, at: str) -> Iterator[
             advice = f"did you mean `{near}`?"
         sure = sure_correction(meant, free)
         free = [k for k in free if k != sure]  # one slip a key: two would make it stand twice
-        yield Diagnostic(
-            code="QS201",
-            message=f"unknown key `{key}`",
+        yield QS201.diagnostic(
+            f"unknown key `{key}`",
             help=advice,
             at=join(at, key),
             key=True,

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from qatspec.diag import Diagnostic, DiagnosticError, Note, Span
+from qatspec.diag.codes import QS108
 from qatspec.source.fixes import place_fix
 from qatspec.source.pointer import join, parent
 from qatspec.source.tree import MAX_DEPTH, Tree
@@ -82,9 +83,7 @@ def to_document(tree: Tree, path: str, texts: Mapping[str, str]) -> Document:
     def flatten(node: Tree, pointer: str, depth: int) -> Any:
         if depth > MAX_DEPTH:
             message = f"nested more than {MAX_DEPTH} levels deep once references are expanded"
-            raise DiagnosticError(
-                Diagnostic(code="QS108", message=message, help="flatten it", span=node.span)
-            )
+            raise QS108.error(message, help="flatten it", span=node.span)
         spans[pointer] = (node.key, node.span)
         if node.origin is not None:
             origins[pointer] = node.origin

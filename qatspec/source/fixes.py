@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from qatspec.diag import Diagnostic, DiagnosticError, Edit, Fix, Span
+from qatspec.diag.codes import QS114
 from qatspec.files import replacing
 from qatspec.source.text import LINE_BREAK, read_text
 
@@ -79,4 +80,4 @@ def _rewrite(path: Path, shown: str, old: str, new: str) -> None:
 
 def _unwritable(shown: str, reason: str, advice: str) -> DiagnosticError:
     message = f"`{shown}` cannot be fixed: {reason}"
-    return DiagnosticError(Diagnostic(code="QS114", message=message, help=advice, span=Span(shown)))
+    return QS114.error(message, help=advice, span=Span(shown))

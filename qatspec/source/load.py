@@ -8,7 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
-from qatspec.diag import Diagnostic, DiagnosticError, Span
+from qatspec.diag import Code, DiagnosticError, Span
+from qatspec.diag.codes import QS108, QS111, QS115, QS307
 from qatspec.source import overrides as command_line
 from qatspec.source.document import Document, to_document
 from qatspec.source.fixes import place_fix
@@ -63,7 +64,7 @@ def load_document(
         # references to references to deep values: each is within bounds, their product is not
         place = Span(str(path))
         raise DiagnosticError(
-            _fail("QS108", "nested too deep", place, "flatten it").diagnostics, texts
+            _fail(QS108, "nested too deep", place, "flatten it").diagnostics, texts
         ) from None
 
 
@@ -82,10 +83,10 @@ def _read(
             "take this `extends` out, or another one of the circle; what both files need belongs "
             "into a file that extends nothing"
         )
-        raise _fail("QS307", f"files extend each other in a circle: {names}", named_at, advice)
+        raise _fail(QS307, f"files extend each other in a circle: {names}", named_at, advice)
     if len(chain) >= _MAX_EXTENDS:
         message = f"more than {_MAX_EXTENDS} files extend one another"
-        raise _fail("QS108", message, named_at, "merge some of them")
+        raise _fail(QS108, message, named_at, "merge some of them")
     text = read_text(path, shown=shown, name=name, named_at=named_at)
     texts[shown] = text
     check_text(text, shown)
@@ -97,13 +98,13 @@ def _read(
             "write these lines and put your names and numbers in; `qatspec new quickstart` writes "
             f"a spec with all five stages\n{SMALLEST}"
         )
-        raise _fail("QS111", f"a spec is a mapping of keys, this is {what}", place, advice)
+        raise _fail(QS111, f"a spec is a mapping of keys, this is {what}", place, advice)
     merged: Tree | None = None
     for base_name, span in _extended(tree.value.get("extends")):
         if not base_name.endswith(_SPEC_FILES):
             # a message shows lines of a file that is no spec, which may be of any kind
             message = f"`{base_name}` is not the name of a spec: it does not end in .yaml or .yml"
-            raise _fail("QS115", message, span, "delete it from `extends`, or rename the file")
+            raise _fail(QS115, message, span, "delete it from `extends`, or rename the file")
         base_shown = os.path.normpath(Path(shown).parent / base_name)
         base = _read(path.parent / base_name, base_shown, span, (*chain, real), texts, base_name)
         merged = base if merged is None else merge(merged, base)
@@ -124,5 +125,5 @@ def _extended(entry: Tree | None) -> list[tuple[str, Span]]:
     return [(i.value, i.span) for i in items if isinstance(i.value, str)]
 
 
-def _fail(code: str, message: str, span: Span | None, advice: str) -> DiagnosticError:
-    return DiagnosticError(Diagnostic(code=code, message=message, help=advice, span=span))
+def _fail(code: Code, message: str, span: Span | None, advice: str) -> DiagnosticError:
+    return code.error(message, help=advice, span=span)

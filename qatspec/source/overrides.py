@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from qatspec.diag import Diagnostic, DiagnosticError, Span
+from qatspec.diag import DiagnosticError, Span
+from qatspec.diag.codes import QS302, QS306
 from qatspec.diag.words import suggest
 from qatspec.source.parse import COMMAND_LINE as FILE, parse
 from qatspec.source.text import check_text, split_lines
@@ -52,13 +53,10 @@ def _set(tree: Tree, keys: list[str], depth: int, new: Tree, number: int) -> Tre
         message = f"`{'.'.join(keys[:depth])}` is {kind_of(tree.value)}, it has no `{key}`"
         raise _fail(message, span, "set the value itself, or correct the path")
     if keys[0] == "vars" and depth > 0 and key not in children:
-        raise DiagnosticError(
-            Diagnostic(
-                code="QS302",
-                message=f"no file declares `{'.'.join(keys[: depth + 1])}`",
-                help=suggest(key, list(children)) or "declare it under `vars:`",
-                span=span,
-            )
+        raise QS302.error(
+            f"no file declares `{'.'.join(keys[: depth + 1])}`",
+            help=suggest(key, list(children)) or "declare it under `vars:`",
+            span=span,
         )
     below = children.get(key, Tree({}, span))
     passed = depth + 1 < len(keys) and below.key is not None
@@ -68,4 +66,4 @@ def _set(tree: Tree, keys: list[str], depth: int, new: Tree, number: int) -> Tre
 
 
 def _fail(message: str, span: Span, advice: str) -> DiagnosticError:
-    return DiagnosticError(Diagnostic(code="QS306", message=message, help=advice, span=span))
+    return QS306.error(message, help=advice, span=span)

@@ -9,7 +9,8 @@ from typing import Any
 
 import yaml
 
-from qatspec.diag import Diagnostic, DiagnosticError, Edit, Fix, Note, Span
+from qatspec.diag import Code, Diagnostic, DiagnosticError, Edit, Fix, Note, Span
+from qatspec.diag.codes import QS102, QS103, QS105, QS107, QS108, QS110, QS113
 from qatspec.diag.words import suggest
 from qatspec.source import scalars
 from qatspec.source.refused import REPLACE, instead_of_merge, instead_of_tag
@@ -59,7 +60,7 @@ class _Composer:
         extra = self._next()
         if not isinstance(extra, yaml.StreamEndEvent):
             help_ = "delete this line and all below it, or move that to a file of its own"
-            self._fail("QS110", "a second document in one file", self._span(extra), help_)
+            self._fail(QS110, "a second document in one file", self._span(extra), help_)
         return tree
 
     def _node(self, event: Any, depth: int) -> Tree:
@@ -89,7 +90,7 @@ class _Composer:
             message = f"alias `*{event.anchor}` stands inside the value that it repeats"
             key = self._path[-1] if self._path else "key"
             help_ = f"write a value in place of `*{event.anchor}`, such as `{key}: 1`"
-            raise self._stop("QS107", message, span, help_)
+            raise self._stop(QS107, message, span, help_)
         tree = self._anchors.get(event.anchor)
         if tree is None:
             message = f"alias `*{event.anchor}` repeats the value marked `&{event.anchor}`, and no "
@@ -97,7 +98,7 @@ class _Composer:
             meant = suggest(f"*{event.anchor}", [f"*{name}" for name in self._anchors])
             help_ = f"{meant} " if meant else ""
             help_ += f'a text that begins with `*` needs quotes: `"*{event.anchor}"`'
-            raise self._stop("QS102", message, span, help_)
+            raise self._stop(QS102, message, span, help_)
         return replace(tree, span=span, origin=tree.origin or tree.span)
 
     def _scalar(self, event: Any) -> Tree:
@@ -111,7 +112,7 @@ class _Composer:
             return Tree(scalars.resolve(event.value), span, text=event.value)
         except OverflowError:
             self._fail(
-                "QS113",
+                QS113,
                 f"`{_short(event.value)}` is not a finite number",
                 span,
                 "write a finite number, such as `0.01`, or put quotes around it if it is a text",
@@ -126,7 +127,7 @@ class _Composer:
             if not isinstance(key, yaml.ScalarEvent):
                 message = "a key is a plain text, not a list, a mapping or an alias"
                 help_ = "put quotes around a key that begins with `{`, `[` or `*`"
-                raise self._stop("QS110", message, self._span(key), help_)
+                raise self._stop(QS110, message, self._span(key), help_)
             key_span = self._span(key)
             merges = key.value == "<<" and key.implicit[0]
             self._path.append(key.value)
@@ -135,11 +136,11 @@ class _Composer:
             end = value.span
             if merges:
                 message = "merge key `<<` is not part of YAML 1.2"
-                self._fail("QS110", message, key_span, instead_of_merge(value))
+                self._fail(QS110, message, key_span, instead_of_merge(value))
             if key.value in items:
                 first = items[key.value].key or start
                 self._fail(
-                    "QS103",
+                    QS103,
                     f"key `{_short(key.value)}` stands twice in this mapping",
                     key_span,
                     f"delete one of the two, in line {first.line} or in line {key_span.line}",
@@ -177,7 +178,7 @@ class _Composer:
         what = f"`{'.'.join(self._path)}`" if self._path else "the file"
         key = self._path[-1] if self._path else "..."
         return self._stop(
-            "QS107",
+            QS107,
             f"{what} holds more than {MAX_VALUES:,} values once its aliases are expanded",
             span,
             "each `*name` copies all that `&name` marks, copies of copies included: write the few "
@@ -191,7 +192,7 @@ class _Composer:
             message = f"`{'.'.join(self._path)}` is nested more than {MAX_DEPTH} levels deep"
             key = self._path[-1]
             help_ = f"write a value with fewer brackets, such as `{key}: []`, or delete `{key}`"
-        return self._stop("QS108", message, span, help_)
+        return self._stop(QS108, message, span, help_)
 
     def _end(self, start: Any, end: Any, last: Span) -> Span:
         """Where a collection ends: at its bracket, or with its last child."""
@@ -204,7 +205,7 @@ class _Composer:
             raise self._syntax(error) from None
         except (yaml.YAMLError, RecursionError) as error:
             message = f"not valid YAML: {str(error).splitlines()[0]}"
-            raise self._stop("QS102", message, Span(self.file), None) from None
+            raise self._stop(QS102, message, Span(self.file), None) from None
 
     def _span(self, event: Any) -> Span:
         return self._span_between(event.start_mark, event.end_mark)
@@ -219,7 +220,7 @@ class _Composer:
     def _syntax(self, error: yaml.MarkedYAMLError) -> DiagnosticError:
         mark = error.problem_mark or error.context_mark
         if mark is None:
-            return self._stop("QS102", f"not valid YAML: {error.problem}", Span(self.file), None)
+            return self._stop(QS102, f"not valid YAML: {error.problem}", Span(self.file), None)
         lines = split_lines(self.text)
         line = lines[mark.line] if mark.line < len(lines) else ""
         indent = line[: len(line) - len(line.lstrip())]
@@ -228,7 +229,7 @@ class _Composer:
             span = Span(self.file, mark.line + self.line, tab + 1, mark.line + self.line, tab + 2)
             written = " or ".join(closest_lines(lines, mark.line))
             help_ = f"indent with spaces, two a level: {written}"
-            return self._stop("QS105", "a tab in the indentation", span, help_)
+            return self._stop(QS105, "a tab in the indentation", span, help_)
         start = error.context_mark
         opened = (start.line, start.column) if start else None
         found = mistake(str(error.problem), lines, mark.line, mark.column, opened)
@@ -239,7 +240,7 @@ class _Composer:
         fix = None
         if found.corrected is not None and self.file != COMMAND_LINE:
             fix = Fix(f"-> `{found.corrected}`", (Edit(span, found.corrected),))
-        return self._stop("QS102", found.message, span, help_, fix)
+        return self._stop(QS102, found.message, span, help_, fix)
 
     def _tag(self, tag: str, span: Span) -> None:
         first = span.col - (self.col if span.line == self.line else 1)
@@ -250,24 +251,22 @@ class _Composer:
         if length and span.file != COMMAND_LINE:
             place = Span(span.file, span.line, span.col, span.line, span.col + length)
             fix = Fix(f"`{shown}` deleted", (Edit(place, ""),))
-        self._fail("QS110", f"tag `{_short(shown)}` is not used in specs", span, help_, fix=fix)
+        self._fail(QS110, f"tag `{_short(shown)}` is not used in specs", span, help_, fix=fix)
 
     def _fail(
         self,
-        code: str,
+        code: Code,
         message: str,
         span: Span,
         help_: str | None,
         notes: tuple[Note, ...] = (),
         fix: Fix | None = None,
     ) -> None:
-        self.found.append(
-            Diagnostic(code=code, message=message, help=help_, span=span, notes=notes, fix=fix)
-        )
+        self.found.append(code.diagnostic(message, help=help_, span=span, notes=notes, fix=fix))
 
     def _stop(
         self,
-        code: str,
+        code: Code,
         message: str,
         span: Span,
         help_: str | None,

@@ -7,7 +7,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 
-from qatspec.diag import Diagnostic, DiagnosticError, Edit, Fix, Note, Span
+from qatspec.diag import Code, Diagnostic, DiagnosticError, Edit, Fix, Note, Span
+from qatspec.diag.codes import QS107, QS302, QS303, QS304, QS305
 from qatspec.diag.words import nearest, quote_list, suggest, sure_correction
 from qatspec.source.environment import EnvironmentText, remember, with_values
 from qatspec.source.tree import MAX_DEPTH, Tree, kind_of, size_of
@@ -77,11 +78,11 @@ class _Resolver:
                 values |= self._values[str(named.value)]
             text = text[: match.start()] + self._inline(named, match, tree) + text[match.end() :]
             if len(text) > _MAX_TEXT:
-                raise self._fail(tree, "QS107", "the text grows beyond 64 KiB", "shorten it")
+                raise self._fail(tree, QS107, "the text grows beyond 64 KiB", "shorten it")
         if "${" in text:
             raise self._fail(
                 tree,
-                "QS304",
+                QS304,
                 "a reference is not closed",
                 _closed(text),
             )
@@ -94,7 +95,7 @@ class _Resolver:
     def _inline(self, named: Tree, match: re.Match[str], tree: Tree) -> str:
         if named.value is None or isinstance(named.value, dict | list):
             message = f"`{match.group()}` is {kind_of(named.value)}, it cannot stand inside a text"
-            raise self._fail(tree, "QS304", message, "make the reference the whole value")
+            raise self._fail(tree, QS304, message, "make the reference the whole value")
         # What it names is final: a `${` in it is text, not another reference.
         return named.text.replace("${", _ESCAPED)
 
@@ -109,12 +110,12 @@ class _Resolver:
                 f"`vars: {{{name}: ...}}`; "
                 f"`${{env:NAME}}` takes one from the environment; a literal `${{` is `$${{`"
             )
-            raise self._fail(tree, "QS304", message, advice)
+            raise self._fail(tree, QS304, message, advice)
         if name in self._chain or len(self._chain) >= MAX_DEPTH:
             chain = " -> ".join([*self._chain[-8:], name])
             last = name.rpartition(".")[2]
             advice = f"write a value in place of one of the references, such as `{last}: 1`"
-            raise self._fail(tree, "QS305", f"references go in a circle: {chain}", advice)
+            raise self._fail(tree, QS305, f"references go in a circle: {chain}", advice)
         self._chain.append(name)
         try:
             return self._walk(keys, tree)
@@ -141,7 +142,7 @@ class _Resolver:
                     message = f"`{here}` is a list of {len(node.value)}, it has no `{key}`"
                 advice = _declare(keys, depth, known)
                 sure = sure_correction(key, known) if keys[0] == "vars" and depth else None
-                raise self._fail(tree, "QS302", message, advice, _respelt(tree, keys, depth, sure))
+                raise self._fail(tree, QS302, message, advice, _respelt(tree, keys, depth, sure))
             node = below
         return node if final else self._resolved_once(node)
 
@@ -158,22 +159,20 @@ class _Resolver:
     def _environment(self, name: str, tree: Tree) -> Tree:
         if not _NAME.fullmatch(name):
             message = f"`{name}` is not the name of an environment variable"
-            raise self._fail(tree, "QS304", message, "write `${env:<NAME>}`")
+            raise self._fail(tree, QS304, message, "write `${env:<NAME>}`")
         value = self.environ.get(name)
         if value is None:
             near = suggest(name, [n for n in self.environ if n[:1] == name[:1]]) or ""
             advice = near if near.startswith("did") else f"export {name}=... before the command"
-            raise self._fail(tree, "QS303", f"environment variable `{name}` is not set", advice)
+            raise self._fail(tree, QS303, f"environment variable `{name}` is not set", advice)
         self._values[value] = {value: f"${{env:{name}}}"}
         return Tree(remember(name, value), tree.span, text=value)
 
     def _fail(
-        self, tree: Tree, code: str, message: str, advice: str, fix: Fix | None = None
+        self, tree: Tree, code: Code, message: str, advice: str, fix: Fix | None = None
     ) -> _Unresolved:
         notes = (Note("the value was set here", span=tree.origin),) if tree.origin else ()
-        found = Diagnostic(
-            code=code, message=message, help=advice, span=tree.span, notes=notes, fix=fix
-        )
+        found = code.diagnostic(message, help=advice, span=tree.span, notes=notes, fix=fix)
         self.found.setdefault((tree.span, code), found)
         return _Unresolved()
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from yaml.reader import Reader
 
-from qatspec.diag import Diagnostic, DiagnosticError, Edit, Fix, Span
+from qatspec.diag import Code, Diagnostic, DiagnosticError, Edit, Fix, Span
+from qatspec.diag.codes import QS101, QS104, QS106, QS109, QS112
 from qatspec.diag.words import nearest, sure_correction as sure
 from qatspec.files import how_to_read, read_file, why_unreadable
 from qatspec.source import scalars
@@ -33,10 +34,10 @@ def read_text(path: Path, *, shown: str, name: str = "", named_at: Span | None =
         if error.errno == errno.EFBIG:
             message = f"`{shown}` is larger than 2 MiB"
             advice = "name a spec: other data stays in files of its own, which the spec names"
-            raise _fail("QS109", message, shown, advice) from None
+            raise _fail(QS109, message, shown, advice) from None
         raise DiagnosticError(_unreadable(path, shown, error, name, named_at)) from None
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise _fail("QS104", "the file is UTF-16", shown, "save it as UTF-8")
+        raise _fail(QS104, "the file is UTF-16", shown, "save it as UTF-8")
     try:
         text = data.removeprefix(b"\xef\xbb\xbf").decode("utf-8")
     except UnicodeDecodeError as error:
@@ -50,7 +51,7 @@ def read_text(path: Path, *, shown: str, name: str = "", named_at: Span | None =
             else "save the file as UTF-8, or write the character anew"
         )
         lossy = {shown: data.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "replace")}
-        found = _fail("QS104", message, shown, advice, span).diagnostics
+        found = _fail(QS104, message, shown, advice, span).diagnostics
         raise DiagnosticError(found, lossy) from None
     return text
 
@@ -64,9 +65,7 @@ def check_text(text: str, shown: str) -> None:
         # A line with characters that change the order of what is read is not shown as it is.
         advice = f"delete it: `{fixed}`" if fixed.isprintable() else "delete this one character"
         fix = Fix(f"{message} deleted", (Edit(span, ""),)) if Path(shown).is_file() else None
-        raise DiagnosticError(
-            Diagnostic(code="QS112", message=message, help=advice, span=span, fix=fix)
-        )
+        raise QS112.error(message, help=advice, span=span, fix=fix)
     if conflict := _CONFLICT.search(text):
         start = span_at(text, conflict.start(), shown)
         span = Span(start.file, start.line, 1, start.line, 8)
@@ -77,7 +76,7 @@ def check_text(text: str, shown: str) -> None:
             f"to keep the first side, delete line {start.line} and lines {middle} to {last}; "
             f"to keep the second, lines {start.line} to {middle} and line {last}"
         )
-        raise _fail("QS106", "unresolved merge conflict", shown, advice, span)
+        raise _fail(QS106, "unresolved merge conflict", shown, advice, span)
 
 
 def split_lines(text: str) -> list[str]:
@@ -109,9 +108,8 @@ def _unreadable(
         usual += "paths are relative to the file that extends"
     advice = f"did you mean `{near}`?" if near else how_to_read(error, usual)
     right = str(Path(name).parent / corrected) if corrected else ""
-    return Diagnostic(
-        code="QS101",
-        message=f"`{shown}` cannot be read: {why_unreadable(error)}",
+    return QS101.diagnostic(
+        f"`{shown}` cannot be read: {why_unreadable(error)}",
         help=advice,
         span=named_at or Span(shown),
         fix=Fix(f"`{name}` -> `{right}`", text=scalars.written(right))
@@ -131,12 +129,10 @@ def _siblings(path: Path, named_at: Span | None) -> list[str]:
 
 
 def _fail(
-    code: str,
+    code: Code,
     message: str,
     shown: str,
     advice: str,
     span: Span | None = None,
 ) -> DiagnosticError:
-    return DiagnosticError(
-        Diagnostic(code=code, message=message, help=advice, span=span or Span(shown))
-    )
+    return code.error(message, help=advice, span=span or Span(shown))

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from qatspec.diag import Diagnostic, DiagnosticError, Span
+from qatspec.diag import Span
+from qatspec.diag.codes import QS107
 from qatspec.source.scalars import Scalar
 
 MAX_VALUES = 200_000
@@ -42,13 +43,10 @@ def size_of(children: dict[str, Tree] | list[Tree], at: Span) -> int:
     items = children.values() if isinstance(children, dict) else children
     size = 1 + sum(item.size for item in items)
     if size > MAX_VALUES:
-        raise DiagnosticError(
-            Diagnostic(
-                code="QS107",
-                message=f"more than {MAX_VALUES:,} values once aliases and references are expanded",
-                help="write the values out, or split the spec",
-                span=at,
-            )
+        raise QS107.error(
+            f"more than {MAX_VALUES:,} values once aliases and references are expanded",
+            help="write the values out, or split the spec",
+            span=at,
         )
     return size
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from qatspec.diag import Diagnostic, DiagnosticError
+from qatspec.diag.codes import QS006, QS202
 from qatspec.registry import Registry, registry as installed
 from qatspec.schema import check, example, spec_schema, with_defaults
 from qatspec.source import Document, load_document
@@ -102,9 +103,8 @@ def _file_plugins(
         if not allow_code:
             findings.add(
                 [
-                    Diagnostic(
-                        code="QS006",
-                        message=f"the spec loads code from `{path}`",
+                    QS006.diagnostic(
+                        f"the spec loads code from `{path}`",
                         help="read the file, then pass --allow-code",
                         at=at,
                     )
@@ -141,9 +141,8 @@ def _component(
 def _without_params(schema: JSONSchema, at: str) -> Diagnostic:
     """No params are given, and some are needed."""
     wanted = [f"{k}: {example(schema['properties'][k], schema)}" for k in schema["required"]]
-    return Diagnostic(
-        code="QS202",
-        message=f"`{split(at)[-1]}` lacks the key `params`",
+    return QS202.diagnostic(
+        f"`{split(at)[-1]}` lacks the key `params`",
         help=f"add `params: {{{', '.join(wanted)}}}`, with your own values",
         at=at,
         key=True,

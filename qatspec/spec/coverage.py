@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from itertools import takewhile
 
 from qatspec.diag import Diagnostic, Note
+from qatspec.diag.codes import QS312, QS314
 from qatspec.diag.words import nearest
 from qatspec.spec.model import Precedence, QConfigRules, Rule
 from qatspec.spec.regex import literal_prefix
@@ -105,13 +106,11 @@ def _matches_nothing(rule: Rule, paths: set[str]) -> Diagnostic:
     advice = "module names are relative to the prepared module; `qatspec check` lists every op"
     if rule.kind == "module_name" and (near := nearest(rule.key, sorted(paths))):
         advice = f"did you mean `{near}`? names are relative to the prepared module"
-    return Diagnostic(
-        code="QS312",
-        message=f"the {kind} rule `{rule.key}` matches nothing in the model",
+    return QS312.warning(
+        f"the {kind} rule `{rule.key}` matches nothing in the model",
         help=advice,
         at=rule.at or None,
         key=True,
-        severity="warning",
     )
 
 
@@ -127,13 +126,11 @@ def _shadowed(rules: QConfigRules, matches: Sequence[tuple[Call, RuleMatch]]) ->
         loser = next(r for r in match.losers if r.value != match.winner.value)
         found.setdefault(
             (id(match.winner), id(loser)),
-            Diagnostic(
-                code="QS314",
-                message=f"`{match.winner.key}` decides `{call.node}`; with "
+            QS314.warning(
+                f"`{match.winner.key}` decides `{call.node}`; with "
                 f"`precedence: {other}` it would be `{loser.key}`",
                 help=f"set `precedence: {other}` if that is what you mean",
                 at=match.winner.at or None,
-                severity="warning",
                 notes=(Note("the rule that loses", at=loser.at or None),),
             ),
         )

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from qatspec.diag import Diagnostic
+from qatspec.diag.codes import QS616, QS617
 from qatspec.spec.model import InputSpec, ModuleQuant, Spec
 from qatspec.types import JSONSchema
 
@@ -38,9 +39,8 @@ def check_image(image: InputSpec) -> list[Diagnostic]:
     for key, value in (("mean", image.mean), ("std", image.std)):
         if isinstance(value, tuple) and len(value) != image.channels:
             found.append(
-                Diagnostic(
-                    code="QS616",
-                    message=f"`{key}` has {len(value)} entries, and the input has "
+                QS616.diagnostic(
+                    f"`{key}` has {len(value)} entries, and the input has "
                     f"{image.channels} channels",
                     help=f"give {image.channels}, or one number for all channels",
                     at=f"{image.at}/{key}" if image.at else None,
@@ -68,10 +68,8 @@ def clipped_by_scale(spec: Spec) -> list[Diagnostic]:
         return []
     needed = max(low / _INT8[0], high / _INT8[1])
     return [
-        Diagnostic(
-            code="QS617",
-            severity="warning",
-            message=f"pixels become {low:.3g} to {high:.3g}, and 8 bits at `scale: {image.scale:g}`"
+        QS617.warning(
+            f"pixels become {low:.3g} to {high:.3g}, and 8 bits at `scale: {image.scale:g}`"
             f" hold {least:.3g} to {most:.3g}: the rest is clipped",
             help=f"delete `scale`, which is then observed, or write `scale: {needed:.6g}`",
             at=f"{image.at}/scale",

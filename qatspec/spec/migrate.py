@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from qatspec.diag import Diagnostic, DiagnosticError, Edit, Fix
+from qatspec.diag import Edit, Fix
+from qatspec.diag.codes import QS202, QS207
 from qatspec.schema import VERSION
 from qatspec.source import Document, apply_fixes, load_document
 
@@ -30,7 +31,7 @@ def migrate(
     done: list[Edit] = []
     while version < newest:
         edits = [*steps[version](document), Edit(document.span("/qatspec"), str(version + 1))]
-        found = Diagnostic(code="QS207", message="", fix=Fix("", tuple(edits)))
+        found = QS207.diagnostic("", fix=Fix("", tuple(edits)))
         done += apply_fixes([found], document.texts)
         document, version = load_document(path), version + 1
     return was, done
@@ -38,23 +39,17 @@ def migrate(
 
 def _version(document: Document, newest: int) -> int:
     if "qatspec" not in document.data:
-        raise DiagnosticError(
-            Diagnostic(
-                code="QS202",
-                message="the spec lacks the key `qatspec`",
-                help=f"add `qatspec: {newest}` (version of the spec language)",
-                at="",
-                key=True,
-            )
+        raise QS202.error(
+            "the spec lacks the key `qatspec`",
+            help=f"add `qatspec: {newest}` (version of the spec language)",
+            at="",
+            key=True,
         )
     version = document.data["qatspec"]
     if not isinstance(version, int) or isinstance(version, bool) or not 1 <= version <= newest:
-        raise DiagnosticError(
-            Diagnostic(
-                code="QS207",
-                message=f"version {version} of the spec language is not known",
-                help=f"this qatspec knows versions up to {newest}: `pip install -U qatspec`",
-                at="/qatspec",
-            )
+        raise QS207.error(
+            f"version {version} of the spec language is not known",
+            help=f"this qatspec knows versions up to {newest}: `pip install -U qatspec`",
+            at="/qatspec",
         )
     return version

@@ -6,7 +6,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from qatspec.diag import Diagnostic, DiagnosticError, Note
+from qatspec.diag import Diagnostic, Note
+from qatspec.diag.codes import QS206, QS404
 from qatspec.registry import Registry
 from qatspec.source.pointer import join
 from qatspec.source.write import flow
@@ -65,9 +66,8 @@ def _exclusive(key: str, raw: Mapping[str, Any], at: str, below: ModuleQuant) ->
     children = raw.get("modules") or {path: {} for path in below.modules}
     name, child = next(iter(children.items()))
     moved = flow({name: {**(child or {}), key: raw[key]}})[1:-1]
-    return Diagnostic(
-        code="QS206",
-        message=f"`{key}` cannot stand beside `modules`",
+    return QS206.diagnostic(
+        f"`{key}` cannot stand beside `modules`",
         help=f"delete it here, and write it into the modules that it is meant for: `{moved}`; or "
         "delete `modules`, to prepare the whole model",
         at=join(at, key),
@@ -114,12 +114,9 @@ def _no_qconfig(spec: Spec, leaf: ModuleQuant, stage: str) -> QConfigRules:
     preset = "horizon_calibration"
     if stage == "qat":
         preset = "horizon_calibrated" if "calibration" in spec.stages else "horizon_qat"
-    raise DiagnosticError(
-        Diagnostic(
-            code="QS404",
-            message=f"stage {stage} prepares {what}, but no qconfig reaches it",
-            help=f"add `qconfig: {preset}` to `{stage}:`, beside its `trainer`",
-            at=f"/stages/{stage}",
-            key=True,
-        )
+    raise QS404.error(
+        f"stage {stage} prepares {what}, but no qconfig reaches it",
+        help=f"add `qconfig: {preset}` to `{stage}:`, beside its `trainer`",
+        at=f"/stages/{stage}",
+        key=True,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from qatspec.diag import Diagnostic
+from qatspec.diag.codes import QS720
 from qatspec.diag.words import quote_list
 from qatspec.spec.model import Rule, Spec, StageName
 from qatspec.types import QSpec
@@ -35,11 +36,10 @@ def check_opset(spec: Spec, source: StageName) -> Diagnostic | None:
         leaf.quantize_input and all(_is_wide(rule, written) for rule in leaf.qconfig.rules)  # type: ignore[union-attr]
         for leaf in leaves
     )
-    return Diagnostic(
-        code="QS720",
-        severity="error" if certain else "warning",
-        message=f"opset {written} cannot hold {quote_list(sorted(wide))}, which a rule of stage "
+    return QS720.diagnostic(
+        f"opset {written} cannot hold {quote_list(sorted(wide))}, which a rule of stage "
         f"{source} asks for: it needs {WIDE_OPSET}",
+        severity="error" if certain else "warning",
         help=f"delete `opset` (it is then as high as needed), or write `opset: {WIDE_OPSET}`",
         at="/stages/convert/opset",
     )

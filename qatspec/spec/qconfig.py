@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from qatspec.diag import Diagnostic, DiagnosticError, Note
+from qatspec.diag.codes import QS203, QS313
 from qatspec.registry import Registry, registry as installed
 from qatspec.schema import check, spec_schema, with_defaults
 from qatspec.source.pointer import join
@@ -58,12 +59,10 @@ def repeated_rules(rules: QConfigRules) -> list[Diagnostic]:
         before = first.setdefault((rule.kind, rule.key), rule)
         if before is not rule:
             found.append(
-                Diagnostic(
-                    code="QS313",
-                    message=f"the rule for `{rule.key}` never wins: the same key stands before it",
+                QS313.warning(
+                    f"the rule for `{rule.key}` never wins: the same key stands before it",
                     help="delete this one, or the one before it if this one is meant",
                     at=rule.at,
-                    severity="warning",
                     notes=(Note("it stands before it here", at=before.at),),
                 )
             )
@@ -115,13 +114,10 @@ def _value(raw: Any, at: str, names: Registry) -> tuple[QConfig | None, str | No
         preset = names.qconfig(raw, at)
         return preset.config, preset.name
     if not isinstance(raw, Mapping):
-        raise DiagnosticError(
-            Diagnostic(
-                code="QS203",
-                message=f"a qconfig cannot be {type(raw).__name__}",
-                help="give a preset's name, a mapping, a QConfig or None",
-                at=at,
-            )
+        raise QS203.error(
+            f"a qconfig cannot be {type(raw).__name__}",
+            help="give a preset's name, a mapping, a QConfig or None",
+            at=at,
         )
     activation, weight = (_qspec(raw[k], join(at, k), names) for k in ("activation", "weight"))
     return QConfig(activation=activation, weight=weight), None

@@ -11,7 +11,8 @@ import sys
 import warnings
 from typing import Any
 
-from qatspec.diag import Diagnostic, DiagnosticError
+from qatspec.diag import DiagnosticError
+from qatspec.diag.codes import QS310, QS311
 
 if sys.version_info >= (3, 11):
     from re import (
@@ -36,14 +37,11 @@ def check_regex(pattern: str, at: str) -> None:
     try:
         tree = _parsed(pattern)
     except _INVALID as error:
-        raise DiagnosticError(
-            Diagnostic(
-                code="QS310",
-                message=f"`{pattern}` is not a regular expression: {error}",
-                help=_written(_repaired(pattern, getattr(error, "pos", None))),
-                at=at,
-                key=True,
-            )
+        raise QS310.error(
+            f"`{pattern}` is not a regular expression: {error}",
+            help=_written(_repaired(pattern, getattr(error, "pos", None))),
+            at=at,
+            key=True,
         ) from None
     if reason := _danger(tree):
         raise _hostile(pattern, reason, at)
@@ -115,14 +113,11 @@ def _distinct(alternatives: Any) -> bool:
 
 
 def _hostile(pattern: str, reason: str, at: str) -> DiagnosticError:
-    return DiagnosticError(
-        Diagnostic(
-            code="QS311",
-            message=f"`{pattern[:80]}` may take time without bound: {reason}",
-            help=_written(_flattened(pattern)),
-            at=at,
-            key=True,
-        )
+    return QS311.error(
+        f"`{pattern[:80]}` may take time without bound: {reason}",
+        help=_written(_flattened(pattern)),
+        at=at,
+        key=True,
     )
 
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from qatspec.diag import Diagnostic
+from qatspec.diag.codes import QS806
 from qatspec.diag.words import quote_list
 from qatspec.schema import with_defaults
 from qatspec.spec.model import InputSpec
@@ -60,9 +61,4 @@ def check_runtime_input(
         advice = "delete `rt_input_layout`"
     else:
         return None
-    return Diagnostic(
-        code="QS806",
-        message=message,
-        help=advice,
-        at=f"{at}/{key}" if at else None,
-    )
+    return QS806.diagnostic(message, help=advice, at=f"{at}/{key}" if at else None)

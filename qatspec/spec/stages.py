@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from qatspec.diag import Diagnostic, DiagnosticError, Note
+from qatspec.diag.codes import QS208, QS310, QS401, QS402, QS403
 from qatspec.registry import Registry
 from qatspec.schema import check, with_defaults
 from qatspec.source.pointer import join
@@ -91,24 +92,18 @@ def predecessor(spec: Spec, stage: StageName) -> StageName | None:
             return asked
         usable = [s for s in possible if s in spec.stages]
         why = "is not in the spec" if asked in possible else f"does not come before {stage}"
-        raise DiagnosticError(
-            Diagnostic(
-                code="QS403",
-                message=f"`pre_step: {asked}` of {stage} {why}",
-                help=_other_start(usable),
-                at=f"/stages/{stage}/solver/pre_step",
-            )
+        raise QS403.error(
+            f"`pre_step: {asked}` of {stage} {why}",
+            help=_other_start(usable),
+            at=f"/stages/{stage}/solver/pre_step",
         )
     found = next((s for s in possible if s in spec.stages), None)
     if found is None and possible:
-        raise DiagnosticError(
-            Diagnostic(
-                code="QS402",
-                message=f"{stage} has nothing to start from",
-                help=f"add below `stages:` what it starts from: {_starts(spec, stage)}",
-                at=f"/stages/{stage}",
-                key=True,
-            )
+        raise QS402.error(
+            f"{stage} has nothing to start from",
+            help=f"add below `stages:` what it starts from: {_starts(spec, stage)}",
+            at=f"/stages/{stage}",
+            key=True,
         )
     return found
 
@@ -175,9 +170,8 @@ def _uncalibrated(spec: Spec, names: Registry) -> list[Diagnostic]:
     if there:
         advice = "delete `pre_step`, so that it starts from it; or write `qconfig: horizon_qat`"
     return [
-        Diagnostic(
-            code="QS401",
-            message=f"`{preset}` keeps calibrated scales, but qat starts from no calibration",
+        QS401.diagnostic(
+            f"`{preset}` keeps calibrated scales, but qat starts from no calibration",
             help=advice,
             at=at,
             notes=(Note(f"modules: {', '.join(found)}"),),
@@ -204,13 +198,10 @@ def _solver(raw: Mapping[str, Any], at: str) -> Solver:
         try:
             re.sub(pattern, replacement or "", "")
         except (re.error, IndexError) as error:
-            raise DiagnosticError(
-                Diagnostic(
-                    code="QS310",
-                    message=f"`{replacement}` is no replacement for `{pattern}`: {error}",
-                    help=r"groups are `\1`, `\2`, ... in the order of the pattern's brackets",
-                    at=pointer,
-                )
+            raise QS310.error(
+                f"`{replacement}` is no replacement for `{pattern}`: {error}",
+                help=r"groups are `\1`, `\2`, ... in the order of the pattern's brackets",
+                at=pointer,
             ) from None
     pairs = tuple((pattern, replacement) for pattern, replacement in key_map)
     return Solver(**{**raw, "key_map": pairs}, at=at)
@@ -232,9 +223,8 @@ def _trainer(raw: Mapping[str, Any], at: str) -> Trainer:
 
 def _two_lengths(raw: Mapping[str, Any], at: str) -> Diagnostic:
     first, second = f"`epochs: {raw['epochs']}`", f"`steps: {raw['steps']}`"
-    return Diagnostic(
-        code="QS208",
-        message="a trainer is as long as `epochs` or as `steps` says; it has both",
+    return QS208.diagnostic(
+        "a trainer is as long as `epochs` or as `steps` says; it has both",
         help=f"delete one of the two lines: {first} (passes over the data) or {second} (batches)",
         at=join(at, "steps"),
         key=True,
@@ -243,9 +233,8 @@ def _two_lengths(raw: Mapping[str, Any], at: str) -> Diagnostic:
 
 
 def _no_length(at: str) -> Diagnostic:
-    return Diagnostic(
-        code="QS208",
-        message="a trainer needs `epochs` or `steps`",
+    return QS208.diagnostic(
+        "a trainer needs `epochs` or `steps`",
         help="add `epochs: 10` (passes over the data) or `steps: 1000` (batches)",
         at=at,
         key=True,

@@ -11,6 +11,7 @@ from functools import cache
 from typing import Any
 
 from qatspec.diag import Diagnostic, Fix
+from qatspec.diag.codes import QS308
 from qatspec.diag.words import nearest, sure_correction
 from qatspec.registry import Registry
 from qatspec.schema import torch_symbols
@@ -64,9 +65,8 @@ def _symbols() -> frozenset[str]:
 def _unknown(name: str, at: str, key: bool, ops: Iterable[str]) -> Diagnostic:
     near, sure = _meant(name, ops)
     what = f"torch has no `{name}`" if name.startswith("torch.") else f"no op is called `{name}`"
-    return Diagnostic(
-        code="QS308",
-        message=what,
+    return QS308.diagnostic(
+        what,
         help=f"did you mean `{near}`?" if near else "write the full name, as `torch.nn.Conv2d`",
         at=at,
         key=key,

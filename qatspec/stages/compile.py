@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from qatspec.backend import compile as compile_program, write_perf
-from qatspec.diag import Diagnostic, DiagnosticError
+from qatspec.diag.codes import QS806
 from qatspec.program import Artifact, Program, load_program
 from qatspec.registry import registry
 from qatspec.spec import runtime_input
@@ -35,14 +35,11 @@ def compile_to_files(
     options = stage.options if stage else {}
     host = open_host(source, context.spec.name, program.tree)
     if host is not None and host.pre is not None and runtime_input(options)[0] != "featuremap":
-        raise DiagnosticError(
-            Diagnostic(
-                code="QS806",
-                message="the model begins with float ops on the host: what the compiled file is "
-                "fed is no image",
-                help="delete `rt_input_type`, or move those ops out of forward",
-                at="/stages/compile/rt_input_type",
-            )
+        raise QS806.error(
+            "the model begins with float ops on the host: what the compiled file is "
+            "fed is no image",
+            help="delete `rt_input_type`, or move those ops out of forward",
+            at="/stages/compile/rt_input_type",
         )
     artifact = compile_program(program, march, image=context.spec.input, **options)
     binary = context.folder / f"{context.spec.name}.bin"

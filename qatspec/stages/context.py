@@ -11,7 +11,8 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from qatspec.diag import Diagnostic, DiagnosticError
+from qatspec.diag import Diagnostic
+from qatspec.diag.codes import QS918
 from qatspec.graph import Prepared
 from qatspec.plan.checkpoints import checkpoint_path, is_intact
 from qatspec.prepare import prepare_spec
@@ -183,15 +184,12 @@ class Context:
         for other, opened in self._datasets.items():
             for name, label in _labels(opened.classes).items():
                 if labels.get(name, label) != label:
-                    raise DiagnosticError(
-                        Diagnostic(
-                            code="QS918",
-                            message=f"class `{name}` has label {labels[name]} in `{role}` and "
-                            f"{label} in `{other}`",
-                            help="give both the same classes in the same order: a class without "
-                            "pictures moves the labels of those behind it",
-                            at=self.spec.data[role].dataset.at,
-                        )
+                    raise QS918.error(
+                        f"class `{name}` has label {labels[name]} in `{role}` and "
+                        f"{label} in `{other}`",
+                        help="give both the same classes in the same order: a class without "
+                        "pictures moves the labels of those behind it",
+                        at=self.spec.data[role].dataset.at,
                     )
 
     @cached_property

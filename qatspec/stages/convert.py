@@ -7,7 +7,8 @@ import importlib.util
 from dataclasses import replace
 from pathlib import Path
 
-from qatspec.diag import Diagnostic, DiagnosticError, Span
+from qatspec.diag import Span
+from qatspec.diag.codes import QS922
 from qatspec.export import OnnxRunner, export_qat_onnx, to_onnx
 from qatspec.export.host import POST, PRE, export_host
 from qatspec.files import encoded
@@ -135,12 +136,8 @@ def _on_host(host: Host) -> str:
 def demand_exact(path: Path, found: Exactness) -> None:
     """Raise DiagnosticError QS922 unless the file gave the Program's integers."""
     if not found.bit_exact:
-        raise DiagnosticError(
-            Diagnostic(
-                code="QS922",
-                message=f"`{path.name}` differs from the Program on real images by up to "
-                f"{found.max_lsb}",
-                help="do not ship it; report it with the spec and the checkpoint",
-                span=Span(file=str(path)),
-            )
+        raise QS922.error(
+            f"`{path.name}` differs from the Program on real images by up to {found.max_lsb}",
+            help="do not ship it; report it with the spec and the checkpoint",
+            span=Span(file=str(path)),
         )

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from qatspec.backend.legalise import refusals
 from qatspec.diag import Diagnostic, DiagnosticError
+from qatspec.diag.codes import QS708
 from qatspec.diag.words import quote_list
 from qatspec.graph import Prepared
 from qatspec.ir import RANGE, Overflow, interval
@@ -71,13 +72,11 @@ def sums_at_the_limit(prepared: Prepared) -> list[Diagnostic]:
     if not found:
         return []
     return [
-        Diagnostic(
-            code="QS708",
-            message=f"sums of {quote_list(sorted(set(found)))} may not fit int32 after training: "
+        QS708.warning(
+            f"sums of {quote_list(sorted(set(found)))} may not fit int32 after training: "
             "they do with the weights before it, not with every weight",
             help="nothing, unless convert refuses the trained model with QS704; fewer bits for the "
             "weights or the activations of these modules rule it out",
-            severity="warning",
         )
     ]
 

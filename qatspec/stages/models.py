@@ -6,7 +6,8 @@ from pathlib import Path
 
 from torch import nn
 
-from qatspec.diag import Diagnostic, DiagnosticError, Span
+from qatspec.diag import Span
+from qatspec.diag.codes import QS924
 from qatspec.export import OnnxRunner
 from qatspec.export.host import POST, PRE, HostRunner
 from qatspec.graph import Prepared
@@ -66,13 +67,10 @@ def open_integers(path: Path) -> Integers:
         return Artifact.load(path)
     if path.name.endswith("-converted.onnx"):
         return OnnxRunner.load(path)
-    raise DiagnosticError(
-        Diagnostic(
-            code="QS924",
-            message=f"`{path.name}` is no model that qatspec runs",
-            help=f"give a checkpoint (*{SUFFIX}), *.program, *-converted.onnx or *.bin",
-            span=Span(file=str(path)),
-        )
+    raise QS924.error(
+        f"`{path.name}` is no model that qatspec runs",
+        help=f"give a checkpoint (*{SUFFIX}), *.program, *-converted.onnx or *.bin",
+        span=Span(file=str(path)),
     )
 
 
@@ -82,13 +80,10 @@ def open_prepared(context: Context, path: Path) -> tuple[Prepared, str]:
     Raises DiagnosticError QS924 for a float checkpoint."""
     checkpoint = load(path)
     if checkpoint.stage == "float":
-        raise DiagnosticError(
-            Diagnostic(
-                code="QS924",
-                message=f"`{path.name}` is a float checkpoint, which has no scales to convert with",
-                help="give a checkpoint of the qat or the calibration stage",
-                span=Span(file=str(path)),
-            )
+        raise QS924.error(
+            f"`{path.name}` is a float checkpoint, which has no scales to convert with",
+            help="give a checkpoint of the qat or the calibration stage",
+            span=Span(file=str(path)),
         )
     prepared = context.prepare(checkpoint.stage, trained_for=checkpoint.march or None)
     context.warn(load_weights(prepared.model, checkpoint.weights, source=path))

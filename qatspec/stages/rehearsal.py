@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from qatspec.diag import Diagnostic, DiagnosticError
+from qatspec.diag.codes import QS701, QS702, QS703, QS704, QS706, QS801
 from qatspec.graph import Prepared
 from qatspec.prepare import set_stage
 from qatspec.quant.fake_quant import FakeQuantize
@@ -33,7 +34,7 @@ from qatspec.train.checkpoint import load_weights
 
 QUANTIZED = ("calibration", "qat")
 #: What the model's structure alone decides: neither weights nor ranges have a part.
-_STRUCTURAL = ("QS701", "QS702", "QS703", "QS706", "QS801")
+_STRUCTURAL = (QS701, QS702, QS703, QS706, QS801)
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,8 +172,8 @@ class Rehearsal:
         self.doubts += sums_at_the_limit(prepared)
         if self.spoilt:
             found = [d for d in found if d.code in _STRUCTURAL]
-        of_march = [Refusal("compile", d) for d in found if d.code == "QS801"]
-        self.found += [Refusal("convert", d) for d in found if d.code != "QS801"]
+        of_march = [Refusal("compile", d) for d in found if d.code == QS801]
+        self.found += [Refusal("convert", d) for d in found if d.code != QS801]
         if self.spoilt or self.found:
             self.found += of_march if compiled else []
             return
@@ -248,7 +249,7 @@ def foresee(context: Context) -> Foreseen:
 def _as_prediction(refusal: Refusal) -> Refusal:
     """The range of sums follows from the weights, which a training changes."""
     found = refusal.diagnostic
-    if found.code != "QS704":
+    if found.code != QS704:
         return refusal
     message = f"{found.message}; this is predicted from the weights before training"
     return replace(refusal, diagnostic=replace(found, message=message))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from qatspec.diag import Diagnostic, DiagnosticError
+from qatspec.diag.codes import QS937
 from qatspec.spec import Trainer
 from qatspec.train.optim import tensors_per_parameter
 
@@ -83,14 +83,11 @@ def demand_space(needs: Sequence[Need], workdir: Path, present: int) -> None:
         + (f" ({need.files} checkpoints of {_amount(need.each)})" if need.files > 1 else "")
         for need in needs
     )
-    raise DiagnosticError(
-        Diagnostic(
-            code="QS937",
-            message=f"the run will write about {_amount(wanted)} into `{workdir}`, where "
-            f"{_amount(max(free, 0))} are free: {parts}",
-            help=_advice(needs, free + present - largest),
-            at=f"/stages/{needs[0].stage}",
-        )
+    raise QS937.error(
+        f"the run will write about {_amount(wanted)} into `{workdir}`, where "
+        f"{_amount(max(free, 0))} are free: {parts}",
+        help=_advice(needs, free + present - largest),
+        at=f"/stages/{needs[0].stage}",
     )
 
 

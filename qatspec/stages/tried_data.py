@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from qatspec.diag import Diagnostic, DiagnosticError, PluginFault
+from qatspec.diag.codes import QS942, QS943
 from qatspec.stages.context import Context
 from qatspec.train.evaluate import rehearse
 from qatspec.train.loader import Batch, Loader
@@ -75,9 +76,8 @@ class TriedData:
 
     def _other_shape(self, role: str, picture: tuple[int, ...]) -> Diagnostic:
         wanted = self.context.spec.input
-        return Diagnostic(
-            code="QS942",
-            message=f"data.{role} gives pictures of shape {picture} (channels, height, width), "
+        return QS942.diagnostic(
+            f"data.{role} gives pictures of shape {picture} (channels, height, width), "
             f"`model.input` says {(wanted.channels, *wanted.size)}",
             help="give both the same `size` and `channels`",
             at=self.context.spec.data[role].dataset.at,
@@ -88,9 +88,8 @@ class TriedData:
         own = spec.stages[stage].batch_size is not None
         role = spec.data[_ROLES[stage]]
         key = "batch_size_per_gpu" if own else "batch_size"
-        return Diagnostic(
-            code="QS943",
-            message=f"stage {stage} trains on batches of {images} picture, and a batch norm of the "
+        return QS943.diagnostic(
+            f"stage {stage} trains on batches of {images} picture, and a batch norm of the "
             "model gets one number a channel, which has no variance",
             help=f"set `{key}: 2` or more, with as many pictures in the set",
             at=f"/stages/{stage}/batch_size_per_gpu" if own else f"{role.at}/batch_size",

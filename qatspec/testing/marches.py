@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from qatspec.diag import DiagnosticError
+from qatspec.diag.codes import QS804
 from qatspec.ir import RANGE
 from qatspec.lower import lower
 from qatspec.program import Artifact, Program, dump
@@ -17,7 +18,7 @@ from qatspec.testing.nets import all_examples, alone, images, prepared_for_eval
 from qatspec.testing.subject import Skipped, Subject
 from qatspec.types import Arithmetic, March, Verdict
 
-_MISSING = "QS804"  # the march's own runtime is not installed
+_MISSING = QS804  # the march's own runtime is not installed
 
 
 def supports_what_it_compiles(subject: Subject, march: March) -> None:

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from qatspec.diag import Diagnostic, DiagnosticError, Span
+from qatspec.diag.codes import QS901, QS902, QS905, QS940, QS941
 from qatspec.diag.words import quote_list
 from qatspec.files import encoded, how_to_read, why_unreadable
 from qatspec.language import default
@@ -112,13 +113,10 @@ def load(path: Path) -> Checkpoint:
             raise _damaged(path, "its sha256 is not the one in its sidecar")
         content = load_tensors(path)
     except FileNotFoundError as error:
-        raise DiagnosticError(
-            Diagnostic(
-                code="QS905",
-                message=f"there is no checkpoint `{path}`",
-                help="correct the path, or run the stage that writes it (qatspec run --step)",
-                span=Span(file=str(path)),
-            )
+        raise QS905.error(
+            f"there is no checkpoint `{path}`",
+            help="correct the path, or run the stage that writes it (qatspec run --step)",
+            span=Span(file=str(path)),
         ) from error
     except OSError as error:
         raise _damaged(path, why_unreadable(error), how_to_read(error, _AGAIN)) from error
@@ -162,13 +160,10 @@ def load_weights(
             for verb, keys, _ in faults
         )
         switches = " and ".join(f"`{switch}: true`" for *_, switch in faults if switch)
-        raise DiagnosticError(
-            Diagnostic(
-                code="QS902",
-                message=f"the checkpoint does not fit the model: it {words}",
-                help=_to_fit(model, weights, "" if wrong else switches),
-                span=Span(file=str(source)),
-            )
+        raise QS902.error(
+            f"the checkpoint does not fit the model: it {words}",
+            help=_to_fit(model, weights, "" if wrong else switches),
+            span=Span(file=str(source)),
         )
     if fitted.unlabelled:
         raise DiagnosticError(_unlabelled(fitted.unlabelled, source))
@@ -187,9 +182,8 @@ def _to_fit(model: nn.Module, weights: Mapping[str, Tensor], switches: str) -> s
 
 
 def _unlabelled(paths: Sequence[str], source: Path) -> Diagnostic:
-    return Diagnostic(
-        code="QS941",
-        message=f"the checkpoint does not record the dtype of {len(paths)} scales "
+    return QS941.diagnostic(
+        f"the checkpoint does not record the dtype of {len(paths)} scales "
         f"({quote_list(paths[:3])}{', ...' * (len(paths) > 3)})",
         help="an earlier version of qatspec wrote it: run the stage that made it again",
         span=Span(file=str(source)),
@@ -199,10 +193,8 @@ def _unlabelled(paths: Sequence[str], source: Path) -> Diagnostic:
 def _converted(dtypes: Mapping[str, tuple[str, str]], source: Path) -> Diagnostic:
     pairs = Counter(dtypes.values())
     counts = ", ".join(f"{n} from {theirs} to {own}" for (theirs, own), n in pairs.items())
-    return Diagnostic(
-        code="QS940",
-        severity="warning",
-        message=f"`{source.name}` holds scales of another dtype, which were converted: {counts}",
+    return QS940.warning(
+        f"`{source.name}` holds scales of another dtype, which were converted: {counts}",
         help="give both stages the same dtypes where the scales were meant for each other",
         span=Span(file=str(source)),
     )
@@ -255,11 +247,8 @@ _AGAIN = "delete the file and run the stage again; it resumes from the newest in
 
 
 def _damaged(path: Path, why: str, advice: str = _AGAIN) -> DiagnosticError:
-    return DiagnosticError(
-        Diagnostic(
-            code="QS901",
-            message=f"the checkpoint `{path}` is damaged or foreign: {why}",
-            help=advice,
-            span=Span(file=str(path)),
-        )
+    return QS901.error(
+        f"the checkpoint `{path}` is damaged or foreign: {why}",
+        help=advice,
+        span=Span(file=str(path)),
     )

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from qatspec.diag import Diagnostic, DiagnosticError, Span
+from qatspec.diag import DiagnosticError, Span
+from qatspec.diag.codes import QS903
 from qatspec.files.writing import encoded, replacing, sync
 from qatspec.source import written
 
@@ -88,11 +89,4 @@ def move(source: Path, target: Path) -> None:
 def cannot_write(path: Path, error: OSError) -> DiagnosticError:
     """QS903: why the system does not write `path`."""
     why, help_ = _REASONS.get(error.errno or 0, (error.strerror or str(error), _HELP))
-    return DiagnosticError(
-        Diagnostic(
-            code="QS903",
-            message=f"cannot write `{path}`: {why}",
-            help=help_,
-            span=Span(file=str(path)),
-        )
-    )
+    return QS903.error(f"cannot write `{path}`: {why}", help=help_, span=Span(file=str(path)))

@@ -9,7 +9,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from qatspec.diag import Diagnostic, DiagnosticError, Span
+from qatspec.diag import Span
+from qatspec.diag.codes import QS955, QS956
 from qatspec.diag.words import quote_list
 from qatspec.quant.fake_quant import is_usable_scale
 from qatspec.quant.state import fake_quant_keys
@@ -31,15 +32,12 @@ def require_loadable(model: nn.Module, state: Mapping[str, Tensor], source: Path
             found[key] = problem
     if found:
         first = next(iter(found))
-        raise DiagnosticError(
-            Diagnostic(
-                code="QS955",
-                message=f"`{source.name}` holds numbers that cannot be loaded: `{first}` "
-                f"{found[first]}"
-                + (f" (and {len(found) - 1} more: {_rest(found)})" if len(found) > 1 else ""),
-                help="use an earlier checkpoint, or train again with a lower learning rate",
-                span=Span(file=str(source)),
-            )
+        raise QS955.error(
+            f"`{source.name}` holds numbers that cannot be loaded: `{first}` "
+            f"{found[first]}"
+            + (f" (and {len(found) - 1} more: {_rest(found)})" if len(found) > 1 else ""),
+            help="use an earlier checkpoint, or train again with a lower learning rate",
+            span=Span(file=str(source)),
         )
 
 
@@ -110,14 +108,11 @@ def require_overlap(model: nn.Module, weights: Mapping[str, Tensor], source: Pat
     own = model.state_dict()
     if weights and own and not any(key in own for key in weights):
         fitting = fitting_key_map(weights, own)
-        raise DiagnosticError(
-            Diagnostic(
-                code="QS956",
-                message=f"no key of `{source.name}` (`{next(iter(weights))}`, ...) is one of the "
-                f"model's (`{next(iter(own))}`, ...), so nothing would be loaded",
-                help=f"set `solver.key_map: {fitting}` in the stage"
-                if fitting
-                else "give the keys the model's names with `solver.key_map`",
-                at=at,
-            )
+        raise QS956.error(
+            f"no key of `{source.name}` (`{next(iter(weights))}`, ...) is one of the "
+            f"model's (`{next(iter(own))}`, ...), so nothing would be loaded",
+            help=f"set `solver.key_map: {fitting}` in the stage"
+            if fitting
+            else "give the keys the model's names with `solver.key_map`",
+            at=at,
         )

@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset as TorchDataset
 
 from qatspec.diag import Diagnostic, DiagnosticError, PluginFault
+from qatspec.diag.codes import QS909
 from qatspec.language import default
 from qatspec.registry import registry
 from qatspec.train.protocol import check_alike, check_sample, images_of, target_tensor
@@ -63,12 +64,9 @@ class Loader:
 
     def __post_init__(self) -> None:
         if len(self.dataset) == 0:
-            raise DiagnosticError(
-                Diagnostic(
-                    code="QS909",
-                    message="the data set is empty",
-                    help="check the paths and the split in the data section of the spec",
-                )
+            raise QS909.error(
+                "the data set is empty",
+                help="check the paths and the split in the data section of the spec",
             )
 
     @property

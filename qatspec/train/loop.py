@@ -11,7 +11,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from qatspec.diag import Diagnostic, DiagnosticError
+from qatspec.diag.codes import QS904
 from qatspec.plan.checkpoints import checkpoint_files, checkpoint_path, is_intact
 from qatspec.process import interrupt
 from qatspec.quant.fold import freeze_batch_norm
@@ -169,15 +169,11 @@ class _Loop:
         if not bad:
             return
         names = ", ".join(f"`{n}` = {values[n]}" for n in bad if n != "loss") or "`loss`"
-        raise DiagnosticError(
-            Diagnostic(
-                code="QS904",
-                message=f"not finite in stage {self.t.stage}, epoch {epoch + 1}, "
-                f"step {self.step + 1}: {names}",
-                help="lower the learning rate, add `grad_clip` or warm-up steps, or look for "
-                "broken boxes in the data; the last checkpoint before this step is kept",
-                at=f"/stages/{self.t.stage}/trainer",
-            )
+        raise QS904.error(
+            f"not finite in stage {self.t.stage}, epoch {epoch + 1}, step {self.step + 1}: {names}",
+            help="lower the learning rate, add `grad_clip` or warm-up steps, or look for "
+            "broken boxes in the data; the last checkpoint before this step is kept",
+            at=f"/stages/{self.t.stage}/trainer",
         )
 
     def _finish(self, epoch: int) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 import torch.distributed as dist
 
 from qatspec.diag import Diagnostic, DiagnosticError, Note, PluginFault
+from qatspec.diag.codes import QS908
 from qatspec.registry import registry
 
 #: What a process sends before it meets the others.
@@ -168,9 +169,8 @@ def _diagnostics(error: BaseException) -> tuple[Diagnostic, ...]:
         return (fault.diagnostic(),)
     words = str(error).partition("\n")[0]
     return (
-        Diagnostic(
-            code="QS908",
-            message=f"a training process failed: {type(error).__name__}: {words}",
+        QS908.diagnostic(
+            f"a training process failed: {type(error).__name__}: {words}",
             help="run with `--nproc 1` to see whether the error is of the training itself; "
             "--debug shows the traceback",
         ),
@@ -188,8 +188,6 @@ def _ended(rank: int, process: BaseProcess) -> Diagnostic:
             "the system kills processes where memory runs out: lower `batch_size`, `workers` or "
             f"`--nproc`; {help_}"
         )
-    return Diagnostic(
-        code="QS908",
-        message=f"the training process of rank {rank} (pid {process.pid}) {how}",
-        help=help_,
+    return QS908.diagnostic(
+        f"the training process of rank {rank} (pid {process.pid}) {how}", help=help_
     )

@@ -10,7 +10,7 @@ import re
 import numpy as np
 import torch
 
-from qatspec.diag import Diagnostic, DiagnosticError
+from qatspec.diag.codes import QS907
 
 
 def pick_device(name: str, rank: int = 0) -> torch.device:
@@ -27,12 +27,9 @@ def pick_device(name: str, rank: int = 0) -> torch.device:
     index = int(match[1]) if match and match[1] else rank
     if match is None or index >= count:
         here = "cpu" + "".join(f", cuda:{i}" for i in range(count))
-        raise DiagnosticError(
-            Diagnostic(
-                code="QS907",
-                message=f"device `{name}` is not available (process {rank})",
-                help=f"choose one of {here}, or `auto`",
-            )
+        raise QS907.error(
+            f"device `{name}` is not available (process {rank})",
+            help=f"choose one of {here}, or `auto`",
         )
     return torch.device("cuda", index)
 

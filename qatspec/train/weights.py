@@ -10,7 +10,8 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
-from qatspec.diag import Diagnostic, DiagnosticError, Span
+from qatspec.diag import Code, DiagnosticError, Span
+from qatspec.diag.codes import QS901, QS902, QS905
 from qatspec.files import how_to_read, why_unreadable
 from qatspec.train.tensors import load_tensors
 
@@ -74,7 +75,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         content = load_tensors(path)
     except OSError as error:
         message = f"the weights `{path}` cannot be read: {why_unreadable(error)}"
-        raise _fault("QS905", message, how_to_read(error, "correct the path"), path) from error
+        raise _fault(QS905, message, how_to_read(error, "correct the path"), path) from error
     except ValueError as error:
         raise _not_weights(path, str(error)) from error
     if not isinstance(content, Mapping):
@@ -102,13 +103,10 @@ def mapped(
         matched = [k for k, name in names.items() if name is not None and re.search(pattern, name)]
         if not matched:
             example = next(name for name in (*names.values(), "") if name is not None)
-            raise DiagnosticError(
-                Diagnostic(
-                    code="QS902",
-                    message=f"`{pattern}` matches no key of `{source.name}`",
-                    help=f"its keys look like `{example}` by then",
-                    at=f"{at}/{index}",
-                )
+            raise QS902.error(
+                f"`{pattern}` matches no key of `{source.name}`",
+                help=f"its keys look like `{example}` by then",
+                at=f"{at}/{index}",
             )
         for key in matched:
             name = str(names[key])
@@ -120,9 +118,7 @@ def mapped(
         if own in result:
             first = next(k for k, n in names.items() if n == own)
             message = f"the key map makes `{own}` of both `{first}` and `{key}`"
-            raise DiagnosticError(
-                Diagnostic(code="QS902", message=message, help="tell them apart", at=at)
-            )
+            raise QS902.error(message, help="tell them apart", at=at)
         result[own] = state[key]
     return result
 
@@ -137,14 +133,11 @@ def _by_order(
         if given is None or key is None or not _alike(given, state[given], key, own[key]):
             where = f"`{given}` {tuple(state[given].shape)}" if given else "no more tensors"
             wanted = f"`{key}` {tuple(own[key].shape)}" if key else "no more"
-            raise DiagnosticError(
-                Diagnostic(
-                    code="QS902",
-                    message=f"the orders do not fit: `{source.name}` ({len(theirs)} tensors) has "
-                    f"{where} where the model ({len(mine)}) has {wanted}",
-                    help="use weights of this very network, or [regex, replacement] pairs",
-                    at=at,
-                )
+            raise QS902.error(
+                f"the orders do not fit: `{source.name}` ({len(theirs)} tensors) has "
+                f"{where} where the model ({len(mine)}) has {wanted}",
+                help="use weights of this very network, or [regex, replacement] pairs",
+                at=at,
             )
     counters = {key: value for key, value in own.items() if key.endswith(_COUNTER)}
     pairs = zip(theirs, mine, strict=True)
@@ -158,10 +151,8 @@ def _alike(given: str, value: Tensor, key: str, own: Tensor) -> bool:
 def _not_weights(path: Path, why: str) -> DiagnosticError:
     message = f"`{path.name}` holds no weights that can be read safely: {why}"
     advice = "save them anew in a trusted place: torch.save(model.state_dict(), ...)"
-    return _fault("QS901", message, advice, path)
+    return _fault(QS901, message, advice, path)
 
 
-def _fault(code: str, message: str, advice: str, path: Path) -> DiagnosticError:
-    return DiagnosticError(
-        Diagnostic(code=code, message=message, help=advice, span=Span(file=str(path)))
-    )
+def _fault(code: Code, message: str, advice: str, path: Path) -> DiagnosticError:
+    return code.error(message, help=advice, span=Span(file=str(path)))

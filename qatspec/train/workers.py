@@ -12,6 +12,7 @@ from typing import Any
 from torch.utils.data import DataLoader
 
 from qatspec.diag import Diagnostic, DiagnosticError
+from qatspec.diag.codes import QS952
 
 #: Seconds that a worker may take to end after its connection broke.
 _PATIENCE = 1.0
@@ -80,4 +81,4 @@ def _died(dead: Mapping[int, Any]) -> Diagnostic:
             "set `workers: 0` for the data role to see where it happens; SIGBUS means that "
             f"`/dev/shm` is full; {help_}"
         )
-    return Diagnostic(code="QS952", message=f"data loader worker {how}", help=help_)
+    return QS952.diagnostic(f"data loader worker {how}", help=help_)

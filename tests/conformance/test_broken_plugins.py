@@ -16,8 +16,6 @@ from qatspec.api import (
     Annotation,
     Artifact,
     DatasetDef,
-    Diagnostic,
-    DiagnosticError,
     Example,
     FusePattern,
     March,
@@ -34,6 +32,7 @@ from qatspec.api import (
     QuantHandler,
     Sample,
     Verdict,
+    codes,
     hookimpl,
     interpret,
     lazy,
@@ -411,7 +410,7 @@ def run(artifact, ints):
 
 
 def refuse(program, options):
-    raise DiagnosticError(Diagnostic(code="QS801", message="no"))
+    raise codes.QS801.error("no")
 
 
 COUNT = iter(range(1000))

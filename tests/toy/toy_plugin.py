@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from qatspec.api import DatasetDef, Diagnostic, DiagnosticError, ModelDef, Sample, hookimpl
+from qatspec.api import DatasetDef, DiagnosticError, ModelDef, Sample, codes, hookimpl
 
 
 class Corners:
@@ -31,7 +31,7 @@ class Corners:
             with Image.open(path) as picture:
                 pixels = np.asarray(picture.convert("RGB").resize((16, 16)), np.float32)
         except OSError as error:
-            broken = Diagnostic(code="QS911", message=f"cannot read the picture `{path.name}`")
+            broken = codes.QS911.diagnostic(f"cannot read the picture `{path.name}`")
             raise DiagnosticError(broken) from error
         image = np.ascontiguousarray(((pixels - 128) / 128).transpose(2, 0, 1))
         return Sample(image, {}, {"id": path.name})

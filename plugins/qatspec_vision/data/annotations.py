@@ -9,7 +9,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from qatspec.api import Diagnostic, DiagnosticError, Span, open_file, read_file, why_unreadable
+from qatspec.api import (
+    DiagnosticError,
+    Span,
+    codes,
+    open_file,
+    read_file,
+    why_unreadable,
+)
 
 #: The largest published files (Objects365, Open Images) have 4 to 6 GB.
 MAX_BYTES = 8 << 30
@@ -45,14 +52,11 @@ def read(path: Path) -> dict[str, Any]:
 
 def malformed(path: Path, why: str) -> DiagnosticError:
     """QS912 for an annotation file."""
-    return DiagnosticError(
-        Diagnostic(
-            code="QS912",
-            message=f"`{path.name}` is not a COCO detection file: {why}",
-            help="correct the entry, or write the file anew with the tool that made it; "
-            "cocodataset.org/#format-data says what each key holds",
-            span=Span(file=str(path)),
-        )
+    return codes.QS912.error(
+        f"`{path.name}` is not a COCO detection file: {why}",
+        help="correct the entry, or write the file anew with the tool that made it; "
+        "cocodataset.org/#format-data says what each key holds",
+        span=Span(file=str(path)),
     )
 
 

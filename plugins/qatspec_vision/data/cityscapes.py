@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from qatspec.api import Diagnostic, DiagnosticError, ModelInput, Span, open_labels
+from qatspec.api import Diagnostic, DiagnosticError, ModelInput, Span, codes, open_labels
 from qatspec_vision.data import made_up
 from qatspec_vision.data.augment import Augment
 from qatspec_vision.data.cityscapes_layout import CLASSES, IGNORED, LABEL_IDS, locate
@@ -48,9 +48,8 @@ def _train_ids(path: Path, stored: str) -> np.ndarray:
 
 def _no_label(path: Path, values: np.ndarray) -> Diagnostic:
     worst = values.max() if values.max() > 255 else values.min()
-    return Diagnostic(
-        code="QS911",
-        message=f"cannot read the labels `{path.name}`: they hold {worst}, and a label is 0 to 255",
+    return codes.QS911.diagnostic(
+        f"cannot read the labels `{path.name}`: they hold {worst}, and a label is 0 to 255",
         help="give the files of labels, not of instances: `*_gtFine_labelIds.png`",
         span=Span(file=str(path)),
     )

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from qatspec.api import Diagnostic, Span
+from qatspec.api import Diagnostic, Span, codes
 from qatspec_vision.data import made_up
 from qatspec_vision.data.annotations import cut, said
 from qatspec_vision.data.detection import Annotated, DetectionSet, loader_options
@@ -88,11 +88,8 @@ def _warn_unusable(path: Path, unusable: Sequence[tuple[int, str]]) -> tuple[Dia
         return ()
     index, reason = unusable[0]
     return (
-        Diagnostic(
-            code="QS913",
-            severity="warning",
-            message=f"{len(unusable)} annotations left out, the first is annotations[{index}]: "
-            f"{reason}",
+        codes.QS913.warning(
+            f"{len(unusable)} annotations left out, the first is annotations[{index}]: {reason}",
             help="correct or remove them; training and evaluation go on without them",
             span=Span(file=str(path)),
         ),

@@ -14,6 +14,7 @@ from qatspec.api import (
     ModelInput,
     Sample,
     Span,
+    codes,
     open_annotated_picture,
     restore_boxes,
 )
@@ -240,10 +241,8 @@ def _scaled(bbox: Sequence[float], size: tuple[int, int]) -> list[float]:
 
 
 def _no_object(path: Path) -> Diagnostic:
-    return Diagnostic(
-        code="QS928",
-        severity="warning",
-        message=f"no picture of `{path.name}` has an object in it: there is nothing to find",
+    return codes.QS928.warning(
+        f"no picture of `{path.name}` has an object in it: there is nothing to find",
         help="check that the annotations are of these pictures and `limit`",
         span=Span(file=str(path)),
     )

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from qatspec.api import (
-    Diagnostic,
     DiagnosticError,
     Span,
+    codes,
     content_digest,
     open_file,
     why_unreadable,
@@ -131,11 +131,6 @@ def made_up_digest(params: Mapping[str, Any]) -> str:
 
 def missing(path: Path, why: str, advice: str) -> DiagnosticError:
     """QS910 for a path of a data set."""
-    return DiagnosticError(
-        Diagnostic(
-            code="QS910",
-            message=f"data not found: {why}: `{path}`",
-            help=advice,
-            span=Span(file=str(path)),
-        )
+    return codes.QS910.error(
+        f"data not found: {why}: `{path}`", help=advice, span=Span(file=str(path))
     )

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from qatspec.api import (
-    Diagnostic,
     DiagnosticError,
     Span,
+    codes,
     content_digest,
     read_file,
     why_no_folder,
@@ -136,12 +136,9 @@ def _from_index(root: Path, index: Path) -> Listing:
 
 
 def _malformed(path: Path, why: str) -> DiagnosticError:
-    return DiagnosticError(
-        Diagnostic(
-            code="QS912",
-            message=f"`{path.name}` is not a table of pictures and classes: {why}",
-            help="it is a CSV file with a first line `file,class_index` (and `name`, if any); "
-            "`file` is relative to `root`, `class_index` counts from 0",
-            span=Span(file=str(path)),
-        )
+    return codes.QS912.error(
+        f"`{path.name}` is not a table of pictures and classes: {why}",
+        help="it is a CSV file with a first line `file,class_index` (and `name`, if any); "
+        "`file` is relative to `root`, `class_index` counts from 0",
+        span=Span(file=str(path)),
     )

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
-from qatspec.api import Diagnostic, folder_being_made
+from qatspec.api import Diagnostic, codes, folder_being_made
 from qatspec_vision.data.cityscapes_layout import LABEL_IDS
 from qatspec_vision.data.files import made_up_digest
 
@@ -40,10 +40,8 @@ def build(params: Mapping[str, Any], cache_dir: Path, draw: Draw) -> tuple[dict[
 def told(params: Mapping[str, Any]) -> tuple[Diagnostic, ...]:
     """The warning that a made-up set comes with."""
     return (
-        Diagnostic(
-            code="QS916",
-            severity="warning",
-            message=f"{params['made_up']} made-up pictures take the place of "
+        codes.QS916.warning(
+            f"{params['made_up']} made-up pictures take the place of "
             f"`{params.get('root', '')}`: metrics mean nothing",
             help="leave `made_up` out (and `--smoke`) to run on the data itself",
         ),

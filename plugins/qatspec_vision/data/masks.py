@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from qatspec.api import (
-    Diagnostic,
     DiagnosticError,
     ModelInput,
     Span,
+    codes,
     open_labels,
     open_picture,
 )
@@ -97,12 +97,9 @@ def _first(found: np.ndarray) -> tuple[int, int]:
 def _fault(path: Path, unknown: np.ndarray, what: str, help_: str) -> DiagnosticError:
     row, column = _first(unknown)
     share = 100 * float(unknown.mean())
-    return DiagnosticError(
-        Diagnostic(
-            code="QS958",
-            message=f"the mask `{path.name}` {what}: {share:.2g} % of its pixels, the first at "
-            f"column {column} of row {row}",
-            help=help_,
-            span=Span(file=str(path)),
-        )
+    return codes.QS958.error(
+        f"the mask `{path.name}` {what}: {share:.2g} % of its pixels, the first at "
+        f"column {column} of row {row}",
+        help=help_,
+        span=Span(file=str(path)),
     )

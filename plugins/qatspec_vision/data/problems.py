@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from qatspec.api import Diagnostic, DiagnosticError, Note, Span
+from qatspec.api import Diagnostic, DiagnosticError, Note, Span, codes
 
 #: Faults that one error shows; the others are counted.
 _SHOWN = 8
@@ -26,7 +26,7 @@ class Problems:
         self._count += 1
         if len(self._found) < _SHOWN:
             span = Span(str(path), line, col, line, col + 1) if line else Span(file=str(path))
-            self._found.append(Diagnostic(code="QS958", message=message, help=help_, span=span))
+            self._found.append(codes.QS958.diagnostic(message, help=help_, span=span))
             if text:
                 self._texts[str(path)] = text
 
@@ -46,10 +46,8 @@ def left_out(count: int, first: str, path: Path, line: int) -> tuple[Diagnostic,
     if not count:
         return ()
     return (
-        Diagnostic(
-            code="QS913",
-            severity="warning",
-            message=f"{count} annotations left out, the first is {first}",
+        codes.QS913.warning(
+            f"{count} annotations left out, the first is {first}",
             help="correct or remove them; training and evaluation go on without them",
             span=Span(str(path), line, 1, line, 2),
         ),
@@ -61,10 +59,8 @@ def unpaired(kind: str, without: list[str], total: int, folder: Path) -> tuple[D
     if not without:
         return ()
     return (
-        Diagnostic(
-            code="QS959",
-            severity="warning",
-            message=f"{len(without)} of {total} pictures have no {kind}, the first is "
+        codes.QS959.warning(
+            f"{len(without)} of {total} pictures have no {kind}, the first is "
             f"`{without[0]}`: they are taken as pictures without an object",
             help=f"add the missing files, an empty {kind} where there is nothing to find",
             span=Span(file=str(folder)),

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import fx
 
+from qatspec.diag.codes import QS702
 from qatspec.graph.context import GraphContext
 from qatspec.ir import DType
 from qatspec.lowering import (
@@ -38,7 +39,7 @@ def lower(node: fx.Node, lowering: Lowering) -> ScaledInts:
     """Integer conv with an int32 bias; its accumulator has scale x * weight per channel."""
     module = lowering.context.quant_op(node)
     if module is None:
-        lowering.fail(*_without_integers(node, lowering.context), "QS702")
+        lowering.fail(*_without_integers(node, lowering.context), QS702)
     geometry = module.geometry
     x = lowering.small_integers(node.args[0])
     weight, w_scale, bias = _integers(module, [lowering.constant(a) for a in node.args[1:]])

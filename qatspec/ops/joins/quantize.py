@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import fx
 
+from qatspec.diag.codes import QS703
 from qatspec.graph.context import GraphContext
 from qatspec.lowering import Lowering, ScaledInts, reshaped
 from qatspec.ops.joins.calls import Join
@@ -41,6 +42,6 @@ def _on_one_grid(lowering: Lowering, call: Join) -> list[ScaledInts]:
         lowering.fail(
             "its parts have different scales and nothing quantizes its result",
             "set quantize_output: true, or return the parts one by one",
-            "QS703",
+            QS703,
         )
     return terms

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import fx
 
+from qatspec.diag.codes import QS703
 from qatspec.graph.context import GraphContext
 from qatspec.graph.discarded import may_pass
 from qatspec.ir import DType
@@ -162,7 +163,7 @@ def _divided(
         lowering.fail(
             "its windows at the border have other divisors, and nothing quantizes its result",
             "set quantize_output: true, or count_include_pad: true without ceil_mode",
-            "QS703",
+            QS703,
         )
     bands = []
     for top, bottom, row in _runs(rows):

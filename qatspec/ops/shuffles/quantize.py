@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import fx
 
+from qatspec.diag.codes import QS702
 from qatspec.graph.context import GraphContext
 from qatspec.lowering import Lowering, ScaledInts
 from qatspec.ops.shuffles.calls import shuffle_of
@@ -19,7 +20,7 @@ def lower(node: fx.Node, lowering: Lowering) -> ScaledInts:
     """Dims are split, swapped and merged."""
     x, before = lowering.single_term(node.args[0]), lowering.shape(node.args[0])
     if x.axis is not None:
-        lowering.fail("its channels have scales of their own", "quantize the op before it", "QS702")
+        lowering.fail("its channels have scales of their own", "quantize the op before it", QS702)
     if len(before) != 4:
         lowering.fail("only (N, C, H, W) tensors are shuffled")
     shuffle = shuffle_of(node, lowering.context)

@@ -2,7 +2,6 @@
 
 import pytest
 
-from qatspec.diag import CODES, Diagnostic, InternalError
 from qatspec.diag.words import nearest, quote_list, suggest
 
 
@@ -28,13 +27,3 @@ def test_suggest():
     assert suggest("zzz", ["a", "b"]) == "known: `a`, `b`"
     assert suggest("zzz", []) is None
     assert quote_list([str(i) for i in range(10)]).endswith("`7` and 2 more")
-
-
-def test_codes_are_unique_and_in_their_block():
-    assert all(code == entry.id for code, entry in CODES.items())
-    assert len({entry.title for entry in CODES.values()}) == len(CODES)
-
-
-def test_an_unknown_code_is_our_fault():
-    with pytest.raises(InternalError):
-        Diagnostic(code="QS099", message="m")

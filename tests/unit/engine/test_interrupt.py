@@ -337,7 +337,7 @@ def test_warnings_and_faults_of_other_processes_reach_the_terminal(project):
     warning = (
         "label = index % 4\n"
         "        if index == 31:\n"
-        '            raise DiagnosticError(Diagnostic(code="QS911", message="number 31"))'
+        '            raise codes.QS911.error("number 31")'
     )
     plugin.write_text(plugin.read_text().replace("label = index % 4", warning))
     result = project.command(*RUN, "--nproc", "2", "--step", "float")

@@ -5,7 +5,8 @@ import json
 
 import pytest
 
-from qatspec.diag import Diagnostic, DiagnosticError, PluginFault
+from qatspec.diag import DiagnosticError, PluginFault
+from qatspec.diag.codes import QS101
 from qatspec.hookspecs import hookimpl
 from qatspec.plan import RECORD_FORMAT, device_kind, plan_data, plan_table, resolve, status
 from qatspec.registry import Plugin, Registry
@@ -180,7 +181,7 @@ def test_the_fingerprint_of_the_data_counts(plan):
 
 def test_missing_data_stands_at_the_role_that_names_it(plan):
     def missing(params, base):
-        raise DiagnosticError(Diagnostic(code="QS101", message="no data"))
+        raise QS101.error("no data")
 
     text = BASE.replace("  val: {type: digits, params: {split: val}}", "  val: {type: own}")
     with pytest.raises(DiagnosticError) as error:

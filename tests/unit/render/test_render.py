@@ -5,7 +5,8 @@ import re
 
 import pytest
 
-from qatspec.diag import Diagnostic, Note, Span
+from qatspec.diag import Note, Span
+from qatspec.diag.codes import QS101, QS201
 from qatspec.render import FORMATS, render
 
 TEXTS = {
@@ -15,7 +16,7 @@ TEXTS = {
 
 def found(line, col, end, **more):
     span = Span("a.yaml", line, col, line, end)
-    return Diagnostic(code="QS201", message="unknown key `bitz`", span=span, **more)
+    return QS201.diagnostic("unknown key `bitz`", span=span, **more)
 
 
 def test_text_as_the_design_shows_it():
@@ -46,7 +47,7 @@ def test_long_lines_are_cut_around_the_place():
 
 def test_without_the_text_the_place_alone():
     assert render([found(2, 3, 7)], {}) == "a.yaml:2:3: error[QS201]: unknown key `bitz`"
-    whole = Diagnostic(code="QS101", message="m", span=Span("b.bin"))
+    whole = QS101.diagnostic("m", span=Span("b.bin"))
     assert render([whole], {}) == "b.bin: error[QS101]: m"
 
 

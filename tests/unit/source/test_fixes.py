@@ -5,7 +5,8 @@ import stat
 
 import pytest
 
-from qatspec.diag import Diagnostic, DiagnosticError, Edit, Fix, Span
+from qatspec.diag import DiagnosticError, Edit, Fix, Span
+from qatspec.diag.codes import QS201
 from qatspec.source import apply_fixes
 from qatspec.source.fixes import edited, place_fix
 
@@ -16,7 +17,7 @@ def span(line, col, end, file="spec.yaml"):
 
 def found(file, *edits):
     made = tuple(Edit(span(*place, str(file)), text) for place, text in edits)
-    return [Diagnostic(code="QS201", message="m", fix=Fix("t", made))]
+    return [QS201.diagnostic("m", fix=Fix("t", made))]
 
 
 def test_edits_are_applied_in_order_of_place():

@@ -2,7 +2,8 @@
 
 import pytest
 
-from qatspec.diag import Diagnostic, DiagnosticError
+from qatspec.diag import DiagnosticError
+from qatspec.diag.codes import QS203
 from qatspec.source import load_document, split_lines
 
 
@@ -118,7 +119,7 @@ def test_what_a_reference_names_is_final(write, monkeypatch):
 def test_a_referenced_value_knows_both_places(write):
     path = write("a.yaml", "vars: {n: three}\na: ${vars.n}\n")
     document = load_document(path)
-    (found,) = document.resolve([Diagnostic(code="QS203", message="m", at="/a")])
+    (found,) = document.resolve([QS203.diagnostic("m", at="/a")])
     assert (found.span.line, found.span.col) == (2, 4)
     assert (found.notes[0].span.line, found.notes[0].span.col) == (1, 11)
 

@@ -87,7 +87,7 @@ def test_a_metric_that_evaluate_does_not_give(project):
 
 
 def test_a_package_that_evaluate_needs(project):
-    missing = "raise DiagnosticError(Diagnostic(code='QS915', message='no pycocotools'))"
+    missing = "raise codes.QS915.error('no pycocotools')"
     _plugin(project, "        right = [", f"        {missing}\n        right = [")
     assert [d.code for d in _refused(project)] == ["QS915"]
 

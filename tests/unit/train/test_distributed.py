@@ -9,7 +9,7 @@ SCRIPT = textwrap.dedent(
     import sys
     import torch
     from torch import nn
-    from qatspec.diag import Diagnostic, DiagnosticError
+    from qatspec.diag.codes import QS901
     from qatspec.train.distributed import launch
 
     def step(group, mode, report):
@@ -17,7 +17,7 @@ SCRIPT = textwrap.dedent(
         net = nn.Linear(2, 1, bias=False)
         x = torch.tensor([[1.0, 2.0], [3.0, 5.0]])[group.rank].reshape(1, 2)
         if mode == "fault" and group.rank == 1:
-            raise DiagnosticError(Diagnostic(code="QS901", message="rank 1 met this"))
+            raise QS901.error("rank 1 met this")
         if mode == "crash" and group.rank == 1:
             import os
             os._exit(7)

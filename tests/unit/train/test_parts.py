@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from qatspec.diag import Diagnostic, DiagnosticError, Span
+from qatspec.diag import DiagnosticError, Span
+from qatspec.diag.codes import QS901
 from qatspec.prepare import prepare
 from qatspec.quant.learned import LearnedFakeQuantize
 from qatspec.train.ema import WeightAverage
@@ -116,7 +117,7 @@ def broken_set(toy_set):
         def sample(self, index: int, rng: np.random.Generator):
             if index in self.broken:
                 span = Span(file=f"images/{index:04d}.png")
-                raise DiagnosticError(Diagnostic(code="QS901", message="broken image", span=span))
+                raise QS901.error("broken image", span=span)
             return super().sample(index, rng)
 
     return Broken
