@@ -1,0 +1,125 @@
+"""Parts of forward that run while training alone, and hand one tensor on: they become modules."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import fx, nn
+from torch.utils import _pytree as pytree
+
+from qatspec.prepare.functional import register
+from qatspec.quant.train_only import TrainOnly
+
+#: No such part is longer than this many nodes.
+_LONGEST = 64
+_COUNTER = "num_batches_tracked"
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Nodes of the training graph that evaluation lacks.
+
+    nodes   in order.
+    result  the one that is read behind the part; None where nothing is, of a counter.
+    source  the node of the evaluation graph that is read in its place.
+    """
+
+    nodes: tuple[fx.Node, ...]
+    result: fx.Node | None = None
+    source: fx.Node | None = None
+
+
+Twins = Mapping[fx.Node, fx.Node]
+
+
+def find_part(
+    node: fx.Node,
+    training: Sequence[fx.Node],
+    twins: Twins,
+    alike: Callable[[fx.Node, fx.Node, Any], bool],
+) -> Part | None:
+    """Return the part at the start of `training`, the rest of the training graph, that evaluation
+    lacks, so that the node behind it is `node`; None where there is none.
+
+    twins: node of the training graph -> the same of the evaluation graph, of all before. alike:
+    whether a node of each graph can be one, given the twins."""
+    for length in range(1, min(_LONGEST, len(training) - 1) + 1):
+        nodes, other = tuple(training[:length]), training[length]
+        if nodes[-1].op not in ("call_function", "call_method", "get_attr"):
+            return None
+        part = _before(node, other, nodes, twins)
+        known = twins if part.result is None else {**twins, part.result: part.source}
+        if _is_closed(part, twins) and alike(node, other, known):
+            return part
+    return None
+
+
+def _before(node: fx.Node, other: fx.Node, nodes: tuple[fx.Node, ...], twins: Twins) -> Part:
+    """The nodes as a part, whose result `other` reads where `node` reads a tensor."""
+    mine, _ = pytree.tree_flatten((node.args, node.kwargs))
+    theirs, _ = pytree.tree_flatten((other.args, other.kwargs))
+    for a, b in zip(mine, theirs, strict=False):
+        if b in nodes and isinstance(a, fx.Node):
+            return Part(nodes, b, a)
+    return Part(nodes)
+
+
+def _is_closed(part: Part, twins: Twins) -> bool:
+    """Whether only the result is read behind the part, in place of a tensor that the part reads and
+    of the same shape, and it holds no parameter or module."""
+    inside = set(part.nodes)
+    if any(n is not part.result and not inside.issuperset(n.users) for n in part.nodes):
+        return False
+    if part.result is None or part.source is None:
+        return _counts_batches(part.nodes)
+    reads = {twins.get(n) for node in part.nodes for n in node.all_input_nodes}
+    shape = _shape(part.source)
+    return (
+        part.source in reads
+        and shape is not None
+        and shape == _shape(part.result)
+        and not any(node.op == "get_attr" for node in part.nodes)
+    )
+
+
+def _counts_batches(nodes: tuple[fx.Node, ...]) -> bool:
+    """Whether the nodes only count the batches of a batch norm that has a fixed momentum."""
+    names = [str(n.target).rpartition(".")[2] for n in nodes if n.op == "get_attr"]
+    return bool(names) and set(names) == {_COUNTER}
+
+
+def _shape(node: fx.Node) -> tuple[int, ...] | None:
+    example = node.meta.get("example")
+    return tuple(example.shape) if isinstance(example, torch.Tensor) else None
+
+
+def insert_part(
+    module: nn.Module,
+    graph: fx.Graph,
+    before: fx.Node,
+    part: Part,
+    twins: Twins,
+) -> fx.Node:
+    """Call the part as a module of `module` before a node of the evaluation graph. Returns the
+    call."""
+    assert part.source is not None
+    body, made = fx.Graph(), dict[fx.Node, fx.Node]()
+    inside = set(part.nodes)
+    read = (n for node in part.nodes for n in node.all_input_nodes if n not in inside)
+    given = list(dict.fromkeys(read))
+    given.sort(key=lambda n: twins[n] is not part.source)  # what evaluation hands on is first
+    for node in given:
+        made[node] = body.placeholder(node.name)
+    for node in part.nodes:
+        made[node] = body.node_copy(node, lambda n: made[n])
+        made[node].meta = {}
+    body.output(made[part.result])  # type: ignore[index]  # `insert_part` is of parts with one
+    name = register(module, f"{part.source.name}_train_only", TrainOnly(body))
+    arguments: tuple[Any, ...] = tuple(twins[node] for node in given)
+    with graph.inserting_before(before):
+        call = graph.call_module(name, arguments)
+    call.meta = {**part.result.meta, "example": part.source.meta["example"]}  # type: ignore[union-attr]
+    return call
