@@ -17,6 +17,8 @@ from qatspec_vision.data.problems import Problems
 _MAX_BYTES = 64 << 20
 #: A class of more than these is a number of something else.
 _MAX_CLASSES = 100_000
+#: Digits of a number that counts classes or grey levels.
+_DIGITS = 10
 Colour = tuple[int, int, int]
 
 
@@ -65,29 +67,49 @@ _FORMS = (
 
 def _of_yaml(path: Path, text: str, problems: Problems) -> list[str]:
     try:
-        content: Any = yaml.safe_load(text)
+        # Values stay the texts that are written: a class may be called `no`, `off` or `1.0`.
+        content: Any = yaml.load(text, Loader=yaml.BaseLoader)
+    except RecursionError:
+        problems.add(path, 0, "it is nested too deeply", _FORMS)
+        problems.stop()
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = mark.line + 1 if mark else 0
         problems.add(path, line, f"it is not YAML: {getattr(error, 'problem', error)}", _FORMS)
         problems.stop()
     names = content.get("names") if isinstance(content, Mapping) else None
-    if isinstance(names, Mapping) and all(type(key) is int for key in names):
+    if isinstance(names, Mapping) and all(_is_number(key) for key in names):
+        names = {int(key): name for key, name in names.items()}
         if set(names) == set(range(len(names))):
-            return [str(names[key]) for key in sorted(names)]
+            return _texts(path, [names[key] for key in sorted(names)], problems)
         expected = f"0 to {len(names) - 1}"
         problems.add(
             path, 0, f"the numbers of `names` are not {expected}", f"count from {expected}"
         )
     elif isinstance(names, list) and len(names) <= _MAX_CLASSES:
-        return [str(name) for name in names]
+        return _texts(path, names, problems)
     else:
         problems.add(path, 0, "it has no list `names`", "write `names: [first, second, ...]`")
     return [""]
 
 
+def _texts(path: Path, names: Sequence[Any], problems: Problems) -> list[str]:
+    for number, name in enumerate(names):
+        if not isinstance(name, str) or not name:
+            problems.add(path, 0, f"class {number} has no name", "write a text for each class")
+    return [name if isinstance(name, str) else "" for name in names]
+
+
+def _is_number(key: Any) -> bool:
+    return isinstance(key, str) and key.isdecimal() and len(key) < _DIGITS
+
+
 def _of_csv(path: Path, text: str, problems: Problems) -> Names:
-    rows = list(csv.reader(io.StringIO(text, newline=""), skipinitialspace=True))
+    try:
+        rows = list(csv.reader(io.StringIO(text, newline=""), skipinitialspace=True))
+    except csv.Error as error:
+        problems.add(path, 0, f"it is not CSV: {error}", _FORMS)
+        problems.stop()
     names, colours = [], []
     for line, row in enumerate(rows, start=1):
         levels = [entry.strip() for entry in row[1:4]]
@@ -104,4 +126,4 @@ def _of_csv(path: Path, text: str, problems: Problems) -> Names:
 
 
 def _is_byte(texts: Sequence[str]) -> bool:
-    return bool(texts) and all(t.isdecimal() and int(t) < 256 for t in texts)
+    return bool(texts) and all(_is_number(t) and int(t) < 256 for t in texts)

@@ -63,4 +63,6 @@ def parse(data: bytes) -> Element:
         parser.Parse(data, True)
     except expat.ExpatError as error:
         raise MalformedError(expat.ErrorString(error.code), error.lineno) from error
+    except (LookupError, ValueError) as error:  # an encoding that Python or expat does not know
+        raise MalformedError(str(error), 1) from error
     return top.children[0]
