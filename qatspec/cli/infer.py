@@ -125,7 +125,8 @@ def _run_alone(ported: Integers, source: Path, output: Path, every: int) -> None
     if source.suffix == ".npy":
         _run_array(ported, source, output)
         return
-    if ported.image is None:
+    recorded = ported.image
+    if recorded is None:
         raise unusable(
             source,
             "without a spec, nothing says how pictures are scaled and normalised",
@@ -134,10 +135,18 @@ def _run_alone(ported: Integers, source: Path, output: Path, every: int) -> None
     from qatspec.picture import ModelInput
     from qatspec.types import Sample
 
-    fed, names = ModelInput.of(ported.image), OutputNames(output)
+    fed, names = ModelInput.of(recorded), OutputNames(output)
 
     def read(path: Path) -> Sample:
         image, meta = fed.read(path)
+        height, width = fed.size
+        if "resize" not in recorded and (meta["height"], meta["width"]) != fed.size:
+            raise unusable(
+                path,
+                f"it is not {width} x {height}, and the file does not record how other pictures "
+                "are fitted (`model.input.resize`), which the data set decided",
+                "pass the spec first and this file with --model, or give pictures of that size",
+            )
         return Sample(image, {}, meta)
 
     for one in inputs(source, read, lambda found: show([found]), every=every):

@@ -102,6 +102,7 @@ def inspect(folder: Path) -> Inspected:
     Raises DiagnosticError: QS910 where no data set recognises it, QS918 where its splits have other
     classes, and what opening it raises (QS958 for faults of labels)."""
     names = registry()
+    folder = _set_folder(folder)
     definition, found, others = _recognized(names, folder)
     task = TASKS[found.task]
     opened, counts = {}, {}
@@ -129,7 +130,7 @@ def spec_text(inspected: Inspected, output: Path, march: str) -> str:
     root = os.path.relpath(inspected.folder, output)
     batch = max(1, min(8, inspected.counts["train"]))
     workers = 2 if inspected.counts["train"] >= 200 else 0
-    said = "\n".join(f"#   {line}" for line in inspected.lines())
+    said = "\n".join(f"#   {_one_line(line)}" for line in inspected.lines())
     train = {"root": root, **found.roles["train"]}
     roles = {
         "train": {**train, "augment": dict(task.augment)},
@@ -144,7 +145,7 @@ def spec_text(inspected: Inspected, output: Path, march: str) -> str:
     return f"""\
 # yaml-language-server: $schema=qatspec.schema.json
 #
-# What `qatspec new` found in {root}:
+# What `qatspec new` found in {_one_line(root)}:
 {said}
 qatspec: 1
 name: {spec_name(inspected.folder)}
@@ -186,6 +187,20 @@ def spec_name(folder: Path) -> str:
     """The name of the spec: the folder's, with the characters that a name may have."""
     name = re.sub(r"[^A-Za-z0-9_.-]+", "-", folder.resolve().name).strip("-.")
     return name[:60] or "data"
+
+
+def _one_line(text: str) -> str:
+    """A text as a YAML comment may hold it."""
+    return "".join(c if c.isprintable() else " " for c in text)
+
+
+def _set_folder(folder: Path) -> Path:
+    """The folder of the set: what an archive was unpacked to often holds one folder alone."""
+    while True:
+        there = [path for path in folder.iterdir() if not path.name.startswith((".", "__MACOSX"))]
+        if len(there) != 1 or not there[0].is_dir():
+            return folder
+        folder = there[0]
 
 
 def _params(params: Mapping[str, Any]) -> str:

@@ -13,7 +13,7 @@ from qatspec.schema import check, example, spec_schema, with_defaults
 from qatspec.source import Document, load_document
 from qatspec.source.pointer import join, split
 from qatspec.spec.collect import Findings
-from qatspec.spec.image import check_image, clipped_by_scale, taken_from_input
+from qatspec.spec.image import check_image, clipped_by_scale, of_shares, taken_from_input
 from qatspec.spec.model import Component, DataRole, InputSpec, Spec, Stage
 from qatspec.spec.modules import module_quant
 from qatspec.spec.qconfig import repeated_rules
@@ -89,7 +89,7 @@ def warnings(spec: Spec, registry: Registry | None = None) -> tuple[Diagnostic, 
         for leaf in spec.quantization(stage):
             if leaf.qconfig is not None:
                 found.extend(repeated_rules(leaf.qconfig))
-    found += clipped_by_scale(spec)
+    found += of_shares(spec.input) or clipped_by_scale(spec)
     found += [d for d in check_stages(spec, names) if d.severity == "warning"]
     return spec.document.resolve([*found, *names.checks(spec)])
 

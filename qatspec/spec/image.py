@@ -34,10 +34,11 @@ def per_channel(value: float | Sequence[float], channels: int) -> tuple[float, .
 
 
 def check_image(image: InputSpec) -> list[Diagnostic]:
-    """QS616 for a `mean` or `std` with another number of entries than the input has channels."""
+    """The error QS616 for a `mean` or `std` with another number of entries than there are
+    channels."""
     found = []
     for key, value in (("mean", image.mean), ("std", image.std)):
-        if isinstance(value, tuple) and len(value) != image.channels:
+        if isinstance(value, Sequence) and len(value) != image.channels:
             found.append(
                 QS616.diagnostic(
                     f"`{key}` has {len(value)} entries, and the input has "
@@ -47,6 +48,23 @@ def check_image(image: InputSpec) -> list[Diagnostic]:
                 )
             )
     return found
+
+
+def of_shares(image: InputSpec) -> list[Diagnostic]:
+    """The warning QS616 where mean and std are those of pixels from 0 to 1."""
+    values = [per_channel(value, image.channels) for value in (image.mean, image.std)]
+    numbers = {number for entries in values for number in entries}
+    if not all(0 <= number <= 1 for number in numbers) or numbers <= {0, 1}:
+        return []
+    mean, std = ([round(_WHITE * number, 4) for number in entries] for entries in values)
+    return [
+        QS616.warning(
+            "`mean` and `std` are from 0 to 1, and pixels are from 0 to 255: the input "
+            f"reaches {max((_WHITE - m) / s for m, s in zip(*values, strict=True)):.4g}",
+            help=f"write `mean: {mean}` and `std: {std}`, which are 255 times as large",
+            at=f"{image.at}/mean",
+        )
+    ]
 
 
 def clipped_by_scale(spec: Spec) -> list[Diagnostic]:

@@ -156,6 +156,27 @@ def test_what_is_there_is_never_overwritten(folder: Path) -> None:
     assert Path("specs/pictures.yaml").read_text() == text
 
 
+@pytest.mark.parametrize("kind", ["yolo", "voc", "coco", "masks", "table", "folders"])
+def test_odd_names_and_folders_in_folders(kind: str, tmp_path: Path, monkeypatch: Any) -> None:
+    """Classes and folders whose names YAML would take for something else; what macOS leaves; and
+    folders that an archive puts around the set."""
+    monkeypatch.chdir(tmp_path)
+    odd = ("no", "1.5", "it's: {a} # \u2028${x} \u00e9")
+    monkeypatch.setattr(sets, "NAMES", odd)
+    folder = tmp_path / "my set: 'x' ${y}" / "unpacked" / "data"
+    folder.mkdir(parents=True)
+    KINDS[kind][0](folder)
+    for path in list(folder.rglob("*.jpg")):
+        path.with_name(f"._{path.name}").write_bytes(b"junk")
+    (tmp_path / "my set: 'x' ${y}" / "__MACOSX").mkdir()
+    call("new", "my set: 'x' ${y}")
+    (spec,) = Path("specs").glob("*.yaml")
+    call("validate", str(spec))
+    call("plan", str(spec))
+    names = list(inspect(folder).classes)
+    assert sorted(names) == sorted(["background", *odd] if kind == "masks" else odd)
+
+
 def test_templates_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     call("new", "--list")
     assert capsys.readouterr().out.startswith("quickstart  From real handwritten digits")

@@ -38,7 +38,8 @@ def files(folder: Path) -> list[str]:
 
 
 def pictures(folder: Path) -> list[str]:
-    """Names, relative to folder, of every picture below it, sorted.
+    """Names, relative to folder, of every picture below it, sorted; without hidden files, such as
+    the `._*` that macOS writes beside each file.
 
     Raises DiagnosticError QS910 for one that is a link to nowhere, or no regular file.
     """
@@ -52,7 +53,7 @@ def holds_pictures(folder: Path) -> bool:
 
 def _pictures(folder: Path) -> Iterator[str]:
     for name, regular in _entries(folder):
-        if name.lower().endswith(PICTURES):
+        if name.lower().endswith(PICTURES) and not name.rpartition("/")[2].startswith("."):
             if not regular:
                 why = why_unreadable_file(folder / name) or "it is no regular file"
                 raise missing(folder / name, why, "restore it, or what it links to, or remove it")
@@ -85,6 +86,12 @@ def _entries(
             yield from _entries(folder / entry.name, f"{name}/", above | {identity})
         else:
             yield name, is_file
+
+
+def lines(text: str) -> list[str]:
+    """The lines of a text as editors number them, which `splitlines` also parts at other
+    characters."""
+    return text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
 
 
 def why_unreadable_file(path: Path) -> str | None:

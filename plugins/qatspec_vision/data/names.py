@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from qatspec.api import read_file, why_unreadable
-from qatspec_vision.data.files import missing
+from qatspec_vision.data.files import lines, missing
 from qatspec_vision.data.problems import Problems
 
 _MAX_BYTES = 64 << 20
@@ -23,10 +23,12 @@ Colour = tuple[int, int, int]
 
 
 class Names(NamedTuple):
-    """Classes in label order. colours: of each class, where the file says them."""
+    """Classes in label order. colours: of each class, where the file says them. keypoints: the
+    file says that labels hold points behind their box."""
 
     classes: list[str]
     colours: list[Colour] | None = None
+    keypoints: bool = False
 
 
 def class_names(given: str | Sequence[str], root: Path) -> Names:
@@ -47,12 +49,12 @@ def class_names(given: str | Sequence[str], root: Path) -> Names:
     problems = Problems()
     match path.suffix.lower():
         case ".yaml" | ".yml":
-            found = Names(_of_yaml(path, text, problems))
+            found = Names(_of_yaml(path, text, problems), keypoints="kpt_shape:" in text)
         case ".csv":
             found = _of_csv(path, text, problems)
         case _:
-            lines = [line.strip() for line in text.splitlines()]
-            found = Names([line for line in lines if line])
+            stripped = [line.strip() for line in lines(text)]
+            found = Names([line for line in stripped if line])
     if not found.classes:
         problems.add(path, 0, f"`{path.name}` holds no class names", _FORMS)
     problems.stop()

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from qatspec.api import Diagnostic, content_digest, read_file, why_no_folder, why_unreadable
 from qatspec_vision.data import names, xml_lines
-from qatspec_vision.data.files import chosen_part, files, missing, pictures
+from qatspec_vision.data.files import chosen_part, files, lines, missing, pictures
 from qatspec_vision.data.problems import Problems, left_out, unpaired
 from qatspec_vision.data.xml_lines import Element
 
@@ -173,7 +173,7 @@ def _listed(path: Path, by_stem: Mapping[str, str], images: Path) -> list[str]:
     except OSError as error:
         raise missing(path, why_unreadable(error), ADVICE) from error
     problems, stems = Problems(), []
-    for line, written in enumerate(text.splitlines(), start=1):
+    for line, written in enumerate(lines(text), start=1):
         if not written.split():
             continue
         stem = written.split()[0]

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from qatspec.api import Diagnostic, content_digest, read_file, why_no_folder, why_unreadable
 from qatspec_vision.data import names
-from qatspec_vision.data.files import chosen_part, files, missing, pictures
+from qatspec_vision.data.files import chosen_part, files, lines, missing, pictures
 from qatspec_vision.data.problems import Problems, left_out, unpaired
 
 ADVICE = (
@@ -32,12 +32,13 @@ class Pair(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """A set on disk. classes: in label order."""
+    """A set on disk. classes: in label order. keypoints: points stand behind the boxes."""
 
     images: Path
     labels: Path
     pairs: list[Pair]
     classes: list[str]
+    keypoints: bool = False
 
 
 class Box(NamedTuple):
@@ -63,7 +64,8 @@ def locate(params: Mapping[str, Any], base_dir: Path) -> Layout:
         why = "no label file `*.txt` of a picture in it"
         raise missing(labels, why, ADVICE)
     pairs = pairs[: params.get("limit")]
-    return Layout(images, labels, pairs, names.class_names(_names(params), root).classes)
+    said = names.class_names(_names(params), root)
+    return Layout(images, labels, pairs, said.classes, said.keypoints)
 
 
 def class_names(params: Mapping[str, Any], base_dir: Path) -> list[str]:
@@ -95,9 +97,9 @@ def read_labels(layout: Layout) -> tuple[dict[str, list[Box]], tuple[Diagnostic,
         except OSError as error:
             problems.add(pair.labels, 0, why_unreadable(error), "restore the file")
             continue
-        for line, written in enumerate(text.splitlines(), start=1):
+        for line, written in enumerate(lines(text), start=1):
             try:
-                box = _box(written, layout.classes)
+                box = _box(written, layout)
             except _NoLabelError as fault:
                 why, help_ = str(fault), fault.help
                 problems.add(pair.labels, line, why, help_, col=fault.col, text=text)
@@ -123,9 +125,12 @@ class _NoLabelError(Exception):
         self.help, self.col = help_, col
 
 
-def _box(written: str, classes: list[str]) -> Box | None:
+def _box(written: str, layout: Layout) -> Box | None:
     """The object of a line, None for an empty line. Raises _NoLabelError."""
+    classes = layout.classes
     fields = list(_fields(written))
+    if layout.keypoints and len(fields) > 5:
+        fields = fields[:5]
     if not fields:
         return None
     numbers = [_number(text, col) for text, col in fields]

@@ -51,11 +51,16 @@ class Tree(NamedTuple):
 
 
 def tree(root: Path) -> Tree:
-    """The files below `root`. Hidden files and folders are left out."""
+    """The files below `root`, symbolic links followed. Hidden files and folders are left out."""
     pictures: dict[str, list[str]] = {}
     others: dict[str, list[str]] = {}
-    count = 0
-    for parent, folders, names in os.walk(root):
+    count, seen = 0, set[str]()
+    for parent, folders, names in os.walk(root, followlinks=True):
+        own = os.path.realpath(parent)
+        if own in seen:
+            folders.clear()
+            continue
+        seen.add(own)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         place = os.path.relpath(parent, root).replace(os.sep, "/")
         place = "" if place == "." else place

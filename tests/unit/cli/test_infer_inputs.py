@@ -93,6 +93,7 @@ def test_files_that_record_how_pictures_become_their_input(project):
     project.run("model.input.mean=[120, 110, 100]", "model.input.scale=null")
     pixels = RNG.integers(0, 255, (16, 16, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(project.folder / "a.png")
+    Image.new("RGB", (32, 16)).save(project.folder / "wide.png")
     real = ((pixels - np.array([120, 110, 100])) / 128).transpose(2, 0, 1)[None]
     for number, file in enumerate(("convert/toy.program", "convert/toy-converted.onnx",
                                    "compile/toy.bin")):  # fmt: skip
@@ -101,6 +102,8 @@ def test_files_that_record_how_pictures_become_their_input(project):
         assert result.returncode == 0, result.stderr
         with np.load(project.folder / out / "a.npz") as arrays:
             found = {name: arrays[name] for name in arrays.files}
+        result = project.call("infer", f"work/{file}", "--input", "wide.png", "--output", "other")
+        assert result.returncode == 1 and "it is not 16 x 16" in result.stderr
         if number == 0:
             from qatspec.program import load_program
 

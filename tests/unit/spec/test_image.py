@@ -90,6 +90,25 @@ def test_as_many_numbers_as_channels(spec, key, value):
     assert caught.value.diagnostics[0].code in ("QS205", "QS616")
 
 
+@pytest.mark.parametrize(
+    ("image", "told"),
+    [
+        ("mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225]", True),
+        ("mean: 0.5, std: 0.5", True),
+        ("mean: 0, std: 1", False),
+        ("mean: 0, std: 255", False),
+        ("mean: 127.5, std: 127.5", False),
+        ("mean: 0.5, std: 255", False),
+    ],
+)
+def test_numbers_of_pixels_from_0_to_1_are_told(spec, image, told):
+    found = warnings(spec(image))
+    assert [d.code for d in found] == (["QS616"] if told else [])
+    if told:  # what the help proposes
+        mean, std = found[0].help.split("`")[1::2]
+        assert warnings(spec(f"{mean}, {std}")) == ()
+
+
 def test_files_of_one_mean_and_one_std_hold_no_record(spec):
     assert preprocessing(spec("mean: 0, std: 255").input) is None
     assert preprocessing(spec(f"{IMAGENET}, resize: stretch").input) == {

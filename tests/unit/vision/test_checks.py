@@ -21,7 +21,7 @@ def spec(data: dict[str, Any] | None = None, **params: Any) -> Any:
             type="fcos",
             params={
                 "num_classes": 3,
-                "backbone": {"strides": [8, 16, 32]},
+                "backbone": {"strides": [8, 16, 32], "variant": "b0"},
                 "neck": {"levels": 5},
                 **params,
             },
@@ -43,8 +43,16 @@ def test_a_sound_spec_has_no_findings() -> None:
 @pytest.mark.parametrize(
     ("params", "at", "words"),
     [
-        ({"backbone": {"strides": [8, 64]}}, "/model/params/backbone/strides", "stride 64"),
-        ({"backbone": {"strides": [4, 16]}}, "/model/params/backbone/strides", "twice"),
+        (
+            {"backbone": {"strides": [8, 64], "variant": "b0"}},
+            "/model/params/backbone/strides",
+            "stride 64",
+        ),
+        (
+            {"backbone": {"strides": [4, 16], "variant": "b0"}},
+            "/model/params/backbone/strides",
+            "twice",
+        ),
         ({"neck": {"levels": 2}}, "/model/params/neck/levels", "do not fit"),
         ({"neck": {"levels": 8}}, "/model/input/size", "multiples of 1024"),
     ],

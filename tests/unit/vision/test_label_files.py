@@ -200,6 +200,16 @@ def test_polygons_and_boxes_over_the_edge(tmp_path: Path) -> None:
     assert (warning.code, warning.span.file, warning.span.line) == ("QS913", str(path), 3)
 
 
+def test_points_behind_the_boxes(tmp_path: Path) -> None:
+    """As pose labels have them, which `kpt_shape` tells from polygons."""
+    sets.yolo(tmp_path)
+    path = tmp_path / "labels/train/train_000.txt"
+    path.write_text("1 0.5 0.5 0.5 0.5 0.9 0.9 0.1 0.1\n")
+    (tmp_path / "data.yaml").write_text(f"kpt_shape: [2, 2]\nnames: {list(sets.NAMES)}\n")
+    target = opened("yolo", tmp_path).sample(0, RNG).target
+    np.testing.assert_allclose(target["boxes"], [[12, 8, 36, 24]])
+
+
 def test_pictures_without_labels(tmp_path: Path) -> None:
     sets.yolo(tmp_path)
     (tmp_path / "labels/train/train_002.txt").unlink()
