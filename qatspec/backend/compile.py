@@ -17,16 +17,17 @@ from qatspec.types import RUNTIME_INPUT, JSONSchema
 def compile(  # noqa: A001 - the arrow's name
     program: Program, march: str, *, image: InputSpec | None = None, **options: Any
 ) -> Artifact:
-    """Compile `program` for the march called `march`.
+    """Compile a Program for a march.
 
-    options: those of the march's own schema (bernoulli2 and bayes: opt, cores, verify;
-    onnxruntime: opt; all three: rt_input_type, rt_input_layout); what is left out takes its
-    default. image: what the model is trained on (a spec's `model.input`), which rt_input_type
-    needs.
+    program  what `lower` gave.
+    march    the registered name ("bayes").
+    image    what the model is trained on (a spec's `model.input`); needed for rt_input_type.
+    options  those of the march's own schema (bernoulli2 and bayes: opt, cores, verify; onnxruntime:
+             opt; all three: rt_input_type, rt_input_layout). An absent option takes its default.
 
-    Raises DiagnosticError: QS301 for an unknown march, QS803 for options, QS806 where it cannot be
-    fed what they ask for, and what the march's compiler raises (QS801 for ops that it cannot run,
-    QS812 where the encoded commands do not compute the Program).
+    Returns the Artifact. Raises DiagnosticError: QS301 for an unknown march, QS803 for options,
+    QS806 where it cannot be fed what they ask for, and what the march's compiler raises (QS801 for
+    ops that it cannot run, QS812 where the encoded commands do not compute the Program).
     """
     record = registry().march(march)
     given = _filled(march, record.options, options)

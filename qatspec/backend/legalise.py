@@ -26,7 +26,14 @@ FIXES: Mapping[str, str] = {
 
 
 def verdict(op: Op, program: Program, target: Target) -> Verdict:
-    """Can `target` run `op`; if not, why, in words a person can act on."""
+    """Judge whether a march can run an op.
+
+    op       the op.
+    program  the Program that it is part of.
+    target   the march.
+
+    Returns a Verdict with the reason of a refusal.
+    """
     rules = target.ops.get(op.kind)
     if rules is None:
         return Verdict(False, f"{target.march} has no {op.kind}")

@@ -57,16 +57,27 @@ def timing(artifact: Artifact) -> Timing:
 
 
 def perf(artifact: Artifact) -> dict[str, Any]:
-    """The report as JSON data: {"summary": {...}}, the same for the same bin.
+    """Model the performance of a compiled file: the same report for the same bin.
 
-    Raises DiagnosticError QS805 or QS811.
+    artifact  what `assemble` gave.
+
+    Returns JSON data, {"summary": {...}}; each key names its unit ("latency (us)"). The figures are
+    modelled, not measured. Raises DiagnosticError: QS805 where
+    the march has no model of time, QS811 for a damaged bin.
     """
     return {"summary": _summary(artifact, timing(artifact))}
 
 
 def write_perf(artifact: Artifact, stem: str | os.PathLike[str]) -> tuple[Path, ...]:
-    """Write `<stem>.perf.json` and `<stem>.perf.html`; gives their paths, none for an artifact
-    whose march has no model of time (its files are run and measured instead)."""
+    """Write the modelled performance of a compiled file as `<stem>.perf.json` and
+    `<stem>.perf.html`.
+
+    artifact  what a march's `compile` gave.
+    stem      the path of both files without the suffixes.
+
+    Returns their paths; none for an artifact whose march has no model of time (its files are run
+    and measured instead). Raises DiagnosticError QS811 for a damaged bin.
+    """
     if "commands" not in artifact.sections:
         return ()
     measured = timing(artifact)

@@ -36,8 +36,9 @@ def assemble(
     verify  run one seeded frame through the encoded commands and compare every layer with the
             interpreter; the manifest's `verified_frames` says whether it was done.
 
-    Raises DiagnosticError: QS801 for every op that the march cannot run, QS802 where a layer does
-    not fit on chip, QS812 where the commands give other integers than the Program.
+    Returns the Artifact. Raises DiagnosticError: QS801 for every op that the march cannot run,
+    QS802 where a layer does not fit on chip, QS812 where the commands give other integers than the
+    Program.
     """
     legalise(program, target)
     layers = group(program)
@@ -68,7 +69,14 @@ def assemble(
 
 def run_compiled(artifact: Artifact, ints: Sequence[np.ndarray]) -> list[np.ndarray]:
     """Run a bin of `assemble` from its bytes alone: the program it holds, weights unpacked, on the
-    fast executor. `simulate` computes the same integers tile by tile. Raises DiagnosticError."""
+    fast executor. `simulate` computes the same integers tile by tile.
+
+    artifact  the bin.
+    ints      an array of integers for each input port, in order: (N, *shape of the port).
+
+    Returns an array (N, *shape) for each output port. Raises DiagnosticError: QS811 for a damaged
+    bin, QS712 on arrays that do not fit.
+    """
     program = _PROGRAMS.get(artifact)
     if program is None:
         program = _PROGRAMS[artifact] = decode_program(artifact)

@@ -36,13 +36,15 @@ def simulate(
     ints: Sequence[np.ndarray],
     expected: Mapping[str, np.ndarray] | None = None,
 ) -> list[np.ndarray]:
-    """What the input ports take in, integers of the output ports out, computed tile by tile.
+    """Compute a bin tile by tile, by its encoded commands.
 
-    expected: every value of the Program for these inputs but its constants, which each layer's
-    tiles are held against; None: not compared.
+    artifact  the bin.
+    ints      an array of integers for each input port, in order: (N, *shape of the port).
+    expected  every value of the Program for these inputs but its constants, which each layer's
+              tiles are compared with; None: not compared.
 
-    Raises DiagnosticError QS712 on arrays that do not fit, QS811 on a stream that cannot run;
-    Deviation where a tile differs from `expected`.
+    Returns an array (N, *shape) for each output port. Raises DiagnosticError: QS712 on arrays that
+    do not fit, QS811 on commands that cannot run; Deviation where a tile differs from `expected`.
     """
     compiled = decode(artifact)
     arrays = artifact.feed(ints)

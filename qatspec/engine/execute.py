@@ -54,12 +54,18 @@ def run(
     resume: bool = True,
     smoke: bool = False,
 ) -> summaries.Summary:
-    """Run the plan's steps in order and give what `<workdir>/summary.json` holds.
+    """Run the plan's steps in order.
 
+    plan       what `resolve` gave.
+    workdir    the folder of the results; made where it is missing.
     step       this stage alone, from the checkpoint that is there; with_deps: with what it needs.
-    on_event   told of everything that happens, as plugins are (qatspec.types.StageEvent).
+    device     auto, cpu, cuda or cuda:N.
+    nproc      training processes.
+    on_event   called with every StageEvent, as plugins are.
     resume     False: an interrupted step starts over, and its checkpoints are removed.
     smoke      two steps a stage on a few examples, in `<workdir>-smoke`.
+
+    Returns what `<workdir>/summary.json` holds.
 
     Raises DiagnosticError: QS900 (the directory is in use), QS905 (what the step starts from is
     missing), QS926 (no such stage), and what the stages raise. Interrupted, a KeyboardInterrupt,

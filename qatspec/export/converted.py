@@ -31,12 +31,14 @@ def to_onnx(
     opset: int | None = None,
     exact: bool = True,
 ) -> None:
-    """Write the converted integer ONNX. Loads in onnxruntime without custom ops; batch dynamic.
+    """Write the converted integer ONNX. It loads in onnxruntime without custom ops; the batch is
+    dynamic.
 
-    exact: equal to the Program, integer for integer; else in onnxruntime's fast kernels, where a
-    result close to a half may be one integer away (qatspec.export.fast).
-
-    opset: None is 17, the least that holds a Program.
+    program  the Program.
+    path     the file to write.
+    opset    None: 17, the least that holds a Program.
+    exact    True: equal to the Program, integer for integer. False: in onnxruntime's fast kernels,
+             where a result close to a half may be one integer away (qatspec.export.fast).
 
     Raises DiagnosticError QS720 for an opset below 17.
     """

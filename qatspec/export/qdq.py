@@ -46,19 +46,24 @@ def export_qat_onnx(
     deployment: Deployment | None = None,
     image: Mapping[str, Any] | None = None,
 ) -> tuple[Diagnostic, ...]:
-    """Write the Q/DQ ONNX of `prepared`: what its forward takes and gives, batch dynamic unless the
-    model's own code holds for the batch of the example alone.
+    """Write the Q/DQ ONNX of a prepared model: what its forward takes and returns.
 
-    example_inputs: as forward takes them, None: those that `prepare` was given. opset: None is 17,
-    or 21 where int16 or int4 need it. Fake-quants count as on, whatever stage the model is in;
-    the disabled ones of unquantized outputs stay out. deployment: that of `prepared` and these
-    inputs, where it is already there. image: how a picture becomes the input
-    (qatspec.spec.preprocessing), which the file's metadata then record.
+    The batch is dynamic unless the model's own code holds for the batch of the example alone.
+    Fake-quants count as on, whatever stage the model is in; the disabled ones of unquantized
+    outputs are omitted.
 
-    Returns warnings: QS732 where a CPU without VNNI may saturate.
+    prepared        what `prepare` gave.
+    path            the file to write.
+    example_inputs  as forward takes them; None: those that `prepare` was given.
+    opset           None: 17, or 21 where int16 or int4 need it.
+    name            the graph's name.
+    deployment      that of `prepared` and these inputs, where the caller has it.
+    image           how a picture becomes the input (qatspec.spec.preprocessing), which the file's
+                    metadata then record.
 
-    Raises DiagnosticError: QS720 an opset too low, QS724 an op without ONNX form, QS705 a scale
-    that was never observed.
+    Returns warnings: QS732 where a CPU without VNNI may saturate. Raises DiagnosticError: QS720 for
+    an opset that is too low, QS724 for an op without ONNX form, QS705 for a scale that was never
+    observed.
     """
     inputs = prepared.example_inputs if example_inputs is None else example_inputs
     deployment = deployment or deploy(prepared, inputs)

@@ -46,11 +46,11 @@ class SpecialFileError(OSError):
 def open_file(path: str | os.PathLike[str]) -> BinaryIO:
     """Open a regular file for reading in binary mode.
 
-    Symbolic links are followed. The call never waits: a named pipe, a socket, a device or a file
-    of the kernel (`/proc`, `/sys`) is refused before it is opened, and again after, because another
-    process may exchange the file in between.
+    path  the file; symbolic links are followed. The call never waits: a named pipe, a socket, a
+          device or a file of the kernel (`/proc`, `/sys`) is refused before it is opened, and again
+          after, because another process may exchange the file in between.
 
-    Raises OSError; `why_unreadable` puts it into words.
+    Returns the open file. Raises OSError; `why_unreadable` puts it into words.
     """
     name = os.fspath(path)
     try:
@@ -67,11 +67,12 @@ def open_file(path: str | os.PathLike[str]) -> BinaryIO:
 
 
 def read_file(path: str | os.PathLike[str], limit: int) -> bytes:
-    """The bytes of a regular file.
+    """Read a regular file.
 
-    limit: most bytes that are read; a larger file is refused, also one that grows while it is read.
+    path   the file, opened as `open_file` does.
+    limit  most bytes that are read; a larger file is refused, also one that grows while it is read.
 
-    Raises OSError; `why_unreadable` puts it into words.
+    Returns the bytes. Raises OSError; `why_unreadable` puts it into words.
     """
     with open_file(path) as file:
         size = os.fstat(file.fileno()).st_size
@@ -98,7 +99,12 @@ def parse_json(data: str | bytes) -> Any:
 
 
 def why_unreadable(error: OSError) -> str:
-    """Why a file cannot be read, in words that follow "cannot be read: "."""
+    """Put an error of reading into words.
+
+    error  what `open_file` or `read_file` raised.
+
+    Returns words that follow "cannot be read: ".
+    """
     if isinstance(error.errno, int) and error.strerror == os.strerror(error.errno):
         return _REASONS.get(error.errno, error.strerror)
     return error.strerror or str(error) or type(error).__name__
@@ -113,7 +119,12 @@ def how_to_read(error: OSError, otherwise: str) -> str:
 
 
 def why_no_folder(path: str | os.PathLike[str]) -> str | None:
-    """Why the entries of a folder cannot be listed; None where they can."""
+    """Tell why the entries of a folder cannot be listed.
+
+    path  the folder.
+
+    Returns the reason in words; None where they can be listed.
+    """
     try:
         with os.scandir(path) as entries:
             next(entries, None)

@@ -57,18 +57,19 @@ def lower(
     *,
     deployment: Deployment | None = None,
 ) -> Program:
-    """The integers of `prepared`'s deploy model (eval mode, images in, raw outputs out).
+    """Lower a prepared model to integers.
 
-    example_inputs: as forward takes them; their shapes fix all but the batch. The Program computes
-    what the model does after `set_stage(prepared, "eval")`, whatever stage it was left in; the
-    stage stays, and only scales of weights that were never set are set (see `deploy`). name: the
-    Program's. deployment: that of `prepared` and these inputs, where it is already there.
+    prepared        the model; its stage does not count and stays. The Program computes what the
+                    model does after `set_stage(prepared, "eval")`.
+    example_inputs  as forward takes them; their shapes fix all but the batch.
+    name            the Program's.
+    deployment      that of `prepared` and these inputs, where the caller has it.
 
-    Where forward does more than what is prepared, the Program is what is prepared, its ports are
-    named after the nodes at the boundary, and its tree says so (`HOST`); `qatspec.lower.split` has
-    the float parts before and behind it.
+    Returns the Program. Where forward does more than what is prepared, the Program is what is
+    prepared, its ports are named after the nodes at the boundary, its tree says so (`HOST`), and
+    `qatspec.lower.split` has the float parts before and behind it.
 
-    Raises DiagnosticError with every op that cannot be lowered: QS701-QS706, and what `deploy`
+    Raises DiagnosticError with every op that cannot be lowered (QS701-QS706), and what `deploy`
     raises.
     """
     return lower_layers(prepared, example_inputs, name, deployment=deployment)[0]

@@ -69,7 +69,7 @@ class Lowering:
     # -- refusing ------------------------------------------------------------------------------
 
     def fail(self, reason: str, help_: str | None = None, code: Code = QS701) -> NoReturn:
-        """This node cannot be lowered, for `reason`; `help_` says what to do."""
+        """Refuse to lower this node, for `reason`; `help_` says what to do. Raises Unlowerable."""
         raise Unlowerable(code, reason, help_)
 
     def fail_across_batch(self, problem: AcrossBatch) -> NoReturn:
@@ -87,6 +87,7 @@ class Lowering:
         return self.builder.values[x.value].shape
 
     def dtype(self, x: ScaledInts) -> DType:
+        """Return the integer type of a value of the Program."""
         return self.builder.values[x.value].dtype
 
     def batch_dim(self, x: ScaledInts) -> BatchDim:
@@ -246,8 +247,11 @@ class Lowering:
         name: str | None = None,
         **attrs: Any,
     ) -> ScaledInts:
-        """`emit` in axes of the Program's values, for what moves the batch. dim: where the result
-        has its batch."""
+        """Emit an op as `emit` does, in axes of the Program's values, for what moves the batch.
+
+        dim: where the result has its batch. Raises Unlowerable: QS704 where the integers overflow,
+        QS701 where the op has no integer form.
+        """
         scale = np.atleast_1d(np.asarray(scale, np.float64))
         with np.errstate(over="ignore", under="ignore"):
             real = scale.astype(np.float32)

@@ -20,8 +20,18 @@ def reshaped(
     after: Sequence[int],
     batch: int | None = None,
 ) -> ScaledInts:
-    """The tensor `x` of shape `before` in the shape `after`. batch: the dim that holds the batch
-    afterwards, where dims of 1 came or went and nothing merged with it."""
+    """Reshape a tensor, as torch's `reshape` does.
+
+    lowering  the state of lowering.
+    x         the tensor, of shape `before`.
+    before    its shape in the model, batch included.
+    after     the shape to give it.
+    batch     the dim that holds the batch afterwards, where dims of 1 came or went and nothing
+              merged with it; None: found from the shapes.
+
+    Returns integers on the scale of `x`. Raises Unlowerable: QS703 where channels with scales of
+    their own would be mixed, QS701 where images would be.
+    """
     dim, old = lowering.batch_dim(x), lowering.value_shape(x)
     if tuple(before) == tuple(after) and batch in (None, dim.batch):
         return x
@@ -54,8 +64,14 @@ def reshaped(
 
 
 def permuted(lowering: Lowering, x: ScaledInts, perm: Sequence[int]) -> ScaledInts:
-    """The tensor whose dims are the dims `perm` of `x`. Where each image's numbers stay in their
-    order, the batch alone has moved."""
+    """Permute the dims of a tensor, as torch's `permute` does.
+
+    lowering  the state of lowering.
+    x         the tensor.
+    perm      for each dim of the result, the dim of `x` that it is, batch included.
+
+    Returns integers on the scale of `x`. Where only the batch moves, nothing is computed.
+    """
     dim = lowering.batch_dim(x)
     to, order = dim.permuted(perm)
     axis = None if x.axis is None else order.index(dim.axis(x.axis))
@@ -72,8 +88,16 @@ def permuted(lowering: Lowering, x: ScaledInts, perm: Sequence[int]) -> ScaledIn
 def expanded(
     lowering: Lowering, x: ScaledInts, before: tuple[int, ...], after: tuple[int, ...]
 ) -> ScaledInts:
-    """`x` of shape `before` broadcast to `after`: dims of 1 repeat what they hold, and new dims
-    stand in front of the others."""
+    """Broadcast a tensor, as torch's `expand` does.
+
+    lowering  the state of lowering.
+    x         the tensor, of shape `before`.
+    before    its shape in the model, batch included.
+    after     the shape to give it: dims of 1 are repeated, and new dims stand in front.
+
+    Returns integers on the scale of `x`. Raises Unlowerable (QS701) where the batch would be
+    repeated.
+    """
     new = len(after) - len(before)
     batch, wide = lowering.batch_dim(x).batch + new, (1,) * new + before
     if wide[batch] != after[batch]:

@@ -14,8 +14,16 @@ from qatspec.lowering.pending import ScaledInts
 def padded(
     lowering: Lowering, x: ScaledInts, amounts: Sequence[int], mode: str, level: int = 0
 ) -> ScaledInts:
-    """x with `amounts` before and after each dim, the last dim first as torch lists them; negative
-    ones crop. level: the integer that mode "constant" fills in."""
+    """Pad or crop a tensor, as `torch.nn.functional.pad` does.
+
+    lowering  the state of lowering.
+    x         the tensor.
+    amounts   elements before and after each dim, the last dim first; negative ones crop.
+    mode      "constant", "replicate", "circular" or "reflect".
+    level     the integer that "constant" fills in.
+
+    Returns integers on the scale of `x`.
+    """
     rank = len(lowering.value_shape(x))
     sides = [(rank - i // 2, amounts[i], amounts[i + 1]) for i in range(0, len(amounts), 2)]
     if mode == "constant":
@@ -50,7 +58,15 @@ def _around(
 
 
 def taken(lowering: Lowering, x: ScaledInts, axis: int, indices: Sequence[int]) -> ScaledInts:
-    """x at `indices` along `axis`: slices, joined."""
+    """Take parts of a tensor along one dim.
+
+    lowering  the state of lowering.
+    x         the tensor.
+    axis      the dim, counted with the batch as 0.
+    indices   positions along it, in the order of the result; they may repeat.
+
+    Returns integers on the scale of `x`: slices, joined.
+    """
     size = lowering.value_shape(x)[axis - 1]
     if list(indices) == list(range(size)):
         return x

@@ -41,6 +41,7 @@ class PendingSum:
 
     @property
     def bounded(self) -> bool:
+        """Whether a clamp limits the sum."""
         return self.low > -np.inf or self.high < np.inf
 
     def clamped(self, low: float, high: float) -> PendingSum:

@@ -11,7 +11,14 @@ from qatspec.lowering.pending import ScaledInts
 
 
 def quotient(lowering: Lowering, x: ScaledInts, y: ScaledInts) -> ScaledInts:
-    """x / y of one scale each, rounded once to the grid of what quantizes this node."""
+    """Divide one tensor by another, with one rounding.
+
+    lowering  the state of lowering.
+    x, y      tensors with one scale each, of shapes that broadcast.
+
+    Returns x / y on the grid of what quantizes this node. Raises Unlowerable QS703
+    where nothing quantizes it.
+    """
     grid = lowering.required_grid("a quotient")
     above, below = (lowering.builder.ranges[term.value].magnitude for term in (x, y))
     ratio = x.step / (y.step * float(np.float32(grid.scale)))

@@ -19,10 +19,16 @@ def lookup(
     function: Callable[[np.ndarray], np.ndarray],
     grid: Grid | None = None,
 ) -> ScaledInts:
-    """function(operand) as a table, correctly rounded (half to even) from float64; what is no
-    number saturates (1 / 0), or is zero (the root of a negative).
+    """Lower a function of one number to a table over every integer of its operand.
 
-    grid: of its results; None: that of the fake-quant behind this node. Fails where there is none.
+    lowering  the state of lowering.
+    operand   an argument of the node, on 4, 8 or 16 bits with one scale.
+    function  float64 array -> float64 array of the same shape. A result that is no number becomes 0
+              (the root of a negative); infinity saturates (1 / 0).
+    grid      of the results; None: that of the fake-quant behind this node.
+
+    Returns integers on `grid`, each correctly rounded (half to even) from float64. Raises
+    Unlowerable where the operand is not quantized so, or nothing quantizes the result (QS703).
     """
     x = lowering.small_integers(operand)
     grid = grid or lowering.required_grid("a table")

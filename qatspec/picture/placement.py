@@ -68,10 +68,14 @@ class Placement(NamedTuple):
 
 
 def restore_boxes(meta: Mapping[str, Any], boxes: np.ndarray) -> np.ndarray:
-    """Boxes (K, 4) xyxy of the model's input in the pixels of the picture, clipped to it.
+    """Map boxes from the model's input to the picture.
 
-    meta: what `Placement.meta` gave; with a true `flipped`, of the picture before a left-right
-    flip."""
+    meta   what `Placement.meta` gave; with a true `flipped`, the picture is the one before a
+           left-right flip.
+    boxes  (K, 4) xyxy in pixels of the input.
+
+    Returns (K, 4) xyxy in pixels of the picture, clipped to it.
+    """
     offset = np.array([meta["x"], meta["y"]] * 2, np.float64)
     scale = np.array([meta["scale_x"], meta["scale_y"]] * 2, np.float64)
     limit = np.array([meta["width"], meta["height"]] * 2, np.float64)
@@ -82,9 +86,13 @@ def restore_boxes(meta: Mapping[str, Any], boxes: np.ndarray) -> np.ndarray:
 
 
 def restore_mask(meta: Mapping[str, Any], mask: np.ndarray) -> np.ndarray:
-    """A mask (H, W) uint8 of the model's input in the pixels of the picture: (height, width).
+    """Map a mask from the model's input to the picture.
 
-    meta: what `Placement.meta` gave."""
+    meta  what `Placement.meta` gave.
+    mask  (H, W) uint8 of the input.
+
+    Returns (height, width) uint8 of the picture.
+    """
     at = Placement(meta["scale_x"], meta["scale_y"], meta["x"], meta["y"])
     size = meta["width"], meta["height"]
     right, bottom = (a + side for a, side in zip((at.x, at.y), at.scaled(*size), strict=True))

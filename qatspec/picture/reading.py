@@ -35,12 +35,13 @@ class AnnotatedPicture(NamedTuple):
 def open_picture(path: Path) -> Image.Image:
     """Read a picture as 8-bit RGB, upright.
 
-    Unsigned 16-bit grey numbers and floats from 0 to 1 are scaled to 0-255 and rounded, of colours
-    of 16 bits the upper 8 are taken; 1-bit, palette,
-    CMYK, YCbCr and Lab pictures are converted; alpha is ignored.
+    path  the file. Unsigned 16-bit grey numbers and floats from 0 to 1 are scaled to 0-255 and
+          rounded; of colours of 16 bits the upper 8 are taken; 1-bit, palette, CMYK, YCbCr and Lab
+          pictures are converted; alpha is ignored.
 
-    Raises DiagnosticError QS911: the file cannot be read, is damaged, has more than MAX_PIXELS, or
-    stores numbers without a defined white (32-bit or signed integers, floats outside of 0 to 1).
+    Returns the picture. Raises DiagnosticError QS911: the file cannot be read, is damaged, has more
+    than MAX_PIXELS, or stores numbers without a defined white (32-bit or signed integers, floats
+    outside of 0 to 1).
     """
     return read(path, lambda stored: turned(to_rgb(stored), stored.orientation))
 
@@ -48,10 +49,12 @@ def open_picture(path: Path) -> Image.Image:
 def open_annotated_picture(path: Path, size: tuple[int, int] | None) -> AnnotatedPicture:
     """Read a picture as `open_picture` does, in the frame that its annotations refer to.
 
-    size: (width, height) in pixels that the annotations state. The upright picture is taken where
-    that is its size, else the stored one where that is its size. None: the upright picture.
+    path  the file.
+    size  (width, height) in pixels that the annotations state. The upright picture is taken where
+          that is its size, else the stored one where that is its size. None: the upright picture.
 
-    Raises DiagnosticError: QS911 as `open_picture` does, QS950 where neither has that size.
+    Returns the picture, and whether it is the stored one. Raises DiagnosticError: QS911 as
+    `open_picture` does, QS950 where neither has that size.
     """
 
     def in_frame(stored: Stored) -> AnnotatedPicture:
@@ -69,11 +72,12 @@ def open_annotated_picture(path: Path, size: tuple[int, int] | None) -> Annotate
 def open_labels(path: Path) -> NDArray[np.int32]:
     """Read a label map (height, width), upright, with the numbers that the file stores.
 
-    Palette files give their indices, files of 1, 2, 4, 16 or 32 bits a pixel their values.
+    path  the file. Palette files give their indices, files of 1, 2, 4, 16 or 32 bits a pixel their
+          values.
 
-    Raises DiagnosticError QS911 as `open_picture` does, and for files that do not store one whole
-    number a pixel: colours, floats, 16 bits in several channels; and for formats that may change
-    the numbers (JPEG, WebP, AVIF, JPEG 2000).
+    Returns (height, width) int32. Raises DiagnosticError QS911 as `open_picture` does, and for
+    files that do not store one whole number a pixel: colours, floats, 16 bits in several channels;
+    and for formats that may change the numbers (JPEG, WebP, AVIF, JPEG 2000).
     """
 
     def upright(stored: Stored) -> NDArray[np.int32]:

@@ -65,12 +65,17 @@ def resolve(
     nproc: int = 1,
     registry: Registry | None = None,
 ) -> Plan:
-    """The plan of a spec: its stages in order, each with the digest of what its tensors depend on,
-    and of what its metrics depend on besides.
+    """Resolve a spec to its plan: the stages in order, each with the digest of what its tensors
+    depend on, and of what its metrics depend on besides.
 
-    device, threads, nproc: what training runs on, as far as tensors depend on it; threads: what
-    `default_threads()` says unless given.
-    Raises DiagnosticError where data is missing, PluginFault where a plugin's fingerprint raises.
+    spec      what `load` gave.
+    device    "cpu" or "cuda": what training runs on, as far as tensors depend on it.
+    threads   of torch; None: what `default_threads()` says.
+    nproc     training processes.
+    registry  where names are looked up; None: the installed plugins.
+
+    Returns the Plan. Raises DiagnosticError where data is missing, PluginFault where a plugin's
+    fingerprint raises.
     """
     names = registry or installed()
     with spec.document.located():

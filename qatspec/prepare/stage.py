@@ -20,6 +20,8 @@ Stage = Literal["calibration", "qat", "eval"]
 def set_stage(prepared: Prepared, stage: Stage) -> None:
     """Switch the model to a stage.
 
+    prepared     what `prepare` gave; changed in place.
+    stage        one of these three:
     calibration  eval mode; activations are observed, nothing is quantized, weights stay as they
                  are.
     qat          train mode; everything is quantized; scales move as each qconfig says (fixed ones

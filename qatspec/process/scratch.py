@@ -21,8 +21,13 @@ _MAKING_SECONDS = 600
 
 @contextlib.contextmanager
 def scratch_folder(parent: Path | None = None, prefix: str = PREFIX) -> Iterator[Path]:
-    """A new folder in `parent` (default: the system's folder for temporary files), removed at the
-    end of the block. If the process is killed, `sweep_scratch` of a later one removes it.
+    """Make a temporary folder that is removed at the end of the block: a context manager. If the
+    process is killed, `sweep_scratch` of a later one removes it.
+
+    parent  the folder that it is made in; None: the system's folder for temporary files.
+    prefix  how its name begins.
+
+    Yields its path. Raises OSError where it cannot be made.
     """
     parent = Path(tempfile.gettempdir()) if parent is None else parent
     folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
@@ -37,8 +42,13 @@ def scratch_folder(parent: Path | None = None, prefix: str = PREFIX) -> Iterator
 
 @contextlib.contextmanager
 def folder_being_made(target: Path) -> Iterator[Path]:
-    """A folder to fill, which becomes `target` at the end of the block: whole or absent. Where
-    another process was quicker with the same folder, its folder stays."""
+    """Make a folder that appears as a whole or not at all: a context manager.
+
+    target  where the folder is at the end of the block. If another process has made it meanwhile,
+            its folder stays.
+
+    Yields the path of an empty folder to fill. Raises OSError where it cannot be made.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
     with scratch_folder(target.parent, PART) as scratch:
         unfinished = scratch / "contents"

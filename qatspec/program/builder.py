@@ -96,8 +96,11 @@ class ProgramBuilder:
         return op.output
 
     def finish(self, outputs: Sequence[str], tree: Any = None) -> Program:
-        """The Program with `outputs` as ports, unused values dropped. tree: how they nest, None:
-        a single output alone, several as a list. Raises DiagnosticError (`verify`)."""
+        """Return the Program with `outputs` as ports and without unused values.
+
+        tree: how the outputs nest; None: a single output alone, several as a list. Raises
+        DiagnosticError as `verify` does, and ValueError for an output that has no scale.
+        """
         if tree is None:
             tree = 0 if len(outputs) == 1 else list(range(len(outputs)))
         ops = self._used(outputs)

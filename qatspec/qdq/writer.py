@@ -52,8 +52,11 @@ class QdqWriter:
     # -- reading -------------------------------------------------------------------------------
 
     def operand(self, value: Any, dtype: Any = None) -> str:
-        """The ONNX name of an argument: a result, a parameter, or a number. dtype: what it is
-        needed as, None: a tensor as it is and a number as float32."""
+        """Return the ONNX name of an argument: a result, a parameter, or a number.
+
+        dtype: what it is needed as; None: a tensor as it is and a number as float32. Raises
+        InternalError for an argument of another kind.
+        """
         if isinstance(value, fx.Node) and value in self.names:
             name, own = str(self.names[value]), self.dtype(value)
             if name in self.carried:
@@ -213,7 +216,7 @@ class QdqWriter:
         return name
 
     def fail(self, node: fx.Node, what: str) -> NoReturn:
-        """This node has no writer: `what` names the case."""
+        """Refuse to write a node; `what` names the case. Raises DiagnosticError QS724."""
         file, _, line = str(node.meta.get("source", "")).rpartition(":")
         raise QS724.error(
             f"`{node.name}`: {what} has no ONNX form here",

@@ -20,9 +20,14 @@ Ints = NDArray[np.int64]
 
 
 def interpret(program: ProgramData, *ints: np.ndarray) -> list[np.ndarray]:
-    """Integers of the input ports in, integers of the output ports out.
+    """Compute a Program by its definition: the referee, which shares no code with what it judges.
 
-    Raises DiagnosticError QS712 on arrays that do not fit the ports.
+    program  the Program.
+    ints     an array of integers for each input port, in order: (N, *shape of the port), of the
+             port's dtype.
+
+    Returns an array (N, *shape) for each output port, in order. Raises DiagnosticError QS712 on
+    arrays that do not fit the ports.
     """
     values = interpret_all(program, *ints)
     return [values[port.name] for port in program.outputs]

@@ -67,26 +67,35 @@ class Registry:
     # -- records ---------------------------------------------------------------------------------
 
     def model(self, name: str, at: str = "") -> ModelDef:
-        """Each of these: the record called `name` or one of its aliases. Raises DiagnosticError
-        at the pointer `at`: QS301, QS001 (where a broken plugin may provide it), QS002, QS309."""
+        """Return the model called `name`, by its name or an alias.
+
+        Raises DiagnosticError at the pointer `at`: QS301 for an unknown name, QS001 where a broken
+        plugin may provide it, QS002 for a name of two plugins, QS309 for a chip's name.
+        """
         return cast("ModelDef", self._find("model", name, at).record)
 
     def dataset(self, name: str, at: str = "") -> DatasetDef:
+        """Return the data set called `name`. Raises DiagnosticError as `model` does."""
         return cast("DatasetDef", self._find("dataset", name, at).record)
 
     def qconfig(self, name: str, at: str = "") -> QConfigDef:
+        """Return the qconfig preset called `name`. Raises DiagnosticError as `model` does."""
         return cast("QConfigDef", self._find("qconfig", name, at).record)
 
     def prepare_config(self, name: str, at: str = "") -> PrepareConfigDef:
+        """Return the prepare preset called `name`. Raises DiagnosticError as `model` does."""
         return cast("PrepareConfigDef", self._find("prepare_config", name, at).record)
 
     def fuse_pattern(self, name: str, at: str = "") -> FusePattern:
+        """Return the fuse pattern called `name`. Raises DiagnosticError as `model` does."""
         return cast("FusePattern", self._find("fuse_pattern", name, at).record)
 
     def observer(self, name: str, at: str = "") -> ObserverDef:
+        """Return the observer called `name`. Raises DiagnosticError as `model` does."""
         return cast("ObserverDef", self._find("observer", name, at).record)
 
     def march(self, name: str, at: str = "") -> March:
+        """Return the march called `name`. Raises DiagnosticError as `model` does."""
         return cast("March", self._find("march", name, at).record)
 
     def arithmetic(self, march: str | None) -> Arithmetic:
@@ -316,5 +325,5 @@ class Registry:
 
 @cache
 def registry() -> Registry:
-    """The registry of this process: every installed plugin."""
+    """Return the registry of this process, with every installed plugin. It is made once."""
     return Registry(discover())

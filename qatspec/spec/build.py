@@ -29,12 +29,16 @@ def load(
     smoke: bool = False,
     registry: Registry | None = None,
 ) -> Spec:
-    """Read a spec, with overrides such as "vars.fast=1", and check everything that needs no torch.
+    """Read a spec and check everything that needs no torch.
 
+    path        the YAML file.
+    overrides   values to set, as `--set` takes them: "vars.fast=1".
     allow_code  load the Python files that the spec names under `plugins`.
-    smoke       with the spec's `smoke` merged over the rest.
-    registry    where names are looked up; default: the installed plugins.
-    Raises DiagnosticError with every finding of the first phase that has any, with places.
+    smoke       merge the spec's `smoke` over the rest.
+    registry    where names are looked up; None: the installed plugins.
+
+    Returns the Spec, with the defaults of absent keys. Raises DiagnosticError with every finding of
+    the first phase that has any, with places.
     """
     document = load_document(path, overrides, smoke=smoke)
     with document.located():

@@ -30,5 +30,11 @@ class Lazy:
 
 
 def lazy(target: str, *first: Any) -> Lazy:
-    """Name a callable without importing it: `lazy("my_plugin.model:build")`."""
+    """Name a callable without importing it: `lazy("my_plugin.model:build")`.
+
+    target  "module:attribute", imported at the first call.
+    first   arguments that are passed before those of each call.
+
+    Returns a callable.
+    """
     return Lazy(target, first)

@@ -38,10 +38,12 @@ class QSpec:
 
     @property
     def qmin(self) -> int:
+        """Least integer of the dtype."""
         return QRANGE[self.dtype][0]
 
     @property
     def qmax(self) -> int:
+        """Greatest integer of the dtype."""
         return QRANGE[self.dtype][1]
 
 

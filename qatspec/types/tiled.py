@@ -40,12 +40,14 @@ TILED_OPTIONS: Mapping[str, JSONSchema] = {
 
 
 def tiled_march(*, name: str, version: int, capabilities: Capabilities, **fields: Any) -> March:
-    """The record of such a march; it loads no torch.
+    """Make the record of a march that qatspec's own tiling backend compiles. It imports no torch.
 
+    name          the march's name in specs.
+    version       changes when its bytes do.
     capabilities  with `hardware` and `ops`.
     fields        every other field of March (summary, chips, arithmetic, options, ...).
 
-    Raises ValueError where the capabilities state no hardware or no ops.
+    Returns the March. Raises ValueError where the capabilities state no hardware or no ops.
     """
     if capabilities.hardware is None or capabilities.ops is None:
         raise ValueError(f"march `{name}` states no hardware or no ops")

@@ -1,0 +1,155 @@
+"""What `qatspec.api` offers is documented: what it does, every argument, and what is raised."""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import dataclasses
+import inspect
+import re
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+import qatspec.api as api
+
+#: How the first line of a function begins.
+VERBS = [
+    "Broadcast",
+    "Compile",
+    "Compute",
+    "Digest",
+    "Divide",
+    "Judge",
+    "Lower",
+    "Make",
+    "Map",
+    "Model",
+    "Name",
+    "Open",
+    "Pad",
+    "Permute",
+    "Put",
+    "Read",
+    "Reshape",
+    "Resolve",
+    "Return",
+    "Run",
+    "Switch",
+    "Take",
+    "Tell",
+    "Write",
+]
+#: Errors of a caller's mistake in the code, which no docstring lists.
+UNLISTED = {"NotImplementedError", "TypeError", "AssertionError"}
+
+
+def functions() -> dict[str, Callable[..., Any]]:
+    """Exported name -> function, without what decorators put around it."""
+    values = {name: getattr(api, name) for name in api.__all__}
+    found = {n: inspect.unwrap(v) for n, v in values.items() if callable(v)}
+    return {name: value for name, value in found.items() if inspect.isfunction(value)}
+
+
+def methods() -> dict[str, Callable[..., Any]]:
+    """Class.method -> function, for what exported classes define themselves."""
+    found = {}
+    for name in api.__all__:
+        exported = getattr(api, name)
+        for key, value in vars(exported).items() if isinstance(exported, type) else ():
+            inner = getattr(value, "fget", None) or getattr(value, "__func__", value)
+            if not key.startswith("_") and inspect.isfunction(inner):
+                found[f"{name}.{key}"] = inner
+    return found
+
+
+def raised(function: Callable[..., Any], depth: int = 2) -> Iterator[str]:
+    """Names of the exceptions that a function raises itself, or through private functions of its
+    module that it calls."""
+    tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
+    caught = {
+        name
+        for handler in ast.walk(tree)
+        if isinstance(handler, ast.ExceptHandler) and handler.type is not None
+        for name in re.findall(r"\w+", ast.unparse(handler.type))
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
+            owner, _, name = ast.unparse(node.exc.func).rpartition(".")
+            name = "DiagnosticError" if re.fullmatch(r"QS\d{3}", owner) else name
+            if name[0].isupper() and name not in caught:
+                yield name
+        if depth and isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            called = vars(sys.modules[function.__module__]).get(node.func.id)
+            own = inspect.isfunction(called) and called.__module__ == function.__module__
+            if own and node.func.id.startswith("_") and called is not function:
+                yield from raised(called, depth - 1)
+
+
+def bases(error: str, function: Callable[..., Any]) -> list[str]:
+    """Names of an exception and of what it derives from, but Exception."""
+    known = {**vars(builtins), **vars(sys.modules[function.__module__])}
+    return [cls.__name__ for cls in known[error].__mro__[:-3]] if error in known else [error]
+
+
+@pytest.mark.parametrize("name", sorted(functions()))
+def test_a_function_says_what_it_does_in_the_imperative(name):
+    documentation = inspect.getdoc(functions()[name]) or ""
+    assert documentation.split(" ")[0] in VERBS, f"{name}: {documentation[:60]!r}"
+
+
+@pytest.mark.parametrize("name", sorted(functions()))
+def test_a_function_describes_each_argument(name):
+    function = functions()[name]
+    documentation = inspect.getdoc(function) or ""
+    names = [p for p in inspect.signature(function).parameters if p != "self"]
+    assert [p for p in names if not re.search(rf"\b{p}\b", documentation)] == []
+
+
+@pytest.mark.parametrize("name", sorted(functions()))
+def test_a_function_that_returns_something_says_what(name):
+    function = functions()[name]
+    documentation = inspect.getdoc(function) or ""
+    if inspect.signature(function).return_annotation in ("None", None):
+        pytest.skip("it returns nothing")
+    assert re.search(r"\b(Returns?|Yields)\b", documentation), documentation
+
+
+@pytest.mark.parametrize("name", sorted({**functions(), **methods()}))
+def test_what_is_raised_is_documented(name):
+    function = {**functions(), **methods()}[name]
+    documentation = inspect.getdoc(function) or ""
+    assert documentation, f"{name} has no docstring"
+    depth = 2 if name in functions() else 0  # helpers of a class serve several methods
+    errors = {*raised(function, depth)} - UNLISTED
+    if errors:
+        assert re.search(r"Raises|raises", documentation), f"{name} raises {errors}"
+        classes = [cls for error in errors for cls in bases(error, function)]
+        assert any(cls in documentation for cls in classes) or "Raises as" in documentation
+
+
+@pytest.mark.parametrize("name", [n for n in api.__all__ if isinstance(getattr(api, n), type)])
+def test_a_record_describes_each_of_its_callables(name):
+    record = getattr(api, name)
+    assert record.__doc__, f"{name} has no docstring"
+    if not dataclasses.is_dataclass(record):
+        return
+    for field in dataclasses.fields(record):
+        if "Callable" in str(field.type):
+            described = rf"\b{field.name}\(|^ *{field.name}  +.*->"
+            assert re.search(described, record.__doc__, re.MULTILINE), f"{name}.{field.name}"
+
+
+def test_an_undocumented_error_is_found():
+    assert {*raised(_fails)} == {"ValueError"}
+
+
+def _fails() -> None:
+    _helper()
+
+
+def _helper() -> None:
+    raise ValueError("it fails")
