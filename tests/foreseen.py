@@ -170,7 +170,7 @@ def difference(found: Foreseen, late: list[Refusal]) -> str:
     would refuse too may be foreseen besides. Whether sums fit int32 depends on the trained weights:
     QS704 must at least have been told as a doubt."""
     early = found.refused
-    if _codes(late) == {"QS704"} and "QS708" in {d.code for d in found.doubts}:
+    if _codes(late) == {"QS704"} and "QS708" in {d.code for d in found.warnings}:
         return ""
     first = late[0].stage if late else None
     of_stage = [r for r in early if r.stage == first] if late else early

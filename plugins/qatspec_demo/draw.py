@@ -46,7 +46,7 @@ def draw_picture(
     labels: list[int] = []
     low, high = np.log(height)
     count = int(rng.integers(digits[0], digits[1], endpoint=True))
-    # Large digits first: small ones still find room between them.
+    # Large digits first: small ones still find space between them.
     for tall in sorted(np.exp(rng.uniform(low, high, count)), reverse=True):
         choice = int(rng.integers(len(scans.labels)))
         ink = _scale_ink(scans.ink[choice], round(tall), rng)
@@ -119,10 +119,10 @@ def _free_place(
 def _paint(region: Pixels, ink: Pixels, rng: np.random.Generator) -> None:
     """Blend one colour into region (h, w, 3) through the ink, lighter or darker than behind it."""
     behind = float((region @ LUMA).mean())
-    room = {sign: (255 - behind if sign > 0 else behind) for sign in (1, -1)}
-    fits = [sign for sign, space in room.items() if space > CONTRAST]
+    headroom = {sign: (255 - behind if sign > 0 else behind) for sign in (1, -1)}
+    fits = [sign for sign, space in headroom.items() if space > CONTRAST]
     sign = fits[int(rng.integers(len(fits)))]
-    luma = behind + sign * rng.uniform(CONTRAST, room[sign])
+    luma = behind + sign * rng.uniform(CONTRAST, headroom[sign])
     tint = rng.normal(0, 30, 3)
     colour = luma + tint - tint @ LUMA
     region += ink[..., None] * (colour.astype(np.float32) - region)

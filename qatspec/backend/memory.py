@@ -74,14 +74,14 @@ def plan(layers: Sequence[Layer], tiler: Tiler) -> tuple[Tiler, MemoryPlan]:
 class _TooLarge(Exception):
     """A layer's smallest tile does not fit what is left."""
 
-    def __init__(self, layer: Layer, needed: int, room: int) -> None:
+    def __init__(self, layer: Layer, needed: int, space: int) -> None:
         super().__init__(layer.name)
-        self.layer, self.needed, self.room = layer, needed, max(room, 0)
+        self.layer, self.needed, self.space = layer, needed, max(space, 0)
 
     def diagnostic(self) -> DiagnosticError:
         return QS802.error(
             f"`{self.layer.name}` does not fit the on-chip memory: its smallest tile "
-            f"needs {self.needed} bytes, {self.room} are left",
+            f"needs {self.needed} bytes, {self.space} are left",
             help="make the layer smaller: fewer channels, a smaller input",
             at=self.layer.ops[0].origin.rule or None,
         )
@@ -109,7 +109,7 @@ def _lifetimes(layers: Sequence[Layer], program: Program) -> dict[str, tuple[int
 
 def _residents(layers: Sequence[Layer], tiler: Tiler, budget: int) -> frozenset[str]:
     """Values that stay on chip from the layer that makes them to the last that reads them: those
-    that spare most traffic for their stay first, as long as every layer keeps room to run."""
+    that spare most traffic for their stay first, as long as every layer keeps space to run."""
     program, depth = tiler.program, tiler.effort.depth
     readers: dict[str, list[int]] = {}
     for layer in layers:
@@ -171,13 +171,13 @@ def _tilings(
     found = []
     for layer in layers:
         window = range(max(0, layer.index - depth + 1), layer.index + 1)
-        room = min(
+        space = min(
             budget - used[i] - sum(least[k] for k in _ahead(i, depth, count) if k > layer.index)
             for i in window
         )
-        tiling = tiler.choose(layer, room, resident)
+        tiling = tiler.choose(layer, space, resident)
         if tiling is None:
-            raise _TooLarge(layer, least[layer.index], room)
+            raise _TooLarge(layer, least[layer.index], space)
         taken = tiler.buffers(layer, tiling, resident).total
         for i in window:
             used[i] += taken

@@ -97,10 +97,10 @@ def command(
     found = findings(prepared)
     host = host_parts(deploy(prepared, prepared.example_inputs))
     with loaded.document.located():
-        refused, doubts = foresee(options.context(loaded, workdir, device="cpu"))
+        refused, warnings = foresee(options.context(loaded, workdir, device="cpu"))
     told = {r.diagnostic.span for r in refused if r.diagnostic.code == QS701}  # with its module
     kept = [w for w in prepared.warnings if w.code != QS608 or w.span not in told]
-    prepared.warnings = (*kept, *(r.diagnostic for r in refused), *doubts)
+    prepared.warnings = (*kept, *(r.diagnostic for r in refused), *warnings)
     if picture is not None:
         _draw(loaded, chosen, prepared, picture)
     if settings().format == "json":

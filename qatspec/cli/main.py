@@ -178,9 +178,9 @@ def _end(error: BaseException) -> int:
         return PLUGIN
     from qatspec.registry import registry  # plugins are found when something needs them
 
-    culprit = registry().plugin_fault(error)
-    if culprit is not None:
-        show([culprit.diagnostic()])
+    fault = registry().plugin_fault(error)
+    if fault is not None:
+        show([fault.diagnostic()])
         return PLUGIN
     if (refused := _of_the_system(error)) is not None:
         show([refused])

@@ -1,6 +1,6 @@
 """Diagnostics: what went wrong, where, and the way out.
 
-Every room reports through these records. Producers give a code, words and a *pointer* into the
+Every package reports through these records. Producers give a code, words and a *pointer* into the
 document (or a file span for code and data); only `qatspec.source` turns pointers into lines.
 """
 

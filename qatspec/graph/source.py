@@ -1,4 +1,4 @@
-"""Which line of the model's code is running: frames of torch and of qatspec's rooms are skipped."""
+"""Which line of the model's code is running: frames of torch and of qatspec are skipped."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Built-in records of this room, registered through the same entry points as any plugin."""
+"""Built-in records of this package, registered through the same entry points as any plugin."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ class Rehearsal:
     spoilt   the untrained model computed numbers that are not finite: they say nothing about the
              trained one, so that conversion is held against its structure alone.
     needs    the disk space of each stage, as far as it was tried.
-    doubts   warnings for what training may lead to.
+    warnings   warnings for what training may lead to.
     """
 
     context: Context
@@ -64,7 +64,7 @@ class Rehearsal:
     found: list[Refusal] = field(default_factory=list)
     spoilt: bool = False
     needs: list[Need] = field(default_factory=list)
-    doubts: list[Diagnostic] = field(default_factory=list)
+    warnings: list[Diagnostic] = field(default_factory=list)
 
     def run(self) -> list[Refusal]:
         """Try the stages in order, up to the first that refuses. A refusal that depends on the
@@ -169,7 +169,7 @@ class Rehearsal:
 
         spec, compiled = self.context.spec, "compile" in self.stages
         found = integer_refusals(prepared, spec.march)
-        self.doubts += sums_at_the_limit(prepared)
+        self.warnings += sums_at_the_limit(prepared)
         if self.spoilt:
             found = [d for d in found if d.code in _STRUCTURAL]
         of_march = [Refusal("compile", d) for d in found if d.code == QS801]
@@ -219,8 +219,8 @@ def preflight(context: Context, later: Sequence[str], present: int = 0) -> None:
     found = trial.run()
     if found:
         raise DiagnosticError([_with_way_out(refusal, context.stage) for refusal in found])
-    for doubt in trial.doubts:
-        context.report("log", {"message": doubt.message, "diagnostic": doubt})
+    for warning in trial.warnings:
+        context.report("log", {"message": warning.message, "diagnostic": warning})
     demand_space(trial.needs, context.workdir, present)
 
 
@@ -228,7 +228,7 @@ class Foreseen(NamedTuple):
     """What a trial found: refusals, and warnings for what training may lead to."""
 
     refused: list[Refusal]
-    doubts: list[Diagnostic]
+    warnings: list[Diagnostic]
 
 
 def foresee(context: Context) -> Foreseen:
@@ -243,7 +243,7 @@ def foresee(context: Context) -> Foreseen:
         else replace(r, diagnostic=replace(r.diagnostic, severity="warning"))
         for r in trial.run()
     ]
-    return Foreseen(refused, trial.doubts)
+    return Foreseen(refused, trial.warnings)
 
 
 def _as_prediction(refusal: Refusal) -> Refusal:

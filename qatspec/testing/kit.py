@@ -35,7 +35,7 @@ class Outcome:
 
 
 def _of(kind: str, file: str, *names: str) -> tuple[Check, ...]:
-    """Checks of one kind, in a file of this room that may import torch."""
+    """Checks of one kind, in a file of this package that may import torch."""
     made: list[tuple[str, Lazy]] = [(n, lazy(f"qatspec.testing.{file}:{n}")) for n in names]
     return tuple(Check(f"{kind}_{name}", kind, run) for name, run in made)
 

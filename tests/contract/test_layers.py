@@ -1,4 +1,4 @@
-"""Arrows between rooms go down only; import-linter's contracts stand in pyproject.toml."""
+"""Imports between packages go down only; pyproject.toml holds import-linter's contracts."""
 
 import subprocess
 import sys

@@ -13,7 +13,7 @@ from tests.zoo.zoo import TORCHVISION, Net, Published
 class SSD(nn.Module):
     """Six feature maps, the first one L2-normalized; a class and a box for each default box.
 
-    maps: so many of the feature maps are used (small inputs have no room for the last ones).
+    maps: so many of the feature maps are used (small inputs have no space for the last ones).
     """
 
     def __init__(

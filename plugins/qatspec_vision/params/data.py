@@ -78,7 +78,7 @@ PICTURE: Schema = {
     "limit": {
         "type": "integer",
         "minimum": 1,
-        "description": "Take only the first so many pictures.",
+        "description": "Number of pictures to use, from the first on.",
     },
 }
 
@@ -115,7 +115,7 @@ _MIXED: Schema = {
         "type": ["integer", "null"],
         "minimum": 0,
         "default": None,
-        "description": "Mosaic and mixup rest from this epoch of a stage on; null: they never do.",
+        "description": "Epoch of a stage from which mosaic and mixup are off; null: never.",
     },
 }
 

@@ -88,19 +88,19 @@ def _precision(
 
     An epsilon that int64 cannot hold is far above every variance, and so the only divisor left: it
     is cut, and the result's scale is smaller by the root of what was cut."""
-    room = WIDE // 4
+    headroom = WIDE // 4
     attrs = {"bits": _BITS, "root_bits": 0, "epsilon": 0}
     variance = standardize_reach(attrs, count, x).square
-    while root_bits > 1 and (variance + epsilon) * 4.0**root_bits >= room:
+    while root_bits > 1 and (variance + epsilon) * 4.0**root_bits >= headroom:
         root_bits -= 1
-    kept = min(epsilon, float(max((room >> (2 * root_bits)) - variance, 0)))
+    kept = min(epsilon, float(max((headroom >> (2 * root_bits)) - variance, 0)))
     shrunk = 1.0 if kept == epsilon else float(np.sqrt(kept / epsilon))
     attrs.update(root_bits=root_bits, epsilon=round(kept))
     reach = standardize_reach(attrs, count, x)
     while attrs["bits"] < MAX_BITS and reach.result < 1 << _LEAST:
         attrs["bits"] += 1
         reach = standardize_reach(attrs, count, x)
-    while attrs["bits"] > 0 and (reach.result >= 1 << _MOST or 2 * reach.above >= room):
+    while attrs["bits"] > 0 and (reach.result >= 1 << _MOST or 2 * reach.above >= headroom):
         attrs["bits"] -= 1
         reach = standardize_reach(attrs, count, x)
     return attrs["bits"], root_bits, attrs["epsilon"], shrunk

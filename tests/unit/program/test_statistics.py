@@ -111,10 +111,10 @@ def test_divide(seed, tmp_path):
     reach = -RANGE[dtype][0]
     for _ in range(100):  # what `bounds` takes, the largest of it among them
         attrs["shift"] = int(rng.choice([0, 1, rng.integers(51), 50]))
-        room = (2**51 - 1 - (reach << attrs["shift"])) // reach
-        if room > 0:
-            some = [room, 0, 1, 1 << attrs["shift"], rng.integers(room + 1)]
-            attrs["multiplier"] = int(min(rng.choice(some), room, 1 << 50))
+        headroom = (2**51 - 1 - (reach << attrs["shift"])) // reach
+        if headroom > 0:
+            some = [headroom, 0, 1, 1 << attrs["shift"], rng.integers(headroom + 1)]
+            attrs["multiplier"] = int(min(rng.choice(some), headroom, 1 << 50))
             break
     else:
         raise AssertionError("no attributes fit")

@@ -128,9 +128,9 @@ def test_the_culprit_is_the_plugin_that_the_error_came_through(tmp_path):
     for call, origin in ((mine.module.call, "mine.py"), (lambda f: f(), None)):
         with pytest.raises(ValueError, match="no") as caught:
             call(fail)
-        culprit = found.plugin_fault(caught.value)
-        assert (culprit.origin if culprit else None) == origin
-        assert (culprit.diagnostic().span if culprit else None) == (
+        fault = found.plugin_fault(caught.value)
+        assert (fault.origin if fault else None) == origin
+        assert (fault.diagnostic().span if fault else None) == (
             Span(str(path), 2, 5, 2, 15) if origin else None
         )
 
