@@ -33,12 +33,12 @@ WORDS = {
 
 #: retired identifier -> the name that replaced it.
 NAMES = {
-    "attribute_errors_of": "attribute_errors_of",
+    "blame_owner": "attribute_errors_of",
     "doubts": "disputes",
     "culprit": "plugin_fault",
-    "require_undisputed": "require_undisputed",
-    "preflight": "preflight",
-    "clamp_scales": "clamp_scales",
+    "undisputed": "require_undisputed",
+    "refuse_early": "preflight",
+    "settle_scales": "clamp_scales",
     "Ported": "IntegerModel",
     "Carriers": "ExactDtypes",
     "need_plain": "require_batch_first",
