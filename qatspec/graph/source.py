@@ -5,6 +5,7 @@ from __future__ import annotations
 import linecache
 import sys
 from dataclasses import replace
+from functools import cache
 from itertools import islice
 from pathlib import Path
 from types import CodeType, FrameType, TracebackType
@@ -57,7 +58,7 @@ def _file_of(name: str) -> str:
     """The file of the loaded module that has this stable name; the name where there is none."""
     for module, loaded in list(sys.modules.items()):
         file = getattr(loaded, "__file__", None)
-        if file and file.endswith(name) and _stable(module, Path(file)) == name:
+        if file and file.endswith(name) and _stable(module, str(file)) == name:
             return str(file)
     return name
 
@@ -77,10 +78,12 @@ def _span(code: CodeType, instruction: int, line: int) -> Span:
 def stable_name(frame: FrameType) -> str:
     """ "package/module.py:line", the same on every machine."""
     module = frame.f_globals.get("__name__", "__main__")
-    return f"{_stable(module, Path(frame.f_code.co_filename))}:{frame.f_lineno}"
+    return f"{_stable(module, frame.f_code.co_filename)}:{frame.f_lineno}"
 
 
-def _stable(module: str, path: Path) -> str:
+@cache  # tracing asks for every node
+def _stable(module: str, file: str) -> str:
     """As many parts of the path as the module's name has: a folder for each package."""
+    path = Path(file)
     depth = len(module.split(".")) + (module != "__main__" and path.stem == "__init__")
     return Path(*path.parts[-depth:]).as_posix()

@@ -117,14 +117,12 @@ class Tracer(fx.Tracer):
         first difference, is not evaluated again."""
         self._before = list(self.graph.nodes)[::-1] if hasattr(self, "graph") else []
         self._twins, self._fixed = {}, set()
-        named = [*module.named_buffers(), *module.named_parameters()]
-        # A buffer that forward assigned to in an earlier run is a proxy, and stays one.
         self._generated = {
             id(type(m).forward.__code__): (path, m.node_lines())
             for path, m in module.named_modules()
             if isinstance(m, TracedModule)
         }
-        self._stored = {id(x): (x, name) for name, x in named if isinstance(x, torch.Tensor)}
+        self._stored = {}
         self.random = RandomOps(_model_span)
         with following_inputs(module), without_fast_paths(), self.random, torch.enable_grad():
             return self.trace(module)
@@ -161,7 +159,7 @@ class Tracer(fx.Tracer):
         """The proxy of a parameter or buffer; fx would search the whole model for its name."""
         if self._evaluating or attr_val is None:
             return attr_val
-        known, name = self._stored.get(id(attr_val), (None, ""))
+        known, name = self._stored_tensors().get(id(attr_val), (None, ""))
         if known is not attr_val:
             return super().getattr(attr, attr_val, parameter_proxy_cache)
         if name not in parameter_proxy_cache:
@@ -176,6 +174,13 @@ class Tracer(fx.Tracer):
         if type(a) is torch.Tensor and "example" not in found.meta:  # made in forward
             self._evaluate(found)
         return found
+
+    def _stored_tensors(self) -> dict[int, tuple[torch.Tensor, str]]:
+        if not self._stored:
+            named = [*self.root.named_buffers(), *self.root.named_parameters()]
+            # A buffer that forward assigned to in an earlier run is a proxy, and stays one.
+            self._stored = {id(x): (x, name) for name, x in named if isinstance(x, torch.Tensor)}
+        return self._stored
 
     def _of_this_call(self, node: fx.Node) -> fx.Node:
         if node.graph is not self.graph:

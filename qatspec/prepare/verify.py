@@ -53,11 +53,13 @@ def _problems(unit: Unit, chains: Iterable[Sequence[fx.Node]]) -> Iterator[str]:
 def _at(root: nn.Module, path: str) -> object:
     """The module, parameter or buffer at a path; None where there is none. A tensor that the module
     computes is not computed for this."""
-    owner, _, name = path.rpartition(".")
-    try:
-        module = root.get_submodule(owner)
-    except AttributeError:
-        return None
+    *owners, name = path.split(".")
+    module = root
+    for owner in owners:
+        inner = module._modules.get(owner)
+        if inner is None:
+            return None
+        module = inner
     for table in (module._modules, module._parameters, module._buffers, vars(module)):
         if table.get(name) is not None:
             found: object = table[name]
