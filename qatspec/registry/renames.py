@@ -15,6 +15,17 @@ from qatspec.source import code_line
 
 _API = "qatspec.api"
 
+#: Variable -> class of the objects that plugins usually call so, as the plugin guide does.
+_USUAL = {
+    "context": "GraphContext",
+    "ctx": "GraphContext",
+    "decision": "Decision",
+    "lowering": "Lowering",
+    "registry": "Registry",
+    "target": "Target",
+    "writer": "QdqWriter",
+}
+
 #: API version -> old name -> new name. A member of a class is written `Class.member`. A renamed
 #: name needs one row here; tests/contract/test_api_names.py reports a missing or wrong row.
 RENAMED: Mapping[int, Mapping[str, str]] = {
@@ -81,8 +92,8 @@ class Renamed(NamedTuple):
 def uses_of_old_names(sources: Iterable[Path], version: int) -> list[Renamed]:
     """Return where Python files use names that were renamed since API `version`.
 
-    Each name is listed once, at its first use, in the order of the table. Members of classes are
-    matched by name alone, because the class of an object is not known from the source.
+    Each name is listed once, at its first use, in the order of the table. The class of an object is
+    taken from the annotation of an argument or from the usual name of a variable (`_USUAL`).
     """
     rows = [Renamed(version, *row) for row in RENAMED[version].items()]
     first: dict[str, Span] = {}
@@ -90,7 +101,7 @@ def uses_of_old_names(sources: Iterable[Path], version: int) -> list[Renamed]:
         for name, line in _names(path):
             if name not in first:
                 first[name] = code_line(str(path), line)
-    used = [row._replace(span=first.get(row.old.rpartition(".")[2])) for row in rows]
+    used = [row._replace(span=first.get(row.old)) for row in rows]
     return [row for row in used if row.span]
 
 
@@ -125,6 +136,9 @@ def _missing(error: BaseException) -> Iterator[str]:
     """The names under which what was not found may be in the table."""
     if isinstance(error, ImportError) and error.name == _API:
         yield from re.findall(r"cannot import name '(\w+)'", str(error))
+    elif isinstance(error, TypeError):
+        words = r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'"
+        yield from (".".join(match) for match in re.findall(words, str(error)))
     elif isinstance(error, AttributeError) and error.name:
         if getattr(error.obj, "__name__", "") == _API:
             yield error.name
@@ -133,15 +147,44 @@ def _missing(error: BaseException) -> Iterator[str]:
 
 
 def _names(path: Path) -> Iterator[tuple[str, int]]:
-    """(name, line) of what a file imports from `qatspec.api`, and of attributes and keywords."""
+    """(name, line) of the names of `qatspec.api` in a file; "Class.member" for members."""
     try:
         tree = ast.parse(path.read_bytes())
     except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
         return
+    typed = {argument.arg: _class_of(argument) for argument in _arguments(tree)}
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and node.module == _API:
             yield from ((alias.name, alias.lineno) for alias in node.names)
+        elif isinstance(node, ast.Call):
+            name = _last(node.func)
+            yield from ((f"{name}.{key.arg}", key.value.lineno) for key in node.keywords if key.arg)
         elif isinstance(node, ast.Attribute):
-            yield node.attr, node.end_lineno or node.lineno
-        elif isinstance(node, ast.keyword) and node.arg:
-            yield node.arg, node.lineno
+            owner = _last(node.value)
+            cls = typed.get(owner) or _USUAL.get(owner, owner)
+            line = node.end_lineno or node.lineno
+            yield (node.attr if owner == "api" else f"{cls}.{node.attr}"), line
+
+
+def _arguments(tree: ast.AST) -> Iterator[ast.arg]:
+    """The arguments of every function."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef):
+            yield from (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)
+
+
+def _class_of(argument: ast.arg) -> str:
+    """The class that the annotation of an argument names; "" without annotation."""
+    annotation = argument.annotation
+    if isinstance(annotation, ast.Constant) and isinstance(annotation.value, str):
+        return annotation.value.rpartition(".")[2]
+    return _last(annotation) if annotation is not None else ""
+
+
+def _last(node: ast.expr) -> str:
+    """`c` of `a.b.c`, `a.b.c()` and `c`; "" for other expressions."""
+    if isinstance(node, ast.Call):
+        return _last(node.func)
+    if isinstance(node, ast.Attribute):
+        return node.attr
+    return node.id if isinstance(node, ast.Name) else ""

@@ -30,8 +30,12 @@ def qatspec_models():
     return [ModelDef(name="old_net", summary="s", params=NO_PARAMS, build=build)]
 """
 PLAIN = "def build(params):\n    return None\n"
-METHOD = "def build(params):\n    return params.old_method(1)\n"
-KEYWORD = "def build(params):\n    return params(old_field=1)\n"
+#: Other objects have members and arguments of the same names.
+OTHERS = "def build(params):\n    return params.old_method(old_field=1), OldRecord\n"
+METHOD = "def build(lowering):\n    return lowering.old_method(1)\n"
+ANNOTATED = "def build(low: 'Lowering'):\n    return low.old_method(1)\n"
+QUALIFIED = "import qatspec.api as api\nbuild = lambda low: api.OldRecord\n"
+KEYWORD = "def build(params):\n    return Span(old_field=1)\n"
 IMPORT = "from qatspec.api import OldRecord\ndef build(params):\n    return None\n"
 
 
@@ -66,6 +70,8 @@ def install(tmp_path, monkeypatch):
     ("source", "old", "new", "line"),
     [
         (METHOD, "Lowering.old_method", "Lowering.emit", 2),
+        (ANNOTATED, "Lowering.old_method", "Lowering.emit", 2),
+        (QUALIFIED, "OldRecord", "ModelDef", 2),
         (KEYWORD, "Span.old_field", "Span.line", 2),
     ],
 )
@@ -91,8 +97,9 @@ def test_the_help_works_when_followed(install):
 
 
 @pytest.mark.parametrize("stated", ["qatspec_api = 1\n", ""])
-def test_a_plugin_that_uses_no_old_name_is_taken(install, stated):
-    found = install(f"{PLAIN}{stated}{HOOK}")
+@pytest.mark.parametrize("source", [PLAIN, OTHERS])
+def test_a_plugin_that_uses_no_old_name_is_taken(install, source, stated):
+    found = install(f"{source}{stated}{HOOK}")
     assert found.faults() == ()
     assert found.model("old_net").name == "old_net"
 
@@ -122,7 +129,7 @@ def test_an_old_name_that_a_file_plugin_imports(tmp_path):
 
 
 def test_an_old_name_that_is_read_later(install):
-    source = METHOD.replace("params.old_method", "Lowering().old_method")
+    source = METHOD.replace("lowering.old_method", "Lowering().old_method")
     found = install(f"class Lowering:\n    pass\n{source}{HOOK}")
     definition = found.model("old_net")
     with (
@@ -134,6 +141,15 @@ def test_an_old_name_that_is_read_later(install):
         f"`Lowering.old_method` is called `Lowering.emit` in version {qatspec.api.API_VERSION} of "
         "the plugin API"
     )
+
+
+def test_an_old_argument_of_a_record(install, monkeypatch):
+    monkeypatch.setitem(TABLE[1], "ModelDef.old_field", "ModelDef.summary")
+    found = install(f"{PLAIN}{HOOK.replace('summary=', 'old_field=')}")
+    found.names("model")
+    (fault,) = found.faults()
+    assert fault.code == "QS004"
+    assert "`ModelDef.old_field` is called `ModelDef.summary`" in fault.help
 
 
 def test_an_old_name_that_a_hook_imports(install):
