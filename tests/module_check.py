@@ -98,7 +98,7 @@ def _check(seed: int, folder: Path, stage: list[str]) -> int:
     to_onnx(program, folder / "converted.onnx")
     _equal(OnnxRunner.load(folder / "converted.onnx", threads=1).run(*integers), referee)
     stage[0] = "layers"
-    _Layers(deployment, layers, values).run(x.clone())
+    Layers(deployment, layers, values).run(x.clone())
     stage[0] = "outputs"
     found = [torch.from_numpy(v) for v in program.dequantize(referee)]
     scales = _nested(program.tree, [port.scale for port in program.outputs])
@@ -125,7 +125,7 @@ def _another_size(model: Any, net: Any, x: Tensor) -> None:
     _close(_flat(model(other)), want, "another size against float")
 
 
-class _Layers(fx.Interpreter):
+class Layers(fx.Interpreter):
     """Runs the fake-quant model, each layer on the integers of the layers before it, and compares
     each fake-quant with the Program's value."""
 
@@ -142,14 +142,14 @@ class _Layers(fx.Interpreter):
             return found
         scale = float(np.max(layer.scale))
         real = torch.from_numpy(self.values[layer.value].astype(np.float64) * layer.scale)
-        mine = layer.layout.in_front(found, layer.layout.shared(real.shape[1:]))
+        mine = layer.batch_dim.in_front(found, layer.batch_dim.shared(real.shape[1:]))
         if mine.shape != real.shape:
             raise Wrong(f"{n.name}: {tuple(mine.shape)} against {tuple(real.shape)}")
         steps = float((mine - real).abs().max()) / scale if real.numel() else 0.0
         bound = OWN_STEPS if any(op in str(layer.origin.op) for op in OWN) else STEP
         if steps > bound:
             raise Wrong(f"{n.name} ({layer.origin.op}) is off by {steps:.2f} steps")
-        return real.to(found.dtype) if layer.layout.plain else found
+        return real.to(found.dtype) if layer.batch_dim.is_first else found
 
 
 def _flat(tree: Any) -> list[Any]:
