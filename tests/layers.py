@@ -147,6 +147,9 @@ LAYERS: dict[str, tuple[int, Callable[[], nn.Module]]] = {
     "cat": (4, lambda: Op(lambda x: torch.cat([x, x * x], 1))),
     "cat last": (4, lambda: Op(lambda x: torch.cat([x, x * x], -1))),
     "stack": (4, lambda: Op(lambda x: torch.stack([x, x * x], 2))),
+    "positions": (4, lambda: Op(lambda x: x[:, [2, 0, 1, 1, -1]])),
+    "positions of columns": (4, lambda: Op(lambda x: x[..., [5, 0, 1, 2]])),
+    "positions in a tensor": (4, lambda: Op(lambda x: x[:, torch.tensor([3, 0, 0])])),
     # pools and reductions
     "max_pool1d": (3, lambda: nn.MaxPool1d(3, 2, 1, ceil_mode=True)),
     "max_pool2d": (4, lambda: nn.MaxPool2d(3, 2, 1, 2)),

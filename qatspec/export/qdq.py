@@ -126,7 +126,10 @@ class _Walk:
         flat, tree = output_tree(graph)
         for node in flat:
             if not isinstance(node, fx.Node) or not carries_tensor(self.context.value(node)):
-                raise QS703.error("the model returns something that is no tensor")
+                raise QS703.error(
+                    f"the model returns `{node}`, which is no tensor",
+                    help="return only tensors that forward computes from its inputs",
+                )
             if isinstance(self.context.value(node), (list, tuple)):
                 self.q.fail(node, "an output of several tensors at once")
             shape = [size if isinstance(size, int) else str(size) for size in self.q.sizes(node)]

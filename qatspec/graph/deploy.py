@@ -12,6 +12,7 @@ from typing import Any
 
 from torch import Tensor, fx
 from torch.fx.graph import _PyTreeCodeGen
+from torch.nn.utils.parametrize import ParametrizationList
 from torch.utils import _pytree as pytree
 
 from qatspec.graph.batch import Batch
@@ -69,10 +70,11 @@ def deploy(prepared: Prepared, example_inputs: Sequence[Any]) -> Deployment:
 
 
 def deploy_graph(prepared: Prepared, example_inputs: Sequence[Any]) -> fx.Graph:
-    """The trace of `prepared.model` in eval mode, quantized modules as leaves. The model's own
-    modes are as they were afterwards."""
+    """The trace of `prepared.model` in eval mode. Quantized modules are leaves, and so are
+    parametrizations, which may branch on the numbers of the weights that they compute. The model's
+    own modes are as they were afterwards."""
     with eval_mode(prepared.model):
-        return trace(prepared.model, tuple(example_inputs))
+        return trace(prepared.model, tuple(example_inputs), leaf=(ParametrizationList,))
 
 
 def _inline_fixed_sizes(graph: fx.Graph, batch: Batch) -> None:
@@ -95,15 +97,20 @@ def carries_tensor(value: Any) -> bool:
     return isinstance(value, Tensor)
 
 
-def output_tree(graph: fx.Graph) -> tuple[list[Any], Any]:
-    """(flat outputs, each once; the tree of their indexes). Tuples count as lists."""
+def returned(graph: fx.Graph) -> Any:
+    """What a graph returns, nested as the model nests it, with nodes and constants as leaves."""
     node = next(n for n in graph.nodes if n.op == "output")
     result = node.args[0]
     codegen = graph._codegen
     if isinstance(codegen, _PyTreeCodeGen) and codegen.pytree_info.out_spec is not None:
         result = pytree.tree_unflatten(list(result), codegen.pytree_info.out_spec)
+    return result
+
+
+def output_tree(graph: fx.Graph) -> tuple[list[Any], Any]:
+    """(flat outputs, each once; the tree of their indexes). Tuples count as lists."""
     flat: list[Any] = []
-    return flat, _index(result, flat)
+    return flat, _index(returned(graph), flat)
 
 
 def _index(result: Any, flat: list[Any]) -> Any:

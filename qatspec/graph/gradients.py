@@ -8,6 +8,11 @@ from typing import Any
 import torch
 from torch import fx, nn
 
+from qatspec.diag import DiagnosticError
+from qatspec.diag.codes import QS515
+from qatspec.graph.source import line_span
+from qatspec.graph.spelling import writes_in_place
+
 #: In a node's meta: whether forward had gradients switched off when it made the node.
 NO_GRAD = "no_grad"
 
@@ -16,8 +21,12 @@ def cut_gradients(root: nn.Module, graph: fx.Graph) -> None:
     """Detach results of torch.no_grad() where they are read outside of it, so that the graph
     trains the parameters that forward trains.
 
-    Only what depends on a parameter is detached: nothing else has a gradient."""
+    Only what depends on a parameter is detached: nothing else has a gradient.
+
+    Raises DiagnosticError QS515 for a change in place under torch.no_grad(), which autograd does
+    not see: the gradient of what is read later passes as if nothing had been changed."""
     trained: set[fx.Node] = set()
+    modules = dict(root.named_modules(remove_duplicate=False))
     for node in list(graph.nodes):
         inputs = node.all_input_nodes
         parts = node.target is operator.getitem and inputs[0] in trained and _off(inputs[0])
@@ -26,11 +35,25 @@ def cut_gradients(root: nn.Module, graph: fx.Graph) -> None:
         if _has_parameters(root, node) or any(n in trained for n in inputs):
             trained.add(node)
             if _off(node) and _is_float(node.meta.get("example")):
-                _detach_for_others(graph, node)
+                others = [user for user in node.users if not _off(user)]
+                changed = node.args[0] if node.args else None
+                if others and changed in trained and writes_in_place(node, modules):
+                    raise _unseen_change(node)
+                _detach(graph, node, others)
 
 
-def _detach_for_others(graph: fx.Graph, node: fx.Node) -> None:
-    others = [user for user in node.users if not _off(user)]
+def _unseen_change(node: fx.Node) -> DiagnosticError:
+    return QS515.error(
+        f"`{node.name}` changes a tensor in place under torch.no_grad(), so that "
+        "gradients pass it as if nothing had been changed, which a prepared graph cannot do",
+        help="move it out of torch.no_grad() and write it without an in-place op, such as "
+        "`y = y.clamp(0, 6)`: gradients then are those of the op",
+        span=line_span(str(node.meta.get("source", ""))),
+    )
+
+
+def _detach(graph: fx.Graph, node: fx.Node, others: list[fx.Node]) -> None:
+    """Let `others` read the detached result of `node`."""
     if not others:
         return
     with graph.inserting_after(node):

@@ -43,7 +43,7 @@ def follow_in_place(graph: fx.Graph, modules: Mapping[str, nn.Module]) -> None:
         if isinstance(node.kwargs.get("out"), fx.Node):
             raise _writes_out(node)
         changed = node.args[0] if node.args else None
-        if not isinstance(changed, fx.Node) or not _in_place(node, modules):
+        if not isinstance(changed, fx.Node) or not writes_in_place(node, modules):
             continue
         for user in list(changed.users):
             if position[user] > position[node]:
@@ -130,8 +130,8 @@ def _moved(
     return args, rest
 
 
-def _in_place(node: fx.Node, modules: Mapping[str, nn.Module]) -> bool:
-    """Does the op write into the tensor that is its first operand?"""
+def writes_in_place(node: fx.Node, modules: Mapping[str, nn.Module]) -> bool:
+    """Return whether the op writes into the tensor that is its first operand."""
     if not isinstance(node.args[0].meta.get("example"), torch.Tensor):  # type: ignore[union-attr]
         return False
     if node.op == "call_module":

@@ -26,7 +26,7 @@ _NUMPY = f"write the NumPy step with torch functions, or {FIX.partition(' or ')[
 #: what Python or torch says (a regular expression) -> what to write instead
 _FIXES = (
     (r"item assignment", "write it without assignment: `torch.where`, `torch.cat`, or a factor"),
-    (r"np\.ndarray|__array_\w+", _NUMPY),
+    (r"np\.ndarray|numpy\.ndarray|__array_\w+", _NUMPY),
     (
         r"takes \d+ positional argument|PyList_Check|expected size to be one of|'split_sizes'"
         r"|invalid combination of arg",

@@ -12,8 +12,9 @@ from typing import Any
 
 import torch
 from torch import fx, nn
-from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, unset_fake_temporarily
 from torch.fx.graph import _PyTreeInfo
+from torch.nn.utils import parametrize
 from torch.nn.utils.parametrize import ParametrizationList, is_parametrized
 from torch.utils import _pytree as pytree
 
@@ -21,7 +22,7 @@ from qatspec.diag import Span
 from qatspec.diag.codes import QS501, QS502
 from qatspec.graph.arguments import TreeCodeGen, flat_arguments, leaf_name, rebind
 from qatspec.graph.gradients import NO_GRAD
-from qatspec.graph.modes import without_fast_paths
+from qatspec.graph.modes import eval_mode, without_fast_paths
 from qatspec.graph.module import TracedModule
 from qatspec.graph.ops import module_op
 from qatspec.graph.proxy import ExampleProxy, following_inputs
@@ -379,15 +380,31 @@ class Tracer(fx.Tracer):
         found = getattr(self.root.get_submodule(owner), name)
         if node.op == "get_attr":
             return self._fake(found)
+        if isinstance(found, ParametrizationList):
+            return self._fake_of(found, found)
         if _keeps_shape(found, args[0] if args else None):
             return torch.empty_like(args[0])  # not itself: equal memory means a view
         if isinstance(found, QuantOp):  # folding and quantizing the weight leave shapes alone
-            weight = args[1] if len(args) > 1 else found.weight
+            weight = args[1] if len(args) > 1 else self._fake_of(found, lambda: found.weight)
             return found.geometry.apply(args[0], self._fake(weight), None)
         # Fake parameters and buffers, so that a batch norm counts its batches on a fake counter.
         state = dict(found.named_parameters()) | dict(found.named_buffers())
         fakes = {key: self._fake(tensor) for key, tensor in state.items()}
-        return torch.func.functional_call(found, fakes, args, kwargs)
+        if not is_parametrized(found):
+            return torch.func.functional_call(found, fakes, args, kwargs)
+        with parametrize.cached():
+            for name, computed in found.parametrizations.items():
+                parametrize._cache[(id(found), name)] = self._fake_of(computed, computed)
+            return torch.func.functional_call(found, fakes, args, kwargs)
+
+    def _fake_of(self, owner: nn.Module, compute: Callable[[], Any]) -> Any:
+        """The example of a weight that `owner` computes. Where its code reads the numbers of the
+        parameters, it runs on them, in evaluation, so that it changes none of its buffers."""
+        try:
+            return self._fake(compute())
+        except Exception:  # noqa: BLE001 - whatever code raises that finds no numbers
+            with unset_fake_temporarily(), eval_mode(owner):
+                return self._fake(compute())
 
     def _fake(self, value: Any) -> Any:
         if isinstance(value, torch.Tensor) and not isinstance(value, FakeTensor):

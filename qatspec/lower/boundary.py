@@ -67,7 +67,7 @@ def lower_output(node: Any, lowering: Lowering) -> str:
     with its scale per channel (rule: int32 tails)."""
     if not lowering.is_tensor(node):
         lowering.fail(
-            "the model returns something that is no tensor of its ops",
+            f"the model returns `{node}`, which is no tensor that its ops compute",
             "return only tensors that forward computes from its inputs, in tuples, lists and "
             "dicts: no None, size, parameter or constant",
             QS703,

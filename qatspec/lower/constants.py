@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from torch import fx
+from torch.nn.utils.parametrize import ParametrizationList
 
 from qatspec.graph.constants import result
 from qatspec.graph.deploy import carries_tensor
@@ -21,7 +22,7 @@ def fold(node: fx.Node, lowering: Lowering) -> bool:
         return False
     fake_quant = fake_quant_of(node, context.modules)
     module = context.module(node)
-    if fake_quant is None and module is not None:
+    if fake_quant is None and module is not None and not isinstance(module, ParametrizationList):
         rounds = any(isinstance(part, FakeQuantize) for part in module.modules())
         if not inputs or (rounds and context.quant_op(node) is None):
             return False

@@ -142,7 +142,7 @@ def _lowered(deployment: Deployment, name: str) -> tuple[Program, tuple[Layer, .
         flat, tree = list(cut.leaving), list(range(len(cut.leaving)))
     names = []
     for node in flat:
-        lowering.node = node if isinstance(node, fx.Node) else lowering.node
+        lowering.node = node if isinstance(node, fx.Node) else graph.output_node()
         with _collect(found, lowering.node, prepared, context, origin(lowering.node)):
             names.append(lower_output(node, lowering))
     if found:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from qatspec.diag import Diagnostic, DiagnosticError
 from qatspec.diag.codes import QS511
+from qatspec.diag.words import quote_list
 from qatspec.quant.computed import stored_results
 
 #: tables of a module whose entries are copied one by one, under their own names
@@ -19,14 +20,40 @@ def copied(model: nn.Module) -> nn.Module:
     """A deep copy of `model`.
 
     Raises DiagnosticError QS511 naming each attribute that Python cannot copy: an open file, a
-    lock, a generator, a tensor that is the result of a computation with gradients.
+    lock, a generator, a tensor that is the result of a computation with gradients; and where the
+    copy shares modules or tensors with the model (`__deepcopy__` returns self), because preparing
+    it would change the model.
     """
     results = [tensor for module in model.modules() for tensor in stored_results(module)]
     try:
-        return copy.deepcopy(model, {id(tensor): tensor.detach() for tensor in results})
+        made = copy.deepcopy(model, {id(tensor): tensor.detach() for tensor in results})
     except Exception as error:
         found = list(_obstacles(model)) or [("the model", _first_line(error), False)]
         raise DiagnosticError([_refused(*item) for item in found]) from error
+    if shared := _shared(model, made):
+        raise DiagnosticError(_not_separate(shared))
+    return made
+
+
+def _shared(model: nn.Module, made: nn.Module) -> list[str]:
+    """Paths of modules and tensors of `model` that are also in its copy."""
+    there = {id(part) for _, part in _parts(made)}
+    return [path for path, part in _parts(model) if id(part) in there]
+
+
+def _parts(model: nn.Module) -> Iterator[tuple[str, object]]:
+    yield from model.named_modules()
+    yield from model.named_parameters()
+    yield from model.named_buffers()
+
+
+def _not_separate(shared: list[str]) -> Diagnostic:
+    names = quote_list([path or "the model" for path in shared])
+    return QS511.diagnostic(
+        f"the copy of the model shares {names} with it: a `__deepcopy__` copies nothing",
+        help="delete that `__deepcopy__`, or call `prepare(..., inplace=True)`, which changes the "
+        "model itself",
+    )
 
 
 def _obstacles(model: nn.Module) -> Iterator[tuple[str, str, bool]]:

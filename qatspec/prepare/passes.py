@@ -32,6 +32,7 @@ from qatspec.prepare.identities import drop_identities
 from qatspec.prepare.insert import insert
 from qatspec.prepare.modes import merge_modes
 from qatspec.prepare.observe import observe_custom_modules
+from qatspec.prepare.outputs import check_outputs
 from qatspec.prepare.resolve import resolve
 from qatspec.prepare.shared import copy_shared_convs
 from qatspec.prepare.tracing import build_module, trace
@@ -100,6 +101,8 @@ PASSES = (
          build_module),
     Pass("dead", "Remove what no output depends on.",
          drop_dead),
+    Pass("outputs", "Check for outputs that are no tensors.",
+         check_outputs),
     # decisions
     Pass("rules", "Find the rule of the qconfig that decides each op.",
          resolve),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from torch import fx
+from torch import Tensor, fx
 
 from qatspec.graph.context import REST, GraphContext
 
@@ -65,13 +65,23 @@ class GetItem:
 
     def indices(self, rank: int) -> list[Any]:
         """One index a dim of a tensor of `rank` dims, and None for each new dim; dims that are not
-        named are left out at the end."""
-        given = list(self.index) if isinstance(self.index, (tuple, list)) else [self.index]
+        named are left out at the end. A list of numbers is an index: those positions in turn."""
+        given = list(self.index) if isinstance(self.index, tuple) else [self.index]
         at = next((i for i, index in enumerate(given) if index is Ellipsis), None)
         if at is not None:
             left_out = rank - sum(i is not None for i in given) + 1
             given[at : at + 1] = [slice(None)] * left_out
         return given
+
+
+def positions(index: Any, context: GraphContext) -> list[int] | None:
+    """The positions that an index picks in turn: a list of numbers, or a constant tensor (N)."""
+    if isinstance(index, fx.Node) and context.is_constant(index):
+        index = context.constant(index)
+    if isinstance(index, Tensor) and index.dim() == 1 and not index.is_floating_point():
+        index = index.tolist()
+    numbers = isinstance(index, list) and all(type(i) is int for i in index)
+    return list(index) if numbers else None
 
 
 @dataclass(frozen=True, slots=True)

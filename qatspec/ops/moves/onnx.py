@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from torch import fx
 
-from qatspec.ops.moves.calls import GetItem, permutation, split_dim
+from qatspec.ops.moves.calls import GetItem, permutation, positions, split_dim
 from qatspec.qdq import QdqWriter
 
 
@@ -31,7 +32,12 @@ def write_slice(node: fx.Node, q: QdqWriter) -> Any:
         if i is None:
             continue
         size = sizes[axis]
-        if isinstance(size, int) and isinstance(i, (int, slice)):
+        picked = positions(i, q.context)
+        if isinstance(size, int) and picked is not None:
+            places = q.w.const(f"{node.name}.positions", [p % size for p in picked], np.int64)
+            x = q.w.node("Gather", [x, places], f"{node.name}.picked", axis=axis)
+            sizes = (*sizes[:axis], len(picked), *sizes[axis + 1 :])
+        elif isinstance(size, int) and isinstance(i, (int, slice)):
             part = i if isinstance(i, slice) else slice(i % size, i % size + 1)
             start, stop, step = part.indices(size)
             if (start, stop, step) != (0, size, 1):

@@ -6,7 +6,14 @@ from torch import fx
 
 from qatspec.graph.context import GraphContext
 from qatspec.lowering import Lowering, PendingSum, ScaledInts, expanded, permuted, reshaped
-from qatspec.ops.moves.calls import GetItem, Squeeze, Unsqueeze, permutation, split_dim
+from qatspec.ops.moves.calls import (
+    GetItem,
+    Squeeze,
+    Unsqueeze,
+    permutation,
+    positions,
+    split_dim,
+)
 from qatspec.types import Annotation, Shared
 
 
@@ -47,14 +54,30 @@ def lower_slice(node: fx.Node, lowering: Lowering) -> PendingSum | ScaledInts:
         return picked
     x, shape = lowering.single_term(call.x), lowering.shape(call.x)
     axis, kept, batch = 0, list(shape), lowering.batch_dim(x).batch
-    after = batch
-    for i in call.indices(len(shape)):
+    after, indices = batch, call.indices(len(shape))
+    lists = [positions(i, lowering.context) for i in indices]
+    picks = sum(p is not None for p in lists)
+    if picks and picks + sum(isinstance(i, int) for i in indices) > 1:
+        lowering.fail(
+            "it picks positions along several dims at once",
+            "write one index after the other, `x[:, 0][:, [1, 2]]`, and join pairs of positions "
+            "with torch.stack",
+        )
+    for i, listed in zip(indices, lists, strict=True):
         if i is None:
             after += axis <= batch
             continue
-        if not isinstance(i, (int, slice)):
-            lowering.fail("it gathers by a tensor of indices", "slice by numbers")
         size = shape[axis]
+        if listed is not None:
+            x = _picked(lowering, x, axis, [p % size for p in listed], size)
+            kept[axis] = len(listed)
+            axis += 1
+            continue
+        if not isinstance(i, (int, slice)):
+            lowering.fail(
+                "it gathers by a tensor of indices",
+                "write the positions as a list of numbers, `x[:, [0, 2, 1]]`, or as slices",
+            )
         part = i if isinstance(i, slice) else slice(i % size, i % size + 1)
         x = _cut(lowering, x, axis, part, size)
         kept[axis] = len(range(*part.indices(size)))
@@ -91,6 +114,20 @@ def _cut(lowering: Lowering, x: ScaledInts, axis: int, part: slice, size: int) -
     return lowering.emit(
         "slice", (x.value,), scale, scale_axis=x.axis, axis=axis, start=start, stop=stop, step=step
     )
+
+
+def _picked(
+    lowering: Lowering, x: ScaledInts, axis: int, positions: list[int], size: int
+) -> ScaledInts:
+    """The numbers at `positions` along `axis`, in their order: slices, joined."""
+    starts = [i for i, p in enumerate(positions) if i == 0 or p != positions[i - 1] + 1]
+    runs = [positions[a:b] for a, b in zip(starts, [*starts[1:], len(positions)], strict=True)]
+    parts = [_cut(lowering, x, axis, slice(run[0], run[-1] + 1), size) for run in runs]
+    if len(parts) == 1:
+        return parts[0]
+    scale = x.scale[positions] if x.axis == axis else x.scale
+    values = [part.value for part in parts]
+    return lowering.emit("concat", values, scale, scale_axis=x.axis, axis=axis)
 
 
 def _is_before_batch(lowering: Lowering, axis: int, batch: int) -> bool:

@@ -146,6 +146,9 @@ CASES = {
     "a number of positions": ((8, 6), lambda: Op(lambda x: x * x.shape[1] + x[:, 0].dim())),
     "clamp by tensors": ((8,), lambda: Op(lambda x, b: x.clamp(-0.4, 0.4).clamp(min=b), B)),
     "softplus": ((8,), lambda: nn.Softplus(beta=3.0)),
+    "positions": ((8, 5), lambda: Op(lambda x: x[:, [2, 0, 1, 1, -1]])),
+    "positions of the last dim": ((4, 6), lambda: Op(lambda x: x[..., [5, 0, 1, 2], None])),
+    "positions in a tensor": ((8,), lambda: Op(lambda x: x[:, torch.tensor([3, 0, 7])])),
     **{
         f"max pool, kernel {k}, stride {s}, padding {p}, dilation {d} of {n}, {c}": (
             (3, n, 7), lambda k=k, s=s, p=p, d=d, c=c: nn.MaxPool2d(

@@ -33,6 +33,22 @@ class Symmetric(nn.Module):
         return (w + w.flip(0)) / 2
 
 
+class Branch(nn.Module):
+    """One that branches on the numbers of the weight."""
+
+    def forward(self, w: Tensor) -> Tensor:
+        return w / w.abs().max() * 0.1 if w.abs().max() > 0.1 else w
+
+
+class Numbers(nn.Module):
+    """One that loops as often as the weight says, and leaves torch."""
+
+    def forward(self, w: Tensor) -> Tensor:
+        for _ in range(int(w.abs().sum().item() * 10) % 3 + 1):
+            w = w * float(0.5 + np.abs(w.detach().numpy()).max())
+        return w - w[w > 0].mean() * 0.1
+
+
 def _old(norm: Wrap) -> Wrap:
     def wrap(module: nn.Module) -> nn.Module:
         with warnings.catch_warnings():
@@ -42,9 +58,9 @@ def _old(norm: Wrap) -> Wrap:
     return wrap
 
 
-def _custom(name: str) -> Wrap:
+def _custom(name: str, part: Callable[[], nn.Module] = Symmetric) -> Wrap:
     def wrap(module: nn.Module) -> nn.Module:
-        parametrize.register_parametrization(module, name, Symmetric())
+        parametrize.register_parametrization(module, name, part())
         return module
 
     return wrap
@@ -67,6 +83,9 @@ WRAPS: dict[str, Wrap] = {
     "orthogonal": P.orthogonal,
     "custom": _custom("weight"),
     "custom bias": _custom("bias"),
+    "branches": _custom("weight", Branch),
+    "branches for the bias": _custom("bias", Branch),
+    "numbers": _custom("weight", Numbers),
     "weight_norm and custom bias": _two,
     "old weight_norm": _old(nn.utils.weight_norm),
     "old spectral_norm": _old(nn.utils.spectral_norm),
@@ -191,7 +210,19 @@ class _Own(nn.Module):
         return nn.functional.conv2d(x, self.weight, self.bias)
 
 
-@pytest.mark.parametrize("wrap", [w for w in WRAPS if w != "old spectral_norm"])
+READ = ("branches", "branches for the bias", "numbers")
+
+
+@pytest.mark.parametrize("wrap", READ)
+def test_code_that_reads_numbers_is_refused_in_a_layer_of_the_users_own(wrap: str) -> None:
+    """Its code is traced with the layer's; in a layer of torch it is not."""
+    net = nn.Sequential(WRAPS[wrap](_Own()), nn.ReLU()).eval()
+    with pytest.raises(DiagnosticError) as caught:
+        prepare(net, (X,), qconfig="horizon_qat")
+    assert {d.code for d in caught.value.diagnostics} == {"QS501"}
+
+
+@pytest.mark.parametrize("wrap", [w for w in WRAPS if w not in ("old spectral_norm", *READ)])
 def test_in_a_layer_of_the_users_own(wrap: str) -> None:
     torch.manual_seed(0)
     net = nn.Sequential(WRAPS[wrap](_Own()), nn.ReLU()).eval()

@@ -83,8 +83,60 @@ def _gradients(model: nn.Module) -> dict[str, Tensor | None]:
     return {name: p.grad for name, p in model.named_parameters()}
 
 
+def _clamped(net: Any, x: Tensor) -> Tensor:
+    y = net.a(x)
+    with torch.no_grad():
+        y.clamp_(0, 0.5)
+    return net.b(y)
+
+
+def _added(net: Any, x: Tensor) -> Tensor:
+    y = net.a(x)
+    with torch.no_grad():
+        y += 1
+    return net.b(y)
+
+
+def _in_a_module(net: Any, x: Tensor) -> Tensor:
+    y = net.a(x)
+    with torch.no_grad():
+        F.relu(y, inplace=True)
+    return net.b(y)
+
+
+@pytest.mark.parametrize("code", [_clamped, _added, _in_a_module])
+def test_a_change_that_autograd_does_not_see_is_refused(code: Any) -> None:
+    with pytest.raises(DiagnosticError) as caught:
+        prepare(_Net(code).eval(), (image(),), qconfig="horizon_qat")
+    (found,) = caught.value.diagnostics
+    assert found.code == "QS515" and found.span.file == __file__
+
+
+def _constant_in_place(net: Any, x: Tensor) -> Tensor:
+    with torch.no_grad():
+        ramp = torch.linspace(0, 1, x.shape[3])
+        ramp.clamp_(0.1, 0.9)
+    return net.b(net.a(x)) + ramp
+
+
+def _way_out(net: Any, x: Tensor) -> Tensor:
+    return net.b(net.a(x).clamp(0, 0.5))
+
+
 @pytest.mark.parametrize(
-    "code", [_with, _decorated, _nested, _gate, _parts, _weight, _in_training, _constant]
+    "code",
+    [
+        _constant_in_place,
+        _way_out,
+        _with,
+        _decorated,
+        _nested,
+        _gate,
+        _parts,
+        _weight,
+        _in_training,
+        _constant,
+    ],
 )
 @pytest.mark.parametrize("outside", [torch.enable_grad, torch.no_grad])
 def test_what_forward_does_not_train_is_not_trained(code: Any, outside: Any) -> None:

@@ -432,3 +432,25 @@ def test_a_buffer_that_a_norm_does_not_read_may_be_float64() -> None:
     model = net()
     model[1].register_buffer("history", torch.zeros(3, dtype=torch.float64))
     prepare(model.eval(), (X,), qconfig="horizon_qat")
+
+
+class _Itself(nn.Conv2d):
+    def __deepcopy__(self, memo: object) -> nn.Module:
+        return self
+
+
+class _SameWeight(nn.Conv2d):
+    def __deepcopy__(self, memo: object) -> nn.Module:
+        made = nn.Conv2d(3, 3, 1)
+        made.weight = self.weight
+        return made
+
+
+@pytest.mark.parametrize(("part", "name"), [(_Itself, "`1`"), (_SameWeight, "`1.weight`")])
+def test_a_copy_that_is_the_model_itself_is_refused(part: type[nn.Conv2d], name: str) -> None:
+    model = nn.Sequential(nn.Conv2d(3, 3, 1), part(3, 3, 1), nn.BatchNorm2d(3))
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    error = refusal(model)
+    assert codes(error) == {"QS511"} and name in str(error)
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+    works(model, inplace=True)  # the way out
