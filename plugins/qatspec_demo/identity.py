@@ -7,6 +7,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from qatspec_vision.data.files import with_transforms
+
 from qatspec.api import codes, content_digest
 
 #: Raised whenever the same params draw other pictures.
@@ -26,6 +28,7 @@ def require_scikit_learn() -> str:
         ) from error
 
 
+@with_transforms
 def fingerprint(params: Mapping[str, Any], base_dir: Path) -> str:
     """Digest what the pictures depend on; `base_dir` holds none of it."""
     facts = {

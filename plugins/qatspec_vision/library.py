@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -11,13 +10,14 @@ from torch import nn
 
 from qatspec.api import codes
 from qatspec_vision.classifier import Classifier
+from qatspec_vision.installed import library
 
 
 def build_torchvision(params: Mapping[str, Any]) -> Classifier:
     """`torchvision.models.get_model(name, weights=..., num_classes=..., **options)`.
 
     Raises DiagnosticError: QS915 without torchvision, QS917 where it refuses."""
-    models = _library("torchvision", "torchvision.models")
+    models = library("torchvision.models", "models of torchvision", "/model/type")
     return _build("torchvision", models.get_model, params, weights=params["weights"])
 
 
@@ -25,25 +25,12 @@ def build_timm(params: Mapping[str, Any]) -> Classifier:
     """`timm.create_model(name, pretrained=..., num_classes=..., **options)`.
 
     Raises DiagnosticError: QS915 without timm, QS917 where it refuses."""
-    create = _library("timm", "timm").create_model
+    create = library("timm", "models of timm", "/model/type").create_model
     return _build("timm", create, params, pretrained=params["pretrained"])
 
 
-def _library(package: str, module: str) -> Any:
-    try:
-        return importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        if error.name is None or error.name.partition(".")[0] != package:
-            raise  # the library is there, and lacks something itself
-        raise codes.QS915.error(
-            f"models of {package} need the package `{package}`",
-            help=f"pip install {package}",
-            at="/model/type",
-        ) from None
-
-
 def _build(
-    library: str, create: Callable[..., nn.Module], params: Mapping[str, Any], **given: Any
+    package: str, create: Callable[..., nn.Module], params: Mapping[str, Any], **given: Any
 ) -> Classifier:
     options = {**params["options"], **given}
     if "num_classes" in params:
@@ -52,7 +39,7 @@ def _build(
         return Classifier(create(params["name"], **options))
     except (ValueError, TypeError, RuntimeError, KeyError, NotImplementedError) as error:
         raise codes.QS917.error(
-            f"{library} does not build `{params['name']}`: {error}",
-            help=f"see which names and options the installed {library} has",
+            f"{package} does not build `{params['name']}`: {error}",
+            help=f"see which names and options the installed {package} has",
             at="/model/params/name",
         ) from error

@@ -9,11 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from qatspec.api import Diagnostic, DiagnosticError, ModelInput, Span, codes, open_labels
+from qatspec.api import Diagnostic, DiagnosticError, Span, codes, open_labels
 from qatspec_vision.data import made_up
-from qatspec_vision.data.augment import Augment
 from qatspec_vision.data.cityscapes_layout import CLASSES, IGNORED, LABEL_IDS, locate
-from qatspec_vision.data.segmentation import SegmentationSet
+from qatspec_vision.data.segmentation import SegmentationSet, options
 
 #: label id (0..255) -> train id
 _TRAIN_ID = np.full(256, IGNORED, np.uint8)
@@ -31,8 +30,7 @@ def open_cityscapes(params: Mapping[str, Any], cache_dir: Path, base_dir: Path) 
         locate(params, base_dir)[: params.get("limit")],
         CLASSES,
         partial(_train_ids, stored=params.get("labels", "labelIds")),
-        fed=ModelInput.of(params),
-        augment=Augment.of(params.get("augment", {})),
+        **options(params),
     )
 
 

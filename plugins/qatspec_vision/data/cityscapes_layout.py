@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from qatspec.api import content_digest, why_no_folder
-from qatspec_vision.data.files import files, made_up_digest, missing
+from qatspec_vision.data.files import files, made_up_digest, missing, with_transforms
 
 #: The 19 classes that are evaluated, in the order of their train ids.
 CLASSES = (
@@ -63,6 +63,7 @@ def class_names(params: Mapping[str, Any], base_dir: Path) -> list[str]:
     return list(CLASSES)
 
 
+@with_transforms
 def fingerprint(params: Mapping[str, Any], base_dir: Path) -> str:
     """Digest pictures and labels under the names that both share."""
     if "made_up" in params:

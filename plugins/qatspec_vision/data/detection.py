@@ -22,6 +22,7 @@ from qatspec_vision.data.augment import Augment, flip, place_boxes, random_place
 from qatspec_vision.data.metric import average_precision
 from qatspec_vision.data.mosaic import Scene, mixup, mosaic
 from qatspec_vision.data.picture import rotation_ignored
+from qatspec_vision.data.transforms import Transforms
 
 #: What COCOeval looks at, besides the id.
 _EVALUATED = ("image_id", "category_id", "bbox", "area", "iscrowd")
@@ -53,6 +54,7 @@ class DetectionSet:
     given        what the files say.
     fed          what the model takes.
     augment      random changes; none by default, as validation wants.
+    transforms   further random changes.
     limit        only the first so many pictures.
     diagnostics  warnings of what read the files.
 
@@ -67,6 +69,7 @@ class DetectionSet:
         *,
         fed: ModelInput,
         augment: Augment | None = None,
+        transforms: Transforms | None = None,
         limit: int | None = None,
         diagnostics: tuple[Diagnostic, ...] = (),
     ) -> None:
@@ -88,14 +91,16 @@ class DetectionSet:
         self._fed = fed
         self._augment = augment or Augment()
         self._active = self._augment.at(epoch=0)
+        self._transforms = transforms
         self._rotation_ignored = False
 
     def __len__(self) -> int:
         return len(self._images)
 
     def sample(self, index: int, rng: np.random.Generator) -> Sample:
-        """The picture at `index`, augmented by `rng` alone; a mosaic or mixup has a meta without
-        more than its id, as nothing restores it. Raises DiagnosticError QS911."""
+        """The picture at `index`, augmented by `rng` alone; a mosaic, mixup or what torchvision
+        changed has a meta without more than its id, as nothing restores it.
+        Raises DiagnosticError QS911."""
         augment = self._active
         scene, meta = self._composed(index, rng)
         # A probability of 0 draws nothing, so that what is not asked for changes no other picture.
@@ -106,6 +111,9 @@ class DetectionSet:
         if any(augment.hsv):
             image = shift_hsv(image, augment.hsv, rng)
         target: dict[str, np.ndarray] = {"boxes": scene.boxes, "labels": scene.labels}
+        if self._transforms:
+            image, target = self._transforms(image, rng, **target)
+            meta = {"id": meta["id"]}
         warnings = (rotation_ignored(self._given.source),) if self._rotation_ignored else ()
         return Sample(self._fed.normalize(image), target, meta, warnings)
 
@@ -214,9 +222,11 @@ class DetectionSet:
 def loader_options(params: Mapping[str, Any]) -> dict[str, Any]:
     """DetectionSet's keywords from the params that every detection set shares
     (qatspec_vision.params.LOADER)."""
+    fed = ModelInput.of(params)
     return {
-        "fed": ModelInput.of(params),
+        "fed": fed,
         "augment": Augment.of(params.get("augment", {})),
+        "transforms": Transforms.of(params.get("augment", {}), fed),
         "limit": params.get("limit"),
     }
 

@@ -3,9 +3,11 @@ neither torch nor numpy."""
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ PICTURES = (
 )  # fmt: skip
 #: One of so many pictures is in the part `val`.
 _FIFTH = 5
+Fingerprint = Callable[[Mapping[str, Any], Path], str]
 
 
 def files(folder: Path) -> list[str]:
@@ -129,6 +132,26 @@ def _held_out(names: Iterable[str]) -> set[str]:
 
 def _place(name: str) -> tuple[int, str]:
     return int(hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:8], 16), name
+
+
+def with_transforms(fingerprint: Fingerprint) -> Fingerprint:
+    """A data set's fingerprint that also depends on the version of torchvision, where
+    `augment.torchvision` names transforms of it. Raises DiagnosticError QS915 without it."""
+
+    @functools.wraps(fingerprint)
+    def versioned(params: Mapping[str, Any], base_dir: Path) -> str:
+        found = fingerprint(params, base_dir)
+        if not params.get("augment", {}).get("torchvision"):
+            return found
+        try:
+            return content_digest({}, [found, "torchvision", version("torchvision")])
+        except PackageNotFoundError:
+            raise codes.QS915.error(
+                "`augment.torchvision` needs the package `torchvision`",
+                help="pip install torchvision, of the release that fits the installed torch",
+            ) from None
+
+    return versioned
 
 
 def made_up_digest(params: Mapping[str, Any]) -> str:

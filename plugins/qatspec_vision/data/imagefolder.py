@@ -15,6 +15,7 @@ from qatspec.api import Diagnostic, ModelInput, Sample, open_picture
 from qatspec_vision.data import made_up, table_layout
 from qatspec_vision.data.augment import shift_hsv
 from qatspec_vision.data.imagefolder_layout import Listing, locate
+from qatspec_vision.data.transforms import Transforms
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +40,7 @@ class ImageFolder:
     crop     side of the centre crop, of the largest one with the input's ratio; None: the whole
              picture, fitted as `fed.resize` says.
     augment  random changes; none by default, as validation wants.
+    transforms  further random changes.
 
     Target: label, int64 scalar.
     """
@@ -52,12 +54,14 @@ class ImageFolder:
         fed: ModelInput,
         crop: float | None = 0.875,
         augment: ClassificationAugment | None = None,
+        transforms: Transforms | None = None,
     ) -> None:
         self._entries = listing.entries
         self.classes: Sequence[str] = listing.classes
         self._fed = fed
         self._crop = crop
         self._augment = augment or ClassificationAugment()
+        self._transforms = transforms
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -72,6 +76,8 @@ class ImageFolder:
             image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
         if any(augment.hsv):
             image = shift_hsv(image, augment.hsv, rng)
+        if self._transforms:
+            image, _ = self._transforms(image, rng)
         meta = {"id": path.name, "label": label}
         return Sample(self._fed.normalize(image), {"label": np.array(label, np.int64)}, meta)
 
@@ -121,10 +127,11 @@ def open_table(params: Mapping[str, Any], cache_dir: Path, base_dir: Path) -> Im
 
 def opened(listing: Listing, params: Mapping[str, Any]) -> ImageFolder:
     """The set of the listed pictures, from the params that every classification set shares."""
-    given = params.get("augment", {})
+    given, fed = params.get("augment", {}), ModelInput.of(params)
     return ImageFolder(
         Listing(listing.entries[: params.get("limit")], listing.classes),
-        fed=ModelInput.of(params),
+        fed=fed,
+        transforms=Transforms.of(given, fed),
         crop=None if "resize" in params else params.get("crop", 0.875),
         augment=ClassificationAugment(
             flip=given.get("flip", 0.0),

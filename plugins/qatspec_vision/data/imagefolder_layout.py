@@ -26,6 +26,7 @@ from qatspec_vision.data.files import (
     missing,
     pictures,
     why_unreadable_file,
+    with_transforms,
 )
 from qatspec_vision.data.names import class_names as class_list
 from qatspec_vision.data.problems import Problems
@@ -93,6 +94,7 @@ def class_names(params: Mapping[str, Any], base_dir: Path) -> list[str] | None:
     return _given(params, root) or there
 
 
+@with_transforms
 def fingerprint(params: Mapping[str, Any], base_dir: Path) -> str:
     """Digest the classes, and the pictures in their order with their labels."""
     if "made_up" in params:

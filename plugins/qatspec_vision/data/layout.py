@@ -17,6 +17,7 @@ from qatspec_vision.data.files import (
     made_up_digest,
     missing,
     why_unreadable_file,
+    with_transforms,
 )
 
 ADVICE = (
@@ -58,6 +59,7 @@ def _with_split(name: str, split: str) -> str:
     return name.replace("{split}", split)
 
 
+@with_transforms
 def fingerprint(params: Mapping[str, Any], base_dir: Path) -> str:
     """Digest the annotation file and the pictures that it names, never paths."""
     if "made_up" in params:

@@ -11,17 +11,15 @@ import numpy as np
 
 from qatspec.api import (
     DiagnosticError,
-    ModelInput,
     Span,
     codes,
     open_labels,
     open_picture,
 )
-from qatspec_vision.data.augment import Augment
 from qatspec_vision.data.cityscapes_layout import IGNORED
 from qatspec_vision.data.masks_layout import classes_of, locate
 from qatspec_vision.data.names import Names
-from qatspec_vision.data.segmentation import SegmentationSet
+from qatspec_vision.data.segmentation import SegmentationSet, options
 
 
 def open_masks(params: Mapping[str, Any], cache_dir: Path, base_dir: Path) -> SegmentationSet:
@@ -40,8 +38,7 @@ def open_masks(params: Mapping[str, Any], cache_dir: Path, base_dir: Path) -> Se
         locate(params, base_dir)[: params.get("limit")],
         found.classes,
         read,
-        fed=ModelInput.of(params),
-        augment=Augment.of(params.get("augment", {})),
+        **options(params),
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from qatspec.api import content_digest, why_no_folder
 from qatspec_vision.data import names
 from qatspec_vision.data.cityscapes_layout import Pair
-from qatspec_vision.data.files import chosen_part, files, missing, pictures
+from qatspec_vision.data.files import chosen_part, files, missing, pictures, with_transforms
 from qatspec_vision.data.names import Names
 from qatspec_vision.data.problems import Problems
 
@@ -70,6 +70,7 @@ def class_names(params: Mapping[str, Any], base_dir: Path) -> list[str]:
     return classes_of(params, base_dir).classes
 
 
+@with_transforms
 def fingerprint(params: Mapping[str, Any], base_dir: Path) -> str:
     """Digest classes, colours, pictures and masks, under the pictures' names."""
     pairs = locate(params, base_dir)[: params.get("limit")]

@@ -14,6 +14,7 @@ from qatspec_vision.data.augment import Augment, random_placement, shift_hsv
 from qatspec_vision.data.cityscapes_layout import IGNORED, Pair
 from qatspec_vision.data.iou import Confusion
 from qatspec_vision.data.picture import rotation_ignored
+from qatspec_vision.data.transforms import Transforms
 
 Labels = Callable[[Path], np.ndarray]
 
@@ -27,6 +28,7 @@ class SegmentationSet:
                  DiagnosticError.
     fed          what the model takes.
     augment      random changes; none by default, as validation wants.
+    transforms   further random changes.
     diagnostics  warnings of what read the files.
 
     Target: mask (H, W) int64 of labels, 255 where nothing counts (padding as well).
@@ -40,6 +42,7 @@ class SegmentationSet:
         *,
         fed: ModelInput,
         augment: Augment | None = None,
+        transforms: Transforms | None = None,
         diagnostics: tuple[Diagnostic, ...] = (),
     ) -> None:
         self.classes, self.diagnostics = classes, diagnostics
@@ -48,6 +51,7 @@ class SegmentationSet:
         self._labels = read_labels
         self._fed = fed
         self._augment = augment or Augment()
+        self._transforms = transforms
 
     def __len__(self) -> int:
         return len(self._pairs)
@@ -68,7 +72,11 @@ class SegmentationSet:
         labels = placement.paste(labels, fed.size, (IGNORED,), Image.Resampling.NEAREST)
         if any(augment.hsv):
             image = shift_hsv(image, augment.hsv, rng)
-        target = {"mask": np.asarray(labels, np.int64)}
+        target = {"mask": np.asarray(labels)}
+        if self._transforms:
+            image, target = self._transforms(image, rng, **target)
+            meta = {"id": pair.name}
+        target = {"mask": target["mask"].astype(np.int64)}
         return Sample(self._fed.normalize(image), target, meta, warnings)
 
     def read(self, path: Path) -> Sample:
@@ -90,3 +98,13 @@ class SegmentationSet:
             mask = self.restore_mask(meta, np.asarray(prediction["mask"], np.uint8))
             confusion.add(self._labels(self._by_name[meta["id"]].labels), mask)
         return confusion.metrics(self.classes)
+
+
+def options(params: Mapping[str, Any]) -> dict[str, Any]:
+    """SegmentationSet's keywords from the params that every segmentation set shares."""
+    fed, augment = ModelInput.of(params), params.get("augment", {})
+    return {
+        "fed": fed,
+        "augment": Augment.of(augment),
+        "transforms": Transforms.of(augment, fed),
+    }

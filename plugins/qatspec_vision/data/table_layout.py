@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from qatspec.api import content_digest, read_file, why_unreadable
 from qatspec_vision.data import names
-from qatspec_vision.data.files import chosen_part, missing, why_unreadable_file
+from qatspec_vision.data.files import chosen_part, missing, why_unreadable_file, with_transforms
 from qatspec_vision.data.imagefolder_layout import Listing
 from qatspec_vision.data.problems import Problems
 
@@ -78,6 +78,7 @@ def class_names(params: Mapping[str, Any], base_dir: Path) -> list[str] | None:
     return _given_classes(params, base_dir)
 
 
+@with_transforms
 def fingerprint(params: Mapping[str, Any], base_dir: Path) -> str:
     """Digest the classes, and the pictures in their order with their labels."""
     found = locate(params, base_dir)

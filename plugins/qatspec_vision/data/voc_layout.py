@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from qatspec.api import Diagnostic, content_digest, read_file, why_no_folder, why_unreadable
 from qatspec_vision.data import names, xml_lines
-from qatspec_vision.data.files import chosen_part, files, lines, missing, pictures
+from qatspec_vision.data.files import chosen_part, files, lines, missing, pictures, with_transforms
 from qatspec_vision.data.problems import Problems, left_out, unpaired
 from qatspec_vision.data.xml_lines import Element
 
@@ -69,6 +69,7 @@ def locate(params: Mapping[str, Any], base_dir: Path) -> Layout:
     return Layout(images, annotations, pairs, [annotations / name for name in sorted(texts)])
 
 
+@with_transforms
 def fingerprint(params: Mapping[str, Any], base_dir: Path) -> str:
     """Digest the classes, the pictures and their annotation files, under the pictures' names."""
     layout = locate(params, base_dir)

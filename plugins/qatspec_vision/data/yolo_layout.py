@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from qatspec.api import Diagnostic, content_digest, read_file, why_no_folder, why_unreadable
 from qatspec_vision.data import names
-from qatspec_vision.data.files import chosen_part, files, lines, missing, pictures
+from qatspec_vision.data.files import chosen_part, files, lines, missing, pictures, with_transforms
 from qatspec_vision.data.problems import Problems, left_out, unpaired
 
 ADVICE = (
@@ -74,6 +74,7 @@ def class_names(params: Mapping[str, Any], base_dir: Path) -> list[str]:
     return names.class_names(_names(params), root).classes
 
 
+@with_transforms
 def fingerprint(params: Mapping[str, Any], base_dir: Path) -> str:
     """Digest the classes, the pictures and their label files, under the pictures' names."""
     layout = locate(params, base_dir)

@@ -120,9 +120,23 @@ _MIXED: Schema = {
 }
 
 
+_TORCHVISION: Schema = {
+    "type": "array",
+    "items": {
+        "type": ["string", "object"],
+        "minProperties": 1,
+        "maxProperties": 1,
+        "additionalProperties": {"type": "object"},
+    },
+    "description": "Transforms of torchvision.transforms.v2, where that is installed, applied in "
+    "their order to pictures of the input's size: each a name, or a mapping from the name to its "
+    "params.",
+}
+
+
 def _augment(properties: Schema) -> Schema:
     changes = "Random changes of training pictures; left out, nothing is changed."
-    return closed(changes, properties)
+    return closed(changes, {**properties, "torchvision": _TORCHVISION})
 
 
 #: What every detection set takes.
