@@ -92,6 +92,13 @@ def test_a_package_that_evaluate_needs(project):
     assert [d.code for d in _refused(project)] == ["QS915"]
 
 
+def test_a_code_of_a_plugin_that_is_a_string(project):
+    wrong = "from qatspec.api import Diagnostic; Diagnostic(code='QS999', message='m')"
+    _plugin(project, "        right = [", f"        {wrong}\n        right = [")
+    with pytest.raises(PluginFault, match=r"codes\.QS911\.error"):
+        project.run()
+
+
 def test_a_batch_norm_that_would_see_one_number(project):
     _plugin(
         project, "nn.Conv2d(width, 4, 4)",

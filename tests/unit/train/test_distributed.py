@@ -9,6 +9,7 @@ SCRIPT = textwrap.dedent(
     import sys
     import torch
     from torch import nn
+    from qatspec.diag import DiagnosticError
     from qatspec.diag.codes import QS901
     from qatspec.train.distributed import launch
 
