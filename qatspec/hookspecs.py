@@ -14,7 +14,6 @@ The examples below are run by tests/contract/test_hooks.py; plugins/README.md is
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
 
 import pluggy
 
@@ -28,11 +27,10 @@ from qatspec.types import (
     PrepareConfigDef,
     QConfigDef,
     QuantHandler,
+    RecordsView,
+    SpecView,
     StageEvent,
 )
-
-if TYPE_CHECKING:
-    from qatspec.spec import Spec
 
 #: Version of the names in `qatspec.api`, of hooks and of records. It rises when a plugin that was
 #: written for the previous version may break. A plugin states the version that it was written for
@@ -184,7 +182,7 @@ def qatspec_marches() -> Iterable[March]:
 
 
 @hookspec
-def qatspec_check(spec: Spec, registry: Any) -> Iterable[Finding]:
+def qatspec_check(spec: SpecView, registry: RecordsView) -> Iterable[Finding]:
     """A plugin's own checks of a spec, run by `validate`.
 
     from qatspec.api import Finding, hookimpl

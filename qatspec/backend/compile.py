@@ -34,8 +34,10 @@ def compile(  # noqa: A001 - the arrow's name
     fed = _runtime_input(program, given, image)
     own = {name: value for name, value in given.items() if name not in RUNTIME_INPUT}
     with registry().attribute_errors(record, f"march `{march}`, compiling `{program.name}`,"):
-        artifact = record.compile(program, own)
-    artifact = replace(artifact, image=program.image)
+        compiled = record.compile(program, own)
+        if not isinstance(compiled, Artifact):
+            raise TypeError(f"it returns a {type(compiled).__name__}, not an Artifact")
+    artifact = replace(compiled, image=program.image)
     return artifact.fed_with(fed) if fed else artifact
 
 

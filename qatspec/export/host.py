@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import onnx
@@ -17,13 +17,11 @@ from qatspec.export.runner import first_line, open_session
 from qatspec.graph import Prepared
 from qatspec.graph.context import GraphContext
 from qatspec.graph.deploy import quantize_custom
+from qatspec.graph.host import Host
 from qatspec.ir import HOST
 from qatspec.onnxgraph.seal import demand_intact
 from qatspec.program.container import read_file
 from qatspec.spec import needed_opset
-
-if TYPE_CHECKING:
-    from qatspec.lower.split import Host
 
 PRE, POST = "-pre.onnx", "-post.onnx"
 

@@ -19,6 +19,7 @@ from qatspec.diag.codes import QS707
 from qatspec.graph import Prepared
 from qatspec.graph.context import GraphContext
 from qatspec.graph.deploy import Deployment, carries_tensor, output_tree
+from qatspec.graph.host import Host
 from qatspec.ir import unflatten
 from qatspec.lower.closing import fake_quant_of
 from qatspec.registry import registry
@@ -38,21 +39,6 @@ class Split:
 
     def __bool__(self) -> bool:
         return bool(self.before or self.after)
-
-
-@dataclass(frozen=True, slots=True)
-class Host:
-    """The float parts of a model around its Program.
-
-    before, after: their modules and ops, in order, for people. pre: inputs of the model to those of
-    the Program, as real numbers; post: outputs of the Program, as real numbers, to what forward
-    returns; None where there is nothing to do.
-    """
-
-    before: tuple[str, ...]
-    after: tuple[str, ...]
-    pre: fx.Graph | None
-    post: fx.Graph | None
 
 
 def host_parts(deployment: Deployment) -> Host:

@@ -42,6 +42,7 @@ from qatspec.types import (
     PrepareConfigDef,
     QConfigDef,
     QuantHandler,
+    SpecView,
     StageEvent,
 )
 
@@ -296,7 +297,7 @@ class Registry:
         """Tell every plugin; what one raises becomes its fault and disturbs nobody."""
         self._hooks.ask("qatspec_stage_event", event=event)
 
-    def checks(self, spec: Any) -> list[Diagnostic]:
+    def checks(self, spec: SpecView) -> list[Diagnostic]:
         """What plugins' own checks find in a spec; a check that raises is a warning."""
         known = len(self._hooks.faults)
         answers = self._hooks.ask("qatspec_check", spec=spec, registry=self)

@@ -14,8 +14,9 @@ from qatspec.export.host import POST, PRE, export_host
 from qatspec.files import encoded
 from qatspec.graph import Prepared
 from qatspec.graph.deploy import deploy
+from qatspec.graph.host import Host
 from qatspec.lower import lower
-from qatspec.lower.split import Host, host_parts
+from qatspec.lower.split import host_parts
 from qatspec.plan.checkpoints import sha256_of
 from qatspec.prepare import set_stage
 from qatspec.program import Program, load_program, save_program

@@ -87,12 +87,14 @@ def _compile(march: March, program: Program) -> Artifact | None:
     properties = march.options.get("properties", {})
     options: dict[str, Any] = {k: p["default"] for k, p in properties.items() if "default" in p}
     try:
-        return march.compile(program, options)
+        artifact = march.compile(program, options)
     except DiagnosticError as error:
         found = error.diagnostics[0]
         if found.code == _MISSING:
             raise Skipped(found.message) from error
         return None
+    assert isinstance(artifact, Artifact), "compile returns no Artifact"
+    return artifact
 
 
 def _noise(program: Program) -> list[np.ndarray]:

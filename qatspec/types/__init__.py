@@ -3,6 +3,7 @@
 from qatspec.types.annotation import Annotation, Fixed, Float, Intent, Observed, Shared
 from qatspec.types.capabilities import Capabilities, Hardware, Limit, OpSupport
 from qatspec.types.lazy import Lazy, lazy
+from qatspec.types.lookup import RecordsView
 from qatspec.types.ops import Example, OpTrait
 from qatspec.types.prepare import PrepareConfig, Standalone
 from qatspec.types.qconfig import QRANGE, QConfig, QSpec
@@ -27,6 +28,7 @@ from qatspec.types.records import (
 )
 from qatspec.types.task import Dataset, PictureDataset, Sample, TaskModel
 from qatspec.types.tiled import TILED_OPTIONS, tiled_march
+from qatspec.types.views import SpecView
 
 __all__ = [
     "NO_PARAMS",
@@ -63,8 +65,10 @@ __all__ = [
     "QConfigDef",
     "QSpec",
     "QuantHandler",
+    "RecordsView",
     "Sample",
     "Shared",
+    "SpecView",
     "StageEvent",
     "Standalone",
     "TaskModel",

@@ -19,15 +19,13 @@ from qatspec.types.capabilities import Capabilities
 from qatspec.types.ops import Example, OpTrait
 from qatspec.types.prepare import PrepareConfig
 from qatspec.types.qconfig import QConfig
+from qatspec.types.views import ArtifactView, OpView, ProgramView
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     import numpy as np
     import torch
-
-    from qatspec.ir import Op
-    from qatspec.program import Artifact, Program
 
 Params = Mapping[str, Any]
 JSONSchema = Mapping[str, Any]
@@ -226,9 +224,9 @@ class March:
     capabilities: Capabilities = field(default_factory=Capabilities)
     options: JSONSchema = field(default_factory=lambda: NO_PARAMS)
     trial_options: Params = field(default_factory=dict)
-    supports: Callable[[Op, Program], Verdict]
-    compile: Callable[[Program, Params], Artifact]
-    run: Callable[[Artifact, Sequence[np.ndarray]], list[np.ndarray]]
+    supports: Callable[[OpView, ProgramView], Verdict]
+    compile: Callable[[ProgramView, Params], ArtifactView]
+    run: Callable[[ArtifactView, Sequence[np.ndarray]], list[np.ndarray]]
     bit_exact: bool = True
     qdq: Literal["int8", "uint8"] = "int8"
     float_ops: Mapping[str, str] = field(default_factory=dict)

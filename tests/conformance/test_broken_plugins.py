@@ -430,6 +430,7 @@ CASES = [
     ({"compile": refuse}, "march_supports_what_it_compiles"),
     ({"supports": lambda op, program: Verdict(False)}, "march_supports_what_it_compiles"),
     ({"supports": lambda op, program: True}, "march_supports_what_it_compiles"),
+    ({"compile": lambda program, options: None}, "march_supports_what_it_compiles"),
     ({"compile": dated}, "march_same_program_same_bytes"),
     ({"run": off_by_one}, "march_run_equals_interpret"),
 ]

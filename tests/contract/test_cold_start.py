@@ -55,3 +55,12 @@ def test_api_costs_no_torch():
     code += "print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.strip() == "False", done.stderr
+
+
+def test_records_of_ops_cost_neither_torch_nor_numpy():
+    code = "import sys; from qatspec.ops.plugin import qatspec_quant_handlers as handlers; "
+    code += f"print(len(list(handlers())), [m for m in {HEAVY!r} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    count, _, loaded = done.stdout.strip().partition(" ")
+    assert int(count) > 30, done.stderr
+    assert loaded == "[]"

@@ -1,19 +1,29 @@
-"""Imports between packages go down only; pyproject.toml holds import-linter's contracts."""
+"""Imports between packages go down only: pyproject.toml holds import-linter's rules of all imports,
+.importlinter-runtime those of what is loaded."""
 
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
+CONFIGURATIONS = ("pyproject.toml", ".importlinter-runtime")
 
 
-def test_layers():
+@pytest.mark.parametrize("configuration", CONFIGURATIONS)
+def test_layers(configuration):
     done = subprocess.run(
-        [str(Path(sys.executable).parent / "lint-imports"), "--no-cache"],
+        [Path(sys.executable).parent / "lint-imports", "--no-cache", "--config", configuration],
         capture_output=True, text=True, cwd=ROOT, timeout=120,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr
 
 
-def test_no_exceptions():
-    assert "ignore_imports" not in (ROOT / "pyproject.toml").read_text()
+def test_an_import_for_an_annotation_counts():
+    assert "\nexclude_type_checking_imports = false" in (ROOT / "pyproject.toml").read_text()
+
+
+@pytest.mark.parametrize("configuration", CONFIGURATIONS)
+def test_no_exceptions(configuration):
+    assert "ignore_imports" not in (ROOT / configuration).read_text()

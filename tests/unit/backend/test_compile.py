@@ -1,10 +1,13 @@
 """compile(): options and names."""
 
+from types import SimpleNamespace
+
 import pytest
 
-from qatspec.api import compile as compile_program
+from qatspec.api import March, Verdict, compile as compile_program, hookimpl
 from qatspec.backend.compile import _filled
-from qatspec.diag import DiagnosticError
+from qatspec.diag import DiagnosticError, PluginFault
+from qatspec.registry import Plugin, registry
 
 SCHEMA = {
     "type": "object",
@@ -32,3 +35,19 @@ def test_an_unknown_march_is_the_registrys_error(small):
     with pytest.raises(DiagnosticError) as caught:
         compile_program(small, "bayess")
     assert caught.value.diagnostics[0].code == "QS301"
+
+
+def test_a_compiler_that_returns_no_artifact_is_the_plugins_error(small):
+    march = March(
+        name="empty", summary="s", version=1, run=print,
+        supports=lambda op, program: Verdict(True), compile=lambda program, options: None,
+    )  # fmt: skip
+
+    @hookimpl
+    def qatspec_marches():
+        return [march]
+
+    module = SimpleNamespace(qatspec_marches=qatspec_marches)
+    with registry().added(Plugin("empty", "empty", "1", module)), pytest.raises(PluginFault) as got:
+        compile_program(small, "empty")
+    assert "it returns a NoneType, not an Artifact" in str(got.value)

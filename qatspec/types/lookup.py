@@ -1,0 +1,19 @@
+"""The registry as a plugin's hook sees it."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from qatspec.types.records import DatasetDef, March, ModelDef, PrepareConfigDef, QConfigDef
+
+
+class RecordsView(Protocol):
+    """Records by name. Each raises DiagnosticError QS301 for a name that no plugin registers; `at`
+    is the pointer in the spec that the diagnostic names."""
+
+    def model(self, name: str, at: str = "") -> ModelDef: ...
+    def dataset(self, name: str, at: str = "") -> DatasetDef: ...
+    def qconfig(self, name: str, at: str = "") -> QConfigDef: ...
+    def prepare_config(self, name: str, at: str = "") -> PrepareConfigDef: ...
+    def march(self, name: str, at: str = "") -> March: ...
+    def names(self, kind: str) -> list[str]: ...
