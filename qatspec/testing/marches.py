@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 
@@ -14,9 +13,10 @@ from qatspec.ir import RANGE
 from qatspec.lower import lower
 from qatspec.program import Artifact, Program, dump
 from qatspec.referee import interpret
+from qatspec.schema import with_defaults
 from qatspec.testing.nets import all_examples, alone, images, prepared_for_eval
 from qatspec.testing.subject import Skipped, Subject
-from qatspec.types import Arithmetic, March, Verdict
+from qatspec.types import RUNTIME_INPUT, Arithmetic, March, Verdict
 
 _MISSING = QS804  # the march's own runtime is not installed
 
@@ -84,8 +84,8 @@ def _lowered(
 
 def _compile(march: March, program: Program) -> Artifact | None:
     """None where the march refuses."""
-    properties = march.options.get("properties", {})
-    options: dict[str, Any] = {k: p["default"] for k, p in properties.items() if "default" in p}
+    filled = with_defaults(march.options, {})
+    options = {key: value for key, value in filled.items() if key not in RUNTIME_INPUT}
     try:
         artifact = march.compile(program, options)
     except DiagnosticError as error:
