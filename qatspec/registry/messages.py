@@ -27,8 +27,11 @@ def word(kind: str) -> str:
 
 def describe(record: object) -> str:
     """What a hook returned in place of a record."""
-    name = getattr(record, "name", None)
-    return f"{type(record).__name__} named {name!r}" if name is not None else repr(record)[:80]
+    try:
+        name = getattr(record, "name", None)
+        return f"{type(record).__name__} named {name!r}" if name is not None else repr(record)[:80]
+    except Exception:  # noqa: BLE001  an object of a plugin does anything
+        return f"a {type(record).__name__}"
 
 
 def not_loaded(path: Path, error: BaseException, at: str) -> Diagnostic:

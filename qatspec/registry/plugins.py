@@ -19,6 +19,7 @@ from qatspec.registry.recorder import watch
 from qatspec.registry.renames import missing_name, outdated, uses_of_old_names
 
 GROUP = "qatspec"
+_OURS = "qatspec"  # the distribution of qatspec itself
 FILE = "file"  # the version of a plugin that is one file of a spec
 
 
@@ -79,14 +80,25 @@ def load_file(path: Path) -> Plugin:
 
 
 def load_entry_point(entry: importlib.metadata.EntryPoint) -> Plugin:
-    """The plugin at an entry point; where it cannot be imported, a plugin with a fault."""
+    """The plugin at an entry point; where it cannot be imported, a plugin with a fault.
+
+    Raises DiagnosticError QS001 for a module of qatspec itself that is not there: the entry points
+    are those of another version, and whole kinds of records may be missing.
+    """
     dist = entry.dist.name if entry.dist else "unknown"
     version = entry.dist.version if entry.dist else "unknown"
     try:
         return Plugin(entry.name, dist, version, entry.load())
     except KeyboardInterrupt:
         raise
-    except BaseException as error:  # noqa: BLE001  it breaks no other plugin
+    except BaseException as error:
+        if dist == _OURS and isinstance(error, ModuleNotFoundError) and _is_of(entry, error.name):
+            raise QS001.error(
+                f"the installed list of plugins names `{error.name}`, which this version of "
+                "qatspec does not have",
+                help="install qatspec again: `pip install -e .` in its folder, or "
+                "`pip install --force-reinstall qatspec`",
+            ) from error
         origin = f"{entry.name} ({dist}=={version})"
         message = f"plugin `{entry.name}` cannot be loaded: {type(error).__name__}: {error}"
         fault = QS001.diagnostic(
@@ -97,6 +109,11 @@ def load_entry_point(entry: importlib.metadata.EntryPoint) -> Plugin:
             uses = uses_of_old_names(sources, row.version) or [row]
             fault = outdated(message, uses, origin=origin, severity="error")
         return Plugin(entry.name, dist, version, None, fault)
+
+
+def _is_of(entry: importlib.metadata.EntryPoint, missing: str | None) -> bool:
+    """Return whether a missing module is that of the entry point, or a package that holds it."""
+    return missing is not None and f"{entry.module}.".startswith(f"{missing}.")
 
 
 def package_name(plugin: Plugin) -> str:

@@ -14,12 +14,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from qatspec.diag import PluginFault
+from qatspec.diag import Diagnostic, PluginFault
 from qatspec.diag.words import quote_list, suggest
 from qatspec.registry import registry
 from qatspec.types import DatasetDef, ModelDef, Sample
 
 _SHOWN = 3
+_DEPTH = 3
 #: methods of torch's data sets and of other frameworks that authors write in place of ours
 _INSTEAD = {
     "sample": ("__getitem__",),
@@ -49,6 +50,16 @@ def check_dataset(definition: DatasetDef, dataset: Any) -> Any:
         message = f"`classes` of {_named(dataset, definition)} is {describe(classes)}; "
         message += "expected a sequence of class names in label order"
         raise registry().interface_fault(message, "__init__", owner=dataset, record=definition)
+    for label, name in enumerate(classes):
+        if not isinstance(name, str | int):
+            message = f"class {label} of {_named(dataset, definition)} is {describe(name)}; "
+            message += "expected its name"
+            raise registry().interface_fault(message, "__init__", owner=dataset, record=definition)
+    told = getattr(dataset, "diagnostics", ())
+    if not _are_diagnostics(told):
+        message = f"`diagnostics` of {_named(dataset, definition)} is {describe(told)}; "
+        message += "expected a sequence of Diagnostics"
+        raise registry().interface_fault(message, "__init__", owner=dataset, record=definition)
     return dataset
 
 
@@ -67,6 +78,9 @@ def check_sample(dataset: Any, sample: Any, record: DatasetDef | None = None) ->
         if not _is_numeric(value):
             what = f"{describe(value)} as target `{name}`"
             raise _returned(dataset, "sample", what, expected, record)
+    if not _are_diagnostics(getattr(sample, "warnings", ())):
+        what = f"warnings that are {describe(sample.warnings)}"
+        raise _returned(dataset, "sample", what, "a sequence of Diagnostics", record)
     return cast(Sample, sample)
 
 
@@ -183,8 +197,8 @@ def metrics_of(dataset: Any, definition: DatasetDef | None, metrics: Any) -> dic
     if definition is not None and definition.metric not in found:
         name, owner = definition.metric, f"evaluate() of {_named(dataset, definition)}"
         if name in metrics:
-            message = f"{owner} returned {metrics[name]} for `{name}`, which chooses the best "
-            message += "checkpoint; expected a number"
+            message = f"{owner} returned {describe(metrics[name])} for `{name}`, which chooses the "
+            message += "best checkpoint; expected a number"
             raise registry().interface_fault(message, "evaluate", owner=dataset, record=definition)
         message = f"{owner} returned no metric `{name}`, which its DatasetDef names "
         near = suggest(name, sorted(found)) or "it returned none"
@@ -193,24 +207,37 @@ def metrics_of(dataset: Any, definition: DatasetDef | None, metrics: Any) -> dic
     return found
 
 
-def describe(value: object) -> str:
-    """A value as messages name it: its type, with shapes and sizes."""
+def describe(value: object, depth: int = _DEPTH) -> str:
+    """A value as messages name it: its type, with shapes and sizes.
+
+    depth: levels of lists and mappings whose items are described too.
+    """
     if isinstance(value, Tensor):
         form = "" if _has_values(value) else "meta " if value.is_meta else "sparse "
         dtype = str(value.dtype).removeprefix("torch.")
         return f"a {form}tensor {_shape(value.shape)} of {dtype}"
     if isinstance(value, np.ndarray):
         return f"an array {_shape(value.shape)} of {value.dtype}"
-    if isinstance(value, Mapping):
-        shown = [f"`{k}`: {describe(v)}" for k, v in list(value.items())[:_SHOWN]]
-        more = ", ..." if len(value) > _SHOWN else ""
-        return f"a {type(value).__name__} of {len(value)} ({', '.join(shown)}{more})"
-    if isinstance(value, list | tuple):
-        first = f", the first {describe(value[0])}" if value else ""
-        return f"a {type(value).__name__} of {len(value)}{first}"
+    if isinstance(value, Mapping | list | tuple):
+        return f"a {type(value).__name__} of {len(value)}{_items(value, depth - 1)}"
     if value is None or isinstance(value, bool | int | float):
         return str(value)
     return f"a {type(value).__name__}"
+
+
+def _items(value: Mapping[Any, Any] | Sequence[Any], depth: int) -> str:
+    if not value or depth < 0:
+        return ""
+    if not isinstance(value, Mapping):
+        return f", the first {describe(value[0], depth)}"
+    first = list(value.items())[:_SHOWN]
+    keys = (f"`{k}`" if isinstance(k, str) else describe(k, depth) for k, _ in first)
+    shown = [f"{key}: {describe(v, depth)}" for key, (_, v) in zip(keys, first, strict=True)]
+    return f" ({', '.join(shown)}{', ...' if len(value) > _SHOWN else ''})"
+
+
+def _are_diagnostics(value: object) -> bool:
+    return isinstance(value, list | tuple) and all(isinstance(v, Diagnostic) for v in value)
 
 
 def _is_numeric(value: object) -> bool:

@@ -30,6 +30,11 @@ from torch import nn
 from qatspec.api import NO_PARAMS, DatasetDef, ModelDef, Sample, hookimpl
 
 
+class Mute(Exception):
+    def __str__(self):
+        raise RuntimeError("mute")
+
+
 class Tiny(nn.Module):
     def __init__(self):
         super().__init__()
@@ -100,6 +105,23 @@ MISTAKES = {
     "no evaluate": ("def evaluate(", "def score(", "QS010", "no method `evaluate`; `score`"),
     "no classes": ('classes = ("nothing", "blob")', "", "QS010", "data set `blobs` is None"),
     "classes are one text": ('("nothing", "blob")', '"blob"', "QS010", "data set `blobs` is a str"),
+    "classes are lists": ('("nothing", "blob")', "[[[]], 1]", "QS010", "class 0 of data set"),
+    "classes hold themselves": (
+        'classes = ("nothing", "blob")', "classes = []; classes.append(classes)", "QS010", "class 0"
+    ),
+    "a sample that holds itself": (SAMPLE, "return (lambda s: s.append(s) or s)([])", "QS010",
+        "a list of 1, the first a list of 1"),
+    "a loss that holds itself": (LOSS, "return (lambda s: s.update(a=s) or s)({})", "QS010",
+        "`a`: a dict of 1"),
+    "a loss by numbers": (LOSS, "return {1: outputs['mask'].mean()}", "QS010", "(1: a tensor"),
+    "an error that says nothing": (LOSS, "raise Mute", "QS004", "mute"),
+    "warnings are texts": (SAMPLE, SAMPLE[:-1] + ", ['x'])", "QS010", "warnings that are a list"),
+    "warnings are one text": (SAMPLE, SAMPLE[:-1] + ", 'x')", "QS010", "warnings that are a str"),
+    "warnings are a class": (SAMPLE, SAMPLE[:-1] + ", int)", "QS010", "warnings that are a type"),
+    "diagnostics are texts": (
+        "    def __len__(self)", "    diagnostics = ['x']\n\n    def __len__(self)", "QS010",
+        "`diagnostics` of data set",
+    ),
     "length is no number": ("return 8", 'return "8"', "QS004", "__len__() of `Blobs`"),
     "build gives nothing": ("lambda p: Tiny()", "lambda p: None", "QS010", "an nn.Module"),
     "build gives the class": ("lambda p: Tiny()", "lambda p: Tiny", "QS010", "an nn.Module"),

@@ -1,5 +1,6 @@
 """Lookup, provenance, and plugins that are broken in every way."""
 
+import importlib
 import sys
 from types import SimpleNamespace
 
@@ -180,6 +181,31 @@ def test_import_errors_are_kept_until_needed():
     assert found.model("net")
     assert code(found.model, "other").code == "QS001"
     assert code(found.model, "nets").code == "QS301", "a slip of the fingers is nobody's fault"
+
+
+def test_entry_points_of_another_version_of_qatspec():
+    """Whole kinds of records would be missing: every op in float, say."""
+    for missing, told in (("qatspec.gone", True), ("nobody_has_this", False)):
+        entry = SimpleNamespace(
+            name="ops", module="qatspec.gone.plugin",
+            dist=SimpleNamespace(name="qatspec", version="1"),
+            load=lambda name=missing: importlib.import_module(f"{name}.plugin"),
+        )  # fmt: skip
+        if told:
+            with pytest.raises(DiagnosticError, match="QS001") as caught:
+                load_entry_point(entry)
+            assert "install qatspec again" in caught.value.diagnostics[0].help
+        else:
+            assert load_entry_point(entry).fault.code == "QS001"
+
+
+def test_a_record_that_cannot_be_shown():
+    class Mute:
+        def __repr__(self):
+            raise RuntimeError("mute")
+
+    found = Registry([plugin("a", qatspec_models=lambda: [Mute()])])
+    assert code(found.model, "net").code == "QS005"
 
 
 def test_events_are_isolated_and_reach_everybody():
