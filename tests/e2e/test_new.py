@@ -136,6 +136,108 @@ def test_faults_of_labels_are_told_and_nothing_is_written(
     assert not Path("specs").exists()
 
 
+def darknet(root: Path) -> None:
+    sets.yolo(root, "obj_train_data", "obj_train_data")
+    (root / "data.yaml").unlink()
+    (root / "obj.names").write_text("\n".join(sets.NAMES) + "\n")
+    (root / "train.txt").write_text("data/obj_train_data/train_000.jpg\n")
+
+
+def kaggle(root: Path) -> None:
+    """A table of names without an end for the training pictures alone."""
+    rows = ["id,breed"]
+    for split in sets.SPLITS:
+        for one in sets.drawn(split):
+            one.save(root / split)
+            if split == "train":
+                rows.append(f"{one.name},{sets.NAMES[one.label]}")
+    (root / "labels.csv").write_text("\n".join(rows))
+
+
+def carvana(root: Path) -> None:
+    """Masks of black and white beside the pictures' folder, with names of their own."""
+    for one in sets.drawn("train"):
+        one.save(root / "train")
+        (root / "train_masks").mkdir(exist_ok=True)
+        mask = Image.fromarray((one.mask > 0).astype(np.uint8) * 255)
+        mask.save(root / "train_masks" / f"{one.name}_mask.gif")
+
+
+def side_by_side(root: Path) -> None:
+    for one in sets.drawn("train"):
+        one.save(root)
+        Image.fromarray(one.mask).save(root / f"{one.name}_mask.png")
+
+
+def annotations_alone(root: Path) -> None:
+    """One file for all pictures, which lie in folders."""
+    sets.coco(root)
+    (root / "annotations/instances_train.json").rename(root / "labels.json")
+    shutil.rmtree(root / "annotations")
+    (root / "train").rename(root / "photos")
+
+
+LAYOUTS: dict[str, tuple[Any, str, int]] = {
+    "capital letters": (
+        lambda root: sets.yolo(root, "Images/{split}", "Labels/{split}"), "yolo_detection", 6
+    ),
+    "splits in capitals": (
+        lambda root: [sets.yolo(root), *((root / part / split).rename(root / part / split.upper())
+                      for part in ("images", "labels") for split in sets.SPLITS)],
+        "yolo_detection", 6,
+    ),
+    "folders below the split": (
+        lambda root: sets.yolo(root, "images/{split}/day", "labels/{split}/day"),
+        "yolo_detection", 6,
+    ),
+    "darknet": (darknet, "yolo_detection", 6),
+    "kaggle": (kaggle, "csv_classification", 4),
+    "carvana": (carvana, "mask_segmentation", 4),
+    "masks side by side": (side_by_side, "mask_segmentation", 4),
+    "one file of coco": (annotations_alone, "coco_detection", 4),
+    "voc below VOCdevkit": (
+        lambda root: sets.voc(root / "VOCdevkit/VOC2007"), "voc_detection", 6
+    ),
+    "classes without splits": (
+        lambda root: [sets.imagefolder(root / "x"), shutil.copytree(root / "x/train", root,
+                      dirs_exist_ok=True), shutil.rmtree(root / "x")],
+        "imagefolder_classification", 4,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("layout", list(LAYOUTS))
+def test_other_usual_layouts(layout: str, folder: Path) -> None:
+    write, name, count = LAYOUTS[layout]
+    write(folder)
+    found = inspect(folder)
+    assert (found.definition.name, sum(found.counts.values())) == (name, count)
+    call("new", "pictures")
+    call("validate", "specs/pictures.yaml")
+    call("plan", "specs/pictures.yaml")
+
+
+@pytest.mark.parametrize(
+    ("kind", "file", "words"),
+    [
+        ("yolo", "labels/val/val_000.txt", "val_000.txt"),
+        ("voc of Roboflow", "val/val_000.xml", "val_000.xml"),
+        ("voc", "ImageSets/Main/val.txt", "val.txt"),
+        ("coco", "annotations/instances_val.json", "left out: `annotations/instances_val.json`"),
+    ],
+)
+def test_a_fault_in_the_first_file_does_not_hide_a_split(
+    kind: str, file: str, words: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    KINDS[kind][0](folder)
+    path = folder / file
+    text = path.read_text()
+    path.write_text("?" + text if kind != "coco" else text[: len(text) // 2])
+    run(["new", "pictures"])
+    out, err = capsys.readouterr()
+    assert words in out + err, out + err
+
+
 @pytest.mark.parametrize("content", ["nothing", "pictures alone", "texts alone"])
 def test_a_folder_that_is_no_set(
     folder: Path, content: str, capsys: pytest.CaptureFixture[str]

@@ -26,11 +26,14 @@ def recognize(folder: Path) -> FoundData | None:
     """Annotation files in COCO's form whose pictures are there."""
     found = tree(folder)
     units: list[Unit] = []
+    unread = []
     for place, names in sorted(found.others.items()):
         for name in names:
             path = f"{place}/{name}".lstrip("/")
             images = _images(found, path) if name.endswith(".json") else None
             if images is None:
+                if name.endswith(".json") and '"bbox"' in found.text(path):
+                    unread.append(path)
                 continue
             split = _split(path)
             params = {"split": split or "all", "annotations": path, "images": images or "."}
@@ -40,6 +43,9 @@ def recognize(folder: Path) -> FoundData | None:
     if not units:
         return None
     chosen, notes = roles(units)
+    if unread:
+        names = ", ".join(f"`{path}`" for path in unread)
+        notes.append(f"left out: {names}, no COCO file whose pictures are there")
     return FoundData(
         what="COCO annotations",
         task="detection",

@@ -39,7 +39,7 @@ def recognize(folder: Path) -> FoundData | None:
     found = tree(folder)
     units, places = [], []
     for unit in picture_units(found):
-        pair = next((pair for p in dict.fromkeys(beside(unit, _FOLDERS))
+        pair = next((pair for p in beside(found, unit, _FOLDERS)
                      if (pair := _masks(found, unit, p))), None)  # fmt: skip
         if pair is None:
             continue

@@ -17,6 +17,8 @@ _TRAIN = ("train", "training", "trainval")
 _VAL = ("val", "valid", "validation", "dev", "test", "testing")
 #: Pictures whose sizes are looked at.
 SHOWN = 200
+#: Label files that are tried for what they are.
+TRIED = 50
 
 
 class Tree(NamedTuple):
@@ -32,6 +34,11 @@ class Tree(NamedTuple):
         folder, _, name = path.rpartition("/")
         return name in self.pictures.get(folder, ())
 
+    def has(self, path: str) -> bool:
+        """Return whether a file, relative to the root, is one of the tree and no picture."""
+        folder, _, name = path.lstrip("/").rpartition("/")
+        return name in self.others.get(folder, ())
+
     def below(self, unit: str) -> list[str]:
         """The pictures below a folder, relative to it, sorted."""
         found = []
@@ -44,7 +51,7 @@ class Tree(NamedTuple):
     def text(self, path: str, limit: int = 1 << 20) -> str:
         """The beginning of a text file; "" where it cannot be read."""
         try:
-            with (self.root / path).open("rb") as file:
+            with (self.root / path.lstrip("/")).open("rb") as file:
                 return file.read(limit).decode("utf-8-sig", "replace")
         except OSError:
             return ""
@@ -110,9 +117,17 @@ def picture_units(found: Tree) -> list[str]:
 IMAGES = ("images", "image", "imgs", "img", "jpegimages", "pictures", "photos", "frames")
 
 
-def beside(unit: str, names: Iterable[str]) -> Iterator[str]:
-    """Folders that may hold what belongs to the pictures of `unit`: with its folder of pictures, or
-    its last part, in another name; beside it; below it; and itself."""
+def beside(found: Tree, unit: str, names: Iterable[str]) -> list[str]:
+    """Folders that may hold what belongs to the pictures of `unit`, as the tree spells them: with
+    its folder of pictures, or its last part, in another name; beside it; below it; and itself."""
+    folders = {*found.pictures, *found.others}
+    folders |= {str(parent) for f in folders for parent in PurePosixPath(f).parents} - {"."}
+    spelt = {folder.lower(): folder for folder in sorted(folders)}
+    candidates = (spelt.get(path.lower()) for path in _beside(unit, names))
+    return list(dict.fromkeys(path for path in candidates if path is not None))
+
+
+def _beside(unit: str, names: Iterable[str]) -> Iterator[str]:
     parts = unit.split("/") if unit else []
     for name in names:
         for place, part in enumerate(parts):

@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath
 
 from qatspec.api import FoundData
 from qatspec_vision.recognize.tree import (
+    TRIED,
     Tree,
     Unit,
     beside,
@@ -28,7 +29,7 @@ def recognize(folder: Path) -> FoundData | None:
     found = tree(folder)
     units, places = [], []
     for unit in picture_units(found):
-        xml = next((p for p in dict.fromkeys(beside(unit, _FOLDERS))
+        xml = next((p for p in beside(found, unit, _FOLDERS)
                     if _annotated(found, unit, p)), None)  # fmt: skip
         if xml is None:
             continue
@@ -57,15 +58,13 @@ def recognize(folder: Path) -> FoundData | None:
 
 
 def _annotated(found: Tree, unit: str, xml: str) -> bool:
-    for name in found.below(unit):
-        path = f"{xml}/{stem(name)}.xml".lstrip("/")
-        if path.rpartition("/")[2] in found.others.get(path.rpartition("/")[0], ()):
-            return "<annotation" in found.text(path, 1 << 12)
-    return False
+    """Return whether there are XML files of the pictures, and one of the first is an annotation."""
+    files = [file for name in found.below(unit) if found.has(file := f"{xml}/{stem(name)}.xml")]
+    return any("<annotation" in found.text(file, 1 << 12) for file in files[:TRIED])
 
 
 def _lists(found: Tree, unit: str) -> list[str]:
-    """Lists of splits whose first name is that of a picture of the unit."""
+    """Lists of splits that name a picture of the unit."""
     stems = {stem(name) for name in found.below(unit)}
     lists = []
     for folder, names in found.others.items():
@@ -73,8 +72,10 @@ def _lists(found: Tree, unit: str) -> list[str]:
             continue
         for name in names:
             path = f"{folder}/{name}"
-            first = found.text(path, 1 << 12).split()[:1]
-            if name.endswith(".txt") and role_of(Path(name).stem) and first and first[0] in stems:
+            if not name.endswith(".txt") or not role_of(Path(name).stem):
+                continue
+            listed = [line.split() for line in found.text(path, 1 << 16).split("\n")]
+            if any(words and words[0] in stems for words in listed):
                 lists.append(path)
     main = [path for path in lists if "/Main/" in f"/{path}"]
     return main or lists

@@ -9,6 +9,7 @@ import yaml
 
 from qatspec.api import FoundData
 from qatspec_vision.recognize.tree import (
+    TRIED,
     Tree,
     Unit,
     beside,
@@ -30,7 +31,7 @@ def recognize(folder: Path) -> FoundData | None:
     found = tree(folder)
     units, places = [], []
     for unit in picture_units(found):
-        labels = next((p for p in dict.fromkeys(beside(unit, ("labels",)))
+        labels = next((p for p in beside(found, unit, ("labels",))
                        if _labelled(found, unit, p)), None)  # fmt: skip
         if labels is not None:
             split = split_of(unit)
@@ -54,17 +55,12 @@ def recognize(folder: Path) -> FoundData | None:
 
 
 def _labelled(found: Tree, unit: str, labels: str) -> bool:
-    """Return whether the first label files of pictures that are there hold boxes."""
-    seen = 0
-    for name in found.below(unit):
-        text = f"{labels}/{stem(name)}.txt".lstrip("/")
-        if text.rpartition("/")[2] not in found.others.get(text.rpartition("/")[0], ()):
-            continue
-        lines = found.text(text, 1 << 12).split("\n")
-        if lines[0].strip():
-            return _is_label(lines[0])
-        seen += 1
-    return seen > 0 and labels != unit
+    """Return whether there are label files of the pictures, and one of the first holds a box; one
+    with a fault does not hide a split. All may be empty in a folder of their own."""
+    texts = [text for name in found.below(unit) if found.has(text := f"{labels}/{stem(name)}.txt")]
+    lines = [found.text(text, 1 << 12).split("\n")[0] for text in texts[:TRIED]]
+    written = [line for line in lines if line.strip()]
+    return any(map(_is_label, written)) or bool(texts and not written and labels != unit)
 
 
 def _is_label(line: str) -> bool:
