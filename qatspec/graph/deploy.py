@@ -1,6 +1,5 @@
-"""The deploy graph of a prepared model: images in, raw outputs out, eval mode, all modules in one.
-
-What lowering and the ONNX exports read.
+"""The deploy graph of a prepared model: the whole model in eval mode as one graph, from which
+lowering and the ONNX exports start.
 """
 
 from __future__ import annotations
@@ -27,8 +26,8 @@ _CALLS = ("call_function", "call_method", "call_module")
 
 
 def quantize_custom(prepared: Prepared) -> Prepared:
-    """`prepared` with its observed custom modules quantized, by `from_observed` of the classes that
-    `observed_to_quantized_custom_module_class` names; itself where there are none."""
+    """Return `prepared` with its observed custom modules quantized, by `from_observed` of the
+    classes of `observed_to_quantized_custom_module_class`. Without any, return it unchanged."""
     if not prepared.quantized_classes:
         return prepared
     model = copy.deepcopy(prepared.model)
@@ -41,8 +40,8 @@ def quantize_custom(prepared: Prepared) -> Prepared:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Deployment:
-    """What lowering and the exports read of a prepared model: custom modules quantized, and the
-    trace of that, for inputs of one shape. It holds until a module of the model is replaced.
+    """A prepared model with its custom modules quantized, and its trace for inputs of one shape. It
+    is valid until a module of the model is replaced.
 
     In the graph, numbers that come from shapes are constants, unless they follow the batch."""
 
@@ -52,10 +51,10 @@ class Deployment:
 
 
 def deploy(prepared: Prepared, example_inputs: Sequence[Any]) -> Deployment:
-    """Quantize custom modules and trace, once for whoever reads it.
+    """Quantize custom modules and trace the model, as in stage `eval`.
 
-    What is read is the model in stage `eval`, whatever stage it was left in: scales of weights
-    that were never set are set here, as `set_stage(prepared, "eval")` does.
+    The model may be in another stage: scales of weights that were never set are set here, as
+    `set_stage(prepared, "eval")` does.
 
     Raises DiagnosticError: QS609, QS610, QS705 for weights, activations or scales that are not
     finite, QS611 where fake-quants of a model in another stage than calibration are off."""
@@ -70,9 +69,9 @@ def deploy(prepared: Prepared, example_inputs: Sequence[Any]) -> Deployment:
 
 
 def deploy_graph(prepared: Prepared, example_inputs: Sequence[Any]) -> fx.Graph:
-    """The trace of `prepared.model` in eval mode. Quantized modules are leaves, and so are
-    parametrizations, which may branch on the numbers of the weights that they compute. The model's
-    own modes are as they were afterwards."""
+    """Return the trace of `prepared.model` in eval mode. Quantized modules are not entered, nor are
+    parametrizations, which may branch on the values of the weights that they compute. Every module
+    has its own mode again afterwards."""
     with eval_mode(prepared.model):
         return trace(prepared.model, tuple(example_inputs), leaf=(ParametrizationList,))
 
@@ -91,7 +90,7 @@ def _inline_fixed_sizes(graph: fx.Graph, batch: Batch) -> None:
 
 
 def carries_tensor(value: Any) -> bool:
-    """Is an example value a tensor, or a list that holds one (not a shape, not a number)?"""
+    """Return whether an example value is a tensor, or a list with a tensor in it."""
     if isinstance(value, (list, tuple)):
         return any(carries_tensor(v) for v in value)
     return isinstance(value, Tensor)

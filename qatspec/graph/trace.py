@@ -1,4 +1,4 @@
-"""Tracing with the structure of the example inputs, and with what it knows of their shapes.
+"""Tracing that keeps the structure of the example inputs and knows the shapes of tensors.
 
 Lists, tuples and dicts of tensors among the inputs are real containers while tracing, so that
 `for x in feats`, `len(feats)`, `zip` and asserts on structure simply run. Beside each node goes an

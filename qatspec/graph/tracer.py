@@ -1,4 +1,4 @@
-"""The tracer behind `graph.trace`: fx's, with real containers and an example value at each node."""
+"""The tracer of `graph.trace`: fx's tracer with real containers and an example value per node."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from qatspec.graph.source import frame_span, model_frame, stable_name
 from qatspec.quant.fake_quant import FakeQuantize
 from qatspec.quant.modules import QuantOp
 
-#: Where torch logs a traceback for an op that its example does not fit; the error is told anyway.
+#: The logger to which torch writes a traceback where an op fails; the error is reported anyway.
 _FAKE_LOG = logging.getLogger(FakeTensorMode.__module__)
 #: Modules that are never entered, besides torch's own (fx's rule).
 _LEAVES = (FakeQuantize, QuantOp)
@@ -52,7 +52,7 @@ _BATCH = (
 
 
 def _keeps_shape(module: nn.Module, x: Any) -> bool:
-    """Is the result like the operand, without a need to ask?"""
+    """Whether the result is known to have the shape and dtype of the operand."""
     if isinstance(module, FakeQuantize):
         return True
     if isinstance(module, QuantOp):  # a batch norm with a conv folded in is still a batch norm
@@ -63,7 +63,7 @@ def _keeps_shape(module: nn.Module, x: Any) -> bool:
 
 
 def _has_named(result: Any) -> bool:
-    """Does what forward returns hold a named tuple? fx would make an op of it."""
+    """Whether the result of forward holds a named tuple, of which fx would make an op."""
     if isinstance(result, dict):
         return any(map(_has_named, result.values()))
     if isinstance(result, (list, tuple)):
@@ -76,7 +76,7 @@ def _alike(a: torch.Tensor, b: Any) -> bool:
 
 
 def _instruction(frame: FrameType | None) -> tuple[Any, ...]:
-    """Which instruction of the model's code is running."""
+    """An identifier of the instruction of the model's code that is running."""
     return () if frame is None else (id(frame), frame.f_lasti)
 
 
@@ -86,7 +86,7 @@ def _model_span() -> Span | None:
 
 
 class Tracer(fx.Tracer):
-    """Traces one module, once a mode; `trace` has the arguments' meaning."""
+    """Traces one module, once in each mode; `trace` explains the arguments."""
 
     proxy_buffer_attributes = True  # a buffer is loaded from checkpoints: never bake its numbers in
 
@@ -114,8 +114,8 @@ class Tracer(fx.Tracer):
         self.random = RandomOps(_model_span)
 
     def run(self, module: nn.Module) -> fx.Graph:
-        """The graph of `module` in its present mode. What the graph before has alike, up to their
-        first difference, is not evaluated again."""
+        """Return the graph of `module` in its present mode. The examples of the previous run's
+        graph are reused up to the first node that differs."""
         self._before = list(self.graph.nodes)[::-1] if hasattr(self, "graph") else []
         self._twins, self._fixed = {}, set()
         self._generated = {
@@ -195,8 +195,8 @@ class Tracer(fx.Tracer):
         return node
 
     def _kept(self, a: Any) -> Any:
-        """A tensor that forward makes anew whenever it runs is the one that an earlier trace kept:
-        else every trace would read another."""
+        """The tensor that an earlier run stored for the same constant: forward creates it in each
+        run, and the graphs must read the same one."""
         if type(a) is torch.Tensor and a not in self.tensor_attrs:
             for other, name in self.tensor_attrs.items():
                 if name.startswith("_tensor_constant") and _alike(a, other):
@@ -237,8 +237,8 @@ class Tracer(fx.Tracer):
         return iter([operator.getitem(obj, i) for i in parts])
 
     def length(self, node: fx.Node, use: str) -> int:
-        """The number of parts of a node's value. That of a list of tensors may depend on a size:
-        `x.split(2, 1)`."""
+        """Return the number of parts of a node's value. The length of a list of tensors may depend
+        on a size, as in `x.split(2, 1)`."""
         value = self.known(node, use)
         if not is_plain(value):
             count = self.create_proxy("call_function", len, (fx.Proxy(node, self),), {})
@@ -287,7 +287,8 @@ class Tracer(fx.Tracer):
     # -- example values -------------------------------------------------------------------------
 
     def known(self, node: fx.Node, use: str) -> Any:
-        """The example value of `node` as plain Python. Raises QS501 for a tensor's numbers."""
+        """Return the example value of `node` as plain Python. Raises DiagnosticError QS501 where it
+        is a tensor, whose numbers tracing does not know."""
         value = node.meta.get("example")
         if value is None or isinstance(value, torch.Tensor):
             frame = model_frame(stop=Tracer.run.__code__)
@@ -300,8 +301,8 @@ class Tracer(fx.Tracer):
         return value
 
     def fixed(self, node: fx.Node, kind: type | None, use: str) -> Any:
-        """`known`, in a place where Python needs a real value of type `kind`. A node checks in each
-        call of the traced graph that the value is still the same. Raises QS501."""
+        """Return the example value where Python needs a real one of type `kind`. A node checks in
+        each call of the graph that the value is the same. Raises DiagnosticError QS501."""
         value = self.known(node, use)
         value = value if kind is None else kind(value)
         frame = model_frame(stop=Tracer.run.__code__)
@@ -314,8 +315,8 @@ class Tracer(fx.Tracer):
         return value
 
     def _forget_checks(self, node: fx.Node, instruction: Any) -> None:
-        """torch's C code asks for the integers among the arguments of a call before the call is
-        recorded with the proxies themselves: nothing has been fixed then."""
+        """Remove checks that torch's C code caused: it reads the integers among the arguments of a
+        call, which is then recorded with the proxies, so that no value is fixed."""
         while (check := node.prev).target is fixed and check.args[0] in node.all_input_nodes:
             if check.meta["instruction"] != instruction:
                 break
@@ -323,15 +324,16 @@ class Tracer(fx.Tracer):
             self.graph.erase_node(check)
 
     def _has_own_code(self, node: fx.Node) -> bool:
-        """Is it the call of a module whose class is not torch's? What it returns may depend on the
-        mode."""
+        """Whether a node calls a module of a class that is not torch's, whose result may depend on
+        the mode."""
         if node.op != "call_module":
             return False
         cls = type(self.root.get_submodule(str(node.target)))
         return not cls.__module__.startswith(("torch.", "qatspec."))
 
     def _known_from_before(self, node: fx.Node) -> bool:
-        """Take the example of the node's twin in the graph before, while the two are alike."""
+        """Take the example of the node's twin in the previous run's graph, as long as the two are
+        alike. Returns whether they are."""
         twin = self._before.pop() if self._before else None
         if twin is None or (twin.op, twin.target) != (node.op, node.target):
             self._before = []
@@ -347,8 +349,8 @@ class Tracer(fx.Tracer):
         return True
 
     def _evaluate(self, node: fx.Node) -> None:
-        """Compute the node's example from those of its arguments; leave it out where one is
-        missing, or where the op has no shape function."""
+        """Compute the node's example from those of its arguments. It has none where an argument has
+        none, or where the op cannot be evaluated without numbers."""
         if any("example" not in n.meta for n in node.all_input_nodes):
             return
         args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda n: n.meta["example"])
@@ -356,7 +358,7 @@ class Tracer(fx.Tracer):
             (node.meta["example"],) = found
 
     def _example(self, node: fx.Node, args: Any, kwargs: Any) -> tuple[Any, ...]:
-        """The node's example for these of its arguments; () where there is none."""
+        """(the node's example for these examples of its arguments,); () where there is none."""
         self._evaluating = True
         disabled, _FAKE_LOG.disabled = _FAKE_LOG.disabled, True
         try:

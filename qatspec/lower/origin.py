@@ -18,7 +18,7 @@ from qatspec.lower.closing import fake_quant_of
 
 
 def origins(prepared: Prepared) -> Callable[[fx.Node], Provenance]:
-    """node -> Provenance, for the nodes of a trace of `prepared.model`."""
+    """Return a function from a node of a trace of `prepared.model` to its Provenance."""
     decisions = _by_node(prepared)
     modules = dict(prepared.model.named_modules(remove_duplicate=False))
     nodes = {

@@ -1,4 +1,4 @@
-"""What forward does with the size of the batch: it may be a size of other tensors and no more."""
+"""The size of the batch may be a size of other tensors in forward, and nothing else."""
 
 from __future__ import annotations
 

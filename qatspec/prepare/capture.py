@@ -43,8 +43,11 @@ class Call:
 
 @dataclass(slots=True)
 class Capture:
-    """calls: path -> its first call. producers: tensor -> path of the module that made it; it keeps
-    no tensor alive, as all of a large model's would not fit."""
+    """What one run of the float model showed.
+
+    calls: path -> the module's first call. producers: tensor -> path of the module that returned
+    it; it keeps no tensor alive, because all tensors of a large model would not fit into memory.
+    """
 
     calls: dict[str, Call] = field(default_factory=dict)
     producers: WeakIdKeyDictionary = field(default_factory=WeakIdKeyDictionary)
@@ -100,7 +103,7 @@ def run_once(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -
 
 
 def module_at(model: nn.Module, path: str, at: str = "") -> nn.Module:
-    """The submodule at `path`. Raises DiagnosticError QS505, with the nearest name."""
+    """Return the submodule at `path`. Raises DiagnosticError QS505, with the nearest name."""
     try:
         return model.get_submodule(path)
     except AttributeError:

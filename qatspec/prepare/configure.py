@@ -19,7 +19,7 @@ from qatspec.types import PrepareConfig, Standalone
 
 
 def overlapping(leaves: Sequence[ModuleQuant]) -> list[Diagnostic]:
-    """Errors QS505 for a module that lies inside another one that is prepared whole."""
+    """Return an error QS505 for each module that lies inside another one that is prepared."""
     return [
         QS505.diagnostic(
             f"`{inner.path}` lies inside `{outer.path or 'the model'}`, which is prepared whole",
@@ -34,7 +34,7 @@ def overlapping(leaves: Sequence[ModuleQuant]) -> list[Diagnostic]:
 
 
 def standalone_modules(module: nn.Module, config: PrepareConfig) -> dict[str, Standalone]:
-    """path -> entry of each standalone module, by name first (a name beats a class)."""
+    """Return path -> entry of each standalone module. An entry by name overrides one by class."""
     found: dict[str, Standalone] = {}
     for item in config.standalone_module_name:
         name = item.name or ""
@@ -48,7 +48,7 @@ def standalone_modules(module: nn.Module, config: PrepareConfig) -> dict[str, St
 
 
 def non_traceable(module: nn.Module, config: PrepareConfig) -> list[str]:
-    """Paths of the modules that are not entered, by name and by class."""
+    """Return the paths of the modules that tracing does not enter, by name and by class."""
     for name in config.non_traceable_module_name:
         module_at(module, name)
     classes = config.non_traceable_module_class
@@ -57,14 +57,15 @@ def non_traceable(module: nn.Module, config: PrepareConfig) -> list[str]:
 
 
 def is_class(module: nn.Module, classes: Sequence[Any]) -> bool:
-    """Is the module an instance of one of `classes`, given as classes or by qualified name?"""
+    """Return whether the module is an instance of one of `classes`, which are given as classes or
+    by qualified name."""
     named = {symbol(c) for c in classes}
     bases = type(module).__mro__
     return any(symbol(b) in named or f"{b.__module__}.{b.__qualname__}" in named for b in bases)
 
 
 def wrapped_functions(module: nn.Module, names: Sequence[Any]) -> list[Callable[..., Any]]:
-    """The functions that `wrap` names: functions themselves, "package.module.function" of a
+    """Return the functions that `wrap` names: functions themselves, "package.module.function" of a
     module that is loaded already, or the bare name of a function in the model's own files.
 
     Builtins such as `len` need no wrapping here: structure is real while tracing.

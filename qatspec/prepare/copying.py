@@ -1,4 +1,4 @@
-"""The copy of the float model that prepare works on."""
+"""Copying the float model, which prepare changes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _TABLES = ("_parameters", "_buffers")
 
 
 def copied(model: nn.Module) -> nn.Module:
-    """A deep copy of `model`.
+    """Return a deep copy of `model`.
 
     Raises DiagnosticError QS511 naming each attribute that Python cannot copy: an open file, a
     lock, a generator, a tensor that is the result of a computation with gradients; and where the
@@ -57,7 +57,7 @@ def _not_separate(shared: list[str]) -> Diagnostic:
 
 
 def _obstacles(model: nn.Module) -> Iterator[tuple[str, str, bool]]:
-    """(the attribute's path, why it cannot be copied, is it the result of a computation)."""
+    """Yield (path of the attribute, why it cannot be copied, whether it was computed)."""
     for path, module in model.named_modules():
         state = vars(module)
         entries = {key: value for key, value in state.items() if key != "_modules"}

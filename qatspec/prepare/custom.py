@@ -1,6 +1,6 @@
-"""The keys of `prepare` that bring code: patterns, fuser methods, classes that take others' places.
+"""The keys of `prepare` that name code: patterns, fuser methods, and classes that replace others.
 
-torch removed the `additional_*` keys in 2022 and drops them in silence since; here they act.
+torch removed the `additional_*` keys in 2022 and ignores them silently; here they are supported.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class QConfigBuilders:
 
 @dataclass(frozen=True, slots=True)
 class Custom:
-    """A PrepareConfig's code, found.
+    """The code that a PrepareConfig names, imported.
 
     fusions    patterns that become one group, longest first.
     quantizers (names in forward order, annotate), longest first.
@@ -100,14 +100,15 @@ class Custom:
         )
 
     def patterns(self, registered: Sequence[FusePattern]) -> tuple[FusePattern, ...]:
-        """Every fuse pattern, longest first; of equal length the spec's own before registered."""
+        """Return every fuse pattern, longest first; those of the spec before registered ones of the
+        same length."""
         ranked = sorted(registered, key=lambda p: p.name)
         return tuple(sorted([*self.fusions, *ranked], key=lambda p: -len(p.pattern)))
 
     def annotation(
         self, nodes: Sequence[fx.Node], by_fuser: bool, context: GraphContext, at: str
     ) -> Annotation | None:
-        """What the keys of the spec say of fused ops, None where they say nothing.
+        """Return how the keys of the spec annotate fused ops, None where no key matches them.
 
         nodes: the fused ops, the anchor first. by_fuser: a fuser method made the first ones one
         module. at: the module's pointer. Raises DiagnosticError QS602.
@@ -136,20 +137,20 @@ class Custom:
         return None
 
     def qat_class(self, module: nn.Module) -> Any:
-        """The class that takes `module`'s place when its weight is quantized, None: the usual."""
+        """Return the spec's class for `module` with a quantized weight, None: the built-in."""
         return next((cls for name, cls in self.qat if is_exactly(module, name)), None)
 
     def observed_class(self, module: nn.Module) -> Any:
-        """The observed class that takes a custom float module's place, or None."""
+        """Return the observed class that replaces a custom float module, or None."""
         return next((cls for name, cls in self.observed if is_exactly(module, name)), None)
 
 
 def forward(pattern: Any) -> tuple[str, ...]:
-    """A pattern as names in forward order.
+    """Return a pattern as names in forward order.
 
-    A nested tuple is torch's reversed order, (ReLU, (BatchNorm2d, Conv2d)); so is a pair, as in
-    the tutorial's (BatchNorm2d, Conv2d), unless only its first entry owns a weight; longer flat
-    tuples are forward unless only their last entry owns one.
+    A nested tuple is in torch's reversed order, (ReLU, (BatchNorm2d, Conv2d)), and so is a pair
+    such as (BatchNorm2d, Conv2d), unless only its first entry owns a weight. A longer flat tuple
+    is in forward order unless only its last entry owns one.
     """
     names = symbol(pattern)
     if isinstance(names, str):
@@ -162,7 +163,7 @@ def forward(pattern: Any) -> tuple[str, ...]:
 
 
 def called(context: GraphContext, node: fx.Node, name: str) -> bool:
-    """Does a pattern's entry, canonical ops or a qualified name, mean the node's op?"""
+    """Return whether an entry of a pattern, canonical ops or a qualified name, matches the node."""
     op = context.op(node)
     if op is not None and op in name.split("|"):
         return True
@@ -170,7 +171,7 @@ def called(context: GraphContext, node: fx.Node, name: str) -> bool:
 
 
 def from_float(cls: Any, module: nn.Module, qconfig: QConfig) -> nn.Module:
-    """`cls.from_float(module)`, the module carrying a `qconfig` as torch's classes expect."""
+    """Return `cls.from_float(module)`; the module has a `qconfig`, as torch's classes expect."""
     weight = getattr(module, "weight", None)
     module.qconfig = QConfigBuilders(qconfig, 1 if weight is None else weight.shape[0])  # type: ignore[assignment]
     new = cls.from_float(module)

@@ -41,7 +41,7 @@ def _computes(unit: Unit, node: fx.Node) -> bool:
 
 
 def _never_called(unit: Unit) -> Iterator[str]:
-    """The topmost modules none of whose parameters the graph reads."""
+    """Yield the outermost modules none of whose parameters the graph reads."""
     targets = [str(n.target) for n in unit.graph.nodes if n.op in ("call_module", "get_attr")]
     used = {id(p) for path in targets for p in _parameters(unit.module, path)}
 
@@ -57,7 +57,7 @@ def _never_called(unit: Unit) -> Iterator[str]:
 
 
 def _parameters(root: nn.Module, path: str) -> list[nn.Parameter]:
-    """What a target reads: a module's parameters, or the one parameter that it names."""
+    """Return the parameters of the module, or the one parameter, at a path."""
     owner, _, name = path.rpartition(".")
     found = getattr(root.get_submodule(owner), name)
     if isinstance(found, nn.Module):

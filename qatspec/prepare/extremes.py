@@ -1,4 +1,4 @@
-"""Constants so large that nothing else is left of a range: -inf and its stand-ins (-1e9, -1e4)."""
+"""Constants that are too large for a range: -inf, and numbers that are used for it (-1e9, -1e4)."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from qatspec.types import Float, Observed
 
 #: Ops with one range for all their operands.
 _JOINS = ("add", "sub", "cat", "stack")
-#: Ops without a handler that put constants into a tensor. What reads it quantized observes them.
+#: Ops without a handler that put constants into a tensor, which a quantized reader observes.
 _FILLS = ("masked_fill", "masked_fill_", "where")
-#: From here on a constant is told: common numbers inside a net are smaller.
+#: Constants from this size on are reported: values inside a net are usually smaller.
 _FAR = 50.0
 _EXTREMES = ("maximum", "minimum")
 _PRODUCTS = ("mul", "div", "matmul")
@@ -38,9 +38,9 @@ _FINITE = "use a constant inside the range of the values; F.pad(x, ..., value=..
 
 
 def check_extremes(unit: Unit) -> None:
-    """Refuse constants that would decide a range alone, and warn of those that may.
+    """Warn of constants that may alone decide the range of a tensor.
 
-    Raises DiagnosticError QS613."""
+    Raises DiagnosticError QS613 for constants that do."""
     alone = _computed_alone(unit)
     quantized = {
         node
@@ -65,7 +65,7 @@ def check_extremes(unit: Unit) -> None:
 def _constants(
     unit: Unit, group: FusedOps, node: fx.Node, alone: set[fx.Node]
 ) -> Iterator[tuple[float, str]]:
-    """(constant, what to do) of each constant of the op that is too large."""
+    """Yield (constant, how to fix it) of each constant of the op that is too large."""
     op = unit.context.label(node)
     if op == "pad":
         padding = padding_of(node, unit.context)
@@ -88,12 +88,12 @@ def _constants(
 
 
 def _is_mask(x: Tensor) -> bool:
-    """Does it move some numbers far and others not at all?"""
+    """Whether adding `x` moves some numbers far and leaves others."""
     return x.numel() > 1 and float(x.abs().min()) < 1 and bool((x.abs() >= _FAR).any())
 
 
 def _constant(unit: Unit, operand: Any, alone: set[fx.Node]) -> Tensor | None:
-    """The numbers of a constant operand; None for other operands."""
+    """The value of a constant operand, None for other operands."""
     if isinstance(operand, fx.Node):
         if operand not in alone:
             return None
@@ -111,7 +111,7 @@ def _is_one_number(unit: Unit, operand: Any) -> bool:
 
 
 def _computed_alone(unit: Unit) -> set[fx.Node]:
-    """Nodes that depend on no number in an input: parameters, sizes, and what is made of such."""
+    """The nodes that depend on no value of an input: parameters, sizes, and results of those."""
     found: set[fx.Node] = set()
     for node in unit.graph.nodes:
         made = node.op.startswith("call_") and found.issuperset(node.all_input_nodes)
@@ -121,7 +121,7 @@ def _computed_alone(unit: Unit) -> set[fx.Node]:
 
 
 def _problem(unit: Unit, node: fx.Node, value: float, help_: str) -> Diagnostic:
-    """An error for a constant that stands for infinity, and a warning for a smaller one."""
+    """An error for a constant that is used for infinity, a warning for a smaller one."""
     far = unit.context.label(node) not in _PRODUCTS and abs(value) < EXTREME
     effect = (
         "if the other numbers do not reach so far, the steps of the grid are too coarse for them"

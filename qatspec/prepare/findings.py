@@ -1,4 +1,4 @@
-"""What a prepared model should be looked at for, found without eyes: the tutorial's checks."""
+"""What people check a prepared model for: int32 tails, shared modules, parts left in float."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Findings:
 
 
 def findings(prepared: Prepared) -> Findings:
-    """Look through a prepared model."""
+    """Return the findings of a prepared model."""
     model = prepared.model
     everything = model.named_modules(remove_duplicate=False)
     found = [(n, m) for n, m in everything if isinstance(m, FakeQuantize)]

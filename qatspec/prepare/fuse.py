@@ -117,7 +117,7 @@ def _calls_by_module(unit: Unit) -> dict[int, list[fx.Node]]:
 def _follow(
     unit: Unit, anchor: fx.Node, pattern: FusePattern, taken: set[fx.Node]
 ) -> tuple[fx.Node, ...] | None:
-    """The chain of `pattern` from `anchor`, or None."""
+    """The nodes that match `pattern` from `anchor` on, None where they do not."""
     nodes: list[fx.Node] = []
     node: fx.Node | None = anchor
     for position, ops in enumerate(pattern.pattern):

@@ -42,7 +42,7 @@ _OF_PARAMETERS = {
 
 
 def refused_hooks(model: nn.Module) -> list[Diagnostic]:
-    """QS508 for each hook of the model's modules and parameters, and for each global one."""
+    """Return QS508 for each hook of the model's modules and parameters, and each global hook."""
     found = []
     for attribute, method in _GLOBAL.items():
         found += [

@@ -1,4 +1,4 @@
-"""nn.Identity computes nothing in either mode; between two ops it would keep them from fusing."""
+"""Removing nn.Identity: it computes nothing in either mode, and would keep two ops from fusing."""
 
 from __future__ import annotations
 

@@ -137,7 +137,8 @@ class _Inserter:
             self._quantize(group.last, group, qspec, group.match, kind, reason)
 
     def _standalone(self, group: FusedOps) -> None:
-        """A unit of its own: it quantizes its result, and its inputs where no rule here does."""
+        """A standalone module quantizes its result; its inputs are quantized here where a rule says
+        so, and else in the module."""
         if group.activation is not None:
             for node in self._tensor_inputs(group):
                 self._ensure(node, group.activation, group.match)
@@ -145,8 +146,8 @@ class _Inserter:
         self._record(group.last, group, DecisionKind.STANDALONE, "standalone: prepared by itself")
 
     def _tensor_inputs(self, group: FusedOps) -> list[fx.Node]:
-        """Float tensors that enter the group: the anchor's annotated ones, then what members add
-        (a residual)."""
+        """The float tensors that the group reads: the annotated operands of the anchor, then those
+        of the other ops, such as a residual."""
         context = self.unit.context
         anchor = group.anchor
         wanted = [anchor.args[i] for i in group.annotation.inputs if i < len(anchor.args)]
@@ -159,7 +160,7 @@ class _Inserter:
         return list(dict.fromkeys(n for n in found if context.carries_float(n)))
 
     def _ensure(self, node: fx.Node, qspec: QSpec, match: RuleMatch) -> None:
-        """Bring `node` onto a grid, before ops that only move its numbers."""
+        """Quantize `node`, or what it is computed from by ops that only move numbers."""
         if node in self.on_grid:
             return
         group = self.group_of.get(node)
@@ -173,8 +174,8 @@ class _Inserter:
         self._quantize(node, group, qspec, match, DecisionKind.OBSERVED, reason)
 
     def _can_climb(self, group: FusedOps, source: fx.Node) -> bool:
-        """Whether `source`, the operand of a passive group, can be brought onto a grid: a tensor
-        can, a tuple only before the ops that split it, and what made those."""
+        """Whether `source`, the operand of a passive group, can be quantized instead of its result:
+        a tensor can; for a tuple, the tensor that it is split from."""
         if not isinstance(group.annotation.output, Shared):
             return False
         if self.unit.context.is_float_tensor(source):
@@ -188,7 +189,8 @@ class _Inserter:
     # -- outputs --------------------------------------------------------------------------------
 
     def _tail(self, node: fx.Node) -> FusedOps | None:
-        """The group that ends in `node` as an int32 tail; None where it stays in float anyway."""
+        """The group that ends in `node`, to be an int32 tail; None where a rule leaves it in float.
+        Raises DiagnosticError QS604 where its last op cannot be one."""
         group = self.group_of.get(node)
         op = self.unit.context.op(node) or node.name
         if group is not None and group.match.qconfig is None:

@@ -1,4 +1,4 @@
-"""Code that a spec names: what plugins bring, and torch's own modules, never anything else."""
+"""Code that a spec may name: that of plugins, and modules of torch, nothing else."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _TORCH = ("torch.nn", "torch.ao.nn", "torch.ao.quantization")
 
 
 def resolve_code(value: Any, at: str = "") -> Any:
-    """The class or function behind `value`: itself, or "package.module.name".
+    """Return the class or function `value`, or the one that "package.module.name" names.
 
     A name is looked up in torch.nn, torch.ao.nn, torch.ao.quantization and in the packages of the
     installed plugins; a file plugin is called by its file's name without `.py`.
@@ -37,8 +37,8 @@ def resolve_code(value: Any, at: str = "") -> Any:
 
 
 def class_name(value: Any) -> str:
-    """The name by which a module's class answers: a file plugin's classes carry the name that it
-    was loaded under."""
+    """Return the name of a class as its modules have it: a class of a file plugin has the module
+    name that the file was loaded under."""
     if not isinstance(value, str):
         return str(symbol(value))
     owner, _, name = value.rpartition(".")

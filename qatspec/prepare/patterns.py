@@ -10,7 +10,8 @@ from qatspec.types import OpTrait
 
 
 def check_chain(match: Match) -> str | None:
-    """Reasons against folding a batch norm, or against taking an addition into the conv."""
+    """Return why a chain must not be fused, None where it may: why its batch norm cannot be folded,
+    or why its addition cannot be computed with the conv."""
     for position in range(1, len(match.nodes)):
         op = match.op(position)
         if has_trait(op, OpTrait.BATCH_NORM):
@@ -40,7 +41,7 @@ def _norm(match: Match, position: int) -> str | None:
 
 
 def _addition(match: Match, position: int) -> str | None:
-    """The sum is computed as the conv's result comes out, so the other operand must be there."""
+    """The addition is computed with the conv, so its other operand must be computed before."""
     if not match.unit.fused_add:
         return "the march rounds before it adds"
     context = match.unit.context

@@ -52,7 +52,7 @@ def prepare(
     march: str | None = None,
     inplace: bool = False,
 ) -> Prepared:
-    """Put fake-quants into a model. Returns a Prepared in its calibration stage.
+    """Insert fake-quants into a model. Returns a Prepared in stage calibration.
 
     model           any nn.Module that can be traced; copied unless `inplace`.
     example_inputs  the model's arguments, on the model's device; only shapes and structure count.
@@ -80,7 +80,7 @@ def prepare(
 def prepare_spec(
     spec: Spec, stage: str, model: nn.Module, *, trained_for: str | None = None
 ) -> Prepared:
-    """Prepare a spec's model as `stage` ("calibration", "qat", ...) has it; the model is copied.
+    """Prepare a model as `stage` ("calibration", "qat", ...) of a spec says. The model is copied.
 
     trained_for: the march whose fused additions hold, None: the spec's. A checkpoint's scales fit
     the fake-quants that its own march asked for.

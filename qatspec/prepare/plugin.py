@@ -15,7 +15,8 @@ _ACT = "relu|relu6|hardtanh|clamp"
 
 @hookimpl
 def qatspec_fuse_patterns() -> Iterable[FusePattern]:
-    """conv|linear x batch norm x add x rectifier, and add x rectifier."""
+    """Return the chains of conv or linear with batch norm, add and rectifier, and of add with
+    rectifier."""
     parts = {"norm": _NORM, "add": "add", "act": _ACT}
     chains = (
         ("norm",),

@@ -1,4 +1,4 @@
-"""What a model must be before it is traced: an ordinary torch module with float32 weights.
+"""Checks before tracing: the model must be an ordinary torch module with float32 weights.
 
 A module that tracing would misread (compiled, scripted, replicated, its forward replaced on the
 instance) is refused here by name, with the call that gives the module to pass instead.
@@ -27,8 +27,8 @@ _ORDINARY = (Tensor, nn.Parameter, Buffer)
 
 
 def require_module(model: object) -> None:
-    """Raise DiagnosticError QS507 for a model that is no nn.Module, or one that holds its modules
-    in a form that Python code cannot be read from."""
+    """Raise DiagnosticError QS507 for a model that is no nn.Module, or a compiled or scripted one,
+    whose Python code cannot be traced."""
     if not isinstance(model, nn.Module):
         name = getattr(model, "__name__", None) or type(model).__name__
         raise DiagnosticError(
@@ -44,8 +44,10 @@ def require_module(model: object) -> None:
 
 
 def unusual_modules(units: Mapping[str, nn.Module]) -> list[Diagnostic]:
-    """QS507 for each module that cannot be prepared; QS507 and QS509 for tensors that are not plain
-    float32 ones, one diagnostic for all that are alike. units: path -> module to prepare."""
+    """Return QS507 for each module that cannot be prepared, and QS507 or QS509 for tensors that are
+    not plain float32 ones: one diagnostic for all tensors of a kind.
+
+    units: path -> module to prepare."""
     found = []
     alike: dict[_Kind, list[str]] = {}
     for unit_path, unit in units.items():
@@ -136,15 +138,15 @@ _PASSING = {
 
 
 def _passes_on(call: Any) -> bool:
-    """Is it nn.Module's `__call__`, or one that calls the base class's and no more?"""
+    """Whether `call` is nn.Module's `__call__`, or only calls that of the base class."""
     code = getattr(call, "__code__", None)
     same = call is nn.Module.__call__
     return same or (code is not None and (code.co_code, code.co_names) in _PASSING)
 
 
 def _tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """Parameters, and the buffers that the module cannot do without: uninitialized ones, those
-    without numbers, and the statistics of a norm."""
+    """Yield the parameters, and of the buffers those that must be float32: uninitialized ones,
+    those on the meta device, and the statistics of a norm."""
     yield from module.named_parameters(recurse=False)
     norm = isinstance(module, nn.modules.batchnorm._NormBase)
     for key, buffer in module.named_buffers(recurse=False):
@@ -155,7 +157,7 @@ def _tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
 
 @dataclass(frozen=True, slots=True)
 class _Kind:
-    """What sets tensors apart from plain float32 ones, and the fix."""
+    """How tensors differ from plain float32 ones, and the fix."""
 
     what: str
     advice: str

@@ -13,8 +13,8 @@ from qatspec.prepare.unit import Unit
 
 
 def unquantized_inputs(units: Sequence[Unit], capture: Capture) -> list[Diagnostic]:
-    """Errors for modules with quantize_input: false that are fed something unquantized
-    (rule: trusted producers)."""
+    """Return an error QS603 for each input of a module with `quantize_input: false` that is not
+    quantized (rule: trusted producers)."""
     trusting = [u for u in units if u.path and not u.quantize_input and not u.inner]
     on_grid = _quantized_tensors(units, capture) if trusting else {}
     found = []

@@ -1,4 +1,4 @@
-"""Stages of a prepared model: what observes, what quantizes, what moves."""
+"""Stages of a prepared model: which fake-quants observe, which quantize, which scales change."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def set_stage(prepared: Prepared, stage: Stage) -> None:
     stage        one of these three:
     calibration  eval mode; activations are observed, nothing is quantized, weights stay as they
                  are.
-    qat          train mode; everything is quantized; scales move as each qconfig says (fixed ones
-                 do not); weight scales never seen are seeded from the weights.
-    eval         eval mode; everything is quantized, nothing moves.
+    qat          train mode; everything is quantized; scales change as each qconfig says (fixed ones
+                 do not); weight scales that were never set are set from the weights.
+    eval         eval mode; everything is quantized, nothing changes.
 
     Raises DiagnosticError for qat and eval: QS605 where a fixed scale was never observed (for eval,
     where any scale was not), and QS609, QS610, QS705 where weights, activations or scales are not
@@ -62,7 +62,7 @@ def set_stage(prepared: Prepared, stage: Stage) -> None:
 
 
 def weight_fake_quants(model: nn.Module) -> dict[FakeQuantize, None]:
-    """The fake-quants of weights, in module order."""
+    """Return the fake-quants of weights, in module order."""
     return {
         m.weight_fake_quant: None  # type: ignore[misc]
         for m in model.modules()

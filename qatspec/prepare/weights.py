@@ -1,4 +1,4 @@
-"""Modules whose weight is quantized take the places of the float ones."""
+"""Modules with float weights are replaced by ones with quantized weights."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def quantize_weights(unit: Unit) -> None:
 
 
 def weight_fake_quant(unit: Unit, group: FusedOps, module: nn.Module, weight: Any) -> FakeQuantize:
-    """A fake-quant for the weight of `module`, as the group's rule has it.
+    """Return a fake-quant for the weight of `module`, as the group's rule says.
 
     weight: the parameter, or the node that gives it.
     """

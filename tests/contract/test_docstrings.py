@@ -23,6 +23,7 @@ VERBS = [
     "Compute",
     "Digest",
     "Divide",
+    "Insert",
     "Judge",
     "Lower",
     "Make",
