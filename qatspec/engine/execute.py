@@ -209,7 +209,7 @@ class _Run:
         records.begin(folder, step)
         if self.resume and found.continued is not None and found.point is not None:
             continue_from(folder, step, found.continued, found.point, trainer)
-            carry_over(found.continued.opened(step), step, folder)
+            carry_over(found.continued.opened(step), step, folder, judged=True)
             tell(f"{step.name} {found.does}")
         elif self.resume and found.point is not None:
             lay_out(folder, step, found.point, trainer)
@@ -251,7 +251,7 @@ class _Run:
             self._emit("log", step.name, message=warning.message, diagnostic=warning)
         folder = kept.judged_folder(self.workdir, step.name)
         records.begin(folder, step)
-        carry_over(known.opened(step), step, folder)
+        carry_over(known.opened(step), step, folder, judged=False)
         self._started(step, None)
         job = _Job(self.plan, step.name, self.workdir, folder, self.device, self.smoke)
         report = partial(self._report, step.name)

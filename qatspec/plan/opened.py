@@ -10,7 +10,17 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from qatspec.plan.model import Folders, Step
-from qatspec.registry.accesses import ABSENT, WHOLE, files_below, states_of
+from qatspec.registry.accesses import (
+    ABSENT,
+    IS_THERE,
+    JUDGED,
+    NAMES,
+    PRESENT,
+    WHOLE,
+    files_below,
+    names_below,
+    states_of,
+)
 from qatspec.registry.recorder import add_to_journal, read_journal
 
 #: The journal in the folder of an unfinished step.
@@ -28,30 +38,45 @@ def opened_by(step: Step, folder: Path) -> Opened:
     for plugin, place in (*step.folders, *step.judging_folders):
         names = journal.get(place, {})
         if WHOLE in names:
-            unread = [n for n in files_below(place) if n not in names]
+            read = {name.removesuffix(JUDGED) for name in names}
+            unread = [n for n in files_below(place) if n not in read]
             names = {**names, **states_of(place, unread)}
+        elif NAMES in names:
+            names = {**dict.fromkeys(names_below(place), PRESENT), **names}
         found[plugin] = _both(found.get(plugin, {}), names)
     return found
 
 
-def carry_over(opened: Opened, step: Step, folder: Path) -> None:
+def carry_over(opened: Opened, step: Step, folder: Path, *, judged: bool) -> None:
     """Add what a result was made of to the journal in `folder`, whose step builds on that result.
+
+    judged: with what only judged it, which a step that judges it again reads itself.
     Raises OSError."""
-    for plugin, place in (*step.folders, *step.judging_folders):
-        add_to_journal(folder / JOURNAL, place, opened.get(plugin, {}))
+    for plugin, place in (*step.folders, *(step.judging_folders if judged else ())):
+        names = opened.get(plugin, {})
+        kept = {n: state for n, state in names.items() if judged or not n.endswith(JUDGED)}
+        add_to_journal(folder / JOURNAL, place, kept)
 
 
-def edited(folders: Folders, opened: Opened) -> dict[str, str]:
-    """ "PLUGIN: NAME" -> what became of it, of every name whose state is another one now."""
+def edited(folders: Folders, opened: Opened, *, judged: bool | None = None) -> dict[str, str]:
+    """ "PLUGIN: NAME" -> what became of it, of every name whose state is another one now.
+
+    judged: of names that were read for the validation alone, or of the others; None: of all.
+    """
     now: dict[str, dict[str, str]] = {}
     for plugin, place in folders:
         names = set(opened.get(plugin, {}))
         if WHOLE in names:
-            names.update(files_below(place))
-        states = states_of(place, names - {WHOLE})
+            read = {name.removesuffix(JUDGED) for name in names}
+            names.update(name for name in files_below(place) if name not in read)
+        elif NAMES in names:
+            names.update(names_below(place))
+        if judged is not None:
+            names = {name for name in names if name.endswith(JUDGED) == judged}
+        states = states_of(place, names - {WHOLE, NAMES})
         now[plugin] = _both(now.get(plugin, {}), states)
     return {
-        f"{plugin}: {name}": _word(before, state)
+        f"{plugin}: {name.removesuffix(JUDGED).removesuffix(IS_THERE)}": _word(before, state)
         for plugin, states in now.items()
         for name, state in sorted(states.items())
         if state != (before := opened[plugin].get(name, ABSENT))

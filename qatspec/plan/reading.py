@@ -59,7 +59,7 @@ def _differences(plan: Plan, result: Result) -> Iterator[tuple[Change, bool]]:
         if result.digest != step.digest:
             yield Change("digest", "nothing in its folder says with which settings"), False
         return
-    edited = edits(result.edited(step.folders, step))
+    edited = edits(result.edited(step))
     yield from ((change, False) for change in edited)
     machine = {k: result.keys[k] for k in _MACHINE if k in step.keys and k in result.keys}
     step = with_keys(step, machine)

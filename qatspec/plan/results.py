@@ -20,7 +20,7 @@ from qatspec.diag import DiagnosticError, Span
 from qatspec.diag.codes import QS935
 from qatspec.files import read_json
 from qatspec.plan.checkpoints import checkpoint_files, is_intact, read_header, sha256_of
-from qatspec.plan.model import Folders, Step
+from qatspec.plan.model import Step
 from qatspec.plan.opened import Opened, edited, opened_by
 
 #: Version of the records.
@@ -63,19 +63,25 @@ class Result:
 
     def is_of(self, step: Step) -> bool:
         """Return whether the tensors are, or are going to be, those of `step`."""
-        return self.digest == step.digest and not self.edited(step.folders, step)
+        return self.digest == step.digest and not self.edited(step)
 
     def is_judged(self, step: Step) -> bool | None:
         """Return whether it is judged as `step` asks; None where it is not finished."""
         if self.record is None:
             return None
         same = self.record.get("evaluation") == step.evaluation
-        return same and not self.edited(step.judging_folders, step)
+        return same and not self.edited_judging(step)
 
-    def edited(self, folders: Folders, step: Step) -> dict[str, str]:
-        """What file plugins read below `folders` when the result was made and is another now:
-        "PLUGIN: NAME" -> what became of it."""
-        return edited(folders, self.opened(step))
+    def edited(self, step: Step) -> dict[str, str]:
+        """What file plugins read when the tensors were made and is another now: "PLUGIN: NAME" ->
+        what became of it."""
+        return edited(step.folders, self.opened(step), judged=False)
+
+    def edited_judging(self, step: Step) -> dict[str, str]:
+        """The same of what they read to judge the tensors."""
+        opened = self.opened(step)
+        of_data = edited(step.folders, opened, judged=True)
+        return {**of_data, **edited(step.judging_folders, opened)}
 
     def opened(self, step: Step) -> Opened:
         """What file plugins of `step` read when the result was made, as far as it is made."""

@@ -131,7 +131,7 @@ def _why_displaced(
         return (Change("digest", "nothing in its folder says with which settings it was made"),)
     found = (
         *changes(plan, step.keys, displaced.keys, again),
-        *edits(displaced.edited(step.folders, step)),
+        *edits(displaced.edited(step)),
     )
     if [change.key for change in found] not in [[f"input:{name}"] for name in again]:
         return found
@@ -160,7 +160,7 @@ def _finished(plan: Plan, found: StepStatus, result: Result, workdir: Path) -> S
     old = result.record.get("judged_by", {}) if result.record else {}
     because = (
         *changes(plan, found.step.judged_by, old),
-        *edits(result.edited(found.step.judging_folders, found.step)),
+        *edits(result.edited_judging(found.step)),
     )
     does = "; ".join(filter(None, (does, "judges its checkpoints again")))
     return replace(found, state="judge", damaged=damaged, because=because, does=does)
@@ -188,7 +188,7 @@ def _training(plan: Plan, found: StepStatus, workdir: Path) -> StepStatus:
         *([found.displaced] if found.displaced else []),
         *results.kept(workdir, found.step.name),
     ]
-    others = [r for r in others if not r.edited(found.step.folders, found.step)]
+    others = [r for r in others if not r.edited(found.step)]
     if (continued := continuation(plan, found.step, others)) is not None:
         source, point = continued
         does = f"continues at {describe(point.at, trainer)} from {_shown(source.folder, workdir)}"

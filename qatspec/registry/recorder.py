@@ -19,12 +19,19 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import cache
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
+from types import FrameType
 from typing import Any, NamedTuple
 
 import qatspec
 from qatspec.files import parse_json, was_digested
-from qatspec.registry.accesses import ABSENT, WHOLE, installed_folders, state_of
-from qatspec.registry.scanning import named_files, reads_by_native_code
+from qatspec.registry.accesses import ABSENT, JUDGED, NAMES, WHOLE, installed_folders, state_of
+from qatspec.registry.scanning import (
+    asks_for_names,
+    measures_files,
+    named_files,
+    reads_by_native_code,
+    reads_by_python,
+)
 
 _QATSPEC = os.path.dirname(os.path.abspath(qatspec.__file__))  # noqa: PTH100, PTH120  as frames
 _LAZY = f"{_QATSPEC}/types/lazy.py"
@@ -61,6 +68,7 @@ class _Recorder:
         self.journal: Journal | None = None
         self.busy = threading.local()
         self.is_hooked = False
+        self.judging = False
 
     def watch(self, folder: str) -> None:
         if folder not in self.folders:
@@ -124,7 +132,8 @@ class _Recorder:
             return  # a number of an open file
         for folder, name in self._below(os.fsdecode(path)):
             if _is_asked_for(listing=bool(end)):
-                self.note(folder, name + end if name else "")
+                judged = JUDGED if self.judging and name and not name.endswith(".py") else ""
+                self.note(folder, name + end + judged if name else "")
 
     def _imported(self, module: str, file: str | None) -> None:
         """An import that is about to happen: of a compiled module; or of a name that is looked for
@@ -133,6 +142,8 @@ class _Recorder:
             for folder, name in self._below(file):
                 self.note(folder, name)
                 self.note(folder, WHOLE)
+            if (needing := self._folder_that_needs(module)) is not None:
+                self.note(needing, WHOLE)
             return
         if _role(next(_stack(importlib=False), "")) != "plugin":
             return
@@ -142,6 +153,23 @@ class _Recorder:
         for path in (f"{start or '.'}/{last}{end}" for start in starts for end in ends):
             for folder, name in self._below(path):
                 self.note(folder, name)
+
+    def _folder_that_needs(self, module: str) -> str | None:
+        """The folder of the plugin that imports a compiled module, itself or by packages between;
+        None where one of these is known to open files by Python."""
+        if reads_by_python(module.partition(".")[0]):
+            return None
+        frame: FrameType | None = sys._getframe(1)
+        while frame is not None:
+            file = frame.f_code.co_filename
+            package = str(frame.f_globals.get("__name__", "")).partition(".")[0]
+            if file != __file__ and not file.startswith(_IMPORTLIB):
+                if _role(file) == "plugin":
+                    return max(f for f in self.folders if _is_in(os.path.realpath(file), f))
+                if reads_by_python(package):
+                    return None
+            frame = frame.f_back
+        return None
 
     def _starting_folder(self) -> str | None:
         """The folder of the plugin that starts a subprocess or loads a library; None for others,
@@ -184,8 +212,10 @@ class _Recorder:
             source = Path(folder, name).read_bytes()
         except OSError:
             return
-        if reads_by_native_code(source):
+        if reads_by_native_code(source) or measures_files(source):
             self.note(folder, WHOLE)
+        if asks_for_names(source):
+            self.note(folder, NAMES)
         for text in named_files(source):
             for start in {folder, str(Path(folder, name).parent)}:
                 path = os.path.normpath(f"{start}/{text}")
@@ -265,6 +295,16 @@ def recording(path: Path) -> Iterator[None]:
         _recorder.journal = outer
 
 
+@contextlib.contextmanager
+def judging(*, only: bool) -> Iterator[None]:
+    """Inside, what a plugin's data set opens is read for the validation alone, if `only`."""
+    outer, _recorder.judging = _recorder.judging, only
+    try:
+        yield
+    finally:
+        _recorder.judging = outer
+
+
 def before_workers() -> None:
     """Call before worker processes are forked: they then add what is new alone."""
     if _recorder.journal is not None:
@@ -320,8 +360,9 @@ def _is_in(path: str, folder: str) -> bool:
 
 
 def _mark(folder: str, name: str) -> Mark:
-    if name == WHOLE:
+    if name in (WHOLE, NAMES):
         return (0, 0, 0)
+    name = name.removesuffix(JUDGED)
     try:
         status = os.stat(f"{folder}/{name}")  # noqa: PTH116
     except (OSError, ValueError):

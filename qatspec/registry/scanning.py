@@ -21,7 +21,19 @@ _READ_BY_PYTHON = frozenset(
 )  # fmt: skip
 #: What reads files by itself in those packages: modules, and names of functions.
 _NATIVE_MODULES = frozenset({"torchvision.io", "torch.jit"})
-_NATIVE_CALLS = frozenset({"decode_image", "from_file", "read_file", "read_image", "read_video"})
+_NATIVE_CALLS = frozenset(
+    {"InferenceSession", "decode_image", "from_file", "read_file", "read_image", "read_video"}
+)
+#: Functions and methods that ask of a file whether it is there, or what it is, without opening it:
+#: Python raises no audit event for them.
+_ASKS = frozenset(
+    {
+        "access", "exists", "is_dir", "is_file", "is_symlink", "isdir", "isfile", "islink",
+        "lexists", "readlink", "samefile",
+    }
+)  # fmt: skip
+#: Those whose answer depends on the content of the file, or on when it was written.
+_MEASURES = frozenset({"getctime", "getmtime", "getsize", "lstat", "st_mtime", "st_size", "stat"})
 _LONGEST_NAME = 200
 
 
@@ -40,6 +52,24 @@ def named_files(source: bytes) -> Iterator[str]:
             named = "." in text.strip("./") and " " not in text and text.isprintable()
             if named and len(text) <= _LONGEST_NAME:
                 yield text
+
+
+def asks_for_names(source: bytes) -> bool:
+    """Return whether Python source asks which files are there; the names may be put together."""
+    return any(name in _ASKS for node in _nodes(source) for name in _called(node))
+
+
+def measures_files(source: bytes) -> bool:
+    """Return whether Python source asks for sizes or times of files."""
+    return any(name in _MEASURES for node in _nodes(source) for name in _called(node))
+
+
+def _called(node: ast.AST) -> Iterator[str]:
+    """The last names of what a node reads of an object, or imports from a module."""
+    if isinstance(node, ast.Attribute):
+        yield node.attr
+    elif isinstance(node, ast.ImportFrom):
+        yield from (alias.name for alias in node.names)
 
 
 def _nodes(source: bytes) -> Iterator[ast.AST]:
@@ -67,8 +97,12 @@ def _is_native(name: str) -> bool:
     if name in _NATIVE_MODULES or name.rpartition(".")[2] in _NATIVE_CALLS:
         return True
     package = name.partition(".")[0]
-    known = package in _READ_BY_PYTHON or package in sys.stdlib_module_names
-    return not known and _has_compiled_code(package)
+    return not reads_by_python(package) and _has_compiled_code(package)
+
+
+def reads_by_python(package: str) -> bool:
+    """Return whether a package with compiled code is known to open files by Python."""
+    return package in _READ_BY_PYTHON or package in sys.stdlib_module_names
 
 
 @cache

@@ -17,6 +17,7 @@ from qatspec.graph import Prepared
 from qatspec.plan.checkpoints import checkpoint_path, is_intact
 from qatspec.prepare import prepare_spec
 from qatspec.registry import registry
+from qatspec.registry.recorder import judging
 from qatspec.spec import Spec
 from qatspec.train.checkpoint import Checkpoint, load
 from qatspec.train.distributed import ALONE, Processes
@@ -132,15 +133,17 @@ class Context:
             skip_broken=data.broken == "skip",
             warn=self._warn_once,
             definition=registry().dataset(data.dataset.type, data.dataset.at),
+            judges=role == "val",
         )
 
     def dataset(self, role: str) -> Dataset:
         """data.<role>, opened; built sets are cached in the work directory by one process.
         Raises DiagnosticError: QS918, and what opening it raises."""
-        if self.group.is_main:
-            self._open(role)
-        self.group.share(None)
-        return self._open(role)
+        with judging(only=role == "val"):
+            if self.group.is_main:
+                self._open(role)
+            self.group.share(None)
+            return self._open(role)
 
     def metric(self) -> str:
         """The key of val's metrics that chooses the best checkpoint."""

@@ -23,6 +23,7 @@ from qatspec.diag import Diagnostic, DiagnosticError, PluginFault
 from qatspec.diag.codes import QS909
 from qatspec.language import default
 from qatspec.registry import registry
+from qatspec.registry.recorder import judging
 from qatspec.train.protocol import check_alike, check_sample, images_of, target_tensor
 from qatspec.train.workers import watched
 from qatspec.types import Dataset, DatasetDef, Sample
@@ -50,6 +51,7 @@ class Loader:
                  raised. It is raised as well where no example at all can be read.
     warn         told of each example that is left out.
     definition   the record of the data set, whose `metric` chooses the best checkpoint.
+    judges       the examples are for the validation alone.
     """
 
     dataset: Dataset
@@ -61,6 +63,7 @@ class Loader:
     skip_broken: bool = True
     warn: Callable[[Diagnostic], None] = lambda diagnostic: None
     definition: DatasetDef | None = None
+    judges: bool = False
 
     def __post_init__(self) -> None:
         if len(self.dataset) == 0:
@@ -161,6 +164,7 @@ class _Batches(TorchDataset[Any]):
         self._dataset, self._definition = loader.dataset, loader.definition
         self._seed, self._skipping = loader.seed, loader.skip_broken
         self._batches, self._epoch, self._replacing = batches, epoch, replacing
+        self._judges = loader.judges
 
     def __len__(self) -> int:
         return len(self._batches)
@@ -199,7 +203,9 @@ class _Batches(TorchDataset[Any]):
     def _sample(self, index: int) -> Sample | _Broken:
         rng = np.random.default_rng([self._seed, self._epoch, index])
         try:
-            return check_sample(self._dataset, self._dataset.sample(index, rng), self._definition)
+            with judging(only=self._judges):
+                found = self._dataset.sample(index, rng)
+            return check_sample(self._dataset, found, self._definition)
         except DiagnosticError as error:
             return _Broken(error.diagnostics, traceback.format_exc())
         except PluginFault as error:

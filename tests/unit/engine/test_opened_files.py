@@ -283,3 +283,104 @@ def test_commands_that_read_results_hold_the_files_too(project):
     told = project.call("eval", "--stage", "float", *options)
     assert told.returncode == 1
     assert "plugin toy_plugin.py: gain.json changed" in told.stderr
+
+
+ASKS = {
+    "exists": "        name = 'extra' + '.json'\n        (HERE / 'notes' / name).exists()\n",
+    "os.path.isfile": "        import os\n"
+    "        os.path.isfile(str(HERE / 'notes/extra') + '.json')\n",
+    "os.access": "        import os\n"
+    "        os.access(str(HERE / 'notes/extra') + '.json', os.R_OK)\n",
+    "imported": "        from os.path import exists as there\n"
+    "        there(str(HERE / 'notes/extra') + '.json')\n",
+}
+
+
+@pytest.mark.parametrize("how", ASKS)
+def test_a_question_for_a_name_that_is_put_together_counts(project, how):
+    """No event shows it: which files there are counts, their contents do not."""
+    write_plugin(project, build=ASKS[how])
+    project.run(step="float")
+    (project.folder / "notes/1.txt").write_text("other")
+    assert states(project)["float"] == "cached"
+    (project.folder / "notes/extra.json").write_text("{}")
+    assert states(project)["float"] == "changed"
+    assert reasons(project) == ["plugin toy_plugin.py: notes/extra.json is new"]
+    (project.folder / "notes/extra.json").unlink()
+    assert states(project)["float"] == "cached"
+    (project.folder / "notes/1.txt").unlink()
+    assert reasons(project) == ["plugin toy_plugin.py: notes/1.txt was removed"]
+
+
+def test_what_a_plugin_writes_for_itself_is_no_change(project):
+    build = (
+        "        cache = HERE / ('ca' + 'che')\n        cache.exists() or cache.write_text('1')\n"
+    )
+    write_plugin(project, build=build)
+    project.run(step="float")
+    assert (project.folder / "cache").exists()
+    assert states(project)["float"] == "cached"
+
+
+def test_the_size_of_a_file_counts(project):
+    build = "        name = 'notes/' + '1.txt'\n        (HERE / name).stat().st_size\n"
+    write_plugin(project, build=build)
+    project.run(step="float")
+    assert states(project)["float"] == "cached"
+    (project.folder / "notes/1.txt").write_text("longer than it was")
+    assert states(project)["float"] == "changed"
+
+
+@pytest.fixture
+def packages(tmp_path, monkeypatch):
+    """Installed packages: `between` imports `native`, which has compiled code."""
+    import importlib.util
+    import shutil as files
+
+    site = tmp_path / "site"
+    for name in ("between", "native"):
+        (site / name).mkdir(parents=True)
+    compiled = importlib.util.find_spec("_queue" if sys.version_info < (3, 15) else "_json").origin
+    if not compiled or not compiled.endswith(".so"):
+        pytest.skip("this Python has no compiled modules as files")
+    files.copy(compiled, site / "native" / Path(compiled).name)
+    (site / "native/__init__.py").write_text("from native import _queue\n")
+    (site / "between/__init__.py").write_text("import native\n")
+    monkeypatch.syspath_prepend(str(site))
+    yield
+    for name in ("between", "native", "native._queue"):
+        sys.modules.pop(name, None)
+
+
+@pytest.mark.parametrize("package", ["native", "between"])
+def test_compiled_code_may_have_read_any_file(project, packages, package):
+    """Whatever it is called, and also where a package of Python code imports it."""
+    write_plugin(project, build=f"        __import__('{package}')\n")
+    project.run(step="float")
+    (project.folder / "notes/1.txt").write_text("other")
+    assert states(project)["float"] == "changed"
+    assert reasons(project) == ["plugin toy_plugin.py: notes/1.txt changed"]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_pictures_of_the_validation_do_not_count_for_training(project, workers):
+    """A data set without content_digest: another val file judges again, and then stands."""
+    sample = "        (HERE / 'data' / ('%d.bin' % self.count)).read_bytes()\n"
+    write_plugin(project, sample=sample)
+    (project.folder / "data").mkdir()
+    for count in (32, 12):
+        (project.folder / f"data/{count}.bin").write_text("1")
+    overrides = ("data.val.params.count=12", f"data.val.workers={workers}")
+    project.run(*overrides, step="float")
+    assert states(project, *overrides)["float"] == "cached"
+    before = tree(project.workdir / "float")
+    (project.folder / "data/12.bin").write_text("2")
+    (found, *_) = status(project.plan(*overrides), project.workdir)
+    assert found.state == "judge"
+    assert [c.text for c in found.because] == ["plugin toy_plugin.py: data/12.bin changed"]
+    project.run(*overrides, step="float")
+    assert states(project, *overrides)["float"] == "cached"
+    same = {k: v for k, v in tree(project.workdir / "float").items() if "epoch" in k}
+    assert same == {k: v for k, v in before.items() if "epoch" in k}
+    (project.folder / "data/32.bin").write_text("2")
+    assert states(project, *overrides)["float"] == "changed"
