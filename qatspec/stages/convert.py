@@ -15,6 +15,7 @@ from qatspec.files import encoded
 from qatspec.graph import Prepared
 from qatspec.graph.deploy import deploy
 from qatspec.graph.host import Host
+from qatspec.language import default
 from qatspec.lower import lower
 from qatspec.lower.split import host_parts
 from qatspec.plan.checkpoints import sha256_of
@@ -74,7 +75,8 @@ def convert(
 
     Raises DiagnosticError QS922 when onnxruntime gives other integers than the Program."""
     name = context.spec.name
-    opset = context.spec.stages["convert"].options["opset"]
+    stage = context.spec.stages.get("convert")  # `check` and `convert` need none in the spec
+    opset = stage.options["opset"] if stage else default("convert_stage", "opset")
     files = [context.folder / f"{name}{end}" for end in _ENDS]
     qat_onnx, converted, program_file, record, header = files
 
