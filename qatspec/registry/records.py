@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
 from typing import Any
 
 from qatspec.diag import Diagnostic, DiagnosticError
@@ -19,7 +19,9 @@ from qatspec.types import (
     March,
     ModelDef,
     ObserverDef,
+    PrepareConfig,
     PrepareConfigDef,
+    QConfig,
     QConfigDef,
     QuantHandler,
 )
@@ -38,6 +40,12 @@ KINDS: dict[str, tuple[str, type[Any]]] = {
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 #: Fields of records that hold names.
 _NAME_LISTS = ("pattern", "ops", "chips", "aliases")
+#: How the annotation of a field begins -> what its value is.
+_FORMS: Mapping[str, Any] = {
+    "str": str, "int": int, "bool": bool, "JSONSchema": Mapping, "Params": Mapping,
+    "Mapping": Mapping, "Callable": Callable, "frozenset": frozenset, "QConfig": QConfig,
+    "PrepareConfig": PrepareConfig,
+}  # fmt: skip
 _FOR_OP = "quant handler for"
 
 
@@ -66,10 +74,13 @@ class Records:
         self.entries: list[Entry] = []
         for plugin, found in hooks.ask(hook):
             for record in found:
-                if isinstance(record, record_type) and _is_sound(record):
+                is_record = isinstance(record, record_type)
+                wrong = _wrong_field(record) if is_record else None
+                if is_record and wrong is None and _is_sound(record):
                     self._keep(Entry(record, plugin))
                     continue
                 message = f"`{hook}` of plugin `{plugin.entry_point}` returned {describe(record)}"
+                message += f", whose {wrong}" if wrong else ""
                 help_ = f"return {record_type.__name__} records with snake_case names"
                 lists = [name for name in _NAME_LISTS if hasattr(record, name)]
                 help_ += "".join(f", `{name}` a tuple of names" for name in lists)
@@ -130,6 +141,18 @@ class Records:
             for what, name, found in claims
             if len(found) > 1
         ]
+
+
+def _wrong_field(record: Any) -> str | None:
+    """Words for the first field whose value has another type than the record says."""
+    for field in fields(record):
+        value, form = getattr(record, field.name), str(field.type)
+        expected = next((e for start, e in _FORMS.items() if form.startswith(start)), None)
+        if expected is None or (value is None and form.endswith("| None")):
+            continue
+        if not (callable(value) if expected is Callable else isinstance(value, expected)):
+            return f"`{field.name}` is of type {type(value).__name__}, not {form}"
+    return None
 
 
 def _is_sound(record: Any) -> bool:

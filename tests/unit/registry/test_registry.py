@@ -1,5 +1,6 @@
 """Lookup, provenance, and plugins that are broken in every way."""
 
+import dataclasses
 import importlib
 import sys
 from types import SimpleNamespace
@@ -12,6 +13,7 @@ from qatspec.registry import Plugin, Registry
 from qatspec.registry.plugins import load_entry_point, source_sha256
 from qatspec.types import (
     NO_PARAMS,
+    DatasetDef,
     FusePattern,
     ModelDef,
     QConfig,
@@ -23,6 +25,13 @@ from qatspec.types import (
 
 def model(name):
     return ModelDef(name=name, summary=name, params=NO_PARAMS, build=lambda params: None)
+
+
+def dataset(name):
+    return DatasetDef(
+        name=name, summary=name, params=NO_PARAMS, metric="AP",
+        open=lambda params, cache_dir, base_dir: None, fingerprint=lambda params, base_dir: "1",
+    )  # fmt: skip
 
 
 def plugin(name, **hooks):
@@ -159,6 +168,27 @@ def test_what_is_no_record(records):
     found = Registry([plugin("a", qatspec_models=lambda: [*records, model("net")])])
     assert found.names("model") == ["net"]
     assert [f.code for f in found.faults()] == ["QS005"]
+
+
+WRONG = {
+    "qatspec_models": (model("x"), {"summary": 3, "params": [], "build": None, "classes": 80}),
+    "qatspec_datasets": (
+        dataset("x"),
+        {"metric": type, "params": "a", "open": "a:b", "fingerprint": None, "precedence": "high"},
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("hook", "name"), [(hook, name) for hook, (_, wrong) in WRONG.items() for name in wrong]
+)
+def test_fields_of_another_type(hook, name):
+    record, wrong = WRONG[hook]
+    changed = dataclasses.replace(record, **{name: wrong[name]})
+    found = Registry([plugin("a", **{hook: lambda: [changed]})])
+    (fault,) = found.faults()
+    assert fault.code == "QS005"
+    assert f"whose `{name}` is of type" in fault.message
 
 
 def test_misspelt_hooks_and_arguments():
