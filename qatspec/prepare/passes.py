@@ -20,9 +20,9 @@ from qatspec.graph.alike import write_with_sizes
 from qatspec.graph.gradients import cut_gradients
 from qatspec.graph.spelling import follow_in_place, tensors_by_position
 from qatspec.prepare.annotate import annotate
-from qatspec.prepare.attention import decompose_attention
 from qatspec.prepare.batch_sizes import check_batch_sizes
 from qatspec.prepare.dead import drop_dead
+from qatspec.prepare.decompose import decompose
 from qatspec.prepare.extremes import check_extremes
 from qatspec.prepare.fold import fold_batch_norms
 from qatspec.prepare.functional import functional_to_module
@@ -91,8 +91,8 @@ PASSES = (
     Pass("batch-size", "Check that nothing depends on the number of images.",
          _on_graph(check_batch_sizes)),
     # one spelling of each op
-    Pass("attention", "Write scaled_dot_product_attention as matmul, softmax and matmul.",
-         _on_graph(decompose_attention)),
+    Pass("decompose", "Write composite ops, such as attention, as the ops that they consist of.",
+         _on_graph(decompose)),
     Pass("functional", "Replace functional convs, linears and batch norms by modules.",
          _on_graph(functional_to_module)),
     Pass("identities", "Remove nn.Identity.",

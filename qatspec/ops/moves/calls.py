@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 from torch import Tensor, fx
 
 from qatspec.graph.context import REST, GraphContext
@@ -74,14 +75,19 @@ class GetItem:
         return given
 
 
-def positions(index: Any, context: GraphContext) -> list[int] | None:
-    """The positions that an index picks in turn: a list of numbers, or a constant tensor (N)."""
+def positions(index: Any, size: int, context: GraphContext) -> np.ndarray | None:
+    """Where a list or constant tensor picks along a dim of `size`: from 0, of any shape; None where
+    it is no such index."""
     if isinstance(index, fx.Node) and context.is_constant(index):
         index = context.constant(index)
-    if isinstance(index, Tensor) and index.dim() == 1 and not index.is_floating_point():
-        index = index.tolist()
-    numbers = isinstance(index, list) and all(type(i) is int for i in index)
-    return list(index) if numbers else None
+    if not isinstance(index, (Tensor, list)):
+        return None
+    found = np.asarray(index.detach().cpu() if isinstance(index, Tensor) else index)
+    if found.dtype == bool and found.shape == (size,):
+        return np.flatnonzero(found)
+    if not np.issubdtype(found.dtype, np.integer) or found.size == 0:
+        return None
+    return np.where(found < 0, found + size, found)
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,22 +26,24 @@ def write_slice(node: fx.Node, q: QdqWriter) -> Any:
     if isinstance(q.context.value(call.x), (tuple, list)):
         return q.names[call.x][call.index]
     sizes = q.sizes(call.x)
-    x, axis, kept = q.operand(call.x), 0, list(q.sizes(node))
+    x, axis, wider, kept = q.operand(call.x), 0, 0, list(q.sizes(node))
     for i in call.indices(len(sizes)):
+        size: Any = None if i is None else sizes[axis]
+        picked = positions(i, size, q.context) if isinstance(size, int) else None
+        if picked is not None:
+            kept = kept[picked.ndim :]
+            names = [x, q.w.const(f"{node.name}.positions", picked, np.int64)]
+            x = q.w.node("Gather", names, f"{node.name}.picked", axis=axis + wider)
+            axis, wider = axis + 1, wider + picked.ndim - 1
+            continue
         after = None if isinstance(i, int) else kept.pop(0)
         if i is None:
             continue
-        size = sizes[axis]
-        picked = positions(i, q.context)
-        if isinstance(size, int) and picked is not None:
-            places = q.w.const(f"{node.name}.positions", [p % size for p in picked], np.int64)
-            x = q.w.node("Gather", [x, places], f"{node.name}.picked", axis=axis)
-            sizes = (*sizes[:axis], len(picked), *sizes[axis + 1 :])
-        elif isinstance(size, int) and isinstance(i, (int, slice)):
+        if isinstance(size, int) and isinstance(i, (int, slice)):
             part = i if isinstance(i, slice) else slice(i % size, i % size + 1)
             start, stop, step = part.indices(size)
             if (start, stop, step) != (0, size, 1):
-                x = q.cut(x, axis, slice(start, stop, step), f"{node.name}.slice")
+                x = q.cut(x, axis + wider, slice(start, stop, step), f"{node.name}.slice")
         elif not isinstance(i, slice) or after != size:
             q.fail(node, "indexing by a tensor, or of the batch")
         axis += 1

@@ -55,22 +55,23 @@ def lower_slice(node: fx.Node, lowering: Lowering) -> PendingSum | ScaledInts:
     x, shape = lowering.single_term(call.x), lowering.shape(call.x)
     axis, kept, batch = 0, list(shape), lowering.batch_dim(x).batch
     after, indices = batch, call.indices(len(shape))
-    lists = [positions(i, lowering.context) for i in indices]
-    picks = sum(p is not None for p in lists)
-    if picks and picks + sum(isinstance(i, int) for i in indices) > 1:
+    lists = [i for i in indices if not isinstance(i, (int, slice, type(None)))]
+    if lists and len(lists) + sum(isinstance(i, int) for i in indices) > 1:
         lowering.fail(
             "it picks positions along several dims at once",
             "write one index after the other, `x[:, 0][:, [1, 2]]`, and join pairs of positions "
             "with torch.stack",
         )
-    for i, listed in zip(indices, lists, strict=True):
+    for i in indices:
         if i is None:
             after += axis <= batch
             continue
         size = shape[axis]
+        listed = positions(i, size, lowering.context)
         if listed is not None:
-            x = _picked(lowering, x, axis, [p % size for p in listed], size)
-            kept[axis] = len(listed)
+            x = _picked(lowering, x, axis, listed.reshape(-1).tolist(), size)
+            kept[axis] = listed.size
+            after += (listed.ndim - 1) * (axis < batch)
             axis += 1
             continue
         if not isinstance(i, (int, slice)):

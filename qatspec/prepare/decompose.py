@@ -1,0 +1,370 @@
+"""Composite ops become the ops that they consist of.
+
+The integer model computes each of these as a tensor of its own with a scale; as separate ops they
+have fake-quants in training too. Each function below is torch's definition of the op that it
+replaces, with the same parameters; it gives NotImplemented for a call that stays as it is.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Iterable, Mapping
+from itertools import product
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import fx, nn
+from torch.utils import _pytree as pytree
+
+
+def decompose(root: nn.Module, graph: fx.Graph) -> None:
+    """Replace the calls of composite ops in `graph` by what they consist of."""
+    for node in list(graph.nodes):
+        key = node.target if node.op in ("call_function", "call_method") else None
+        definition = _DEFINITIONS.get(key) if isinstance(key, str) or callable(key) else None
+        if definition is not None and "example" in node.meta:
+            _replace(graph, node, definition)
+
+
+def _replace(graph: fx.Graph, node: fx.Node, definition: Callable[..., Any]) -> None:
+    last = node.prev
+    tracer = _Tracer(graph, node)
+    args, kwargs = pytree.tree_map_only(
+        fx.Node, lambda n: fx.Proxy(n, tracer), (tuple(node.args), dict(node.kwargs))
+    )
+    with graph.inserting_before(node):
+        try:
+            result = definition(*args, **kwargs)
+        except TypeError:  # another overload of the op
+            result = NotImplemented
+    made = _between(last, node)
+    if not isinstance(result, fx.Proxy):
+        for new in reversed(made):
+            graph.erase_node(new)
+        return
+    node.replace_all_uses_with(result.node, propagate_meta=False)
+    graph.erase_node(node)
+    if result.node in made:
+        result.node.name = node.name
+
+
+class _Tracer(fx.proxy.GraphAppendingTracer):
+    """Appends nodes that have an example value and stand for `origin`."""
+
+    def __init__(self, graph: fx.Graph, origin: fx.Node) -> None:
+        super().__init__(graph)
+        self.origin = origin
+
+    def create_node(self, *args: Any, **kwargs: Any) -> fx.Node:
+        node = super().create_node(*args, **kwargs)
+        node.meta.update({**self.origin.meta, "example": _example(node)})
+        return node
+
+
+def _between(first: fx.Node, last: fx.Node) -> list[fx.Node]:
+    found, node = [], first.next
+    while node is not last:
+        found.append(node)
+        node = node.next
+    return found
+
+
+def _example(node: fx.Node) -> Any:
+    """The example value of a new node, from those of its operands."""
+    args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda n: n.meta["example"])
+    if node.op == "call_method":
+        return getattr(args[0], str(node.target))(*args[1:], **kwargs)
+    return node.target(*args, **kwargs)  # type: ignore[operator]
+
+
+def _value(x: Any) -> Any:
+    """The example value of a proxy, anything else as it is."""
+    return x.node.meta["example"] if isinstance(x, fx.Proxy) else x
+
+
+def _shape(x: Any) -> tuple[int, ...]:
+    return tuple(_value(x).shape)
+
+
+def _is_float(x: Any) -> bool:
+    value = _value(x)
+    return isinstance(value, torch.Tensor) and value.is_floating_point()
+
+
+# -- attention -------------------------------------------------------------------------------------
+
+
+def _attention(
+    query: Any,
+    key: Any,
+    value: Any,
+    attn_mask: Any = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: Any = None,
+    enable_gqa: bool = False,
+) -> Any:
+    """softmax(query @ key^T * scale + mask) @ value."""
+    changes = dropout_p or is_causal or enable_gqa
+    if changes or not (attn_mask is None or _is_float(attn_mask)):
+        return NotImplemented
+    scores = torch.matmul(query, torch.transpose(key, -2, -1))
+    if scale is None:
+        scale = operator.pow(query.shape[-1], -0.5)
+    scores = scores * scale
+    if attn_mask is not None:
+        scores = scores + attn_mask
+    return torch.matmul(torch.softmax(scores, -1), value)
+
+
+# -- norms -----------------------------------------------------------------------------------------
+
+
+def _length(x: Any, p: Any = 2, dim: Any = None, keepdim: bool = False, dtype: Any = None) -> Any:
+    """The Euclidean length along dims."""
+    if p not in (2, "fro", None) or dtype is not None or dim is None:
+        return NotImplemented
+    return torch.sqrt((x * x).sum(dim, keepdim=keepdim))
+
+
+def _vector_norm(x: Any, *args: Any, **named: Any) -> Any:
+    """The same with another name for p."""
+    return _length(x, *args, **{"p" if k == "ord" else k: v for k, v in named.items()})
+
+
+def _normalize(x: Any, p: float = 2.0, dim: Any = 1, eps: float = 1e-12, out: Any = None) -> Any:
+    """x / max(length, eps)."""
+    length = _length(x, p, dim, True)
+    if length is NotImplemented or out is not None:
+        return NotImplemented
+    return x / torch.clamp(length, min=eps)
+
+
+def _rms_norm(x: Any, normalized_shape: Any, weight: Any = None, eps: float | None = None) -> Any:
+    """x / sqrt(mean of squares + eps) * weight."""
+    dims = tuple(range(-len(tuple(normalized_shape)), 0))
+    eps = torch.finfo(_value(x).dtype).eps if eps is None else eps
+    scaled = x * torch.rsqrt((x * x).mean(dims, keepdim=True) + eps)
+    return scaled if weight is None else scaled * weight
+
+
+# -- arithmetic ------------------------------------------------------------------------------------
+
+
+def _square(x: Any) -> Any:
+    return operator.pow(x, 2)
+
+
+def _addcmul(x: Any, tensor1: Any, tensor2: Any, *, value: float = 1) -> Any:
+    both = tensor1 * tensor2
+    return x + (both if value == 1 else both * value)
+
+
+def _addcdiv(x: Any, tensor1: Any, tensor2: Any, *, value: float = 1) -> Any:
+    ratio = tensor1 / tensor2
+    return x + (ratio if value == 1 else ratio * value)
+
+
+def _lerp(x: Any, end: Any, weight: Any) -> Any:
+    return x + (end - x) * weight
+
+
+def _clamp_min(x: Any, *given: Any, **named: Any) -> Any:
+    return torch.clamp(x, min=(*given, *named.values())[0])
+
+
+def _clamp_max(x: Any, *given: Any, **named: Any) -> Any:
+    return torch.clamp(x, max=(*given, *named.values())[0])
+
+
+# -- casts that change nothing -----------------------------------------------------------------
+
+
+def _cast(x: Any, *args: Any, **kwargs: Any) -> Any:
+    """x itself, where it has the type already that it is cast to; devices are the model's own."""
+    others = [_value(a) for a in (*args, *kwargs.values())]
+    wanted = [a for a in others if isinstance(a, torch.dtype)]
+    wanted += [a.dtype for a in others if isinstance(a, torch.Tensor)]
+    return x if all(dtype == _value(x).dtype for dtype in wanted) else NotImplemented
+
+
+def _as(dtype: torch.dtype) -> Callable[..., Any]:
+    return lambda x: _cast(x, dtype)
+
+
+def _attribute(x: Any, name: str) -> Any:
+    """x.data is x, for what is computed from it."""
+    return x if name == "data" and _is_float(x) else NotImplemented
+
+
+# -- parts of tensors, by numbers ------------------------------------------------------------------
+
+
+def _along(x: Any, dim: int, index: Iterable[int]) -> Any:
+    """x[..., index, ...] along a dim."""
+    dims = [slice(None)] * (dim % len(_shape(x)))
+    places = (*dims, list(index))
+    return x[places]
+
+
+def _flip(x: Any, *dims: Any) -> Any:
+    for dim in _spread(dims):
+        x = _along(x, dim, reversed(range(_shape(x)[dim])))
+    return x
+
+
+def _roll(x: Any, shifts: Any, dims: Any = None) -> Any:
+    if dims is None:
+        return NotImplemented
+    pairs = [(shifts, dims)] if isinstance(shifts, int) else list(zip(shifts, dims, strict=True))
+    for shift, dim in pairs:
+        size = _shape(x)[dim]
+        if shift % size:
+            parts = [_along_range(x, dim, size - shift % size, size)]
+            parts.append(_along_range(x, dim, 0, size - shift % size))
+            x = torch.cat(parts, dim)
+    return x
+
+
+def _along_range(x: Any, dim: int, start: int, stop: int) -> Any:
+    dims = [slice(None)] * (dim % len(_shape(x)))
+    part = (*dims, slice(start, stop))
+    return x[part]
+
+
+def _repeat(x: Any, *sizes: Any) -> Any:
+    """Each dim as often as its number says; more numbers than dims put dims in front."""
+    times = _spread(sizes)
+    if not all(isinstance(n, int) for n in times):
+        return NotImplemented
+    for _ in range(len(times) - len(_shape(x))):
+        x = torch.unsqueeze(x, 0)
+    for dim, count in enumerate(times):
+        x = torch.cat([x] * count, dim) if count > 1 else x
+    return x
+
+
+def _repeat_interleave(x: Any, repeats: Any, dim: Any = None) -> Any:
+    if not isinstance(repeats, int) or dim is None:
+        return NotImplemented
+    return _along(x, dim, [i for i in range(_shape(x)[dim]) for _ in range(repeats)])
+
+
+def _unfold_dim(x: Any, dimension: int, size: int, step: int) -> Any:
+    """Windows of one dim: it becomes their number, and their size is a last dim."""
+    shape = _shape(x)
+    dim = dimension % len(shape)
+    count = (shape[dim] - size) // step + 1
+    parts = _along(x, dim, [i * step + k for i in range(count) for k in range(size)])
+    apart = parts.reshape(*_sizes(x, dim), count, size, *shape[dim + 1 :])
+    order = [*range(dim + 1), *range(dim + 2, len(shape) + 1), dim + 1]
+    return torch.permute(apart, order)
+
+
+def _sizes(x: Any, stop: int) -> list[Any]:
+    """The first sizes of a tensor, the batch as the model itself reads it."""
+    return [x.size(0), *_shape(x)[1:stop]] if stop else []
+
+
+def _unfold(x: Any, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1) -> Any:
+    """(N, C, H, W) -> (N, C * kernel positions, windows): a slice for each position."""
+    (kh, kw), (dh, dw), (ph, pw), (sh, sw) = (
+        (v, v) if isinstance(v, int) else v for v in (kernel_size, dilation, padding, stride)
+    )
+    if ph or pw:
+        x = F.pad(x, (pw, pw, ph, ph))
+    _, channels, height, width = _shape(x)
+    rows, columns = (height - dh * (kh - 1) - 1) // sh + 1, (width - dw * (kw - 1) - 1) // sw + 1
+    parts = []
+    for i, j in product(range(kh), range(kw)):
+        down = slice(i * dh, i * dh + sh * (rows - 1) + 1, sh)
+        across = slice(j * dw, j * dw + sw * (columns - 1) + 1, sw)
+        parts.append(x[:, :, down, across])
+    stacked = torch.stack(parts, 2)
+    return stacked.reshape(x.size(0), channels * kh * kw, rows * columns)
+
+
+def _spread(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    """A list that may also be given spread out."""
+    return tuple(values[0]) if len(values) == 1 and isinstance(values[0], (list, tuple)) else values
+
+
+# -- contractions --------------------------------------------------------------------------------
+
+
+def _einsum(equation: Any, *operands: Any) -> Any:
+    """A product of two tensors that sums over letters which both have: one matrix product."""
+    tensors = _spread(operands)
+    plain = isinstance(equation, str) and "->" in equation and "." not in equation
+    if not plain or len(tensors) != 2:
+        return NotImplemented
+    inputs, _, result = equation.replace(" ", "").partition("->")
+    first, _, second = inputs.partition(",")
+    summed = [c for c in first if c in second and c not in result]
+    shared = [c for c in first if c in second and c in result]
+    left = [c for c in first if c not in second]
+    right = [c for c in second if c not in first]
+    letters = [first, second, result]
+    if any(len(set(x)) != len(x) for x in letters) or not set(left + right) <= set(result):
+        return NotImplemented
+    a, b = tensors
+    size = dict(zip(first + second, (*_sizes(a, len(first)), *_sizes(b, len(second))), strict=True))
+    size |= dict(zip(first, _sizes(a, len(first)), strict=True))
+    a = _matrix(a, first, shared, left, summed)
+    b = _matrix(b, second, shared, summed, right)
+    y = torch.matmul(a, b).reshape(*(size[c] for c in (*shared, *left, *right)))
+    return torch.permute(y, [(*shared, *left, *right).index(c) for c in result])
+
+
+def _matrix(x: Any, letters: str, batch: list[str], rows: list[str], columns: list[str]) -> Any:
+    """x with its letters in the order batch, rows, columns; rows and columns are one dim each."""
+    order = [letters.index(c) for c in (*batch, *rows, *columns)]
+    shape = dict(zip(letters, _shape(x), strict=True))
+    sizes = dict(zip(letters, _sizes(x, len(letters)), strict=True))
+    if order != sorted(order):
+        x = torch.permute(x, order)
+    if len(rows) == 1 and len(columns) == 1:
+        return x
+
+    def merged(names: list[str]) -> Any:
+        if any(not isinstance(sizes[c], int) for c in names):
+            return -1
+        count = 1
+        for c in names:
+            count *= shape[c]
+        return count
+
+    return x.reshape(*(sizes[c] for c in batch), merged(rows), merged(columns))
+
+
+_DEFINITIONS: Mapping[Any, Callable[..., Any]] = {
+    F.scaled_dot_product_attention: _attention,
+    torch.norm: _length,
+    "norm": _length,
+    torch.linalg.vector_norm: _vector_norm,
+    torch.linalg.norm: _vector_norm,
+    F.normalize: _normalize,
+    F.rms_norm: _rms_norm,
+    torch.rms_norm: _rms_norm,
+    **dict.fromkeys((torch.square, "square"), _square),
+    **dict.fromkeys((torch.addcmul, "addcmul"), _addcmul),
+    **dict.fromkeys((torch.addcdiv, "addcdiv"), _addcdiv),
+    **dict.fromkeys((torch.lerp, "lerp"), _lerp),
+    **dict.fromkeys((torch.clamp_min, "clamp_min"), _clamp_min),
+    **dict.fromkeys((torch.clamp_max, "clamp_max"), _clamp_max),
+    **dict.fromkeys(("to", "type", "type_as", "cpu", "cuda"), _cast),
+    "float": _as(torch.float32),
+    "double": _as(torch.float64),
+    "half": _as(torch.float16),
+    "bfloat16": _as(torch.bfloat16),
+    getattr: _attribute,
+    **dict.fromkeys((torch.flip, "flip"), _flip),
+    **dict.fromkeys((torch.roll, "roll"), _roll),
+    **dict.fromkeys(("repeat", "tile", torch.tile), _repeat),
+    **dict.fromkeys((torch.repeat_interleave, "repeat_interleave"), _repeat_interleave),
+    "unfold": _unfold_dim,
+    F.unfold: _unfold,
+    torch.einsum: _einsum,
+    torch.functional.einsum: _einsum,
+}

@@ -1,0 +1,97 @@
+"""Composite ops become what they consist of: float, fake-quant, integers and ONNX agree."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from qatspec.api import DiagnosticError, export_qat_onnx, lower, prepare, set_stage
+from tests.layers import Op
+from tests.unit.export.test_qdq import run
+
+X = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(4))
+
+CASES = {
+    "flip": lambda x: x.flip(1, 2),
+    "torch.flip": lambda x: torch.flip(x, [-1]),
+    "roll": lambda x: torch.roll(x, (1, -2), (2, 3)),
+    "roll by a whole size": lambda x: torch.roll(x, 8, 2),
+    "repeat": lambda x: x.repeat(1, 2, 1, 1),
+    "repeat with a new dim": lambda x: x.repeat(1, 1, 1, 1, 1)[0],
+    "tile": lambda x: x.tile(1, 2, 1, 1),
+    "repeat_interleave": lambda x: x.repeat_interleave(2, dim=3),
+    "picked by a list": lambda x: x[:, [2, 0, 1, 1]],
+    "picked by a constant tensor": lambda x: x[:, :, torch.tensor([[0, 1], [-2, 3], [4, 5]])],
+    "picked in front of an ellipsis": lambda x: x[:, [0, -1], ...],
+    "picked behind an ellipsis": lambda x: x[..., [[0, -1]], 1:],
+    "F.unfold": lambda x: F.unfold(x, 3, padding=1, stride=2),
+    "F.unfold dilated": lambda x: F.unfold(x, (2, 3), dilation=(2, 1)),
+    "windows of dims": lambda x: x.unfold(2, 4, 2).unfold(3, 4, 2),
+    "F.normalize": lambda x: F.normalize(x, dim=1),
+    "F.normalize of rows": lambda x: F.normalize(x, p=2.0, dim=-1, eps=1e-3),
+    "norm": lambda x: x.norm(dim=1, keepdim=True),
+    "vector_norm": lambda x: torch.linalg.vector_norm(x, ord=2, dim=(2, 3)),
+    "rms_norm": lambda x: F.rms_norm(x, (8,)),
+    "addcmul": lambda x: torch.addcmul(x, x, x.flip(3), value=0.5),
+    "addcdiv": lambda x: torch.addcdiv(x, x, x.abs() + 1),
+    "square": lambda x: x.square(),
+    "lerp": lambda x: torch.lerp(x, x.flip(1), 0.3),
+    "clamp_min": lambda x: x.clamp_min(-0.5),
+    "clamp_max": lambda x: torch.clamp_max(x, max=0.25),
+    "einsum of matrices": lambda x: torch.einsum("nchw,ncvw->nchv", x, x),
+    "einsum over two letters": lambda x: torch.einsum("nchw,ndhw->ncd", x, x),
+    "einsum in another order": lambda x: torch.einsum("bhij, bhjd -> bihd", x, x),
+    "einsum of elements": lambda x: torch.einsum("nchw,nchw->nchw", x, x.flip(1)),
+    ".to(dtype)": lambda x: x.to(x.dtype),
+    ".to(device)": lambda x: x.to(x.device),
+    ".type_as": lambda x: x.type_as(x),
+    ".float": lambda x: x.float(),
+    ".data": lambda x: x.view(*x.data.size()),
+    "computed from .data": lambda x: x + x.data.mean(1, keepdim=True),
+}
+
+
+def net_of(compute) -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), Op(compute)).eval()
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_all_forms_agree(name, tmp_path):
+    net = net_of(CASES[name])
+    prepared = prepare(net, (X,), qconfig="horizon_qat", quantize_output=True)
+    with torch.no_grad():  # fake-quants are off
+        torch.testing.assert_close(prepared.model(X), expected := net(X), rtol=1e-4, atol=1e-5)
+    set_stage(prepared, "qat")
+    set_stage(prepared, "eval")
+    fake = prepared.model(X).detach()
+    assert (fake - expected).norm() < 0.1 * expected.norm()
+    program = lower(prepared, (X,))
+    (real,) = program.dequantize(program.run(*program.quantize(X.numpy())))
+    step = program.outputs[0].scale.max()
+    assert abs(real - fake.numpy()).max() <= 5.01 * step  # a step of each of several ops
+    export_qat_onnx(prepared, tmp_path / "q.onnx", (X,))
+    for images in (X, torch.cat([X, X[:1]])):  # another batch
+        (found,) = run(tmp_path / "q.onnx", images)
+        fake = prepared.model(images).detach().numpy()
+        assert abs(found - fake).max() <= 5.01 * step
+
+
+@pytest.mark.parametrize(
+    "compute",
+    [
+        lambda x: x.to(torch.float64),
+        lambda x: x.half().float(),
+        lambda x: torch.einsum("nchw->nc", x),
+        lambda x: x[:, x.sum((0, 2, 3)).argsort()],
+        lambda x: x[[1, 0]],
+    ],
+)
+def test_what_has_no_such_form_is_refused(compute):
+    with pytest.raises(DiagnosticError):
+        prepared = prepare(net_of(compute), (X,), qconfig="horizon_qat", quantize_output=True)
+        prepared.model(X)
+        set_stage(prepared, "eval")
+        lower(prepared, (X,))
