@@ -1,4 +1,4 @@
-"""What the pictures depend on, told without importing what draws them."""
+"""The inputs that decide the drawn pictures, available without importing the code that draws."""
 
 from __future__ import annotations
 

@@ -70,7 +70,7 @@ class Variant(NamedTuple):
 
     @property
     def activation(self) -> str:
-        """What stands behind each convolution but the projecting ones."""
+        """The activation behind each convolution except the projecting ones."""
         return "relu6" if self.lite else "relu"
 
     def repeats(self, stages: Sequence[Block], index: int, depth: float) -> int:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def num_classes(params: Mapping[str, Any]) -> int | None:
-    """How many classes a model of these params tells apart; None: as many as its library says."""
+    """The number of classes of a model with these params; None: the library decides."""
     return params.get("num_classes")
 
 

@@ -1,4 +1,5 @@
-"""Image classification: any network that gives logits, and the registered model `efficientnet`."""
+"""Image classification: any network that returns logits, and the registered model
+`efficientnet`."""
 
 from __future__ import annotations
 
@@ -15,7 +16,7 @@ from qatspec_vision.layers import ConvBn, initialize, set_batch_norms
 
 
 class Classification(nn.Module):
-    """What classifiers have in common beside forward, which gives logits (N, classes)."""
+    """Loss and predictions of classifiers, whose forward returns logits (N, classes)."""
 
     def loss(self, outputs: Tensor, targets: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
         """Cross-entropy; each target holds `label`, an int64 scalar.

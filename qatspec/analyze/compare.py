@@ -67,7 +67,7 @@ class LayerError:
 
     @property
     def departs(self) -> bool:
-        """Do the integers differ by more than the arithmetic allows?"""
+        """Whether the integers differ by more than the arithmetic allows."""
         return self.local.largest > self.bound
 
 
@@ -207,7 +207,8 @@ class _Comparing:
             self._outputs(real_outputs, fake_outputs, self.program.dequantize(results))
 
     def _entering(self, expected: Mapping[str, Tensor]) -> list[np.ndarray]:
-        """What the host's float part hands over: the integers of the fake-quants at the ports."""
+        """The integers of the fake-quants at the input ports, which the host's float part
+        computes."""
         return [expected[p.name].numpy().astype(STORAGE[p.dtype]) for p in self.program.inputs]
 
     def _count(self, layer: LayerError, real: Tensor, fake: Tensor, found: Tensor) -> None:

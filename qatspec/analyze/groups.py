@@ -1,4 +1,4 @@
-"""What a layer of the Program is made of: the ops between its integers and those that it reads."""
+"""Layers of a Program: the ops between the integers of a layer and the integers that it reads."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from qatspec.program import Program
 
 @dataclass(frozen=True, slots=True)
 class LayerGroup:
-    """The ops that make a value, last first, from the values it reads in the order of reading."""
+    """The ops that compute a value, last first, and the values that they read, in order."""
 
     ops: tuple[Op, ...]
     reads: tuple[str, ...]

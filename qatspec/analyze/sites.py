@@ -1,4 +1,4 @@
-"""What can be quantized or left out by one rule: modules, and calls of functions."""
+"""Sites that one rule can quantize or exclude: modules, and calls of functions."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def sites(prepared: Prepared) -> list[Site]:
 
 
 def _is_module(call: Call, calls: Sequence[Call]) -> bool:
-    """Does a rule for the call's module name decide this op (at every call) and no other?"""
+    """Return whether a rule for the module name of the call applies to this op and to no other."""
     below = [
         c for c in calls if c.unit == call.unit and f"{c.module}.".startswith(f"{call.module}.")
     ]

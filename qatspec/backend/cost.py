@@ -63,7 +63,8 @@ def _mac_cycles(op: Op, box: Box, program: Program, target: Target) -> float:
 
 
 def _taps(op: Op) -> int:
-    """A transposed convolution touches each output with one in so many of its kernel's taps."""
+    """For a transposed convolution the product of its strides: each output uses one in so many taps
+    of the kernel. 1 for other ops."""
     return prod(op.attrs["stride"]) if op.kind == "conv_transpose" else 1
 
 

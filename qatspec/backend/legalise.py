@@ -135,7 +135,7 @@ def measure(op: Op, program: Program) -> dict[str, tuple[int, ...]]:
 
 
 def _residual_follows(op: Op, program: Program) -> bool:
-    """Is a residual added in the requantization right behind `op`."""
+    """Return whether the requantization that follows `op` adds a residual."""
     return any(
         user.kind == "requant" and op.output in user.inputs and len(_operands(user, program)) > 1
         for user in program.ops

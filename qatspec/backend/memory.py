@@ -72,7 +72,7 @@ def plan(layers: Sequence[Layer], tiler: Tiler) -> tuple[Tiler, MemoryPlan]:
 
 
 class _TooLarge(Exception):
-    """A layer's smallest tile does not fit what is left."""
+    """The smallest tile of a layer does not fit the remaining memory."""
 
     def __init__(self, layer: Layer, needed: int, space: int) -> None:
         super().__init__(layer.name)

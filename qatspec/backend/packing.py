@@ -49,7 +49,7 @@ def features_view(
 
 
 def box_index(value: Value, box: Box, buffer: Box, target: Target) -> tuple[Any, ...]:
-    """Index of `box` in a `features_view` of `buffer`: gives (channels, rows, columns)."""
+    """Index of `box` in a `features_view` of `buffer`: returns (channels, rows, columns)."""
     if not (
         buffer.c0 <= box.c0 and box.c1 <= buffer.c1 and buffer.h0 <= box.h0 and box.h1 <= buffer.h1
     ):
@@ -86,7 +86,7 @@ class Packed:
 
 
 def packed_layout(name: str, array: np.ndarray, offset: int, target: Target) -> Packed:
-    """Where and how a constant is packed, beginning at `offset`."""
+    """The layout of a packed constant that begins at byte `offset`."""
     dtype = _narrowest(array)
     block_out, block_in, size = 0, 0, array.size
     if array.ndim in (2, 4):

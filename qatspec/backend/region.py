@@ -50,7 +50,7 @@ def view(shape: tuple[int, ...]) -> tuple[int, int, int]:
 
 
 def full_box(shape: tuple[int, ...]) -> Box:
-    """The Box of all of a value."""
+    """The box that covers a whole value of `shape` (without the batch)."""
     channels, rows, _ = view(shape)
     return Box(0, channels, 0, rows)
 

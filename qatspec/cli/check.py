@@ -129,7 +129,7 @@ def command(
 
 
 def _exit(refused: Collection[Refusal]) -> None:
-    """Exit 1 where a stage of the spec refuses."""
+    """Exit with code 1 if a stage of the spec would fail."""
     if any(r.diagnostic.severity == "error" for r in refused):
         raise click.exceptions.Exit(1)
 
@@ -146,7 +146,7 @@ def _draw(spec: Spec, stage: str, prepared: Prepared, target: Path) -> None:
 
 
 def _report(spec: Spec, stage: str, prepared: Prepared, found: Findings) -> None:
-    """Print the table and what to look at."""
+    """Print the table of decisions and the findings."""
     console = tables()
     modules = ", ".join(path or "the whole model" for path in prepared.modules)
     console.print(f"stage {stage}, march {spec.march}, prepared: {modules}\n")

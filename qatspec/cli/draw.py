@@ -77,7 +77,8 @@ def _colour(label: int) -> tuple[int, ...]:
 def _write(
     pen: ImageDraw.ImageDraw, x: float, y: float, text: str, colour: tuple[int, ...], anchor: str
 ) -> float:
-    """Words on a ground of `colour`, kept below the picture's upper edge; gives their lower one."""
+    """Words on a ground of `colour`, kept below the picture's upper edge; returns the lower edge of
+    the text."""
     left, top, right, bottom = pen.textbbox((x, y), text, anchor=anchor)
     down = max(0, -top)
     pen.rectangle((left, top + down, right, bottom + down), fill=colour)

@@ -91,7 +91,7 @@ def _page(code: str) -> str:
 
 
 def _unit(rules: Rules, module: str) -> str | None:
-    """The prepared module that `module` lies in."""
+    """The path of the prepared module that contains `module`, None where there is none."""
     units = [unit for unit, own in rules if not own]
     return next((u for u in units if not u or f"{module}.".startswith(f"{u}.")), None)
 

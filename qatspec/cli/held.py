@@ -32,7 +32,7 @@ _LARGEST_SUMMARY = 64 << 20
 
 
 class Held:
-    """The results in a work directory, held against a spec.
+    """The results in a work directory, checked against a spec.
 
     workdir  default: the spec's own. stale: results of other settings are a warning, not an error.
     """
@@ -43,8 +43,9 @@ class Held:
         self._told: set[str] = set()
 
     def folder(self, stage: str, files: Sequence[str] = ()) -> Path:
-        """Where the results of a stage lie. files: it is held against the spec where it has one of
-        these; any, unless given.
+        """Return the folder of the results of a stage, checked against the spec.
+
+        files: check only where one of these exists. Default: check always.
 
         Raises DiagnosticError: QS930 (of other settings), QS926 (no such stage), QS931 (damaged).
         """
@@ -65,15 +66,16 @@ class Held:
         return found.result.folder
 
     def in_place(self, stage: str) -> None:
-        """Hold what lies in the stage's own folder against the spec. Raises DiagnosticError."""
+        """Check the result in the stage's own folder against the spec. Raises DiagnosticError."""
         own = self._workdir / stage
         result, plan = results.find(own, stage), self._plan(own)
         if result is not None and plan is not None:
             self._tell(hold(plan, result))
 
     def hold(self, path: Path) -> None:
-        """Hold a file against the spec that a command line names, if it lies with the record of a
-        stage. Raises DiagnosticError as `folder` does."""
+        """Check a file of the command line against the spec, if a record of a stage lies beside it.
+
+        Raises DiagnosticError as `folder` does."""
         try:
             result = results.beside(path)
         except DiagnosticError as error:
@@ -103,7 +105,7 @@ class Held:
         return resolve(self._spec)
 
     def _unknown(self, path: Path, why: Sequence[Diagnostic]) -> None:
-        message = f"`{path}` cannot be held against the spec: {why[0].message}"
+        message = f"`{path}` cannot be checked against the spec: {why[0].message}"
         self._report(message, why[0].help or "", why[0].at, why[0].span)
 
     def _tell(self, found: Found) -> None:
@@ -122,8 +124,8 @@ class Held:
         return f"run `{command}` first (with the same --set, if any)"
 
     def _report(self, message: str, advice: str, at: str | None, span: Span | None) -> None:
-        """An error, or a warning with --stale."""
-        advice = "; ".join(filter(None, (advice, "`--stale` reads it as it is")))
+        """Report an error, or a warning with --stale."""
+        advice = "; ".join(filter(None, (advice, "`--stale` accepts it")))
         found = QS930.diagnostic(message, help=advice, at=at, span=span)
         if not self._stale:
             raise DiagnosticError(found)

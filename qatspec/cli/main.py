@@ -225,5 +225,5 @@ def _of_the_system(error: BaseException) -> Diagnostic | None:
 
 
 def _of_plugin(found: Diagnostic) -> bool:
-    """Is a plugin at fault: block 0xx with an origin, save a plugin's verdict on the spec."""
+    """Return whether a plugin caused the diagnostic: codes QS0xx with an origin, except QS008."""
     return found.code.startswith("QS0") and found.code != QS008 and found.origin is not None

@@ -1,4 +1,4 @@
-"""How commands speak: the options that all of them take, and diagnostics through one renderer."""
+"""Output of commands: the options that all of them have, and diagnostics by one renderer."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Settings:
-    """What --format, --strict and --debug say; `warned` once a warning was shown."""
+    """Values of --format, --strict and --debug; `warned`: a warning was shown."""
 
     format: Format = "text"
     strict: bool = False
@@ -64,7 +64,7 @@ HELP = click.Option(
 
 
 def common_options() -> list[click.Option]:
-    """Options that may stand before a command's name and behind it."""
+    """Options that are accepted before and after the name of a command."""
     return [
         click.Option(
             ["--format", "output_format"],
@@ -144,5 +144,5 @@ def tables() -> Console:
 
 
 def is_text() -> bool:
-    """Does the command write for people."""
+    """Return whether the command writes text for people."""
     return settings().format == "text"

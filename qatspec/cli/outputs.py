@@ -1,4 +1,4 @@
-"""The one writer of files that `--output` names."""
+"""Write the file that `--output` names."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def _is_same(path: Path, other: Path) -> bool:
 
 
 def is_stdout(path: Path) -> bool:
-    """Does `path` name the command's own output: `-`, `/dev/stdout` or `/dev/fd/1`."""
+    """Return whether `path` is the command's own output: `-`, `/dev/stdout` or `/dev/fd/1`."""
     return str(path) == "-" or _descriptor(path) == _STDOUT
 
 

@@ -1,4 +1,4 @@
-"""One registered thing in words: who registers it, how a spec names it, what params it takes."""
+"""Describe a registered record: its plugin, how a spec names it, and its params."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def params_of(record: Any) -> Mapping[str, Any] | None:
 
 
 def print_registered(kind: str, record: Any, provider: Provider) -> None:
-    """Print what there is to know of a record without reading its plugin."""
+    """Print the description of a record."""
     echo(f"{word(kind)} {record.name}: {record.summary}")
     facts = [("from", f"{provider.entry_point} ({provider.dist}=={provider.version})")]
     if kind in _NAMED:
@@ -62,7 +62,7 @@ def print_registered(kind: str, record: Any, provider: Provider) -> None:
 
 
 def qspec_words(spec: QSpec | None) -> str:
-    """How one tensor is quantized, in a line."""
+    """The quantization of a tensor as one line of text."""
     if spec is None:
         return "float"
     axis = "per output channel" if spec.ch_axis == 0 else "per tensor"

@@ -1,4 +1,4 @@
-"""A plugin package to start from, written from the templates beside this file."""
+"""Create a plugin package from the templates beside this file."""
 
 from __future__ import annotations
 
@@ -50,19 +50,20 @@ _USES = {
 
 
 def is_package_name(name: str) -> bool:
-    """Can a distribution and, with underscores for hyphens, a Python package have this name?"""
+    """Return whether a distribution and (with underscores for hyphens) a package can have the
+    name."""
     package = name.replace("-", "_")
     return re.fullmatch(r"[a-z][a-z0-9_]*", package) is not None and not keyword.iskeyword(package)
 
 
 def shadowed(name: str) -> bool:
-    """Would the package hide a module that can be imported here (`json`, `torch`, a plugin)?"""
+    """Return whether the package would hide an importable module (`json`, `torch`, a plugin)."""
     package = name.replace("-", "_")
     return package in sys.stdlib_module_names or importlib.util.find_spec(package) is not None
 
 
 def write_package(name: str, kind: str, output: Path) -> Path:
-    """Write the package `name` into a folder of that name below `output`; gives the folder.
+    """Write the package `name` into a folder of that name below `output` and return the folder.
 
     Raises DiagnosticError QS906 where the folder is there already.
     """

@@ -1,4 +1,4 @@
-"""stdout belongs to a command's own output; whatever else prints in the process goes to stderr."""
+"""Reserve stdout for the command's own output; everything else that prints goes to stderr."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _STDIN, _STDOUT, _STDERR = 0, 1, 2
 
 
 class ReaderGoneError(Exception):
-    """Whoever read stdout has gone away: the rest of the output is not wanted."""
+    """The reader of stdout has closed it: the rest of the output is dropped."""
 
 
 class OutputStream(io.TextIOBase):
@@ -61,7 +61,7 @@ class OutputStream(io.TextIOBase):
                 raise ReaderGoneError from error
 
     def isatty(self) -> bool:
-        """Is it a terminal."""
+        """Return whether the stream is a terminal."""
         return self._stream is not None and self._stream.isatty()
 
     def fileno(self) -> int:
@@ -71,7 +71,7 @@ class OutputStream(io.TextIOBase):
         return self._stream.fileno()
 
     def writable(self) -> bool:
-        """It is."""
+        """Return True."""
         return True
 
     @property
@@ -135,7 +135,8 @@ def _separated(out: TextIO | None, stack: contextlib.ExitStack) -> TextIO | None
 
 
 def _open_standard_descriptors() -> None:
-    """Let no file that is opened later take the place of a closed stdin, stdout or stderr."""
+    """Open the null device for a closed stdin, stdout or stderr, so that no later file gets its
+    number."""
     for descriptor in (_STDIN, _STDOUT, _STDERR):
         if not _is_open(descriptor):
             _silence(descriptor)

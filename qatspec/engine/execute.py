@@ -127,7 +127,8 @@ class _Run:
         return summary
 
     def _stands(self, step: Step, before: Sequence[Record]) -> bool:
-        """Do the results of a stage stand, as those do that it starts from, which have entries."""
+        """Return whether the result of a stage is reused, and so are the results that it starts
+        from."""
         ours = {entry["stage"] for entry in before}.issuperset(step.inputs)
         return ours and records.standing(self.plan, self.workdir, step) is not None
 
@@ -228,7 +229,7 @@ class _Run:
         return found.result
 
     def _put_inputs_in_place(self, name: str) -> None:
-        """What a step alone starts from returns from `.kept`, as far as it is there."""
+        """Restore the results that a single step starts from, as far as `.kept` holds them."""
         for found in status(self.plan, self.workdir):
             if found.is_done and found.step.name in self._before(name):
                 self._put_in_place(found.step)
@@ -239,7 +240,8 @@ class _Run:
         return set(inputs).union(*map(self._before, inputs))
 
     def _judge(self, step: Step, known: Result, started: float) -> Record:
-        """Judge a finished step again whose tensors stand, in a folder beside it."""
+        """Evaluate the checkpoints of a finished step again, in a folder beside it, and keep its
+        tensors."""
         if gone := results.damaged(known):
             warning = QS936.warning(
                 f"{len(gone)} kept epochs of stage {step.name} are gone or damaged: "
@@ -262,8 +264,8 @@ class _Run:
         return made
 
     def _warn_of_other_inputs(self, step: Step) -> None:
-        """A step alone starts from the result that is there, with a warning where that was made
-        with other settings; a whole run makes both anew."""
+        """Warn where `--step` starts from a result with other settings; a whole run replaces
+        both."""
         for name in sorted(self._before(step.name)):
             found = results.find(self.workdir / name, name)
             if found is None or found.record is None or found.is_of(self.plan.step(name)):
@@ -322,7 +324,7 @@ class _Run:
 
 @dataclass(frozen=True)
 class _Job:
-    """What another process needs to take part in a stage."""
+    """Everything that another process needs to run a stage together with this one."""
 
     plan: Plan
     stage: str
@@ -363,7 +365,7 @@ def _run_stage(
 
 
 def _load_file_plugins(spec: Spec) -> None:
-    """A spawned process has not loaded the spec's own plugin files yet; it is trusted by now."""
+    """Load the plugin files of the spec in a spawned process; the user has already allowed them."""
     for number, name in enumerate(spec.plugins):
         at = f"/plugins/{number}"
         registry().include(Path(spec.document.span(at).file).parent / name, at)
@@ -390,7 +392,7 @@ def _smoke_folder(workdir: Path) -> Path:
 
 
 def _smoke(plan: Plan) -> Plan:
-    """The plan with two steps a stage, under digests of its own."""
+    """The plan with two training steps in each stage and its own digests."""
     stages = {
         name: stage
         if stage.trainer is None

@@ -119,7 +119,8 @@ def _no_checkpoint(step: Step, own: Path, kept: Path) -> Diagnostic:
 
 
 def _removal(folder: Path) -> str | Diagnostic:
-    """What is told of a folder that is removed: a warning where a training is lost with it."""
+    """The message about a folder that is removed: a warning where it holds an unfinished
+    training."""
     size = file_size(size_of(folder))
     stage = _stage_of(folder)
     found = results.find(folder, stage)

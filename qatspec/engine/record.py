@@ -65,7 +65,7 @@ def write(folder: Path, step: Step, outcome: Outcome, seconds: float) -> Record:
 
 
 def _identity(step: Step) -> dict[str, Any]:
-    """What a record says of the step that it is of."""
+    """The part of a record that identifies its step."""
     return {
         "stage": step.name,
         "digest": step.digest,

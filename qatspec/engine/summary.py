@@ -29,7 +29,7 @@ Summary = dict[str, Any]
 def build(
     plan: Plan, workdir: Path, steps: Sequence[Mapping[str, Any]], *, device: str, nproc: int
 ) -> Summary:
-    """The summary of the work directory as it stands after `steps`."""
+    """The summary of the work directory after `steps`."""
     plan = with_results(plan, workdir)
     found = {step.name: records.standing(plan, workdir, step) for step in plan.steps}
     done = {name: record for name, record in found.items() if record is not None}

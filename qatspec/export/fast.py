@@ -125,7 +125,7 @@ class FastEmitter(Emitter):
         return self.clipped(q, op)
 
     def _is_small(self, op: Op) -> bool:
-        """Does every number before the rounding fit an int32, whatever the inputs are? Kernels
+        """Return whether every number before the rounding fits an int32 for all inputs. Kernels
         convert to that before they clip."""
         factors = _factors(self, op)
         sizes = [-RANGE[self.dtype(name)][0] for name in op.inputs[: len(factors)]]

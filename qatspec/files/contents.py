@@ -83,7 +83,7 @@ def file_digests(paths: Iterable[str | os.PathLike[str]]) -> list[str]:
 
 
 def _key_of(path: str) -> bytes | None:
-    """What stands for the contents of the file as it is now; None where it cannot be asked."""
+    """The key of the present contents of a file; None where the file cannot be read."""
     try:
         return _key(os.stat(path))  # noqa: PTH116  paths are texts here, 100,000 at a time
     except (OSError, ValueError):
@@ -112,7 +112,7 @@ def _read(path: str) -> tuple[bytes | None, str]:
 
 
 def _look_up(keys: Collection[bytes]) -> None:
-    """Take over from the database what it knows of `keys`."""
+    """Load the digests of `keys` from the database."""
 
     def select(base: sqlite3.Connection) -> None:
         base.execute("CREATE TEMP TABLE asked (key BLOB PRIMARY KEY) WITHOUT ROWID")

@@ -60,7 +60,8 @@ class Batch:
         return tuple(map(self._sized, one.shape, other.shape))
 
     def follows(self, number: fx.Node) -> bool:
-        """Does a node's value that is no tensor change with the batch?"""
+        """Return whether the value of a node, which is not a tensor, changes with the batch
+        size."""
         return self.is_open and self.differs(number)
 
     def differs(self, number: fx.Node) -> bool:

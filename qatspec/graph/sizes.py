@@ -22,14 +22,14 @@ from qatspec.graph.source import line_span
 
 
 def is_plain(value: Any) -> bool:
-    """Is an example value known, and no tensor in it? A number, a shape and a dtype are plain."""
+    """Return whether an example value is known and holds no tensor: a number, a shape, a dtype."""
     if value is None:
         return False
     return not any(isinstance(leaf, torch.Tensor) for leaf in pytree.tree_leaves(value))
 
 
 def stands_for_plain(value: Any) -> bool:
-    """Is a proxy of a plain value, or a list that holds one?"""
+    """Return whether a value is a proxy of a plain value, or a list with one."""
     if isinstance(value, (list, tuple)):
         return any(map(stands_for_plain, value))
     return isinstance(value, fx.Proxy) and is_plain(value.node.meta.get("example"))
@@ -187,7 +187,7 @@ def is_tensor(value: Any) -> bool:
 
 
 def torch_functions() -> dict[str, tuple[Callable[..., Any], Callable[..., Any]]]:
-    """name in `torch` -> (the function, the one that knows proxies)."""
+    """name in `torch` -> (the function, its version for proxies)."""
     made = {name: (f := getattr(torch, name), _factory(f)) for name in _FACTORIES}
     return {**made, "is_tensor": (torch.is_tensor, is_tensor)}
 

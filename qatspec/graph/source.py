@@ -64,7 +64,7 @@ def _file_of(name: str) -> str:
 
 
 def _span(code: CodeType, instruction: int, line: int) -> Span:
-    """The source of one instruction; the whole line before Python 3.11, which knows no columns."""
+    """The source of one instruction; before Python 3.11, which has no columns, the whole line."""
     whole = code_line(code.co_filename, line)
     if sys.version_info >= (3, 11):
         first, last, left, right = next(islice(code.co_positions(), instruction // 2, None))

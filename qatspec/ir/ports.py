@@ -17,7 +17,7 @@ HOST = "$host"
 
 
 def on_host(tree: Any) -> bool:
-    """Is the Program with this tree only a part of its model?"""
+    """Return whether the Program with this output tree is only a part of its model."""
     return isinstance(tree, dict) and set(tree) == {HOST}
 
 

@@ -151,7 +151,7 @@ def _closure(start: Iterable[fx.Node], step: Any) -> dict[fx.Node, None]:
 
 
 def is_inside(node: fx.Node, path: str) -> bool:
-    """Does the op belong to the module at `path`? "" is the whole model."""
+    """Return whether the op belongs to the module at `path`; "" is the whole model."""
     if node.op not in _CALLS:
         return False
     owner = str(node.target) if node.op == "call_module" else str(node.meta.get("owner", ""))
@@ -159,7 +159,7 @@ def is_inside(node: fx.Node, path: str) -> bool:
 
 
 def moves(node: fx.Node, context: GraphContext) -> bool:
-    """Does the op only move numbers?"""
+    """Return whether the op only moves numbers."""
     op = context.op(node)
     handler = registry().handler_for(op) if op else None
     return handler is not None and handler.annotate(node, context).kind == "passive"

@@ -54,7 +54,7 @@ class GraphWriter:
     def node(
         self, op: str, inputs: Sequence[str], name: str, *, doc: str = "", **attrs: Any
     ) -> str:
-        """One node with one result; gives the result's name."""
+        """Add a node with one result and return the name of the result."""
         output = self.fresh(name)
         proto = helper.make_node(op, list(inputs), [output], name=output, **attrs)
         proto.doc_string = doc

@@ -63,7 +63,7 @@ class ModelInput:
                 return red, green, blue
 
     def fitted(self, image: Image.Image) -> Placement:
-        """Where a whole picture lies in the input."""
+        """The placement of a whole picture in the input."""
         return Placement.fitted((image.height, image.width), self.size, self.resize)
 
     def normalize(self, image: Image.Image) -> np.ndarray:

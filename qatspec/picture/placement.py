@@ -1,4 +1,4 @@
-"""Where a picture lies in the model's input, and the way back."""
+"""The placement of a picture in the model's input, and the inverse mapping."""
 
 from __future__ import annotations
 

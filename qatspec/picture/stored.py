@@ -176,7 +176,7 @@ def _available() -> list[str]:
 
 
 def _unidentified(path: Path, usual: str) -> tuple[str, str]:
-    """Why Pillow knows no format for a file, and what its owner can do."""
+    """The reason why Pillow cannot identify a file, and a fix."""
     with open_file(path) as file:
         start = file.read(4)
     if start in (b"II*\0", b"MM\0*"):

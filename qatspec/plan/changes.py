@@ -1,4 +1,4 @@
-"""What differs between a result and the step that a spec asks for."""
+"""The differences between a stored result and a step of the plan."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ _ADDS = {True: "inside the accumulator", False: "after rounding"}
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One reason for a step to run anew. text says what changed; span where, if in the spec."""
+    """One reason why a step runs again. text: what changed; span: its location, if it is in the
+    spec."""
 
     key: str
     text: str

@@ -43,7 +43,7 @@ def save_modules(
 def load_modules(
     workdir: Path, spec: Spec, stage: str, registry: Registry | None = None
 ) -> tuple[Call, ...] | None:
-    """The ops of the model as `stage` prepares it; None where nobody has built it yet."""
+    """The ops of the model as prepared for `stage`; None where no command has recorded them."""
     try:
         content = read_json(_path(workdir, spec, stage, registry), _MAX_BYTES)
         if content["format"] != FORMAT:

@@ -1,4 +1,4 @@
-"""What a step depends on outside the spec: data, weights, and the plugins that take part."""
+"""Dependencies of a step outside the spec: data, weights and plugins."""
 
 from __future__ import annotations
 
@@ -62,14 +62,14 @@ def unreadable_weights(weights: Path, error: OSError, at: str) -> Diagnostic:
 
 
 def _placed(diagnostic: Diagnostic, at: str) -> Diagnostic:
-    """A data set's diagnostic without a place stands at the role that names the data."""
+    """Locate a diagnostic of a data set that has no place at the role that names the data."""
     if diagnostic.at is not None or diagnostic.span is not None:
         return diagnostic
     return replace(diagnostic, at=at)
 
 
 def plugins_of(spec: Spec, name: StageName, names: Registry) -> Iterable[PluginRef]:
-    """Every plugin whose code takes part in a step's tensors, by what it provides."""
+    """The plugins whose code affects the tensors of a step, by what they provide."""
     used: list[tuple[str, str]] = []
     if name in ("convert", "compile"):
         used.append(("march", spec.march))

@@ -1,4 +1,4 @@
-"""What lies in a work directory: the results of each stage, finished or not.
+"""The contents of a work directory: the results of each stage, finished or not.
 
 `<workdir>/<stage>/` holds the results of the current spec, and `<workdir>/.kept/<stage>-<digest>/`
 those of other settings. In either folder `begun.json` says from what its files are made, and
@@ -51,7 +51,7 @@ class Result:
 
     @staticmethod
     def of(folder: Path, stage: str, said: Record, *, finished: bool = True) -> Result:
-        """The results that a record speaks of."""
+        """The outputs that a record lists."""
         keys = said.get("keys")
         return Result(
             folder=folder,
@@ -96,7 +96,7 @@ class Result:
         return checkpoint_files(self.folder, self.stage)
 
     def file(self, output: str) -> Path:
-        """Where an output of the record lies. Records name outputs as `<stage>/<file>`."""
+        """The path of an output of the record. Records name outputs as `<stage>/<file>`."""
         return self.folder / output.partition("/")[2]
 
 
@@ -107,7 +107,7 @@ def find(folder: Path, stage: str) -> Result | None:
     be replaced unasked.
     """
     record, begun = _read(folder / RECORD), _read(folder / BEGUN)
-    if record is not None and _is_whole(record):
+    if record is not None and _is_complete(record):
         return Result.of(folder, stage, record)
     if begun is not None:
         return Result.of(folder, stage, begun, finished=False)
@@ -145,7 +145,7 @@ def workdir_of(folder: Path) -> Path:
 
 
 def is_worth_keeping(result: Result) -> bool:
-    """Is it a finished stage, or a training with a checkpoint."""
+    """Return whether the result is a finished stage or a training with a checkpoint."""
     return result.record is not None or (result.stage in TRAINING and bool(result.checkpoints))
 
 
@@ -204,8 +204,8 @@ def _is_home(folder: Path, stage: str) -> bool:
     return re.fullmatch(rf"{stage}-\w+(-\d+)?", folder.name) is not None and folder.is_dir()
 
 
-def _is_whole(record: Record) -> bool:
-    """Has a record what is read of it."""
+def _is_complete(record: Record) -> bool:
+    """Return whether a record has every entry that is read."""
     outputs, metrics = record.get("outputs"), record.get("metrics")
     return (
         isinstance(outputs, dict)

@@ -73,7 +73,7 @@ def continuation(plan: Plan, step: Step, results: Iterable[Result]) -> tuple[Res
 
 
 def describe(header: Header, trainer: Trainer) -> str:
-    """Where a training goes on, in words: "epoch 6" or "epoch 6, step 43"; counted from 1."""
+    """The position where a training resumes, such as "epoch 6" or "epoch 6, step 43"; from 1."""
     if (trainer.steps or header.stage != "calibration") and is_complete(header, trainer):
         return "its end"
     if header.stage == "calibration":
@@ -112,7 +112,7 @@ def _best_of(header: Header, headers: list[Header], trainer: Trainer) -> Header 
 
 
 def is_validated(header: Header, trainer: Trainer) -> bool:
-    """Are its metrics those of its own weights."""
+    """Return whether the metrics of a checkpoint were measured on its own weights."""
     if header.which == "last":
         return not header.unfinished and (
             _is_regular(header, trainer) or is_complete(header, trainer)
@@ -121,7 +121,7 @@ def is_validated(header: Header, trainer: Trainer) -> bool:
 
 
 def _is_regular(header: Header, trainer: Trainer) -> bool:
-    """Is it at the end of an epoch that every training validates, however long it is."""
+    """Return whether a checkpoint ends an epoch that is validated by trainings of every length."""
     return header.batch == 0 and header.epoch > 0 and header.epoch % trainer.validate_epochs == 0
 
 
@@ -139,8 +139,9 @@ def _lengths(step: Step, result: Result) -> tuple[str, int, int] | None:
 
 
 def _common(trainer: Trainer, unit: str, old: int, new: int) -> Callable[[Header], bool]:
-    """Is a checkpoint one that trainings of both lengths come to. At its end the shorter one
-    validates in any case, the longer one only where an epoch ends that is due."""
+    """Return a predicate: whether trainings of both lengths reach a checkpoint with the same bytes.
+
+    The shorter training always validates at its end, the longer one only at a regular epoch."""
     shorter = min(old, new)
 
     def reached(header: Header) -> bool:

@@ -1,4 +1,4 @@
-"""A plan for people (a table) and for programs (JSON with a format version)."""
+"""Print a plan as a table, or as JSON with a format version."""
 
 from __future__ import annotations
 

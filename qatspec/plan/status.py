@@ -49,12 +49,12 @@ class StepStatus:
 
     @property
     def is_done(self) -> bool:
-        """Do the tensors of a finished result stand."""
+        """Return whether the tensors of a finished result are reused."""
         return self.state in ("cached", "judge")
 
     @property
     def is_spoilt(self) -> bool:
-        """Are there checkpoints of this step, and none of them intact."""
+        """Return whether the step has checkpoints, but no intact one."""
         if self.step.name not in TRAINING or self.is_done or self.point is not None:
             return False
         return self.result is not None and bool(self.result.checkpoints)
@@ -72,7 +72,7 @@ def status(plan: Plan, workdir: str | Path) -> tuple[StepStatus, ...]:
 
 
 def with_results(plan: Plan, workdir: str | Path) -> Plan:
-    """The plan with each step's digest over what the finished steps in `workdir` left for it."""
+    """The plan with the digest of each step updated for the finished results in `workdir`."""
     steps = []
     for step in plan.steps:
         for name in step.inputs:
@@ -82,7 +82,8 @@ def with_results(plan: Plan, workdir: str | Path) -> Plan:
 
 
 def with_input(step: Step, before: Result | None) -> Step:
-    """The step as it is when it starts from the finished result `before`, if that is one."""
+    """The step with the digest that it has when it starts from `before`, a finished result or
+    None."""
     gives = before.record.get("gives", {}) if before is not None and before.record else {}
     if before is None or step.takes not in gives:
         return step
@@ -118,7 +119,8 @@ def step_status(
 
 
 def _of_step(step: Step, own: Result | None, kept: Sequence[Result]) -> Result | None:
-    """The results of this very step: finished and judged by its settings, finished, or begun."""
+    """The best result with the digest of the step: evaluated with its settings, finished, or
+    begun."""
     same = [r for r in (own, *kept) if r is not None and r.is_of(step)]
     rank = {True: 0, False: 1, None: 2}
     return min(same, key=lambda r: rank[r.is_judged(step)], default=None)

@@ -55,7 +55,7 @@ class Interrupted(KeyboardInterrupt):
 
 @dataclass
 class _State:
-    """What the handler knows; one for the process, as signals are."""
+    """The state of the signal handler, one for the process."""
 
     handling: bool = False
     requested: int | None = None

@@ -37,7 +37,7 @@ class ProgramBuilder:
         self.ranges: dict[str, Interval] = {}
 
     def input(self, name: str, dtype: DType, shape: tuple[int, ...], scale: float) -> str:
-        """A port with one scale; gives its value's name."""
+        """Add a port with one scale and return the name of its value."""
         value = Value(
             name=self._fresh(name),
             dtype=dtype,
@@ -50,7 +50,7 @@ class ProgramBuilder:
         return value.name
 
     def const(self, name: str, dtype: DType, array: Any) -> str:
-        """A constant of `dtype`; gives its value's name."""
+        """Add a constant of `dtype` and return the name of its value."""
         stored = np.ascontiguousarray(array, STORAGE[dtype])
         name = self._fresh(name)
         self.values[name] = Value(name=name, dtype=dtype, shape=stored.shape)
@@ -69,7 +69,8 @@ class ProgramBuilder:
         origin: Provenance | None = None,
         **attrs: Any,
     ) -> str:
-        """An op; gives the name of its result. scale: float32 (1,) or (C,) along `scale_axis`.
+        """Add an op and return the name of its result. scale: float32 (1,) or (C,) along
+        `scale_axis`.
 
         Raises Malformed where the op breaks its kind's rules, Overflow where its result may leave
         its dtype.

@@ -1,4 +1,4 @@
-"""What on-board post-processing needs to know of a Program's outputs, as JSON and as a C header.
+"""Describe the outputs of a Program for on-board post-processing, as JSON and as a C header.
 
 real = integer * scale of its channel. Scales are float32 to the last bit: JSON has the shortest
 decimal that reads back as the same double, C has hexadecimal floats (C99, C++17).

@@ -48,7 +48,7 @@ def multipliers(
 
 
 def _own_shift(ratio: np.ndarray, bits: int) -> np.ndarray:
-    """The shift that gives `ratio` a multiplier of `bits` bits, within [0, MAX_SHIFT]."""
+    """The shift with which the multiplier of `ratio` has `bits` bits, within [0, MAX_SHIFT]."""
     fraction, exponent = np.frexp(np.abs(ratio))  # fraction in [1/2, 1)
     shift = bits - exponent - (np.rint(fraction * 2.0**bits) >= 2.0**bits)
     return np.where(ratio == 0, 0, np.clip(shift, 0, MAX_SHIFT))

@@ -1,4 +1,4 @@
-"""Is a Program well-formed: SSA, kinds, dtypes, shapes, scales, ports, and every proven bound."""
+"""Check that a Program is well-formed: SSA, kinds, dtypes, shapes, scales, ports, proven bounds."""
 
 from __future__ import annotations
 

@@ -107,22 +107,22 @@ class FakeQuantize(nn.Module):
 
     @property
     def fake_quant_on(self) -> bool:
-        """Is the tensor quantized in forward?"""
+        """Whether forward quantizes the tensor."""
         return self._fake_quant_on
 
     @property
     def observer_on(self) -> bool:
-        """May forward move the range (while calibrating or training)?"""
+        """Whether forward updates the range (in calibration or training)."""
         return self._observer_on
 
     @property
     def observed(self) -> bool:
-        """Has the scale ever been set, by observation or by a checkpoint?"""
+        """Whether the scale was set, by observation or by a checkpoint."""
         return bool(self.range_seen.item())
 
     @property
     def saw_not_finite(self) -> bool:
-        """Has a batch of the present calibration held NaN or infinity?"""
+        """Whether a batch of the current calibration held NaN or infinity."""
         return bool(self.not_finite.item())
 
     def enable_fake_quant(self, on: bool = True) -> None:
@@ -136,7 +136,7 @@ class FakeQuantize(nn.Module):
         self.observer_enabled.fill_(on)
 
     def observe(self, x: Tensor) -> None:
-        """Let the observer see x and take over the scale that it finds."""
+        """Pass x to the observer and store the scale that it computes."""
         if x.numel() == 0:
             return
         with torch.no_grad():

@@ -1,4 +1,4 @@
-"""How a conv or linear applies its weight, and how the weight's channels lie for its fake-quant."""
+"""Geometry of convolutions and linears: how the weight is applied, and its channel dimension."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Geometry:
 
     @property
     def transposed(self) -> bool:
-        """Is the weight (in, out / groups, ...)?"""
+        """Whether the layout of the weight is (in, out / groups, ...)."""
         return self.op.startswith("conv_transpose")
 
     def channels(self, shape: Sequence[int]) -> int:

@@ -85,7 +85,7 @@ class LearnedFakeQuantize(FakeQuantize):
 
 
 def clamp_scales(model: nn.Module) -> None:
-    """Clamp learned scales to MIN_SCALE, after a step of the optimizer may have taken them below.
+    """Clamp learned scales to MIN_SCALE, because a step of the optimizer can make them smaller.
     The next training step would do it first; evaluation and checkpoints come before that, so that
     the training loop calls this after each step, and `set_stage` when it leaves qat."""
     with torch.no_grad():

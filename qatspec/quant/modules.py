@@ -165,5 +165,6 @@ def as_quant_op(module: nn.Module | None) -> QuantOp | None:
 
 
 def is_weight_quantized(module: nn.Module) -> bool:
-    """Does the module quantize a weight of its own: one of ours, or a class of the spec's?"""
+    """Return whether the module quantizes its own weight: one of qatspec's, or a class of the
+    spec."""
     return isinstance(vars(module).get("_modules", {}).get("weight_fake_quant"), FakeQuantize)

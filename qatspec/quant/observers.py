@@ -1,4 +1,4 @@
-"""Observers: modules that watch a tensor and know the largest magnitude worth representing.
+"""Observers: modules that record a tensor and compute the largest magnitude to represent.
 
 An observer has `forward(x)`, which updates its buffers and returns nothing, and `amax()`, float32
 of shape (1,) or (channels,). Both are plain tensor ops without host syncs. Batches that are empty
@@ -33,7 +33,7 @@ class Observer(nn.Module):
 
     @property
     def together(self) -> bool:
-        """Is this batch one part of what several processes see?"""
+        """Return whether the batch is a part of a batch that several processes share."""
         return (
             self.training
             and not self.per_channel

@@ -1,4 +1,4 @@
-"""Which plugin an error comes from: by the code that raised it, or by the object that is wrong."""
+"""Attribute errors to plugins, by the code that raised or by the object that is wrong."""
 
 from __future__ import annotations
 
@@ -35,12 +35,13 @@ def raised(
 
 
 def is_of_data(plugin: Plugin, error: BaseException) -> bool:
-    """Is an error that of a file which a plugin of qatspec itself was asked to read."""
+    """Return whether an error concerns a file that one of qatspec's own plugins read."""
     return plugin.dist == _OURS and isinstance(error, OSError) and error.filename is not None
 
 
 def plugin_fault(plugins: Iterable[Plugin], error: BaseException) -> PluginFault | None:
-    """The fault of the plugin whose code `error` came through last, if any."""
+    """The fault of the plugin whose code `error` passed through last; None without such a
+    plugin."""
     packages = _by_package(plugins)
     found = None
     for frame, line in traceback.walk_tb(error.__traceback__):
@@ -54,7 +55,8 @@ def plugin_fault(plugins: Iterable[Plugin], error: BaseException) -> PluginFault
 
 
 def passed_qatspec(error: BaseException) -> bool:
-    """Did an error that a context manager caught come through code of qatspec below the `with`."""
+    """Return whether an error that a context manager caught passed through qatspec's code below
+    it."""
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     return any(package_of(frame) == _OURS for frame in frames[2:])  # the manager, the `with`
 

@@ -1,4 +1,4 @@
-"""Plugins on pluggy's manager: how their hooks are asked, and what is wrong with them."""
+"""Plugins in pluggy's manager: calls of their hooks, and their faults."""
 
 from __future__ import annotations
 

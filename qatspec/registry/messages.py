@@ -1,4 +1,4 @@
-"""What the registry says of plugins."""
+"""Diagnostics about plugins."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _HOOKS = [name for name in vars(hookspecs) if name.startswith("qatspec_")]
 
 
 def word(kind: str) -> str:
-    """What a kind is called."""
+    """The name of a kind of record in messages."""
     return _WORDS.get(kind, kind.replace("_", " "))
 
 
 def describe(record: object) -> str:
-    """What a hook returned in place of a record."""
+    """Describe an object that a hook returned instead of a record."""
     try:
         name = getattr(record, "name", None)
         return f"{type(record).__name__} named {name!r}" if name is not None else repr(record)[:80]
@@ -58,7 +58,7 @@ def not_loaded(path: Path, error: BaseException, at: str) -> Diagnostic:
 
 
 def finding(item: Finding, plugin: Plugin) -> Diagnostic:
-    """What a plugin's own check found."""
+    """The diagnostic for a finding of a plugin's own check."""
     return QS008.diagnostic(
         item.message,
         help=item.help,
@@ -83,7 +83,7 @@ def disputed(
 
 
 def a_chip(name: str, march: str, at: str) -> Diagnostic:
-    """A chip's name stands where a march's belongs."""
+    """The diagnostic for the name of a chip in place of a march."""
     return QS309.diagnostic(
         f"`{name}` is a chip; a march is the architecture of its accelerator",
         help=f"write `{march}`, the march of {name}",

@@ -1,4 +1,4 @@
-"""Plugins as loaded things: where each came from, and what went wrong with it."""
+"""Loaded plugins: the origin of each, and its fault if it cannot be loaded."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Plugin:
 
     @property
     def origin(self) -> str:
-        """How messages name it: "vision (qatspec==0.1.0)", a file by its name."""
+        """The plugin in messages: "vision (qatspec==0.1.0)"; the name of a file plugin."""
         if self.version == FILE:
             return self.entry_point
         return f"{self.entry_point} ({self.dist}=={self.version})"

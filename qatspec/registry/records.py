@@ -156,7 +156,7 @@ def _wrong_field(record: Any) -> str | None:
 
 
 def _is_sound(record: Any) -> bool:
-    """Is its name a name, and are its lists of names lists of names: all that lookups rest on."""
+    """Return whether the name and the lists of names of a record are valid for lookups."""
     lists = [getattr(record, name) for name in _NAME_LISTS if hasattr(record, name)]
     spellings = getattr(record, "spellings", {})
     lists += spellings.values() if isinstance(spellings, Mapping) else [None]

@@ -1,4 +1,4 @@
-"""The registry: what plugins register, by kind and name, and who answers for it."""
+"""The registry: records of plugins by kind and name, and the plugins that register them."""
 
 from __future__ import annotations
 
@@ -53,11 +53,10 @@ _CORRECT = (
 
 
 class Registry:
-    """Plugins and what they register. Records are asked for when a kind is first looked at.
+    """Plugins and their records. The hook of a kind is called when the kind is first used.
 
-    A plugin that is broken in any way is a fault, kept until something is asked for that it may
-    have provided; it never disturbs a spec that does not need it.
-    """
+    The fault of a broken plugin is reported when a name is requested that the plugin may provide;
+    it does not affect specs that do not need the plugin."""
 
     def __init__(self, plugins: Iterable[Plugin]) -> None:
         self._hooks = Hooks()
@@ -164,7 +163,7 @@ class Registry:
         return {kind: names for kind, names in by_kind.items() if names}
 
     def provider(self, kind: str, name: str) -> Provider:
-        """Who registers `name`. Raises DiagnosticError as the lookups do."""
+        """The plugin that registers `name`. Raises DiagnosticError as the lookups do."""
         plugin = self._find(kind, name, "").plugin
         return Provider(plugin.entry_point, plugin.dist, plugin.version, source_sha256(plugin))
 
@@ -177,7 +176,7 @@ class Registry:
         )
 
     def faults(self) -> tuple[Diagnostic, ...]:
-        """What is wrong with installed plugins, by plugin, as warnings; asks every hook."""
+        """Problems of installed plugins as warnings, sorted by plugin. Calls every hook."""
         disputes = [dispute for kind in KINDS for dispute in self._of(kind).disputes()]
         found = dict.fromkeys((*self._hooks.faults, *disputes))
         return tuple(sorted(found, key=lambda f: f.origin or ""))
@@ -294,11 +293,12 @@ class Registry:
             self._records.clear()
 
     def emit(self, event: StageEvent) -> None:
-        """Tell every plugin; what one raises becomes its fault and disturbs nobody."""
+        """Send the event to every plugin. An exception becomes a fault of its plugin and is not
+        raised."""
         self._hooks.ask("qatspec_stage_event", event=event)
 
     def checks(self, spec: SpecView) -> list[Diagnostic]:
-        """What plugins' own checks find in a spec; a check that raises is a warning."""
+        """Findings of the plugins' own checks of a spec. A check that raises gives a warning."""
         known = len(self._hooks.faults)
         answers = self._hooks.ask("qatspec_check", spec=spec, registry=self)
         found = [finding(item, plugin) for plugin, findings in answers for item in findings]

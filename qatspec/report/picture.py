@@ -33,7 +33,7 @@ MEANS = {
 
 @dataclass(frozen=True, slots=True)
 class _Placed:
-    """A box where it stands; lines of text, and what a pointer resting on it shows."""
+    """A box with its position, its lines of text, and its tooltip."""
 
     x: float
     y: float

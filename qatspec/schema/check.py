@@ -91,7 +91,7 @@ def _convert(error: ValidationError, schema: JSONSchema, base: str) -> Iterator[
 
 
 def _misspelt(key: str, error: ValidationError, root: JSONSchema) -> bool:
-    """Is the missing key there under a name that is reported as unknown."""
+    """Return whether a missing required key appears as a misspelt unknown key."""
     value = cast("Mapping[str, Any]", error.instance)
     closed = any(f.get("additionalProperties") is False for f in facets(error.schema, value, root))
     known = property_schemas(error.schema, value, root)

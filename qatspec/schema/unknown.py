@@ -92,7 +92,7 @@ def _above(key: str, error: ValidationError, root: JSONSchema) -> list[str] | No
 
 
 def _kinds(error: ValidationError, root: JSONSchema) -> dict[str, list[str]]:
-    """Where `type` tells which keys a mapping takes: each type -> its keys."""
+    """For a mapping whose allowed keys depend on `type`: each type -> its keys."""
     node: Any = root
     branches: list[Any] = []
     for step in error.absolute_schema_path:

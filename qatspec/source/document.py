@@ -103,5 +103,5 @@ def to_document(tree: Tree, path: str, texts: Mapping[str, str]) -> Document:
 
 
 def _shown(span: Span) -> bool:
-    """Does the span have any text to underline."""
+    """Return whether the span covers text that can be underlined."""
     return (span.line, span.col) != (span.end_line, span.end_col)

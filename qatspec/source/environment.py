@@ -28,7 +28,7 @@ class EnvironmentText(str):
 
 
 def remember(name: str, value: str) -> EnvironmentText:
-    """The value of a variable, which `hide` knows from now on."""
+    """The value of a variable; from now on `hide` replaces it in output."""
     reference = f"${{env:{name}}}"
     if len(value) >= _SHORTEST:
         _read[value] = reference

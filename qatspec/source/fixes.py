@@ -35,7 +35,7 @@ def place_fix(fix: Fix | None, span: Span | None, texts: Mapping[str, str]) -> F
 
 
 def edited(text: str, edits: Iterable[Edit]) -> str:
-    """`text` with the edits applied; of edits that overlap, the first stands."""
+    """`text` with the edits applied; of edits that overlap, the first is applied."""
     ranges = sorted({(*_range(text, edit.span), edit.text) for edit in edits})
     parts, done = [], 0
     for start, end, new in ranges:

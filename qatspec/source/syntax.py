@@ -183,7 +183,7 @@ def _open_quote(line: str, row: int, column: int) -> Mistake:
 
 
 def _after_value(lines: Sequence[str], row: int, column: int) -> Mistake | None:
-    """Something stands where the next key should begin."""
+    """The mistake of text in front of the next key."""
     line = lines[row]
     char = line[column : column + 1]
     if char and char in "}]":

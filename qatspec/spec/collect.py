@@ -9,7 +9,7 @@ from qatspec.diag import Diagnostic, DiagnosticError
 
 
 class Findings:
-    """`with findings: ...` keeps what is raised inside and goes on behind the block."""
+    """`with findings: ...` stores the diagnostics that are raised inside and continues after it."""
 
     def __init__(self) -> None:
         self.found: list[Diagnostic] = []

@@ -1,4 +1,4 @@
-"""Does the opset that a spec asks for hold the dtypes of its rules?"""
+"""Check that the opset of a spec supports the dtypes of its rules."""
 
 from __future__ import annotations
 

@@ -103,7 +103,7 @@ def _bodies(op: Any, argument: Any) -> list[Any]:
 
 
 def _distinct(alternatives: Any) -> bool:
-    """Does the first character alone tell the alternatives apart."""
+    """Return whether the alternatives differ in their first character."""
     first: set[int] = set()
     for alternative in alternatives:
         if not len(alternative) or alternative[0][0] is not constants.LITERAL:

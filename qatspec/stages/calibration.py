@@ -75,7 +75,7 @@ def run(context: Context) -> Outcome:
 
 
 def judge(context: Context) -> Outcome:
-    """Judge the calibrated model again; its tensors stand."""
+    """Evaluate the calibrated model again, without calibrating it."""
     prepared = context.prepare("calibration")
     prepared.model.to(context.device)
     outcome = judge_kept(context, prepared.model, to_eval=lambda: set_stage(prepared, "eval"))

@@ -1,4 +1,4 @@
-"""What every stage is given, and what it gives back."""
+"""The context that every stage receives, and the outcome that it returns."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ def run(context: Context) -> Outcome:
 
 
 def judge(context: Context) -> Outcome:
-    """Judge the finished stage's Program again; its files stand."""
+    """Evaluate the Program of the finished stage again, without converting."""
     finished = context.workdir / context.stage
     names = sorted(p.name for p in finished.glob(f"{context.spec.name}*") if p.is_file())
     for name in names:

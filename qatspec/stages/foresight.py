@@ -1,4 +1,4 @@
-"""What the march would refuse of a model whatever it learns."""
+"""Find ops that the march refuses for all weights of a model."""
 
 from __future__ import annotations
 

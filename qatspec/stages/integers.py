@@ -1,4 +1,4 @@
-"""Judging and comparing what runs integers: a Program, an Artifact, an ONNX runner."""
+"""Evaluation and comparison of integer models: a Program, an artifact, an ONNX runner."""
 
 from __future__ import annotations
 
@@ -23,8 +23,9 @@ IMAGES = 4
 
 
 def produce_with(model: IntegerModel, tree: Any, host: HostRunner | None = None) -> Produce:
-    """Images to the tree of raw outputs that the model's forward would give, by integers. host: the
-    float parts around them, where there are any."""
+    """Return a function from images (N, C, H, W) to the tree of raw outputs, computed in integers.
+
+    host: the float parts around the integer model, if any."""
 
     def produce(images: Tensor) -> Any:
         ints = model.run(*quantized(model, host, images.cpu().numpy()))
@@ -72,8 +73,10 @@ def real_inputs(
 def compare(
     reference: IntegerModel, other: IntegerModel, inputs: Sequence[Sequence[np.ndarray]]
 ) -> Exactness:
-    """Feed both the same and take the largest distance over all outputs. inputs: as `other` takes
-    them, one image each; where those are frames, the reference gets what they mean."""
+    """Run both models on the same inputs and return the largest distance over all outputs.
+
+    inputs: one image each, in the form that `other` accepts. Frames of a camera are converted to
+    integers for the reference."""
     largest = 0
     fed = other.runtime_input if isinstance(other, Artifact) else None
     for given in inputs:
@@ -87,8 +90,8 @@ def compare(
 
 
 def _compared(model: IntegerModel, images: int) -> str:
-    """What running `model` on so many images compares. `Artifact.run` of a file with commands
-    executes the Program in it; the commands themselves are run by its compiler alone."""
+    """Describe what a run of `model` on `images` images compares. `Artifact.run` of a file with
+    commands executes the Program in it; the commands themselves are run by its compiler alone."""
     on_images = f"{images} image{'s' if images != 1 else ''}"
     frames = model.manifest.get("verified_frames") if isinstance(model, Artifact) else None
     if frames is None:

@@ -40,7 +40,7 @@ class Need:
 def of_training(
     stage: str, model: nn.Module, state: Mapping[str, Tensor], trainer: Trainer, epoch_steps: int
 ) -> Need:
-    """What a float or qat stage writes: the epochs that are judged, `last` and `best`.
+    """Files of a float or qat stage: the checkpoints of evaluated epochs, `last` and `best`.
 
     state: the state dict of a checkpoint. A checkpoint also has the optimizer's tensors and the
     moving average. Names and headers of tensors are not counted.

@@ -20,7 +20,7 @@ from qatspec.types import TaskModel
 def validator(
     context: Context, model: nn.Module, to_eval: Callable[[], object]
 ) -> Callable[[], Mapping[str, float]]:
-    """A call that judges `model` as it stands on data.val."""
+    """A function that evaluates `model` with its current weights on data.val."""
     loader = context.loader("val")
 
     def validate() -> Mapping[str, float]:
@@ -96,7 +96,7 @@ def judge_kept(context: Context, model: nn.Module, *, to_eval: Callable[[], obje
 
 
 def judging(context: Context, model: nn.Module, to_eval: Callable[[], object]) -> Judging:
-    """What judges kept checkpoints of the stage in `model`."""
+    """The evaluation of the kept checkpoints of the stage in `model`."""
     return Judging(
         stage=context.stage,
         model=model,

@@ -23,7 +23,7 @@ _NO_EXAMPLE = "it has no example of its ops: give its handler `examples`"
 
 
 def annotate_is_pure(subject: Subject, handler: QuantHandler) -> None:
-    """annotate gives an Annotation, the same one again, and leaves the graph alone."""
+    """annotate returns an Annotation, the same one again, and does not change the graph."""
     for example in _examples(handler):
         op = example.op
         context, found = _calls(example)

@@ -35,7 +35,7 @@ def supports_what_it_compiles(subject: Subject, march: March) -> None:
 
 
 def same_program_same_bytes(subject: Subject, march: March) -> None:
-    """Compiling twice gives the same bytes, and leaves the Program alone."""
+    """Compiling twice gives the same bytes and does not change the Program."""
     for op, program in _programs(march):
         before = dump(program)
         first, second = _compile(march, program), _compile(march, program)

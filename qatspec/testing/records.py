@@ -32,7 +32,7 @@ def hooks_return_records(subject: Subject) -> None:
 
 
 def registers_something(subject: Subject) -> None:
-    """A plugin without records is one whose hooks nobody found (a missing @hookimpl)."""
+    """The plugin registers a record or implements a hook; otherwise @hookimpl is missing."""
     found = subject.registry.registered(ENTRY_POINT) or subject.registry.hooks(ENTRY_POINT)
     assert found, "no hook is implemented: is @hookimpl missing?"
 

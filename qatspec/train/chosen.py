@@ -37,7 +37,7 @@ def gives(folder: Path, stage: str) -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judging:
-    """What judges kept checkpoints.
+    """The evaluation of kept checkpoints.
 
     model       takes their weights, on the device that validates.
     validate    metrics of the model as it stands.

@@ -26,7 +26,7 @@ from qatspec.train.members import Members, Report, is_lost_connection, take_part
 
 @dataclass(frozen=True, slots=True)
 class Processes:
-    """This process among those that train together."""
+    """The processes that train together, from the view of one of them."""
 
     rank: int = 0
     world: int = 1
@@ -36,14 +36,14 @@ class Processes:
         return self.rank == 0
 
     def wrap(self, module: nn.Module) -> nn.Module:
-        """`module` with its gradients averaged over the group in backward. Parameters that a batch
-        leaves out count as zero."""
+        """Return `module` with gradients averaged over the processes in backward. A parameter that
+        a batch does not use contributes zero."""
         if self.world == 1:
             return module
         return DistributedDataParallel(module, find_unused_parameters=True)
 
     def mean(self, value: torch.Tensor) -> torch.Tensor:
-        """The mean over the group; not finite anywhere, not finite everywhere."""
+        """The mean over the processes; not finite if it is not finite in one of them."""
         if self.world == 1:
             return value
         value = value.clone()
@@ -51,7 +51,7 @@ class Processes:
         return value / self.world
 
     def share(self, value: Any) -> Any:
-        """Rank 0's value, everywhere."""
+        """Return the value of rank 0 in every process."""
         if self.world == 1:
             return value
         box = [value]
@@ -69,7 +69,8 @@ _PATIENCE = 5.0
 def launch(
     nproc: int, device: str, function: Callable[..., Any], *arguments: Any, report: Report
 ) -> Any:
-    """Call function(group, *arguments, report=...) in `nproc` processes; gives rank 0's result.
+    """Call function(group, *arguments, report=...) in `nproc` processes and return the result of
+    rank 0.
 
     `function` and `arguments` must be picklable. What the others report as "log" is reported here
     too. Raises DiagnosticError where another process failed (QS908 where it was killed), and

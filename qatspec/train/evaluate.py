@@ -76,7 +76,8 @@ def predictions(
     progress: Progress | None = None,
     batches: int | None = None,
 ) -> list[tuple[Mapping[str, Any], Mapping[str, np.ndarray]]]:
-    """(meta, prediction) of every image, in the data set's order. batches: at most so many."""
+    """(meta, prediction) of every image, in the data set's order. batches: the maximum number of
+    batches."""
     found: list[tuple[Mapping[str, Any], Mapping[str, np.ndarray]]] = []
     owner = getattr(predict, "__self__", predict)
     for batch in islice(loader.ordered(), batches):

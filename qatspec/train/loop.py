@@ -32,7 +32,7 @@ Metrics = Mapping[str, float]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Training:
-    """What is trained, on what, and whom to tell.
+    """The inputs of a training: model, data, and the receiver of reports.
 
     model            a TaskModel, on `device`.
     to_train         puts the model into its training mode (model.train(), or set_stage "qat").

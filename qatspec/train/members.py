@@ -147,7 +147,7 @@ def take_part(pipe: Connection, work: Callable[[Report], object]) -> None:
 
 
 def is_lost_connection(error: BaseException) -> bool:
-    """Return whether a collective failed because another process is gone."""
+    """Return whether a collective failed because another process ended."""
     return isinstance(error, dist.DistError) or (
         isinstance(error, RuntimeError) and "gloo" in str(error).lower()
     )

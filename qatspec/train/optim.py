@@ -51,7 +51,8 @@ class Schedule:
     factor: Callable[[int], float]
 
     def apply(self, optimizer: torch.optim.Optimizer, step: int) -> float:
-        """Set the rate of optimizer step `step` (from 0); gives the first group's."""
+        """Set the learning rate of optimizer step `step` (from 0) and return that of the first
+        group."""
         for group, base in zip(optimizer.param_groups, self.base, strict=True):
             group["lr"] = base * self.factor(step)
         return float(optimizer.param_groups[0]["lr"])

@@ -1,4 +1,4 @@
-"""How this process computes: on which device, from which seed, how repeatably."""
+"""Device selection, seeding and determinism of the current process."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from qatspec.diag.codes import QS907
 
 
 def pick_device(name: str, rank: int = 0) -> torch.device:
-    """ "auto" (CUDA where there is one), "cpu", "cuda" (each process its own) or "cuda:1".
+    """Return the device of a name: "auto" (CUDA if available), "cpu", "cuda" (one per process),
+    "cuda:1".
 
     Raises DiagnosticError QS907 for a device that this machine does not have.
     """
@@ -35,9 +36,9 @@ def pick_device(name: str, rank: int = 0) -> torch.device:
 
 
 def make_repeatable(seed: int, stage: str) -> int:
-    """Seed every generator from (seed, stage) and ask torch for deterministic kernels.
+    """Seed every generator from (seed, stage) and request deterministic kernels from torch.
 
-    Gives the stage's own seed, which data order and samples use too.
+    Returns the seed of the stage, which also decides the data order and the samples.
     """
     derived = int.from_bytes(hashlib.sha256(f"{seed}:{stage}".encode()).digest()[:4], "little")
     random.seed(derived)

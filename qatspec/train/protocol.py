@@ -157,7 +157,7 @@ def judge(
 
 
 class _AbsentKeyError(KeyError):
-    """A key that a data set's `evaluate` looks for in vain in `lacking`."""
+    """A key that `evaluate` of a data set reads, but `lacking` does not hold."""
 
     def __init__(self, key: Any, lacking: _Keyed) -> None:
         super().__init__(key)

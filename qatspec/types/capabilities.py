@@ -1,4 +1,4 @@
-"""What a march can do, as typed data that is checked when the plugin is loaded."""
+"""Capabilities of a march: typed data, checked when the plugin is loaded."""
 
 from __future__ import annotations
 

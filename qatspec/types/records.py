@@ -1,4 +1,5 @@
-"""What plugins register: frozen, named records. Callables are usually `lazy("module:attribute")`.
+"""Records that plugins register: frozen and named. Callables are usually
+`lazy("module:attribute")`.
 
 Params schemas are JSON Schema 2020-12 objects, closed (`additionalProperties: false`), every
 property described; defaults written in the schema are filled in before a callable sees params.
@@ -148,8 +149,10 @@ class FusePattern:
 
 @dataclass(frozen=True, kw_only=True)
 class QuantHandler:
-    """An op's whole life. ops: canonical op names that it answers for; a module has one of its own
-    by the class attribute `canonical_op = "my_op"`, and is then never entered.
+    """Quantization, lowering and ONNX form of ops.
+
+    ops: canonical names of the ops. A module becomes one op by the class attribute
+    `canonical_op = "my_op"`; tracing then does not enter it.
 
     spellings: canonical name -> every public name by which models call the op: "torch.nn.Mish",
     "torch.nn.functional.mish", "torch.Tensor.mish". A module's subclasses count where they keep
@@ -176,7 +179,7 @@ class QuantHandler:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Can the march run the op; if not, why, in words a person can act on."""
+    """Whether the march can run an op; if not, the reason, stated so that a user can act on it."""
 
     ok: bool
     reason: str = ""
@@ -261,7 +264,7 @@ RUNTIME_INPUT: Mapping[str, JSONSchema] = {
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What a plugin's qatspec_check found: a pointer, words, and the way out."""
+    """A finding of a plugin's qatspec_check: JSON pointer into the spec, message and fix."""
 
     at: str
     message: str
@@ -271,7 +274,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StageEvent:
-    """What happens while a plan runs.
+    """An event of a run.
 
     kind: run_started, step_started, step_cached, progress, metrics, log, step_finished,
     step_failed, run_finished. `step` is the stage's name; `data` per kind (qatspec.engine.events).

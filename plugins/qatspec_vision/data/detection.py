@@ -118,7 +118,7 @@ class DetectionSet:
         return Sample(self._fed.normalize(image), target, meta, warnings)
 
     def begin_epoch(self, epoch: int) -> None:
-        """What follows is of this epoch of a stage: mosaic and mixup rest in the last ones."""
+        """Set the epoch of the stage (from 0); mosaic and mixup are off in the last epochs."""
         self._active = self._augment.at(epoch)
 
     def _composed(self, index: int, rng: np.random.Generator) -> tuple[Scene, dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Intersection over union of segmentation maps, as Cityscapes judges them."""
+"""Intersection over union of segmentation maps, by the definition of Cityscapes."""
 
 from __future__ import annotations
 

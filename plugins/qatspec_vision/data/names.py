@@ -32,7 +32,7 @@ class Names(NamedTuple):
 
 
 def class_names(given: str | Sequence[str], root: Path) -> Names:
-    """The names that a spec gives: a list of them, or a file relative to `root`.
+    """The class names of a spec: a list of them, or a file relative to `root`.
 
     A YAML file has `names` (a list, or a mapping from number to name); a CSV file the columns
     name, r, g, b; any other file a name on each line.

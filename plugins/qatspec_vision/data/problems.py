@@ -1,4 +1,4 @@
-"""Faults of label files, collected so that one run tells of several. Standard library only."""
+"""Problems of label files, collected so that one run reports several. Standard library only."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Problems:
 
 
 def left_out(count: int, first: str, path: Path, line: int) -> tuple[Diagnostic, ...]:
-    """The warning QS913 that so many annotations were left out, the first at `path`."""
+    """The warning QS913 with the number of annotations that were omitted, the first at `path`."""
     if not count:
         return ()
     return (

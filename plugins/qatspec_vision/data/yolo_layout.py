@@ -32,7 +32,8 @@ class Pair(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """A set on disk. classes: in label order. keypoints: points stand behind the boxes."""
+    """A set on disk. classes: in label order. keypoints: whether lines hold points after the
+    box."""
 
     images: Path
     labels: Path

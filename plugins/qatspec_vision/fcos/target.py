@@ -67,7 +67,7 @@ class DynamicFcosTarget(nn.Module):
         return Assigned(positive, labels[image, box], boxes[image, box])
 
     def _geometry(self, points: Points, boxes: Tensor) -> tuple[Tensor, Tensor]:
-        """Is the point inside the box, is it near its middle: two (N, M, A)."""
+        """Return two bool tensors (N, M, A): the point is inside the box; it is near its centre."""
         xy = points.xy
         margin = torch.cat([xy - boxes[:, :, None, :2], boxes[:, :, None, 2:] - xy], dim=3)
         middle = (boxes[:, :, :2] + boxes[:, :, 2:]) / 2
