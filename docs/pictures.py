@@ -126,7 +126,7 @@ def pictures(folder: Path) -> dict[str, str]:
         "error.svg": terminal_svg(*error),
         "plan.svg": terminal_svg(command, DIGEST.sub("·" * 12, plan)),
         "graph.svg": cropped((folder / "graph.svg").read_text("utf-8"), 1018),
-        "noise.svg": terminal_svg(compare, until(noise, "Steps (LSB)")),
+        "noise.svg": terminal_svg(compare, until(noise, "Distance in LSB")),
         "timeline.svg": timeline_svg(page.read_text("utf-8")),
     }
 
