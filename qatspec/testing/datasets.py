@@ -5,12 +5,14 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from qatspec.diag import DiagnosticError
+from qatspec.spec import FROM_INPUT, InputSpec
 from qatspec.testing.subject import Skipped, Subject, example_params
 from qatspec.types import DatasetDef
 
@@ -36,6 +38,22 @@ def fingerprint_is_stable(subject: Subject, dataset: DatasetDef) -> None:
         first, second = (dataset.fingerprint(params, Path(folder)) for _ in range(2))
         assert isinstance(first, str) and first, "a fingerprint is a text"
         assert first == second, "the fingerprint changes though the data does not"
+
+
+def takes_keys_that_the_input_has(subject: Subject, dataset: DatasetDef) -> None:
+    """What a param takes over from `model.input` is a key of it."""
+    known = [field.name for field in fields(InputSpec) if field.name != "at"]
+    for name, part in dataset.params.get("properties", {}).items():
+        key = part.get(FROM_INPUT)
+        assert key is None or key in known, f"param {name}: `{key}` is not one of {known}"
+
+
+def recognizes_no_empty_folder(subject: Subject, dataset: DatasetDef) -> None:
+    """`recognize` gives None for a folder without files."""
+    if dataset.recognize is None:
+        raise Skipped("it recognizes no folder")
+    with tempfile.TemporaryDirectory() as folder:
+        assert dataset.recognize(Path(folder)) is None, "it recognizes an empty folder"
 
 
 @contextmanager

@@ -55,6 +55,7 @@ CHECKS: tuple[Check, ...] = (
     ),
     *_of("model", "models", "builds_and_traces", "is_deterministic", "losses_are_finite"),
     *_of("dataset", "datasets", "samples_in_any_order", "fingerprint_is_stable"),
+    *_of("dataset", "datasets", "takes_keys_that_the_input_has", "recognizes_no_empty_folder"),
     *_of("qconfig", "presets", "qconfig_builds"),
     *_of("prepare_config", "presets", "prepare_config_prepares"),
     *_of("observer", "observers", "survives_every_batch", "is_deterministic", "state_is_kept"),

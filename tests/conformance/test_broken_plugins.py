@@ -17,6 +17,7 @@ from qatspec.api import (
     Artifact,
     DatasetDef,
     Example,
+    FoundData,
     FusePattern,
     March,
     ModelDef,
@@ -202,6 +203,13 @@ def test_data_sets():
     count = iter(range(9))
     moving = dataset(fingerprint=lambda params, base: str(next(count)))
     assert failing(datasets=[moving]) == ["dataset_fingerprint_is_stable"]
+    size = {"type": "integer", "default": 4, "description": "d", "x-qatspec-input": "sizes"}
+    other = replace(dataset(), params={**NO_PARAMS, "properties": {"size": size}})
+    assert failing(datasets=[other]) == ["dataset_takes_keys_that_the_input_has"]
+    eager = replace(
+        dataset(), recognize=lambda folder: FoundData(what="w", task="detection", roles={})
+    )
+    assert failing(datasets=[eager]) == ["dataset_recognizes_no_empty_folder"]
 
 
 # -- presets and observers -------------------------------------------------------------------------
