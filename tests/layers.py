@@ -1,6 +1,7 @@
-"""Single ops in all their spellings and settings: what `lower` and both ONNX forms are tried on.
+"""What `lower` and both ONNX forms are tried on: the example of every op, and `LAYERS`.
 
-`LAYERS` maps a name to a layer on tensors of `SHAPES[rank]`; ranks are counted with the batch.
+`LAYERS` has what examples lack: further spellings and settings, ops together, other ranks. It maps
+a name to a layer on tensors of `SHAPES[rank]`; ranks are counted with the batch.
 """
 
 from __future__ import annotations
@@ -10,6 +11,9 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from qatspec.registry import registry
+from qatspec.testing.nets import all_examples
 
 SHAPES = {2: (2, 12), 3: (2, 6, 11), 4: (2, 4, 9, 12), 5: (2, 4, 5, 6, 7)}
 
@@ -55,7 +59,6 @@ LAYERS: dict[str, tuple[int, Callable[[], nn.Module]]] = {
     # convolutions
     "conv1d": (3, lambda: nn.Conv1d(6, 4, 3, 2, 1, 2, 2)),
     "conv1d reflect": (3, lambda: nn.Conv1d(6, 4, 3, padding=2, padding_mode="reflect")),
-    "conv2d": (4, lambda: nn.Conv2d(4, 6, 3, 2, 1)),
     "conv2d same": (4, lambda: nn.Conv2d(4, 4, 4, padding="same")),
     "conv2d reflect": (4, lambda: nn.Conv2d(4, 4, 3, padding=(2, 1), padding_mode="reflect")),
     "conv2d replicate": (4, lambda: nn.Conv2d(4, 4, 5, padding=2, padding_mode="replicate")),
@@ -91,10 +94,8 @@ LAYERS: dict[str, tuple[int, Callable[[], nn.Module]]] = {
     "linear": (2, lambda: nn.Linear(12, 5)),
     "linear 3-d": (3, lambda: nn.Linear(11, 5)),
     "linear 4-d": (4, lambda: nn.Linear(12, 5, bias=False)),
-    "batch norm": (4, lambda: _normed(nn.BatchNorm2d(4))),
     "batch norm 1-d": (3, lambda: _normed(nn.BatchNorm1d(6))),
     "batch norm flat": (2, lambda: _normed(nn.BatchNorm1d(12))),
-    "batch norm 3-d": (5, lambda: _normed(nn.BatchNorm3d(4))),
     # arithmetic
     "add": (4, lambda: Op(lambda x: x + F.max_pool2d(x, 3, 1, 1))),
     "add broadcast": (4, lambda: Op(lambda x: x + x.mean((2, 3), keepdim=True))),
@@ -108,7 +109,6 @@ LAYERS: dict[str, tuple[int, Callable[[], nn.Module]]] = {
     "mul channels": (4, lambda: Op(lambda x, w: x * w, _tensor(4, 1, 1))),
     "mul map": (4, lambda: Op(lambda x, w: w * x, _tensor(1, 1, 9, 12))),
     "mul scalar": (4, lambda: Op(lambda x, w: x * w, _tensor(1))),
-    "div": (4, lambda: Op(lambda x: x / 3.0)),
     "div channels": (4, lambda: Op(lambda x, w: x / w, 0.5 + _tensor(4, 1, 1).abs())),
     "add constant": (4, lambda: Op(lambda x: x + 1.5)),
     "add channels": (4, lambda: Op(lambda x, w: x + w, _tensor(1, 4, 1, 1))),
@@ -130,10 +130,6 @@ LAYERS: dict[str, tuple[int, Callable[[], nn.Module]]] = {
     ),
     "cat constant": (3, lambda: Op(lambda x, w: torch.cat([w.expand(x.shape[0], -1, -1), x], 1),
                                    _tensor(1, 1, 11))),
-    "neg": (4, lambda: Op(lambda x: -x)),
-    "abs": (4, lambda: Op(torch.abs)),
-    "exp": (4, lambda: Op(torch.exp)),
-    "square": (4, lambda: Op(lambda x: x**2)),
     "settings by name": (
         4,
         lambda: Op(
@@ -141,12 +137,9 @@ LAYERS: dict[str, tuple[int, Callable[[], nn.Module]]] = {
         ),
     ),
     "sqrt": (4, lambda: Op(lambda x: torch.sqrt(F.relu(x)))),
-    "rsqrt": (4, lambda: Op(lambda x: torch.rsqrt(F.relu(x) + 1.0))),
     "maximum": (4, lambda: Op(lambda x: torch.maximum(x, -0.5 * x))),
     "minimum": (4, lambda: Op(lambda x: torch.minimum(x, 0.5 * F.relu(x)))),
-    "cat": (4, lambda: Op(lambda x: torch.cat([x, x * x], 1))),
     "cat last": (4, lambda: Op(lambda x: torch.cat([x, x * x], -1))),
-    "stack": (4, lambda: Op(lambda x: torch.stack([x, x * x], 2))),
     "positions": (4, lambda: Op(lambda x: x[:, [2, 0, 1, 1, -1]])),
     "positions of columns": (4, lambda: Op(lambda x: x[..., [5, 0, 1, 2]])),
     "positions in a tensor": (4, lambda: Op(lambda x: x[:, torch.tensor([3, 0, 0])])),
@@ -155,7 +148,6 @@ LAYERS: dict[str, tuple[int, Callable[[], nn.Module]]] = {
     "max_pool2d": (4, lambda: nn.MaxPool2d(3, 2, 1, 2)),
     "max_pool2d ceil": (4, lambda: nn.MaxPool2d(2, ceil_mode=True)),
     "max_pool3d": (5, lambda: nn.MaxPool3d(3, 2, 1, ceil_mode=True)),
-    "avg_pool1d": (3, lambda: nn.AvgPool1d(3, 2, 1)),
     "avg_pool2d": (4, lambda: nn.AvgPool2d(3, 2, 1)),
     "avg_pool2d border": (4, lambda: nn.AvgPool2d(3, 2, 1, count_include_pad=False)),
     "avg_pool2d ceil": (4, lambda: nn.AvgPool2d((2, 5), ceil_mode=True)),
@@ -178,7 +170,6 @@ LAYERS: dict[str, tuple[int, Callable[[], nn.Module]]] = {
     "pool of a size in the shape": (4, lambda: Op(lambda x: F.avg_pool2d(x, x.shape[-2:]))),
     "mean": (4, lambda: Op(lambda x: x.mean(2))),
     "mean of channels": (4, lambda: Op(lambda x: x.mean((1, 3), keepdim=True))),
-    "sum": (4, lambda: Op(lambda x: x.sum(-1))),
     "amax": (4, lambda: Op(lambda x: torch.amax(x, (2, 3)))),
     # resizing
     "nearest": (4, lambda: Op(lambda x: F.interpolate(x, size=(7, 30)))),
@@ -190,36 +181,21 @@ LAYERS: dict[str, tuple[int, Callable[[], nn.Module]]] = {
                                               align_corners=True)),
     ),
     "linear resize": (3, lambda: Op(lambda x: F.interpolate(x, scale_factor=2, mode="linear"))),
-    "pixel shuffle": (4, lambda: nn.PixelShuffle(2)),
-    "pixel unshuffle": (4, lambda: nn.PixelUnshuffle(3)),
-    "channel shuffle": (4, lambda: nn.ChannelShuffle(2)),
     "channel shuffle by hand": (
         4, lambda: Op(lambda x: x.view(x.shape[0], 2, 2, 9, 12).transpose(1, 2).flatten(1, 2))
     ),
     # functions of one number
     "hard sigmoid by hand": (4, lambda: Op(lambda x: x * (F.relu6(x + 3.0) / 6.0))),
     "relu": (4, lambda: nn.ReLU()),
-    "relu6": (4, lambda: nn.ReLU6()),
-    "hardtanh": (4, lambda: nn.Hardtanh(-0.7, 1.1)),
     "clamp": (4, lambda: Op(lambda x: x.clamp(max=0.6))),
-    "sigmoid": (4, lambda: nn.Sigmoid()),
-    "tanh": (4, lambda: nn.Tanh()),
-    "silu": (4, lambda: nn.SiLU()),
-    "gelu": (4, lambda: nn.GELU()),
     "gelu tanh": (4, lambda: nn.GELU("tanh")),
-    "elu": (4, lambda: nn.ELU(0.7)),
-    "hardswish": (4, lambda: nn.Hardswish()),
-    "hardsigmoid": (4, lambda: nn.Hardsigmoid()),
     "leaky": (4, lambda: nn.LeakyReLU(0.1)),
     "softplus": (4, lambda: nn.Softplus()),
     "prelu": (4, lambda: nn.PReLU(4)),
     "prelu 1-d": (3, lambda: nn.PReLU()),
-    "sign": (4, lambda: Op(torch.sign)),
     # over what the input itself holds
-    "softmax": (4, lambda: nn.Softmax(1)),
     "softmax last": (3, lambda: Op(lambda x: F.softmax(x * 4.0, -1))),
     "softmax flat": (2, lambda: Op(lambda x: x.softmax(dim=1))),
-    "log softmax": (4, lambda: nn.LogSoftmax(1)),
     "log softmax last": (2, lambda: Op(lambda x: F.log_softmax(4.0 * x, dim=-1))),
     "layer norm": (4, lambda: _scaled(nn.LayerNorm(12))),
     "layer norm plain": (3, lambda: Op(lambda x: F.layer_norm(x, (11,), eps=0.1))),
@@ -251,7 +227,6 @@ LAYERS: dict[str, tuple[int, Callable[[], nn.Module]]] = {
     "instance norm that remembers": (
         4, lambda: _normed(nn.InstanceNorm2d(4, affine=True, track_running_stats=True))
     ),
-    "matmul": (4, lambda: Op(lambda x: x @ x.transpose(2, 3))),
     "matmul of its own transpose": (3, lambda: Op(lambda x: x @ x.mT)),
     "matmul broadcast": (4, lambda: Op(lambda x: torch.matmul(x[:, :1].transpose(2, 3), x))),
     "bmm": (3, lambda: Op(lambda x: torch.bmm(x, x.relu().transpose(1, 2)))),
@@ -269,7 +244,6 @@ LAYERS: dict[str, tuple[int, Callable[[], nn.Module]]] = {
     "reciprocal": (4, lambda: Op(lambda x: 0.7 / (x.abs() + 0.5))),
     "max of a dim": (4, lambda: Op(lambda x: torch.max(x, dim=1, keepdim=True)[0])),
     "max of a dim, named": (4, lambda: Op(lambda x: x.max(dim=2).values)),
-    "argmax": (4, lambda: Op(lambda x: x.relu().argmax(1))),
     "place of a max": (4, lambda: Op(lambda x: x.relu().max(3, keepdim=True)[1])),
     # moves
     "pad": (4, lambda: Op(lambda x: F.pad(x, (1, 2, 0, 3), value=0.4))),
@@ -293,13 +267,22 @@ LAYERS: dict[str, tuple[int, Callable[[], nn.Module]]] = {
 }  # fmt: skip
 
 
+#: name -> example, of the ops that have integers.
+EXAMPLES = {
+    f"example of {e.op}": e
+    for e in all_examples()
+    if registry().handler_for(e.op).lower is not None
+}
+
+
 def layer(name: str) -> nn.Module:
-    """A net of the one layer, in eval mode, seeded."""
+    """A net of the one layer or example, in eval mode, seeded."""
     torch.manual_seed(0)
-    return nn.Sequential(LAYERS[name][1]()).eval()
+    build = EXAMPLES[name].build if name in EXAMPLES else LAYERS[name][1]
+    return nn.Sequential(build()).eval()
 
 
 def images(name: str) -> Tensor:
     """Its input, seeded."""
-    shape = SHAPES[LAYERS[name][0]]
+    shape = EXAMPLES[name].shape if name in EXAMPLES else SHAPES[LAYERS[name][0]]
     return torch.randn(shape, generator=torch.Generator().manual_seed(1)) * 1.3

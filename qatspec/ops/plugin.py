@@ -3,35 +3,17 @@
 from __future__ import annotations
 
 import importlib
+import pkgutil
 from collections.abc import Iterable
 
+import qatspec.ops
 from qatspec.hookspecs import hookimpl
 from qatspec.types import QuantHandler
-
-FAMILIES = (
-    "arithmetic",
-    "clamps",
-    "convolution",
-    "elementwise",
-    "embedding",
-    "floor_division",
-    "inert",
-    "joins",
-    "matmul",
-    "moves",
-    "norms",
-    "padding",
-    "pools",
-    "reductions",
-    "resize",
-    "shuffles",
-    "sizes",
-    "softmax",
-)
 
 
 @hookimpl
 def qatspec_quant_handlers() -> Iterable[QuantHandler]:
-    """The handlers of every family."""
-    for family in FAMILIES:
-        yield from importlib.import_module(f"qatspec.ops.{family}.record").HANDLERS
+    """The handlers of every family: of each folder of this package, in alphabetical order."""
+    for module in pkgutil.iter_modules(qatspec.ops.__path__):
+        if module.ispkg:
+            yield from importlib.import_module(f"qatspec.ops.{module.name}.record").HANDLERS

@@ -23,7 +23,7 @@ def summary_schema() -> JSONSchema:
 
 @cache
 def torch_symbols() -> Mapping[str, Any]:
-    """schemas/torch-symbols.json: the public names of torch by namespace, and every spelling of
-    each canonical op (tests/bench/torch_symbols.py writes it); not to be changed."""
+    """schemas/torch-symbols.json: the public names of torch by namespace
+    (tests/bench/torch_symbols.py writes it); not to be changed."""
     text = importlib.resources.files("qatspec_schemas") / "torch-symbols.json"
     return cast("dict[str, Any]", json.loads(text.read_text(encoding="utf-8")))

@@ -50,7 +50,7 @@ def prepare_config(value: Any, at: str = "", registry: Registry | None = None) -
     changed: dict[str, Any] = {}
     for key, given in value.items():
         if key in (*_MAPPINGS, "non_traceable_module_class"):
-            findings.add(check_classes(given, join(at, key)))
+            findings.add(check_classes(given, join(at, key), names))
         with findings:
             if key.startswith("standalone_module"):
                 changed[key] = _standalone(given, join(at, key), names)
@@ -73,7 +73,7 @@ def _standalone(given: Sequence[Any], at: str, names: Registry) -> tuple[Standal
         entry = raw if isinstance(raw, Mapping) else {field: raw}
         if isinstance(entry.get("class"), str):
             place = join(pointer, "class") if isinstance(raw, Mapping) else pointer
-            findings.add(check_class(entry["class"], place))
+            findings.add(check_class(entry["class"], place, names))
         qconfig = entry.get("qconfig")
         prepare = entry.get("prepare")
         items.append(

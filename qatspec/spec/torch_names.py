@@ -6,7 +6,7 @@ Nothing is imported: a name is good when the table or a plugin has it. Classes o
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -26,31 +26,31 @@ _HOMES = ("torch.nn", "torch", "torch.nn.functional", "operator", "torch.Tensor"
 
 def check_op(name: str, at: str, names: Registry, *, key: bool = False) -> Iterator[Diagnostic]:
     """An op as `object_type` rules name it. key: the name is the key at `at`, not its value."""
-    ops = {*torch_symbols()["ops"], *(op for h in names.quant_handlers() for op in h.ops)}
+    ops = {op for handler in names.quant_handlers() for op in handler.ops}
     if name in ops or name in _symbols():
         return
     if "." not in name or name.partition(".")[0] in (*_HEADS, *_SHORT):
-        yield _unknown(name, at, key, ops)
+        yield _unknown(name, at, key, ops, names)
 
 
-def check_class(name: str, at: str, *, key: bool = False) -> Iterator[Diagnostic]:
+def check_class(name: str, at: str, names: Registry, *, key: bool = False) -> Iterator[Diagnostic]:
     """A class or function as `prepare` names it: only names of torch are known here."""
     if name.partition(".")[0] in (*_HEADS, *_SHORT) and "." in name and name not in _symbols():
-        yield _unknown(name, at, key, ())
+        yield _unknown(name, at, key, (), names)
 
 
-def check_classes(given: Any, at: str) -> Iterator[Diagnostic]:
+def check_classes(given: Any, at: str, names: Registry) -> Iterator[Diagnostic]:
     """Every class in a value of `prepare`: names, patterns of names, or a mapping of either."""
     if isinstance(given, str):
-        yield from check_class(given, at)
+        yield from check_class(given, at, names)
     elif isinstance(given, Mapping):
         for name, value in given.items():
             if isinstance(name, str):
-                yield from check_class(name, join(at, name), key=True)
-                yield from check_classes(value, join(at, name))
+                yield from check_class(name, join(at, name), names, key=True)
+                yield from check_classes(value, join(at, name), names)
     elif isinstance(given, list | tuple):
         for index, value in enumerate(given):
-            yield from check_classes(value, join(at, index))
+            yield from check_classes(value, join(at, index), names)
 
 
 @cache
@@ -62,8 +62,8 @@ def _symbols() -> frozenset[str]:
     )
 
 
-def _unknown(name: str, at: str, key: bool, ops: Iterable[str]) -> Diagnostic:
-    near, sure = _meant(name, ops)
+def _unknown(name: str, at: str, key: bool, ops: Iterable[str], names: Registry) -> Diagnostic:
+    near, sure = _meant(name, ops, names.spellings())
     what = f"torch has no `{name}`" if name.startswith("torch.") else f"no op is called `{name}`"
     return QS308.diagnostic(
         what,
@@ -74,8 +74,10 @@ def _unknown(name: str, at: str, key: bool, ops: Iterable[str]) -> Diagnostic:
     )
 
 
-def _meant(name: str, ops: Iterable[str]) -> tuple[str | None, bool]:
-    """(the name that was meant, is that sure)."""
+def _meant(
+    name: str, ops: Iterable[str], spellings: Mapping[str, Sequence[str]]
+) -> tuple[str | None, bool]:
+    """(the name that was meant, is that sure). spellings: by op."""
     table = torch_symbols()["namespaces"]
     namespace, _, last = name.rpartition(".")
     head, _, rest = namespace.partition(".")
@@ -83,7 +85,7 @@ def _meant(name: str, ops: Iterable[str]) -> tuple[str | None, bool]:
     if last in table.get(namespace, ()):
         return f"{namespace}.{last}", True
     if same := [f"{home}.{last}" for home in _HOMES if last in table[home]]:
-        return same[0], len({_op(found) for found in same}) == 1
+        return same[0], len({_op(found, spellings) for found in same}) == 1
     if found := [n for n in table if last in table[n] and not n.startswith("torch.nn.modules")]:
         return f"{found[0]}.{last}", False
     beside = table.get(namespace, ())
@@ -94,7 +96,6 @@ def _meant(name: str, ops: Iterable[str]) -> tuple[str | None, bool]:
     return nearest(name, sorted(_symbols())), False
 
 
-def _op(symbol: str) -> str:
-    """The canonical op that a symbol spells; the symbol itself where the table has none."""
-    ops: Mapping[str, list[str]] = torch_symbols()["ops"]
-    return next((op for op, spellings in ops.items() if symbol in spellings), symbol)
+def _op(symbol: str, spellings: Mapping[str, Sequence[str]]) -> str:
+    """The canonical op that a symbol spells; the symbol itself where no handler has it."""
+    return next((op for op, names in spellings.items() if symbol in names), symbol)

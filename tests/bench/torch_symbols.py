@@ -33,14 +33,13 @@ NEWER = ("call", "is_none", "is_not_none")
 
 
 def table() -> dict[str, Any]:
-    """{"torch": version, "namespaces": {namespace: [name]}, "ops": {canonical: [spelling]}}."""
+    """{"torch": version, "namespaces": {namespace: [name]}}, with every spelling of an op."""
     found = {name: _classes(importlib.import_module(name)) for name in MODULES}
     for name in FUNCTIONS:
         found[name] = _functions(importlib.import_module(name))
     found["torch.Tensor"] = [n for n in _callables(torch.Tensor) if not n.startswith("_")]
     found["operator"] = [n for n in _functions(operator) if n not in NEWER]
-    spellings = registry().spellings()
-    for spelling in (spelling for names in spellings.values() for spelling in names):
+    for spelling in (name for names in registry().spellings().values() for name in names):
         namespace, _, name = spelling.rpartition(".")
         if name not in found.setdefault(namespace, []):
             found[namespace].append(name)
@@ -50,18 +49,15 @@ def table() -> dict[str, Any]:
     return {
         "torch": torch.__version__.partition("+")[0],
         "namespaces": {name: sorted(set(found[name])) for name in sorted(found)},
-        "ops": {op: sorted(spellings[op]) for op in sorted(spellings)},
     }
 
 
 def written() -> str:
-    """The file's text: a line a namespace and a line an op, for readable differences."""
+    """The file's text: a line a namespace, for readable differences."""
     found = table()
-    parts = [f'  "torch": {json.dumps(found["torch"])}']
-    for key in ("namespaces", "ops"):
-        rows = [f"    {json.dumps(k)}: {json.dumps(v)}" for k, v in found[key].items()]
-        parts.append(f'  "{key}": {{\n' + ",\n".join(rows) + "\n  }")
-    return "{\n" + ",\n".join(parts) + "\n}\n"
+    rows = [f"    {json.dumps(k)}: {json.dumps(v)}" for k, v in found["namespaces"].items()]
+    names = '  "namespaces": {\n' + ",\n".join(rows) + "\n  }"
+    return f'{{\n  "torch": {json.dumps(found["torch"])},\n{names}\n}}\n'
 
 
 def _classes(module: ModuleType) -> list[str]:

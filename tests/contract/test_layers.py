@@ -20,6 +20,20 @@ def test_layers(configuration):
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr
 
 
+@pytest.mark.parametrize("package", ["kinds", "ops"])
+def test_families_are_independent(package, tmp_path):
+    """No folder of the package imports another one."""
+    folders = sorted(p.parent.name for p in (ROOT / "qatspec" / package).glob("*/__init__.py"))
+    assert len(folders) > 5
+    modules = "".join(f"\n    qatspec.{package}.{name}" for name in folders)
+    rules = tmp_path / "rules.ini"
+    rules.write_text(
+        "[importlinter]\nroot_package = qatspec\n[importlinter:contract:1]\n"
+        f"name = families\ntype = independence\nmodules ={modules}\n"
+    )
+    test_layers(rules)
+
+
 def test_an_import_for_an_annotation_counts():
     assert "\nexclude_type_checking_imports = false" in (ROOT / "pyproject.toml").read_text()
 

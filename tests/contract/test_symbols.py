@@ -23,12 +23,11 @@ def test_fresh():
 
 
 def test_every_spelling_of_an_op_is_in_it():
-    table = torch_symbols()
-    assert {op: sorted(names) for op, names in registry().spellings().items()} == table["ops"]
+    namespaces = torch_symbols()["namespaces"]
     for spellings in registry().spellings().values():
         for spelling in spellings:
             namespace, _, name = spelling.rpartition(".")
-            assert name in table["namespaces"][namespace], spelling
+            assert name in namespaces[namespace], f"{spelling}: run tests/bench/torch_symbols.py"
 
 
 def test_it_is_small():

@@ -1,4 +1,5 @@
-"""Ops of the Q/DQ file in all their spellings, traced with one batch and run with others."""
+"""The float ONNX form of every example, and of further spellings: traced with one batch and run
+with others."""
 
 from __future__ import annotations
 
@@ -12,6 +13,7 @@ from torch.utils import _pytree as pytree
 
 from qatspec.diag import DiagnosticError
 from qatspec.export import export_qat_onnx
+from qatspec.testing.nets import all_examples
 from tests.layers import Op
 from tests.unit.export.test_qdq import run
 
@@ -65,7 +67,7 @@ def _steps(x, length):
 
 #: name -> (shape without the batch, layer); results are floats, integers, or several of them.
 CASES = {
-    "LayerNorm": ((8, 6), lambda: nn.LayerNorm(6)),
+    **{f"example of {e.op}": (e.shape[1:], e.build) for e in all_examples()},
     "LayerNorm 2-d": ((3, 8, 6), lambda: nn.LayerNorm((8, 6), eps=1e-3)),
     "LayerNorm plain": ((8, 6), lambda: nn.LayerNorm(6, elementwise_affine=False)),
     "LayerNorm no bias": ((8, 6), lambda: nn.LayerNorm(6, bias=False)),
@@ -74,13 +76,11 @@ CASES = {
         (6, 8), lambda: Op(lambda x, b: F.layer_norm(x, [8], bias=b, eps=1e-2), B)
     ),
     "torch.layer_norm": ((6, 8), lambda: Op(lambda x, w: torch.layer_norm(x, (6, 8), eps=0.1), W)),
-    "GroupNorm": ((8, 5, 6), lambda: nn.GroupNorm(2, 8)),
     "GroupNorm flat": ((8,), lambda: nn.GroupNorm(2, 8)),
     "GroupNorm 5-d": ((8, 2, 3, 4), lambda: nn.GroupNorm(4, 8, affine=False)),
     "F.group_norm": ((8, 9), lambda: Op(lambda x, w, b: F.group_norm(x, 1, w, b, 1e-2), W, B)),
     "F.group_norm weight": ((8, 9), lambda: Op(lambda x, w: F.group_norm(x, 4, w), W)),
     "torch.group_norm": ((8, 3, 3), lambda: Op(lambda x, w, b: torch.group_norm(x, 8, w, b), W, B)),
-    "InstanceNorm1d": ((8, 9), lambda: nn.InstanceNorm1d(8)),
     "InstanceNorm2d": ((8, 5, 4), lambda: _random(
         nn.InstanceNorm2d(8, eps=1e-2, affine=True, track_running_stats=True))),
     "InstanceNorm3d": ((8, 3, 3, 2), lambda: nn.InstanceNorm3d(8, affine=True)),
@@ -93,15 +93,12 @@ CASES = {
     "torch.instance_norm running": ((8, 9), lambda: Op(
         lambda x, w, b, m, v: torch.instance_norm(x, w, b, m, v, False, 0.1, 1e-2, False),
         W, B, M, V)),
-    "LogSoftmax": ((8, 6), lambda: nn.LogSoftmax(1)),
     "F.log_softmax": ((8, 6), lambda: Op(lambda x: F.log_softmax(x, dim=-1))),
     "torch.log_softmax": ((8, 6), lambda: Op(lambda x: torch.log_softmax(x, 2))),
     "Tensor.log_softmax": ((8,), lambda: Op(lambda x: x.log_softmax(-1))),
-    "softmax of a picture": ((8, 4, 4), lambda: nn.Softmax(1)),
     "softmax by rank": ((8,), lambda: Op(lambda x: F.softmax(x))),
     "torch.sign": ((8,), lambda: Op(lambda x: torch.sign(x) * x)),
     "torch.sgn": ((8,), lambda: Op(lambda x: torch.sgn(x) + x)),
-    "Tensor.sign": ((8,), lambda: Op(lambda x: x.sign() * x)),
     "Tensor.sgn": ((8,), lambda: Op(lambda x: x.sgn() * x)),
     "torch.argmax": ((8, 6), lambda: Op(lambda x: torch.argmax(x, dim=1, keepdim=True))),
     "Tensor.argmax": ((8, 6), lambda: Op(lambda x: x.argmax(-1))),
@@ -145,7 +142,6 @@ CASES = {
         lambda x, w: x.transpose(0, 1).flatten(1) + w.t().repeat(1, x.shape[0]), TABLE)),
     "a number of positions": ((8, 6), lambda: Op(lambda x: x * x.shape[1] + x[:, 0].dim())),
     "clamp by tensors": ((8,), lambda: Op(lambda x, b: x.clamp(-0.4, 0.4).clamp(min=b), B)),
-    "softplus": ((8,), lambda: nn.Softplus(beta=3.0)),
     "positions": ((8, 5), lambda: Op(lambda x: x[:, [2, 0, 1, 1, -1]])),
     "positions of the last dim": ((4, 6), lambda: Op(lambda x: x[..., [5, 0, 1, 2], None])),
     "positions in a tensor": ((8,), lambda: Op(lambda x: x[:, torch.tensor([3, 0, 7])])),

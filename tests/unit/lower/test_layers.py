@@ -1,5 +1,6 @@
-"""Every op in every setting of `tests.layers`: the integers on the interpreter, the executor and
-onnxruntime, and the Q/DQ file, against the fake-quant model (rule: one step of accuracy)."""
+"""The example of every op, and every setting of `tests.layers`: the integers on the interpreter,
+the executor and onnxruntime, and the Q/DQ file, against the fake-quant model (rule: one step of
+accuracy)."""
 
 from __future__ import annotations
 
@@ -10,11 +11,14 @@ import torch
 from qatspec.export import OnnxRunner, export_qat_onnx, to_onnx
 from qatspec.lower import lower
 from qatspec.referee import interpret
-from tests.layers import LAYERS, images, layer
+from tests.layers import EXAMPLES, LAYERS, images, layer
 from tests.nets import check_onnx
 
 #: Fake-quants in a row: the value joined (or the divisor, or the probabilities), and the result.
-TWICE = ("cat", "cat last", "stack", "cat constant", "div by a column", "attention in one call")
+TWICE = (
+    "example of cat", "cat last", "example of stack", "cat constant", "div by a column",
+    "attention in one call",
+)  # fmt: skip
 
 #: Rows of the example, which is a batch of 2: batches of 2, 1 and 3.
 BATCHES = ([0, 1], [1], [1, 0, 1])
@@ -22,7 +26,7 @@ BATCHES = ([0, 1], [1], [1, 0, 1])
 ort = pytest.importorskip("onnxruntime")
 
 
-@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize("name", [*EXAMPLES, *LAYERS])
 def test_layer(name, settled, tmp_path):
     x = images(name)
     prepared = settled(layer(name), x, quantize_output=True)
