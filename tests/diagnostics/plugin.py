@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from qatspec.diag import Diagnostic
 from qatspec.hookspecs import hookimpl
+from qatspec.ops import plugin as ops
 from qatspec.registry import Plugin, Registry
 from qatspec.types import (
     RUNTIME_INPUT,
@@ -145,7 +146,9 @@ class Fake:
 
 
 def fake_registry(*more: Plugin) -> Registry:
-    return Registry([Plugin("fake", "fake-plugin", "1.0", Fake()), *more])
+    """A registry of qatspec's own ops, the fake plugin, and more."""
+    core, fake = Plugin("ops", "qatspec", "1", ops), Plugin("fake", "fake-plugin", "1.0", Fake())
+    return Registry([core, fake, *more])
 
 
 def codes(diagnostics: tuple[Diagnostic, ...]) -> list[str]:

@@ -4,7 +4,6 @@ import pytest
 
 from qatspec.diag import DiagnosticError
 from qatspec.hookspecs import hookimpl
-from qatspec.ops import plugin as core_ops
 from qatspec.registry import Plugin
 from qatspec.spec import prepare_config, qconfig_rules
 from qatspec.spec.torch_names import check_classes, check_op
@@ -18,7 +17,7 @@ class WithAnOp:
         return [QuantHandler(name="swirl", summary="s", ops=("swirl",), annotate=lambda n, c: None)]
 
 
-NAMES = fake_registry(Plugin("core", "d", "1", core_ops), Plugin("ops", "d", "1", WithAnOp()))
+NAMES = fake_registry(Plugin("swirls", "d", "1", WithAnOp()))
 
 
 @pytest.mark.parametrize(
