@@ -9,6 +9,7 @@ import torch
 from torch.utils import _pytree as pytree
 
 from qatspec.diag import DiagnosticError
+from qatspec.graph import DecisionKind
 from qatspec.prepare import prepare, set_stage
 from qatspec.quant.fake_quant import FakeQuantize
 from qatspec.quant.fold import QuantFold
@@ -59,7 +60,7 @@ def test_every_stride_folds_its_own_batch_norm_with_the_one_weight(model: Detect
 
 def test_the_head_ends_in_fifteen_int32_tails(model: Detector) -> None:
     prepared = prepare(model, (IMAGE,), qconfig=INT8, modules=MODULES)
-    tails = [d for d in prepared.decisions.values() if d.reason == "int32 tail"]
+    tails = [d for d in prepared.decisions.values() if d.kind is DecisionKind.TAIL]
     assert len(tails) == 15
     last = prepared.model.head.conv_centerness_4_activation_post_process_0
     assert last.disabled and not last.fake_quant_on
