@@ -7,7 +7,6 @@ nothing that is tried here depends on what the model learns, but where a comment
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -21,6 +20,7 @@ from qatspec.diag import Diagnostic, DiagnosticError
 from qatspec.diag.codes import QS701, QS702, QS703, QS704, QS706, QS801
 from qatspec.graph import Prepared
 from qatspec.prepare import set_stage
+from qatspec.process import scratch_folder
 from qatspec.quant.fake_quant import FakeQuantize
 from qatspec.registry import registry
 from qatspec.spec import Solver, Spec, Trainer, predecessor
@@ -177,22 +177,22 @@ class Rehearsal:
         if self.spoilt or self.found:
             self.found += of_march if compiled else []
             return
-        with tempfile.TemporaryDirectory(prefix="qatspec-") as folder:
+        with scratch_folder() as folder:
             images = tuple(random_images(prepared.example_inputs))
             context = replace(
-                self._at("convert"), spec=_sooner(spec), folder=Path(folder), pictures=images
+                self._at("convert"), spec=_sooner(spec), folder=folder, pictures=images
             )
             with self._of("convert"):
                 program = convert(context, prepared)[0]
-                self.needs.append(of_files("convert", Path(folder)))
+                self.needs.append(of_files("convert", folder))
             if not compiled:
                 return
             if self.found or of_march:
                 self.found += of_march
                 return
             with self._of("compile"):
-                compile_to_files(context, program, spec.march, Path(folder))
-                self.needs.append(of_files("compile", Path(folder), self.needs[-1].total))
+                compile_to_files(context, program, spec.march, folder)
+                self.needs.append(of_files("compile", folder, self.needs[-1].total))
 
     def _at(self, stage: str) -> Context:
         return replace(self.context, stage=stage, report=lambda kind, data: None)

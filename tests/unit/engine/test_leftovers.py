@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -143,3 +144,15 @@ def test_a_folder_without_a_lock_yet_is_left_alone(tmp_path):
         sweep_scratch(tmp_path, PREFIX)
         assert mine.is_dir()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_every_temporary_folder_is_one_that_is_swept():
+    """Python's own temporary folders stay for ever where their process is killed."""
+    root = Path(__file__).parents[3]
+    made = {
+        str(path.relative_to(root))
+        for path in (*root.glob("qatspec/**/*.py"), *root.glob("plugins/*/**/*.py"))
+        if re.search(r"mkdtemp|mkstemp|TemporaryDirectory|NamedTemporary", path.read_text())
+    }
+    kit = {path for path in made if path.startswith("qatspec/testing/")}  # runs in tests of plugins
+    assert made - kit == {"qatspec/process/scratch.py"}
