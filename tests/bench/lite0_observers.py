@@ -27,6 +27,7 @@ import lite0
 import numpy as np
 import torch
 from qatspec_vision.data.imagefolder import open_imagefolder
+from qatspec_vision.params import IMAGEFOLDER
 from torch import Tensor, nn
 
 from qatspec.api import (
@@ -39,6 +40,7 @@ from qatspec.api import (
     set_stage,
     to_onnx,
 )
+from qatspec.schema import with_defaults
 from qatspec.train.weights import mapped, read_weights
 
 SPEC = Path(__file__).parent / "specs" / "lite0.yaml"
@@ -68,9 +70,8 @@ def network(settings: dict[str, str]) -> nn.Module:
 
 
 def read(data: Path, index: Path) -> Pictures:
-    opened = open_imagefolder(
-        {"root": str(data), "index": str(index), "size": 224, "mean": 127}, index.parent, data
-    )
+    given = {"root": str(data), "index": str(index), "size": 224, "mean": 127}
+    opened = open_imagefolder(with_defaults(IMAGEFOLDER, given), index.parent, data)
     samples = [opened.sample(i, np.random.default_rng(0)) for i in range(len(opened))]
     images = torch.from_numpy(np.stack([s.image for s in samples]))
     return Pictures(images, torch.tensor([int(s.target["label"]) for s in samples]))

@@ -135,7 +135,7 @@ def test_no_plugin_repeats_a_default_of_its_params(package):
     if not folder.is_dir():
         pytest.skip(f"{package} is no plugin of this repository")
     for path in sources(folder):
-        if path.parent.name in ("params", "data"):  # the data sets still repeat theirs
+        if path.parent.name == "params":
             continue
         found = list(repeats(path.read_text(encoding="utf-8"), plugin_schemas()[package]))
         assert not found, f"{path.relative_to(ROOT)}: {found}"

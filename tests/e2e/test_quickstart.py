@@ -106,6 +106,11 @@ def test_boxes_of_the_bin_are_those_that_eval_judges(ran, tmp_path):
     from qatspec_vision.data.coco import CocoDetection
     from qatspec_vision.data.detection import loader_options
     from qatspec_vision.data.layout import Layout
+    from qatspec_vision.params import COCO
+
+    from qatspec.schema import with_defaults
+
+    augment = {"augment": with_defaults(COCO["properties"]["augment"], {})}
 
     loose = (*FAST, "--set", "model.params.decoder.score_threshold=0")
 
@@ -122,7 +127,7 @@ def test_boxes_of_the_bin_are_those_that_eval_judges(ran, tmp_path):
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
     entries = json.loads((tmp_path / "out/predictions.json").read_text())["predictions"]
-    fed = loader_options({"size": 128, "format": "rgb", "mean": 128, "std": 128})
+    fed = loader_options({"size": 128, "format": "rgb", "mean": 128, "std": 128, **augment})
     val = CocoDetection(Layout(folder / "annotations.json", folder / "pictures"), **fed)
     assert len(entries) == len(val)
     pairs = [

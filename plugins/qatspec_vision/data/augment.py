@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from qatspec.api import ModelInput, Placement
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 Boxes = NDArray[np.float32]
 
@@ -19,36 +22,38 @@ MIN_VISIBLE = 0.4
 
 
 @dataclass(frozen=True, kw_only=True)
-class Augment:
-    """Random changes of a training picture; the defaults change nothing.
+class FittedAugment:
+    """Random changes of a training picture: keys of a segmentation set's `augment`.
 
     flip   probability of a left-right flip.
-    scale  range of the resize factor relative to fitting the picture into the input; larger
+    scale  [low, high] of the resize factor relative to fitting the picture into the input; larger
            pictures are cropped, smaller ones placed, both at random.
     hsv    largest change of hue (of the whole circle), saturation and value (of themselves).
-    mosaic probability that three other pictures share the input (qatspec_vision.data.mosaic).
-    mixup  probability that another picture is laid over this one, after mosaic.
+    """
+
+    flip: float
+    scale: Sequence[float]
+    hsv: Sequence[float]
+
+    @classmethod
+    def of(cls, given: Mapping[str, Any]) -> Self:
+        """Take the fields from a spec's `augment`, which holds every key of the schema."""
+        return cls(**{field.name: given[field.name] for field in fields(cls)})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Augment(FittedAugment):
+    """Random changes of a training picture: keys of a detection set's `augment`.
+
+    mosaic        probability that three other pictures share the input
+                  (qatspec_vision.data.mosaic).
+    mixup         probability that another picture is laid over this one, after mosaic.
     mixed_epochs  mosaic and mixup rest from this epoch of a stage on; None: they never do.
     """
 
-    flip: float = 0.0
-    scale: tuple[float, float] = (1.0, 1.0)
-    hsv: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    mosaic: float = 0.0
-    mixup: float = 0.0
-    mixed_epochs: int | None = None
-
-    @staticmethod
-    def of(given: Mapping[str, Any]) -> Augment:
-        """From a spec's `augment`."""
-        return Augment(
-            flip=given.get("flip", 0.0),
-            scale=tuple(given.get("scale", (1.0, 1.0))),
-            hsv=tuple(given.get("hsv", (0.0, 0.0, 0.0))),
-            mosaic=given.get("mosaic", 0.0),
-            mixup=given.get("mixup", 0.0),
-            mixed_epochs=given.get("mixed_epochs"),
-        )
+    mosaic: float
+    mixup: float
+    mixed_epochs: int | None
 
     def at(self, epoch: int) -> Augment:
         """What is left of it at an epoch of a stage, counted from 0."""
@@ -58,7 +63,7 @@ class Augment:
 
 
 def random_placement(
-    image: Image.Image, fed: ModelInput, augment: Augment, rng: np.random.Generator
+    image: Image.Image, fed: ModelInput, augment: FittedAugment, rng: np.random.Generator
 ) -> Placement:
     """A random scale relative to fitting, and a random place for what is left over or cut off."""
     low, high = augment.scale
@@ -92,9 +97,7 @@ def flip(image: Image.Image, boxes: Boxes) -> tuple[Image.Image, Boxes]:
     return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT), mirrored
 
 
-def shift_hsv(
-    image: Image.Image, amount: tuple[float, float, float], rng: np.random.Generator
-) -> Image.Image:
+def shift_hsv(image: Image.Image, amount: Sequence[float], rng: np.random.Generator) -> Image.Image:
     """Hue turned, saturation and value scaled, each by a random part of `amount`."""
     hue, saturation, value = rng.uniform(-1, 1, 3) * amount
     levels = np.arange(256)

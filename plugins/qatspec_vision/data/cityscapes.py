@@ -29,7 +29,7 @@ def open_cityscapes(params: Mapping[str, Any], cache_dir: Path, base_dir: Path) 
     return SegmentationSet(
         locate(params, base_dir)[: params.get("limit")],
         CLASSES,
-        partial(_train_ids, stored=params.get("labels", "labelIds")),
+        partial(_train_ids, stored=params["labels"]),
         **options(params),
     )
 

@@ -39,7 +39,7 @@ class Pair(NamedTuple):
 def locate(params: Mapping[str, Any], base_dir: Path) -> list[Pair]:
     """The pairs of a split, by name. Raises DiagnosticError QS910 where a part is not there."""
     pictures, labels = _folders(params, base_dir)
-    kind = params.get("labels", "labelIds")
+    kind = params["labels"]
     pairs = [
         Pair(name, pictures / f"{name}{_PICTURE}", labels / f"{name}_gtFine_{kind}.png")
         for name in sorted(

@@ -12,9 +12,12 @@ from qatspec_vision.data.annotations import cut, said
 from qatspec_vision.data.detection import Annotated, DetectionSet, loader_options
 from qatspec_vision.data.files import chosen_part
 from qatspec_vision.data.layout import Layout, locate, read_annotations
+from qatspec_vision.params import COCO
 
 #: No coordinate of a picture is larger; NaN and infinity are not smaller.
 _LARGEST = 1e9
+#: Where made-up sets have their parts: the schema's own layout, whatever the params say.
+_STANDARD = {key: COCO["properties"][key]["default"] for key in ("annotations", "images")}
 
 
 class CocoDetection(DetectionSet):
@@ -48,7 +51,7 @@ def open_coco(params: Mapping[str, Any], cache_dir: Path, base_dir: Path) -> Coc
     if "made_up" not in params:
         return CocoDetection(locate(params, base_dir), params, **loader_options(params))
     made, folder = made_up.build(params, cache_dir, made_up.coco)
-    opened = open_coco(made, cache_dir, folder)
+    opened = open_coco({**made, **_STANDARD}, cache_dir, folder)
     opened.diagnostics += made_up.told(params)
     return opened
 

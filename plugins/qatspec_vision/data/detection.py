@@ -53,7 +53,7 @@ class DetectionSet:
 
     given        what the files say.
     fed          what the model takes.
-    augment      random changes; none by default, as validation wants.
+    augment      random changes.
     transforms   further random changes.
     limit        only the first so many pictures.
     diagnostics  warnings of what read the files.
@@ -68,7 +68,7 @@ class DetectionSet:
         given: Annotated,
         *,
         fed: ModelInput,
-        augment: Augment | None = None,
+        augment: Augment,
         transforms: Transforms | None = None,
         limit: int | None = None,
         diagnostics: tuple[Diagnostic, ...] = (),
@@ -89,7 +89,7 @@ class DetectionSet:
         if not any(len(labels) for _, labels in self._targets.values()):
             self.diagnostics += (_no_object(given.source),)
         self._fed = fed
-        self._augment = augment or Augment()
+        self._augment = augment
         self._active = self._augment.at(epoch=0)
         self._transforms = transforms
         self._rotation_ignored = False
@@ -225,8 +225,8 @@ def loader_options(params: Mapping[str, Any]) -> dict[str, Any]:
     fed = ModelInput.of(params)
     return {
         "fed": fed,
-        "augment": Augment.of(params.get("augment", {})),
-        "transforms": Transforms.of(params.get("augment", {}), fed),
+        "augment": Augment.of(params["augment"]),
+        "transforms": Transforms.of(params["augment"], fed),
         "limit": params.get("limit"),
     }
 

@@ -141,7 +141,7 @@ def with_transforms(fingerprint: Fingerprint) -> Fingerprint:
     @functools.wraps(fingerprint)
     def versioned(params: Mapping[str, Any], base_dir: Path) -> str:
         found = fingerprint(params, base_dir)
-        if not params.get("augment", {}).get("torchvision"):
+        if not params["augment"].get("torchvision"):
             return found
         try:
             return content_digest({}, [found, "torchvision", version("torchvision")])

@@ -20,17 +20,17 @@ from qatspec_vision.data.transforms import Transforms
 
 @dataclass(frozen=True, kw_only=True)
 class ClassificationAugment:
-    """Random changes of a training picture; the defaults change nothing.
+    """Random changes of a training picture: keys of a classification set's `augment`.
 
     flip   probability of a left-right flip.
-    area   range of the crop's share of the picture, its ratio of sides between 3/4 and 4/3
-           (Szegedy et al., CVPR 2015); (1, 1): the centre crop of validation.
+    area   [low, high] of the crop's share of the picture, its ratio of sides between 3/4 and 4/3
+           (Szegedy et al., CVPR 2015); [1, 1]: the centre crop of validation.
     hsv    largest change of hue (of the whole circle), saturation and value (of themselves).
     """
 
-    flip: float = 0.0
-    area: tuple[float, float] = (1.0, 1.0)
-    hsv: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    flip: float
+    area: Sequence[float]
+    hsv: Sequence[float]
 
 
 class ImageFolder:
@@ -39,7 +39,7 @@ class ImageFolder:
     fed      what the model takes.
     crop     side of the centre crop, of the largest one with the input's ratio; None: the whole
              picture, fitted as `fed.resize` says.
-    augment  random changes; none by default, as validation wants.
+    augment  random changes.
     transforms  further random changes.
 
     Target: label, int64 scalar.
@@ -52,15 +52,15 @@ class ImageFolder:
         listing: Listing,
         *,
         fed: ModelInput,
-        crop: float | None = 0.875,
-        augment: ClassificationAugment | None = None,
+        crop: float | None,
+        augment: ClassificationAugment,
         transforms: Transforms | None = None,
     ) -> None:
         self._entries = listing.entries
         self.classes: Sequence[str] = listing.classes
         self._fed = fed
         self._crop = crop
-        self._augment = augment or ClassificationAugment()
+        self._augment = augment
         self._transforms = transforms
 
     def __len__(self) -> int:
@@ -70,7 +70,7 @@ class ImageFolder:
         """The picture at `index`, augmented by `rng` alone. Raises DiagnosticError QS911."""
         path, label = self._entries[index]
         image, augment = open_picture(path), self._augment
-        box = _random_box(image, augment.area, rng) if augment.area != (1.0, 1.0) else None
+        box = _random_box(image, augment.area, rng) if [*augment.area] != [1.0, 1.0] else None
         image = self._take(image, box) if box else self._fitted(image)
         if rng.random() < augment.flip:
             image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
@@ -127,17 +127,13 @@ def open_table(params: Mapping[str, Any], cache_dir: Path, base_dir: Path) -> Im
 
 def opened(listing: Listing, params: Mapping[str, Any]) -> ImageFolder:
     """The set of the listed pictures, from the params that every classification set shares."""
-    given, fed = params.get("augment", {}), ModelInput.of(params)
+    given, fed = params["augment"], ModelInput.of(params)
     return ImageFolder(
         Listing(listing.entries[: params.get("limit")], listing.classes),
         fed=fed,
         transforms=Transforms.of(given, fed),
-        crop=None if "resize" in params else params.get("crop", 0.875),
-        augment=ClassificationAugment(
-            flip=given.get("flip", 0.0),
-            area=tuple(given.get("area", (1.0, 1.0))),
-            hsv=tuple(given.get("hsv", (0.0, 0.0, 0.0))),
-        ),
+        crop=None if "resize" in params else params["crop"],
+        augment=ClassificationAugment(flip=given["flip"], area=given["area"], hsv=given["hsv"]),
     )
 
 
@@ -149,11 +145,11 @@ def _rank(scores: np.ndarray, label: int) -> int:
 
 
 def _random_box(
-    image: Image.Image, area: tuple[float, float], rng: np.random.Generator
+    image: Image.Image, area: Sequence[float], rng: np.random.Generator
 ) -> tuple[float, float, float, float] | None:
     """A crop of random area and ratio; None where ten attempts do not fit."""
     for _ in range(10):
-        pixels = image.width * image.height * rng.uniform(*area)
+        pixels = image.width * image.height * rng.uniform(area[0], area[1])
         ratio = math.exp(rng.uniform(math.log(3 / 4), math.log(4 / 3)))
         w, h = round(math.sqrt(pixels * ratio)), round(math.sqrt(pixels / ratio))
         if 0 < w <= image.width and 0 < h <= image.height:

@@ -44,8 +44,8 @@ def locate(params: Mapping[str, Any], base_dir: Path) -> Layout:
     root = base_dir / Path(params["root"]).expanduser()
     split = params["split"]
     layout = Layout(
-        root / _with_split(params.get("annotations", "annotations/instances_{split}.json"), split),
-        root / _with_split(params.get("images", "{split}"), split),
+        root / _with_split(params["annotations"], split),
+        root / _with_split(params["images"], split),
     )
     if why := why_unreadable_file(layout.annotations):
         raise missing(layout.annotations, why, ADVICE)

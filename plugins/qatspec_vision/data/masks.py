@@ -28,11 +28,11 @@ def open_masks(params: Mapping[str, Any], cache_dir: Path, base_dir: Path) -> Se
     A mask holds the number of each pixel's class, or its colour where the classes have colours.
     Raises DiagnosticError: QS910, QS958."""
     found = classes_of(params, base_dir)
-    ignored = params.get("ignore", [255])
+    ignored = params["ignore"]
     read = (
         partial(_numbers, classes=len(found.classes), ignored=ignored)
         if found.colours is None
-        else partial(_coloured, names=found, ignored=params.get("ignore_colours", []))
+        else partial(_coloured, names=found, ignored=params["ignore_colours"])
     )
     return SegmentationSet(
         locate(params, base_dir)[: params.get("limit")],

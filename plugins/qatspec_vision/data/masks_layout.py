@@ -22,7 +22,7 @@ ADVICE = (
 def locate(params: Mapping[str, Any], base_dir: Path) -> list[Pair]:
     """The pairs of a split, by name. Raises DiagnosticError QS910 where a part is not there."""
     images, masks = _folders(params, base_dir)
-    form = params.get("mask_name", "{stem}.png")
+    form = params["mask_name"]
     found = pictures(images)
     if images == masks:  # side by side: what is the mask of another picture is no picture
         made = {_mask_name(name, form) for name in found}
@@ -45,7 +45,7 @@ def classes_of(params: Mapping[str, Any], base_dir: Path) -> Names:
 
     Raises DiagnosticError: QS910, QS958 where names or colours are missing or occur twice."""
     root = base_dir / Path(params["root"]).expanduser()
-    given, colours = params.get("classes", "classes.txt"), params.get("colours")
+    given, colours = params["classes"], params.get("colours")
     found = names.class_names(given, root)
     if colours is not None:
         found = Names(found.classes, [(c[0], c[1], c[2]) for c in colours])

@@ -28,7 +28,7 @@ class Scene(NamedTuple):
 
 
 def mosaic(
-    scenes: Sequence[Scene], fed: ModelInput, scale: tuple[float, float], rng: np.random.Generator
+    scenes: Sequence[Scene], fed: ModelInput, scale: Sequence[float], rng: np.random.Generator
 ) -> Scene:
     """Four pictures on a canvas of the input's size, in reading order around a random point
     (Bochkovskiy et al., "YOLOv4", 2020). Each has a corner there, and a size of `scale` relative to
@@ -42,7 +42,7 @@ def mosaic(
         quarter = (height - y if below else y, width - x if right else x)
         own = (scene.image.height, scene.image.width)
         fitted = Placement.fitted(own, (height // 2, width // 2), fed.resize)
-        factor = float(rng.uniform(*scale))
+        factor = float(rng.uniform(scale[0], scale[1]))
         scale_x, scale_y = fitted.scale_x * factor, fitted.scale_y * factor
         # In its quarter's own pixels: at the top left behind the point, at the far side before it.
         at = Placement(

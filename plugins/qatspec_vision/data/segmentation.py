@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from qatspec.api import Diagnostic, ModelInput, Sample, open_annotated_picture, restore_mask
-from qatspec_vision.data.augment import Augment, random_placement, shift_hsv
+from qatspec_vision.data.augment import FittedAugment, random_placement, shift_hsv
 from qatspec_vision.data.cityscapes_layout import IGNORED, Pair
 from qatspec_vision.data.iou import Confusion
 from qatspec_vision.data.picture import rotation_ignored
@@ -27,7 +27,7 @@ class SegmentationSet:
     read_labels  a label file as labels (height, width) uint8, 255 where nothing counts. Raises
                  DiagnosticError.
     fed          what the model takes.
-    augment      random changes; none by default, as validation wants.
+    augment      random changes.
     transforms   further random changes.
     diagnostics  warnings of what read the files.
 
@@ -41,7 +41,7 @@ class SegmentationSet:
         read_labels: Labels,
         *,
         fed: ModelInput,
-        augment: Augment | None = None,
+        augment: FittedAugment,
         transforms: Transforms | None = None,
         diagnostics: tuple[Diagnostic, ...] = (),
     ) -> None:
@@ -50,7 +50,7 @@ class SegmentationSet:
         self._by_name = {pair.name: pair for pair in pairs}
         self._labels = read_labels
         self._fed = fed
-        self._augment = augment or Augment()
+        self._augment = augment
         self._transforms = transforms
 
     def __len__(self) -> int:
@@ -102,9 +102,9 @@ class SegmentationSet:
 
 def options(params: Mapping[str, Any]) -> dict[str, Any]:
     """SegmentationSet's keywords from the params that every segmentation set shares."""
-    fed, augment = ModelInput.of(params), params.get("augment", {})
+    fed, augment = ModelInput.of(params), params["augment"]
     return {
         "fed": fed,
-        "augment": Augment.of(augment),
+        "augment": FittedAugment.of(augment),
         "transforms": Transforms.of(augment, fed),
     }

@@ -89,7 +89,7 @@ def fingerprint(params: Mapping[str, Any], base_dir: Path) -> str:
 
 def _table(params: Mapping[str, Any], base_dir: Path) -> tuple[Path, Path]:
     root = base_dir / Path(params["root"]).expanduser()
-    path = root / params.get("table", "labels.csv")
+    path = root / params["table"]
     if why := why_unreadable_file(path):
         raise missing(path, why, ADVICE)
     return root, path
@@ -102,11 +102,11 @@ def _rows(params: Mapping[str, Any], root: Path, path: Path) -> tuple[str, list[
         raise missing(path, why_unreadable(error), ADVICE) from error
     problems, rows = Problems(), []
     columns = {
-        "file": params.get("file_column", "file"),
-        "label": params.get("label_column", "label"),
-        **({"split": params.get("split_column", "split")} if "split" in params else {}),
+        "file": params["file_column"],
+        "label": params["label_column"],
+        **({"split": params["split_column"]} if "split" in params else {}),
     }
-    folder, suffix = root / params.get("images", ""), params.get("suffix", "")
+    folder, suffix = root / params["images"], params["suffix"]
     lines = _parsed(path, text, problems)
     _, head = next(lines, (1, []))
     if absent := [column for column in columns.values() if column not in head]:

@@ -51,7 +51,7 @@ def locate(params: Mapping[str, Any], base_dir: Path) -> Layout:
     root, images, annotations = _folders(params, base_dir)
     texts = {name for name in files(annotations) if name.endswith(".xml")}
     by_stem = {str(PurePosixPath(name).with_suffix("")): name for name in pictures(images)}
-    listed = params.get("list", "ImageSets/Main/{split}.txt")
+    listed = params["list"]
     stems = sorted(by_stem)
     if listed:
         stems = _listed(root / listed.replace("{split}", params["split"]), by_stem, images)

@@ -187,7 +187,7 @@ def _clipped(numbers: list[float]) -> list[float]:
 
 
 def _names(params: Mapping[str, Any]) -> Any:
-    return params.get("classes", "data.yaml")
+    return params["classes"]
 
 
 def _folders(params: Mapping[str, Any], base_dir: Path) -> tuple[Path, Path, Path]:

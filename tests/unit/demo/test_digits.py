@@ -12,15 +12,18 @@ from qatspec_demo.draw import CONTRAST, LUMA, draw_picture
 from qatspec_demo.scans import load_scans
 
 from qatspec.api import DiagnosticError
+from qatspec.registry import registry
+from qatspec.schema import with_defaults
 
 sklearn_datasets = pytest.importorskip("sklearn.datasets")
 
 
 def params(**more: Any) -> dict[str, Any]:
-    return {
+    given = {
         "split": "train", "images": 6, "picture": 96, "digits": [2, 5], "height": [14, 40],
-        "seed": 0, "size": 96, "augment": {}, **more,
+        "seed": 0, "size": 96, **more,
     }  # fmt: skip
+    return dict(with_defaults(registry().dataset("digits_detection").params, given))
 
 
 def test_splits_share_no_scan_and_lose_none() -> None:

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings, strategies as st
 from PIL import Image
 from qatspec_vision.data.annotations import read
-from qatspec_vision.data.coco import open_coco
 
 from qatspec.diag import DiagnosticError
+from tests.unit.vision.filled import open_coco
 
 CONTENT = {
     "images": [

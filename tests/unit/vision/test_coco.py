@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from qatspec_vision.data.augment import Augment
-from qatspec_vision.data.coco import CocoDetection, open_coco
+from qatspec_vision.data.coco import CocoDetection
 from qatspec_vision.data.layout import Layout, fingerprint, locate
 
 from qatspec.api import DiagnosticError
+from tests.unit.vision.filled import coco, open_coco
 
 RNG = np.random.default_rng(0)
 
@@ -45,7 +45,7 @@ def write_set(root: Path, split: str = "tiny", **changes: Any) -> Path:
 
 
 def params(**more: Any) -> dict[str, Any]:
-    return {"root": "set", "split": "tiny", "size": [40, 80], **more}
+    return coco({"root": "set", "split": "tiny", "size": [40, 80], **more})
 
 
 def open_set(tmp_path: Path, **more: Any) -> CocoDetection:
@@ -152,14 +152,14 @@ def test_cropped_objects_are_dropped_when_little_is_left() -> None:
     assert clipped[1].tolist() == [0, 0, 8, 10]
 
 
+#: The changes of a set whose params say nothing of them.
+NOTHING = {"flip": 0, "scale": [1, 1], "hsv": [0, 0, 0], "mosaic": 0, "mixup": 0}
+
+
 def test_defaults_of_augment_change_nothing(tmp_path: Path) -> None:
     write_set(tmp_path / "set")
-    plain, explicit = open_set(tmp_path), open_set(tmp_path, augment=vars_of(Augment()))
+    plain, explicit = open_set(tmp_path), open_set(tmp_path, augment=dict(NOTHING))
     assert np.array_equal(plain.sample(0, RNG).image, explicit.sample(0, RNG).image)
-
-
-def vars_of(augment: Augment) -> dict[str, Any]:
-    return {"flip": augment.flip, "scale": list(augment.scale), "hsv": list(augment.hsv)}
 
 
 def perfect(data: CocoDetection) -> list[tuple[Any, Any]]:

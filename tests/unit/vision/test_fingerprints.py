@@ -13,15 +13,18 @@ import pytest
 from qatspec_vision.data import cityscapes_layout, imagefolder_layout, layout, made_up
 
 from qatspec.api import load, resolve
+from tests.unit.vision.filled import cityscapes, coco, imagefolder
 
 SETS: dict[str, tuple[Any, Any, dict[str, Any]]] = {
-    "coco": (made_up.coco, layout.fingerprint, {}),
-    "cityscapes": (made_up.cityscapes, cityscapes_layout.fingerprint, {}),
+    "coco": (made_up.coco, layout.fingerprint, coco({})),
+    "cityscapes": (made_up.cityscapes, cityscapes_layout.fingerprint, cityscapes({})),
     "cityscapes of train ids": (
-        made_up.cityscapes, cityscapes_layout.fingerprint, {"labels": "labelTrainIds"},
+        made_up.cityscapes, cityscapes_layout.fingerprint, cityscapes({"labels": "labelTrainIds"}),
     ),
-    "imagefolder": (made_up.imagefolder, imagefolder_layout.fingerprint, {}),
-    "table": (made_up.imagefolder, imagefolder_layout.fingerprint, {"index": "table.csv"}),
+    "imagefolder": (made_up.imagefolder, imagefolder_layout.fingerprint, imagefolder({})),
+    "table": (
+        made_up.imagefolder, imagefolder_layout.fingerprint, imagefolder({"index": "table.csv"}),
+    ),
 }  # fmt: skip
 
 
@@ -147,7 +150,7 @@ def test_escaped_names_in_annotations_are_found(tmp_path):
     content["images"][0]["file_name"] = 'ä "quoted" \\ 1.png'
     old.rename(old.with_name('ä "quoted" \\ 1.png'))
     table.write_text(json.dumps(content))
-    params = {"root": "set", "split": "val"}
+    params = coco({"root": "set", "split": "val"})
     before = layout.fingerprint(params, tmp_path)
     flip(old.with_name('ä "quoted" \\ 1.png'))
     assert layout.fingerprint(params, tmp_path) != before

@@ -6,10 +6,11 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from qatspec_vision.data.imagefolder import ImageFolder, open_imagefolder
+from qatspec_vision.data.imagefolder import ImageFolder
 from qatspec_vision.data.imagefolder_layout import fingerprint
 
 from qatspec.api import DiagnosticError
+from tests.unit.vision.filled import imagefolder, open_imagefolder
 
 RNG = np.random.default_rng(0)
 
@@ -116,5 +117,5 @@ def test_the_fingerprint_knows_labels_of_a_table(root: Path) -> None:
     prints = []
     for label in (0, 1):
         (root / "some.csv").write_text(f"file,class_index\nval/n02/1.JPEG,{label}\n")
-        prints.append(fingerprint({"root": ".", "index": "some.csv"}, root))
+        prints.append(fingerprint(imagefolder({"root": ".", "index": "some.csv"}), root))
     assert prints[0] != prints[1]

@@ -4,9 +4,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from qatspec_vision.data.cityscapes import open_cityscapes
-from qatspec_vision.data.coco import open_coco
-from qatspec_vision.data.imagefolder import open_imagefolder
+
+from tests.unit.vision.filled import open_cityscapes, open_coco, open_imagefolder
 
 SETS = [(open_coco, "labels"), (open_cityscapes, "mask"), (open_imagefolder, "label")]
 

@@ -3,12 +3,11 @@
 import numpy as np
 import pytest
 from PIL import Image
-from qatspec_vision.data.augment import Augment
-from qatspec_vision.data.coco import open_coco
 from qatspec_vision.data.mosaic import Scene, mixup, mosaic
 
 from qatspec.api import ModelInput
 from qatspec.train.loader import Loader
+from tests.unit.vision.filled import augment as augment_of, open_coco
 
 SIZE = (60, 80)
 MIXED = {"flip": 0.5, "scale": [0.5, 2.0], "mosaic": 0.5, "mixup": 0.5}
@@ -93,7 +92,7 @@ def test_both_rest_in_the_last_epochs(tmp_path) -> None:
 
 def test_a_set_takes_what_the_spec_says(tmp_path) -> None:
     given = {**MIXED, "mixed_epochs": 5}
-    augment = Augment.of(given)
+    augment = augment_of(**given)
     assert (augment.mosaic, augment.mixup, augment.mixed_epochs) == (0.5, 0.5, 5)
     assert augment.at(4) == augment and augment.at(5).mosaic == augment.at(5).mixup == 0.0
     assert augment.at(5).flip == 0.5

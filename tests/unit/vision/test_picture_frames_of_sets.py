@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from qatspec_vision.data.cityscapes import open_cityscapes
 from qatspec_vision.data.cityscapes_layout import CLASSES
 from qatspec_vision.data.coco import CocoDetection
 from qatspec_vision.data.layout import Layout
 
 from qatspec.api import Diagnostic, DiagnosticError, ModelInput
 from qatspec.train.loader import Loader
+from tests.unit.vision.filled import augment, open_cityscapes
 
 RNG = np.random.default_rng(0)
 
@@ -35,7 +35,7 @@ def coco(tmp_path: Path, orientation: int, size: tuple[Any, Any], box: list[int]
     }
     (tmp_path / "a.json").write_text(json.dumps(content))
     fed = ModelInput(size=(40, 40), mean=0.0, std=255.0)
-    return CocoDetection(Layout(tmp_path / "a.json", tmp_path), fed=fed)
+    return CocoDetection(Layout(tmp_path / "a.json", tmp_path), fed=fed, augment=augment())
 
 
 @pytest.mark.parametrize(

@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from qatspec_vision.data.cityscapes import open_cityscapes
 from qatspec_vision.data.cityscapes_layout import CLASSES, LABEL_IDS, fingerprint
 from qatspec_vision.data.iou import Confusion
 from qatspec_vision.data.segmentation import SegmentationSet
 
 from qatspec.api import DiagnosticError
+from tests.unit.vision.filled import cityscapes, open_cityscapes
 
 RNG = np.random.default_rng(0)
 
@@ -144,7 +144,7 @@ def test_missing_parts(root: Path) -> None:
 
 
 def test_the_fingerprint_changes_with_the_files(root: Path) -> None:
-    params = {"root": ".", "split": "val"}
+    params = cityscapes({"root": ".", "split": "val"})
     before = fingerprint(params, root)
     assert before == fingerprint(params, root)
     path = next((root / "gtFine").rglob("*.png"))
