@@ -34,8 +34,16 @@ def names() -> list[str]:
     show_default=True,
     help="Folder to write into.",
 )
+@click.option(
+    "--from",
+    "library",
+    metavar="LIBRARY:NAME",
+    help="For DIR, a classifier of a library: timm:NAME or torchvision:NAME, with its weights.",
+)
 @click.option("--march", default="bayes", show_default=True, help="March of a spec for DIR.")
-def command(source: str | None, listed: bool, output: Path, march: str) -> None:
+def command(
+    source: str | None, listed: bool, output: Path, library: str | None, march: str
+) -> None:
     """Write a spec into a folder, ready for `qatspec run`, and beside it the JSON Schema from which
     editors complete and check it (`qatspec schema` writes it anew).
 
@@ -43,6 +51,8 @@ def command(source: str | None, listed: bool, output: Path, march: str) -> None:
     (COCO, VOC, YOLO, masks, a CSV table, a folder for each class) and said, and the spec trains on
     it.
     """
+    if library is not None and (source is None or not Path(source).is_dir()):
+        raise click.UsageError("--from needs a folder of pictures with classes")
     if listed:
         for name in names():
             echo(f"{name}  {_first_words(name)}")
@@ -53,23 +63,24 @@ def command(source: str | None, listed: bool, output: Path, march: str) -> None:
         text = (TEMPLATES / f"{source}.yaml").read_text("utf-8").replace(_SCHEMA, SCHEMA_FILE, 1)
         _write(output, source, text)
     elif Path(source).is_dir():
-        _for_data(Path(source), output, march)
+        _for_data(Path(source), output, library, march)
     else:
         raise click.UsageError(
             f"`{source}` is neither a template nor a folder; {suggest(source, names())}"
         )
 
 
-def _for_data(folder: Path, output: Path, march: str) -> None:
-    from qatspec.cli import new_data
+def _for_data(folder: Path, output: Path, library: str | None, march: str) -> None:
+    from qatspec.cli import new_data, new_tasks
     from qatspec.registry import registry
 
     registry().march(march)
+    task = new_tasks.library_task(library) if library is not None else None
     name = new_data.spec_name(folder)
     _demand_free(output / f"{name}.yaml")
     inspected = new_data.inspect(folder)
     new_data.print_found(inspected)
-    _write(output, name, new_data.spec_text(inspected, output, march))
+    _write(output, name, new_data.spec_text(inspected, output, march, task))
 
 
 def _write(output: Path, name: str, text: str) -> None:

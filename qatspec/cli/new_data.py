@@ -11,6 +11,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import click
+
+from qatspec.cli.new_tasks import TASKS, Task
 from qatspec.cli.output import echo, show
 from qatspec.diag import Diagnostic, DiagnosticError, Span
 from qatspec.diag.codes import QS910, QS918
@@ -26,40 +29,6 @@ _SHOWN = 12
 
 
 @dataclass(frozen=True)
-class Task:
-    """How a spec begins for a task.
-
-    model      registered name; params: besides num_classes.
-    multiple   sides of the input are multiples of it; limit: and at most that long.
-    quantize   the prepared modules, as YAML.
-    augment    of the training pictures.
-    """
-
-    model: str
-    multiple: int
-    limit: int
-    quantize: str
-    augment: Mapping[str, Any]
-
-
-_DETECTION = """\
-    backbone: {prepare: horizon}
-    neck: {prepare: horizon, quantize_input: false}
-    head: {prepare: horizon, quantize_input: false, quantize_output: false}"""
-_SEGMENTATION = """\
-    backbone: {prepare: horizon}
-    decode_head: {prepare: horizon, quantize_input: false, quantize_output: false}"""
-_CLASSIFICATION = """\
-    backbone: {prepare: horizon}
-    head: {prepare: horizon, quantize_input: false, quantize_output: false}"""
-TASKS = {
-    "detection": Task("fcos", 128, 512, _DETECTION, {"flip": 0.5, "scale": [0.8, 1.2]}),
-    "segmentation": Task("deeplabv3plus", 32, 512, _SEGMENTATION, {"flip": 0.5}),
-    "classification": Task("efficientnet", 32, 224, _CLASSIFICATION, {"flip": 0.5}),
-}
-
-
-@dataclass(frozen=True)
 class Inspected:
     """A folder that a data set recognises, opened. counts: pictures of train and val; sizes:
     (height, width) of some pictures."""
@@ -71,10 +40,11 @@ class Inspected:
     counts: Mapping[str, int]
     sizes: Sequence[tuple[int, int]]
 
-    def input_size(self) -> list[int]:
-        """The (height, width) of the model's input: those of the pictures, within the task's
-        limits."""
-        task = TASKS[self.found.task]
+    def input_size(self, task: Task) -> list[int]:
+        """The (height, width) of the model's input: those of the task, else of the pictures within
+        the task's limits."""
+        if task.size is not None:
+            return list(task.size)
         height, width = (
             median([size[place] for size in self.sizes] or [task.limit]) for place in (0, 1)
         )
@@ -124,9 +94,17 @@ def inspect(folder: Path) -> Inspected:
     return Inspected(folder, definition, found, train, counts, _sizes_of(found.pictures))
 
 
-def spec_text(inspected: Inspected, output: Path, march: str) -> str:
-    """The spec, to be written into the folder `output`."""
-    found, task = inspected.found, TASKS[inspected.found.task]
+def spec_text(inspected: Inspected, output: Path, march: str, task: Task | None = None) -> str:
+    """The spec, to be written into the folder `output`. task: None for that of the data.
+
+    Raises UsageError for a classifier on data without a class for each picture."""
+    found = inspected.found
+    if task is not None and found.task != "classification":
+        raise click.UsageError(
+            f"`{inspected.folder}` is a set for {found.task}, and --from takes one for "
+            "classification"
+        )
+    task = task or TASKS[found.task]
     root = os.path.relpath(inspected.folder, output)
     batch = max(1, min(8, inspected.counts["train"]))
     workers = 2 if inspected.counts["train"] >= 200 else 0
@@ -156,23 +134,21 @@ vars: {{float_epochs: 50, calibration_steps: 20, qat_epochs: 5, batch_size: {bat
 
 model:
   type: {task.model}
-  params: {{num_classes: {len(inspected.classes)}}}
-  # (pixel - 128) / 128, quantized by a fixed 1/128: a pixel's 8 bits are the chip's input as is.
-  # For weights that were trained on ImageNet's mean and std, write those and delete `scale`.
-  input: {{size: {flow(inspected.input_size())}, mean: 128, std: 128, scale: 0.0078125}}
+  params: {flow({**task.params, "num_classes": len(inspected.classes)})}
+{task.why}
+  input: {flow({"size": inspected.input_size(task), **task.image})}
 
 data:
 {data}
 
 quantize:
-  modules:
 {task.quantize}
 
 stages:
   float:
     trainer:
       epochs: ${{vars.float_epochs}}
-      optimizer: {{type: adamw, lr: 0.002}}
+      optimizer: {{type: adamw, lr: {task.lr}}}
       scheduler: {{type: cosine, warmup_steps: 10}}
   calibration: {{trainer: {{steps: "${{vars.calibration_steps}}"}}, qconfig: horizon_calibration}}
   qat:

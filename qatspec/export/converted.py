@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
+from typing import Any
 
 from qatspec.diag.codes import QS720
 from qatspec.export.fast import FastEmitter
@@ -82,6 +84,8 @@ def to_onnx(
     readable = {"march": program.march or "generic"}
     for way, ports in (("input", program.inputs), ("output", program.outputs)):
         readable |= {f"{way}.{place}": _described(port) for place, port in enumerate(ports)}
+    if program.image is not None:
+        readable["image"] = described_image(program.image)
     writer.write(path, opset, {METADATA: json.dumps(record, sort_keys=True), **readable})
 
 
@@ -95,6 +99,14 @@ class Exact(Emitter):
     def emit(self, op: Op) -> None:
         """Write one op."""
         self.names[op.output] = KINDS[op.kind].onnx(self, op)
+
+
+def described_image(image: Mapping[str, Any]) -> str:
+    """How a picture becomes the input (qatspec.spec.preprocessing), for people."""
+    height, width = image["size"]
+    mean, std = (" ".join(f"{number:g}" for number in image[key]) for key in ("mean", "std"))
+    resize = f", {image['resize']}" if "resize" in image else ""
+    return f"{image['format']} {width} x {height}{resize}; (pixel - {mean}) / {std}"
 
 
 def _described(port: Port) -> str:

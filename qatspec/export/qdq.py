@@ -19,6 +19,7 @@ from torch import Tensor, fx
 
 from qatspec.diag import Diagnostic
 from qatspec.diag.codes import QS703, QS705, QS720
+from qatspec.export.converted import described_image
 from qatspec.export.saturation import advice, saturating
 from qatspec.export.uint8 import Uint8, fits
 from qatspec.graph import Prepared
@@ -135,12 +136,15 @@ class _Walk:
             shape = [size if isinstance(size, int) else str(size) for size in self.q.sizes(node)]
             self.q.w.output(self.q.operand(node), node.name, self.q.dtype(node), shape)
         record = {"form": "qdq", "march": self.context.march, "tree": tree}
+        readable = {}
         if image is not None:
             record["image"] = image
+            readable["image"] = described_image(image)
         if self.uint8 is not None:
             self.q.w.drop_unread("DequantizeLinear")
             record["saturating"] = saturating(self.q.weights)
-        self.q.w.write(path, self.q.opset, {METADATA: json.dumps(record, sort_keys=True)})
+        metadata = {METADATA: json.dumps(record, sort_keys=True), **readable}
+        self.q.w.write(path, self.q.opset, metadata)
 
     def _repeated(self, node: fx.Node) -> str:
         """A tensor that forward makes for every image of the batch, from sizes alone."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -215,6 +216,49 @@ def test_other_usual_layouts(layout: str, folder: Path) -> None:
     call("new", "pictures")
     call("validate", "specs/pictures.yaml")
     call("plan", "specs/pictures.yaml")
+
+
+@pytest.mark.parametrize("library", ["timm", "torchvision"])
+def test_a_classifier_of_a_library(library: str, folder: Path) -> None:
+    sets.imagefolder(folder)
+    call("new", "pictures", "--from", f"{library}:resnet18")
+    spec = load("specs/pictures.yaml")
+    assert (spec.model.type, spec.model.params["name"]) == (library, "resnet18")
+    assert spec.model.params["num_classes"] == 3
+    assert spec.input.mean == (123.675, 116.28, 103.53) and spec.input.scale is None
+    assert spec.data["val"].dataset.params["mean"] == list(spec.input.mean)
+    call("validate", "specs/pictures.yaml")
+    call("plan", "specs/pictures.yaml")
+
+
+def test_what_timm_says_of_the_input(folder: Path, monkeypatch: Any) -> None:
+    from qatspec.cli import new_tasks
+
+    config = SimpleNamespace(mean=(0.5, 0.5, 0.5), std=(0.5, 0.25, 0.5), input_size=(3, 160, 192))
+    timm = SimpleNamespace(get_pretrained_cfg=lambda name: config if name == "tiny" else None)
+    monkeypatch.setattr(new_tasks.importlib.util, "find_spec", lambda name: object())
+    monkeypatch.setattr(new_tasks.importlib, "import_module", lambda name: timm)
+    task = new_tasks.library_task("timm:tiny")
+    assert task.size == (160, 192)
+    assert task.image == {"mean": [127.5] * 3, "std": [127.5, 63.75, 127.5]}
+    assert new_tasks.library_task("timm:other").size == (224, 224)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("new", "pictures", "--from", "resnet18"),
+        ("new", "pictures", "--from", "keras:resnet18"),
+        ("new", "pictures", "--from", "timm:"),
+        ("new", "quickstart", "--from", "timm:resnet18"),
+        ("new", "pictures", "--from", "timm:resnet18"),
+    ],
+)
+def test_what_from_does_not_take(arguments: tuple[str, ...], folder: Path) -> None:
+    """The last one names a detection set."""
+    sets.yolo(folder)
+    call(*arguments, code=2)
+    assert not Path("specs").exists()
 
 
 @pytest.mark.parametrize(

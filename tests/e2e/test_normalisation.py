@@ -100,6 +100,7 @@ def test_one_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, image: str
 
     metadata = {p.key: p.value for p in onnx.load(qat_file).metadata_props}
     recorded = json.loads(metadata["qatspec.qat"])["image"]
+    assert metadata["image"].startswith(f"{spec.input.format} 32 x 32")
     assert recorded == program.image == converted.image == artifact.image
     assert recorded["mean"] == list(spec.input.mean) and recorded["format"] == spec.input.format
     assert len(recorded["std"]) == 3

@@ -175,15 +175,23 @@ def _listed(path: Path, by_stem: Mapping[str, str], images: Path) -> list[str]:
         raise missing(path, why_unreadable(error), ADVICE) from error
     problems, stems = Problems(), []
     for line, written in enumerate(lines(text), start=1):
-        if not written.split():
+        if not written.strip():
             continue
-        stem = written.split()[0]
-        if stem not in by_stem:
+        stem = _stem_of(written.strip(), by_stem)
+        if stem is None:
             help_ = f"remove the line, or add the picture to `{images}`"
-            problems.add(path, line, f"there is no picture `{stem}`", help_, text=text)
-        stems.append(stem)
+            problems.add(path, line, f"there is no picture `{written.strip()}`", help_, text=text)
+        else:
+            stems.append(stem)
     problems.stop()
     return stems
+
+
+def _stem_of(written: str, by_stem: Mapping[str, str]) -> str | None:
+    """The picture that a line names: the line or its first word, with or without a suffix."""
+    names = (written, written.split()[0])
+    known = (n for name in names for n in (name, str(PurePosixPath(name).with_suffix(""))))
+    return next((name for name in known if name in by_stem), None)
 
 
 def _folders(params: Mapping[str, Any], base_dir: Path) -> tuple[Path, Path, Path]:

@@ -293,6 +293,16 @@ def test_difficult_objects_are_no_targets(tmp_path: Path) -> None:
     assert [len(data.sample(i, RNG).target["labels"]) for i in range(4)] == [1, 0, 1, 1]
 
 
+def test_names_of_lists(tmp_path: Path) -> None:
+    """With a suffix, with what stands behind the name, and with blanks in the name."""
+    sets.voc(tmp_path)
+    for folder, suffix in (("JPEGImages", ".jpg"), ("Annotations", ".xml")):
+        (tmp_path / folder / f"train_002{suffix}").rename(tmp_path / folder / f"a b{suffix}")
+    path = tmp_path / "ImageSets/Main/train.txt"
+    path.write_text("train_000.jpg\ntrain_001 -1\na b\ntrain_003\n")
+    assert len(opened("voc", tmp_path)) == 4
+
+
 def test_a_list_names_a_picture_that_is_not_there(tmp_path: Path) -> None:
     sets.voc(tmp_path)
     path = tmp_path / "ImageSets/Main/train.txt"
