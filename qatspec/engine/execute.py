@@ -222,7 +222,7 @@ class _Run:
         found = kept.arrange(self.plan, step, self.workdir, tell)
         assert found.result is not None
         gone = records.restore(found.result, tell)
-        for name in gone if found.state == "cached" else ():
+        for name in records.newly_lost(found.result, gone) if found.state == "cached" else ():
             path = found.result.file(name)
             tell(records.damage(path, "nothing needs it, and the result of the stage stands"))
         kept.bound(self.workdir, tell)

@@ -7,7 +7,7 @@ of the stage (see `qatspec.plan.results`).
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,9 @@ from qatspec.diag.codes import QS931
 from qatspec.plan import Plan, Step, results
 from qatspec.plan.checkpoints import SUFFIX, known_digests, sha256_of, sidecar
 from qatspec.plan.opened import JOURNAL, opened_by
-from qatspec.plan.results import BEGUN, RECORD, RECORD_FORMAT, Record, Result
+from qatspec.plan.results import BEGUN, CHECKSUM, RECORD, RECORD_FORMAT, Record, Result
 from qatspec.plan.status import needed
+from qatspec.source import written
 from qatspec.stages import Outcome
 from qatspec.train.checkpoint import save_bytes, write_sidecar
 from qatspec.train.files import cannot_write, write_bytes, write_json
@@ -59,9 +60,25 @@ def write(folder: Path, step: Step, outcome: Outcome, seconds: float) -> Record:
         "metrics": dict(outcome.metrics),
         "seconds": round(seconds, 3),
     }
-    write_json(folder / RECORD, record)
+    _write(folder, record)
     (folder / JOURNAL).unlink(missing_ok=True)
     return record
+
+
+def _write(folder: Path, record: Record) -> None:
+    """Write a record with its checksum. Raises DiagnosticError QS903."""
+    said = written(record)
+    write_json(folder / RECORD, {**said, CHECKSUM: results.checksum(said)})
+
+
+def newly_lost(result: Result, gone: Sequence[str]) -> tuple[str, ...]:
+    """The outputs in `gone`, which nothing needs, that were not reported before; the record then
+    names them. Raises DiagnosticError QS903."""
+    assert result.record is not None
+    known = result.record.get("lost", [])
+    if set(gone) != set(known):
+        _write(result.folder, {**result.record, "lost": sorted(gone)})
+    return tuple(name for name in gone if name not in known)
 
 
 def _identity(step: Step) -> dict[str, Any]:

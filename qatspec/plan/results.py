@@ -8,7 +8,9 @@ those of other settings. In either folder `begun.json` says from what its files 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import itertools
+import json
 import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
@@ -26,6 +28,8 @@ from qatspec.plan.opened import Opened, edited, opened_by
 #: Version of the records.
 RECORD_FORMAT = 2
 RECORD, BEGUN = "step.json", "begun.json"
+#: The key of a record that holds the checksum of the others.
+CHECKSUM = "sha256"
 KEPT = ".kept"
 _LARGEST_RECORD = 64 << 20
 #: Stages that train or observe, whose folders hold checkpoints to resume from.
@@ -204,8 +208,18 @@ def _is_home(folder: Path, stage: str) -> bool:
     return re.fullmatch(rf"{stage}-\w+(-\d+)?", folder.name) is not None and folder.is_dir()
 
 
+def checksum(record: Record) -> str:
+    """The sha256 of what a record says, itself left out."""
+    said = {key: value for key, value in record.items() if key != CHECKSUM}
+    text = json.dumps(said, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 def _is_complete(record: Record) -> bool:
-    """Return whether a record has every entry that is read."""
+    """Return whether a record holds what is read of it, as it was written. Records of earlier
+    versions have no checksum."""
+    if CHECKSUM in record and record[CHECKSUM] != checksum(record):
+        return False
     outputs, metrics = record.get("outputs"), record.get("metrics")
     return (
         isinstance(outputs, dict)

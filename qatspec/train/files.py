@@ -27,7 +27,7 @@ _REASONS = {
     errno.EDQUOT: ("the disk quota is used up", _ROOM),
     errno.EFBIG: ("the file would exceed the process's file size limit (ulimit -f)", _ROOM),
     errno.EEXIST: ("a part of the path is a file, not a folder", _HELP),
-    errno.EISDIR: ("it is a folder", "give the name of a file"),
+    errno.EISDIR: ("it is a folder", "move or delete that folder, or give another name"),
     errno.ENOTDIR: ("a part of the path is a file, not a folder", _HELP),
     errno.ELOOP: ("its symbolic links form a loop", _HELP),
     errno.EACCES: ("it may not be written (permissions)", _PERMISSIONS),

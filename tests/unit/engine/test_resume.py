@@ -3,8 +3,11 @@ one damaged file."""
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
+from qatspec.diag import DiagnosticError
 from qatspec.plan import status
 from tests.unit.engine.test_execute import STAGES, Killed, statuses, tree
 from tests.unit.engine.test_kept import codes, dies_at, messages, started, words
@@ -195,6 +198,70 @@ def test_one_damaged_checkpoint_of_a_finished_stage_does_not_train_again(copy, w
         assert tree(copy.workdir) == before
     else:
         assert set(codes(copy)) == {"QS931"} and "nothing needs it" in messages(copy)
+        assert statuses(copy.run()) == [(name, "cached") for name in STAGES]
+        assert not codes(copy), "it was told"
+
+
+def test_each_lost_file_is_told_once(copy):
+    folder = copy.workdir / "float"
+    first, second = (folder / f"float-checkpoint-epoch-000{n}.pth.tar" for n in (1, 2))
+    content = first.read_bytes()
+    first.unlink()
+    copy.run()
+    second.unlink()
+    copy.run()
+    assert codes(copy) == ["QS931"] and second.name in messages(copy)
+    first.write_bytes(content)  # it is there again, and lost again
+    copy.run()
+    assert not codes(copy)
+    first.unlink()
+    copy.run()
+    assert codes(copy) == ["QS931"] and first.name in messages(copy)
+
+
+def _one_number(text: str) -> str:
+    record = json.loads(text)
+    record["metrics"]["accuracy"] += 1
+    return json.dumps(record)
+
+
+def _one_letter(text: str) -> str:
+    return text.replace('"kind": "checkpoint"', '"kind": "checkpoimt"', 1)
+
+
+@pytest.mark.parametrize("change", [_one_number, _one_letter])
+def test_a_record_that_was_changed_is_no_record(copy, change):
+    """The stage goes on from its last checkpoint, and writes its record again."""
+    path = copy.workdir / "float/step.json"
+    before, text = tree(copy.workdir), path.read_text()
+    path.write_text(change(text))
+    assert dict(statuses(copy.run())) == {**dict.fromkeys(STAGES, "cached"), "float": "run"}
+    assert tree(copy.workdir) == before
+    assert json.loads(path.read_text())["metrics"] == json.loads(text)["metrics"]
+
+
+def test_a_record_of_before_there_were_checksums_is_read(copy):
+    for path in copy.workdir.glob("*/step.json"):
+        record = json.loads(path.read_text())
+        assert len(record.pop("sha256")) == 64
+        path.write_text(json.dumps(record))
+    assert statuses(copy.run()) == [(name, "cached") for name in STAGES]
+
+
+@pytest.mark.parametrize("name", ["summary.json", "convert/toy.program", "convert/step.json"])
+def test_a_folder_in_place_of_a_file_is_named_and_the_advice_works(copy, name):
+    path = copy.workdir / name
+    path.unlink()
+    (path / "inside").mkdir(parents=True)
+    try:
+        copy.run()
+    except DiagnosticError as error:
+        (found,) = error.diagnostics
+        assert found.code == "QS903" and f"`{path}`" in found.message, found
+        assert "move or delete that folder" in found.help
+        path.rename(copy.folder / "moved")
+        copy.run()
+    assert path.is_file()
 
 
 @pytest.mark.parametrize("stage", ["calibration", "qat"])
