@@ -78,13 +78,13 @@ def load_array(path: Path) -> np.ndarray:
     except OSError as error:
         raise unreadable(path, error) from error
     except (ValueError, EOFError) as error:
-        raise unusable(path, f"it is no array: {error}", "write it with numpy.save") from error
+        raise unusable(path, f"it is not an array: {error}", "write it with numpy.save") from error
     if array.ndim < 2:
         raise unusable(path, f"its shape is {array.shape}", "put the batch first")
     if array.dtype.kind not in "fiu":
         raise unusable(path, f"it holds {array.dtype}, not numbers", "give floats or integers")
     if len(array) == 0:
-        raise unusable(path, f"its shape is {array.shape}: there is no image in it", "add one")
+        raise unusable(path, f"its shape is {array.shape}: it holds no image", "add one")
     with np.errstate(over="ignore"):
         finite = array.dtype.kind != "f" or np.isfinite(array.astype(np.float32)).all()
     if not finite:
@@ -134,7 +134,7 @@ def _files(source: Path) -> list[Path]:
         if not found:
             raise unusable(
                 source,
-                "there is no picture or video in it",
+                "it holds no picture or video",
                 "give a folder with pictures in it; folders below it are not searched",
             )
         return found

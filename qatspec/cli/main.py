@@ -200,7 +200,7 @@ def _interrupted(error: Interrupted, arguments: Sequence[str]) -> int:
     if error.saved:
         echo(f"saved: {error.saved}", err=True)
     if error.stage:
-        echo(f"to go on: {shlex.join(['qatspec', *arguments])}", err=True)
+        echo(f"to resume: {shlex.join(['qatspec', *arguments])}", err=True)
     return error.exit_code
 
 

@@ -111,7 +111,7 @@ def new(name: str, kind: str, output: Path) -> None:
     """Create the package NAME: pyproject.toml, a plugin that registers a record of KIND, and its
     test."""
     if not is_package_name(name):
-        raise click.BadParameter(f"`{name}` is no name of a package: use lower-case words, my-net")
+        raise click.BadParameter(f"`{name}` is not a package name: use lower-case words, my-net")
     if shadowed(name):
         raise click.BadParameter(
             f"the module `{name.replace('-', '_')}` is there already, and the package would hide "

@@ -273,7 +273,7 @@ class _Run:
             warning = QS927.warning(
                 f"stage {step.name} builds on a result of stage {name} that was made "
                 "with other settings than the spec has now",
-                help="`qatspec plan` says what changed; `--with-deps` makes it anew first",
+                help="`qatspec plan` says what changed; `--with-deps` runs it again first",
                 at=f"/stages/{step.name}",
             )
             self._emit("log", step.name, message=warning.message, diagnostic=warning)

@@ -110,7 +110,8 @@ def _displace(result: Result, workdir: Path, tell: Tell) -> None:
 
 def _no_checkpoint(step: Step, own: Path, kept: Path) -> Diagnostic:
     return QS933.warning(
-        f"stage {step.name} starts anew: no checkpoint in `{own}` is intact; they are kept "
+        f"stage {step.name} starts from the beginning: no checkpoint in `{own}` is intact; "
+        "they are kept "
         f"as {_name(kept)}",
         help=f"check the disk; if you have a copy of a checkpoint, put it into `{own}` in place of "
         "what is there, and run again",

@@ -128,7 +128,7 @@ class _Walk:
         for node in flat:
             if not isinstance(node, fx.Node) or not carries_tensor(self.context.value(node)):
                 raise QS703.error(
-                    f"the model returns `{node}`, which is no tensor",
+                    f"the model returns `{node}`, which is not a tensor",
                     help="return only tensors that forward computes from its inputs",
                 )
             if isinstance(self.context.value(node), (list, tuple)):

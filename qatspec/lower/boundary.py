@@ -67,7 +67,7 @@ def lower_output(node: Any, lowering: Lowering) -> str:
     with its scale per channel (rule: int32 tails)."""
     if not lowering.is_tensor(node):
         lowering.fail(
-            f"the model returns `{node}`, which is no tensor that its ops compute",
+            f"the model returns `{node}`, which is not a tensor that its ops compute",
             "return only tensors that forward computes from its inputs, in tuples, lists and "
             "dicts: no None, size, parameter or constant",
             QS703,
@@ -77,7 +77,7 @@ def lower_output(node: Any, lowering: Lowering) -> str:
     term = lowering.single_term(x) if settled else x.terms[0]
     if not settled or lowering.builder.values[term.value].scale is None:
         lowering.fail(
-            f"output `{node.name}` is no quantized tensor and no bare accumulator: "
+            f"output `{node.name}` is neither a quantized tensor nor an accumulator: "
             + ("an activation follows its convolution" if x.bounded else "it is a sum"),
             "let the module end in a convolution, or set quantize_output: true",
             QS703,

@@ -18,7 +18,9 @@ def as_int32(x: PendingSum, lowering: Lowering) -> ScaledInts:
     if len(x.terms) == 1 and not x.bounded and first.axis is None and first.step == 1:
         return first
     if any((t.scale != np.rint(t.scale)).any() for t in x.terms):
-        lowering.fail("its integers are multiplied by what is no integer", "multiply by integers")
+        lowering.fail(
+            "its integers are multiplied by something other than an integer", "multiply by integers"
+        )
     low, high = 0, 0
     for term in x.terms:
         reach = lowering.builder.ranges[term.value].merged()

@@ -31,7 +31,7 @@ def changes(
     plan: Plan, new: Mapping[str, Any], old: Mapping[str, Any], again: Collection[str] = ()
 ) -> tuple[Change, ...]:
     """What differs between the keys `old` of a result and the keys `new` of a step. again: earlier
-    steps that run anew."""
+    steps that run again."""
     changed: list[Change] = []
     for key in sorted({*old, *new}):
         before, now = old.get(key, _MISSING), new.get(key, _MISSING)
@@ -71,7 +71,7 @@ def _edited(key: str, before: Any, now: Any) -> str:
 def _surroundings(key: str, before: Any, now: Any, again: Collection[str]) -> str:
     kind, _, name = key.partition(":")
     if kind == "input":
-        return f"{name} runs anew" if name in again else f"it starts from another {name}"
+        return f"{name} runs again" if name in again else f"it starts from another {name}"
     if kind == "data":
         return f"the files of data.{name} changed"
     if kind == "plugin" and str(now).startswith(f"{name}=={FILE} ") and before is not _MISSING:

@@ -45,7 +45,7 @@ class PlanDiff:
 
 def diff(first: Plan, second: Plan) -> PlanDiff:
     """What it means to go from one plan to another. What follows from another difference (a step
-    that runs anew because an earlier one does) is not a difference of its own."""
+    that runs again because an earlier one does) is not a difference of its own."""
     before = {step.name: step for step in first.steps}
     after = {step.name: step for step in second.steps}
     both = [name for name in before if name in after]

@@ -43,8 +43,8 @@ def plan_table(plan: Plan, statuses: Sequence[StepStatus]) -> str:
 
 
 def _deeds(item: StepStatus) -> list[str]:
-    """What `run` does with a step, as lines: "starts anew because spec.yaml:9  ...; the old one is
-    kept as .kept/float-0123"."""
+    """What `run` does with a step, as lines: "starts from the beginning because spec.yaml:9  ...;
+    the old one is kept as .kept/float-0123"."""
     reasons = [_reason(change) for change in item.because]
     first, *others = reasons or [""]
     kept = f"the old one is kept as {item.kept_as}" if item.kept_as else ""

@@ -137,7 +137,7 @@ def _why_displaced(
     )
     if [change.key for change in found] not in [[f"input:{name}"] for name in again]:
         return found
-    text = f"{found[0].text}, unless that comes to the same result"
+    text = f"{found[0].text}, unless its result is the same"
     return (replace(found[0], text=text),)
 
 
@@ -181,7 +181,7 @@ def _training(plan: Plan, found: StepStatus, workdir: Path) -> StepStatus:
     if found.result is not None and found.result.checkpoints:
         point = resume_point(found.result, trainer, found.step.evaluation)
         if point is None:
-            return replace(found, does="starts anew: no checkpoint is intact")
+            return replace(found, does="starts from the beginning: no checkpoint is intact")
         does = f"resumes at {describe(point.at, trainer)}"
         if found.result.folder != workdir / found.step.name:
             does += f" from {_shown(found.result.folder, workdir)}"
@@ -195,7 +195,7 @@ def _training(plan: Plan, found: StepStatus, workdir: Path) -> StepStatus:
         source, point = continued
         does = f"continues at {describe(point.at, trainer)} from {_shown(source.folder, workdir)}"
         return replace(found, does=does, point=point, continued=source)
-    return replace(found, does="starts anew" if found.displaced else "starts")
+    return replace(found, does="starts from the beginning" if found.displaced else "starts")
 
 
 def _kept_as(displaced: Result | None, workdir: Path) -> str:

@@ -87,7 +87,7 @@ def _function(module: nn.Module, name: str) -> Callable[..., Any]:
         if callable(function):
             return function  # type: ignore[no-any-return]
     raise QS505.error(
-        f"`wrap` names `{name}`, which is no function of the model's files",
+        f"`wrap` names `{name}`, which is not a function of the model's files",
         help="give the function's name as the model's file has it, or `package.module.name`",
     )
 

@@ -29,7 +29,7 @@ def resolve_code(value: Any, at: str = "") -> Any:
     found = getattr(_module(owner), name, None)
     if found is None:
         raise refused(
-            f"`{value}` is no class or function of torch.nn or of a plugin",
+            f"`{value}` is not a class or function of torch.nn or of a plugin",
             "write `package.module.name` of an installed plugin, or register it by a hook",
             at,
         )

@@ -101,7 +101,7 @@ PASSES = (
          build_module),
     Pass("dead", "Remove what no output depends on.",
          drop_dead),
-    Pass("outputs", "Check for outputs that are no tensors.",
+    Pass("outputs", "Check for outputs that are not tensors.",
          check_outputs),
     # decisions
     Pass("rules", "Find the rule of the qconfig that decides each op.",

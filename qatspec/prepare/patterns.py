@@ -50,7 +50,7 @@ def _addition(match: Match, position: int) -> str | None:
         return "the addition scales its second operand"
     others = [a for a in node.args if isinstance(a, fx.Node) and a is not before]
     if len(others) != 1 or not context.is_float_tensor(others[0]):
-        return "the addition's other operand is no tensor of the model"
+        return "the addition's other operand is not a tensor of the model"
     other = others[0]
     if other.op == "get_attr":
         return "the addition's other operand is a parameter"

@@ -142,5 +142,5 @@ def _tree(tree: Any, outputs: int, depth: int = 0) -> list[str]:
     elif type(tree) is int and 0 <= tree < outputs:
         return []
     else:
-        return [f"the output tree names `{tree!r}`, which is no output"]
+        return [f"the output tree names `{tree!r}`, which is not an output"]
     return [problem for branch in branches for problem in _tree(branch, outputs, depth + 1)]

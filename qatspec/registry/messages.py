@@ -149,4 +149,4 @@ def hook_message(plugin: Plugin, error: Exception) -> str:
         return f"plugin `{plugin.entry_point}`: {error}"
     near = nearest(unknown, _HOOKS)
     mean = f"; did the author mean `{near}`?" if near else ""
-    return f"plugin `{plugin.entry_point}` implements `{unknown}`, which is no hook{mean}"
+    return f"plugin `{plugin.entry_point}` implements `{unknown}`, which is not a hook{mean}"

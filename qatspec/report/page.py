@@ -30,7 +30,9 @@ def gather(workdir: Path) -> dict[str, Any]:
     path = workdir / "summary.json"
     summary = _read(path)
     for error in Draft202012Validator(dict(summary_schema())).iter_errors(summary):
-        raise _no_results(path, f"it is no summary of a run: {error.json_path} is not as written")
+        raise _no_results(
+            path, f"it is not the summary of a run: {error.json_path} is not as written"
+        )
     by_kind = {a["kind"]: workdir / a["path"] for a in summary["artifacts"]}
     perf = _part(by_kind["perf_json"], "summary", dict) if "perf_json" in by_kind else None
     decisions = _part(by_kind["decisions"], "decisions", list) if "decisions" in by_kind else []

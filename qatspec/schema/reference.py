@@ -23,7 +23,7 @@ before a mapping or list stops merging. Every mapping is closed: an unknown key 
 params of a model, a data set and a march are described by the plugin that registers it:
 `qatspec schema` writes this schema with all of them, for your editor.
 
-A bold key is required. A key marked \\* makes no step run anew by itself: it changes no result, or
+A bold key is required. A key marked \\* makes no step run again by itself: it changes no result, or
 counts by the contents of what it names.
 """
 _BOUNDS = {

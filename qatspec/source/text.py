@@ -48,7 +48,7 @@ def read_text(path: Path, *, shown: str, name: str = "", named_at: Span | None =
         advice = (
             f"save the file as UTF-8; in Latin-1 the byte is `{chr(byte)}`"
             if byte >= 0xA0
-            else "save the file as UTF-8, or write the character anew"
+            else "save the file as UTF-8, or type the character again"
         )
         lossy = {shown: data.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "replace")}
         found = _fail(QS104, message, shown, advice, span).diagnostics

@@ -199,7 +199,7 @@ def _solver(raw: Mapping[str, Any], at: str) -> Solver:
             re.sub(pattern, replacement or "", "")
         except (re.error, IndexError) as error:
             raise QS310.error(
-                f"`{replacement}` is no replacement for `{pattern}`: {error}",
+                f"`{replacement}` is not a valid replacement for `{pattern}`: {error}",
                 help=r"groups are `\1`, `\2`, ... in the order of the pattern's brackets",
                 at=pointer,
             ) from None

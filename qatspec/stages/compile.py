@@ -37,7 +37,7 @@ def compile_to_files(
     if host is not None and host.pre is not None and runtime_input(options)[0] != "featuremap":
         raise QS806.error(
             "the model begins with float ops on the host: what the compiled file is "
-            "fed is no image",
+            "fed is not an image",
             help="delete `rt_input_type`, or move those ops out of forward",
             at="/stages/compile/rt_input_type",
         )

@@ -68,7 +68,7 @@ def open_integers(path: Path) -> Integers:
     if path.name.endswith("-converted.onnx"):
         return OnnxRunner.load(path)
     raise QS924.error(
-        f"`{path.name}` is no model that qatspec runs",
+        f"`{path.name}` is not a model that qatspec runs",
         help=f"give a checkpoint (*{SUFFIX}), *.program, *-converted.onnx or *.bin",
         span=Span(file=str(path)),
     )

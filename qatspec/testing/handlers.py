@@ -58,7 +58,7 @@ def lower_equals_the_fake_quant(subject: Subject, handler: QuantHandler) -> None
 def to_onnx_equals_the_fake_quant(subject: Subject, handler: QuantHandler) -> None:
     """The Q/DQ file, run by onnxruntime, is at most one step from the fake-quant model."""
     if handler.to_onnx is None:
-        raise Skipped("it writes no ONNX of its own")
+        raise Skipped("it has no `to_onnx`")
     try:
         import onnxruntime
     except ImportError as error:

@@ -47,7 +47,7 @@ def names_are_unique(subject: Subject) -> None:
 def loading_imports_no_torch(subject: Subject) -> None:
     """`qatspec validate` loads every plugin: it must not cost torch's import."""
     if not isinstance(subject.plugin, ModuleType):
-        raise Skipped("only a module can be imported anew")
+        raise Skipped("only a module can be imported again")
     name = subject.plugin.__name__
     code = f"import sys; sys.path[:] = {sys.path!r}; import {name}; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

@@ -17,7 +17,7 @@ from qatspec.source import written
 
 _ROOM = (
     "make space (or choose another --workdir) and run the same command again: earlier results are "
-    "intact and the run goes on from its last checkpoint"
+    "intact and the run resumes from its last checkpoint"
 )
 _HELP = "choose another place, and run the same command again: earlier results are intact"
 _PERMISSIONS = "choose another place, or correct the permissions (`ls -ld`)"

@@ -60,7 +60,7 @@ def _problem(
         seen = state.get(f"{owner}.range_seen")
         unusable = ~is_usable_scale(value.float(), 0)
         if name == "scale" and (seen is None or seen.any()) and unusable.any():
-            return f"is no scale: {value.reshape(-1)[unusable.reshape(-1)][0].item():g}"
+            return f"is not a scale: {value.reshape(-1)[unusable.reshape(-1)][0].item():g}"
         return ""
     spoilt = ~value.to(own.dtype).isfinite()
     if spoilt.any() and not torch.equal(spoilt, ~own.isfinite().to(spoilt.device)):

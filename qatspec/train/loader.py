@@ -129,7 +129,7 @@ class Loader:
 
 
 def _as_warning(diagnostic: Diagnostic) -> Diagnostic:
-    ending = "the run goes on without it, unless the spec says `broken: error`"
+    ending = "the run continues without it, unless the spec says `broken: error`"
     help_ = f"{diagnostic.help}; {ending}" if diagnostic.help else ending
     return replace(diagnostic, severity="warning", help=help_)
 

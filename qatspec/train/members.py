@@ -182,7 +182,7 @@ def _ended(rank: int, process: BaseProcess) -> Diagnostic:
     how = f"ended with exit code {code}"
     if code < 0:
         how = f"was killed by signal {-code} ({signal.Signals(-code).name})"
-    help_ = "run the same command again: training goes on from the last checkpoint"
+    help_ = "run the same command again: training resumes from the last checkpoint"
     if code == -signal.SIGKILL:
         help_ = (
             "the system kills processes where memory runs out: lower `batch_size`, `workers` or "

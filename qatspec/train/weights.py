@@ -150,7 +150,7 @@ def _alike(given: str, value: Tensor, key: str, own: Tensor) -> bool:
 
 def _not_weights(path: Path, why: str) -> DiagnosticError:
     message = f"`{path.name}` holds no weights that can be read safely: {why}"
-    advice = "save them anew in a trusted place: torch.save(model.state_dict(), ...)"
+    advice = "save them again in a trusted environment: torch.save(model.state_dict(), ...)"
     return _fault(QS901, message, advice, path)
 
 

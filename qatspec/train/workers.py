@@ -70,7 +70,7 @@ def _died(dead: Mapping[int, Any]) -> Diagnostic:
         how = f"{number} (pid {worker.pid}) was killed by signal {-worker.exitcode} ({name})"
     else:
         how = f"{number} (pid {worker.pid}) ended with exit code {worker.exitcode}"
-    help_ = "run the same command again: training goes on from the last checkpoint"
+    help_ = "run the same command again: training resumes from the last checkpoint"
     if worker.exitcode == -signal.SIGKILL:
         help_ = (
             "the system kills processes where memory runs out: lower `workers` or `batch_size` of "

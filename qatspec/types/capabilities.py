@@ -74,7 +74,9 @@ class Hardware:
             if value < 0 or (value == 0 and not name.endswith("overhead_us")):
                 raise ValueError(f"{name} is {value}")
         if unknown := sorted(set(self.fitted) - set(figures)):
-            raise ValueError(f"`fitted` explains {unknown[0]}, which is no figure of the hardware")
+            raise ValueError(
+                f"`fitted` explains {unknown[0]}, which is not a figure of the hardware"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -54,7 +54,7 @@ def malformed(path: Path, why: str) -> DiagnosticError:
     """QS912 for an annotation file."""
     return codes.QS912.error(
         f"`{path.name}` is not a COCO detection file: {why}",
-        help="correct the entry, or write the file anew with the tool that made it; "
+        help="correct the entry, or write the file again with the tool that made it; "
         "cocodataset.org/#format-data says what each key holds",
         span=Span(file=str(path)),
     )

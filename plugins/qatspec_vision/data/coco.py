@@ -92,8 +92,8 @@ def _warn_unusable(path: Path, unusable: Sequence[tuple[int, str]]) -> tuple[Dia
     index, reason = unusable[0]
     return (
         codes.QS913.warning(
-            f"{len(unusable)} annotations left out, the first is annotations[{index}]: {reason}",
-            help="correct or remove them; training and evaluation go on without them",
+            f"{len(unusable)} annotations are omitted, the first is annotations[{index}]: {reason}",
+            help="correct or remove them; training and evaluation continue without them",
             span=Span(file=str(path)),
         ),
     )

@@ -58,7 +58,7 @@ def _pictures(folder: Path) -> Iterator[str]:
     for name, regular in _entries(folder):
         if name.lower().endswith(PICTURES) and not name.rpartition("/")[2].startswith("."):
             if not regular:
-                why = why_unreadable_file(folder / name) or "it is no regular file"
+                why = why_unreadable_file(folder / name) or "it is not a regular file"
                 raise missing(folder / name, why, "restore it, or what it links to, or remove it")
             yield name
 

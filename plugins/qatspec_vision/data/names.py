@@ -118,7 +118,7 @@ def _of_csv(path: Path, text: str, problems: Problems) -> Names:
         if not any(entry.strip() for entry in row) or (line == 1 and not _is_byte(levels[:1])):
             continue  # the first line names the columns
         if len(levels) < 3 or not _is_byte(levels):
-            message = f"`{','.join(row)}` is no class with a colour"
+            message = f"`{','.join(row)}` is not a class with a colour"
             problems.add(path, line, message, "write `name,r,g,b`, r, g and b from 0 to 255")
             continue
         names.append(row[0].strip())

@@ -47,8 +47,8 @@ def left_out(count: int, first: str, path: Path, line: int) -> tuple[Diagnostic,
         return ()
     return (
         codes.QS913.warning(
-            f"{count} annotations left out, the first is {first}",
-            help="correct or remove them; training and evaluation go on without them",
+            f"{count} annotations are omitted, the first is {first}",
+            help="correct or remove them; training and evaluation continue without them",
             span=Span(str(path), line, 1, line, 2),
         ),
     )

@@ -121,7 +121,7 @@ def _read(
         problems.add(path, 0, why_unreadable(error), "restore the file")
         return Annotation(None, [])
     except xml_lines.MalformedError as error:
-        problems.add(path, error.line, f"it is not XML: {error}", "write the file anew")
+        problems.add(path, error.line, f"it is not XML: {error}", "write the file again")
         return Annotation(None, [])
     text, boxes = data.decode("utf-8", "replace"), []
     if root.tag != "annotation":

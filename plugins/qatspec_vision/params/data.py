@@ -149,8 +149,8 @@ _MADE_UP = by_content(
     {
         "type": "integer",
         "minimum": 1,
-        "description": "Draw so many pictures of plain shapes in this layout and take those in "
-        "place of root's: to try a spec without its data. Metrics mean nothing.",
+        "description": "Number of pictures of plain shapes that are drawn in this layout and "
+        "used instead of root's, to try a spec without its data. Metrics are meaningless.",
     }
 )
 
@@ -252,7 +252,7 @@ IMAGEFOLDER = closed(
         "split": by_content(
             {
                 "type": "string",
-                "description": "Folder below root that holds a folder a class; left out: root "
+                "description": "Folder below root that holds a folder a class; default: root "
                 "itself.",
             }
         ),

@@ -102,7 +102,7 @@ TABLE = closed(
         "file_column": _path("The column with the name of the picture.", "file"),
         "label_column": _path("The column with the class.", "label"),
         "suffix": _path("What is added to the name of each picture, such as .jpg.", ""),
-        "split": _path("Take the lines that have this split; left out: all lines."),
+        "split": _path("Take the lines that have this split; default: all lines."),
         "split_column": _path("The column with the split.", "split"),
         "classes": class_names("Left out: the labels of the whole table, sorted."),
         "part": PART,

@@ -126,7 +126,7 @@ FCOS = closed(
                 "topk": integer("Most points a box takes.", 10),
                 "giou_weight": number("Weight of the GIoU in the cost.", 2.0),
                 "center_radius": number(
-                    "Points within so many strides of a box's middle go first.", 2.5
+                    "Points within this number of strides of a box's centre are preferred.", 2.5
                 ),
             },
         ),
@@ -214,7 +214,7 @@ def _library(name: str, more: Schema) -> Schema:
         f"A classifier of {name}, by its name there.",
         {
             "name": {"type": "string", "description": f"Name that {name} knows the model by."},
-            "num_classes": integer("Number of classes; left out: the library's default."),
+            "num_classes": integer("Number of classes; default: that of the library."),
             "options": {
                 "type": "object",
                 "additionalProperties": True,

@@ -45,7 +45,7 @@ def recognize(folder: Path) -> FoundData | None:
     chosen, notes = roles(units)
     if unread:
         names = ", ".join(f"`{path}`" for path in unread)
-        notes.append(f"left out: {names}, no COCO file whose pictures are there")
+        notes.append(f"omitted: {names}, not a COCO file with its pictures")
     return FoundData(
         what="COCO annotations",
         task="detection",

@@ -117,7 +117,7 @@ def _classes(found: Tree, masks: list[Path], notes: list[str]) -> dict[str, Any]
     known = sorted(numbers - {_IGNORED})
     if numbers and (numbers == {0, _IGNORED} or (known and known[-1] > 2 * len(known) + 8)):
         ordered_levels = sorted(numbers)
-        notes.append("masks hold levels of grey that are no class numbers: each is a class")
+        notes.append("masks hold levels of grey that are not class numbers: each is a class")
         names = ["background", "foreground"] if len(numbers) == 2 else (
             [f"level_{level}" for level in ordered_levels])  # fmt: skip
         return {"classes": names, "colours": [[level] * 3 for level in ordered_levels]}

@@ -115,7 +115,7 @@ def test_a_run_that_is_interrupted_everywhere_ends_in_the_same_bytes(
         result = stopping.call(*RUN)
         assert result.returncode == 128 + number, (stage, kind, count, result.stderr)
         assert f"interrupted by {number.name} in stage {stage}" in result.stderr
-        assert f"to go on: qatspec {shlex.join(RUN)}" in result.stderr
+        assert f"to resume: qatspec {shlex.join(RUN)}" in result.stderr
         assert ("saved: work/" in result.stderr) == (stage not in ("convert", "compile"))
         summary = json.loads((stopping.workdir / "summary.json").read_text())
         assert summary["steps"][-1]["stage"] == stage

@@ -57,7 +57,7 @@ def test_the_table_says_why_a_step_starts_anew_and_where_the_old_one_is_kept(cop
     copy.edit("lr: 0.001", "lr: 0.002")
     plan = copy.plan()
     table = plan_table(plan, status(plan, copy.workdir))
-    assert f"starts anew because {copy.spec}:" in table
+    assert f"starts from the beginning because {copy.spec}:" in table
     assert "lr: 0.001 -> 0.002; the old one is kept as .kept/qat-" in table
 
 

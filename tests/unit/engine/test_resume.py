@@ -89,7 +89,7 @@ def test_without_an_intact_checkpoint_it_starts_anew_and_keeps_what_there_is(pro
     folder = interrupted(project)
     for path in folder.glob("*.pth.tar"):
         cut(path)
-    assert words(project)["float"] == "starts anew: no checkpoint is intact"
+    assert words(project)["float"] == "starts from the beginning: no checkpoint is intact"
     project.run()
     assert started(project)["float"] is None
     assert codes(project) == ["QS933"]

@@ -263,7 +263,7 @@ def test_status_follows_inputs(plan, tmp_path):
     states = status(plan("stages.calibration.trainer.steps=3"), tmp_path)
     assert [s.state for s in states] == ["cached", *["changed"] * 4]
     assert [c.text for c in states[2].because] == [
-        "calibration runs anew, unless that comes to the same result"
+        "calibration runs again, unless its result is the same"
     ]
 
 

@@ -282,7 +282,7 @@ def test_a_custom_module_that_a_rule_leaves_in_float_stays() -> None:
 @pytest.mark.parametrize("name", ["os.system", "torch.load", "nowhere.at.all"])
 def test_names_come_from_torch_nn_and_plugins_only(name: str) -> None:
     config = {"additional_fuser_method_mapping": [[["torch.nn.Conv2d"], name]]}
-    with pytest.raises(DiagnosticError, match="no class or function") as caught:
+    with pytest.raises(DiagnosticError, match="not a class or function") as caught:
         prepare(Net(), (image(),), qconfig=INT8, prepare=config)
     assert caught.value.diagnostics[0].code == "QS602"
 
