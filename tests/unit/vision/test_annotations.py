@@ -117,7 +117,7 @@ def test_a_box_that_is_none_is_left_out_with_a_warning(root, box):
     written(root, changed(("annotations", 1, "bbox"), box))
     data = used(root)
     (warned,) = data.diagnostics
-    assert warned.code == "QS913" and "1 annotations left out" in warned.message
+    assert warned.code == "QS913" and "1 annotations are omitted" in warned.message
     assert "annotations[1]: its bbox" in warned.message and "(image 2)" in warned.message
     assert len(warned.message) < 300
 

@@ -227,7 +227,7 @@ def test_unusable_annotations_are_left_out_and_told(tmp_path: Path) -> None:
     assert [len(data.sample(i, RNG).target["labels"]) for i in range(2)] == [1, 0]
     (warning,) = data.diagnostics
     assert (warning.code, warning.severity) == ("QS913", "warning")
-    assert warning.message.startswith("5 annotations left out")
+    assert warning.message.startswith("5 annotations are omitted")
     assert data.evaluate(perfect(data))["AP"] == pytest.approx(100)
 
 

@@ -384,7 +384,7 @@ def test_tables_of_other_tools(tmp_path: Path) -> None:
         ("data.yaml", "nc: 3\n", "no list `names`"),
         ("data.yaml", "names: [\n", "not YAML"),
         ("names.txt", "\n\n", "holds no class names"),
-        ("names.csv", "name,r,g,b\na,1,2\n", "no class with a colour"),
+        ("names.csv", "name,r,g,b\na,1,2\n", "not a class with a colour"),
     ],
 )
 def test_bad_files_of_class_names(tmp_path: Path, name: str, text: str, words: str) -> None:
