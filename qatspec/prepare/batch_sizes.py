@@ -19,15 +19,15 @@ def check_batch_sizes(root: nn.Module, graph: fx.Graph) -> None:
     """
     if not any(n.op != "placeholder" and is_plain(n.meta.get("example")) for n in graph.nodes):
         return
-    batch, found = Batch(root, graph), []
+    batch, refusals = Batch(root, graph), []
     for node in graph.nodes:
         if node.target is fixed:
             if batch.differs(node.args[0]):
-                found.append(_refused(str(node.args[2]), "decides by", _DECIDES))
+                refusals.append(_refused(str(node.args[2]), "decides by", _DECIDES))
         elif batch.is_open and batch.computes_with_it(node):
-            found.append(_refused(str(node.meta.get("source", "")), "computes with", _COMPUTES))
-    if found:
-        raise DiagnosticError(list(dict.fromkeys(found)))
+            refusals.append(_refused(str(node.meta.get("source", "")), "computes with", _COMPUTES))
+    if refusals:
+        raise DiagnosticError(list(dict.fromkeys(refusals)))
 
 
 _DECIDES = (
@@ -40,9 +40,9 @@ _COMPUTES = (
 )
 
 
-def _refused(place: str, does: str, help_: str) -> Diagnostic:
+def _refused(source: str, does: str, help_: str) -> Diagnostic:
     return QS512.diagnostic(
         f"forward {does} the number of images in the batch, which differs from call to call",
         help=help_,
-        span=line_span(place),
+        span=line_span(source),
     )

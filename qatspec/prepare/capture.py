@@ -29,11 +29,11 @@ class Call:
     def tensors(self) -> list[tuple[str, torch.Tensor]]:
         """(name, tensor) of each tensor argument."""
         leaves, _ = pytree.tree_flatten_with_path((self.args, self.kwargs))
-        found = []
+        named = []
         for (_, *rest), leaf in leaves:
             if isinstance(leaf, torch.Tensor):
-                found.append((f"input{pytree.keystr(tuple(rest))}", leaf))
-        return found
+                named.append((f"input{pytree.keystr(tuple(rest))}", leaf))
+        return named
 
     def takes_only(self, images: Iterable[Any]) -> bool:
         """Whether every tensor argument is one of `images`, or a view of one."""
@@ -60,25 +60,27 @@ def capture(model: nn.Module, example_inputs: Sequence[Any], paths: Iterable[str
     exist or was not called.
     """
     wanted = {path: module_at(model, path) for path in paths}
-    found = Capture()
+    captured = Capture()
     handles = []
     for name, module in model.named_modules():
-        handles.append(module.register_forward_hook(_note_producer(found, name)))
+        handles.append(module.register_forward_hook(_note_producer(captured, name)))
     for path, module in wanted.items():
-        handles.append(module.register_forward_pre_hook(_note_call(found, path), with_kwargs=True))
-        handles.append(module.register_forward_hook(_note_result(found, path)))
+        handles.append(
+            module.register_forward_pre_hook(_note_call(captured, path), with_kwargs=True)
+        )
+        handles.append(module.register_forward_hook(_note_result(captured, path)))
     try:
         run_once(model, example_inputs, {})
     finally:
         for handle in handles:
             handle.remove()
     for path in wanted:
-        if path not in found.calls:
+        if path not in captured.calls:
             raise QS505.error(
                 f"module `{path}` did not run on the example input",
                 help="prepare only modules that the model's forward calls",
             )
-    return found
+    return captured
 
 
 def capture_root_call(example_inputs: Sequence[Any]) -> Capture:
@@ -113,25 +115,25 @@ def module_at(model: nn.Module, path: str, at: str = "") -> nn.Module:
         ) from None
 
 
-def _note_producer(found: Capture, name: str) -> Any:
+def _note_producer(captured: Capture, name: str) -> Any:
     def hook(module: nn.Module, args: Any, result: Any) -> None:
         for leaf in pytree.tree_leaves(result):
             if isinstance(leaf, torch.Tensor):
-                found.producers.setdefault(leaf, name)  # type: ignore[no-untyped-call]
+                captured.producers.setdefault(leaf, name)  # type: ignore[no-untyped-call]
 
     return hook
 
 
-def _note_call(found: Capture, path: str) -> Any:
+def _note_call(captured: Capture, path: str) -> Any:
     def hook(module: nn.Module, args: Any, kwargs: Any) -> None:
-        found.calls.setdefault(path, Call(args, kwargs))
+        captured.calls.setdefault(path, Call(args, kwargs))
 
     return hook
 
 
-def _note_result(found: Capture, path: str) -> Any:
+def _note_result(captured: Capture, path: str) -> Any:
     def hook(module: nn.Module, args: Any, result: Any) -> None:
-        call = found.calls[path]
+        call = captured.calls[path]
         if call.result is None:
             call.result = result
 

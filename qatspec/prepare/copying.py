@@ -28,8 +28,8 @@ def copied(model: nn.Module) -> nn.Module:
     try:
         made = copy.deepcopy(model, {id(tensor): tensor.detach() for tensor in results})
     except Exception as error:
-        found = list(_obstacles(model)) or [("the model", _first_line(error), False)]
-        raise DiagnosticError([_refused(*item) for item in found]) from error
+        obstacles = list(_obstacles(model)) or [("the model", _first_line(error), False)]
+        raise DiagnosticError([_refused(*item) for item in obstacles]) from error
     if shared := _shared(model, made):
         raise DiagnosticError(_not_separate(shared))
     return made

@@ -180,7 +180,7 @@ def from_float(cls: Any, module: nn.Module, qconfig: QConfig) -> nn.Module:
 
 
 def _fusions(config: PrepareConfig, at: str) -> list[FusePattern]:
-    found = []
+    patterns = []
     for pattern, value in config.additional_fusion_pattern.items():
         record = value
         if isinstance(value, str) and "." not in value:
@@ -189,8 +189,8 @@ def _fusions(config: PrepareConfig, at: str) -> list[FusePattern]:
             record = FusePattern(
                 name="additional_fusion_pattern", summary="", pattern=(), check=_callable(value, at)
             )
-        found.append(replace(record, pattern=forward(pattern)))
-    return found
+        patterns.append(replace(record, pattern=forward(pattern)))
+    return patterns
 
 
 def _annotate(value: Any, at: str) -> Annotate:
@@ -207,19 +207,19 @@ def _callable(value: Any, at: str) -> Callable[..., Any]:
 
 
 def _classes(
-    config: PrepareConfig, key: str, method: str, place: Callable[[str], str]
+    config: PrepareConfig, key: str, method: str, pointer: Callable[[str], str]
 ) -> tuple[tuple[str, Any], ...]:
-    found = []
+    classes = []
     for name, value in getattr(config, key).items():
-        cls = resolve_code(value, place(key))
+        cls = resolve_code(value, pointer(key))
         if not hasattr(cls, method):
             raise refused(
                 f"`{symbol(value)}` has no `{method}`",
                 f"give it a classmethod `{method}(module)` that returns the new module",
-                place(key),
+                pointer(key),
             )
-        found.append((class_name(name), cls))
-    return tuple(found)
+        classes.append((class_name(name), cls))
+    return tuple(classes)
 
 
 def _chain(types: Any) -> tuple[str, ...]:

@@ -59,7 +59,7 @@ def _never_called(unit: Unit) -> Iterator[str]:
 def _parameters(root: nn.Module, path: str) -> list[nn.Parameter]:
     """Return the parameters of the module, or the one parameter, at a path."""
     owner, _, name = path.rpartition(".")
-    found = getattr(root.get_submodule(owner), name)
-    if isinstance(found, nn.Module):
-        return list(found.parameters())
-    return [found] if isinstance(found, nn.Parameter) else []
+    target = getattr(root.get_submodule(owner), name)
+    if isinstance(target, nn.Module):
+        return list(target.parameters())
+    return [target] if isinstance(target, nn.Parameter) else []

@@ -48,7 +48,7 @@ def check_extremes(unit: Unit) -> None:
         if group.activation is not None and not isinstance(group.annotation.output, Float)
         for node in group.nodes
     }
-    found: list[Diagnostic] = []
+    errors: list[Diagnostic] = []
     for group in unit.groups:
         for node in group.nodes:
             fills = unit.context.label(node) in _FILLS and not quantized.isdisjoint(node.users)
@@ -56,10 +56,10 @@ def check_extremes(unit: Unit) -> None:
                 continue
             for value, help_ in _constants(unit, group, node, alone):
                 problem = _problem(unit, node, value, help_)
-                (unit.warnings if problem.severity == "warning" else found).append(problem)
+                (unit.warnings if problem.severity == "warning" else errors).append(problem)
                 break
-    if found:
-        raise DiagnosticError(found)
+    if errors:
+        raise DiagnosticError(errors)
 
 
 def _constants(
@@ -112,12 +112,12 @@ def _is_one_number(unit: Unit, operand: Any) -> bool:
 
 def _computed_alone(unit: Unit) -> set[fx.Node]:
     """The nodes that depend on no value of an input: parameters, sizes, and results of those."""
-    found: set[fx.Node] = set()
+    alone: set[fx.Node] = set()
     for node in unit.graph.nodes:
-        made = node.op.startswith("call_") and found.issuperset(node.all_input_nodes)
+        made = node.op.startswith("call_") and alone.issuperset(node.all_input_nodes)
         if node.op == "get_attr" or made or is_plain(node.meta.get("example")):
-            found.add(node)
-    return found
+            alone.add(node)
+    return alone
 
 
 def _problem(unit: Unit, node: fx.Node, value: float, help_: str) -> Diagnostic:

@@ -41,17 +41,17 @@ def findings(prepared: Prepared) -> Findings:
     """Return the findings of a prepared model."""
     model = prepared.model
     everything = model.named_modules(remove_duplicate=False)
-    found = [(n, m) for n, m in everything if isinstance(m, FakeQuantize)]
+    fake_quants = [(n, m) for n, m in everything if isinstance(m, FakeQuantize)]
     inside = tuple(f"{path}." if path else "" for path in prepared.modules)
     return Findings(
-        tails=tuple(name for name, module in found if module.disabled),
+        tails=tuple(name for name, module in fake_quants if module.disabled),
         shared=tuple(_shared(model)),
         float_parts=tuple(
             name
             for name, child in model.named_children()
             if not any(isinstance(m, FakeQuantize) for m in child.modules())
         ),
-        strays=tuple(name for name, _ in found if not name.startswith(inside)),
+        strays=tuple(name for name, _ in fake_quants if not name.startswith(inside)),
     )
 
 

@@ -107,11 +107,11 @@ def _longest(
 
 
 def _calls_by_module(unit: Unit) -> dict[int, list[fx.Node]]:
-    found: dict[int, list[fx.Node]] = {}
+    calls: dict[int, list[fx.Node]] = {}
     for node in unit.graph.nodes:
         if node.op == "call_module":
-            found.setdefault(id(unit.context.module(node)), []).append(node)
-    return found
+            calls.setdefault(id(unit.context.module(node)), []).append(node)
+    return calls
 
 
 def _follow(

@@ -43,24 +43,24 @@ _OF_PARAMETERS = {
 
 def refused_hooks(model: nn.Module) -> list[Diagnostic]:
     """Return QS508 for each hook of the model's modules and parameters, and each global hook."""
-    found = []
+    refusals = []
     for attribute, method in _GLOBAL.items():
-        found += [
+        refusals += [
             _refused("every module of the process", "", f"torch.nn.modules.module.{method}", hook)
             for hook in getattr(torch_module, attribute).values()
         ]
     for path, module in model.named_modules():
-        found += [
+        refusals += [
             _refused(f"module `{path}`" if path else "the model", path, method, hook)
             for method, hook in _hooks(module, _OF_MODULES)
             if not computes_weight(hook, module)
         ]
     for name, parameter in model.named_parameters():
-        found += [
+        refusals += [
             _refused(f"parameter `{name}`", name, method, hook)
             for method, hook in _hooks(parameter, _OF_PARAMETERS)
         ]
-    return found
+    return refusals
 
 
 def _hooks(owner: Any, attributes: dict[str, str]) -> Iterator[tuple[str, Callable[..., Any]]]:

@@ -15,7 +15,7 @@ from torch.utils import _pytree as pytree
 from qatspec.diag import DiagnosticError
 from qatspec.diag.codes import QS509, QS604
 from qatspec.graph.prepared import Decision, DecisionKind
-from qatspec.prepare.resolve import whole_unit
+from qatspec.prepare.resolve import unit_rule
 from qatspec.prepare.unit import FusedOps, Unit, pointers
 from qatspec.quant.build import build_fake_quant
 from qatspec.spec.rules import RuleMatch
@@ -66,8 +66,8 @@ class _Inserter:
             if group is None or group.activation is None:
                 self._in_float(node, None, DecisionKind.FLOAT, "nothing quantized reads it")
                 continue
-            whole = whole_unit(unit)
-            match = whole if whole.qconfig and whole.qconfig.activation else group.match
+            of_unit = unit_rule(unit)
+            match = of_unit if of_unit.qconfig and of_unit.qconfig.activation else group.match
             assert match.qconfig is not None and match.qconfig.activation is not None
             qspec, kind, reason = match.qconfig.activation, DecisionKind.OBSERVED, "input: observed"
             if unit.config.input_scale is not None:
@@ -81,8 +81,8 @@ class _Inserter:
             if not any(node in member.all_input_nodes for member in group.nodes):
                 continue
             if group.annotation.kind == "passive":
-                if found := self._first_consumer(group.last):
-                    return found
+                if consumer := self._first_consumer(group.last):
+                    return consumer
             elif group.activation is not None and not isinstance(group.annotation.output, Float):
                 return group
         return None

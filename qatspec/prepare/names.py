@@ -26,14 +26,14 @@ def resolve_code(value: Any, at: str = "") -> Any:
     if not isinstance(value, str):
         return value
     owner, _, name = value.rpartition(".")
-    found = getattr(_module(owner), name, None)
-    if found is None:
+    code = getattr(_module(owner), name, None)
+    if code is None:
         raise refused(
             f"`{value}` is not a class or function of torch.nn or of a plugin",
             "write `package.module.name` of an installed plugin, or register it by a hook",
             at,
         )
-    return found
+    return code
 
 
 def class_name(value: Any) -> str:

@@ -48,23 +48,23 @@ def unusual_modules(units: Mapping[str, nn.Module]) -> list[Diagnostic]:
     not plain float32 ones: one diagnostic for all tensors of a kind.
 
     units: path -> module to prepare."""
-    found = []
+    problems = []
     alike: dict[_Kind, list[str]] = {}
     for unit_path, unit in units.items():
         for name, module in unit.named_modules():
             path = ".".join(part for part in (unit_path, name) if part)
             problem = _compiled_form(module, path) or _other_form(module, path)
             if problem is not None:
-                found.append(problem)
+                problems.append(problem)
             for key, tensor in _tensors(module):
                 if kind := _kind(tensor):
                     alike.setdefault(kind, []).append(f"{path}.{key}" if path else key)
     for kind, names in alike.items():
         are = "is" if len(names) == 1 else f"({len(names)} tensors) are"
-        found.append(
+        problems.append(
             kind.code.diagnostic(f"{quote_list(names)} {are} {kind.what}", help=kind.advice)
         )
-    return found
+    return problems
 
 
 def _compiled_form(module: nn.Module, path: str) -> Diagnostic | None:

@@ -35,7 +35,7 @@ def resolve(unit: Unit) -> None:
         calls[key] += 1
 
 
-def whole_unit(unit: Unit) -> RuleMatch:
+def unit_rule(unit: Unit) -> RuleMatch:
     """The rule for the unit itself, which decides the inputs."""
     return decide(unit.rules, module=unit.rule_name(""), ops=())
 
