@@ -129,3 +129,24 @@ def test_a_runtime_that_is_not_installed(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     (found,) = warnings(load(path))
     assert (found.code, found.severity) == ("QS008", "warning") and "onnxruntime" in found.message
+
+
+def test_numbers_of_classes_that_annotation_files_name(tmp_path):
+    """A VOC set without a list of classes, and a split that it does not have."""
+    for name in ("JPEGImages", "Annotations", "ImageSets/Main"):
+        (tmp_path / "set" / name).mkdir(parents=True)
+    (tmp_path / "set/JPEGImages/a.jpg").touch()
+    objects = "".join(
+        f"<object><name>{name}</name><bndbox><xmin>1</xmin><ymin>1</ymin><xmax>9</xmax>"
+        "<ymax>9</ymax></bndbox></object>"
+        for name in ("dog", "cat", "cow")
+    )
+    (tmp_path / "set/Annotations/a.xml").write_text(f"<annotation>{objects}</annotation>")
+    for split in ("train", "val"):
+        (tmp_path / f"set/ImageSets/Main/{split}.txt").write_text("a\n")
+    assert data_findings(_spec(tmp_path, "voc_detection", "num_classes: 3")) == ()
+    for number, severity in ((80, "warning"), (2, "error")):
+        (found,) = data_findings(_spec(tmp_path, "voc_detection", f"num_classes: {number}"))
+        assert (found.code, found.severity) == ("QS914", severity)
+    (split,) = data_findings(_spec(tmp_path, "voc_detection", "num_classes: 3", split="vall"))
+    assert (split.code, split.span.line) == ("QS910", 8)
