@@ -30,11 +30,13 @@ def compile(  # noqa: A001 - the arrow's name
     ops that it cannot run, QS812 where the encoded commands do not compute the Program).
     """
     record = registry().march(march)
-    given = _filled(march, record.options, options)
-    fed = _runtime_input(program, given, image)
-    own = {name: value for name, value in given.items() if name not in RUNTIME_INPUT}
+    filled_options = _filled(march, record.options, options)
+    fed = _runtime_input(program, filled_options, image)
+    march_options = {
+        name: value for name, value in filled_options.items() if name not in RUNTIME_INPUT
+    }
     with registry().attribute_errors(record, f"march `{march}`, compiling `{program.name}`,"):
-        compiled = record.compile(program, own)
+        compiled = record.compile(program, march_options)
         if not isinstance(compiled, Artifact):
             raise TypeError(f"it returns a {type(compiled).__name__}, not an Artifact")
     artifact = replace(compiled, image=program.image)

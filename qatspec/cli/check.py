@@ -98,8 +98,10 @@ def command(
     host = host_parts(deploy(prepared, prepared.example_inputs))
     with loaded.document.located():
         refused, warnings = foresee(options.context(loaded, workdir, device="cpu"))
-    told = {r.diagnostic.span for r in refused if r.diagnostic.code == QS701}  # with its module
-    kept = [w for w in prepared.warnings if w.code != QS608 or w.span not in told]
+    reported_spans = {
+        r.diagnostic.span for r in refused if r.diagnostic.code == QS701
+    }  # with its module
+    kept = [w for w in prepared.warnings if w.code != QS608 or w.span not in reported_spans]
     prepared.warnings = (*kept, *(r.diagnostic for r in refused), *warnings)
     if picture is not None:
         _draw(loaded, chosen, prepared, picture)

@@ -49,26 +49,26 @@ class Held:
 
         Raises DiagnosticError: QS930 (of other settings), QS926 (no such stage), QS931 (damaged).
         """
-        own = self._workdir / stage
-        if stage not in self._spec.stages and own.exists():
+        stage_folder = self._workdir / stage
+        if stage not in self._spec.stages and stage_folder.exists():
             raise QS926.error(
-                f"the spec has no stage `{stage}`; `{own}` is of another spec",
+                f"the spec has no stage `{stage}`; `{stage_folder}` is of another spec",
                 help=f"it has {quote_list(list(self._spec.stages))}",
                 at="/stages",
             )
         if stage not in self._spec.stages or (files and not self._has(stage, files)):
-            return own
-        plan = self._plan(own)
+            return stage_folder
+        plan = self._plan(stage_folder)
         found = locate(plan, self._workdir, stage) if plan is not None else None
         if found is None:
-            return own
+            return stage_folder
         self._tell(found)
         return found.result.folder
 
     def in_place(self, stage: str) -> None:
         """Check the result in the stage's own folder against the spec. Raises DiagnosticError."""
-        own = self._workdir / stage
-        result, plan = results.find(own, stage), self._plan(own)
+        stage_folder = self._workdir / stage
+        result, plan = results.find(stage_folder, stage), self._plan(stage_folder)
         if result is not None and plan is not None:
             self._tell(hold(plan, result))
 
@@ -152,15 +152,15 @@ def hold_summary(workdir: Path, *, stale: bool) -> None:
     other = [s for s, r in found.items() if r is None or not r.record or r.digest != named[s]]
     if not other:
         return
-    told = QS930.diagnostic(
+    diagnostic = QS930.diagnostic(
         f"`{path}` is of another run than the results of stage {quote_list(other)}",
         severity="warning" if stale else "error",
         help="run the spec again, which writes a new summary; `--stale` shows the old one",
         span=Span(file=str(path)),
     )
     if not stale:
-        raise DiagnosticError(told)
-    show([told])
+        raise DiagnosticError(diagnostic)
+    show([diagnostic])
 
 
 def _list(found: Iterable[Change]) -> str:

@@ -167,9 +167,9 @@ def _run_array(ported: Integers, source: Path, output: Path) -> None:
     ints = [array] if whole else ported.quantize(array)
     target = output / f"{source.stem}.npz"
     demand_own_integers(target, [p.name for p in (*ported.inputs, *ported.outputs)])
-    told = f"{target} (replaced)" if target.exists() else str(target)
+    shown_path = f"{target} (replaced)" if target.exists() else str(target)
     _write_integers(ported, ints, target)
-    echo(told)
+    echo(shown_path)
 
 
 def _inputs(network: Network, source: Path, every: int) -> Iterator[Input]:

@@ -45,14 +45,14 @@ def inputs(source: Path, read: Read, warn: Warn, *, every: int = 1) -> Iterator[
     Raises DiagnosticError: QS923, QS915 (a video without the package that reads it), and what
     `read` raises of a single picture or of every one.
     """
-    paths, given = _files(source), 0
+    paths, yielded = _files(source), 0
     for path in paths:
         try:
             for one in _of_file(path, read, every):
-                given += 1
+                yielded += 1
                 yield one
         except DiagnosticError as error:  # noqa: PERF203
-            if path == paths[-1] and not given:
+            if path == paths[-1] and not yielded:
                 raise
             _warn_of(error, warn)
 
@@ -117,10 +117,10 @@ def _of_file(path: Path, read: Read, every: int) -> Iterator[Input]:
         yield _picture(path.with_name(f"{path.stem}-{number:06d}{path.suffix}"), frame, read)
 
 
-def _picture(told: Path, picture: Path, read: Read) -> Input:
+def _picture(named: Path, picture: Path, read: Read) -> Input:
     sample = read(picture)
     image = sample.image.astype("float32", copy=False)  # a foreign byte order
-    return Input(path=told, image=image, meta=sample.meta, picture=picture)
+    return Input(path=named, image=image, meta=sample.meta, picture=picture)
 
 
 def _files(source: Path) -> list[Path]:

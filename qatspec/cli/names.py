@@ -56,10 +56,10 @@ def demand_own_integers(path: Path, ports: Sequence[str]) -> None:
         return
     try:
         with open_file(path) as file, zipfile.ZipFile(file) as arrays:
-            own = set(arrays.namelist()) == {f"{port}.npy" for port in ports}
+            holds_all_ports = set(arrays.namelist()) == {f"{port}.npy" for port in ports}
     except (OSError, zipfile.BadZipFile):
-        own = False
-    if not own:
+        holds_all_ports = False
+    if not holds_all_ports:
         raise in_the_way(path, NOT_OWN, "move it away, or choose another folder with --output")
 
 

@@ -78,8 +78,8 @@ def inspect(folder: Path) -> Inspected:
     opened, counts = {}, {}
     with scratch_folder() as cache:
         for role, params in found.roles.items():
-            given = {"root": ".", "size": task.multiple, **params}
-            complete = with_defaults(definition.params, given)
+            chosen_params = {"root": ".", "size": task.multiple, **params}
+            complete = with_defaults(definition.params, chosen_params)
             with names.attribute_errors(definition, f"opening `{definition.name}`"):
                 opened[role] = definition.open(complete, cache, folder)
             counts[role] = len(opened[role])

@@ -55,8 +55,8 @@ class Reader:
     def _back(
         self, method: str, placed: Any, meta: Mapping[str, Any], value: np.ndarray
     ) -> np.ndarray:
-        own = hasattr(self._dataset, "read")
-        if own and hasattr(self._dataset, method):
+        has_read = hasattr(self._dataset, "read")
+        if has_read and hasattr(self._dataset, method):
             with registry().attribute_errors_of(self._dataset, method):
                 return np.asarray(getattr(self._dataset, method)(meta, value))
         if set(_PLACED) <= meta.keys():

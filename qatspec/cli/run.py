@@ -107,8 +107,8 @@ def _columns(summary: Mapping[str, Any], spec: Spec) -> list[str]:
     from qatspec.registry import registry
 
     chooser = registry().dataset(spec.data["val"].dataset.type).metric
-    given: Mapping[str, float] = next(iter(summary["metrics"].values()), {})
-    return [chooser, *(name for name in given if name != chooser)][:2]
+    metrics: Mapping[str, float] = next(iter(summary["metrics"].values()), {})
+    return [chooser, *(name for name in metrics if name != chooser)][:2]
 
 
 def _stages(summary: Mapping[str, Any], columns: list[str]) -> Table:

@@ -232,8 +232,8 @@ def _demand_utf_8(base: Path, output: Path) -> None:
 def patch_name(spec: Spec, output: Path) -> str:
     """The name of a patched spec: that of the spec, then that of the file; at most as long as the
     spec language allows."""
-    own = re.sub(r"[^A-Za-z0-9_.-]", "-", output.stem)
-    name = own if own.startswith(f"{spec.name}-") else f"{spec.name}-{own}"
+    file_name = re.sub(r"[^A-Za-z0-9_.-]", "-", output.stem)
+    name = file_name if file_name.startswith(f"{spec.name}-") else f"{spec.name}-{file_name}"
     return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 9]}-{_short(name)}"
 
 

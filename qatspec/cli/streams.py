@@ -122,16 +122,16 @@ def _separated(out: TextIO | None, stack: contextlib.ExitStack) -> TextIO | None
         saved = os.dup(_STDOUT)
     except (OSError, ValueError):  # closed, or a stream of a test without a descriptor
         return out
-    own = os.fdopen(saved, "w", encoding=out.encoding, errors="backslashreplace")
+    stream = os.fdopen(saved, "w", encoding=out.encoding, errors="backslashreplace")
     os.dup2(_STDERR, _STDOUT)
 
     def restore() -> None:
         os.dup2(saved, _STDOUT)
         _silence(saved)  # closing writes what a full disk did not take
-        own.close()
+        stream.close()
 
     stack.callback(restore)
-    return own
+    return stream
 
 
 def _open_standard_descriptors() -> None:

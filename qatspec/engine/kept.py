@@ -35,18 +35,18 @@ def arrange(plan: Plan, step: Step, workdir: Path, tell: Tell) -> StepStatus:
 
     Returns the status afterwards. Raises DiagnosticError QS903, QS934.
     """
-    own = workdir / step.name
+    stage_folder = workdir / step.name
     found = step_status(plan, step, workdir)
     if found.displaced is not None:
         _displace(found.displaced, workdir, tell)
-    elif found.result is not None and found.result.folder != own:
-        clear(own)
-        move(found.result.folder, own)
+    elif found.result is not None and found.result.folder != stage_folder:
+        clear(stage_folder)
+        move(found.result.folder, stage_folder)
         tell(f"{step.name} returns from {found.result.folder.relative_to(workdir)}")
     elif found.result is not None and found.is_spoilt:
         home = results.home(workdir, found.result)
-        kept = _set_aside(own, home.with_name(f"{home.name}.damaged"))
-        tell(_no_checkpoint(step, own, kept))
+        kept = _set_aside(stage_folder, home.with_name(f"{home.name}.damaged"))
+        tell(_no_checkpoint(step, stage_folder, kept))
     else:
         return found
     return arrange(plan, step, workdir, tell)
@@ -79,14 +79,14 @@ def judged_folder(workdir: Path, stage: str) -> Path:
 def complete_exchange(workdir: Path, stage: str) -> None:
     """Put results that were judged again in the place of those that they were made of, which are
     kept. The same for a stage that an earlier version made anew in `<stage>.next`."""
-    own = workdir / stage
+    stage_folder = workdir / stage
     for coming in (workdir / f"{stage}{_JUDGED}", workdir / f"{stage}.next"):
         made = results.find(coming, stage)
         if made is not None and made.record is not None:
-            if (replaced := results.find(own, stage)) is not None:
-                _set_aside(own, results.home(workdir, replaced))
-            clear(own)
-            move(coming, own)
+            if (replaced := results.find(stage_folder, stage)) is not None:
+                _set_aside(stage_folder, results.home(workdir, replaced))
+            clear(stage_folder)
+            move(coming, stage_folder)
         elif made is not None and coming.suffix == ".next":
             _set_aside(coming, results.home(workdir, made))
         clear(coming)
@@ -108,13 +108,12 @@ def _displace(result: Result, workdir: Path, tell: Tell) -> None:
     tell(f"{what}{result.stage} with other settings is kept as {_name(kept)} ({size})")
 
 
-def _no_checkpoint(step: Step, own: Path, kept: Path) -> Diagnostic:
+def _no_checkpoint(step: Step, stage_folder: Path, kept: Path) -> Diagnostic:
     return QS933.warning(
-        f"stage {step.name} starts from the beginning: no checkpoint in `{own}` is intact; "
-        "they are kept "
-        f"as {_name(kept)}",
-        help=f"check the disk; if you have a copy of a checkpoint, put it into `{own}` in place of "
-        "what is there, and run again",
+        f"stage {step.name} starts from the beginning: no checkpoint in `{stage_folder}` is "
+        f"intact; they are kept as {_name(kept)}",
+        help="check the disk; if you have a copy of a checkpoint, replace the contents of "
+        f"`{stage_folder}` with it, and run again",
         span=Span(file=str(kept)),
     )
 

@@ -33,13 +33,13 @@ class Found:
 def locate(plan: Plan, workdir: Path, stage: str) -> Found | None:
     """The results of a stage: the spec's, in the stage's folder or in `.kept`; where there are
     none, those in the stage's folder. None where that holds nothing."""
-    own = results.find(workdir / stage, stage)
-    every = [r for r in (own, *results.kept(workdir, stage)) if r is not None]
+    current = results.find(workdir / stage, stage)
+    every = [r for r in (current, *results.kept(workdir, stage)) if r is not None]
     found = [hold(plan, result) for result in every]
     fitting = [f for f in found if not f.differs]
     if fitting:
         return min(fitting, key=lambda f: (f.result.record is None, len(f.software)))
-    return found[0] if own is not None else None
+    return found[0] if current is not None else None
 
 
 def hold(plan: Plan, result: Result) -> Found:
@@ -86,8 +86,8 @@ def _is_software(key: str, step: Step, result: Result) -> bool:
 
 def _sources(step: Step, before: str, taken: object, workdir: Path) -> Iterator[Result]:
     """The finished results of `before` that gave what a result of `step` took."""
-    own = results.find(workdir / before, before)
-    for result in (own, *results.kept(workdir, before)):
+    current = results.find(workdir / before, before)
+    for result in (current, *results.kept(workdir, before)):
         record = result.record if result is not None else None
         if result is not None and record and record.get("gives", {}).get(step.takes) == taken:
             yield result

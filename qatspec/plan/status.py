@@ -98,9 +98,9 @@ def step_status(
     Raises DiagnosticError QS935 for records of another version of qatspec.
     """
     again = [s.step.name for s in earlier if not s.is_done]
-    own = results.find(workdir / step.name, step.name)
-    result = _of_step(step, own, results.kept(workdir, step.name))
-    displaced = own if own is not result else None
+    current = results.find(workdir / step.name, step.name)
+    result = _of_step(step, current, results.kept(workdir, step.name))
+    displaced = current if current is not result else None
     found = StepStatus(
         step=step,
         state="changed" if displaced is not None and displaced.keys else "run",
@@ -118,10 +118,10 @@ def step_status(
     return _training(plan, found, workdir)
 
 
-def _of_step(step: Step, own: Result | None, kept: Sequence[Result]) -> Result | None:
+def _of_step(step: Step, current: Result | None, kept: Sequence[Result]) -> Result | None:
     """The best result with the digest of the step: evaluated with its settings, finished, or
     begun."""
-    same = [r for r in (own, *kept) if r is not None and r.is_of(step)]
+    same = [r for r in (current, *kept) if r is not None and r.is_of(step)]
     rank = {True: 0, False: 1, None: 2}
     return min(same, key=lambda r: rank[r.is_judged(step)], default=None)
 

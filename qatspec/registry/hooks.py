@@ -56,10 +56,11 @@ class Hooks:
         callers = self._manager.get_hookcallers(plugin) if plugin is not None else None
         return sorted(caller.name for caller in callers or ())
 
-    def ask(self, hook: str, **given: Any) -> list[tuple[Plugin, list[Any]]]:
+    def ask(self, hook: str, **arguments: Any) -> list[tuple[Plugin, list[Any]]]:
         """What each plugin's implementation of a hook returns, by entry point."""
         return [
-            (plugin, self._guarded(plugin, hook, call, given)) for plugin, call in self._of(hook)
+            (plugin, self._guarded(plugin, hook, call, arguments))
+            for plugin, call in self._of(hook)
         ]
 
     def add_fault(self, plugin: Plugin, code: Code, message: str, help_: str) -> None:
@@ -70,19 +71,19 @@ class Hooks:
         found = []
         for impl in getattr(self._manager.hook, hook).get_hookimpls():
 
-            def call(impl: Any = impl, **given: Any) -> Any:
+            def call(impl: Any = impl, **arguments: Any) -> Any:
                 # an implementation may take fewer arguments than the hook has
-                return impl.function(*(given[name] for name in impl.argnames))
+                return impl.function(*(arguments[name] for name in impl.argnames))
 
             found.append((self.plugins[impl.plugin_name], call))
         return sorted(found, key=lambda pair: pair[0].entry_point)
 
     def _guarded(
-        self, plugin: Plugin, hook: str, call: Callable[..., Any], given: dict[str, Any]
+        self, plugin: Plugin, hook: str, call: Callable[..., Any], arguments: dict[str, Any]
     ) -> list[Any]:
         """What a hook returned, as a list; what it raised becomes the plugin's fault, QS004."""
         try:
-            return list(call(**given) or ())
+            return list(call(**arguments) or ())
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # noqa: BLE001  code of a plugin

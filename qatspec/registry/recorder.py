@@ -346,10 +346,10 @@ def _is_made_of(module: object, places: Collection[Path]) -> bool:
     """Return whether a module is one of these files, or a package of one of these folders."""
     known = getattr(module, "__dict__", {})
     try:
-        own = [known.get("__file__") or "", *(known.get("__path__") or ())]
+        paths = [known.get("__file__") or "", *(known.get("__path__") or ())]
     except TypeError:  # what stands in for a module may have anything there
         return False
-    return any(isinstance(place, str) and place and Path(place) in places for place in own)
+    return any(isinstance(place, str) and place and Path(place) in places for place in paths)
 
 
 # -- who asks ------------------------------------------------------------------------------------

@@ -70,8 +70,8 @@ class Document:
         if origin is not None and not found.key:
             notes = (Note("the value comes from here", span=origin), *notes)
         span = self.span(found.at, key=found.key)
-        own = span if found.at in self.spans else None  # a default has no text to edit
-        fix = place_fix(found.fix, own, self.texts)
+        text_span = span if found.at in self.spans else None  # a default has no text to edit
+        fix = place_fix(found.fix, text_span, self.texts)
         return replace(found, span=span, notes=notes, fix=fix)
 
 

@@ -120,12 +120,12 @@ def _unreadable(
 
 def _siblings(path: Path, named_at: Span | None) -> list[str]:
     """The specs in the folder of `path`, without the one that names it."""
-    own = Path(named_at.file).name if named_at else ""
+    own_name = Path(named_at.file).name if named_at else ""
     try:
         there = sorted(p.name for p in path.parent.iterdir() if p.suffix in (".yaml", ".yml"))
     except (OSError, ValueError):
         return []
-    return [name for name in there if name != own]
+    return [name for name in there if name != own_name]
 
 
 def _fail(

@@ -60,8 +60,8 @@ def check_rules(groups: Iterable[tuple[QConfigRules, Sequence[Call]]]) -> list[D
     for rules, calls in sets.values():
         prefixes = {call.module[:end] for call in calls for end in _ends(call.module)}
         matches = [(call, call.decide(rules)) for call in calls]
-        seen = {id(rule) for _, m in matches for rule in (m.winner, *m.losers)}
-        unmatched = _unmatched(rules, calls, prefixes, seen)
+        matched_ids = {id(rule) for _, m in matches for rule in (m.winner, *m.losers)}
+        unmatched = _unmatched(rules, calls, prefixes, matched_ids)
         for number, rule in enumerate(unmatched):
             found.append(_matches_nothing(rule, prefixes if number < _SUGGESTED else set()))
         found += _shadowed(rules, matches)
@@ -69,7 +69,7 @@ def check_rules(groups: Iterable[tuple[QConfigRules, Sequence[Call]]]) -> list[D
 
 
 def _unmatched(
-    rules: QConfigRules, calls: Sequence[Call], prefixes: set[str], seen: set[int]
+    rules: QConfigRules, calls: Sequence[Call], prefixes: set[str], matched_ids: set[int]
 ) -> list[Rule]:
     """Rules that no op matches. One that is not `seen` may still match, where an earlier rule of
     its kind was chosen in its place."""
@@ -93,7 +93,7 @@ def _unmatched(
                 alone = QConfigRules(rules=(rule,))
                 return any(call.decide(alone).winner for call in calls)
 
-    return [rule for rule in rules.rules if id(rule) not in seen and not matches(rule)]
+    return [rule for rule in rules.rules if id(rule) not in matched_ids and not matches(rule)]
 
 
 def _ends(module: str) -> list[int]:

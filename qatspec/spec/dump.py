@@ -34,8 +34,8 @@ def _resolved(spec: Spec) -> dict[str, Any]:
     data["plugins"] = _plugins(spec)
     data["model"]["type"], data["model"]["params"] = spec.model.type, dict(spec.model.params)
     for role, settings in spec.data.items():
-        given = data["data"].setdefault(role, dict(data["data"]["train"]))
-        given["type"], given["params"] = settings.dataset.type, dict(settings.dataset.params)
+        explicit = data["data"].setdefault(role, dict(data["data"]["train"]))
+        explicit["type"], explicit["params"] = settings.dataset.type, dict(settings.dataset.params)
     if "quantize" in written:
         data["quantize"] = written["quantize"]
     for name, stage in written["stages"].items():

@@ -120,8 +120,8 @@ def _is_taken_in_8_bits(spec: Spec) -> bool:
 
 def takes_scale(leaf: ModuleQuant) -> bool:
     """Return whether a prepared module may take the image at `model.input.scale`."""
-    own = leaf.prepare is not None and leaf.prepare.input_scale is not None
-    return leaf.quantize_input and not own
+    has_fixed_scale = leaf.prepare is not None and leaf.prepare.input_scale is not None
+    return leaf.quantize_input and not has_fixed_scale
 
 
 def _activations(leaf: ModuleQuant) -> set[str]:

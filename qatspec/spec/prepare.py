@@ -48,27 +48,27 @@ def prepare_config(value: Any, at: str = "", registry: Registry | None = None) -
         with findings:
             base = names.prepare_config(value["preset"], join(at, "preset")).config
     changed: dict[str, Any] = {}
-    for key, given in value.items():
+    for key, setting in value.items():
         if key in (*_MAPPINGS, "non_traceable_module_class"):
-            findings.add(check_classes(given, join(at, key), names))
+            findings.add(check_classes(setting, join(at, key), names))
         with findings:
             if key.startswith("standalone_module"):
-                changed[key] = _standalone(given, join(at, key), names)
+                changed[key] = _standalone(setting, join(at, key), names)
             elif key in _MAPPINGS:
-                changed[key] = _mapping(given)
-            elif isinstance(given, Sequence) and not isinstance(given, str):
-                changed[key] = tuple(given)
+                changed[key] = _mapping(setting)
+            elif isinstance(setting, Sequence) and not isinstance(setting, str):
+                changed[key] = tuple(setting)
             elif key != "preset":
-                changed[key] = given
+                changed[key] = setting
     findings.stop()
     return dataclasses.replace(base, **changed)
 
 
-def _standalone(given: Sequence[Any], at: str, names: Registry) -> tuple[Standalone, ...]:
+def _standalone(setting: Sequence[Any], at: str, names: Registry) -> tuple[Standalone, ...]:
     field = "name" if at.endswith("_name") else "class"
     items = []
     findings = Findings()
-    for i, raw in enumerate(given):
+    for i, raw in enumerate(setting):
         pointer = join(at, i)
         entry = raw if isinstance(raw, Mapping) else {field: raw}
         if isinstance(entry.get("class"), str):
@@ -93,8 +93,8 @@ def _standalone(given: Sequence[Any], at: str, names: Registry) -> tuple[Standal
     return tuple(items)
 
 
-def _mapping(given: Any) -> dict[Any, Any]:
-    pairs = given.items() if isinstance(given, Mapping) else given
+def _mapping(setting: Any) -> dict[Any, Any]:
+    pairs = setting.items() if isinstance(setting, Mapping) else setting
     return {_tuple(key): value for key, value in pairs}
 
 

@@ -39,17 +39,17 @@ def check_class(name: str, at: str, names: Registry, *, key: bool = False) -> It
         yield _unknown(name, at, key, (), names)
 
 
-def check_classes(given: Any, at: str, names: Registry) -> Iterator[Diagnostic]:
+def check_classes(classes: Any, at: str, names: Registry) -> Iterator[Diagnostic]:
     """Every class in a value of `prepare`: names, patterns of names, or a mapping of either."""
-    if isinstance(given, str):
-        yield from check_class(given, at, names)
-    elif isinstance(given, Mapping):
-        for name, value in given.items():
+    if isinstance(classes, str):
+        yield from check_class(classes, at, names)
+    elif isinstance(classes, Mapping):
+        for name, value in classes.items():
             if isinstance(name, str):
                 yield from check_class(name, join(at, name), names, key=True)
                 yield from check_classes(value, join(at, name), names)
-    elif isinstance(given, list | tuple):
-        for index, value in enumerate(given):
+    elif isinstance(classes, list | tuple):
+        for index, value in enumerate(classes):
             yield from check_classes(value, join(at, index), names)
 
 

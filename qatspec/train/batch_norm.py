@@ -96,9 +96,9 @@ def _statistics(x: Tensor, group: Any) -> tuple[Tensor, Tensor, Tensor]:
     """
     variance, mean = torch.var_mean(x, _all_but_channels(x), correction=0)
     mean, variance = mean.double(), variance.double()
-    own = torch.stack([mean, variance, torch.full_like(mean, x.numel() // x.shape[1])])
-    every = [torch.empty_like(own) for _ in range(dist.get_world_size(group))]
-    dist.all_gather(every, own, group=group)
+    local_moments = torch.stack([mean, variance, torch.full_like(mean, x.numel() // x.shape[1])])
+    every = [torch.empty_like(local_moments) for _ in range(dist.get_world_size(group))]
+    dist.all_gather(every, local_moments, group=group)
     means, variances, counts = torch.stack(every, dim=1)
     count = counts.sum(dim=0)
     mean = (counts * means).sum(dim=0) / count

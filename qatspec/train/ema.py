@@ -46,12 +46,12 @@ class WeightAverage:
     def applied(self) -> Iterator[None]:
         """The model holds the average inside the block, and its own weights again after it."""
         live = _live(self._model)
-        own = {k: v.detach().clone() for k, v in live.items()}
+        saved = {k: v.detach().clone() for k, v in live.items()}
         _copy(self._average, live)
         try:
             yield
         finally:
-            _copy(own, live)
+            _copy(saved, live)
 
     def state_dict(self) -> dict[str, Any]:
         """{"state_dict", "steps"}: what a checkpoint keeps."""

@@ -24,11 +24,11 @@ def require_loadable(model: nn.Module, state: Mapping[str, Tensor], source: Path
     finite in the model's dtype, a negative variance, a scale that is not positive, integers or
     complex numbers for floats. A buffer that is not finite in the model itself (a mask of -inf)
     may be so in the file."""
-    own = model.state_dict()
-    fake_quants = fake_quant_keys(own)
+    expected = model.state_dict()
+    fake_quants = fake_quant_keys(expected)
     found = {}
     for key, value in state.items():
-        if problem := _problem(key, value, own[key], state, key in fake_quants):
+        if problem := _problem(key, value, expected[key], state, key in fake_quants):
             found[key] = problem
     if found:
         first = next(iter(found))
@@ -46,24 +46,24 @@ def _rest(found: Mapping[str, str]) -> str:
 
 
 def _problem(
-    key: str, value: Tensor, own: Tensor, state: Mapping[str, Tensor], of_fake_quant: bool
+    key: str, value: Tensor, expected: Tensor, state: Mapping[str, Tensor], of_fake_quant: bool
 ) -> str:
-    if not own.is_floating_point():
+    if not expected.is_floating_point():
         return ""
     if not value.is_floating_point():
-        return f"is of {value.dtype}, where {own.dtype} is expected"
+        return f"is of {value.dtype}, where {expected.dtype} is expected"
     owner, _, name = key.rpartition(".")
     if of_fake_quant:
         if name in _UNSEEN:
             allowed = value.isfinite() | (value == _UNSEEN[name])
             return "" if allowed.all() else "is not a range of finite numbers"
-        seen = state.get(f"{owner}.range_seen")
+        range_seen = state.get(f"{owner}.range_seen")
         unusable = ~is_usable_scale(value.float(), 0)
-        if name == "scale" and (seen is None or seen.any()) and unusable.any():
+        if name == "scale" and (range_seen is None or range_seen.any()) and unusable.any():
             return f"is not a scale: {value.reshape(-1)[unusable.reshape(-1)][0].item():g}"
         return ""
-    spoilt = ~value.to(own.dtype).isfinite()
-    if spoilt.any() and not torch.equal(spoilt, ~own.isfinite().to(spoilt.device)):
+    spoilt = ~value.to(expected.dtype).isfinite()
+    if spoilt.any() and not torch.equal(spoilt, ~expected.isfinite().to(spoilt.device)):
         what = "NaN" if value.isnan().any() else "numbers beyond float32"
         what = "infinity" if value.isinf().any() and what != "NaN" else what
         return f"holds {what} ({int(spoilt.sum())} of {value.numel()} numbers)"
@@ -72,28 +72,29 @@ def _problem(
     return ""
 
 
-def fitting_key_map(given: Collection[str], own: Collection[str]) -> str:
+def fitting_key_map(file_keys: Collection[str], expected: Collection[str]) -> str:
     """The `key_map` that removes or adds a prefix so that more keys of the file are the model's,
-    as YAML; "" where there is none. given: keys of the file. own: keys of the model."""
-    known = set(own)
-    fits = sum(key in known for key in given)
+    as YAML; "" where there is none. file_keys: keys of the file. expected: keys
+    of the model."""
+    known = set(expected)
+    fits = sum(key in known for key in file_keys)
     best = ""
-    for pattern, replacement in _prefixes(given, known):
-        count = sum(re.sub(pattern, replacement, key) in known for key in given)
+    for pattern, replacement in _prefixes(file_keys, known):
+        count = sum(re.sub(pattern, replacement, key) in known for key in file_keys)
         if count > fits:
             best, fits = f"[['{pattern}', '{replacement}']]", count
     return best
 
 
-def _prefixes(given: Collection[str], own: set[str]) -> list[tuple[str, str]]:
+def _prefixes(file_keys: Collection[str], expected: set[str]) -> list[tuple[str, str]]:
     """(pattern, replacement) for each prefix that one side's keys have and the other's lack."""
     found: dict[tuple[str, str], None] = {}
-    tails = {key.partition(".")[2]: key for key in own if "." in key}
-    for key in given:
+    tails = {key.partition(".")[2]: key for key in expected if "." in key}
+    for key in file_keys:
         head, dot, tail = key.partition(".")
         longer = head + dot
         while dot:
-            if tail in own:
+            if tail in expected:
                 found[f"^{re.escape(longer)}", ""] = None
             head, dot, tail = tail.partition(".")
             longer += head + dot
@@ -105,12 +106,12 @@ def _prefixes(given: Collection[str], own: set[str]) -> list[tuple[str, str]]:
 def require_overlap(model: nn.Module, weights: Mapping[str, Tensor], source: Path, at: str) -> None:
     """Raise DiagnosticError QS956 where no tensor of a file would be loaded. at: the pointer of the
     key map."""
-    own = model.state_dict()
-    if weights and own and not any(key in own for key in weights):
-        fitting = fitting_key_map(weights, own)
+    expected = model.state_dict()
+    if weights and expected and not any(key in expected for key in weights):
+        fitting = fitting_key_map(weights, expected)
         raise QS956.error(
             f"no key of `{source.name}` (`{next(iter(weights))}`, ...) is one of the "
-            f"model's (`{next(iter(own))}`, ...), so nothing would be loaded",
+            f"model's (`{next(iter(expected))}`, ...), so nothing would be loaded",
             help=f"set `solver.key_map: {fitting}` in the stage"
             if fitting
             else "give the keys the model's names with `solver.key_map`",

@@ -102,7 +102,7 @@ class Loader:
         items = _Batches(self, batches, epoch, replacing)
         # a generator of its own: the loader draws from it, and never from the training's
         generator = torch.Generator().manual_seed(self.seed)
-        given, warned = False, set[Diagnostic]()
+        yielded, warned = False, set[Diagnostic]()
         loader = DataLoader(
             items,
             batch_size=None,
@@ -120,11 +120,11 @@ class Loader:
                     warned.add(diagnostic)
                     self.warn(diagnostic)
             if item.batch is not None:
-                given = True
+                yielded = True
                 yield item.batch
             if item.fatal is not None:
                 raise DiagnosticError(item.fatal.diagnostics) from RuntimeError(item.fatal.trace)
-        if not given and batches:
+        if not yielded and batches:
             raise DiagnosticError(item.left_out[-1].diagnostics)
 
 

@@ -140,10 +140,10 @@ class _Loop:
         self.optimizer.zero_grad(set_to_none=True)
         losses = forward(batch.images, batch.targets)
         total = torch.stack(list(losses.values())).sum()
-        seen = self.t.group.mean(
+        averaged = self.t.group.mean(
             torch.stack([total.detach(), *(v.detach() for v in losses.values())])
         )
-        values = dict(zip(("loss", *losses), seen.tolist(), strict=True))
+        values = dict(zip(("loss", *losses), averaged.tolist(), strict=True))
         self._demand_finite(values, epoch)
         total.backward()  # type: ignore[no-untyped-call]
         limit = self.t.trainer.grad_clip

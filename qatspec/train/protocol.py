@@ -55,9 +55,9 @@ def check_dataset(definition: DatasetDef, dataset: Any) -> Any:
             message = f"class {label} of {_named(dataset, definition)} is {describe(name)}; "
             message += "expected its name"
             raise registry().interface_fault(message, "__init__", owner=dataset, record=definition)
-    told = getattr(dataset, "diagnostics", ())
-    if not _are_diagnostics(told):
-        message = f"`diagnostics` of {_named(dataset, definition)} is {describe(told)}; "
+    diagnostics = getattr(dataset, "diagnostics", ())
+    if not _are_diagnostics(diagnostics):
+        message = f"`diagnostics` of {_named(dataset, definition)} is {describe(diagnostics)}; "
         message += "expected a sequence of Diagnostics"
         raise registry().interface_fault(message, "__init__", owner=dataset, record=definition)
     return dataset

@@ -112,40 +112,46 @@ def mapped(
             name = str(names[key])
             names[key] = None if replacement is None else re.sub(pattern, replacement, name)
     result: dict[str, Tensor] = {}
-    for key, own in names.items():
-        if own is None:
+    for key, model_key in names.items():
+        if model_key is None:
             continue
-        if own in result:
-            first = next(k for k, n in names.items() if n == own)
-            message = f"the key map makes `{own}` of both `{first}` and `{key}`"
+        if model_key in result:
+            first = next(k for k, n in names.items() if n == model_key)
+            message = f"the key map makes `{model_key}` of both `{first}` and `{key}`"
             raise QS902.error(message, help="tell them apart", at=at)
-        result[own] = state[key]
+        result[model_key] = state[key]
     return result
 
 
 def _by_order(
-    state: Mapping[str, Tensor], own: Mapping[str, Tensor], source: Path, at: str
+    state: Mapping[str, Tensor], expected: Mapping[str, Tensor], source: Path, at: str
 ) -> dict[str, Tensor]:
     """Tensor by tensor; each pair must agree in shape and in the last part of its name."""
     theirs = [key for key in state if not key.endswith(_COUNTER)]
-    mine = [key for key in own if not key.endswith(_COUNTER)]
-    for given, key in zip_longest(theirs, mine):
-        if given is None or key is None or not _alike(given, state[given], key, own[key]):
-            where = f"`{given}` {tuple(state[given].shape)}" if given else "no more tensors"
-            wanted = f"`{key}` {tuple(own[key].shape)}" if key else "no more"
+    mine = [key for key in expected if not key.endswith(_COUNTER)]
+    for file_key, key in zip_longest(theirs, mine):
+        if (
+            file_key is None
+            or key is None
+            or not _alike(file_key, state[file_key], key, expected[key])
+        ):
+            where = (
+                f"`{file_key}` {tuple(state[file_key].shape)}" if file_key else "no more tensors"
+            )
+            wanted = f"`{key}` {tuple(expected[key].shape)}" if key else "no more"
             raise QS902.error(
                 f"the orders do not fit: `{source.name}` ({len(theirs)} tensors) has "
                 f"{where} where the model ({len(mine)}) has {wanted}",
                 help="use weights of this very network, or [regex, replacement] pairs",
                 at=at,
             )
-    counters = {key: value for key, value in own.items() if key.endswith(_COUNTER)}
+    counters = {key: value for key, value in expected.items() if key.endswith(_COUNTER)}
     pairs = zip(theirs, mine, strict=True)
-    return {**counters, **{key: state[given] for given, key in pairs}}
+    return {**counters, **{key: state[file_key] for file_key, key in pairs}}
 
 
-def _alike(given: str, value: Tensor, key: str, own: Tensor) -> bool:
-    return value.shape == own.shape and given.rpartition(".")[2] == key.rpartition(".")[2]
+def _alike(file_key: str, value: Tensor, key: str, expected: Tensor) -> bool:
+    return value.shape == expected.shape and file_key.rpartition(".")[2] == key.rpartition(".")[2]
 
 
 def _not_weights(path: Path, why: str) -> DiagnosticError:
