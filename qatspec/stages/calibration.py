@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 
 import torch
 
@@ -15,7 +16,7 @@ from qatspec.process import interrupt
 from qatspec.spec import Trainer
 from qatspec.stages.context import Context, Outcome
 from qatspec.stages.decisions import write_decisions
-from qatspec.stages.loading import load_source
+from qatspec.stages.loading import load_source, prepare_from
 from qatspec.stages.training import chosen_outcome, judge_kept, validator
 from qatspec.train.checkpoint import Checkpoint, rng_state, save
 from qatspec.train.loader import Batch, Loader
@@ -26,8 +27,7 @@ def run(context: Context) -> Outcome:
     its fake-quants on. One process does it: observers of several would disagree."""
     stage = context.spec.stages["calibration"]
     trainer = stage.trainer or Trainer()
-    prepared = context.prepare("calibration")
-    load_source(context, prepared.model)
+    prepared = prepare_from(context, "calibration", context.source, partial(load_source, context))
     prepared.model.to(context.device)
 
     loader = context.loader("calibration", stage.batch_size)

@@ -101,12 +101,20 @@ class Context:
         """What turns raw outputs into predictions; it has no weights of its own."""
         return cast(TaskModel, self.build_model().eval()).predict
 
-    def prepare(self, stage: str, *, trained_for: str | None = None) -> Prepared:
+    def prepare(
+        self,
+        stage: str,
+        *,
+        trained_for: str | None = None,
+        load: Callable[[nn.Module], None] | None = None,
+    ) -> Prepared:
         """The model prepared with the quantization of `stage`; its warnings are reported.
-        trained_for: the march whose scales it will take, None: the spec's."""
-        prepared: Prepared = prepare_spec(
-            self.spec, stage, self.build_model(), trained_for=trained_for
-        )
+        trained_for: the march whose scales it will take, None: the spec's. load: puts weights into
+        the float model first."""
+        model = self.build_model()
+        if load is not None:
+            load(model)
+        prepared: Prepared = prepare_spec(self.spec, stage, model, trained_for=trained_for)
         self.warn(prepared.warnings)
         return prepared
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from torch import nn
 
+from qatspec.graph import Prepared
 from qatspec.spec import weights_file
 from qatspec.stages.context import Context
 from qatspec.train.checkpoint import load_weights
@@ -32,6 +35,26 @@ def load_given(context: Context, model: nn.Module) -> None:
         allow_miss=solver.allow_miss,
         ignore_extra=solver.ignore_extra,
     )
+
+
+def prepare_from(
+    context: Context, stage: str, source: str | None, load: Callable[[nn.Module], None]
+) -> Prepared:
+    """Prepare the model of `stage` with the weights that it starts from.
+
+    source: the stage that they are of; load: puts them into a model. Fuser methods of the spec
+    compute new weights from those of a float model, so that it gets them before it is prepared; any
+    other model gets them afterwards.
+
+    Raises DiagnosticError as `load` and prepare do.
+    """
+    leaves = context.spec.quantization(stage)
+    fuses = any(leaf.prepare and leaf.prepare.additional_fuser_method_mapping for leaf in leaves)
+    if source == "float" and fuses:
+        return context.prepare(stage, load=load)
+    prepared = context.prepare(stage)
+    load(prepared.model)
+    return prepared
 
 
 def load_source(context: Context, model: nn.Module) -> None:

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 from qatspec.prepare import set_stage
 from qatspec.stages.context import Context, Outcome
 from qatspec.stages.decisions import write_decisions
-from qatspec.stages.loading import load_source
+from qatspec.stages.loading import load_source, prepare_from
 from qatspec.stages.training import judge_kept, train
 
 
 def run(context: Context) -> Outcome:
     """Train the prepared model from the calibration checkpoint (or from float, where the qconfig
     lets activation ranges move)."""
-    prepared = context.prepare("qat")
-    load_source(context, prepared.model)
+    prepared = prepare_from(context, "qat", context.source, partial(load_source, context))
     prepared.model.to(context.device)
     outcome = train(
         context,

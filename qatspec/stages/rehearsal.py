@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple, cast
 
@@ -27,7 +28,7 @@ from qatspec.spec import Solver, Spec, Trainer, predecessor
 from qatspec.spec.model import Stage, StageName
 from qatspec.stages.context import Context
 from qatspec.stages.foresight import integer_refusals, random_images, sums_at_the_limit
-from qatspec.stages.loading import load_given
+from qatspec.stages.loading import load_given, prepare_from
 from qatspec.stages.space import Need, demand_space, of_calibration, of_files, of_training
 from qatspec.stages.tried_data import TriedData
 from qatspec.train.checkpoint import load_weights
@@ -118,19 +119,9 @@ class Rehearsal:
     def _quantized(self, stage: str, start: Mapping[str, Tensor]) -> Prepared:
         """The prepared model of `stage` after one batch, in eval stage."""
         context = self._at(stage)
-        prepared = context.prepare(stage)
-        solver, model = self._solver(stage), prepared.model
-        try:
-            load_weights(
-                model,
-                start,
-                source=Path(f"{self._before(stage)}-checkpoint"),
-                allow_miss=solver.allow_miss,
-                ignore_extra=solver.ignore_extra,
-            )
-        except DiagnosticError as error:  # there is no such file yet
-            here = [replace(d, span=None, at=f"/stages/{stage}") for d in error.diagnostics]
-            raise DiagnosticError(here) from error
+        source = self._before(stage)
+        prepared = prepare_from(context, stage, source, partial(self._load, stage, source, start))
+        model = prepared.model
         if stage == "qat":
             set_stage(prepared, "qat")
         with _stand_ins(model) as spoilt:
@@ -155,6 +146,21 @@ class Rehearsal:
                 self.needs.append(of_calibration(model.state_dict()))
         model.cpu()
         return prepared
+
+    def _load(self, stage: str, source: str, start: Mapping[str, Tensor], model: nn.Module) -> None:
+        """Load the weights `start` of the stage `source` as the stage does."""
+        solver = self._solver(stage)
+        try:
+            load_weights(
+                model,
+                start,
+                source=Path(f"{source}-checkpoint"),
+                allow_miss=solver.allow_miss,
+                ignore_extra=solver.ignore_extra,
+            )
+        except DiagnosticError as error:  # there is no such file yet
+            here = [replace(d, span=None, at=f"/stages/{stage}") for d in error.diagnostics]
+            raise DiagnosticError(here) from error
 
     def _add_training(self, stage: str, model: nn.Module) -> None:
         assert self.data is not None

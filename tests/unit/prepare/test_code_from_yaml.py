@@ -9,6 +9,7 @@ from qatspec.diag import DiagnosticError
 from qatspec.lower import lower
 from qatspec.prepare import prepare_spec, set_stage
 from qatspec.spec import load
+from qatspec.train.checkpoint import load as load_checkpoint
 
 OWN = '''
 """Code that the spec names: `own.<name>`."""
@@ -181,10 +182,23 @@ def test_all_of_it_through_training_and_lowering(own) -> None:
     assert [op.kind for op in program.ops].count("conv") == 4
 
 
+def test_a_fuser_method_takes_the_weights_of_the_float_stage(own) -> None:
+    """It computes its module's weights from those that were trained, not from a new model's."""
+    own.write(*ALWAYS, "additional_fuser_method_mapping")
+    checked = own.call("check", "toy.yaml", "--allow-code")
+    assert checked.returncode == 0, checked.stderr
+    done = own.call("run", "toy.yaml", "--allow-code", "--workdir", "work", "--device", "cpu")
+    assert done.returncode == 0, done.stderr
+    trained = load_checkpoint(own.workdir / "float/float-checkpoint-best.pth.tar").weights
+    found = load_checkpoint(own.workdir / "calibration/calibration-checkpoint-best.pth.tar").weights
+    scale = trained["stem.1.weight"] / (trained["stem.1.running_var"] + 1e-5).sqrt()
+    wanted = trained["stem.0.weight"] * scale.reshape(-1, 1, 1, 1)
+    torch.testing.assert_close(found["stem.0.weight"], wanted, rtol=1e-4, atol=1e-6)
+
+
 def test_code_needs_the_flag(own) -> None:
-    # a fused conv is not what the float checkpoint holds, and a conv whose sigmoid is in its group
-    # has no integer form
-    own.write(*(set(KEYS) - {"additional_fuser_method_mapping"}))
+    # a conv whose sigmoid is in its group has no integer form
+    own.write(*KEYS)
     own.edit("  convert: {}\n  compile: {opt: O3}\n", "")
     done = own.call("validate", "toy.yaml")
     assert done.returncode == 1 and "--allow-code" in done.stderr
