@@ -149,7 +149,11 @@ class Layers(fx.Interpreter):
         bound = OWN_STEPS if any(op in str(layer.origin.op) for op in OWN) else STEP
         if steps > bound:
             raise Wrong(f"{n.name} ({layer.origin.op}) is off by {steps:.2f} steps")
-        return real.to(found.dtype) if layer.batch_dim.is_first else found
+        places = torch.arange(found.numel()).reshape(found.shape)
+        places = layer.batch_dim.in_front(places, layer.batch_dim.shared(real.shape[1:]))
+        equal = torch.empty(found.numel(), dtype=found.dtype)
+        equal[places.reshape(-1)] = real.reshape(-1).to(found.dtype)
+        return equal.reshape(found.shape)
 
 
 def _flat(tree: Any) -> list[Any]:

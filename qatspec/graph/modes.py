@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
 from torch import nn
+
+#: What every module keeps of its own.
+_TABLES = frozenset(vars(nn.Module()))
 
 
 @contextmanager
@@ -26,6 +30,28 @@ def eval_mode(model: nn.Module) -> Iterator[None]:
     with kept_modes(model):
         model.eval()
         yield
+
+
+@contextmanager
+def kept_caches(model: nn.Module) -> Iterator[None]:
+    """Every dict, list and set that is an attribute of a module holds afterwards what it held
+    before: forward may keep results in them, and while tracing these are no tensors."""
+    kept = [
+        (vars(module), name, value, copy.copy(value))
+        for module in model.modules()
+        for name, value in vars(module).items()
+        if type(value) in (dict, list, set) and name not in _TABLES
+    ]
+    try:
+        yield
+    finally:
+        for own, name, value, before in kept:
+            value.clear()
+            if isinstance(value, list):
+                value.extend(before)
+            else:
+                value.update(before)
+            own[name] = value
 
 
 @contextmanager

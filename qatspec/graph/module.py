@@ -38,7 +38,7 @@ class TracedModule(fx.GraphModule):
         super().__init__(root, graph, (origin or type(root)).__name__)
         own = vars(self)
         for key, value in vars(root).items():
-            if key in _TABLES or key not in own:
+            if (key in _TABLES or key not in own) and key != "forward":
                 own[key] = value
         rebind_hooks(self)
         self._origin = origin or type(root)

@@ -110,7 +110,10 @@ class ExampleProxy(_Known, fx.Proxy):
 
 
 class _Attribute(_Known, Attribute):
-    def __getattr__(self, name: str) -> _Attribute:
+    def __getattr__(self, name: str) -> Any:
+        known = getattr(self.root.node.meta.get("example"), self.attr, None)
+        if isinstance(known, torch.device):  # a name or number of it is what Python code asks for
+            return getattr(known, name)
         return _Attribute(self, name)
 
 

@@ -22,7 +22,7 @@ from qatspec.diag import Span
 from qatspec.diag.codes import QS501, QS502
 from qatspec.graph.arguments import TreeCodeGen, flat_arguments, leaf_name, rebind
 from qatspec.graph.gradients import NO_GRAD
-from qatspec.graph.modes import eval_mode, without_fast_paths
+from qatspec.graph.modes import eval_mode, kept_caches, without_fast_paths
 from qatspec.graph.module import TracedModule
 from qatspec.graph.ops import module_op
 from qatspec.graph.proxy import ExampleProxy, following_inputs
@@ -125,7 +125,15 @@ class Tracer(fx.Tracer):
         }
         self._stored = {}
         self.random = RandomOps(_model_span)
-        with following_inputs(module), without_fast_paths(), self.random, torch.enable_grad():
+        # forward may be another method of the class, chosen in `__init__`
+        self.traced_func_name = getattr(module.forward, "__func__", module.forward).__name__
+        with (
+            following_inputs(module),
+            without_fast_paths(),
+            kept_caches(module),
+            self.random,
+            torch.enable_grad(),
+        ):
             return self.trace(module)
 
     # -- what fx asks ---------------------------------------------------------------------------

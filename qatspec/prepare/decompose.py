@@ -198,6 +198,16 @@ def _attribute(x: Any, name: str) -> Any:
     return x if name == "data" and _is_float(x) else NotImplemented
 
 
+def _cat(tensors: Any, dim: int = 0) -> Any:
+    """Empty tensors add nothing."""
+    if not isinstance(tensors, (list, tuple)):
+        return NotImplemented
+    kept = [x for x in tensors if _value(x).numel()]
+    if len(kept) == len(tensors) or not kept:
+        return NotImplemented
+    return torch.cat(kept, dim) if len(kept) > 1 else kept[0]
+
+
 # -- parts of tensors, by numbers ------------------------------------------------------------------
 
 
@@ -359,6 +369,7 @@ _DEFINITIONS: Mapping[Any, Callable[..., Any]] = {
     "half": _as(torch.float16),
     "bfloat16": _as(torch.bfloat16),
     getattr: _attribute,
+    **dict.fromkeys((torch.cat, torch.concat, torch.concatenate), _cat),
     **dict.fromkeys((torch.flip, "flip"), _flip),
     **dict.fromkeys((torch.roll, "roll"), _roll),
     **dict.fromkeys(("repeat", "tile", torch.tile), _repeat),

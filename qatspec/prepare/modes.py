@@ -14,7 +14,9 @@ from qatspec.diag import DiagnosticError
 from qatspec.diag.codes import QS503
 from qatspec.graph.gradients import NO_GRAD
 from qatspec.graph.ops import canonical_op
+from qatspec.graph.sizes import fixed, is_plain
 from qatspec.graph.source import line_span
+from qatspec.prepare.cached import find_cached, replace_cached
 from qatspec.prepare.functional import batch_norm_module, replace_call
 from qatspec.prepare.train_only import find_part, insert_part
 from qatspec.prepare.unit import Unit
@@ -48,6 +50,12 @@ def merge_modes(unit: Unit) -> None:
         if not rest:
             raise _differs(node)
         if not alike(node, rest[0], twins):
+            if node.target is fixed or is_plain(node.meta.get("example")):
+                continue  # evaluation asks for more; who reads it differs, and is told
+            if cached := find_cached(module, node, rest):
+                replace_cached(graph, node, cached, twins)
+                rest = rest[len(cached) :]
+                continue
             part = find_part(node, rest, twins, alike)
             if part is None:
                 raise _differs(node, rest[0])

@@ -84,6 +84,13 @@ def _compiled_form(module: nn.Module, path: str) -> Diagnostic | None:
     return None
 
 
+def _is_own_method(module: nn.Module, forward: object) -> bool:
+    """Whether it is a method of the class, chosen in __init__: self.forward = self.fast."""
+    function = getattr(forward, "__func__", None)
+    own = getattr(type(module), getattr(function, "__name__", ""), None)
+    return getattr(forward, "__self__", None) is module and own is function
+
+
 def _other_form(module: nn.Module, path: str) -> Diagnostic | None:
     where = f"`{path}`" if path else "the model"
     name = path or "model"
@@ -97,7 +104,7 @@ def _other_form(module: nn.Module, path: str) -> Diagnostic | None:
             f"{where} is wrapped in {type(module).__name__}",
             f"pass the module inside it, `{name}.module`, and wrap the prepared model instead",
         )
-    if "forward" in vars(module):
+    if "forward" in vars(module) and not _is_own_method(module, vars(module)["forward"]):
         return _unusual(
             f"`forward` of {where} was replaced on the instance, so that the code of its class "
             f"`{type(module).__name__}` is not what runs",
