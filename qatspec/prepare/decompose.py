@@ -36,7 +36,7 @@ def _replace(graph: fx.Graph, node: fx.Node, definition: Callable[..., Any]) -> 
     with graph.inserting_before(node):
         try:
             result = definition(*args, **kwargs)
-        except TypeError:  # another overload of the op
+        except (TypeError, fx.proxy.TraceError):  # another overload, or sizes that are not fixed
             result = NotImplemented
     made = _between(last, node)
     if not isinstance(result, fx.Proxy):
