@@ -234,7 +234,7 @@ class _Comparing:
 
 
 def _places(calls: Sequence[Layer]) -> list[tuple[Layer, int]]:
-    """Each value once, with the number of the call of its fake-quant that it stands for."""
+    """Each value once, with the index of the call of its fake-quant that it corresponds to."""
     counts: Counter[str] = Counter()
     found: dict[str, tuple[Layer, int]] = {}
     for layer in calls:

@@ -1,4 +1,4 @@
-"""How far two tensors lie apart: noise against a signal, and integer steps. Both add up over
+"""Distances of two tensors: noise against a signal, and integer steps. Both add up over
 batches, so that any number of images takes the memory of one batch."""
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from qatspec.backend.tile import Tiler
 
 @dataclass(slots=True)
 class _Tile:
-    """One tile on its way: where its constants and operands lie once they are asked for."""
+    """The state of one tile: the addresses of its constants and operands once they are loaded."""
 
     layer: Layer
     box: Box

@@ -56,7 +56,7 @@ def group(program: Program) -> tuple[Layer, ...]:
 def _rider(
     program: Program, index: int, readers: dict[str, list[int]], ports: set[str]
 ) -> int | None:
-    """The op that can follow op `index` in its layer: the only reader of what it gives."""
+    """The op that can follow op `index` in its layer: the only reader of its result."""
     output = program.ops[index].output
     users = readers.get(output, [])
     if len(users) != 1 or output in ports or not has(program.ops[users[0]], Trait.FOLLOWS):

@@ -1,4 +1,4 @@
-"""Can the march run the Program: every op is measured and held against the march's limits
+"""Check whether the march can run the Program: every op is compared with the march's limits
 (`qatspec.types.capabilities`)."""
 
 from __future__ import annotations

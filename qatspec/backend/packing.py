@@ -1,4 +1,4 @@
-"""How integers lie in memory: features in blocks of channels with padded rows (8W4C), weights in
+"""The memory layout of integers: features in blocks of channels with padded rows (8W4C), weights in
 blocks of output and input channels. Padding holds zeros."""
 
 from __future__ import annotations

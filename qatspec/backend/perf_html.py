@@ -39,7 +39,7 @@ svg { width: 100%; height: auto } svg text { font: 12px system-ui, sans-serif; f
 
 
 def render(summary: dict[str, Any], compiled: Compiled, events: Sequence[Event]) -> str:
-    """The page. summary: of `perf`; events: the schedule it rests on."""
+    """The HTML page. summary: result of `perf`; events: the schedule behind it."""
     name = escape(compiled.program.name)
     march = escape(compiled.target.march)
     return f"""<!doctype html>

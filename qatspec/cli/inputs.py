@@ -39,7 +39,8 @@ class Input:
 
 
 def inputs(source: Path, read: Read, warn: Warn, *, every: int = 1) -> Iterator[Input]:
-    """The inputs of a picture, a video or a folder of both. every: of a video, each so many frames.
+    """The inputs of a picture, a video or a folder of both. every: the distance of the frames of a
+    video that are read.
 
     Pictures of a folder that cannot be read are warned of and left out, unless none can be.
     Raises DiagnosticError: QS923, QS915 (a video without the package that reads it), and what

@@ -32,7 +32,7 @@ def names() -> list[str]:
     type=click.Path(file_okay=False, path_type=Path),
     default=Path("specs"),
     show_default=True,
-    help="Folder to write into.",
+    help="Output folder.",
 )
 @click.option(
     "--from",
@@ -44,13 +44,12 @@ def names() -> list[str]:
 def command(
     source: str | None, listed: bool, output: Path, library: str | None, march: str
 ) -> None:
-    """Write a spec into a folder, ready for `qatspec run`, and beside it the JSON Schema from which
-    editors complete and check it (`qatspec schema` writes it anew).
+    """Write a spec that is ready for `qatspec run`, and the JSON Schema of specs, which editors use
+    to complete and check it. `qatspec schema` updates the schema.
 
-    TEMPLATE is one of `--list`. DIR is a folder of pictures and labels: what it holds is recognised
-    (COCO, VOC, YOLO, masks, a CSV table, a folder for each class) and said, and the spec trains on
-    it.
-    """
+    TEMPLATE is one of `--list`. DIR is a folder of pictures and labels. Its format is recognised
+    and printed (COCO, VOC, YOLO, masks, a CSV table, a folder for each class), and the spec uses it
+    as training data."""
     if library is not None and (source is None or not Path(source).is_dir()):
         raise click.UsageError("--from needs a folder of pictures with classes")
     if listed:

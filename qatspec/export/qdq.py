@@ -175,7 +175,8 @@ class _Walk:
         return self.q.reshaped(node, x, (), sizes, node.name) if times > 1 else x
 
     def _is_initializer(self, node: fx.Node) -> bool:
-        """Is it known without an input? A constant's fake-quant is written for all that."""
+        """Return whether the value is known without an input. The fake-quant of a constant is
+        not."""
         is_fake_quant = isinstance(self.context.module(node), FakeQuantize)
         return self.batch.is_constant(node) and not is_fake_quant
 

@@ -124,7 +124,8 @@ class Uint8:
         return found if all(self.grids[q] == self.grids[found[0]] for q in found) else []
 
     def _is_clamp_of_fake_quant(self, node: Any) -> bool:
-        """Does a fake-quant of such integers alone read this clamp, and are its bounds numbers?"""
+        """Return whether the only reader of a clamp is a fake-quant to uint8, and its bounds are
+        numbers."""
         context = self.writer.context
         if not isinstance(node, fx.Node) or not context.has_trait(node, OpTrait.CLAMP):
             return False
@@ -147,7 +148,7 @@ class Uint8:
 
 
 def fits(fake_quant: FakeQuantize) -> bool:
-    """Does this fake-quant give integers that uint8 holds?"""
+    """Return whether the integers of a fake-quant fit uint8."""
     return fake_quant.qspec.dtype in ("qint8", "qint4") and not fake_quant.disabled
 
 

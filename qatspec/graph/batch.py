@@ -69,8 +69,8 @@ class Batch:
         return number in self._other and bool(number.meta["example"] != self._other[number])
 
     def computes_with_it(self, node: fx.Node) -> bool:
-        """Does the op take a number that follows the batch for a number, and not for a size? Its
-        result then has the same size for the number of another batch."""
+        """Return whether the op uses a number that follows the batch as a number, not as a size.
+        Its result then has the same size for the number of another batch."""
         numbers = {n: n.meta["example"] for n in node.all_input_nodes if self._is_number(n)}
         if not numbers or not isinstance(node.meta.get("example"), Tensor):
             return False
@@ -81,9 +81,10 @@ class Batch:
         return is_plain(node.meta.get("example")) and self.follows(node)
 
     def is_constant(self, node: Any, *, of_batch: bool = False) -> bool:
-        """Is a node's value the same for all inputs of these sizes? Parameters, buffers, numbers
-        taken from shapes, and what is computed from such alone. of_batch: the value may depend on
-        the size of the batch, but on no number in a tensor."""
+        """Return whether a node has the same value for all inputs of these sizes: parameters,
+        buffers, numbers taken from shapes, and results that are computed from these alone.
+
+        of_batch: the value may depend on the size of the batch, but on no number in a tensor."""
         if not isinstance(node, fx.Node):
             return False
         known = self._constant[of_batch]

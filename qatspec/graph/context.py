@@ -45,7 +45,8 @@ class GraphContext:
         return dict(self.root.named_modules(remove_duplicate=False))
 
     def is_constant(self, node: Any) -> bool:
-        """Does it depend on no input: a parameter, a buffer, or computed from such alone?"""
+        """Return whether a value depends on no input: a parameter, a buffer, or computed from
+        these."""
         known = self._constant
         if isinstance(node, fx.Node) and node not in known:
             for other in self.graph.nodes:  # inputs of a node stand before it
@@ -89,7 +90,7 @@ class GraphContext:
         return canonical_op(node, self.modules)
 
     def has_trait(self, node: fx.Node, trait: OpTrait) -> bool:
-        """Does the handler of the node's op say so of it?"""
+        """Return whether the op of the node has a trait, according to its handler."""
         return has_trait(self.op(node), trait)
 
     def label(self, node: fx.Node) -> str:
@@ -108,7 +109,7 @@ class GraphContext:
         return node.meta.get("example") if isinstance(node, fx.Node) else node
 
     def is_float_tensor(self, node: Any) -> bool:
-        """Does the node carry a floating-point tensor (what quantization is about)?"""
+        """Return whether the value of the node is a floating-point tensor."""
         value = self.value(node)
         return isinstance(value, torch.Tensor) and value.is_floating_point()
 

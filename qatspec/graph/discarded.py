@@ -51,9 +51,9 @@ def padding_of(node: fx.Node, context: GraphContext) -> Padding:
 
 
 def discards(pad: fx.Node, context: GraphContext) -> bool:
-    """Is the constant of a pad below zero, and does every reader discard it? Then the integers of
-    the padded tensor may hold the lowest integer in its place. Tried with zeros and minus
-    infinity."""
+    """Return whether the constant of a pad is below zero and every reader discards it. Then the
+    integers of the padded tensor may hold the lowest integer in its place. Tried with zeros and
+    minus infinity."""
     padding = padding_of(pad, context)
     if padding.mode != "constant" or padding.value >= 0:
         return False
@@ -64,9 +64,9 @@ def discards(pad: fx.Node, context: GraphContext) -> bool:
 
 
 def may_pass(node: fx.Node, context: GraphContext) -> bool:
-    """Does the op discard the constant of a padding before it, but may keep it where the padded
-    tensor's numbers are lower? Its result then has a range of its own. An extreme constant never
-    passes: the result is on the grid of the padded tensor."""
+    """Return whether the op discards the constant of a padding before it, but may keep it where the
+    padded tensor's numbers are lower? Its result then has a range of its own. An extreme constant
+    never passes: the result is on the grid of the padded tensor."""
     source: Any = node.args[0]
     while isinstance(source, fx.Node) and context.has_trait(source, OpTrait.REARRANGES):
         source = source.args[0]

@@ -91,7 +91,7 @@ def module_op(module: nn.Module) -> str | None:
 
 
 def has_trait(op: str | None, trait: OpTrait) -> bool:
-    """Does the handler of a canonical op say so of it?"""
+    """Return whether a canonical op has a trait, according to its handler."""
     handler = registry().handler_for(op) if op else None
     return handler is not None and trait in handler.traits
 

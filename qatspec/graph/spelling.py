@@ -57,7 +57,7 @@ def follow_in_place(graph: fx.Graph, modules: Mapping[str, nn.Module]) -> None:
 
 
 def _overlap(a: fx.Node, b: fx.Node) -> bool:
-    """Does a tensor of the one node have numbers in common with that of the other?"""
+    """Return whether the tensors of two nodes share numbers."""
     y = b.meta["example"]
     memory = y.untyped_storage()
     for x in pytree.tree_leaves(a.meta.get("example")):
@@ -88,7 +88,8 @@ def _shared_memory(node: fx.Node, changed: fx.Node, other: fx.Node) -> Diagnosti
 
 
 def _holds_tensor(value: Any) -> bool:
-    """Is it a node of a tensor, or a list with one? A number from a shape is a setting."""
+    """Return whether a value is a node with a tensor, or a list with one; numbers from shapes are
+    not."""
     parts = value if isinstance(value, (list, tuple)) else [value]
     return any(isinstance(p, fx.Node) and not is_plain(p.meta.get("example")) for p in parts)
 

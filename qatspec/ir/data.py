@@ -110,7 +110,7 @@ class Port:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class IntegerModel(ABC):
-    """What has ports: a Program, an Artifact, an ONNX runner. run() takes and gives integers.
+    """The interface of a Program, an artifact and an ONNX runner. run() takes and returns integers.
 
     image: how a picture becomes the real input (qatspec.spec.image.preprocessing), where the file
     records it; else None.

@@ -14,7 +14,7 @@ EXACT32 = 2**24
 
 
 class Overflow(ValueError):
-    """A sum may leave its accumulator; the message gives the bound."""
+    """A sum can exceed its accumulator; the message states the bound."""
 
 
 @dataclass(frozen=True, slots=True)

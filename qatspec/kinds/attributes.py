@@ -155,7 +155,7 @@ def demand_small(value: Value) -> None:
 
 
 def demand_rank(value: Value, rank: int) -> None:
-    """The operand must have so many dims behind the batch."""
+    """Requires the number of dims behind the batch."""
     if len(value.shape) != rank:
         raise Malformed(f"operand `{value.name}` must have {rank} dims after the batch")
 

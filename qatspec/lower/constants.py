@@ -14,8 +14,10 @@ from qatspec.quant.fake_quant import FakeQuantize
 
 
 def fold(node: fx.Node, lowering: Lowering) -> bool:
-    """Is `node` a parameter, or computed from parameters and numbers alone? Then its value stands
-    in `lowering.constants` afterwards."""
+    """Store the value of `node` in `lowering.constants` if it depends on parameters and numbers
+    alone.
+
+    Returns whether it does."""
     context = lowering.context
     inputs = [n for n in node.all_input_nodes if carries_tensor(context.value(n))]
     if node.op == "placeholder" or any(n not in lowering.constants for n in inputs):

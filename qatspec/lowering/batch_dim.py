@@ -41,7 +41,8 @@ class BatchDim:
 
     @property
     def is_first(self) -> bool:
-        """Is the batch alone and in front, so that the value's dims are the tensor's own?"""
+        """Return whether the batch is a separate first dim, so that the dims of value and tensor
+        agree."""
         return self == BATCH_FIRST
 
     @property

@@ -95,7 +95,7 @@ class Lowering:
         return self._batch_dims.get(x.value, BATCH_FIRST)
 
     def is_tensor(self, node: Any) -> bool:
-        """Is it the result of an op (not a parameter, not a Python value)?"""
+        """Return whether a value is the result of an op, not a parameter or a Python value."""
         return isinstance(node, fx.Node) and node in self.lowered
 
     def constant(self, node: Any) -> Any:
@@ -149,7 +149,7 @@ class Lowering:
         return self._clamp(found) if found.bounded else found.terms[0]
 
     def is_small(self, x: ScaledInts) -> bool:
-        """Is it integers of 4, 8 or 16 bits with one positive scale?"""
+        """Return whether a term has integers of 4, 8 or 16 bits and one positive scale."""
         return self.dtype(x) in SMALL and x.scale.size == 1 and x.step > 0
 
     def grid(self, node: fx.Node | None = None) -> Grid | None:

@@ -9,7 +9,7 @@ import torch
 
 
 def is_integer_tensor(value: Any) -> bool:
-    """Is an example value a tensor of an integer type?"""
+    """Return whether an example value is a tensor of an integer dtype."""
     if not isinstance(value, torch.Tensor) or value.dtype == torch.bool:
         return False
     return not (value.is_floating_point() or value.is_complex())

@@ -31,7 +31,7 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class PlanDiff:
-    """same: steps of equal digests. judged: steps of the same tensors that are judged by other
+    """same: steps with equal digests. judged: steps of the same tensors that are judged by other
     settings. changed: steps of other tensors. removed, added: steps of the first, of the second
     plan alone."""
 

@@ -58,7 +58,7 @@ class LearnedFakeQuantize(FakeQuantize):
         raise TypeError(f"{type(self).__name__} has no derivative")
 
     def gain(self, numel: int) -> float:
-        """Factor on the scale's gradient; numel: numbers that one scale stands for."""
+        """Factor of the scale's gradient. numel: number of elements that share one scale."""
         return 1.0
 
     def set_scale(self, scale: Tensor) -> None:

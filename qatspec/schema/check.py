@@ -114,7 +114,7 @@ def _how_to_add(key: str, error: ValidationError, root: JSONSchema) -> str:
 
 
 def example(part: Any, root: JSONSchema) -> str:
-    """A value that `part` takes, written as YAML; `...` where only a person can know one."""
+    """A value that `part` accepts, written as YAML; `...` where none can be derived."""
     for keyword in ("examples", "default", "const", "enum"):
         for facet in facets(part, None, root):
             if keyword in facet:

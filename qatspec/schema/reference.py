@@ -91,7 +91,8 @@ def _section(
 
 
 def _described(part: Mapping[str, Any], target: Mapping[str, Any]) -> dict[str, str]:
-    """What stands behind a reference says what the key is, where the key itself does not."""
+    """The description of a key, taken from the schema behind its `$ref` where it has none
+    itself."""
     return {"description": part.get("description") or target.get("description", "")}
 
 

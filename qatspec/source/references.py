@@ -178,7 +178,7 @@ class _Resolver:
 
 
 def _declare(keys: list[str], depth: int, known: list[str]) -> str:
-    """How to give a value to the variable that `keys` names; `known`: what stands in its place."""
+    """The help line for an undeclared variable. keys: its path; known: the declared keys there."""
     key = keys[depth]
     below = ".".join(keys[:depth])
     if depth == 0:

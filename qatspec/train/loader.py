@@ -3,7 +3,7 @@
 The order of an epoch comes from (seed, epoch), and the randomness of a sample from (seed, epoch,
 index). A batch is a data-loader item, so that going on in mid-epoch is a slice of the batch list.
 
-An example that cannot be read is told of and left out: the next one that can be read takes its
+An example that cannot be read is reported and skipped: the next readable one takes its
 place in training; in evaluation nothing does, so that no picture counts twice.
 """
 
@@ -156,7 +156,7 @@ class _Item:
 
 
 class _Batches(TorchDataset[Any]):
-    """replacing: others take the places of broken examples that are left out."""
+    """replacing: whether another example replaces one that cannot be read."""
 
     def __init__(
         self, loader: Loader, batches: Sequence[list[int]], epoch: int, replacing: bool

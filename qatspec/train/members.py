@@ -36,8 +36,8 @@ class Fault:
 
 
 class Members:
-    """What rank 0 knows of the others. Their messages are read by a thread, so that no process
-    waits for another one to read; `pass_on` is called by the main thread."""
+    """The state of the other processes in rank 0. Their messages are read by a thread, so that no
+    process waits for another one to read; `pass_on` is called by the main thread."""
 
     def __init__(
         self, processes: Sequence[BaseProcess], pipes: Sequence[Connection], report: Report

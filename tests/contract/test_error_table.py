@@ -83,7 +83,7 @@ plain("A variable of the environment is no march", "validate", *SPEC[:2],
       "--set", "march=${env:PATH}")  # fmt: skip
 
 
-@mistake("The input of `infer` is no array")
+@mistake("The input of `infer` is not an array")
 def _(project):
     (project.folder / "x.npy").write_bytes(b"no array")
     return *INFER, "--model", "work/convert/toy.program", "--input", "x.npy"

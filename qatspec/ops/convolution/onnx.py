@@ -54,7 +54,7 @@ def _quantized(q: QdqWriter, node: fx.Node, module: QuantOp) -> str:
 
 
 def _fits(q: QdqWriter, node: fx.Node, bias: np.ndarray, weight_fake_quant: FakeQuantize) -> bool:
-    """Does the bias fit int32, in steps of the input's scale times the weight's?"""
+    """Return whether the bias fits int32 on the scale of input times weight."""
     source: Any = node.args[0]
     input_fake_quant = q.context.module(source)
     if not isinstance(input_fake_quant, FakeQuantize) or not input_fake_quant.observed:

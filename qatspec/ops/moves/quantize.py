@@ -132,7 +132,7 @@ def _picked(
 
 
 def _is_before_batch(lowering: Lowering, axis: int, batch: int) -> bool:
-    """Does a dim that goes stand before the batch, so that the batch moves up?"""
+    """Return whether a removed dim precedes the batch, so that the batch moves forward."""
     if axis == batch:
         lowering.fail("it drops the dim that holds the batch", "keep the batch as a dim")
     return axis < batch
