@@ -70,7 +70,7 @@ def of_shares(image: InputSpec) -> list[Diagnostic]:
 def clipped_by_scale(spec: Spec) -> list[Diagnostic]:
     """The warning QS617 where 8 bits of the fixed `scale` do not hold what pixels become."""
     image = spec.input
-    if image.scale is None or not _is_taken_in_8_bits(spec):
+    if image.scale is None or not _are_pixels(spec) or not _is_taken_in_8_bits(spec):
         return []
     pairs = list(
         zip(
@@ -108,6 +108,14 @@ def preprocessing(image: InputSpec) -> dict[str, Any] | None:
     mean, std = (list(per_channel(value, image.channels)) for value in numbers)
     record = {"format": image.format, "size": list(image.size), "mean": mean, "std": std}
     return record if image.resize is None else {**record, "resize": image.resize}
+
+
+def _are_pixels(spec: Spec) -> bool:
+    """Return whether the input is pixels that `mean` and `std` normalise: the spec writes one of
+    them, or a data set takes them over. Other data (features, points) has its own numbers."""
+    written = spec.document.data["model"]["input"]
+    params = [role.dataset.params for role in spec.data.values()]
+    return any(key in place for key in ("mean", "std") for place in (written, *params))
 
 
 def _is_taken_in_8_bits(spec: Spec) -> bool:

@@ -82,6 +82,16 @@ def test_a_scale_that_clips_pixels_is_told(spec, image, clips):
         assert warnings(spec(image.rpartition(", ")[0] + f", scale: {proposed}")) == ()
 
 
+def test_features_are_not_taken_for_pixels(spec, monkeypatch):
+    """A data set without `mean`, and a spec that writes none: its numbers are its own."""
+    made = spec("scale: 0.001")
+    assert [d.code for d in warnings(made)] == ["QS617"]
+    for role in made.data.values():
+        for key in ("mean", "std"):
+            monkeypatch.delitem(role.dataset.params, key, raising=False)
+    assert warnings(made) == ()
+
+
 @pytest.mark.parametrize("key", ["mean", "std"])
 @pytest.mark.parametrize("value", ["[1, 2]", "[1, 2, 3, 4]", "[1]"])
 def test_as_many_numbers_as_channels(spec, key, value):
