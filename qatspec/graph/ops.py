@@ -15,6 +15,7 @@ from torch import fx, nn
 
 from qatspec.quant.modules import is_weight_quantized
 from qatspec.registry import registry
+from qatspec.spec.symbols import symbol
 from qatspec.types import OpTrait
 
 _METHOD = "torch.Tensor."
@@ -103,16 +104,18 @@ def spellings(op: str) -> tuple[str, ...]:
 
 def rule_names(node: fx.Node, modules: Mapping[str, nn.Module]) -> tuple[str, ...]:
     """The names by which a rule can address `node`: the spellings of its op and, for a module,
-    the qualified names of its own class and bases ("my_net.blocks.Conv")."""
+    the qualified and the public names of its own class and bases."""
     op = canonical_op(node, modules)
     names = list(spellings(op)) if op else []
     if node.op == "call_module":
-        for base in type(modules[str(node.target)]).__mro__:
+        module = modules[str(node.target)]
+        names += getattr(module, "rule_names", ())  # of the call that it stands for
+        for base in type(module).__mro__:
             if base is nn.Module:
                 break
-            names.append(f"{base.__module__}.{base.__qualname__}")
+            names += [f"{base.__module__}.{base.__qualname__}", symbol(base)]
     elif node.op == "call_function":
-        names.append(torch.typename(node.target))
+        names += [torch.typename(node.target), symbol(node.target)]
     elif node.op == "call_method":
         names.append(_METHOD + str(node.target))
     return tuple(dict.fromkeys(names))

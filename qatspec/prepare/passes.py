@@ -23,6 +23,7 @@ from qatspec.prepare.annotate import annotate
 from qatspec.prepare.batch_sizes import check_batch_sizes
 from qatspec.prepare.dead import drop_dead
 from qatspec.prepare.decompose import decompose
+from qatspec.prepare.elementwise import elementwise
 from qatspec.prepare.extremes import check_extremes
 from qatspec.prepare.fold import fold_batch_norms
 from qatspec.prepare.functional import functional_to_module
@@ -93,6 +94,8 @@ PASSES = (
     # one spelling of each op
     Pass("decompose", "Write composite ops, such as attention, as the ops that they consist of.",
          _on_graph(decompose)),
+    Pass("elementwise", "Make modules of functions of one number that no quant handler knows.",
+         elementwise),
     Pass("functional", "Replace functional convs, linears and batch norms by modules.",
          _on_graph(functional_to_module)),
     Pass("identities", "Remove nn.Identity.",

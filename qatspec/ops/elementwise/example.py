@@ -6,9 +6,10 @@ import math
 
 import numpy as np
 import torch
-from torch import nn
+from torch import fx, nn
 
 from qatspec.ops.examples import SLOPE, Reals, function, module, per_channel, with_parameters
+from qatspec.quant.elementwise import ElementwiseFunction
 from qatspec.types import Example
 
 
@@ -22,6 +23,12 @@ def _gelu(x: Reals) -> Reals:
 
 def _hardsigmoid(x: Reals) -> Reals:
     return np.asarray(np.clip(x / 6 + 0.5, 0, 1))
+
+
+def _table() -> nn.Module:
+    body = fx.Graph()
+    body.output(body.call_function(torch.sin, (body.placeholder("x"),)))
+    return ElementwiseFunction(body, nn.Module())
 
 
 def examples() -> tuple[Example, ...]:
@@ -46,4 +53,5 @@ def examples() -> tuple[Example, ...]:
             lambda: with_parameters(nn.PReLU(4), weight=SLOPE),
             lambda x: np.where(x > 0, x, per_channel(SLOPE) * x),
         ),
+        module("elementwise_function", _table, np.sin),
     )

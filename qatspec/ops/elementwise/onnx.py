@@ -7,10 +7,16 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import torch
 from torch import fx
 
 from qatspec.ops.elementwise.calls import Elu, Gelu, LeakyRelu, Pow, Prelu, Softplus
 from qatspec.qdq import QdqWriter
+from qatspec.quant.elementwise import ElementwiseFunction, values_of
+from qatspec.quant.fake_quant import FakeQuantize
+from qatspec.registry import registry
+from qatspec.spec.symbols import symbol
+from qatspec.types import Shared
 
 
 def to_onnx(node: fx.Node, q: QdqWriter) -> str:
@@ -33,6 +39,52 @@ def write_prelu(node: fx.Node, q: QdqWriter) -> str:
     array = slope.detach().numpy().reshape(-1, *[1] * (len(q.context.shape(node)) - 2))
     name = q.w.const(f"{node.name}.slope", array, np.float32)
     return q.w.node("PRelu", [q.operand(call.x), name], node.name)
+
+
+def write_function(node: fx.Node, q: QdqWriter) -> str:
+    """One ONNX op where one is the function, else its table over the integers of its operand."""
+    module = q.context.module(node)
+    names: tuple[str, ...] = (symbol(type(module)),)
+    if isinstance(module, ElementwiseFunction):
+        names = module.rule_names
+    for name in names:
+        package, _, last = name.rpartition(".")
+        op = _STANDARD.get(last.lower()) if package.startswith("torch") else None
+        if op and len(node.args) == 1 and (op != "Mish" or q.opset >= 18):
+            return q.w.node(op, [q.operand(node.args[0])], node.name)
+    return _write_table(node, q)
+
+
+def _write_table(node: fx.Node, q: QdqWriter) -> str:
+    grid = _grid(node.args[0], q)
+    if grid is None:
+        q.fail(node, "a function of one number whose operand is on no integer grid")
+    low, high, w = grid.qspec.qmin, grid.qspec.qmax, q.w
+    scale = grid.scale.detach().cpu().reshape(())
+    module = q.context.module(node)
+    assert module is not None
+    x = torch.arange(low, high + 1, dtype=torch.float32) * scale
+    y = values_of(module, q.operands(node), q.context.shape(node.args[0]), x)
+    step = w.const(f"{node.name}.scale", scale.numpy(), np.float32)
+    level = w.node("Div", [q.operand(node.args[0]), step], f"{node.name}.quotient")
+    level = w.node("Round", [level], f"{node.name}.rounded")
+    first = w.const(f"{node.name}.first", low, np.float32)
+    place = w.node("Sub", [level, first], f"{node.name}.place")
+    table = w.const(f"{node.name}.table", y.numpy(), np.float32)
+    return w.node("Gather", [table, w.cast(place, np.int32, f"{node.name}.index")], node.name)
+
+
+def _grid(node: Any, q: QdqWriter) -> FakeQuantize | None:
+    """The fake-quant that a tensor comes from, through ops that only move its numbers."""
+    while isinstance(node, fx.Node):
+        module, op = q.context.module(node), q.context.op(node)
+        if isinstance(module, FakeQuantize):
+            return None if module.disabled else module
+        handler = registry().handler_for(op) if op else None
+        if handler is None or not isinstance(handler.annotate(node, q.context).output, Shared):
+            return None
+        node = node.args[0]
+    return None
 
 
 def _silu(node: fx.Node, q: QdqWriter) -> str:
@@ -101,6 +153,14 @@ _ONE_OP: dict[str, tuple[str, dict[str, Any]]] = {
     "abs": ("Abs", {}),
     "sign": ("Sign", {}),
 }
+#: ONNX ops that are torch's functions of the same name. Only Mish is newer than opset 17.
+_STANDARD = {
+    op.lower(): op
+    for op in (
+        "Sin", "Cos", "Tan", "Asin", "Acos", "Atan", "Sinh", "Cosh", "Asinh", "Acosh", "Atanh",
+        "Log", "Erf", "Reciprocal", "Floor", "Ceil", "Softsign", "Selu", "Mish",
+    )
+}  # fmt: skip
 _WRITERS: dict[str, Callable[[fx.Node, QdqWriter], str]] = {
     "silu": _silu,
     "gelu": _gelu,

@@ -6,12 +6,14 @@ import math
 from collections.abc import Callable
 
 import numpy as np
+import torch
 from torch import fx
 
 from qatspec.graph.context import GraphContext
 from qatspec.ir import RANGE
 from qatspec.lowering import Lowering, PendingSum, ScaledInts, lookup
 from qatspec.ops.elementwise.calls import Elu, Gelu, LeakyRelu, Pow, Prelu, Softplus
+from qatspec.quant.elementwise import values_of
 from qatspec.types import Annotation, Float, Observed
 
 Function = Callable[[np.ndarray], np.ndarray]
@@ -71,6 +73,24 @@ def lower_prelu(node: fx.Node, lowering: Lowering) -> PendingSum:
     below = lowering.emit_same_scale("clamp", x, name=f"{node.name}.below", low=low, high=0)
     axis = None if slope.size == 1 else 1
     return PendingSum((above, ScaledInts(below.value, x.step * slope, axis)))
+
+
+def lower_function(node: fx.Node, lowering: Lowering) -> ScaledInts:
+    """A table of whatever function the module computes."""
+    module = lowering.context.module(node)
+    assert module is not None
+    constants = [lowering.constant(n) for n in node.args[1:]]
+    shape = lowering.shape(node.args[0])
+
+    def function(x: np.ndarray) -> np.ndarray:
+        numbers = torch.from_numpy(x)
+        try:
+            y = values_of(module, constants, shape, numbers)
+        except Exception:  # noqa: BLE001 - code of a user's that knows float32 alone
+            y = values_of(module, constants, shape, numbers.float())
+        return y.double().numpy()
+
+    return lookup(lowering, node.args[0], function)
 
 
 def _sigmoid(x: np.ndarray) -> np.ndarray:

@@ -43,4 +43,12 @@ HANDLERS = (
         lower="lower_prelu",
         to_onnx="write_prelu",
     ),
+    handler(
+        "elementwise",
+        "elementwise_function",
+        "any other function of one number, torch's or a user's, a table of the function itself",
+        {"elementwise_function": "qatspec.quant.elementwise.ElementwiseFunction"},
+        lower="lower_function",
+        to_onnx="write_function",
+    ),
 )
