@@ -227,7 +227,13 @@ def _is_complete(record: Record) -> bool:
         and isinstance(metrics, dict)
         and all(isinstance(value, int | float) for value in metrics.values())
         and all(isinstance(record.get(key, {}), dict) for key in ("keys", "gives", "judged_by"))
+        and _is_opened(record.get("opened", {}))
     )
+
+
+def _is_opened(said: object) -> bool:
+    names = list(said.values()) if isinstance(said, dict) else [None]
+    return all(isinstance(n, dict) and all(isinstance(s, str) for s in n.values()) for n in names)
 
 
 def _is_output(name: str, output: object) -> bool:

@@ -7,13 +7,31 @@ import json
 import numpy as np
 import pytest
 
+from qatspec.plan.results import CHECKSUM
+
+
+def formed(change):
+    """A record of the same format whose content is changed, without a checksum that tells it."""
+
+    def changed(text):
+        record = json.loads(text)
+        content = {**change(record), "format": record["format"]}
+        content.pop(CHECKSUM, None)
+        return json.dumps(content)
+
+    return changed
+
 
 def without(*keys):
-    return lambda text: json.dumps({k: v for k, v in json.loads(text).items() if k not in keys})
+    return formed(lambda record: {k: v for k, v in record.items() if k not in keys})
 
 
 def each(value):
-    return lambda text: json.dumps(dict.fromkeys(json.loads(text), value) | {"format": 1})
+    return formed(lambda record: dict.fromkeys(record, value))
+
+
+def having(**values):
+    return formed(lambda record: {**record, **values})
 
 
 def each_leaf(value):
@@ -22,7 +40,7 @@ def each_leaf(value):
             return {key: changed(item) for key, item in part.items()}
         return [changed(item) for item in part] if isinstance(part, list) else value
 
-    return lambda text: json.dumps(changed(json.loads(text)) | {"format": 1})
+    return formed(changed)
 
 
 RECORDS = ("float/step.json", "convert/step.json", "summary.json")
@@ -45,6 +63,10 @@ DAMAGE = {
     "no metrics": without("metrics"),
     "no keys": without("keys", "environment", "steps"),
     "no digest": without("digest", "spec", "performance"),
+    "opened holds numbers": having(opened={"toy_plugin.py": 3}),
+    "opened holds a list": having(opened={"toy_plugin.py": {"toy_plugin.py": [1]}}),
+    "opened is a text": having(opened="x"),
+    "opened is unknown": having(opened={"no_plugin.py": {"a": "b"}}),
     "another format": lambda text: json.dumps({**json.loads(text), "format": 99}),
     "nested deeply": lambda text: "[" * 100_000,
     "a huge number": lambda text: '{"format": ' + "9" * 5000 + "}",
