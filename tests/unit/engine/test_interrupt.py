@@ -248,18 +248,19 @@ def gone(pids: list[int]) -> bool:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("whole_group", [True, False])
-def test_ctrl_c_stops_all_processes(two, whole_group, unbroken):
-    process, others = two.start()
-    assert others
-    (os.killpg if whole_group else os.kill)(process.pid, signal.SIGINT)
-    two.go_on()
-    _, errors = process.communicate(timeout=PATIENCE)
-    assert process.returncode == 130
-    assert "saved: work/float/float-checkpoint-last.pth.tar" in errors, errors
-    assert "Traceback" not in errors and "Warning" not in errors
-    assert gone(others)
-    result = two.command(*TWO)
+def test_ctrl_c_stops_all_processes(two, unbroken):
+    """Sent to the whole group, as a terminal does, and then to the resumed run's first process."""
+    for send in (os.killpg, os.kill):
+        process, others = two.start()
+        assert others
+        send(process.pid, signal.SIGINT)
+        two.go_on()
+        _, errors = process.communicate(timeout=PATIENCE)
+        assert process.returncode == 130
+        assert "saved: work/float/float-checkpoint-last.pth.tar" in errors, errors
+        assert "Traceback" not in errors and "Warning" not in errors
+        assert gone(others)
+    result = two.call(*TWO)  # in this process, which has imported torch
     assert result.returncode == 0, result.stderr
     assert results(two.workdir) == unbroken
 
@@ -328,7 +329,7 @@ def test_a_killed_worker_is_named(project):
     assert "Traceback" not in result.stderr
     # following the help
     project.edit("workers: 2", "workers: 0")
-    assert project.command(*RUN, "--step", "float").returncode == 0
+    assert project.call(*RUN, "--step", "float").returncode == 0
 
 
 @pytest.mark.slow
