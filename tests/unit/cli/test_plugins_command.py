@@ -89,7 +89,7 @@ def test_new_refuses(tmp_path, capsys):
     new = ["plugins", "new", "--kind", "model", "--output", str(tmp_path)]
     assert run([*new, "class"]) == 2
     assert run([*new, "9lives"]) == 2
-    assert "no name of a package" in capsys.readouterr().err
+    assert "is not a package name" in capsys.readouterr().err
     assert run([*new, "twice"]) == 0
     assert run([*new, "twice"]) == 1
     assert "QS906" in capsys.readouterr().err
