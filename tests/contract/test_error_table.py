@@ -83,6 +83,22 @@ plain("A variable of the environment is no march", "validate", *SPEC[:2],
       "--set", "march=${env:PATH}")  # fmt: skip
 
 
+@mistake("The input of `infer` holds NaN")
+def _(project):
+    np.save(project.folder / "nan.npy", np.full((1, 3, 16, 16), np.nan, np.float32))
+    return *INFER, "--model", "work/convert/toy.program", "--input", "nan.npy"
+
+
+@mistake("The input of `infer` is a named pipe")
+def _(project):
+    os.mkfifo(project.folder / "pipe.png")
+    return *INFER, "--model", "work/convert/toy.program", "--input", "pipe.png"
+
+
+plain("`--output` names the spec that the command reads", "check", *SPEC, "--picture", "toy.yaml")
+plain("`--output` names a result in a work directory", "schema", "--output", "work/summary.json")
+
+
 @mistake("The input of `infer` is not an array")
 def _(project):
     (project.folder / "x.npy").write_bytes(b"no array")
@@ -143,6 +159,14 @@ def _(project):
     root, arguments = coco(project)
     (root / "val").rename(root / "other")
     (root / "val").symlink_to(root / "val")
+    return arguments
+
+
+@mistake("A picture is a link to nowhere")
+def _(project):
+    root, arguments = coco(project)
+    (root / "val/b.png").unlink()
+    (root / "val/b.png").symlink_to("gone.png")
     return arguments
 
 
