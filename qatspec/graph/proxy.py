@@ -18,6 +18,7 @@ import torch
 from torch import fx, nn
 from torch.fx.proxy import Attribute
 
+from qatspec.graph.assign import assign, is_read_and_written
 from qatspec.graph.sizes import BUILTINS, record, stands_for_plain, torch_functions
 
 
@@ -96,6 +97,11 @@ class ExampleProxy(_Known, fx.Proxy):
         is_tensor = isinstance(self.node.meta.get("example"), torch.Tensor)  # numbers never change
         target = in_place if is_tensor else op
         return self.tracer.create_proxy("call_function", target, (self, other), {})
+
+    def __setitem__(self, places: Any, values: Any) -> None:
+        if isinstance(values, fx.Proxy) and is_read_and_written(values.node, self.node, places):
+            self.tracer.evaluate(values.node)
+        self.tracer.create_proxy("call_function", assign, (self, places, values), {})
 
     def __getattr__(self, name: str) -> Any:
         """A named part of several results (`x.max(1).values`) is the part by its number."""

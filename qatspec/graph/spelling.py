@@ -13,6 +13,7 @@ from torch.utils import _pytree as pytree
 
 from qatspec.diag import DiagnosticError
 from qatspec.diag.codes import QS502
+from qatspec.graph.assign import assign
 from qatspec.graph.sizes import is_plain
 from qatspec.graph.source import line_span
 
@@ -137,6 +138,8 @@ def writes_in_place(node: fx.Node, modules: Mapping[str, nn.Module]) -> bool:
         return False
     if node.op == "call_module":
         return bool(getattr(modules[str(node.target)], "inplace", False))
+    if node.target is assign:
+        return True
     name = str(getattr(node.target, "__name__", node.target))
     if node.op == "call_function" and inspect.isfunction(node.target):
         names = list(inspect.signature(node.target).parameters)

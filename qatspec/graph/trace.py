@@ -18,7 +18,7 @@ from qatspec.diag import Diagnostic, DiagnosticError, Span
 from qatspec.diag.codes import QS502, QS503, QS510
 from qatspec.graph.alike import write_with_sizes
 from qatspec.graph.modes import kept_modes
-from qatspec.graph.source import model_span
+from qatspec.graph.source import line_span, model_span
 from qatspec.graph.spelling import follow_in_place, tensors_by_position
 from qatspec.graph.tracer import FIX, Tracer
 
@@ -89,6 +89,8 @@ def trace_modes(
         evaluation = _traced(module.eval(), tracer)
         problems = [_random(name, span) for span, name in tracer.random.found.items()]
         problems += [_in_training(path) for path, m in module.named_modules() if _normalizes(m)]
+        modules = dict(module.named_modules(remove_duplicate=False))
+        problems += [_by_batch(n) for n in evaluation.nodes if _lacks_statistics(n, modules)]
         if problems:
             raise DiagnosticError(problems)
         return evaluation, _traced(module.train(), tracer)
@@ -97,6 +99,22 @@ def trace_modes(
 def _normalizes(module: nn.Module) -> bool:
     """Whether the module normalizes with the statistics of the batch in its present mode."""
     return isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training
+
+
+def _lacks_statistics(node: fx.Node, modules: Mapping[str, nn.Module]) -> bool:
+    """Whether a node calls a batch norm that keeps no running statistics."""
+    module = modules[str(node.target)] if node.op == "call_module" else None
+    is_norm = isinstance(module, nn.modules.batchnorm._BatchNorm)
+    return is_norm and module.running_mean is None  # type: ignore[union-attr]
+
+
+def _by_batch(node: fx.Node) -> Diagnostic:
+    return QS503.diagnostic(
+        f"batch norm `{node.target}` has no running statistics: in evaluation, too, it normalizes "
+        "with those of the batch, so that the result for one image depends on the others",
+        help="build it with `track_running_stats=True` and train it",
+        span=line_span(str(node.meta.get("source", ""))),
+    )
 
 
 def _random(name: str, span: Span | None) -> Diagnostic:

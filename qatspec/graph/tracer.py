@@ -71,6 +71,23 @@ def _has_named(result: Any) -> bool:
     return False
 
 
+def _taken_apart(result: Any) -> tuple[Any, bool]:
+    """(what forward returns, with several tensors that one op gives, such as x.chunk(2, 1), taken
+    apart; whether there are any)."""
+    leaves, spec = pytree.tree_flatten(result)
+    parts = [_parts(leaf) for leaf in leaves]
+    changed = any(part is not leaf for part, leaf in zip(parts, leaves, strict=True))
+    return (pytree.tree_unflatten(parts, spec) if changed else result), changed
+
+
+def _parts(leaf: Any) -> Any:
+    example = leaf.node.meta.get("example") if isinstance(leaf, fx.Proxy) else None
+    if not isinstance(example, (list, tuple)) or is_plain(example):
+        return leaf
+    parts = [leaf[i] for i in range(len(example))]
+    return type(example)(parts)
+
+
 def _alike(a: torch.Tensor, b: Any) -> bool:
     return isinstance(b, torch.Tensor) and a.dtype == b.dtype and torch.equal(a, b)
 
@@ -181,7 +198,7 @@ class Tracer(fx.Tracer):
         a = real_type(a)
         found: Any = super().create_arg(self._kept(a))
         if type(a) is torch.Tensor and "example" not in found.meta:  # made in forward
-            self._evaluate(found)
+            self.evaluate(found)
         return found
 
     def _stored_tensors(self) -> dict[int, tuple[torch.Tensor, str]]:
@@ -234,7 +251,7 @@ class Tracer(fx.Tracer):
         self._forget_checks(node, _instruction(frame))
         known = self._known_from_before(node) and not self._has_own_code(node)
         if not known and kind not in ("placeholder", "output"):
-            self._evaluate(node)
+            self.evaluate(node)
         return proxy
 
     def to_bool(self, obj: fx.Proxy) -> bool:
@@ -272,8 +289,8 @@ class Tracer(fx.Tracer):
         def call(*flat_values: Any) -> Any:
             tree = pytree.tree_unflatten(list(flat_values), spec)
             again = rebind(bound, tree)
-            result = root_fn(*again.args, **again.kwargs)
-            if flat and not _has_named(result):
+            result, changed = _taken_apart(root_fn(*again.args, **again.kwargs))
+            if flat and not changed and not _has_named(result):
                 return result
             out, out_spec = pytree.tree_flatten(result)
             self.graph._codegen = TreeCodeGen(_PyTreeInfo(names, spec, out_spec))
@@ -356,7 +373,7 @@ class Tracer(fx.Tracer):
             node.meta["example"] = twin.meta["example"]
         return True
 
-    def _evaluate(self, node: fx.Node) -> None:
+    def evaluate(self, node: fx.Node) -> None:
         """Compute the node's example from those of its arguments. It has none where an argument has
         none, or where the op cannot be evaluated without numbers."""
         if any("example" not in n.meta for n in node.all_input_nodes):

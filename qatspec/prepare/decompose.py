@@ -17,6 +17,9 @@ import torch.nn.functional as F
 from torch import fx, nn
 from torch.utils import _pytree as pytree
 
+from qatspec.graph.assign import assign
+from qatspec.prepare.assigning import assigned
+
 
 def decompose(root: nn.Module, graph: fx.Graph) -> None:
     """Replace the calls of composite ops in `graph` by what they consist of."""
@@ -349,6 +352,7 @@ def _matrix(x: Any, letters: str, batch: list[str], rows: list[str], columns: li
 
 
 _DEFINITIONS: Mapping[Any, Callable[..., Any]] = {
+    assign: assigned,
     F.scaled_dot_product_attention: _attention,
     torch.norm: _length,
     "norm": _length,

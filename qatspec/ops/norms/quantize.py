@@ -106,7 +106,7 @@ def _affine(lowering: Lowering, norm: RunningNorm) -> tuple[np.ndarray, np.ndarr
     if mean is None or variance is None:
         lowering.fail(
             "a norm without running statistics has no integer form",
-            "put it directly behind a convolution, where it is folded",
+            "build it with `track_running_stats=True`",
         )
     slope = (1.0 if gamma is None else gamma) / np.sqrt(variance + norm.eps)
     return slope, (0.0 if beta is None else beta) - mean * slope

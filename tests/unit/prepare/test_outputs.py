@@ -5,13 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
 from qatspec.diag import DiagnosticError
+from qatspec.export import export_qat_onnx
 from qatspec.lower import lower
 from qatspec.prepare import prepare, set_stage
+from tests.layers import Op
+from tests.unit.export.test_qdq import run
 
 X = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 
@@ -69,3 +74,34 @@ def test_the_fake_quant_model_returns_what_the_float_model_does() -> None:
     prepared = _prepared(lambda net, x, y: {"y": y, "none": None, "kind": "a", "size": x.shape[2:]})
     found = prepared.model(X)
     assert (found["none"], found["kind"], tuple(found["size"])) == (None, "a", (8, 8))
+
+
+SEVERAL = {
+    "chunk": lambda x: x.chunk(2, 1),
+    "split": lambda x: torch.split(x, [1, 3], 1),
+    "unbind": lambda x: x.unbind(1),
+    "in a dict": lambda x: {"parts": x.chunk(2, 1), "all": x},
+    "in a list": lambda x: [x, x.split(1, 1)],
+    "max": lambda x: x.max(1),
+}
+
+
+@pytest.mark.parametrize("name", SEVERAL)
+def test_several_tensors_of_one_op_are_returned_as_they_are(name, tmp_path) -> None:
+    net = nn.Sequential(nn.Conv2d(3, 4, 1), Op(SEVERAL[name])).eval()
+    x = torch.randn(2, 3, 4, 4)
+    prepared = prepare(net, (x,), qconfig="horizon_qat", quantize_output=True)
+    expected = pytree.tree_flatten(net(x))
+    assert pytree.tree_structure(prepared.model(x)) == expected[1]
+    set_stage(prepared, "qat")
+    set_stage(prepared, "eval")
+    fake = [y.detach().numpy() for y in pytree.tree_leaves(prepared.model(x))]
+    program = lower(prepared, (x,))
+    real = program.dequantize(program.run(*program.quantize(x.numpy())))
+    order = pytree.tree_leaves(program.tree)
+    export_qat_onnx(prepared, tmp_path / "q.onnx", (x,))
+    written = run(tmp_path / "q.onnx", x)
+    for i, y in zip(order, fake, strict=True):
+        step = 2e-2 if y.dtype == np.float32 else 0
+        assert abs(real[i] - y).max() <= step
+        assert abs(written[i] - y).max() <= step

@@ -1,0 +1,108 @@
+"""Item assignment at fixed places, as parts of tensors that are concatenated."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import fx
+
+
+def assigned(x: Any, places: Any, values: Any) -> Any:
+    """x with `values` at `places`: slices and numbers for each dim, or a tensor of booleans.
+
+    x, values: proxies; values may be a number. Gives NotImplemented for other places, such as some
+    images of the batch."""
+    if _is_mask(places):
+        number = isinstance(values, (int, float))
+        return torch.masked_fill(x, places, values) if number else NotImplemented
+    index = _index(places if isinstance(places, tuple) else (places,), _shape(x))
+    if index is None or _rows(x, index)[0] != list(range(_shape(x)[0])):
+        return NotImplemented
+    if isinstance(values, (fx.Proxy, torch.Tensor)):
+        values = _spread(x, index, values)
+    return _placed(x, _rows(x, index), values)
+
+
+def _index(places: Sequence[Any], shape: tuple[int, ...]) -> list[int | slice] | None:
+    """A number or slice for each dim of a shape; None where the places are something else."""
+    given = list(places)
+    if not all(p is Ellipsis or isinstance(p, (int, slice)) for p in given):
+        return None
+    missing = len(shape) - sum(p is not Ellipsis for p in given)
+    at = given.index(Ellipsis) if Ellipsis in given else len(given)
+    given[at : at + 1] = [slice(None)] * missing
+    ends = [v for p in given if isinstance(p, slice) for v in (p.start, p.stop, p.step)]
+    if any(isinstance(v, fx.Proxy) for v in ends) or any(isinstance(p, bool) for p in given):
+        return None
+    return given if all(_positions(p, n) for p, n in zip(given, shape, strict=True)) else None
+
+
+def _positions(place: int | slice, size: int) -> list[int]:
+    every = range(size)
+    return list(every[place]) if isinstance(place, slice) else [every[place]]
+
+
+def _rows(x: Any, index: list[int | slice]) -> list[list[int]]:
+    """The positions along each dim of x."""
+    return [_positions(place, size) for place, size in zip(index, _shape(x), strict=True)]
+
+
+def _spread(x: Any, index: list[int | slice], values: Any) -> Any:
+    """The values as a tensor of the shape of the places, with all dims of x."""
+    numbers = [dim for dim, place in enumerate(index) if isinstance(place, int)]
+    for _ in range(len(index) - len(numbers) - len(_shape(values))):
+        values = torch.unsqueeze(values, 0)
+    for dim in numbers:
+        values = torch.unsqueeze(values, dim)
+    sizes = [len(positions) for positions in _rows(x, index)]
+    if tuple(sizes) == _shape(values):
+        return values
+    return values.expand(x.size(0), *sizes[1:])
+
+
+def _placed(x: Any, rows: list[list[int]], values: Any) -> Any:
+    """x with the values in the given rows of each dim."""
+    for dim, positions in enumerate(rows):
+        size = _shape(x)[dim]
+        if positions == list(range(size)):
+            continue
+        start, stop = positions[0], positions[-1] + 1
+        if positions == list(range(start, stop)):
+            inner = _placed(_along(x, dim, slice(start, stop)), _inside(rows, dim), values)
+            parts = [inner]
+            if start:
+                parts.insert(0, _along(x, dim, slice(0, start)))
+            if stop < size:
+                parts.append(_along(x, dim, slice(stop, size)))
+            return torch.cat(parts, dim)
+        inner = _placed(_along(x, dim, positions), _inside(rows, dim), values)
+        order = list(range(size))
+        for i, position in enumerate(positions):
+            order[position] = size + i
+        return _along(torch.cat([x, inner], dim), dim, order)
+    return values if isinstance(values, fx.Proxy) else torch.full_like(x, values)
+
+
+def _inside(rows: list[list[int]], dim: int) -> list[list[int]]:
+    """The rows of a part that holds those of `dim` alone."""
+    return [list(range(len(r))) if i == dim else r for i, r in enumerate(rows)]
+
+
+def _along(x: Any, dim: int, places: Any) -> Any:
+    index = (*[slice(None)] * dim, places)
+    return x[index]
+
+
+def _is_mask(places: Any) -> bool:
+    value = _example(places)
+    return isinstance(value, torch.Tensor) and value.dtype == torch.bool
+
+
+def _example(value: Any) -> Any:
+    return value.node.meta["example"] if isinstance(value, fx.Proxy) else value
+
+
+def _shape(x: Any) -> tuple[int, ...]:
+    return tuple(_example(x).shape)
