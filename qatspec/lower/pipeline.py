@@ -27,15 +27,15 @@ from qatspec.lower.integer_results import as_int32
 from qatspec.lower.origin import origins
 from qatspec.lower.split import is_inside, split
 from qatspec.lowering import (
+    FailedOperand,
     Lowering,
     PendingSum,
     RealInput,
-    Skipped,
     Unlowerable,
     pending,
 )
 from qatspec.lowering.batch_dim import BatchDim
-from qatspec.lowering.whole_numbers import is_integer_tensor
+from qatspec.lowering.integer_tensors import is_integer_tensor
 from qatspec.program import Program, ProgramBuilder
 from qatspec.registry import registry
 from qatspec.types import Float, OpTrait
@@ -182,7 +182,7 @@ def _lower(node: fx.Node, lowering: Lowering, decision: Decision | None) -> Any:
     if decision is not None and decision.kind is DecisionKind.UNSUPPORTED and decision.op == op:
         lowering.fail(decision.cause, _ELSEWHERE)
     if any(lowering.lowered.get(n, n) is None for n in node.all_input_nodes):
-        raise Skipped
+        raise FailedOperand
     if OpTrait.IMAGES in handler.traits:
         _require_batch_first(node, lowering)
     with registry().attribute_errors(handler, f"handler `{handler.name}`, lowering `{node.name}`,"):
@@ -201,10 +201,10 @@ def _lower(node: fx.Node, lowering: Lowering, decision: Decision | None) -> Any:
 
 
 def _require_batch_first(node: fx.Node, lowering: Lowering) -> None:
-    """Fails where a tensor that `node` reads has its batch elsewhere than alone in front."""
+    """Fail where the first dim of a tensor that `node` reads is not the batch alone."""
     for operand in node.all_input_nodes:
         found = lowering.lowered.get(operand)
-        if isinstance(found, PendingSum) and not lowering.batch_dim(found.terms[0]).is_first:
+        if isinstance(found, PendingSum) and not lowering.batch_dim(found).is_first:
             lowering.fail(
                 f"it takes pictures, and the batch of `{operand.name}` is no dim of its own in "
                 "front",
@@ -213,10 +213,10 @@ def _require_batch_first(node: fx.Node, lowering: Lowering) -> None:
 
 
 def _check_shape(x: PendingSum, lowering: Lowering) -> None:
-    """Fails where `x` is not of this node's shape, wherever that has its batch: its handler does
-    not know of such tensors."""
-    dim, shape = lowering.batch_dim(x.terms[0]), lowering.shape()
-    value = lowering.value_shape(x.terms[0])
+    """Fail where `x` has another shape than this node's tensor. A handler that expects the batch in
+    the first dim gives such a result where the batch is in another one."""
+    dim, shape = lowering.batch_dim(x), lowering.shape()
+    value = lowering.value_shape(x)
     own = (*value[: dim.batch], *value[dim.batch + dim.extra :])
     wanted = (*shape[: dim.batch], *shape[dim.batch + 1 :])
     if not dim.is_first and own != wanted:
@@ -227,7 +227,7 @@ def _check_shape(x: PendingSum, lowering: Lowering) -> None:
 
 
 def _follows_batch(node: fx.Node, lowering: Lowering, batch: Batch) -> None:
-    """Fails where a tensor of the model has as many images as the example, whatever the batch."""
+    """Fail where the result has as many images as the example, whatever the batch."""
     if not batch.is_open or not isinstance(lowering.lowered[node], PendingSum):
         return
     if all(isinstance(size, int) for size in batch.sizes(node)):
@@ -248,7 +248,7 @@ def _collect(
     """Turn what a node raises into a diagnostic that names module, source line and rule."""
     try:
         yield
-    except Skipped:
+    except FailedOperand:
         pass
     except Unlowerable as problem:
         where = f" in module `{origin.module}`" if origin.module else ""

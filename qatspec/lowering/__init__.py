@@ -1,13 +1,13 @@
 """What a handler lowers an op with: the state of lowering, and tools that several families use."""
 
 from qatspec.lowering.lowering import Lowering
-from qatspec.lowering.moves import expanded, permuted, reshaped
+from qatspec.lowering.moves import concatenated, cut, expanded, permuted, reshaped
 from qatspec.lowering.operands import (
     INTEGERS,
     Constant,
+    FailedOperand,
     Grid,
     RealInput,
-    Skipped,
     Unlowerable,
 )
 from qatspec.lowering.padding import padded, taken
@@ -26,15 +26,17 @@ from qatspec.lowering.tables import lookup
 __all__ = [
     "INTEGERS",
     "Constant",
+    "FailedOperand",
     "Grid",
     "Lowering",
     "PendingSum",
     "RealInput",
     "ScaledInts",
-    "Skipped",
     "Unlowerable",
     "as_channels",
     "as_columns",
+    "concatenated",
+    "cut",
     "expanded",
     "joined",
     "lookup",

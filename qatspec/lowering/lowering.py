@@ -22,16 +22,16 @@ from qatspec.graph.context import GraphContext
 from qatspec.ir import RANGE, DType, Overflow, Provenance
 from qatspec.kinds import SMALL, Malformed
 from qatspec.lowering.batch_dim import BATCH_FIRST, AcrossBatch, BatchDim
+from qatspec.lowering.integer_tensors import is_integer_tensor
 from qatspec.lowering.operands import (
     INTEGERS,
     Constant,
+    FailedOperand,
     Grid,
     RealInput,
-    Skipped,
     Unlowerable,
 )
 from qatspec.lowering.pending import PendingSum, ScaledInts, pending
-from qatspec.lowering.whole_numbers import is_integer_tensor
 from qatspec.program import ProgramBuilder
 from qatspec.program.requantize import multipliers
 
@@ -60,7 +60,7 @@ class Lowering:
     ) -> None:
         self.builder, self.context = builder, context
         self._origin, self._grid = origin, grid
-        self._batch_dims: dict[str, BatchDim] = {}  # of the values whose batch is elsewhere
+        self._batch_dims: dict[str, BatchDim] = {}  # by value, where the batch is not the first dim
         self.node: fx.Node
         self.lowered: dict[fx.Node, Any] = {}
         self.constants: dict[fx.Node, Constant] = {}
@@ -73,7 +73,7 @@ class Lowering:
         raise Unlowerable(code, reason, help_)
 
     def fail_across_batch(self, problem: AcrossBatch) -> NoReturn:
-        """This node cannot be lowered, because of where the batch is."""
+        """Refuse to lower this node, because its batch is not where the op needs it."""
         self.fail(str(problem), _KEEP_BATCH)
 
     # -- reading -------------------------------------------------------------------------------
@@ -82,17 +82,17 @@ class Lowering:
         """The shape of a node's tensor with the batch; of this node by default."""
         return self.context.shape(self.node if node is None else node)
 
-    def value_shape(self, x: ScaledInts) -> tuple[int, ...]:
-        """The shape of the Program's value, without the batch."""
-        return self.builder.values[x.value].shape
+    def value_shape(self, x: ScaledInts | PendingSum) -> tuple[int, ...]:
+        """Return the shape of the Program's value, without the batch; terms of a sum agree."""
+        return self.builder.values[pending(x).terms[0].value].shape
 
     def dtype(self, x: ScaledInts) -> DType:
         """Return the integer type of a value of the Program."""
         return self.builder.values[x.value].dtype
 
-    def batch_dim(self, x: ScaledInts) -> BatchDim:
-        """Where the tensor that `x` is part of has its batch."""
-        return self._batch_dims.get(x.value, BATCH_FIRST)
+    def batch_dim(self, x: ScaledInts | PendingSum) -> BatchDim:
+        """Return which dim of the tensor holds the batch; the terms of a sum agree."""
+        return self._batch_dims.get(pending(x).terms[0].value, BATCH_FIRST)
 
     def is_tensor(self, node: Any) -> bool:
         """Return whether a value is the result of an op, not a parameter or a Python value."""
@@ -106,7 +106,7 @@ class Lowering:
         return self.context.value(node) if known is None else known.value
 
     def value(self, node: Any) -> PendingSum:
-        """An operand as it stands. Fails on an input that is not quantized."""
+        """Return an operand before any rounding. Fails for an input that is not quantized."""
         found = self._read(node)
         if isinstance(found, RealInput):
             self.fail(
@@ -132,8 +132,8 @@ class Lowering:
         return found
 
     def single_term(self, operand: Any) -> ScaledInts:
-        """An operand as one tensor of integers without bounds, with a scale or one a channel;
-        accumulators included."""
+        """Return an operand as one tensor of integers without bounds, which has one scale or one
+        for each channel. It may be an int32 accumulator."""
         found = operand if isinstance(operand, PendingSum) else self.value(operand)
         if len(found.terms) == 1 and found.bounded and self.is_small(found.terms[0]):
             return self._clamp(found)
@@ -142,7 +142,7 @@ class Lowering:
         return found.terms[0]
 
     def small_integers(self, operand: Any) -> ScaledInts:
-        """An operand as integers of 4, 8 or 16 bits with one positive scale."""
+        """Return an operand as integers of 4, 8 or 16 bits with one positive scale."""
         found = operand if isinstance(operand, PendingSum) else self.value(operand)
         if len(found.terms) != 1 or not self.is_small(found.terms[0]):
             self._unquantized(operand)
@@ -153,13 +153,13 @@ class Lowering:
         return self.dtype(x) in SMALL and x.scale.size == 1 and x.step > 0
 
     def grid(self, node: fx.Node | None = None) -> Grid | None:
-        """The grid of the fake-quant behind a node (this one by default), None for an output that
-        nothing quantizes."""
+        """Return the grid of the fake-quant behind a node (this one by default); None for an output
+        that nothing quantizes."""
         return self._grid(self.node if node is None else node)
 
     def required_grid(self, what: str) -> Grid:
-        """`grid()` of this node; fails where nothing quantizes its result. what: what cannot be an
-        int32 output, "a table"."""
+        """Return `grid()` of this node. Fails where nothing quantizes its result; `what` names what
+        computes it ("a table"), which gives no int32 output."""
         grid = self.grid()
         if grid is None:
             self.fail(
@@ -177,7 +177,7 @@ class Lowering:
             self.fail("its operand is a number where a tensor of the model is needed")
         found = self.lowered[node]
         if found is None:
-            raise Skipped
+            raise FailedOperand
         return found
 
     def _unquantized(self, operand: Any) -> NoReturn:
@@ -190,7 +190,7 @@ class Lowering:
         )
 
     def _clamp(self, x: PendingSum) -> ScaledInts:
-        """One small integer term with real bounds, rounded on its own grid."""
+        """Return one bounded term of small integers, clamped on its own grid."""
         term = x.terms[0]
         return self.quantize(x, Grid(term.step, self.dtype(term)))
 
@@ -335,7 +335,8 @@ class Lowering:
             self.fail_across_batch(problem)
 
     def common_batch_dim(self, inputs: Sequence[str]) -> BatchDim:
-        """Where all operands that are no constants of the op have their batch."""
+        """Return which dim holds the batch of all operands that are not constants. Fails where they
+        differ."""
         names = [name for name in inputs if name not in self.builder.consts]
         dims = [self._batch_dims.get(name, BATCH_FIRST) for name in names]
         if any(dim != dims[0] for dim in dims):
@@ -399,8 +400,8 @@ class Lowering:
             found = self.lowered.get(node)
             shape = self.shape(node) if isinstance(found, PendingSum) else ()
             if isinstance(found, PendingSum) and len(shape) >= rank:
-                dim = self.batch_dim(found.terms[0])
-                return dim, shape, dim.shared(self.value_shape(found.terms[0]))
+                dim = self.batch_dim(found)
+                return dim, shape, dim.shared(self.value_shape(found))
         return BATCH_FIRST, (1,) * rank, ()
 
 

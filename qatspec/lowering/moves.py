@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from math import prod
 
+import numpy as np
+
 from qatspec.diag.codes import QS703
 from qatspec.lowering.batch_dim import AcrossBatch
 from qatspec.lowering.lowering import Lowering
@@ -110,3 +112,45 @@ def expanded(
                 "concat", [x.value] * wanted, x.scale, scale_axis=scale_axis, axis=axis
             )
     return x
+
+
+def cut(
+    lowering: Lowering,
+    x: ScaledInts,
+    axis: int,
+    part: slice,
+    size: int,
+    name: str | None = None,
+) -> ScaledInts:
+    """Take a slice of a tensor along one dim.
+
+    lowering  the state of lowering.
+    x         the tensor.
+    axis      the dim, counted with the batch as 0; `size` is its size.
+    part      forwards; the whole dim gives `x` itself.
+    name      of the value; None: that of this node.
+
+    Returns integers on the scale of `x`. Raises Unlowerable (QS701) where it slices the batch.
+    """
+    start, stop, step = part.indices(size)
+    if (start, stop, step) == (0, size, 1):
+        return x
+    if axis == lowering.batch_dim(x).batch or step < 1:
+        lowering.fail("it slices the batch, or backwards", "slice other dims, forwards")
+    scale = x.scale[part] if x.axis == axis else x.scale
+    attrs = {"axis": axis, "start": start, "stop": stop, "step": step}
+    return lowering.emit("slice", (x.value,), scale, scale_axis=x.axis, name=name, **attrs)
+
+
+def concatenated(
+    lowering: Lowering, parts: Sequence[ScaledInts], axis: int, name: str | None = None
+) -> ScaledInts:
+    """Join tensors of one scale, or with scales for the same channels, along `axis`. A single part
+    is returned as it is."""
+    first, *others = parts
+    if not others:
+        return first
+    along = first.axis == axis
+    scale = np.concatenate([part.scale for part in parts]) if along else first.scale
+    names = [part.value for part in parts]
+    return lowering.emit("concat", names, scale, scale_axis=first.axis, name=name, axis=axis)

@@ -17,8 +17,8 @@ class Unlowerable(QatspecError):
         self.code, self.reason, self.help = code, reason, help_
 
 
-class Skipped(QatspecError):
-    """An operand failed already; its own diagnostic says why."""
+class FailedOperand(QatspecError):
+    """A node is not lowered because an operand was not; the operand's diagnostic says why."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from math import prod
 import numpy as np
 
 from qatspec.lowering.lowering import Lowering
+from qatspec.lowering.moves import concatenated, cut
 from qatspec.lowering.pending import ScaledInts
 
 
@@ -67,25 +68,9 @@ def taken(lowering: Lowering, x: ScaledInts, axis: int, indices: Sequence[int]) 
 
     Returns integers on the scale of `x`: slices, joined.
     """
-    size = lowering.value_shape(x)[axis - 1]
-    if list(indices) == list(range(size)):
-        return x
-    found: dict[tuple[int, int], ScaledInts] = {}
-    parts = []
-    for start, stop in _runs(indices):
-        if (start, stop) == (0, size):
-            found[start, stop] = x
-        elif (start, stop) not in found:
-            found[start, stop] = lowering.emit_same_scale(
-                "slice", x, name=_name(lowering), axis=axis, start=start, stop=stop, step=1
-            )
-        parts.append(found[start, stop])
-    if len(parts) == 1:
-        return parts[0]
-    names = [part.value for part in parts]
-    return lowering.emit(
-        "concat", names, x.scale, scale_axis=x.axis, name=_name(lowering), axis=axis
-    )
+    size, name, runs = lowering.value_shape(x)[axis - 1], _name(lowering), _runs(indices)
+    parts = {run: cut(lowering, x, axis, slice(*run), size, name) for run in dict.fromkeys(runs)}
+    return concatenated(lowering, [parts[run] for run in runs], axis, name)
 
 
 def _runs(indices: Sequence[int]) -> list[tuple[int, int]]:

@@ -1,7 +1,7 @@
-"""A third spatial dim: integer ops work on pictures, so what slides along the depth is unrolled.
+"""Windows along a third spatial dim, unrolled, because integer ops have two spatial dims.
 
-Each output depth meets a few planes of the input; they become further channels (or columns) of one
-picture, on which the op is the 2-d one. The results are joined along the depth again.
+Each output depth reads a few planes of the input. They become further channels (or columns) of one
+picture, to which the two-dimensional op is applied. The results are joined along the depth.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from qatspec.lowering.lowering import Lowering
+from qatspec.lowering.moves import concatenated
 from qatspec.lowering.pending import ScaledInts
 
 #: (plane of the input, index into the kernel), planes ascending.
@@ -18,7 +19,8 @@ Taps = tuple[tuple[int, int], ...]
 def window_taps(
     size: int, out: int, kernel: int, stride: int, dilation: int, front: int
 ) -> list[Taps]:
-    """What each of `out` depths of a sliding window meets of `size` planes; padding meets none."""
+    """Return which of `size` planes a sliding window reads at each of `out` depths. Planes of the
+    padding are left out."""
     return [
         tuple(
             (plane, k)
@@ -32,7 +34,8 @@ def window_taps(
 def transposed_taps(
     size: int, out: int, kernel: int, stride: int, dilation: int, front: int
 ) -> list[Taps]:
-    """The same of a transposed window: plane p spreads to the depths p * stride + k * dilation."""
+    """Return the same for a transposed window: plane p contributes to the depths
+    p * stride + k * dilation - front."""
     return [
         tuple(
             (reach // stride, k)
@@ -44,7 +47,7 @@ def transposed_taps(
 
 
 def planes(lowering: Lowering, x: ScaledInts, taps: Taps) -> ScaledInts:
-    """The planes (C, K, H, W) that one depth meets, of x (C, D, H, W)."""
+    """Return the planes (C, K, H, W) that one depth reads, of x (C, D, H, W)."""
     first, last = taps[0][0], taps[-1][0]
     step = taps[1][0] - first if len(taps) > 1 else 1
     name = f"{lowering.node.name}.planes"
@@ -53,28 +56,28 @@ def planes(lowering: Lowering, x: ScaledInts, taps: Taps) -> ScaledInts:
     )
 
 
-def as_channels(lowering: Lowering, seen: ScaledInts) -> ScaledInts:
-    """(C, K, H, W) -> (C * K, H, W): the planes of one channel side by side, groups together."""
-    c, k, h, w = lowering.value_shape(seen)
+def as_channels(lowering: Lowering, x: ScaledInts) -> ScaledInts:
+    """Reshape (C, K, H, W) to (C * K, H, W): the planes of a channel are neighbours, so that groups
+    stay together."""
+    c, k, h, w = lowering.value_shape(x)
     name = f"{lowering.node.name}.picture"
-    return lowering.emit_same_scale("reshape", seen, name=name, shape=(c * k, h, w))
+    return lowering.emit_same_scale("reshape", x, name=name, shape=(c * k, h, w))
 
 
-def as_columns(lowering: Lowering, seen: ScaledInts) -> ScaledInts:
-    """(C, K, H, W) -> (C, H, W * K): the planes of one column side by side."""
-    c, k, h, w = lowering.value_shape(seen)
+def as_columns(lowering: Lowering, x: ScaledInts) -> ScaledInts:
+    """Reorder (C, K, H, W) to (C, H, W * K): the planes of a column are neighbours."""
+    c, k, h, w = lowering.value_shape(x)
     name = f"{lowering.node.name}.picture"
-    seen = lowering.emit_same_scale("transpose", seen, name=name, perm=(0, 1, 3, 4, 2))
-    return lowering.emit_same_scale("reshape", seen, name=name, shape=(c, h, w * k))
+    x = lowering.emit_same_scale("transpose", x, name=name, perm=(0, 1, 3, 4, 2))
+    return lowering.emit_same_scale("reshape", x, name=name, shape=(c, h, w * k))
 
 
 def joined(lowering: Lowering, pictures: Sequence[ScaledInts]) -> ScaledInts:
-    """Results (C, H, W), one a depth, as (C, D, H, W)."""
+    """Join results (C, H, W), one for each depth, to (C, D, H, W)."""
     c, h, w = lowering.value_shape(pictures[0])
     name = f"{lowering.node.name}.plane"
     parts = [
         lowering.emit_same_scale("reshape", picture, name=name, shape=(c, 1, h, w))
         for picture in pictures
     ]
-    names = [part.value for part in parts]
-    return lowering.emit("concat", names, parts[0].scale, scale_axis=parts[0].axis, axis=2)
+    return concatenated(lowering, parts, 2)

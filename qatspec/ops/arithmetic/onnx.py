@@ -7,26 +7,18 @@ from torch import fx
 from qatspec.ops.arithmetic.calls import Binary
 from qatspec.qdq import QdqWriter, floor_quotient
 
+#: op -> its ONNX op.
+_OPS = {"add": "Add", "sub": "Sub", "mul": "Mul", "maximum": "Max", "minimum": "Min"}
 
-def write_add(node: fx.Node, q: QdqWriter) -> str:
-    """`alpha` scales the second operand before it is added or subtracted."""
+
+def to_onnx(node: fx.Node, q: QdqWriter) -> str:
+    """One ONNX op. `alpha` scales the second operand before it is added or subtracted."""
     call = q.context.call(node, Binary)
     names = q.same_type(node, call.x, call.other)
     if call.alpha != 1:
         factor = q.w.const("alpha", call.alpha, q.dtype(node))
         names[1] = q.w.node("Mul", [names[1], factor], f"{node.name}.alpha")
-    return q.w.node({"add": "Add", "sub": "Sub"}[str(q.context.op(node))], names, node.name)
-
-
-def write_mul(node: fx.Node, q: QdqWriter) -> str:
-    call = q.context.call(node, Binary)
-    return q.w.node("Mul", q.same_type(node, call.x, call.other), node.name)
-
-
-def write_extreme(node: fx.Node, q: QdqWriter) -> str:
-    call = q.context.call(node, Binary)
-    op = {"maximum": "Max", "minimum": "Min"}[str(q.context.op(node))]
-    return q.w.node(op, q.same_type(node, call.x, call.other), node.name)
+    return q.w.node(_OPS[str(q.context.op(node))], names, node.name)
 
 
 def write_neg(node: fx.Node, q: QdqWriter) -> str:

@@ -24,8 +24,8 @@ from qatspec.types import Annotation, Float, Observed
 
 
 def annotate(node: fx.Node, context: GraphContext) -> Annotation:
-    """Both operands quantized, a range of its own (scales need not be equal); a constant that
-    requantization takes in exactly is no operand."""
+    """Quantize both operands (their scales may differ) and the result. A constant that
+    requantization multiplies or adds exactly needs no grid."""
     tensors = [i for i, a in enumerate(node.args) if context.is_float_tensor(a)]
     scaling = context.op(node) == "mul"
     kept = (i for i in tensors if not _exact(context, node.args[i], scaling))
@@ -33,7 +33,8 @@ def annotate(node: fx.Node, context: GraphContext) -> Annotation:
 
 
 def _exact(context: GraphContext, operand: Any, scaling: bool) -> bool:
-    """One number, or a factor a channel: it moves the result's scale and meets no grid."""
+    """Return whether an operand goes into the result's scale or requantization as it is, without a
+    grid of its own: a constant of one number, or a constant factor for each channel."""
     if not context.is_constant(operand):
         return False
     shape = context.shape(operand)
@@ -154,7 +155,7 @@ def _by_constant(
     dims = (1,) * (len(shape) - factor.ndim) + factor.shape
     aligned, along = factor.reshape(dims), [axis for axis, size in enumerate(dims) if size > 1]
     axes = {term.axis for term in x.terms if term.axis is not None}
-    batch = lowering.batch_dim(x.terms[0]).batch
+    batch = lowering.batch_dim(x).batch
     if own == shape and len(along) <= 1 and batch not in along and axes <= set(along or axes):
         axis, scales = (along[0] if along else None), factor.reshape(-1)
         return PendingSum(
@@ -177,7 +178,7 @@ def _spread(operand: Any, lowering: Lowering) -> PendingSum:
         return pending(lowering.tensor(torch.full(shape, operand)))
     x, constant = lowering.value(operand), lowering.constants.get(operand)
     own = lowering.shape(operand)
-    batch = lowering.batch_dim(x.terms[0]).batch
+    batch = lowering.batch_dim(x).batch
     if constant is not None:  # it is of one image, and repeats for each
         aligned = (1,) * (len(shape) - len(own)) + own
         own = (*aligned[:batch], shape[batch], *aligned[batch + 1 :])

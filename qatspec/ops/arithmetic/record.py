@@ -16,7 +16,6 @@ HANDLERS = (
         },
         OpTrait.ENDS_KERNEL,
         lower="lower_add",
-        to_onnx="write_add",
     ),
     handler(
         "arithmetic",
@@ -25,7 +24,6 @@ HANDLERS = (
         {"mul": "torch.mul torch.multiply operator.mul operator.imul t:mul t:mul_ t:__mul__"},
         OpTrait.ENDS_KERNEL,
         lower="lower_mul",
-        to_onnx="write_mul",
     ),
     handler(
         "arithmetic",
@@ -51,6 +49,5 @@ HANDLERS = (
         "the larger or smaller of two tensors",
         {"maximum": "torch.maximum t:maximum", "minimum": "torch.minimum t:minimum"},
         lower="lower_extreme",
-        to_onnx="write_extreme",
     ),
 )

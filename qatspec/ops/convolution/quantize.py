@@ -114,7 +114,7 @@ def _unrolled(
     dtype: DType,
     picture: _Picture,
 ) -> ScaledInts:
-    """A 3-d convolution as one 2-d convolution an output depth, over the planes that it meets."""
+    """A 3-d convolution as one 2-d convolution for each output depth, over the planes it reads."""
     find = transposed_taps if geometry.transposed else window_taps
     taps = find(
         lowering.value_shape(x)[1], lowering.shape()[2],
@@ -122,20 +122,20 @@ def _unrolled(
     )  # fmt: skip
     weights: dict[tuple[int, ...], str] = {}
     results = []
-    for met in taps:
-        kernel = tuple(k for _, k in met)
+    for depth_taps in taps:
+        kernel = tuple(k for _, k in depth_taps)
         if kernel not in weights:
             flat = _flat(weight, kernel, geometry.transposed)
             weights[kernel] = lowering.const("weight", dtype, flat)
-        seen = as_channels(lowering, planes(lowering, x, met or ((0, 0),)))
+        channels = as_channels(lowering, planes(lowering, x, depth_taps or ((0, 0),)))
         name = f"{lowering.node.name}.sum"
-        results.append(picture.conv(lowering, seen, weights[kernel], name))
+        results.append(picture.conv(lowering, channels, weights[kernel], name))
     return joined(lowering, results)
 
 
 def _flat(weight: np.ndarray, kernel: tuple[int, ...], transposed: bool) -> np.ndarray:
-    """The planes `kernel` of a 3-d weight as a 2-d one whose inputs are channels times planes; of
-    no plane at all, the zeros that leave the bias."""
+    """The planes `kernel` of a 3-d weight as a 2-d weight whose inputs are channels times planes.
+    Where a depth reads padding alone, zeros: its result is the bias."""
     part: np.ndarray = weight[:, :, list(kernel)] if kernel else 0 * weight[:, :, :1]
     if transposed:  # (I, O/g, K, kh, kw) -> (I * K, O/g, kh, kw)
         part = part.swapaxes(1, 2).reshape(-1, weight.shape[1], *weight.shape[3:])

@@ -5,7 +5,16 @@ from __future__ import annotations
 from torch import fx
 
 from qatspec.graph.context import GraphContext
-from qatspec.lowering import Lowering, PendingSum, ScaledInts, expanded, permuted, reshaped
+from qatspec.lowering import (
+    Lowering,
+    PendingSum,
+    ScaledInts,
+    concatenated,
+    cut,
+    expanded,
+    permuted,
+    reshaped,
+)
 from qatspec.ops.moves.calls import (
     GetItem,
     Squeeze,
@@ -80,7 +89,7 @@ def lower_slice(node: fx.Node, lowering: Lowering) -> PendingSum | ScaledInts:
                 "write the positions as a list of numbers, `x[:, [0, 2, 1]]`, or as slices",
             )
         part = i if isinstance(i, slice) else slice(i % size, i % size + 1)
-        x = _cut(lowering, x, axis, part, size)
+        x = cut(lowering, x, axis, part, size)
         kept[axis] = len(range(*part.indices(size)))
         if isinstance(i, int):
             after -= _is_before_batch(lowering, axis, batch)
@@ -97,38 +106,21 @@ def lower_split(node: fx.Node, lowering: Lowering) -> list[ScaledInts]:
     for example in lowering.context.value(node):
         after = tuple(example.shape)
         size = 1 if unbind else after[axis]
-        part = _cut(lowering, x, axis, slice(start, start + size), shape[axis])
+        part = cut(lowering, x, axis, slice(start, start + size), shape[axis])
         kept = (*shape[:axis], size, *shape[axis + 1 :])
         parts.append(reshaped(lowering, part, kept, after, to))
         start += size
     return parts
 
 
-def _cut(lowering: Lowering, x: ScaledInts, axis: int, part: slice, size: int) -> ScaledInts:
-    """x[..., part, ...] along `axis`."""
-    start, stop, step = part.indices(size)
-    if (start, stop, step) == (0, size, 1):
-        return x
-    if axis == lowering.batch_dim(x).batch or step < 1:
-        lowering.fail("it slices the batch, or backwards", "slice other dims, forwards")
-    scale = x.scale[part] if x.axis == axis else x.scale
-    return lowering.emit(
-        "slice", (x.value,), scale, scale_axis=x.axis, axis=axis, start=start, stop=stop, step=step
-    )
-
-
 def _picked(
     lowering: Lowering, x: ScaledInts, axis: int, positions: list[int], size: int
 ) -> ScaledInts:
-    """The numbers at `positions` along `axis`, in their order: slices, joined."""
+    """Take the numbers at `positions` along `axis`, in their order, as slices that are joined."""
     starts = [i for i, p in enumerate(positions) if i == 0 or p != positions[i - 1] + 1]
     runs = [positions[a:b] for a, b in zip(starts, [*starts[1:], len(positions)], strict=True)]
-    parts = [_cut(lowering, x, axis, slice(run[0], run[-1] + 1), size) for run in runs]
-    if len(parts) == 1:
-        return parts[0]
-    scale = x.scale[positions] if x.axis == axis else x.scale
-    values = [part.value for part in parts]
-    return lowering.emit("concat", values, scale, scale_axis=x.axis, axis=axis)
+    parts = [cut(lowering, x, axis, slice(run[0], run[-1] + 1), size) for run in runs]
+    return concatenated(lowering, parts, axis)
 
 
 def _is_before_batch(lowering: Lowering, axis: int, batch: int) -> bool:

@@ -41,9 +41,7 @@ def lower_layer_norm(node: fx.Node, lowering: Lowering) -> ScaledInts:
     if len(shape) == len(call.sizes):
         lowering.fail("it normalizes over the batch", "leave the batch out of normalized_shape")
     flat = (*shape[1 : len(shape) - len(call.sizes)], prod(call.sizes))
-    parameters = (call.weight, call.bias)
-    axis = len(flat)
-    return standardized(lowering, call.x, flat, (axis,), call.eps, parameters, flat, axis)
+    return standardized(lowering, call, flat, flat, len(flat))
 
 
 def lower_group_norm(node: fx.Node, lowering: Lowering) -> ScaledInts:
@@ -52,9 +50,7 @@ def lower_group_norm(node: fx.Node, lowering: Lowering) -> ScaledInts:
     channels, *sizes = lowering.shape()[1:]
     groups = int(call.num_groups)
     grouped = (groups, channels // groups * prod(sizes))
-    parameters = (call.weight, call.bias)
-    planes = (channels, prod(sizes))
-    return standardized(lowering, call.x, grouped, (2,), call.eps, parameters, planes, 1)
+    return standardized(lowering, call, grouped, (channels, prod(sizes)), 1)
 
 
 def lower_instance_norm(node: fx.Node, lowering: Lowering) -> ScaledInts:
@@ -64,8 +60,7 @@ def lower_instance_norm(node: fx.Node, lowering: Lowering) -> ScaledInts:
         return _by_running(lowering, call)
     channels, *sizes = lowering.shape()[1:]
     planes = (channels, prod(sizes))
-    parameters = (call.weight, call.bias)
-    return standardized(lowering, call.x, planes, (2,), call.eps, parameters, planes, 1)
+    return standardized(lowering, call, planes, planes, 1)
 
 
 def _by_running(lowering: Lowering, norm: RunningNorm) -> ScaledInts:

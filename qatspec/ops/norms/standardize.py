@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from math import prod
 from typing import Any
 
 import numpy as np
@@ -10,6 +9,7 @@ import numpy as np
 from qatspec.ir import RANGE, Interval, interval
 from qatspec.kinds.norms.kind import MAX_BITS, WIDE, standardize_reach
 from qatspec.lowering import Grid, Lowering, ScaledInts
+from qatspec.ops.norms.calls import GroupNorm, InstanceNorm, LayerNorm
 from qatspec.program.requantize import fit_bias
 
 #: Fraction bits of standardized numbers; bits of the largest of them, at least and at most: half of
@@ -23,18 +23,23 @@ _COARSEST = 1 / 256
 
 def standardized(
     lowering: Lowering,
-    operand: Any,
+    call: GroupNorm | InstanceNorm | LayerNorm,
     shape: tuple[int, ...],
-    axes: tuple[int, ...],
-    eps: float,
-    parameters: tuple[Any, Any],
     planes: tuple[int, ...],
     axis: int,
 ) -> ScaledInts:
-    """(x - mean) / sqrt(variance + eps) over `axes` of x in `shape`; gamma and beta along `axis` of
-    it in `planes`. All three count the batch as dim 0, shapes leave it out."""
-    x = lowering.small_integers(operand)
-    own, count = lowering.shape()[1:], prod(shape[a - 1] for a in axes)
+    """Lower (x - mean) / sqrt(variance + eps) * weight + bias.
+
+    lowering  the state of lowering.
+    call      the norm's operand, eps and parameters.
+    shape     of x, batch left out, in which its last dim is what is normalized.
+    planes    of x, batch left out, in which `axis` is the dim of weight and bias.
+    axis      counted with the batch as 0.
+
+    Returns integers in the shape of this node's tensor.
+    """
+    x = lowering.small_integers(call.x)
+    own, count, eps = lowering.shape()[1:], shape[-1], call.eps
     x = _fine(lowering, x, count, eps)
     x = _reshaped(lowering, x, own, shape, "flat")
     grid = lowering.grid()
@@ -47,15 +52,15 @@ def standardized(
         (x.value,),
         shrunk * 2.0**-bits,
         name=f"{lowering.node.name}.standard",
-        axes=axes,
+        axes=(len(shape),),
         epsilon=epsilon,
         bits=bits,
         root_bits=root_bits,
     )
     y = _reshaped(lowering, y, shape, planes, "planes")
-    y = _with_parameters(lowering, y, planes[axis - 1], axis, *parameters)
+    y = _with_parameters(lowering, y, planes[axis - 1], axis, call.weight, call.bias)
     if axis == len(planes) and len(own) > axis and grid is not None:
-        # several dims were normalized as one, and scales along several there are not
+        # several dims were normalized as one, and a scale lies along one dim only
         y = lowering.quantize(y, grid, f"{lowering.node.name}.closed")
     return _reshaped(lowering, y, planes, own, "picture")
 

@@ -12,7 +12,16 @@ from qatspec.diag.codes import QS703
 from qatspec.graph.context import GraphContext
 from qatspec.graph.discarded import may_pass
 from qatspec.ir import DType
-from qatspec.lowering import Lowering, ScaledInts, as_columns, joined, planes, window_taps
+from qatspec.lowering import (
+    Lowering,
+    ScaledInts,
+    as_columns,
+    concatenated,
+    cut,
+    joined,
+    planes,
+    window_taps,
+)
 from qatspec.ops.pools.windows import (
     Spans,
     Window,
@@ -137,11 +146,11 @@ def _average_pool(
     depth, height, width = windows
     pictures = []
     taps = window_taps(depth.size, depth.out, depth.kernel, depth.stride, 1, depth.padding)
-    for met, count in zip(taps, counts[0], strict=True):
-        seen = as_columns(lowering, planes(lowering, x, met))
-        seen = _sum_picture(lowering, seen, height, width.times(len(met)))
-        seen = ScaledInts(seen.value, seen.scale / count)
-        pictures.append(_divided(lowering, seen, counts[1], counts[2], alike))
+    for depth_taps, count in zip(taps, counts[0], strict=True):
+        y = as_columns(lowering, planes(lowering, x, depth_taps))
+        y = _sum_picture(lowering, y, height, width.times(len(depth_taps)))
+        y = ScaledInts(y.value, y.scale / count)
+        pictures.append(_divided(lowering, y, counts[1], counts[2], alike))
     return joined(lowering, pictures)
 
 
@@ -173,8 +182,8 @@ def _divided(
             part = _cut(lowering, band, 3, left, right)
             real = ScaledInts(part.value, x.scale / (row * column))
             parts.append(lowering.quantize(real, grid, f"{lowering.node.name}.region"))
-        bands.append(_concat(lowering, parts, 3))
-    return _concat(lowering, bands, 2)
+        bands.append(concatenated(lowering, parts, 3))
+    return concatenated(lowering, bands, 2)
 
 
 def _runs(counts: tuple[int, ...]) -> list[tuple[int, int, int]]:
@@ -188,19 +197,8 @@ def _runs(counts: tuple[int, ...]) -> list[tuple[int, int, int]]:
 
 
 def _cut(lowering: Lowering, x: ScaledInts, axis: int, start: int, stop: int) -> ScaledInts:
-    if (start, stop) == (0, lowering.value_shape(x)[axis - 1]):
-        return x
-    name = f"{lowering.node.name}.part"
-    return lowering.emit_same_scale(
-        "slice", x, name=name, axis=axis, start=start, stop=stop, step=1
-    )
-
-
-def _concat(lowering: Lowering, parts: list[ScaledInts], axis: int) -> ScaledInts:
-    if len(parts) == 1:
-        return parts[0]
-    names = [part.value for part in parts]
-    return lowering.emit("concat", names, parts[0].scale, axis=axis)
+    size = lowering.value_shape(x)[axis - 1]
+    return cut(lowering, x, axis, slice(start, stop), size, f"{lowering.node.name}.part")
 
 
 # -- adaptive windows --------------------------------------------------------------------------
@@ -219,7 +217,7 @@ def _max_spans(lowering: Lowering, x: ScaledInts, spans: list[Spans]) -> ScaledI
             )
             for span in dim
         ]
-        x = _concat(lowering, parts, axis)
+        x = concatenated(lowering, parts, axis)
     return x
 
 

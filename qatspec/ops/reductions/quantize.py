@@ -65,6 +65,6 @@ def _reduced(node: fx.Node, lowering: Lowering) -> tuple[tuple[int, ...], bool]:
     """(the dims, are they kept); fails where one is the batch."""
     call = lowering.context.call(node, Reduce)
     axes = tuple(sorted(call.axes(len(lowering.shape(call.x)))))
-    if lowering.batch_dim(lowering.value(call.x).terms[0]).batch in axes:
+    if lowering.batch_dim(lowering.value(call.x)).batch in axes:
         lowering.fail("it reduces over the batch", "name the dims to reduce")
     return axes, bool(call.keepdim)
