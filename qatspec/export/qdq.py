@@ -91,7 +91,7 @@ def write_graph(
     batch: Batch | None = None,
     image: Mapping[str, Any] | None = None,
 ) -> tuple[Diagnostic, ...]:
-    """Write one traced graph. batch: which of its sizes follow the batch, None: found anew. The
+    """Write one traced graph. batch: which of its sizes follow the batch, None: computed here. The
     rest, what it returns and raises: as `export_qat_onnx`."""
     walk = _Walk(context, batch or Batch(context.root, context.graph), opset, name)
     walk.write(path, image)
@@ -147,7 +147,7 @@ class _Walk:
         self.q.w.write(path, self.q.opset, metadata)
 
     def _repeated(self, node: fx.Node) -> str:
-        """A tensor that forward makes for every image of the batch, from sizes alone."""
+        """Write a tensor that forward makes from sizes alone, and that repeats for every image."""
         sizes = self.q.sizes(node)
         following = [(i, size) for i, size in enumerate(sizes) if isinstance(size, Open)]
         if len(following) != 1:
@@ -205,10 +205,10 @@ class _Walk:
         return self._closed(node, y) if OpTrait.ENDS_KERNEL in handler.traits else y
 
     def _closed(self, node: fx.Node, y: str) -> str:
-        """An op's result on the grid of the fake-quant behind its clamp, if there is one.
+        """Round an op's result to the grid of the fake-quant after its clamp, if there is one.
 
-        Rounding before a clamp and again behind it is rounding behind it: both are monotone and
-        the second changes nothing. But runtimes fuse an op with the pair that follows it:
+        Rounding before and after a clamp gives the same as rounding after it, because both are
+        monotone. But runtimes fuse an op with the pair that follows it:
         onnxruntime has integer kernels for convolutions and sums with Q/DQ behind them, and none
         with a relu between. In the form uint8 the clamp itself is written on integers.
         """

@@ -58,7 +58,8 @@ class Uint8:
         return self._dequantized(q, grid, node.name)
 
     def written(self, node: fx.Node, handler: QuantHandler | None) -> Any:
-        """The result of an op that is written on integers, or needs no node; None of another."""
+        """Return the result of an op that is written on integers or needs no node; None for
+        another op."""
         source = node.args[0] if node.args else None
         if self._is_clamp_of_fake_quant(node):
             return self.writer.operand(source)  # `pair` clamps the integers
@@ -79,7 +80,7 @@ class Uint8:
         return self._moved(node, handler, grid) if self._moves(node, handler) else None
 
     def _moved(self, node: fx.Node, handler: QuantHandler, grid: list[str]) -> Any:
-        """What the handler writes on the integers of its operands, dequantized."""
+        """Let the handler write the op on its operands' integers, and dequantize the results."""
         writer, w = self.writer, self.writer.w
         before = len(w.nodes)
         writer.carried = {name: q for name, q in self.integers.items() if self.grids[q] == grid}
@@ -92,14 +93,14 @@ class Uint8:
         real = {q: name for name, q in self.integers.items()}
         found = []
         for name in results if isinstance(results, list) else [results]:
-            if name not in made:  # all of a source
+            if name not in made:  # the op changes nothing: its result is its operand
                 found.append(real[name])
             else:
                 found.append(self._dequantized(w.rename(name, f"{name}.q", before), grid, name))
         return found if isinstance(results, list) else found[0]
 
     def _fill(self, value: float, grid: list[str]) -> str:
-        """What a pad of integers fills in: the number as QuantizeLinear rounds it."""
+        """Return the name of the integer that a pad fills in, as QuantizeLinear rounds it."""
         if value == 0:
             return grid[1]
         level = int(np.clip(np.rint(np.float32(value) / self.scales[grid[0]]) + ZERO_POINT, 0, 255))

@@ -1,4 +1,4 @@
-"""What a pass or a handler may ask of a traced graph."""
+"""Read access to a traced graph, for passes and handlers."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ class GraphContext:
         return tuple(self.value(node).shape)
 
     def call(self, node: fx.Node, kind: type[Call]) -> Call:
-        """What an op is called with, whatever its spelling.
+        """Read the arguments of an op, whatever its spelling.
 
         kind: a dataclass whose fields have the names and the order of torch's parameters, the
         operand first. Of a module the others are its attributes. The last field takes all

@@ -1,4 +1,4 @@
-"""Where integers begin and end: input ports and output tails."""
+"""The input ports and outputs of a Program."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ def lower_input(node: fx.Node, lowering: Lowering) -> Any:
 
 
 def _grids(node: fx.Node, lowering: Lowering, found: dict[Grid, str]) -> bool:
-    """Collect the grids on which `node` is taken in, through ops that only move numbers. False
-    where another op of the chip reads it first."""
+    """Collect the grids of the fake-quants that read `node`, directly or through ops that only move
+    numbers. Return False where another op of the chip reads it before a fake-quant."""
     context = lowering.context
     for user in node.users:
         if user in lowering.host or not carries_tensor(context.value(user)):
-            continue  # its shape is not its numbers
+            continue  # it reads the shape alone
         fake_quant = fake_quant_of(user, context.modules)
         if fake_quant is None:
             op = context.op(user)
@@ -89,7 +89,7 @@ def lower_output(node: Any, lowering: Lowering) -> str:
             QS703,
         )
     if any(term.value == port.name for port in lowering.builder.inputs):
-        size = lowering.shape(node)[1:]  # an input handed through: a value of its own
+        size = lowering.shape(node)[1:]  # an input that is returned becomes another value
         return lowering.emit_same_scale("reshape", term, shape=size).value
     return _with_scale(term, lowering)
 

@@ -1,4 +1,4 @@
-"""Fake-quants: they close groups, and say on which grid."""
+"""Fake-quants: each ends a group of fused ops and has the grid of its result."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def fake_quant_of(node: fx.Node, modules: Mapping[str, nn.Module]) -> FakeQuanti
 def grid_of(fake_quant: FakeQuantize, path: str) -> Grid | None:
     """The grid of an activation's fake-quant; None for an output that stays unquantized.
 
-    Whether fake-quant is switched on at the moment (calibration switches it off) plays no part.
+    The result does not depend on whether fake-quant is switched on (calibration does not).
     Raises Unlowerable QS705 on a scale that is no positive number or was never observed.
     """
     if fake_quant.disabled:

@@ -1,4 +1,4 @@
-"""Results of ops on tensors of integers, which are on the grid of the integers."""
+"""Results of ops on tensors of integers, which have scale 1."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ class Split:
 
 
 def host_parts(deployment: Deployment) -> Host:
-    """What of a model stays on the host."""
+    """Return the float parts of a model, which run on the host."""
     prepared, graph = deployment.prepared, deployment.graph
     context = GraphContext(prepared.model, graph, prepared.march)
     found = split(prepared, context)

@@ -1,4 +1,4 @@
-"""What a handler lowers an op with: the state of lowering, and tools that several families use."""
+"""The state of lowering, which a handler's `lower` is given, and tools of several families."""
 
 from qatspec.lowering.lowering import Lowering
 from qatspec.lowering.moves import concatenated, cut, expanded, permuted, reshaped

@@ -1,4 +1,4 @@
-"""Where a real tensor keeps its batch.
+"""The dim of a tensor of the model that holds the batch.
 
 A Program's values have the batch in front. The tensor of the model need not: `permute(1, 0, 2)`
 makes the batch dim 1, attention by `bmm` merges it with the heads behind it, `view(l * n, c)` with
@@ -20,7 +20,7 @@ from qatspec.kinds import KINDS, Trait
 
 
 class AcrossBatch(ValueError):
-    """What an op asks for would mix images, or goes by another batch dim; the message says how."""
+    """An op would mix images, or needs the batch in another dim; the message says how."""
 
 
 #: Kinds that compute over a value's last dims whatever is in front of them.
@@ -65,7 +65,8 @@ class BatchDim:
         return dim + 1 if dim < self.batch else dim + self.extra
 
     def dim(self, axis: int) -> int | None:
-        """The way back; None for an axis that shares its dim with the batch."""
+        """Return the dim of the tensor for an axis of the value; None where it shares the dim with
+        the batch."""
         if axis <= self.batch:
             return axis - 1
         return axis - self.extra if axis > self.batch + self.extra else None

@@ -1,4 +1,4 @@
-"""What a handler's `lower(node, lowering)` works with.
+"""The state of lowering, which a handler's `lower(node, lowering)` is given.
 
 A handler reads its operands with `value`, `small_integers` or `single_term`, emits ops, and returns
 ScaledInts, a PendingSum, or a list of them for ops with several results. It raises through `fail`

@@ -1,4 +1,4 @@
-"""What stands for the parts of a model while it is lowered, and how lowering refuses."""
+"""Operands during lowering: grids, constants and inputs; and the errors of lowering."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ INTEGERS = Grid(1.0, "int32")
 
 @dataclass(frozen=True, slots=True)
 class Constant:
-    """What a node computes from parameters alone: a tensor (a list for ops with several results);
-    grid: where a fake-quant put it."""
+    """The value of a node that depends on parameters alone: a tensor, or a list of several.
+    grid: of the fake-quant that rounded it, None without one."""
 
     value: Any
     grid: Grid | None = None

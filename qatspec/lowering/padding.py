@@ -1,4 +1,4 @@
-"""Integers around a tensor, and parts of it copied along a dim."""
+"""Padding by a constant or by the tensor's own values, and selection along a dim."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def _runs(indices: Sequence[int]) -> list[tuple[int, int]]:
 
 
 def _indices(size: int, before: int, after: int, mode: str) -> list[int]:
-    """What position of a dim of `size` each position of the padded dim repeats."""
+    """Return, for each position of the padded dim, the position of the dim of `size` it repeats."""
     wanted = np.arange(-before, size + after)
     if mode == "replicate":
         wanted = np.clip(wanted, 0, size - 1)

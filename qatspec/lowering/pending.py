@@ -1,4 +1,4 @@
-"""What a tensor of the model is on its way to integers."""
+"""Tensors of the model during lowering: scaled integers, and sums that are not rounded yet."""
 
 from __future__ import annotations
 

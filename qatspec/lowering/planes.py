@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from qatspec.lowering.lowering import Lowering
-from qatspec.lowering.moves import concatenated
 from qatspec.lowering.pending import ScaledInts
 
 #: (plane of the input, index into the kernel), planes ascending.
@@ -80,4 +79,5 @@ def joined(lowering: Lowering, pictures: Sequence[ScaledInts]) -> ScaledInts:
         lowering.emit_same_scale("reshape", picture, name=name, shape=(c, 1, h, w))
         for picture in pictures
     ]
-    return concatenated(lowering, parts, 2)
+    names = [part.value for part in parts]
+    return lowering.emit("concat", names, parts[0].scale, scale_axis=parts[0].axis, axis=2)

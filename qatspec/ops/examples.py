@@ -1,6 +1,6 @@
-"""What every family's `example.py` is written with. Nothing in examples knows how an op is lowered.
+"""Helpers for every family's `example.py`. Examples do not use how an op is lowered.
 
-Weights are -a, 0 and a, which 8 bits hold but for half a step in 127.5; references compute in
+Weights are -a, 0 and a, which 8 bits represent up to half a step in 127.5. References compute in
 float64.
 """
 
@@ -37,7 +37,7 @@ class Function(nn.Module):
 def function(
     op: str, compute: Callable[[Tensor], Tensor], reference: Reference | None = None
 ) -> Example:
-    """An op of one tensor (2, 4, 8, 8) that a function computes."""
+    """Make the example of an op that a function of one tensor (2, 4, 8, 8) computes."""
     return Example(op=op, build=lambda: Function(compute), reference=reference)
 
 
@@ -47,17 +47,17 @@ def module(
     reference: Reference | None = None,
     shape: tuple[int, ...] = (2, 4, 8, 8),
 ) -> Example:
-    """An op of one tensor that a module is."""
+    """Make the example of an op that a module of one tensor computes."""
     return Example(op=op, build=build, reference=reference, shape=shape)
 
 
 def with_parameters(layer: nn.Module, **values: Reals) -> nn.Module:
-    """The layer with these parameters and buffers."""
+    """Return the layer with these parameters and buffers."""
     state = {name: torch.tensor(value) for name, value in values.items()}
     layer.load_state_dict(state, strict=False)
     return layer
 
 
 def per_channel(values: Reals) -> Reals:
-    """(C,) as (C, 1, 1)."""
+    """Reshape (C,) to (C, 1, 1)."""
     return values[:, None, None]

@@ -1,4 +1,4 @@
-"""What every family's `record.py` is written with."""
+"""The helper for every family's `record.py`."""
 
 from __future__ import annotations
 
@@ -20,8 +20,10 @@ def handler(
     to_onnx: str | None = "to_onnx",
     examples: str | None = "examples",
 ) -> QuantHandler:
-    """A handler whose functions are in the folder `family`: `annotate` and `lower` in quantize.py
-    (lower None: no integer form), `to_onnx` in onnx.py, `examples` in example.py.
+    """Make the record of a handler whose functions are in the folder `family`.
+
+    They are `annotate` and `lower` in quantize.py (lower None: no integer form), `to_onnx` in
+    onnx.py and `examples` in example.py, unless other names are given.
 
     ops: canonical name -> its spellings, "nn:ReLU f:relu t:relu_ torch.relu operator.neg".
     """

@@ -1,4 +1,4 @@
-"""What a handler writes the float ONNX form of an op with."""
+"""The writer of float ONNX, which a handler's `to_onnx` is given."""
 
 from qatspec.qdq.writer import QdqWriter, floor_quotient
 

@@ -1,4 +1,4 @@
-"""What a handler's `to_onnx(node, writer)` works with."""
+"""The writer of float ONNX, which a handler's `to_onnx(node, writer)` is given."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class QdqWriter:
         return self.batch.value(node).detach()  # type: ignore[no-any-return]
 
     def operands(self, node: fx.Node) -> list[Any]:
-        """The tensors behind x: weight, bias, ..."""
+        """Return the tensor arguments after the first: weight, bias, ..."""
         return [None if a is None else self.tensor(a) for a in node.args[1:]]
 
     def dtype(self, node: Any) -> np.dtype[Any]:

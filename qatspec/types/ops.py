@@ -1,4 +1,4 @@
-"""What a quant handler's record says of its ops besides what it computes."""
+"""Traits and examples of ops, which a quant handler's record states."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ if TYPE_CHECKING:
 
 
 class OpTrait(enum.Enum):
-    """What passes ask of an op instead of listing names."""
+    """Properties of ops that passes ask for, so that none lists names."""
 
     WEIGHT = "it computes with a weight of its own: a conv or linear, on which fusing begins"
-    BATCH_NORM = "it normalizes by running statistics, so that a conv before it can take it in"
-    CLAMP = "it bounds its operand: rounding before it and again behind it is rounding behind it"
-    IMAGES = "it takes (N, C, spatial dims) tensors and goes by these dims"
+    BATCH_NORM = "it normalizes by running statistics: it can be folded into a conv before it"
+    CLAMP = "it bounds its operand: rounding before and after it equals rounding after it alone"
+    IMAGES = "it takes (N, C, spatial dims) tensors and computes along these dims"
     MOVES = "its result holds numbers of its operands alone, and its ONNX form takes integers too"
     MOVES_WHERE_SHARED = "as MOVES, where `annotate` says that the result shares the input's scale"
-    REARRANGES = "its result holds numbers of its operand alone, none of them twice"
+    REARRANGES = "its result holds numbers of its operand alone, each at most once"
     MAXIMUM = "each number of its result is the largest of some numbers of its operand"
     SIZES = "it gives numbers of a tensor's shape: it has no examples and no ONNX form"
     ENDS_KERNEL = "runtimes run it with the Q/DQ pair behind it as one integer kernel"

@@ -1,4 +1,4 @@
-"""The ops on examples, and what they are in real numbers."""
+"""Examples of the ops, and the same functions in float64."""
 
 from __future__ import annotations
 

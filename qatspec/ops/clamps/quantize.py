@@ -1,4 +1,4 @@
-"""Bounds that the requantization behind them takes in."""
+"""Bounds, which the requantization after them applies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The ops on examples, and what two of them are in real numbers."""
+"""Examples of the ops, and two of their functions in float64."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ def to_onnx(node: fx.Node, q: QdqWriter) -> str:
 
 
 def _quantized(q: QdqWriter, node: fx.Node, module: QuantOp) -> str:
-    """One of ours: integers, a DequantizeLinear, and the op, the bias in float."""
+    """Write the weight as integers with a DequantizeLinear, and the op with a float bias."""
     arguments = q.operands(node)
     source: Any = node.args[1] if arguments else None
     named = isinstance(source, fx.Node) and source.op == "get_attr"
@@ -36,7 +36,7 @@ def _quantized(q: QdqWriter, node: fx.Node, module: QuantOp) -> str:
         levels = module.quantized_weight(*arguments)[0]
         bias = module.folded(*arguments)[1]
     geometry = module.geometry
-    if not geometry.transposed:  # runtimes leave those in float
+    if not geometry.transposed:  # runtimes compute transposed convolutions in float
         q.weights[str(node.target)] = levels.numpy()
     weight = _dequantized(q, key, levels, module.weight_fake_quant, geometry)
     shape = tuple(levels.shape)

@@ -1,4 +1,4 @@
-"""What models call the ops, and where their parts are."""
+"""Spellings, traits and functions of the ops."""
 
 from __future__ import annotations
 

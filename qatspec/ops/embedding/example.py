@@ -1,4 +1,4 @@
-"""The op on an example."""
+"""An example of the op."""
 
 from __future__ import annotations
 

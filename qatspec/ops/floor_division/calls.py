@@ -1,4 +1,4 @@
-"""What the op is called with."""
+"""The arguments of the op."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the ops are called with."""
+"""The arguments of the ops."""
 
 from __future__ import annotations
 

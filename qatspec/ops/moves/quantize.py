@@ -32,7 +32,7 @@ def annotate(node: fx.Node, context: GraphContext) -> Annotation:
 
 
 def lower_shape(node: fx.Node, lowering: Lowering) -> ScaledInts:
-    """Where dims of 1 come or go, the batch goes along; else it is found in the new shape."""
+    """A squeeze or unsqueeze shifts the dim of the batch; a reshape finds it in the new shape."""
     x, context = lowering.single_term(node.args[0]), lowering.context
     before, after, batch = lowering.shape(node.args[0]), lowering.shape(), None
     if context.op(node) == "squeeze":

@@ -1,4 +1,4 @@
-"""What the ops are called with. Statistics and parameters are (C,), or None where there is none."""
+"""The arguments of the ops. Statistics and parameters are (C,), or None where there is none."""
 
 from __future__ import annotations
 

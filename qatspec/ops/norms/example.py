@@ -1,4 +1,4 @@
-"""The ops on examples, and what they are in real numbers."""
+"""Examples of the ops, and the same functions in float64."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class _FunctionalInstance(nn.Module):
 
 
 def _norm(kind: Any) -> nn.Module:
-    """A batch norm that has seen something."""
+    """A batch norm with statistics and parameters that differ by channel."""
     return with_parameters(
         kind(4, eps=0.0), weight=SLOPE, bias=SHIFT, running_mean=SHIFT[::-1].copy(),
         running_var=SLOPE**2,

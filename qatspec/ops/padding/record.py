@@ -1,4 +1,4 @@
-"""What models call the op, and where its parts are."""
+"""Spellings and functions of the op."""
 
 from __future__ import annotations
 

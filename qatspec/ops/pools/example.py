@@ -1,4 +1,4 @@
-"""The ops on examples, and what some of them are in real numbers."""
+"""Examples of the ops, and some of their functions in float64."""
 
 from __future__ import annotations
 

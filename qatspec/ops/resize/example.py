@@ -1,4 +1,4 @@
-"""The op on an example, and what it is in real numbers."""
+"""An example of the op, and the same function in float64."""
 
 from __future__ import annotations
 

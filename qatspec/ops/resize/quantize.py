@@ -77,7 +77,8 @@ def _nearest(lowering: Lowering, x: ScaledInts, positions: list[np.ndarray]) -> 
 
 
 def _positions(call: Interpolate, lowering: Lowering, axis: int) -> np.ndarray:
-    """Where along a spatial dim torch reads: it resizes the coordinates themselves."""
+    """Return the positions along a spatial dim at which torch reads, by letting torch resize a map
+    of the coordinates themselves."""
     sizes = lowering.shape(call.x)[2:]
     arguments = {
         "size": None if call.size is None else lowering.shape()[2:],  # from another map's shape

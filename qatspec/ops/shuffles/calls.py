@@ -1,4 +1,4 @@
-"""What the ops are called with: dims that are split, swapped and merged."""
+"""The arguments of the ops: dims that are split, swapped and merged."""
 
 from __future__ import annotations
 
