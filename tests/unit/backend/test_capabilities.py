@@ -1,7 +1,16 @@
 """Capabilities are typed: what a plugin writes wrongly is found when it is loaded."""
 
+import re
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
 import pytest
 
+from qatspec.backend import compile as compile_program
+from qatspec.diag import DiagnosticError
+from qatspec.referee import interpret
+from qatspec.registry import Plugin, registry
 from qatspec.types import Capabilities, Hardware, March, OpSupport, tiled_march
 
 FIGURES = {
@@ -33,3 +42,21 @@ def test_a_tiled_march_needs_hardware_and_ops():
     for part in (Capabilities(ops=ops), Capabilities(hardware=Hardware(**FIGURES))):
         with pytest.raises(ValueError, match="march `mine` states no hardware or no ops"):
             tiled_march(name="mine", version=1, capabilities=part, summary="")
+
+
+GUIDE = Path(__file__).parents[3] / "plugins" / "README.md"
+
+
+def test_the_march_of_the_guide_compiles_and_refuses(small, full, noise):
+    """A Program of its kinds runs to the referee's integers; another kind is refused by name."""
+    (code,) = re.findall(r"```python\n(from [^`]*tiled_march\([^`]*)```", GUIDE.read_text("utf-8"))
+    names: dict = {}
+    exec(compile(code, "guide", "exec"), names)
+    with registry().added(Plugin("tiny", "tiny", "1", SimpleNamespace(**names))):
+        made = compile_program(small, "tiny", opt="O1")
+        ints = noise(small)
+        for got, wanted in zip(made.run(*ints), interpret(small, *ints), strict=True):
+            assert np.array_equal(got, wanted)
+        with pytest.raises(DiagnosticError) as caught:
+            compile_program(full, "tiny")
+    assert {d.code for d in caught.value.diagnostics} == {"QS801"}
