@@ -23,7 +23,7 @@ from torch.utils import _pytree as pytree
 from qatspec.analyze.groups import group_of, step_bound
 from qatspec.analyze.measures import Noise, Steps
 from qatspec.graph import Prepared
-from qatspec.ir import STORAGE, Value, on_host
+from qatspec.ir import STORAGE, Value, on_host, outputs_of
 from qatspec.kinds import ranges
 from qatspec.lower.pipeline import Layer, lower_layers
 from qatspec.prepare import set_stage
@@ -220,8 +220,7 @@ class _Comparing:
 
     def _outputs(self, real: Any, fake: Any, integer: list[np.ndarray]) -> None:
         """Every port once, where the model's tree of outputs first has it."""
-        ports = [int(leaf) for leaf in pytree.tree_leaves(self.program.tree)]
-        leaves = zip(ports, pytree.tree_leaves(real), pytree.tree_leaves(fake), strict=True)
+        leaves = zip(outputs_of(self.program.tree), _tensors(real), _tensors(fake), strict=True)
         for port, (_, x, y) in {row[0]: row for row in leaves}.items():
             output, z = self.outputs[port], torch.from_numpy(integer[port])
             output.fake_quant.add(x, y)
@@ -231,6 +230,11 @@ class _Comparing:
             output.largest = max(output.largest, float(distance.max()))
             output.total += float(distance.sum())
             output.count += distance.numel()
+
+
+def _tensors(outputs: Any) -> list[Tensor]:
+    """The tensors of what a model returns, without None and numbers."""
+    return [leaf for leaf in pytree.tree_leaves(outputs) if isinstance(leaf, Tensor)]
 
 
 def _places(calls: Sequence[Layer]) -> list[tuple[Layer, int]]:

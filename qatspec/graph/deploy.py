@@ -5,6 +5,7 @@ lowering and the ONNX exports start.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -20,6 +21,7 @@ from qatspec.graph.prepared import Prepared
 from qatspec.graph.sizes import is_plain
 from qatspec.graph.trace import trace
 from qatspec.graph.weights import require_switched_on, require_usable, seed_weights
+from qatspec.ir import CONSTANT
 from qatspec.spec.symbols import symbol
 
 _CALLS = ("call_function", "call_method", "call_module")
@@ -106,8 +108,16 @@ def returned(graph: fx.Graph) -> Any:
     return result
 
 
+def is_plain_constant(value: Any) -> bool:
+    """Return whether an output is a constant that a converted model can return."""
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return value is None or isinstance(value, (bool, int, str))
+
+
 def output_tree(graph: fx.Graph) -> tuple[list[Any], Any]:
-    """(flat outputs, each once; the tree of their indexes). Tuples count as lists."""
+    """(flat outputs, each once; the tree of their indexes and of constants, as `Program.tree`).
+    Tuples count as lists."""
     flat: list[Any] = []
     return flat, _index(returned(graph), flat)
 
@@ -117,6 +127,8 @@ def _index(result: Any, flat: list[Any]) -> Any:
         return [_index(branch, flat) for branch in result]
     if isinstance(result, dict):
         return {str(key): _index(branch, flat) for key, branch in result.items()}
+    if is_plain_constant(result):
+        return {CONSTANT: result}
     for i, known in enumerate(flat):
         if known is result:
             return i

@@ -14,9 +14,19 @@ from qatspec.ir.data import (
     Value,
 )
 from qatspec.ir.interval import EXACT32, EXACT64, Interval, Overflow, interval, within_int32
-from qatspec.ir.ports import HOST, check_inputs, on_host, unflatten
+from qatspec.ir.ports import (
+    CONSTANT,
+    HOST,
+    check_inputs,
+    is_constant,
+    on_host,
+    outputs_of,
+    renumbered,
+    unflatten,
+)
 
 __all__ = [
+    "CONSTANT",
     "EXACT32",
     "EXACT64",
     "HOST",
@@ -35,7 +45,10 @@ __all__ = [
     "Value",
     "check_inputs",
     "interval",
+    "is_constant",
     "on_host",
+    "outputs_of",
+    "renumbered",
     "unflatten",
     "within_int32",
 ]

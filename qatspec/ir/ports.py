@@ -15,6 +15,10 @@ from qatspec.ir.data import PORT_STORAGE, IntegerModel
 #: (its inputs, or both) are not the model's, but those of float parts that run on the host.
 HOST = "$host"
 
+#: The one key of a leaf of a tree that is a constant of the model's instead of an output:
+#: {CONSTANT: None}, or a number, a truth value or a text.
+CONSTANT = "$constant"
+
 
 def on_host(tree: Any) -> bool:
     """Return whether the Program with this output tree is only a part of its model."""
@@ -44,13 +48,42 @@ def _misfit(message: str) -> DiagnosticError:
     return QS712.error(message, help=help_)
 
 
+def is_constant(tree: Any) -> bool:
+    """Return whether a part of an output tree is a constant."""
+    return isinstance(tree, dict) and set(tree) == {CONSTANT}
+
+
 def unflatten(tree: Any, flat: Sequence[Any]) -> Any:
     """The structure that the model's forward returns, from the outputs in port order.
 
-    tree: `Program.tree`: an output index, or lists and dicts of trees; tuples come back as lists.
+    tree: `Program.tree`: an output index, a constant, or lists and dicts of trees; tuples come back
+    as lists.
     """
+    if is_constant(tree):
+        return tree[CONSTANT]
     if isinstance(tree, dict):
         return {key: unflatten(branch, flat) for key, branch in tree.items()}
     if isinstance(tree, list):
         return [unflatten(branch, flat) for branch in tree]
     return flat[tree]
+
+
+def renumbered(tree: Any, ports: Sequence[int]) -> Any:
+    """The tree with ports[i] in place of the output index i."""
+    if is_constant(tree):
+        return tree
+    if isinstance(tree, dict):
+        return {key: renumbered(branch, ports) for key, branch in tree.items()}
+    if isinstance(tree, list):
+        return [renumbered(branch, ports) for branch in tree]
+    return ports[tree]
+
+
+def outputs_of(tree: Any) -> list[int]:
+    """The output indexes of a tree, in its order, without its constants."""
+    if is_constant(tree):
+        return []
+    if isinstance(tree, (dict, list)):
+        branches = tree.values() if isinstance(tree, dict) else tree
+        return [index for branch in branches for index in outputs_of(branch)]
+    return [int(tree)]

@@ -69,7 +69,7 @@ def lower_output(node: Any, lowering: Lowering) -> str:
         lowering.fail(
             f"the model returns `{node}`, which is not a tensor that its ops compute",
             "return only tensors that forward computes from its inputs, in tuples, lists and "
-            "dicts: no None, size, parameter or constant",
+            "dicts, and constants: no size that follows the batch, no parameter",
             QS703,
         )
     x = lowering.value(node)

@@ -19,7 +19,7 @@ from qatspec.graph.context import GraphContext
 from qatspec.graph.deploy import Deployment, carries_tensor, deploy, output_tree
 from qatspec.graph.modes import eval_mode
 from qatspec.graph.source import line_span
-from qatspec.ir import HOST, Provenance, unflatten
+from qatspec.ir import HOST, Provenance, renumbered
 from qatspec.lower.boundary import lower_input, lower_output
 from qatspec.lower.closing import fake_quant_of, grid_of, grids
 from qatspec.lower.constants import fold
@@ -148,7 +148,7 @@ def _lowered(deployment: Deployment, name: str) -> tuple[Program, tuple[Layer, .
     if found:
         raise DiagnosticError(found)
     ports = list(dict.fromkeys(names))  # one value may leave twice
-    tree = unflatten(tree, [ports.index(n) for n in names])
+    tree = renumbered(tree, [ports.index(n) for n in names])
     program = builder.finish(ports, {HOST: tree} if cut else tree)
     return program, tuple(_layers(lowering, program, origin))
 

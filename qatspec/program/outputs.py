@@ -24,7 +24,8 @@ _PER_LINE = 4
 
 
 def outputs_record(program: Program) -> dict[str, Any]:
-    """The output ports in order, as JSON. tree: how they nest in what the model's forward gives."""
+    """The output ports in order, as JSON. tree: how they nest in what the model's
+    forward gives, with its constants as {"$constant": value}."""
     return {
         "format": FORMAT,
         "name": program.name,

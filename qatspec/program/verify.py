@@ -8,7 +8,18 @@ import numpy as np
 
 from qatspec.diag import Diagnostic, DiagnosticError
 from qatspec.diag.codes import QS704, QS711
-from qatspec.ir import RANGE, STORAGE, Interval, Op, Overflow, Port, Value, interval
+from qatspec.ir import (
+    CONSTANT,
+    RANGE,
+    STORAGE,
+    Interval,
+    Op,
+    Overflow,
+    Port,
+    Value,
+    interval,
+    is_constant,
+)
 from qatspec.kinds import Malformed, infer, op_range
 from qatspec.program.model import Program
 
@@ -135,6 +146,10 @@ def _op(program: Program, op: Op, known: dict[str, Interval]) -> Diagnostic | No
 def _tree(tree: Any, outputs: int, depth: int = 0) -> list[str]:
     if depth > 32:
         return ["the output tree is nested too deeply"]
+    if is_constant(tree):
+        value = tree[CONSTANT]
+        plain = value is None or isinstance(value, (bool, int, float, str))
+        return [] if plain else [f"the output tree holds {value!r}, which is no constant"]
     if isinstance(tree, dict):
         branches = list(tree.values()) if all(isinstance(k, str) for k in tree) else [None]
     elif isinstance(tree, list):
