@@ -41,6 +41,8 @@ def table() -> dict[str, Any]:
     found["operator"] = [n for n in _functions(operator) if n not in NEWER]
     for spelling in (name for names in registry().spellings().values() for name in names):
         namespace, _, name = spelling.rpartition(".")
+        if namespace.startswith("qatspec."):  # what a pass puts in the place of torch's
+            continue
         if name not in found.setdefault(namespace, []):
             found[namespace].append(name)
     # classes by the module that defines them: what Python prints, so what people copy

@@ -27,6 +27,8 @@ def test_every_spelling_of_an_op_is_in_it():
     for spellings in registry().spellings().values():
         for spelling in spellings:
             namespace, _, name = spelling.rpartition(".")
+            if namespace.startswith("qatspec."):
+                continue  # what a pass puts in the place of torch's
             assert name in namespaces[namespace], f"{spelling}: run tests/bench/torch_symbols.py"
 
 
