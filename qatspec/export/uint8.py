@@ -39,7 +39,7 @@ class Uint8:
     scales: dict[str, np.float32] = field(default_factory=dict)
 
     def pair(self, node: fx.Node, x: str, fake_quant: FakeQuantize) -> str:
-        """QuantizeLinear, the clamp in front of fake-quant `node` if there is one, and
+        """Write QuantizeLinear, the clamp before fake-quant `node` if there is one, and
         DequantizeLinear."""
         w, context, source = self.writer.w, self.writer.context, cast("fx.Node", node.args[0])
         scale = fake_quant.scale.detach().reshape(()).numpy().astype(np.float32)

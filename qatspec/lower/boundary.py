@@ -96,7 +96,7 @@ def lower_output(node: Any, lowering: Lowering) -> str:
 
 def _with_scale(term: ScaledInts, lowering: Lowering) -> str:
     """A value that carries `term`'s scale: the value itself, or a copy where one integer tensor
-    stands for two real ones (x and 2 * x)."""
+    represents two real ones (x and 2 * x)."""
     value = lowering.builder.values[term.value]
     scale = term.scale.astype(np.float32)
     if value.scale is not None and np.array_equal(value.scale, scale) and value.axis == term.axis:

@@ -84,7 +84,7 @@ class Layer:
     value       name of the Program's value.
     scale       of the call's tensor; the value's own where the value is not also another tensor's
                 (x and 2 * x).
-    batch_dim   where the call's tensor has its batch; the value has it in front.
+    batch_dim   which dim of the call's tensor holds the batch; in the value it is the first.
     origin      the group that the fake-quant closes.
     """
 

@@ -30,7 +30,7 @@ _CALLS = ("call_module", "call_function", "call_method")
 @dataclass(frozen=True, slots=True)
 class Split:
     """before, after: nodes of the deploy graph that run on the host, in its order.
-    entering: what the chip's part takes in, leaving: what it gives out, both in port order."""
+    entering, leaving: inputs and outputs of the chip's part, in port order."""
 
     before: tuple[fx.Node, ...]
     after: tuple[fx.Node, ...]

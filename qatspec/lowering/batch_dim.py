@@ -1,10 +1,10 @@
 """The dim of a tensor of the model that holds the batch.
 
-A Program's values have the batch in front. The tensor of the model need not: `permute(1, 0, 2)`
-makes the batch dim 1, attention by `bmm` merges it with the heads behind it, `view(l * n, c)` with
-the tokens before it. Such a tensor is a value whose dims are the tensor's in their order, the batch
-taken out of them and put in front; what shares a dim with the batch stays behind as a dim of its
-own. So every such move of numbers across the batch is a plain move within each image.
+The first dim of a Program's values is the batch. In the model it may be another dim:
+`permute(1, 0, 2)` makes it dim 1, attention by `bmm` merges it with the heads, and
+`view(l * n, c)` with the tokens. The value of such a tensor has the tensor's dims in their order,
+except that the batch is moved to the front; what shares a dim with the batch stays in its place as
+a dim of its own. A move of numbers across the batch is then an ordinary move within each image.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class AcrossBatch(ValueError):
     """An op would mix images, or needs the batch in another dim; the message says how."""
 
 
-#: Kinds that compute over a value's last dims whatever is in front of them.
+#: Kinds that compute over the last dims of a value, and how many.
 _TRAILING = {"linear": 1, "matmul": 2}
 
 
@@ -72,7 +72,8 @@ class BatchDim:
         return axis - self.extra if axis > self.batch + self.extra else None
 
     def in_front(self, x: Tensor, shared: Sequence[int]) -> Tensor:
-        """A real tensor as the value has it: the batch in front, `shared` in its place."""
+        """Return a real tensor with the dims of the value: the batch first, and dims of sizes
+        `shared` where it was."""
         at, rest = self.batch, x.shape[self.batch + 1 :]
         outer, inner = (shared[0] if self.outer else 1), (shared[-1] if self.inner else 1)
         split = x.reshape(*x.shape[:at], outer, -1, inner, *rest).movedim(at + 1, 0)

@@ -28,8 +28,8 @@ def reshaped(
     x         the tensor, of shape `before`.
     before    its shape in the model, batch included.
     after     the shape to give it.
-    batch     the dim that holds the batch afterwards, where dims of 1 came or went and nothing
-              merged with it; None: found from the shapes.
+    batch     the dim that holds the batch afterwards, where only dims of 1 are added or removed;
+              None: found from the shapes.
 
     Returns integers on the scale of `x`. Raises Unlowerable: QS703 where channels with scales of
     their own would be mixed, QS701 where images would be.
@@ -95,7 +95,7 @@ def expanded(
     lowering  the state of lowering.
     x         the tensor, of shape `before`.
     before    its shape in the model, batch included.
-    after     the shape to give it: dims of 1 are repeated, and new dims stand in front.
+    after     the shape to give it: dims of 1 are repeated, and new dims come first.
 
     Returns integers on the scale of `x`. Raises Unlowerable (QS701) where the batch would be
     repeated.

@@ -9,7 +9,7 @@ import numpy as np
 
 @dataclass(frozen=True, slots=True)
 class ScaledInts:
-    """A value of the Program that stands for the real tensor value * scale.
+    """A value of the Program that represents the real tensor value * scale.
 
     scale: float64 (1,), or (C,) along `axis`, a dim of the model's tensor (batch counted)."""
 

@@ -27,8 +27,8 @@ class QdqWriter:
     names    node -> name of its result, a list for ops with several.
     weights  path -> integers of each layer that may become an integer kernel.
     carried  name of a result -> name of its integers, where the op being written moves integers
-             (qatspec.export.uint8); `carried_fill` is then what stands for the number that a pad
-             fills in.
+             (qatspec.export.uint8); `carried_fill` then returns the integer for the number that a
+             pad fills in.
     unsigned weights may be rewritten as unsigned integers by a runtime.
     """
 
@@ -188,8 +188,8 @@ class QdqWriter:
         return self.w.node("Pad", names, name, mode=onnx_mode)
 
     def _fill(self, value: float) -> str:
-        """The ONNX name of the number that a Pad fills in: float32, or what stands for it where it
-        pads integers."""
+        """The ONNX name of the number that a Pad fills in: float32, or its integer where the pad is
+        of integers."""
         if self.carried:
             return self.carried_fill(value)
         return self.w.const("fill", value, np.float32)

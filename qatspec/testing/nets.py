@@ -60,7 +60,7 @@ def all_examples() -> tuple[Example, ...]:
 
 class Chain(nn.Module):
     """An input conv, then the layers; a conv beside it where one of them joins two branches.
-    Batch norms have seen something."""
+    Batch norms have statistics that differ by channel."""
 
     def __init__(self, *parts: nn.Module, dims: int = 2) -> None:
         super().__init__()

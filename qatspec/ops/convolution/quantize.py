@@ -77,7 +77,7 @@ def lower(node: fx.Node, lowering: Lowering) -> ScaledInts:
 
 @dataclass(frozen=True, slots=True)
 class _Picture:
-    """The convolution of height and width, whatever dims are in front. scale: of its result, per
+    """A convolution over height and width, which are the last two dims. scale: of its result, per
     channel. operands: the bias, if there is one."""
 
     kind: str

@@ -13,7 +13,7 @@ from qatspec.types import Annotation, Float
 
 
 def annotate(node: fx.Node, context: GraphContext) -> Annotation:
-    """Integers meet no grid; real numbers are rounded down where no integer can follow."""
+    """Integers have no scale to observe. The floor of a real quotient has no integer form."""
     call = context.call(node, FloorDivide)
     if any(context.is_float_tensor(x) for x in (node, call.x, call.other)):
         reason = "floor division of real numbers has no integer form"

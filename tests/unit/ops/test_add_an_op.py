@@ -108,3 +108,11 @@ def test_a_forgotten_example_is_named(family):
 def test_a_forgotten_reference_is_named(family):
     code = re.sub(r", lambda x: [^)]*\)\)", ")", FILES["example.py"])
     assert missing_parts(family(example=code)) == [f"`{NAME}`: no example has a reference"]
+
+
+def test_an_op_is_named_in_three_files_of_its_family():
+    """The table of the page: `PixelUnshuffle` where `PixelShuffle` is there."""
+    sources = (ROOT / "qatspec").rglob("*.py")
+    named = {p for p in sources if re.search("pixel_?unshuffle", p.read_text("utf-8"), re.I)}
+    folder = ROOT / "qatspec" / "ops" / "shuffles"
+    assert named == {folder / name for name in ("record.py", "calls.py", "example.py")}
