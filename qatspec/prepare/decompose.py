@@ -124,24 +124,20 @@ def _attention(
 # -- norms -----------------------------------------------------------------------------------------
 
 
-def _length(x: Any, p: Any = 2, dim: Any = None, keepdim: bool = False, dtype: Any = None) -> Any:
-    """The Euclidean length along dims."""
-    if p not in (2, "fro", None) or dtype is not None or dim is None:
+def _length(
+    x: Any, p: Any = "fro", dim: Any = None, keepdim: bool = False, out: Any = None, **rest: Any
+) -> Any:
+    """The Euclidean length along dims. Its derivative at zero is zero, unlike that of a root."""
+    if p not in (2, "fro", None) or dim is None or rest:
         return NotImplemented
-    return torch.sqrt((x * x).sum(dim, keepdim=keepdim))
-
-
-def _vector_norm(x: Any, *args: Any, **named: Any) -> Any:
-    """The same with another name for p."""
-    return _length(x, *args, **{"p" if k == "ord" else k: v for k, v in named.items()})
+    return torch.linalg.vector_norm(x, 2, dim, keepdim)
 
 
 def _normalize(x: Any, p: float = 2.0, dim: Any = 1, eps: float = 1e-12, out: Any = None) -> Any:
     """x / max(length, eps)."""
-    length = _length(x, p, dim, True)
-    if length is NotImplemented or out is not None:
+    if p != 2 or out is not None:
         return NotImplemented
-    return x / torch.clamp(length, min=eps)
+    return x / torch.clamp(torch.linalg.vector_norm(x, 2, dim, True), min=eps)
 
 
 def _rms_norm(x: Any, normalized_shape: Any, weight: Any = None, eps: float | None = None) -> Any:
@@ -356,8 +352,6 @@ _DEFINITIONS: Mapping[Any, Callable[..., Any]] = {
     F.scaled_dot_product_attention: _attention,
     torch.norm: _length,
     "norm": _length,
-    torch.linalg.vector_norm: _vector_norm,
-    torch.linalg.norm: _vector_norm,
     F.normalize: _normalize,
     F.rms_norm: _rms_norm,
     torch.rms_norm: _rms_norm,

@@ -1,5 +1,6 @@
 """ConvNeXt-T, Liu et al. 2022, arXiv:2201.03545, table 9; with batch norms in place of its layer
-norms where asked, the form that runs on integers alone."""
+norms where asked, the form that runs on integers alone. ConvNeXt V2, Woo et al. 2023,
+arXiv:2301.00808: a global response norm in place of the learned scale."""
 
 from __future__ import annotations
 
@@ -43,6 +44,31 @@ class Block(nn.Module):
         return x + self.gamma * out
 
 
+class ResponseNorm(nn.Module):
+    """Each channel's length over the map, by the mean of all channels' lengths."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.linspace(-0.5, 0.5, channels)[:, None, None])
+        self.bias = nn.Parameter(torch.zeros(channels, 1, 1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        length = torch.linalg.vector_norm(x, ord=2, dim=(2, 3), keepdim=True)
+        share = length / (length.mean(1, keepdim=True) + 1e-6)
+        return x + (self.weight * (x * share) + self.bias)
+
+
+class BlockV2(Block):
+    def __init__(self, channels: int, norm: Callable[[int], nn.Module]) -> None:
+        super().__init__(channels, norm)
+        self.grn = ResponseNorm(4 * channels)
+        del self.gamma
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out = self.act(self.pwconv1(self.norm(self.dwconv(x))))
+        return x + self.pwconv2(self.grn(out))
+
+
 class ConvNeXt(nn.Module):
     def __init__(
         self,
@@ -50,16 +76,19 @@ class ConvNeXt(nn.Module):
         width: float = 1.0,
         depth: float = 1.0,
         classes: int = 1000,
+        first: int = 96,
+        depths: tuple[int, ...] = (3, 3, 9, 3),
+        block: type[Block] = Block,
     ) -> None:
         super().__init__()
         make = ChannelNorm if norm == "layer" else nn.BatchNorm2d
-        cin = scaled(96, width)
+        cin = scaled(first, width)
         self.features = nn.Sequential(nn.Conv2d(3, cin, 4, 4), make(cin))
-        for i, count in enumerate((3, 3, 9, 3)):
-            cout = scaled(96 << i, width)
+        for i, count in enumerate(depths):
+            cout = scaled(first << i, width)
             if i > 0:
                 self.features.extend([make(cin), nn.Conv2d(cin, cout, 2, 2)])
-            self.features.extend(Block(cout, make) for _ in range(repeats(count, depth)))
+            self.features.extend(block(cout, make) for _ in range(repeats(count, depth)))
             cin = cout
         self.norm = make(cin)
         self.head = nn.Linear(cin, classes)
@@ -77,5 +106,13 @@ NETS = (
         tiny={"norm": "batch", "width": 0.1, "depth": 0.2, "classes": 10},
         tiny_size=(64, 64),
         published=Published(28_589_128, 4_456_000_000, (224, 224), TORCHVISION),
+    ),
+    Net(
+        "convnext_v2_atto",
+        ConvNeXt,
+        public={"first": 40, "depths": (2, 2, 6, 2), "block": BlockV2},
+        tiny={"norm": "batch", "width": 0.1, "depth": 0.2, "classes": 10, "block": BlockV2},
+        tiny_size=(64, 64),
+        published=Published(3_708_400, None, (224, 224), "Woo et al. 2023, table 12: 3.7 M"),
     ),
 )

@@ -20,3 +20,18 @@ class Reduce:
             return tuple(range(rank))
         named = self.dim if isinstance(self.dim, (tuple, list)) else (self.dim,)
         return tuple(int(d) % rank for d in named)
+
+
+@dataclass(frozen=True, slots=True)
+class VectorNorm:
+    """ord: 2 for the Euclidean length."""
+
+    x: Any
+    ord: Any = 2
+    dim: Any = None
+    keepdim: bool = False
+
+    @property
+    def reduce(self) -> Reduce:
+        """Which dims it reduces."""
+        return Reduce(self.x, self.dim, self.keepdim)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 
 from qatspec.ops.examples import function
 from qatspec.types import Example
@@ -16,4 +17,9 @@ def examples() -> tuple[Example, ...]:
         function("sum", lambda x: x.sum(1), lambda x: x.sum(1)),
         function("max", lambda x: x.amax((1, 3)), lambda x: x.max((1, 3))),
         function("argmax", lambda x: x.relu().argmax(3), lambda x: np.argmax(np.maximum(x, 0), 3)),
+        function(
+            "vector_norm",
+            lambda x: torch.linalg.vector_norm(x, dim=1),
+            lambda x: np.sqrt((x**2).sum(1)),
+        ),
     )

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from torch import fx
 
-from qatspec.ops.reductions.calls import Reduce
+from qatspec.ops.reductions.calls import Reduce, VectorNorm
 from qatspec.qdq import QdqWriter
 
 
@@ -39,6 +39,15 @@ def write_argmax(node: fx.Node, q: QdqWriter) -> str:
     x = q.w.node("Reshape", [x, q.w.const("all", [-1], np.int64)], f"{node.name}.flat")
     x = q.w.node("ArgMax", [x], f"{node.name}.place", axis=0, keepdims=1)
     return q.reshaped(node, x, (1,), q.sizes(node), node.name)
+
+
+def write_length(node: fx.Node, q: QdqWriter) -> str:
+    """ReduceL2."""
+    call = q.context.call(node, VectorNorm)
+    if call.ord != 2:
+        q.fail(node, f"a norm of order {call.ord}")
+    axes = call.reduce.axes(len(q.context.shape(call.x)))
+    return q.reduced("ReduceL2", q.operand(call.x), axes, bool(call.keepdim), node.name)
 
 
 def _reduction(node: fx.Node, q: QdqWriter, op: str) -> str:

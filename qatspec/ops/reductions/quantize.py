@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from math import prod
 
+import numpy as np
 from torch import fx
 
 from qatspec.graph.context import GraphContext
 from qatspec.graph.discarded import may_pass
-from qatspec.lowering import Lowering, ScaledInts
-from qatspec.ops.reductions.calls import Reduce
-from qatspec.types import Annotation, Observed, Shared
+from qatspec.ir import RANGE
+from qatspec.lowering import Grid, Lowering, ScaledInts, lookup, pending
+from qatspec.ops.reductions.calls import Reduce, VectorNorm
+from qatspec.types import Annotation, Float, Observed, Shared
 
 
 def annotate_total(node: fx.Node, context: GraphContext) -> Annotation:
@@ -61,10 +63,40 @@ def _index(lowering: Lowering, x: ScaledInts, axis: int, keepdim: bool) -> Scale
     return lowering.emit("argmax", (x.value,), 1.0, name=name, axis=axis, keepdim=keepdim)
 
 
-def _reduced(node: fx.Node, lowering: Lowering) -> tuple[tuple[int, ...], bool]:
-    """(the dims, are they kept); fails where one is the batch."""
-    call = lowering.context.call(node, Reduce)
+def annotate_length(node: fx.Node, context: GraphContext) -> Annotation:
+    """A length has a range of its own."""
+    if context.call(node, VectorNorm).ord != 2:
+        return Annotation(output=Float("only Euclidean lengths have an integer form"), inputs=())
+    return Annotation(output=Observed())
+
+
+def lower_length(node: fx.Node, lowering: Lowering) -> ScaledInts:
+    """The exact sum of squares, and a table of the root over 16 bits of it: the largest index is
+    the square of the largest length that the result's grid holds."""
+    call = lowering.context.call(node, VectorNorm)
+    grid = lowering.required_grid("a root")
+    x = lowering.small_integers(call.x)
+    axes = _axes(call.reduce, lowering)
+    name = f"{node.name}.square"
+    square = lowering.emit("mul", (x.value, x.value), x.scale**2, name=name)
+    total = lowering.emit_same_scale(
+        "reduce_sum", square, name=f"{node.name}.sum", axes=axes, keepdim=bool(call.keepdim)
+    )
+    most = (grid.scale * (RANGE[grid.dtype][1] + 0.5)) ** 2
+    index = Grid(most / RANGE["int16"][1], "int16")
+    rounded = lowering.quantize(total, index, f"{node.name}.index")
+    return lookup(lowering, pending(rounded), np.sqrt)
+
+
+def _axes(call: Reduce, lowering: Lowering) -> tuple[int, ...]:
+    """The dims that go, from the first; fails where one is the batch."""
     axes = tuple(sorted(call.axes(len(lowering.shape(call.x)))))
     if lowering.batch_dim(lowering.value(call.x)).batch in axes:
         lowering.fail("it reduces over the batch", "name the dims to reduce")
-    return axes, bool(call.keepdim)
+    return axes
+
+
+def _reduced(node: fx.Node, lowering: Lowering) -> tuple[tuple[int, ...], bool]:
+    """(the dims, are they kept); fails where one is the batch."""
+    call = lowering.context.call(node, Reduce)
+    return _axes(call, lowering), bool(call.keepdim)

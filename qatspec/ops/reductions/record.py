@@ -34,4 +34,13 @@ HANDLERS = (
         lower="lower_argmax",
         to_onnx="write_argmax",
     ),
+    handler(
+        "reductions",
+        "length",
+        "Euclidean lengths along whole dims",
+        {"vector_norm": "torch.linalg.vector_norm"},
+        annotate="annotate_length",
+        lower="lower_length",
+        to_onnx="write_length",
+    ),
 )
