@@ -76,7 +76,7 @@ def test_every_handler_in_every_spelling(graphs: dict[str, GraphContext]) -> Non
         if OpTrait.SIZES not in handler.traits
         for op in handler.ops
         for name in spellings(op)[1:]
-        if name not in used and name not in REWRITTEN
+        if name not in used and name not in REWRITTEN and not name.startswith("qatspec.")
     ]
     assert not missing, "no net of the zoo has\n" + "\n".join(missing)
 
