@@ -38,6 +38,7 @@ from qatspec.lowering.batch_dim import BatchDim
 from qatspec.lowering.integer_tensors import is_integer_tensor
 from qatspec.program import Program, ProgramBuilder
 from qatspec.registry import registry
+from qatspec.spec.symbols import symbol
 from qatspec.types import Float, OpTrait
 
 _ELSEWHERE = (
@@ -178,7 +179,10 @@ def _lower(node: fx.Node, lowering: Lowering, decision: Decision | None) -> Any:
     op = context.op(node)
     handler = registry().handler_for(op) if op else None
     if handler is None:
-        lowering.fail("no quant handler knows this op", _ELSEWHERE)
+        module = context.module(node)
+        name = context.rule_names(node)[-1] if module is None else symbol(type(module))
+        by_plugin = f'serve it by a plugin, `QuantHandler(ops=("{name}",), ...)`, or '
+        lowering.fail("no quant handler knows this op", by_plugin + _ELSEWHERE)
     if decision is not None and decision.kind is DecisionKind.UNSUPPORTED and decision.op == op:
         lowering.fail(decision.cause, _ELSEWHERE)
     if any(lowering.lowered.get(n, n) is None for n in node.all_input_nodes):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -86,9 +86,7 @@ class Records:
                 help_ += "".join(f", `{name}` a tuple of names" for name in lists)
                 hooks.add_fault(plugin, QS005, message, help_)
         self.spellings: Mapping[str, tuple[str, ...]] = {
-            op: tuple(names)
-            for entry in self.entries
-            for op, names in getattr(entry.record, "spellings", {}).items()
+            op: tuple(names) for entry in self.entries for op, names in _spellings(entry.record)
         }
         self.entries.sort(key=lambda entry: (entry.record.name, entry.plugin.entry_point))
         self.warnings: tuple[Diagnostic, ...] = (*hooks.faults[known:], *self.disputes())
@@ -167,3 +165,13 @@ def _is_sound(record: Any) -> bool:
         and isinstance(record.name, str)
         and bool(_NAME.fullmatch(record.name))
     )
+
+
+def _spellings(record: Any) -> Iterator[tuple[str, Sequence[str]]]:
+    """(op, the public names by which models call it) of a handler. An op with a qualified name,
+    "torch.nn.Mish", is that class or function, where the handler spells it in no other way."""
+    spellings = getattr(record, "spellings", {})
+    yield from spellings.items()
+    for op in getattr(record, "ops", ()):
+        if "." in op and op not in spellings:
+            yield op, (op,)

@@ -156,7 +156,7 @@ class QuantHandler:
 
     spellings: canonical name -> every public name by which models call the op: "torch.nn.Mish",
     "torch.nn.functional.mish", "torch.Tensor.mish". A module's subclasses count where they keep
-    its forward.
+    its forward. An op that is such a name itself, ops=("torch.nn.Mish",), needs no spelling.
     traits: what passes ask of all ops of the handler.
     annotate(node, context) -> Annotation; never touches the graph.
     lower(node, lowering) -> ScaledInts, PendingSum (qatspec.lowering) or a list of them: emits
