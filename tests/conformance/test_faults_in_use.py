@@ -170,7 +170,7 @@ def test_a_data_set_whose_sample_raises(from_file, workers):
         next(loader.ordered())
     (found,) = caught.value.diagnostics
     assert (found.code, found.origin) == ("QS004", "late.py")
-    assert "ZeroDivisionError" in found.message and ".sample (line 6)" in found.message
+    assert "ZeroDivisionError" in found.message and "`sample` in late.py (line 6)" in found.message
     assert "1 / 0" in str(caught.value.__cause__), "--debug shows where"
     assert main._end(caught.value) == main.PLUGIN
 

@@ -37,4 +37,4 @@ def test_the_same_spec_gives_the_same(base, tmp_path):
 
 def test_most_edits_change_something():
     """The list above would prove nothing if the edits were all of one kind."""
-    assert len(mutations.MUTATIONS) > 70 and len(mutations.CONSERVATIVE) < 10
+    assert len(mutations.MUTATIONS) > 70 and len(mutations.CONSERVATIVE) <= 10
