@@ -98,6 +98,15 @@ class ExampleProxy(_Known, fx.Proxy):
         target = in_place if is_tensor else op
         return self.tracer.create_proxy("call_function", target, (self, other), {})
 
+    def __getitem__(self, index: Any) -> Any:
+        """None among several results, such as weights that attention does not return, is None."""
+        parts = self.node.meta.get("example")
+        if isinstance(parts, (list, tuple)) and isinstance(index, int):
+            known = -len(parts) <= index < len(parts)
+            if known and parts[index] is None:
+                return None
+        return self.tracer.create_proxy("call_function", operator.getitem, (self, index), {})
+
     def __setitem__(self, places: Any, values: Any) -> None:
         if isinstance(values, fx.Proxy) and is_read_and_written(values.node, self.node, places):
             self.tracer.evaluate(values.node)
@@ -109,7 +118,7 @@ class ExampleProxy(_Known, fx.Proxy):
         if isinstance(parts, tuple) and (part := getattr(parts, name, None)) is not None:
             for i, other in enumerate(parts):
                 if other is part:
-                    return self[i]  # type: ignore[index]
+                    return self[i]
         if name == "mT":  # an attribute by name, a transposition by what it does
             return self.transpose(-2, -1)
         return _Attribute(self, name)

@@ -8,7 +8,7 @@ replaces, with the same parameters; it gives NotImplemented for a call that stay
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from itertools import product
 from typing import Any
 
@@ -18,6 +18,7 @@ from torch import fx, nn
 from torch.utils import _pytree as pytree
 
 from qatspec.graph.assign import assign
+from qatspec.prepare.appending import Appending, between, is_constant
 from qatspec.prepare.assigning import assigned
 
 
@@ -27,12 +28,16 @@ def decompose(root: nn.Module, graph: fx.Graph) -> None:
         key = node.target if node.op in ("call_function", "call_method") else None
         definition = _DEFINITIONS.get(key) if isinstance(key, str) or callable(key) else None
         if definition is not None and "example" in node.meta:
-            _replace(graph, node, definition)
+            replace_by(definition, root, graph, node)
 
 
-def _replace(graph: fx.Graph, node: fx.Node, definition: Callable[..., Any]) -> None:
+def replace_by(
+    definition: Callable[..., Any], root: nn.Module, graph: fx.Graph, node: fx.Node
+) -> None:
+    """Replace a call by what its definition gives for the same arguments, unless that is
+    NotImplemented."""
     last = node.prev
-    tracer = _Tracer(graph, node)
+    tracer = Appending(root, graph, node)
     args, kwargs = pytree.tree_map_only(
         fx.Node, lambda n: fx.Proxy(n, tracer), (tuple(node.args), dict(node.kwargs))
     )
@@ -41,7 +46,7 @@ def _replace(graph: fx.Graph, node: fx.Node, definition: Callable[..., Any]) -> 
             result = definition(*args, **kwargs)
         except (TypeError, fx.proxy.TraceError):  # another overload, or sizes that are not fixed
             result = NotImplemented
-    made = _between(last, node)
+    made = between(last, node)
     if not isinstance(result, fx.Proxy):
         for new in reversed(made):
             graph.erase_node(new)
@@ -50,35 +55,6 @@ def _replace(graph: fx.Graph, node: fx.Node, definition: Callable[..., Any]) -> 
     graph.erase_node(node)
     if result.node in made:
         result.node.name = node.name
-
-
-class _Tracer(fx.proxy.GraphAppendingTracer):
-    """Appends nodes that have an example value and stand for `origin`."""
-
-    def __init__(self, graph: fx.Graph, origin: fx.Node) -> None:
-        super().__init__(graph)
-        self.origin = origin
-
-    def create_node(self, *args: Any, **kwargs: Any) -> fx.Node:
-        node = super().create_node(*args, **kwargs)
-        node.meta.update({**self.origin.meta, "example": _example(node)})
-        return node
-
-
-def _between(first: fx.Node, last: fx.Node) -> list[fx.Node]:
-    found, node = [], first.next
-    while node is not last:
-        found.append(node)
-        node = node.next
-    return found
-
-
-def _example(node: fx.Node) -> Any:
-    """The example value of a new node, from those of its operands."""
-    args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda n: n.meta["example"])
-    if node.op == "call_method":
-        return getattr(args[0], str(node.target))(*args[1:], **kwargs)
-    return node.target(*args, **kwargs)  # type: ignore[operator]
 
 
 def _value(x: Any) -> Any:
@@ -98,6 +74,27 @@ def _is_float(x: Any) -> bool:
 # -- attention -------------------------------------------------------------------------------------
 
 
+#: What is added to a masked score: a share of e**-24 is no number of float32 beside 1. -inf would
+#: take the whole range of integers.
+_MASKED = -24.0
+
+
+def attention_weights(query: Any, key: Any, attn_mask: Any = None, scale: Any = None) -> Any:
+    """softmax(query @ key^T * scale + mask). A mask of booleans, True where a key is read, has to
+    be a constant of the model."""
+    if attn_mask is not None and not _is_float(attn_mask):
+        if not is_constant(attn_mask):
+            return NotImplemented
+        attn_mask = torch.logical_not(attn_mask).to(_value(query).dtype) * _MASKED
+    scores = torch.matmul(query, torch.transpose(key, -2, -1))
+    if scale is None:
+        scale = operator.pow(query.shape[-1], -0.5)
+    scores = scores * scale
+    if attn_mask is not None:
+        scores = scores + attn_mask
+    return torch.softmax(scores, -1)
+
+
 def _attention(
     query: Any,
     key: Any,
@@ -108,17 +105,24 @@ def _attention(
     scale: Any = None,
     enable_gqa: bool = False,
 ) -> Any:
-    """softmax(query @ key^T * scale + mask) @ value."""
-    changes = dropout_p or is_causal or enable_gqa
-    if changes or not (attn_mask is None or _is_float(attn_mask)):
+    """attention_weights @ value."""
+    if dropout_p or enable_gqa:
         return NotImplemented
-    scores = torch.matmul(query, torch.transpose(key, -2, -1))
-    if scale is None:
-        scale = operator.pow(query.shape[-1], -0.5)
-    scores = scores * scale
-    if attn_mask is not None:
-        scores = scores + attn_mask
-    return torch.matmul(torch.softmax(scores, -1), value)
+    if is_causal:
+        rows, columns = _shape(query)[-2], _shape(key)[-2]
+        attn_mask = query.tracer.buffer(torch.ones(rows, columns, dtype=torch.bool).tril())
+    weights = attention_weights(query, key, attn_mask, scale)
+    return NotImplemented if weights is NotImplemented else torch.matmul(weights, value)
+
+
+def _glu(x: Any, dim: int = -1) -> Any:
+    """The first half times the sigmoid of the second."""
+    halves = torch.chunk(x, 2, dim)
+    return halves[0] * torch.sigmoid(halves[1])
+
+
+def _index_select(x: Any, dim: int, index: Any) -> Any:
+    return _along(x, dim, index) if is_constant(index) else NotImplemented
 
 
 # -- norms -----------------------------------------------------------------------------------------
@@ -210,10 +214,10 @@ def _cat(tensors: Any, dim: int = 0) -> Any:
 # -- parts of tensors, by numbers ------------------------------------------------------------------
 
 
-def _along(x: Any, dim: int, index: Iterable[int]) -> Any:
-    """x[..., index, ...] along a dim."""
+def _along(x: Any, dim: int, index: Any) -> Any:
+    """x[..., index, ...] along a dim, for numbers or a constant tensor of them."""
     dims = [slice(None)] * (dim % len(_shape(x)))
-    places = (*dims, list(index))
+    places = (*dims, index if isinstance(index, fx.Proxy) else list(index))
     return x[places]
 
 
@@ -352,6 +356,8 @@ _DEFINITIONS: Mapping[Any, Callable[..., Any]] = {
     F.scaled_dot_product_attention: _attention,
     torch.norm: _length,
     "norm": _length,
+    F.glu: _glu,
+    **dict.fromkeys((torch.index_select, "index_select"), _index_select),
     F.normalize: _normalize,
     F.rms_norm: _rms_norm,
     torch.rms_norm: _rms_norm,

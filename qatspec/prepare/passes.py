@@ -23,6 +23,7 @@ from qatspec.prepare.annotate import annotate
 from qatspec.prepare.batch_sizes import check_batch_sizes
 from qatspec.prepare.dead import drop_dead
 from qatspec.prepare.decompose import decompose
+from qatspec.prepare.decompose_modules import decompose_modules
 from qatspec.prepare.elementwise import elementwise
 from qatspec.prepare.extremes import check_extremes
 from qatspec.prepare.fold import fold_batch_norms
@@ -92,6 +93,8 @@ PASSES = (
     Pass("batch-size", "Check that nothing depends on the number of images.",
          _on_graph(check_batch_sizes)),
     # one spelling of each op
+    Pass("decompose-modules", "Write composite modules as the ops that they consist of.",
+         _on_graph(decompose_modules)),
     Pass("decompose", "Write composite ops, such as attention, as the ops that they consist of.",
          _on_graph(decompose)),
     Pass("elementwise", "Make modules of functions of one number that no quant handler knows.",

@@ -1,0 +1,65 @@
+"""Nodes that take the place of another one, with example values."""
+
+from __future__ import annotations
+
+import itertools
+import operator
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch._subclasses.fake_tensor import FakeTensor
+
+
+class Appending(fx.proxy.GraphAppendingTracer):
+    """Appends nodes that have an example value and stand for `origin`, a node of the graph of
+    `root`."""
+
+    def __init__(self, root: nn.Module, graph: fx.Graph, origin: fx.Node) -> None:
+        super().__init__(graph)
+        self.module, self.origin = root, origin
+
+    def create_node(self, *args: Any, **kwargs: Any) -> fx.Node:
+        node = super().create_node(*args, **kwargs)
+        node.meta.update({**self.origin.meta, "example": self._example(node)})
+        return node
+
+    def buffer(self, value: Tensor) -> fx.Proxy:
+        """A constant, which moves with the model and is not in state dicts."""
+        names = (f"{self.origin.name}_mask{i or ''}" for i in itertools.count())
+        name = next(n for n in names if not hasattr(self.module, n))
+        device = next((p.device for p in self.module.parameters()), value.device)
+        self.module.register_buffer(name, value.to(device), persistent=False)
+        return self.create_proxy("get_attr", name, (), {})
+
+    def _example(self, node: fx.Node) -> Any:
+        """The example value of a new node, from those of its operands."""
+        args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda n: n.meta["example"])
+        if node.op == "get_attr":
+            value = operator.attrgetter(str(node.target))(self.module)
+            examples = (n.meta.get("example") for n in node.graph.nodes)
+            fakes = (e for e in examples if isinstance(e, FakeTensor))
+            return next(fakes).fake_mode.from_tensor(value)
+        if node.op == "call_module":
+            return torch.empty_like(args[0])  # type: ignore[arg-type]
+        if node.op == "call_method":
+            return getattr(args[0], str(node.target))(*args[1:], **kwargs)
+        return node.target(*args, **kwargs)  # type: ignore[operator]
+
+
+def between(first: fx.Node, last: fx.Node) -> list[fx.Node]:
+    """The nodes behind `first` and before `last`."""
+    found, node = [], first.next
+    while node is not last:
+        found.append(node)
+        node = node.next
+    return found
+
+
+def is_constant(x: Any) -> bool:
+    """Whether a value depends on no input."""
+    if not isinstance(x, (fx.Proxy, fx.Node)):
+        return True
+    node = x.node if isinstance(x, fx.Proxy) else x
+    computed = node.op.startswith("call_") and all(map(is_constant, node.all_input_nodes))
+    return node.op == "get_attr" or computed
