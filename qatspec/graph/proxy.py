@@ -119,6 +119,8 @@ class ExampleProxy(_Known, fx.Proxy):
             for i, other in enumerate(parts):
                 if other is part:
                     return self[i]
+        if name == "dtype" and isinstance(parts, torch.Tensor):  # no input changes it
+            return parts.dtype
         if name == "mT":  # an attribute by name, a transposition by what it does
             return self.transpose(-2, -1)
         return _Attribute(self, name)

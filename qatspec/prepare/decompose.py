@@ -76,7 +76,7 @@ def _is_float(x: Any) -> bool:
 
 #: What is added to a masked score: a share of e**-24 is no number of float32 beside 1. -inf would
 #: take the whole range of integers.
-_MASKED = -24.0
+MASKED = -24.0
 
 
 def attention_weights(query: Any, key: Any, attn_mask: Any = None, scale: Any = None) -> Any:
@@ -85,7 +85,7 @@ def attention_weights(query: Any, key: Any, attn_mask: Any = None, scale: Any = 
     if attn_mask is not None and not _is_float(attn_mask):
         if not is_constant(attn_mask):
             return NotImplemented
-        attn_mask = torch.logical_not(attn_mask).to(_value(query).dtype) * _MASKED
+        attn_mask = torch.logical_not(attn_mask).to(_value(query).dtype) * MASKED
     scores = torch.matmul(query, torch.transpose(key, -2, -1))
     if scale is None:
         scale = operator.pow(query.shape[-1], -0.5)

@@ -16,8 +16,11 @@ from torch import Tensor, fx, nn
 from qatspec.graph.context import GraphContext
 from qatspec.graph.sizes import is_plain
 from qatspec.prepare.functional import register
+from qatspec.prepare.selecting import as_products
 from qatspec.prepare.unit import Unit
 from qatspec.quant.elementwise import OP, ElementwiseFunction, is_function_of_one_number
+from qatspec.registry import registry
+from qatspec.types import Float
 
 #: A module with more parameters than this is no activation.
 _MOST_PARAMETERS = 1024
@@ -30,14 +33,21 @@ def elementwise(unit: Unit) -> None:
     with booleans, such as torch.where(x > 0, x, 0.1 * x), then of single calls."""
     context = GraphContext(unit.module, unit.graph)
     units = {*unit.standalone, *unit.observed}
-    for node in list(unit.graph.nodes):
-        if _reads_boolean(context, node) and (part := _part(context, node, units)):
-            _make_module(context, part)
+    _parts_with_booleans(context, units)
+    as_products(unit.module, unit.graph)
+    _parts_with_booleans(context, units)
     for node in list(unit.graph.nodes):
         if node.op == "call_module" and str(node.target) not in units:
             _mark_module(context, node)
-        elif node.op in ("call_function", "call_method") and context.op(node) is None:
+        elif node.op in ("call_function", "call_method") and _is_refused(context, node):
             _make_module(context, [node])
+
+
+def _is_refused(context: GraphContext, node: fx.Node) -> bool:
+    """Whether no handler knows a call, or its handler leaves it in float, such as 2**x."""
+    op = context.op(node)
+    handler = registry().handler_for(op) if op else None
+    return handler is None or isinstance(handler.annotate(node, context).output, Float)
 
 
 # -- modules ---------------------------------------------------------------------------------------
@@ -138,6 +148,12 @@ def _keeps_shape(context: GraphContext, node: fx.Node, source: Any = None) -> bo
 
 
 # -- parts that compute with booleans --------------------------------------------------------------
+
+
+def _parts_with_booleans(context: GraphContext, units: set[str]) -> None:
+    for node in list(context.graph.nodes):
+        if _reads_boolean(context, node) and (part := _part(context, node, units)):
+            _make_module(context, part)
 
 
 def _is_discrete(context: GraphContext, node: Any) -> bool:

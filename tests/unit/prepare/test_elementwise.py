@@ -215,7 +215,6 @@ OTHERS = {
     "a sort": (Op(lambda x: torch.sort(x)[0]), {}),
     "a running sum": (Op(lambda x: x.cumsum(1)), {}),
     "two tensors": (Op(lambda x: torch.atan2(x, x.flip(1))), {}),
-    "by its place": (Op(lambda x: torch.where(x > x.flip(3), x, 0.0)), {}),
     "by all numbers": (Scaled(), {"non_traceable_module_class": [Scaled]}),
     "neighbours": (nn.LocalResponseNorm(2), {}),
 }

@@ -1,0 +1,70 @@
+"""Choices by booleans of several tensors: float, fake-quant, integers and ONNX agree."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from qatspec.api import export_qat_onnx, lower, prepare, set_stage
+from tests.unit.export.test_qdq import run
+
+X = torch.randn(2, 3, 6, 6, generator=torch.Generator().manual_seed(4))
+
+
+class Net(nn.Module):
+    def __init__(self, function) -> None:
+        super().__init__()
+        self.a, self.b = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(3, 4, 1)
+        mask = torch.rand(6, 6, generator=torch.Generator().manual_seed(1)) > 0.5
+        self.register_buffer("mask", mask)
+        self.function = function
+
+    def forward(self, x):
+        return self.function(self.a(x), self.b(x), self.mask)
+
+
+def attention(fill):
+    return lambda x, y, m: torch.softmax(fill(x @ y.transpose(-1, -2), m), -1) @ y
+
+
+CASES = {
+    "where": lambda x, y, m: torch.where(x > 0, x, y),
+    "where of two and a number": lambda x, y, m: torch.where(y > 0.1, x, 0.5),
+    "where one is larger": lambda x, y, m: torch.where(x > y, x, y),
+    "where one is no larger": lambda x, y, m: torch.where(torch.le(x, y), x * 0.5, y),
+    "a method": lambda x, y, m: x.where(y.lt(0), y),
+    "masked by another": lambda x, y, m: x.masked_fill(y > 0, 0.0),
+    "a factor": lambda x, y, m: x * (y > 0),
+    "a factor in front": lambda x, y, m: (y >= x) * x,
+    "a constant mask": lambda x, y, m: torch.where(m, x, y),
+    "a constant mask and a number": lambda x, y, m: torch.where(m, 0.5, x),
+    "a constant mask to 0": lambda x, y, m: x.masked_fill(m, 0),
+    "a constant mask turned round": lambda x, y, m: torch.masked_fill(x, ~m, -0.25),
+    "a constant factor": lambda x, y, m: x * m,
+    "attention": attention(lambda s, m: s.masked_fill(m, -1e9)),
+    "attention, infinity": attention(lambda s, m: s.masked_fill(m, float("-inf"))),
+    "attention, where": attention(lambda s, m: torch.where(m, s, torch.finfo(s.dtype).min)),
+    "power": lambda x, y, m: 2**x + y,
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_all_forms_agree(name, tmp_path) -> None:
+    torch.manual_seed(0)
+    net = Net(CASES[name]).eval()
+    prepared = prepare(net, (X,), qconfig="horizon_qat", quantize_output=True)
+    with torch.no_grad():  # fake-quants are off
+        torch.testing.assert_close(prepared.model(X), expected := net(X), rtol=1e-4, atol=1e-5)
+    set_stage(prepared, "qat")
+    set_stage(prepared, "eval")
+    fake = prepared.model(X).detach()
+    assert (fake - expected).norm() < 0.25 * expected.norm()  # a step near zero flips numbers
+    program = lower(prepared, (X,))
+    (real,) = program.dequantize(program.run(*program.quantize(X.numpy())))
+    step = program.outputs[0].scale.max()
+    assert abs(real - fake.numpy()).max() <= 2.01 * step
+    export_qat_onnx(prepared, tmp_path / "q.onnx", (X,))
+    for images in (X, torch.cat([X, X[:1]])):
+        (found,) = run(tmp_path / "q.onnx", images)
+        assert abs(found - prepared.model(images).detach().numpy()).max() <= 2.01 * step
