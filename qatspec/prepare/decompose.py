@@ -322,12 +322,18 @@ def _einsum(equation: Any, *operands: Any) -> Any:
     if any(len(set(x)) != len(x) for x in letters) or not set(left + right) <= set(result):
         return NotImplemented
     a, b = tensors
-    size = dict(zip(first + second, (*_sizes(a, len(first)), *_sizes(b, len(second))), strict=True))
+    size = dict(zip(second, _sizes(b, len(second)), strict=True))
     size |= dict(zip(first, _sizes(a, len(first)), strict=True))
-    a = _matrix(a, first, shared, left, summed)
+    # where the second is the same for all images, what it shares stays behind the batch
+    outer = left[:-1] if shared and first[0] not in shared else []
+    rows = left[len(outer) :]
+    a = _matrix(a, first, [*outer, *shared], rows, summed)
     b = _matrix(b, second, shared, summed, right)
-    y = torch.matmul(a, b).reshape(*(size[c] for c in (*shared, *left, *right)))
-    return torch.permute(y, [(*shared, *left, *right).index(c) for c in result])
+    for _ in outer:
+        b = torch.unsqueeze(b, 0)
+    letters_of_product = [*outer, *shared, *rows, *right]
+    y = torch.matmul(a, b).reshape(*(size[c] for c in letters_of_product))
+    return torch.permute(y, [letters_of_product.index(c) for c in result])
 
 
 def _matrix(x: Any, letters: str, batch: list[str], rows: list[str], columns: list[str]) -> Any:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -12,6 +14,11 @@ from tests.layers import Op
 from tests.unit.export.test_qdq import run
 
 X = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(4))
+
+
+def _constant(*shape: int) -> torch.Tensor:
+    return torch.arange(math.prod(shape)).sin().reshape(shape)
+
 
 CASES = {
     "flip": lambda x: x.flip(1, 2),
@@ -43,6 +50,11 @@ CASES = {
     "einsum of matrices": lambda x: torch.einsum("nchw,ncvw->nchv", x, x),
     "einsum over two letters": lambda x: torch.einsum("nchw,ndhw->ncd", x, x),
     "einsum in another order": lambda x: torch.einsum("bhij, bhjd -> bihd", x, x),
+    "einsum with a constant": lambda x: torch.einsum("bhwc,hkc->bhwk", x, _constant(4, 5, 8)),
+    "einsum with a constant of another place": lambda x: torch.einsum(
+        "bhwc,wkc->bhwk", x, _constant(8, 3, 8)
+    ),
+    "einsum as a linear layer": lambda x: torch.einsum("bnhd,kd->bnhk", x, _constant(5, 8)),
     "einsum of elements": lambda x: torch.einsum("nchw,nchw->nchw", x, x.flip(1)),
     ".to(dtype)": lambda x: x.to(x.dtype),
     ".to(device)": lambda x: x.to(x.device),
