@@ -40,6 +40,11 @@ _LEAVES = (FakeQuantize, QuantOp)
 _KEEP_SHAPE = (
     nn.ReLU, nn.ReLU6, nn.Hardtanh, nn.SiLU, nn.Sigmoid, nn.Hardswish, nn.Hardsigmoid, nn.Identity,
 )  # fmt: skip
+#: Modules of torch's that only call others, and are entered as a user's are.
+_COMPOSITE = (
+    nn.Transformer, nn.TransformerEncoder, nn.TransformerDecoder,
+    nn.TransformerEncoderLayer, nn.TransformerDecoderLayer,
+)  # fmt: skip
 FIX = (
     "move the decision to `__init__`, or put this code in a function and name it in "
     "`prepare: {wrap: [...]}`, or name the module in `non_traceable_module_name`"
@@ -164,7 +169,8 @@ class Tracer(fx.Tracer):
             return True
         if is_parametrized(m):  # fx asks where the class is from: that is the class before
             return bool(type(m).__mro__[1].__module__.startswith("torch.nn."))
-        return bool(super().is_leaf_module(m, module_qualified_name))
+        composite = isinstance(m, _COMPOSITE)
+        return not composite and bool(super().is_leaf_module(m, module_qualified_name))
 
     def call_module(
         self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: dict[str, Any]

@@ -359,6 +359,7 @@ def _matrix(x: Any, letters: str, batch: list[str], rows: list[str], columns: li
 
 _DEFINITIONS: Mapping[Any, Callable[..., Any]] = {
     assign: assigned,
+    torch.empty_like: lambda x, **settings: torch.zeros_like(x, **settings),
     F.scaled_dot_product_attention: _attention,
     torch.norm: _length,
     "norm": _length,

@@ -30,8 +30,6 @@ def _norm(match: Match, position: int) -> str | None:
     conv, norm = context.module(match.nodes[0]), context.module(match.nodes[position])
     if conv is None or norm is None:
         return "its weight is computed from the input"
-    if not getattr(norm, "track_running_stats", True):
-        return "the batch norm keeps no running statistics"
     if context.op(match.nodes[0]) == "linear" and context.value(match.nodes[0]).ndim != 2:
         return "the batch norm's channels are not the linear's features"
     for other in match.unit.calls_by_module[id(norm)]:

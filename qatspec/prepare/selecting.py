@@ -91,7 +91,7 @@ def _is_zero(value: Any) -> bool:
 
 _COMPARISONS: Mapping[Any, Callable[..., Any]] = {
     key: _compared(getattr(operator, name))
-    for name in ("gt", "ge", "lt", "le")
+    for name in ("gt", "ge", "lt", "le", "eq", "ne")
     for key in (getattr(operator, name), getattr(torch, name), name)
 }
 _CHOICES: Mapping[Any, Callable[..., Any]] = {

@@ -72,7 +72,30 @@ def copied(x):
     return x + y
 
 
-FUNCTIONS = {"added": added, "scaled": scaled, "swapped": swapped, "copied": copied}
+def filled(x):
+    y = torch.empty_like(x)
+    for i in range(4):
+        y[:, i] = x[:, (i + 1) % 4]
+    return y
+
+
+def shifted(x):
+    """Temporal shift (Lin et al. 2019)."""
+    y = torch.zeros_like(x)
+    y[:, 0:1, :-1] = x[:, 0:1, 1:]
+    y[:, 1:2, 1:] = x[:, 1:2, :-1]
+    y[:, 2:] = x[:, 2:]
+    return y
+
+
+FUNCTIONS = {
+    "filled": filled,
+    "shifted": shifted,
+    "added": added,
+    "scaled": scaled,
+    "swapped": swapped,
+    "copied": copied,
+}
 
 
 @pytest.mark.parametrize("name", CASES)

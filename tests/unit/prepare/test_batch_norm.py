@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from qatspec.diag import DiagnosticError
 from qatspec.prepare import prepare, set_stage
 from qatspec.quant.fold import freeze_batch_norm
 from tests.unit.prepare.conftest import image
@@ -92,3 +93,16 @@ def test_negative_gamma_folds_with_its_sign() -> None:
     assert (scale > 0).all()
     assert (integers * scale.reshape(-1, 1, 1, 1) - folded).abs().max() <= scale.max() * 0.51
     assert (prepared.model(image()) - net(image())).abs().max() < 0.05 * net(image()).abs().max()
+
+
+def test_a_norm_without_running_statistics_is_refused_and_the_fix_works() -> None:
+    def net(**settings):
+        return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4, **settings)).eval()
+
+    x = torch.randn(2, 3, 8, 8)
+    with pytest.raises(DiagnosticError) as error:
+        prepare(net(track_running_stats=False), (x,), qconfig="horizon_qat")
+    (found,) = error.value.diagnostics
+    assert found.code == "QS503" and "`1` has no running statistics" in found.message
+    assert "track_running_stats=True" in found.help
+    prepare(net(track_running_stats=True), (x,), qconfig="horizon_qat")

@@ -59,6 +59,21 @@ CASES = {
     "with a mask of booleans": attention(mask=FUTURE, call={"need_weights": False}),
     "with a mask of numbers": attention(mask=FUTURE * -4.0, call={"need_weights": False}),
     "causal": attention(mask=FUTURE, call={"need_weights": False, "is_causal": True}),
+    "a layer of a transformer": lambda: nn.Sequential(
+        nn.Flatten(1, 2), nn.TransformerEncoderLayer(6, 2, 16, batch_first=True)
+    ),
+    "a layer with norms in front": lambda: nn.Sequential(
+        nn.Flatten(1, 2),
+        nn.TransformerEncoderLayer(6, 2, 16, batch_first=True, norm_first=True, activation="gelu"),
+    ),
+    "an encoder": lambda: nn.Sequential(
+        nn.Flatten(1, 2),
+        nn.TransformerEncoder(nn.TransformerEncoderLayer(6, 2, 16, batch_first=True), 2),
+    ),
+    "a decoder": lambda: Op(
+        lambda x, decoder: decoder(x.flatten(1, 2), x.flatten(1, 2) * 0.5),
+        nn.TransformerDecoder(nn.TransformerDecoderLayer(6, 2, 16, batch_first=True), 2),
+    ),
     "functional, causal": lambda: Op(lambda x: rows(x, is_causal=True)),
     "functional, a mask": lambda: Op(lambda x, m: rows(x, attn_mask=m > 0), torch.eye(6) + 1),
     "nn.Unfold": lambda: nn.Unfold(3, padding=1, stride=2),

@@ -264,7 +264,6 @@ class Apart(nn.Module):
         ("first", "nothing stands before it"),
         ("after add", "it stands behind `add`"),
         ("used elsewhere", "is used elsewhere too"),
-        ("no statistics", "keeps no running statistics"),
     ],
 )
 def test_a_norm_that_is_not_folded_says_why(kind: str, words: str) -> None:
