@@ -7,6 +7,7 @@ replaces, with the same parameters; it gives NotImplemented for a call that stay
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable, Mapping
 from itertools import product
@@ -157,6 +158,12 @@ def _rms_norm(x: Any, normalized_shape: Any, weight: Any = None, eps: float | No
 
 def _square(x: Any) -> Any:
     return operator.pow(x, 2)
+
+
+def _pow(x: Any, exponent: Any) -> Any:
+    """A number to the power of a tensor: e to the power of a multiple of it."""
+    known = isinstance(x, (int, float)) and x > 0 and _is_float(exponent)
+    return torch.exp(exponent * math.log(x)) if known else NotImplemented
 
 
 def _addcmul(x: Any, tensor1: Any, tensor2: Any, *, value: float = 1) -> Any:
@@ -369,6 +376,7 @@ _DEFINITIONS: Mapping[Any, Callable[..., Any]] = {
     F.rms_norm: _rms_norm,
     torch.rms_norm: _rms_norm,
     **dict.fromkeys((torch.square, "square"), _square),
+    **dict.fromkeys((torch.pow, operator.pow), _pow),
     **dict.fromkeys((torch.addcmul, "addcmul"), _addcmul),
     **dict.fromkeys((torch.addcdiv, "addcdiv"), _addcdiv),
     **dict.fromkeys((torch.lerp, "lerp"), _lerp),

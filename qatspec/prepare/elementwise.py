@@ -19,8 +19,6 @@ from qatspec.prepare.functional import register
 from qatspec.prepare.selecting import as_products
 from qatspec.prepare.unit import Unit
 from qatspec.quant.elementwise import OP, ElementwiseFunction, is_function_of_one_number
-from qatspec.registry import registry
-from qatspec.types import Float
 
 #: A module with more parameters than this is no activation.
 _MOST_PARAMETERS = 1024
@@ -39,15 +37,8 @@ def elementwise(unit: Unit) -> None:
     for node in list(unit.graph.nodes):
         if node.op == "call_module" and str(node.target) not in units:
             _mark_module(context, node)
-        elif node.op in ("call_function", "call_method") and _is_refused(context, node):
+        elif node.op in ("call_function", "call_method") and context.op(node) is None:
             _make_module(context, [node])
-
-
-def _is_refused(context: GraphContext, node: fx.Node) -> bool:
-    """Whether no handler knows a call, or its handler leaves it in float, such as 2**x."""
-    op = context.op(node)
-    handler = registry().handler_for(op) if op else None
-    return handler is None or isinstance(handler.annotate(node, context).output, Float)
 
 
 # -- modules ---------------------------------------------------------------------------------------

@@ -28,7 +28,7 @@ def _hardsigmoid(x: Reals) -> Reals:
 def _table() -> nn.Module:
     body = fx.Graph()
     body.output(body.call_function(torch.sin, (body.placeholder("x"),)))
-    return ElementwiseFunction(body, nn.Module())
+    return ElementwiseFunction(body, nn.Module(), ("torch.sin",))
 
 
 def examples() -> tuple[Example, ...]:

@@ -227,7 +227,6 @@ REFUSED = {
     "a number of the image": (
         lambda x: x + torch.arange(x.shape[0])[:, None, None], "differs along the batch"
     ),
-    "parts as one": (lambda x: torch.max(x, 1), "several tensors at once"),
     "rows that are rescaled": (
         lambda x, rows: rows(x.argmax(1)), "rescales its rows", nn.Embedding(12, 3, max_norm=1.0)
     ),

@@ -118,8 +118,8 @@ REFUSED = {
         lambda net, y: F.max_pool2d(F.pad(y, (0, 0, 0, 1), value=net.far), 2),
     ),
     "masked_fill": (
-        lambda net, y: F.softmax(y.flatten(2).masked_fill(net.mask != 0, net.far), -1).view_as(y),
-        lambda net, y: masked_behind(net, y),
+        lambda net, y: y.flatten(2).masked_fill(net.mask != 0, net.far).view_as(y),
+        lambda net, y: y.flatten(2).masked_fill(net.mask != 0, -1.0).view_as(y),
     ),
     "where": (
         lambda net, y: F.softmax(

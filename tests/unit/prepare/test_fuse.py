@@ -245,7 +245,7 @@ class Apart(nn.Module):
         super().__init__()
         self.kind = kind
         self.conv = nn.Conv2d(3, 3, 3, padding=1)
-        self.norm = nn.BatchNorm2d(3, track_running_stats=kind != "no statistics")
+        self.norm = nn.BatchNorm2d(3)
 
     def forward(self, x: Tensor) -> Tensor:
         if self.kind == "first":
