@@ -447,7 +447,8 @@ def _detection(folder: Path) -> Callable[[], Any]:
         (folder / "images" / name).write_bytes(_pictures()[0])
     record = registry().dataset("coco_detection")
     params = {"root": ".", "split": "val", "annotations": "a.json", "images": "images", "size": 32}
-    return lambda: record.open(params, folder / "cache", folder)
+    filled = with_defaults(record.params, params)
+    return lambda: record.open(filled, folder / "cache", folder)
 
 
 def open_picture(folder: Path) -> Any:

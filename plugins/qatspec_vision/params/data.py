@@ -126,7 +126,8 @@ _TORCHVISION: Schema = {
         "type": ["string", "object"],
         "minProperties": 1,
         "maxProperties": 1,
-        "additionalProperties": {"type": "object"},
+        # torchvision knows its params; they are checked where the set is opened
+        "additionalProperties": {"type": "object", "additionalProperties": True},
     },
     "description": "Transforms of torchvision.transforms.v2, where that is installed, applied in "
     "their order to pictures of the input's size: each a name, or a mapping from the name to its "
