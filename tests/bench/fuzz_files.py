@@ -39,6 +39,7 @@ from qatspec.api import Artifact, DiagnosticError, OnnxRunner, compile, lower, r
 from qatspec.plan.checkpoints import is_intact, read_header
 from qatspec.program import serde
 from qatspec.program.container import pack, unpack
+from qatspec.schema.walk import with_defaults
 from qatspec.train import checkpoint
 from qatspec.train.weights import read_weights
 from tests.nets import conv_bn, settle
