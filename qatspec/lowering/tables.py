@@ -33,8 +33,10 @@ def lookup(
     x = lowering.small_integers(operand)
     grid = grid or lowering.required_grid("a table")
     low, high = RANGE[lowering.dtype(x)]
+    # the float32 numbers that a fake-quant gives: where a function jumps, each is on its own side
+    numbers = np.arange(low, high + 1, dtype=np.float32) * np.float32(x.step)
     with np.errstate(all="ignore"):
-        real = function(np.arange(low, high + 1, dtype=np.float64) * x.step)
+        real = function(numbers.astype(np.float64))
         real = np.nan_to_num(real / grid.scale, nan=0.0)
     levels = np.clip(np.rint(real), *RANGE[grid.dtype])
     table = lowering.const("table", grid.dtype, levels)

@@ -64,6 +64,8 @@ def _masked_fill(x: Any, mask: Any, value: Any) -> Any:
 
 def _product(x: Any, y: Any) -> Any:
     """A factor of booleans as one of numbers."""
+    if not (_is_boolean(x) and _is_float(y)) and not (_is_boolean(y) and _is_float(x)):
+        return NotImplemented
     x, y = (
         v.to(_example(w).dtype) if _is_boolean(v) and _is_float(w) else v
         for v, w in ((x, y), (y, x))

@@ -7,10 +7,10 @@ from typing import Any
 
 from qatspec.types.capabilities import Capabilities
 from qatspec.types.lazy import lazy
-from qatspec.types.records import JSONSchema, March
+from qatspec.types.records import NO_PARAMS, JSONSchema, March
 
 #: Properties for `March.options` of a tiled march: the options of `assemble`, with their defaults.
-#: A march that has so many cores adds the maximum: `{**TILED_OPTIONS["cores"], "maximum": 2}`.
+#: `tiled_march` bounds `cores` by the number that the march's hardware has.
 TILED_OPTIONS: Mapping[str, JSONSchema] = {
     "opt": {
         "enum": ["O0", "O1", "O2", "O3"],
@@ -52,6 +52,7 @@ def tiled_march(*, name: str, version: int, capabilities: Capabilities, **fields
     if capabilities.hardware is None or capabilities.ops is None:
         raise ValueError(f"march `{name}` states no hardware or no ops")
     march = name, version, capabilities
+    options = _bounded(fields.pop("options", NO_PARAMS), capabilities.hardware.cores)
     return March(
         name=name,
         version=version,
@@ -59,5 +60,15 @@ def tiled_march(*, name: str, version: int, capabilities: Capabilities, **fields
         supports=lazy("qatspec.backend.tiled:supports", *march),
         compile=lazy("qatspec.backend.tiled:compile_program", *march),
         run=lazy("qatspec.backend:run_compiled"),
+        options=options,
         **fields,
     )
+
+
+def _bounded(options: JSONSchema, cores: int) -> JSONSchema:
+    """The options, whose `cores` has the chip's number as its maximum where it states none."""
+    properties = options.get("properties", {})
+    if "cores" not in properties:
+        return options
+    bounded = {"maximum": cores, **properties["cores"]}
+    return {**options, "properties": {**properties, "cores": bounded}}

@@ -11,7 +11,7 @@ from qatspec.backend import compile as compile_program
 from qatspec.diag import DiagnosticError
 from qatspec.referee import interpret
 from qatspec.registry import Plugin, registry
-from qatspec.types import Capabilities, Hardware, March, OpSupport, tiled_march
+from qatspec.types import TILED_OPTIONS, Capabilities, Hardware, March, OpSupport, tiled_march
 
 FIGURES = {
     "cores": 1, "clock_mhz": 500, "macs_per_cycle": 64, "depthwise_macs_per_cycle": 16,
@@ -60,3 +60,13 @@ def test_the_march_of_the_guide_compiles_and_refuses(small, full, noise):
         with pytest.raises(DiagnosticError) as caught:
             compile_program(full, "tiny")
     assert {d.code for d in caught.value.diagnostics} == {"QS801"}
+
+
+def test_cores_are_bounded_by_the_hardware():
+    capabilities = registry().march("bayes").capabilities
+    options = {"type": "object", "additionalProperties": False, "properties": TILED_OPTIONS}
+    made = tiled_march(
+        name="one_more", version=1, capabilities=capabilities, summary="s", options=options
+    )
+    assert capabilities.hardware is not None
+    assert made.options["properties"]["cores"]["maximum"] == capabilities.hardware.cores
