@@ -26,6 +26,15 @@ os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="qatspec-tests-")
 atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 
 
+@pytest.fixture(autouse=True)
+def no_values_of_other_tests():
+    """A process hides the values of the environment that it has read: each test its own."""
+    from qatspec.source import environment
+
+    yield
+    environment._read.clear()
+
+
 class Project:
     """The toy spec and its plugin in a folder of their own, and a work directory."""
 

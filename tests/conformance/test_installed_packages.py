@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -92,14 +93,15 @@ def test_written_packages_pass_the_command(environment, written, kind):
     said = environment.qatspec("plugins", "check", f"my-{kind}")
     own = {"handler": "quant_handler", "fuse": "fuse_pattern"}.get(kind, kind)
     assert f"{own} my_{kind}" in said
-    assert " 0 failed, 0 skipped" in said, said
+    assert re.search(r" 0 failed, [01] skipped", said), said  # data sets need recognize no folder
 
 
 def test_the_example_runs_through_all_stages(environment):
     copy = environment.folder / "example"
     shutil.copytree(EXAMPLE, copy, ignore=shutil.ignore_patterns("build", "*.egg-info"))
     environment.install(copy)
-    assert " 0 failed, 0 skipped" in environment.qatspec("plugins", "check", "qatspec-hard-mish")
+    said = environment.qatspec("plugins", "check", "qatspec-hard-mish")
+    assert " 0 failed, 1 skipped" in said, said  # its data set recognizes no folder
     said = environment.qatspec("run", copy / "specs/stripes.yaml", "--workdir", copy / "run")
     assert "convert/stripes-converted.onnx" in said
     program = (copy / "run/convert/stripes.program").read_bytes()

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import yaml
 
+from qatspec.plan.results import CHECKSUM, checksum
+
 ALONE = ("--allow-code", "--workdir", "work")
 ON = (*ALONE, "--device", "cpu")
 #: command -> its arguments; each reads qat's or convert's result
@@ -143,7 +145,7 @@ def test_another_version_of_the_software_is_a_warning(done):
         if "plugin:horizon" in record["keys"]:
             record["keys"]["plugin:horizon"] = "qatspec==0.0.1 abc"
         record["digest"] = "0" * 64
-        path.write_text(json.dumps(record))
+        path.write_text(json.dumps({**record, CHECKSUM: checksum(record)}))
     result = done.call(*READING["eval"])
     assert result.returncode == 0, result.stderr
     assert "warning[QS930]" in result.stderr and "torch changed: 1.0 -> " in result.stderr
@@ -152,7 +154,8 @@ def test_another_version_of_the_software_is_a_warning(done):
 def test_a_record_that_contradicts_itself_is_refused(done):
     path = done.workdir / "qat/step.json"
     record = json.loads(path.read_text())
-    path.write_text(json.dumps({**record, "digest": "0" * 64}))
+    record["digest"] = "0" * 64
+    path.write_text(json.dumps({**record, CHECKSUM: checksum(record)}))
     assert "error[QS930]" in done.call(*READING["eval"]).stderr
 
 
