@@ -8,11 +8,12 @@ weight. Parameters stay at the paths where the model holds them, and tied parame
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar
+from typing import Any
 
 from torch import fx, nn
 
 from qatspec.graph.context import GraphContext
+from qatspec.ops.norms.calls import BatchNorm
 from qatspec.quant.functional import FunctionalConv, FunctionalNorm
 from qatspec.quant.geometry import Geometry
 from qatspec.types import OpTrait
@@ -49,24 +50,6 @@ class _Transposed(_Linear):
     output_padding: Any = None
     groups: int | None = None
     dilation: Any = None
-
-
-@dataclass(frozen=True, slots=True)
-class _BatchNorm:
-    x: Any
-    running_mean: Any
-    running_var: Any
-    weight: Any = None
-    bias: Any = None
-    training: bool = False
-    momentum: float = 0.1
-    eps: float = 1e-5
-
-    ORDERS: ClassVar = {
-        "torch.batch_norm": (
-            "x", "weight", "bias", "running_mean", "running_var", "training", "momentum", "eps",
-        )
-    }  # fmt: skip
 
 
 def replace_call(
@@ -106,7 +89,7 @@ def functional_to_module(root: nn.Module, graph: fx.Graph) -> None:
                 shared[key] = register(root, f"{node.name}_module", FunctionalConv(geometry))
             bias = context.call(node, _Linear).bias
             _call(graph, node, shared[key], (*node.args[:2], bias))
-        elif op == "batch_norm" and not context.call(node, _BatchNorm).training:
+        elif op == "batch_norm" and not context.call(node, BatchNorm).training:
             batch_norm_module(root, graph, node, fixed=True)
 
 
@@ -114,7 +97,7 @@ def batch_norm_module(root: nn.Module, graph: fx.Graph, node: fx.Node, *, fixed:
     """Replace a call of F.batch_norm by one of a module; `fixed`: see FunctionalNorm. Returns the
     new node."""
     context = GraphContext(root, graph)
-    call = context.call(node, _BatchNorm)
+    call = context.call(node, BatchNorm)
     operands = (call.running_mean, call.running_var, call.weight, call.bias)
     norm = FunctionalNorm(call.momentum, call.eps, fixed)
     return replace_call(root, graph, node, norm, node.args[0], *operands)

@@ -26,14 +26,14 @@ class RunningNorm:
 
 
 @dataclass(frozen=True, slots=True)
-class _BatchNorm:
+class BatchNorm:
     x: Any
     running_mean: Any = None
     running_var: Any = None
     weight: Any = None
     bias: Any = None
     training: bool = False
-    momentum: float | None = 0.1
+    momentum: float = 0.1
     eps: float = 1e-5
 
     ORDERS: ClassVar = {
@@ -90,7 +90,7 @@ def batch_norm_of(node: fx.Node, context: GraphContext) -> RunningNorm:
     x. Without statistics where it takes those of the batch."""
     module: Any = context.module(node)
     if module is None:  # in a module that is not entered by name or by class
-        call = context.call(node, _BatchNorm)
+        call = context.call(node, BatchNorm)
         mean, variance = (None, None) if call.training else (call.running_mean, call.running_var)
         return RunningNorm(call.x, mean, variance, call.weight, call.bias, call.eps)
     given: list[Any] = [getattr(module, name, None) for name in (*_STATISTICS, *_AFFINE)]

@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from qatspec.api import DiagnosticError, export_qat_onnx, lower, prepare, set_stage
+from qatspec.api import DiagnosticError, lower, prepare, set_stage
+from tests.forms import all_forms_agree
 from tests.layers import Op
-from tests.unit.export.test_qdq import run
 
 X = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(4))
 
@@ -72,23 +72,8 @@ def net_of(compute) -> nn.Module:
 
 @pytest.mark.parametrize("name", CASES)
 def test_all_forms_agree(name, tmp_path):
-    net = net_of(CASES[name])
-    prepared = prepare(net, (X,), qconfig="horizon_qat", quantize_output=True)
-    with torch.no_grad():  # fake-quants are off
-        torch.testing.assert_close(prepared.model(X), expected := net(X), rtol=1e-4, atol=1e-5)
-    set_stage(prepared, "qat")
-    set_stage(prepared, "eval")
-    fake = prepared.model(X).detach()
-    assert (fake - expected).norm() < 0.1 * expected.norm()
-    program = lower(prepared, (X,))
-    (real,) = program.dequantize(program.run(*program.quantize(X.numpy())))
-    step = program.outputs[0].scale.max()
-    assert abs(real - fake.numpy()).max() <= 5.01 * step  # a step of each of several ops
-    export_qat_onnx(prepared, tmp_path / "q.onnx", (X,))
-    for images in (X, torch.cat([X, X[:1]])):  # another batch
-        (found,) = run(tmp_path / "q.onnx", images)
-        fake = prepared.model(images).detach().numpy()
-        assert abs(found - fake).max() <= 5.01 * step
+    # a step of each of several ops
+    all_forms_agree(net_of(CASES[name]), X, tmp_path, noise=0.1, steps=5.01)
 
 
 @pytest.mark.parametrize(

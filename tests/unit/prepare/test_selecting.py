@@ -6,8 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from qatspec.api import export_qat_onnx, lower, prepare, set_stage
-from tests.unit.export.test_qdq import run
+from tests.forms import all_forms_agree
 
 X = torch.randn(2, 3, 6, 6, generator=torch.Generator().manual_seed(4))
 
@@ -53,18 +52,5 @@ CASES = {
 def test_all_forms_agree(name, tmp_path) -> None:
     torch.manual_seed(0)
     net = Net(CASES[name]).eval()
-    prepared = prepare(net, (X,), qconfig="horizon_qat", quantize_output=True)
-    with torch.no_grad():  # fake-quants are off
-        torch.testing.assert_close(prepared.model(X), expected := net(X), rtol=1e-4, atol=1e-5)
-    set_stage(prepared, "qat")
-    set_stage(prepared, "eval")
-    fake = prepared.model(X).detach()
-    assert (fake - expected).norm() < 0.25 * expected.norm()  # a step near zero flips numbers
-    program = lower(prepared, (X,))
-    (real,) = program.dequantize(program.run(*program.quantize(X.numpy())))
-    step = program.outputs[0].scale.max()
-    assert abs(real - fake.numpy()).max() <= 2.01 * step
-    export_qat_onnx(prepared, tmp_path / "q.onnx", (X,))
-    for images in (X, torch.cat([X, X[:1]])):
-        (found,) = run(tmp_path / "q.onnx", images)
-        assert abs(found - prepared.model(images).detach().numpy()).max() <= 2.01 * step
+    # a step near zero flips numbers
+    all_forms_agree(net, X, tmp_path, noise=0.25, steps=2.01)
