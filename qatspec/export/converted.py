@@ -118,9 +118,9 @@ def _described(port: Port) -> str:
 
 def _emit(emitter: Exact | FastEmitter, op: Op) -> None:
     """Write one op, every node of it with the op's provenance."""
-    before = len(emitter.w.nodes)
+    before = len(emitter.graph.nodes)
     emitter.emit(op)
     origin = op.origin
     doc = " ".join(p for p in (origin.module, origin.source, origin.rule) if p)
-    for node in emitter.w.nodes[before:]:
+    for node in emitter.graph.nodes[before:]:
         node.doc_string = doc

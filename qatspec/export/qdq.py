@@ -95,7 +95,7 @@ def write_graph(
     rest, what it returns and raises: as `export_qat_onnx`."""
     walk = _Walk(context, batch or Batch(context.root, context.graph), opset, name)
     walk.write(path, image)
-    return () if walk.uint8 is None else advice(walk.q.weights)
+    return () if walk.uint8 is None else advice(walk.writer.weights)
 
 
 def tree_of(model: onnx.ModelProto) -> Any:
@@ -109,8 +109,8 @@ class _Walk:
     def __init__(self, context: GraphContext, batch: Batch, opset: int, name: str) -> None:
         self.context, self.batch = context, batch
         unsigned = context.march is not None and registry().march(context.march).qdq == "uint8"
-        self.q = QdqWriter(context, batch, opset, name, unsigned=unsigned)
-        self.uint8 = Uint8(self.q) if unsigned else None
+        self.writer = QdqWriter(context, batch, opset, name, unsigned=unsigned)
+        self.uint8 = Uint8(self.writer) if unsigned else None
 
     def write(self, path: str | os.PathLike[str], image: Mapping[str, Any] | None) -> None:
         """Write every node, the outputs and the file. image: recorded in its metadata."""
@@ -120,9 +120,9 @@ class _Walk:
                 continue
             if self._is_initializer(node):
                 continue
-            before = len(self.q.w.nodes)
-            self.q.names[node] = self._node(node)
-            for proto in self.q.w.nodes[before:]:
+            before = len(self.writer.graph.nodes)
+            self.writer.names[node] = self._node(node)
+            for proto in self.writer.graph.nodes[before:]:
                 proto.doc_string = _made_by(node)
         flat, tree = output_tree(graph)
         for node in flat:
@@ -132,29 +132,33 @@ class _Walk:
                     help="return only tensors that forward computes from its inputs",
                 )
             if isinstance(self.context.value(node), (list, tuple)):
-                self.q.fail(node, "an output of several tensors at once")
-            shape = [size if isinstance(size, int) else str(size) for size in self.q.sizes(node)]
-            self.q.w.output(self.q.operand(node), node.name, self.q.dtype(node), shape)
+                self.writer.fail(node, "an output of several tensors at once")
+            shape = [
+                size if isinstance(size, int) else str(size) for size in self.writer.sizes(node)
+            ]
+            self.writer.graph.output(
+                self.writer.operand(node), node.name, self.writer.dtype(node), shape
+            )
         record = {"form": "qdq", "march": self.context.march, "tree": tree}
         readable = {}
         if image is not None:
             record["image"] = image
             readable["image"] = described_image(image)
         if self.uint8 is not None:
-            self.q.w.drop_unread("DequantizeLinear")
-            record["saturating"] = saturating(self.q.weights)
+            self.writer.graph.drop_unread("DequantizeLinear")
+            record["saturating"] = saturating(self.writer.weights)
         metadata = {METADATA: json.dumps(record, sort_keys=True), **readable}
-        self.q.w.write(path, self.q.opset, metadata)
+        self.writer.graph.write(path, self.writer.opset, metadata)
 
     def _repeated(self, node: fx.Node) -> str:
         """Write a tensor that forward makes from sizes alone, and that repeats for every image."""
-        sizes = self.q.sizes(node)
+        sizes = self.writer.sizes(node)
         following = [(i, size) for i, size in enumerate(sizes) if isinstance(size, Open)]
         if len(following) != 1:
-            self.q.fail(node, "a number that follows the batch")
+            self.writer.fail(node, "a number that follows the batch")
         ((axis, size),) = following
         if size.plus or size.times.denominator > 1:
-            self.q.fail(node, f"a size of {size}")
+            self.writer.fail(node, f"a size of {size}")
         value, times = self.batch.value(node, twice=True), int(size.times)
         images = value.shape[axis] // times
         apart = [(axis, value)]
@@ -168,11 +172,11 @@ class _Walk:
             if (tensor == image).all():
                 break
         else:
-            self.q.fail(node, "a constant that differs along the batch")
-        x = self.q.w.const(f"{node.name}.image", image.numpy(), self.q.dtype(node))
+            self.writer.fail(node, "a constant that differs along the batch")
+        x = self.writer.graph.const(f"{node.name}.image", image.numpy(), self.writer.dtype(node))
         wanted = [Open() if i == place else 1 for i in range(image.ndim)]
-        x = self.q.expanded(node, x, wanted)
-        return self.q.reshaped(node, x, (), sizes, node.name) if times > 1 else x
+        x = self.writer.expanded(node, x, wanted)
+        return self.writer.reshaped(node, x, (), sizes, node.name) if times > 1 else x
 
     def _is_initializer(self, node: fx.Node) -> bool:
         """Return whether the value is known without an input. The fake-quant of a constant is
@@ -185,7 +189,7 @@ class _Walk:
         if node.op == "placeholder":
             shape = self.context.shape(node)
             first = [BATCH] if self.batch.is_open and shape else shape[:1]
-            return self.q.w.input(node.name, self.q.dtype(node), [*first, *shape[1:]])
+            return self.writer.graph.input(node.name, self.writer.dtype(node), [*first, *shape[1:]])
         module = self.context.module(node)
         if isinstance(module, FakeQuantize):
             return self._fake_quant(node, module)
@@ -197,11 +201,11 @@ class _Walk:
         if self.uint8 is not None and (y := self.uint8.written(node, handler)) is not None:
             return y
         if handler is None or handler.to_onnx is None:
-            self.q.fail(node, self.context.label(node))
+            self.writer.fail(node, self.context.label(node))
         with registry().attribute_errors(
             handler, f"handler `{handler.name}`, writing `{node.name}`,"
         ):
-            y = handler.to_onnx(node, self.q)
+            y = handler.to_onnx(node, self.writer)
         return self._closed(node, y) if OpTrait.ENDS_KERNEL in handler.traits else y
 
     def _closed(self, node: fx.Node, y: str) -> str:
@@ -224,7 +228,7 @@ class _Walk:
         return self._pair(y, str(behind.target), fake_quant, f"{node.name}.closed")
 
     def _fake_quant(self, node: fx.Node, fake_quant: FakeQuantize) -> str:
-        x = self.q.operand(node.args[0])
+        x = self.writer.operand(node.args[0])
         if fake_quant.disabled:
             return x
         if self.uint8 is not None and fits(fake_quant):
@@ -235,9 +239,9 @@ class _Walk:
     def _pair(self, x: str, path: str, fake_quant: FakeQuantize, name: str) -> str:
         """QuantizeLinear and DequantizeLinear on the grid of `fake_quant`."""
         self._demand_observed(path, fake_quant)
-        grid = self.q.grid(path, fake_quant)
-        q = self.q.w.node("QuantizeLinear", [x, *grid], f"{name}.q")
-        return self.q.w.node("DequantizeLinear", [q, *grid], name)
+        grid = self.writer.grid(path, fake_quant)
+        q = self.writer.graph.node("QuantizeLinear", [x, *grid], f"{name}.q")
+        return self.writer.graph.node("DequantizeLinear", [q, *grid], name)
 
     def _demand_observed(self, path: str, fake_quant: FakeQuantize) -> None:
         if not fake_quant.observed:

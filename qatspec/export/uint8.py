@@ -41,7 +41,7 @@ class Uint8:
     def pair(self, node: fx.Node, x: str, fake_quant: FakeQuantize) -> str:
         """Write QuantizeLinear, the clamp before fake-quant `node` if there is one, and
         DequantizeLinear."""
-        w, context, source = self.writer.w, self.writer.context, cast("fx.Node", node.args[0])
+        w, context, source = self.writer.graph, self.writer.context, cast("fx.Node", node.args[0])
         scale = fake_quant.scale.detach().reshape(()).numpy().astype(np.float32)
         grid = [
             w.const(f"{node.target}.scale", scale, np.float32),
@@ -81,7 +81,7 @@ class Uint8:
 
     def _moved(self, node: fx.Node, handler: QuantHandler, grid: list[str]) -> Any:
         """Let the handler write the op on its operands' integers, and dequantize the results."""
-        writer, w = self.writer, self.writer.w
+        writer, w = self.writer, self.writer.graph
         before = len(w.nodes)
         writer.carried = {name: q for name, q in self.integers.items() if self.grids[q] == grid}
         writer.carried_fill = lambda value: self._fill(value, grid)
@@ -104,7 +104,7 @@ class Uint8:
         if value == 0:
             return grid[1]
         level = int(np.clip(np.rint(np.float32(value) / self.scales[grid[0]]) + ZERO_POINT, 0, 255))
-        return self.writer.w.const("lowest" if level == 0 else "fill", level, np.uint8)
+        return self.writer.graph.const("lowest" if level == 0 else "fill", level, np.uint8)
 
     def _moves(self, node: fx.Node, handler: QuantHandler) -> bool:
         if handler.to_onnx is None:
@@ -139,11 +139,11 @@ class Uint8:
         )
 
     def _clip(self, q: str, levels: Sequence[int], name: str) -> str:
-        bounds = [self.writer.w.const("bound", level, np.uint8) for level in levels]
-        return self.writer.w.node("Clip", [q, *bounds], name)
+        bounds = [self.writer.graph.const("bound", level, np.uint8) for level in levels]
+        return self.writer.graph.node("Clip", [q, *bounds], name)
 
     def _dequantized(self, q: str, grid: list[str], name: str) -> str:
-        name = self.writer.w.node("DequantizeLinear", [q, *grid], name)
+        name = self.writer.graph.node("DequantizeLinear", [q, *grid], name)
         self.integers[name], self.grids[q] = q, grid
         return name
 

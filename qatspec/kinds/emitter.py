@@ -14,7 +14,7 @@ class Emitter:
     """Writes one op after another; `names` maps values of the program to ONNX results."""
 
     def __init__(self, program: ProgramData, writer: GraphWriter, opset: int) -> None:
-        self.program, self.w, self.opset = program, writer, opset
+        self.program, self.graph, self.opset = program, writer, opset
         self.names: dict[str, str] = {}
 
     def x(self, op: Op, i: int = 0) -> str:
@@ -41,5 +41,5 @@ class Emitter:
         dtype = self.dtype(op.inputs[0])
         if dtype in dtypes:
             return write(self.x(op))
-        result = write(self.w.cast(self.x(op), wide, f"{op.output}.wide"))
-        return self.w.cast(result, STORAGE[self.program.values[op.output].dtype], op.output)
+        result = write(self.graph.cast(self.x(op), wide, f"{op.output}.wide"))
+        return self.graph.cast(result, STORAGE[self.program.values[op.output].dtype], op.output)

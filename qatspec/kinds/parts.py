@@ -15,7 +15,7 @@ def _halves(emit: Emitter, op: Op) -> list[tuple[str, int]]:
     x = emit.x(op)
     if emit.dtype(op.inputs[0]) != "int16":
         return [(x, 1)]
-    w = emit.w
+    w = emit.graph
     wide = w.cast(x, np.int32, f"{op.output}.x")
     # lo = x mod 256 in [0, 255] (integer Mod takes the divisor's sign), hi = (x - lo) / 256 exact
     lo = w.node("Mod", [wide, w.const("c256", 256, np.int32)], f"{op.output}.mod")
@@ -53,7 +53,7 @@ def add_products(
     """Sum over the 8-bit parts of operand and weight, plus the bias; int32 throughout: wrapped
     partial sums of the parts still end at the proven result. shared: equal weights are written
     once."""
-    w, total = emit.w, ""
+    w, total = emit.graph, ""
     has_bias = len(op.inputs) == 3
     parts = [(x, a * b, part) for x, a in _halves(emit, op) for part, b in _split_weight(weight)]
     for i, (x, scale, part) in enumerate(parts):

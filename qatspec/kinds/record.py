@@ -28,7 +28,7 @@ class Trait(enum.Enum):
     IMAGES = "it takes (C, H, W) alone"
     REDUCES = "it reduces whole dims, named by the attribute `axes`"
     RESIZES = "it changes rows and columns to the attribute `size`"
-    MOVES = "it moves integers and computes none"
+    COMMUTES = "a number added to every operand is added to its result; its ONNX form takes uint8"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,7 +23,7 @@ class QdqWriter:
 
     context  the graph, its modules and example values.
     batch    which sizes follow the batch.
-    w        the ONNX graph so far.
+    graph    the ONNX graph so far.
     names    node -> name of its result, a list for ops with several.
     weights  path -> integers of each layer that may become an integer kernel.
     carried  name of a result -> name of its integers, where the op being written moves integers
@@ -31,6 +31,8 @@ class QdqWriter:
              pad fills in.
     unsigned weights may be rewritten as unsigned integers by a runtime.
     """
+
+    graph: GraphWriter
 
     def __init__(
         self,
@@ -42,7 +44,7 @@ class QdqWriter:
         unsigned: bool = False,
     ) -> None:
         self.context, self.batch, self.opset = context, batch, opset
-        self.w = GraphWriter(name)
+        self.graph = GraphWriter(name)
         self.names: dict[Any, Any] = {}
         self.weights: dict[str, np.ndarray] = {}
         self.carried: dict[str, str] = {}
@@ -61,16 +63,16 @@ class QdqWriter:
             name, own = str(self.names[value]), self.dtype(value)
             if name in self.carried:
                 return self.carried[name]
-            return name if dtype in (None, own) else self.w.cast(name, dtype, f"{name}.cast")
+            return name if dtype in (None, own) else self.graph.cast(name, dtype, f"{name}.cast")
         if isinstance(value, fx.Node) and self._is_tensor(value):
             name = str(value.target) if value.op == "get_attr" else value.name
-            return self.w.const(name, self.tensor(value).numpy(), dtype or self.dtype(value))
+            return self.graph.const(name, self.tensor(value).numpy(), dtype or self.dtype(value))
         if isinstance(value, fx.Node) and self.batch.follows(value):
             self.fail(value, "a number that follows the batch")
         number = self.context.value(value)
         if not isinstance(number, (int, float)):  # numpy would write None as nan
             raise InternalError(f"{number!r} is no operand")
-        return self.w.const("number", number, dtype or np.float32)
+        return self.graph.const("number", number, dtype or np.float32)
 
     def same_type(self, node: fx.Node, *values: Any) -> list[str]:
         """`operand` of each value, in the type of the node's result."""
@@ -111,7 +113,7 @@ class QdqWriter:
     def parameter(self, node: fx.Node, name: str, array: Any) -> str:
         """A float32 initializer `name` of the node's module, or of the node."""
         path = node.target if node.op == "call_module" else node.name
-        return self.w.const(f"{path}.{name}", np.asarray(array), np.float32)
+        return self.graph.const(f"{path}.{name}", np.asarray(array), np.float32)
 
     def reshaped(
         self, node: fx.Node, x: str, before: Sequence[Size], after: Sequence[Size], name: str
@@ -123,45 +125,49 @@ class QdqWriter:
         ]
         if sizes.count(-1) > 1:
             self.fail(node, "a reshape that splits the batch")
-        return self.w.node("Reshape", [x, self.w.const(f"{name}.shape", sizes, np.int64)], name)
+        return self.graph.node(
+            "Reshape", [x, self.graph.const(f"{name}.shape", sizes, np.int64)], name
+        )
 
     def size_of(self, node: fx.Node, size: Open) -> str:
         """The ONNX name of a size that follows the batch: one int64."""
         if size.plus or size.times.denominator > 1:
             self.fail(node, f"a size of {size}")
-        batch = self.w.node("Shape", [self.w.inputs[0].name], f"{node.name}.batch", start=0, end=1)
+        batch = self.graph.node(
+            "Shape", [self.graph.inputs[0].name], f"{node.name}.batch", start=0, end=1
+        )
         if size.times == 1:
             return batch
-        times = self.w.const("times", [int(size.times)], np.int64)
-        return self.w.node("Mul", [batch, times], f"{node.name}.size")
+        times = self.graph.const("times", [int(size.times)], np.int64)
+        return self.graph.node("Mul", [batch, times], f"{node.name}.size")
 
     def expanded(self, node: fx.Node, x: str, sizes: Sequence[Size]) -> str:
         """x broadcast against a shape that may follow the batch."""
         if all(isinstance(size, int) for size in sizes):
-            shape = self.w.const(f"{node.name}.shape", list(sizes), np.int64)
+            shape = self.graph.const(f"{node.name}.shape", list(sizes), np.int64)
         else:
             parts = [
-                self.w.const("size", [size], np.int64)
+                self.graph.const("size", [size], np.int64)
                 if isinstance(size, int)
                 else self.size_of(node, size)
                 for size in sizes
             ]
-            shape = self.w.node("Concat", parts, f"{node.name}.shape", axis=0)
-        return self.w.node("Expand", [x, shape], node.name)
+            shape = self.graph.node("Concat", parts, f"{node.name}.shape", axis=0)
+        return self.graph.node("Expand", [x, shape], node.name)
 
     def cut(self, x: str, axis: int, part: slice, name: str) -> str:
         """x[..., part, ...] along `axis`."""
         start, stop, step = part.start or 0, part.stop, part.step or 1
         stop = np.iinfo(np.int64).max if stop is None else stop
-        names = [self.w.const("cut", [v], np.int64) for v in (start, stop, axis, step)]
-        return self.w.node("Slice", [x, *names], name)
+        names = [self.graph.const("cut", [v], np.int64) for v in (start, stop, axis, step)]
+        return self.graph.node("Slice", [x, *names], name)
 
     def reduced(self, op: str, x: str, axes: Sequence[int], keepdims: bool, name: str) -> str:
         """A reduction; from opset 18 on (ReduceSum: 13) the axes are an input."""
         if op == "ReduceSum" or self.opset >= 18:
-            names = [x, self.w.const("axes", list(axes), np.int64)]
-            return self.w.node(op, names, name, keepdims=int(keepdims))
-        return self.w.node(op, [x], name, axes=list(axes), keepdims=int(keepdims))
+            names = [x, self.graph.const("axes", list(axes), np.int64)]
+            return self.graph.node(op, names, name, keepdims=int(keepdims))
+        return self.graph.node(op, [x], name, axes=list(axes), keepdims=int(keepdims))
 
     def padded(
         self, x: str, amounts: Sequence[int], mode: str, value: float, rank: int, name: str
@@ -178,28 +184,28 @@ class QdqWriter:
                     parts.insert(0, self.cut(x, axis, slice(-before, None), f"{name}.end"))
                 if after:
                     parts.append(self.cut(x, axis, slice(0, after), f"{name}.start"))
-                x = self.w.node("Concat", parts, name, axis=axis) if len(parts) > 1 else x
+                x = self.graph.node("Concat", parts, name, axis=axis) if len(parts) > 1 else x
             return x
         pads = [side[0] for side in sides] + [side[1] for side in sides]
-        names = [x, self.w.const(f"{name}.pads", pads, np.int64)]
+        names = [x, self.graph.const(f"{name}.pads", pads, np.int64)]
         if mode == "constant":
             names.append(self._fill(value))
         onnx_mode = {"replicate": "edge"}.get(mode, mode)
-        return self.w.node("Pad", names, name, mode=onnx_mode)
+        return self.graph.node("Pad", names, name, mode=onnx_mode)
 
     def _fill(self, value: float) -> str:
         """The ONNX name of the number that a Pad fills in: float32, or its integer where the pad is
         of integers."""
         if self.carried:
             return self.carried_fill(value)
-        return self.w.const("fill", value, np.float32)
+        return self.graph.const("fill", value, np.float32)
 
     def grid(self, path: str, fake_quant: FakeQuantize, channels: int | None = None) -> list[str]:
         """Names of scale and zero point: scalars, or one an output channel."""
         scale = fake_quant.scale.detach()
         scale = scale.reshape(()) if channels is None else scale.expand(channels)
         zeros = np.zeros(tuple(scale.shape), np.int64)
-        name = self.w.const(f"{path}.scale", scale.numpy(), np.float32)
+        name = self.graph.const(f"{path}.scale", scale.numpy(), np.float32)
         return [name, self.integers(f"{path}.zero_point", fake_quant.qspec.dtype, zeros)]
 
     def integers(self, name: str, dtype: str, array: np.ndarray) -> str:
@@ -208,9 +214,9 @@ class QdqWriter:
             # onnxruntime rewrites weights and their zero points where it is asked for unsigned
             # ones (saturation.PRECISION), and fails on one that two nodes read
             shared = not self.unsigned
-            return self.w.const(name, array, dtype.removeprefix("q"), shared=shared)
-        name = self.w.fresh(name)
-        self.w.initializers[name] = helper.make_tensor(
+            return self.graph.const(name, array, dtype.removeprefix("q"), shared=shared)
+        name = self.graph.fresh(name)
+        self.graph.initializers[name] = helper.make_tensor(
             name, TensorProto.INT4, array.shape, array.reshape(-1).tolist()
         )
         return name
@@ -228,7 +234,7 @@ class QdqWriter:
 def floor_quotient(q: QdqWriter, node: fx.Node, a: str, b: str) -> str:
     """(a - a mod b) / b, where a mod b has the sign of b: the floor of the exact quotient, which
     the floor of the rounded one is not (1.0 // 0.1 is 9)."""
-    w, name, dtype = q.w, node.name, q.dtype(node)
+    w, name, dtype = q.graph, node.name, q.dtype(node)
     if np.issubdtype(dtype, np.integer):
         rest = w.node("Mod", [a, b], f"{name}.rest")
         return w.node("Div", [w.node("Sub", [a, rest], f"{name}.whole"), b], name)

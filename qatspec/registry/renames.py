@@ -49,6 +49,7 @@ RENAMED: Mapping[int, Mapping[str, str]] = {
         "Lowering.whole": "INTEGERS",
         "Lowering.write": "Lowering.emit_value_axes",
         "QdqWriter.fill": "QdqWriter.padded",
+        "QdqWriter.w": "QdqWriter.graph",
         "QdqWriter.write": "export_qat_onnx",
         "QuantHandler.example": "QuantHandler.examples",
         "QuantHandler.reference": "Example.reference",

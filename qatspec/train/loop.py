@@ -91,7 +91,7 @@ class Loss(nn.Module):
 
 class _Loop:
     def __init__(self, training: Training) -> None:
-        self.t = training
+        self.training = training
         trainer, self.epoch_steps = training.trainer, training.loader.epoch_steps
         self.steps = trainer.steps or (trainer.epochs or 0) * self.epoch_steps
         self.epochs = -(-self.steps // self.epoch_steps)
@@ -108,21 +108,25 @@ class _Loop:
         self.unfinished = False
 
     def run(self, resume: Checkpoint | None) -> tuple[Metrics, list[Path]]:
-        torch.manual_seed(self.t.seed)
+        torch.manual_seed(self.training.seed)
         if resume is not None:
             self._restore(resume)
         if (self.steps == 0 and resume is None) or self.unfinished:
             self._finish(-(-self.step // self.epoch_steps))
-        synchronized = self.t.trainer.batch_norm == "synchronized" and self.t.group.world > 1
-        forward = self.t.group.wrap(Loss(self.t.model, synchronized))
+        synchronized = (
+            self.training.trainer.batch_norm == "synchronized" and self.training.group.world > 1
+        )
+        forward = self.training.group.wrap(Loss(self.training.model, synchronized))
         while self.step < self.steps:
             epoch, start = divmod(self.step, self.epoch_steps)
             self._enter(epoch)
-            for batch in self.t.loader.shuffled(epoch, start):
-                self._train(forward, batch.to(self.t.device), epoch)
+            for batch in self.training.loader.shuffled(epoch, start):
+                self._train(forward, batch.to(self.training.device), epoch)
                 if self.step == self.steps:
                     break
-                due = interrupt.requested() or self.step % self.t.trainer.checkpoint_steps == 0
+                due = (
+                    interrupt.requested() or self.step % self.training.trainer.checkpoint_steps == 0
+                )
                 if due and self.step % self.epoch_steps:  # _finish saves the end of an epoch
                     self._save("last")
                     self._stop()
@@ -130,36 +134,38 @@ class _Loop:
         return self.best_metrics, self._written()
 
     def _enter(self, epoch: int) -> None:
-        self.t.to_train()
-        start = self.t.trainer.freeze_from_epoch
-        frozen = self.t.trainer.batch_norm == "frozen" or (start is not None and epoch >= start)
-        freeze_batch_norm(self.t.model, frozen)
+        self.training.to_train()
+        start = self.training.trainer.freeze_from_epoch
+        frozen = self.training.trainer.batch_norm == "frozen" or (
+            start is not None and epoch >= start
+        )
+        freeze_batch_norm(self.training.model, frozen)
 
     def _train(self, forward: nn.Module, batch: Batch, epoch: int) -> None:
         rate = self.schedule.apply(self.optimizer, self.step)
         self.optimizer.zero_grad(set_to_none=True)
         losses = forward(batch.images, batch.targets)
         total = torch.stack(list(losses.values())).sum()
-        averaged = self.t.group.mean(
+        averaged = self.training.group.mean(
             torch.stack([total.detach(), *(v.detach() for v in losses.values())])
         )
         values = dict(zip(("loss", *losses), averaged.tolist(), strict=True))
         self._demand_finite(values, epoch)
         total.backward()  # type: ignore[no-untyped-call]
-        limit = self.t.trainer.grad_clip
-        norm = nn.utils.clip_grad_norm_(self.t.model.parameters(), limit or float("inf"))
+        limit = self.training.trainer.grad_clip
+        norm = nn.utils.clip_grad_norm_(self.training.model.parameters(), limit or float("inf"))
         self._demand_finite({"gradient norm": float(norm)}, epoch)
         self.optimizer.step()
-        clamp_scales(self.t.model)
+        clamp_scales(self.training.model)
         self.step += 1
         if self.average:
             self.average.update()
-        self.t.report(
+        self.training.report(
             "progress",
             {
                 "done": self.step, "total": self.steps, "unit": "step",
                 "epoch": epoch + 1, "epochs": self.epochs,
-                "images": len(batch.images) * self.t.group.world,
+                "images": len(batch.images) * self.training.group.world,
                 "loss": values["loss"], "losses": values, "lr": rate,
             },
         )  # fmt: skip
@@ -170,28 +176,29 @@ class _Loop:
             return
         names = ", ".join(f"`{n}` = {values[n]}" for n in bad if n != "loss") or "`loss`"
         raise QS904.error(
-            f"not finite in stage {self.t.stage}, epoch {epoch + 1}, step {self.step + 1}: {names}",
+            f"not finite in stage {self.training.stage}, epoch {epoch + 1}, "
+            f"step {self.step + 1}: {names}",
             help="lower the learning rate, add `grad_clip` or warm-up steps, or look for "
             "broken boxes in the data; the last checkpoint before this step is kept",
-            at=f"/stages/{self.t.stage}/trainer",
+            at=f"/stages/{self.training.stage}/trainer",
         )
 
     def _finish(self, epoch: int) -> None:
         """End of an epoch, or of the training: validate where due, and write the checkpoints."""
         names = ["last"]
-        if epoch % self.t.trainer.validate_epochs == 0 or self.step == self.steps:
+        if epoch % self.training.trainer.validate_epochs == 0 or self.step == self.steps:
             try:
-                metrics = self._validate() if self.t.group.is_main else None
+                metrics = self._validate() if self.training.group.is_main else None
             except interrupt.Interrupted:
                 self._save("last", unfinished=True)
                 self._stop()
                 raise
-            self.metrics = self.t.group.share(metrics)
-            self.t.report("metrics", {"epoch": epoch, "step": self.step, **self.metrics})
+            self.metrics = self.training.group.share(metrics)
+            self.training.report("metrics", {"epoch": epoch, "step": self.step, **self.metrics})
             whole = self.step % self.epoch_steps == 0
             names.append(f"epoch-{epoch:04d}" if whole else f"step-{self.step}")
-            if self.best is None or self.metrics[self.t.metric] > self.best:
-                self.best, self.best_metrics = self.metrics[self.t.metric], self.metrics
+            if self.best is None or self.metrics[self.training.metric] > self.best:
+                self.best, self.best_metrics = self.metrics[self.training.metric], self.metrics
                 names.append("best")
         self._save(*reversed(names))
         if self.step < self.steps:
@@ -200,44 +207,47 @@ class _Loop:
     def _validate(self) -> Metrics:
         """Metrics of the judged weights. Training goes on with the generators as they were, so
         that no setting of the validation reaches its tensors."""
-        state = rng_state(self.t.seed)
+        state = rng_state(self.training.seed)
         try:
             with self.average.applied() if self.average else nullcontext():
-                return self.t.validate()
+                return self.training.validate()
         finally:
             set_rng_state(state)
 
     def _stop(self) -> None:
         """Raise Interrupted if a signal has arrived; the last step is saved."""
-        last = checkpoint_path(self.t.folder, self.t.stage, "last")
+        last = checkpoint_path(self.training.folder, self.training.stage, "last")
         interrupt.check(last, f"step {self.step} of {self.steps}")
 
     def _save(self, *names: str, unfinished: bool = False) -> None:
         """unfinished: the validation that follows this step is still to be done."""
-        if not self.t.group.is_main:
+        if not self.training.group.is_main:
             return
         epoch, batch = divmod(self.step, self.epoch_steps)
         sampler = {"epoch": epoch, "batch": batch}
         checkpoint = Checkpoint(
-            stage=self.t.stage,
+            stage=self.training.stage,
             epoch=epoch,
             step=self.step,
-            state_dict=self.t.model.state_dict(),
+            state_dict=self.training.model.state_dict(),
             optimizer=self.optimizer.state_dict(),
             scheduler={"step": self.step},
             ema=self.average.state_dict() if self.average else None,
-            rng=rng_state(self.t.seed),
+            rng=rng_state(self.training.seed),
             sampler={**sampler, "unfinished": 1} if unfinished else sampler,
             metrics=self.metrics,
             best=self.best,
             best_metrics=self.best_metrics,
-            march=self.t.march,
-            digests=self.t.digests,
+            march=self.training.march,
+            digests=self.training.digests,
         )
-        save(checkpoint, *(checkpoint_path(self.t.folder, self.t.stage, name) for name in names))
+        save(
+            checkpoint,
+            *(checkpoint_path(self.training.folder, self.training.stage, name) for name in names),
+        )
 
     def _restore(self, checkpoint: Checkpoint) -> None:
-        self.t.model.load_state_dict(dict(checkpoint.state_dict))
+        self.training.model.load_state_dict(dict(checkpoint.state_dict))
         self.optimizer.load_state_dict(dict(checkpoint.optimizer or {}))
         if self.average and checkpoint.ema:
             self.average.load_state_dict(checkpoint.ema)
@@ -249,4 +259,6 @@ class _Loop:
 
     def _written(self) -> list[Path]:
         """Every intact checkpoint: damaged ones of an interrupted run are no results."""
-        return [p for p in checkpoint_files(self.t.folder, self.t.stage) if is_intact(p)]
+        return [
+            p for p in checkpoint_files(self.training.folder, self.training.stage) if is_intact(p)
+        ]

@@ -311,12 +311,14 @@ def wrong_lower(node, lowering):
 
 
 def to_onnx(node, writer):
-    magnitude = writer.w.node("Abs", [writer.operand(node.args[0])], f"{node.name}.abs")
-    return writer.w.node("Mul", [magnitude, writer.w.const("half", 0.5, np.float32)], node.name)
+    magnitude = writer.graph.node("Abs", [writer.operand(node.args[0])], f"{node.name}.abs")
+    return writer.graph.node(
+        "Mul", [magnitude, writer.graph.const("half", 0.5, np.float32)], node.name
+    )
 
 
 def wrong_onnx(node, writer):
-    return writer.w.node("Abs", [writer.operand(node.args[0])], node.name)
+    return writer.graph.node("Abs", [writer.operand(node.args[0])], node.name)
 
 
 def meddling(node, context):

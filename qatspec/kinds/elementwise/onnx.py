@@ -9,21 +9,21 @@ from qatspec.kinds.emitter import Emitter
 
 
 def mul(emit: Emitter, op: Op) -> str:
-    x, y = (emit.w.cast(emit.x(op, i), np.int32, f"{op.output}.{i}") for i in (0, 1))
-    return emit.w.node("Mul", [x, y], op.output)
+    x, y = (emit.graph.cast(emit.x(op, i), np.int32, f"{op.output}.{i}") for i in (0, 1))
+    return emit.graph.node("Mul", [x, y], op.output)
 
 
 def clamp(emit: Emitter, op: Op) -> str:
     dtype = emit.dtype(op.inputs[0])
     own = ("int8", "int4", "int32")
     wide = STORAGE[dtype] if dtype in own else np.int32
-    bounds = [emit.w.const("bound", op.attrs[key], wide) for key in ("low", "high")]
+    bounds = [emit.graph.const("bound", op.attrs[key], wide) for key in ("low", "high")]
     name = op.output if dtype in own else f"{op.output}.clip"
-    return emit.through(op, own, np.int32, lambda x: emit.w.node("Clip", [x, *bounds], name))
+    return emit.through(op, own, np.int32, lambda x: emit.graph.node("Clip", [x, *bounds], name))
 
 
 def affine(emit: Emitter, op: Op) -> str:
-    w, rank = emit.w, len(emit.shape(op.inputs[0])) + 1
+    w, rank = emit.graph, len(emit.shape(op.inputs[0])) + 1
     along = [-1 if d == op.attrs["axis"] else 1 for d in range(1, rank)]
     x = w.cast(emit.x(op), np.int32, f"{op.output}.x")
     weight, bias = (
@@ -34,7 +34,7 @@ def affine(emit: Emitter, op: Op) -> str:
 
 def divide(emit: Emitter, op: Op) -> str:
     """As the executor divides; what is divided by 0 is put in its place behind the division."""
-    w, a = emit.w, op.attrs
+    w, a = emit.graph, op.attrs
 
     def const(value: float) -> str:
         return w.const("c", value, np.float64)

@@ -75,7 +75,7 @@ def _pad_bounds(op: Op, inputs: list[Interval], shape: Any, consts: Consts) -> I
     return interval(min(int(x.low[0]), value), max(int(x.high[0]), value))
 
 
-_MOVES = frozenset({Trait.MOVES})
+_COMMUTES = frozenset({Trait.COMMUTES})
 
 KINDS = (
     Kind(
@@ -89,7 +89,7 @@ KINDS = (
         bounds=_concat_bounds,
         step=lazy("qatspec.kinds.moves.step:concat"),
         onnx=lazy("qatspec.kinds.moves.onnx:concat"),
-        traits=_MOVES,
+        traits=_COMMUTES,
     ),
     Kind(
         name="reshape",
@@ -102,7 +102,7 @@ KINDS = (
         bounds=same_interval,
         step=lazy("qatspec.kinds.moves.step:reshape"),
         onnx=lazy("qatspec.kinds.moves.onnx:reshape"),
-        traits=_MOVES,
+        traits=_COMMUTES,
     ),
     Kind(
         name="transpose",
@@ -115,7 +115,7 @@ KINDS = (
         bounds=same_interval,
         step=lazy("qatspec.kinds.moves.step:transpose"),
         onnx=lazy("qatspec.kinds.moves.onnx:transpose"),
-        traits=_MOVES,
+        traits=_COMMUTES,
     ),
     Kind(
         name="slice",
@@ -128,7 +128,7 @@ KINDS = (
         bounds=same_interval,
         step=lazy("qatspec.kinds.moves.step:slice_"),
         onnx=lazy("qatspec.kinds.moves.onnx:slice_"),
-        traits=_MOVES,
+        traits=_COMMUTES,
     ),
     Kind(
         name="pad",
@@ -141,6 +141,6 @@ KINDS = (
         bounds=_pad_bounds,
         step=lazy("qatspec.kinds.moves.step:pad"),
         onnx=lazy("qatspec.kinds.moves.onnx:pad"),
-        traits=_MOVES | {Trait.IMAGES},
+        traits=frozenset({Trait.IMAGES}),
     ),
 )

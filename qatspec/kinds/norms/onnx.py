@@ -12,7 +12,7 @@ from qatspec.kinds.emitter import Emitter
 
 
 def standardize(emit: Emitter, op: Op) -> str:
-    w, a = emit.w, op.attrs
+    w, a = emit.graph, op.attrs
     axes = w.const(f"{op.output}.axes", list(a["axes"]), np.int64)
     count = prod(emit.shape(op.inputs[0])[axis - 1] for axis in a["axes"])
 

@@ -11,7 +11,7 @@ from qatspec.kinds.parts import add_products
 
 def max_pool(emit: Emitter, op: Op) -> str:
     """Padded by hand with the lowest integer: ONNX bounds its own padding by the kernel."""
-    a, w = op.attrs, emit.w
+    a, w = op.attrs, emit.graph
     top, left, bottom, right = a["padding"]
     lowest = RANGE[emit.dtype(op.inputs[0])][0]
 
@@ -45,7 +45,7 @@ def sum_pool(emit: Emitter, op: Op) -> str:
     )
 
     def write(x: str, name: str, output: str) -> str:
-        return emit.w.node(
+        return emit.graph.node(
             "ConvInteger",
             [x, name],
             output,

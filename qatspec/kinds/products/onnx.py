@@ -15,7 +15,7 @@ def conv(emit: Emitter, op: Op) -> str:
     a, weight = op.attrs, emit.array(op, 1)
 
     def write(x: str, name: str, output: str) -> str:
-        return emit.w.node(
+        return emit.graph.node(
             "ConvInteger",
             [x, name],
             output,
@@ -31,7 +31,7 @@ def conv(emit: Emitter, op: Op) -> str:
 
 def conv_transpose(emit: Emitter, op: Op) -> str:
     """There is no integer ConvTranspose: zeros go between the inputs, the kernel is turned."""
-    a, w, weight = op.attrs, emit.w, emit.array(op, 1)
+    a, w, weight = op.attrs, emit.graph, emit.array(op, 1)
     groups, (channels, per_group, kh, kw) = a["groups"], weight.shape
     turned = weight.reshape(groups, channels // groups, per_group, kh, kw)[..., ::-1, ::-1]
     turned = turned.swapaxes(1, 2).reshape(groups * per_group, channels // groups, kh, kw)
@@ -75,13 +75,13 @@ def linear(emit: Emitter, op: Op) -> str:
     kernels that do not saturate, and fails on one that two nodes read."""
 
     def write(x: str, name: str, output: str) -> str:
-        return emit.w.node("MatMulInteger", [x, name], output)
+        return emit.graph.node("MatMulInteger", [x, name], output)
 
     return add_products(emit, op, emit.array(op, 1).T, write, (-1,), shared=False)
 
 
 def matmul(emit: Emitter, op: Op) -> str:
-    w, names = emit.w, [emit.x(op, i) for i in (0, 1)]
+    w, names = emit.graph, [emit.x(op, i) for i in (0, 1)]
     if all(emit.dtype(name) != "int16" for name in op.inputs):
         return w.node("MatMulInteger", names, op.output)
     wide = [w.cast(name, np.float64, f"{op.output}.wide") for name in names]

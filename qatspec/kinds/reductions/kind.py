@@ -68,7 +68,7 @@ KINDS = (
         bounds=same_interval,
         step=lazy("qatspec.kinds.reductions.step:reduce_max"),
         onnx=lazy("qatspec.kinds.reductions.onnx:reduce_max"),
-        traits=frozenset({Trait.REDUCES}),
+        traits=frozenset({Trait.REDUCES, Trait.COMMUTES}),
     ),
     Kind(
         name="argmax",

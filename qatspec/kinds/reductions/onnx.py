@@ -11,9 +11,9 @@ from qatspec.kinds.emitter import Emitter
 
 
 def reduce_sum(emit: Emitter, op: Op) -> str:
-    x = emit.w.cast(emit.x(op), np.int32, f"{op.output}.x")
-    axes = emit.w.const(f"{op.output}.axes", list(op.attrs["axes"]), np.int64)
-    return emit.w.node("ReduceSum", [x, axes], op.output, keepdims=int(op.attrs["keepdim"]))
+    x = emit.graph.cast(emit.x(op), np.int32, f"{op.output}.x")
+    axes = emit.graph.const(f"{op.output}.axes", list(op.attrs["axes"]), np.int64)
+    return emit.graph.node("ReduceSum", [x, axes], op.output, keepdims=int(op.attrs["keepdim"]))
 
 
 def reduce_max(emit: Emitter, op: Op) -> str:
@@ -23,19 +23,19 @@ def reduce_max(emit: Emitter, op: Op) -> str:
     attrs: dict[str, Any] = {"keepdims": int(op.attrs["keepdim"])}
     more = []
     if emit.opset >= 18:
-        more = [emit.w.const(f"{op.output}.axes", axes, np.int64)]
+        more = [emit.graph.const(f"{op.output}.axes", axes, np.int64)]
     else:
         attrs["axes"] = axes
 
     def write(x: str) -> str:
-        return emit.w.node("ReduceMax", [x, *more], name, **attrs)
+        return emit.graph.node("ReduceMax", [x, *more], name, **attrs)
 
     return emit.through(op, ("int8", "int4"), np.int32, write)
 
 
 def argmax(emit: Emitter, op: Op) -> str:
-    x = emit.w.cast(emit.x(op), np.int32, f"{op.output}.x")
+    x = emit.graph.cast(emit.x(op), np.int32, f"{op.output}.x")
     attrs = {"axis": op.attrs["axis"], "keepdims": int(op.attrs["keepdim"])}
-    return emit.w.cast(
-        emit.w.node("ArgMax", [x], f"{op.output}.place", **attrs), np.int32, op.output
+    return emit.graph.cast(
+        emit.graph.node("ArgMax", [x], f"{op.output}.place", **attrs), np.int32, op.output
     )

@@ -10,7 +10,7 @@ from qatspec.kinds.emitter import Emitter
 
 
 def requant(emit: Emitter, op: Op) -> str:
-    w, a, terms = emit.w, op.attrs, len(op.inputs) // 2
+    w, a, terms = emit.graph, op.attrs, len(op.inputs) // 2
     rank = len(emit.shape(op.inputs[0])) + 1
     unit = np.exp2(-emit.array(op, 2 * terms).astype(np.float64))
     total = ""

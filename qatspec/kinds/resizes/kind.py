@@ -40,7 +40,7 @@ KINDS = (
         bounds=same_interval,
         step=lazy("qatspec.kinds.resizes.step:nearest"),
         onnx=lazy("qatspec.kinds.resizes.onnx:nearest"),
-        traits=_TRAITS | {Trait.MOVES},
+        traits=_TRAITS | {Trait.COMMUTES},
     ),
     Kind(
         name="resize_bilinear",

@@ -10,8 +10,8 @@ from qatspec.kinds.resizes.taps import bilinear_taps, nearest_index
 
 
 def _gather(emit: Emitter, x: str, index: np.ndarray, axis: int, name: str) -> str:
-    return emit.w.node(
-        "Gather", [x, emit.w.const(f"{name}.index", index, np.int64)], name, axis=axis
+    return emit.graph.node(
+        "Gather", [x, emit.graph.const(f"{name}.index", index, np.int64)], name, axis=axis
     )
 
 
@@ -25,7 +25,7 @@ def nearest(emit: Emitter, op: Op) -> str:
 
 
 def bilinear(emit: Emitter, op: Op) -> str:
-    a, w = op.attrs, emit.w
+    a, w = op.attrs, emit.graph
     x = w.cast(emit.x(op), np.int32, f"{op.output}.x")
     sizes = zip((2, 3), emit.shape(op.inputs[0])[1:], a["size"], strict=True)
     for axis, size, out in sizes:

@@ -9,7 +9,7 @@ from qatspec.kinds.emitter import Emitter
 
 
 def lut(emit: Emitter, op: Op) -> str:
-    w, lowest = emit.w, RANGE[emit.dtype(op.inputs[0])][0]
+    w, lowest = emit.graph, RANGE[emit.dtype(op.inputs[0])][0]
     index = w.cast(emit.x(op), np.int32, f"{op.output}.x")
     index = w.node("Sub", [index, w.const("lowest", lowest, np.int32)], f"{op.output}.index")
     table = w.const(op.inputs[1], emit.array(op, 1), STORAGE[op.attrs["dtype"]])
@@ -17,7 +17,7 @@ def lut(emit: Emitter, op: Op) -> str:
 
 
 def exp_below_max(emit: Emitter, op: Op) -> str:
-    w = emit.w
+    w = emit.graph
     x = w.cast(emit.x(op), np.int32, f"{op.output}.x")
     below = w.node("Sub", [_largest(emit, op, x), x], f"{op.output}.below")
     table = w.const(op.inputs[1], emit.array(op, 1), STORAGE[op.attrs["dtype"]])
@@ -28,5 +28,7 @@ def _largest(emit: Emitter, op: Op, x: str) -> str:
     """The maximum of an int32 along the op's axis, kept as a dim of 1."""
     axes, name = [op.attrs["axis"]], f"{op.output}.most"
     if emit.opset >= 18:  # the axes are an input from there on
-        return emit.w.node("ReduceMax", [x, emit.w.const(f"{name}.axes", axes, np.int64)], name)
-    return emit.w.node("ReduceMax", [x], name, axes=axes)
+        return emit.graph.node(
+            "ReduceMax", [x, emit.graph.const(f"{name}.axes", axes, np.int64)], name
+        )
+    return emit.graph.node("ReduceMax", [x], name, axes=axes)

@@ -16,13 +16,13 @@ def to_onnx(node: fx.Node, q: QdqWriter) -> str:
     call = q.context.call(node, Binary)
     names = q.same_type(node, call.x, call.other)
     if call.alpha != 1:
-        factor = q.w.const("alpha", call.alpha, q.dtype(node))
-        names[1] = q.w.node("Mul", [names[1], factor], f"{node.name}.alpha")
-    return q.w.node(_OPS[str(q.context.op(node))], names, node.name)
+        factor = q.graph.const("alpha", call.alpha, q.dtype(node))
+        names[1] = q.graph.node("Mul", [names[1], factor], f"{node.name}.alpha")
+    return q.graph.node(_OPS[str(q.context.op(node))], names, node.name)
 
 
 def write_neg(node: fx.Node, q: QdqWriter) -> str:
-    return q.w.node("Neg", [q.operand(node.args[0])], node.name)
+    return q.graph.node("Neg", [q.operand(node.args[0])], node.name)
 
 
 def write_div(node: fx.Node, q: QdqWriter) -> str:
@@ -32,8 +32,10 @@ def write_div(node: fx.Node, q: QdqWriter) -> str:
     if call.rounding_mode == "floor":
         return floor_quotient(q, node, *operands)
     if call.rounding_mode is None or q.dtype(node).kind in "iu":  # ONNX truncates integers
-        return q.w.node("Div", operands, node.name)
-    quotient = q.w.node("Div", operands, f"{node.name}.quotient")
-    size = q.w.node("Abs", [quotient], f"{node.name}.size")
-    size = q.w.node("Floor", [size], f"{node.name}.floor")
-    return q.w.node("Mul", [size, q.w.node("Sign", [quotient], f"{node.name}.sign")], node.name)
+        return q.graph.node("Div", operands, node.name)
+    quotient = q.graph.node("Div", operands, f"{node.name}.quotient")
+    size = q.graph.node("Abs", [quotient], f"{node.name}.size")
+    size = q.graph.node("Floor", [size], f"{node.name}.floor")
+    return q.graph.node(
+        "Mul", [size, q.graph.node("Sign", [quotient], f"{node.name}.sign")], node.name
+    )

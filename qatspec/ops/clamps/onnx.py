@@ -9,7 +9,7 @@ from qatspec.qdq import QdqWriter
 
 
 def write_relu(node: fx.Node, q: QdqWriter) -> str:
-    return q.w.node("Relu", [q.operand(node.args[0])], node.name)
+    return q.graph.node("Relu", [q.operand(node.args[0])], node.name)
 
 
 def to_onnx(node: fx.Node, q: QdqWriter) -> str:
@@ -18,9 +18,9 @@ def to_onnx(node: fx.Node, q: QdqWriter) -> str:
     bounds = ["" if b is None else q.operand(b, q.dtype(node)) for b in (given.low, given.high)]
     x = q.operand(node.args[0])
     if given.are_numbers:
-        return q.w.node("Clip", [x, *bounds], node.name)
+        return q.graph.node("Clip", [x, *bounds], node.name)
     steps = [(op, bound) for op, bound in zip(("Max", "Min"), bounds, strict=True) if bound]
     for i, (op, bound) in enumerate(steps, 1):
         name = node.name if i == len(steps) else f"{node.name}.low"
-        x = q.w.node(op, [x, bound], name)
+        x = q.graph.node(op, [x, bound], name)
     return x

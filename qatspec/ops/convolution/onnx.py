@@ -44,13 +44,13 @@ def _quantized(q: QdqWriter, node: fx.Node, module: QuantOp) -> str:
         return _apply(q, node, geometry, weight, shape, None)
     numbers = bias.detach().numpy()
     if _fits(q, node, numbers, module.weight_fake_quant):
-        name = q.w.const(f"{node.target}.bias", numbers, np.float32)
+        name = q.graph.const(f"{node.target}.bias", numbers, np.float32)
         return _apply(q, node, geometry, weight, shape, name)
     # Runtimes round the bias of a fused op to int32, in steps of both scales: it stays outside.
     product = _apply(q, node, geometry, weight, shape, None)
     aligned = numbers if geometry.op == "linear" else numbers.reshape(-1, *[1] * (len(shape) - 2))
-    name = q.w.const(f"{node.target}.bias", aligned, np.float32)
-    return q.w.node("Add", [product, name], node.name)
+    name = q.graph.const(f"{node.target}.bias", aligned, np.float32)
+    return q.graph.node("Add", [product, name], node.name)
 
 
 def _fits(q: QdqWriter, node: fx.Node, bias: np.ndarray, weight_fake_quant: FakeQuantize) -> bool:
@@ -67,10 +67,10 @@ def _unquantized(q: QdqWriter, node: fx.Node, module: Any) -> str:
     """A conv or linear that no rule quantizes."""
     inside = not isinstance(module, FunctionalConv)
     weight, bias = (module.weight, module.bias) if inside else q.operands(node)
-    key = q.w.const(f"{node.target}.weight", weight.detach().numpy(), np.float32)
+    key = q.graph.const(f"{node.target}.weight", weight.detach().numpy(), np.float32)
     name = None
     if bias is not None:
-        name = q.w.const(f"{node.target}.bias", bias.detach().numpy(), np.float32)
+        name = q.graph.const(f"{node.target}.bias", bias.detach().numpy(), np.float32)
     return _apply(q, node, Geometry.of(module), key, tuple(weight.shape), name)
 
 
@@ -87,7 +87,7 @@ def _dequantized(
         array = split.reshape(groups * shape[1], shape[0] // groups, *shape[2:])
     pair = q.grid(f"{key}_fake_quant", fake_quant, array.shape[0])
     name = q.integers(key, fake_quant.qspec.dtype, array)
-    weight = q.w.node("DequantizeLinear", [name, *pair], f"{key}.dequantized", axis=0)
+    weight = q.graph.node("DequantizeLinear", [name, *pair], f"{key}.dequantized", axis=0)
     if not geometry.transposed:
         return weight
     split_shape = [groups, shape[1], shape[0] // groups, *shape[2:]]
@@ -96,10 +96,10 @@ def _dequantized(
     ):
         if op == "Transpose":
             perm = [0, 2, 1, *range(3, len(split_shape))]
-            weight = q.w.node(op, [weight], f"{key}.turned", perm=perm)
+            weight = q.graph.node(op, [weight], f"{key}.turned", perm=perm)
         else:
-            target = q.w.const(f"{key}.shape{i}", value, np.int64)
-            weight = q.w.node(op, [weight, target], f"{key}.split")
+            target = q.graph.const(f"{key}.shape{i}", value, np.int64)
+            weight = q.graph.node(op, [weight, target], f"{key}.split")
     return weight
 
 
@@ -131,15 +131,15 @@ def _apply(
         attrs["output_padding"] = list(geometry.output_padding)
     op = "ConvTranspose" if geometry.transposed else "Conv"
     names = [x, weight] if bias is None else [x, weight, bias]
-    return q.w.node(op, names, node.name, **attrs)
+    return q.graph.node(op, names, node.name, **attrs)
 
 
 def _linear(q: QdqWriter, node: fx.Node, x: str, weight: str, bias: str | None) -> str:
     if len(q.context.shape(node)) == 2:
         names = [x, weight] if bias is None else [x, weight, bias]
-        return q.w.node("Gemm", names, node.name, transB=1)
-    turned = q.w.node("Transpose", [weight], f"{node.name}.weight", perm=[1, 0])
+        return q.graph.node("Gemm", names, node.name, transB=1)
+    turned = q.graph.node("Transpose", [weight], f"{node.name}.weight", perm=[1, 0])
     if bias is None:
-        return q.w.node("MatMul", [x, turned], node.name)
-    product = q.w.node("MatMul", [x, turned], f"{node.name}.product")
-    return q.w.node("Add", [product, bias], node.name)
+        return q.graph.node("MatMul", [x, turned], node.name)
+    product = q.graph.node("MatMul", [x, turned], f"{node.name}.product")
+    return q.graph.node("Add", [product, bias], node.name)

@@ -24,21 +24,21 @@ def to_onnx(node: fx.Node, q: QdqWriter) -> str:
     op = str(q.context.op(node))
     if op in _ONE_OP:
         name, attrs = _ONE_OP[op]
-        return q.w.node(name, [q.operand(node.args[0])], node.name, **attrs)
+        return q.graph.node(name, [q.operand(node.args[0])], node.name, **attrs)
     return _WRITERS[op](node, q)
 
 
 def write_pow(node: fx.Node, q: QdqWriter) -> str:
     call = q.context.call(node, Pow)
-    return q.w.node("Pow", q.same_type(node, call.x, call.exponent), node.name)
+    return q.graph.node("Pow", q.same_type(node, call.x, call.exponent), node.name)
 
 
 def write_prelu(node: fx.Node, q: QdqWriter) -> str:
     call = q.context.call(node, Prelu)
     slope = q.tensor(call.weight) if isinstance(call.weight, fx.Node) else call.weight
     array = slope.detach().numpy().reshape(-1, *[1] * (len(q.context.shape(node)) - 2))
-    name = q.w.const(f"{node.name}.slope", array, np.float32)
-    return q.w.node("PRelu", [q.operand(call.x), name], node.name)
+    name = q.graph.const(f"{node.name}.slope", array, np.float32)
+    return q.graph.node("PRelu", [q.operand(call.x), name], node.name)
 
 
 def write_function(node: fx.Node, q: QdqWriter) -> str:
@@ -51,7 +51,7 @@ def write_function(node: fx.Node, q: QdqWriter) -> str:
         package, _, last = name.rpartition(".")
         op = _STANDARD.get(last.lower()) if package.startswith("torch") else None
         if op and len(node.args) == 1 and (op != "Mish" or q.opset >= 18):
-            return q.w.node(op, [q.operand(node.args[0])], node.name)
+            return q.graph.node(op, [q.operand(node.args[0])], node.name)
     return _write_table(node, q)
 
 
@@ -59,7 +59,7 @@ def _write_table(node: fx.Node, q: QdqWriter) -> str:
     grid = _grid(node.args[0], q)
     if grid is None:
         q.fail(node, "a function of one number whose operand is on no integer grid")
-    low, high, w = grid.qspec.qmin, grid.qspec.qmax, q.w
+    low, high, w = grid.qspec.qmin, grid.qspec.qmax, q.graph
     scale = grid.scale.detach().cpu().reshape(())
     module = q.context.module(node)
     assert module is not None
@@ -89,12 +89,12 @@ def _grid(node: Any, q: QdqWriter) -> FakeQuantize | None:
 
 def _silu(node: fx.Node, q: QdqWriter) -> str:
     x = q.operand(node.args[0])
-    return q.w.node("Mul", [x, q.w.node("Sigmoid", [x], f"{node.name}.sigmoid")], node.name)
+    return q.graph.node("Mul", [x, q.graph.node("Sigmoid", [x], f"{node.name}.sigmoid")], node.name)
 
 
 def _gelu(node: fx.Node, q: QdqWriter) -> str:
     """x / 2 * (1 + erf(x / sqrt 2)), or 1 + tanh(sqrt(2 / pi) * (x + 0.044715 x^3))."""
-    call, w = q.context.call(node, Gelu), q.w
+    call, w = q.context.call(node, Gelu), q.graph
     x = q.operand(call.x)
     if call.approximate == "tanh":
         cube = w.node("Pow", [x, w.const("three", 3.0, np.float32)], f"{node.name}.cube")
@@ -109,7 +109,7 @@ def _gelu(node: fx.Node, q: QdqWriter) -> str:
 
 
 def _half_of_both(node: fx.Node, q: QdqWriter, x: str, bend: str) -> str:
-    w = q.w
+    w = q.graph
     both = w.node("Add", [bend, w.const("one", 1.0, np.float32)], f"{node.name}.both")
     half = w.node("Mul", [x, w.const("half", 0.5, np.float32)], f"{node.name}.half")
     return w.node("Mul", [half, both], node.name)
@@ -120,26 +120,28 @@ def _softplus(node: fx.Node, q: QdqWriter) -> str:
     call = q.context.call(node, Softplus)
     x, beta = q.operand(call.x), float(call.beta)
     if beta == 1.0:
-        return q.w.node("Softplus", [x], node.name)
-    factor = q.w.const("beta", beta, np.float32)
-    x = q.w.node("Softplus", [q.w.node("Mul", [x, factor], f"{node.name}.x")], f"{node.name}.soft")
-    return q.w.node("Div", [x, factor], node.name)
+        return q.graph.node("Softplus", [x], node.name)
+    factor = q.graph.const("beta", beta, np.float32)
+    x = q.graph.node(
+        "Softplus", [q.graph.node("Mul", [x, factor], f"{node.name}.x")], f"{node.name}.soft"
+    )
+    return q.graph.node("Div", [x, factor], node.name)
 
 
 def _leaky_relu(node: fx.Node, q: QdqWriter) -> str:
     call = q.context.call(node, LeakyRelu)
     slope = float(call.negative_slope)
-    return q.w.node("LeakyRelu", [q.operand(call.x)], node.name, alpha=slope)
+    return q.graph.node("LeakyRelu", [q.operand(call.x)], node.name, alpha=slope)
 
 
 def _elu(node: fx.Node, q: QdqWriter) -> str:
     call = q.context.call(node, Elu)
-    return q.w.node("Elu", [q.operand(call.x)], node.name, alpha=float(call.alpha))
+    return q.graph.node("Elu", [q.operand(call.x)], node.name, alpha=float(call.alpha))
 
 
 def _rsqrt(node: fx.Node, q: QdqWriter) -> str:
-    root = q.w.node("Sqrt", [q.operand(node.args[0])], f"{node.name}.sqrt")
-    return q.w.node("Reciprocal", [root], node.name)
+    root = q.graph.node("Sqrt", [q.operand(node.args[0])], f"{node.name}.sqrt")
+    return q.graph.node("Reciprocal", [root], node.name)
 
 
 #: op -> its ONNX op and the attributes of that.

@@ -29,4 +29,4 @@ def to_onnx(node: fx.Node, q: QdqWriter) -> str:
         table = q.parameter(node, "weight", call.weight.detach().numpy())
     else:
         table = q.operand(call.weight)
-    return q.w.node("Gather", [table, q.operand(call.x)], node.name, axis=0)
+    return q.graph.node("Gather", [table, q.operand(call.x)], node.name, axis=0)

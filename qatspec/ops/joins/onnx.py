@@ -15,6 +15,6 @@ def to_onnx(node: fx.Node, q: QdqWriter) -> str:
     dim, parts = int(call.dim) % len(q.context.shape(node)), call.tensors
     names = [q.operand(p) for p in parts] if isinstance(parts, (list, tuple)) else q.names[parts]
     if q.context.op(node) == "stack":
-        axes = q.w.const("axes", [dim], np.int64)
-        names = [q.w.node("Unsqueeze", [n, axes], f"{node.name}.part") for n in names]
-    return q.w.node("Concat", names, node.name, axis=dim)
+        axes = q.graph.const("axes", [dim], np.int64)
+        names = [q.graph.node("Unsqueeze", [n, axes], f"{node.name}.part") for n in names]
+    return q.graph.node("Concat", names, node.name, axis=dim)

@@ -10,4 +10,4 @@ from qatspec.qdq import QdqWriter
 
 def to_onnx(node: fx.Node, q: QdqWriter) -> str:
     call = q.context.call(node, Matmul)
-    return q.w.node("MatMul", q.same_type(node, call.x, call.second), node.name)
+    return q.graph.node("MatMul", q.same_type(node, call.x, call.second), node.name)

@@ -18,7 +18,7 @@ def write_shape(node: fx.Node, q: QdqWriter) -> str:
 
 def write_order(node: fx.Node, q: QdqWriter) -> str:
     perm = permutation(node, q.context)
-    return q.w.node("Transpose", [q.operand(node.args[0])], node.name, perm=perm)
+    return q.graph.node("Transpose", [q.operand(node.args[0])], node.name, perm=perm)
 
 
 def write_slice(node: fx.Node, q: QdqWriter) -> Any:
@@ -32,8 +32,8 @@ def write_slice(node: fx.Node, q: QdqWriter) -> Any:
         picked = positions(i, size, q.context) if isinstance(size, int) else None
         if picked is not None:
             kept = kept[picked.ndim :]
-            names = [x, q.w.const(f"{node.name}.positions", picked, np.int64)]
-            x = q.w.node("Gather", names, f"{node.name}.picked", axis=axis + wider)
+            names = [x, q.graph.const(f"{node.name}.positions", picked, np.int64)]
+            x = q.graph.node("Gather", names, f"{node.name}.picked", axis=axis + wider)
             axis, wider = axis + 1, wider + picked.ndim - 1
             continue
         after = None if isinstance(i, int) else kept.pop(0)

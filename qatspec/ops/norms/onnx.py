@@ -30,7 +30,7 @@ def write_layer_norm(node: fx.Node, q: QdqWriter) -> str:
     if bias is not None:
         names.append(q.parameter(node, "bias", bias))
     x, axis = q.operand(call.x), -len(call.sizes)
-    return q.w.node(
+    return q.graph.node(
         "LayerNormalization", [x, *names], node.name, axis=axis, epsilon=float(call.eps)
     )
 
@@ -41,8 +41,8 @@ def write_group_norm(node: fx.Node, q: QdqWriter) -> str:
     call, sizes = q.context.call(node, GroupNorm), q.sizes(node)
     groups = int(call.num_groups)
     weight, bias = q.array(node, call.weight), q.array(node, call.bias)
-    flat = q.w.const("grouped", [0, groups, -1], np.int64)
-    x = q.w.node("Reshape", [q.operand(call.x), flat], f"{node.name}.grouped")
+    flat = q.graph.const("grouped", [0, groups, -1], np.int64)
+    x = q.graph.node("Reshape", [q.operand(call.x), flat], f"{node.name}.grouped")
     x = _by_own(q, x, np.ones(groups), np.zeros(groups), call.eps, f"{node.name}.normed")
     affine = [("Mul", "weight", weight), ("Add", "bias", bias)]
     steps = [(op, name, array) for op, name, array in affine if array is not None]
@@ -51,7 +51,7 @@ def write_group_norm(node: fx.Node, q: QdqWriter) -> str:
     for i, (op, which, array) in enumerate(steps, 1):
         spread = q.parameter(node, which, array.reshape(-1, *[1] * (len(sizes) - 2)))
         name = node.name if i == len(steps) else f"{node.name}.scaled"
-        x = q.w.node(op, [x, spread], name)
+        x = q.graph.node(op, [x, spread], name)
     return x
 
 
@@ -74,9 +74,9 @@ def _by_own(
     q: QdqWriter, x: str, weight: np.ndarray, bias: np.ndarray, eps: float, name: str
 ) -> str:
     names = [
-        q.w.const(f"{name}.{k}", a, np.float32) for k, a in (("weight", weight), ("bias", bias))
+        q.graph.const(f"{name}.{k}", a, np.float32) for k, a in (("weight", weight), ("bias", bias))
     ]
-    return q.w.node("InstanceNormalization", [x, *names], name, epsilon=float(eps))
+    return q.graph.node("InstanceNormalization", [x, *names], name, epsilon=float(eps))
 
 
 def _by_running(node: fx.Node, q: QdqWriter, norm: RunningNorm) -> str:
@@ -92,4 +92,4 @@ def _by_running(node: fx.Node, q: QdqWriter, norm: RunningNorm) -> str:
     }
     names = [q.parameter(node, name, array) for name, array in arrays.items()]
     x = q.operand(norm.x)
-    return q.w.node("BatchNormalization", [x, *names], node.name, epsilon=float(norm.eps))
+    return q.graph.node("BatchNormalization", [x, *names], node.name, epsilon=float(norm.eps))

@@ -48,7 +48,9 @@ def write_average_pool(node: fx.Node, q: QdqWriter) -> str:
     y = _windowed(node, q, "AveragePool", found.windows, x, name=name, count_include_pad=1)
     if plain:
         return y
-    return q.w.node("Mul", [y, q.w.const(f"{node.name}.share", factor, np.float32)], node.name)
+    return q.graph.node(
+        "Mul", [y, q.graph.const(f"{node.name}.share", factor, np.float32)], node.name
+    )
 
 
 def _windowed(
@@ -60,7 +62,7 @@ def _windowed(
     name: str | None = None,
     **attrs: Any,
 ) -> str:
-    return q.w.node(
+    return q.graph.node(
         op,
         [x],
         name or node.name,
@@ -76,7 +78,7 @@ def write_adaptive(node: fx.Node, q: QdqWriter) -> str:
     kind = "Max" if "max" in str(q.context.op(node)) else "Average"
     spans = adaptive_spans(node, q.context)
     if all(len(dim) == 1 for dim in spans):
-        return q.w.node(f"Global{kind}Pool", [q.operand(node.args[0])], node.name)
+        return q.graph.node(f"Global{kind}Pool", [q.operand(node.args[0])], node.name)
     x = q.operand(node.args[0])
     if windows := even(spans):
         return _windowed(node, q, f"{kind}Pool", windows, x)
@@ -85,12 +87,12 @@ def write_adaptive(node: fx.Node, q: QdqWriter) -> str:
             x = _max_along(q, x, axis, dim, node.name)
         return x
     matrix, divisor = averaging(spans)
-    flat = q.w.const("flat", [0, 0, matrix.shape[1]], np.int64)
-    x = q.w.node("Reshape", [x, flat], f"{node.name}.flat")
-    weight = q.w.const(f"{node.name}.windows", matrix.T / divisor, np.float32)
-    x = q.w.node("MatMul", [x, weight], f"{node.name}.means")
-    whole = q.w.const("whole", [0, 0, *map(len, spans)], np.int64)
-    return q.w.node("Reshape", [x, whole], node.name)
+    flat = q.graph.const("flat", [0, 0, matrix.shape[1]], np.int64)
+    x = q.graph.node("Reshape", [x, flat], f"{node.name}.flat")
+    weight = q.graph.const(f"{node.name}.windows", matrix.T / divisor, np.float32)
+    x = q.graph.node("MatMul", [x, weight], f"{node.name}.means")
+    whole = q.graph.const("whole", [0, 0, *map(len, spans)], np.int64)
+    return q.graph.node("Reshape", [x, whole], node.name)
 
 
 def _max_along(q: QdqWriter, x: str, axis: int, dim: Spans, name: str) -> str:
@@ -98,4 +100,4 @@ def _max_along(q: QdqWriter, x: str, axis: int, dim: Spans, name: str) -> str:
     for first, last in dim:
         part = q.cut(x, axis, slice(first, last), f"{name}.window")
         parts.append(q.reduced("ReduceMax", part, [axis], True, f"{name}.max"))
-    return q.w.node("Concat", parts, name, axis=axis)
+    return q.graph.node("Concat", parts, name, axis=axis)

@@ -19,14 +19,14 @@ def write_max(node: fx.Node, q: QdqWriter) -> Any:
     """Of two tensors, over all, or over a dim: torch.max gives indices beside the values."""
     call = q.context.call(node, Reduce)
     if isinstance(call.dim, fx.Node):
-        return q.w.node("Max", q.same_type(node, call.x, call.dim), node.name)
+        return q.graph.node("Max", q.same_type(node, call.x, call.dim), node.name)
     if not isinstance(q.context.value(node), (tuple, list)):
         return _reduction(node, q, "ReduceMax")
     x, keep = q.operand(call.x), bool(call.keepdim)
     (axis,) = call.axes(len(q.context.shape(call.x)))
     values = q.reduced("ReduceMax", x, [axis], keep, node.name)
     name = f"{node.name}.indices"
-    return [values, q.w.node("ArgMax", [x], name, axis=axis, keepdims=int(keep))]
+    return [values, q.graph.node("ArgMax", [x], name, axis=axis, keepdims=int(keep))]
 
 
 def write_argmax(node: fx.Node, q: QdqWriter) -> str:
@@ -35,9 +35,9 @@ def write_argmax(node: fx.Node, q: QdqWriter) -> str:
     x = q.operand(call.x)
     if call.dim is not None:
         (axis,) = call.axes(len(q.context.shape(call.x)))
-        return q.w.node("ArgMax", [x], node.name, axis=axis, keepdims=int(call.keepdim))
-    x = q.w.node("Reshape", [x, q.w.const("all", [-1], np.int64)], f"{node.name}.flat")
-    x = q.w.node("ArgMax", [x], f"{node.name}.place", axis=0, keepdims=1)
+        return q.graph.node("ArgMax", [x], node.name, axis=axis, keepdims=int(call.keepdim))
+    x = q.graph.node("Reshape", [x, q.graph.const("all", [-1], np.int64)], f"{node.name}.flat")
+    x = q.graph.node("ArgMax", [x], f"{node.name}.place", axis=0, keepdims=1)
     return q.reshaped(node, x, (1,), q.sizes(node), node.name)
 
 

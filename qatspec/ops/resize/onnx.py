@@ -24,7 +24,7 @@ def to_onnx(node: fx.Node, q: QdqWriter) -> str:
     attrs = {"mode": coordinates[0], "coordinate_transformation_mode": coordinates[1]}
     if attrs["mode"] == "nearest":
         attrs["nearest_mode"] = "floor" if call.mode == "nearest" else "round_prefer_ceil"
-    x, w, given = q.operand(call.x), q.w, call.scale_factor
+    x, w, given = q.operand(call.x), q.graph, call.scale_factor
     if given is None or call.recompute_scale_factor:
         factors = [after / before for before, after in zip(*shapes, strict=True)]
     else:

@@ -12,9 +12,9 @@ def to_onnx(node: fx.Node, q: QdqWriter) -> str:
     """Dims split, swapped and merged; depth to space has an op of its own."""
     shuffle, x = shuffle_of(node, q.context), q.operand(node.args[0])
     if q.context.op(node) == "pixel_shuffle":
-        return q.w.node("DepthToSpace", [x], node.name, blocksize=shuffle.factor, mode="CRD")
+        return q.graph.node("DepthToSpace", [x], node.name, blocksize=shuffle.factor, mode="CRD")
     before = q.sizes(node.args[0])
     apart = (before[0], *shuffle.split(*q.context.shape(node.args[0])[1:]))
     x = q.reshaped(node, x, before, apart, f"{node.name}.split")
-    x = q.w.node("Transpose", [x], f"{node.name}.swapped", perm=list(shuffle.perm))
+    x = q.graph.node("Transpose", [x], f"{node.name}.swapped", perm=list(shuffle.perm))
     return q.reshaped(node, x, apart, q.sizes(node), node.name)

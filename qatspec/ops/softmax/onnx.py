@@ -12,4 +12,4 @@ def to_onnx(node: fx.Node, q: QdqWriter) -> str:
     call = q.context.call(node, Softmax)
     op = {"softmax": "Softmax", "log_softmax": "LogSoftmax"}[str(q.context.op(node))]
     axis = call.axis(len(q.sizes(node)))
-    return q.w.node(op, [q.operand(call.x)], node.name, axis=axis)
+    return q.graph.node(op, [q.operand(call.x)], node.name, axis=axis)

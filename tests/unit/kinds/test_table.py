@@ -11,7 +11,8 @@ import pytest
 from qatspec.kinds import KINDS, Trait
 from qatspec.kinds.reference import page
 from qatspec.kinds.resizes.taps import bilinear_taps, nearest_index
-from qatspec.referee import interpreter, resizes
+from qatspec.program import ProgramBuilder
+from qatspec.referee import interpret, interpreter, resizes
 
 
 @pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
@@ -33,11 +34,29 @@ def test_every_kind_is_on_the_reference_page(kind):
         assert f"`{attribute}`" in page()
 
 
-def test_moves_keep_the_interval_of_what_they_move():
-    """A trait is a claim about the kind: moves compute no integer that was not there."""
-    for kind in KINDS.values():
-        if Trait.MOVES in kind.traits:
-            assert "-> same" in kind.operands
+COMMUTING = {
+    "concat": (2, {"axis": 1}),
+    "reshape": (1, {"shape": (6, 4)}),
+    "transpose": (1, {"perm": (0, 2, 1, 3)}),
+    "slice": (1, {"axis": 2, "start": 1, "stop": 3, "step": 1}),
+    "resize_nearest": (1, {"size": (5, 3)}),
+    "reduce_max": (1, {"axes": (2,), "keepdim": False}),
+}
+
+
+@pytest.mark.parametrize("name", [k.name for k in KINDS.values() if Trait.COMMUTES in k.traits])
+def test_a_kind_that_commutes_gives_its_result_with_the_number_added(name):
+    count, attributes = COMMUTING[name]
+    builder = ProgramBuilder(name)
+    names = [builder.input(f"x{i}", "int8", (2, 3, 4), scale=1.0) for i in range(count)]
+    program = builder.finish(
+        [builder.emit(name, names, name="y", scale=np.ones(1, np.float32), **attributes)]
+    )
+    generator = np.random.default_rng(0)
+    images = [generator.integers(-100, 100, (2, 2, 3, 4)).astype(np.int8) for _ in names]
+    (before,) = interpret(program, *images)
+    (after,) = interpret(program, *(x + np.int8(20) for x in images))
+    assert np.array_equal(after, before + 20)
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 16, 33])

@@ -34,7 +34,7 @@ def lower(node, lowering):
 
 def to_onnx(node, writer):
     """The float op, for the Q/DQ file."""
-    x, w = writer.operand(node.args[0]), writer.w
+    x, w = writer.operand(node.args[0]), writer.graph
     zero, two = (w.const(name, value, np.float32) for name, value in (("zero", 0), ("two", 2)))
     moved = w.node("Add", [x, two], f"{node.name}.moved")
     gate = w.node("Clip", [moved, zero, two], f"{node.name}.gate")
