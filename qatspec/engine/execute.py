@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -15,31 +14,32 @@ from qatspec.diag import Diagnostic
 from qatspec.diag.codes import QS905, QS926, QS927, QS936
 from qatspec.diag.words import quote_list
 from qatspec.engine import kept, record as records, summary as summaries
+from qatspec.engine.job import Job, run_stage
 from qatspec.engine.leftovers import sweep_leftovers
 from qatspec.engine.lock import locked
 from qatspec.engine.resuming import continue_from, lay_out
 from qatspec.plan import Plan, Step, results, status, step_status, with_keys, with_results
 from qatspec.plan.checkpoints import checkpoint_files
-from qatspec.plan.opened import JOURNAL, carry_over
+from qatspec.plan.opened import carry_over
 from qatspec.plan.results import RECORD, TRAINING, Record, Result
 from qatspec.plan.status import StepStatus, needed
 from qatspec.process import interrupt
 from qatspec.process.interrupt import Interrupted
 from qatspec.registry import registry
-from qatspec.registry.recorder import ignore, recording
-from qatspec.spec import Spec, Trainer
-from qatspec.stages import JUDGE, RUN, Context, Outcome
+from qatspec.registry.recorder import ignore
+from qatspec.spec import Trainer
+from qatspec.stages import JUDGE, Outcome
 from qatspec.stages.rehearsal import preflight
 from qatspec.train.distributed import Processes, launch
-from qatspec.train.process import make_repeatable, pick_device
+from qatspec.train.process import pick_device
 from qatspec.types import StageEvent
 
 OnEvent = Callable[[StageEvent], None]
 
 #: stages that `nproc` processes share; the others are one process's work
 PARALLEL = ("float", "qat")
-#: a smoke run: so many optimizer steps a stage and examples a data set
-SMOKE_STEPS, SMOKE_EXAMPLES = 2, 8
+#: Optimizer steps of a stage in a smoke run.
+SMOKE_STEPS = 2
 
 
 def run(
@@ -173,7 +173,7 @@ class _Run:
         """Before a run's first training: what the stages behind it would refuse for certain."""
         if step.name not in TRAINING or self.foreseen:
             return
-        job = _Job(self.plan, step.name, self.workdir, self.workdir, self.device, self.smoke)
+        job = Job(self.plan, step.name, self.workdir, self.workdir, self.device, self.smoke)
         resumes = found.point is not None and self.resume
         there = checkpoint_files(found.result.folder, step.name) if found.result and resumes else []
         present = sum(path.stat().st_size for path in there)
@@ -184,7 +184,7 @@ class _Run:
 
     def _make(self, step: Step, started: float) -> Record:
         folder = self.workdir / step.name
-        job = _Job(self.plan, step.name, self.workdir, folder, self.device, self.smoke)
+        job = Job(self.plan, step.name, self.workdir, folder, self.device, self.smoke)
         self._prepare(step, folder)
         resumed = job.context(Processes()).resumable()
         self._started(step, resumed.step if resumed else None)
@@ -192,7 +192,7 @@ class _Run:
         outcome: Outcome = launch(
             nproc,
             str(pick_device(self.device)),
-            _run_stage,
+            run_stage,
             job,
             report=partial(self._report, step.name),
         )
@@ -255,7 +255,7 @@ class _Run:
         records.begin(folder, step)
         carry_over(known.opened(step), step, folder, judged=False)
         self._started(step, None)
-        job = _Job(self.plan, step.name, self.workdir, folder, self.device, self.smoke)
+        job = Job(self.plan, step.name, self.workdir, folder, self.device, self.smoke)
         report = partial(self._report, step.name)
         with job.recording():
             outcome = JUDGE[step.name](job.context(Processes(), report))
@@ -320,55 +320,6 @@ class _Run:
         registry().emit(event)
         if self.on_event:
             self.on_event(event)
-
-
-@dataclass(frozen=True)
-class _Job:
-    """Everything that another process needs to run a stage together with this one."""
-
-    plan: Plan
-    stage: str
-    workdir: Path
-    folder: Path
-    device: str
-    smoke: bool
-
-    def recording(self) -> AbstractContextManager[None]:
-        """Record what file plugins of the spec read, if it names any."""
-        return recording(self.folder / JOURNAL) if self.plan.spec.plugins else nullcontext()
-
-    def context(
-        self, group: Processes, report: Callable[[str, Mapping[str, Any]], None] | None = None
-    ) -> Context:
-        step = self.plan.step(self.stage)
-        return Context(
-            spec=self.plan.spec,
-            stage=self.stage,
-            workdir=self.workdir,
-            folder=self.folder,
-            source=step.inputs[0] if step.inputs else None,
-            digests={"step": step.digest, "evaluation": step.evaluation},
-            device=pick_device(self.device, group.rank),
-            seed=make_repeatable(self.plan.spec.seed, self.stage),
-            group=group,
-            limit=SMOKE_EXAMPLES if self.smoke else None,
-            report=report or (lambda kind, data: None),
-        )
-
-
-def _run_stage(
-    group: Processes, job: _Job, report: Callable[[str, Mapping[str, Any]], None] | None = None
-) -> Outcome:
-    with job.recording():
-        _load_file_plugins(job.plan.spec)
-        return RUN[job.stage](job.context(group, report))
-
-
-def _load_file_plugins(spec: Spec) -> None:
-    """Load the plugin files of the spec in a spawned process; the user has already allowed them."""
-    for number, name in enumerate(spec.plugins):
-        at = f"/plugins/{number}"
-        registry().include(Path(spec.document.span(at).file).parent / name, at)
 
 
 def _wanted(plan: Plan, step: str | None, with_deps: bool) -> tuple[str, ...]:

@@ -16,11 +16,21 @@ from typing import Any
 
 from torch import Tensor
 
+from qatspec.diag.codes import QS701
 from qatspec.kinds import KINDS, Trait
+from qatspec.lowering.operands import Unlowerable
+
+KEEP_BATCH = (
+    "keep the batch as the first dim here; where the example has a batch of one, give it two: they "
+    "tell the batch from other dims of size 1"
+)
 
 
-class AcrossBatch(ValueError):
+class AcrossBatch(Unlowerable):
     """An op would mix images, or needs the batch in another dim; the message says how."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(QS701, reason, KEEP_BATCH)
 
 
 #: Kinds that compute over the last dims of a value, and how many.

@@ -30,15 +30,11 @@ from qatspec.lowering.operands import (
     Grid,
     RealInput,
     Unlowerable,
+    levels_of,
 )
 from qatspec.lowering.pending import PendingSum, ScaledInts, pending
 from qatspec.program import ProgramBuilder
 from qatspec.program.requantize import multipliers
-
-_KEEP_BATCH = (
-    "keep the batch as the first dim here; where the example has a batch of one, give it two: they "
-    "tell the batch from other dims of size 1"
-)
 
 
 class Lowering:
@@ -71,10 +67,6 @@ class Lowering:
     def fail(self, reason: str, help_: str | None = None, code: Code = QS701) -> NoReturn:
         """Refuse to lower this node, for `reason`; `help_` says what to do. Raises Unlowerable."""
         raise Unlowerable(code, reason, help_)
-
-    def fail_across_batch(self, problem: AcrossBatch) -> NoReturn:
-        """Refuse to lower this node, because its batch is not where the op needs it."""
-        self.fail(str(problem), _KEEP_BATCH)
 
     # -- reading -------------------------------------------------------------------------------
 
@@ -223,11 +215,8 @@ class Lowering:
         if uniform:
             del attrs["axis"]
         shape = self.builder.values[inputs[0]].shape
-        try:
-            dim, attrs = dim.placed(kind, attrs, shape)
-            axis = None if scale_axis is None else dim.axis(scale_axis)
-        except AcrossBatch as problem:
-            self.fail_across_batch(problem)
+        dim, attrs = dim.placed(kind, attrs, shape)
+        axis = None if scale_axis is None else dim.axis(scale_axis)
         if uniform:
             attrs["axis"] = 1  # one multiplier for all: any will do
         return self.emit_value_axes(kind, inputs, scale, dim, scale_axis=axis, name=name, **attrs)
@@ -329,10 +318,7 @@ class Lowering:
         dims = {t.axis for t in x.terms if t.axis is not None}
         if len(dims) > 1:
             self.fail("it adds tensors whose channels lie along different dims")
-        try:
-            return self.common_batch_dim([t.value for t in x.terms]).axis(dims.pop()) if dims else 1
-        except AcrossBatch as problem:
-            self.fail_across_batch(problem)
+        return self.common_batch_dim([t.value for t in x.terms]).axis(dims.pop()) if dims else 1
 
     def common_batch_dim(self, inputs: Sequence[str]) -> BatchDim:
         """Return which dim holds the batch of all operands that are not constants. Fails where they
@@ -340,7 +326,7 @@ class Lowering:
         names = [name for name in inputs if name not in self.builder.consts]
         dims = [self._batch_dims.get(name, BATCH_FIRST) for name in names]
         if any(dim != dims[0] for dim in dims):
-            self.fail("its operands have the batch in different dims", _KEEP_BATCH)
+            raise AcrossBatch("its operands have the batch in different dims")
         return dims[0]
 
     # -- constants -----------------------------------------------------------------------------
@@ -403,9 +389,3 @@ class Lowering:
                 dim = self.batch_dim(found)
                 return dim, shape, dim.shared(self.value_shape(found))
         return BATCH_FIRST, (1,) * rank, ()
-
-
-def levels_of(real: Any, scale: float) -> np.ndarray:
-    """Real numbers as integers, rounded as a fake-quant rounds (rule: exact rounding)."""
-    with np.errstate(over="ignore"):
-        return np.asarray(np.rint(np.asarray(real, np.float32) / np.float32(scale)))

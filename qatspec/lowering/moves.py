@@ -10,7 +10,6 @@ from math import prod
 import numpy as np
 
 from qatspec.diag.codes import QS703
-from qatspec.lowering.batch_dim import AcrossBatch
 from qatspec.lowering.lowering import Lowering
 from qatspec.lowering.pending import ScaledInts
 
@@ -37,15 +36,12 @@ def reshaped(
     dim, old = lowering.batch_dim(x), lowering.value_shape(x)
     if tuple(before) == tuple(after) and batch in (None, dim.batch):
         return x
-    try:
-        if batch is None:
-            to, shape = dim.reshaped(old, before, after)
-        else:
-            to = replace(dim, batch=batch)
-            shape = (*after[:batch], *dim.shared(old), *after[batch + 1 :])
-        axis = None if x.axis is None else dim.axis(x.axis)
-    except AcrossBatch as problem:
-        lowering.fail_across_batch(problem)
+    if batch is None:
+        to, shape = dim.reshaped(old, before, after)
+    else:
+        to = replace(dim, batch=batch)
+        shape = (*after[:batch], *dim.shared(old), *after[batch + 1 :])
+    axis = None if x.axis is None else dim.axis(x.axis)
     if axis is not None:
         inside, channels = prod(old[: axis - 1]), old[axis - 1]
         fits = (

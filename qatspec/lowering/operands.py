@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from qatspec.diag import Code, QatspecError
 from qatspec.ir import DType
 
@@ -40,6 +42,12 @@ class Constant:
 
     value: Any
     grid: Grid | None = None
+
+
+def levels_of(real: Any, scale: float) -> np.ndarray:
+    """Real numbers as integers, rounded as a fake-quant rounds (rule: exact rounding)."""
+    with np.errstate(over="ignore"):
+        return np.asarray(np.rint(np.asarray(real, np.float32) / np.float32(scale)))
 
 
 @dataclass(frozen=True, slots=True)

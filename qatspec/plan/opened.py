@@ -21,7 +21,7 @@ from qatspec.registry.accesses import (
     names_below,
     states_of,
 )
-from qatspec.registry.recorder import add_to_journal, read_journal
+from qatspec.registry.journal import add_to_journal, read_journal
 
 #: The journal in the folder of an unfinished step.
 JOURNAL = "opened.jsonl"

@@ -3,28 +3,28 @@
 An audit hook (PEP 578) sees each import, `open`, listing of a folder, subprocess and library that
 Python code asks for. What the code of a file plugin asks for below the plugin's folder is an input
 of the steps that use the plugin. The state of a file is taken when it is read, so that an edit
-during a training counts for the next one. Each process appends to one journal of the step, which
-survives a kill: loader workers inherit it, and spawned ranks are given its path.
+during a training counts for the next one. Accesses go to the journal of the step
+(qatspec.registry.journal): loader workers inherit it, and spawned ranks are given its path.
 """
 
 from __future__ import annotations
 
 import contextlib
 import importlib.util
-import json
 import os
 import sys
 import threading
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from functools import cache
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 from types import FrameType
-from typing import Any, NamedTuple
+from typing import Any
 
 import qatspec
-from qatspec.files import parse_json, was_digested
+from qatspec.files import was_digested
 from qatspec.registry.accesses import ABSENT, JUDGED, NAMES, WHOLE, installed_folders, state_of
+from qatspec.registry.journal import Access, Journal, Mark
 from qatspec.registry.scanning import (
     asks_for_names,
     measures_files,
@@ -50,20 +50,12 @@ _STARTS = frozenset(
 )
 _EVENTS = frozenset({"open", "import", *_LISTS, *_STARTS})
 
-#: What tells whether a file is still the one whose state was taken.
-Mark = tuple[int, int, int] | None
-
-
-class _Access(NamedTuple):
-    state: str
-    mark: Mark
-
 
 class _Recorder:
     """What this process has seen. There is one, because an audit hook cannot be removed."""
 
     def __init__(self) -> None:
-        self.folders: dict[str, dict[str, _Access]] = {}
+        self.folders: dict[str, dict[str, Access]] = {}
         self.ignored: set[str] = set()
         self.journal: Journal | None = None
         self.busy = threading.local()
@@ -200,7 +192,7 @@ class _Recorder:
         known, mark = self.folders[folder].get(name), _mark(folder, name)
         if known is not None and known.mark == mark:
             return
-        access = self.folders[folder][name] = _Access(state_of(folder, name), mark)
+        access = self.folders[folder][name] = Access(state_of(folder, name), mark)
         if self.journal is not None:
             self.journal.append(folder, name, access)
         if name.endswith(".py"):
@@ -221,44 +213,6 @@ class _Recorder:
                 path = os.path.normpath(f"{start}/{text}")
                 if _is_in(path, folder) and path != folder and not os.path.lexists(path):
                     self.note(folder, path[len(folder) + 1 :].replace(os.sep, "/"))
-
-
-class Journal:
-    """The accesses of the processes of one step, one line each, in a file that each appends to.
-
-    A session is a process that opened the journal, with the workers that it forked. What it knew
-    before counts unless it read the same name again.
-    """
-
-    def __init__(self, path: Path, known: Iterable[tuple[str, str, _Access]]) -> None:
-        """Open for appending, beginning with the accesses `known`. Raises OSError."""
-        self.path = path
-        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC)
-        self._session = os.urandom(8).hex()
-        self._read_up_to = 0
-        for folder, name, access in known:
-            self.append(folder, name, access, before=True)
-
-    def append(self, folder: str, name: str, access: _Access, *, before: bool = False) -> None:
-        """Add one line in one write, so that lines of several processes never mix."""
-        line = [self._session, before, folder, name, *access]
-        os.write(self._file, f"{json.dumps(line)}\n".encode())
-
-    def catch_up(self) -> None:
-        """Take over what other processes added, so that workers to come do not add it again."""
-        with self.path.open("rb") as file:
-            file.seek(self._read_up_to)
-            for line in file:
-                if not line.endswith(b"\n"):
-                    break
-                self._read_up_to += len(line)
-                _, _, folder, name, state, mark = json.loads(line)
-                if folder in _recorder.folders:
-                    access = _Access(state, tuple(mark) if mark else None)
-                    _recorder.folders[folder][name] = access
-
-    def close(self) -> None:
-        os.close(self._file)
 
 
 _recorder = _Recorder()
@@ -307,39 +261,10 @@ def judging(*, only: bool) -> Iterator[None]:
 
 def before_workers() -> None:
     """Call before worker processes are forked: they then add what is new alone."""
-    if _recorder.journal is not None:
-        _recorder.journal.catch_up()
-
-
-def add_to_journal(path: Path, folder: str, states: Mapping[str, str]) -> None:
-    """Add what an earlier run of the same step read. Raises OSError."""
-    journal = Journal(path, known=())
-    for name, state in states.items():
-        journal.append(folder, name, _Access(state, None))
-    journal.close()
-
-
-def read_journal(path: Path) -> dict[str, dict[str, str]]:
-    """folder -> name -> state, of everything that the processes of a step read. A name that had
-    several states has all of them, which no file ever has again. A line that was cut off is left
-    out."""
-    sessions: dict[tuple[str, str, str], dict[bool, set[str]]] = {}
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return {}
-    for line in lines:
-        try:
-            session, before, folder, name, state, _ = parse_json(line)
-        except (ValueError, TypeError):
-            continue
-        known = sessions.setdefault((folder, name, session), {})
-        known.setdefault(before, set()).add(state)
-    merged: dict[str, dict[str, set[str]]] = {}
-    for (folder, name, _), known in sessions.items():
-        states = known[False] if False in known else known[True]
-        merged.setdefault(folder, {}).setdefault(name, set()).update(states)
-    return {f: {n: "+".join(sorted(s)) for n, s in names.items()} for f, names in merged.items()}
+    journal = _recorder.journal
+    for folder, name, access in journal.added_since() if journal is not None else ():
+        if folder in _recorder.folders:
+            _recorder.folders[folder][name] = access
 
 
 def _is_made_of(module: object, places: Collection[Path]) -> bool:

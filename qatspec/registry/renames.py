@@ -34,7 +34,7 @@ RENAMED: Mapping[int, Mapping[str, str]] = {
         "GraphContext.argument": "GraphContext.call",
         "GraphContext.permutation": "GraphContext.call",
         "GraphContext.setting": "GraphContext.call",
-        "Lowering.across": "Lowering.fail_across_batch",
+        "Lowering.across": "Lowering.fail",
         "Lowering.axis": "Lowering.scale_axis",
         "Lowering.check_shape": "QuantHandler.lower",
         "Lowering.integer": "Lowering.small_integers",
