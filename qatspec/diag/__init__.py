@@ -4,32 +4,17 @@ Every package reports through these records. Producers give a code, words and a 
 document (or a file span for code and data); only `qatspec.source` turns pointers into lines.
 """
 
-from qatspec.diag.codes import CODES
-from qatspec.diag.faults import PluginFault
+from qatspec.diag.codes import CODES as CODES
+from qatspec.diag.faults import PluginFault as PluginFault
 from qatspec.diag.model import (
-    Code,
-    Diagnostic,
-    DiagnosticError,
-    Edit,
-    Fix,
-    InternalError,
-    Note,
-    QatspecError,
-    Severity,
-    Span,
+    Code as Code,
+    Diagnostic as Diagnostic,
+    DiagnosticError as DiagnosticError,
+    Edit as Edit,
+    Fix as Fix,
+    InternalError as InternalError,
+    Note as Note,
+    QatspecError as QatspecError,
+    Severity as Severity,
+    Span as Span,
 )
-
-__all__ = [
-    "CODES",
-    "Code",
-    "Diagnostic",
-    "DiagnosticError",
-    "Edit",
-    "Fix",
-    "InternalError",
-    "Note",
-    "PluginFault",
-    "QatspecError",
-    "Severity",
-    "Span",
-]

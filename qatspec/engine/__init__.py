@@ -1,5 +1,3 @@
 """Runs a Plan: digests, cache, resume, events, distributed launch."""
 
-from qatspec.engine.execute import run
-
-__all__ = ["run"]
+from qatspec.engine.execute import run as run

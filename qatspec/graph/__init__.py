@@ -1,5 +1,7 @@
 """fx tools and the Prepared model."""
 
-from qatspec.graph.prepared import Decision, DecisionKind, Prepared
-
-__all__ = ["Decision", "DecisionKind", "Prepared"]
+from qatspec.graph.prepared import (
+    Decision as Decision,
+    DecisionKind as DecisionKind,
+    Prepared as Prepared,
+)

@@ -9,13 +9,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from qatspec.ir import RANGE, Interval, Op, ProgramData, Value, interval
-from qatspec.kinds.attributes import LIMIT, MAX_SHIFT, ROUNDINGS, SMALL, Malformed
+from qatspec.kinds.attributes import (
+    LIMIT as LIMIT,
+    MAX_SHIFT as MAX_SHIFT,
+    ROUNDINGS as ROUNDINGS,
+    SMALL as SMALL,
+    Malformed as Malformed,
+)
 from qatspec.kinds.elementwise import kind as elementwise
 from qatspec.kinds.moves import kind as moves
 from qatspec.kinds.norms import kind as norms
 from qatspec.kinds.pools import kind as pools
 from qatspec.kinds.products import kind as products
-from qatspec.kinds.record import Consts, Kind, Result, Trait
+from qatspec.kinds.record import Consts, Kind as Kind, Result, Trait as Trait
 from qatspec.kinds.reductions import kind as reductions
 from qatspec.kinds.requantization import kind as requantization
 from qatspec.kinds.resizes import kind as resizes
@@ -61,19 +67,3 @@ def ranges(program: ProgramData) -> dict[str, Interval]:
         shape = program.values[op.inputs[0]].shape
         known[op.output] = op_range(op, [known[i] for i in op.inputs], shape, program.consts)
     return known
-
-
-__all__ = [
-    "KINDS",
-    "LIMIT",
-    "MAX_SHIFT",
-    "ROUNDINGS",
-    "SMALL",
-    "Kind",
-    "Malformed",
-    "Trait",
-    "has",
-    "infer",
-    "op_range",
-    "ranges",
-]

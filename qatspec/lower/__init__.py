@@ -1,5 +1,3 @@
 """Lowering: a prepared model to a Program of integers. `pipeline` reads top to bottom."""
 
-from qatspec.lower.pipeline import lower
-
-__all__ = ["lower"]
+from qatspec.lower.pipeline import lower as lower

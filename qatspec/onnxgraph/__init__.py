@@ -1,5 +1,7 @@
 """A writer of ONNX graphs."""
 
-from qatspec.onnxgraph.writer import BATCH, GraphWriter, onnx_type
-
-__all__ = ["BATCH", "GraphWriter", "onnx_type"]
+from qatspec.onnxgraph.writer import (
+    BATCH as BATCH,
+    GraphWriter as GraphWriter,
+    onnx_type as onnx_type,
+)

@@ -1,20 +1,32 @@
 """The Plan: what a spec compiles to."""
 
-from qatspec.plan.changes import Change, changes
-from qatspec.plan.data import data_findings
-from qatspec.plan.diff import Difference, PlanDiff, diff, diff_data, diff_text
-from qatspec.plan.digest import default_threads, device_kind, with_keys
-from qatspec.plan.model import Plan, PluginRef, Step
-from qatspec.plan.modules import load_modules, rule_warnings, rules_of, save_modules
-from qatspec.plan.resolve import resolve
-from qatspec.plan.results import RECORD_FORMAT
-from qatspec.plan.show import plan_data, plan_table
-from qatspec.plan.status import StepStatus, status, step_status, with_results
-
-__all__ = [
-    "RECORD_FORMAT", "Change", "Difference", "Plan", "PlanDiff", "PluginRef", "Step",
-    "StepStatus", "changes", "data_findings", "default_threads", "device_kind", "diff",
-    "diff_data", "diff_text", "load_modules", "plan_data", "plan_table", "resolve",
-    "rule_warnings", "rules_of", "save_modules", "status", "step_status", "with_keys",
-    "with_results",
-]  # fmt: skip
+from qatspec.plan.changes import Change as Change, changes as changes
+from qatspec.plan.data import data_findings as data_findings
+from qatspec.plan.diff import (
+    Difference as Difference,
+    PlanDiff as PlanDiff,
+    diff as diff,
+    diff_data as diff_data,
+    diff_text as diff_text,
+)
+from qatspec.plan.digest import (
+    default_threads as default_threads,
+    device_kind as device_kind,
+    with_keys as with_keys,
+)
+from qatspec.plan.model import Plan as Plan, PluginRef as PluginRef, Step as Step
+from qatspec.plan.modules import (
+    load_modules as load_modules,
+    rule_warnings as rule_warnings,
+    rules_of as rules_of,
+    save_modules as save_modules,
+)
+from qatspec.plan.resolve import resolve as resolve
+from qatspec.plan.results import RECORD_FORMAT as RECORD_FORMAT
+from qatspec.plan.show import plan_data as plan_data, plan_table as plan_table
+from qatspec.plan.status import (
+    StepStatus as StepStatus,
+    status as status,
+    step_status as step_status,
+    with_results as with_results,
+)

@@ -3,6 +3,8 @@
 Everything else that runs a Program (executor, ONNX, compiled commands) is right if it equals this.
 """
 
-from qatspec.referee.interpreter import evaluate, interpret, interpret_all
-
-__all__ = ["evaluate", "interpret", "interpret_all"]
+from qatspec.referee.interpreter import (
+    evaluate as evaluate,
+    interpret as interpret,
+    interpret_all as interpret_all,
+)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,10 +33,8 @@ class Journal:
 
     def __init__(self, path: Path, known: Iterable[tuple[str, str, Access]]) -> None:
         """Open for appending, beginning with the accesses `known`. Raises OSError."""
-        self.path = path
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC)
         self._session = os.urandom(8).hex()
-        self._read_up_to = 0
         for folder, name, access in known:
             self.append(folder, name, access, before=True)
 
@@ -44,17 +42,6 @@ class Journal:
         """Add one line in one write, so that lines of several processes never mix."""
         line = [self._session, before, folder, name, *access]
         os.write(self._file, f"{json.dumps(line)}\n".encode())
-
-    def added_since(self) -> Iterator[tuple[str, str, Access]]:
-        """What other processes added since the last call: folder, name, access."""
-        with self.path.open("rb") as file:
-            file.seek(self._read_up_to)
-            for line in file:
-                if not line.endswith(b"\n"):
-                    break
-                self._read_up_to += len(line)
-                _, _, folder, name, state, mark = json.loads(line)
-                yield folder, name, Access(state, tuple(mark) if mark else None)
 
     def close(self) -> None:
         os.close(self._file)

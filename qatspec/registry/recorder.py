@@ -259,14 +259,6 @@ def judging(*, only: bool) -> Iterator[None]:
         _recorder.judging = outer
 
 
-def before_workers() -> None:
-    """Call before worker processes are forked: they then add what is new alone."""
-    journal = _recorder.journal
-    for folder, name, access in journal.added_since() if journal is not None else ():
-        if folder in _recorder.folders:
-            _recorder.folders[folder][name] = access
-
-
 def _is_made_of(module: object, places: Collection[Path]) -> bool:
     """Return whether a module is one of these files, or a package of one of these folders."""
     known = getattr(module, "__dict__", {})

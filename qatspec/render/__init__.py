@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Literal
 
 from qatspec.diag import Diagnostic, Span
-from qatspec.render.clean import clean, clean_file, clean_line
+from qatspec.render.clean import clean as clean, clean_file as clean_file, clean_line as clean_line
 from qatspec.render.machine import github, sarif, to_json
 from qatspec.render.text import text
 from qatspec.source import hide
@@ -52,6 +52,3 @@ def _hidden(found: Diagnostic) -> Diagnostic:
 
 def _hidden_place(span: Span) -> Span:
     return replace(span, file=hide(span.file))
-
-
-__all__ = ["FORMATS", "Format", "clean", "clean_file", "clean_line", "render"]

@@ -1,36 +1,39 @@
 """The frozen Spec, its construction from a Document, and quant-rule matching (pure)."""
 
-from qatspec.spec.build import build, load, warnings
-from qatspec.spec.coverage import Call, check_rules
-from qatspec.spec.dump import dump
-from qatspec.spec.fixes import fix_files
-from qatspec.spec.image import FROM_INPUT, check_image, preprocessing, takes_scale
-from qatspec.spec.migrate import migrate
-from qatspec.spec.model import (
-    STAGES,
-    Component,
-    DataRole,
-    InputSpec,
-    ModuleQuant,
-    QConfigRules,
-    Rule,
-    Solver,
-    Spec,
-    Stage,
-    Trainer,
+from qatspec.spec.build import build as build, load as load, warnings as warnings
+from qatspec.spec.coverage import Call as Call, check_rules as check_rules
+from qatspec.spec.dump import dump as dump
+from qatspec.spec.fixes import fix_files as fix_files
+from qatspec.spec.image import (
+    FROM_INPUT as FROM_INPUT,
+    check_image as check_image,
+    preprocessing as preprocessing,
+    takes_scale as takes_scale,
 )
-from qatspec.spec.opset import needed_opset
-from qatspec.spec.prepare import prepare_config
-from qatspec.spec.qconfig import qconfig_rules
-from qatspec.spec.rules import PRECEDENCE, RuleMatch, decide
-from qatspec.spec.runtime_input import check_runtime_input, runtime_input
-from qatspec.spec.stages import PREDECESSORS, predecessor, weights_file
-
-__all__ = [
-    "FROM_INPUT", "PRECEDENCE", "PREDECESSORS", "STAGES", "Call", "Component", "DataRole",
-    "InputSpec", "ModuleQuant", "QConfigRules", "Rule", "RuleMatch", "Solver", "Spec", "Stage",
-    "Trainer",
-    "build", "check_image", "check_rules", "check_runtime_input", "decide", "dump",
-    "fix_files", "load", "migrate", "needed_opset", "predecessor", "prepare_config",
-    "preprocessing", "qconfig_rules", "runtime_input", "takes_scale", "warnings", "weights_file",
-]  # fmt: skip
+from qatspec.spec.migrate import migrate as migrate
+from qatspec.spec.model import (
+    STAGES as STAGES,
+    Component as Component,
+    DataRole as DataRole,
+    InputSpec as InputSpec,
+    ModuleQuant as ModuleQuant,
+    QConfigRules as QConfigRules,
+    Rule as Rule,
+    Solver as Solver,
+    Spec as Spec,
+    Stage as Stage,
+    Trainer as Trainer,
+)
+from qatspec.spec.opset import needed_opset as needed_opset
+from qatspec.spec.prepare import prepare_config as prepare_config
+from qatspec.spec.qconfig import qconfig_rules as qconfig_rules
+from qatspec.spec.rules import PRECEDENCE as PRECEDENCE, RuleMatch as RuleMatch, decide as decide
+from qatspec.spec.runtime_input import (
+    check_runtime_input as check_runtime_input,
+    runtime_input as runtime_input,
+)
+from qatspec.spec.stages import (
+    PREDECESSORS as PREDECESSORS,
+    predecessor as predecessor,
+    weights_file as weights_file,
+)

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from qatspec.stages import calibration, compile, convert, float, qat
-from qatspec.stages.context import Context, Exactness, Outcome
+from qatspec.stages.context import Context as Context, Exactness as Exactness, Outcome as Outcome
 
 RUN: dict[str, Callable[[Context], Outcome]] = {
     "float": float.run,
@@ -23,5 +23,3 @@ JUDGE: dict[str, Callable[[Context], Outcome]] = {
     "qat": qat.judge,
     "convert": convert.judge,
 }
-
-__all__ = ["JUDGE", "RUN", "Context", "Exactness", "Outcome"]

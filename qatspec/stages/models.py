@@ -21,9 +21,6 @@ from qatspec.train.evaluate import Produce
 
 Integers = Program | Artifact | OnnxRunner
 
-#: what `eval --stage` takes, and the file that holds it
-RESULTS = ("float", "calibration", "qat", "integer", "bin")
-
 
 def result_file(context: Context, result: str) -> Path:
     """The file of a stage's result in the work directory."""

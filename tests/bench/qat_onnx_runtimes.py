@@ -46,8 +46,9 @@ from torch import nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from tensorrt_rules import tensorrt_findings
+
 from qatspec.export import export_qat_onnx
-from qatspec.export.tensorrt import tensorrt_findings
 from qatspec.lower import lower
 from tests.nets import conv_bn, settle
 

@@ -3,13 +3,24 @@ what a spec that leaves them out gets."""
 
 from __future__ import annotations
 
-from qatspec_vision.params.data import CITYSCAPES, COCO, IMAGEFOLDER, LOADER, PICTURE
-from qatspec_vision.params.labels import MASKS, TABLE, VOC, YOLO
-from qatspec_vision.params.models import DEEPLABV3PLUS, EFFICIENTNET, FCOS, TIMM, TORCHVISION
-from qatspec_vision.params.schema import closed, integer, integer_range, number
-
-__all__ = [
-    "CITYSCAPES", "COCO", "DEEPLABV3PLUS", "EFFICIENTNET", "FCOS", "IMAGEFOLDER", "LOADER",
-    "MASKS", "PICTURE", "TABLE", "TIMM", "TORCHVISION", "VOC", "YOLO", "closed",
-    "integer", "integer_range", "number",
-]  # fmt: skip
+from qatspec_vision.params.data import (
+    CITYSCAPES as CITYSCAPES,
+    COCO as COCO,
+    IMAGEFOLDER as IMAGEFOLDER,
+    LOADER as LOADER,
+    PICTURE as PICTURE,
+)
+from qatspec_vision.params.labels import MASKS as MASKS, TABLE as TABLE, VOC as VOC, YOLO as YOLO
+from qatspec_vision.params.models import (
+    DEEPLABV3PLUS as DEEPLABV3PLUS,
+    EFFICIENTNET as EFFICIENTNET,
+    FCOS as FCOS,
+    TIMM as TIMM,
+    TORCHVISION as TORCHVISION,
+)
+from qatspec_vision.params.schema import (
+    closed as closed,
+    integer as integer,
+    integer_range as integer_range,
+    number as number,
+)

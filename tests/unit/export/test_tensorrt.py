@@ -8,10 +8,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 from onnx import numpy_helper
+from tensorrt_rules import tensorrt_findings
 from torch import nn
 
 from qatspec.export import export_qat_onnx
-from qatspec.export.tensorrt import tensorrt_findings
 
 
 class Net(nn.Module):

@@ -1,4 +1,4 @@
-"""TensorRT's written rules for explicitly quantized ONNX, as a check of our QAT file.
+"""NVIDIA's written rules for explicitly quantized ONNX in TensorRT, as a check of our QAT file.
 
 Source: NVIDIA TensorRT developer guide, "Working with Quantized Types" (explicit quantization, Q/DQ
 placement recommendations) and the operator notes of QuantizeLinear and DequantizeLinear in the
