@@ -24,11 +24,14 @@ PATIENCE = 120
 
 
 @pytest.fixture(autouse=True)
-def sigint_is_not_ignored():
-    """Background jobs of a shell start with SIGINT ignored, and a run leaves that as it is."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+def signals_are_not_ignored():
+    """Background jobs of a shell start with SIGINT ignored and those of nohup with SIGHUP, and a
+    run leaves that as it is."""
+    interrupt = signal.signal(signal.SIGINT, signal.default_int_handler)
+    hangup = signal.signal(signal.SIGHUP, signal.SIG_DFL)
     yield
-    signal.signal(signal.SIGINT, before)
+    signal.signal(signal.SIGINT, interrupt)
+    signal.signal(signal.SIGHUP, hangup)
 
 
 #: Sends a signal to its own process at the N-th event of a kind of a stage. `raise_signal` returns
