@@ -47,6 +47,7 @@ from qatspec.lower import lower
 from qatspec.prepare import prepare, set_stage
 from qatspec.program import Program
 from qatspec.registry import registry
+from qatspec.schema import with_defaults
 from tests.zoo.zoo import nets
 
 HEAD = {"prepare": "horizon", "quantize_input": False, "quantize_output": False}
@@ -60,7 +61,11 @@ def _resnet18() -> torch.nn.Module:
 
 
 def _plugin(name: str, **params: Any) -> Callable[[], torch.nn.Module]:
-    return lambda: registry().model(name).build(params)
+    def build() -> torch.nn.Module:
+        record = registry().model(name)
+        return record.build(with_defaults(record.params, params))
+
+    return build
 
 
 #: name -> (build, picture (H, W), quantize.modules of its spec or None)

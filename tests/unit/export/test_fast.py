@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 
 import numpy as np
 import onnx
@@ -65,17 +66,90 @@ def test_every_op_at_once(everything, tmp_path):
         assert distance <= 3 * step
 
 
-def test_int32_outputs_of_equal_inputs_are_equal(settled, tmp_path):
-    """Sums below 2^24 in float32, larger ones in ConvInteger."""
-    x = torch.randn(1, 600, 6, 6)
-    for width, op in ((8, "Conv"), (600, "ConvInteger")):
-        images = x[:, :width]
-        net = nn.Conv2d(width, 4, 5, padding=1)
-        nn.init.ones_(net.weight)
-        program = lower(settled(net, images), (images,))
-        assert distances(program, tmp_path, 100 * images) == [0]
-        kinds = {n.op_type for n in onnx.load(tmp_path / "fast.onnx").graph.node}
-        assert kinds & {"Conv", "ConvInteger"} == {op}
+def kernels(folder):
+    """Node types of onnxruntime's optimized graph of the file that `distances` wrote."""
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(folder / "optimized.onnx")
+    options.log_severity_level = 3
+    onnxruntime.InferenceSession(folder / "fast.onnx", options, providers=["CPUExecutionProvider"])
+    return Counter(n.op_type for n in onnx.load(folder / "optimized.onnx").graph.node)
+
+
+TAILS = {
+    "1 x 1": (nn.Conv2d(8, 4, 1), "MatMulInteger"),
+    "strided 1 x 1": (nn.Conv2d(8, 4, 1, stride=2), "MatMulInteger"),
+    "3 x 3": (nn.Conv2d(8, 4, 3, padding=1), "MatMulInteger"),
+    "of any window": (
+        nn.Conv2d(8, 5, (2, 4), stride=(2, 1), padding=(1, 3), dilation=(3, 2)),
+        "MatMulInteger",
+    ),
+    "large sums": (nn.Conv2d(600, 4, 5, padding=1), "MatMulInteger"),
+    "depthwise": (nn.Conv2d(8, 8, 3, groups=8), "Conv"),
+    "grouped, large sums": (nn.Conv2d(1200, 4, 5, groups=2), "ConvInteger"),
+    "linear": (nn.Linear(8, 3), "MatMulInteger"),
+}
+
+
+@pytest.mark.parametrize("name", TAILS)
+def test_int32_outputs_of_equal_inputs_are_equal(name, settled, tmp_path):
+    layer, kind = TAILS[name]
+    nn.init.ones_(layer.weight)
+    x = torch.randn(1, *((layer.in_channels, 8, 8) if "linear" not in name else (8, 8)))
+    program = lower(settled(nn.Sequential(layer), x), (x,))
+    assert distances(program, tmp_path, 100 * torch.randn(3, *x.shape[1:])) == [0]
+    found = kernels(tmp_path)
+    assert set(found) & {"Conv", "ConvInteger", "MatMulInteger"} == {kind}
+
+
+def test_tails_of_one_tower_share_its_columns(settled, tmp_path):
+    class Heads(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Conv2d(8, 4, 3, padding=1), nn.Conv2d(8, 1, 3, padding=1)
+            self.c = nn.Conv2d(8, 4, 3)
+
+        def forward(self, x):
+            return self.a(x), self.b(x), self.c(x)
+
+    x = torch.randn(1, 8, 8, 8)
+    program = lower(settled(Heads(), x), (x,))
+    assert distances(program, tmp_path, 3 * torch.randn(2, 8, 8, 8)) == [0, 0, 0]
+    written = Counter(n.op_type for n in onnx.load(tmp_path / "fast.onnx").graph.node)
+    assert (written["Concat"], written["MatMulInteger"]) == (2, 9)
+
+
+#: layer, shape of its input, kernels that it must have become
+KERNELS = {
+    "stem 3 x 3": (nn.Conv2d(3, 16, 3, 2, 1), (3, 12, 10), {"QLinearConv": 1, "Pad": 1}),
+    "stem 7 x 7": (nn.Conv2d(3, 16, 7, 2, 3), (3, 12, 10), {"QLinearConv": 1, "SpaceToDepth": 1}),
+    "stem 6 x 6": (nn.Conv2d(3, 16, 6, 2, 2), (3, 12, 10), {"QLinearConv": 1, "SpaceToDepth": 1}),
+    "stem 5 x 8": (nn.Conv2d(1, 16, (5, 8), 2, (0, 1)), (1, 12, 10), {"SpaceToDepth": 1}),
+    "stem, odd image": (nn.Conv2d(3, 16, 7, 2, 3), (3, 11, 10), {"QLinearConv": 1, "Pad": 1}),
+    "stem, stride 1": (nn.Conv2d(3, 16, 5, 1, 2), (3, 12, 10), {"QLinearConv": 1, "Pad": 1}),
+    "mean": (nn.AdaptiveAvgPool2d(1), (8, 6, 5), {"QLinearGlobalAveragePool": 1}),
+    "mean of pools": (nn.AvgPool2d(2), (16, 8, 8), {"QLinearConv": 1}),
+    "matrix": (nn.Linear(8, 5), (7, 8), {"MatMulIntegerToFloat": 1}),
+    "vector": (nn.Linear(8, 5), (8,), {"QGemm": 1}),
+    "product": (Op(lambda x: x @ x.transpose(1, 2)), (7, 8), {"QLinearMatMul": 1}),
+    "by 2": (nn.Upsample(scale_factor=2), (4, 5, 6), {"Concat": 2}),
+    "by 3 across": (nn.Upsample(scale_factor=(1, 3)), (4, 5, 6), {"Concat": 1}),
+    "bilinear": (nn.Upsample(scale_factor=2, mode="bilinear"), (4, 5, 6), {"Resize": 1}),
+    "bilinear, corners": (
+        nn.Upsample(size=(11, 9), mode="bilinear", align_corners=True), (4, 5, 6), {"Resize": 1},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_kernels(name, settled, tmp_path):
+    """Nothing is left to the exact form, and every integer is the Program's or its neighbour."""
+    layer, shape, wanted = KERNELS[name]
+    x = torch.randn(2, *shape)
+    program = lower(settled(nn.Sequential(layer), x, quantize_output=True), (x,))
+    assert max(distances(program, tmp_path, 2 * torch.randn(3, *shape))) <= 1
+    found = kernels(tmp_path)
+    assert {kind: found[kind] for kind in wanted} == wanted
+    assert not {"Conv", "ConvInteger", "Floor", "Gather", "Gemm", "MatMul"} & set(found)
 
 
 def test_convolutions_and_sums_are_integer_kernels(settled, tmp_path):
@@ -91,13 +165,8 @@ def test_convolutions_and_sums_are_integer_kernels(settled, tmp_path):
     x = torch.randn(2, 3, 16, 16)
     prepared = settled(Net(), x, quantize_output=True, march="onnxruntime")
     assert max(distances(lower(prepared, (x,)), tmp_path, x)) <= 2
-    options = onnxruntime.SessionOptions()
-    options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
-    onnxruntime.InferenceSession(
-        tmp_path / "fast.onnx", options, providers=["CPUExecutionProvider"]
-    )
-    kinds = [n.op_type for n in onnx.load(tmp_path / "optimized.onnx").graph.node]
-    assert kinds.count("QLinearConv") == 2 and kinds.count("QLinearAdd") == 1
+    kinds = kernels(tmp_path)
+    assert kinds["QLinearConv"] == 2 and kinds["QLinearAdd"] == 1
     assert not {"Conv", "ConvInteger", "Floor", "Relu"} & set(kinds)
     metadata = {p.key: p.value for p in onnx.load(tmp_path / "fast.onnx").metadata_props}
     assert json.loads(metadata["qatspec"])["saturating"] == ["a", "b"]

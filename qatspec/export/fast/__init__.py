@@ -1,0 +1,5 @@
+"""A Program in onnxruntime's fast kernels, in standard ONNX ops."""
+
+from qatspec.export.fast.emitter import FastEmitter
+
+__all__ = ["FastEmitter"]
