@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from torch import Tensor
 
 from qatspec.api import codes
@@ -16,6 +18,13 @@ def require_labels(highest: int, num_classes: int, at: str = "/model/params/num_
             help="give the model as many classes as the data set has",
             at=at,
         )
+
+
+def require_labels_of_boxes(targets: Sequence[Mapping[str, Tensor]], num_classes: int) -> None:
+    """Raises DiagnosticError QS914 where a label (`labels` of any target) is not below
+    `num_classes`."""
+    highest = max((int(t["labels"].max()) for t in targets if len(t["labels"])), default=0)
+    require_labels(highest, num_classes)
 
 
 def require_logits(outputs: Tensor) -> None:

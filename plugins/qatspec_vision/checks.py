@@ -11,6 +11,9 @@ from qatspec_vision.blocks import last_stages, stages_of
 if TYPE_CHECKING:
     from qatspec.api import Spec
 
+#: Where a spec says the strides of `yolo`.
+_STRIDES = "/model/params/strides"
+
 
 def num_classes(params: Mapping[str, Any]) -> int | None:
     """The number of classes of a model with these params; None: the library decides."""
@@ -42,6 +45,19 @@ def check_fcos(spec: Spec) -> Iterator[Finding]:
         return
     coarsest = strides[0] * 2 ** (levels - 1)
     yield from _check_sizes(spec, coarsest, f"the stride of the coarsest of {levels} levels")
+
+
+def check_yolo(spec: Spec) -> Iterator[Finding]:
+    """Strides that are powers of two in a row, a size that divides evenly."""
+    if spec.model.type != "yolo":
+        return
+    strides = list(spec.model.params["strides"])
+    if strides != [strides[0] * 2**level for level in range(len(strides))]:
+        yield _error(_STRIDES, f"each stride must be twice the one before, not {strides}")
+    elif strides[0] & (strides[0] - 1):
+        yield _error(_STRIDES, f"strides must be powers of two, not {strides}")
+    else:
+        yield from _check_sizes(spec, strides[-1], "the stride of the coarsest map")
 
 
 def check_deeplab(spec: Spec) -> Iterator[Finding]:

@@ -1,5 +1,5 @@
-"""What this plugin registers: the models `fcos`, `deeplabv3plus`, `efficientnet`, `torchvision` and
-`timm`; the data sets `coco_detection`, `yolo_detection`, `voc_detection`,
+"""What this plugin registers: the models `fcos`, `yolo`, `deeplabv3plus`, `efficientnet`,
+`torchvision` and `timm`; the data sets `coco_detection`, `yolo_detection`, `voc_detection`,
 `cityscapes_segmentation`, `mask_segmentation`, `imagefolder_classification` and
 `csv_classification`; and checks of specs that use them."""
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from qatspec.api import DatasetDef, Finding, ModelDef, hookimpl, lazy
 from qatspec_vision import params
-from qatspec_vision.checks import check_deeplab, check_fcos, check_loaders, num_classes
+from qatspec_vision.checks import check_deeplab, check_fcos, check_loaders, check_yolo, num_classes
 
 
 @hookimpl
@@ -21,6 +21,13 @@ def qatspec_models() -> Iterable[ModelDef]:
             summary="anchor-free detector: EfficientNet (ReLU, no SE), BiFPN, shared head",
             params=params.FCOS,
             build=lazy("qatspec_vision.fcos.model:build"),
+            classes=num_classes,
+        ),
+        ModelDef(
+            name="yolo",
+            summary="anchor-free detector: CSPDarknet, PAN, a decoupled head at each stride",
+            params=params.YOLO_MODEL,
+            build=lazy("qatspec_vision.yolo.model:build"),
             classes=num_classes,
         ),
         ModelDef(
@@ -139,4 +146,4 @@ def qatspec_datasets() -> Iterable[DatasetDef]:
 
 @hookimpl
 def qatspec_check(spec: Any, registry: Any) -> Iterable[Finding]:
-    return (*check_fcos(spec), *check_deeplab(spec), *check_loaders(spec))
+    return (*check_fcos(spec), *check_yolo(spec), *check_deeplab(spec), *check_loaders(spec))

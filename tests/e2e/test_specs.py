@@ -26,12 +26,20 @@ SPECS = Path(__file__).parents[2] / "specs"
 STAGES = ["float", "calibration", "qat", "convert", "compile"]
 NARROW = ("model.params.backbone.width=0.25", "model.params.backbone.depth=0.1")
 SMALLER = {
+    "yolo": ("model.params.width=0.125", "model.params.depth=0.1"),
     "fcos": (
+        *NARROW,
         "model.params.neck={channels: 8, stacks: 1, levels: 5}",
         "model.params.head={channels: 8, convs: 1}",
     ),
-    "deeplabv3plus": ("model.params.head.channels=16",),
-    "efficientnet": ("model.params.features=32",),
+    "deeplabv3plus": (
+        *NARROW,
+        "model.params.head.channels=16",
+    ),
+    "efficientnet": (
+        *NARROW,
+        "model.params.features=32",
+    ),
 }
 NAMES = sorted(p.stem for p in SPECS.glob("*.yaml") if p.stem != "quickstart")
 
@@ -44,7 +52,7 @@ pytest.importorskip("onnxruntime")
 
 @pytest.fixture(autouse=True)
 def no_data(monkeypatch: pytest.MonkeyPatch) -> None:
-    for variable in ("COCO_ROOT", "CITYSCAPES_ROOT", "IMAGENET_ROOT", "LITE0_WEIGHTS"):
+    for variable in ("BCCD_ROOT", "COCO_ROOT", "CITYSCAPES_ROOT", "IMAGENET_ROOT", "LITE0_WEIGHTS"):
         monkeypatch.delenv(variable, raising=False)
 
 
@@ -52,7 +60,7 @@ def no_data(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_smoke(name: str, tmp_path: Path) -> None:
     path = SPECS / f"{name}.yaml"
     family = load(path, smoke=True).model.type
-    spec = load(path, (*NARROW, *SMALLER[family]), smoke=True)
+    spec = load(path, SMALLER[family], smoke=True)
     events: list[StageEvent] = []
     summary = run(resolve(spec), tmp_path / "work", smoke=True, on_event=events.append)
 
@@ -70,7 +78,7 @@ def test_the_tutorials_models_for_the_other_march(name: str) -> None:
     """As tests/bench/tutorial_models.py at full size."""
     path = SPECS / f"{name}.yaml"
     family = load(path, smoke=True).model.type
-    spec = load(path, (*NARROW, *SMALLER[family], "march=bayes"), smoke=True)
+    spec = load(path, (*SMALLER[family], "march=bayes"), smoke=True)
     torch.manual_seed(0)
     model = registry().model(spec.model.type).build(spec.model.params).eval()
     x = torch.rand(1, spec.input.channels, *spec.input.size) * 2 - 1

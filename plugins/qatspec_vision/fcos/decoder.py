@@ -1,65 +1,21 @@
-"""Raw head outputs to boxes: what runs after the chip."""
+"""FCOS's scores and boxes, after the chip."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from torch import Tensor
 
-import torch
-from torch import Tensor, nn
-
-from qatspec_vision.fcos.boxes import nms
-from qatspec_vision.fcos.points import Outputs, gather_points
+from qatspec_vision.detect.decoder import Decoder
+from qatspec_vision.detect.points import Points
+from qatspec_vision.fcos.distances import boxes_of_distances
 
 
-class FCOSDecoder(nn.Module):
-    """score = sqrt(class * centerness). Of each map the `nms_pre` best of those whose class alone
-    scores above `score_threshold`, suppression within each class, the `max_detections` best of the
-    image.
+class FCOSDecoder(Decoder):
+    """score = sqrt(class * centerness). Candidates are those whose class alone scores above
+    `score_threshold`."""
 
-    forward: the head's three lists -> one {boxes (K, 4) xyxy in input pixels, scores (K,),
-    labels (K,) int64} an image, best first. Boxes are clipped to the image.
-    """
+    to_boxes = staticmethod(boxes_of_distances)
 
-    def __init__(
-        self,
-        strides: Sequence[int],
-        score_threshold: float,
-        nms_pre: int,
-        iou_threshold: float,
-        max_detections: int,
-    ) -> None:
-        super().__init__()
-        self.strides = tuple(strides)
-        self.score_threshold = score_threshold
-        self.nms_pre = nms_pre
-        self.iou_threshold = iou_threshold
-        self.max_detections = max_detections
-
-    @torch.no_grad()
-    def forward(self, outputs: Outputs) -> list[dict[str, Tensor]]:
-        maps = outputs[0]
-        points = gather_points(outputs, self.strides)
+    def scores(self, points: Points) -> Tensor:
         classes = points.logits.sigmoid()
-        scores = (classes * points.centerness.sigmoid()[..., None]).sqrt()
-        scores = scores * (classes > self.score_threshold)
-        height, width = (side * self.strides[0] for side in maps[0].shape[-2:])
-        limit = points.boxes.new_tensor([width, height, width, height])
-        boxes = points.boxes.clamp(min=0).minimum(limit)
-        cells = [m.shape[-2] * m.shape[-1] for m in maps]
-        return [self._one(s, b, cells) for s, b in zip(scores, boxes, strict=True)]
-
-    def _one(self, scores: Tensor, boxes: Tensor, cells: list[int]) -> dict[str, Tensor]:
-        """scores (A, C), zero where too low, boxes (A, 4), number of cells of each map -> one
-        prediction."""
-        found = []
-        for s, b in zip(torch.split(scores, cells), torch.split(boxes, cells), strict=True):
-            flat = s.flatten()
-            best = flat.nonzero().squeeze(1)
-            best = best[flat[best].topk(min(self.nms_pre, len(best))).indices]
-            found.append((flat[best], b[best // s.shape[1]], best % s.shape[1]))
-        score, box, label = (torch.cat(part) for part in zip(*found, strict=True))
-
-        order = score.argsort(descending=True, stable=True)
-        score, box, label = score[order], box[order], label[order]
-        keep = nms(box, label, self.iou_threshold, self.max_detections)
-        return {"boxes": box[keep], "scores": score[keep], "labels": label[keep]}
+        scores = (classes * points.quality.sigmoid()[..., None]).sqrt()
+        return scores * (classes > self.score_threshold)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from qatspec_vision.fcos.boxes import iou_and_giou
+from qatspec_vision.detect.boxes import iou_and_giou
 
 
 class FocalLoss(nn.Module):

@@ -9,13 +9,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from qatspec_vision.agree import require_labels
+from qatspec_vision.agree import require_labels_of_boxes
+from qatspec_vision.detect.points import Outputs, gather_points
 from qatspec_vision.efficientnet import EfficientNet
 from qatspec_vision.fcos.bifpn import BiFPN
 from qatspec_vision.fcos.decoder import FCOSDecoder
+from qatspec_vision.fcos.distances import boxes_of_distances, centerness_of
 from qatspec_vision.fcos.head import FCOSHead
 from qatspec_vision.fcos.loss import CenternessLoss, FocalLoss, GIoULoss
-from qatspec_vision.fcos.points import Outputs, centerness_of, gather_points
 from qatspec_vision.fcos.target import DynamicFcosTarget
 from qatspec_vision.layers import set_batch_norms
 
@@ -63,9 +64,8 @@ class FCOS(nn.Module):
         centerness: a point on the edge of an object says little about it.
 
         Raises DiagnosticError QS914 where a label is not below `num_classes`."""
-        highest = max((int(t["labels"].max()) for t in targets if len(t["labels"])), default=0)
-        require_labels(highest, self.num_classes)
-        points = gather_points(outputs, self.strides)
+        require_labels_of_boxes(targets, self.num_classes)
+        points = gather_points(outputs, self.strides, boxes_of_distances)
         positive, labels, boxes = self.targets(points, targets)
 
         one_hot = torch.zeros_like(points.logits)
@@ -78,7 +78,7 @@ class FCOS(nn.Module):
         sums = {
             "cls": self.loss_cls(points.logits, one_hot),
             "reg": self.loss_reg(points.boxes[positive], boxes, weight),
-            "centerness": self.loss_centerness(points.centerness[positive], centerness),
+            "centerness": self.loss_centerness(points.quality[positive], centerness),
         }
         return {name: total * (self.weights[name] / count) for name, total in sums.items()}
 

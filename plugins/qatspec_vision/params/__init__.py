@@ -10,11 +10,11 @@ from qatspec_vision.params.data import (
     LOADER as LOADER,
     PICTURE as PICTURE,
 )
+from qatspec_vision.params.detectors import FCOS as FCOS, YOLO_MODEL as YOLO_MODEL
 from qatspec_vision.params.labels import MASKS as MASKS, TABLE as TABLE, VOC as VOC, YOLO as YOLO
 from qatspec_vision.params.models import (
     DEEPLABV3PLUS as DEEPLABV3PLUS,
     EFFICIENTNET as EFFICIENTNET,
-    FCOS as FCOS,
     TIMM as TIMM,
     TORCHVISION as TORCHVISION,
 )

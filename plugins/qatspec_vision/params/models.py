@@ -1,9 +1,9 @@
-"""The params of the models."""
+"""The params of classifiers and segmenters, and what all models share."""
 
 from __future__ import annotations
 
 from qatspec_vision.blocks import VARIANTS
-from qatspec_vision.params.schema import Schema, closed, integer, judging, number
+from qatspec_vision.params.schema import Schema, closed, integer, number
 
 BLOCK = closed(
     "One stage: MBConv blocks, the first of which has the stride.",
@@ -28,7 +28,7 @@ def _integers(description: str, default: list[int]) -> Schema:
     }
 
 
-_BACKBONE: Schema = {
+BACKBONE: Schema = {
     "type": {
         "enum": ["efficientnet"],
         "default": "efficientnet",
@@ -73,102 +73,11 @@ BATCH_NORM = closed(
     },
 )
 
-FCOS = closed(
-    "FCOS: EfficientNet, BiFPN, and a head shared across strides with a BN per stride.",
-    {
-        "num_classes": integer("Number of classes, without background."),
-        "backbone": closed(
-            "The feature extractor.",
-            {
-                **_BACKBONE,
-                "strides": {
-                    "type": "array",
-                    "minItems": 1,
-                    "items": {"type": "integer", "minimum": 2},
-                    "default": [8, 16, 32],
-                    "description": "Strides of the maps that the neck takes, each twice the one "
-                    "before.",
-                },
-            },
-        ),
-        "neck": closed(
-            "BiFPN with unweighted sums.",
-            {
-                "channels": integer("Channels of every map.", 64),
-                "stacks": integer("Number of top-down and bottom-up passes.", 3),
-                "levels": integer(
-                    "Number of maps; those beyond the backbone's halve the coarsest one.",
-                    5,
-                    least=2,
-                ),
-            },
-        ),
-        "head": closed(
-            "Towers of separable convolutions shared across strides, a BN per stride.",
-            {
-                "channels": integer("Channels inside the towers.", 64),
-                "convs": integer("Separable convolutions in each of the two towers.", 4, least=0),
-            },
-        ),
-        "loss": closed(
-            "Focal loss, GIoU loss and centerness, each per positive point.",
-            {
-                "alpha": number("Weight of positives in the focal loss.", 0.25, most=1.0),
-                "gamma": number("Focusing exponent of the focal loss.", 2.0),
-                "cls_weight": number("Weight of the focal loss.", 1.0),
-                "reg_weight": number("Weight of the GIoU loss.", 1.0),
-                "centerness_weight": number("Weight of the centerness loss.", 1.0),
-            },
-        ),
-        "target": closed(
-            "Dynamic assignment of points to boxes.",
-            {
-                "topk": integer("Most points a box takes.", 10),
-                "giou_weight": number("Weight of the GIoU in the cost.", 2.0),
-                "center_radius": number(
-                    "Points within this number of strides of a box's centre are preferred.", 2.5
-                ),
-            },
-        ),
-        "decoder": judging(
-            closed(
-                "Raw outputs to boxes, after the chip.",
-                {
-                    "score_threshold": number("Least class score of a candidate.", 0.05, most=1.0),
-                    "nms_pre": integer("Most candidates of one map.", 1000),
-                    "iou_threshold": number(
-                        "Overlap above which the worse box goes.", 0.6, most=1.0
-                    ),
-                    "max_detections": integer("Most boxes of one picture.", 100),
-                },
-            )
-        ),
-        "batch_norm": BATCH_NORM,
-    },
-    required=("num_classes",),
-) | {
-    "examples": [
-        {
-            "num_classes": 3,
-            "backbone": {
-                "stem": 8,
-                "blocks": [
-                    {"kernel": 3, "repeats": 1, "channels": 8, "expand": 2, "stride": 2}
-                    for _ in range(3)
-                ],
-                "strides": [4, 8, 16],
-            },
-            "neck": {"channels": 16, "stacks": 1, "levels": 3},
-            "head": {"channels": 16, "convs": 1},
-        }
-    ]
-}
-
 EFFICIENTNET = closed(
     "EfficientNet classifier.",
     {
         "num_classes": integer("Number of classes.", 1000),
-        "backbone": closed("The feature extractor.", _BACKBONE),
+        "backbone": closed("The feature extractor.", BACKBONE),
         "features": integer("Channels of the 1x1 convolution before the pooling.", 1280),
         "dropout": number("Dropout before the classifier, in training.", 0.2, most=1.0),
         "batch_norm": BATCH_NORM,
@@ -181,7 +90,7 @@ DEEPLABV3PLUS = closed(
         "num_classes": integer("Number of classes.", 19),
         "backbone": closed(
             "The feature extractor.",
-            {**_BACKBONE, "variant": {**_BACKBONE["variant"], "default": "m0"}},
+            {**BACKBONE, "variant": {**BACKBONE["variant"], "default": "m0"}},
         ),
         "head": closed(
             "The decode head.",

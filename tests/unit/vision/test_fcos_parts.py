@@ -3,12 +3,13 @@
 import numpy as np
 import pytest
 import torch
+from qatspec_vision.detect.boxes import iou_and_giou, nms
+from qatspec_vision.detect.points import Points, gather_points
 from qatspec_vision.fcos.bifpn import BiFPN, BiFPNLayer
-from qatspec_vision.fcos.boxes import iou_and_giou, nms
 from qatspec_vision.fcos.decoder import FCOSDecoder
+from qatspec_vision.fcos.distances import boxes_of_distances, centerness_of
 from qatspec_vision.fcos.head import FCOSHead
 from qatspec_vision.fcos.loss import CenternessLoss, FocalLoss, GIoULoss
-from qatspec_vision.fcos.points import Points, centerness_of, gather_points
 from qatspec_vision.fcos.target import DynamicFcosTarget
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -124,11 +125,11 @@ def test_points_are_cell_centres_with_relu_and_stride() -> None:
         torch.ones(1, 4, 1, 1),
     ]
     centerness = [torch.tensor([[[[7.0, 8.0]]]]), torch.tensor([[[[9.0]]]])]
-    points = gather_points((classes, distances, centerness), (8, 16))
+    points = gather_points((classes, distances, centerness), (8, 16), boxes_of_distances)
     assert points.xy.tolist() == [[4, 4], [12, 4], [8, 8]]
     assert points.stride.tolist() == [8, 8, 16]
     assert points.boxes[0].tolist() == [[-4, 4, 20, 8], [8, 0, 16, 8], [-8, -8, 24, 24]]
-    assert points.centerness.tolist() == [[7, 8, 9]]
+    assert points.quality.tolist() == [[7, 8, 9]]
 
 
 def test_centerness_by_hand() -> None:
@@ -227,7 +228,7 @@ def test_target_of_a_batch_is_that_of_its_images() -> None:
     ]
     batch = several._replace(
         logits=several.logits.expand(3, -1, -1), boxes=several.boxes.expand(3, -1, -1),
-        centerness=several.centerness.expand(3, -1),
+        quality=several.quality.expand(3, -1),
     )  # fmt: skip
     assign = DynamicFcosTarget(**fcos("target"))
     together = assign(batch, targets)

@@ -20,7 +20,7 @@ COCO_PICTURES = 118287  # of train2017
 
 @pytest.fixture(autouse=True)
 def places(monkeypatch: pytest.MonkeyPatch) -> None:
-    for variable in ("COCO_ROOT", "CITYSCAPES_ROOT", "IMAGENET_ROOT", "LITE0_WEIGHTS"):
+    for variable in ("BCCD_ROOT", "COCO_ROOT", "CITYSCAPES_ROOT", "IMAGENET_ROOT", "LITE0_WEIGHTS"):
         monkeypatch.setenv(variable, "unused")
 
 
@@ -121,6 +121,28 @@ def test_fcos_qat(variant: str, lr: float, decays: list[int], batch: int, batch_
     assert spec.stages["qat"].batch_size == batch
     role = spec.data.get("qat", spec.data["train"])
     assert role.dataset.params["augment"]["mosaic"] == 0
+
+
+def test_yolo_s() -> None:
+    """The float recipe of YOLOX-s (Ge et al., 2021, section 2): SGD from 0.01 for 64 pictures a
+    step, cosine after five epochs of warm-up, 300 epochs, mosaic and mixup but in the last 15."""
+    spec = load(SPECS / "yolo_s_mscoco.yaml")
+    given = spec.model.params
+    assert (given["width"], given["depth"], given["strides"]) == (0.5, 0.33, [8, 16, 32])
+    assert given["loss"] == {
+        "box": "giou", "cls_weight": 1.0, "reg_weight": 5.0, "objectness_weight": 1.0,
+    }  # fmt: skip
+    assert given["target"] == {"topk": 10, "iou_weight": 3.0, "center_radius": 2.5}
+    assert (tuple(spec.input.size), spec.data["train"].batch_size) == ((640, 640), 8)
+    said = trainer(spec, "float")
+    assert said.optimizer.params == {
+        "lr": 0.01, "momentum": 0.9, "nesterov": True, "weight_decay": 5e-4,
+    }  # fmt: skip
+    steps = 5 * COCO_PICTURES / (8 * 8)
+    assert said.scheduler.params["warmup_steps"] == pytest.approx(steps, abs=1)
+    assert (said.epochs, said.ema, said.batch_norm) == (300, 0.9998, "synchronized")
+    augment = spec.data["train"].dataset.params["augment"]
+    assert (augment["mosaic"], augment["mixup"], augment["mixed_epochs"]) == (1.0, 1.0, 285)
 
 
 @pytest.mark.parametrize(("variant", "channels"), [("m0", 128), ("m1", 256), ("m2", 256)])

@@ -16,7 +16,7 @@ SPECS = Path(__file__).parents[3] / "specs"
 
 def build(name: str, monkeypatch: pytest.MonkeyPatch) -> tuple[nn.Module, torch.Tensor]:
     """The model of a spec and an input of its size, without memory."""
-    for variable in ("COCO_ROOT", "CITYSCAPES_ROOT", "IMAGENET_ROOT", "LITE0_WEIGHTS"):
+    for variable in ("BCCD_ROOT", "COCO_ROOT", "CITYSCAPES_ROOT", "IMAGENET_ROOT", "LITE0_WEIGHTS"):
         monkeypatch.setenv(variable, "unused")
     spec = load(SPECS / f"{name}.yaml")
     with torch.device("meta"):

@@ -1,57 +1,50 @@
 """Maps to points: every cell of every map is a point of the picture that may hold an object.
 
-The points of all maps stand in one row of length A, finest map first, row by row.
+The points of all maps form one row of length A, finest map first, row by row.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+#: Class logits, four numbers of a box, and a quality logit: a list of maps (N, C, H_i, W_i) each,
+#: finest first.
 Outputs = tuple[Sequence[Tensor], Sequence[Tensor], Sequence[Tensor]]
+#: (raw (N, A, 4), xy (A, 2), stride (A, 1)) -> boxes (N, A, 4): the meaning of the four numbers.
+ToBoxes = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 class Points(NamedTuple):
-    """What the head says at each point.
+    """The outputs of a head at each point.
 
-    logits      (N, A, num_classes)
-    boxes       (N, A, 4) xyxy in input pixels
-    centerness  (N, A) logits
-    xy          (A, 2) centres of the cells in input pixels
-    stride      (A,)
+    logits   (N, A, num_classes)
+    boxes    (N, A, 4) xyxy in input pixels
+    quality  (N, A) logits of how well the point sees an object: centerness or objectness
+    xy       (A, 2) centres of the cells in input pixels
+    stride   (A,)
     """
 
     logits: Tensor
     boxes: Tensor
-    centerness: Tensor
+    quality: Tensor
     xy: Tensor
     stride: Tensor
 
 
-def gather_points(outputs: Outputs, strides: Sequence[int]) -> Points:
-    """Raw head outputs -> Points: here live the ReLU and the x stride of the distances."""
-    classes, distances, centerness = outputs
+def gather_points(outputs: Outputs, strides: Sequence[int], to_boxes: ToBoxes) -> Points:
+    """Convert the raw outputs of a head to Points."""
+    classes, raw, quality = outputs
     grids = [_grid(m, s) for m, s in zip(classes, strides, strict=True)]
     xy = torch.cat(grids)
     stride = torch.cat(
         [grid.new_full((len(grid),), s) for grid, s in zip(grids, strides, strict=True)]
     )
-    offset = _rows(distances).relu() * stride[:, None]
-    boxes = torch.cat([xy - offset[..., :2], xy + offset[..., 2:]], dim=-1)
-    return Points(_rows(classes), boxes, _rows(centerness).squeeze(-1), xy, stride)
-
-
-def centerness_of(xy: Tensor, boxes: Tensor) -> Tensor:
-    """FCOS's centerness (eq. 3), 1 in the middle of a box, 0 on its edge.
-
-    xy (K, 2), boxes (K, 4) -> (K,)."""
-    near = xy - boxes[:, :2]
-    far = boxes[:, 2:] - xy
-    ratio = torch.minimum(near, far) / torch.maximum(near, far).clamp(min=1e-6)
-    return ratio.clamp(min=0).prod(dim=1).sqrt()
+    boxes = to_boxes(_rows(raw), xy, stride[:, None])
+    return Points(_rows(classes), boxes, _rows(quality).squeeze(-1), xy, stride)
 
 
 def _grid(feature: Tensor, stride: int) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -20,6 +22,27 @@ def iou_and_giou(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     hull = outer[..., 0] * outer[..., 1]
     iou = intersection / union.clamp(min=1e-6)
     return iou, iou - (hull - union) / hull.clamp(min=1e-6)
+
+
+def ciou(a: Tensor, b: Tensor) -> Tensor:
+    """Complete IoU (Zheng et al., AAAI 2020): IoU less the distance of the centres, relative to the
+    diagonal of the hull, and less the difference of the aspect ratios.
+
+    a and b broadcast: (..., 4) -> (...), at most 1.
+    """
+    iou, _ = iou_and_giou(a, b)
+    hull = torch.maximum(a[..., 2:], b[..., 2:]) - torch.minimum(a[..., :2], b[..., :2])
+    apart = (a[..., :2] + a[..., 2:] - b[..., :2] - b[..., 2:]) / 2
+    distance = apart.square().sum(-1) / hull.square().sum(-1).clamp(min=1e-6)
+    aspect = 4 / math.pi**2 * (_angle(a) - _angle(b)).square()
+    with torch.no_grad():  # the paper's alpha is a weight, not a term to learn
+        alpha = aspect / (1 - iou + aspect).clamp(min=1e-6)
+    return iou - distance - alpha * aspect
+
+
+def _angle(boxes: Tensor) -> Tensor:
+    width, height = (boxes[..., 2:] - boxes[..., :2]).unbind(-1)
+    return torch.atan(width / height.clamp(min=1e-6))
 
 
 def area(boxes: Tensor) -> Tensor:

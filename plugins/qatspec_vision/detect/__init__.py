@@ -1,0 +1,1 @@
+"""What detectors without anchor boxes share: boxes, points, assignment, decoding."""
