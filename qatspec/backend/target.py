@@ -20,7 +20,8 @@ class Target:
 
     @classmethod
     def of(cls, march: str, version: int, capabilities: Capabilities) -> Target:
-        """Raises ValueError where the capabilities lack hardware or ops."""
+        """Return the figures of version `version` of `march`. Raises ValueError where the
+        `capabilities` lack hardware or ops."""
         if capabilities.hardware is None or capabilities.ops is None:
             raise ValueError(f"march `{march}` states no hardware or no ops")
         return cls(
@@ -28,20 +29,21 @@ class Target:
         )
 
     def record(self) -> dict[str, Any]:
-        """The figures as JSON, for the compiled file."""
+        """Return the figures as JSON, for the compiled file."""
         figures = asdict(self.hardware)
         del figures["fitted"]
         return {"march": self.march, "version": self.version, **figures, "ops": {}}
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Target:
-        """Of `record`. Raises KeyError, TypeError or ValueError on a broken one."""
+        """Return the target whose `record` this is. Raises KeyError, TypeError or ValueError on a
+        broken one."""
         figures = dict(record)
         march, version, _ = (figures.pop(key) for key in ("march", "version", "ops"))
         return cls(march=march, version=version, hardware=Hardware(**figures), ops={})
 
     def cycles_to_us(self, cycles: float) -> float:
-        """Time of `cycles` of one core."""
+        """Return the time of `cycles` of one core, in microseconds."""
         return cycles / self.hardware.clock_mhz
 
 

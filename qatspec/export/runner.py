@@ -34,9 +34,10 @@ class OnnxRunner(IntegerModel):
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, threads: int = 0) -> OnnxRunner:
-        """Load what `to_onnx` wrote and test this CPU's kernels on extremes. threads: 0 = all.
+        """Open the file that `to_onnx` wrote to `path` and test this CPU's kernels on extremes.
 
-        Raises DiagnosticError: QS721 another file, QS722 an inexact CPU, QS723 no onnxruntime.
+        threads: of onnxruntime, 0 = all cores. Returns the runner. Raises DiagnosticError: QS721
+        another file, QS722 an inexact CPU, QS723 no onnxruntime.
         """
         self_test()
         data = read_file(path, QS721, "converted ONNX")
@@ -63,7 +64,11 @@ class OnnxRunner(IntegerModel):
             ) from problem
 
     def run(self, *ints: np.ndarray) -> list[np.ndarray]:
-        """Integers in, integers out. Raises DiagnosticError QS712 on arrays that do not fit."""
+        """Compute the outputs in onnxruntime.
+
+        ints: an array (N, ...) for each input port, in its dtype. Returns an array for each output
+        port. Raises DiagnosticError QS712 on arrays that do not fit.
+        """
         arrays = check_inputs(self, ints)
         feeds = {i.name: array for i, array in zip(self.session.get_inputs(), arrays, strict=True)}
         return list(self.session.run(None, feeds))

@@ -45,7 +45,7 @@ class GraphContext:
         return dict(self.root.named_modules(remove_duplicate=False))
 
     def is_constant(self, node: Any) -> bool:
-        """Return whether a value depends on no input: a parameter, a buffer, or computed from
+        """Return whether `node` depends on no input: a parameter, a buffer, or computed from
         these."""
         known = self._constant
         if isinstance(node, fx.Node) and node not in known:
@@ -58,21 +58,22 @@ class GraphContext:
         return known.get(node, False)
 
     def constant(self, node: Any) -> Any:
-        """The present value of a node for which `is_constant` holds; anything else as it is."""
+        """Return the present value of a `node` for which `is_constant` holds; anything else
+        as it is."""
         return evaluate(self.root, node)
 
     def forget_modules(self) -> None:
-        """Look the submodules up anew: a pass has swapped some."""
+        """Forget which submodules there are; a pass calls it after it has replaced some."""
         vars(self).pop("modules", None)
 
     def module(self, node: fx.Node) -> nn.Module | None:
-        """The module that a call_module node calls, else None."""
+        """Return the module that a call_module `node` calls; None for other nodes."""
         return self.modules[str(node.target)] if node.op == "call_module" else None
 
     def quant_op(self, node: fx.Node) -> QuantOp | None:
-        """The op with a quantized weight that a node calls: ours, or our form of a class that the
-        spec brings. None where no weight is quantized, or where the class computes something else
-        than its form."""
+        """Return the op with a quantized weight that `node` calls: ours, or our form of a class
+        that the spec brings. None where no weight is quantized, or where the class computes
+        something else than its form."""
         module = self.module(node)
         if module is None or isinstance(module, QuantOp):
             return module
@@ -86,7 +87,7 @@ class GraphContext:
         return form if same else None
 
     def op(self, node: fx.Node) -> str | None:
-        """The canonical op name, None where the table lacks the op."""
+        """Return the canonical op name of `node`; None where no handler has the op."""
         return canonical_op(node, self.modules)
 
     def has_trait(self, node: fx.Node, trait: OpTrait) -> bool:
@@ -94,18 +95,20 @@ class GraphContext:
         return has_trait(self.op(node), trait)
 
     def label(self, node: fx.Node) -> str:
-        """The canonical op name, else the name of the class, function or method."""
+        """Return the canonical op name of `node`, else the name of its class, function or
+        method."""
         module = self.module(node)
         target = node.target if module is None else type(module)
         name = target if isinstance(target, str) else getattr(target, "__name__", str(target))
         return self.op(node) or name
 
     def rule_names(self, node: fx.Node) -> tuple[str, ...]:
-        """The names by which an object_type rule can address the node."""
+        """Return the names by which an object_type rule can address `node`, the canonical one
+        first."""
         return rule_names(node, self.modules)
 
     def value(self, node: Any) -> Any:
-        """The example value of a node: a meta tensor, a tree of them, or plain Python."""
+        """Return the example value of `node`: a meta tensor, a tree of them, or plain Python."""
         return node.meta.get("example") if isinstance(node, fx.Node) else node
 
     def is_float_tensor(self, node: Any) -> bool:
@@ -114,7 +117,8 @@ class GraphContext:
         return isinstance(value, torch.Tensor) and value.is_floating_point()
 
     def carries_float(self, node: fx.Node) -> bool:
-        """A float tensor, a list or tuple with one in it, or something without an example."""
+        """Return whether `node` has a float tensor, a list or tuple with one in it, or no
+        example."""
         if "example" not in node.meta:
             return True
         value = self.value(node)
@@ -122,17 +126,17 @@ class GraphContext:
         return any(isinstance(v, torch.Tensor) and v.is_floating_point() for v in parts)
 
     def shape(self, node: Any) -> tuple[int, ...]:
-        """Shape of the example tensor, batch included."""
+        """Return the shape of the example tensor of `node`, batch included."""
         return tuple(self.value(node).shape)
 
     def call(self, node: fx.Node, kind: type[Call]) -> Call:
-        """Read the arguments of an op, whatever its spelling.
+        """Return the arguments of the op at `node` as a record, whatever its spelling.
 
         kind: a dataclass whose fields have the names and the order of torch's parameters, the
-        operand first. Of a module the others are its attributes. The last field takes all
-        arguments that are left where its metadata is REST. Numbers that the model computes from
-        shapes are numbers here; tensors are nodes, or the module's own. `kind.ORDERS` has, by
-        spelling, the order of functions that have another.
+        operand first. Of a module the others are its attributes. The last field takes all arguments
+        that are left where its metadata is REST. Numbers that the model computes from shapes are
+        numbers here; tensors are nodes, or the module's own. `kind.ORDERS` has, by spelling, the
+        order of functions that have another.
         """
         first, *others = fields(kind)
         module = self.module(node)
@@ -158,5 +162,5 @@ class GraphContext:
         return node if any(isinstance(v, torch.Tensor) for v in parts) else value
 
     def float_inputs(self, node: fx.Node) -> Iterator[fx.Node]:
-        """The argument nodes that carry float tensors, in order, each once."""
+        """Yield the argument nodes of `node` that carry float tensors, in order, each once."""
         return (n for n in node.all_input_nodes if self.is_float_tensor(n))

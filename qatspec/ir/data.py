@@ -92,14 +92,15 @@ class Port:
     zero_point: int = 0
 
     def quantize(self, x: np.ndarray) -> np.ndarray:
-        """round-half-even(float32(x) / float32(scale)), saturated (rule: exact rounding)."""
+        """Compute round-half-even(float32(x) / float32(scale)), saturated (rule: exact rounding).
+        Returns integers of the shape of `x`."""
         low, high = PORT_RANGE[self.dtype]
         with np.errstate(over="ignore"):  # infinity saturates as well
             scaled = np.asarray(x, np.float32) / self._broadcast(np.asarray(x).ndim)
         return np.asarray(np.clip(np.rint(scaled), low, high), PORT_STORAGE[self.dtype])
 
     def dequantize(self, q: np.ndarray) -> np.ndarray:
-        """float32(q) * float32(scale)."""
+        """Compute float32(q) * float32(scale). Returns float32 of the shape of `q`."""
         return np.asarray(q.astype(np.float32) * self._broadcast(q.ndim))
 
     def _broadcast(self, ndim: int) -> np.ndarray:
@@ -126,15 +127,24 @@ class IntegerModel(ABC):
         return self.inputs
 
     def quantize(self, *floats: np.ndarray) -> list[np.ndarray]:
-        """Real images in, integers of the input ports out. Raises ValueError on a wrong count."""
+        """Round images to the grids of the input ports.
+
+        floats: an array for each port, float32 (N, ...) on the scale that the model takes. Returns
+        integer arrays of the same shapes. Raises ValueError on a wrong count.
+        """
         return [p.quantize(x) for p, x in zip(self.inputs, floats, strict=True)]
 
     @abstractmethod
     def run(self, *ints: np.ndarray) -> list[np.ndarray]:
-        """Integers of the input ports in, integers of the output ports out, in order."""
+        """Compute the outputs in integers.
+
+        ints: an array (N, ...) for each input port, in its dtype. Returns an array (N, ...) for
+        each output port, in their order.
+        """
 
     def dequantize(self, ints: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Integers of the output ports to real numbers."""
+        """Return the real numbers float32 (N, ...) for which `ints`, arrays of the output ports,
+        stand."""
         return [p.dequantize(q) for p, q in zip(self.outputs, ints, strict=True)]
 
 

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
+import numpy as np
+import torch
 from torch import Tensor
 
 from qatspec.diag.codes import QS701
@@ -121,6 +123,25 @@ class BatchDim:
             raise AcrossBatch("it moves numbers from image to image")
         _, dim, shape = min(found, key=lambda candidate: candidate[0])
         return dim, shape
+
+    def one_image(
+        self, constant: Tensor, shape: Sequence[int], shared: Sequence[int]
+    ) -> np.ndarray:
+        """One image's part of a constant, in the shape of a value, which a tensor of `shape` is
+        computed with. Raises Unlowerable where the images have different ones."""
+        rows = constant.to(torch.float64)
+        rows = rows.reshape((1,) * (len(shape) - rows.ndim) + rows.shape)
+        if rows.shape[self.batch] == 1:
+            rows = rows.repeat_interleave(prod(shared), self.batch)
+        if rows.shape[self.batch] % prod(shared):
+            reason = f"it joins {tuple(constant.shape)} and {tuple(shape)}"
+            raise Unlowerable(QS701, reason, "give both the same dims")
+        images = self.in_front(rows, shared)
+        if not (images == images[:1]).all():
+            reason = "it reads a constant that differs along the batch"
+            raise Unlowerable(QS701, reason, "make it of one image")
+        part: np.ndarray = images[0].numpy()
+        return part
 
     def permuted(self, perm: Sequence[int]) -> tuple[BatchDim, tuple[int, ...]]:
         """(dim, permutation of the value) of the tensor whose dims are `perm` of this one's."""

@@ -13,7 +13,6 @@ from math import prod
 from typing import Any, NoReturn
 
 import numpy as np
-import torch
 from torch import Tensor, fx
 
 from qatspec.diag import Code
@@ -65,40 +64,44 @@ class Lowering:
     # -- refusing ------------------------------------------------------------------------------
 
     def fail(self, reason: str, help_: str | None = None, code: Code = QS701) -> NoReturn:
-        """Refuse to lower this node, for `reason`; `help_` says what to do. Raises Unlowerable."""
+        """Refuse to lower this node, for `reason`; `help_` says what to do, and `code` is the
+        diagnostic's. Never returns. Raises Unlowerable."""
         raise Unlowerable(code, reason, help_)
 
     # -- reading -------------------------------------------------------------------------------
 
     def shape(self, node: Any = None) -> tuple[int, ...]:
-        """The shape of a node's tensor with the batch; of this node by default."""
+        """Return the shape of the tensor of `node` with the batch; None: of this node."""
         return self.context.shape(self.node if node is None else node)
 
     def value_shape(self, x: ScaledInts | PendingSum) -> tuple[int, ...]:
-        """Return the shape of the Program's value, without the batch; terms of a sum agree."""
+        """Return the shape of the Program's value `x`, without the batch; terms of a sum
+        agree."""
         return self.builder.values[pending(x).terms[0].value].shape
 
     def dtype(self, x: ScaledInts) -> DType:
-        """Return the integer type of a value of the Program."""
+        """Return the integer type of the Program's value `x`."""
         return self.builder.values[x.value].dtype
 
     def batch_dim(self, x: ScaledInts | PendingSum) -> BatchDim:
-        """Return which dim of the tensor holds the batch; the terms of a sum agree."""
+        """Return which dim of the tensor `x` holds the batch; the terms of a sum agree."""
         return self._batch_dims.get(pending(x).terms[0].value, BATCH_FIRST)
 
     def is_tensor(self, node: Any) -> bool:
-        """Return whether a value is the result of an op, not a parameter or a Python value."""
+        """Return whether `node` is the result of an op, not a parameter or a Python value."""
         return isinstance(node, fx.Node) and node in self.lowered
 
     def constant(self, node: Any) -> Any:
-        """The Python value or parameter tensor of an argument that is no result of an op."""
+        """Return the Python value or parameter tensor of an argument `node` that is no op's
+        result."""
         if not isinstance(node, fx.Node):
             return node
         known = self.constants.get(node)
         return self.context.value(node) if known is None else known.value
 
     def value(self, node: Any) -> PendingSum:
-        """Return an operand before any rounding. Fails for an input that is not quantized."""
+        """Return the operand `node` before any rounding. Raises Unlowerable QS706 for an input that
+        is not quantized, and for an operand that is no single tensor."""
         found = self._read(node)
         if isinstance(found, RealInput):
             self.fail(
@@ -116,7 +119,8 @@ class Lowering:
         return found
 
     def values(self, node: Any) -> list[PendingSum]:
-        """An operand that is a list of tensors."""
+        """Return the operand `node`, which is a list of tensors. Raises Unlowerable for a
+        single one."""
         found = [self.value(n) for n in node] if isinstance(node, (list, tuple)) else None
         found = self._read(node) if found is None else found
         if not isinstance(found, list):
@@ -125,7 +129,7 @@ class Lowering:
 
     def single_term(self, operand: Any) -> ScaledInts:
         """Return an operand as one tensor of integers without bounds, which has one scale or one
-        for each channel. It may be an int32 accumulator."""
+        for each channel. It may be an int32 accumulator. Raises Unlowerable QS702 for any other."""
         found = operand if isinstance(operand, PendingSum) else self.value(operand)
         if len(found.terms) == 1 and found.bounded and self.is_small(found.terms[0]):
             return self._clamp(found)
@@ -134,24 +138,25 @@ class Lowering:
         return found.terms[0]
 
     def small_integers(self, operand: Any) -> ScaledInts:
-        """Return an operand as integers of 4, 8 or 16 bits with one positive scale."""
+        """Return an operand as integers of 4, 8 or 16 bits with one positive scale. Raises
+        Unlowerable QS702 for any other."""
         found = operand if isinstance(operand, PendingSum) else self.value(operand)
         if len(found.terms) != 1 or not self.is_small(found.terms[0]):
             self._unquantized(operand)
         return self._clamp(found) if found.bounded else found.terms[0]
 
     def is_small(self, x: ScaledInts) -> bool:
-        """Return whether a term has integers of 4, 8 or 16 bits and one positive scale."""
+        """Return whether the term `x` has integers of 4, 8 or 16 bits and one positive scale."""
         return self.dtype(x) in SMALL and x.scale.size == 1 and x.step > 0
 
     def grid(self, node: fx.Node | None = None) -> Grid | None:
-        """Return the grid of the fake-quant behind a node (this one by default); None for an output
-        that nothing quantizes."""
+        """Return the grid of the fake-quant behind `node` (None: this one); None for an output that
+        nothing quantizes."""
         return self._grid(self.node if node is None else node)
 
     def required_grid(self, what: str) -> Grid:
-        """Return `grid()` of this node. Fails where nothing quantizes its result; `what` names what
-        computes it ("a table"), which gives no int32 output."""
+        """Return `grid()` of this node. Raises Unlowerable QS703 where nothing quantizes its
+        result; `what` names what computes it ("a table"), which gives no int32 output."""
         grid = self.grid()
         if grid is None:
             self.fail(
@@ -189,7 +194,8 @@ class Lowering:
     # -- writing -------------------------------------------------------------------------------
 
     def const(self, suffix: str, dtype: DType, array: Any) -> str:
-        """A constant named after this node."""
+        """Add `array` as a constant of `dtype`, named after this node with `suffix`. Returns
+        its name."""
         return self.builder.const(f"{self.node.name}.{suffix}", dtype, array)
 
     def emit(
@@ -202,27 +208,30 @@ class Lowering:
         name: str | None = None,
         **attrs: Any,
     ) -> ScaledInts:
-        """An op whose result has `scale`. scale_axis (of the result), and the attributes axis, axes
-        and perm, count the dims of the model's tensor; shape is what follows its first dim."""
+        """Make an op of the Program from dims of the model's tensors.
+
+        kind        of the op, a name of qatspec.kinds; `attrs` are its attributes.
+        inputs      names of its operands: values and constants.
+        scale       of the result: one number, or one a channel along its dim `scale_axis`.
+        name        of the result; None: this node's.
+
+        The attributes axis, axes and perm count the dims of the model's tensor, the batch included;
+        shape is what follows its first dim. Returns the result. Raises Unlowerable: QS704 where the
+        integers overflow, QS701 where the op has no integer form or mixes images.
+        """
         dim = self.common_batch_dim(inputs)
         if dim.is_first:
             return self.emit_value_axes(
                 kind, inputs, scale, BATCH_FIRST, scale_axis=scale_axis, name=name, **attrs
             )
-        uniform = kind == "requant" and not any(
-            self.builder.consts[n].size > 1 for n in inputs if n in self.builder.consts
-        )
-        if uniform:
-            del attrs["axis"]
         shape = self.builder.values[inputs[0]].shape
         dim, attrs = dim.placed(kind, attrs, shape)
         axis = None if scale_axis is None else dim.axis(scale_axis)
-        if uniform:
-            attrs["axis"] = 1  # one multiplier for all: any will do
         return self.emit_value_axes(kind, inputs, scale, dim, scale_axis=axis, name=name, **attrs)
 
     def emit_same_scale(self, kind: str, x: ScaledInts, **attrs: Any) -> ScaledInts:
-        """An op that moves integers and leaves scale and axis as they are."""
+        """Make an op of `kind`, with `attrs`, that moves the integers of `x`. Returns them, with
+        scale and axis of `x`. Raises as `emit`."""
         return self.emit(kind, (x.value,), x.scale, scale_axis=x.axis, **attrs)
 
     def emit_value_axes(
@@ -236,10 +245,11 @@ class Lowering:
         name: str | None = None,
         **attrs: Any,
     ) -> ScaledInts:
-        """Emit an op as `emit` does, in axes of the Program's values, for what moves the batch.
+        """Make an op in axes of the Program's values, for what moves the batch.
 
-        dim: where the result has its batch. Raises Unlowerable: QS704 where the integers overflow,
-        QS701 where the op has no integer form.
+        dim: where the result has its batch. kind, inputs, scale, scale_axis, name and attrs: as
+        `emit` takes them, but axes count the dims of the value. Returns the result. Raises as
+        `emit`.
         """
         scale = np.atleast_1d(np.asarray(scale, np.float64))
         with np.errstate(over="ignore", under="ignore"):
@@ -265,7 +275,8 @@ class Lowering:
     def quantize(
         self, x: PendingSum | ScaledInts, grid: Grid, name: str | None = None
     ) -> ScaledInts:
-        """Round `x` to `grid`, in one requant at most."""
+        """Compute `x` rounded to `grid`, in one requant at most, and return it. name: of the
+        result, None: this node's."""
         x = pending(x)
         first = x.terms[0]
         low, high = RANGE[grid.dtype]
@@ -302,8 +313,11 @@ class Lowering:
         name: str | None = None,
         **attrs: Any,
     ) -> ScaledInts:
-        """round(sum of x's terms, each times its m, >> shift) on `grid`. ms, shift: int64 (1,) or
-        (C,) along the value's axis `axis`; rounding, low, high: as in a requant."""
+        """Compute round(sum of the terms of `x`, each times its m, >> shift) on `grid`.
+
+        ms, shift: int64 (1,) or (C,) along the value's axis `axis`. name: of the result, None: this
+        node's. attrs: axis, rounding, low and high, as a requant has them. Returns the result.
+        """
         operands = [t.value for t in x.terms]
         dim = self.common_batch_dim(operands)
         operands += [self.const(f"m{i}", "int64", m) for i, m in enumerate(ms)]
@@ -313,16 +327,16 @@ class Lowering:
         )
 
     def scale_axis(self, x: PendingSum) -> int:
-        """The value's axis along which the terms of `x` have scales of their own; 1 where each has
-        one alone."""
+        """Return the value's axis along which the terms of `x` have scales of their own; 1 where
+        each has one alone. Raises Unlowerable where the terms have different ones."""
         dims = {t.axis for t in x.terms if t.axis is not None}
         if len(dims) > 1:
             self.fail("it adds tensors whose channels lie along different dims")
         return self.common_batch_dim([t.value for t in x.terms]).axis(dims.pop()) if dims else 1
 
     def common_batch_dim(self, inputs: Sequence[str]) -> BatchDim:
-        """Return which dim holds the batch of all operands that are not constants. Fails where they
-        differ."""
+        """Return which dim holds the batch of all `inputs` that are not constants. Raises
+        Unlowerable where they differ."""
         names = [name for name in inputs if name not in self.builder.consts]
         dims = [self._batch_dims.get(name, BATCH_FIRST) for name in names]
         if any(dim != dims[0] for dim in dims):
@@ -332,17 +346,20 @@ class Lowering:
     # -- constants -----------------------------------------------------------------------------
 
     def tensor(self, constant: Tensor, grid: Grid | None = None) -> ScaledInts:
-        """A constant as a tensor of the Program, the same for every image: the bias of a fully
-        connected layer of zeros. It broadcasts against the tensors that this node reads, and has
+        """Make a tensor of the Program from a constant: the bias of a linear op of zeros.
+
+        It is the same for every image, broadcasts against the tensors that this node reads, and has
         its batch where they have it. grid: its own, None: that of its own range in the input's
-        dtype."""
+        dtype. Returns the tensor. Raises Unlowerable for one that differs along the batch.
+        """
         if not self.builder.inputs:
             self.fail(
                 "it reads a constant before any input of the model is quantized",
                 "prepare the first module with quantize_input: true",
                 QS706,
             )
-        dim, real = self._one_image(constant)
+        dim, shape, shared = self._read_beside(max(constant.ndim, 1))
+        real = dim.one_image(constant, shape, shared)
         source, name = self.builder.inputs[0], f"{self.node.name}.constant"
         if is_integer_tensor(constant) and is_integer_tensor(self.context.value(self.node)):
             grid = INTEGERS
@@ -364,20 +381,6 @@ class Lowering:
         return self.emit_value_axes(
             "reshape", (y.value,), y.scale, dim, name=name, shape=real.shape
         )
-
-    def _one_image(self, constant: Tensor) -> tuple[BatchDim, np.ndarray]:
-        """(where it has its batch, one image's part in the shape of a value) of a constant."""
-        dim, shape, shared = self._read_beside(max(constant.ndim, 1))
-        rows = constant.to(torch.float64)
-        rows = rows.reshape((1,) * (len(shape) - rows.ndim) + rows.shape)
-        if rows.shape[dim.batch] == 1:
-            rows = rows.repeat_interleave(prod(shared), dim.batch)
-        if rows.shape[dim.batch] % prod(shared):
-            self.fail(f"it joins {tuple(constant.shape)} and {shape}", "give both the same dims")
-        images = dim.in_front(rows, shared)
-        if not (images == images[:1]).all():
-            self.fail("it reads a constant that differs along the batch", "make it of one image")
-        return dim, images[0].numpy()
 
     def _read_beside(self, rank: int) -> tuple[BatchDim, tuple[int, ...], tuple[int, ...]]:
         """(batch dim, shape, what shares the batch's dim) of the tensor of at least `rank` dims

@@ -23,7 +23,7 @@ class ScaledInts:
         return float(self.scale[0])
 
     def scaled(self, factor: float) -> ScaledInts:
-        """The same integers, standing for `factor` times the tensor."""
+        """Return the same integers, standing for `factor` times the tensor."""
         return replace(self, scale=self.scale * factor)
 
 
@@ -45,12 +45,12 @@ class PendingSum:
         return self.low > -np.inf or self.high < np.inf
 
     def clamped(self, low: float, high: float) -> PendingSum:
-        """min(max(this, low), high)."""
+        """Return min(max(this, low), high); the bounds are real numbers."""
         least = min(max(self.low, low), high)
         return replace(self, low=least, high=min(max(self.high, low), high))
 
     def scaled(self, factor: float) -> PendingSum:
-        """This times a nonzero constant."""
+        """Return this times a constant `factor`, which is not zero."""
         low, high = sorted((self.low * factor, self.high * factor))
         return PendingSum(tuple(term.scaled(factor) for term in self.terms), low, high)
 

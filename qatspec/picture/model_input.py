@@ -37,8 +37,8 @@ class ModelInput:
 
     @staticmethod
     def of(params: Mapping[str, Any]) -> ModelInput:
-        """From a mapping with these keys, such as the params of a data set; `size` may be one
-        number, and a missing key has its default."""
+        """Make a record from a mapping with these keys, such as the `params` of a data set; `size`
+        may be one number, and a missing key has its default. Returns the record."""
         size = params["size"]
         height, width = (size, size) if isinstance(size, int) else size
         rest: dict[str, Any] = {k: params[k] for k in ("format", "resize") if k in params}
@@ -63,11 +63,12 @@ class ModelInput:
                 return red, green, blue
 
     def fitted(self, image: Image.Image) -> Placement:
-        """The placement of a whole picture in the input."""
+        """Return the placement of the whole picture `image` in the input."""
         return Placement.fitted((image.height, image.width), self.size, self.resize)
 
     def normalize(self, image: Image.Image) -> np.ndarray:
-        """An RGB picture of `size` as float32 (C, H, W), contiguous."""
+        """Compute (pixels - mean) / std of an RGB picture `image` of `size`. Returns float32 (C, H,
+        W), contiguous."""
         pixels = np.asarray(image.convert(MODES[self.format]), np.float32).reshape(*self.size, -1)
         if self.format == "bgr":
             pixels = pixels[..., ::-1]
@@ -75,8 +76,8 @@ class ModelInput:
         return np.ascontiguousarray(((pixels - mean) / std).transpose(2, 0, 1))
 
     def read(self, path: Path) -> tuple[np.ndarray, dict[str, Any]]:
-        """A picture file as float32 (C, H, W), and what restores predictions (`Placement.meta`,
-        with the file's name as `id`). Raises DiagnosticError QS911."""
+        """Read the picture file at `path`. Returns float32 (C, H, W) and what restores predictions
+        (`Placement.meta`, with the file's name as `id`). Raises DiagnosticError QS911."""
         image = open_picture(path)
         placement = self.fitted(image)
         pasted = placement.paste(image, self.size, self.fill)

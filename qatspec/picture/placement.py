@@ -23,10 +23,11 @@ class Placement(NamedTuple):
     def fitted(
         picture: tuple[int, int], size: tuple[int, int], resize: Resize = "letterbox"
     ) -> Placement:
-        """The largest placement at the top left without a crop. Both sizes are (H, W).
+        """Return the largest placement of a `picture` at the top left of `size`, without a crop.
+        Both are (H, W) in pixels.
 
-        letterbox  the picture keeps its ratio of sides; what is left over is padding.
-        stretch    the picture fills the input.
+        resize  letterbox: the picture keeps its ratio of sides; what is left over is padding.
+                stretch: the picture fills the input.
         """
         scale_y, scale_x = (full / side for full, side in zip(size, picture, strict=True))
         if resize == "letterbox":
@@ -34,7 +35,7 @@ class Placement(NamedTuple):
         return Placement(scale_x, scale_y)
 
     def scaled(self, width: int, height: int) -> tuple[int, int]:
-        """(width, height) in pixels that a picture of these sides has in the input."""
+        """Return (width, height) in pixels that a picture of these sides has in the input."""
         return max(1, round(width * self.scale_x)), max(1, round(height * self.scale_y))
 
     def paste(
@@ -44,7 +45,8 @@ class Placement(NamedTuple):
         fill: tuple[int, ...],
         resampling: Image.Resampling = Image.Resampling.BILINEAR,
     ) -> Image.Image:
-        """The picture on a canvas of `size` (H, W), which has the colour `fill` elsewhere."""
+        """Return `image` on a canvas of `size` (H, W), which has the colour `fill` elsewhere.
+        resampling: Pillow's, where the picture changes its size."""
         height, width = size
         scaled = self.scaled(image.width, image.height)
         if scaled == image.size == (width, height):
@@ -63,7 +65,8 @@ class Placement(NamedTuple):
         return canvas
 
     def meta(self, image: Image.Image) -> dict[str, Any]:
-        """What `restore_boxes` and `restore_mask` need: the placement and the picture's size."""
+        """Return what `restore_boxes` and `restore_mask` need: the placement and the size of
+        `image`."""
         return {**self._asdict(), "width": image.width, "height": image.height}
 
 

@@ -68,7 +68,7 @@ class Plan:
     steps: tuple[Step, ...]
 
     def step(self, name: str) -> Step:
-        """The step called `name`. Raises KeyError."""
+        """Return the step called `name`. Raises KeyError."""
         for step in self.steps:
             if step.name == name:
                 return step

@@ -41,7 +41,10 @@ class Artifact(IntegerModel):
         return self.manifest.get("tree")
 
     def fed_with(self, runtime_input: RuntimeInput) -> Artifact:
-        """The same compiled program, fed something else than its own integers."""
+        """Return the same compiled program, which is fed frames instead of its own integers.
+
+        runtime_input: layout and colour format of the frames, and the conversion to integers.
+        """
         return replace(self, inputs=(runtime_input.outside,), runtime_input=runtime_input)
 
     @property
@@ -50,22 +53,33 @@ class Artifact(IntegerModel):
         return (self.runtime_input.port,) if self.runtime_input else self.inputs
 
     def quantize(self, *floats: np.ndarray) -> list[np.ndarray]:
-        """Images as the model takes them to what the file is fed: integers, or frames as a camera
-        would give them. Raises ValueError on a wrong count."""
+        """Convert images to what the file is fed: integers, or frames as a camera would give them.
+
+        floats: an array for each input port, float32 (N, C, H, W) on the scale that the model
+        takes. Returns an array for each input. Raises ValueError on a wrong count.
+        """
         if self.runtime_input is None:
             return super().quantize(*floats)
         (images,) = floats
         return [self.runtime_input.frame(images)]
 
     def feed(self, ints: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """The Program's integers from what the file is fed. Raises DiagnosticError QS712."""
+        """Convert what the file is fed to the Program's integers.
+
+        ints: an array for each input, as `quantize` returns them. Returns an array for each port of
+        the Program, (N, ...) in the port's dtype. Raises DiagnosticError QS712 on arrays that do
+        not fit.
+        """
         arrays = check_inputs(self, ints)
         return [self.runtime_input.integers(arrays[0])] if self.runtime_input else arrays
 
     def run(self, *ints: np.ndarray) -> list[np.ndarray]:
-        """Integers in, integers out, on the registered march. Raises DiagnosticError on arrays
-        that do not fit (QS712), on an unknown march, and on sections that are not its own
-        (QS811)."""
+        """Run the file on the registered march.
+
+        ints: an array for each input, as `quantize` returns them. Returns an integer array (N, ...)
+        for each output port. Raises DiagnosticError on arrays that do not fit (QS712), on an
+        unknown march, and on sections that are not its own (QS811).
+        """
         arrays = self.feed(ints)
         march = registry().march(self.march)
         with registry().attribute_errors(march, f"march `{self.march}`, running a compiled file,"):
@@ -78,7 +92,7 @@ class Artifact(IntegerModel):
                 ) from problem
 
     def to_bytes(self) -> bytes:
-        """The file's bytes; equal artifacts give equal bytes."""
+        """Return the file's bytes; equal artifacts give equal bytes."""
         header = {
             **self.manifest,
             "format": VERSION,
@@ -94,12 +108,14 @@ class Artifact(IntegerModel):
         return pack(MAGIC, VERSION, header, self.sections)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the file at once: a reader sees the old file or the whole new one."""
+        """Write the file at `path` at once: a reader sees the old file or the whole new one. Raises
+        OSError."""
         write_file(path, self.to_bytes())
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Artifact:
-        """Raises Damaged, whatever the bytes."""
+        """Return the artifact whose `to_bytes` gave `data`. Raises Damaged for any other
+        bytes."""
         header, sections = unpack(MAGIC, VERSION, data)
         try:
             if not isinstance(header["march"], str):
@@ -118,7 +134,8 @@ class Artifact(IntegerModel):
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Artifact:
-        """Read what `save` wrote. Raises DiagnosticError QS810 on a damaged or foreign file."""
+        """Return the artifact that `save` wrote to `path`. Raises DiagnosticError QS810 on a
+        damaged or foreign file."""
         try:
             return cls.from_bytes(read_file(path, QS810, "compiled file"))
         except Damaged as problem:

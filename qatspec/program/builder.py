@@ -37,7 +37,11 @@ class ProgramBuilder:
         self.ranges: dict[str, Interval] = {}
 
     def input(self, name: str, dtype: DType, shape: tuple[int, ...], scale: float) -> str:
-        """Add a port with one scale and return the name of its value."""
+        """Insert an input port and return the name of its value.
+
+        shape: (C, H, W) or any other, without the batch. scale: of the whole tensor, with integers
+        of `dtype`.
+        """
         value = Value(
             name=self._fresh(name),
             dtype=dtype,
@@ -50,7 +54,7 @@ class ProgramBuilder:
         return value.name
 
     def const(self, name: str, dtype: DType, array: Any) -> str:
-        """Add a constant of `dtype` and return the name of its value."""
+        """Insert the constant `array` of `dtype` and return the name of its value."""
         stored = np.ascontiguousarray(array, STORAGE[dtype])
         name = self._fresh(name)
         self.values[name] = Value(name=name, dtype=dtype, shape=stored.shape)
@@ -69,8 +73,12 @@ class ProgramBuilder:
         origin: Provenance | None = None,
         **attrs: Any,
     ) -> str:
-        """Add an op and return the name of its result. scale: float32 (1,) or (C,) along
-        `scale_axis`.
+        """Insert an op and return the name of its result.
+
+        kind        of the op, a name of qatspec.kinds; `attrs` are its attributes.
+        inputs      names of its operands: values and constants.
+        scale       float32 (1,), or (C,) along `scale_axis`; None: it is unknown.
+        origin      the op of the model that it comes from.
 
         Raises Malformed where the op breaks its kind's rules, Overflow where its result may leave
         its dtype.

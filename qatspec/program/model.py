@@ -19,7 +19,11 @@ class Program(ProgramData):
     """The data of a Program with what can be done with it."""
 
     def run(self, *ints: np.ndarray) -> list[np.ndarray]:
-        """Run on the fast executor, which equals `interpret` integer for integer."""
+        """Run on the fast executor, which equals `interpret` integer for integer.
+
+        ints: an array (N, ...) for each input port, in its dtype. Returns an array for each output
+        port. Raises DiagnosticError QS712 on arrays that do not fit.
+        """
         return self._executor.run(ints)
 
     @cached_property
@@ -30,14 +34,15 @@ class Program(ProgramData):
         return Executor(self)
 
     def to_bytes(self) -> bytes:
-        """The program's file; equal programs give equal bytes."""
+        """Return the program's file; equal programs give equal bytes."""
         from qatspec.program.serde import to_bytes
 
         return to_bytes(self)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Program:
-        """What `to_bytes` gave, verified. Raises Damaged, or DiagnosticError (QS711)."""
+        """Return the program whose `to_bytes` gave `data`, verified. Raises Damaged, or
+        DiagnosticError (QS711)."""
         from qatspec.program.serde import from_bytes
 
         return from_bytes(data)

@@ -54,7 +54,7 @@ class QdqWriter:
     # -- reading -------------------------------------------------------------------------------
 
     def operand(self, value: Any, dtype: Any = None) -> str:
-        """Return the ONNX name of an argument: a result, a parameter, or a number.
+        """Return the ONNX name of an argument `value`: a result, a parameter, or a number.
 
         dtype: what it is needed as; None: a tensor as it is and a number as float32. Raises
         InternalError for an argument of another kind.
@@ -75,11 +75,12 @@ class QdqWriter:
         return self.graph.const("number", number, dtype or np.float32)
 
     def same_type(self, node: fx.Node, *values: Any) -> list[str]:
-        """`operand` of each value, in the type of the node's result."""
+        """Return `operand` of each of `values`, in the type of the node's result."""
         return [self.operand(value, self.dtype(node)) for value in values]
 
     def array(self, node: fx.Node, given: Any) -> np.ndarray | None:
-        """A parameter of a module, or the constant that a functional call is given."""
+        """Return a parameter of the module of `node`, or the constant that a functional call is
+        given. Raises DiagnosticError QS724 for one that is computed from the input."""
         if isinstance(given, fx.Node):
             if not self.batch.is_constant(given):
                 self.fail(node, "a norm by weights that are computed from the input")
@@ -87,22 +88,25 @@ class QdqWriter:
         return None if given is None else given.detach().numpy()
 
     def tensor(self, node: Any) -> Tensor:
-        """The parameter or buffer that a node gives, or what is computed from such alone."""
+        """Return the parameter or buffer that `node` gives, or what is computed from such
+        alone."""
         return self.batch.value(node).detach()  # type: ignore[no-any-return]
 
     def operands(self, node: fx.Node) -> list[Any]:
-        """Return the tensor arguments after the first: weight, bias, ..."""
+        """Return the tensor arguments of `node` after the first: weight, bias, ..."""
         return [None if a is None else self.tensor(a) for a in node.args[1:]]
 
     def dtype(self, node: Any) -> np.dtype[Any]:
-        """The element type of a node's result: the model's, with float32 for every float."""
+        """Return the element type of the result of `node`: the model's, with float32 for
+        every float."""
         dtype = self.context.value(node).dtype
         if dtype.is_floating_point:
             return np.dtype(np.float32)
         return torch.empty(0, dtype=dtype).numpy().dtype
 
     def sizes(self, node: Any, part: int | None = None) -> tuple[Size, ...]:
-        """Sizes of a node's result, for any batch; part: of that one of several."""
+        """Return the sizes of the result of `node`, for any batch; part: of that one of several
+        results."""
         return self.batch.sizes(node, part)
 
     def _is_tensor(self, value: fx.Node) -> bool:
@@ -111,14 +115,16 @@ class QdqWriter:
     # -- writing -------------------------------------------------------------------------------
 
     def parameter(self, node: fx.Node, name: str, array: Any) -> str:
-        """A float32 initializer `name` of the node's module, or of the node."""
+        """Write `array` as a float32 initializer `name` of the module of `node`, or of the node.
+        Returns its ONNX name."""
         path = node.target if node.op == "call_module" else node.name
         return self.graph.const(f"{path}.{name}", np.asarray(array), np.float32)
 
     def reshaped(
         self, node: fx.Node, x: str, before: Sequence[Size], after: Sequence[Size], name: str
     ) -> str:
-        """x of sizes `before` in sizes `after`, for any batch."""
+        """Write x, of sizes `before`, in sizes `after`, for any batch. Returns the result, called
+        `name`. Raises DiagnosticError QS724, at `node`, where the batch is split."""
         sizes = [
             size if isinstance(size, int) else 0 if size in before[i : i + 1] else -1
             for i, size in enumerate(after)
@@ -130,7 +136,8 @@ class QdqWriter:
         )
 
     def size_of(self, node: fx.Node, size: Open) -> str:
-        """The ONNX name of a size that follows the batch: one int64."""
+        """Write a size of `node` that follows the batch: int64 (1,). Returns its ONNX name. Raises
+        DiagnosticError QS724 where it is no multiple of the batch."""
         if size.plus or size.times.denominator > 1:
             self.fail(node, f"a size of {size}")
         batch = self.graph.node(
@@ -142,7 +149,8 @@ class QdqWriter:
         return self.graph.node("Mul", [batch, times], f"{node.name}.size")
 
     def expanded(self, node: fx.Node, x: str, sizes: Sequence[Size]) -> str:
-        """x broadcast against a shape that may follow the batch."""
+        """Write x broadcast to `sizes`, which may follow the batch. Returns the result, called as
+        `node`."""
         if all(isinstance(size, int) for size in sizes):
             shape = self.graph.const(f"{node.name}.shape", list(sizes), np.int64)
         else:
@@ -156,14 +164,16 @@ class QdqWriter:
         return self.graph.node("Expand", [x, shape], node.name)
 
     def cut(self, x: str, axis: int, part: slice, name: str) -> str:
-        """x[..., part, ...] along `axis`."""
+        """Write x[..., part, ...] along `axis`. Returns the result, called `name`."""
         start, stop, step = part.start or 0, part.stop, part.step or 1
         stop = np.iinfo(np.int64).max if stop is None else stop
         names = [self.graph.const("cut", [v], np.int64) for v in (start, stop, axis, step)]
         return self.graph.node("Slice", [x, *names], name)
 
     def reduced(self, op: str, x: str, axes: Sequence[int], keepdims: bool, name: str) -> str:
-        """A reduction; from opset 18 on (ReduceSum: 13) the axes are an input."""
+        """Write the reduction `op` ("ReduceMean") of x along `axes`; from opset 18 on (ReduceSum:
+        13) they are an input. keepdims: reduced dims stay, of size 1. Returns the result, called
+        `name`."""
         if op == "ReduceSum" or self.opset >= 18:
             names = [x, self.graph.const("axes", list(axes), np.int64)]
             return self.graph.node(op, names, name, keepdims=int(keepdims))
@@ -172,7 +182,11 @@ class QdqWriter:
     def padded(
         self, x: str, amounts: Sequence[int], mode: str, value: float, rank: int, name: str
     ) -> str:
-        """x of `rank` dims with `amounts` around it, torch's way, the last dim first."""
+        """Write x of `rank` dims with `amounts` around it, torch's way, the last dim first.
+
+        mode: constant, reflect, replicate or circular, as torch names them; value: what constant
+        fills in. Returns the result, called `name`.
+        """
         amounts = [*amounts, *[0] * (2 * rank - len(amounts))]
         sides = [
             (amounts[2 * (rank - 1 - d)], amounts[2 * (rank - 1 - d) + 1]) for d in range(rank)
@@ -201,7 +215,8 @@ class QdqWriter:
         return self.graph.const("fill", value, np.float32)
 
     def grid(self, path: str, fake_quant: FakeQuantize, channels: int | None = None) -> list[str]:
-        """Names of scale and zero point: scalars, or one an output channel."""
+        """Write scale and zero point of `fake_quant`, named after `path`: scalars, or one for each
+        of `channels` output channels. Returns both names."""
         scale = fake_quant.scale.detach()
         scale = scale.reshape(()) if channels is None else scale.expand(channels)
         zeros = np.zeros(tuple(scale.shape), np.int64)
@@ -209,7 +224,8 @@ class QdqWriter:
         return [name, self.integers(f"{path}.zero_point", fake_quant.qspec.dtype, zeros)]
 
     def integers(self, name: str, dtype: str, array: np.ndarray) -> str:
-        """An initializer of int8, int16 or (packed by ONNX) int4."""
+        """Write `array` as an initializer `name` of a quantized `dtype`: int8, int16 or int4 (which
+        ONNX packs). Returns its ONNX name."""
         if dtype != "qint4":
             # onnxruntime rewrites weights and their zero points where it is asked for unsigned
             # ones (saturation.PRECISION), and fails on one that two nodes read
@@ -222,7 +238,8 @@ class QdqWriter:
         return name
 
     def fail(self, node: fx.Node, what: str) -> NoReturn:
-        """Refuse to write a node; `what` names the case. Raises DiagnosticError QS724."""
+        """Refuse to write `node`; `what` names the case. Never returns. Raises
+        DiagnosticError QS724."""
         file, _, line = str(node.meta.get("source", "")).rpartition(":")
         raise QS724.error(
             f"`{node.name}`: {what} has no ONNX form here",

@@ -43,7 +43,8 @@ class Observer(nn.Module):
         )
 
     def extremes(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """(min, max) of this batch, per channel along dimension 0 or of the whole tensor."""
+        """Return (min, max) of the batch `x`, per channel along dimension 0 or of the whole
+        tensor."""
         if self.per_channel:
             low, high = torch.aminmax(x.reshape(x.shape[0], -1), dim=1)
         else:
@@ -57,7 +58,7 @@ class Observer(nn.Module):
         return low.to(self.min_val.dtype), high.to(self.max_val.dtype)
 
     def amax(self) -> Tensor:
-        """max(|min|, |max|), 0 where nothing was seen yet."""
+        """Return max(|min|, |max|) of all that was seen, 0 where nothing was seen yet."""
         seen = self.max_val >= self.min_val
         largest = torch.maximum(self.min_val.abs(), self.max_val.abs())
         return torch.where(seen, largest, 0.0).reshape(-1)

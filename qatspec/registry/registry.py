@@ -75,81 +75,86 @@ class Registry:
         return cast("ModelDef", self._find("model", name, at).record)
 
     def dataset(self, name: str, at: str = "") -> DatasetDef:
-        """Return the data set called `name`. Raises DiagnosticError as `model` does."""
+        """Return the data set called `name`. Raises DiagnosticError at `at`, as `model` does."""
         return cast("DatasetDef", self._find("dataset", name, at).record)
 
     def qconfig(self, name: str, at: str = "") -> QConfigDef:
-        """Return the qconfig preset called `name`. Raises DiagnosticError as `model` does."""
+        """Return the qconfig preset called `name`. Raises DiagnosticError at `at`, as `model`
+        does."""
         return cast("QConfigDef", self._find("qconfig", name, at).record)
 
     def prepare_config(self, name: str, at: str = "") -> PrepareConfigDef:
-        """Return the prepare preset called `name`. Raises DiagnosticError as `model` does."""
+        """Return the prepare preset called `name`. Raises DiagnosticError at `at`, as `model`
+        does."""
         return cast("PrepareConfigDef", self._find("prepare_config", name, at).record)
 
     def fuse_pattern(self, name: str, at: str = "") -> FusePattern:
-        """Return the fuse pattern called `name`. Raises DiagnosticError as `model` does."""
+        """Return the fuse pattern called `name`. Raises DiagnosticError at `at`, as `model`
+        does."""
         return cast("FusePattern", self._find("fuse_pattern", name, at).record)
 
     def observer(self, name: str, at: str = "") -> ObserverDef:
-        """Return the observer called `name`. Raises DiagnosticError as `model` does."""
+        """Return the observer called `name`. Raises DiagnosticError at `at`, as `model` does."""
         return cast("ObserverDef", self._find("observer", name, at).record)
 
     def march(self, name: str, at: str = "") -> March:
-        """Return the march called `name`. Raises DiagnosticError as `model` does."""
+        """Return the march called `name`. Raises DiagnosticError at `at`, as `model` does."""
         return cast("March", self._find("march", name, at).record)
 
     def arithmetic(self, march: str | None) -> Arithmetic:
-        """The march's integer arithmetic; None: the generic one. Raises as `march` does."""
+        """Return the integer arithmetic of `march`; None: the generic one. Raises as `march`
+        does."""
         return Arithmetic() if march is None else self.march(march).arithmetic
 
     def record(self, kind: str, name: str) -> Any:
-        """The record of any kind, by name. Raises DiagnosticError as the lookups do."""
+        """Return the record called `name` of any `kind`. Raises DiagnosticError as the
+        lookups do."""
         return self._find(kind, name, "").record
 
     def fuse_patterns(self) -> tuple[FusePattern, ...]:
-        """Every fuse pattern, by name. Of two with one name both are here: whoever applies one asks
-        `require_undisputed` first."""
+        """Return every fuse pattern, by name. Of two with one name both are here: whoever applies
+        one asks `require_undisputed` first."""
         return tuple(entry.record for entry in self._of("fuse_pattern").entries)
 
     def quant_handlers(self) -> tuple[QuantHandler, ...]:
-        """Every quant handler, by name."""
+        """Return every quant handler, by name."""
         return tuple(entry.record for entry in self._of("quant_handler").entries)
 
     def handler_for(self, op: str) -> QuantHandler | None:
-        """The handler that answers for a canonical op name. Raises DiagnosticError QS002 where two
-        do."""
+        """Return the handler of a canonical `op` name, None where there is none. Raises
+        DiagnosticError QS002 where there are two."""
         entry = self._of("quant_handler").find_op(op)
         return entry.record if entry else None
 
     def spellings(self) -> Mapping[str, tuple[str, ...]]:
-        """Canonical op -> the public names by which models call it, of every quant handler. It is
-        the same object as long as the same plugins take part."""
+        """Return canonical op -> the public names by which models call it, of every quant handler.
+        It is the same object as long as the same plugins take part."""
         return self._of("quant_handler").spellings
 
     def require_undisputed(self, kind: str, name: str) -> None:
-        """Raises DiagnosticError QS002 where two plugins register `name`."""
+        """Refuse a `name` that two plugins register in `kind`. Raises DiagnosticError QS002."""
         self._of(kind).require_undisputed(name, "")
 
     def kinds(self, name: str) -> list[str]:
-        """The kinds in which `name` is registered, as a name or an alias."""
+        """Return the kinds in which `name` is registered, as a name or an alias."""
         return [kind for kind in KINDS if name in self._of(kind)]
 
     def names(self, kind: str) -> list[str]:
-        """Registered names of a kind (without aliases), sorted."""
+        """Return the registered names of `kind` (without aliases), sorted."""
         return self._of(kind).names()
 
     # -- plugins ---------------------------------------------------------------------------------
 
     def plugins(self) -> tuple[Plugin, ...]:
-        """Every plugin, broken ones included, by entry point."""
+        """Return every plugin, broken ones included, by entry point."""
         return tuple(self._hooks.plugins[name] for name in sorted(self._hooks.plugins))
 
     def hooks(self, entry_point: str) -> list[str]:
-        """Names of the hooks that one plugin implements."""
+        """Return the names of the hooks that the plugin of `entry_point` implements."""
         return self._hooks.implemented(entry_point)
 
     def registered(self, entry_point: str) -> dict[str, list[str]]:
-        """kind -> names that one plugin registers."""
+        """Return kind -> names that the plugin of `entry_point` registers."""
         by_kind = {
             kind: sorted(
                 {
@@ -163,12 +168,14 @@ class Registry:
         return {kind: names for kind, names in by_kind.items() if names}
 
     def provider(self, kind: str, name: str) -> Provider:
-        """The plugin that registers `name`. Raises DiagnosticError as the lookups do."""
+        """Return the plugin that registers `name` in `kind`. Raises DiagnosticError as the
+        lookups do."""
         plugin = self._find(kind, name, "").plugin
         return Provider(plugin.entry_point, plugin.dist, plugin.version, source_sha256(plugin))
 
     def folders(self, entry_points: Collection[str]) -> tuple[tuple[str, str], ...]:
-        """(entry point, folder) of each of these plugins that is one file."""
+        """Return (entry point, folder) of each of the plugins of `entry_points` that is one
+        file."""
         return tuple(
             (plugin.entry_point, str(Path(key).parent))
             for key, plugin in sorted(self._hooks.plugins.items())
@@ -176,22 +183,24 @@ class Registry:
         )
 
     def faults(self) -> tuple[Diagnostic, ...]:
-        """Problems of installed plugins as warnings, sorted by plugin. Calls every hook."""
+        """Return problems of installed plugins as warnings, sorted by plugin. Calls every
+        hook."""
         disputes = [dispute for kind in KINDS for dispute in self._of(kind).disputes()]
         found = dict.fromkeys((*self._hooks.faults, *disputes))
         return tuple(sorted(found, key=lambda f: f.origin or ""))
 
     def disputes(self, kind: str) -> tuple[Diagnostic, ...]:
-        """Warnings for whoever takes all records of a kind (every prepare tries every fuse
-        pattern): plugins whose hook failed, and what two of them dispute."""
+        """Return warnings for whoever takes all records of `kind` (every prepare tries every fuse
+        pattern): plugins whose hook failed, and names that two of them register."""
         return self._of(kind).warnings
 
     @contextmanager
     def attribute_errors(self, record: Any, doing: str) -> Iterator[None]:
-        """What a record's callable raises inside is its plugin's fault, unless it is a diagnostic.
+        """Attribute what is raised inside to the plugin of `record`, unless it is a diagnostic.
 
-        doing: in words, "opening data set `mine`". Raises PluginFault. What a record that nobody
-        registers raises passes through."""
+        doing: in words, "opening data set `mine`". Returns a context manager. Raises PluginFault.
+        What a record that nobody registers raises passes through.
+        """
         try:
             yield
         except QatspecError:
@@ -205,10 +214,10 @@ class Registry:
     @contextmanager
     def attribute_errors_of(self, owner: object, method: str) -> Iterator[None]:
         """Attribute what is raised inside to the plugin that `owner` (a model, a data set) comes
-        from, also where the error passed through none of its code (a layer of torch whose sizes
-        do not fit), but not where it passed through qatspec's own.
+        from, also where the error passed through none of its code (a layer of torch whose sizes do
+        not fit), but not where it passed through qatspec's own.
 
-        method: what is called of `owner`. Raises PluginFault.
+        method: what is called of `owner`. Returns a context manager. Raises PluginFault.
         """
         try:
             yield
@@ -227,10 +236,10 @@ class Registry:
     def interface_fault(
         self, message: str, method: str, *, owner: object = None, record: Any = None
     ) -> PluginFault:
-        """The fault of a plugin whose object or record breaks its interface, QS010.
+        """Return the fault of a plugin whose object or record breaks its interface, QS010.
 
-        method: what is missing or returned something wrong, of `owner` (a model, a data set) or,
-        without one, of `record`; the fault names the line that defines it.
+        message: what is wrong. method: what is missing or returned something wrong, of `owner` (a
+        model, a data set) or, without one, of `record`; the fault names the line that defines it.
         """
         hook, provider = self._hook_and_plugin(record)
         plugin = (provider_of(self.plugins(), owner) if owner is not None else None) or provider
@@ -247,14 +256,15 @@ class Registry:
         )
 
     def plugin_fault(self, error: BaseException) -> PluginFault | None:
-        """The fault of the plugin whose code `error` came through last, if any: for what models and
-        data sets raise long after the record that made them was called."""
+        """Return the fault of the plugin whose code `error` came through last, if any: for what
+        models and data sets raise long after the record that made them was called."""
         return plugin_fault(self.plugins(), error)
 
     # -- taking part -----------------------------------------------------------------------------
 
     def include(self, path: Path, at: str = "") -> None:
-        """Load the file plugin at `path`, once. Raises DiagnosticError QS007."""
+        """Open the file plugin at `path`, once; `at` is the pointer that names it. Raises
+        DiagnosticError QS007."""
         path = Path(os.path.realpath(path))  # Path.resolve raises where links form a loop
         if str(path) in self._hooks.plugins:
             return
@@ -279,8 +289,8 @@ class Registry:
 
     @contextmanager
     def added(self, plugin: Plugin) -> Iterator[None]:
-        """`plugin` takes part inside, unless its module does so anyway: what the kit tries need not
-        be installed."""
+        """Let `plugin` take part inside, unless its module does so anyway: what the kit tries need
+        not be installed. Returns a context manager."""
         if any(plugin.module is known.module for known in self.plugins()):
             yield
             return
@@ -293,12 +303,13 @@ class Registry:
             self._records.clear()
 
     def emit(self, event: StageEvent) -> None:
-        """Send the event to every plugin. An exception becomes a fault of its plugin and is not
+        """Send `event` to every plugin. An exception becomes a fault of its plugin and is not
         raised."""
         self._hooks.ask("qatspec_stage_event", event=event)
 
     def checks(self, spec: SpecView) -> list[Diagnostic]:
-        """Findings of the plugins' own checks of a spec. A check that raises gives a warning."""
+        """Return the findings of the plugins' own checks of `spec`. A check that raises gives a
+        warning."""
         known = len(self._hooks.faults)
         answers = self._hooks.ask("qatspec_check", spec=spec, registry=self)
         found = [finding(item, plugin) for plugin, findings in answers for item in findings]

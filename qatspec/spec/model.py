@@ -197,7 +197,8 @@ class Spec:
     document: Document = field(compare=False, repr=False)
 
     def quantization(self, stage: str) -> tuple[ModuleQuant, ...]:
-        """The prepared modules of `stage`: leaves with absolute path, qconfig and prepare set."""
+        """Return the prepared modules of `stage`: leaves with absolute path, qconfig and
+        prepare set."""
         from qatspec.spec.modules import quantization
 
         return quantization(self, stage)

@@ -45,18 +45,23 @@ class Dataset(Protocol):
     def __len__(self) -> int: ...
 
     def sample(self, index: int, rng: np.random.Generator) -> Sample:
-        """The example at `index`. All randomness comes from `rng`, which depends on
-        (seed, epoch, index) alone, so that worker counts never change a byte.
-        Raises DiagnosticError on a broken file; the data role's `broken` says what follows."""
+        """Return the example at `index`, 0 to the length of the set.
+
+        All randomness comes from `rng`, which depends on (seed, epoch, index) alone, so that worker
+        counts never change a byte. Raises DiagnosticError on a broken file; the data role's
+        `broken` says what follows.
+        """
         ...
 
     def evaluate(
         self, predictions: Sequence[tuple[Mapping[str, Any], Mapping[str, np.ndarray]]]
     ) -> dict[str, float]:
-        """Metrics, 0-100, of (meta, prediction) pairs over the whole set.
+        """Return metrics, 0 to 100, of the whole set.
 
-        The mapping has the key that DatasetDef.metric names. Another metric that nothing decides
-        may be absent or NaN."""
+        predictions: (meta of a sample, what `predict` returned for it as arrays), in any order. The
+        mapping has the key that DatasetDef.metric names. Another metric that nothing decides may be
+        absent or NaN.
+        """
         ...
 
 
@@ -69,17 +74,18 @@ class PictureDataset(Dataset, Protocol):
     """
 
     def read(self, path: Path) -> Sample:
-        """A picture file as the model takes it, without a target. Raises DiagnosticError."""
+        """Read the picture file at `path` as the model takes it. Returns a sample without a target.
+        Raises DiagnosticError for a file that is no picture."""
         ...
 
     def restore(self, meta: Mapping[str, Any], boxes: np.ndarray) -> np.ndarray:
-        """Boxes (K, 4) xyxy of input pixels in the pixels of the picture that `meta` is of.
+        """Return `boxes` (K, 4) xyxy of input pixels in pixels of the picture that `meta` is of.
         Asked for predictions that hold `boxes`."""
         ...
 
     def restore_mask(self, meta: Mapping[str, Any], mask: np.ndarray) -> np.ndarray:
-        """A mask (H, W) uint8 of input pixels as (height, width) uint8 of the picture that `meta`
-        is of. Asked for predictions that hold `mask`."""
+        """Return a `mask` (H, W) uint8 of input pixels as (height, width) uint8 of the picture that
+        `meta` is of. Asked for predictions that hold `mask`."""
         ...
 
 
@@ -90,17 +96,23 @@ class TaskModel(Protocol):
     """
 
     def forward(self, images: torch.Tensor) -> Any:
-        """(N, C, H, W) -> a tree of raw outputs, exactly what ships to the chip (eval mode)."""
+        """Compute the raw outputs of `images` (N, C, H, W) float32. Returns a tree of tensors, in
+        eval mode exactly what ships to the chip."""
         ...
 
     def loss(
         self, outputs: Any, targets: Sequence[Mapping[str, torch.Tensor]]
     ) -> torch.Tensor | Mapping[str, torch.Tensor]:
-        """One scalar, or named scalars to be summed; outputs as forward returned them in training
-        mode."""
+        """Return one scalar, or named scalars to be summed.
+
+        outputs: as forward returned them in training mode. targets: of each image, what the data
+        set gives as its target.
+        """
         ...
 
     def predict(self, outputs: Any) -> list[dict[str, torch.Tensor]]:
-        """Decode raw outputs to one prediction an image, in input pixels.
-        Detection: boxes (K, 4) xyxy, scores (K,), labels (K,)."""
+        """Return one prediction for each image from raw `outputs`, in input pixels.
+
+        Detection: boxes (K, 4) xyxy, scores (K,), labels (K,).
+        """
         ...

@@ -1,10 +1,12 @@
-"""What `qatspec.api` offers is documented: what it does, every argument, and what is raised."""
+"""What `qatspec.api` offers is documented: what each function and method does, every argument, what
+it returns, and what it raises."""
 
 from __future__ import annotations
 
 import ast
 import builtins
 import dataclasses
+import functools
 import inspect
 import re
 import sys
@@ -16,15 +18,20 @@ import pytest
 
 import qatspec.api as api
 
-#: How the first line of a function begins.
+#: How the first line of a function or method begins. A property is named by what it is.
 VERBS = [
+    "Add",
+    "Attribute",
     "Broadcast",
     "Compile",
     "Compute",
+    "Convert",
     "Digest",
     "Divide",
+    "Forget",
     "Insert",
     "Judge",
+    "Let",
     "Lower",
     "Make",
     "Map",
@@ -35,14 +42,18 @@ VERBS = [
     "Permute",
     "Put",
     "Read",
+    "Refuse",
     "Reshape",
     "Resolve",
     "Return",
+    "Round",
     "Run",
+    "Send",
     "Switch",
     "Take",
     "Tell",
     "Write",
+    "Yield",
 ]
 #: Errors of a caller's mistake in the code, which no docstring lists.
 UNLISTED = {"NotImplementedError", "TypeError", "AssertionError"}
@@ -55,16 +66,23 @@ def functions() -> dict[str, Callable[..., Any]]:
     return {name: value for name, value in found.items() if inspect.isfunction(value)}
 
 
-def methods() -> dict[str, Callable[..., Any]]:
-    """Class.method -> function, for what exported classes define themselves."""
+def methods(*, properties: bool) -> dict[str, Callable[..., Any]]:
+    """Class.method -> function, of what exported classes have from classes of qatspec."""
     found = {}
     for name in api.__all__:
         exported = getattr(api, name)
-        for key, value in vars(exported).items() if isinstance(exported, type) else ():
-            inner = getattr(value, "fget", None) or getattr(value, "__func__", value)
-            if not key.startswith("_") and inspect.isfunction(inner):
+        classes = exported.__mro__[::-1] if isinstance(exported, type) else ()
+        for key, value in [item for cls in classes for item in vars(cls).items()]:
+            is_property = isinstance(value, (property, functools.cached_property))
+            inner = getattr(value, "fget", None) or getattr(value, "func", None)
+            inner = inner or getattr(value, "__func__", value)
+            ours = inspect.isfunction(inner) and inner.__module__.startswith("qatspec")
+            if ours and not key.startswith("_") and (properties or not is_property):
                 found[f"{name}.{key}"] = inner
     return found
+
+
+CALLABLES = {**functions(), **methods(properties=False)}
 
 
 def raised(function: Callable[..., Any], depth: int = 2) -> Iterator[str]:
@@ -96,32 +114,32 @@ def bases(error: str, function: Callable[..., Any]) -> list[str]:
     return [cls.__name__ for cls in known[error].__mro__[:-3]] if error in known else [error]
 
 
-@pytest.mark.parametrize("name", sorted(functions()))
+@pytest.mark.parametrize("name", sorted(CALLABLES))
 def test_a_function_says_what_it_does_in_the_imperative(name):
-    documentation = inspect.getdoc(functions()[name]) or ""
+    documentation = inspect.getdoc(CALLABLES[name]) or ""
     assert documentation.split(" ")[0] in VERBS, f"{name}: {documentation[:60]!r}"
 
 
-@pytest.mark.parametrize("name", sorted(functions()))
+@pytest.mark.parametrize("name", sorted(CALLABLES))
 def test_a_function_describes_each_argument(name):
-    function = functions()[name]
+    function = CALLABLES[name]
     documentation = inspect.getdoc(function) or ""
-    names = [p for p in inspect.signature(function).parameters if p != "self"]
+    names = [p for p in inspect.signature(function).parameters if p not in ("self", "cls")]
     assert [p for p in names if not re.search(rf"\b{p}\b", documentation)] == []
 
 
-@pytest.mark.parametrize("name", sorted(functions()))
+@pytest.mark.parametrize("name", sorted(CALLABLES))
 def test_a_function_that_returns_something_says_what(name):
-    function = functions()[name]
+    function = CALLABLES[name]
     documentation = inspect.getdoc(function) or ""
-    if inspect.signature(function).return_annotation in ("None", None):
+    if inspect.signature(function).return_annotation in ("None", "NoReturn", None):
         pytest.skip("it returns nothing")
-    assert re.search(r"\b(Returns?|Yields)\b", documentation), documentation
+    assert re.search(r"\b([Rr]eturns?|Yields?)\b", documentation), documentation
 
 
-@pytest.mark.parametrize("name", sorted({**functions(), **methods()}))
+@pytest.mark.parametrize("name", sorted({**functions(), **methods(properties=True)}))
 def test_what_is_raised_is_documented(name):
-    function = {**functions(), **methods()}[name]
+    function = {**functions(), **methods(properties=True)}[name]
     documentation = inspect.getdoc(function) or ""
     assert documentation, f"{name} has no docstring"
     depth = 2 if name in functions() else 0  # helpers of a class serve several methods

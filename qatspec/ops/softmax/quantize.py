@@ -3,11 +3,13 @@ quotient or the logarithm of the sum from a second table."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from torch import fx
 
 from qatspec.graph.context import GraphContext
-from qatspec.ir import RANGE
+from qatspec.ir import RANGE, DType
 from qatspec.lowering import Lowering, PendingSum, ScaledInts, expanded, quotient
 from qatspec.ops.softmax.calls import Softmax
 from qatspec.types import Annotation, Observed
@@ -55,16 +57,12 @@ def _logarithm(lowering: Lowering, total: ScaledInts, size: int) -> ScaledInts:
     parts: list[str] = []
     step, reached = 2.0**-20, float(unit)
     while reached < unit * size * high / (high + 1) or not parts:
-        name = f"{lowering.node.name}.index"
         operands = (
             total.value,
             lowering.const("one", "int64", [1]),
             lowering.const("index.shift", "int64", [shift]),
         )
-        index = lowering.emit(
-            "requant", operands, 1.0, name=name, dtype="int16", axis=1, rounding="half_up", low=0,
-            high=high,
-        )  # fmt: skip
+        index = _requant(lowering, operands, 1.0, "index", "int16")
         sums = np.maximum(np.arange(low, high + 1) * 2.0**shift, reached)
         table = lowering.const("log", "int32", np.rint(np.log(sums / reached) / step))
         name = f"{lowering.node.name}.log"
@@ -75,10 +73,18 @@ def _logarithm(lowering: Lowering, total: ScaledInts, size: int) -> ScaledInts:
     if len(parts) == 1:
         return part
     ones = [lowering.const("one", "int64", [1])] * len(parts)
-    return lowering.emit(
-        "requant", (*parts, *ones, lowering.const("log.shift", "int64", [0])), step,
-        name=f"{lowering.node.name}.log", dtype="int32", axis=1, rounding="half_up", low=0,
-        high=RANGE["int32"][1],
+    terms = (*parts, *ones, lowering.const("log.shift", "int64", [0]))
+    return _requant(lowering, terms, step, "log", "int32")
+
+
+def _requant(
+    lowering: Lowering, operands: Sequence[str], scale: float, name: str, dtype: DType
+) -> ScaledInts:
+    """The terms of a requant, from 0 on. Each has one multiplier for all channels."""
+    return lowering.emit_value_axes(
+        "requant", operands, scale, lowering.common_batch_dim(operands), dtype=dtype,
+        name=f"{lowering.node.name}.{name}", axis=1, rounding="half_up", low=0,
+        high=RANGE[dtype][1],
     )  # fmt: skip
 
 
@@ -113,11 +119,7 @@ def _exponentials(
             lowering.const("one", "int64", [1]),
             lowering.const("rest.shift", "int64", [_REST_BITS]),
         )
-        name = f"{node.name}.total"
-        total = lowering.emit(
-            "requant", operands, total.scale, name=name, dtype="int32", axis=1, rounding="half_up",
-            low=0, high=RANGE["int32"][1],
-        )  # fmt: skip
+        total = _requant(lowering, operands, total.step, "total", "int32")
     return exponentials, total, x, axis
 
 
