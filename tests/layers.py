@@ -181,6 +181,23 @@ LAYERS: dict[str, tuple[int, Callable[[], nn.Module]]] = {
                                               align_corners=True)),
     ),
     "linear resize": (3, lambda: Op(lambda x: F.interpolate(x, scale_factor=2, mode="linear"))),
+    "bicubic": (4, lambda: nn.Upsample(scale_factor=2, mode="bicubic")),
+    "bicubic, aligned": (
+        4, lambda: Op(lambda x: F.interpolate(x, (20, 7), mode="bicubic", align_corners=True)),
+    ),
+    "bicubic, antialias": (
+        4, lambda: Op(lambda x: F.interpolate(x, (4, 20), mode="bicubic", antialias=True)),
+    ),
+    "bilinear, antialias": (
+        4, lambda: Op(lambda x: F.interpolate(x, (4, 5), mode="bilinear", antialias=True)),
+    ),
+    "bilinear, odd factor": (
+        4, lambda: Op(lambda x: F.interpolate(x, scale_factor=(1.3, 0.7), mode="bilinear")),
+    ),
+    "trilinear": (5, lambda: nn.Upsample(scale_factor=2, mode="trilinear")),
+    "area": (4, lambda: Op(lambda x: F.interpolate(x, (5, 7), mode="area"))),
+    "resize to the same size": (4, lambda: Op(lambda x: F.interpolate(x, x.shape[2:],
+                                                                     mode="bicubic"))),
     "channel shuffle by hand": (
         4, lambda: Op(lambda x: x.view(x.shape[0], 2, 2, 9, 12).transpose(1, 2).flatten(1, 2))
     ),

@@ -31,4 +31,5 @@ from qatspec.lowering.planes import (
     window_taps as window_taps,
 )
 from qatspec.lowering.quotient import quotient as quotient
+from qatspec.lowering.resampling import resampled as resampled
 from qatspec.lowering.tables import lookup as lookup

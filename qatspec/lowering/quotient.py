@@ -16,8 +16,8 @@ def quotient(lowering: Lowering, x: ScaledInts, y: ScaledInts) -> ScaledInts:
     lowering  the state of lowering.
     x, y      tensors with one scale each, of shapes that broadcast.
 
-    Returns x / y on the grid of what quantizes this node. Raises Unlowerable QS703
-    where nothing quantizes it.
+    Returns x / y on the grid of what quantizes this node; a y of 0 counts as one step of its grid.
+    Raises Unlowerable QS703 where nothing quantizes it.
     """
     grid = lowering.required_grid("a quotient")
     above, below = (lowering.builder.ranges[term.value].magnitude for term in (x, y))

@@ -6,11 +6,13 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from torch import fx
 
 from qatspec.ir import RANGE
 from qatspec.lowering.lowering import Lowering
 from qatspec.lowering.operands import Grid
 from qatspec.lowering.pending import ScaledInts
+from qatspec.quant.guarded import GuardedOperand
 
 
 def lookup(
@@ -22,7 +24,8 @@ def lookup(
     """Lower a function of one number to a table over every integer of its operand.
 
     lowering  the state of lowering.
-    operand   an argument of the node, on 4, 8 or 16 bits with one scale.
+    operand   an argument of the node, on 4, 8 or 16 bits with one scale. The function of 0 is that
+              of one step where a guard lifts zeros (qatspec.quant.guarded).
     function  float64 array -> float64 array of the same shape. A result that is no number becomes 0
               (the root of a negative); infinity saturates (1 / 0).
     grid      of the results; None: that of the fake-quant behind this node.
@@ -35,6 +38,9 @@ def lookup(
     low, high = RANGE[lowering.dtype(x)]
     # the float32 numbers that a fake-quant gives: where a function jumps, each is on its own side
     numbers = np.arange(low, high + 1, dtype=np.float32) * np.float32(x.step)
+    guard = lowering.context.module(operand) if isinstance(operand, fx.Node) else None
+    if isinstance(guard, GuardedOperand) and guard.lifts_zero:
+        numbers[numbers == 0] = np.float32(x.step)
     with np.errstate(all="ignore"):
         real = function(numbers.astype(np.float64))
         real = np.nan_to_num(real / grid.scale, nan=0.0)

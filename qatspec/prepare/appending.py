@@ -47,6 +47,42 @@ class Appending(fx.proxy.GraphAppendingTracer):
         return node.target(*args, **kwargs)  # type: ignore[operator]
 
 
+def take_place(node: fx.Node, result: Any, made: list[fx.Node]) -> bool:
+    """Let what reads a node read `result` instead, and erase what is no longer read.
+
+    node    replaced by a proxy, or one of several results by those of a tuple.
+    result  what its definition gives; anything else than proxies leaves the node as it is.
+    made    the nodes that the definition has appended.
+
+    Returns whether the node was replaced.
+    """
+    if isinstance(result, fx.Proxy):
+        node.replace_all_uses_with(result.node, propagate_meta=False)
+    elif isinstance(result, tuple):
+        for user in list(node.users):
+            if user.target is len:  # of an assignment to several names
+                _become_number(user, len(result))
+                continue
+            index: Any = user.args[1] if user.target is operator.getitem else None
+            part = None if index is None else result[index]
+            if isinstance(part, fx.Proxy):
+                user.replace_all_uses_with(part.node, propagate_meta=False)
+                node.graph.erase_node(user)
+    replaced = isinstance(result, (fx.Proxy, tuple)) and not node.users
+    if replaced:
+        node.graph.erase_node(node)
+    for new in reversed(made):
+        if not new.users and not (replaced and isinstance(result, fx.Proxy) and new is result.node):
+            new.graph.erase_node(new)
+    return replaced
+
+
+def _become_number(node: fx.Node, value: int) -> None:
+    for user in list(node.users):
+        user.args = fx.node.map_arg(user.args, lambda n: value if n is node else n)
+    node.graph.erase_node(node)
+
+
 def between(first: fx.Node, last: fx.Node) -> list[fx.Node]:
     """The nodes behind `first` and before `last`."""
     found, node = [], first.next

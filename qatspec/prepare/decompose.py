@@ -19,7 +19,8 @@ from torch import fx, nn
 from torch.utils import _pytree as pytree
 
 from qatspec.graph.assign import assign
-from qatspec.prepare.appending import Appending, between, is_constant
+from qatspec.prepare import statistics
+from qatspec.prepare.appending import Appending, between, is_constant, take_place
 from qatspec.prepare.assigning import assigned
 
 
@@ -47,15 +48,9 @@ def replace_by(
             result = definition(*args, **kwargs)
         except (TypeError, fx.proxy.TraceError):  # another overload, or sizes that are not fixed
             result = NotImplemented
-    made = between(last, node)
-    if not isinstance(result, fx.Proxy):
-        for new in reversed(made):
-            graph.erase_node(new)
-        return
-    node.replace_all_uses_with(result.node, propagate_meta=False)
-    graph.erase_node(node)
-    if result.node in made:
-        result.node.name = node.name
+    made, name = between(last, node), node.name
+    if take_place(node, result, made) and isinstance(result, fx.Proxy) and result.node in made:
+        result.node.name = name
 
 
 def _value(x: Any) -> Any:
@@ -127,22 +122,6 @@ def _index_select(x: Any, dim: int, index: Any) -> Any:
 
 
 # -- norms -----------------------------------------------------------------------------------------
-
-
-def _length(
-    x: Any, p: Any = "fro", dim: Any = None, keepdim: bool = False, out: Any = None, **rest: Any
-) -> Any:
-    """The Euclidean length along dims. Its derivative at zero is zero, unlike that of a root."""
-    if p not in (2, "fro", None) or dim is None or rest:
-        return NotImplemented
-    return torch.linalg.vector_norm(x, 2, dim, keepdim)
-
-
-def _normalize(x: Any, p: float = 2.0, dim: Any = 1, eps: float = 1e-12, out: Any = None) -> Any:
-    """x / max(length, eps)."""
-    if p != 2 or out is not None:
-        return NotImplemented
-    return x / torch.clamp(torch.linalg.vector_norm(x, 2, dim, True), min=eps)
 
 
 def _rms_norm(x: Any, normalized_shape: Any, weight: Any = None, eps: float | None = None) -> Any:
@@ -365,14 +344,12 @@ def _matrix(x: Any, letters: str, batch: list[str], rows: list[str], columns: li
 
 
 _DEFINITIONS: Mapping[Any, Callable[..., Any]] = {
+    **statistics.DEFINITIONS,
     assign: assigned,
     torch.empty_like: lambda x, **settings: torch.zeros_like(x, **settings),
     F.scaled_dot_product_attention: _attention,
-    torch.norm: _length,
-    "norm": _length,
     F.glu: _glu,
     **dict.fromkeys((torch.index_select, "index_select"), _index_select),
-    F.normalize: _normalize,
     F.rms_norm: _rms_norm,
     torch.rms_norm: _rms_norm,
     **dict.fromkeys((torch.square, "square"), _square),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -12,7 +11,7 @@ from torch import fx, nn
 from torch.utils import _pytree as pytree
 
 from qatspec.graph.ops import module_op
-from qatspec.prepare.appending import Appending, between
+from qatspec.prepare.appending import Appending, between, take_place
 from qatspec.prepare.decompose import attention_weights
 from qatspec.prepare.functional import register
 
@@ -54,21 +53,7 @@ def _replace(
             result = definition(module, parameter, child, *args, **kwargs)
         except (TypeError, fx.proxy.TraceError):
             result = NotImplemented
-        if isinstance(result, fx.Proxy):
-            node.replace_all_uses_with(result.node, propagate_meta=False)
-        elif isinstance(result, tuple):
-            for user in list(node.users):
-                index: Any = user.args[1] if user.target is operator.getitem else None
-                part = None if index is None else result[index]
-                if isinstance(part, fx.Proxy):
-                    user.replace_all_uses_with(part.node, propagate_meta=False)
-                    graph.erase_node(user)
-    if not node.users:
-        graph.erase_node(node)
-        return
-    for new in reversed(between(last, node)):
-        if not new.users:
-            graph.erase_node(new)
+    take_place(node, result, between(last, node))
 
 
 Definition = Callable[..., Any]

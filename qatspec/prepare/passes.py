@@ -30,6 +30,7 @@ from qatspec.prepare.fold import fold_batch_norms
 from qatspec.prepare.functional import functional_to_module
 from qatspec.prepare.fuse import fuse, split_shared_outputs
 from qatspec.prepare.fusers import apply_fusers
+from qatspec.prepare.guard import guard
 from qatspec.prepare.identities import drop_identities
 from qatspec.prepare.insert import insert
 from qatspec.prepare.modes import merge_modes
@@ -125,6 +126,8 @@ PASSES = (
     # quantization
     Pass("insert", "Insert the fake-quants of activations.",
          insert),
+    Pass("guard", "Guard the operands of functions with a pole or an infinite slope on their grid.",
+         guard),
     Pass("copies", "Copy convs that are called several times, under `shared_conv: copy`.",
          copy_shared_convs),
     Pass("fold", "Fold batch norms into the convs before them.",

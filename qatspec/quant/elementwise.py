@@ -51,14 +51,20 @@ def values_of(
 
     Returns (N,) results. Raises what the module raises, such as for a dtype that it does not know.
     """
+    with torch.no_grad():
+        return evaluated(module, constants, shape, x)
+
+
+def evaluated(
+    module: nn.Module, constants: Iterable[Any], shape: tuple[int, ...], x: Tensor
+) -> Tensor:
+    """`values_of`, with derivatives where they are recorded."""
     function = copy.deepcopy(module).to("cpu", x.dtype).eval()
     others = [_cast(c, x.dtype) for c in constants]
     size = prod(shape[1:])
     count = -(-x.numel() // max(size, 1))
-    numbers = torch.zeros(count * size, dtype=x.dtype)
-    numbers[: x.numel()] = x
-    with torch.no_grad():
-        y: Tensor = function(numbers.reshape(count, *shape[1:]), *others)
+    numbers = torch.cat([x, x.new_zeros(count * size - x.numel())])
+    y: Tensor = function(numbers.reshape(count, *shape[1:]), *others)
     return y.reshape(-1)[: x.numel()]
 
 

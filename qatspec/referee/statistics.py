@@ -23,10 +23,8 @@ def _numerators(a: Attrs, x: Ints, table: Ints) -> Ints:
 
 def _quotient(a: Attrs, x: Ints, y: Ints) -> Ints:
     above = x * a["multiplier"] * np.where(y < 0, -1, 1)
-    below = np.abs(y) << a["shift"]
-    rounded = divide(above, np.maximum(below, 1), a["rounding"])
-    endless = np.select([above > 0, above < 0], [a["high"], a["low"]])
-    return np.clip(np.where(below == 0, endless, rounded), a["low"], a["high"])
+    below = np.maximum(np.abs(y), 1) << a["shift"]
+    return np.clip(divide(above, below, a["rounding"]), a["low"], a["high"])
 
 
 def divide(above: Ints, below: Ints, rounding: str) -> Ints:

@@ -120,8 +120,8 @@ KINDS = (
     Kind(
         name="divide",
         operands='x, y -> attrs["dtype"]',
-        meaning="clamp(round(x * multiplier / (y * 2^shift)), low, high), broadcast. A number "
-        "divided by 0 is as large as the bounds allow; 0 / 0 is 0.",
+        meaning="clamp(round(x * multiplier / (y * 2^shift)), low, high), broadcast. A divisor of "
+        "0 counts as 1, one step of its grid.",
         count=(2, 2),
         activations=every,
         attributes={

@@ -33,7 +33,7 @@ def affine(emit: Emitter, op: Op) -> str:
 
 
 def divide(emit: Emitter, op: Op) -> str:
-    """As the executor divides; what is divided by 0 is put in its place behind the division."""
+    """As the executor divides."""
     w, a = emit.graph, op.attrs
 
     def const(value: float) -> str:
@@ -43,13 +43,12 @@ def divide(emit: Emitter, op: Op) -> str:
         return w.node(kind, list(inputs), f"{op.output}.{kind.lower()}")
 
     x, y = (w.cast(emit.x(op, i), np.float64, f"{op.output}.{i}") for i in (0, 1))
+    y = node("Where", node("Equal", y, const(0)), const(1), y)
     rounded = node(
         "Div", node("Mul", x, const(a["multiplier"])), node("Mul", y, const(1 << a["shift"]))
     )
     if a["rounding"] == "half_up":
         rounded = node("Add", rounded, const(0.5))
     rounded = node("Round" if a["rounding"] == "half_even" else "Floor", rounded)
-    endless = node("Mul", node("Sign", x), const(2.0**31)) if a["multiplier"] else const(0)
-    rounded = node("Where", node("Equal", y, const(0)), endless, rounded)
     rounded = node("Clip", rounded, const(a["low"]), const(a["high"]))
     return w.cast(rounded, STORAGE[a["dtype"]], op.output)

@@ -31,10 +31,8 @@ def divide(exact: ExactDtypes, op: Op) -> Step:
     multiplier, unit = float(a["multiplier"]), float(1 << a["shift"])
 
     def step(x: Tensor, y: Tensor) -> Tensor:
-        below = y.to(torch.float64) * unit
+        below = y.to(torch.float64).masked_fill(y == 0, 1.0) * unit
         found = rounded(x.to(torch.float64).mul_(multiplier) / below, a["rounding"])
-        if (below == 0).any():
-            found.nan_to_num_(0.0, torch.inf, -torch.inf)
         return found.clamp_(a["low"], a["high"]).to(carrier)
 
     return step

@@ -10,13 +10,11 @@ import numpy as np
 import torch
 from torch import fx
 
+from qatspec.graph.grids import fake_quant_before
 from qatspec.ops.elementwise.calls import Elu, Gelu, LeakyRelu, Pow, Prelu, Softplus
 from qatspec.qdq import QdqWriter
 from qatspec.quant.elementwise import ElementwiseFunction, values_of
-from qatspec.quant.fake_quant import FakeQuantize
-from qatspec.registry import registry
 from qatspec.spec.symbols import symbol
-from qatspec.types import Shared
 
 
 def to_onnx(node: fx.Node, q: QdqWriter) -> str:
@@ -56,7 +54,7 @@ def write_function(node: fx.Node, q: QdqWriter) -> str:
 
 
 def _write_table(node: fx.Node, q: QdqWriter) -> str:
-    grid = _grid(node.args[0], q)
+    grid = fake_quant_before(node.args[0], q.context)
     if grid is None:
         q.fail(node, "a function of one number whose operand is on no integer grid")
     low, high, w = grid.qspec.qmin, grid.qspec.qmax, q.graph
@@ -72,19 +70,6 @@ def _write_table(node: fx.Node, q: QdqWriter) -> str:
     place = w.node("Sub", [level, first], f"{node.name}.place")
     table = w.const(f"{node.name}.table", y.numpy(), np.float32)
     return w.node("Gather", [table, w.cast(place, np.int32, f"{node.name}.index")], node.name)
-
-
-def _grid(node: Any, q: QdqWriter) -> FakeQuantize | None:
-    """The fake-quant that a tensor comes from, through ops that only move its numbers."""
-    while isinstance(node, fx.Node):
-        module, op = q.context.module(node), q.context.op(node)
-        if isinstance(module, FakeQuantize):
-            return None if module.disabled else module
-        handler = registry().handler_for(op) if op else None
-        if handler is None or not isinstance(handler.annotate(node, q.context).output, Shared):
-            return None
-        node = node.args[0]
-    return None
 
 
 def _silu(node: fx.Node, q: QdqWriter) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from qatspec.ops.examples import Reals, function, module
+from qatspec.quant.guarded import GuardedOperand
 from qatspec.types import Example
 
 
@@ -17,4 +18,5 @@ def examples() -> tuple[Example, ...]:
         module("dropout", nn.Dropout, _same),
         function("identity", lambda x: x.clone(), _same),
         function("contiguous", lambda x: x.contiguous(), _same),
+        module("guarded", GuardedOperand, _same),
     )

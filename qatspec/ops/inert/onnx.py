@@ -1,11 +1,23 @@
-"""Ops that change nothing in evaluation: no node."""
+"""Ops that change nothing in evaluation: no node; a guard replaces 0 by one step of its grid."""
 
 from __future__ import annotations
 
+import numpy as np
 from torch import fx
 
 from qatspec.qdq import QdqWriter
+from qatspec.quant.guarded import GuardedOperand
 
 
 def to_onnx(node: fx.Node, q: QdqWriter) -> str:
     return q.operand(node.args[0])
+
+
+def write_guarded(node: fx.Node, q: QdqWriter) -> str:
+    module, x, w = q.context.module(node), q.operand(node.args[0]), q.graph
+    assert isinstance(module, GuardedOperand)
+    if module.step is None:
+        return x
+    step = w.const(f"{node.name}.step", module.step.detach().cpu().numpy(), np.float32)
+    is_zero = w.node("Equal", [x, w.const("zero", 0, np.float32)], f"{node.name}.is_zero")
+    return w.node("Where", [is_zero, step, x], node.name)

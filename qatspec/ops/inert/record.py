@@ -19,4 +19,11 @@ HANDLERS = (
         OpTrait.MOVES,
         OpTrait.REARRANGES,
     ),
+    handler(
+        "inert",
+        "guarded",
+        "the operand of a function with a pole or an infinite slope",
+        {"guarded": "qatspec.quant.guarded.GuardedOperand"},
+        to_onnx="write_guarded",
+    ),
 )

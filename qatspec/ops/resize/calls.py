@@ -16,3 +16,4 @@ class Interpolate:
     mode: str = "nearest"
     align_corners: bool | None = None
     recompute_scale_factor: bool | None = None
+    antialias: bool = False

@@ -6,11 +6,13 @@ import numpy as np
 from torch import fx
 
 from qatspec.ops.resize.calls import LINEAR, Interpolate
+from qatspec.ops.resize.matrices import matrices
 from qatspec.qdq import QdqWriter
 
 
 def to_onnx(node: fx.Node, q: QdqWriter) -> str:
-    """Resize; by the factor where one is given, else by the size."""
+    """Resize, by the factor where one is given, else by the size; matrices where no attributes of
+    Resize are certain to give torch's numbers."""
     call = q.context.call(node, Interpolate)
     shapes = [q.context.shape(n)[2:] for n in (call.x, node)]
     linear = "align_corners" if call.align_corners else "pytorch_half_pixel"
@@ -19,8 +21,8 @@ def to_onnx(node: fx.Node, q: QdqWriter) -> str:
         "nearest-exact": ("nearest", "half_pixel"),
         **dict.fromkeys(LINEAR, ("linear", linear)),
     }.get(call.mode)
-    if coordinates is None:
-        q.fail(node, f"interpolate mode {call.mode!r}")
+    if coordinates is None or call.antialias:
+        return _multiplied(node, q)
     attrs = {"mode": coordinates[0], "coordinate_transformation_mode": coordinates[1]}
     if attrs["mode"] == "nearest":
         attrs["nearest_mode"] = "floor" if call.mode == "nearest" else "round_prefer_ceil"
@@ -36,3 +38,27 @@ def to_onnx(node: fx.Node, q: QdqWriter) -> str:
     wanted = [shape, w.const(f"{node.name}.size", shapes[1], np.int64)]
     sizes = w.node("Concat", wanted, f"{node.name}.sizes", axis=0)
     return w.node("Resize", [x, "", "", sizes], node.name, **attrs)
+
+
+def _multiplied(node: fx.Node, q: QdqWriter) -> str:
+    """A product with one matrix for each dim. The dim is the last but one for the first of two
+    factors, and moved there where it comes earlier."""
+    found = matrices(node, q.context)
+    x, rank = q.operand(node.args[0]), len(found) + 2
+    for axis, matrix in reversed(list(enumerate(found, 2))):
+        name = node.name if axis == 2 else f"{node.name}.dim{axis}"
+        if axis == rank - 1:
+            weight = q.graph.const(f"{name}.weights", matrix.T, np.float32)
+            x = q.graph.node("MatMul", [x, weight], name)
+            continue
+        order = [d for d in range(rank) if d != axis]
+        order.insert(rank - 2, axis)
+        moved = order != sorted(order)
+        if moved:
+            x = q.graph.node("Transpose", [x], f"{name}.moved", perm=order)
+        weight = q.graph.const(f"{name}.weights", matrix, np.float32)
+        x = q.graph.node("MatMul", [weight, x], f"{name}.product" if moved else name)
+        if moved:
+            back = [order.index(d) for d in range(rank)]
+            x = q.graph.node("Transpose", [x], name, perm=back)
+    return x

@@ -9,54 +9,58 @@ from torch import fx
 
 from qatspec.graph.context import GraphContext
 from qatspec.kinds.resizes.taps import bilinear_taps, nearest_index
-from qatspec.lowering import Lowering, ScaledInts, taken
+from qatspec.lowering import Lowering, ScaledInts, resampled, taken
 from qatspec.ops.resize.calls import LINEAR, NEAREST, Interpolate
-from qatspec.types import Annotation, Float, Observed, Shared
+from qatspec.ops.resize.matrices import matrices
+from qatspec.types import Annotation, Observed, Shared
 
 #: Fraction bits of the bilinear weights: the sum of an int8 has 7 + 2 * 11 bits, inside int32.
 _BITS = 11
 
 
 def annotate(node: fx.Node, context: GraphContext) -> Annotation:
-    """Nearest copies numbers (the input's scale); bilinear blends them (a range of its own)."""
-    mode = context.call(node, Interpolate).mode
-    if mode in NEAREST:
+    """Nearest copies numbers (the input's scale); other modes blend them (a range of its own)."""
+    if context.call(node, Interpolate).mode in NEAREST:
         return Annotation(output=Shared(), kind="passive")
-    if mode in LINEAR:
-        return Annotation(output=Observed())
-    return Annotation(output=Float(f"interpolate mode {mode!r} has no integer form"), inputs=())
+    return Annotation(output=Observed())
 
 
 def lower(node: fx.Node, lowering: Lowering) -> ScaledInts:
-    """Nearest: copies. Linear: weights of 11 fraction bits along each axis."""
+    """Nearest: copies. Linear: two pixels along each axis. Any other: a matrix along each axis."""
     call = lowering.context.call(node, Interpolate)
     x = lowering.small_integers(call.x)
-    positions = [_positions(call, lowering, axis) for axis in range(len(lowering.shape()) - 2)]
+    dims = range(len(lowering.shape()) - 2)
     if call.mode in NEAREST:
-        return _nearest(lowering, x, positions)
-    if call.mode not in LINEAR:
-        lowering.fail(
-            f"interpolate mode {call.mode!r} has no integer form", "use nearest or bilinear"
-        )
-    if lowering.dtype(x) == "int16":
-        lowering.fail("a linear resize of int16 exceeds int32", "quantize its input to 8 bits")
+        return _nearest(lowering, x, [_positions(call, lowering, axis) for axis in dims])
+    if lowering.dtype(x) != "int16" and _has_standard_taps(call, lowering):
+        return _linear(lowering, x, call)
+    return resampled(lowering, x, matrices(node, lowering.context))
+
+
+def _has_standard_taps(call: Interpolate, lowering: Lowering) -> bool:
+    """Return whether the kind `resize_bilinear` reads the same positions as torch, which other
+    factors than size / size move."""
+    if call.mode not in LINEAR or call.antialias:
+        return False
+    sizes = zip(lowering.shape(call.x)[2:], lowering.shape()[2:], strict=True)
+    for axis, (before, after) in enumerate(sizes):
+        low, high, weight = bilinear_taps(before, after, bool(call.align_corners), _BITS)
+        wanted = low + (high - low) * weight / 2**_BITS
+        if np.abs(_positions(call, lowering, axis) - wanted).max() > 2.0**-_BITS:
+            return False
+    return True
+
+
+def _linear(lowering: Lowering, x: ScaledInts, call: Interpolate) -> ScaledInts:
+    """Weights of 11 fraction bits along each axis."""
     sizes, size = lowering.shape(call.x)[2:], lowering.shape()[2:]
-    aligned = bool(call.align_corners)
-    for found, before, after in zip(positions, sizes, size, strict=True):
-        low, high, weight = bilinear_taps(before, after, aligned, _BITS)
-        if np.abs(found - (low + (high - low) * weight / 2**_BITS)).max() > 2.0**-_BITS:
-            lowering.fail(
-                f"its scale_factor is not {after} / {before}, so torch reads other positions",
-                "resize by a whole factor, or by `size` instead of `scale_factor`",
-            )
-    scale = x.scale / 4.0**_BITS
-    shape = (lowering.shape()[1], *((1, *sizes)[-2:]))
+    name, shape = lowering.node.name, (lowering.shape()[1], *((1, *sizes)[-2:]))
     row = len(size) == 1
     if row:  # of a picture
-        x = lowering.emit_same_scale("reshape", x, name=f"{node.name}.row", shape=shape)
+        x = lowering.emit_same_scale("reshape", x, name=f"{name}.row", shape=shape)
     y = lowering.emit(
-        "resize_bilinear", (x.value,), scale, name=f"{node.name}.sum" if row else node.name,
-        size=(1, *size)[-2:], align_corners=aligned, bits=_BITS,
+        "resize_bilinear", (x.value,), x.scale / 4.0**_BITS, name=f"{name}.sum" if row else name,
+        size=(1, *size)[-2:], align_corners=bool(call.align_corners), bits=_BITS,
     )  # fmt: skip
     return lowering.emit_same_scale("reshape", y, shape=lowering.shape()[1:]) if row else y
 

@@ -9,7 +9,7 @@ HANDLERS = (
     handler(
         "resize",
         "resize",
-        "nearest and bilinear resizing",
+        "resizing in any mode",
         {"interpolate": "nn:Upsample nn:UpsamplingNearest2d nn:UpsamplingBilinear2d f:interpolate"},
         OpTrait.IMAGES,
         OpTrait.MOVES_WHERE_SHARED,

@@ -37,7 +37,7 @@ def _annotation(body) -> Annotation:
     ("intent", "body"),
     [
         (Shared, lambda m, x: F.interpolate(x, scale_factor=2)),
-        (Float, lambda m, x: F.interpolate(x, scale_factor=2, mode="bicubic")),
+        (Observed, lambda m, x: F.interpolate(x, scale_factor=2, mode="bicubic")),
         (Shared, lambda m, x: F.pad(x, (1, 1))),
         (Observed, lambda m, x: F.pad(x, (1, 1), value=2.0)),
         (Observed, lambda m, x: m.pad(x)),

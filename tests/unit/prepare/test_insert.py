@@ -27,9 +27,12 @@ class Net(nn.Module):
         self.scale = nn.Parameter(torch.full((1, 4, 1, 1), 2.0))
         self.grid = nn.Parameter(torch.full((1, 4, 8, 8), 0.5))
         self.register_buffer("buffer", torch.full((2, 1, 8, 8), 0.5))
-        self.smooth = nn.Upsample(scale_factor=1, mode="bicubic")
         self.dropout = nn.Dropout()
         self.body = body
+
+    def smooth(self, x: Tensor) -> Tensor:
+        """Without an integer form."""
+        return torch.div(x, 0.1, rounding_mode="floor")
 
     def forward(self, x: Tensor) -> Tensor:
         return self.body(self, x)
@@ -98,10 +101,10 @@ def test_ops_that_compute_have_a_range_of_their_own(name: str) -> None:
 
 def test_a_float_op_in_between_is_quantized_again_for_the_next_conv() -> None:
     prepared = _prepared(lambda m, x: m.last(m.smooth(m.conv(x))))
-    assert _fake_quants(prepared) == ["x", "conv", "smooth", "last"]
+    assert _fake_quants(prepared) == ["x", "conv", "div", "last"]
     assert [w.code for w in prepared.warnings] == ["QS608"]
-    smooth = prepared.decisions[":smooth"]
-    assert smooth.kind is DecisionKind.UNSUPPORTED and smooth.cause.startswith("interpolat")
+    smooth = prepared.decisions[":div"]
+    assert smooth.kind is DecisionKind.UNSUPPORTED and smooth.cause.startswith("division")
     assert smooth.fake_quant and "a quantized op reads it" in smooth.reason
 
 
@@ -141,7 +144,7 @@ def test_parameters_and_buffers_as_operands(name: str) -> None:
 
 def test_a_quantized_output_is_quantized_whatever_makes_it() -> None:
     prepared = _prepared(lambda m, x: m.smooth(m.conv(x)))
-    assert _fake_quants(prepared)[-1] == "smooth"
+    assert _fake_quants(prepared)[-1] == "div"
 
 
 def test_shape_arithmetic_is_left_alone() -> None:
@@ -238,7 +241,7 @@ def test_nothing_is_quantized_twice_in_a_row() -> None:
     [
         (lambda m, x: m.last(m.conv(x)), "conv", DecisionKind.OBSERVED, ""),
         (lambda m, x: m.last(F.max_pool2d(m.conv(x), 3)), "max_pool2d", DecisionKind.SHARED, ""),
-        (lambda m, x: m.last(m.smooth(m.conv(x))), "smooth", DecisionKind.UNSUPPORTED, "inter"),
+        (lambda m, x: m.last(m.smooth(m.conv(x))), "div", DecisionKind.UNSUPPORTED, "division"),
         (lambda m, x: x.flatten(1), "flatten", DecisionKind.FLOAT_INPUT, "its input"),
     ],
 )  # fmt: skip

@@ -75,11 +75,8 @@ def rounded(above: int, below: int, rounding: str) -> int:
 
 
 def quotient(x: int, y: int, a: dict) -> int:
-    above, below = x * a["multiplier"] * (-1 if y < 0 else 1), abs(y) << a["shift"]
-    if below:
-        found = rounded(above, below, a["rounding"])
-    else:
-        found = 0 if above == 0 else 10**30 if above > 0 else -(10**30)
+    above, below = x * a["multiplier"] * (-1 if y < 0 else 1), (abs(y) or 1) << a["shift"]
+    found = rounded(above, below, a["rounding"])
     return min(max(found, a["low"]), a["high"])
 
 
