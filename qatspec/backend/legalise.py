@@ -103,7 +103,7 @@ def _operands(op: Op, program: Program) -> list[str]:
 
 
 def measure(op: Op, program: Program) -> dict[str, tuple[int, ...]]:
-    """The measures of `op` that limits may name; heights and widths in that order."""
+    """Return the measures of `op` (qatspec.types.capabilities.MEASURES)."""
     x = program.values[op.inputs[0]].shape
     out = program.values[op.output].shape
     attrs = op.attrs
@@ -145,7 +145,7 @@ def _residual_follows(op: Op, program: Program) -> bool:
 def _broken(limit: Limit, measures: Mapping[str, tuple[int, ...]]) -> str | None:
     """Why the measures break the limit, or None."""
     values = measures.get(limit.of)
-    if values is None or measures.get("groups") == (limit.unless_groups,):
+    if not values or measures.get("groups") == (limit.unless_groups,):
         return None
     name = limit.of.replace("_", " ")
     shown = "x".join(map(str, values))

@@ -98,7 +98,8 @@ def check(dist: str) -> None:
     "--kind",
     type=click.Choice(KINDS),
     required=True,
-    help="Kind of record that the plugin registers.",
+    help="Kind of record that the plugin registers. A tiled-march is compiled by qatspec, from "
+    "figures of the chip; a march brings a compiler of its own.",
 )
 @click.option(
     "--output",

@@ -24,6 +24,7 @@ _FILES = {
     "handler": "op",
     "fuse": "op",
     "march": "compiler",
+    "tiled-march": "capabilities",
     "observer": "observer",
 }
 KINDS = tuple(_FILES)
@@ -33,6 +34,7 @@ _SUMMARIES = {
     "handler": "An op with its quant handler",
     "fuse": "A fuse pattern",
     "march": "A march",
+    "tiled-march": "A march",
     "observer": "An observer",
 }
 #: kind -> how what it registers comes into a spec or a model
@@ -45,6 +47,7 @@ _USES = {
     "fuse": "A spec need not name it: every product with a rectifier behind it, inside a "
     "prepared\nmodule, is fused. `qatspec check SPEC` shows where.",
     "march": "In a spec:\n\n    march: $package",
+    "tiled-march": "In a spec:\n\n    march: $package",
     "observer": "In a qconfig of a spec:\n\n    qconfig:\n      activation: {observer: $package}",
 }
 

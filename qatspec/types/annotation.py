@@ -13,7 +13,11 @@ class Observed:
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """The output has exactly its input's scale (max-pool, reshape, nearest resize, ...)."""
+    """The output has exactly the scale of its tensor argument number `input`: the op moves numbers
+    (max-pool, reshape, nearest resize, ...). plugins/README.md has an example with its `lower`:
+
+        Annotation(output=Shared(), kind="passive")
+    """
 
     input: int = 0
 
@@ -41,6 +45,8 @@ class Annotation:
 
     output     how the result is quantized.
     inputs     positions of tensor arguments that must be quantized.
+    kind       anchor: decides for the ops that are fused behind it; passive: moves numbers;
+               elementwise: any other.
     has_weight the op owns a weight that is fake-quantized per output channel.
     int32_tail the op can leave its accumulator unquantized (conv, linear) (rule: int32 tails).
     """

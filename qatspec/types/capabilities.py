@@ -5,14 +5,33 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 
+#: Measure of an op that a Limit may bound -> its numbers.
+MEASURES: Mapping[str, str] = {
+    "channels": "channels of the operand or the result, whichever has more",
+    "kernel": "height and width of a window or of a weight",
+    "stride": "of a window, down and across",
+    "dilation": "of a window, down and across",
+    "padding": "top, left, bottom, right",
+    "groups": "of a convolution; 1 of a linear layer",
+    "channels_in_per_group": "input channels that one output channel reads",
+    "channels_out": "output channels of an op with a weight",
+    "kernel_volume": "channels_in_per_group times the kernel's height and width",
+    "stride_with_dilation": "the stride of a convolution whose dilation is above 1",
+    "stride_with_residual": "the stride of a convolution to whose sums another tensor is added",
+    "area": "numbers that one result of a reduction is computed from",
+    "scale_factor": "size after a resize over the size before, down and across; 0 for a fraction",
+    "align_corners": "0 or 1, of a resize",
+}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limit:
-    """A bound of one measure of an op ("kernel", "channels_out", ...: `qatspec.backend.legalise`).
+    """A bound of one measure of an op. Raises ValueError for a measure that no op has.
 
     A measure may give several numbers (height and width): each must hold. An op without the measure
     (a padding of a linear layer) meets the limit.
 
+    of             the measure, a key of `MEASURES`.
     low, high      smallest and largest number.
     one_of         the numbers that are allowed, any where it is empty.
     power_of_two   whether each number must be a power of two.
@@ -25,6 +44,11 @@ class Limit:
     one_of: tuple[int, ...] = ()
     power_of_two: bool = False
     unless_groups: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.of not in MEASURES:
+            known = ", ".join(MEASURES)
+            raise ValueError(f"no op has the measure `{self.of}`; there are {known}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

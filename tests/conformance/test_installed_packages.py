@@ -91,8 +91,9 @@ def test_written_packages_pass_their_own_tests(environment, written):
 @pytest.mark.parametrize("kind", KINDS)
 def test_written_packages_pass_the_command(environment, written, kind):
     said = environment.qatspec("plugins", "check", f"my-{kind}")
-    own = {"handler": "quant_handler", "fuse": "fuse_pattern"}.get(kind, kind)
-    assert f"{own} my_{kind}" in said
+    kinds = {"handler": "quant_handler", "fuse": "fuse_pattern", "tiled-march": "march"}
+    own = kinds.get(kind, kind)
+    assert f"{own} my_{kind.replace('-', '_')}" in said
     assert re.search(r" 0 failed, [01] skipped", said), said  # data sets need recognize no folder
 
 

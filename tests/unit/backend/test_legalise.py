@@ -1,12 +1,15 @@
 """What a march refuses, and in which words."""
 
+from pathlib import Path
+
 import pytest
 
 from qatspec.backend import assemble, verdict
-from qatspec.backend.legalise import refusals
+from qatspec.backend.legalise import measure, refusals
 from qatspec.diag import DiagnosticError
 from qatspec.ir import Op, Provenance
 from qatspec.types import Limit, OpSupport, Verdict
+from qatspec.types.capabilities import MEASURES
 
 
 def limited(target, kind, *limits, dtypes=("int8", "int32")):
@@ -55,6 +58,36 @@ def test_a_limit_that_other_ops_meet(net, target):
     limit = Limit(of="channels_in_per_group", high=3, unless_groups=1)
     program = conv_of(net)
     assert verdict(program.ops[0], program, limited(target, "conv", limit)).ok
+
+
+def test_a_limit_of_numbers_that_an_op_has_none_of(net, target):
+    """The weight of a linear layer has no height and width."""
+    made = net()
+    weight = made.weight(4, 8)
+    program = made.finish(made.emit("linear", [made.input(8), weight]))
+    limits = limited(target, "linear", Limit(of="kernel", low=1, high=7))
+    assert verdict(program.ops[0], program, limits).ok
+
+
+def test_a_limit_of_an_unknown_measure():
+    with pytest.raises(ValueError, match="no op has the measure `kernal`; there are channels, ke"):
+        Limit(of="kernal", high=7)
+
+
+def test_the_guide_lists_every_measure():
+    guide = (Path(__file__).parents[3] / "plugins/README.md").read_text("utf-8")
+    for name, numbers in MEASURES.items():
+        assert f"| `{name}` | {numbers} |" in guide
+
+
+def test_every_measure_is_described_and_every_described_one_is_an_ops(net):
+    made = net()
+    x = made.conv(made.input(4, 8, 8), 4, dilation=2)
+    total = made.requant(made.raw_conv(x, 4), x)
+    area = made.emit("reduce_sum", [total], axes=(2, 3), keepdim=True)
+    larger = made.emit("resize_nearest", [x], size=(16, 16))
+    program = made.finish(area, larger)
+    assert set().union(*(measure(op, program) for op in program.ops)) == MEASURES.keys()
 
 
 def test_stride_before_a_fused_residual(net, target):
