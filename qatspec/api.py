@@ -108,6 +108,10 @@ if TYPE_CHECKING:  # the same names for type checkers; tests/contract holds both
         Spec as Spec,
         load as load,
     )
+    from qatspec.train.given import (
+        Given as Given,
+        load_state as load_state,
+    )
     from qatspec.types import (
         NO_PARAMS as NO_PARAMS,
         RUNTIME_INPUT as RUNTIME_INPUT,
@@ -201,6 +205,7 @@ _export(
     "qatspec.backend",
     "Target", "assemble", "compile", "perf", "run_compiled", "simulate", "verdict", "write_perf",
 )  # fmt: skip
+_export("qatspec.train.given", "Given", "load_state")
 _export("qatspec.engine", "run")
 
 

@@ -97,7 +97,7 @@ def command(
     found = findings(prepared)
     host = host_parts(deploy(prepared, prepared.example_inputs))
     with loaded.document.located():
-        refused, warnings = foresee(options.context(loaded, workdir, device="cpu"))
+        refused, warnings, weights = foresee(options.context(loaded, workdir, device="cpu"))
     reported_spans = {
         r.diagnostic.span for r in refused if r.diagnostic.code == QS701
     }  # with its module
@@ -108,6 +108,7 @@ def command(
     if settings().format == "json":
         data = _as_data(loaded, chosen, prepared, found)
         data["host"] = {"before": host.before, "after": host.after}
+        data["weights"] = weights or None
         echo_json(data)
         _exit(refused)
         return
@@ -116,6 +117,8 @@ def command(
     if print_model:
         echo(str(prepared.model))
     _report(loaded, chosen, prepared, found)
+    if weights:
+        echo(f"  {weights}")
     for name in host.before:
         echo(f"  host    {name}: in float before the compiled program")
     for name in host.after:

@@ -9,8 +9,7 @@ from pathlib import Path
 
 from qatspec.diag import Diagnostic, DiagnosticError, Note
 from qatspec.diag.codes import QS914
-from qatspec.files import open_file
-from qatspec.plan.provided import unreadable_weights
+from qatspec.plan.provided import weights_finding
 from qatspec.registry import Registry, registry as installed
 from qatspec.spec import Spec, weights_file
 from qatspec.spec.model import DataRole
@@ -19,8 +18,9 @@ from qatspec.spec.model import DataRole
 def data_findings(spec: Spec, registry: Registry | None = None) -> tuple[Diagnostic, ...]:
     """Look for the weights and at each data set whose definition has `classes`, with places.
 
-    Returns QS905 for missing weights, what `classes` raises (QS910 for missing data), and QS914: an
-    error where the data has more classes than the model, a warning where the model has more."""
+    Returns QS901, QS905 and QS915 for weights that cannot be read, what `classes` raises (QS910 for
+    missing data), and QS914: an error where the data has more classes than the model, a warning
+    where the model has more."""
     names = registry or installed()
     found = list(_weights(spec))
     model = names.model(spec.model.type)
@@ -39,15 +39,11 @@ def data_findings(spec: Spec, registry: Registry | None = None) -> tuple[Diagnos
 
 
 def _weights(spec: Spec) -> Iterator[Diagnostic]:
-    """QS905 for files of weights that cannot be read."""
+    """What keeps files of weights from being read."""
     for stage in spec.stages.values():
         path = weights_file(spec, stage.solver)
-        if path is None:
-            continue
-        try:
-            open_file(path).close()
-        except OSError as error:
-            yield unreadable_weights(path, error, stage.solver.at)
+        if path is not None and (finding := weights_finding(path, stage.solver.at)) is not None:
+            yield finding
 
 
 def _classes(spec: Spec, role: DataRole, names: Registry) -> int | None:

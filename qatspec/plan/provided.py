@@ -8,10 +8,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from qatspec.diag import Diagnostic, DiagnosticError
-from qatspec.diag.codes import QS905
+from qatspec.diag import Diagnostic, DiagnosticError, Span
+from qatspec.diag.codes import QS901, QS905, QS915
 from qatspec.files import how_to_read, open_file, why_unreadable
 from qatspec.plan.model import PluginRef
+from qatspec.plan.weight_files import (
+    MissingPackageError,
+    UnusableWeightsError,
+    weight_files,
+    weight_format,
+)
 from qatspec.registry import Registry
 from qatspec.spec import Spec
 from qatspec.spec.model import QConfigRules, StageName
@@ -41,23 +47,55 @@ def fingerprint(spec: Spec, role: str, names: Registry) -> str:
 
 
 def weights_sha256(weights: Path, at: str) -> str:
-    """The sha256 of a file of weights. Raises DiagnosticError QS905 where it is not there."""
+    """The sha256 of a file of weights and, where it is an index, of its shards. Raises
+    DiagnosticError as `weights_finding` tells."""
+    if (finding := weights_finding(weights, at)) is not None:
+        raise DiagnosticError(finding)
     found = hashlib.sha256()
-    try:
-        with open_file(weights) as stream:
+    for path in weight_files(weights):
+        with open_file(path) as stream:
             while block := stream.read(1 << 20):
                 found.update(block)
-    except OSError as error:
-        raise DiagnosticError(unreadable_weights(weights, error, at)) from None
     return found.hexdigest()
 
 
-def unreadable_weights(weights: Path, error: OSError, at: str) -> Diagnostic:
-    """QS905 for a file of weights. at: pointer of the solver that names it."""
-    return QS905.diagnostic(
-        f"cannot read the weights `{weights}`: {why_unreadable(error)}",
-        help=how_to_read(error, "correct `weights`, which is relative to the spec"),
-        at=f"{at}/weights",
+def weights_finding(weights: Path, at: str) -> Diagnostic | None:
+    """What keeps a file of weights from being read, as far as it is known without torch: QS905,
+    QS901 for a format without a state dict, QS915 for a missing package. at: pointer of the solver
+    that names it."""
+    path = weights
+    try:
+        for path in weight_files(weights):
+            weight_format(path)
+    except OSError as error:
+        return QS905.diagnostic(
+            f"cannot read the weights `{path}`: {why_unreadable(error)}",
+            help=how_to_read(error, "correct `weights`, which is relative to the spec"),
+            at=f"{at}/weights",
+        )
+    except UnusableWeightsError as error:
+        return not_weights(path, error, f"{at}/weights")
+    except MissingPackageError as error:
+        return missing_package(path, error, f"{at}/weights")
+    return None
+
+
+def not_weights(path: Path, error: UnusableWeightsError, at: str | None) -> Diagnostic:
+    """QS901 for a file whose format holds no weights that can be read."""
+    return QS901.diagnostic(
+        f"`{path.name}` holds no weights that can be read safely: {error}",
+        help=error.advice,
+        at=at,
+        span=Span(file=str(path)) if at is None else None,
+    )
+
+
+def missing_package(path: Path, error: MissingPackageError, at: str | None) -> Diagnostic:
+    """QS915 for a file whose format needs a package that is not installed."""
+    return QS915.diagnostic(
+        f"`{path.name}` is a file of {error.name}, which needs the package `{error.name}`",
+        help=f"pip install {error.name}",
+        at=at,
     )
 
 

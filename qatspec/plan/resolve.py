@@ -153,7 +153,7 @@ def _parts(spec: Spec, name: StageName) -> tuple[str, ...]:
         parts += (f"/stages/{before}/qconfig", f"/stages/{before}/quantize")
     if name == "convert" and preprocessing(spec.input) is not None:
         parts += ("/model/input",)  # its files record it
-    if stage.solver.allow_miss:
+    if stage.solver.allow_miss or stage.solver.fresh:
         parts += ("/seed",)  # it initialises what the checkpoint lacks
     if name == "compile" and runtime_input(stage.options)[0] != "featuremap":
         parts += ("/model/input",)  # frames become what the model is trained on

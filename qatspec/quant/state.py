@@ -35,6 +35,7 @@ def fit_state(model: nn.Module, state: Mapping[str, Tensor]) -> FittedState:
     - An observer's internals are taken over where the checkpoint's observer has the same keys as
       the model's, else left behind without a word: scales travel, histograms do not.
     - A checkpoint without any fake-quant (a float one) need not have them.
+    - A batch norm's counter of batches is not a weight: files of other projects need not have it.
     - A conv that prepare copied (shared_conv: copy) starts from the one it was copied from.
     """
     own = model.state_dict()
@@ -58,12 +59,18 @@ def fit_state(model: nn.Module, state: Mapping[str, Tensor]) -> FittedState:
     excused |= {f"{path}.quant_range" for path in unlabelled}
     return FittedState(
         state={k: v for k, v in taken.items() if k in own and k not in reshaped},
-        missing=tuple(key for key in own if key not in taken and key not in excused),
-        unexpected=tuple(key for key in taken if key not in own),
+        missing=tuple(
+            key for key in own if not (key in taken or key in excused or _is_counter(key))
+        ),
+        unexpected=tuple(key for key in taken if key not in own and not _is_counter(key)),
         reshaped=reshaped,
         converted={path: (d, own) for path, (d, own) in dtypes.items() if d not in (None, own)},
         unlabelled=unlabelled,
     )
+
+
+def _is_counter(key: str) -> bool:
+    return key.rpartition(".")[2] == "num_batches_tracked"
 
 
 def fake_quant_keys(keys: Collection[str]) -> set[str]:

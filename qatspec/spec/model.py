@@ -147,8 +147,9 @@ class Solver:
     """Where a stage starts from: the tutorial's <stage>_solver.
 
     pre_step None: the default predecessor that the spec has. pre_step_checkpoint: best or last.
-    weights: file that the float model begins with, relative to the spec; key_map: how its keys
-    become the model's, "by_order" or (regex, replacement) pairs.
+    weights: file that the float model begins with, relative to the spec; entry: that of the file
+    which holds them; key_map: how its keys become the model's, "by_order" or (regex, replacement)
+    pairs; fresh: patterns of the model's keys that are not loaded.
     """
 
     pre_step: StageName | None = default("solver", "pre_step")
@@ -156,9 +157,11 @@ class Solver:
     allow_miss: bool = default("solver", "allow_miss")
     ignore_extra: bool = default("solver", "ignore_extra")
     weights: str | None = default("float_solver", "weights")
+    entry: str | None = default("float_solver", "entry")
     key_map: Literal["by_order"] | tuple[tuple[str, str | None], ...] | None = default(
         "float_solver", "key_map"
     )
+    fresh: tuple[str, ...] = tuple(default("float_solver", "fresh"))
     at: str = _at()
 
 

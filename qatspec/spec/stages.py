@@ -188,10 +188,13 @@ def weights_file(spec: Spec, solver: Solver) -> Path | None:
 
 
 def _solver(raw: Mapping[str, Any], at: str) -> Solver:
-    """Raises DiagnosticError QS310, QS311 for a key map's patterns."""
+    """Raises DiagnosticError QS310, QS311 for patterns of `fresh` and of a key map."""
+    fresh = tuple(raw.get("fresh", ()))
+    for index, pattern in enumerate(fresh):
+        check_regex(pattern, join(at, "fresh", index))
     key_map = raw.get("key_map")
     if not isinstance(key_map, Sequence) or isinstance(key_map, str):
-        return Solver(**raw, at=at)
+        return Solver(**{**raw, "fresh": fresh}, at=at)
     for index, (pattern, replacement) in enumerate(key_map):
         pointer = join(at, "key_map", index)
         check_regex(pattern, pointer)
@@ -204,7 +207,7 @@ def _solver(raw: Mapping[str, Any], at: str) -> Solver:
                 at=pointer,
             ) from None
     pairs = tuple((pattern, replacement) for pattern, replacement in key_map)
-    return Solver(**{**raw, "key_map": pairs}, at=at)
+    return Solver(**{**raw, "key_map": pairs, "fresh": fresh}, at=at)
 
 
 def _trainer(raw: Mapping[str, Any], at: str) -> Trainer:

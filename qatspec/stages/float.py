@@ -10,7 +10,10 @@ from qatspec.stages.training import judge_kept, train
 def run(context: Context) -> Outcome:
     """Train the model in float, from the weights that the spec names or from its own beginning."""
     model = context.build_model()
-    load_given(context, model)
+    told, warnings = load_given(context, model)
+    if told:
+        context.report("log", {"message": told})
+    context.warn(warnings)
     model.to(context.device)
     return train(context, model, to_train=model.train, to_eval=model.eval)
 

@@ -6,35 +6,36 @@ from collections.abc import Callable
 
 from torch import nn
 
+from qatspec.diag import Diagnostic
 from qatspec.graph import Prepared
 from qatspec.spec import weights_file
 from qatspec.stages.context import Context
 from qatspec.train.checkpoint import load_weights
-from qatspec.train.loadable import require_overlap
-from qatspec.train.weights import mapped, read_weights
+from qatspec.train.given import load_state
 
 
-def load_given(context: Context, model: nn.Module) -> None:
+def load_given(context: Context, model: nn.Module) -> tuple[str, tuple[Diagnostic, ...]]:
     """Load the file of weights that the spec names for the float model, if it names one.
 
-    Raises DiagnosticError: QS901, QS905 (see read_weights), QS902 (it does not fit), QS955 (its
-    numbers are not finite), QS956 (nothing of it would be loaded).
+    Returns (what was recognised in the file and done to it, "" without a file; warnings). Raises
+    DiagnosticError as `load_state`.
     """
     solver = context.spec.stages[context.stage].solver
     path = weights_file(context.spec, solver)
     if path is None:
-        return
-    at = f"{solver.at}/key_map"
-    weights = mapped(read_weights(path), solver.key_map, model, source=path, at=at)
-    if solver.allow_miss and solver.ignore_extra:
-        require_overlap(model, weights, path, at)
-    load_weights(
+        return "", ()
+    given = load_state(
         model,
-        weights,
-        source=path,
+        path,
+        entry=solver.entry,
+        key_map=solver.key_map,
+        fresh=solver.fresh,
         allow_miss=solver.allow_miss,
         ignore_extra=solver.ignore_extra,
+        at=solver.at,
     )
+    told = "; ".join(given.told) or "the keys as they are"
+    return f"weights of `{path.name}`: {told}", given.warnings
 
 
 def prepare_from(

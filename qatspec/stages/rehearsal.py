@@ -57,6 +57,7 @@ class Rehearsal:
              trained one, so that conversion is held against its structure alone.
     needs    the disk space of each stage, as far as it was tried.
     warnings   warnings for what training may lead to.
+    weights    what was recognised in the spec's file of weights, and of_weights: its warnings.
     """
 
     context: Context
@@ -66,6 +67,8 @@ class Rehearsal:
     spoilt: bool = False
     needs: list[Need] = field(default_factory=list)
     warnings: list[Diagnostic] = field(default_factory=list)
+    weights: str = ""
+    of_weights: tuple[Diagnostic, ...] = ()
 
     def run(self) -> list[Refusal]:
         """Try the stages in order, up to the first that refuses. A refusal that depends on the
@@ -98,7 +101,7 @@ class Rehearsal:
     def _float(self) -> Mapping[str, Tensor]:
         context = self._at("float")
         model = context.build_model()
-        load_given(context, model)
+        self.weights, self.of_weights = load_given(context, model)
         if self.data is not None:
             model.to(context.device)
             self.data.step("float", model.train())
@@ -231,10 +234,12 @@ def preflight(context: Context, later: Sequence[str], present: int = 0) -> None:
 
 
 class Foreseen(NamedTuple):
-    """What a trial found: refusals, and warnings for what training may lead to."""
+    """What a trial found: refusals, warnings for what training may lead to, and what was taken
+    from the spec's file of weights, "" without one."""
 
     refused: list[Refusal]
     warnings: list[Diagnostic]
+    weights: str
 
 
 def foresee(context: Context) -> Foreseen:
@@ -249,7 +254,7 @@ def foresee(context: Context) -> Foreseen:
         else replace(r, diagnostic=replace(r.diagnostic, severity="warning"))
         for r in trial.run()
     ]
-    return Foreseen(refused, trial.warnings)
+    return Foreseen(refused, [*trial.of_weights, *trial.warnings], trial.weights)
 
 
 def _as_prediction(refusal: Refusal) -> Refusal:

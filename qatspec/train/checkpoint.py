@@ -12,8 +12,8 @@ import io
 import random
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -28,10 +28,11 @@ from qatspec.files import encoded, how_to_read, why_unreadable
 from qatspec.language import default
 from qatspec.plan.checkpoints import known_digests, sha256_of, sidecar
 from qatspec.quant.state import fit_state
+from qatspec.train.differences import Differences
+from qatspec.train.entries import weights_of
 from qatspec.train.files import write_bytes
-from qatspec.train.loadable import fitting_key_map, require_loadable
+from qatspec.train.loadable import require_loadable
 from qatspec.train.tensors import load_tensors
-from qatspec.train.weights import weights_of
 
 FORMAT = 1
 
@@ -72,7 +73,7 @@ class Checkpoint:
     @property
     def weights(self) -> Mapping[str, Tensor]:
         """What `metrics` describe and later stages start from (see `weights_of`)."""
-        return weights_of({"state_dict": self.state_dict, "ema": self.ema})
+        return weights_of({"state_dict": self.state_dict, "ema": self.ema}).tensors
 
     def to_bytes(self) -> bytes:
         """The archive, equal for equal contents."""
@@ -137,15 +138,21 @@ def load_weights(
     source: Path,
     allow_miss: bool = default("solver", "allow_miss"),
     ignore_extra: bool = default("solver", "ignore_extra"),
+    fresh: Collection[str] = (),
+    names: Mapping[str, str] | None = None,
 ) -> list[Diagnostic]:
     """Load a checkpoint of any stage into `model`, strictly but for what stages have of their own
     (`fit_state`).
 
+    fresh: keys of the model that may be missing. names: key -> what it is in the file, of weights
+    that the spec's float stage may rename; None: no setting renames them.
+
     Returns the warning QS940 where scales were converted to another dtype, else nothing. Raises
-    DiagnosticError: QS902 naming the first keys that do not fit, QS941 where scales come without
+    DiagnosticError: QS902 with a table of the keys that do not fit, QS941 where scales come without
     their dtype, QS955 where numbers are not finite.
     """
     fitted = fit_state(model, weights)
+    fitted = replace(fitted, missing=tuple(k for k in fitted.missing if k not in fresh))
     missing, extra = fitted.missing, fitted.unexpected
     wrong = tuple(f"{key} {given} for {own}" for key, (given, own) in fitted.reshaped.items())
     faults = [
@@ -159,10 +166,13 @@ def load_weights(
             f"{', ...' * (len(keys) > 3)})"
             for verb, keys, _ in faults
         )
+        differences = Differences.of(model, fitted, weights, names or {})
         switches = " and ".join(f"`{switch}: true`" for *_, switch in faults if switch)
+        settings = "" if names is None else differences.settings()
         raise QS902.error(
             f"the checkpoint does not fit the model: it {words}",
-            help=_to_fit(model, weights, "" if wrong else switches),
+            help=_to_fit(settings, "" if wrong else switches),
+            notes=differences.notes(),
             span=Span(file=str(source)),
         )
     if fitted.unlabelled:
@@ -172,10 +182,12 @@ def load_weights(
     return [_converted(fitted.converted, source)] if fitted.converted else []
 
 
-def _to_fit(model: nn.Module, weights: Mapping[str, Tensor], switches: str) -> str:
-    fitting = fitting_key_map(weights, model.state_dict())
-    if fitting:
-        return f"the keys differ by a prefix: set `solver.key_map: {fitting}` in the stage"
+def _to_fit(settings: str, switches: str) -> str:
+    if settings:
+        return (
+            "use weights of this model; where the difference is intended, add to the stage's "
+            f"`solver`: `{settings}`"
+        )
     return "use a checkpoint of this model and this quantization" + (
         f", or set {switches} in the stage" if switches else ""
     )

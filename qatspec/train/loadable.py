@@ -1,9 +1,8 @@
-"""What a file's tensors must be to be loaded, and the key map that would make its keys fit."""
+"""What a file's tensors must be to be loaded."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -72,35 +71,12 @@ def _problem(
     return ""
 
 
-def fitting_key_map(file_keys: Collection[str], expected: Collection[str]) -> str:
-    """The `key_map` that removes or adds a prefix so that more keys of the file are the model's,
-    as YAML; "" where there is none. file_keys: keys of the file. expected: keys
-    of the model."""
-    known = set(expected)
-    fits = sum(key in known for key in file_keys)
-    best = ""
-    for pattern, replacement in _prefixes(file_keys, known):
-        count = sum(re.sub(pattern, replacement, key) in known for key in file_keys)
-        if count > fits:
-            best, fits = f"[['{pattern}', '{replacement}']]", count
-    return best
-
-
-def _prefixes(file_keys: Collection[str], expected: set[str]) -> list[tuple[str, str]]:
-    """(pattern, replacement) for each prefix that one side's keys have and the other's lack."""
-    found: dict[tuple[str, str], None] = {}
-    tails = {key.partition(".")[2]: key for key in expected if "." in key}
-    for key in file_keys:
-        head, dot, tail = key.partition(".")
-        longer = head + dot
-        while dot:
-            if tail in expected:
-                found[f"^{re.escape(longer)}", ""] = None
-            head, dot, tail = tail.partition(".")
-            longer += head + dot
-        if key in tails:
-            found["^", tails[key].removesuffix(key)] = None
-    return list(found)
+def has_shape(value: Tensor, expected: Tensor) -> bool:
+    """Return whether a tensor is of the expected shape, or lacks or has sizes of 1 beside it: the
+    weight of a linear layer and that of a 1x1 convolution hold the same numbers."""
+    if value.ndim == expected.ndim:
+        return value.shape == expected.shape
+    return [n for n in value.shape if n != 1] == [n for n in expected.shape if n != 1]
 
 
 def require_overlap(model: nn.Module, weights: Mapping[str, Tensor], source: Path, at: str) -> None:
@@ -108,12 +84,9 @@ def require_overlap(model: nn.Module, weights: Mapping[str, Tensor], source: Pat
     key map."""
     expected = model.state_dict()
     if weights and expected and not any(key in expected for key in weights):
-        fitting = fitting_key_map(weights, expected)
         raise QS956.error(
             f"no key of `{source.name}` (`{next(iter(weights))}`, ...) is one of the "
             f"model's (`{next(iter(expected))}`, ...), so nothing would be loaded",
-            help=f"set `solver.key_map: {fitting}` in the stage"
-            if fitting
-            else "give the keys the model's names with `solver.key_map`",
+            help="give the keys the model's names with `solver.key_map`",
             at=at,
         )

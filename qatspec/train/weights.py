@@ -1,164 +1,187 @@
-"""Weights from elsewhere: state dicts whose keys another project named."""
+"""Files of weights that another project wrote: which tensors they hold, and what is said of it."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
-from itertools import zip_longest
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from torch import Tensor, nn
+import torch
+from torch import Tensor
 
-from qatspec.diag import Code, DiagnosticError, Span
-from qatspec.diag.codes import QS901, QS902, QS905
+from qatspec.diag import Diagnostic, DiagnosticError, Span
+from qatspec.diag.codes import QS902, QS905, QS960, QS961
+from qatspec.diag.words import quote_list, suggest
 from qatspec.files import how_to_read, why_unreadable
-from qatspec.train.tensors import load_tensors
-
-KeyMap = Literal["by_order"] | Sequence[tuple[str, str | None]] | None
-
-#: A batch norm's counter of batches, which some files hold and some do not: it is not a weight.
-_COUNTER = "num_batches_tracked"
-
-
-#: Names under which checkpoints keep their weights, and a moving average of them.
-_RAW = ("state_dict", "model", "model_state_dict")
-_AVERAGE = ("ema", "state_dict_ema", "ema_state_dict", "model_ema", "ema_model")
-#: Names of the tensors inside an average that is more than a state dict.
-_INSIDE_AVERAGE = ("state_dict", "module", "model", "shadow")
-#: What torch's AveragedModel and DistributedDataParallel put before each key.
-_WRAPPER = "module."
+from qatspec.plan.provided import missing_package, not_weights
+from qatspec.plan.weight_files import (
+    MissingPackageError,
+    UnusableWeightsError,
+    shards,
+    weight_format,
+    weights_name,
+)
+from qatspec.train.entries import RAW, Chosen, entries, entry_of, module_of, weights_of
+from qatspec.train.tensors import load_safetensors, load_tensors
 
 
-def weights_of(content: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Return the weights of a checkpoint: those that its training judged.
+@dataclass(frozen=True, slots=True)
+class FileWeights:
+    """The weights of a file. told: what was chosen among what it holds, in sentences."""
 
-    content  what a checkpoint file holds. A moving average (`ema`, `state_dict_ema`,
-             `ema_state_dict`, `model_ema`, `ema_model`) replaces the raw weights (`state_dict`,
-             `model`, `model_state_dict`, or `content` itself) of the same keys, because metrics are
-             measured on it. Tensors that are not averaged (in some projects the buffers) are the
-             raw ones. A wrapper's prefix `module.` on either side is no difference between keys.
-
-    Every use of a checkpoint but resuming its training follows this rule: `solver.weights`, the
-    next stage, convert, eval, infer, compare and sensitivity.
-    """
-    raw = next(filter(None, (_tensors(content.get(name)) for name in _RAW)), _tensors(content))
-    average = next(filter(None, (_average(content.get(name)) for name in _AVERAGE)), {})
-    unwrapped = {key.removeprefix(_WRAPPER): value for key, value in average.items()}
-    averaged = {
-        key: average.get(key, unwrapped[bare])
-        for key in raw
-        if (bare := key.removeprefix(_WRAPPER)) in unwrapped
-    }
-    return {**raw, **averaged} if raw else average
+    tensors: dict[str, Tensor]
+    told: tuple[str, ...] = ()
+    warnings: tuple[Diagnostic, ...] = ()
 
 
-def _average(value: Any) -> dict[str, Tensor]:
-    inside = [value.get(name) for name in _INSIDE_AVERAGE] if isinstance(value, Mapping) else []
-    return next(filter(None, map(_tensors, inside)), _tensors(value))
+def read_weights(path: Path, entry: str | None = None, at: str | None = None) -> FileWeights:
+    """Read the weights of a file of torch.save or safetensors, without running code from it.
 
+    path   a state dict, a checkpoint that holds one (see `weights_of`), or an index of shards.
+    entry  the entry of the checkpoint that is taken; None: the rule of `weights_of`.
+    at     pointer of the solver that names the file.
 
-def _tensors(value: Any) -> dict[str, Tensor]:
-    """The tensors of a mapping by their keys; none of anything else."""
-    items = value.items() if isinstance(value, Mapping) else ()
-    return {str(key): item for key, item in items if isinstance(item, Tensor)}
-
-
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """Read the tensors of a file of `torch.save`, without running code from it.
-
-    path  a state dict, or a checkpoint that holds one (see `weights_of`).
-
-    Raises DiagnosticError: QS905 when there is none, QS901 when it is damaged or something else.
+    Raises DiagnosticError: QS905 when there is none, QS901 when it is damaged or something else,
+    QS902 where it has no such entry, QS915 where the package for its format is not installed, and
+    QS960 where several of its entries may be meant.
     """
     try:
-        content = load_tensors(path)
+        content = _content(path)
+    except MissingPackageError as error:
+        raise DiagnosticError(missing_package(path, error, None)) from error
+    except UnusableWeightsError as error:
+        raise DiagnosticError(not_weights(path, error, None)) from error
     except OSError as error:
-        message = f"the weights `{path}` cannot be read: {why_unreadable(error)}"
-        raise _fault(QS905, message, how_to_read(error, "correct the path"), path) from error
+        raise QS905.error(
+            f"the weights `{path}` cannot be read: {why_unreadable(error)}",
+            help=how_to_read(error, "correct the path"),
+            span=Span(file=str(path)),
+        ) from error
     except ValueError as error:
         raise _not_weights(path, str(error)) from error
-    if not isinstance(content, Mapping):
-        raise _not_weights(path, f"it holds a {type(content).__name__}")
-    found = weights_of(content)
-    if not found:
-        raise _not_weights(path, "it holds no tensors")
+    return weights_in(content, path, entry, at)
+
+
+def weights_in(content: Any, path: Path, entry: str | None, at: str | None) -> FileWeights:
+    """The weights in what a file holds. path: names it in messages. Raises as `read_weights`."""
+    found = _chosen(path, content, entry, at)
+    _demand_plain(path, found.tensors)
     return found
 
 
-def mapped(
-    state: Mapping[str, Tensor], key_map: KeyMap, model: nn.Module, *, source: Path, at: str
-) -> dict[str, Tensor]:
-    """`state` under the model's keys. at: pointer of the key map in the spec.
-
-    Raises DiagnosticError QS902 where a pair of the map matches no key, where two keys become one,
-    or, by_order, where both orders do not fit.
-    """
-    if key_map is None:
-        return dict(state)
-    if key_map == "by_order":
-        return _by_order(state, model.state_dict(), source, at)
-    names: dict[str, str | None] = {key: key for key in state}
-    for index, (pattern, replacement) in enumerate(key_map):
-        matched = [k for k, name in names.items() if name is not None and re.search(pattern, name)]
-        if not matched:
-            example = next(name for name in (*names.values(), "") if name is not None)
-            raise QS902.error(
-                f"`{pattern}` matches no key of `{source.name}`",
-                help=f"its keys look like `{example}` by then",
-                at=f"{at}/{index}",
-            )
-        for key in matched:
-            name = str(names[key])
-            names[key] = None if replacement is None else re.sub(pattern, replacement, name)
-    result: dict[str, Tensor] = {}
-    for key, model_key in names.items():
-        if model_key is None:
-            continue
-        if model_key in result:
-            first = next(k for k, n in names.items() if n == model_key)
-            message = f"the key map makes `{model_key}` of both `{first}` and `{key}`"
-            raise QS902.error(message, help="tell them apart", at=at)
-        result[model_key] = state[key]
-    return result
+def _content(path: Path) -> Any:
+    """What a file holds, with an `Omitted` in place of each object. Raises as `weight_format`,
+    and ValueError where it is damaged."""
+    kind = weight_format(path)
+    if kind == "safetensors":
+        return load_safetensors(path)
+    if kind == "torch":
+        return load_tensors(path, omit_objects=True)
+    merged: dict[str, Any] = {}
+    for shard in shards(path):
+        if weight_format(shard) == "index":
+            raise ValueError(f"its shard `{shard.name}` is an index itself")
+        content = _content(shard)
+        if not isinstance(content, Mapping):
+            raise ValueError(f"its shard `{shard.name}` holds no tensors")
+        merged.update(content)
+    return merged
 
 
-def _by_order(
-    state: Mapping[str, Tensor], expected: Mapping[str, Tensor], source: Path, at: str
-) -> dict[str, Tensor]:
-    """Tensor by tensor; each pair must agree in shape and in the last part of its name."""
-    theirs = [key for key in state if not key.endswith(_COUNTER)]
-    mine = [key for key in expected if not key.endswith(_COUNTER)]
-    for file_key, key in zip_longest(theirs, mine):
-        if (
-            file_key is None
-            or key is None
-            or not _alike(file_key, state[file_key], key, expected[key])
-        ):
-            where = (
-                f"`{file_key}` {tuple(state[file_key].shape)}" if file_key else "no more tensors"
-            )
-            wanted = f"`{key}` {tuple(expected[key].shape)}" if key else "no more"
-            raise QS902.error(
-                f"the orders do not fit: `{source.name}` ({len(theirs)} tensors) has "
-                f"{where} where the model ({len(mine)}) has {wanted}",
-                help="use weights of this very network, or [regex, replacement] pairs",
-                at=at,
-            )
-    counters = {key: value for key, value in expected.items() if key.endswith(_COUNTER)}
-    pairs = zip(theirs, mine, strict=True)
-    return {**counters, **{key: state[file_key] for file_key, key in pairs}}
+def _chosen(path: Path, content: Any, entry: str | None, at: str | None) -> FileWeights:
+    if not isinstance(content, Mapping):
+        raise _is_module(path, content) or _not_weights(
+            path, f"it holds a {type(content).__name__}"
+        )
+    if entry is not None:
+        tensors = entry_of(content, entry)
+        if not tensors:
+            raise _no_entry(path, content, entry, at)
+        return FileWeights(tensors, (f"entry `{entry}`, as `solver.entry` says",))
+    chosen = weights_of(content)
+    module = module_of(content)
+    if module is not None and chosen.entry not in RAW:
+        raise _is_module(path, content) or AssertionError
+    if not chosen.tensors:
+        raise _is_module(path, content) or _not_weights(path, "it holds no tensors")
+    if chosen.rivals:
+        raise QS960.error(
+            f"`{path.name}` holds weights in {quote_list(chosen.rivals)}",
+            help=f"choose those to load: `entry: {chosen.rivals[0]}` in the stage's `solver`",
+            at=at,
+        )
+    unread = (_unread(path, chosen),) if chosen.unread else ()
+    return FileWeights(chosen.tensors, tuple(_told(chosen)), unread)
 
 
-def _alike(file_key: str, value: Tensor, key: str, expected: Tensor) -> bool:
-    return value.shape == expected.shape and file_key.rpartition(".")[2] == key.rpartition(".")[2]
+def _told(chosen: Chosen) -> list[str]:
+    said = []
+    if chosen.average and chosen.entry:
+        said.append(
+            f"the average in `{chosen.average}`, which replaces the weights in `{chosen.entry}` "
+            f"(`solver.entry: {chosen.entry}` takes those)"
+        )
+    elif chosen.average or chosen.entry:
+        said.append(f"entry `{chosen.average or chosen.entry}`")
+    if chosen.others:
+        said.append(f"{quote_list(chosen.others)} not taken (`solver.entry` chooses)")
+    return said
 
 
-def _not_weights(path: Path, why: str) -> DiagnosticError:
-    message = f"`{path.name}` holds no weights that can be read safely: {why}"
-    advice = "save them again in a trusted environment: torch.save(model.state_dict(), ...)"
-    return _fault(QS901, message, advice, path)
+def _demand_plain(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Raise DiagnosticError QS901 for tensors whose numbers are not there one by one."""
+    for key, value in tensors.items():
+        if value.layout != torch.strided or value.is_nested or value.is_quantized or value.is_meta:
+            kinds = (("nested", value.is_nested), ("quantized", value.is_quantized),
+                     ("a placeholder of the device meta", value.is_meta))  # fmt: skip
+            kind = next((name for name, is_so in kinds if is_so), str(value.layout))
+            raise _not_weights(path, f"`{key}` is {kind}")
 
 
-def _fault(code: Code, message: str, advice: str, path: Path) -> DiagnosticError:
-    return code.error(message, help=advice, span=Span(file=str(path)))
+def _is_module(path: Path, content: Any) -> DiagnosticError | None:
+    """QS901 for a module that was saved whole, with the line that writes its weights."""
+    if (found := module_of(content)) is None:
+        return None
+    name, module = found
+    place = f"[{name!r}]" if name else ""
+    return _not_weights(
+        path,
+        f"it holds a whole module of the class `{module.class_name}`"
+        + (f" in `{name}`" if name else "")
+        + ", and reading that would run code from the file",
+        "if you trust the file, write its weights where the module's code can be imported: "
+        f"`import torch; torch.save(torch.load({path.name!r}, map_location='cpu', "
+        f"weights_only=False){place}.float().state_dict(), {weights_name(path.name)!r})`, and name "
+        "that file",
+    )
+
+
+def _no_entry(
+    path: Path, content: Mapping[str, Any], entry: str, at: str | None
+) -> DiagnosticError:
+    known = entries(content)
+    prefixes = dict.fromkeys(k.partition(".")[0] for k in weights_of(content).tensors if "." in k)
+    return QS902.error(
+        f"`{path.name}` has no entry `{entry}` that holds tensors",
+        help=suggest(entry, known or list(prefixes)) or "leave `entry` out",
+        at=None if at is None else f"{at}/entry",
+    )
+
+
+def _unread(path: Path, chosen: Chosen) -> Diagnostic:
+    names = quote_list(chosen.unread)
+    where = f"those of `{chosen.entry}`" if chosen.entry else "the others"
+    return QS961.warning(
+        f"the average in {names} of `{path.name}` is an object, which is not read because that "
+        f"would run code from the file: {where} are taken",
+        help=f"to say that they are meant, set `entry: {chosen.entry}` in the stage's `solver`"
+        if chosen.entry
+        else "save the average as a state dict, and name that file",
+        span=Span(file=str(path)),
+    )
+
+
+def _not_weights(path: Path, why: str, advice: str = "") -> DiagnosticError:
+    again = "save them again in a trusted environment: torch.save(model.state_dict(), ...)"
+    return DiagnosticError(not_weights(path, UnusableWeightsError(why, advice or again), None))

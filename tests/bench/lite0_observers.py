@@ -41,7 +41,8 @@ from qatspec.api import (
     to_onnx,
 )
 from qatspec.schema import with_defaults
-from qatspec.train.weights import mapped, read_weights
+from qatspec.train.key_maps import mapped
+from qatspec.train.weights import read_weights
 
 SPEC = Path(__file__).parent / "specs" / "lite0.yaml"
 BATCH = 16
@@ -65,7 +66,8 @@ def network(settings: dict[str, str]) -> nn.Module:
     spec = load(SPEC, [f"{key}={value}" for key, value in settings.items()])
     model = registry().model(spec.model.type).build(spec.model.params)
     weights = Path(settings["vars.weights"])
-    model.load_state_dict(mapped(read_weights(weights), "by_order", model, source=weights, at=""))
+    state = read_weights(weights).tensors
+    model.load_state_dict(mapped(state, "by_order", model, source=weights, at=""))
     return model.eval()
 
 

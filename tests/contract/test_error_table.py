@@ -286,6 +286,27 @@ def _(project):
     return weights("w.pth")
 
 
+@mistake("The weights are a whole module")
+def _(project):
+    torch.save(torch.nn.Linear(3, 4), project.folder / "w.pth")
+    return weights("w.pth")
+
+
+@mistake("The weights are two networks")
+def _(project):
+    state = torch.nn.Linear(3, 4).state_dict()
+    torch.save({"student": state, "teacher": state}, project.folder / "w.pth")
+    return weights("w.pth")
+
+
+@mistake("The weights have a head for other classes")
+def _(project):
+    state = torch.load(project.folder / BEST, weights_only=True)["state_dict"]
+    state["head.bias"] = torch.zeros(77)
+    torch.save(state, project.folder / "w.pth")
+    return weights("w.pth")
+
+
 BEST = "work/float/float-checkpoint-best.pth.tar"
 
 

@@ -80,7 +80,7 @@ def test_every_mapping_is_closed_or_open_on_purpose():
     ("definition", "record", "more", "fewer"),
     [
         ("input", spec_model.InputSpec, set(), {"at"}),
-        ("solver", spec_model.Solver, set(), {"at", "weights", "key_map"}),
+        ("solver", spec_model.Solver, set(), {"at", "weights", "entry", "key_map", "fresh"}),
         ("float_solver", spec_model.Solver, set(), {"at", "pre_step", "pre_step_checkpoint"}),
         ("trainer", spec_model.Trainer, set(), {"at", "freeze_from_epoch"}),
         ("module", spec_model.ModuleQuant, set(), {"at", "path"}),

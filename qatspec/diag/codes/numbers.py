@@ -1,4 +1,5 @@
-"""QS609 to QS611, QS955 and QS956: numbers that cannot be quantized or loaded."""
+"""QS609 to QS611, QS955, QS956, QS960 and QS961: numbers that cannot be quantized or
+loaded, and weights of files."""
 
 from __future__ import annotations
 
@@ -9,3 +10,5 @@ QS610 = Code("QS610", "an activation that was not finite in calibration")
 QS611 = Code("QS611", "fake-quants are switched off")
 QS955 = Code("QS955", "a file of weights holds numbers that are not finite")
 QS956 = Code("QS956", "nothing was loaded from a file of weights")
+QS960 = Code("QS960", "a file holds several weights that fit the model")
+QS961 = Code("QS961", "an average in a file of weights is not read")

@@ -9,7 +9,9 @@ from torch import nn
 
 from qatspec.diag import DiagnosticError
 from qatspec.train.checkpoint import load_weights
-from qatspec.train.weights import mapped, read_weights, weights_of
+from qatspec.train.entries import weights_of
+from qatspec.train.key_maps import mapped
+from qatspec.train.weights import read_weights
 
 
 class Net(nn.Module):
@@ -41,7 +43,7 @@ def test_hats_layout_by_pairs(tmp_path: Path) -> None:
     trained, fresh = Net(), Net()
     path = tmp_path / "float-checkpoint-best.pth.tar"
     torch.save({"epoch": 3, "step": 9, "devices": [0], "state_dict": foreign(trained)}, path)
-    state = mapped(read_weights(path), PAIRS, fresh, source=path, at="")
+    state = mapped(read_weights(path).tensors, PAIRS, fresh, source=path, at="")
     load_weights(fresh, state, source=path)
     for key, value in trained.state_dict().items():
         torch.testing.assert_close(fresh.state_dict()[key], value, rtol=0, atol=0)
@@ -153,7 +155,7 @@ WRAPPED = {"n_averaged": torch.tensor(7), **{f"module.{k}": v for k, v in AVERAG
 def test_the_weights_of_a_checkpoint_are_the_average(content: Any, tmp_path: Path) -> None:
     path = tmp_path / "weights.pth"
     torch.save(content, path)
-    found = read_weights(path)
+    found = read_weights(path).tensors
     assert list(found) == list(RAW)
     assert all(torch.equal(found[key], value) for key, value in AVERAGED.items())
 
@@ -170,7 +172,7 @@ def test_the_weights_of_a_checkpoint_are_the_average(content: Any, tmp_path: Pat
     ],
 )
 def test_without_an_average_they_are_the_raw_weights(content: Any) -> None:
-    found = weights_of(content)
+    found = weights_of(content).tensors
     assert list(found) == list(RAW)
     assert all(torch.equal(found[key], value) for key, value in RAW.items())
 
@@ -178,12 +180,12 @@ def test_without_an_average_they_are_the_raw_weights(content: Any) -> None:
 def test_the_raw_keys_may_have_the_prefix_of_a_wrapper() -> None:
     raw = {f"module.{key}": value for key, value in RAW.items()}
     for average in (AVERAGED, WRAPPED):
-        found = weights_of({"model": raw, "model_ema": average})
+        found = weights_of({"model": raw, "model_ema": average}).tensors
         assert list(found) == list(raw)
         assert all(torch.equal(found[f"module.{k}"], value) for k, value in AVERAGED.items())
 
 
 def test_what_is_not_averaged_is_raw() -> None:
-    found = weights_of({"state_dict": RAW, "ema": {"shadow": {"a": AVERAGED["a"]}}})
+    found = weights_of({"state_dict": RAW, "ema": {"shadow": {"a": AVERAGED["a"]}}}).tensors
     assert torch.equal(found["a"], AVERAGED["a"])
     assert all(torch.equal(found[key], RAW[key]) for key in ("b", "a.running_mean"))
