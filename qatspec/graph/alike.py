@@ -1,5 +1,5 @@
-"""Ops that read only the shape of a tensor, written with that shape: `zeros_like(x)` is a constant,
-and `x.view_as(y)` a view by sizes."""
+"""Ops that read only the shape or the type of a tensor, written with these: `zeros_like(x)` is a
+constant, `x.view_as(y)` a view by sizes, `x.type_as(y)` a cast."""
 
 from __future__ import annotations
 
@@ -27,6 +27,8 @@ def write_with_sizes(graph: fx.Graph) -> None:
             _replace(graph, node, _full)
         elif node.target in _SHAPED and node.op == "call_method" and len(node.args) == 2:
             _replace(graph, node, _shaped)
+        elif node.target == "type_as" and node.op == "call_method" and len(node.args) == 2:
+            _replace(graph, node, _cast)
         elif node.target in (torch.narrow, "narrow") and len(node.args) == 4:
             _replace(graph, node, _narrowed)
 
@@ -53,6 +55,13 @@ def _full(graph: fx.Graph, node: fx.Node) -> tuple[str, Any, Any, dict[str, Any]
 def _shaped(graph: fx.Graph, node: fx.Node) -> tuple[str, Any, Any, dict[str, Any]]:
     x, like = node.args
     return "call_method", _SHAPED[str(node.target)], (x, _size(graph, node, like)), {}
+
+
+def _cast(graph: fx.Graph, node: fx.Node) -> tuple[str, Any, Any, dict[str, Any]]:
+    x, like = node.args
+    example = node.meta["example"]
+    device = _made(graph, node, getattr, (like, "device"), example.device)
+    return "call_method", "to", (x, device, example.dtype), {}
 
 
 def _narrowed(graph: fx.Graph, node: fx.Node) -> tuple[str, Any, Any, dict[str, Any]]:

@@ -68,6 +68,11 @@ class Batch:
         """`follows`, also where the model's code holds for the batch of its example alone."""
         return number in self._other and bool(number.meta["example"] != self._other[number])
 
+    def is_size(self, number: fx.Node) -> bool:
+        """Return whether the value of a node is the number of images itself."""
+        value = number.meta.get("example")
+        return isinstance(value, int) and self._sized(value, self._other[number]) == Open()
+
     def computes_with_it(self, node: fx.Node) -> bool:
         """Return whether the op uses a number that follows the batch as a number, not as a size.
         Its result then has the same size for the number of another batch."""

@@ -15,6 +15,7 @@ from qatspec.graph.constants import evaluate
 from qatspec.graph.modes import eval_mode
 from qatspec.graph.ops import canonical_op, has_trait, resolve_spelling, rule_names
 from qatspec.quant.modules import QuantOp, as_quant_op
+from qatspec.registry import registry
 from qatspec.types import OpTrait
 
 if TYPE_CHECKING:
@@ -93,6 +94,12 @@ class GraphContext:
     def has_trait(self, node: fx.Node, trait: OpTrait) -> bool:
         """Return whether the op of the node has a trait, according to its handler."""
         return has_trait(self.op(node), trait)
+
+    def moves(self, node: fx.Node) -> bool:
+        """Return whether the op only moves numbers."""
+        op = self.op(node)
+        handler = registry().handler_for(op) if op else None
+        return handler is not None and handler.annotate(node, self).kind == "passive"
 
     def label(self, node: fx.Node) -> str:
         """Return the canonical op name of `node`, else the name of its class, function or

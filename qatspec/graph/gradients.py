@@ -17,15 +17,17 @@ from qatspec.graph.spelling import writes_in_place
 NO_GRAD = "no_grad"
 
 
-def cut_gradients(root: nn.Module, graph: fx.Graph) -> None:
+def cut_gradients(root: nn.Module, graph: fx.Graph, *, inputs_have_gradients: bool = False) -> None:
     """Detach results of torch.no_grad() where they are read outside of it, so that the graph
     trains the parameters that forward trains.
 
-    Only what depends on a parameter is detached: nothing else has a gradient.
+    Only what depends on a parameter is detached: nothing else has a gradient, unless the graph's
+    inputs have one.
 
     Raises DiagnosticError QS515 for a change in place under torch.no_grad(), which autograd does
     not see: the gradient of what is read later passes as if nothing had been changed."""
-    trained: set[fx.Node] = set()
+    placeholders = (n for n in graph.nodes if n.op == "placeholder")
+    trained = set(placeholders) if inputs_have_gradients else set[fx.Node]()
     modules = dict(root.named_modules(remove_duplicate=False))
     for node in list(graph.nodes):
         inputs = node.all_input_nodes

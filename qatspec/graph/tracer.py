@@ -21,6 +21,7 @@ from torch.utils import _pytree as pytree
 from qatspec.diag import Span
 from qatspec.diag.codes import QS501, QS502
 from qatspec.graph.arguments import TreeCodeGen, flat_arguments, leaf_name, rebind
+from qatspec.graph.ends import POST_PROCESS, Ends
 from qatspec.graph.gradients import NO_GRAD
 from qatspec.graph.modes import eval_mode, kept_caches, without_fast_paths
 from qatspec.graph.module import TracedModule
@@ -130,6 +131,7 @@ class Tracer(fx.Tracer):
         self._before: list[fx.Node] = []
         self._twins: dict[fx.Node, fx.Node] = {}
         self._fixed: set[tuple[fx.Node, Any]] = set()
+        self._end: TracedModule | None = None  # the end of forward that is running
         self._stored: dict[int, tuple[torch.Tensor, str]] = {}  # id -> a tensor, its path
         #: id of the code of a traced module's forward -> path, and which node a line computes
         self._generated: dict[int, tuple[str, dict[int, str]]] = {}
@@ -179,7 +181,13 @@ class Tracer(fx.Tracer):
             return forward(*args, **kwargs)
         if not self._is_registered(m):  # made in forward, such as a part of an nn.Sequential
             return forward(*args, **kwargs)
-        return super().call_module(m, forward, args, kwargs)
+        if not isinstance(m, Ends):
+            return super().call_module(m, forward, args, kwargs)
+        self._end = m.in_training if m.training else m.in_evaluation
+        try:
+            return super().call_module(m, forward, args, kwargs)
+        finally:
+            self._end = None
 
     def _is_registered(self, m: nn.Module) -> bool:
         try:
@@ -254,6 +262,8 @@ class Tracer(fx.Tracer):
         node.meta["source"] = stable_name(frame) if frame else ""
         node.meta["origin"] = self._running_node()
         node.meta[NO_GRAD] = not torch.is_grad_enabled()
+        if self._end is not None:
+            self._note_end(node, self._end)
         self._forget_checks(node, _instruction(frame))
         known = self._known_from_before(node) and not self._has_own_code(node)
         if not known and kind not in ("placeholder", "output"):
@@ -314,6 +324,14 @@ class Tracer(fx.Tracer):
                 return (path, lines[frame.f_lineno]) if frame.f_lineno in lines else None
             frame = frame.f_back
         return None
+
+    def _note_end(self, node: fx.Node, end: TracedModule) -> None:
+        """Mark a node of the end of forward; its place is that of the node it was traced from."""
+        node.meta[POST_PROCESS] = True
+        name = node.meta["origin"][1] if node.meta["origin"] else ""
+        for other in end.graph.nodes:
+            if other.name == name:
+                node.meta.update({k: other.meta.get(k, "") for k in ("owner", "source")})
 
     # -- example values -------------------------------------------------------------------------
 

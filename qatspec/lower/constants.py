@@ -8,7 +8,6 @@ from torch.nn.utils.parametrize import ParametrizationList
 from qatspec.graph.constants import result
 from qatspec.graph.deploy import carries_tensor
 from qatspec.lower.closing import fake_quant_of, grid_of
-from qatspec.lower.split import moves
 from qatspec.lowering import Constant, Lowering
 from qatspec.quant.fake_quant import FakeQuantize
 
@@ -31,7 +30,7 @@ def fold(node: fx.Node, lowering: Lowering) -> bool:
     if fake_quant is not None:
         grid = grid_of(fake_quant, str(node.target))
     else:  # numbers that only move stay on their grid
-        grid = lowering.constants[inputs[0]].grid if inputs and moves(node, context) else None
+        grid = lowering.constants[inputs[0]].grid if inputs and context.moves(node) else None
     value = result(context.root, node, lowering.constant)
     lowering.constants[node] = Constant(value, grid)
     return True

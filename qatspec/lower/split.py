@@ -1,9 +1,10 @@
 """Where the chip's part of a model begins and ends, where its forward does more than what is
 prepared.
 
-The boundary is the spec's: ops outside the prepared modules run on the host in float, unless they
-stand between prepared modules (then they have to be lowered with them) or only move numbers (then
-the chip moves them exactly). What is cut off becomes two graphs of their own.
+What evaluation alone computes behind the network (`qatspec.graph.ends`) runs on the host in float.
+Otherwise the boundary is the spec's: ops outside the prepared modules run on the host in float,
+unless they stand between prepared modules (then they have to be lowered with them) or only move
+numbers (then the chip moves them exactly). What is cut off becomes two graphs of their own.
 """
 
 from __future__ import annotations
@@ -17,12 +18,13 @@ from torch import fx
 from qatspec.diag import DiagnosticError, Span
 from qatspec.diag.codes import QS707
 from qatspec.graph import Prepared
+from qatspec.graph.batch import Batch
 from qatspec.graph.context import GraphContext
 from qatspec.graph.deploy import Deployment, carries_tensor, output_tree
+from qatspec.graph.ends import POST_PROCESS
 from qatspec.graph.host import Host
 from qatspec.ir import unflatten
 from qatspec.lower.closing import fake_quant_of
-from qatspec.registry import registry
 
 _CALLS = ("call_module", "call_function", "call_method")
 
@@ -48,9 +50,10 @@ def host_parts(deployment: Deployment) -> Host:
     found = split(prepared, context)
     flat, tree = output_tree(graph)
     images = [n for n in graph.nodes if n.op == "placeholder"]
-    pre = _part(images, found.before, list(found.entering)) if found.before else None
+    batch = deployment.batch
+    pre = _part(images, found.before, list(found.entering), batch) if found.before else None
     results = unflatten(tree, flat)
-    post = _part(found.leaving, found.after, results) if found.after else None
+    post = _part(found.leaving, found.after, results, batch) if found.after else None
     return Host(_names(found.before, context), _names(found.after, context), pre, post)
 
 
@@ -59,7 +62,11 @@ def split(prepared: Prepared, context: GraphContext) -> Split:
     reads something that the chip's part does not give."""
     graph = context.graph
     closing = [n for n in graph.nodes if fake_quant_of(n, context.modules) is not None]
-    inside = {n for n in graph.nodes if any(is_inside(n, path) for path in prepared.modules)}
+    inside = {
+        n
+        for n in graph.nodes
+        if any(is_inside(n, path) for path in prepared.modules) and POST_PROCESS not in n.meta
+    }
     needed = _closure(closing, lambda n: n.all_input_nodes)
     reached = _closure([n for n in graph.nodes if n in inside], lambda n: n.users)
     floats = [
@@ -70,12 +77,13 @@ def split(prepared: Prepared, context: GraphContext) -> Split:
         and carries_tensor(context.value(n))
         and not context.is_constant(n)
     ]
-    heads = [n for n in floats if n in needed and n not in reached and not moves(n, context)]
+    heads = [n for n in floats if n in needed and n not in reached and not context.moves(n)]
     before = _closure(heads, lambda n: n.all_input_nodes)
     after: dict[fx.Node, None] = {}
     for node in floats:
         behind = any(n in after for n in node.all_input_nodes)
-        if node not in needed and (behind or not moves(node, context)):
+        behind = behind or POST_PROCESS in node.meta
+        if node not in needed and (behind or not context.moves(node)):
             after[node] = None
     return _cut(graph, before, after, context)
 
@@ -110,7 +118,9 @@ def _unfed(node: fx.Node, operand: fx.Node) -> DiagnosticError:
     )
 
 
-def _part(inputs: Sequence[fx.Node], nodes: Sequence[fx.Node], result: Any) -> fx.Graph:
+def _part(
+    inputs: Sequence[fx.Node], nodes: Sequence[fx.Node], result: Any, batch: Batch
+) -> fx.Graph:
     """A graph of `nodes` alone, from `inputs` to `result`; nodes keep names and meta."""
     part = fx.Graph()
     made: dict[fx.Node, fx.Node] = {}
@@ -120,7 +130,11 @@ def _part(inputs: Sequence[fx.Node], nodes: Sequence[fx.Node], result: Any) -> f
 
     def here(node: fx.Node) -> fx.Node:
         if node not in made:  # parameters and sizes
-            made[node] = part.node_copy(node, here)
+            if batch.is_size(node):
+                made[node] = part.call_method("size", (made[inputs[0]], 0))
+                made[node].meta = dict(node.meta)
+            else:
+                made[node] = part.node_copy(node, here)
         return made[node]
 
     for node in nodes:
@@ -134,7 +148,11 @@ def _read(
 ) -> list[fx.Node]:
     """The candidates that carry tensors and are read, in their order."""
     wanted = {operand for reader in readers for operand in reader.all_input_nodes}
-    return [n for n in candidates if n in wanted and carries_tensor(context.value(n))]
+    return [
+        n
+        for n in candidates
+        if n in wanted and carries_tensor(context.value(n)) and not context.is_constant(n)
+    ]
 
 
 def _closure(start: Iterable[fx.Node], step: Any) -> dict[fx.Node, None]:
@@ -156,13 +174,6 @@ def is_inside(node: fx.Node, path: str) -> bool:
         return False
     owner = str(node.target) if node.op == "call_module" else str(node.meta.get("owner", ""))
     return not path or f"{owner}.".startswith(f"{path}.")
-
-
-def moves(node: fx.Node, context: GraphContext) -> bool:
-    """Return whether the op only moves numbers."""
-    op = context.op(node)
-    handler = registry().handler_for(op) if op else None
-    return handler is not None and handler.annotate(node, context).kind == "passive"
 
 
 def _names(nodes: Sequence[fx.Node], context: GraphContext) -> tuple[str, ...]:

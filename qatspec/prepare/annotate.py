@@ -33,6 +33,8 @@ def _intent(unit: Unit, node: fx.Node) -> Annotation:
     if node.op == "call_module" and node.target in unit.standalone:
         # The unit inside quantizes its own result.
         return Annotation(output=Shared(), inputs=tuple(range(len(node.args))))
+    if node is unit.end:
+        return Annotation(output=Float("training and evaluation compute it differently"), inputs=())
     op = unit.context.op(node)
     handler = registry().handler_for(op) if op else None
     if handler is None:
@@ -64,7 +66,8 @@ def _float_on_march(unit: Unit, node: fx.Node) -> str | None:
 
 def _warn_of_float(unit: Unit, group: FusedOps) -> None:
     intent = group.annotation.output
-    if isinstance(intent, Float) and group.activation is not None:
+    reported = group.anchor is unit.end  # by `merge_modes`
+    if isinstance(intent, Float) and group.activation is not None and not reported:
         unit.warnings.append(
             QS608.warning(
                 f"`{unit.key(group.anchor)}` stays in float: {intent.reason}",

@@ -15,6 +15,7 @@ from torch.utils import _pytree as pytree
 from qatspec.diag import DiagnosticError
 from qatspec.diag.codes import QS509, QS604
 from qatspec.graph.prepared import Decision, DecisionKind
+from qatspec.graph.sizes import is_plain
 from qatspec.prepare.resolve import unit_rule
 from qatspec.prepare.unit import FusedOps, Unit, pointers
 from qatspec.quant.build import build_fake_quant
@@ -27,8 +28,7 @@ def insert(unit: Unit) -> None:
 
     Raises DiagnosticError QS604 for an output that cannot stay unquantized, QS601.
     """
-    output = next(iter(reversed(unit.graph.nodes)))
-    _Inserter(unit).run([n for n in pytree.tree_leaves(output.args) if isinstance(n, fx.Node)])
+    _Inserter(unit).run(unit.outputs(), unit.results())
 
 
 @dataclass
@@ -40,7 +40,7 @@ class _Inserter:
     #: fake-quant -> the node that it is named after
     named_after: dict[fx.Node, fx.Node] = field(default_factory=dict)
 
-    def run(self, outputs: list[fx.Node]) -> None:
+    def run(self, outputs: list[fx.Node], results: list[fx.Node]) -> None:
         unit = self.unit
         self.group_of = {group.last: group for group in unit.groups}
         kept = unit.config.output_quantized_idxs
@@ -50,6 +50,9 @@ class _Inserter:
         for group in unit.groups:
             self._group(group, group in tails)
         self._outputs(outputs, tails)
+        unit.quantized_outputs = [
+            n in self.on_grid and self.group_of.get(n) not in tails for n in results
+        ]
 
     # -- inputs ---------------------------------------------------------------------------------
 
@@ -125,8 +128,8 @@ class _Inserter:
             kind, reason = DecisionKind.FIXED, f"fixed scale {qspec.scale}"
         if tail:
             users = list(group.last.users)
-            inner = [user for user in users if user.op != "output"]
-            outer = [user for user in users if user.op == "output"]
+            inner = [user for user in users if not self._leaves_by(user)]
+            outer = [user for user in users if self._leaves_by(user)]
             if inner:
                 self._quantize(
                     group.last, group, qspec, group.match, kind, reason, users=inner, number=1
@@ -135,6 +138,11 @@ class _Inserter:
             self._quantize(group.last, group, qspec, group.match, kind, reason, users=outer)
         else:
             self._quantize(group.last, group, qspec, group.match, kind, reason)
+
+    def _leaves_by(self, user: fx.Node) -> bool:
+        """Whether a reader of an output is outside of the integers: what is returned, and sizes."""
+        size = is_plain(user.meta.get("example"))
+        return user.op == "output" or user is self.unit.end or size
 
     def _standalone(self, group: FusedOps) -> None:
         """A standalone module quantizes its result; its inputs are quantized here where a rule says
@@ -228,7 +236,6 @@ class _Inserter:
                     DecisionKind.OBSERVED,
                     "output: observed",
                 )
-            unit.quantized_outputs.append(node in self.on_grid and group not in tails)
 
     # -- one fake-quant -------------------------------------------------------------------------
 

@@ -10,16 +10,15 @@ import torch.nn.functional as F
 from torch import fx, nn
 from torch.utils import _pytree as pytree
 
-from qatspec.diag import DiagnosticError
-from qatspec.diag.codes import QS503
+from qatspec.graph.deploy import returned
 from qatspec.graph.gradients import NO_GRAD
 from qatspec.graph.ops import canonical_op
 from qatspec.graph.sizes import fixed, is_plain
-from qatspec.graph.source import line_span
 from qatspec.prepare.cached import find_cached, replace_cached
+from qatspec.prepare.ends import modes_differ
 from qatspec.prepare.functional import batch_norm_module, replace_call
 from qatspec.prepare.train_only import find_part, insert_part
-from qatspec.prepare.unit import Unit
+from qatspec.prepare.unit import Difference, Unit
 
 _DROPOUTS: dict[Any, type[nn.Module]] = {
     F.dropout: nn.Dropout,
@@ -33,7 +32,8 @@ def merge_modes(unit: Unit) -> None:
     """Make `unit.graph` hold in both modes.
 
     A functional dropout or batch norm that is told the mode becomes a module, which knows it. So
-    does a part of forward that runs while training alone, such as drop path.
+    does a part of forward that runs while training alone, such as drop path. Where forward returns
+    something else in each mode, `unit.difference` says what only one of them computes.
     Raises DiagnosticError QS503 with the line where forward differs in another way.
     """
     module, graph, training = unit.module, unit.graph, unit.training
@@ -41,42 +41,64 @@ def merge_modes(unit: Unit) -> None:
     modules = dict(module.named_modules(remove_duplicate=False))
     twins: dict[fx.Node, fx.Node] = {}  # a node of training -> the same of evaluation
     parts: dict[fx.Node, fx.Node] = {}  # the result of a part of training alone -> its call
+    alone: dict[fx.Node, None] = {}  # nodes of evaluation that training lacks
 
     def alike(node: fx.Node, other: fx.Node, known: dict[fx.Node, fx.Node]) -> bool:
         return _same(node, other, known) or _told_the_mode(node, other, known, modules)
 
-    rest = list(training.nodes)
+    rest, passed = list(training.nodes), list[fx.Node]()
     for node in list(graph.nodes):
-        if not rest:
-            raise _differs(node)
-        if not alike(node, rest[0], twins):
-            if node.target is fixed or is_plain(node.meta.get("example")):
+        if not rest or not alike(node, rest[0], twins):
+            if _is_size(node) and not any(n in alone for n in node.all_input_nodes):
                 continue  # evaluation asks for more; who reads it differs, and is told
             if cached := find_cached(module, node, rest):
                 replace_cached(graph, node, cached, twins)
                 rest = rest[len(cached) :]
                 continue
-            part = find_part(node, rest, twins, alike)
-            if part is None:
-                raise _differs(node, rest[0])
-            if part.result is not None and part.source is not None:
-                parts[part.result] = insert_part(module, graph, node, part, twins)
-                twins[part.result] = part.source
-            rest = rest[len(part.nodes) :]
+            if part := find_part(node, rest, twins, alike):
+                if part.result is not None and part.source is not None:
+                    parts[part.result] = insert_part(module, graph, node, part, twins)
+                    twins[part.result] = part.source
+                rest = rest[len(part.nodes) :]
+            else:
+                left = [*passed, *rest]
+                found = next((n for n in left if alike(node, n, twins)), None)
+                if found is None:
+                    alone[node] = None
+                    continue
+                if found in passed:
+                    passed.remove(found)
+                    rest.insert(0, found)
+                else:
+                    passed += rest[: rest.index(found)]
+                    rest = rest[rest.index(found) :]
         other = rest.pop(0)
         if node.op == "call_module" and not _return_alike(node, other):
-            raise _differs(node, other)
+            raise modes_differ((node, other))
         same = _same(node, other, twins)
         if any(n in parts for n in other.all_input_nodes):
             merged = {**twins, **parts}
             node.args = fx.node.map_arg(other.args, lambda n: merged[n])  # noqa: B023
             node.kwargs = fx.node.map_arg(other.kwargs, lambda n: merged[n])  # noqa: B023
         twins[other] = node if same else _knowing_the_mode(module, graph, node, other, modules)
-    if rest:
-        raise _differs(rest[0])
     for other, node in twins.items():
         node.meta[NO_GRAD] = other.meta.get(NO_GRAD)  # gradients are those of training
-    unit.training = None
+    left = [n for n in (*passed, *rest) if n.op != "output"]
+    same = graph.output_node() not in alone and _form(graph) == _form(training)
+    if same and left:
+        raise modes_differ(left[:1])
+    merged = {other: node for other, node in {**twins, **parts}.items() if node.op != "output"}
+    alone.pop(graph.output_node(), None)
+    unit.difference = Difference(list(alone), left, merged, same)
+
+
+def _is_size(node: fx.Node) -> bool:
+    return node.target is fixed or is_plain(node.meta.get("example"))
+
+
+def _form(graph: fx.Graph) -> Any:
+    """How the outputs of a graph nest, apart from the nodes."""
+    return pytree.tree_structure(returned(graph))
 
 
 def _told_the_mode(
@@ -114,6 +136,8 @@ def _same(
     but: tuple[int, str] = (sys.maxsize, ""),
 ) -> bool:
     """Whether two nodes are alike, apart from the argument `but` (its position and its name)."""
+    if (node.op, node.target) != (other.op, other.target):
+        return False
 
     def arguments(of: fx.Node, name: Callable[[fx.Node], str | None]) -> str:
         args = [arg for i, arg in enumerate(of.args) if i != but[0]]
@@ -122,7 +146,7 @@ def _same(
 
     mine = arguments(node, lambda a: a.name)
     theirs = arguments(other, lambda a: twins[a].name if a in twins else None)
-    return (node.op, node.target, mine) == (other.op, other.target, theirs)
+    return mine == theirs
 
 
 def _return_alike(node: fx.Node, other: fx.Node) -> bool:
@@ -140,15 +164,3 @@ def _keep_dropout(module: nn.Module, graph: fx.Graph, node: fx.Node, other: fx.N
     rate = other.args[1] if len(other.args) > 1 else other.kwargs.get("p", 0.5)
     kept = _DROPOUTS[node.target](float(rate))  # type: ignore[arg-type]
     return replace_call(module, graph, node, kept, node.args[0])
-
-
-def _differs(*nodes: fx.Node) -> DiagnosticError:
-    places = sorted({str(n.meta.get("source")) for n in nodes} - {"", "None"})
-    where = " and ".join(places) or "its return value"
-    return QS503.error(
-        f"forward does different things in training and in evaluation, at {where}",
-        help="move what only one mode needs out of the prepared module: into the loss, the "
-        "post-process, or the model around it; or, where a module returns one "
-        "tensor in both, keep it as it is: `prepare: {non_traceable_module_class: [...]}`",
-        span=line_span(places[0]) if places else None,
-    )

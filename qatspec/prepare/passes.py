@@ -21,6 +21,7 @@ from qatspec.graph.gradients import cut_gradients
 from qatspec.graph.spelling import follow_in_place, tensors_by_position
 from qatspec.prepare.annotate import annotate
 from qatspec.prepare.batch_sizes import check_batch_sizes
+from qatspec.prepare.boundary import end_network
 from qatspec.prepare.dead import drop_dead
 from qatspec.prepare.decompose import decompose
 from qatspec.prepare.decompose_modules import decompose_modules
@@ -58,6 +59,18 @@ def _on_graph(function: Callable[[nn.Module, fx.Graph], None]) -> Callable[[Unit
     return lambda unit: function(unit.module, unit.graph)
 
 
+def _with_post_process(function: Callable[[nn.Module, fx.Graph], None]) -> Callable[[Unit], None]:
+    """A pass over the network and over what evaluation alone computes behind it."""
+
+    def run(unit: Unit) -> None:
+        function(unit.module, unit.graph)
+        if unit.ends is not None:
+            function(unit.ends.in_evaluation, unit.ends.in_evaluation.graph)
+            unit.ends.in_evaluation.recompile()
+
+    return run
+
+
 def _in_both_modes(
     function: Callable[[fx.Graph, Mapping[str, nn.Module]], None],
 ) -> Callable[[Unit], None]:
@@ -87,17 +100,19 @@ PASSES = (
          _in_both_modes(follow_in_place)),
     Pass("sizes", "Write ops that read only a tensor's shape with that shape.",
          _in_both_modes(lambda graph, _: write_with_sizes(graph))),
-    Pass("merge-modes", "Make one graph of both; what depends on the mode becomes a module.",
-         merge_modes),
-    Pass("gradients", "Detach what forward computes under torch.no_grad().",
-         _on_graph(cut_gradients)),
     Pass("batch-size", "Check that nothing depends on the number of images.",
          _on_graph(check_batch_sizes)),
+    Pass("merge-modes", "Make one graph of both; what depends on the mode becomes a module.",
+         merge_modes),
+    Pass("boundary", "End the network before what only one mode computes, or where the spec says.",
+         end_network),
+    Pass("gradients", "Detach what forward computes under torch.no_grad().",
+         _on_graph(cut_gradients)),
     # one spelling of each op
     Pass("decompose-modules", "Write composite modules as the ops that they consist of.",
          _on_graph(decompose_modules)),
     Pass("decompose", "Write composite ops, such as attention, as the ops that they consist of.",
-         _on_graph(decompose)),
+         _with_post_process(decompose)),
     Pass("elementwise", "Make modules of functions of one number that no quant handler knows.",
          elementwise),
     Pass("functional", "Replace functional convs, linears and batch norms by modules.",

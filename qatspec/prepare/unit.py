@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from torch import fx, nn
+from torch.utils import _pytree as pytree
 
 from qatspec.diag import Diagnostic, Span
 from qatspec.graph.context import GraphContext
+from qatspec.graph.ends import Ends
 from qatspec.graph.prepared import Decision
 from qatspec.graph.source import line_span
 from qatspec.prepare.capture import Call as ModuleCall
@@ -66,6 +68,20 @@ class FusedOps:
         return self.match.qconfig.weight
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Difference:
+    """How the graphs of evaluation and of training differ.
+
+    evaluation, training: nodes of each that the other lacks. merged: node of the training graph ->
+    the node of `Unit.graph` that computes it in both modes. same: both modes return the same.
+    """
+
+    evaluation: Sequence[fx.Node]
+    training: Sequence[fx.Node]
+    merged: Mapping[fx.Node, fx.Node]
+    same: bool
+
+
 @dataclass(slots=True, eq=False, kw_only=True)
 class Unit:
     """One module that is prepared: what is asked of it, and what the passes have made of it so far.
@@ -87,6 +103,8 @@ class Unit:
     call       the arguments of the module on the example inputs.
     graph      the graph that the passes edit; training: that of training mode, until they are one.
     context    read access to the graph, from pass `module` on.
+    difference of the two graphs, until the pass `boundary`.
+    end        the call of the `Ends` behind the quantized graph, None where there are none.
     calls      every op as rules see it; matches: the rule that decides each node.
     groups     the fused ops in graph order.
     calls_by_module   id of a called module -> its call nodes, while ops are fused.
@@ -111,6 +129,8 @@ class Unit:
     call: ModuleCall = field(init=False, repr=False)
     graph: fx.Graph = field(init=False, repr=False)
     training: fx.Graph | None = None
+    difference: Difference | None = None
+    end: fx.Node | None = None
     context: GraphContext = field(init=False, repr=False)
     observed: list[str] = field(default_factory=list)
     calls: list[Call] = field(default_factory=list)
@@ -136,6 +156,37 @@ class Unit:
         """Whether there is a graph already."""
         return hasattr(self, "graph")
 
+    @property
+    def ends(self) -> Ends | None:
+        """The module that `end` calls."""
+        ends = None if self.end is None else self.module.get_submodule(str(self.end.target))
+        assert ends is None or isinstance(ends, Ends)
+        return ends
+
+    def outputs(self) -> list[fx.Node]:
+        """The results of the quantized graph in evaluation: what is returned, or what evaluation
+        computes that from. One that is returned twice comes twice."""
+        if self.end is None or self.ends is None:
+            return self.results()
+        read = zip(self.end.args, self.ends.read_in_evaluation(), strict=True)
+        return [
+            n
+            for n, is_read in read
+            if isinstance(n, fx.Node)
+            and is_read
+            and self.context.is_float_tensor(n)
+            and not self.context.is_constant(n)
+        ]
+
+    def results(self) -> list[fx.Node]:
+        """What evaluation returns: nodes of the quantized graph, and of the end of evaluation."""
+        if self.end is None or self.ends is None:
+            return _nodes(self.graph.output_node())
+        graph = self.ends.in_evaluation.graph
+        inputs = (n for n in graph.nodes if n.op == "placeholder")
+        given = dict(zip(inputs, self.end.args, strict=True))
+        return [given.get(n, n) for n in _nodes(graph.output_node())]
+
     def absolute(self, path: str) -> str:
         """A path inside the unit as an absolute one."""
         return join(self.path, path)
@@ -155,6 +206,10 @@ class Unit:
     def span(self, node: fx.Node) -> Span | None:
         """The line of the model's code behind a node, None when unknown."""
         return line_span(self.source(node))
+
+
+def _nodes(output: fx.Node) -> list[fx.Node]:
+    return [n for n in pytree.tree_leaves(output.args) if isinstance(n, fx.Node)]
 
 
 def join(*parts: str) -> str:

@@ -28,6 +28,7 @@ class PrepareConfig:
     march_preset   the march's special cases apply: ops that it leaves in float (March.float_ops),
                    and what handlers ask GraphContext.march for.
     input_scale    fixed scale of the model's inputs (1/128 for centred YUV444), None: observed.
+    boundary       paths of the last modules of the quantized network; what follows is in float.
     shared_conv    a conv called at several sites: `tied` (one parameter) or `copy` (a deepcopy).
     """
 
@@ -48,3 +49,4 @@ class PrepareConfig:
     output_quantized_idxs: tuple[int, ...] = ()
     preserved_attributes: tuple[str, ...] = ()
     wrap: tuple[Any, ...] = ()
+    boundary: tuple[str, ...] = ()

@@ -89,6 +89,7 @@ _FLAT_PREPARE = {
     "output_quantized_idxs": POSITIONS,
     "preserved_attributes": NAMES,
     "wrap": NAMES,
+    "boundary": NAMES,
 }
 INNER_PREPARE = st.one_of(choice("horizon"), some(**_FLAT_PREPARE))
 PREPARE_KEYS = {

@@ -45,6 +45,7 @@ _PREPARE = {
     "output_quantized_idxs": [0],
     "preserved_attributes": ["anchors"],
     "wrap": ["my.function"],
+    "boundary": ["head"],
 }
 _LEAF = {
     "qconfig": _QCONFIG, "prepare": _PREPARE, "quantize_input": True, "quantize_output": True,

@@ -209,10 +209,9 @@ class _TwoInTraining(nn.Module):
         return (self.head(x), self.other(x)) if self.training else self.head(x)
 
 
-@pytest.mark.parametrize("leaves", [[], [_TwoInTraining]])
-def test_a_module_that_returns_more_in_training(leaves: list[type[nn.Module]]) -> None:
+def test_a_leaf_that_returns_more_in_training() -> None:
     net = nn.Sequential(nn.Conv2d(3, 3, 1), _TwoInTraining()).eval()
-    config = {"non_traceable_module_class": leaves}
+    config = {"non_traceable_module_class": [_TwoInTraining]}
     with pytest.raises(DiagnosticError) as info:
         prepare(net, (image(),), qconfig="horizon_qat", prepare=config)
     assert [d.code for d in info.value.diagnostics] == ["QS503"]

@@ -179,7 +179,7 @@ class Other(nn.Module):
 
 @pytest.mark.parametrize("layer", [Scales, Halves, Other])
 def test_what_no_module_can_be_is_refused_with_its_line(layer):
-    net = nn.Sequential(nn.Conv2d(3, 4, 1), layer())
+    net = nn.Sequential(nn.Conv2d(3, 4, 1), layer(), nn.Conv2d(4, 4, 1))
     with pytest.raises(DiagnosticError, match="QS503") as caught:
         prepare(net.eval(), (X,), qconfig="horizon_qat")
     assert "test_train_only.py" in caught.value.diagnostics[0].message

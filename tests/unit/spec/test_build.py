@@ -233,6 +233,7 @@ def test_prepare_takes_every_key_of_the_tutorial():
             "output_quantized_idxs": [1],
             "preserved_attributes": ["size"],
             "wrap": ["len"],
+            "boundary": ["head"],
             "shared_conv": "copy",
             "input_scale": 0.5,
         },
@@ -250,6 +251,7 @@ def test_prepare_takes_every_key_of_the_tutorial():
     assert config.additional_qat_module_mapping == {"A": "B"}
     assert config.input_quantized_idxs == (0,)
     assert config.wrap == ("len",)
+    assert config.boundary == ("head",)
 
 
 def test_code_needs_leave(build, tmp_path):
