@@ -24,25 +24,22 @@ import sys
 import traceback
 import zipfile
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import fuzzing
 import numpy as np
 import onnx
-import torch
-from PIL import Image
+from fuzz_seeds import SCRATCH, annotations, bins, checkpoints, onnx_files, pictures, programs
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # tests.nets, when run as a program
-from qatspec.api import Artifact, DiagnosticError, OnnxRunner, compile, lower, registry, to_onnx
+from qatspec.api import Artifact, DiagnosticError, OnnxRunner, registry
 from qatspec.plan.checkpoints import is_intact, read_header
 from qatspec.program import serde
 from qatspec.program.container import pack, unpack
 from qatspec.schema.walk import with_defaults
 from qatspec.train import checkpoint
 from qatspec.train.weights import read_weights
-from tests.nets import conv_bn, settle
 
 #: Values of a JSON header or an annotation file that a reader may not expect.
 HOSTILE: list[Any] = [
@@ -79,102 +76,6 @@ def main() -> None:
         print(json.dumps({"kind": kind, **figures}, indent=2))
     sys.exit(bad)
 
-
-# -- seeds -----------------------------------------------------------------------------------------
-
-
-class Net(torch.nn.Module):
-    """Convolutions, a residual, a table, a pool and an int32 tail."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem, self.body = conv_bn(3, 8, 3, 2), conv_bn(8, 8, 3)
-        self.head = torch.nn.Conv2d(8, 5, 1)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        a = torch.relu(self.stem(x))
-        b = self.body(a) + a
-        pooled = torch.nn.functional.max_pool2d(b * torch.sigmoid(b), 2)
-        return self.head(pooled)
-
-
-@cache
-def _program() -> Any:
-    torch.manual_seed(0)
-    x = torch.randn(1, 3, 16, 16)
-    return lower(settle(Net(), x), (x,))
-
-
-@cache
-def _programs() -> tuple[bytes, ...]:
-    return (serde.to_bytes(_program()),)
-
-
-@cache
-def _bins() -> tuple[bytes, ...]:
-    return tuple(compile(_program(), march).to_bytes() for march in ("bayes", "bernoulli2"))
-
-
-@cache
-def _onnx_files() -> tuple[bytes, ...]:
-    path = Path(_SCRATCH[0]) / "seed.onnx"
-    to_onnx(_program(), path)
-    return (path.read_bytes(),)
-
-
-@cache
-def _checkpoints() -> tuple[bytes, ...]:
-    model = Net()
-    optimizer = torch.optim.AdamW(model.parameters())
-    model(torch.randn(1, 3, 16, 16)).sum().backward()
-    optimizer.step()
-    whole = checkpoint.Checkpoint(
-        stage="float", epoch=1, step=3, state_dict=model.state_dict(),
-        optimizer=optimizer.state_dict(), rng=checkpoint.rng_state(0), metrics={"AP": 1.0},
-    )  # fmt: skip
-    plain = io.BytesIO()
-    torch.save(model.state_dict(), plain)
-    legacy = io.BytesIO()
-    torch.save(model.state_dict(), legacy, _use_new_zipfile_serialization=False)
-    return whole.to_bytes(), plain.getvalue(), legacy.getvalue()
-
-
-@cache
-def _pictures() -> tuple[bytes, ...]:
-    rng = np.random.default_rng(0)
-    pixels = rng.integers(0, 256, (24, 20, 3), dtype=np.uint8)
-    picture, files = Image.fromarray(pixels), []
-    for form, mode in (
-        ("PNG", "RGB"), ("PNG", "P"), ("PNG", "LA"), ("PNG", "I;16"), ("JPEG", "RGB"),
-        ("JPEG", "CMYK"), ("BMP", "RGB"), ("GIF", "P"), ("TIFF", "RGB"), ("TIFF", "F"),
-        ("WEBP", "RGB"), ("PPM", "RGB"), ("TGA", "RGB"), ("PCX", "RGB"), ("SGI", "RGB"),
-        ("ICO", "RGB"), ("DDS", "RGB"), ("EPS", "RGB"),
-    ):  # fmt: skip
-        buffer = io.BytesIO()
-        if mode == "I;16":
-            Image.fromarray(pixels[..., 0].astype(np.uint16) * 257).save(buffer, form)
-        else:
-            picture.convert(mode).save(buffer, form)
-        files.append(buffer.getvalue())
-    return tuple(files)
-
-
-@cache
-def _annotations() -> tuple[bytes, ...]:
-    images = [{"id": i, "file_name": f"{i}.png", "width": 20, "height": 24} for i in (1, 2)]
-    boxes = [
-        {"id": i, "image_id": 1 + i % 2, "category_id": 3, "bbox": [1, 2, 8, 9], "area": 72,
-         "iscrowd": 0, "segmentation": [[1, 2, 9, 2, 9, 11]]}
-        for i in range(1, 5)
-    ]  # fmt: skip
-    categories = [{"id": 3, "name": "cell", "supercategory": "x"}, {"id": 7, "name": "other"}]
-    return (
-        json.dumps({"images": images, "annotations": boxes, "categories": categories}).encode(),
-    )
-
-
-#: Folder of the child, for seeds that are written as files.
-_SCRATCH: list[str] = ["."]
 
 # -- mutations -------------------------------------------------------------------------------------
 
@@ -251,15 +152,15 @@ def _container(seeds: Callable[[], tuple[bytes, ...]], rng: random.Random) -> by
 
 
 def make_program(rng: random.Random) -> bytes:
-    return _container(_programs, rng)
+    return _container(programs, rng)
 
 
 def make_bin(rng: random.Random) -> bytes:
-    return _container(_bins, rng)
+    return _container(bins, rng)
 
 
 def make_onnx(rng: random.Random) -> bytes:
-    data = rng.choice(_onnx_files())
+    data = rng.choice(onnx_files())
     if rng.random() < 0.5:
         return _damaged(data, rng)
     model = onnx.load_from_string(data)
@@ -297,7 +198,7 @@ class _Run:
 
 
 def make_checkpoint(rng: random.Random) -> bytes:
-    data = rng.choice(_checkpoints())
+    data = rng.choice(checkpoints())
     if rng.random() < 0.05:
         return data
     if rng.random() < 0.4:
@@ -353,11 +254,11 @@ def _hostile_pickle(rng: random.Random) -> bytes:
 
 
 def make_picture(rng: random.Random) -> bytes:
-    return _damaged(rng.choice(_pictures()), rng)
+    return _damaged(rng.choice(pictures()), rng)
 
 
 def make_annotations(rng: random.Random) -> bytes:
-    (data,) = _annotations()
+    (data,) = annotations()
     kind = rng.random()
     if kind < 0.2:
         return _damaged(data, rng)
@@ -400,7 +301,7 @@ def open_program(folder: Path) -> Any:
 
 def open_bin(folder: Path) -> Any:
     path = folder / "x.bin"
-    _bins()
+    bins()
 
     def read(data: bytes) -> None:
         path.write_bytes(data)
@@ -414,8 +315,8 @@ def open_bin(folder: Path) -> Any:
 
 
 def open_onnx(folder: Path) -> Any:
-    _SCRATCH[0] = str(folder)
-    _onnx_files()
+    SCRATCH[0] = str(folder)
+    onnx_files()
     path = folder / "x.onnx"
 
     def read(data: bytes) -> None:
@@ -445,7 +346,7 @@ def _detection(folder: Path) -> Callable[[], Any]:
     """What opens the detection set of `folder`, whose pictures are there."""
     (folder / "images").mkdir()
     for name in ("1.png", "2.png"):
-        (folder / "images" / name).write_bytes(_pictures()[0])
+        (folder / "images" / name).write_bytes(pictures()[0])
     record = registry().dataset("coco_detection")
     params = {"root": ".", "split": "val", "annotations": "a.json", "images": "images", "size": 32}
     filled = with_defaults(record.params, params)
@@ -454,7 +355,7 @@ def _detection(folder: Path) -> Callable[[], Any]:
 
 def open_picture(folder: Path) -> Any:
     opener = _detection(folder)
-    (folder / "a.json").write_bytes(_annotations()[0])
+    (folder / "a.json").write_bytes(annotations()[0])
     opened = opener()
     path = folder / "images/1.png"
 
