@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from math import prod
 
 from qatspec.backend.target import Target
-from qatspec.diag import Diagnostic, DiagnosticError, Note
+from qatspec.diag import Diagnostic, DiagnosticError, Note, grouped
 from qatspec.diag.codes import QS801
 from qatspec.ir import Op
 from qatspec.kinds import Trait, has
@@ -75,7 +75,7 @@ def refusals(answers: Iterable[tuple[Op, Verdict]]) -> list[Diagnostic]:
         if not answer.ok:
             one = op.origin if op.origin.node else op.output
             refused.setdefault(one, []).append((op, answer.reason))
-    return list(dict.fromkeys(_refusal(parts) for parts in refused.values()))
+    return grouped(dict.fromkeys(_refusal(parts) for parts in refused.values()))
 
 
 def _refusal(parts: list[tuple[Op, str]]) -> Diagnostic:
@@ -86,14 +86,14 @@ def _refusal(parts: list[tuple[Op, str]]) -> Diagnostic:
     first, _ = parts[0]
     origin = first.origin
     where = f"`{origin.module or origin.node.lstrip(':') or first.output}`"
-    if origin.op and not origin.op.startswith(first.kind):
-        where += f" ({origin.op})"
+    kind = "" if not origin.op or origin.op.startswith(first.kind) else f" ({origin.op})"
     fix = next((FIXES[op.kind] for op, _ in parts if op.kind in FIXES), None)
     return QS801.diagnostic(
-        f"{where}: {'; '.join(dict.fromkeys(reason for _, reason in parts))}",
+        f"{where}{kind}: {'; '.join(dict.fromkeys(reason for _, reason in parts))}",
         help=f"{fix or 'change the module to fit the limit'}, or choose another march",
         at=origin.rule or None,
         notes=(Note(f"written at {origin.source}"),) if origin.source else (),
+        subject=where,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from qatspec.cli import options
 from qatspec.cli.after import print_after
 from qatspec.cli.output import echo, echo_json, settings, tables
 from qatspec.cli.outputs import demand_output, write_output
+from qatspec.diag import Diagnostic, DiagnosticError, Span, grouped
 from qatspec.diag.codes import QS608, QS701
 from qatspec.plan import save_modules
 from qatspec.render import clean_file
@@ -75,9 +76,7 @@ def command(
     """
     from qatspec.graph.deploy import deploy
     from qatspec.lower.split import host_parts
-    from qatspec.prepare import prepare_spec
     from qatspec.prepare.findings import findings
-    from qatspec.stages.context import build_model
     from qatspec.stages.rehearsal import foresee
 
     if after is not None and (print_model or picture is not None):
@@ -92,17 +91,15 @@ def command(
         print_after(loaded, chosen, after)
         return
     with loaded.document.located():
-        prepared = prepare_spec(loaded, chosen, build_model(loaded))
+        prepared = _prepare(loaded, chosen)
     save_modules(workdir or options.default_workdir(loaded), loaded, chosen, prepared.calls)
     found = findings(prepared)
     host = host_parts(deploy(prepared, prepared.example_inputs))
     with loaded.document.located():
         refused, warnings, weights = foresee(options.context(loaded, workdir, device="cpu"))
-    reported_spans = {
-        r.diagnostic.span for r in refused if r.diagnostic.code == QS701
-    }  # with its module
-    kept = [w for w in prepared.warnings if w.code != QS608 or w.span not in reported_spans]
-    prepared.warnings = (*kept, *(r.diagnostic for r in refused), *warnings)
+    found_later = [r.diagnostic for r in refused]
+    kept = _unrepeated(prepared.warnings, found_later)
+    prepared.warnings = (*kept, *found_later, *warnings)
     if picture is not None:
         _draw(loaded, chosen, prepared, picture)
     if settings().format == "json":
@@ -131,6 +128,33 @@ def command(
         else:
             echo(f"\nthe spec has no stage {name}, which this model does not fit: {what}")
     _exit(refused)
+
+
+def _prepare(spec: Spec, stage: str) -> Prepared:
+    """Prepare the model. Raises DiagnosticError with everything that is refused: by prepare, and,
+    of what can be prepared in spite of that, by convert and compile."""
+    from qatspec.prepare import Refused, prepare_spec
+    from qatspec.stages.context import build_model
+    from qatspec.stages.foresight import further_refusals
+
+    try:
+        prepared: Prepared = prepare_spec(spec, stage, build_model(spec))
+    except Refused as error:
+        further = further_refusals(error, spec)
+        warnings = _unrepeated(error.warnings, further)
+        raise DiagnosticError([*error.diagnostics, *further, *warnings]) from error
+    return prepared
+
+
+def _unrepeated(warnings: Iterable[Diagnostic], refused: Iterable[Diagnostic]) -> list[Diagnostic]:
+    """The warnings, one a cause, without those of ops in float (QS608) that are also refused as
+    ops without integers (QS701), which names their modules."""
+    lines = {line for d in refused if d.code == QS701 for line in _lines(d)}
+    return [w for w in grouped(warnings) if w.code != QS608 or not lines.issuperset(_lines(w))]
+
+
+def _lines(found: Diagnostic) -> set[Span | None]:
+    return {found.span, *(note.span for note in found.notes if note.span is not None)}
 
 
 def _exit(refused: Collection[Refusal]) -> None:

@@ -5,6 +5,7 @@ document (or a file span for code and data); only `qatspec.source` turns pointer
 """
 
 from qatspec.diag.codes import CODES as CODES
+from qatspec.diag.collect import Collector as Collector, grouped as grouped
 from qatspec.diag.faults import PluginFault as PluginFault
 from qatspec.diag.model import (
     Code as Code,

@@ -71,6 +71,7 @@ class Parts(TypedDict, total=False):
     notes: tuple[Note, ...]
     fix: Fix | None
     origin: str | None
+    subject: str
 
 
 class Code(str):
@@ -118,6 +119,8 @@ class Diagnostic:
     at        JSON pointer into the spec ("/stages/qat/trainer"), resolved to `span` by `source`.
     key       the place is the key at `at`, not its value.
     origin    the plugin that reported it ("name==version").
+    subject   the part of the message that names the op or module; diagnostics whose messages are
+              equal but for their subjects are reported as one (`qatspec.diag.collect`).
 
     Raises TypeError for a code that is a plain string.
     """
@@ -132,6 +135,7 @@ class Diagnostic:
     notes: tuple[Note, ...] = ()
     fix: Fix | None = None
     origin: str | None = None
+    subject: str = ""
 
     def __post_init__(self) -> None:
         if not isinstance(self.code, Code):  # a plugin that is not checked by mypy

@@ -13,6 +13,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 
 from qatspec.graph.constants import result
 from qatspec.graph.modes import eval_mode
+from qatspec.graph.refusals import Refusals
 from qatspec.graph.sizes import fixed, is_plain
 from qatspec.graph.tracer import Tracer
 
@@ -58,6 +59,11 @@ class Batch:
         if other is None:
             return tuple(one.shape)
         return tuple(map(self._sized, one.shape, other.shape))
+
+    def is_first(self, node: fx.Node) -> bool:
+        """Return whether the first dim of a node's tensor is the batch, and no other follows it."""
+        first, *others = self.sizes(node) or (1,)
+        return isinstance(first, Open) == self.is_open and all(isinstance(n, int) for n in others)
 
     def follows(self, number: fx.Node) -> bool:
         """Return whether the value of a node, which is not a tensor, changes with the batch
@@ -130,7 +136,7 @@ class _Again(Tracer):
     """The tracer's shape functions on a graph that is there."""
 
     def __init__(self, root: nn.Module, graph: fx.Graph) -> None:
-        super().__init__((), {}, (), (), ())
+        super().__init__((), {}, (), (), (), Refusals.none())
         self.root, self._traced = root, graph
         known = (node.meta.get("example") for node in graph.nodes)
         fakes = (example for example in known if isinstance(example, FakeTensor))

@@ -15,6 +15,7 @@ from torch.fx.graph import _PyTreeCodeGen
 from torch.nn.utils.parametrize import ParametrizationList
 from torch.utils import _pytree as pytree
 
+from qatspec.diag import Collector
 from qatspec.graph.batch import Batch
 from qatspec.graph.modes import eval_mode
 from qatspec.graph.prepared import Prepared
@@ -52,11 +53,15 @@ class Deployment:
     batch: Batch
 
 
-def deploy(prepared: Prepared, example_inputs: Sequence[Any]) -> Deployment:
+def deploy(
+    prepared: Prepared, example_inputs: Sequence[Any], found: Collector | None = None
+) -> Deployment:
     """Quantize custom modules and trace the model, as in stage `eval`.
 
     The model may be in another stage: scales of weights that were never set are set here, as
     `set_stage(prepared, "eval")` does.
+
+    found: takes in every place that cannot be traced (see `trace`); None: they are raised.
 
     Raises DiagnosticError: QS609, QS610, QS705 for weights, activations or scales that are not
     finite, QS611 where fake-quants of a model in another stage than calibration are off."""
@@ -64,18 +69,21 @@ def deploy(prepared: Prepared, example_inputs: Sequence[Any]) -> Deployment:
     require_switched_on(prepared)
     require_usable(prepared)
     seed_weights(prepared.model)
-    graph = deploy_graph(prepared, example_inputs)
+    graph = deploy_graph(prepared, example_inputs, found)
     batch = Batch(prepared.model, graph)
     _inline_fixed_sizes(graph, batch)
     return Deployment(prepared, graph, batch)
 
 
-def deploy_graph(prepared: Prepared, example_inputs: Sequence[Any]) -> fx.Graph:
+def deploy_graph(
+    prepared: Prepared, example_inputs: Sequence[Any], found: Collector | None = None
+) -> fx.Graph:
     """Return the trace of `prepared.model` in eval mode. Quantized modules are not entered, nor are
     parametrizations, which may branch on the values of the weights that they compute. Every module
-    has its own mode again afterwards."""
+    has its own mode again afterwards. found: see `trace`."""
     with eval_mode(prepared.model):
-        return trace(prepared.model, tuple(example_inputs), leaf=(ParametrizationList,))
+        inputs = tuple(example_inputs)
+        return trace(prepared.model, inputs, leaf=(ParametrizationList,), found=found)
 
 
 def _inline_fixed_sizes(graph: fx.Graph, batch: Batch) -> None:

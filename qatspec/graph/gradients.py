@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from qatspec.diag import DiagnosticError
+from qatspec.diag import Diagnostic, DiagnosticError
 from qatspec.diag.codes import QS515
 from qatspec.graph.source import line_span
 from qatspec.graph.spelling import writes_in_place
@@ -28,6 +28,7 @@ def cut_gradients(root: nn.Module, graph: fx.Graph, *, inputs_have_gradients: bo
     not see: the gradient of what is read later passes as if nothing had been changed."""
     placeholders = (n for n in graph.nodes if n.op == "placeholder")
     trained = set(placeholders) if inputs_have_gradients else set[fx.Node]()
+    refused: list[Diagnostic] = []
     modules = dict(root.named_modules(remove_duplicate=False))
     for node in list(graph.nodes):
         inputs = node.all_input_nodes
@@ -40,12 +41,14 @@ def cut_gradients(root: nn.Module, graph: fx.Graph, *, inputs_have_gradients: bo
                 others = [user for user in node.users if not _off(user)]
                 changed = node.args[0] if node.args else None
                 if others and changed in trained and writes_in_place(node, modules):
-                    raise _unseen_change(node)
+                    refused.append(_unseen_change(node))
                 _detach(graph, node, others)
+    if refused:
+        raise DiagnosticError(refused)
 
 
-def _unseen_change(node: fx.Node) -> DiagnosticError:
-    return QS515.error(
+def _unseen_change(node: fx.Node) -> Diagnostic:
+    return QS515.diagnostic(
         f"`{node.name}` changes a tensor in place under torch.no_grad(), so that "
         "gradients pass it as if nothing had been changed, which a prepared graph cannot do",
         help="move it out of torch.no_grad() and write it without an in-place op, such as "

@@ -11,7 +11,7 @@ from torch import fx, nn
 from torch.fx.operator_schemas import get_signature_for_torch_op
 from torch.utils import _pytree as pytree
 
-from qatspec.diag import DiagnosticError
+from qatspec.diag import Diagnostic, DiagnosticError
 from qatspec.diag.codes import QS502
 from qatspec.graph.assign import assign
 from qatspec.graph.sizes import is_plain
@@ -39,10 +39,11 @@ def follow_in_place(graph: fx.Graph, modules: Mapping[str, nn.Module]) -> None:
     Raises DiagnosticError QS502 where another tensor that lies in the changed memory is read later
     (what the operand is a view of, or a view of it), and for the argument `out`.
     """
+    refused: list[Diagnostic] = []
     position = {node: i for i, node in enumerate(graph.nodes)}
     for node in graph.nodes:
         if isinstance(node.kwargs.get("out"), fx.Node):
-            raise _writes_out(node)
+            refused.append(_writes_out(node))
         changed = node.args[0] if node.args else None
         if not isinstance(changed, fx.Node) or not writes_in_place(node, modules):
             continue
@@ -54,7 +55,10 @@ def follow_in_place(graph: fx.Graph, modules: Mapping[str, nn.Module]) -> None:
                 break
             read_later = any(position[user] > position[node] for user in other.users)
             if read_later and other is not changed and _overlap(other, changed):
-                raise _shared_memory(node, changed, other)
+                refused.append(_shared_memory(node, changed, other))
+                break
+    if refused:
+        raise DiagnosticError(refused)
 
 
 def _overlap(a: fx.Node, b: fx.Node) -> bool:
@@ -71,16 +75,16 @@ def _overlap(a: fx.Node, b: fx.Node) -> bool:
     return False
 
 
-def _writes_out(node: fx.Node) -> DiagnosticError:
-    return QS502.error(
+def _writes_out(node: fx.Node) -> Diagnostic:
+    return QS502.diagnostic(
         f"`{node.name}` writes its result into another tensor, given as `out`",
         help="use the result instead, without `out`: `y = torch.add(a, b)`",
         span=line_span(str(node.meta.get("source", ""))),
     )
 
 
-def _shared_memory(node: fx.Node, changed: fx.Node, other: fx.Node) -> DiagnosticError:
-    return QS502.error(
+def _shared_memory(node: fx.Node, changed: fx.Node, other: fx.Node) -> Diagnostic:
+    return QS502.diagnostic(
         f"`{node.name}` changes `{changed.name}` in place, and with it "
         f"`{other.name}`, which lies in the same memory and is read later",
         help="write it without an in-place op, such as `y = y * 2`, and join the parts again",

@@ -14,10 +14,11 @@ from typing import Any
 
 from torch import fx, nn
 
-from qatspec.diag import Diagnostic, DiagnosticError, Span
+from qatspec.diag import Collector, Diagnostic, Span
 from qatspec.diag.codes import QS502, QS503, QS510
 from qatspec.graph.alike import write_with_sizes
 from qatspec.graph.modes import kept_modes
+from qatspec.graph.refusals import Refusals
 from qatspec.graph.source import line_span, model_span
 from qatspec.graph.spelling import follow_in_place, tensors_by_position
 from qatspec.graph.tracer import FIX, Tracer
@@ -48,6 +49,7 @@ def trace(
     leaf: Sequence[type[nn.Module]] = (),
     leaf_names: Sequence[str] = (),
     wrap: Sequence[Callable[..., Any]] = (),
+    found: Collector | None = None,
 ) -> fx.Graph:
     """Record `module.forward` as a graph in the module's present mode; the module is not changed.
 
@@ -59,15 +61,24 @@ def trace(
     meta["owner"] (path of the module whose forward made it) and meta["source"] ("file:line" of
     the model's code, "" when unknown).
 
-    Raises DiagnosticError: QS501 control flow on a tensor's numbers, QS502 other code that cannot
-    be traced.
+    found: takes in every place that is refused, QS501 control flow on a tensor's numbers and QS502
+    other code that cannot be traced; None: they are raised as a DiagnosticError, as they are where
+    there is no graph.
     """
-    tracer = Tracer(example_inputs, example_kwargs or {}, leaf, leaf_names, wrap)
+    refused = Collector() if found is None else found
+    refusals = Refusals(refused, _untraceable)
+    tracer = Tracer(example_inputs, example_kwargs or {}, leaf, leaf_names, wrap, refusals)
     graph = _traced(module, tracer)
+    if graph is None or found is None:
+        refused.raise_if_any()
+    assert graph is not None
     modules = dict(module.named_modules(remove_duplicate=False))
     tensors_by_position(graph, modules)  # the passes 3 to 5 of prepare
-    follow_in_place(graph, modules)
+    with refused.collect():
+        follow_in_place(graph, modules)
     write_with_sizes(graph)
+    if found is None:
+        refused.raise_if_any()
     return graph
 
 
@@ -78,22 +89,26 @@ def trace_modes(
     *,
     leaf_names: Sequence[str] = (),
     wrap: Sequence[Callable[..., Any]] = (),
-) -> tuple[fx.Graph, fx.Graph]:
+    found: Collector,
+) -> tuple[fx.Graph, fx.Graph] | None:
     """(the graph in evaluation, the graph in training) as recorded: see `trace`, but
     without its rewrites. Every module has its own mode again afterwards.
 
-    Raises DiagnosticError also where evaluation draws random numbers (QS510), or uses the
-    statistics of the batch because a batch norm's mode does not follow the model's (QS503)."""
-    tracer = Tracer(example_inputs, example_kwargs, (), leaf_names, wrap)
+    found: takes in every place that is refused: those that `trace` raises, random numbers in
+    evaluation (QS510), and a batch norm that uses the statistics of the batch there (QS503). Graphs
+    of refused code show what further places there are. Returns None where there are no graphs."""
+    refusals = Refusals(found, _untraceable)
+    tracer = Tracer(example_inputs, example_kwargs, (), leaf_names, wrap, refusals)
     with kept_modes(module):
         evaluation = _traced(module.eval(), tracer)
-        problems = [_random(name, span) for span, name in tracer.random.found.items()]
-        problems += [_in_training(path) for path, m in module.named_modules() if _normalizes(m)]
+        found.add(_random(name, span) for span, name in tracer.random.found.items())
+        found.add(_in_training(path) for path, m in module.named_modules() if _normalizes(m))
+        if evaluation is None:
+            return None
         modules = dict(module.named_modules(remove_duplicate=False))
-        problems += [_by_batch(n) for n in evaluation.nodes if _lacks_statistics(n, modules)]
-        if problems:
-            raise DiagnosticError(problems)
-        return evaluation, _traced(module.train(), tracer)
+        found.add(_by_batch(n) for n in evaluation.nodes if _lacks_statistics(n, modules))
+        training = _traced(module.train(), tracer)
+        return None if training is None else (evaluation, training)
 
 
 def _normalizes(module: nn.Module) -> bool:
@@ -114,6 +129,7 @@ def _by_batch(node: fx.Node) -> Diagnostic:
         "with those of the batch, so that the result for one image depends on the others",
         help="build it with `track_running_stats=True` and train it",
         span=line_span(str(node.meta.get("source", ""))),
+        subject=f"`{node.target}`",
     )
 
 
@@ -130,20 +146,29 @@ def _in_training(path: str) -> Diagnostic:
     return QS503.diagnostic(
         f"batch norm `{path}` stays in training mode when the model is set to evaluation",
         help="let `train(False)` of the model reach it",
+        subject=f"`{path}`",
     )
 
 
-def _traced(module: nn.Module, tracer: Tracer) -> fx.Graph:
-    try:
-        return tracer.run(module)
-    except DiagnosticError:
-        raise
-    except Exception as error:
-        raise QS502.error(
-            f"`{type(module).__name__}` cannot be traced: {_first_line(error)}",
-            help=_fix_for(str(error)),
-            span=model_span(error.__traceback__),
-        ) from error
+def _traced(module: nn.Module, tracer: Tracer) -> fx.Graph | None:
+    """The graph of the module; None where tracing could not go on behind what it reported."""
+    while True:
+        try:
+            return tracer.run(module)
+        except Exception as error:  # noqa: BLE001, PERF203 - whatever the model's code raises
+            if not tracer.refusals.retry():
+                tracer.refusals.fail("", module, error)
+                return None
+
+
+def _untraceable(path: str, module: nn.Module, error: Exception) -> Diagnostic:
+    subject = f" in `{path}`" if path else ""
+    return QS502.diagnostic(
+        f"`{type(module).__name__}`{subject} cannot be traced: {_first_line(error)}",
+        help=_fix_for(str(error)),
+        span=model_span(error.__traceback__),
+        subject=subject,
+    )
 
 
 def _fix_for(said: str) -> str:

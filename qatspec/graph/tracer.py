@@ -7,6 +7,7 @@ import logging
 import operator
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from types import BuiltinFunctionType, FrameType
 from typing import Any
 
@@ -18,7 +19,7 @@ from torch.nn.utils import parametrize
 from torch.nn.utils.parametrize import ParametrizationList, is_parametrized
 from torch.utils import _pytree as pytree
 
-from qatspec.diag import Span
+from qatspec.diag import DiagnosticError, Span
 from qatspec.diag.codes import QS501, QS502
 from qatspec.graph.arguments import TreeCodeGen, flat_arguments, leaf_name, rebind
 from qatspec.graph.ends import POST_PROCESS, Ends
@@ -28,6 +29,7 @@ from qatspec.graph.module import TracedModule
 from qatspec.graph.ops import module_op
 from qatspec.graph.proxy import ExampleProxy, following_inputs
 from qatspec.graph.randomness import RandomOps
+from qatspec.graph.refusals import Refusals
 from qatspec.graph.sizes import fixed, is_plain, real_type
 from qatspec.graph.source import frame_span, model_frame, stable_name
 from qatspec.quant.fake_quant import FakeQuantize
@@ -120,6 +122,7 @@ class Tracer(fx.Tracer):
         leaf: Sequence[type[nn.Module]],
         leaf_names: Sequence[str],
         wrap: Sequence[Callable[..., Any]],
+        refusals: Refusals,
     ) -> None:
         super().__init__(autowrap_functions=tuple(wrap))
         self._inputs = inputs
@@ -127,7 +130,8 @@ class Tracer(fx.Tracer):
         self._leaf = (*_LEAVES, *leaf)
         self._leaf_names = frozenset(leaf_names)
         self._fake_mode = FakeTensorMode(allow_non_fake_inputs=True)
-        self._evaluating = False
+        self.evaluating = False  # modules are run, not traced
+        self.refusals = refusals
         self._before: list[fx.Node] = []
         self._twins: dict[fx.Node, fx.Node] = {}
         self._fixed: set[tuple[fx.Node, Any]] = set()
@@ -142,6 +146,7 @@ class Tracer(fx.Tracer):
         graph are reused up to the first node that differs."""
         self._before = list(self.graph.nodes)[::-1] if hasattr(self, "graph") else []
         self._twins, self._fixed = {}, set()
+        self.refusals.start()
         self._generated = {
             id(type(m).forward.__code__): (path, m.node_lines())
             for path, m in module.named_modules()
@@ -177,15 +182,16 @@ class Tracer(fx.Tracer):
     def call_module(
         self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: dict[str, Any]
     ) -> Any:
-        if self._evaluating:  # fx patches nn.Module.__call__ for every module in the process
+        if self.evaluating:  # fx patches nn.Module.__call__ for every module in the process
             return forward(*args, **kwargs)
         if not self._is_registered(m):  # made in forward, such as a part of an nn.Sequential
             return forward(*args, **kwargs)
+        trace = partial(super().call_module, m, forward, args, kwargs)
         if not isinstance(m, Ends):
-            return super().call_module(m, forward, args, kwargs)
+            return self.refusals.call_submodule(self, m, trace, args, kwargs)
         self._end = m.in_training if m.training else m.in_evaluation
         try:
-            return super().call_module(m, forward, args, kwargs)
+            return trace()
         finally:
             self._end = None
 
@@ -197,7 +203,7 @@ class Tracer(fx.Tracer):
 
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
         """The proxy of a parameter or buffer; fx would search the whole model for its name."""
-        if self._evaluating or attr_val is None:
+        if self.evaluating or attr_val is None:
             return attr_val
         known, name = self._stored_tensors().get(id(attr_val), (None, ""))
         if known is not attr_val:
@@ -280,7 +286,14 @@ class Tracer(fx.Tracer):
     def length(self, node: fx.Node, use: str) -> int:
         """Return the number of parts of a node's value. The length of a list of tensors may depend
         on a size, as in `x.split(2, 1)`."""
-        value = self.known(node, use)
+        try:
+            value = self.known(node, use)
+        except DiagnosticError as refused:
+            value = node.meta.get("example")
+            if value is None or not value.ndim:
+                raise
+            self.refusals.found.add(refused.diagnostics)
+            return len(value)
         if not is_plain(value):
             count = self.create_proxy("call_function", len, (fx.Proxy(node, self),), {})
             self.fixed(count.node, int, use)
@@ -299,7 +312,7 @@ class Tracer(fx.Tracer):
         for path, leaf in leaves:
             proxy = self.create_proxy("placeholder", leaf_name(names, path), (), {})
             is_tensor = isinstance(leaf, torch.Tensor)
-            proxy.node.meta["example"] = self._fake(leaf)
+            proxy.node.meta["example"] = self.fake(leaf)
             proxies.append(proxy if is_tensor else leaf)
 
         def call(*flat_values: Any) -> Any:
@@ -342,20 +355,29 @@ class Tracer(fx.Tracer):
         if value is None or isinstance(value, torch.Tensor):
             frame = model_frame(stop=Tracer.run.__code__)
             span = frame_span(frame) if frame else None
+            owner = node.meta.get("owner")
+            subject = f"`{node.name}` in `{owner}`" if owner else f"`{node.name}`"
             raise QS501.error(
-                f"{use} depends on the numbers in a tensor (`{node.name}`)",
+                f"{use} depends on the numbers in a tensor ({subject})",
                 help=f"{_BATCH}; or {FIX}" if use in ("len()", "iteration") else FIX,
                 span=span,
+                subject=subject,
             )
         return value
 
     def fixed(self, node: fx.Node, kind: type | None, use: str) -> Any:
         """Return the example value where Python needs a real one of type `kind`. A node checks in
-        each call of the graph that the value is the same. Raises DiagnosticError QS501."""
-        value = self.known(node, use)
-        value = value if kind is None else kind(value)
+        each call of the graph that the value is the same. Reports QS501 and returns a guess where
+        the value depends on the numbers in a tensor."""
         frame = model_frame(stop=Tracer.run.__code__)
-        if not self._evaluating and (node, value) not in self._fixed:
+        try:
+            value = self.known(node, use)
+        except DiagnosticError as refused:
+            if kind is None:
+                raise
+            return self.refusals.assume(refused, kind, frame)
+        value = value if kind is None else kind(value)
+        if not self.evaluating and (node, value) not in self._fixed:
             self._fixed.add((node, value))
             place = stable_name(frame) if frame else ""
             args = (fx.Proxy(node, self), value, place)
@@ -408,7 +430,7 @@ class Tracer(fx.Tracer):
 
     def _example(self, node: fx.Node, args: Any, kwargs: Any) -> tuple[Any, ...]:
         """(the node's example for these examples of its arguments,); () where there is none."""
-        self._evaluating = True
+        self.evaluating = True
         disabled, _FAKE_LOG.disabled = _FAKE_LOG.disabled, True
         try:
             with self._fake_mode, self.random, torch.no_grad():
@@ -420,7 +442,7 @@ class Tracer(fx.Tracer):
         except Exception:  # noqa: BLE001 - whatever an op raises without numbers, it has no example
             return ()
         finally:
-            self._evaluating, _FAKE_LOG.disabled = False, disabled
+            self.evaluating, _FAKE_LOG.disabled = False, disabled
 
     def _run(self, node: fx.Node, args: Any, kwargs: Any) -> Any:
         if node.op == "call_function":
@@ -430,17 +452,17 @@ class Tracer(fx.Tracer):
         owner, _, name = str(node.target).rpartition(".")
         found = getattr(self.root.get_submodule(owner), name)
         if node.op == "get_attr":
-            return self._fake(found)
+            return self.fake(found)
         if isinstance(found, ParametrizationList):
             return self._fake_of(found, found)
         if _keeps_shape(found, args[0] if args else None):
             return torch.empty_like(args[0])  # not itself: equal memory means a view
         if isinstance(found, QuantOp):  # folding and quantizing the weight leave shapes alone
             weight = args[1] if len(args) > 1 else self._fake_of(found, lambda: found.weight)
-            return found.geometry.apply(args[0], self._fake(weight), None)
+            return found.geometry.apply(args[0], self.fake(weight), None)
         # Fake parameters and buffers, so that a batch norm counts its batches on a fake counter.
         state = dict(found.named_parameters()) | dict(found.named_buffers())
-        fakes = {key: self._fake(tensor) for key, tensor in state.items()}
+        fakes = {key: self.fake(tensor) for key, tensor in state.items()}
         if not is_parametrized(found):
             return torch.func.functional_call(found, fakes, args, kwargs)
         with parametrize.cached():
@@ -452,12 +474,12 @@ class Tracer(fx.Tracer):
         """The example of a weight that `owner` computes. Where its code reads the numbers of the
         parameters, it runs on them, in evaluation, so that it changes none of its buffers."""
         try:
-            return self._fake(compute())
+            return self.fake(compute())
         except Exception:  # noqa: BLE001 - whatever code raises that finds no numbers
             with unset_fake_temporarily(), eval_mode(owner):
-                return self._fake(compute())
+                return self.fake(compute())
 
-    def _fake(self, value: Any) -> Any:
+    def fake(self, value: Any) -> Any:
         if isinstance(value, torch.Tensor) and not isinstance(value, FakeTensor):
             return self._fake_mode.from_tensor(value)
         return value

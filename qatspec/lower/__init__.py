@@ -1,3 +1,3 @@
 """Lowering: a prepared model to a Program of integers. `pipeline` reads top to bottom."""
 
-from qatspec.lower.pipeline import lower as lower
+from qatspec.lower.pipeline import NotLowered as NotLowered, lower as lower

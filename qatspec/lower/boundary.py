@@ -10,7 +10,7 @@ from torch import fx
 from qatspec.diag.codes import QS703, QS706
 from qatspec.graph.deploy import carries_tensor
 from qatspec.lower.closing import fake_quant_of, grid_of
-from qatspec.lowering import Grid, Lowering, RealInput, ScaledInts, Unlowerable, pending
+from qatspec.lowering import Grid, Lowering, PendingSum, RealInput, ScaledInts, Unlowerable, pending
 from qatspec.registry import registry
 
 
@@ -30,7 +30,11 @@ def lower_input(node: fx.Node, lowering: Lowering) -> Any:
             + (f" ({', '.join(sorted(found.values()))})" if found else ""),
             "quantize it once: quantize_input on the first module alone, or a fixed input scale",
         )
-    grid = next(iter(found))
+    return input_port(node, next(iter(found)), lowering)
+
+
+def input_port(node: fx.Node, grid: Grid, lowering: Lowering) -> PendingSum:
+    """A port of the Program with the integers of `grid` for a node's tensor."""
     shape = lowering.shape(node)[1:]
     name = lowering.builder.input(node.name, grid.dtype, shape, grid.scale)
     return pending(ScaledInts(name, np.array([np.float32(grid.scale)], np.float64)))

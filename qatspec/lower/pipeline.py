@@ -11,16 +11,17 @@ from typing import Any
 import numpy as np
 from torch import fx
 
-from qatspec.diag import Diagnostic, DiagnosticError, Note
+from qatspec.diag import Collector, Diagnostic, DiagnosticError, Note, grouped
 from qatspec.diag.codes import QS701, QS702
 from qatspec.graph import Decision, DecisionKind, Prepared
 from qatspec.graph.batch import Batch
 from qatspec.graph.context import GraphContext
 from qatspec.graph.deploy import Deployment, carries_tensor, deploy, output_tree
 from qatspec.graph.modes import eval_mode
+from qatspec.graph.refusals import REFUSED
 from qatspec.graph.source import line_span
 from qatspec.ir import HOST, Provenance, renumbered
-from qatspec.lower.boundary import lower_input, lower_output
+from qatspec.lower.boundary import input_port, lower_input, lower_output
 from qatspec.lower.closing import fake_quant_of, grid_of, grids
 from qatspec.lower.constants import fold
 from qatspec.lower.integer_results import as_int32
@@ -51,6 +52,15 @@ _BETWEEN = (
 )
 
 
+class NotLowered(DiagnosticError):
+    """Ops cannot be lowered, for the reasons in `diagnostics`. part: what was lowered of the rest,
+    to be compared with a march; an input stands for each quantized result of an op that was not."""
+
+    def __init__(self, found: Sequence[Diagnostic], part: Program) -> None:
+        super().__init__(grouped(found))
+        self.part = part
+
+
 def lower(
     prepared: Prepared,
     example_inputs: Sequence[Any],
@@ -70,8 +80,7 @@ def lower(
     prepared, its ports are named after the nodes at the boundary, its tree says so (`HOST`), and
     `qatspec.lower.split` has the float parts before and behind it.
 
-    Raises DiagnosticError with every op that cannot be lowered (QS701-QS706), and what `deploy`
-    raises.
+    Raises NotLowered with every op that cannot be lowered (QS701-QS706), and what `deploy` raises.
     """
     return lower_layers(prepared, example_inputs, name, deployment=deployment)[0]
 
@@ -106,12 +115,15 @@ def lower_layers(
 ) -> tuple[Program, tuple[Layer, ...]]:
     """`lower`, and every quantized layer in the order of the calls. A layer whose integers are
     also another's (a fake-quant that changes nothing) comes once a fake-quant."""
-    deployment = deployment or deploy(prepared, example_inputs)
+    found = Collector()
+    deployment = deployment or deploy(prepared, example_inputs, found)
     with eval_mode(deployment.prepared.model):  # a computed weight may depend on the mode
-        return _lowered(deployment, name)
+        return _lowered(deployment, name, found)
 
 
-def _lowered(deployment: Deployment, name: str) -> tuple[Program, tuple[Layer, ...]]:
+def _lowered(
+    deployment: Deployment, name: str, found: Collector
+) -> tuple[Program, tuple[Layer, ...]]:
     prepared, graph = deployment.prepared, deployment.graph
     context = GraphContext(prepared.model, graph, prepared.march)
     origin = origins(prepared)
@@ -119,7 +131,6 @@ def _lowered(deployment: Deployment, name: str) -> tuple[Program, tuple[Layer, .
     lowering = Lowering(builder, context, origin, grids(context))
     cut = split(prepared, context)
     lowering.host = frozenset((*cut.before, *cut.after))
-    found: list[Diagnostic] = []
     for node in graph.nodes:
         lowering.node = node
         if node.op == "output" or not carries_tensor(context.value(node)):
@@ -136,7 +147,7 @@ def _lowered(deployment: Deployment, name: str) -> tuple[Program, tuple[Layer, .
                 lowering.lowered[node] = lower_input(node, lowering)
             else:
                 decision = prepared.decisions.get(whose.node)
-                lowering.lowered[node] = _lower(node, lowering, decision)
+                lowering.lowered[node] = _lower(node, lowering, decision, deployment.batch)
                 _follows_batch(node, lowering, deployment.batch)
     flat, tree = output_tree(graph)
     if cut.after:
@@ -147,11 +158,17 @@ def _lowered(deployment: Deployment, name: str) -> tuple[Program, tuple[Layer, .
         with _collect(found, lowering.node, prepared, context, origin(lowering.node)):
             names.append(lower_output(node, lowering))
     if found:
-        raise DiagnosticError(found)
+        raise NotLowered(found.found, builder.part(_values(lowering)))
     ports = list(dict.fromkeys(names))  # one value may leave twice
     tree = renumbered(tree, [ports.index(n) for n in names])
     program = builder.finish(ports, {HOST: tree} if cut else tree)
     return program, tuple(_layers(lowering, program, origin))
+
+
+def _values(lowering: Lowering) -> list[str]:
+    """The values that stand for tensors of the model."""
+    parts = [p for x in lowering.lowered.values() for p in (x if isinstance(x, list) else [x])]
+    return [term.value for part in parts if isinstance(part, PendingSum) for term in part.terms]
 
 
 def _layers(
@@ -166,7 +183,7 @@ def _layers(
             yield Layer(str(node.target), node.name, term.value, scale, dim, origin(node))
 
 
-def _lower(node: fx.Node, lowering: Lowering, decision: Decision | None) -> Any:
+def _lower(node: fx.Node, lowering: Lowering, decision: Decision | None, batch: Batch) -> Any:
     context = lowering.context
     fake_quant = fake_quant_of(node, context.modules)
     if fake_quant is not None:
@@ -174,8 +191,13 @@ def _lower(node: fx.Node, lowering: Lowering, decision: Decision | None) -> Any:
         grid = grid_of(fake_quant, str(node.target))
         if isinstance(lowering.lowered.get(operand), RealInput) or grid is None:  # type: ignore[arg-type]
             return lowering.value(operand)
+        refused = lowering.lowered.get(operand, operand) is None  # type: ignore[arg-type]
+        if refused and batch.is_first(node):
+            return input_port(node, grid, lowering)
         name = f"{operand.name}.q" if isinstance(operand, fx.Node) else node.name
         return pending(lowering.quantize(lowering.value(operand), grid, name))
+    if node.meta.get(REFUSED):
+        raise FailedOperand
     op = context.op(node)
     handler = registry().handler_for(op) if op else None
     if handler is None:
@@ -243,7 +265,7 @@ def _follows_batch(node: fx.Node, lowering: Lowering, batch: Batch) -> None:
 
 @contextlib.contextmanager
 def _collect(
-    found: list[Diagnostic],
+    found: Collector,
     node: fx.Node,
     prepared: Prepared,
     context: GraphContext,
@@ -262,11 +284,13 @@ def _collect(
             and node.op.startswith("call_")
             and not any(is_inside(node, path) for path in prepared.modules)
         )
-        found.append(
+        subject = f"`{node.name}`{where}"
+        found.add(
             problem.code.diagnostic(
-                f"{context.label(node)} `{node.name}`{where}: {problem.reason}",
+                f"{context.label(node)} {subject}: {problem.reason}",
                 help=_BETWEEN if between else problem.help,
                 span=line_span(origin.source),
                 notes=notes,
+                subject=subject,
             )
         )

@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 _HOME = {
+    "Refused": "qatspec.prepare.pipeline",
     "dump": "qatspec.prepare.listing",
     "graphs_after": "qatspec.prepare.pipeline",
     "prepare": "qatspec.prepare.pipeline",
@@ -22,4 +23,4 @@ def __getattr__(name: str) -> Any:
     return getattr(importlib.import_module(_HOME[name]), name)
 
 
-__all__ = ["dump", "graphs_after", "prepare", "prepare_spec", "set_stage"]
+__all__ = ["Refused", "dump", "graphs_after", "prepare", "prepare_spec", "set_stage"]

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from torch import fx, nn
 
 from qatspec.diag.codes import QS606, QS607, QS608
+from qatspec.graph.refusals import REFUSED
 from qatspec.prepare.unit import FusedOps, Unit
 from qatspec.registry import registry
 from qatspec.types import Annotation, Float, Shared
@@ -66,7 +67,7 @@ def _float_on_march(unit: Unit, node: fx.Node) -> str | None:
 
 def _warn_of_float(unit: Unit, group: FusedOps) -> None:
     intent = group.annotation.output
-    reported = group.anchor is unit.end  # by `merge_modes`
+    reported = group.anchor is unit.end or group.anchor.meta.get(REFUSED)
     if isinstance(intent, Float) and group.activation is not None and not reported:
         unit.warnings.append(
             QS608.warning(
@@ -74,6 +75,7 @@ def _warn_of_float(unit: Unit, group: FusedOps) -> None:
                 help="replace it by an op that is quantized, or list only the modules before it "
                 "under `quantize: modules`; where nothing is compiled, a `null` rule accepts it",
                 span=unit.span(group.anchor),
+                subject=f"`{unit.key(group.anchor)}`",
             )
         )
 
@@ -85,6 +87,7 @@ def _warn_of_norm(unit: Unit, group: FusedOps, by_last: Mapping[fx.Node, FusedOp
             f"{_why_unfolded(unit, group, by_last)}",
             help="put it directly behind its conv or linear, with nothing in between",
             span=unit.span(group.anchor),
+            subject=f"`{unit.absolute(str(group.anchor.target))}`",
         )
     )
 
@@ -114,5 +117,6 @@ def _warn_of_members(unit: Unit, group: FusedOps) -> None:
                 f"the rule `{rule.key}` has no effect on `{node.name}`: it is fused behind "
                 f"`{group.anchor.name}`, which decides",
                 at=rule.at or None,
+                subject=f"`{node.name}`: it is fused behind `{group.anchor.name}`",
             )
         )

@@ -24,6 +24,7 @@ def drop_dead(unit: Unit) -> None:
                     f"`{unit.key(node)}` is computed, but reaches no output",
                     help="return it, or remove it",
                     span=unit.span(node),
+                    subject=f"`{unit.key(node)}`",
                 )
             )
     for path in _never_called(unit):
@@ -31,6 +32,7 @@ def drop_dead(unit: Unit) -> None:
             QS506.warning(
                 f"module `{unit.absolute(path)}` has parameters, but is never called",
                 help="call it in forward, or remove it",
+                subject=f"`{unit.absolute(path)}`",
             )
         )
 

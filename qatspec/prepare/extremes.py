@@ -133,4 +133,5 @@ def _problem(unit: Unit, node: fx.Node, value: float, help_: str) -> Diagnostic:
         help=help_,
         span=unit.span(node),
         severity="warning" if far else "error",
+        subject=f"`{unit.key(node)}`",
     )

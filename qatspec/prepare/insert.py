@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, fx
 from torch.utils import _pytree as pytree
 
-from qatspec.diag import DiagnosticError
 from qatspec.diag.codes import QS509, QS604
 from qatspec.graph.prepared import Decision, DecisionKind
 from qatspec.graph.sizes import is_plain
@@ -26,7 +25,8 @@ from qatspec.types import Fixed, Float, QSpec, Shared
 def insert(unit: Unit) -> None:
     """Insert the unit's activation fake-quants and record every decision.
 
-    Raises DiagnosticError QS604 for an output that cannot stay unquantized, QS601.
+    Refuses QS604 an output that cannot stay unquantized, QS509 a tensor that is not float32. Raises
+    DiagnosticError QS601.
     """
     _Inserter(unit).run(unit.outputs(), unit.results())
 
@@ -197,29 +197,32 @@ class _Inserter:
     # -- outputs --------------------------------------------------------------------------------
 
     def _tail(self, node: fx.Node) -> FusedOps | None:
-        """The group that ends in `node`, to be an int32 tail; None where a rule leaves it in float.
-        Raises DiagnosticError QS604 where its last op cannot be one."""
+        """The group that ends in `node`, to be an int32 tail; None where a rule leaves it in float,
+        and where its last op cannot be one, which is refused (QS604)."""
         group = self.group_of.get(node)
         op = self.unit.context.op(node) or node.name
         if group is not None and group.match.qconfig is None:
             return None
         if group is None or not group.annotation.int32_tail:
-            raise self._no_tail(f"its last op is `{op}` (`{node.name}`)", node)
+            return self._no_tail(f"its last op is `{op}` (`{node.name}`)", node)
         extra = [n for n in group.nodes[1:] if n is not group.norm]
         if extra:
             fused = self.unit.context.op(extra[-1])
-            raise self._no_tail(f"`{fused}` is fused behind `{group.anchor.name}`", node)
+            return self._no_tail(f"`{fused}` is fused behind `{group.anchor.name}`", node)
         return group
 
-    def _no_tail(self, why: str, node: fx.Node) -> DiagnosticError:
+    def _no_tail(self, why: str, node: fx.Node) -> FusedOps | None:
         unit = self.unit
         source = unit.source(node)
-        return QS604.error(
-            f"`{unit.path or 'the model'}` has quantize_output: false, but {why}"
-            + (f", at {source}" if source else ""),
-            help="move what follows the conv into the post-process, or quantize the output",
-            at=f"{unit.at}/quantize_output" if unit.at else None,
+        unit.refusals.add(
+            QS604.diagnostic(
+                f"`{unit.path or 'the model'}` has quantize_output: false, but {why}"
+                + (f", at {source}" if source else ""),
+                help="move what follows the conv into the post-process, or quantize the output",
+                at=f"{unit.at}/quantize_output" if unit.at else None,
+            )
         )
+        return None
 
     def _outputs(self, outputs: list[fx.Node], tails: set[FusedOps]) -> None:
         unit = self.unit
@@ -286,11 +289,14 @@ class _Inserter:
     def _require_float32(self, node: fx.Node) -> None:
         value = self.unit.context.value(node)
         if isinstance(value, Tensor) and value.dtype is not torch.float32:
-            raise QS509.error(
-                f"`{self.unit.key(node)}` is of {value.dtype}, where float32 is expected",
-                help="remove the cast, `torch.autocast` or the tensor of another dtype that "
-                "it comes from, and pass example inputs of float32",
-                span=self.unit.span(node),
+            self.unit.refusals.add(
+                QS509.diagnostic(
+                    f"`{self.unit.key(node)}` is of {value.dtype}, where float32 is expected",
+                    help="remove the cast, `torch.autocast` or the tensor of another dtype that "
+                    "it comes from, and pass example inputs of float32",
+                    span=self.unit.span(node),
+                    subject=f"`{self.unit.key(node)}`",
+                )
             )
 
     def _record(

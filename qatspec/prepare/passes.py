@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from torch import fx, nn
 
-from qatspec.diag import InternalError
+from qatspec.diag import Collector, DiagnosticError, InternalError
 from qatspec.graph.alike import write_with_sizes
 from qatspec.graph.gradients import cut_gradients
 from qatspec.graph.spelling import follow_in_place, tensors_by_position
@@ -47,11 +47,15 @@ from qatspec.prepare.weights import quantize_weights
 
 @dataclass(frozen=True, slots=True)
 class Pass:
-    """One step: its name (`check --after NAME`), what it does, and the function that does it."""
+    """One step: its name (`check --after NAME`), what it does, and the function that does it.
+    goes_on: where it refuses the model, the next pass can run nevertheless.
+    doubtful: what it refuses may follow from what was refused before."""
 
     name: str
     summary: str
     run: Callable[[Unit], None]
+    goes_on: bool = False
+    doubtful: bool = False
 
 
 def _on_graph(function: Callable[[nn.Module, fx.Graph], None]) -> Callable[[Unit], None]:
@@ -78,9 +82,13 @@ def _in_both_modes(
 
     def run(unit: Unit) -> None:
         modules = dict(unit.module.named_modules(remove_duplicate=False))
+        refusals = Collector()
         for graph in (unit.graph, unit.training):
             assert graph is not None
-            function(graph, modules)
+            with refusals.collect():
+                function(graph, modules)
+        if refusals:
+            raise DiagnosticError(refusals.found)
 
     return run
 
@@ -93,21 +101,21 @@ PASSES = (
          observe_custom_modules),
     # one graph of forward
     Pass("trace", "Record forward as a graph, in evaluation and in training.",
-         trace),
+         trace, goes_on=True),
     Pass("operands", "Pass every tensor operand by position.",
          _in_both_modes(tensors_by_position)),
     Pass("in-place", "Let later ops read the result of an op that writes in place.",
-         _in_both_modes(follow_in_place)),
+         _in_both_modes(follow_in_place), goes_on=True),
     Pass("sizes", "Write ops that read only a tensor's shape with that shape.",
          _in_both_modes(lambda graph, _: write_with_sizes(graph))),
     Pass("batch-size", "Check that nothing depends on the number of images.",
-         _on_graph(check_batch_sizes)),
+         _on_graph(check_batch_sizes), goes_on=True),
     Pass("merge-modes", "Make one graph of both; what depends on the mode becomes a module.",
-         merge_modes),
+         merge_modes, goes_on=True, doubtful=True),
     Pass("boundary", "End the network before what only one mode computes, or where the spec says.",
-         end_network),
+         end_network, goes_on=True, doubtful=True),
     Pass("gradients", "Detach what forward computes under torch.no_grad().",
-         _on_graph(cut_gradients)),
+         _on_graph(cut_gradients), goes_on=True),
     # one spelling of each op
     Pass("decompose-modules", "Write composite modules as the ops that they consist of.",
          _on_graph(decompose_modules)),
@@ -124,7 +132,7 @@ PASSES = (
     Pass("dead", "Remove what no output depends on.",
          drop_dead),
     Pass("outputs", "Check for outputs that are not tensors.",
-         check_outputs),
+         check_outputs, goes_on=True),
     # decisions
     Pass("rules", "Find the rule of the qconfig that decides each op.",
          resolve),
@@ -137,7 +145,7 @@ PASSES = (
     Pass("annotate", "Ask each op's handler how its result is quantized.",
          annotate),
     Pass("extremes", "Check for constants that would decide a range alone.",
-         check_extremes),
+         check_extremes, goes_on=True),
     # quantization
     Pass("insert", "Insert the fake-quants of activations.",
          insert),
@@ -154,16 +162,24 @@ PASSES = (
 
 
 def run_passes(unit: Unit, last: str | None = None) -> None:
-    """Run the passes over a unit, and verify its graph after each.
+    """Run the passes over a unit, and verify its graph after each. What they refuse is in
+    `unit.refusals`; behind a pass that refuses the model the others run if they can, to find
+    further places.
 
-    last: the name of the last pass to run; None: all. Raises DiagnosticError as the passes do,
-    InternalError where a pass leaves a malformed graph.
+    last: the name of the last pass to run; None: all. Raises InternalError where a pass leaves a
+    malformed graph.
     """
     for step in PASSES:
-        step.run(unit)
-        if unit.traced and (wrong := problem(unit)):
-            raise InternalError(f"pass `{step.name}` on `{unit.path or 'the model'}`: {wrong}")
-        if step.name == last:
+        done = False
+        with unit.refusals.collect(doubtful=step.doubtful):
+            step.run(unit)
+            if unit.traced and (wrong := problem(unit)):
+                raise InternalError(f"pass `{step.name}` on `{unit.path or 'the model'}`: {wrong}")
+            done = True
+        if step.name == last or not (done or (step.goes_on and unit.traced)):
             break
+    else:
+        unit.finished = True
     if isinstance(unit.module, fx.GraphModule):
-        unit.module.recompile()
+        with unit.refusals.collect():
+            unit.module.recompile()

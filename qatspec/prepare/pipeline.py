@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from qatspec.diag import Diagnostic, DiagnosticError
+from qatspec.diag import Collector, Diagnostic, DiagnosticError, grouped
+from qatspec.diag.codes import QS506
 from qatspec.graph.prepared import Prepared
 from qatspec.graph.weights import require_usable
 from qatspec.language import default
@@ -38,6 +39,25 @@ from qatspec.spec.model import ModuleQuant
 
 if TYPE_CHECKING:
     from qatspec.spec import Spec
+
+
+class Refused(DiagnosticError):
+    """A model cannot be prepared, for the reasons in `diagnostics`.
+
+    warnings  what is noteworthy besides, without QS506: refused code may read what is unread here.
+    prepared  the model as it is prepared in spite of them, to be searched for further places; None
+              where the passes did not finish.
+    """
+
+    def __init__(
+        self,
+        refusals: Collector,
+        warnings: Sequence[Diagnostic],
+        prepared: Prepared | None = None,
+    ) -> None:
+        super().__init__(grouped(refusals.found))
+        self.warnings = tuple(w for w in warnings if w.code != QS506)
+        self.prepared = prepared
 
 
 def prepare(
@@ -100,7 +120,9 @@ def graphs_after(spec: Spec, stage: str, model: nn.Module, last: str) -> tuple[L
     """
     leaves, march = spec.quantization(stage), spec.march
     images = _images(spec, model)
-    units, _ = _run(model, images, leaves, march, spec.input.scale, march, last=last)
+    refusals = Collector()
+    units, _ = _run(model, images, leaves, march, spec.input.scale, march, refusals, last=last)
+    refusals.raise_if_any()
     return tuple(map(list_unit, units))
 
 
@@ -140,7 +162,12 @@ def _prepare(
     inplace: bool = False,
 ) -> Prepared:
     """image_scale: fixed scale of the model's own inputs, in every unit that takes only those."""
-    units, model = _run(model, example_inputs, leaves, march, image_scale, trained_for, inplace)
+    refusals = Collector()
+    units, model = _run(
+        model, example_inputs, leaves, march, image_scale, trained_for, refusals, inplace
+    )
+    if refusals and not all(unit.finished for unit in units):
+        raise Refused(refusals, [w for unit in units for w in unit.warnings])
     prepared = Prepared(
         model=model,
         decisions={key: d for unit in units for key, d in unit.decisions.items()},
@@ -157,8 +184,11 @@ def _prepare(
         quantized_classes={n: c for unit in units for n, c in unit.custom.quantized},
         calls=tuple(call for unit in units for call in unit.calls),
     )
-    require_usable(prepared)
-    set_stage(prepared, "calibration")
+    with refusals.collect():
+        require_usable(prepared)
+        set_stage(prepared, "calibration")
+    if refusals:
+        raise Refused(refusals, prepared.warnings, prepared)
     return prepared
 
 
@@ -169,19 +199,26 @@ def _run(
     march: str | None,
     image_scale: float | None,
     trained_for: str | None,
+    refusals: Collector,
     inplace: bool = False,
     last: str | None = None,
 ) -> tuple[list[Unit], nn.Module]:
     """Prepare every unit. Returns the units and the model with their modules in it.
 
-    last: the name of the last pass to run; None: all.
+    refusals: takes in what cannot be prepared. last: the name of the last pass to run; None: all.
+    Raises DiagnosticError for what leaves nothing to run the passes on.
     """
     fused_add = registry().arithmetic(trained_for).fused_add
-    raise_if_any(overlapping(leaves))
-    asked = {leaf.path: module_at(model, leaf.path, leaf.at) for leaf in leaves}
-    raise_if_any(unusual_modules(asked))
-    raise_if_any(list(unwritable_names(asked)))
-    raise_if_any(refused_hooks(model))
+    asked = {}
+    refusals.add(overlapping(leaves))
+    for leaf in leaves:
+        with refusals.collect():
+            asked[leaf.path] = module_at(model, leaf.path, leaf.at)
+    refusals.add(unusual_modules(asked))
+    with refusals.collect():
+        refusals.add(unwritable_names(asked))
+    refusals.raise_if_any()
+    refusals.add(refused_hooks(model))
     model = model if inplace else copied(model)
     for module in model.modules():
         compute_on_read(module)
@@ -193,17 +230,12 @@ def _run(
     for unit in units:
         module, call = module_at(model, unit.path), captured.calls[unit.path]
         unit.start(module, call, image_scale if call.takes_only(example_inputs) else None)
+        unit.refusals = refusals
         run_passes(unit, last)
-        if unit.path:
+        if unit.path and (unit.finished or last):
             replacements.replace(module, unit.module)
-        else:
+        elif not unit.path:
             model = unit.module
-    if last is None:
-        raise_if_any(unquantized_inputs(units, captured))
+    if last is None and not refusals:
+        refusals.add(unquantized_inputs(units, captured))
     return units, model
-
-
-def raise_if_any(found: Sequence[Diagnostic]) -> None:
-    """Raise DiagnosticError with every diagnostic found, if there is one."""
-    if found:
-        raise DiagnosticError(found)

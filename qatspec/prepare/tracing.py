@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from qatspec.diag import DiagnosticError
+from qatspec.diag import Collector, DiagnosticError
 from qatspec.graph.context import GraphContext
 from qatspec.graph.module import TracedModule
 from qatspec.graph.trace import trace_modes
@@ -21,13 +21,14 @@ def trace(unit: Unit) -> None:
     require_attributes(module, config)
     leaves = [*unit.standalone, *unit.observed, *non_traceable(module, config)]
     wrap = wrapped_functions(module, config.wrap)
-    try:
-        unit.graph, unit.training = trace_modes(
-            module, call.args, call.kwargs, leaf_names=leaves, wrap=wrap
-        )
-    except DiagnosticError:
+    found = Collector()
+    graphs = trace_modes(module, call.args, call.kwargs, leaf_names=leaves, wrap=wrap, found=found)
+    if found:
         run_once(module, call.args, call.kwargs)  # perhaps the model itself fails
-        raise
+    if graphs is not None:
+        unit.graph, unit.training = graphs
+    if found:
+        raise DiagnosticError(found.found)
     if not all("example" in n.meta for n in unit.graph.nodes if n.op.startswith("call_")):
         run_once(module, call.args, call.kwargs)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from torch import fx, nn
 from torch.utils import _pytree as pytree
 
-from qatspec.diag import Diagnostic, Span
+from qatspec.diag import Collector, Diagnostic, Span
 from qatspec.graph.context import GraphContext
 from qatspec.graph.ends import Ends
 from qatspec.graph.prepared import Decision
@@ -109,6 +109,8 @@ class Unit:
     groups     the fused ops in graph order.
     calls_by_module   id of a called module -> its call nodes, while ops are fused.
     decisions  "<path>:<node name>" -> Decision.
+    refusals   what cannot be prepared; the passes go on, to find further places.
+    finished   all passes ran.
     quantized_outputs: for each flat output, whether it is on an integer grid.
     """
 
@@ -139,6 +141,8 @@ class Unit:
     calls_by_module: dict[int, list[fx.Node]] = field(default_factory=dict)
     decisions: dict[str, Decision] = field(default_factory=dict)
     warnings: list[Diagnostic] = field(default_factory=list)
+    refusals: Collector = field(default_factory=Collector)
+    finished: bool = False
     quantized_outputs: list[bool] = field(default_factory=list)
 
     def start(self, module: nn.Module, call: ModuleCall, input_scale: float | None) -> None:

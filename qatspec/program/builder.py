@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -112,21 +113,25 @@ class ProgramBuilder:
         """
         if tree is None:
             tree = 0 if len(outputs) == 1 else list(range(len(outputs)))
-        ops = self._used(outputs)
+        ports = tuple(_port(self.values[name]) for name in outputs)
+        return check(replace(self.part(outputs), outputs=ports, tree=tree))
+
+    def part(self, values: Sequence[str]) -> Program:
+        """Return the ops that compute `values` as a Program without outputs, which is not
+        verified."""
+        ops = self._used(values)
         names = {p.name for p in self.inputs} | {op.output for op in ops}
         names |= {name for op in ops for name in op.inputs}
-        return check(
-            Program(
-                name=self.name,
-                march=self.march,
-                arithmetic=self.arithmetic,
-                inputs=tuple(self.inputs),
-                outputs=tuple(_port(self.values[name]) for name in outputs),
-                values={n: v for n, v in self.values.items() if n in names},
-                consts={n: c for n, c in self.consts.items() if n in names},
-                ops=tuple(ops),
-                tree=tree,
-            )
+        return Program(
+            name=self.name,
+            march=self.march,
+            arithmetic=self.arithmetic,
+            inputs=tuple(self.inputs),
+            outputs=(),
+            values={n: v for n, v in self.values.items() if n in names},
+            consts={n: c for n, c in self.consts.items() if n in names},
+            ops=tuple(ops),
+            tree=[],
         )
 
     def _used(self, outputs: Sequence[str]) -> list[Op]:

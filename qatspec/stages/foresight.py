@@ -11,15 +11,16 @@ import torch
 from torch import Tensor
 
 from qatspec.backend.legalise import refusals
-from qatspec.diag import Diagnostic, DiagnosticError
-from qatspec.diag.codes import QS708
+from qatspec.diag import Collector, Diagnostic, DiagnosticError
+from qatspec.diag.codes import QS708, QS801
 from qatspec.diag.words import quote_list
 from qatspec.graph import Prepared
 from qatspec.ir import RANGE, Overflow, interval
 from qatspec.kinds import op_range
-from qatspec.lower import lower
-from qatspec.prepare import set_stage
+from qatspec.lower import NotLowered, lower
+from qatspec.prepare import Refused, set_stage
 from qatspec.registry import registry
+from qatspec.spec import Spec
 
 #: Kinds whose second operand is the weight.
 _WEIGHTED = ("conv", "conv_transpose", "linear")
@@ -39,16 +40,38 @@ def march_findings(prepared: Prepared, march: str) -> list[Diagnostic]:
     return [replace(d, severity="warning") for d in integer_refusals(trial, march)]
 
 
+def further_refusals(error: Refused, spec: Spec) -> list[Diagnostic]:
+    """What convert and compile would refuse of a model that prepare refuses, as far as it could be
+    prepared: errors for stages of the spec, warnings for others."""
+    further: list[Diagnostic] = []
+    refusals = Collector(error.diagnostics)
+    if error.prepared is not None:
+        with refusals.collect(doubtful=True):
+            further = march_findings(error.prepared, spec.march)
+    known = {(d.code, d.span) for d in error.diagnostics}
+    stage_of = {
+        d: "compile" if d.code == QS801 else "convert"
+        for d in further
+        if (d.code, d.span) not in known
+    }
+    return [
+        replace(d, severity="error") if stage in spec.stages else d for d, stage in stage_of.items()
+    ]
+
+
 def integer_refusals(prepared: Prepared, march: str) -> list[Diagnostic]:
-    """QS7xx for what of `prepared`, in its eval stage, has no integer form, else QS801 for what
-    `march` cannot run, with the module, the line of the model's code and the rule."""
+    """QS7xx for what of `prepared`, in its eval stage, has no integer form, and QS801 for what of
+    the rest `march` cannot run, with the module, the line of the model's code and the rule."""
+    found: Sequence[Diagnostic] = ()
     try:
         program = lower(prepared, prepared.example_inputs)
+    except NotLowered as error:
+        found, program = error.diagnostics, error.part
     except DiagnosticError as error:
         return list(error.diagnostics)
     record = registry().march(march)
     with registry().attribute_errors(record, f"march `{march}`, asked what it supports,"):
-        return refusals([(op, record.supports(op, program)) for op in program.ops])
+        return [*found, *refusals([(op, record.supports(op, program)) for op in program.ops])]
 
 
 def sums_at_the_limit(prepared: Prepared) -> list[Diagnostic]:

@@ -76,6 +76,7 @@ def _unit(net: Chain) -> Unit:
     )
     unit.start(copy.deepcopy(net), capture_root_call((images(),)).calls[""], None)
     run_passes(unit, "split")
+    unit.refusals.raise_if_any()
     return unit
 
 
