@@ -301,7 +301,7 @@ def recorded(
 
 @contextlib.contextmanager
 def _in_float(model: nn.Module) -> Iterator[None]:
-    """The model without any quantization inside the block."""
+    """Disable every fake-quant of the model inside the block."""
     on = [m for m in model.modules() if isinstance(m, FakeQuantize) and m.fake_quant_on]
     for module in on:
         module.enable_fake_quant(False)

@@ -82,7 +82,7 @@ def latency_us(compiled: Compiled) -> float:
 
 
 def duration_us(events: Sequence[Event], compiled: Compiled) -> float:
-    """Time of one run whose schedule is known."""
+    """Return the microseconds that one run takes whose schedule is known."""
     return (
         max((event.end for event in events), default=0.0) + compiled.target.hardware.run_overhead_us
     )

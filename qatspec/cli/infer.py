@@ -150,7 +150,7 @@ def _run_alone(ported: Integers, source: Path, output: Path, every: int) -> None
         return Sample(image, {}, meta)
 
     for one in inputs(source, read, lambda found: show([found]), every=every):
-        target = output / f"{names.of(one.path)}.npz"
+        target = output / f"{names.name_for(one.path)}.npz"
         _write_integers(ported, ported.quantize(one.image[None]), target)
         echo(str(target))
 
@@ -173,7 +173,7 @@ def _run_array(ported: Integers, source: Path, output: Path) -> None:
 
 
 def _inputs(network: Network, source: Path, every: int) -> Iterator[Input]:
-    """What --input names, as the model takes it."""
+    """Yield each input that --input names, as the model takes it."""
     from qatspec.cli.reader import Reader
 
     context = network.context
@@ -208,7 +208,7 @@ def _predict(
     content = {"model": model, "classes": list(reader.classes), "predictions": entries}
     try:
         for one in given:
-            name = names.of(one.path)
+            name = names.name_for(one.path)
             images = one.image[None]
             if network.integers is not None:
                 ints = quantized(network.integers, network.host, images)

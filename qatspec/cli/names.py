@@ -39,9 +39,9 @@ class OutputNames:
         there = {p.name.casefold() for p in folder.iterdir()} if folder.is_dir() else set()
         self._taken = there - earlier
 
-    def of(self, source: Path) -> str:
-        """The name for one more input, without an end: its stem, with its suffix and a number where
-        that is taken."""
+    def name_for(self, source: Path) -> str:
+        """Return the name of the files of one more input, without a suffix: the input's stem; where
+        that is taken, with the input's suffix and a number."""
         name = next(n for n in _candidates(source) if not _files(n) & self._taken)
         self._taken |= _files(name)
         return name

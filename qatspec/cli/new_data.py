@@ -171,7 +171,8 @@ def _one_line(text: str) -> str:
 
 
 def _set_folder(folder: Path) -> Path:
-    """The folder of the set: what an archive was unpacked to often holds one folder alone."""
+    """Return the folder that holds the data set: an unpacked archive often has one folder alone,
+    which is entered."""
     while True:
         there = [path for path in folder.iterdir() if not path.name.startswith((".", "__MACOSX"))]
         if len(there) != 1 or not there[0].is_dir():

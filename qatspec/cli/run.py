@@ -159,6 +159,8 @@ def _files(summary: Mapping[str, Any]) -> Table | None:
 
 
 def _exactness(artifact: Mapping[str, Any]) -> str:
+    """Return how far the compiled file's integers are from the Program's, "" where it is
+    unknown."""
     if artifact["bit_exact"] is None:
         return ""
     distance = "bit-exact" if artifact["bit_exact"] else f"within {artifact['max_lsb']} LSB"

@@ -264,8 +264,8 @@ class _Run:
         return made
 
     def _warn_of_other_inputs(self, step: Step) -> None:
-        """Warn where `--step` starts from a result with other settings; a whole run replaces
-        both."""
+        """Warn where `--step` starts from a result with other settings, which a run of all steps
+        would replace."""
         for name in sorted(self._before(step.name)):
             found = results.find(self.workdir / name, name)
             if found is None or found.record is None or found.is_of(self.plan.step(name)):

@@ -107,6 +107,7 @@ class Uint8:
         return self.writer.graph.const("lowest" if level == 0 else "fill", level, np.uint8)
 
     def _moves(self, node: fx.Node, handler: QuantHandler) -> bool:
+        """Return whether an op only moves numbers, on the scale of its operand."""
         if handler.to_onnx is None:
             return False
         if OpTrait.MOVES in handler.traits:

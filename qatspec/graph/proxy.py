@@ -142,7 +142,7 @@ def following_inputs(root: nn.Module) -> Iterator[None]:
     A `__class__` that says torch.Tensor would do for isinstance in Python, but torch's C code
     believes it and crashes."""
     made = torch_functions()
-    files = list(_files(root))
+    files = list(_module_globals(root))
     changed: list[tuple[dict[str, Any], str, Any]] = []
 
     def change(file: dict[str, Any], name: str, new: Any) -> None:
@@ -171,8 +171,9 @@ def following_inputs(root: nn.Module) -> Iterator[None]:
 _ABSENT = object()
 
 
-def _files(root: nn.Module) -> Iterator[dict[str, Any]]:
-    """The globals of the files that hold the model's classes, and the functions that those use."""
+def _module_globals(root: nn.Module) -> Iterator[dict[str, Any]]:
+    """Yield the globals of each Python module that defines a class of the model, or that one of
+    these modules imports or has a function from."""
     waiting = [base.__module__ for m in root.modules() for base in type(m).__mro__]
     seen: set[str] = set()
     direct = set(waiting)
@@ -182,11 +183,11 @@ def _files(root: nn.Module) -> Iterator[dict[str, Any]]:
         if name in seen or package in _FOREIGN or name not in sys.modules:
             continue
         seen.add(name)
-        file = vars(sys.modules[name])
-        yield file
+        names = vars(sys.modules[name])
+        yield names
         if name in direct:
-            waiting += [v.__module__ for v in list(file.values()) if inspect.isfunction(v)]
-            waiting += [v.__name__ for v in list(file.values()) if inspect.ismodule(v)]
+            waiting += [v.__module__ for v in list(names.values()) if inspect.isfunction(v)]
+            waiting += [v.__name__ for v in list(names.values()) if inspect.ismodule(v)]
 
 
 #: Packages whose files are never changed.

@@ -36,7 +36,7 @@ class ExactDtypes:
         result."""
         self._program, self._ranges, self._overwritable = program, ranges, overwritable
 
-    def carrier(self, name: str) -> torch.dtype:
+    def float_dtype(self, name: str) -> torch.dtype:
         """The float dtype that holds every integer `name` can be."""
         return torch.float32 if self._ranges[name].magnitude < EXACT32 else torch.float64
 

@@ -165,14 +165,16 @@ def kept(workdir: Path, stage: str) -> list[Result]:
 def damaged(result: Result) -> tuple[str, ...]:
     """Outputs of the record that are missing or have other bytes than the stage wrote."""
     outputs = result.record["outputs"] if result.record else {}
-    return tuple(name for name, output in outputs.items() if not _is(result.file(name), output))
+    return tuple(
+        name for name, output in outputs.items() if not _is_unchanged(result.file(name), output)
+    )
 
 
 def is_spoilt(result: Result, path: Path) -> bool:
     """Return whether a file in the folder of a result is recorded with other bytes."""
     outputs = result.record["outputs"] if result.record else {}
     output = outputs.get(f"{result.stage}/{path.name}")
-    return output is not None and path.exists() and not _is(path, output)
+    return output is not None and path.exists() and not _is_unchanged(path, output)
 
 
 def lost(result: Result, is_needed: Callable[[str], bool]) -> tuple[str, ...]:
@@ -188,7 +190,8 @@ def twin(result: Result, output: str, spoilt: Collection[str]) -> Path | None:
     return next((result.file(name) for name in same if name not in spoilt), None)
 
 
-def _is(path: Path, output: Mapping[str, Any]) -> bool:
+def _is_unchanged(path: Path, output: Mapping[str, Any]) -> bool:
+    """Return whether a file has the size and the sha256 of an output in a record."""
     try:
         found = path.stat()
         same_size = found.st_size == output["size"]

@@ -150,6 +150,8 @@ def needed(plan: Plan, stage: str) -> Callable[[str], bool]:
 
 
 def _finished(plan: Plan, found: StepStatus, result: Result, workdir: Path) -> StepStatus:
+    """Return the status of a step that has a finished result: `found`, where needed files of it are
+    damaged; else cached, or judge where its metrics are those of other settings."""
     damaged = results.damaged(result)
     lost = results.lost(result, needed(plan, result.stage))
     if lost:

@@ -93,7 +93,7 @@ def between(first: fx.Node, last: fx.Node) -> list[fx.Node]:
 
 
 def is_constant(x: Any) -> bool:
-    """Whether a value depends on no input."""
+    """Return whether a value depends on no input."""
     if not isinstance(x, (fx.Proxy, fx.Node)):
         return True
     node = x.node if isinstance(x, fx.Proxy) else x

@@ -36,7 +36,7 @@ class Executor:
             self._steps.append((KINDS[op.kind].step(self._exact, op), live, op.output, done))
 
     def run(self, ints: Sequence[np.ndarray], watch: Watch | None = None) -> list[np.ndarray]:
-        """Integers in, integers out, as `interpret`. Raises DiagnosticError QS712.
+        """Compute the outputs in integers, equal to `interpret`. Raises DiagnosticError QS712.
 
         watch: sees each op's result, and may put other integers of the same range in its place."""
         values: dict[str, Tensor] = {}
@@ -44,7 +44,7 @@ class Executor:
         with exact_kernels():
             for port, array in zip(self.inputs, arrays, strict=True):
                 tensor = torch.from_numpy(np.ascontiguousarray(array))
-                values[port.name] = tensor.to(self._exact.carrier(port.name))
+                values[port.name] = tensor.to(self._exact.float_dtype(port.name))
             for step, operands, output, done in self._steps:
                 result = step(*[values[name] for name in operands])
                 values[output] = result if watch is None else watch(output, result)

@@ -158,6 +158,8 @@ class PercentileObserver(HistogramObserver):
         self.percentile = qspec.percentile
 
     def amax(self) -> Tensor:
+        """Return the upper edge of the bin that holds the percentile, at most the largest
+        number."""
         total = self.histogram.sum()
         wanted = torch.ceil(total.double() * (self.percentile / 100)).to(torch.int64)
         index = torch.searchsorted(self.histogram.cumsum(0), wanted.reshape(1))

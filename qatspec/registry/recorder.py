@@ -73,7 +73,7 @@ class _Recorder:
 
     def _note_imported(self, folder: str) -> None:
         """Note modules of the folder that were imported before anything was recorded: the plugin
-        is going to take them as they are."""
+        will use them as they are."""
         for name, module in list(sys.modules.items()):
             file = getattr(module, "__dict__", {}).get("__file__")
             if name != "__main__" and isinstance(file, str) and _role(file) == "plugin":
@@ -299,7 +299,8 @@ def _stack(*, importlib: bool = True) -> Iterator[str]:
 
 @cache
 def _role(file: str) -> str:
-    """Whose code a file holds: "plugin", "qatspec" (the parts that open files of their own), ""."""
+    """Return what code a file holds: "plugin", "qatspec" (parts that open files of their own), or
+    "" for any other."""
     if file.startswith(_OWN):
         return "qatspec"
     if file.startswith("<"):

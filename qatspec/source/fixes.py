@@ -68,8 +68,9 @@ def _range(text: str, span: Span) -> tuple[int, int]:
 
 
 def _rewrite(path: Path, shown: str, old: str, new: str) -> None:
+    """Replace the text of a file, which is `old`, and keep its byte order mark."""
     if read_text(path, shown=shown) != old:
-        raise _unwritable(shown, "it changed while it was looked at", "run the command again")
+        raise _unwritable(shown, "it changed since it was read", "run the command again")
     try:
         mark = _BOM if path.read_bytes().startswith(_BOM) else b""
         with replacing(path) as temporary:

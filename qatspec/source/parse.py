@@ -66,7 +66,7 @@ class _Composer:
     def _node(self, event: Any, depth: int) -> Tree:
         self._count += 1
         if self._count > MAX_VALUES:
-            self._checked([Tree(None, self._span(event), size=MAX_VALUES)], self._span(event))
+            self._checked_size([Tree(None, self._span(event), size=MAX_VALUES)], self._span(event))
         if depth > MAX_DEPTH:
             raise self._too_deep(self._span(event))
         if isinstance(event, yaml.AliasEvent):
@@ -164,11 +164,12 @@ class _Composer:
         if event.tag not in (None, "!", REPLACE):
             self._tag(event.tag, start)
         span = Span(self.file, start.line, start.col, end.end_line, end.end_col)
-        size = self._checked(items, span)
+        size = self._checked_size(items, span)
         return Tree(items, span, replace=event.tag == REPLACE, size=size)
 
-    def _checked(self, items: dict[str, Tree] | list[Tree], span: Span) -> int:
-        """The size of a collection, the value of the innermost open key."""
+    def _checked_size(self, items: dict[str, Tree] | list[Tree], span: Span) -> int:
+        """Return the number of values in a collection, which is the value of the innermost open
+        key. Raises DiagnosticError where it is too large."""
         try:
             return size_of(items, span)
         except DiagnosticError:

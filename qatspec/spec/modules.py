@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from qatspec.diag import Diagnostic, Note
 from qatspec.diag.codes import QS206, QS404
@@ -12,7 +12,7 @@ from qatspec.registry import Registry
 from qatspec.source.pointer import join
 from qatspec.source.write import flow
 from qatspec.spec.collect import Findings
-from qatspec.spec.model import ModuleQuant, QConfigRules, StageName
+from qatspec.spec.model import ModuleQuant, StageName
 from qatspec.spec.prepare import prepare_config
 from qatspec.spec.qconfig import qconfig_rules
 from qatspec.types import PrepareConfig
@@ -90,7 +90,7 @@ def quantization(spec: Spec, stage: str) -> tuple[ModuleQuant, ...]:
     leaves = []
     for leaf in (settings.quantize or spec.quantize).leaves():
         with findings:
-            rules = leaf.qconfig or settings.qconfig or _no_qconfig(spec, leaf, source)
+            rules = leaf.qconfig or settings.qconfig or _refuse_without_qconfig(spec, leaf, source)
             prepare = leaf.prepare or PrepareConfig()
             leaves.append(dataclasses.replace(leaf, qconfig=rules, prepare=prepare))
     findings.stop()
@@ -109,7 +109,7 @@ def source_stage(spec: Spec, stage: str) -> StageName | None:
     return next((s for s in ("qat", "calibration") if s in spec.stages), None)
 
 
-def _no_qconfig(spec: Spec, leaf: ModuleQuant, stage: str) -> QConfigRules:
+def _refuse_without_qconfig(spec: Spec, leaf: ModuleQuant, stage: str) -> NoReturn:
     what = f"module `{leaf.path}`" if leaf.path else "the model"
     preset = "horizon_calibration"
     if stage == "qat":

@@ -8,7 +8,7 @@ from qatspec.stages.training import judge_kept, train
 
 
 def run(context: Context) -> Outcome:
-    """Train the model in float, from the weights that the spec names or from its own beginning."""
+    """Train the model in float, from the weights that the spec names or from its initial ones."""
     model = context.build_model()
     told, warnings = load_given(context, model)
     if told:

@@ -79,8 +79,9 @@ def to_onnx_equals_the_fake_quant(subject: Subject, handler: QuantHandler) -> No
 
 
 def lower_equals_the_reference(subject: Subject, handler: QuantHandler) -> None:
-    """Annotated, lowered and interpreted, each example with a `reference` is what that says of the
-    real numbers that its input integers stand for, within one step of its result's scale."""
+    """Each example with a `reference` is annotated, lowered and interpreted. The result is within
+    one step of its scale of what the reference computes from the real numbers of the input
+    integers."""
     if handler.lower is None:
         raise Skipped("it has no integer form")
     known = [(e, e.reference) for e in _examples(handler) if e.reference is not None]

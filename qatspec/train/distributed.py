@@ -81,12 +81,12 @@ def launch(
     backend = "nccl" if device.startswith("cuda") else "gloo"
     threads = torch.get_num_threads()
     with scratch_folder() as folder:
-        meeting = (nproc, max(1, threads // nproc), backend, str(folder))
-        members = _start(nproc, meeting, function, arguments, report)
+        group = (nproc, max(1, threads // nproc), backend, str(folder))
+        members = _start(nproc, group, function, arguments, report)
         done = False
         try:
             members.wait_until_ready()
-            with interrupt.when_stopped_at_once(members.kill), _joined(0, *meeting):
+            with interrupt.when_stopped_at_once(members.kill), _joined(0, *group):
                 result = function(Processes(0, nproc), *arguments, report=members.report)
             done = True
             return result
@@ -102,7 +102,7 @@ def launch(
 
 def _start(
     nproc: int,
-    meeting: tuple[int, int, str, str],
+    group: tuple[int, int, str, str],
     function: Callable[..., Any],
     arguments: tuple[Any, ...],
     report: Report,
@@ -113,7 +113,7 @@ def _start(
     with interrupt.masked():
         for rank in range(1, nproc):
             reader, writer = context.Pipe(duplex=False)
-            member = (writer, rank, meeting, function, arguments)
+            member = (writer, rank, group, function, arguments)
             # Not a daemon: those may not start loader workers. `take_part` ends with its parent.
             process = context.Process(target=_member, args=member, daemon=False)
             process.start()
@@ -126,13 +126,13 @@ def _start(
 def _member(
     pipe: Connection,
     rank: int,
-    meeting: tuple[int, int, str, str],
+    group: tuple[int, int, str, str],
     function: Callable[..., Any],
     arguments: tuple[Any, ...],
 ) -> None:
     def work(report: Report) -> None:
-        with _joined(rank, *meeting):
-            function(Processes(rank, meeting[0]), *arguments, report=report)
+        with _joined(rank, *group):
+            function(Processes(rank, group[0]), *arguments, report=report)
 
     take_part(pipe, work)
 

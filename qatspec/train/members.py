@@ -21,7 +21,7 @@ from qatspec.diag import Diagnostic, DiagnosticError, Note, PluginFault
 from qatspec.diag.codes import QS908
 from qatspec.registry import registry
 
-#: What a process sends before it meets the others.
+#: What a process sends before it joins the group.
 _READY = "ready"
 
 Report = Callable[[str, Mapping[str, Any]], None]
@@ -52,8 +52,8 @@ class Members:
         self._reader.start()
 
     def wait_until_ready(self) -> None:
-        """Wait until each of the others is about to meet. Raises DiagnosticError where one ends
-        before that, because rank 0 would wait for it in native code."""
+        """Wait until each of the other processes is about to join the group. Raises DiagnosticError
+        where one ends before that, because rank 0 would wait for it in native code."""
         alive = {process.sentinel: process for process in self._processes}
         while self._ready < len(self._processes):
             if wait(alive, timeout=0.1) and (fault := self.fault(1)) is not None:

@@ -35,8 +35,8 @@ def open_cityscapes(params: Mapping[str, Any], cache_dir: Path, base_dir: Path) 
 
 
 def _train_ids(path: Path, stored: str) -> np.ndarray:
-    """Train ids (height, width) uint8. stored: what the file holds, labelIds (the official
-    download) or labelTrainIds. Raises DiagnosticError QS911."""
+    """Return train ids (height, width) uint8. stored: what the file holds, labelIds (as the
+    official download) or labelTrainIds. Raises DiagnosticError QS911."""
     values = open_labels(path)
     if values.min() < 0 or values.max() > 255:
         raise DiagnosticError(_no_label(path, values))

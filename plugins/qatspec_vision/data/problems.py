@@ -41,8 +41,9 @@ class Problems:
         raise DiagnosticError(self._found, self._texts)
 
 
-def left_out(count: int, first: str, path: Path, line: int) -> tuple[Diagnostic, ...]:
-    """The warning QS913 with the number of annotations that were omitted, the first at `path`."""
+def omission_warning(count: int, first: str, path: Path, line: int) -> tuple[Diagnostic, ...]:
+    """Return the warning QS913 that `count` annotations are omitted, the first of them at `path`;
+    nothing where none is."""
     if not count:
         return ()
     return (

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from qatspec.api import Diagnostic, content_digest, read_file, why_no_folder, why_unreadable
 from qatspec_vision.data import names, xml_lines
 from qatspec_vision.data.files import chosen_part, files, lines, missing, pictures, with_transforms
-from qatspec_vision.data.problems import Problems, left_out, unpaired
+from qatspec_vision.data.problems import Problems, omission_warning, unpaired
 from qatspec_vision.data.xml_lines import Element
 
 ADVICE = (
@@ -110,7 +110,7 @@ def read_annotations(
     warnings = unpaired("annotation file", without, len(layout.pairs), layout.annotations)
     if empty := [place for place in empty if place[0] in own]:
         path, line, what = empty[0]
-        warnings += left_out(len(empty), what, path, line)
+        warnings += omission_warning(len(empty), what, path, line)
     return found, classes, warnings
 
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from qatspec.api import Diagnostic, content_digest, read_file, why_no_folder, why_unreadable
 from qatspec_vision.data import names
 from qatspec_vision.data.files import chosen_part, files, lines, missing, pictures, with_transforms
-from qatspec_vision.data.problems import Problems, left_out, unpaired
+from qatspec_vision.data.problems import Problems, omission_warning, unpaired
 
 ADVICE = (
     "set `root` and `split` so that `<root>/images/<split>/` and `<root>/labels/<split>/` exist, "
@@ -115,7 +115,7 @@ def read_labels(layout: Layout) -> tuple[dict[str, list[Box]], tuple[Diagnostic,
     warnings = unpaired("label file", without, len(layout.pairs), layout.labels)
     if empty:
         path, line, written = empty[0]
-        warnings += left_out(len(empty), f"`{written}`, a box without a size", path, line)
+        warnings += omission_warning(len(empty), f"`{written}`, a box without a size", path, line)
     return boxes, warnings
 
 

@@ -10,8 +10,8 @@ from qatspec.kinds.exact import ExactDtypes, Step, rounded
 
 
 def mul(exact: ExactDtypes, op: Op) -> Step:
-    carrier = exact.carrier(op.output)
-    return lambda x, y: x.to(carrier) * y.to(carrier)
+    dtype = exact.float_dtype(op.output)
+    return lambda x, y: x.to(dtype) * y.to(dtype)
 
 
 def clamp(exact: ExactDtypes, op: Op) -> Step:
@@ -20,19 +20,19 @@ def clamp(exact: ExactDtypes, op: Op) -> Step:
 
 
 def affine(exact: ExactDtypes, op: Op) -> Step:
-    carrier, rank = exact.carrier(op.output), len(exact.shape(op.inputs[0])) + 1
+    dtype, rank = exact.float_dtype(op.output), len(exact.shape(op.inputs[0])) + 1
     along = [-1 if d == op.attrs["axis"] else 1 for d in range(rank)]
-    w, b = (exact.const(name, carrier).reshape(along) for name in op.inputs[1:])
-    return lambda x: x.to(carrier) * w + b
+    w, b = (exact.const(name, dtype).reshape(along) for name in op.inputs[1:])
+    return lambda x: x.to(dtype) * w + b
 
 
 def divide(exact: ExactDtypes, op: Op) -> Step:
-    a, carrier = op.attrs, exact.carrier(op.output)
+    a, dtype = op.attrs, exact.float_dtype(op.output)
     multiplier, unit = float(a["multiplier"]), float(1 << a["shift"])
 
     def step(x: Tensor, y: Tensor) -> Tensor:
         below = y.to(torch.float64).masked_fill(y == 0, 1.0) * unit
         found = rounded(x.to(torch.float64).mul_(multiplier) / below, a["rounding"])
-        return found.clamp_(a["low"], a["high"]).to(carrier)
+        return found.clamp_(a["low"], a["high"]).to(dtype)
 
     return step

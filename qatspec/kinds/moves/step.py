@@ -9,8 +9,8 @@ from qatspec.kinds.exact import ExactDtypes, Step, padded
 
 
 def concat(exact: ExactDtypes, op: Op) -> Step:
-    axis, carrier = op.attrs["axis"], exact.carrier(op.output)
-    return lambda *xs: torch.cat([x.to(carrier) for x in xs], axis)
+    axis, dtype = op.attrs["axis"], exact.float_dtype(op.output)
+    return lambda *xs: torch.cat([x.to(dtype) for x in xs], axis)
 
 
 def reshape(exact: ExactDtypes, op: Op) -> Step:

@@ -14,7 +14,7 @@ from qatspec.kinds.norms.kind import standardize_reach
 
 def standardize(exact: ExactDtypes, op: Op) -> Step:
     """In float64 where it holds every integer on the way, else in int64."""
-    a, carrier, axes = op.attrs, exact.carrier(op.output), list(op.attrs["axes"])
+    a, dtype, axes = op.attrs, exact.float_dtype(op.output), list(op.attrs["axes"])
     count = prod(exact.shape(op.inputs[0])[axis - 1] for axis in axes)
     bits, root_bits, epsilon = a["bits"], a["root_bits"], a["epsilon"]
     reach = standardize_reach(a, count, exact.interval(op.inputs[0]))
@@ -29,9 +29,9 @@ def standardize(exact: ExactDtypes, op: Op) -> Step:
         away = (count * x).sub_(total)
         if double:
             above = away.mul_(float(1 << (bits + root_bits)))
-            return rounded(above.div_(root), "half_up").to(carrier)
+            return rounded(above.div_(root), "half_up").to(dtype)
         above = (away << (bits + root_bits + 1)) + root
-        return torch.div(above, 2 * root, rounding_mode="floor").to(carrier)
+        return torch.div(above, 2 * root, rounding_mode="floor").to(dtype)
 
     return step
 

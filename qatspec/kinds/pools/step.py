@@ -17,8 +17,8 @@ def max_pool(exact: ExactDtypes, op: Op) -> Step:
 
 
 def sum_pool(exact: ExactDtypes, op: Op) -> Step:
-    a, carrier = op.attrs, exact.carrier(op.output)
+    a, dtype = op.attrs, exact.float_dtype(op.output)
     kernel, stride = tuple(a["kernel"]), tuple(a["stride"])
     return lambda x: F.avg_pool2d(
-        padded(x.to(carrier), a["padding"], 0.0), kernel, stride, divisor_override=1
+        padded(x.to(dtype), a["padding"], 0.0), kernel, stride, divisor_override=1
     )

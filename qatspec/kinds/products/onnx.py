@@ -30,11 +30,12 @@ def conv(emit: Emitter, op: Op) -> str:
 
 
 def conv_transpose(emit: Emitter, op: Op) -> str:
-    """There is no integer ConvTranspose: zeros go between the inputs, the kernel is turned."""
+    """There is no integer ConvTranspose: zeros are inserted between the inputs, and the kernel is
+    flipped."""
     a, w, weight = op.attrs, emit.graph, emit.array(op, 1)
     groups, (channels, per_group, kh, kw) = a["groups"], weight.shape
-    turned = weight.reshape(groups, channels // groups, per_group, kh, kw)[..., ::-1, ::-1]
-    turned = turned.swapaxes(1, 2).reshape(groups * per_group, channels // groups, kh, kw)
+    flipped = weight.reshape(groups, channels // groups, per_group, kh, kw)[..., ::-1, ::-1]
+    flipped = flipped.swapaxes(1, 2).reshape(groups * per_group, channels // groups, kh, kw)
     height, width = emit.shape(op.inputs[0])[1:]
     sh, sw = a["stride"]
     reach = [d * (k - 1) for d, k in zip(a["dilation"], (kh, kw), strict=True)]
@@ -67,7 +68,7 @@ def conv_transpose(emit: Emitter, op: Op) -> str:
             group=groups,
         )
 
-    return add_products(emit, op, turned, write, (-1, 1, 1))
+    return add_products(emit, op, flipped, write, (-1, 1, 1))
 
 
 def linear(emit: Emitter, op: Op) -> str:

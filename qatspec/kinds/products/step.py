@@ -11,15 +11,15 @@ from qatspec.kinds.exact import ExactDtypes, Step
 
 
 def _accumulating(exact: ExactDtypes, op: Op) -> tuple[torch.dtype, Tensor, Tensor | None]:
-    carrier = exact.carrier(op.output)
-    bias = exact.const(op.inputs[2], carrier) if len(op.inputs) == 3 else None
-    return carrier, exact.const(op.inputs[1], carrier), bias
+    dtype = exact.float_dtype(op.output)
+    bias = exact.const(op.inputs[2], dtype) if len(op.inputs) == 3 else None
+    return dtype, exact.const(op.inputs[1], dtype), bias
 
 
 def conv(exact: ExactDtypes, op: Op) -> Step:
     """Two kernels of torch 2.13 and oneDNN 3.12 are kept away from, which read beyond their data:
     channels-last strides on an image of one channel, and padding by a kernel's reach or more."""
-    carrier, w, b = _accumulating(exact, op)
+    dtype, w, b = _accumulating(exact, op)
     w = w.contiguous(memory_format=torch.channels_last)
     a = op.attrs
     top, left, bottom, right = a["padding"]
@@ -29,7 +29,7 @@ def conv(exact: ExactDtypes, op: Op) -> Step:
     single = w.shape[1] * groups == 1
 
     def step(x: Tensor) -> Tensor:
-        x = x.to(carrier)
+        x = x.to(dtype)
         x = x.squeeze(1).unsqueeze(1) if single else x.contiguous(memory_format=torch.channels_last)
         if not inside:
             x = F.pad(x, (left, right, top, bottom))
@@ -39,23 +39,23 @@ def conv(exact: ExactDtypes, op: Op) -> Step:
 
 
 def conv_transpose(exact: ExactDtypes, op: Op) -> Step:
-    carrier, w, b = _accumulating(exact, op)
+    dtype, w, b = _accumulating(exact, op)
     a = op.attrs
     top, left, bottom, right = a["padding"]
     stride, dilation, extra = tuple(a["stride"]), tuple(a["dilation"]), tuple(a["output_padding"])
 
     def step(x: Tensor) -> Tensor:
-        y = F.conv_transpose2d(x.to(carrier), w, b, stride, 0, extra, a["groups"], dilation)
+        y = F.conv_transpose2d(x.to(dtype), w, b, stride, 0, extra, a["groups"], dilation)
         return y[:, :, top : y.shape[2] - bottom, left : y.shape[3] - right]
 
     return step
 
 
 def linear(exact: ExactDtypes, op: Op) -> Step:
-    carrier, w, b = _accumulating(exact, op)
-    return lambda x: F.linear(x.to(carrier), w, b)
+    dtype, w, b = _accumulating(exact, op)
+    return lambda x: F.linear(x.to(dtype), w, b)
 
 
 def matmul(exact: ExactDtypes, op: Op) -> Step:
-    carrier = exact.carrier(op.output)
-    return lambda x, y: torch.matmul(x.to(carrier), y.to(carrier))
+    dtype = exact.float_dtype(op.output)
+    return lambda x, y: torch.matmul(x.to(dtype), y.to(dtype))

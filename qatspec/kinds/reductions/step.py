@@ -10,8 +10,8 @@ from qatspec.kinds.exact import ExactDtypes, Step
 
 
 def reduce_sum(exact: ExactDtypes, op: Op) -> Step:
-    axes, keep, carrier = list(op.attrs["axes"]), op.attrs["keepdim"], exact.carrier(op.output)
-    return lambda x: x.to(carrier).sum(axes, keepdim=keep)
+    axes, keep, dtype = list(op.attrs["axes"]), op.attrs["keepdim"], exact.float_dtype(op.output)
+    return lambda x: x.to(dtype).sum(axes, keepdim=keep)
 
 
 def reduce_max(exact: ExactDtypes, op: Op) -> Step:
@@ -22,9 +22,9 @@ def reduce_max(exact: ExactDtypes, op: Op) -> Step:
 def argmax(exact: ExactDtypes, op: Op) -> Step:
     """torch says nothing of ties: the first of the largest is looked for by number."""
     axis, keep, size = op.attrs["axis"], op.attrs["keepdim"], exact.shape(op.inputs[0])
-    carrier, rank = exact.carrier(op.output), len(size) + 1
+    dtype, rank = exact.float_dtype(op.output), len(size) + 1
     along = [-1 if d == axis else 1 for d in range(rank)]
-    places = torch.arange(size[axis - 1], dtype=carrier).reshape(along)
+    places = torch.arange(size[axis - 1], dtype=dtype).reshape(along)
 
     def step(x: Tensor) -> Tensor:
         behind = torch.where(x == x.amax(axis, keepdim=True), places, torch.inf)

@@ -22,17 +22,17 @@ def nearest(exact: ExactDtypes, op: Op) -> Step:
 
 
 def bilinear(exact: ExactDtypes, op: Op) -> Step:
-    a, carrier = op.attrs, exact.carrier(op.output)
+    a, dtype = op.attrs, exact.float_dtype(op.output)
     axes = []
     for axis, out in zip((1, 2), a["size"], strict=True):  # of images with the channel innermost
         size = exact.shape(op.inputs[0])[axis]
         low, high, w = bilinear_taps(size, out, a["align_corners"], a["bits"])
-        weight = torch.from_numpy(w).to(carrier).reshape((-1, 1, 1) if axis == 1 else (-1, 1))
+        weight = torch.from_numpy(w).to(dtype).reshape((-1, 1, 1) if axis == 1 else (-1, 1))
         axes.append((axis, torch.from_numpy(low), torch.from_numpy(high), weight))
     one = float(1 << a["bits"])
 
     def step(x: Tensor) -> Tensor:
-        x = x.to(carrier).movedim(1, 3)
+        x = x.to(dtype).movedim(1, 3)
         for axis, low, high, w in axes:
             x = x.index_select(axis, low) * (one - w) + x.index_select(axis, high) * w
         return x.movedim(3, 1)

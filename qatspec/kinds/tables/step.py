@@ -11,14 +11,14 @@ from qatspec.kinds.exact import ExactDtypes, Step
 
 def lut(exact: ExactDtypes, op: Op) -> Step:
     table, lowest = (
-        exact.const(op.inputs[1], exact.carrier(op.output)),
+        exact.const(op.inputs[1], exact.float_dtype(op.output)),
         RANGE[exact.dtype(op.inputs[0])][0],
     )
     return lambda x: looked_up(table, x - lowest)
 
 
 def exp_below_max(exact: ExactDtypes, op: Op) -> Step:
-    axis, table = op.attrs["axis"], exact.const(op.inputs[1], exact.carrier(op.output))
+    axis, table = op.attrs["axis"], exact.const(op.inputs[1], exact.float_dtype(op.output))
     return lambda x: looked_up(table, x.amax(axis, keepdim=True) - x)
 
 

@@ -87,13 +87,14 @@ def _gelu(node: fx.Node, q: QdqWriter) -> str:
         inner = w.node("Add", [x, cube], f"{node.name}.sum")
         root = w.const("root2pi", math.sqrt(2.0 / math.pi), np.float32)
         bend = w.node("Tanh", [w.node("Mul", [inner, root], f"{node.name}.x")], f"{node.name}.tanh")
-        return _half_of_both(node, q, x, bend)
+        return _half_times_one_plus(node, q, x, bend)
     root = w.const("root2", math.sqrt(0.5), np.float32)
     erf = w.node("Erf", [w.node("Mul", [x, root], f"{node.name}.x")], f"{node.name}.erf")
-    return _half_of_both(node, q, x, erf)
+    return _half_times_one_plus(node, q, x, erf)
 
 
-def _half_of_both(node: fx.Node, q: QdqWriter, x: str, bend: str) -> str:
+def _half_times_one_plus(node: fx.Node, q: QdqWriter, x: str, bend: str) -> str:
+    """x / 2 * (1 + bend), of which both forms of gelu consist."""
     w = q.graph
     both = w.node("Add", [bend, w.const("one", 1.0, np.float32)], f"{node.name}.both")
     half = w.node("Mul", [x, w.const("half", 0.5, np.float32)], f"{node.name}.half")
