@@ -31,7 +31,7 @@ def qatspec_datasets() -> Iterable[DatasetDef]:
     return (
         DatasetDef(
             name="digits_detection",
-            summary="scikit-learn's handwritten digits on pictures, AP by pycocotools",
+            summary="scikit-learn's handwritten digits on pictures, AP as by pycocotools",
             params=PARAMS,
             open=lazy("qatspec_demo.digits:open_digits"),
             fingerprint=lazy("qatspec_demo.identity:fingerprint"),

@@ -66,7 +66,7 @@ def qatspec_datasets() -> Iterable[DatasetDef]:
     return (
         DatasetDef(
             name="coco_detection",
-            summary="detection set in COCO's layout, AP by pycocotools",
+            summary="detection set in COCO's layout, AP as by pycocotools",
             params=params.COCO,
             open=lazy("qatspec_vision.data.coco:open_coco"),
             fingerprint=lazy("qatspec_vision.data.layout:fingerprint"),
@@ -99,7 +99,7 @@ def qatspec_datasets() -> Iterable[DatasetDef]:
         ),
         DatasetDef(
             name="yolo_detection",
-            summary="detection set with YOLO's label files, AP by pycocotools",
+            summary="detection set with YOLO's label files, AP as by pycocotools",
             params=params.YOLO,
             open=lazy("qatspec_vision.data.yolo:open_yolo"),
             fingerprint=lazy("qatspec_vision.data.yolo_layout:fingerprint"),
@@ -110,7 +110,7 @@ def qatspec_datasets() -> Iterable[DatasetDef]:
         ),
         DatasetDef(
             name="voc_detection",
-            summary="detection set with Pascal VOC's XML files, AP by pycocotools",
+            summary="detection set with Pascal VOC's XML files, AP as by pycocotools",
             params=params.VOC,
             open=lazy("qatspec_vision.data.voc:open_voc"),
             fingerprint=lazy("qatspec_vision.data.voc_layout:fingerprint"),

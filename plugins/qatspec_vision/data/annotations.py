@@ -21,7 +21,7 @@ from qatspec.api import (
 #: The largest published files (Objects365, Open Images) have 4 to 6 GB.
 MAX_BYTES = 8 << 30
 _SHOWN = 60
-#: Ids are held in 64 bits by pycocotools.
+#: Ids are whole numbers of 64 bits, as in pycocotools.
 _MAX_ID = 1 << 63
 
 Check = Callable[[Any], bool]

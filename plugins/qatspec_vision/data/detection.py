@@ -19,13 +19,10 @@ from qatspec.api import (
     restore_boxes,
 )
 from qatspec_vision.data.augment import Augment, flip, place_boxes, random_placement, shift_hsv
-from qatspec_vision.data.metric import average_precision
+from qatspec_vision.data.metric import Detections, Objects, average_precision
 from qatspec_vision.data.mosaic import Scene, mixup, mosaic
 from qatspec_vision.data.picture import rotation_ignored
 from qatspec_vision.data.transforms import Transforms
-
-#: What COCOeval looks at, besides the id.
-_EVALUATED = ("image_id", "category_id", "bbox", "area", "iscrowd")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,12 +76,6 @@ class DetectionSet:
         self._category_ids = [category["id"] for category in categories]
         self.classes: Sequence[str] = [str(category["name"]) for category in categories]
         self.diagnostics = diagnostics
-        self._truth = {
-            "info": {},
-            "images": self._images,
-            "categories": categories,
-            "annotations": list(given.annotations),
-        }
         self._targets = self._targets_by_image(given.annotations)
         if not any(len(labels) for _, labels in self._targets.values()):
             self.diagnostics += (_no_object(given.source),)
@@ -168,37 +159,45 @@ class DetectionSet:
         self, predictions: Sequence[tuple[Mapping[str, Any], Mapping[str, np.ndarray]]]
     ) -> dict[str, float]:
         """COCO's AP and its kin (see average_precision) over the pictures that were predicted."""
-        detections = []
+        # Of equal scores the picture of the lower id comes first, as pycocotools has it.
+        ids = sorted({meta["id"] for meta, _ in predictions})
+        place = {image: index for index, image in enumerate(ids)}
+        rows = []
         for meta, prediction in predictions:
             boxes = self.restore(meta, np.asarray(prediction["boxes"]))
-            corners_sizes = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
-            detections += [
-                {
-                    "image_id": meta["id"],
-                    "category_id": self._category_ids[int(label)],
-                    "bbox": box,
-                    "score": float(score),
-                }
-                for box, score, label in zip(
-                    corners_sizes.tolist(), prediction["scores"], prediction["labels"], strict=True
-                )
-                if label < len(self._category_ids)  # COCO knows no class without a category
-            ]
-        metas = [meta for meta, _ in predictions]
-        return average_precision(self._true(metas), detections, [meta["id"] for meta in metas])
+            images = np.full(len(boxes), place[meta["id"]])
+            corners_sizes = (boxes[:, :2], boxes[:, 2:] - boxes[:, :2])
+            columns = (images, prediction["labels"], *corners_sizes, prediction["scores"])
+            rows.append(np.column_stack(columns).astype(np.float64))
+        table = np.concatenate([np.zeros((0, 7)), *rows])
+        table = table[table[:, 1] < len(self.classes)]  # no class without a category
+        image, label = table[:, :2].astype(np.int64).T
+        found = Detections(image, label, table[:, 2:6], table[:, 6])
+        return average_precision(self._true(predictions, place), found, len(self.classes))
 
-    def _true(self, metas: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        """The truth about the pictures of `metas`, in their pixels, as COCOeval takes it."""
-        found = self._truth["annotations"]
-        if self._given.relative:
-            sizes = {meta["id"]: (meta["width"], meta["height"]) for meta in metas}
-            found = [
-                {**a, "bbox": _scaled(a["bbox"], sizes[a["image_id"]])}
-                for a in found
-                if a["image_id"] in sizes
-            ]
-        complete = [_complete(index, a) for index, a in enumerate(found, start=1)]
-        return {**self._truth, "annotations": complete}
+    def _true(
+        self,
+        predictions: Sequence[tuple[Mapping[str, Any], Any]],
+        place: Mapping[Any, int],
+    ) -> Objects:
+        """The objects in the pictures that were predicted, in their pixels.
+
+        place: the number of each picture, by its id."""
+        sizes = {meta["id"]: (meta["width"], meta["height"]) for meta, _ in predictions}
+        label_of = {category: label for label, category in enumerate(self._category_ids)}
+        rows = []
+        for annotation in self._given.annotations:
+            image, box = annotation["image_id"], annotation["bbox"]
+            if image not in place:
+                continue
+            if self._given.relative:
+                box = [share * side for share, side in zip(box, sizes[image] * 2, strict=True)]
+            area = annotation.get("area", box[2] * box[3])
+            label, crowd = label_of[annotation["category_id"]], annotation.get("iscrowd", 0)
+            rows.append([place[image], label, *box, area, crowd])
+        table = np.array(rows, np.float64).reshape(-1, 8)
+        image, label = table[:, :2].astype(np.int64).T
+        return Objects(image, label, table[:, 2:6], table[:, 6], table[:, 7] != 0)
 
     def _targets_by_image(
         self, annotations: Sequence[Mapping[str, Any]]
@@ -236,18 +235,6 @@ def _stated_size(entry: Mapping[str, Any]) -> tuple[int, int] | None:
     size = entry.get("width"), entry.get("height")
     stated = all(size)
     return (int(size[0]), int(size[1])) if stated else None  # type: ignore[arg-type]
-
-
-def _complete(index: int, annotation: Mapping[str, Any]) -> dict[str, Any]:
-    """What COCOeval needs: an id above zero (it takes 0 for "unmatched"), area and iscrowd."""
-    box = annotation["bbox"]
-    known = {key: annotation[key] for key in _EVALUATED if key in annotation}
-    return {"area": box[2] * box[3], "iscrowd": 0, **known, "id": index}
-
-
-def _scaled(bbox: Sequence[float], size: tuple[int, int]) -> list[float]:
-    """Shares of a picture of `size` (width, height) as pixels."""
-    return [share * side for share, side in zip(bbox, size * 2, strict=True)]
 
 
 def _no_object(path: Path) -> Diagnostic:
