@@ -6,7 +6,17 @@ import importlib.util
 from collections.abc import Iterable
 from typing import Any
 
-from qatspec.api import RUNTIME_INPUT, Arithmetic, Finding, March, hookimpl, lazy
+from qatspec.api import (
+    RUNTIME_INPUT,
+    Arithmetic,
+    Finding,
+    March,
+    QConfig,
+    QConfigDef,
+    QSpec,
+    hookimpl,
+    lazy,
+)
 
 OPTIONS = {
     "type": "object",
@@ -45,6 +55,17 @@ def qatspec_marches() -> Iterable[March]:
             run=lazy("qatspec_onnxruntime.march:run"),
             bit_exact=False,
             qdq="uint8",
+        )
+    ]
+
+
+@hookimpl
+def qatspec_qconfigs() -> Iterable[QConfigDef]:
+    return [
+        QConfigDef(
+            name="onnxruntime_qat",
+            summary="qat without a calibration: 0 to 255 behind a relu, which needs no node then",
+            config=QConfig(activation=QSpec(dtype="quint8")),
         )
     ]
 

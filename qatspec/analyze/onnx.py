@@ -10,17 +10,18 @@ from typing import Any
 import numpy as np
 import onnx
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from qatspec.analyze.compare import recorded
 from qatspec.analyze.measures import Steps
 from qatspec.diag.codes import QS721
 from qatspec.export.runner import runtime, session_options
-from qatspec.export.uint8 import ZERO_POINT
+from qatspec.export.uint8 import ZERO_POINTS
 from qatspec.graph import Prepared
 from qatspec.lower.pipeline import Layer, lower_layers
 from qatspec.prepare import set_stage
 from qatspec.program.container import read_file
+from qatspec.quant.fake_quant import FakeQuantize
 
 #: How onnxruntime is asked to run the file. Of its rewrites, `basic` alone already rounds float
 #: biases to int32 steps of input scale x weight scale, as the chip does and fake-quants do not.
@@ -64,13 +65,18 @@ def compare_qat_onnx(
             for error, (layer, number), integers in zip(found[name], places, results, strict=True):
                 scale = prepared.model.get_buffer(f"{layer.fake_quant}.scale").double()
                 levels = torch.round(fake[layer.fake_quant][number].double() / scale)
-                error.steps.add(levels, torch.from_numpy(_signed(integers)))
+                fake_quant = prepared.model.get_submodule(layer.fake_quant)
+                integers = _without_zero_point(integers, fake_quant)
+                error.steps.add(levels, torch.from_numpy(integers))
     return found
 
 
-def _signed(integers: np.ndarray) -> np.ndarray:
-    """Integers of a QuantizeLinear without their zero point."""
-    return integers.astype(np.int64) - ZERO_POINT if integers.dtype == np.uint8 else integers
+def _without_zero_point(integers: np.ndarray, fake_quant: nn.Module) -> np.ndarray:
+    """Integers of a QuantizeLinear that stands for `fake_quant`, less its zero point."""
+    assert isinstance(fake_quant, FakeQuantize)
+    return integers.astype(np.int64) - (
+        ZERO_POINTS[fake_quant.qspec.dtype] if integers.dtype == np.uint8 else 0
+    )
 
 
 def _session(path: Path, level: str, layers: Sequence[Layer]) -> Any:

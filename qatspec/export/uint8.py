@@ -1,6 +1,7 @@
-"""Activations of the Q/DQ graph as uint8 with zero point 128, for onnxruntime on x86.
+"""Activations of the Q/DQ graph as uint8, for onnxruntime on x86.
 
-They are the integers of int8 (or of int4, clipped to its range) plus 128, on the same scale. x86
+They are the integers of int8 (or of int4, clipped to its range) plus 128, on the same scale; those
+of quint8 are as they are. x86
 multiplies unsigned by signed bytes, and onnxruntime's fast kernels there take uint8 activations and
 int8 weights alone. It runs a Relu, a Clip or a move between a DequantizeLinear and a QuantizeLinear
 in float, so these are written on the integers themselves: a clamp commutes with rounding, and a
@@ -22,7 +23,8 @@ from qatspec.qdq import QdqWriter
 from qatspec.quant.fake_quant import FakeQuantize
 from qatspec.types import OpTrait, QuantHandler, Shared
 
-ZERO_POINT = 128
+#: The uint8 that stands for 0, by the dtype of a fake-quant.
+ZERO_POINTS = {"qint8": 128, "qint4": 128, "quint8": 0}
 
 
 @dataclass(slots=True)
@@ -30,24 +32,25 @@ class Uint8:
     """Which results of the graph are dequantized integers.
 
     integers: name of a result -> name of its integers. grids: name of integers -> names of their
-    scale and zero point. scales: name of a scale -> its value.
+    scale and zero point. numbers: name of a scale or zero point -> its value.
     """
 
     writer: QdqWriter
     integers: dict[str, str] = field(default_factory=dict)
     grids: dict[str, list[str]] = field(default_factory=dict)
-    scales: dict[str, np.float32] = field(default_factory=dict)
+    numbers: dict[str, Any] = field(default_factory=dict)
 
     def pair(self, node: fx.Node, x: str, fake_quant: FakeQuantize) -> str:
         """Write QuantizeLinear, the clamp before fake-quant `node` if there is one, and
         DequantizeLinear."""
         w, context, source = self.writer.graph, self.writer.context, cast("fx.Node", node.args[0])
         scale = fake_quant.scale.detach().reshape(()).numpy().astype(np.float32)
+        zero_point = ZERO_POINTS[fake_quant.qspec.dtype]
         grid = [
             w.const(f"{node.target}.scale", scale, np.float32),
-            w.const(f"{node.target}.zero_point", ZERO_POINT, np.uint8),
+            w.const(f"{node.target}.zero_point", zero_point, np.uint8),
         ]
-        self.scales[grid[0]] = np.float32(scale)
+        self.numbers |= zip(grid, (np.float32(scale), zero_point), strict=True)
         is_clamp = self._is_clamp_of_fake_quant(source)
         bounds = bounds_of(source, context) if is_clamp else Bounds(None, None)
         levels = _levels(fake_quant.qspec.dtype, bounds, scale)
@@ -73,7 +76,8 @@ class Uint8:
             if not bounds.are_numbers or any(given):  # a bound that may lie between two integers
                 return None
             levels = [
-                limit if b is None else ZERO_POINT for b, limit in zip(given, (0, 255), strict=True)
+                limit if b is None else self.numbers[grid[1]]
+                for b, limit in zip(given, (0, 255), strict=True)
             ]
             q = self._clip(integers[0], levels, f"{node.name}.q")
             return self._dequantized(q, grid, node.name)
@@ -103,7 +107,8 @@ class Uint8:
         """Return the name of the integer that a pad fills in, as QuantizeLinear rounds it."""
         if value == 0:
             return grid[1]
-        level = int(np.clip(np.rint(np.float32(value) / self.scales[grid[0]]) + ZERO_POINT, 0, 255))
+        scale, zero_point = (self.numbers[name] for name in grid)
+        level = int(np.clip(np.rint(np.float32(value) / scale) + zero_point, 0, 255))
         return self.writer.graph.const("lowest" if level == 0 else "fill", level, np.uint8)
 
     def _moves(self, node: fx.Node, handler: QuantHandler) -> bool:
@@ -151,7 +156,7 @@ class Uint8:
 
 def fits(fake_quant: FakeQuantize) -> bool:
     """Return whether the integers of a fake-quant fit uint8."""
-    return fake_quant.qspec.dtype in ("qint8", "qint4") and not fake_quant.disabled
+    return fake_quant.qspec.dtype in ZERO_POINTS and not fake_quant.disabled
 
 
 def _levels(dtype: str, bounds: Bounds, scale: np.ndarray) -> tuple[int, int]:
@@ -161,4 +166,5 @@ def _levels(dtype: str, bounds: Bounds, scale: np.ndarray) -> tuple[int, int]:
         limit if bound is None else int(np.clip(np.rint(np.float32(bound) / scale), *limits))
         for bound, limit in zip((bounds.low, bounds.high), limits, strict=True)
     ]
-    return rounded[0] + ZERO_POINT, rounded[1] + ZERO_POINT
+    zero_point = ZERO_POINTS[dtype]
+    return rounded[0] + zero_point, rounded[1] + zero_point

@@ -8,6 +8,7 @@ from typing import Any
 from torch import fx
 
 from qatspec.graph.context import GraphContext
+from qatspec.types import OpTrait
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,3 +47,22 @@ def bounds_of(node: fx.Node, context: GraphContext) -> Bounds:
         clamp = context.call(node, _Clamp)
         return Bounds(clamp.min, clamp.max)
     return Bounds(0.0, 6.0 if op == "relu6" else None)
+
+
+#: Ops that give no negative number where their operands hold none.
+_KEEPING_SIGN = (OpTrait.MOVES, OpTrait.MAXIMUM, OpTrait.AVERAGES)
+
+
+def is_nonnegative(node: fx.Node, context: GraphContext) -> bool:
+    """Return whether no number of a tensor can be negative, whatever the input: it is bounded at 0
+    or above, or holds numbers and averages of such tensors alone."""
+    if context.has_trait(node, OpTrait.CLAMP):
+        bounds = bounds_of(node, context)
+        if not bounds.are_numbers or (bounds.high is not None and bounds.high < 0):
+            return False
+        if bounds.low is not None and bounds.low >= 0:
+            return True
+        return is_nonnegative(node.all_input_nodes[0], context)
+    if not any(context.has_trait(node, trait) for trait in _KEEPING_SIGN):
+        return False
+    return all(is_nonnegative(n, context) for n in node.all_input_nodes if context.carries_float(n))

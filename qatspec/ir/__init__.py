@@ -1,8 +1,6 @@
 """The data of a Program, without anything that runs, checks or writes it."""
 
 from qatspec.ir.data import (
-    PORT_RANGE as PORT_RANGE,
-    PORT_STORAGE as PORT_STORAGE,
     RANGE as RANGE,
     STORAGE as STORAGE,
     DType as DType,

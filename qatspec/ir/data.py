@@ -17,29 +17,27 @@ import numpy as np
 
 from qatspec.types import Arithmetic
 
-DType = Literal["int4", "int8", "int16", "int32", "int64"]
+DType = Literal["int4", "int8", "uint8", "int16", "int32", "int64"]
 
 #: (lowest, highest) of each dtype.
 RANGE: dict[str, tuple[int, int]] = {
     "int4": (-8, 7),
     "int8": (-128, 127),
+    "uint8": (0, 255),
     "int16": (-32768, 32767),
     "int32": (-(2**31), 2**31 - 1),
     "int64": (-(2**63), 2**63 - 1),
 }
 
 #: numpy storage of each dtype (int4 is stored in int8, one value a byte).
-STORAGE: dict[str, type[np.signedinteger[Any]]] = {
+STORAGE: dict[str, type[np.integer[Any]]] = {
     "int4": np.int8,
     "int8": np.int8,
+    "uint8": np.uint8,
     "int16": np.int16,
     "int32": np.int32,
     "int64": np.int64,
 }
-
-#: The same of ports, which may also be a camera's bytes. No value of a Program is unsigned.
-PORT_RANGE: dict[str, tuple[int, int]] = {**RANGE, "uint8": (0, 255)}
-PORT_STORAGE: dict[str, type[np.integer[Any]]] = {**STORAGE, "uint8": np.uint8}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,11 +78,10 @@ class Op:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Port:
     """A door of the Program (rule: typed ports). shape without the batch; layout "NCHW" and so on;
-    scale float32 (1,) or (C,) along axis; zero point is 0. dtype: uint8 only where a compiled file
-    is fed frames (`Artifact.runtime_input`), whose real numbers are the pixels themselves."""
+    scale float32 (1,) or (C,) along axis; zero point is 0."""
 
     name: str
-    dtype: DType | Literal["uint8"]
+    dtype: DType
     shape: tuple[int, ...]
     layout: str
     scale: np.ndarray
@@ -94,10 +91,10 @@ class Port:
     def quantize(self, x: np.ndarray) -> np.ndarray:
         """Compute round-half-even(float32(x) / float32(scale)), saturated (rule: exact rounding).
         Returns integers of the shape of `x`."""
-        low, high = PORT_RANGE[self.dtype]
+        low, high = RANGE[self.dtype]
         with np.errstate(over="ignore"):  # infinity saturates as well
             scaled = np.asarray(x, np.float32) / self._broadcast(np.asarray(x).ndim)
-        return np.asarray(np.clip(np.rint(scaled), low, high), PORT_STORAGE[self.dtype])
+        return np.asarray(np.clip(np.rint(scaled), low, high), STORAGE[self.dtype])
 
     def dequantize(self, q: np.ndarray) -> np.ndarray:
         """Compute float32(q) * float32(scale). Returns float32 of the shape of `q`."""

@@ -9,7 +9,7 @@ import numpy as np
 
 from qatspec.diag import DiagnosticError
 from qatspec.diag.codes import QS712
-from qatspec.ir.data import PORT_STORAGE, IntegerModel
+from qatspec.ir.data import STORAGE, IntegerModel
 
 #: The one key of the tree of a Program that is only a part of its model: {HOST: tree}. Its outputs
 #: (its inputs, or both) are not the model's, but those of float parts that run on the host.
@@ -31,7 +31,7 @@ def check_inputs(ported: IntegerModel, ints: Sequence[np.ndarray]) -> list[np.nd
         raise _misfit(f"{len(ints)} arrays given, {len(ported.inputs)} input ports")
     arrays = [np.asarray(array) for array in ints]
     for port, array in zip(ported.inputs, arrays, strict=True):
-        if array.dtype != PORT_STORAGE[port.dtype]:
+        if array.dtype != STORAGE[port.dtype]:
             raise _misfit(f"port `{port.name}` takes {port.dtype}, was given {array.dtype}")
         if array.ndim != len(port.shape) + 1 or array.shape[1:] != port.shape:
             raise _misfit(

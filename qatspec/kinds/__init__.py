@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from qatspec.ir import RANGE, Interval, Op, ProgramData, Value, interval
 from qatspec.kinds.attributes import (
+    BYTES as BYTES,
     LIMIT as LIMIT,
     MAX_SHIFT as MAX_SHIFT,
     ROUNDINGS as ROUNDINGS,

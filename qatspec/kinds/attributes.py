@@ -14,7 +14,9 @@ ROUNDINGS = ("half_up", "half_even", "floor")
 #: Largest shift: half of 2^shift stays far below 2^53, where float64 stops being exact.
 MAX_SHIFT = 50
 #: dtypes of activations and weights.
-SMALL = ("int4", "int8", "int16")
+SMALL = ("int4", "int8", "uint8", "int16")
+BYTES = ("int4", "int8", "uint8")
+WEIGHTS = ("int4", "int8", "int16")
 #: Bound of an integer attribute and of the elements that a value holds (per batch item): what keeps
 #: a hostile file from asking for terabytes.
 LIMIT = 1 << 28

@@ -13,6 +13,7 @@ from torch import Tensor, fx
 from torch.utils import _pytree as pytree
 
 from qatspec.diag.codes import QS509, QS604
+from qatspec.graph.clamps import is_nonnegative
 from qatspec.graph.prepared import Decision, DecisionKind
 from qatspec.graph.sizes import is_plain
 from qatspec.prepare.resolve import unit_rule
@@ -37,12 +38,14 @@ class _Inserter:
     #: nodes whose value is on an integer grid
     on_grid: set[fx.Node] = field(default_factory=set)
     group_of: dict[fx.Node, FusedOps] = field(default_factory=dict)
+    nonnegative: set[fx.Node] = field(default_factory=set)
     #: fake-quant -> the node that it is named after
     named_after: dict[fx.Node, fx.Node] = field(default_factory=dict)
 
     def run(self, outputs: list[fx.Node], results: list[fx.Node]) -> None:
         unit = self.unit
         self.group_of = {group.last: group for group in unit.groups}
+        self.nonnegative = {n for n in unit.graph.nodes if is_nonnegative(n, unit.context)}
         kept = unit.config.output_quantized_idxs
         free = [] if unit.quantize_output else [n for i, n in enumerate(outputs) if i not in kept]
         tails = {tail for node in free if (tail := self._tail(node))}
@@ -258,6 +261,8 @@ class _Inserter:
         The fake-quant of an int32 tail is switched off."""
         unit = self.unit
         self._require_float32(node)
+        if qspec.dtype == "quint8" and node not in self.nonnegative:
+            qspec = replace(qspec, dtype="qint8")
         anchor = group.anchor if group else node
         at = match.winner.at if match.winner else ""
         fake_quant = build_fake_quant(qspec, at=at)

@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import nn
 
+from qatspec.diag.codes import QS601
 from qatspec.prepare.custom import from_float
 from qatspec.prepare.replacing import Replacements
 from qatspec.prepare.unit import FusedOps, Unit
@@ -42,5 +43,7 @@ def weight_fake_quant(unit: Unit, group: FusedOps, module: nn.Module, weight: An
     """
     assert group.weight is not None
     at = group.match.winner.at if group.match.winner else ""
+    if group.weight.dtype == "quint8":
+        raise QS601.error("weights cannot be quint8", help="use `qint8`", at=at or None)
     shape = unit.context.constant(weight).shape
     return build_fake_quant(group.weight, Geometry.of(module).channels(shape), at)

@@ -14,7 +14,7 @@ import numpy as np
 
 from qatspec.diag.codes import QS810, QS811
 from qatspec.files import write_file
-from qatspec.ir import PORT_STORAGE, IntegerModel, Port, check_inputs
+from qatspec.ir import STORAGE, IntegerModel, Port, check_inputs
 from qatspec.program.container import Damaged, pack, read_file, refusal, unpack
 from qatspec.program.runtime_input import RuntimeInput
 from qatspec.registry import registry
@@ -171,7 +171,7 @@ def port_record(port: Port) -> dict[str, Any]:
 def port_of(record: Any) -> Port:
     """The port of a record. Raises KeyError, TypeError or ValueError on a broken one."""
     shape, scale, axis = record["shape"], record["scale"], record["axis"]
-    if not all(type(d) is int and d > 0 for d in shape) or record["dtype"] not in PORT_STORAGE:
+    if not all(type(d) is int and d > 0 for d in shape) or record["dtype"] not in STORAGE:
         raise ValueError("a port has no good shape or dtype")
     if not all(type(v) is float and 0 < v < float("inf") for v in scale):
         raise ValueError("a port has no good scale")

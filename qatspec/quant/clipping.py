@@ -119,7 +119,7 @@ class ChannelMSEObserver(ChannelClippingObserver):
 
     def __init__(self, qspec: QSpec, channels: int = 1) -> None:
         super().__init__(qspec, channels)
-        self.half_range = (qspec.qmax - qspec.qmin) / 2
+        self.half_range = qspec.half_range
         self.qmax = qspec.qmax
 
     def find(self, magnitudes: Tensor) -> Tensor:

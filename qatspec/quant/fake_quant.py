@@ -163,7 +163,8 @@ class FakeQuantize(nn.Module):
         levels = (
             torch.div(x, _along(self.scale, x)).round_().clamp_(self.qspec.qmin, self.qspec.qmax)
         )
-        return levels.to(torch.int16 if self.qspec.dtype == "qint16" else torch.int8)
+        narrow = {"qint16": torch.int16, "quint8": torch.uint8}
+        return levels.to(narrow.get(self.qspec.dtype, torch.int8))
 
     def rounded(self, x: Tensor) -> Tensor:
         """x as its integers have it, whatever the switches say; nothing is observed."""

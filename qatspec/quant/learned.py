@@ -111,7 +111,7 @@ class LsqFakeQuantize(LearnedFakeQuantize):
 class PactFakeQuantize(LearnedFakeQuantize):
     """Parameterized clipping (PACT, Choi et al. 2018, https://arxiv.org/abs/1805.06085), for the
     symmetric range [-alpha, alpha]: the clipping point learns from what it clips, and from nothing
-    else. alpha = scale (qmax - qmin) / 2; the gradient is alpha's in units of the scale, so that a
+    else. alpha = scale * half range; the gradient is alpha's in units of the scale, so that a
     step of plain SGD moves alpha exactly as the paper's."""
 
     def slope(self, quotient: Tensor, inside: Tensor) -> Tensor:
@@ -120,4 +120,4 @@ class PactFakeQuantize(LearnedFakeQuantize):
 
     def gain(self, numel: int) -> float:
         """1 / half range: alpha to scale."""
-        return 2.0 / (self.qspec.qmax - self.qspec.qmin)
+        return 1.0 / self.qspec.half_range

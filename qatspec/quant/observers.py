@@ -175,7 +175,7 @@ class MSEObserver(HistogramObserver):
 
     def __init__(self, qspec: QSpec, channels: int = 1) -> None:
         super().__init__(qspec, channels)
-        self.half_range = (qspec.qmax - qspec.qmin) / 2
+        self.half_range = qspec.half_range
         self.qmax = qspec.qmax
 
     def amax(self) -> Tensor:
@@ -196,7 +196,7 @@ class FixedScaleObserver(Observer):
     def __init__(self, qspec: QSpec, channels: int = 1) -> None:
         super().__init__(qspec, channels)
         assert qspec.scale is not None  # quant.build checks it with a diagnostic
-        limit = qspec.scale * (qspec.qmax - qspec.qmin) / 2
+        limit = qspec.scale * qspec.half_range
         self.min_val.fill_(-limit)
         self.max_val.fill_(limit)
 

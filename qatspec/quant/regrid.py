@@ -37,15 +37,10 @@ def dtype_of(quant_range: Tensor | None) -> DType | None:
     return next((cast("DType", d) for d, bounds in QRANGE.items() if bounds == pair), None)
 
 
-def half_range(qspec: QSpec) -> float:
-    """What the largest magnitude is divided by to give the scale."""
-    return (qspec.qmax - qspec.qmin) / 2
-
-
 def scale_from(observer: nn.Module, qspec: QSpec) -> Tensor:
     """The scale, (1,) or (channels,), that `observer` finds for `qspec`."""
     amax: Tensor = observer.amax()  # type: ignore[operator]
-    return torch.clamp(amax / half_range(qspec), min=MIN_SCALE)
+    return torch.clamp(amax / qspec.half_range, min=MIN_SCALE)
 
 
 def converted(
@@ -71,7 +66,7 @@ def converted(
         return entries
     theirs, kept = replace(qspec, dtype=dtype), _observer_state(fake_quant, state, prefix)
     if qspec.observer == "fixed_scale":
-        untrained = kept is None or _same(kept["max_val"].reshape(-1) / half_range(theirs), scale)
+        untrained = kept is None or _same(kept["max_val"].reshape(-1) / theirs.half_range, scale)
         if untrained or not fake_quant.learned:
             return {**entries, f"{prefix}scale": fake_quant.scale.detach().clone()}
     if dtype == qspec.dtype:
@@ -81,7 +76,7 @@ def converted(
         if prefix.endswith(f"{WEIGHT}."):
             entries[f"{prefix}range_seen"] = torch.zeros_like(seen)
     else:
-        scale = scale * (half_range(theirs) / half_range(qspec))
+        scale = scale * (theirs.half_range / qspec.half_range)
     return {**entries, f"{prefix}scale": scale}
 
 

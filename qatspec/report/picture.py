@@ -22,6 +22,7 @@ COLOURS = {
     "qint4": "#CC79A7",
     "qint8": "#009E73",
     "qint16": "#0072B2",
+    "quint8": "#56B4E9",
     TAIL: "#E69F00",
     FLOAT: "#D55E00",
 }

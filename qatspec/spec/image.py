@@ -123,7 +123,9 @@ def _is_taken_in_8_bits(spec: Spec) -> bool:
     have activations of 8 bits."""
     stages = [stage for stage in ("calibration", "qat") if stage in spec.stages]
     leaves = [leaf for stage in stages for leaf in spec.quantization(stage) if takes_scale(leaf)]
-    return bool(leaves) and all(_activations(leaf) == {"qint8"} for leaf in leaves)
+    return bool(leaves) and all(
+        set() != _activations(leaf) <= {"qint8", "quint8"} for leaf in leaves
+    )
 
 
 def takes_scale(leaf: ModuleQuant) -> bool:

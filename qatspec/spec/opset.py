@@ -10,13 +10,13 @@ from qatspec.diag.words import quote_list
 from qatspec.spec.model import Rule, Spec, StageName
 from qatspec.types import QSpec
 
-#: ONNX has QuantizeLinear and DequantizeLinear of int8 in opset 17 (13), of int16 and int4 in 21.
+#: ONNX has QuantizeLinear and DequantizeLinear of 8 bits in opset 17 (13), of int16 and int4 in 21.
 OPSET, WIDE_OPSET = 17, 21
 
 
 def needed_opset(dtypes: Collection[str]) -> int:
     """The least opset that holds tensors of all these dtypes."""
-    return OPSET if set(dtypes) <= {"qint8"} else WIDE_OPSET
+    return OPSET if set(dtypes) <= {"qint8", "quint8"} else WIDE_OPSET
 
 
 def check_opset(spec: Spec, source: StageName) -> Diagnostic | None:

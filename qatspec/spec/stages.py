@@ -28,6 +28,7 @@ from qatspec.spec.opset import check_opset
 from qatspec.spec.qconfig import qconfig_rules
 from qatspec.spec.regex import check_regex
 from qatspec.spec.runtime_input import check_runtime_input
+from qatspec.spec.unsigned import check_unsigned
 
 #: stage -> the stages that it can start from, the preferred one first
 PREDECESSORS: Mapping[StageName, tuple[StageName, ...]] = {
@@ -146,6 +147,8 @@ def check_stages(spec: Spec, names: Registry) -> list[Diagnostic]:
                 spec.quantization(stage)
     if "qat" in spec.stages and not findings.found and not _calibrated(spec):
         findings.add(_uncalibrated(spec, names))
+    if not findings.found:
+        findings.add(check_unsigned(spec, names))
     if "convert" in spec.stages and not findings.found:
         opset = check_opset(spec, cast("StageName", predecessor(spec, "convert")))
         findings.add([opset] if opset else [])

@@ -22,6 +22,7 @@ class OpTrait(enum.Enum):
     MOVES_WHERE_SHARED = "as MOVES, where `annotate` says that the result shares the input's scale"
     REARRANGES = "its result holds numbers of its operand alone, each at most once"
     MAXIMUM = "each number of its result is the largest of some numbers of its operand"
+    AVERAGES = "each number of its result is a sum or an average of numbers of its operand"
     SIZES = "it gives numbers of a tensor's shape: it has no examples and no ONNX form"
     ENDS_KERNEL = "runtimes run it with the Q/DQ pair behind it as one integer kernel"
 

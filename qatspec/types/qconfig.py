@@ -7,7 +7,7 @@ from typing import Literal
 
 from qatspec.language import default
 
-DType = Literal["qint4", "qint8", "qint16"]
+DType = Literal["qint4", "qint8", "qint16", "quint8"]
 FakeQuant = Literal["fixed", "moving", "lsq", "pact"]
 
 #: Integer range of each dtype, (lowest, highest).
@@ -15,13 +15,16 @@ QRANGE: dict[str, tuple[int, int]] = {
     "qint4": (-8, 7),
     "qint8": (-128, 127),
     "qint16": (-32768, 32767),
+    "quint8": (0, 255),
 }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QSpec:
-    """How one tensor is quantized: symmetric, zero point 0, scale = amax / ((qmax - qmin) / 2).
+    """How one tensor is quantized: zero point 0, scale = amax / half_range.
 
+    dtype               quint8 is for values that cannot be negative; others of the same rule get
+                        qint8.
     ch_axis             None: one scale a tensor; 0: one an output channel.
     averaging_constant  c of `scale = (1 - c) * scale + c * current` (moving_average).
     percentile, bins    of the percentile observer; `scale` of the fixed_scale observer.
@@ -45,6 +48,12 @@ class QSpec:
     def qmax(self) -> int:
         """Greatest integer of the dtype."""
         return QRANGE[self.dtype][1]
+
+    @property
+    def half_range(self) -> float:
+        """What the largest magnitude is divided by to give the scale."""
+        low, high = QRANGE[self.dtype]
+        return (high - low) / 2 if low else float(high)
 
 
 def _weight() -> QSpec:

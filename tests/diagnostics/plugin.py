@@ -8,11 +8,13 @@ from qatspec.ops import plugin as ops
 from qatspec.registry import Plugin, Registry
 from qatspec.types import (
     RUNTIME_INPUT,
+    Capabilities,
     DatasetDef,
     Finding,
     March,
     ModelDef,
     ObserverDef,
+    OpSupport,
     PrepareConfig,
     PrepareConfigDef,
     QConfig,
@@ -135,6 +137,7 @@ class Fake:
                 supports=lambda op, program: Verdict(True),
                 compile=lambda program, options: None,
                 run=lambda artifact, arrays: [],
+                capabilities=Capabilities(ops={"conv": OpSupport(dtypes=("int8", "int16"))}),
             )
             for name, chips in (("bayes", ("j5",)), ("bernoulli2", ("xj3", "j3", "x3")))
         ]

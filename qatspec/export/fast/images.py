@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from qatspec.export.fast.values import ZERO, Values
+from qatspec.export.fast.values import Values
 from qatspec.ir import Op
 
 
@@ -24,7 +24,9 @@ def max_pool(emit: Values, op: Op) -> str:
 
 
 def pad(emit: Values, op: Op) -> str:
-    return _padded(emit, emit.unsigned(op.inputs[0]), op, op.attrs["value"] + ZERO)
+    return _padded(
+        emit, emit.unsigned(op.inputs[0]), op, op.attrs["value"] + emit.zero_point(op.output)
+    )
 
 
 def _padded(emit: Values, x: str, op: Op, level: int) -> str:
@@ -92,5 +94,7 @@ def lut(emit: Values, op: Op) -> str:
         index = graph.node(
             "Sub", [index, graph.const("first", first, np.int32)], f"{op.output}.first"
         )
-    table = graph.const(op.inputs[1], emit.array(op, 1).astype(np.int64) + ZERO, np.uint8)
+    table = graph.const(
+        op.inputs[1], emit.array(op, 1).astype(np.int64) + emit.zero_point(op.output), np.uint8
+    )
     return graph.node("Gather", [table, index], op.output)

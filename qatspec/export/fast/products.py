@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from qatspec.export.fast.values import ZERO, Values
+from qatspec.export.fast.values import Values
 from qatspec.ir import Op
 from qatspec.kinds.products.onnx import conv as exact_conv
 
@@ -28,11 +28,11 @@ def requantized_conv(
     graph, out = emit.graph, len(weight)
     x, weight, window = _aligned(emit, op, weight)
     names = [
-        x, emit.one(), emit.zero(),
+        x, emit.one(), emit.zero(op.inputs[0]),
         graph.const(op.inputs[1], weight, np.int8, shared=False),
         graph.const(f"{requant.output}.m", np.broadcast_to(factor, (out,)), np.float32),
         graph.const("zeros", np.zeros(out), np.int8, shared=False),
-        emit.one(), emit.zero(),
+        emit.one(), emit.zero(requant.output),
     ]  # fmt: skip
     if len(op.inputs) == 3:
         names.append(graph.const(op.inputs[2], emit.array(op, 2), np.int32))
@@ -52,7 +52,7 @@ def _aligned(emit: Values, op: Op, weight: np.ndarray) -> tuple[str, np.ndarray,
         return _in_blocks(emit, op, x, weight)
     more = -channels % 4  # channels of weight 0
     pads = emit.graph.const(f"{op.output}.pads", [0, 0, 0, 0, 0, more, 0, 0], np.int64)
-    x = emit.graph.node("Pad", [x, pads, emit.zero()], f"{op.output}.widened")
+    x = emit.graph.node("Pad", [x, pads, emit.zero(op.inputs[0])], f"{op.output}.widened")
     return x, np.pad(weight, [(0, 0), (0, more), (0, 0), (0, 0)]), window
 
 
@@ -91,7 +91,7 @@ def conv(emit: Values, op: Op) -> str:
     if a["groups"] == 1 and max(weight.shape[2:]) <= _SPREAD:
         return _spread_conv(emit, op, weight)
     bias = emit.array(op, 2).astype(np.int64) if len(op.inputs) == 3 else np.zeros(1, np.int64)
-    largest = ZERO * np.abs(weight.astype(np.int64)).reshape(len(weight), -1).sum(1) + np.abs(bias)
+    largest = 255 * np.abs(weight.astype(np.int64)).reshape(len(weight), -1).sum(1) + np.abs(bias)
     if largest.max() >= 1 << 24:
         return exact_conv(emit, op)
     graph = emit.graph
@@ -134,7 +134,9 @@ def _spread_conv(emit: Values, op: Op, weight: np.ndarray) -> str:
     for place, rows in enumerate(_spread_rows(emit, op, weight.shape[2:])):
         matrix = weight[:, :, place].transpose(2, 1, 0).reshape(-1, len(weight))
         matrix = graph.const(f"{op.inputs[1]}.row", matrix, np.int8, shared=False)
-        part = graph.node("MatMulInteger", [rows, matrix, emit.zero()], f"{op.output}.row")
+        part = graph.node(
+            "MatMulInteger", [rows, matrix, emit.zero(op.inputs[0])], f"{op.output}.row"
+        )
         total = graph.node("Add", [total, part], f"{op.output}.sum") if total else part
     if len(op.inputs) == 3:
         bias = graph.const(op.inputs[2], emit.array(op, 2), np.int32)
@@ -155,7 +157,7 @@ def _spread_rows(emit: Values, op: Op, kernel: tuple[int, ...]) -> list[str]:
     if any(a["padding"]):
         top, left, bottom, right = a["padding"]
         pads = graph.const(f"{op.output}.pads", [0, top, left, 0, 0, bottom, right, 0], np.int64)
-        x = graph.node("Pad", [x, pads, emit.zero()], f"{op.output}.pad")
+        x = graph.node("Pad", [x, pads, emit.zero(op.inputs[0])], f"{op.output}.pad")
 
     def taken(x: str, axis: int, place: int, count: int) -> str:
         """Every place along an axis that one row or column of the kernel reads."""
@@ -176,7 +178,9 @@ def linear(emit: Values, op: Op) -> str:
     graph = emit.graph
     matrix = graph.const(op.inputs[1], emit.array(op, 1).T, np.int8, shared=False)
     sums = graph.node(
-        "MatMulInteger", [emit.unsigned(op.inputs[0]), matrix, emit.zero()], f"{op.output}.acc"
+        "MatMulInteger",
+        [emit.unsigned(op.inputs[0]), matrix, emit.zero(op.inputs[0])],
+        f"{op.output}.acc",
     )
     if len(op.inputs) < 3:
         return sums

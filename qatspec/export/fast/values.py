@@ -7,18 +7,17 @@ from typing import Any
 import numpy as np
 
 from qatspec.ir import RANGE, Op, ProgramData
+from qatspec.kinds import BYTES
 from qatspec.kinds.emitter import Emitter
 from qatspec.onnxgraph import GraphWriter
-
-ZERO = 128
-NARROW = ("int8", "int4")
 
 
 class Values(Emitter):
     """An emitter whose 8-bit values exist in two forms.
 
     names    results as the Program has them.
-    shifted  results plus 128, as uint8. Either form is written from the other where an op needs it.
+    shifted  results as uint8: int8 and int4 plus 128, uint8 as it is. Either form is written from
+             the other where an op needs it.
     spread   a value and a window -> the pixels that each row of the window meets, side by side.
     """
 
@@ -32,6 +31,8 @@ class Values(Emitter):
 
     def signed(self, name: str) -> str:
         """A value as the Program has it."""
+        if name not in self.names and self.dtype(name) == "uint8":
+            self.names[name] = self.shifted[name]
         if name not in self.names:
             real = self.real(name, np.ones(1), None)
             names = [real, self.one(), self.graph.const("none", 0, np.int8)]
@@ -39,17 +40,23 @@ class Values(Emitter):
         return self.names[name]
 
     def unsigned(self, name: str) -> str:
-        """A value plus 128, as uint8."""
+        """A value as uint8."""
+        if name not in self.shifted and self.dtype(name) == "uint8":
+            self.shifted[name] = self.names[name]
         if name not in self.shifted:
             names = [self.names[name], self.one(), self.graph.const("none", 0, np.int8)]
             real = self.graph.node("DequantizeLinear", names, f"{name}.real")
-            names = [real, self.one(), self.zero()]
+            names = [real, self.one(), self.zero(name)]
             self.shifted[name] = self.graph.node("QuantizeLinear", names, f"{name}.uint8")
         return self.shifted[name]
 
-    def zero(self) -> str:
-        """The uint8 that stands for 0."""
-        return self.graph.const("zero", ZERO, np.uint8)
+    def zero_point(self, name: str) -> int:
+        """The uint8 that stands for 0 of a value."""
+        return 0 if self.dtype(name) == "uint8" else 128
+
+    def zero(self, name: str) -> str:
+        """`zero_point` as a constant."""
+        return self.graph.const("zero", self.zero_point(name), np.uint8)
 
     def one(self) -> str:
         """The scale of every value: real numbers are the Program's integers."""
@@ -57,11 +64,11 @@ class Values(Emitter):
 
     def lowest(self, name: str) -> int:
         """The lowest integer of a value's dtype, as uint8."""
-        return RANGE[self.dtype(name)][0] + ZERO
+        return RANGE[self.dtype(name)][0] + self.zero_point(name)
 
     def is_narrow(self, name: str) -> bool:
         """Return whether a value fits uint8."""
-        return self.dtype(name) in NARROW
+        return self.dtype(name) in BYTES
 
     def real(self, name: str, factor: np.ndarray, axis: int | None) -> str:
         """A value times a factor (one number, or one a channel of `axis`), as float32."""
@@ -69,7 +76,7 @@ class Values(Emitter):
         scale = self.graph.const(f"{name}.m", factor if factor.size > 1 else factor[0], np.float32)
         along: dict[str, Any] = {} if factor.size == 1 else {"axis": axis}
         if self.is_narrow(name):
-            zero = np.full(factor.shape if factor.size > 1 else (), ZERO)
+            zero = np.full(factor.shape if factor.size > 1 else (), self.zero_point(name))
             names = [self.unsigned(name), scale, self.graph.const("zero", zero, np.uint8)]
             return self.graph.node("DequantizeLinear", names, f"{name}.real", **along)
         if factor.size > 1:
@@ -81,12 +88,14 @@ class Values(Emitter):
 
     def quantized(self, real: str, op: Op) -> str:
         """Rounded to uint8, within the bounds of `op`."""
-        q = self.graph.node("QuantizeLinear", [real, self.one(), self.zero()], f"{op.output}.q")
+        q = self.graph.node(
+            "QuantizeLinear", [real, self.one(), self.zero(op.output)], f"{op.output}.q"
+        )
         return self.clipped(q, op)
 
     def clipped(self, q: str, op: Op) -> str:
         """uint8 integers within the bounds of `op`."""
-        levels = [op.attrs["low"] + ZERO, op.attrs["high"] + ZERO]
+        levels = [op.attrs[key] + self.zero_point(op.output) for key in ("low", "high")]
         if levels == [0, 255]:
             return q
         bounds = [self.graph.const("bound", level, np.uint8) for level in levels]

@@ -10,6 +10,7 @@ from qatspec.ir import EXACT64, DType, Interval, Op, Overflow, Value, interval, 
 from qatspec.kinds.attributes import (
     MAX_SHIFT,
     ROUNDINGS,
+    SMALL,
     Axis,
     Int,
     Level,
@@ -125,7 +126,7 @@ KINDS = (
         count=(2, 2),
         activations=every,
         attributes={
-            "dtype": Word(("int4", "int8", "int16", "int32")),
+            "dtype": Word((*SMALL, "int32")),
             "low": Level(of_result=True),
             "high": Level(of_result=True, above="low"),
             "multiplier": Int(0, 1 << MAX_SHIFT),

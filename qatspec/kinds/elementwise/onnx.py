@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from qatspec.ir import STORAGE, Op
+from qatspec.kinds.attributes import BYTES
 from qatspec.kinds.emitter import Emitter
 
 
@@ -15,7 +16,7 @@ def mul(emit: Emitter, op: Op) -> str:
 
 def clamp(emit: Emitter, op: Op) -> str:
     dtype = emit.dtype(op.inputs[0])
-    own = ("int8", "int4", "int32")
+    own = (*BYTES, "int32")
     wide = STORAGE[dtype] if dtype in own else np.int32
     bounds = [emit.graph.const("bound", op.attrs[key], wide) for key in ("low", "high")]
     name = op.output if dtype in own else f"{op.output}.clip"

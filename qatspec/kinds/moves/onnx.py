@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from qatspec.ir import STORAGE, Op
+from qatspec.kinds.attributes import BYTES
 from qatspec.kinds.emitter import Emitter
 
 
@@ -40,7 +41,7 @@ def pad(emit: Emitter, op: Op) -> str:
     name = op.output if narrow else f"{op.output}.pad"
     return emit.through(
         op,
-        ("int8", "int4", "int32"),
+        (*BYTES, "int32"),
         np.int32,
         lambda x: emit.graph.node("Pad", [x, pads, value], name),
     )

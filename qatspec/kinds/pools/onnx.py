@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from qatspec.ir import RANGE, Op
+from qatspec.ir import RANGE, STORAGE, Op
+from qatspec.kinds.attributes import BYTES
 from qatspec.kinds.emitter import Emitter
 from qatspec.kinds.parts import add_products
 
@@ -16,7 +17,7 @@ def max_pool(emit: Emitter, op: Op) -> str:
     lowest = RANGE[emit.dtype(op.inputs[0])][0]
 
     def write(x: str) -> str:
-        dtype = np.int8 if narrow else np.float32
+        dtype = STORAGE[emit.dtype(op.inputs[0])] if narrow else np.float32
         if any(a["padding"]):
             pads = w.const(f"{op.output}.pads", [0, 0, top, left, 0, 0, bottom, right], np.int64)
             x = w.node("Pad", [x, pads, w.const("lowest", lowest, dtype)], f"{op.output}.pad")
@@ -30,7 +31,7 @@ def max_pool(emit: Emitter, op: Op) -> str:
         )
 
     narrow = emit.dtype(op.inputs[0]) != "int16"
-    return emit.through(op, ("int8", "int4"), np.float32, write)
+    return emit.through(op, BYTES, np.float32, write)
 
 
 def sum_pool(emit: Emitter, op: Op) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 
 from qatspec.ir import Interval, Op, Value, interval, within_int32
 from qatspec.kinds.attributes import (
-    SMALL,
+    WEIGHTS,
     Int,
     Ints,
     Malformed,
@@ -33,7 +33,7 @@ def _conv(op: Op, inputs: list[Value], consts: Consts) -> Result:
     x, w = inputs[:2]
     demand_small(x)
     demand_rank(x, 3)
-    demand_const(w, consts, SMALL, 4)
+    demand_const(w, consts, WEIGHTS, 4)
     a, (out, per_group, kh, kw) = op.attrs, w.shape
     if per_group * a["groups"] != x.shape[0] or out % a["groups"]:
         raise Malformed(
@@ -47,7 +47,7 @@ def _conv_transpose(op: Op, inputs: list[Value], consts: Consts) -> Result:
     x, w = inputs[:2]
     demand_small(x)
     demand_rank(x, 3)
-    demand_const(w, consts, SMALL, 4)
+    demand_const(w, consts, WEIGHTS, 4)
     stride, dilation, extra = (op.attrs[key] for key in ("stride", "dilation", "output_padding"))
     top, left, bottom, right = op.attrs["padding"]
     groups, (channels, per_group, kh, kw) = op.attrs["groups"], w.shape
@@ -64,7 +64,7 @@ def _conv_transpose(op: Op, inputs: list[Value], consts: Consts) -> Result:
 def _linear(op: Op, inputs: list[Value], consts: Consts) -> Result:
     x, w = inputs[:2]
     demand_small(x)
-    demand_const(w, consts, SMALL, 2)
+    demand_const(w, consts, WEIGHTS, 2)
     if not x.shape or x.shape[-1] != w.shape[1]:
         raise Malformed(f"operand {x.shape} does not fit weight {w.shape}")
     _demand_bias(inputs, consts, w.shape[0])

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from qatspec.ir import Op
+from qatspec.kinds.attributes import BYTES
 from qatspec.kinds.emitter import Emitter
 
 
@@ -30,7 +31,7 @@ def reduce_max(emit: Emitter, op: Op) -> str:
     def write(x: str) -> str:
         return emit.graph.node("ReduceMax", [x, *more], name, **attrs)
 
-    return emit.through(op, ("int8", "int4"), np.int32, write)
+    return emit.through(op, BYTES, np.int32, write)
 
 
 def argmax(emit: Emitter, op: Op) -> str:

@@ -10,6 +10,7 @@ from qatspec.ir import EXACT64, DType, Interval, Op, Overflow, Value, interval
 from qatspec.kinds.attributes import (
     MAX_SHIFT,
     ROUNDINGS,
+    SMALL,
     Axis,
     Level,
     Malformed,
@@ -78,7 +79,7 @@ KINDS = (
         count=(3, 2 * MOST_TERMS + 1),
         activations=lambda count: count // 2,
         attributes={
-            "dtype": Word(("int4", "int8", "int16", "int32")),
+            "dtype": Word((*SMALL, "int32")),
             "low": Level(of_result=True),
             "high": Level(of_result=True, above="low"),
             "rounding": Word(ROUNDINGS),

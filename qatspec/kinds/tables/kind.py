@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, cast
 
 from qatspec.ir import DType, Interval, Op, Value, interval
-from qatspec.kinds.attributes import Axis, Word, demand_small, demand_table
+from qatspec.kinds.attributes import SMALL, Axis, Word, demand_small, demand_table
 from qatspec.kinds.record import Consts, Kind, Result, Trait, first
 from qatspec.types import lazy
 
@@ -28,7 +28,7 @@ KINDS = (
         meaning="table[x - lowest(x.dtype)]; a table for int8 has 256 entries.",
         count=(2, 2),
         activations=first,
-        attributes={"dtype": Word(("int4", "int8", "int16", "int32"))},
+        attributes={"dtype": Word((*SMALL, "int32"))},
         infer=_looked_up,
         bounds=_bounds,
         step=lazy("qatspec.kinds.tables.step:lut"),

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from qatspec.ir import RANGE, Interval, interval
+from qatspec.kinds import BYTES
 from qatspec.kinds.norms.kind import MAX_BITS, WIDE, standardize_reach
 from qatspec.lowering import Grid, Lowering, ScaledInts
 from qatspec.ops.norms.calls import GroupNorm, InstanceNorm, LayerNorm
@@ -43,7 +44,7 @@ def standardized(
     x = _fine(lowering, x, count, eps)
     x = _reshaped(lowering, x, own, shape, "flat")
     grid = lowering.grid()
-    root_bits = _ROOT_BITS if grid and grid.dtype in ("int4", "int8") else _FINE_ROOT_BITS
+    root_bits = _ROOT_BITS if grid and grid.dtype in BYTES else _FINE_ROOT_BITS
     bits, root_bits, epsilon, shrunk = _precision(
         count, interval(*RANGE[lowering.dtype(x)]), eps * (count / x.step) ** 2, root_bits
     )
@@ -68,7 +69,7 @@ def standardized(
 def _fine(lowering: Lowering, x: ScaledInts, count: int, eps: float) -> ScaledInts:
     """x in 16 bits, exactly, where few numbers are normalized: eps, an integer in units of x's
     squares, would be rounded too coarsely beside the smallest variance, count - 1."""
-    if count == 1 or lowering.dtype(x) not in ("int4", "int8"):
+    if count == 1 or lowering.dtype(x) not in BYTES:
         return x
     epsilon = eps * (count / x.step) ** 2
     if abs(epsilon - round(epsilon)) <= _COARSEST * (count - 1 + epsilon):

@@ -11,6 +11,7 @@ HANDLERS = (
         "total",
         "means and sums over whole dims",
         {"mean": "torch.mean t:mean", "sum": "torch.sum t:sum"},
+        OpTrait.AVERAGES,
         annotate="annotate_total",
         lower="lower_total",
         to_onnx="write_total",

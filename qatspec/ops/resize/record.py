@@ -12,6 +12,7 @@ HANDLERS = (
         "resizing in any mode",
         {"interpolate": "nn:Upsample nn:UpsamplingNearest2d nn:UpsamplingBilinear2d f:interpolate"},
         OpTrait.IMAGES,
+        OpTrait.AVERAGES,
         OpTrait.MOVES_WHERE_SHARED,
     ),
 )

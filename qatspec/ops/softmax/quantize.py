@@ -10,6 +10,7 @@ from torch import fx
 
 from qatspec.graph.context import GraphContext
 from qatspec.ir import RANGE, DType
+from qatspec.kinds import BYTES
 from qatspec.lowering import Lowering, PendingSum, ScaledInts, expanded, quotient
 from qatspec.ops.softmax.calls import Softmax
 from qatspec.types import Annotation, Observed
@@ -90,7 +91,7 @@ def _requant(
 
 def _eight_bits(lowering: Lowering) -> bool:
     grid = lowering.grid()
-    return grid is not None and grid.dtype in ("int4", "int8")
+    return grid is not None and grid.dtype in BYTES
 
 
 def _exponentials(

@@ -71,7 +71,7 @@ def test_another_observer_keeps_the_range(observer: str, axis: int | None):
         source = _observed(QSpec(dtype=theirs, observer=observer, ch_axis=axis))
         other = "moving_average" if observer in ("percentile", "mse", "kl", "mix") else "percentile"
         loaded = _loaded(QSpec(dtype=own, observer=other, ch_axis=axis), source)
-        half = {dtype: (high - low) / 2 for dtype, (low, high) in QRANGE.items()}
+        half = {dtype: QSpec(dtype=dtype).half_range for dtype in QRANGE}
         expected = source.scale.detach() * (half[theirs] / half[own])
         torch.testing.assert_close(loaded.scale.detach(), expected)
 
@@ -83,8 +83,8 @@ def test_a_learned_scale_keeps_the_range(kind: str, axis: int | None):
         trained = _observed(QSpec(dtype=theirs, fake_quant=kind, ch_axis=axis))
         trained.set_scale(trained.scale * 0.8)
         loaded = _loaded(QSpec(dtype=own, fake_quant=kind, ch_axis=axis), trained)
-        span = loaded.scale * sum(abs(b) for b in QRANGE[own])
-        torch.testing.assert_close(span, trained.scale * sum(abs(b) for b in QRANGE[theirs]))
+        span = loaded.scale * loaded.qspec.half_range
+        torch.testing.assert_close(span, trained.scale * trained.qspec.half_range)
 
 
 @pytest.mark.parametrize("kind", KINDS)

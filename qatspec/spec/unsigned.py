@@ -1,0 +1,33 @@
+"""Check that the march has the unsigned activations that rules ask for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from qatspec.diag import Diagnostic
+from qatspec.diag.codes import QS807
+from qatspec.registry import Registry
+from qatspec.source.pointer import join
+from qatspec.spec.model import Spec
+
+
+def check_unsigned(spec: Spec, names: Registry) -> list[Diagnostic]:
+    """QS807 for each rule that gives activations `quint8` on a march whose ops take none."""
+    ops = names.march(spec.march).capabilities.ops
+    if ops is None or any("uint8" in op.dtypes for op in ops.values()):
+        return []
+    help_ = "write `dtype: qint8`, or use `march: onnxruntime`"
+    return [
+        QS807.diagnostic(f"march `{spec.march}` has no unsigned activations", help=help_, at=at)
+        for at in dict.fromkeys(_rules(spec))
+    ]
+
+
+def _rules(spec: Spec) -> Iterator[str]:
+    """Pointers of what asks for quint8: the dtype, or the preset's name."""
+    for stage in ("calibration", "qat"):
+        for leaf in spec.quantization(stage) if stage in spec.stages else ():
+            for rule in leaf.qconfig.rules if leaf.qconfig else ():
+                activation = rule.value.activation if rule.value else None
+                if activation is not None and activation.dtype == "quint8":
+                    yield rule.at if rule.preset else join(rule.at, "activation", "dtype")
