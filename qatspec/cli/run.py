@@ -37,7 +37,8 @@ from qatspec.spec import STAGES, Spec
     "--smoke",
     is_flag=True,
     help="Run two training steps of each stage, with the changes of the spec's `smoke` section, "
-    "in a directory beside the work directory.",
+    "in a directory beside the work directory. Batch norms without statistics get those of a few "
+    "batches first.",
 )
 @options.allow_code
 def command(
