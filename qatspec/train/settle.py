@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -34,7 +35,7 @@ def averaging(model: nn.Module) -> Iterator[list[nn.Module]]:
     """Inside, each fresh batch norm averages over all its batches alike.
 
     Gives the fresh ones: those whose running mean is 0 and variance 1 in every channel."""
-    fresh = [module for module in model.modules() if _is_fresh(module)]
+    fresh: list[Any] = [module for module in model.modules() if _is_fresh(module)]
     momenta = [module.momentum for module in fresh]
     hooks = [module.register_forward_pre_hook(_Average()) for module in fresh]
     try:
@@ -51,7 +52,7 @@ class _Average:
     def __init__(self) -> None:
         self._calls = 0
 
-    def __call__(self, module: nn.Module, inputs: object) -> None:
+    def __call__(self, module: Any, inputs: object) -> None:
         self._calls += 1
         module.momentum = 1.0 / self._calls
 
