@@ -21,6 +21,7 @@ MODELS = (
     "fcos_efficientnetb0_mscoco",
     "fcos_efficientnetb2_mscoco",
     "fcos_efficientnetb3_mscoco",
+    "yolo_s_mscoco",
     "deeplabv3plus_efficientnetm2_cityscapes",
 )
 
@@ -38,8 +39,8 @@ def step(name: str, batch: int) -> dict[str, object]:
 
     spec = load(SPECS / f"{name}.yaml")
     model = registry().model(spec.model.type).build(spec.model.params).train()
-    role = spec.data["train"].dataset
-    params = {**role.params, "made_up": batch, "size": list(spec.input.size), "augment": {}}
+    role = spec.data["val"].dataset  # whole pictures, without augmentation
+    params = {**role.params, "made_up": batch}
     with tempfile.TemporaryDirectory() as folder:
         data = registry().dataset(role.type).open(params, Path(folder), Path(folder))
         samples = [data.sample(i, np.random.default_rng(i)) for i in range(batch)]
