@@ -26,7 +26,7 @@ class MBConv(nn.Module):
         kernel: int,
         expand: int,
         stride: int,
-        activation: str = "relu",
+        activation: str,
         pad_as_tensorflow: bool = False,
     ) -> None:
         super().__init__()

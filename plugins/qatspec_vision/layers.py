@@ -26,7 +26,8 @@ class ConvBn(nn.Sequential):
         kernel: int = 1,
         stride: int = 1,
         groups: int = 1,
-        activation: str | None = "relu",
+        *,
+        activation: str | None,
         pad_as_tensorflow: bool = False,
     ) -> None:
         side = kernel // 2

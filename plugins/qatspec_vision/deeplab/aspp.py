@@ -34,8 +34,10 @@ class ASPP(nn.Module):
             _branch(inputs, channels, dilation, count)
             for dilation, count in zip(dilations, repeats, strict=True)
         )
-        self.picture = nn.Sequential(nn.AdaptiveAvgPool2d(1), ConvBn(inputs, channels))
-        self.project = ConvBn(channels * (len(dilations) + 1), channels)
+        self.picture = nn.Sequential(
+            nn.AdaptiveAvgPool2d(1), ConvBn(inputs, channels, activation="relu")
+        )
+        self.project = ConvBn(channels * (len(dilations) + 1), channels, activation="relu")
 
     def forward(self, x: Tensor) -> Tensor:
         seen = [branch(x) for branch in self.branches]
@@ -48,7 +50,9 @@ def _branch(inputs: int, channels: int, dilation: int, count: int) -> nn.Sequent
     widths = [inputs, *[channels] * count]
     return nn.Sequential(
         *(
-            ConvBn(before, after) if dilation == 1 else SeparableConvBn(before, after, dilation)
+            ConvBn(before, after, activation="relu")
+            if dilation == 1
+            else SeparableConvBn(before, after, dilation)
             for before, after in itertools.pairwise(widths)
         )
     )

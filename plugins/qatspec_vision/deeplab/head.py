@@ -35,7 +35,7 @@ class DecodeHead(nn.Module):
         fine, coarse = in_channels
         self.aspp = ASPP(coarse, channels, dilations, repeats)
         self.enlarge = nn.Upsample(scale_factor=enlarge, mode="bilinear")
-        self.detail = ConvBn(fine, channels)
+        self.detail = ConvBn(fine, channels, activation="relu")
         self.fuse = SeparableConvBn(channels, channels)
         self.dropout = nn.Dropout(dropout)
         self.classifier = nn.Conv2d(channels, num_classes, 1)
@@ -54,7 +54,7 @@ class AuxiliaryHead(nn.Sequential):
 
     def __init__(self, num_classes: int, inputs: int, channels: int, dropout: float) -> None:
         super().__init__(
-            ConvBn(inputs, channels, 3),
+            ConvBn(inputs, channels, 3, activation="relu"),
             nn.Dropout(dropout),
             nn.Conv2d(channels, num_classes, 1),
         )

@@ -55,14 +55,14 @@ def test_a_stride_without_a_stage_is_refused() -> None:
 
 
 def test_residual_only_where_shapes_agree() -> None:
-    block = MBConv(8, 8, 3, 2, 1).eval()
+    block = MBConv(8, 8, 3, 2, 1, "relu").eval()
     x = torch.randn(1, 8, 4, 4)
     torch.testing.assert_close(
         block(x),
         x + block.project(block.depthwise(block.expand(x))),  # type: ignore[misc]
     )
-    assert not MBConv(8, 16, 3, 2, 1).residual
-    assert not MBConv(8, 8, 3, 2, 2).residual
+    assert not MBConv(8, 16, 3, 2, 1, "relu").residual
+    assert not MBConv(8, 8, 3, 2, 2, "relu").residual
 
 
 @pytest.mark.parametrize(
