@@ -15,7 +15,7 @@ from qatspec.cli import options
 from qatspec.cli.after import print_after
 from qatspec.cli.output import echo, echo_json, settings, tables
 from qatspec.cli.outputs import demand_output, write_output
-from qatspec.diag import Diagnostic, DiagnosticError, Span, grouped
+from qatspec.diag import Collector, Diagnostic, DiagnosticError, Span, grouped
 from qatspec.diag.codes import QS608, QS701
 from qatspec.plan import save_modules
 from qatspec.render import clean_file
@@ -75,6 +75,7 @@ def command(
     The table of modules is stored in the work directory, where `explain` and `validate` read it.
     """
     from qatspec.graph.deploy import deploy
+    from qatspec.graph.host import Host
     from qatspec.lower.split import host_parts
     from qatspec.prepare.findings import findings
     from qatspec.stages.rehearsal import foresee
@@ -94,7 +95,9 @@ def command(
         prepared = _prepare(loaded, chosen)
     save_modules(workdir or options.default_workdir(loaded), loaded, chosen, prepared.calls)
     found = findings(prepared)
-    host = host_parts(deploy(prepared, prepared.example_inputs))
+    host, unconverted = Host((), (), None, None), Collector()
+    with unconverted.collect():  # `foresee` reports what cannot be converted
+        host = host_parts(deploy(prepared, prepared.example_inputs))
     with loaded.document.located():
         refused, warnings, weights = foresee(options.context(loaded, workdir, device="cpu"))
     found_later = [r.diagnostic for r in refused]

@@ -17,7 +17,7 @@ import onnx
 import torch
 from torch import Tensor, fx
 
-from qatspec.diag import Diagnostic
+from qatspec.diag import Collector, Diagnostic
 from qatspec.diag.codes import QS703, QS705, QS720
 from qatspec.export.converted import described_image
 from qatspec.export.saturation import advice, saturating
@@ -25,7 +25,7 @@ from qatspec.export.uint8 import Uint8, fits
 from qatspec.graph import Prepared
 from qatspec.graph.batch import Batch, Open
 from qatspec.graph.context import GraphContext
-from qatspec.graph.deploy import Deployment, carries_tensor, deploy, output_tree
+from qatspec.graph.deploy import Deployment, deploy, output_tree, yields_tensor
 from qatspec.graph.modes import eval_mode
 from qatspec.onnxgraph import BATCH
 from qatspec.qdq import QdqWriter
@@ -114,19 +114,21 @@ class _Walk:
 
     def write(self, path: str | os.PathLike[str], image: Mapping[str, Any] | None) -> None:
         """Write every node, the outputs and the file. image: recorded in its metadata."""
-        graph = self.context.graph
+        graph, refused = self.context.graph, Collector()
         for node in graph.nodes:
-            if node.op == "output" or not carries_tensor(self.context.value(node)):
+            if node.op == "output" or not yields_tensor(node):
                 continue
             if self._is_initializer(node):
                 continue
             before = len(self.writer.graph.nodes)
-            self.writer.names[node] = self._node(node)
+            with refused.collect():
+                self.writer.names[node] = self._node(node)
             for proto in self.writer.graph.nodes[before:]:
                 proto.doc_string = _made_by(node)
+        refused.raise_if_any()
         flat, tree = output_tree(graph)
         for node in flat:
-            if not isinstance(node, fx.Node) or not carries_tensor(self.context.value(node)):
+            if not isinstance(node, fx.Node) or not yields_tensor(node):
                 raise QS703.error(
                     f"the model returns `{node}`, which is not a tensor",
                     help="return only tensors that forward computes from its inputs",

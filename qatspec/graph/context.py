@@ -114,6 +114,15 @@ class GraphContext:
         first."""
         return rule_names(node, self.modules)
 
+    def source(self, node: fx.Node) -> str:
+        """Return "file:line" of the model's code behind `node`, "" when unknown; for a node of a
+        prepared module's generated code, the line that was traced when it was prepared."""
+        path, name = node.meta.get("origin") or ("", "")
+        prepared = self.modules.get(path)
+        nodes = prepared.graph.nodes if isinstance(prepared, fx.GraphModule) else ()
+        traced = next((other for other in nodes if other.name == name), node)
+        return str(traced.meta.get("source") or node.meta.get("source", ""))
+
     def value(self, node: Any) -> Any:
         """Return the example value of `node`: a meta tensor, a tree of them, or plain Python."""
         return node.meta.get("example") if isinstance(node, fx.Node) else node

@@ -19,7 +19,7 @@ from qatspec.diag import Collector
 from qatspec.graph.batch import Batch
 from qatspec.graph.modes import eval_mode
 from qatspec.graph.prepared import Prepared
-from qatspec.graph.sizes import is_plain
+from qatspec.graph.sizes import fixed, is_plain
 from qatspec.graph.trace import trace
 from qatspec.graph.weights import require_switched_on, require_usable, seed_weights
 from qatspec.ir import CONSTANT
@@ -83,7 +83,11 @@ def deploy_graph(
     has its own mode again afterwards. found: see `trace`."""
     with eval_mode(prepared.model):
         inputs = tuple(example_inputs)
-        return trace(prepared.model, inputs, leaf=(ParametrizationList,), found=found)
+        graph = trace(prepared.model, inputs, leaf=(ParametrizationList,), found=found)
+    for node in reversed(graph.nodes if found else ()):
+        if node.op in _CALLS and not node.users and node.target is not fixed:
+            graph.erase_node(node)  # what a refused decision alone reads
+    return graph
 
 
 def _inline_fixed_sizes(graph: fx.Graph, batch: Batch) -> None:
@@ -104,6 +108,12 @@ def carries_tensor(value: Any) -> bool:
     if isinstance(value, (list, tuple)):
         return any(carries_tensor(v) for v in value)
     return isinstance(value, Tensor)
+
+
+def yields_tensor(node: fx.Node) -> bool:
+    """Return whether the result of a node is a tensor, or holds one. What a user's module or
+    function gives is not known where it reads the numbers of tensors; it counts as one."""
+    return node.op in _CALLS if "example" not in node.meta else carries_tensor(node.meta["example"])
 
 
 def returned(graph: fx.Graph) -> Any:

@@ -26,7 +26,8 @@ def resolve_spelling(name: str) -> Any:
     module, _, attribute = name.rpartition(".")
     if module == "torch.Tensor":
         return getattr(torch.Tensor, attribute)
-    return getattr(importlib.import_module(module), attribute)
+    owner = registry().plugin_module(module) or importlib.import_module(module)
+    return getattr(owner, attribute)
 
 
 class _Tables:

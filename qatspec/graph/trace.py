@@ -16,18 +16,18 @@ from torch import fx, nn
 
 from qatspec.diag import Collector, Diagnostic, Span
 from qatspec.diag.codes import QS502, QS503, QS510
+from qatspec.graph.advice import untraceable
 from qatspec.graph.alike import write_with_sizes
 from qatspec.graph.modes import kept_modes
 from qatspec.graph.refusals import Refusals
 from qatspec.graph.source import line_span, model_span
 from qatspec.graph.spelling import follow_in_place, tensors_by_position
-from qatspec.graph.tracer import FIX, Tracer
+from qatspec.graph.tracer import Tracer
 
-_NUMPY = f"write the NumPy step with torch functions, or {FIX.partition(' or ')[2]}"
 #: what Python or torch says (a regular expression) -> what to write instead
-_FIXES = (
+_INSTEAD = (
     (r"item assignment", "write it without assignment: `torch.where`, `torch.cat`, or a factor"),
-    (r"np\.ndarray|numpy\.ndarray|__array_\w+", _NUMPY),
+    (r"np\.ndarray|numpy\.ndarray|__array_\w+", "write the NumPy step with torch functions"),
     (
         r"takes \d+ positional argument|PyList_Check|expected size to be one of|'split_sizes'"
         r"|invalid combination of arg",
@@ -165,15 +165,17 @@ def _untraceable(path: str, module: nn.Module, error: Exception) -> Diagnostic:
     subject = f" in `{path}`" if path else ""
     return QS502.diagnostic(
         f"`{type(module).__name__}`{subject} cannot be traced: {_first_line(error)}",
-        help=_fix_for(str(error)),
+        help=untraceable(_instead(str(error)), type(module) if path else None),
         span=model_span(error.__traceback__),
         subject=subject,
     )
 
 
-def _fix_for(said: str) -> str:
-    found = ((re.search(words, said), fix) for words, fix in _FIXES)
-    return next((match.expand(fix) for match, fix in found if match), FIX)
+def _instead(said: str) -> str:
+    found = ((re.search(words, said), instead) for words, instead in _INSTEAD)
+    return next(
+        (m.expand(instead) for m, instead in found if m), "write the step in torch functions"
+    )
 
 
 def _first_line(error: BaseException) -> str:

@@ -21,6 +21,7 @@ from torch.utils import _pytree as pytree
 
 from qatspec.diag import DiagnosticError, Span
 from qatspec.diag.codes import QS501, QS502
+from qatspec.graph.advice import untraceable
 from qatspec.graph.arguments import TreeCodeGen, flat_arguments, leaf_name, rebind
 from qatspec.graph.ends import POST_PROCESS, Ends
 from qatspec.graph.gradients import NO_GRAD
@@ -48,11 +49,12 @@ _COMPOSITE = (
     nn.Transformer, nn.TransformerEncoder, nn.TransformerDecoder,
     nn.TransformerEncoderLayer, nn.TransformerDecoderLayer,
 )  # fmt: skip
-FIX = (
-    "move the decision to `__init__`, or put this code in a function and name it in "
-    "`prepare: {wrap: [...]}`, or name the module in `non_traceable_module_name`"
-)
-
+#: use of a tensor as a Python value -> how to write it without
+_INSTEAD = {
+    "a condition": "compute both results and choose with `torch.where`, or decide in `__init__`",
+    "an integer": "take the number from a size, or set it in `__init__`",
+    "a number": "compute with the tensor itself, or set the number in `__init__`",
+}
 _BATCH = (
     "the first size of a tensor is the batch, which is open: write `x.shape[0]` for the size; to "
     "go through parts, take a list of tensors, or `x.unbind(dim)` along another dim"
@@ -359,11 +361,15 @@ class Tracer(fx.Tracer):
             subject = f"`{node.name}` in `{owner}`" if owner else f"`{node.name}`"
             raise QS501.error(
                 f"{use} depends on the numbers in a tensor ({subject})",
-                help=f"{_BATCH}; or {FIX}" if use in ("len()", "iteration") else FIX,
+                help=untraceable(_INSTEAD.get(use, _BATCH), self._class_of(owner)),
                 span=span,
                 subject=subject,
             )
         return value
+
+    def _class_of(self, path: str | None) -> type | None:
+        """The class of the submodule at a path; None for the module that is traced."""
+        return type(self.root.get_submodule(path)) if path else None
 
     def fixed(self, node: fx.Node, kind: type | None, use: str) -> Any:
         """Return the example value where Python needs a real one of type `kind`. A node checks in

@@ -8,7 +8,7 @@ import numpy as np
 from torch import fx
 
 from qatspec.diag.codes import QS703, QS706
-from qatspec.graph.deploy import carries_tensor
+from qatspec.graph.deploy import yields_tensor
 from qatspec.lower.closing import fake_quant_of, grid_of
 from qatspec.lowering import Grid, Lowering, PendingSum, RealInput, ScaledInts, Unlowerable, pending
 from qatspec.registry import registry
@@ -45,7 +45,7 @@ def _grids(node: fx.Node, lowering: Lowering, found: dict[Grid, str]) -> bool:
     numbers. Return False where another op of the chip reads it before a fake-quant."""
     context = lowering.context
     for user in node.users:
-        if user in lowering.host or not carries_tensor(context.value(user)):
+        if user in lowering.host or not yields_tensor(user):
             continue  # it reads the shape alone
         fake_quant = fake_quant_of(user, context.modules)
         if fake_quant is None:

@@ -6,7 +6,7 @@ from torch import fx
 from torch.nn.utils.parametrize import ParametrizationList
 
 from qatspec.graph.constants import result
-from qatspec.graph.deploy import carries_tensor
+from qatspec.graph.deploy import yields_tensor
 from qatspec.lower.closing import fake_quant_of, grid_of
 from qatspec.lowering import Constant, Lowering
 from qatspec.quant.fake_quant import FakeQuantize
@@ -18,7 +18,7 @@ def fold(node: fx.Node, lowering: Lowering) -> bool:
 
     Returns whether it does."""
     context = lowering.context
-    inputs = [n for n in node.all_input_nodes if carries_tensor(context.value(n))]
+    inputs = [n for n in node.all_input_nodes if yields_tensor(n)]
     if node.op == "placeholder" or any(n not in lowering.constants for n in inputs):
         return False
     fake_quant = fake_quant_of(node, context.modules)

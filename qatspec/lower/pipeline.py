@@ -14,9 +14,10 @@ from torch import fx
 from qatspec.diag import Collector, Diagnostic, DiagnosticError, Note, grouped
 from qatspec.diag.codes import QS701, QS702
 from qatspec.graph import Decision, DecisionKind, Prepared
+from qatspec.graph.advice import without_integers
 from qatspec.graph.batch import Batch
 from qatspec.graph.context import GraphContext
-from qatspec.graph.deploy import Deployment, carries_tensor, deploy, output_tree
+from qatspec.graph.deploy import Deployment, deploy, output_tree, yields_tensor
 from qatspec.graph.modes import eval_mode
 from qatspec.graph.refusals import REFUSED
 from qatspec.graph.source import line_span
@@ -42,10 +43,6 @@ from qatspec.registry import registry
 from qatspec.spec.symbols import symbol
 from qatspec.types import Float, OpTrait
 
-_ELSEWHERE = (
-    "replace it, move it behind the outputs (into `predict`), or list only the modules before it "
-    "under `quantize: modules`: what follows them runs on the host in float"
-)
 _BETWEEN = (
     "no prepared module holds it, and prepared modules stand before and behind it: prepare it with "
     "them, or list only the modules before it under `quantize: modules`"
@@ -133,7 +130,7 @@ def _lowered(
     lowering.host = frozenset((*cut.before, *cut.after))
     for node in graph.nodes:
         lowering.node = node
-        if node.op == "output" or not carries_tensor(context.value(node)):
+        if node.op == "output" or not yields_tensor(node):
             continue
         entering = node in cut.entering
         if cut and not entering and (node in lowering.host or node.op == "placeholder"):
@@ -192,7 +189,7 @@ def _lower(node: fx.Node, lowering: Lowering, decision: Decision | None, batch: 
         if isinstance(lowering.lowered.get(operand), RealInput) or grid is None:  # type: ignore[arg-type]
             return lowering.value(operand)
         refused = lowering.lowered.get(operand, operand) is None  # type: ignore[arg-type]
-        if refused and batch.is_first(node):
+        if refused and "example" in node.meta and batch.is_first(node):
             return input_port(node, grid, lowering)
         name = f"{operand.name}.q" if isinstance(operand, fx.Node) else node.name
         return pending(lowering.quantize(lowering.value(operand), grid, name))
@@ -204,9 +201,9 @@ def _lower(node: fx.Node, lowering: Lowering, decision: Decision | None, batch: 
         module = context.module(node)
         name = context.rule_names(node)[-1] if module is None else symbol(type(module))
         by_plugin = f'serve it by a plugin, `QuantHandler(ops=("{name}",), ...)`, or '
-        lowering.fail("no quant handler knows this op", by_plugin + _ELSEWHERE)
+        lowering.fail("no quant handler knows this op", by_plugin + without_integers(None))
     if decision is not None and decision.kind is DecisionKind.UNSUPPORTED and decision.op == op:
-        lowering.fail(decision.cause, _ELSEWHERE)
+        lowering.fail(decision.cause, without_integers(handler))
     if any(lowering.lowered.get(n, n) is None for n in node.all_input_nodes):
         raise FailedOperand
     if OpTrait.IMAGES in handler.traits:
@@ -215,7 +212,7 @@ def _lower(node: fx.Node, lowering: Lowering, decision: Decision | None, batch: 
         if handler.lower is None:
             intent = handler.annotate(node, context).output
             reason = intent.reason if isinstance(intent, Float) else f"{op} has no integer form"
-            lowering.fail(reason, _ELSEWHERE)
+            lowering.fail(reason, without_integers(handler))
         found = handler.lower(node, lowering)
     if isinstance(found, (list, tuple)):
         return [pending(part) for part in found]

@@ -20,7 +20,7 @@ from qatspec.diag.codes import QS707
 from qatspec.graph import Prepared
 from qatspec.graph.batch import Batch
 from qatspec.graph.context import GraphContext
-from qatspec.graph.deploy import Deployment, carries_tensor, output_tree
+from qatspec.graph.deploy import Deployment, output_tree, yields_tensor
 from qatspec.graph.ends import POST_PROCESS
 from qatspec.graph.host import Host
 from qatspec.ir import unflatten
@@ -72,10 +72,7 @@ def split(prepared: Prepared, context: GraphContext) -> Split:
     floats = [
         n
         for n in graph.nodes
-        if n.op in _CALLS
-        and n not in inside
-        and carries_tensor(context.value(n))
-        and not context.is_constant(n)
+        if n.op in _CALLS and n not in inside and yields_tensor(n) and not context.is_constant(n)
     ]
     heads = [n for n in floats if n in needed and n not in reached and not context.moves(n)]
     before = _closure(heads, lambda n: n.all_input_nodes)
@@ -149,9 +146,7 @@ def _read(
     """The candidates that carry tensors and are read, in their order."""
     wanted = {operand for reader in readers for operand in reader.all_input_nodes}
     return [
-        n
-        for n in candidates
-        if n in wanted and carries_tensor(context.value(n)) and not context.is_constant(n)
+        n for n in candidates if n in wanted and yields_tensor(n) and not context.is_constant(n)
     ]
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from torch import fx, nn
 
 from qatspec.diag.codes import QS606, QS607, QS608
+from qatspec.graph.advice import without_integers
 from qatspec.graph.refusals import REFUSED
 from qatspec.prepare.unit import FusedOps, Unit
 from qatspec.registry import registry
@@ -69,11 +70,13 @@ def _warn_of_float(unit: Unit, group: FusedOps) -> None:
     intent = group.annotation.output
     reported = group.anchor is unit.end or group.anchor.meta.get(REFUSED)
     if isinstance(intent, Float) and group.activation is not None and not reported:
+        op = unit.context.op(group.anchor)
+        handler = registry().handler_for(op) if op else None
         unit.warnings.append(
             QS608.warning(
                 f"`{unit.key(group.anchor)}` stays in float: {intent.reason}",
-                help="replace it by an op that is quantized, or list only the modules before it "
-                "under `quantize: modules`; where nothing is compiled, a `null` rule accepts it",
+                help=f"{without_integers(handler)}; where nothing is converted, a `null` rule "
+                "accepts it",
                 span=unit.span(group.anchor),
                 subject=f"`{unit.key(group.anchor)}`",
             )

@@ -13,7 +13,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from qatspec.diag import DiagnosticError
 from qatspec.diag.codes import QS504, QS505
-from qatspec.diag.words import suggest
+from qatspec.diag.words import quote_list, suggest
 from qatspec.graph.modes import eval_mode
 from qatspec.graph.source import model_span
 
@@ -74,12 +74,11 @@ def capture(model: nn.Module, example_inputs: Sequence[Any], paths: Iterable[str
     finally:
         for handle in handles:
             handle.remove()
-    for path in wanted:
-        if path not in captured.calls:
-            raise QS505.error(
-                f"module `{path}` did not run on the example input",
-                help="prepare only modules that the model's forward calls",
-            )
+    if unused := [path for path in wanted if path not in captured.calls]:
+        raise QS505.error(
+            f"module {quote_list(unused)} did not run on the example input",
+            help="prepare only modules that the model's forward calls",
+        )
     return captured
 
 

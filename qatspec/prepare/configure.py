@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from qatspec.diag import Diagnostic
+from qatspec.diag import Collector, Diagnostic
 from qatspec.diag.codes import QS505
 from qatspec.diag.words import suggest
 from qatspec.prepare.capture import module_at
@@ -36,10 +36,13 @@ def overlapping(leaves: Sequence[ModuleQuant]) -> list[Diagnostic]:
 def standalone_modules(module: nn.Module, config: PrepareConfig) -> dict[str, Standalone]:
     """Return path -> entry of each standalone module. An entry by name overrides one by class."""
     found: dict[str, Standalone] = {}
+    unknown = Collector()
     for item in config.standalone_module_name:
         name = item.name or ""
-        module_at(module, name, item.at)
+        with unknown.collect():
+            module_at(module, name, item.at)
         found[name] = item
+    unknown.raise_if_any()
     for item in config.standalone_module_class:
         for name, child in module.named_modules():
             if name and name not in found and is_class(child, (item.cls,)):
@@ -49,8 +52,11 @@ def standalone_modules(module: nn.Module, config: PrepareConfig) -> dict[str, St
 
 def non_traceable(module: nn.Module, config: PrepareConfig) -> list[str]:
     """Return the paths of the modules that tracing does not enter, by name and by class."""
+    unknown = Collector()
     for name in config.non_traceable_module_name:
-        module_at(module, name)
+        with unknown.collect():
+            module_at(module, name)
+    unknown.raise_if_any()
     classes = config.non_traceable_module_class
     by_class = [n for n, m in module.named_modules() if n and is_class(m, classes)]
     return [*config.non_traceable_module_name, *by_class]
@@ -70,12 +76,14 @@ def wrapped_functions(module: nn.Module, names: Sequence[Any]) -> list[Callable[
 
     Builtins such as `len` need no wrapping here: structure is real while tracing.
     """
-    found = []
+    found, unknown = [], Collector()
     for name in names:
         if callable(name):
             found.append(name)
         elif not hasattr(builtins, name):
-            found.append(_function(module, name))
+            with unknown.collect():
+                found.append(_function(module, name))
+    unknown.raise_if_any()
     return found
 
 
@@ -94,8 +102,11 @@ def _function(module: nn.Module, name: str) -> Callable[..., Any]:
 
 def require_attributes(module: nn.Module, config: PrepareConfig) -> None:
     """Raise DiagnosticError QS505 where `preserved_attributes` names one that the module lacks."""
+    unknown = Collector()
     for name in config.preserved_attributes:
-        _require_attribute(module, name)
+        with unknown.collect():
+            _require_attribute(module, name)
+    unknown.raise_if_any()
 
 
 def _require_attribute(module: nn.Module, name: str) -> None:

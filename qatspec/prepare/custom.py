@@ -11,6 +11,7 @@ from typing import Any
 
 from torch import fx, nn
 
+from qatspec.diag import Collector
 from qatspec.graph.context import GraphContext
 from qatspec.prepare.names import class_name, refused, resolve_code
 from qatspec.quant.build import build_fake_quant
@@ -21,6 +22,12 @@ from qatspec.types import Annotation, FusePattern, PrepareConfig, QConfig, Quant
 
 Annotate = Callable[[fx.Node, GraphContext], Annotation]
 
+#: Keys that map classes to classes -> the class method that makes the new module.
+_METHODS = {
+    "additional_qat_module_mapping": "from_float",
+    "float_to_observed_custom_module_class": "from_float",
+    "observed_to_quantized_custom_module_class": "from_observed",
+}
 #: Ops that own a weight: they tell a forward pattern from a reversed one.
 _WEIGHTED = ("Conv", "Linear", "conv", "linear")
 
@@ -72,17 +79,24 @@ class Custom:
         def longest_first(rows: Any) -> tuple[Any, ...]:
             return tuple(sorted(rows, key=lambda row: -len(row[0])))
 
-        key = "additional_quant_pattern"
-        quantizers = [
-            (forward(pattern), _annotate(value, place(key)))
-            for pattern, value in config.additional_quant_pattern.items()
-        ]
-        key = "additional_fuser_method_mapping"
-        fusers = [
-            (_chain(types), _callable(value, place(key)))
-            for types, value in config.additional_fuser_method_mapping.items()
-        ]
-        fusions = _fusions(config, place("additional_fusion_pattern"))
+        unknown = Collector()
+        quantizers, fusers = [], []
+        for pattern, value in config.additional_quant_pattern.items():
+            with unknown.collect():
+                annotate = _annotate(value, place("additional_quant_pattern"))
+                quantizers.append((forward(pattern), annotate))
+        for types, value in config.additional_fuser_method_mapping.items():
+            with unknown.collect():
+                method = _callable(value, place("additional_fuser_method_mapping"))
+                fusers.append((_chain(types), method))
+        fusions: list[FusePattern] = []
+        with unknown.collect():
+            fusions += _fusions(config, place("additional_fusion_pattern"))
+        classes: dict[str, tuple[tuple[str, Any], ...]] = {}
+        for key, method_name in _METHODS.items():
+            with unknown.collect():
+                classes[key] = _classes(config, key, method_name, place)
+        unknown.raise_if_any()
         chains = [
             FusePattern(name="additional_quant_pattern", summary="", pattern=names)
             for names, _ in quantizers
@@ -92,11 +106,9 @@ class Custom:
             fusions=tuple(sorted([*fusions, *chains], key=lambda p: -len(p.pattern))),
             quantizers=longest_first(quantizers),
             fusers=longest_first(fusers),
-            qat=_classes(config, "additional_qat_module_mapping", "from_float", place),
-            observed=_classes(config, "float_to_observed_custom_module_class", "from_float", place),
-            quantized=_classes(
-                config, "observed_to_quantized_custom_module_class", "from_observed", place
-            ),
+            qat=classes["additional_qat_module_mapping"],
+            observed=classes["float_to_observed_custom_module_class"],
+            quantized=classes["observed_to_quantized_custom_module_class"],
         )
 
     def patterns(self, registered: Sequence[FusePattern]) -> tuple[FusePattern, ...]:

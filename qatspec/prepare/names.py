@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import importlib
 import sys
-from pathlib import Path
 from typing import Any
 
 from qatspec.diag import DiagnosticError
 from qatspec.diag.codes import QS602
 from qatspec.registry import registry
+from qatspec.registry.plugins import package_name
 from qatspec.spec.symbols import symbol
 
 #: Namespaces of torch that a spec may name: modules, and functions that take and return modules.
@@ -51,13 +51,9 @@ def refused(message: str, help_: str, at: str) -> DiagnosticError:
 
 
 def _module(owner: str) -> Any:
-    files, packages = {}, []
-    for plugin in registry().plugins():
-        name = getattr(plugin.module, "__name__", type(plugin.module).__module__)
-        packages.append(name.partition(".")[0])
-        files[Path(plugin.entry_point).stem] = plugin.module
-    if owner in files:
-        return files[owner]
+    if (found := registry().plugin_module(owner)) is not None:
+        return found
+    packages = [package_name(plugin) for plugin in registry().plugins()]
     if not any(owner == p or owner.startswith(f"{p}.") for p in (*_TORCH, *packages)):
         return None
     try:

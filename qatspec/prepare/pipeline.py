@@ -222,7 +222,12 @@ def _run(
     model = model if inplace else copied(model)
     for module in model.modules():
         compute_on_read(module)
-    units = [unit for leaf in leaves for unit in units_of(model, leaf, march, fused_add)]
+    units: list[Unit] = []
+    unknown = Collector()
+    for leaf in leaves:
+        with unknown.collect():
+            units += units_of(model, leaf, march, fused_add)
+    unknown.raise_if_any()
     paths = [unit.path for unit in units]
     base = paths == [""]
     captured = capture_root_call(example_inputs) if base else capture(model, example_inputs, paths)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from qatspec.diag import Collector, DiagnosticError
 from qatspec.graph.context import GraphContext
 from qatspec.graph.module import TracedModule
@@ -18,10 +21,16 @@ def trace(unit: Unit) -> None:
     itself fails, QS505 for a name that it lacks.
     """
     module, call, config = unit.module, unit.call, unit.config
-    require_attributes(module, config)
-    leaves = [*unit.standalone, *unit.observed, *non_traceable(module, config)]
-    wrap = wrapped_functions(module, config.wrap)
     found = Collector()
+    leaves, wrap = [*unit.standalone, *unit.observed], list[Callable[..., Any]]()
+    with found.collect():
+        require_attributes(module, config)
+    with found.collect():
+        leaves += non_traceable(module, config)
+    with found.collect():
+        wrap += wrapped_functions(module, config.wrap)
+    if found:
+        raise DiagnosticError(found.found)
     graphs = trace_modes(module, call.args, call.kwargs, leaf_names=leaves, wrap=wrap, found=found)
     if found:
         run_once(module, call.args, call.kwargs)  # perhaps the model itself fails

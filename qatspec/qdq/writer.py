@@ -10,10 +10,12 @@ import torch
 from onnx import TensorProto, helper
 from torch import Tensor, fx
 
-from qatspec.diag import InternalError, Span
+from qatspec.diag import InternalError
 from qatspec.diag.codes import QS724
+from qatspec.graph.advice import without_integers
 from qatspec.graph.batch import Batch, Open, Size
 from qatspec.graph.context import GraphContext
+from qatspec.graph.source import line_span
 from qatspec.onnxgraph import GraphWriter
 from qatspec.quant.fake_quant import FakeQuantize
 
@@ -240,11 +242,11 @@ class QdqWriter:
     def fail(self, node: fx.Node, what: str) -> NoReturn:
         """Refuse to write `node`; `what` names the case. Never returns. Raises
         DiagnosticError QS724."""
-        file, _, line = str(node.meta.get("source", "")).rpartition(":")
         raise QS724.error(
             f"`{node.name}`: {what} has no ONNX form here",
-            help="replace the op, or move it out of forward",
-            span=Span(file, int(line)) if file and line.isdigit() else None,
+            help=without_integers(None),
+            span=line_span(self.context.source(node)),
+            subject=f"`{node.name}`",
         )
 
 

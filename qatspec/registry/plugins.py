@@ -55,6 +55,10 @@ class Provider:
     source_sha256: str
 
 
+#: How the names of the modules of file plugins begin; the rest is a digest of the path.
+FILE_MODULE = "qatspec_file_"
+
+
 def discover() -> list[Plugin]:
     """Every installed plugin, by name of its entry point. One that fails to import has a fault."""
     entries = importlib.metadata.entry_points(group=GROUP)
@@ -65,7 +69,7 @@ def load_file(path: Path) -> Plugin:
     """The plugin in one Python file. What it imports and opens below its folder is recorded from
     now on. Import errors pass through."""
     watch(path)
-    name = f"qatspec_file_{hashlib.sha256(os.fsencode(path)).hexdigest()[:12]}"
+    name = f"{FILE_MODULE}{hashlib.sha256(os.fsencode(path)).hexdigest()[:12]}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise ImportError(f"{path.name} is not a Python file")

@@ -149,6 +149,12 @@ class Registry:
         """Return every plugin, broken ones included, by entry point."""
         return tuple(self._hooks.plugins[name] for name in sorted(self._hooks.plugins))
 
+    def plugin_module(self, name: str) -> Any:
+        """Return the module of the plugin whose entry point or file, without `.py`, has this name;
+        None where there is none."""
+        found = (p.module for p in self.plugins() if Path(p.entry_point).stem == name)
+        return next(found, None)
+
     def hooks(self, entry_point: str) -> list[str]:
         """Return the names of the hooks that the plugin of `entry_point` implements."""
         return self._hooks.implemented(entry_point)

@@ -10,7 +10,7 @@ from torch import fx
 
 from qatspec.graph import Decision, DecisionKind, Prepared
 from qatspec.graph.context import GraphContext
-from qatspec.graph.deploy import carries_tensor, deploy_graph
+from qatspec.graph.deploy import deploy_graph, yields_tensor
 from qatspec.lower.closing import fake_quant_of
 from qatspec.lower.origin import origins
 from qatspec.quant.fold import QuantFold
@@ -60,7 +60,7 @@ def flow(prepared: Prepared) -> Flow:
         sources = [box_of[n] for n in node.all_input_nodes if n in box_of]
         if node.op == "output":
             _leave(found, node, box_of)
-        elif context.is_constant(node) or not carries_tensor(context.value(node)):
+        elif context.is_constant(node) or not yields_tensor(node):
             continue  # parameters, quantized ones too, are part of what reads them
         elif (fake_quant := fake_quant_of(node, context.modules)) is not None:
             box_of[node] = sources[0]

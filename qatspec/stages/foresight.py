@@ -12,13 +12,15 @@ from torch import Tensor
 
 from qatspec.backend.legalise import refusals
 from qatspec.diag import Collector, Diagnostic, DiagnosticError
-from qatspec.diag.codes import QS708, QS801
+from qatspec.diag.codes import QS708, QS724, QS801
 from qatspec.diag.words import quote_list
+from qatspec.export import export_qat_onnx
 from qatspec.graph import Prepared
 from qatspec.ir import RANGE, Overflow, interval
 from qatspec.kinds import op_range
 from qatspec.lower import NotLowered, lower
 from qatspec.prepare import Refused, set_stage
+from qatspec.process import scratch_folder
 from qatspec.registry import registry
 from qatspec.spec import Spec
 
@@ -60,18 +62,28 @@ def further_refusals(error: Refused, spec: Spec) -> list[Diagnostic]:
 
 
 def integer_refusals(prepared: Prepared, march: str) -> list[Diagnostic]:
-    """QS7xx for what of `prepared`, in its eval stage, has no integer form, and QS801 for what of
-    the rest `march` cannot run, with the module, the line of the model's code and the rule."""
+    """QS7xx for what of `prepared`, in its eval stage, has no integer form, and, of the rest, QS724
+    for what has no ONNX form and QS801 for what `march` cannot run, with the module, the line of
+    the model's code and the rule."""
     found: Sequence[Diagnostic] = ()
     try:
         program = lower(prepared, prepared.example_inputs)
     except NotLowered as error:
-        found, program = error.diagnostics, error.part
+        found, program = (*error.diagnostics, *_without_onnx(prepared, error)), error.part
     except DiagnosticError as error:
         return list(error.diagnostics)
     record = registry().march(march)
     with registry().attribute_errors(record, f"march `{march}`, asked what it supports,"):
         return [*found, *refusals([(op, record.supports(op, program)) for op in program.ops])]
+
+
+def _without_onnx(prepared: Prepared, error: NotLowered) -> list[Diagnostic]:
+    """QS724 for each further line that has no ONNX form."""
+    known = {line for d in error.diagnostics for line in (d.span, *(n.span for n in d.notes))}
+    found = Collector(error.diagnostics)
+    with scratch_folder() as folder, found.collect():
+        export_qat_onnx(prepared, folder / "qat.onnx")
+    return [d for d in found.found if d.code == QS724 and d.span not in known]
 
 
 def sums_at_the_limit(prepared: Prepared) -> list[Diagnostic]:

@@ -1,0 +1,1 @@
+"""Layers that compute each step of a sequence from the one before it."""
