@@ -94,7 +94,7 @@ def _parts(leaf: Any) -> Any:
     example = leaf.node.meta.get("example") if isinstance(leaf, fx.Proxy) else None
     if not isinstance(example, (list, tuple)) or is_plain(example):
         return leaf
-    parts = [leaf[i] for i in range(len(example))]
+    parts = [_parts(leaf[i]) for i in range(len(example))]
     return type(example)(parts)
 
 

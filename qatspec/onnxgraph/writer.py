@@ -61,6 +61,14 @@ class GraphWriter:
         self.nodes.append(proto)
         return output
 
+    def results(
+        self, op: str, inputs: Sequence[str], names: Sequence[str], **attrs: Any
+    ) -> list[str]:
+        """Add a node with several results and return the names of the results."""
+        outputs = [self.fresh(name) for name in names]
+        self.nodes.append(helper.make_node(op, list(inputs), outputs, name=outputs[0], **attrs))
+        return outputs
+
     def rename(self, name: str, new: str, since: int) -> str:
         """Give result `name` of one of the nodes from number `since` on another name; `name` is
         free then. Returns the new name."""

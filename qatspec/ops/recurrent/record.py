@@ -18,7 +18,5 @@ HANDLERS = (
             "gru_cell": "nn:GRUCell",
         },
         lower=None,
-        to_onnx=None,
-        examples=None,
     ),
 )
