@@ -8,8 +8,9 @@ Nets of random weights, batch 1, calibrated on one made-up picture: `resnet18` a
     float32       the same net without fake-quants, through the same writer
     qat int8      the QAT ONNX as other marches get it (int8, zero point 0); default session
     qat int8 opt  the same with the session option `session.qdqisint8allowed`
-    qat           the QAT ONNX of `march: onnxruntime` (uint8, zero point 128); default session
-    bin fast      the artifact of `march: onnxruntime`, `opt: fast`
+    qat           the QAT ONNX of `march: onnxruntime` with `qconfig: onnxruntime_qat` (uint8, zero
+                  point 0 behind a relu, else 128); default session
+    bin fast      the artifact of the same, `opt: fast`
     bin exact     the same with `opt: exact`
     program       the executor of qatspec (numpy and torch), for scale
 
@@ -120,24 +121,36 @@ def session(path: Path, feeds: list[np.ndarray], threads: int, **settings: str) 
     return Row(lambda: list(made.run(None, feed)), kinds)
 
 
-def rows(
-    name: str, size: tuple[int, int], threads: int, folder: Path
-) -> tuple[dict[str, Row], Prepared, Program, torch.Tensor]:
-    build, _, modules = NETS[name]
+def _built(build: Callable[[], torch.nn.Module]) -> torch.nn.Module:
+    """The net with the same random weights every time."""
     torch.manual_seed(0)
-    model = build().eval()
-    x = torch.randn(1, 3, *size)
-    given = {"modules": modules} if modules else {"quantize_output": False}
-    prepared = prepare(model, (x,), qconfig="horizon_qat", march="onnxruntime", **given)
+    return build().eval()
+
+
+def _calibrated(build: Callable[[], torch.nn.Module], x: torch.Tensor, **options: Any) -> Prepared:
+    prepared = prepare(_built(build), (x,), **options)
     with torch.no_grad():
         set_stage(prepared, "calibration")
         prepared.model(x)
     set_stage(prepared, "qat")
     set_stage(prepared, "eval")
+    return prepared
+
+
+def rows(
+    name: str, size: tuple[int, int], threads: int, folder: Path
+) -> tuple[dict[str, Row], Prepared, Program, torch.Tensor]:
+    build, _, modules = NETS[name]
+    x = torch.randn(1, 3, *size, generator=torch.Generator().manual_seed(0))
+    given = {"modules": modules} if modules else {"quantize_output": False}
+    prepared = _calibrated(build, x, qconfig="onnxruntime_qat", march="onnxruntime", **given)
     program = lower(prepared, (x,))
     parts = {"modules": {name: {} for name in modules}} if modules else {}
-    plain = prepare(build().eval(), (x,), qconfig={"": None}, **parts)
-    files = {"float": plain, "uint8": prepared, "int8": dataclasses.replace(prepared, march=None)}
+    files = {
+        "float": prepare(_built(build), (x,), qconfig={"": None}, **parts),
+        "uint8": prepared,
+        "int8": _calibrated(build, x, qconfig="horizon_qat", **given),
+    }
     for end, what in files.items():
         export_qat_onnx(what, folder / f"{end}.onnx", (x,))
     images, ints = [x.numpy()], program.quantize(x.numpy())

@@ -19,7 +19,7 @@ from functools import partial
 
 import numpy as np
 
-from qatspec.export.fast import images, products
+from qatspec.export.fast import images, products, tails
 from qatspec.export.fast.values import Values
 from qatspec.ir import Op, ProgramData
 from qatspec.kinds import KINDS, Trait, has, ranges
@@ -37,7 +37,7 @@ _SHIFTED: dict[str, Write] = {
 }
 
 #: Kinds whose int32 sums have a faster form than ConvInteger or MatMulInteger of int8.
-_SUMS: dict[str, Callable[[Values, Op], str]] = {"conv": products.conv, "linear": products.linear}
+_SUMS: dict[str, Callable[[Values, Op], str]] = {"conv": tails.conv, "linear": products.linear}
 
 #: Kinds whose int32 result is written together with the requantization behind it: as one node ...
 _JOINED: dict[str, Callable[[Values, Op, Op, np.ndarray], str]] = {
@@ -68,9 +68,14 @@ class FastEmitter(Values):
         self.requantized = {
             op.inputs[0] for op in program.ops if op.kind == "requant" and len(op.inputs) == 3
         }
+        for op in program.ops:
+            if op.kind == "conv" and self._takes_bytes(op) and not self._is_fused(op):
+                self.tails.setdefault(tails.window_of(self, op), []).append(op)
 
     def emit(self, op: Op) -> None:
         """Write one op, or leave it to the requantization that alone reads it."""
+        if op.output in self.names:  # written with a sibling
+            return
         if op.kind == "requant":
             self._emit_requant(op)
         elif not self._takes_bytes(op):

@@ -9,13 +9,10 @@ import numpy as np
 
 from qatspec.export.fast.values import Values
 from qatspec.ir import Op
-from qatspec.kinds.products.onnx import conv as exact_conv
 
 #: Output channels from which onnxruntime's convolution reads pixels in place and rounds at once
 #: (MlasConvSym); input and output channels must be multiples of 4 as well.
 _DIRECT = 16
-#: Rows and columns of the largest kernel that is spread into a matrix.
-_SPREAD = 7
 
 
 def requantized_conv(
@@ -44,7 +41,7 @@ def _aligned(emit: Values, op: Op, weight: np.ndarray) -> tuple[str, np.ndarray,
     """The operand, weight and attributes of a convolution, widened to a multiple of 4 input
     channels where onnxruntime then reads pixels in place."""
     x, (out, channels, *kernel) = emit.unsigned(op.inputs[0]), weight.shape
-    window = _attributes(op, weight)
+    window = window_attributes(op, weight)
     if channels % 4 == 0 or op.attrs["groups"] > 1 or out < _DIRECT or kernel == [1, 1]:
         return x, weight, window
     is_even = all(size % 2 == 0 for size in emit.shape(op.inputs[0])[1:])
@@ -80,31 +77,6 @@ def _steps_by_two(a: Mapping[str, Any]) -> bool:
     return tuple(a["stride"]) == (2, 2) and tuple(a["dilation"]) == (1, 1)
 
 
-def conv(emit: Values, op: Op) -> str:
-    """The int32 sums of a convolution, exact.
-
-    onnxruntime has no fast convolution with such results: its ConvInteger is ten times slower than
-    MatMulInteger. So the pixels that a window reads are put side by side, with the channel
-    innermost. Grouped convolutions are float32 where every partial sum is an integer below 2^24.
-    """
-    a, weight = op.attrs, emit.array(op, 1)
-    if a["groups"] == 1 and max(weight.shape[2:]) <= _SPREAD:
-        return _spread_conv(emit, op, weight)
-    bias = emit.array(op, 2).astype(np.int64) if len(op.inputs) == 3 else np.zeros(1, np.int64)
-    largest = 255 * np.abs(weight.astype(np.int64)).reshape(len(weight), -1).sum(1) + np.abs(bias)
-    if largest.max() >= 1 << 24:
-        return exact_conv(emit, op)
-    graph = emit.graph
-    names = [
-        emit.real(op.inputs[0], np.ones(1), None),
-        graph.const(op.inputs[1], weight, np.float32),
-    ]
-    if len(op.inputs) == 3:
-        names.append(graph.const(op.inputs[2], bias, np.float32))
-    sums = graph.node("Conv", names, f"{op.output}.float", **_attributes(op, weight))
-    return graph.cast(sums, np.int32, op.output)
-
-
 def window_sum(emit: Values, op: Op, requant: Op, factor: np.ndarray) -> str:
     """A sum over windows and the requantization behind it: a depthwise convolution by 1."""
     channels = emit.shape(op.inputs[0])[0]
@@ -116,7 +88,8 @@ def window_sum(emit: Values, op: Op, requant: Op, factor: np.ndarray) -> str:
     return requantized_conv(emit, depthwise, weight, requant, factor)
 
 
-def _attributes(op: Op, weight: np.ndarray) -> dict[str, Any]:
+def window_attributes(op: Op, weight: np.ndarray) -> dict[str, Any]:
+    """The attributes of a convolution."""
     a = op.attrs
     return {
         "kernel_shape": list(weight.shape[2:]),
@@ -125,52 +98,6 @@ def _attributes(op: Op, weight: np.ndarray) -> dict[str, Any]:
         "dilations": list(a["dilation"]),
         "group": a["groups"],
     }
-
-
-def _spread_conv(emit: Values, op: Op, weight: np.ndarray) -> str:
-    """One MatMulInteger a row of the kernel, over all columns and channels."""
-    graph = emit.graph
-    total = ""
-    for place, rows in enumerate(_spread_rows(emit, op, weight.shape[2:])):
-        matrix = weight[:, :, place].transpose(2, 1, 0).reshape(-1, len(weight))
-        matrix = graph.const(f"{op.inputs[1]}.row", matrix, np.int8, shared=False)
-        part = graph.node(
-            "MatMulInteger", [rows, matrix, emit.zero(op.inputs[0])], f"{op.output}.row"
-        )
-        total = graph.node("Add", [total, part], f"{op.output}.sum") if total else part
-    if len(op.inputs) == 3:
-        bias = graph.const(op.inputs[2], emit.array(op, 2), np.int32)
-        total = graph.node("Add", [total, bias], f"{op.output}.biased")
-    return graph.node("Transpose", [total], op.output, perm=[0, 3, 1, 2])
-
-
-def _spread_rows(emit: Values, op: Op, kernel: tuple[int, ...]) -> list[str]:
-    """For every row of the kernel, the pixels that it meets: columns of the kernel and channels
-    innermost. Convolutions with the same window on the same values share them."""
-    graph, a, (height, width) = emit.graph, op.attrs, emit.shape(op.output)[1:]
-    key = (op.inputs[0], kernel, *(tuple(a[name]) for name in ("stride", "padding", "dilation")))
-    if key in emit.spread:
-        return emit.spread[key]
-    x = graph.node(
-        "Transpose", [emit.unsigned(op.inputs[0])], f"{op.output}.last", perm=[0, 2, 3, 1]
-    )
-    if any(a["padding"]):
-        top, left, bottom, right = a["padding"]
-        pads = graph.const(f"{op.output}.pads", [0, top, left, 0, 0, bottom, right, 0], np.int64)
-        x = graph.node("Pad", [x, pads, emit.zero(op.inputs[0])], f"{op.output}.pad")
-
-    def taken(x: str, axis: int, place: int, count: int) -> str:
-        """Every place along an axis that one row or column of the kernel reads."""
-        stride, start = a["stride"][axis - 1], place * a["dilation"][axis - 1]
-        stop = start + (count - 1) * stride + 1
-        ends = [graph.const("cut", [v], np.int64) for v in (start, stop, axis, stride)]
-        return graph.node("Slice", [x, *ends], f"{op.output}.taken")
-
-    x = graph.node(
-        "Concat", [taken(x, 2, i, width) for i in range(kernel[1])], f"{op.output}.columns", axis=3
-    )
-    emit.spread[key] = [taken(x, 1, i, height) for i in range(kernel[0])]
-    return emit.spread[key]
 
 
 def linear(emit: Values, op: Op) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import Any
 
 import numpy as np
@@ -18,13 +19,13 @@ class Values(Emitter):
     names    results as the Program has them.
     shifted  results as uint8: int8 and int4 plus 128, uint8 as it is. Either form is written from
              the other where an op needs it.
-    spread   a value and a window -> the pixels that each row of the window meets, side by side.
+    tails    convolutions with int32 results, by what they may have in common (tails.window_of).
     """
 
     def __init__(self, program: ProgramData, writer: GraphWriter, opset: int) -> None:
         super().__init__(program, writer, opset)
         self.shifted: dict[str, str] = {}
-        self.spread: dict[tuple[Any, ...], list[str]] = {}
+        self.tails: dict[Hashable, list[Op]] = {}
 
     def x(self, op: Op, i: int = 0) -> str:
         return self.signed(op.inputs[i])
