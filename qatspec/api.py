@@ -31,6 +31,10 @@ if TYPE_CHECKING:  # the same names for type checkers; tests/contract holds both
         export_qat_onnx as export_qat_onnx,
         to_onnx as to_onnx,
     )
+    from qatspec.export.exactness import (
+        LayerExactness as LayerExactness,
+        layer_exactness as layer_exactness,
+    )
     from qatspec.export.runner import open_session as open_session
     from qatspec.files import (
         content_digest as content_digest,
@@ -200,6 +204,7 @@ _export(
     "permuted", "quotient", "reshaped", "taken",
 )  # fmt: skip
 _export("qatspec.export", "OnnxRunner", "export_qat_onnx", "to_onnx")
+_export("qatspec.export.exactness", "LayerExactness", "layer_exactness")
 _export("qatspec.export.runner", "open_session")
 _export(
     "qatspec.backend",

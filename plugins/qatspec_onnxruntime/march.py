@@ -39,7 +39,7 @@ def compile_onnx(program: Program, options: Mapping[str, Any]) -> Artifact:
     exact = options["opt"] == "exact"
     with scratch_folder() as folder:
         path = folder / _MODEL
-        to_onnx(program, path, exact=exact)
+        to_onnx(program, path, exact=exact, batch=options["batch"])
         data = path.read_bytes()
     return Artifact(
         march="onnxruntime",
@@ -51,7 +51,7 @@ def compile_onnx(program: Program, options: Mapping[str, Any]) -> Artifact:
             "tree": program.tree,
             "bit_exact": exact,
             "max_lsb": 0 if exact else None,
-            "options": {"opt": options["opt"]},
+            "options": {"opt": options["opt"], "batch": options["batch"]},
         },
         sections={_MODEL: data},
     )
@@ -72,7 +72,17 @@ def run(artifact: Artifact, ints: Sequence[np.ndarray]) -> list[np.ndarray]:
     session = _SESSIONS.get(artifact)
     if session is None:
         session = _SESSIONS[artifact] = _load(artifact)
-    return session(*ints)
+    batch = artifact.manifest["options"].get("batch")
+    return session(*ints) if batch is None else _in_batches(session, ints, batch)
+
+
+def _in_batches(session: Run, ints: Sequence[np.ndarray], batch: int) -> list[np.ndarray]:
+    """Run `batch` images at a time; the last ones are repeated to fill it."""
+    count, results = len(ints[0]), []
+    for start in range(0, count, batch):
+        places = np.minimum(np.arange(start, start + batch), count - 1)
+        results.append(session(*[x[places] for x in ints]))
+    return [np.concatenate(parts)[:count] for parts in zip(*results, strict=True)]
 
 
 _SESSIONS: weakref.WeakKeyDictionary[Artifact, Run] = weakref.WeakKeyDictionary()

@@ -31,6 +31,13 @@ OPTIONS = {
                 "onnxruntime's fast uint8 kernels, with no promise about the last bit"
             ),
         },
+        "batch": {
+            "type": ["integer", "null"],
+            "minimum": 1,
+            "default": None,
+            "description": "Images a run of the ONNX file; null: any number. Runtimes that compile "
+            "a graph for one size want a number.",
+        },
         **RUNTIME_INPUT,
     },
 }
@@ -53,6 +60,7 @@ def qatspec_marches() -> Iterable[March]:
             supports=lazy("qatspec_onnxruntime.march:supports"),
             compile=lazy("qatspec_onnxruntime.march:compile_onnx"),
             run=lazy("qatspec_onnxruntime.march:run"),
+            measure=lazy("qatspec_onnxruntime.measure:measure"),
             bit_exact=False,
             qdq="uint8",
         )
@@ -63,10 +71,23 @@ def qatspec_marches() -> Iterable[March]:
 def qatspec_qconfigs() -> Iterable[QConfigDef]:
     return [
         QConfigDef(
+            name="onnxruntime_calibration",
+            summary="observe activations by percentile 99.99; 0 to 255 behind a relu",
+            config=QConfig(
+                activation=QSpec(dtype="quint8", observer="percentile", fake_quant="fixed")
+            ),
+        ),
+        QConfigDef(
+            name="onnxruntime_calibrated",
+            summary="qat after a calibration: activation scales fixed, 0 to 255 behind a relu",
+            config=QConfig(activation=QSpec(dtype="quint8", fake_quant="fixed")),
+            needs_calibration=True,
+        ),
+        QConfigDef(
             name="onnxruntime_qat",
-            summary="qat without a calibration: 0 to 255 behind a relu, which needs no node then",
+            summary="qat without a calibration: activation scales move, 0 to 255 behind a relu",
             config=QConfig(activation=QSpec(dtype="quint8")),
-        )
+        ),
     ]
 
 

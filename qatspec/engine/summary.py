@@ -101,11 +101,11 @@ def _delta_to_float(
 
 
 def _performance(path: Path) -> dict[str, Any]:
-    """The modelled figures of a perf report (the vendor's field names)."""
+    """The figures of a perf report: modelled, under the vendor's field names, or measured."""
     report = json.loads(path.read_bytes())["summary"]
     return {
-        "march": report["BPU march"],
+        "march": report["march"] if "march" in report else report["BPU march"],
         "latency_ms": report["latency (ms)"],
         "fps": report["FPS"],
-        "source": "modelled",
+        "source": report.get("source", "modelled"),
     }

@@ -15,7 +15,7 @@ from qatspec.diag.codes import QS720
 from qatspec.export.fast import FastEmitter
 from qatspec.export.saturation import saturating
 from qatspec.ir import STORAGE, Op, Port
-from qatspec.kinds import KINDS
+from qatspec.kinds import BYTES, KINDS
 from qatspec.kinds.emitter import Emitter
 from qatspec.onnxgraph import BATCH, GraphWriter
 from qatspec.program import Program, digest
@@ -32,15 +32,18 @@ def to_onnx(
     *,
     opset: int | None = None,
     exact: bool = True,
+    batch: int | None = None,
+    layers: bool = False,
 ) -> None:
-    """Write the converted integer ONNX. It loads in onnxruntime without custom ops; the batch is
-    dynamic.
+    """Write the converted integer ONNX. It loads in onnxruntime without custom ops.
 
     program  the Program.
     path     the file to write.
     opset    None: 17, the least that holds a Program.
     exact    True: equal to the Program, integer for integer. False: in onnxruntime's fast kernels,
              where a result close to a half may be one integer away (qatspec.export.fast).
+    batch    images a run; None: any number.
+    layers   whether `rounded_values` are outputs as well, behind those of the Program.
 
     Raises DiagnosticError QS720 for an opset below 17.
     """
@@ -54,14 +57,14 @@ def to_onnx(
     emitter = (Exact if exact else FastEmitter)(program, writer, opset)
     for port in program.inputs:
         emitter.names[port.name] = writer.input(
-            port.name, STORAGE[port.dtype], [BATCH, *port.shape]
+            port.name, STORAGE[port.dtype], [batch or BATCH, *port.shape]
         )
     for op in program.ops:
         _emit(emitter, op)
-    for port in program.outputs:
-        writer.output(
-            emitter.signed(port.name), port.name, STORAGE[port.dtype], [BATCH, *port.shape]
-        )
+    for name in (*(port.name for port in program.outputs), *rounded_values(program) * layers):
+        value = program.values[name]
+        shape = [batch or BATCH, *value.shape]
+        writer.output(emitter.signed(name), name, STORAGE[value.dtype], shape)
     record = {
         "format": FORMAT,
         "name": program.name,
@@ -87,6 +90,12 @@ def to_onnx(
     if program.image is not None:
         readable["image"] = described_image(program.image)
     writer.write(path, opset, {METADATA: json.dumps(record, sort_keys=True), **readable})
+
+
+def rounded_values(program: Program) -> list[str]:
+    """The results that a requantization rounds to 8 bits, in order."""
+    ops = (op for op in program.ops if op.kind == "requant")
+    return [op.output for op in ops if program.values[op.output].dtype in BYTES]
 
 
 class Exact(Emitter):

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+
+import numpy as np
+import onnx
 
 from qatspec.backend import compile as compile_program, write_perf
 from qatspec.diag.codes import QS806
+from qatspec.export.float32 import without_quantization
 from qatspec.program import Artifact, Program, load_program
 from qatspec.registry import registry
 from qatspec.spec import runtime_input
 from qatspec.stages.context import Context, Exactness, Outcome
 from qatspec.stages.convert import demand_exact
 from qatspec.stages.integers import compare, open_host, real_inputs
-from qatspec.train.files import writing
+from qatspec.train.files import write_json, writing
 
 
 def run(context: Context) -> Outcome:
@@ -24,10 +30,12 @@ def run(context: Context) -> Outcome:
 
 
 def compile_to_files(
-    context: Context, program: Program, march: str, source: Path
+    context: Context, program: Program, march: str, source: Path, *, measured: bool = True
 ) -> tuple[tuple[Path, ...], dict[str, Exactness]]:
-    """Write `<name>.bin`, `.perf.json` and `.perf.html`; run the file as it lies on disk beside the
-    Program on real images. source: the folder of convert's files.
+    """Write `<name>.bin` and, where its time is modelled or measured, `.perf.json` and
+    `.perf.html`; run the file as it lies on disk beside the Program on real images.
+
+    source: the folder of convert's files. measured: whether a march that measures its files does.
 
     Raises DiagnosticError: QS806 where it cannot be fed `rt_input_type`, QS922 when a march that
     promises equality gives other integers."""
@@ -42,12 +50,43 @@ def compile_to_files(
             at="/stages/compile/rt_input_type",
         )
     artifact = compile_program(program, march, image=context.spec.input, **options)
+    inputs = real_inputs(context, artifact, host)
     binary = context.folder / f"{context.spec.name}.bin"
+    stem = context.folder / context.spec.name
+    if measured and registry().march(march).measure is not None:
+        qat_onnx = None if host else source / f"{context.spec.name}-qat.onnx"
+        artifact, perf = _measure(program, artifact, inputs, qat_onnx, stem)
+    else:
+        perf = write_perf(artifact, stem)
     with writing(binary) as temporary:
         artifact.save(temporary)
-    perf = write_perf(artifact, context.folder / context.spec.name)
     loaded = Artifact.load(binary)
-    found = compare(program, loaded, real_inputs(context, loaded, host))
+    found = compare(program, loaded, inputs)
     if registry().march(march).bit_exact:
         demand_exact(binary, found)
     return (binary, *perf), {binary.name: found}
+
+
+def _measure(
+    program: Program,
+    artifact: Artifact,
+    inputs: Sequence[Sequence[np.ndarray]],
+    qat_onnx: Path | None,
+    stem: Path,
+) -> tuple[Artifact, tuple[Path, ...]]:
+    """Measure a compiled file on real inputs. Returns it with the findings in its manifest, and
+    `<stem>.perf.json` where its time was measured."""
+    march = registry().march(artifact.march)
+    float32 = None
+    if qat_onnx is not None and qat_onnx.exists():
+        float32 = without_quantization(onnx.load(qat_onnx)).SerializeToString()
+    assert march.measure is not None
+    with registry().attribute_errors(march, f"march `{march.name}`, measuring `{program.name}`,"):
+        ints = [artifact.feed(given) for given in inputs]
+        found = march.measure(program, artifact, ints, float32)
+    manifest = {**artifact.manifest, **found.get("manifest", {})}
+    files = []
+    if "perf" in found:
+        files.append(Path(f"{stem}.perf.json"))
+        write_json(files[0], {"summary": found["perf"]})
+    return replace(artifact, manifest=manifest), tuple(files)

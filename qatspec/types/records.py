@@ -211,6 +211,10 @@ class March:
                   what the spec's own refuse, sooner.
     supports(op, program) -> Verdict, in agreement with compile.
     compile(program, options) -> Artifact. run(artifact, ints) -> list of integer arrays.
+    measure(program, artifact, inputs, float32) -> {"manifest": ..., "perf": ...}: what is measured
+                  of a compiled file on real inputs. The first goes into its manifest, the second is
+                  `perf.json`. inputs: integers of the Program's ports, one list an image; float32:
+                  the same net without quantization as ONNX bytes, None where there is none.
     bit_exact     the artifact computes the Program's integers exactly (rule: stated exactness).
     qdq           the 8-bit activations of the QAT ONNX: int8 with zero point 0, or uint8 with zero
                   point 128 (the same numbers; onnxruntime's fast kernels on x86 take no other).
@@ -230,6 +234,13 @@ class March:
     supports: Callable[[OpView, ProgramView], Verdict]
     compile: Callable[[ProgramView, Params], ArtifactView]
     run: Callable[[ArtifactView, Sequence[np.ndarray]], list[np.ndarray]]
+    measure: (
+        Callable[
+            [ProgramView, ArtifactView, Sequence[Sequence[np.ndarray]], bytes | None],
+            Mapping[str, Mapping[str, Any]],
+        ]
+        | None
+    ) = None
     bit_exact: bool = True
     qdq: Literal["int8", "uint8"] = "int8"
     float_ops: Mapping[str, str] = field(default_factory=dict)
