@@ -52,9 +52,6 @@ def test_only_exact_promises_equality(program):
 def test_fast_is_the_default(program):
     manifest = compile_program(program, "onnxruntime").manifest
     assert manifest["options"] == {"opt": "fast", "batch": None}
-        "opt": "fast",
-        "batch": None,
-    }
 
 
 def test_the_same_program_gives_the_same_bytes(program):
