@@ -139,11 +139,12 @@ def _unusable_scales(model: nn.Module) -> Iterator[Diagnostic]:
         scale = module.scale.detach()
         usable = is_usable_scale(scale, module.qspec.qmax)
         if not usable.all():
+            again = "" if path.endswith("weight_fake_quant") else "calibrate again, or "
             yield QS705.diagnostic(
                 f"fake-quant `{path}` has no usable scale: scale "
                 f"{float(scale[~usable].reshape(-1)[0])}",
-                help="calibrate again, or start from an earlier checkpoint; where the scale is "
-                "learned, lower the learning rate",
+                help=f"{again}start from an earlier checkpoint; where the scale is learned, lower "
+                "the learning rate",
             )
 
 

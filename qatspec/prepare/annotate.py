@@ -9,6 +9,7 @@ from torch import fx, nn
 from qatspec.diag.codes import QS606, QS607, QS608
 from qatspec.graph.advice import without_integers
 from qatspec.graph.refusals import REFUSED
+from qatspec.graph.sizes import is_plain
 from qatspec.prepare.unit import FusedOps, Unit
 from qatspec.registry import registry
 from qatspec.types import Annotation, Float, Shared
@@ -66,9 +67,16 @@ def _float_on_march(unit: Unit, node: fx.Node) -> str | None:
     return f"{march}: {reason}"
 
 
+def _made_of_sizes(node: fx.Node) -> bool:
+    """Whether the numbers are the same for every image: its reader quantizes the constant."""
+    return all(is_plain(operand.meta.get("example")) for operand in node.all_input_nodes)
+
+
 def _warn_of_float(unit: Unit, group: FusedOps) -> None:
     intent = group.annotation.output
-    reported = group.anchor is unit.end or group.anchor.meta.get(REFUSED)
+    reported = (
+        _made_of_sizes(group.anchor) or group.anchor is unit.end or group.anchor.meta.get(REFUSED)
+    )
     if isinstance(intent, Float) and group.activation is not None and not reported:
         op = unit.context.op(group.anchor)
         handler = registry().handler_for(op) if op else None
@@ -108,6 +116,13 @@ def _why_unfolded(unit: Unit, group: FusedOps, by_last: Mapping[fx.Node, FusedOp
     return f"it stands behind `{unit.context.op(producer) or producer.name}`"
 
 
+def _rule_name(unit: Unit, node: fx.Node) -> str:
+    """How a rule calls the module of a node, or the op where forward has it."""
+    return (
+        unit.rule_name(str(node.target)) if node.op == "call_module" else unit.context.label(node)
+    )
+
+
 def _warn_of_members(unit: Unit, group: FusedOps) -> None:
     """Warn of rules for fused ops that differ from the anchor's rule: the anchor's one decides."""
     for node in group.nodes[1:]:
@@ -119,6 +134,7 @@ def _warn_of_members(unit: Unit, group: FusedOps) -> None:
             QS607.warning(
                 f"the rule `{rule.key}` has no effect on `{node.name}`: it is fused behind "
                 f"`{group.anchor.name}`, which decides",
+                help=f"write the rule for `{_rule_name(unit, group.anchor)}`, or remove it",
                 at=rule.at or None,
                 subject=f"`{node.name}`: it is fused behind `{group.anchor.name}`",
             )

@@ -1,0 +1,32 @@
+"""Every fix that a diagnostic of QS5xx to QS7xx names is followed, and what it gives passes."""
+
+from __future__ import annotations
+
+import pytest
+
+from qatspec.diag import CODES
+from tests.fixes import files, lowering, objects, quantizing, tracing
+from tests.fixes.following import Case, codes, errors
+
+CASES = [*tracing.CASES, *objects.CASES, *quantizing.CASES, *lowering.CASES, *files.CASES]
+#: Codes that no change of the user's answers.
+WITHOUT_FIX = {"QS730": "a fault of an op's handler, to be reported"}
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.code}: {case.follows[:40]}")
+def test_the_fix_passes(case: Case) -> None:
+    before = list(case.refused())
+    found = [d for d in before if d.code == case.code]
+    assert found, f"{case.code} was not reported, but {codes(before)}"
+    advice = [d.help or d.code.page for d in found]
+    assert any(case.follows in text for text in advice), advice
+    after = list(case.fixed())
+    assert errors(after) == []
+    assert set(codes(after)) - set(case.allowed) == set()
+
+
+def test_every_code_is_followed() -> None:
+    asked = {code for code in CODES if "QS5" <= code < "QS8"}
+    followed = {case.code for case in CASES}
+    assert asked - followed - set(WITHOUT_FIX) == set()
+    assert followed.isdisjoint(WITHOUT_FIX)
