@@ -48,8 +48,8 @@ class DynamicTarget(nn.Module):
     def cost(
         self, logits: Tensor, quality: Tensor, labels: Tensor, iou: Tensor, giou: Tensor
     ) -> Tensor:
-        """logits (A, C), quality (A,), labels (M,), iou and giou (M, A) -> cost (M, A), of which
-        a difference of FAR is never reached."""
+        """logits (A, C), quality (A,), labels (M,), iou and giou (M, A), in float64 -> cost (M, A),
+        small against FAR."""
         raise NotImplementedError
 
     @torch.no_grad()
@@ -76,9 +76,11 @@ class DynamicTarget(nn.Module):
         allowed, first = allowed[:, candidates], (inside & central)[:, candidates]
 
         iou, giou = iou_and_giou(boxes[:, None], points.boxes[image, candidates][None])
-        cost = self.cost(
-            points.logits[image, candidates], points.quality[image, candidates], labels, iou, giou
-        )
+        # In float64, so that equal predictions round to equal costs: the last bit of a vectorised
+        # function depends on where a number lies in memory.
+        logits = points.logits[image, candidates].double()
+        quality = points.quality[image, candidates].double()
+        cost = self.cost(logits, quality, labels, iou.double(), giou.double()).to(iou.dtype)
         cost = cost + FAR * ~first + FORBIDDEN * ~allowed
         count = min(self.topk, len(candidates))
         k = (iou * allowed).topk(count, dim=1).values.sum(1).int().clamp(1, count)
