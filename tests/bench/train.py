@@ -72,7 +72,7 @@ DEMANDS = {
     "bccd": (Demand("AP50", "float", least=75.0), Demand("AP", "integer", "float", least=-1.0)),
     "yolo_bccd": (
         Demand("AP50", "float", least=75.0),
-        Demand("AP", "integer", "float", least=-1.5),
+        Demand("AP", "integer", "float", least=-1.0),
     ),
     "camvid": (Demand("mIoU", "integer", "float", least=-1.0),),
     "lite0": (Demand("top1", "integer", "float", least=-1.5),),
