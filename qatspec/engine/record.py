@@ -149,6 +149,7 @@ _KINDS = {
     "-outputs.h": "outputs_header",
     "-pre.onnx": "host_onnx",
     "-post.onnx": "host_onnx",
+    ".onnx": "runtime_onnx",
 }
 
 

@@ -1,9 +1,9 @@
 """export_qat_onnx: the fake-quant model as a Q/DQ graph in standard ONNX ops (rule: own ONNX).
 
 Written from our own trace of the model in eval mode. Each fake-quant is a QuantizeLinear and a
-DequantizeLinear with zero point 0, or of uint8 with zero point 128 where the march asks for it
-(`March.qdq`, qatspec.export.uint8); each quantized weight is integers and a DequantizeLinear along
-axis 0, batch norms folded, biases in float. Names are the model's own.
+DequantizeLinear with zero point 0, or of uint8 where the march or the caller asks for it
+(qatspec.export.uint8); each quantized weight is integers and a DequantizeLinear along axis 0, batch
+norms folded, biases in float. Names are the model's own.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import onnx
 import torch
@@ -31,10 +31,13 @@ from qatspec.onnxgraph import BATCH
 from qatspec.qdq import QdqWriter
 from qatspec.quant.fake_quant import FakeQuantize
 from qatspec.registry import registry
-from qatspec.spec import needed_opset
+from qatspec.spec import needed_opset, unsigned_in_int8
 from qatspec.types import OpTrait
 
 METADATA = "qatspec.qat"
+
+#: How activations of 8 bits are written.
+Form = Literal["int8", "uint8"]
 
 
 def export_qat_onnx(
@@ -46,6 +49,7 @@ def export_qat_onnx(
     name: str = "model",
     deployment: Deployment | None = None,
     image: Mapping[str, Any] | None = None,
+    qdq: Form | None = None,
 ) -> tuple[Diagnostic, ...]:
     """Write the Q/DQ ONNX of a prepared model: what its forward takes and returns.
 
@@ -61,10 +65,12 @@ def export_qat_onnx(
     deployment      that of `prepared` and these inputs, where the caller has it.
     image           how a picture becomes the input (qatspec.spec.preprocessing), which the file's
                     metadata then record.
+    qdq             activations of 8 bits as int8 with zero point 0, or as uint8 (which holds
+                    quint8 as well); None: as the march has them (`March.qdq`).
 
     Returns warnings: QS732 where a CPU without VNNI may saturate. Raises DiagnosticError: QS720 for
-    an opset that is too low, QS724 for an op without ONNX form, QS705 for a scale that was never
-    observed.
+    an opset that is too low, QS808 for quint8 in an int8 file, QS724 for an op without ONNX form,
+    QS705 for a scale that was never observed.
     """
     inputs = prepared.example_inputs if example_inputs is None else example_inputs
     deployment = deployment or deploy(prepared, inputs)
@@ -78,9 +84,11 @@ def export_qat_onnx(
             f"opset {opset} cannot hold {', '.join(sorted(dtypes))}: it needs {needed}",
             help="leave the opset out, or raise it",
         )
+    if qdq == "int8" and "quint8" in dtypes:
+        raise unsigned_in_int8()
     with eval_mode(model):  # a computed weight may depend on the mode
         context = GraphContext(model, deployment.graph, prepared.march)
-        return write_graph(context, path, opset or needed, name, deployment.batch, image)
+        return write_graph(context, path, opset or needed, name, deployment.batch, image, qdq)
 
 
 def write_graph(
@@ -90,10 +98,13 @@ def write_graph(
     name: str,
     batch: Batch | None = None,
     image: Mapping[str, Any] | None = None,
+    qdq: Form | None = None,
 ) -> tuple[Diagnostic, ...]:
     """Write one traced graph. batch: which of its sizes follow the batch, None: computed here. The
     rest, what it returns and raises: as `export_qat_onnx`."""
-    walk = _Walk(context, batch or Batch(context.root, context.graph), opset, name)
+    if qdq is None:
+        qdq = "int8" if context.march is None else registry().march(context.march).qdq
+    walk = _Walk(context, batch or Batch(context.root, context.graph), opset, name, qdq)
     walk.write(path, image)
     return () if walk.uint8 is None else advice(walk.writer.weights)
 
@@ -106,9 +117,11 @@ def tree_of(model: onnx.ModelProto) -> Any:
 class _Walk:
     """Writes one traced graph, node by node."""
 
-    def __init__(self, context: GraphContext, batch: Batch, opset: int, name: str) -> None:
+    def __init__(
+        self, context: GraphContext, batch: Batch, opset: int, name: str, qdq: Form
+    ) -> None:
         self.context, self.batch = context, batch
-        unsigned = context.march is not None and registry().march(context.march).qdq == "uint8"
+        unsigned = qdq == "uint8"
         self.writer = QdqWriter(context, batch, opset, name, unsigned=unsigned)
         self.uint8 = Uint8(self.writer) if unsigned else None
 

@@ -37,3 +37,4 @@ from qatspec.spec.stages import (
     predecessor as predecessor,
     weights_file as weights_file,
 )
+from qatspec.spec.unsigned import unsigned_in_int8 as unsigned_in_int8

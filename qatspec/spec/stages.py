@@ -65,7 +65,7 @@ def build_stage(
     if "quantize" in raw:
         quantize = module_quant(raw["quantize"], join(at, "quantize"), names, findings, top)
     if name == "convert":
-        options = {"opset": raw["opset"]}
+        options = {key: raw[key] for key in ("opset", "qdq")}
     if name == "compile":
         with findings:
             options = _march_options(raw, at, names, march)

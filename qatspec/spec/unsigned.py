@@ -4,23 +4,37 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from qatspec.diag import Diagnostic
-from qatspec.diag.codes import QS807
+from qatspec.diag import Diagnostic, DiagnosticError
+from qatspec.diag.codes import QS807, QS808
 from qatspec.registry import Registry
 from qatspec.source.pointer import join
 from qatspec.spec.model import Spec
 
 
 def check_unsigned(spec: Spec, names: Registry) -> list[Diagnostic]:
-    """QS807 for each rule that gives activations `quint8` on a march whose ops take none."""
+    """QS807 for each rule that gives activations `quint8` on a march whose ops take none, QS808
+    where the QAT ONNX of such rules is to be int8."""
+    rules = list(dict.fromkeys(_rules(spec)))
+    convert = spec.stages.get("convert")
+    if rules and convert is not None and convert.options["qdq"] == "int8":
+        return list(unsigned_in_int8("/stages/convert/qdq").diagnostics)
     ops = names.march(spec.march).capabilities.ops
     if ops is None or any("uint8" in op.dtypes for op in ops.values()):
         return []
     help_ = "write `dtype: qint8`, or use `march: onnxruntime`"
     return [
         QS807.diagnostic(f"march `{spec.march}` has no unsigned activations", help=help_, at=at)
-        for at in dict.fromkeys(_rules(spec))
+        for at in rules
     ]
+
+
+def unsigned_in_int8(at: str | None = None) -> DiagnosticError:
+    """QS808. at: the place in the spec."""
+    return QS808.error(
+        "a QAT ONNX of int8 cannot hold `quint8`",
+        help="write `qdq: uint8`, or give the activations `dtype: qint8`",
+        at=at,
+    )
 
 
 def _rules(spec: Spec) -> Iterator[str]:

@@ -18,7 +18,7 @@ from qatspec.spec import runtime_input
 from qatspec.stages.context import Context, Exactness, Outcome
 from qatspec.stages.convert import demand_exact
 from qatspec.stages.integers import compare, open_host, real_inputs
-from qatspec.train.files import write_json, writing
+from qatspec.train.files import write_bytes, write_json, writing
 
 
 def run(context: Context) -> Outcome:
@@ -33,7 +33,8 @@ def compile_to_files(
     context: Context, program: Program, march: str, source: Path, *, measured: bool = True
 ) -> tuple[tuple[Path, ...], dict[str, Exactness]]:
     """Write `<name>.bin` and, where its time is modelled or measured, `.perf.json` and
-    `.perf.html`; run the file as it lies on disk beside the Program on real images.
+    `.perf.html`; where the file holds an ONNX, `<name>-<march>.onnx`. Run the file as it lies on
+    disk beside the Program on real images.
 
     source: the folder of convert's files. measured: whether a march that measures its files does.
 
@@ -60,11 +61,16 @@ def compile_to_files(
         perf = write_perf(artifact, stem)
     with writing(binary) as temporary:
         artifact.save(temporary)
+    files = [binary, *perf]
+    for section, data in artifact.sections.items():
+        if section.endswith(".onnx"):  # for a runtime that takes the file itself
+            files.append(context.folder / f"{context.spec.name}-{march}.onnx")
+            write_bytes(files[-1], data)
     loaded = Artifact.load(binary)
     found = compare(program, loaded, inputs)
     if registry().march(march).bit_exact:
         demand_exact(binary, found)
-    return (binary, *perf), {binary.name: found}
+    return tuple(files), {binary.name: found}
 
 
 def _measure(

@@ -76,7 +76,8 @@ def convert(
     Raises DiagnosticError QS922 when onnxruntime gives other integers than the Program."""
     name = context.spec.name
     stage = context.spec.stages.get("convert")  # `check` and `convert` need none in the spec
-    opset = stage.options["opset"] if stage else default("convert_stage", "opset")
+    options = stage.options if stage else {k: default("convert_stage", k) for k in ("opset", "qdq")}
+    opset = options["opset"]
     files = [context.folder / f"{name}{end}" for end in _ENDS]
     qat_onnx, converted, program_file, record, header = files
 
@@ -96,6 +97,7 @@ def convert(
             deployment=deployment,
             image=image,
             opset=opset,
+            qdq=options["qdq"],
         )
     for warning in warnings:
         context.report("log", {"message": warning.message, "diagnostic": warning})

@@ -14,7 +14,8 @@ Nets of random weights, batch 1, calibrated on one made-up picture: `resnet18` a
     bin exact     the same with `opt: exact`
     program       the executor of qatspec (numpy and torch), for scale
 
-All run in turn in every round, one after the other; a row gives float32's time over its own (above
+All run in turn in every round, twice each: the second run, whose weights may lie in the cache as in
+a steady loop, is timed. A row gives float32's time over its own (above
 1 is faster than float32), by CPU time and by the clock: the median over the rounds and the
 quartiles. `worst` and `mean` are distances of the outputs to those of the fake-quant model (QAT
 ONNX) or the Program (bin), in percent of the largest number there. Then the node types of
@@ -172,6 +173,7 @@ def rows(
 def time_in_turn(found: dict[str, Row], rounds: int) -> None:
     for number in range(rounds + 1):
         for row in found.values():
+            row.run()
             wall, cpu = time.perf_counter(), time.process_time()
             row.run()
             if number:  # the first warms up

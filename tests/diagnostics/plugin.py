@@ -137,9 +137,12 @@ class Fake:
                 supports=lambda op, program: Verdict(True),
                 compile=lambda program, options: None,
                 run=lambda artifact, arrays: [],
-                capabilities=Capabilities(ops={"conv": OpSupport(dtypes=("int8", "int16"))}),
+                capabilities=Capabilities(ops=ops),
             )
-            for name, chips in (("bayes", ("j5",)), ("bernoulli2", ("xj3", "j3", "x3")))
+            for name, chips, ops in (
+                ("bayes", ("j5",), {"conv": OpSupport(dtypes=("int8", "int16"))}),
+                ("bernoulli2", ("xj3", "j3", "x3"), None),
+            )
         ]
 
     @hookimpl

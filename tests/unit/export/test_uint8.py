@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from qatspec.diag import DiagnosticError
 from qatspec.export import OnnxRunner, export_qat_onnx, runner, to_onnx
 from qatspec.export.saturation import PRECISION, pair_bound
 from qatspec.lower import lower
@@ -252,3 +253,32 @@ def test_a_cpu_that_saturates_is_found(monkeypatch):
     finally:
         runner.saturates.cache_clear()
         runner.self_test.cache_clear()
+
+
+@pytest.mark.parametrize("march", [None, "bayes", "onnxruntime"])
+def test_the_form_by_choice(march, settled, tmp_path):
+    """The caller decides, whatever the march; the numbers are the same."""
+    x = torch.randn(2, 3, 8, 8)
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 1))
+    prepared = settled(net, x, quantize_output=True, march=march)
+    found = {}
+    for form in ("int8", "uint8", None):
+        path = tmp_path / f"{form}.onnx"
+        export_qat_onnx(prepared, path, (x,), qdq=form)
+        found[form] = pairs_of(path), run(path, x, optimized=False)[0]
+    assert {dtype for _, dtype, _ in found["int8"][0]} == {"int8"}
+    assert {dtype for _, dtype, _ in found["uint8"][0]} == {"uint8"}
+    assert found[None][0] == found["uint8" if march == "onnxruntime" else "int8"][0]
+    assert np.array_equal(found["int8"][1], found["uint8"][1])
+
+
+def test_int8_cannot_hold_quint8(settled, tmp_path):
+    x = torch.randn(2, 3, 8, 8)
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 1))
+    prepared = settled(net, x, qconfig="onnxruntime_qat", march="onnxruntime")
+    with pytest.raises(DiagnosticError) as caught:
+        export_qat_onnx(prepared, tmp_path / "a.onnx", (x,), qdq="int8")
+    assert [d.code for d in caught.value.diagnostics] == ["QS808"]
+    assert not (tmp_path / "a.onnx").exists()
+    export_qat_onnx(prepared, tmp_path / "a.onnx", (x,), qdq="uint8")
+    assert ("QuantizeLinear", "uint8", 0) in pairs_of(tmp_path / "a.onnx")
