@@ -86,7 +86,13 @@ def command(
 
 
 #: stage -> its metrics in the summary
-_METRICS = {"float": "float", "calibration": "calibration", "qat": "qat", "convert": "integer"}
+_METRICS = {
+    "float": "float",
+    "calibration": "calibration",
+    "qat": "qat",
+    "convert": "integer",
+    "compile": "bin",
+}
 
 
 def print_summary(console: Console, summary: Mapping[str, Any], spec: Spec, workdir: Path) -> None:
@@ -124,7 +130,8 @@ def _stages(summary: Mapping[str, Any], columns: list[str]) -> Table:
         key = _METRICS.get(step["stage"], "")
         metrics = summary["metrics"].get(key, {})
         delta = summary["delta_to_float"].get(key, {}).get(columns[0])
-        label = f"{step['stage']} (integer)" if key == "integer" else step["stage"]
+        own = key in ("", step["stage"]) or not metrics
+        label = step["stage"] if own else f"{step['stage']} ({key})"
         table.add_row(
             label,
             *(f"{metrics[c]:.2f}" if c in metrics else "" for c in columns),

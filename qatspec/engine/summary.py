@@ -20,8 +20,15 @@ from qatspec.train.files import write_json
 FORMAT = 1
 NAME = "summary.json"
 
-#: stage -> the key of its metrics (the Program is what convert makes and judges)
-METRICS = {"float": "float", "calibration": "calibration", "qat": "qat", "convert": "integer"}
+#: stage -> the key of its metrics: convert makes and judges the Program, compile a binary that
+#: promises no equality with it
+METRICS = {
+    "float": "float",
+    "calibration": "calibration",
+    "qat": "qat",
+    "convert": "integer",
+    "compile": "bin",
+}
 
 Summary = dict[str, Any]
 

@@ -88,7 +88,7 @@ def resolve(
         steps: list[Step] = []
         for name in cast("list[StageName]", list(spec.stages)):
             step = _step(spec, name, values, machine, names)
-            if name in _JUDGED:
+            if name in _JUDGED or (name == "compile" and not names.march(spec.march).bit_exact):
                 step = replace(
                     step,
                     judged_by=judged_by,

@@ -1,6 +1,6 @@
 """The five stages. Each module has `run(context) -> Outcome`; those whose result is judged on
-data.val have `judge(context) -> Outcome` too, which judges a finished stage again. The set is
-closed."""
+data.val have `judge(context) -> Outcome` too, which judges a finished stage again; compile is run
+again. The set is closed."""
 
 from __future__ import annotations
 
@@ -22,4 +22,5 @@ JUDGE: dict[str, Callable[[Context], Outcome]] = {
     "calibration": calibration.judge,
     "qat": qat.judge,
     "convert": convert.judge,
+    "compile": compile.run,
 }

@@ -17,16 +17,32 @@ from qatspec.registry import registry
 from qatspec.spec import runtime_input
 from qatspec.stages.context import Context, Exactness, Outcome
 from qatspec.stages.convert import demand_exact
-from qatspec.stages.integers import compare, open_host, real_inputs
+from qatspec.stages.integers import (
+    compare,
+    judge as judge_integers,
+    open_host,
+    real_inputs,
+)
 from qatspec.train.files import write_bytes, write_json, writing
 
 
 def run(context: Context) -> Outcome:
-    """Compile the convert stage's Program for the spec's march."""
+    """Compile the convert stage's Program for the spec's march. A file that promises no equality
+    with the Program is judged itself, and measured, on images of data.val."""
     source = context.workdir / str(context.source)
     program = load_program(source / f"{context.spec.name}.program")
     outputs, exact = compile_to_files(context, program, context.spec.march, source)
-    return Outcome(outputs=outputs, exact=exact)
+    return Outcome(metrics=_metrics(context, source), outputs=outputs, exact=exact)
+
+
+def _metrics(context: Context, source: Path) -> dict[str, float]:
+    """Metrics of a file that promises no equality with the Program; those of others are the
+    Program's."""
+    if registry().march(context.spec.march).bit_exact:
+        return {}
+    loaded = Artifact.load(context.folder / f"{context.spec.name}.bin")
+    host = open_host(source, context.spec.name, loaded.tree)
+    return judge_integers(context, loaded, loaded.tree, host)
 
 
 def compile_to_files(
