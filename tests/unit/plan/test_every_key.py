@@ -118,6 +118,7 @@ OTHER = {
     "skip": "error", "object_type_first": "module_name_first", "torch.add": "torch.mul",
     "torch.nn.ReLU": "torch.nn.ReLU6", "calibration": "float", "synchronized": "running",
     "stretch": "letterbox",
+    "uint8": "int8",
 }  # fmt: skip
 #: No other value of these is good where the rest stays as it is.
 ALONE = (
