@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ from qatspec.cli.after import print_after
 from qatspec.cli.output import echo, echo_json, settings, tables
 from qatspec.cli.outputs import demand_output, write_output
 from qatspec.diag import Collector, Diagnostic, DiagnosticError, Span, grouped
-from qatspec.diag.codes import QS608, QS701
+from qatspec.diag.codes import QS608, QS701, QS801
 from qatspec.plan import save_modules
 from qatspec.render import clean_file
 
@@ -143,10 +143,16 @@ def _prepare(spec: Spec, stage: str) -> Prepared:
     try:
         prepared: Prepared = prepare_spec(spec, stage, build_model(spec))
     except Refused as error:
-        further = further_refusals(error, spec)
+        further = [_of_a_stage(spec, d) for d in further_refusals(error, spec.march)]
         warnings = _unrepeated(error.warnings, further)
         raise DiagnosticError([*error.diagnostics, *further, *warnings]) from error
     return prepared
+
+
+def _of_a_stage(spec: Spec, found: Diagnostic) -> Diagnostic:
+    """An error where the spec has the stage that would refuse the model."""
+    stage = "compile" if found.code == QS801 else "convert"
+    return replace(found, severity="error") if stage in spec.stages else found
 
 
 def _unrepeated(warnings: Iterable[Diagnostic], refused: Iterable[Diagnostic]) -> list[Diagnostic]:

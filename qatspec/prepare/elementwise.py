@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from qatspec.graph.context import GraphContext
+from qatspec.graph.refusals import REFUSED
 from qatspec.graph.sizes import is_plain
 from qatspec.prepare.functional import register
 from qatspec.prepare.selecting import as_products
@@ -35,6 +36,8 @@ def elementwise(unit: Unit) -> None:
     as_products(unit.module, unit.graph)
     _parts_with_booleans(context, units)
     for node in list(unit.graph.nodes):
+        if node.meta.get(REFUSED):
+            continue
         if node.op == "call_module" and str(node.target) not in units:
             _mark_module(context, node)
         elif node.op in ("call_function", "call_method") and context.op(node) is None:

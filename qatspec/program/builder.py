@@ -8,7 +8,18 @@ from typing import Any
 
 import numpy as np
 
-from qatspec.ir import RANGE, STORAGE, DType, Interval, Op, Port, Provenance, Value, interval
+from qatspec.ir import (
+    RANGE,
+    STORAGE,
+    DType,
+    Interval,
+    Op,
+    Overflow,
+    Port,
+    Provenance,
+    Value,
+    interval,
+)
 from qatspec.kinds import infer, op_range
 from qatspec.program.model import Program
 from qatspec.program.verify import check
@@ -36,6 +47,8 @@ class ProgramBuilder:
         self.inputs: list[Port] = []
         #: what every value can hold (qatspec.kinds.op_range)
         self.ranges: dict[str, Interval] = {}
+        #: results that may leave their dtype; they are in no finished Program
+        self.overflowing: list[str] = []
 
     def input(self, name: str, dtype: DType, shape: tuple[int, ...], scale: float) -> str:
         """Insert an input port and return the name of its value.
@@ -93,8 +106,6 @@ class ProgramBuilder:
         )
         operands = [self.values[i] for i in inputs]
         dtype, shape = infer(op, operands, self.consts)
-        intervals = [self.ranges[i] for i in inputs]
-        self.ranges[op.output] = op_range(op, intervals, operands[0].shape, self.consts)
         self.values[op.output] = Value(
             name=op.output,
             dtype=dtype,
@@ -103,6 +114,12 @@ class ProgramBuilder:
             axis=scale_axis,
         )
         self.ops.append(op)
+        intervals = [self.ranges[i] for i in inputs]
+        try:
+            self.ranges[op.output] = op_range(op, intervals, operands[0].shape, self.consts)
+        except Overflow:
+            self.overflowing.append(op.output)
+            raise
         return op.output
 
     def finish(self, outputs: Sequence[str], tree: Any = None) -> Program:
@@ -117,9 +134,9 @@ class ProgramBuilder:
         return check(replace(self.part(outputs), outputs=ports, tree=tree))
 
     def part(self, values: Sequence[str]) -> Program:
-        """Return the ops that compute `values` as a Program without outputs, which is not
-        verified."""
-        ops = self._used(values)
+        """Return the ops that compute `values`, and those that overflow, as a Program without
+        outputs, which is not verified."""
+        ops = self._used([*values, *self.overflowing])
         names = {p.name for p in self.inputs} | {op.output for op in ops}
         names |= {name for op in ops for name in op.inputs}
         return Program(

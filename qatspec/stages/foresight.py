@@ -12,7 +12,7 @@ from torch import Tensor
 
 from qatspec.backend.legalise import refusals
 from qatspec.diag import Collector, Diagnostic, DiagnosticError
-from qatspec.diag.codes import QS708, QS724, QS801
+from qatspec.diag.codes import QS708, QS724
 from qatspec.diag.words import quote_list
 from qatspec.export import export_qat_onnx
 from qatspec.graph import Prepared
@@ -22,7 +22,6 @@ from qatspec.lower import NotLowered, lower
 from qatspec.prepare import Refused, set_stage
 from qatspec.process import scratch_folder
 from qatspec.registry import registry
-from qatspec.spec import Spec
 
 #: Kinds whose second operand is the weight.
 _WEIGHTED = ("conv", "conv_transpose", "linear")
@@ -42,23 +41,16 @@ def march_findings(prepared: Prepared, march: str) -> list[Diagnostic]:
     return [replace(d, severity="warning") for d in integer_refusals(trial, march)]
 
 
-def further_refusals(error: Refused, spec: Spec) -> list[Diagnostic]:
-    """What convert and compile would refuse of a model that prepare refuses, as far as it could be
-    prepared: errors for stages of the spec, warnings for others."""
+def further_refusals(error: Refused, march: str) -> list[Diagnostic]:
+    """Warnings for what convert and compile would refuse of a model that prepare refuses, as far as
+    it could be prepared."""
     further: list[Diagnostic] = []
     refusals = Collector(error.diagnostics)
     if error.prepared is not None:
         with refusals.collect(doubtful=True):
-            further = march_findings(error.prepared, spec.march)
+            further = march_findings(error.prepared, march)
     known = {(d.code, d.span) for d in error.diagnostics}
-    stage_of = {
-        d: "compile" if d.code == QS801 else "convert"
-        for d in further
-        if (d.code, d.span) not in known
-    }
-    return [
-        replace(d, severity="error") if stage in spec.stages else d for d, stage in stage_of.items()
-    ]
+    return [d for d in further if (d.code, d.span) not in known]
 
 
 def integer_refusals(prepared: Prepared, march: str) -> list[Diagnostic]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from qatspec.graph import Prepared
 from qatspec.graph.deploy import deploy
 from qatspec.lower.split import host_parts
 from qatspec.prepare import Refused, prepare, set_stage
-from qatspec.stages.foresight import integer_refusals
+from qatspec.stages.foresight import further_refusals, integer_refusals
 
 X = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 Found = Iterable[Diagnostic]
@@ -97,12 +97,17 @@ def only_prepared(model: nn.Module, x: Any = X, **settings: Any) -> list[Diagnos
 def through(
     model: nn.Module, x: Any = X, march: str = "onnxruntime", **settings: Any
 ) -> list[Diagnostic]:
-    """What is reported of a model on its way to integers, ONNX files and a march."""
+    """What is reported of a model on its way to integers, ONNX files and a march, as `check` does:
+    what can be prepared of a refused model goes on."""
     return told(lambda: _through(model, x, march, **settings))
 
 
 def _through(model: nn.Module, x: Any, march: str, **settings: Any) -> list[Diagnostic]:
-    prepared = calibrated(model, x, march=march, **settings)
+    try:
+        prepared = calibrated(model, x, march=march, **settings)
+    except Refused as error:
+        further = [replace(d, severity="error") for d in further_refusals(error, march)]
+        return [*error.diagnostics, *error.warnings, *further]
     set_stage(prepared, "eval")
     found = [*prepared.warnings, *integer_refusals(prepared, march)]
     if not any(d.severity == "error" for d in found):

@@ -1,0 +1,131 @@
+"""A net around one op, and what the help texts about it propose, as changes of that net."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from qatspec.diag import Diagnostic
+from tests.fixes.following import only_prepared, through
+
+X = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+
+
+class Function(nn.Module):
+    """A function as a module's code."""
+
+    def __init__(self, compute: Callable[..., Any], *parts: nn.Module) -> None:
+        super().__init__()
+        self.compute, self.parts = compute, nn.ModuleList(parts)
+
+    def forward(self, x: Tensor) -> Any:
+        return self.compute(x, *self.parts)
+
+
+class Around(nn.Module):
+    """before -> op -> behind, or `before` alone: then `predict` calls the rest."""
+
+    def __init__(self, op: nn.Module, *, whole: bool) -> None:
+        super().__init__()
+        self.before, self.op, self.whole = nn.Conv2d(3, 4, 1), op, whole
+        self.behind = nn.Identity()
+
+    def forward(self, x: Tensor) -> Any:
+        x = self.before(x)
+        return self.behind(self.op(x) * 0.5) if self.whole else x
+
+
+def f(compute: Callable[..., Any], *parts: Callable[[], nn.Module]) -> Callable[[], nn.Module]:
+    """How to build a module of a function and its parts."""
+    return lambda: Function(compute, *(part() for part in parts))
+
+
+OPS: dict[str, Callable[[], nn.Module]] = {
+    "gru": f(lambda x, m: m(x.mean(1))[0], lambda: nn.GRU(8, 8, batch_first=True)),
+    "lstm": f(lambda x, m: m(x.mean(1))[0], lambda: nn.LSTM(8, 8, batch_first=True)),
+    "decision": f(lambda x: x / 2 if x.max() > 1 else x),
+    "number": f(lambda x: x * float(x.mean())),
+    "array": f(lambda x: torch.from_numpy(x.detach().numpy() * 2)),
+    "cumsum": f(lambda x: torch.cumsum(x, 1)),
+    "cumprod": f(lambda x: torch.cumprod(x, 1)),
+    "sort": f(lambda x: torch.sort(x, 1)[0]),
+    "topk": f(lambda x: torch.topk(x, 2, 1)[0]),
+    "fft": f(lambda x: torch.fft.fft2(x).real),
+    "det": f(lambda x: torch.linalg.det(x)),
+    "cdist": f(lambda x: torch.cdist(x.flatten(2), x.flatten(2))),
+    "median": f(lambda x: x.median(1)[0]),
+    "amin": f(lambda x: x.amin(1)),
+    "grid sample": f(lambda x: F.grid_sample(x, x.movedim(1, 3)[..., :2], align_corners=False)),
+    "max over everything": f(lambda x: x / (x.max() + 1)),
+    "softmax": f(lambda x: torch.softmax(x, 1)),
+    "matmul": f(lambda x: x @ x.transpose(2, 3)),
+    "layer norm": f(lambda x, m: m(x), lambda: nn.LayerNorm(8)),
+    "group norm": f(lambda x, m: m(x), lambda: nn.GroupNorm(2, 4)),
+    "argmax": f(lambda x: x.argmax(1).float()),
+    "embedding": f(lambda x, m: m(x.argmax(1)), lambda: nn.Embedding(4, 3)),
+    "uneven pool": f(lambda x: F.adaptive_avg_pool2d(x, 3)),
+    "uneven max pool": f(lambda x: F.adaptive_max_pool2d(x, 3)),
+    "bicubic": f(lambda x: F.interpolate(x, scale_factor=2, mode="bicubic")),
+    "by three": f(lambda x: F.interpolate(x, scale_factor=3)),
+    "quotient": f(lambda x: x / (x.abs() + 1)),
+    "remainder": f(lambda x: torch.remainder(x, 0.5)),
+    "batch": f(lambda x: x[:1]),
+    "conv of 15": f(lambda x, m: m(x), lambda: nn.Conv2d(4, 4, 15, padding=7)),
+    "dilation of 3": f(lambda x, m: m(x), lambda: nn.Conv2d(4, 4, 3, padding=3, dilation=3)),
+    "stride of 3 up": f(lambda x, m: m(x), lambda: nn.ConvTranspose2d(4, 4, 3, 3)),
+    "conv in 3 dims": f(lambda x, m: m(x.unsqueeze(2)), lambda: nn.Conv3d(4, 4, (1, 3, 3))),
+    "wide": f(lambda x, m: m(x.flatten(1)), lambda: nn.Linear(256, 5000)),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class State:
+    """A net and how it is prepared. dtype: of activations. output: quantize_output. follows: the
+    words of the help that led here."""
+
+    op: str
+    march: str
+    preset: str | None = None
+    dtype: str = "qint8"
+    output: bool = True
+    whole: bool = True
+    alone: bool = False
+    converts: bool = True
+    kept: str | None = None
+    follows: str = ""
+
+    def reported(self) -> list[Diagnostic]:
+        """What qatspec reports of it."""
+        net = Around(OPS[self.op](), whole=self.whole)
+        settings: dict[str, Any] = {"prepare": self.preset, "quantize_output": self.output}
+        settings["qconfig"] = {"": {"activation": {"dtype": self.dtype}, "weight": {}}}
+        if self.kept:
+            settings["prepare"] = {"non_traceable_module_class": [self.kept]}
+        if self.alone:
+            settings["modules"] = {"before": {}}
+        if self.converts:
+            return through(net, X, self.march, **settings)
+        return only_prepared(net, X, **settings)
+
+
+def proposals(state: State, found: Diagnostic) -> Iterator[State]:
+    """The states that a help text proposes, of those changes that need no thought."""
+    text = found.help or ""
+    if "under `quantize: modules`" in text or "(`quantize: modules`)" in text:
+        yield replace(state, alone=True, follows="quantize: modules")
+    if "behind the outputs" in text or "into `predict`" in text:
+        yield replace(state, whole=False, follows="predict")
+    if "choose another march" in text:
+        yield replace(state, march="onnxruntime", preset=None, follows="another march")
+    if "quantize_output: true" in text or "or quantize the output" in text:
+        yield replace(state, output=True, follows="quantize_output: true")
+    if "fewer bits" in text:
+        yield replace(state, dtype="qint8", follows="fewer bits")
+    if kept := re.search(r"converts nothing may .*non_traceable_module_class: \[(.+?)\]", text):
+        yield replace(state, converts=False, kept=kept[1], follows="non_traceable_module_class")
