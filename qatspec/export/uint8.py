@@ -151,6 +151,7 @@ class Uint8:
     def _dequantized(self, q: str, grid: list[str], name: str) -> str:
         name = self.writer.graph.node("DequantizeLinear", [q, *grid], name)
         self.integers[name], self.grids[q] = q, grid
+        self.writer.steps[name] = self.numbers[grid[0]]
         return name
 
 

@@ -31,6 +31,7 @@ class QdqWriter:
     carried  name of a result -> name of its integers, where the op being written moves integers
              (qatspec.export.uint8); `carried_fill` then returns the integer for the number that a
              pad fills in.
+    steps    name of a result -> the scale of the uint8 integers that it stands for.
     unsigned weights may be rewritten as unsigned integers by a runtime.
     """
 
@@ -50,6 +51,7 @@ class QdqWriter:
         self.names: dict[Any, Any] = {}
         self.weights: dict[str, np.ndarray] = {}
         self.carried: dict[str, str] = {}
+        self.steps: dict[str, np.float32] = {}
         self.carried_fill: Callable[[float], str]
         self.unsigned = unsigned
 
@@ -113,6 +115,11 @@ class QdqWriter:
 
     def _is_tensor(self, value: fx.Node) -> bool:
         return isinstance(self.context.value(value), Tensor)
+
+    def is_float(self, node: fx.Node) -> bool:
+        """Return whether a node is an output, or the fake-quant of one that is not quantized."""
+        module = self.context.module(node)
+        return node.op == "output" or (isinstance(module, FakeQuantize) and module.disabled)
 
     # -- writing -------------------------------------------------------------------------------
 

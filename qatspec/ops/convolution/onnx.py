@@ -44,13 +44,35 @@ def _quantized(q: QdqWriter, node: fx.Node, module: QuantOp) -> str:
         return _apply(q, node, geometry, weight, shape, None)
     numbers = bias.detach().numpy()
     if _fits(q, node, numbers, module.weight_fake_quant):
-        name = q.graph.const(f"{node.target}.bias", numbers, np.float32)
+        name = _bias(q, node, geometry, numbers, module.weight_fake_quant)
         return _apply(q, node, geometry, weight, shape, name)
     # Runtimes round the bias of a fused op to int32, in steps of both scales: it stays outside.
     product = _apply(q, node, geometry, weight, shape, None)
     aligned = numbers if geometry.op == "linear" else numbers.reshape(-1, *[1] * (len(shape) - 2))
     name = q.graph.const(f"{node.target}.bias", aligned, np.float32)
     return q.graph.node("Add", [product, name], node.name)
+
+
+def _bias(
+    q: QdqWriter,
+    node: fx.Node,
+    geometry: Geometry,
+    bias: np.ndarray,
+    weight_fake_quant: FakeQuantize,
+) -> str:
+    """A float bias; for a linear layer on uint8 whose result is not rounded, integers of 32 bits as
+    the Program has them: onnxruntime has an integer kernel for such a layer, and for no other."""
+    step = q.steps.get(str(q.names.get(node.args[0])))
+    is_tail = geometry.op == "linear" and all(map(q.is_float, node.users))
+    if not is_tail or step is None or weight_fake_quant.qspec.dtype != "qint8":
+        return q.graph.const(f"{node.target}.bias", bias, np.float32)
+    scale = weight_fake_quant.scale.detach().numpy() * step
+    levels = np.rint(bias.astype(np.float64) / scale)
+    names = [
+        q.graph.const(f"{node.target}.bias", levels, np.int32),
+        q.graph.const(f"{node.target}.bias.scale", np.broadcast_to(scale, bias.shape), np.float32),
+    ]
+    return q.graph.node("DequantizeLinear", names, f"{node.target}.bias.real", axis=0)
 
 
 def _fits(q: QdqWriter, node: fx.Node, bias: np.ndarray, weight_fake_quant: FakeQuantize) -> bool:
