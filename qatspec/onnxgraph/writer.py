@@ -26,6 +26,7 @@ class GraphWriter:
         self.inputs: list[onnx.ValueInfoProto] = []
         self.outputs: list[onnx.ValueInfoProto] = []
         self._taken: set[str] = set()
+        self._renamed: dict[str, str] = {}
         self._shared: dict[tuple[str, tuple[int, ...], bytes], str] = {}
 
     def fresh(self, name: str) -> str:
@@ -98,8 +99,16 @@ class GraphWriter:
         return name
 
     def output(self, value: str, name: str, dtype: Any, shape: Sequence[int | str]) -> None:
-        """A graph output `name` of these sizes, the result `value`."""
-        if name != value:
+        """A graph output `name` of these sizes, the result `value`, which is renamed where it can
+        be: onnxruntime 1.32 fails on some files with an Identity of a result that is read as well
+        (its PadFusion)."""
+        value = self._renamed.get(value, value)
+        outputs = {port.name for port in self.outputs}
+        made = any(value in node.output for node in self.nodes)
+        if made and value != name and value not in outputs and name not in self._taken:
+            self._renamed[value] = self.rename(value, name, 0)
+            value = name
+        elif value != name or value in outputs:
             value = self.node("Identity", [value], name)
         self.outputs.append(helper.make_tensor_value_info(value, onnx_type(dtype), list(shape)))
 

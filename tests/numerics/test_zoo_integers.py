@@ -1,5 +1,6 @@
 """Every net of the zoo, at its test size: it lowers, exports and runs in onnxruntime, every integer
-as by the executor and by the interpreter; and both forms of its Q/DQ file give equal numbers."""
+as by the executor and by the interpreter; both forms of its Q/DQ file give equal numbers; and in
+onnxruntime's fast kernels, with unsigned activations, every layer is one integer away at most."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from qatspec.api import layer_exactness
 from qatspec.export import OnnxRunner, export_qat_onnx, to_onnx
 from qatspec.graph.deploy import deploy
 from qatspec.lower import lower
@@ -18,6 +20,17 @@ from tests.unit.export.test_qdq import run
 from tests.zoo.zoo import nets
 
 pytest.importorskip("onnxruntime")
+
+
+@pytest.mark.parametrize("net", nets(), ids=lambda net: net.name)
+def test_fast_kernels(net):
+    torch.manual_seed(0)
+    model = net.build(**net.tiny).eval()
+    x = torch.randn(1, net.channels, *net.tiny_size)
+    options = {"qconfig": "onnxruntime_qat", "march": "onnxruntime", "quantize_output": True}
+    program = lower(settle(model, x, **options), (x,))
+    for name, layer in layer_exactness(program, [program.quantize(x.numpy())]).items():
+        assert layer.max_lsb <= 1, name
 
 
 @pytest.mark.parametrize("net", nets(), ids=lambda net: net.name)

@@ -40,10 +40,11 @@ _SHIFTED: dict[str, Write] = {
 _SUMS: dict[str, Callable[[Values, Op], str]] = {"conv": tails.conv, "linear": products.linear}
 
 #: Kinds whose int32 result is written together with the requantization behind it: as one node ...
-_JOINED: dict[str, Callable[[Values, Op, Op, np.ndarray], str]] = {
+_JOINED: dict[str, Callable[[Values, Op, Op, np.ndarray], str | None]] = {
     "conv": lambda emit, op, requant, factor: products.requantized_conv(
         emit, op, emit.array(op, 1), requant, factor
     ),
+    "reduce_sum": images.mean,
     "sum_pool": products.window_sum,
 }
 #: ... or as real numbers, times m / 2^s, in front of QuantizeLinear.
@@ -51,7 +52,6 @@ _REAL: dict[str, Callable[[Values, Op, np.ndarray, int], str | None]] = {
     "linear": products.real_linear,
     "matmul": partial(products.real_product, "MatMul"),
     "mul": partial(products.real_product, "Mul"),
-    "reduce_sum": images.real_mean,
     "resize_bilinear": images.real_bilinear,
 }
 
@@ -104,8 +104,9 @@ class FastEmitter(Values):
         """A requantization to 8 bits. first: the op whose sums it alone reads, not written yet."""
         factors, axis = self._factors(op), op.attrs["axis"]
         if first is not None:
-            if first.kind in _JOINED and (factors[0] > 0).all():
-                return _JOINED[first.kind](self, first, op, factors[0])
+            joined = _JOINED.get(first.kind) if (factors[0] > 0).all() else None
+            if joined and (y := joined(self, first, op, factors[0])) is not None:
+                return y
             if (write := _REAL.get(first.kind)) and (y := write(self, first, factors[0], axis)):
                 return self.quantized(y, op)
             self.names[first.output] = self._sums(first)

@@ -76,14 +76,18 @@ def real_bilinear(emit: Values, op: Op, factor: np.ndarray, axis: int) -> str | 
     )
 
 
-def real_mean(emit: Values, op: Op, factor: np.ndarray, axis: int) -> str | None:
-    """The sum of an image times m / 2^s, as float32: QLinearGlobalAveragePool together with the
-    rounding behind it. None where other dims are summed."""
+def mean(emit: Values, op: Op, requant: Op, factor: np.ndarray) -> str | None:
+    """The sum of an image and the requantization behind it: QLinearGlobalAveragePool. None where
+    other dims are summed."""
     shape = emit.shape(op.inputs[0])
     if len(shape) != 3 or tuple(op.attrs["axes"]) != (2, 3) or factor.size > 1:
         return None
     x = emit.real(op.inputs[0], factor * (shape[1] * shape[2]), None)
-    return emit.graph.node("GlobalAveragePool", [x], f"{op.output}.mean")
+    y = emit.quantized(emit.graph.node("GlobalAveragePool", [x], f"{op.output}.mean"), requant)
+    if op.attrs["keepdim"]:
+        return y
+    flat = emit.graph.const(f"{op.output}.shape", [0, *emit.shape(op.output)], np.int64)
+    return emit.graph.node("Reshape", [y, flat], f"{requant.output}.flat")
 
 
 def lut(emit: Values, op: Op) -> str:
