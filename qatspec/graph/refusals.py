@@ -107,14 +107,15 @@ class Refusals:
     ) -> fx.Proxy:
         """Record a module as one op, because tracing its forward raised `error`."""
         try:
-            result = _run(tracer, module, args, kwargs)
+            given = pytree.tree_map_only(fx.Proxy, _example, (args, kwargs))
+            result = run_on_zeros(tracer, module, *given)
         except Exception:  # noqa: BLE001 - a caller of the module may run as a whole
             raise error from None
         path = tracer.path_of_module(module)
         self.fail(path, module, error)
         proxy: fx.Proxy = tracer.create_proxy("call_module", path, args, kwargs)
         proxy.node.meta[REFUSED] = True
-        proxy.node.meta["example"] = pytree.tree_map(tracer.fake, result)
+        proxy.node.meta["example"] = result
         return proxy
 
 
@@ -130,21 +131,23 @@ def _forget(tracer: Any, last: fx.Node, depth: int) -> None:
             tracer.graph.erase_node(node)
 
 
-def _run(tracer: Any, module: nn.Module, args: Any, kwargs: Any) -> Any:
-    """What a module returns for tensors of zeros in the shapes of its arguments."""
-    args, kwargs = pytree.tree_map_only(fx.Proxy, _zeros, (args, kwargs))
-    tracer.evaluating = True
+def _example(proxy: fx.Proxy) -> Any:
+    return proxy.node.meta["example"]
+
+
+def run_on_zeros(tracer: Any, module: nn.Module, args: Any, kwargs: Any) -> Any:
+    """Return examples of what a module returns for tensors of zeros in the shapes of its arguments,
+    which are examples themselves."""
+    args, kwargs = pytree.tree_map_only(torch.Tensor, _zeros, (args, kwargs))
+    before, tracer.evaluating = tracer.evaluating, True
     try:
         with unset_fake_temporarily(), torch.no_grad(), eval_mode(module):
-            return module(*args, **kwargs)
+            result = module(*args, **kwargs)
     finally:
-        tracer.evaluating = False
+        tracer.evaluating = before
+    return pytree.tree_map(tracer.fake, result)
 
 
-def _zeros(proxy: fx.Proxy) -> Any:
-    def of(value: Any) -> Any:
-        if not isinstance(value, torch.Tensor):
-            return value
-        return torch.zeros(value.shape, dtype=value.dtype, device=value.device)
-
-    return pytree.tree_map(of, proxy.node.meta["example"])
+def _zeros(example: torch.Tensor) -> torch.Tensor:
+    with unset_fake_temporarily():
+        return torch.zeros(example.shape, dtype=example.dtype, device=example.device)

@@ -200,8 +200,11 @@ def _lower(node: fx.Node, lowering: Lowering, decision: Decision | None, batch: 
     if handler is None:
         module = context.module(node)
         name = context.rule_names(node)[-1] if module is None else symbol(type(module))
-        by_plugin = f'serve it by a plugin, `QuantHandler(ops=("{name}",), ...)`, or '
-        lowering.fail("no quant handler knows this op", by_plugin + without_integers(None))
+        by_plugin = f'serve it by a plugin, `QuantHandler(ops=("{name}",), ...)`, '
+        if module is not None and not any(True for _ in module.parameters()):
+            pattern = f"{{additional_quant_pattern: {{{name}: NAME}}}}"
+            by_plugin += f"or by the handler NAME that a plugin has, `prepare: {pattern}`, "
+        lowering.fail("no quant handler knows this op", by_plugin + "or " + without_integers(None))
     if decision is not None and decision.kind is DecisionKind.UNSUPPORTED and decision.op == op:
         lowering.fail(decision.cause, without_integers(handler))
     if any(lowering.lowered.get(n, n) is None for n in node.all_input_nodes):

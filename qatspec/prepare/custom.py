@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from torch import fx, nn
 
 from qatspec.diag import Collector
 from qatspec.graph.context import GraphContext
+from qatspec.graph.ops import module_op
 from qatspec.prepare.names import class_name, refused, resolve_code
 from qatspec.quant.build import build_fake_quant
 from qatspec.quant.fake_quant import FakeQuantize
@@ -57,13 +59,13 @@ class Custom:
     """The code that a PrepareConfig names, imported.
 
     fusions    patterns that become one group, longest first.
-    quantizers (names in forward order, annotate), longest first.
+    quantizers (names in forward order, handler or annotate function), longest first.
     fusers     (classes in forward order, method(*modules) -> module), longest first.
     qat        float class -> class with `from_float(module)`; observed, quantized: likewise.
     """
 
     fusions: tuple[FusePattern, ...] = ()
-    quantizers: tuple[tuple[tuple[str, ...], Annotate], ...] = ()
+    quantizers: tuple[tuple[tuple[str, ...], QuantHandler | Annotate], ...] = ()
     fusers: tuple[tuple[tuple[str, ...], Callable[..., nn.Module]], ...] = ()
     qat: tuple[tuple[str, Any], ...] = ()
     observed: tuple[tuple[str, Any], ...] = ()
@@ -83,8 +85,8 @@ class Custom:
         quantizers, fusers = [], []
         for pattern, value in config.additional_quant_pattern.items():
             with unknown.collect():
-                annotate = _annotate(value, place("additional_quant_pattern"))
-                quantizers.append((forward(pattern), annotate))
+                handler = _handler(value, place("additional_quant_pattern"))
+                quantizers.append((forward(pattern), handler))
         for types, value in config.additional_fuser_method_mapping.items():
             with unknown.collect():
                 method = _callable(value, place("additional_fuser_method_mapping"))
@@ -126,18 +128,9 @@ class Custom:
         module. at: the module's pointer. Raises DiagnosticError QS602.
         """
         anchor = nodes[0]
-        for names, annotate in self.quantizers:
-            if len(names) <= len(nodes) and all(
-                called(context, node, name) for node, name in zip(nodes, names, strict=False)
-            ):
-                found = annotate(anchor, context)
-                if not isinstance(found, Annotation):
-                    raise refused(
-                        f"a handler of `additional_quant_pattern` returned {found!r}",
-                        "return a qatspec.api.Annotation from `handler(node, context)`",
-                        at,
-                    )
-                return found
+        for names, handler in self.quantizers:
+            if self.matches(names, nodes, context):
+                return _annotated(handler, anchor, context, at)
         module = context.module(anchor)
         if module is None:
             return None
@@ -147,6 +140,24 @@ class Custom:
             tensors = tuple(i for i, a in enumerate(anchor.args) if context.is_float_tensor(a))
             return None if context.op(anchor) else Annotation(inputs=tensors)
         return None
+
+    def matches(
+        self, names: Sequence[str], nodes: Sequence[fx.Node], context: GraphContext
+    ) -> bool:
+        """Return whether fused ops begin with the ops of a pattern."""
+        long_enough = len(names) <= len(nodes)
+        return long_enough and all(map(partial(called, context), nodes, names))
+
+    def serve(self, root: nn.Module) -> None:
+        """Make modules without weights, of the classes that `additional_quant_pattern` names alone,
+        an op of the handler."""
+        for names, handler in self.quantizers:
+            if isinstance(handler, QuantHandler) and len(names) == 1:
+                for module in root.modules():
+                    of_class = any(symbol(base) in names for base in type(module).__mro__)
+                    op = _op_of(handler, module)
+                    if of_class and op and module_op(module) not in handler.ops:
+                        module.canonical_op = op  # type: ignore[assignment]
 
     def qat_class(self, module: nn.Module) -> Any:
         """Return the spec's class for `module` with a quantized weight, None: the built-in."""
@@ -205,10 +216,51 @@ def _fusions(config: PrepareConfig, at: str) -> list[FusePattern]:
     return patterns
 
 
-def _annotate(value: Any, at: str) -> Annotate:
+def _handler(value: Any, at: str) -> QuantHandler | Annotate:
     if isinstance(value, str) and "." not in value:
         value = registry().record("quant_handler", value)
-    return value.annotate if isinstance(value, QuantHandler) else _callable(value, at)
+    return value if isinstance(value, QuantHandler) else _callable(value, at)
+
+
+def _op_of(handler: QuantHandler, module: nn.Module) -> str | None:
+    """The op as which a handler can serve a module without weights: its only one, or the one that
+    is called as the class."""
+    if any(True for _ in module.parameters()):
+        return None
+    name = type(module).__name__.lower()
+    alike = (op for op in handler.ops if op.lower() == name)
+    return handler.ops[0] if len(handler.ops) == 1 else next(alike, None)
+
+
+def _annotated(
+    handler: QuantHandler | Annotate, anchor: fx.Node, context: GraphContext, at: str
+) -> Annotation:
+    """What the handler of a matching pattern gives for its first op.
+
+    Raises DiagnosticError QS602 for a handler of other ops, whose integers would not be used."""
+    key = f"{at}/prepare/additional_quant_pattern" if at else ""
+    if isinstance(handler, QuantHandler):
+        op = context.op(anchor)
+        if op not in handler.ops:
+            name = context.rule_names(anchor)[-1]
+            raise refused(
+                f"`additional_quant_pattern` names the handler `{handler.name}` for "
+                f"`{context.label(anchor)}`, which it does not serve",
+                f"serve it by `QuantHandler(ops=({name!r},), ...)` of a plugin, or name the "
+                "handler of this op, or a function `annotate(node, context)`, which decides the "
+                "scale alone",
+                key,
+            )
+        found = handler.annotate(anchor, context)
+    else:
+        found = handler(anchor, context)
+    if not isinstance(found, Annotation):
+        raise refused(
+            f"a handler of `additional_quant_pattern` returned {found!r}",
+            "return a qatspec.api.Annotation from `handler(node, context)`",
+            key,
+        )
+    return found
 
 
 def _callable(value: Any, at: str) -> Callable[..., Any]:

@@ -10,7 +10,9 @@ from qatspec.spec.symbols import symbol
 
 def observe_custom_modules(unit: Unit) -> None:
     """Replace the modules of custom float classes, where a rule quantizes them, by observed ones.
-    `unit.observed`: their paths, which tracing does not enter."""
+    `unit.observed`: their paths, which tracing does not enter. Modules that
+    `additional_quant_pattern` names become ops of the handler that it names."""
+    unit.custom.serve(unit.module)
     for path, child in list(unit.module.named_modules()):
         cls = unit.custom.observed_class(child)
         if not path or cls is None:

@@ -32,6 +32,7 @@ from qatspec.prepare.spelling import unwritable_names
 from qatspec.prepare.stage import set_stage
 from qatspec.prepare.unit import Unit
 from qatspec.prepare.units import units_of
+from qatspec.prepare.unmatched import unmatched_patterns
 from qatspec.quant.computed import compute_on_read
 from qatspec.registry import registry
 from qatspec.spec import check_rules, prepare_config, qconfig_rules
@@ -180,6 +181,7 @@ def _prepare(
             *registry().disputes("quant_handler"),
             *(w for unit in units for w in unit.warnings),
             *check_rules((unit.rules, unit.calls) for unit in units),
+            *unmatched_patterns(units),
         ),
         quantized_classes={n: c for unit in units for n, c in unit.custom.quantized},
         calls=tuple(call for unit in units for call in unit.calls),

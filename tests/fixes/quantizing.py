@@ -86,10 +86,6 @@ class QuantRelu(nn.ReLU):
         return cls()
 
 
-def _annotate(node: Any, context: Any) -> Annotation:
-    return Annotation()
-
-
 def _convolution(node: Any, context: Any) -> Annotation:
     return Annotation(kind="anchor", has_weight=True)
 
@@ -98,8 +94,8 @@ CASES += each(
     "QS602",
     (
         "write `package.module.name` of an installed plugin",
-        _key("additional_quant_pattern", {nn.ReLU: "nowhere.annotate"}),
-        _key("additional_quant_pattern", {nn.ReLU: _annotate}),
+        _key("additional_quant_pattern", {nn.Conv2d: "nowhere.annotate"}),
+        _key("additional_quant_pattern", {nn.Conv2d: _convolution}),
     ),
     (
         "give it a classmethod `from_float(module)`",

@@ -115,8 +115,8 @@ def test_a_quant_pattern_fuses_what_it_names_and_takes_a_registered_handler() ->
     key = "additional_quant_pattern"
     pairs = [[["torch.nn.Sigmoid", "torch.nn.Conv2d"], "conv"]]
     assert _groups(Net(), {key: pairs})["last"] == ("last", "sigmoid")
-    shape = prepare(Net(), (image(),), qconfig=INT8, prepare={key: [["torch.nn.Sigmoid", "shape"]]})
-    assert shape.decisions[":sigmoid"].reason == "shares last's scale"
+    with pytest.raises(DiagnosticError, match="which it does not serve"):
+        prepare(Net(), (image(),), qconfig=INT8, prepare={key: [["torch.nn.Sigmoid", "shape"]]})
 
 
 def test_a_handler_that_returns_something_else() -> None:
