@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from math import prod
 
 from qatspec.backend.target import Target
-from qatspec.diag import Diagnostic, DiagnosticError, Note, grouped
+from qatspec.diag import Diagnostic, DiagnosticError, Note, Span, grouped
 from qatspec.diag.codes import QS801
 from qatspec.ir import Op
 from qatspec.kinds import Trait, has
@@ -67,18 +67,22 @@ def legalise(program: Program, target: Target) -> None:
         raise DiagnosticError(found)
 
 
-def refusals(answers: Iterable[tuple[Op, Verdict]]) -> list[Diagnostic]:
+def refusals(
+    answers: Iterable[tuple[Op, Verdict]], place: Callable[[str], Span | None] = lambda _: None
+) -> list[Diagnostic]:
     """QS801 once for each of the model's ops that is refused, whatever number of integer ops it is
-    made of and of modules' calls it is refused in."""
+    made of and of modules' calls it is refused in.
+
+    place: the line of the model's code from "file:line", None where its file is not known."""
     refused: dict[object, list[tuple[Op, str]]] = {}
     for op, answer in answers:
         if not answer.ok:
             one = op.origin if op.origin.node else op.output
             refused.setdefault(one, []).append((op, answer.reason))
-    return grouped(dict.fromkeys(_refusal(parts) for parts in refused.values()))
+    return grouped(dict.fromkeys(_refusal(parts, place) for parts in refused.values()))
 
 
-def _refusal(parts: list[tuple[Op, str]]) -> Diagnostic:
+def _refusal(parts: list[tuple[Op, str]], place: Callable[[str], Span | None]) -> Diagnostic:
     """Where the op comes from (module, line of the model, rule of the spec), why, and the fix."""
     parts = sorted(
         parts, key=lambda part: part[0].kind not in FIXES
@@ -88,11 +92,15 @@ def _refusal(parts: list[tuple[Op, str]]) -> Diagnostic:
     where = f"`{origin.module or origin.node.lstrip(':') or first.output}`"
     kind = "" if not origin.op or origin.op.startswith(first.kind) else f" ({origin.op})"
     fix = next((FIXES[op.kind] for op, _ in parts if op.kind in FIXES), None)
+    span = place(origin.source)
+    notes = [Note(f"written at {origin.source}")] if origin.source and not span else []
+    notes += [Note("decided by this rule", at=origin.rule)] if origin.rule and span else []
     return QS801.diagnostic(
         f"{where}{kind}: {'; '.join(dict.fromkeys(reason for _, reason in parts))}",
         help=f"{fix or 'change the module to fit the limit'}, or choose another march",
         at=origin.rule or None,
-        notes=(Note(f"written at {origin.source}"),) if origin.source else (),
+        span=span,
+        notes=tuple(notes),
         subject=where,
     )
 

@@ -245,6 +245,11 @@ def _dtype(qspec: Any, present: Any) -> str:
     return qspec.dtype if qspec is not None and present else "-"
 
 
+def _line(span: Span | None) -> str | None:
+    """file:line of a span."""
+    return None if span is None else f"{span.file}:{span.line}"
+
+
 def _as_data(spec: Spec, stage: str, prepared: Prepared, found: Findings) -> dict[str, Any]:
     warnings = spec.document.resolve(prepared.warnings)
     return {
@@ -264,6 +269,8 @@ def _as_data(spec: Spec, stage: str, prepared: Prepared, found: Findings) -> dic
                 "message": w.message,
                 "help": w.help,
                 "at": w.at,
+                "line": _line(w.span),
+                "notes": [{"text": n.text, "line": _line(n.span)} for n in w.notes],
             }
             for w in warnings
         ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -101,7 +102,8 @@ def show(diagnostics: Iterable[Diagnostic], texts: Mapping[str, str] | None = No
     stream = sys.stderr if to_stderr else stdout()
     color = stream.isatty() and "NO_COLOR" not in os.environ
     shown = {**_code(found), **(texts or {})}
-    write(render(found, shown, chosen.format, color=color), err=to_stderr)
+    width = shutil.get_terminal_size().columns if stream.isatty() else None
+    write(render(found, shown, chosen.format, color=color, width=width), err=to_stderr)
 
 
 def show_unwritten(error: OSError) -> None:
@@ -116,7 +118,8 @@ def show_unwritten(error: OSError) -> None:
 
 def _code(diagnostics: Iterable[Diagnostic]) -> dict[str, str]:
     """The files of a model's own code that diagnostics point into."""
-    files = {d.span.file for d in diagnostics if d.span and d.span.file.endswith(".py")}
+    places = [span for d in diagnostics for span in (d.span, *(note.span for note in d.notes))]
+    files = {place.file for place in places if place and place.file.endswith(".py")}
     return {
         file: Path(file).read_text("utf-8", errors="replace")
         for file in sorted(files)

@@ -204,9 +204,10 @@ def _lower(node: fx.Node, lowering: Lowering, decision: Decision | None, batch: 
         if module is not None and not any(True for _ in module.parameters()):
             pattern = f"{{additional_quant_pattern: {{{name}: NAME}}}}"
             by_plugin += f"or by the handler NAME that a plugin has, `prepare: {pattern}`, "
-        lowering.fail("no quant handler knows this op", by_plugin + "or " + without_integers(None))
+        advice = f"{by_plugin}or {without_integers(None)}"
+        raise Unlowerable(QS701, "no quant handler knows this op", advice, by_rule=False)
     if decision is not None and decision.kind is DecisionKind.UNSUPPORTED and decision.op == op:
-        lowering.fail(decision.cause, without_integers(handler))
+        raise Unlowerable(QS701, decision.cause, without_integers(handler), by_rule=False)
     if any(lowering.lowered.get(n, n) is None for n in node.all_input_nodes):
         raise FailedOperand
     if OpTrait.IMAGES in handler.traits:
@@ -215,7 +216,7 @@ def _lower(node: fx.Node, lowering: Lowering, decision: Decision | None, batch: 
         if handler.lower is None:
             intent = handler.annotate(node, context).output
             reason = intent.reason if isinstance(intent, Float) else f"{op} has no integer form"
-            lowering.fail(reason, without_integers(handler))
+            raise Unlowerable(QS701, reason, without_integers(handler), by_rule=False)
         found = handler.lower(node, lowering)
     if isinstance(found, (list, tuple)):
         return [pending(part) for part in found]
@@ -278,7 +279,8 @@ def _collect(
         pass
     except Unlowerable as problem:
         where = f" in module `{origin.module}`" if origin.module else ""
-        notes = (Note("decided by this rule", at=origin.rule),) if origin.rule else ()
+        ruled = origin.rule and problem.by_rule
+        notes = (Note("decided by this rule", at=origin.rule),) if ruled else ()
         between = (
             problem.code in (QS701, QS702)
             and node.op.startswith("call_")

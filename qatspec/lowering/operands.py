@@ -12,11 +12,14 @@ from qatspec.ir import DType
 
 
 class Unlowerable(QatspecError):
-    """A node has no integer form: a diagnostic code, the reason, and the way out."""
+    """A node has no integer form: a diagnostic code, the reason, and the way out. by_rule: another
+    rule of the spec may change it."""
 
-    def __init__(self, code: Code, reason: str, help_: str | None = None) -> None:
+    def __init__(
+        self, code: Code, reason: str, help_: str | None = None, *, by_rule: bool = True
+    ) -> None:
         super().__init__(reason)
-        self.code, self.reason, self.help = code, reason, help_
+        self.code, self.reason, self.help, self.by_rule = code, reason, help_, by_rule
 
 
 class FailedOperand(QatspecError):

@@ -84,8 +84,9 @@ def prepare(
     quantize_input, quantize_output: of the whole model, when `modules` is not given.
     march           special cases of a march apply; None: generic.
 
-    Raises DiagnosticError: QS2xx and QS3xx for the configuration, QS5xx for what cannot be traced,
-    QS6xx for what cannot be quantized as asked.
+    Raises DiagnosticError: QS2xx and QS3xx for the configuration; with every place that is found,
+    one diagnostic a cause, QS5xx for what cannot be traced and QS6xx for what cannot be quantized
+    as asked.
     """
     require_module(model)
     whole_model = ModuleQuant(

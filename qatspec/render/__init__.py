@@ -22,10 +22,12 @@ def render(
     format: Format = "text",  # noqa: A002
     *,
     color: bool = False,
+    width: int | None = None,
 ) -> str:
     """Diagnostics as one text, without a line break at the end.
 
-    texts: file -> text, for the lines that the text format shows.
+    texts: file -> text, for the lines that the text format shows. width: columns to wrap the text
+    format at, None: lines are as long as they are.
     Values of the environment are hidden (qatspec.source.environment).
     """
     diagnostics = [_hidden(d) for d in diagnostics]
@@ -38,7 +40,7 @@ def render(
         case "sarif":
             return clean(sarif(diagnostics))
         case "text":
-            return text(diagnostics, texts, color=color)
+            return text(diagnostics, texts, color=color, width=width)
 
 
 def _hidden(found: Diagnostic) -> Diagnostic:

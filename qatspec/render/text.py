@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import textwrap
 import unicodedata
 from collections.abc import Iterable, Mapping
 
@@ -10,34 +12,60 @@ from qatspec.render.clean import clean, clean_line, mask
 from qatspec.source import split_lines
 
 _WIDTH = 100
+_NARROWEST = 40
 _STYLES = {"error": "1;31", "warning": "1;33", "bold": "1", "dim": "2", "help": "36"}
 
 
-def text(diagnostics: Iterable[Diagnostic], texts: Mapping[str, str], *, color: bool) -> str:
-    """One paragraph a diagnostic; ANSI colours with `color`."""
-    return "\n".join(_one(d, texts, color) for d in diagnostics)
+def text(
+    diagnostics: Iterable[Diagnostic],
+    texts: Mapping[str, str],
+    *,
+    color: bool,
+    width: int | None = None,
+) -> str:
+    """One paragraph a diagnostic; ANSI colours with `color`. width: columns to wrap the words at;
+    lines of files are as long as they are."""
+    return "\n".join(_one(d, texts, color, width) for d in diagnostics)
 
 
-def _one(found: Diagnostic, texts: Mapping[str, str], color: bool) -> str:
+def _one(found: Diagnostic, texts: Mapping[str, str], color: bool, width: int | None) -> str:
     head = f"{found.severity}[{found.code}]"
     place = f"{_location(found.span)}: " if found.span else ""
     message = clean_line(found.message)
+    first, *rest = _wrapped(f"{place}{head}: {message}", width, 4)
+    painted = f"{_paint(place, 'bold', color)}{_paint(head, found.severity, color)}"
     lines = [
-        f"{_paint(place, 'bold', color)}{_paint(head, found.severity, color)}: {message}",
+        first.replace(f"{place}{head}", painted, 1),
+        *(f"    {line}" for line in rest),
         *_excerpt(found.span, texts, found.severity, color),
     ]
     if found.help:
         first, *more = clean(found.help).rstrip("\n").split("\n")
+        first, *rest = _wrapped(first, width, 8)
         lines.append(f"  {_paint('help:', 'help', color)} {first}")
+        lines += [f"        {line}" for line in rest]
         lines += [f"    {line}" for line in more]
     for note in found.notes:
-        lines.append(f"  {_paint('note:', 'dim', color)} {clean_line(note.text)}")
+        first, *rest = _wrapped(clean_line(note.text), width, 8)
+        lines.append(f"  {_paint('note:', 'dim', color)} {first}")
+        lines += [f"        {line}" for line in rest]
         if note.span is not None:
             lines.append(f"   --> {_location(note.span)}")
             lines += _excerpt(note.span, texts, "help", color)
     if found.origin:
         lines.append(f"  {_paint('from:', 'dim', color)} {clean_line(found.origin)}")
     return "\n".join(lines)
+
+
+def _wrapped(words: str, width: int | None, indent: int) -> list[str]:
+    """Words in lines of `width` columns less the indent; what stands in backticks stays on one
+    line, to be copied."""
+    if width is None:
+        return [words]
+    kept = re.sub(r"`[^`]*`", lambda quoted: quoted[0].replace(" ", "\0"), words)
+    columns = max(width - indent, _NARROWEST)
+    lines = textwrap.wrap(kept, columns, break_long_words=False, break_on_hyphens=False)
+    return [line.replace("\0", " ") for line in lines] or [words]
 
 
 def _excerpt(span: Span | None, texts: Mapping[str, str], style: str, color: bool) -> list[str]:

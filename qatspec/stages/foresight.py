@@ -16,6 +16,7 @@ from qatspec.diag.codes import QS708, QS724
 from qatspec.diag.words import quote_list
 from qatspec.export import export_qat_onnx
 from qatspec.graph import Prepared
+from qatspec.graph.source import line_span
 from qatspec.ir import RANGE, Overflow, interval
 from qatspec.kinds import op_range
 from qatspec.lower import NotLowered, lower
@@ -66,7 +67,8 @@ def integer_refusals(prepared: Prepared, march: str) -> list[Diagnostic]:
         return list(error.diagnostics)
     record = registry().march(march)
     with registry().attribute_errors(record, f"march `{march}`, asked what it supports,"):
-        return [*found, *refusals([(op, record.supports(op, program)) for op in program.ops])]
+        answers = [(op, record.supports(op, program)) for op in program.ops]
+    return [*found, *refusals(answers, line_span)]
 
 
 def _without_onnx(prepared: Prepared, error: NotLowered) -> list[Diagnostic]:

@@ -7,7 +7,7 @@ import pytest
 
 from qatspec.backend import assemble, verdict
 from qatspec.backend.legalise import measure, refusals
-from qatspec.diag import DiagnosticError
+from qatspec.diag import DiagnosticError, Span
 from qatspec.ir import Op, Provenance
 from qatspec.types import Limit, OpSupport, Verdict
 from qatspec.types.capabilities import MEASURES
@@ -131,6 +131,9 @@ def test_an_op_of_the_model_is_told_once_by_its_own_name():
     assert [d.message for d in found] == ["`head` (softmax): no exp_below_max; no divide"]
     assert "`predict`" in found[0].help and "choose another march" in found[0].help
     assert [note.text for note in found[0].notes] == ["written at net.py:9"]
+    line = Span("/models/net.py", 9, 1, 9, 9)
+    (found,) = refusals(answers[:2], lambda place: line if place == "net.py:9" else None)
+    assert found.span == line and not found.notes
 
 
 def no(kind):

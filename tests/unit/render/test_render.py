@@ -51,6 +51,20 @@ def test_without_the_text_the_place_alone():
     assert render([whole], {}) == "b.bin: error[QS101]: m"
 
 
+@pytest.mark.parametrize("width", [80, 200])
+@pytest.mark.parametrize("color", [False, True])
+def test_words_are_wrapped_in_a_terminal(width, color):
+    keys = "`prepare: {non_traceable_module_class: [net.Block]}`"
+    words = " ".join(f"word{i}" for i in range(60))
+    problem = found(2, 3, 7, help=f"{words} {keys} {words}", notes=(Note(words),))
+    text = re.sub(r"\x1b\[\d*(;\d+)?m", "", render([problem], TEXTS, color=color, width=width))
+    lines = text.splitlines()
+    assert max(map(len, lines)) <= width
+    assert sum(keys in line for line in lines) == 1
+    assert " ".join(text.split()) == " ".join(render([problem], TEXTS).split())
+    assert all(line.startswith(("  ", "a.yaml")) for line in lines)
+
+
 def test_a_span_beyond_the_text_is_no_crash():
     assert render([found(99, 1, 2)], TEXTS).count("\n") == 0
     assert "^" in render([found(1, 80, 90)], TEXTS)
