@@ -1,6 +1,7 @@
 """How fast onnxruntime runs what qatspec writes, against float32 of the same net there.
 
-    python tests/bench/deploy_speed.py [--net resnet18 ...] [--size N] [--threads 1] [--rounds 15]
+    python -m tests.bench.deploy_speed [--net resnet18 ...] [--size N] [--threads 1] [--rounds 15]
+        [--peers fx_qnnpack brevitas ...] [--venvs FOLDER]
 
 Nets of random weights, batch 1, calibrated on one made-up picture: `resnet18` and `lite0` (224),
 `fcos` (EfficientNet-B0, 512) and `deeplab` (EfficientNet-m2, 256x512). What is timed:
@@ -13,6 +14,7 @@ Nets of random weights, batch 1, calibrated on one made-up picture: `resnet18` a
     bin fast      the artifact of the same, `opt: fast`
     bin exact     the same with `opt: exact`
     program       the executor of qatspec (numpy and torch), for scale
+    <peer>        what another quantizer makes of the same float net (tests/bench/peers)
 
 All run in turn in every round, twice each: the second run, whose weights may lie in the cache as in
 a steady loop, is timed. A row gives float32's time over its own (above
@@ -50,6 +52,7 @@ from qatspec.prepare import prepare, set_stage
 from qatspec.program import Program
 from qatspec.registry import registry
 from qatspec.schema import with_defaults
+from tests.bench.peers.environments import PACKAGES, export
 from tests.zoo.zoo import nets
 
 HEAD = {"prepare": "horizon", "quantize_input": False, "quantize_output": False}
@@ -138,6 +141,18 @@ def _calibrated(build: Callable[[], torch.nn.Module], x: torch.Tensor, **options
     return prepared
 
 
+def peer_row(
+    peer: str, name: str, x: torch.Tensor, threads: int, folder: Path, venvs: Path
+) -> dict[str, Row]:
+    """The row of a peer; none, and a line that says why, where it cannot quantize the net."""
+    try:
+        path = export(peer, _built(NETS[name][0]), x, venvs, folder)
+    except RuntimeError as problem:
+        print(f"{name}: {str(problem)[:200]}")
+        return {}
+    return {peer: session(path, [x.numpy()], threads)}
+
+
 def rows(
     name: str, size: tuple[int, int], threads: int, folder: Path
 ) -> tuple[dict[str, Row], Prepared, Program, torch.Tensor]:
@@ -196,9 +211,13 @@ def distance(outputs: list[np.ndarray], wanted: list[np.ndarray]) -> str:
     return f"{flat.max():7.2f} %{flat.mean():8.3f} %"
 
 
-def report(name: str, size: tuple[int, int], threads: int, rounds: int) -> None:
+def report(
+    name: str, size: tuple[int, int], threads: int, rounds: int, peers: list[str], venvs: Path
+) -> None:
     with tempfile.TemporaryDirectory() as folder:
         found, prepared, program, x = rows(name, size, threads, Path(folder))
+        for peer in peers:
+            found |= peer_row(peer, name, x, threads, Path(folder), venvs)
         time_in_turn(found, rounds)
         with torch.no_grad():
             fake = [leaf.numpy() for leaf in tree_leaves(prepared.model(x))]
@@ -242,13 +261,15 @@ def main() -> None:
     parser.add_argument("--size", type=int, nargs="+", help="H W, or one side of a square")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--peers", choices=PACKAGES, nargs="*", default=[])
+    parser.add_argument("--venvs", type=Path, default=Path("peers"), help="their environments")
     given = parser.parse_args()
     warnings.simplefilter("ignore")
     torch.set_num_threads(given.threads)
     print(f"{cpu()}; onnxruntime {onnxruntime.__version__}")
     for name in given.net:
         size = (given.size[0], given.size[-1]) if given.size else NETS[name][1]
-        report(name, size, given.threads, given.rounds)
+        report(name, size, given.threads, given.rounds, given.peers, given.venvs.absolute())
 
 
 if __name__ == "__main__":
