@@ -81,7 +81,7 @@ def to_onnx(
             {
                 op.origin.module or op.output: program.consts[op.inputs[1]]
                 for op in program.ops
-                if op.kind == "conv"
+                if op.kind in ("conv", "linear")
             }
         )
     readable = {"march": program.march or "generic"}

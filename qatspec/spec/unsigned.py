@@ -14,17 +14,20 @@ from qatspec.spec.model import Spec
 def check_unsigned(spec: Spec, names: Registry) -> list[Diagnostic]:
     """QS807 for each rule that gives activations `quint8` on a march whose ops take none, QS808
     where the QAT ONNX of such rules is to be int8."""
-    rules = list(dict.fromkeys(_rules(spec)))
+    rules = dict(_rules(spec))
     convert = spec.stages.get("convert")
     if rules and convert is not None and convert.options["qdq"] == "int8":
         return list(unsigned_in_int8("/stages/convert/qdq").diagnostics)
     ops = names.march(spec.march).capabilities.ops
     if ops is None or any("uint8" in op.dtypes for op in ops.values()):
         return []
-    help_ = "write `dtype: qint8`, or use `march: onnxruntime`"
     return [
-        QS807.diagnostic(f"march `{spec.march}` has no unsigned activations", help=help_, at=at)
-        for at in rules
+        QS807.diagnostic(
+            f"march `{spec.march}` has no unsigned activations",
+            help=f"write `{signed}`, or use `march: onnxruntime`",
+            at=at,
+        )
+        for at, signed in rules.items()
     ]
 
 
@@ -37,11 +40,17 @@ def unsigned_in_int8(at: str | None = None) -> DiagnosticError:
     )
 
 
-def _rules(spec: Spec) -> Iterator[str]:
-    """Pointers of what asks for quint8: the dtype, or the preset's name."""
+def _rules(spec: Spec) -> Iterator[tuple[str, str]]:
+    """What asks for quint8, the dtype or the preset's name: its pointer, and what to write there
+    for signed activations."""
     for stage in ("calibration", "qat"):
         for leaf in spec.quantization(stage) if stage in spec.stages else ():
             for rule in leaf.qconfig.rules if leaf.qconfig else ():
                 activation = rule.value.activation if rule.value else None
                 if activation is not None and activation.dtype == "quint8":
-                    yield rule.at if rule.preset else join(rule.at, "activation", "dtype")
+                    if rule.preset:
+                        signed = "{activation: {dtype: qint8}}"
+                        whole = leaf.qconfig is not None and rule.at == leaf.qconfig.at
+                        yield rule.at, f'{{"": {signed}}}' if whole else signed
+                    else:
+                        yield join(rule.at, "activation", "dtype"), "qint8"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +12,16 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from qatspec.api import export_qat_onnx, interpret, lower
+from qatspec.api import (
+    DiagnosticError,
+    QConfig,
+    QSpec,
+    compile as compile_program,
+    export_qat_onnx,
+    interpret,
+    load,
+    lower,
+)
 from qatspec.export import OnnxRunner, to_onnx
 from qatspec.quant.fake_quant import FakeQuantize
 from tests.unit.export.test_float_ops import Op
@@ -129,3 +140,43 @@ def test_no_clip_is_left(settled, tmp_path):
     for name in ("fast", "qat"):
         kinds = {n.op_type for n in onnx.load(tmp_path / f"{name}.onnx").graph.node}
         assert not kinds & {"Clip", "Relu"}
+
+
+def test_a_chip_without_unsigned_integers_refuses(settled):
+    """The compiler names the op; a spec is refused before (QS807)."""
+    x = torch.randn(2, 4, 8, 8)
+    program = lower(settled(Net(F.relu), x, qconfig=QUINT8, march="bayes"), (x,))
+    with pytest.raises(DiagnosticError) as caught:
+        compile_program(program, "bayes")
+    assert {d.code for d in caught.value.diagnostics} == {"QS801"}
+    assert "uint8" in caught.value.diagnostics[0].message
+
+
+def test_weights_are_signed(settled):
+    both = {"": {"activation": {"dtype": "quint8"}, "weight": {"dtype": "quint8"}}}
+    with pytest.raises(DiagnosticError) as caught:
+        settled(Net(F.relu), torch.randn(2, 4, 8, 8), qconfig=both)
+    assert caught.value.diagnostics[0].code == "QS204"
+    config = QConfig(activation=QSpec(dtype="quint8"), weight=QSpec(dtype="quint8"))
+    with pytest.raises(DiagnosticError, match="weights cannot be quint8"):
+        settled(Net(F.relu), torch.randn(2, 4, 8, 8), qconfig=config)
+
+
+@pytest.mark.parametrize("qconfig", ["onnxruntime_qat", '{"": onnxruntime_qat}', "QUINT8"])
+def test_the_advice_of_qs807_holds(qconfig, tmp_path):
+    """What the message says to write is taken."""
+    text = (Path(__file__).parents[3] / "specs" / "quickstart.yaml").read_text()
+    written = qconfig.replace("QUINT8", '{"": {activation: {dtype: quint8}}}')
+    bad = tmp_path / "bad.yaml"
+    bad.write_text(text.replace("horizon_calibrated", written))
+    with pytest.raises(DiagnosticError) as caught:
+        load(bad)
+    (found,) = caught.value.diagnostics
+    assert found.code == "QS807"
+    advice = re.search("write `(.*)`, or", found.help)[1]
+    lines, span = bad.read_text().splitlines(keepends=True), found.span
+    line = lines[span.line - 1]
+    lines[span.line - 1] = line[: span.col - 1] + advice + line[span.end_col - 1 :]
+    good = tmp_path / "good.yaml"
+    good.write_text("".join(lines))
+    load(good)
