@@ -20,14 +20,19 @@ from torch import Tensor, nn
 from qatspec.diag import Diagnostic, DiagnosticError
 from qatspec.diag.codes import QS701, QS702, QS703, QS704, QS706, QS801
 from qatspec.graph import Prepared
-from qatspec.prepare import set_stage
+from qatspec.prepare import Refused, set_stage
 from qatspec.process import scratch_folder
 from qatspec.quant.fake_quant import FakeQuantize
 from qatspec.registry import registry
 from qatspec.spec import Solver, Spec, Trainer, predecessor
 from qatspec.spec.model import Stage, StageName
 from qatspec.stages.context import Context
-from qatspec.stages.foresight import integer_refusals, random_images, sums_at_the_limit
+from qatspec.stages.foresight import (
+    further_refusals,
+    integer_refusals,
+    random_images,
+    sums_at_the_limit,
+)
 from qatspec.stages.loading import load_given, prepare_from
 from qatspec.stages.space import Need, demand_space, of_calibration, of_files, of_training
 from qatspec.stages.tried_data import TriedData
@@ -97,6 +102,11 @@ class Rehearsal:
             yield
         except DiagnosticError as error:
             self.found += [Refusal(stage, d) for d in error.diagnostics]
+            if isinstance(error, Refused):
+                for d in further_refusals(error, self.context.spec.march):
+                    later = "compile" if d.code == QS801 else "convert"
+                    if later in self.stages:
+                        self.found.append(Refusal(later, replace(d, severity="error")))
 
     def _float(self) -> Mapping[str, Tensor]:
         context = self._at("float")
