@@ -9,7 +9,7 @@ from qatspec.backend.layers import Layer
 from qatspec.backend.packing import features_bytes
 from qatspec.backend.region import full_box
 from qatspec.backend.tile import Buffers, Tiler, Tiling
-from qatspec.diag import DiagnosticError, InternalError
+from qatspec.diag import Diagnostic, DiagnosticError, InternalError
 from qatspec.diag.codes import QS802
 from qatspec.program import Program
 
@@ -50,8 +50,8 @@ class _Piece:
 
 def plan(layers: Sequence[Layer], tiler: Tiler) -> tuple[Tiler, MemoryPlan]:
     """Place everything; with fewer tiles in flight than the effort asks where memory is short.
-    Gives the tiler with the depth that was used. Raises DiagnosticError QS802 where a layer cannot
-    fit.
+    Gives the tiler with the depth that was used. Raises DiagnosticError QS802 with every layer that
+    cannot fit, whatever the others take.
     """
     onchip = tiler.target.hardware.onchip_bytes
     failure: _TooLarge | None = None
@@ -68,7 +68,9 @@ def plan(layers: Sequence[Layer], tiler: Tiler) -> tuple[Tiler, MemoryPlan]:
             failure = _TooLarge(layers[0], placed.onchip_bytes, onchip)
     if failure is None:
         raise InternalError("no memory plan was tried")
-    raise failure.diagnostic()
+    least = [(la, tiler.buffers(la, tiler.smallest(la), frozenset()).total) for la in layers]
+    alone = [_TooLarge(layer, size, onchip) for layer, size in least if size > onchip]
+    raise DiagnosticError([problem.diagnostic() for problem in alone or [failure]])
 
 
 class _TooLarge(Exception):
@@ -78,8 +80,8 @@ class _TooLarge(Exception):
         super().__init__(layer.name)
         self.layer, self.needed, self.space = layer, needed, max(space, 0)
 
-    def diagnostic(self) -> DiagnosticError:
-        return QS802.error(
+    def diagnostic(self) -> Diagnostic:
+        return QS802.diagnostic(
             f"`{self.layer.name}` does not fit the on-chip memory: its smallest tile "
             f"needs {self.needed} bytes, {self.space} are left",
             help="make the layer smaller: fewer channels, a smaller input",

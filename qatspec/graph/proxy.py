@@ -11,7 +11,7 @@ import math
 import operator
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -19,7 +19,7 @@ from torch import fx, nn
 from torch.fx.proxy import Attribute
 
 from qatspec.graph.assign import assign, is_read_and_written
-from qatspec.graph.sizes import BUILTINS, record, stands_for_plain, torch_functions
+from qatspec.graph.sizes import BUILTINS, as_one_call, record, stands_for_plain, torch_functions
 
 
 class _Known:
@@ -135,9 +135,11 @@ class _Attribute(_Known, Attribute):
 
 
 @contextlib.contextmanager
-def following_inputs(root: nn.Module) -> Iterator[None]:
+def following_inputs(root: nn.Module, wrapped: Sequence[Callable[..., Any]] = ()) -> Iterator[None]:
     """Let the model's code call functions that know proxies, for a while: `int`, `min`,
     `isinstance` and the like in the files of the model, and torch's functions that take sizes.
+
+    wrapped: functions that are recorded as one call, wherever the files call them.
 
     A `__class__` that says torch.Tensor would do for isinstance in Python, but torch's C code
     believes it and crashes."""
@@ -158,6 +160,12 @@ def following_inputs(root: nn.Module) -> Iterator[None]:
                 change(file, name, new)
     for name, (_, new) in made.items():
         change(vars(torch), name, new)
+    for function in wrapped:
+        home = sys.modules.get(getattr(function, "__module__", None) or "")
+        own = [vars(home)] if home and not any(vars(home) is file for file in files) else []
+        for file in (*files, *own):
+            for name in [name for name, value in file.items() if value is function]:
+                change(file, name, as_one_call(function))
     try:
         yield
     finally:

@@ -181,6 +181,20 @@ def _factory(original: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
+def as_one_call(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`function`, recorded as one node where it is called with a proxy."""
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if _proxy_in([*args, kwargs]) is None:
+            return function(*args, **kwargs)
+        proxy = record(function, args, kwargs)
+        proxy.node.meta["is_wrapped"] = True  # a later trace of the graph's code does not enter it
+        return proxy
+
+    return call
+
+
 def is_tensor(value: Any) -> bool:
     """torch.is_tensor, for which the proxy of a tensor is one."""
     return is_instance(value, torch.Tensor)

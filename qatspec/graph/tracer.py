@@ -126,7 +126,8 @@ class Tracer(fx.Tracer):
         wrap: Sequence[Callable[..., Any]],
         refusals: Refusals,
     ) -> None:
-        super().__init__(autowrap_functions=tuple(wrap))
+        super().__init__()
+        self._wrap = wrap
         self._inputs = inputs
         self._kwargs = kwargs
         self._leaf = (*_LEAVES, *leaf)
@@ -159,7 +160,7 @@ class Tracer(fx.Tracer):
         # forward may be another method of the class, chosen in `__init__`
         self.traced_func_name = getattr(module.forward, "__func__", module.forward).__name__
         with (
-            following_inputs(module),
+            following_inputs(module, self._wrap),
             without_fast_paths(),
             kept_caches(module),
             self.random,

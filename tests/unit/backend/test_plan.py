@@ -64,13 +64,28 @@ def test_nothing_uses_more_than_the_memory(full, target):
         assert decode_artifact(assemble(full, target(onchip))).onchip_bytes <= onchip
 
 
-def test_a_layer_that_cannot_fit_is_named(full, target):
+def test_every_layer_that_cannot_fit_is_named(full, target):
     with pytest.raises(DiagnosticError) as caught:
         assemble(full, target(3000))
-    (found,) = caught.value.diagnostics
-    assert found.code == "QS802"
-    assert "smallest tile needs" in found.message
-    assert found.at is not None and found.at.startswith("/rules/")
+    refused = caught.value.diagnostics
+    assert len(refused) > 1 and len({d.message for d in refused}) == len(refused)
+    for found in refused:
+        assert found.code == "QS802"
+        assert "smallest tile needs" in found.message
+        assert found.at is not None and found.at.startswith("/rules/")
+
+
+def test_a_layer_that_cannot_fit_beside_others_is_named(full, target):
+    """No layer alone is larger than the memory."""
+    sizes = [12 * 1024]
+    while sizes[-1] > 3000:
+        try:
+            assemble(full, target(sizes[-1]))
+        except DiagnosticError as error:
+            assert {d.code for d in error.diagnostics} == {"QS802"}
+            break
+        sizes.append(sizes[-1] - 250)
+    assert len(sizes) > 1
 
 
 def test_engines_never_do_two_things_at_once(full, target):
