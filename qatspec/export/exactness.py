@@ -30,7 +30,7 @@ class LayerExactness:
     max_lsb: int = 0
 
     def add(self, mine: np.ndarray, theirs: np.ndarray) -> None:
-        """Count one result. mine, theirs: integers of one shape."""
+        """Add one result to the counts. mine, theirs: integers of one shape."""
         distance = np.abs(mine.astype(np.int64) - theirs)
         self.compared += distance.size
         self.equal += int((distance == 0).sum())
@@ -45,10 +45,13 @@ class LayerExactness:
 def layer_exactness(
     program: Program, inputs: Sequence[Sequence[np.ndarray]]
 ) -> dict[str, LayerExactness]:
-    """Compare each result that is rounded to 8 bits.
+    """Return how far each result that is rounded to 8 bits is from the Program's.
 
-    inputs: integers of the Program's ports, one list for each run. Returns a record for each layer,
-    by the name of its value. Raises DiagnosticError QS723 without onnxruntime.
+    program  the Program.
+    inputs   integers of its ports, one list for each run.
+
+    Returns a record for each layer, by the name of its value. Raises DiagnosticError QS723 without
+    onnxruntime.
     """
     with scratch_folder() as folder:
         to_onnx(program, folder / "layers.onnx", exact=False, layers=True)

@@ -11,12 +11,18 @@ from pathlib import Path
 
 import torch
 
-#: What each peer needs beside torch, onnx and onnxruntime, at the versions that were tried.
-PACKAGES = {
+#: Arguments of each `pip install` that a peer needs beside torch, onnx and onnxruntime, with the
+#: versions that were tried.
+PACKAGES: dict[str, tuple[str, ...]] = {
     "fx_qnnpack": (),
-    "brevitas": ("brevitas==0.13.4", "onnxoptimizer"),
-    "modelopt": ("nvidia-modelopt==0.47.0", "requests", "huggingface_hub"),
-    "nncf": ("nncf==3.4.0", "torchao"),
+    "brevitas": ("brevitas==0.13.4 onnxoptimizer",),
+    "modelopt": ("nvidia-modelopt==0.47.0 requests huggingface_hub",),
+    "nncf": ("nncf==3.4.0 torchao",),
+    "aimet": (
+        "--no-deps aimet-torch==2.42.0",  # it would bring torchvision for CUDA
+        "tqdm bokeh holoviews hvplot pandas cvxpy osqp onnxscript onnx_ir tensorboard matplotlib "
+        "safetensors networkx",
+    ),
 }
 
 
@@ -51,8 +57,9 @@ def _python(peer: str, venvs: Path) -> Path:
         (own,) = (home / "lib").glob("python*/site-packages")
         lines = [f"import site; site.addsitedir({path!r})" for path in site.getsitepackages()]
         (own / "zz_parent.pth").write_text("\n".join(lines) + "\n")
-        if PACKAGES[peer]:
-            subprocess.run([python, "-m", "pip", "install", "-q", *PACKAGES[peer]], check=True)
+        for arguments in PACKAGES[peer]:
+            install = [python, "-m", "pip", "install", "-q", *arguments.split()]
+            subprocess.run(install, check=True)
         (home / "ready").touch()
     return python
 
