@@ -84,7 +84,7 @@ def deploy_graph(
     with eval_mode(prepared.model):
         inputs = tuple(example_inputs)
         graph = trace(prepared.model, inputs, leaf=(ParametrizationList,), found=found)
-    for node in reversed(graph.nodes if found else ()):
+    for node in reversed(list(graph.nodes) if found else []):
         if node.op in _CALLS and not node.users and node.target is not fixed:
             graph.erase_node(node)  # what a refused decision alone reads
     return graph
