@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
-from qatspec.diag.model import Diagnostic, DiagnosticError, Note, Span
+from qatspec.diag.model import Code, Diagnostic, DiagnosticError, Note, Span
 
 #: How many lines of a model, and how many of its parts on one line, a diagnostic names.
 _LINES, _PARTS = 10, 6
@@ -32,15 +32,23 @@ class Collector:
         self.found[-1] = replace(self.found[-1], notes=(*self.found[-1].notes, STOPPED))
 
     @contextmanager
-    def collect(self, *, doubtful: bool = False) -> Iterator[None]:
+    def collect(self, *, doubtful: Iterable[Code] = ()) -> Iterator[None]:
         """Add what is raised inside as a DiagnosticError, and go on behind the block. Once there is
-        a diagnostic, any other error is taken for a consequence of it; doubtful: a DiagnosticError
-        too."""
+        a diagnostic, any other error is taken for a consequence of it.
+
+        doubtful: codes of diagnostics from which those raised inside may follow; behind one of
+        these, a diagnostic without a place, or on the same line, is left out.
+        """
         try:
             yield
         except DiagnosticError as error:
-            if not (doubtful and self.found):
-                self.add(error.diagnostics)
+            before = [d.span for d in self.found if d.code in doubtful]
+            known = {(span.file, span.line) for span in before if span is not None}
+            self.add(
+                d
+                for d in error.diagnostics
+                if not before or (d.span is not None and (d.span.file, d.span.line) not in known)
+            )
         except Exception:
             if not self.found:
                 raise

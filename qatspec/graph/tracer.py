@@ -30,7 +30,7 @@ from qatspec.graph.module import TracedModule
 from qatspec.graph.ops import module_op
 from qatspec.graph.proxy import ExampleProxy, following_inputs
 from qatspec.graph.randomness import RandomOps
-from qatspec.graph.refusals import Refusals, run_on_zeros
+from qatspec.graph.refusals import REFUSED, Refusals, run_on_zeros
 from qatspec.graph.sizes import fixed, is_plain, real_type
 from qatspec.graph.source import frame_span, model_frame, stable_name
 from qatspec.quant.fake_quant import FakeQuantize
@@ -474,7 +474,7 @@ class Tracer(fx.Tracer):
             try:
                 return torch.func.functional_call(found, fakes, args, kwargs)
             except Exception:
-                if module_op(found) is None:
+                if module_op(found) is None and not node.meta.get(REFUSED):
                     raise
                 return run_on_zeros(self, found, args, kwargs)  # a handler knows what it computes
         with parametrize.cached():

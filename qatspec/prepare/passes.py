@@ -15,7 +15,8 @@ from dataclasses import dataclass
 
 from torch import fx, nn
 
-from qatspec.diag import Collector, DiagnosticError, InternalError
+from qatspec.diag import Code, Collector, DiagnosticError, InternalError
+from qatspec.diag.codes import QS508, QS510
 from qatspec.graph.alike import write_with_sizes
 from qatspec.graph.gradients import cut_gradients
 from qatspec.graph.spelling import follow_in_place, tensors_by_position
@@ -49,13 +50,13 @@ from qatspec.prepare.weights import quantize_weights
 class Pass:
     """One step: its name (`check --after NAME`), what it does, and the function that does it.
     goes_on: where it refuses the model, the next pass can run nevertheless.
-    doubtful: what it refuses may follow from what was refused before."""
+    doubtful: codes of refusals from which those of this pass may follow."""
 
     name: str
     summary: str
     run: Callable[[Unit], None]
     goes_on: bool = False
-    doubtful: bool = False
+    doubtful: tuple[Code, ...] = ()
 
 
 def _on_graph(function: Callable[[nn.Module, fx.Graph], None]) -> Callable[[Unit], None]:
@@ -93,6 +94,9 @@ def _in_both_modes(
     return run
 
 
+#: Hooks, and random numbers in evaluation, make graphs of both modes differ.
+_OF_MODES = (QS508, QS510)
+
 #: Passes 3 to 5 are what `graph.trace.trace` does to every graph that it records.
 # fmt: off
 PASSES = (
@@ -111,9 +115,9 @@ PASSES = (
     Pass("batch-size", "Check that nothing depends on the number of images.",
          _on_graph(check_batch_sizes), goes_on=True),
     Pass("merge-modes", "Make one graph of both; what depends on the mode becomes a module.",
-         merge_modes, goes_on=True, doubtful=True),
+         merge_modes, goes_on=True, doubtful=_OF_MODES),
     Pass("boundary", "End the network before what only one mode computes, or where the spec says.",
-         end_network, goes_on=True, doubtful=True),
+         end_network, goes_on=True, doubtful=_OF_MODES),
     Pass("gradients", "Detach what forward computes under torch.no_grad().",
          _on_graph(cut_gradients), goes_on=True),
     # one spelling of each op

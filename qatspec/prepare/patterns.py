@@ -32,6 +32,8 @@ def _norm(match: Match, position: int) -> str | None:
         return "its weight is computed from the input"
     if context.op(match.nodes[0]) == "linear" and context.value(match.nodes[0]).ndim != 2:
         return "the batch norm's channels are not the linear's features"
+    if getattr(norm, "track_running_stats", True) is False:
+        return "the batch norm has no running statistics"  # refused by the tracer: QS503
     for other in match.unit.calls_by_module[id(norm)]:
         if context.module(other.all_input_nodes[0]) is not conv:
             return "the batch norm also stands behind something else"  # one scale for each weight

@@ -189,6 +189,7 @@ def _prepare(
     )
     with refusals.collect():
         require_usable(prepared)
+    with refusals.collect():
         set_stage(prepared, "calibration")
     if refusals:
         raise Refused(refusals, prepared.warnings, prepared)

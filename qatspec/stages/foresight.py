@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from qatspec.backend.legalise import refusals
 from qatspec.diag import Collector, Diagnostic, DiagnosticError
@@ -22,6 +23,7 @@ from qatspec.kinds import op_range
 from qatspec.lower import NotLowered, lower
 from qatspec.prepare import Refused, set_stage
 from qatspec.process import scratch_folder
+from qatspec.quant.fake_quant import FakeQuantize
 from qatspec.registry import registry
 
 #: Kinds whose second operand is the weight.
@@ -34,8 +36,10 @@ def march_findings(prepared: Prepared, march: str) -> list[Diagnostic]:
     trial = replace(prepared, model=copy.deepcopy(prepared.model))
     images = random_images(prepared.example_inputs)
     try:
-        with torch.no_grad():
+        with torch.no_grad(), stand_ins(trial.model) as spoilt:
             trial.model(*images)
+        for fake_quant in spoilt:
+            fake_quant.not_finite.zero_()
         set_stage(trial, "eval")
     except DiagnosticError as error:
         return [replace(d, severity="warning") for d in error.diagnostics]
@@ -44,14 +48,19 @@ def march_findings(prepared: Prepared, march: str) -> list[Diagnostic]:
 
 def further_refusals(error: Refused, march: str) -> list[Diagnostic]:
     """Warnings for what convert and compile would refuse of a model that prepare refuses, as far as
-    it could be prepared."""
+    it could be prepared, on lines of which prepare does not report anything."""
     further: list[Diagnostic] = []
-    refusals = Collector(error.diagnostics)
     if error.prepared is not None:
-        with refusals.collect(doubtful=True):
+        with Collector(error.diagnostics).collect():
             further = march_findings(error.prepared, march)
-    known = {(d.code, d.span) for d in error.diagnostics}
-    return [d for d in further if (d.code, d.span) not in known]
+    known = {line for d in error.diagnostics for line in _lines(d)}
+    return [d for d in further if not _lines(d) or not known.issuperset(_lines(d))]
+
+
+def _lines(found: Diagnostic) -> set[tuple[str, int]]:
+    """The lines of code that a diagnostic points at."""
+    spans = (found.span, *(note.span for note in found.notes))
+    return {(span.file, span.line) for span in spans if span is not None}
 
 
 def integer_refusals(prepared: Prepared, march: str) -> list[Diagnostic]:
@@ -73,11 +82,11 @@ def integer_refusals(prepared: Prepared, march: str) -> list[Diagnostic]:
 
 def _without_onnx(prepared: Prepared, error: NotLowered) -> list[Diagnostic]:
     """QS724 for each further line that has no ONNX form."""
-    known = {line for d in error.diagnostics for line in (d.span, *(n.span for n in d.notes))}
+    known = {line for d in error.diagnostics for line in _lines(d)}
     found = Collector(error.diagnostics)
     with scratch_folder() as folder, found.collect():
         export_qat_onnx(prepared, folder / "qat.onnx")
-    return [d for d in found.found if d.code == QS724 and d.span not in known]
+    return [d for d in found.found if d.code == QS724 and not known.issuperset(_lines(d))]
 
 
 def sums_at_the_limit(prepared: Prepared) -> list[Diagnostic]:
@@ -114,3 +123,26 @@ def random_images(examples: Sequence[Tensor]) -> list[Tensor]:
     """Images of the shapes of `examples`, uniform in [-1, 1), always the same."""
     generator = torch.Generator().manual_seed(0)
     return [torch.rand(x.shape, generator=generator).to(x.device) * 2 - 1 for x in examples]
+
+
+@contextmanager
+def stand_ins(model: nn.Module) -> Iterator[set[FakeQuantize]]:
+    """Collect the fake-quants that see numbers which are not finite, and give them a scale in the
+    end."""
+    spoilt: set[FakeQuantize] = set()
+
+    def look(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        assert isinstance(module, FakeQuantize)
+        if not bool(torch.isfinite(inputs[0]).all()):
+            spoilt.add(module)
+
+    fake_quants = [m for m in model.modules() if isinstance(m, FakeQuantize)]
+    hooks = [m.register_forward_pre_hook(look) for m in fake_quants]
+    try:
+        yield spoilt
+    finally:
+        for hook in hooks:
+            hook.remove()
+    for module in spoilt:
+        if not module.observed:
+            module.set_scale(torch.ones_like(module.scale))

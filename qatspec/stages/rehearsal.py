@@ -22,7 +22,6 @@ from qatspec.diag.codes import QS701, QS702, QS703, QS704, QS706, QS801
 from qatspec.graph import Prepared
 from qatspec.prepare import Refused, set_stage
 from qatspec.process import scratch_folder
-from qatspec.quant.fake_quant import FakeQuantize
 from qatspec.registry import registry
 from qatspec.spec import Solver, Spec, Trainer, predecessor
 from qatspec.spec.model import Stage, StageName
@@ -31,6 +30,7 @@ from qatspec.stages.foresight import (
     further_refusals,
     integer_refusals,
     random_images,
+    stand_ins,
     sums_at_the_limit,
 )
 from qatspec.stages.loading import load_given, prepare_from
@@ -137,7 +137,7 @@ class Rehearsal:
         model = prepared.model
         if stage == "qat":
             set_stage(prepared, "qat")
-        with _stand_ins(model) as spoilt:
+        with stand_ins(model) as spoilt:
             if self.data is None:
                 set_stage(prepared, "calibration")
                 with torch.no_grad():
@@ -289,26 +289,3 @@ def _sooner(spec: Spec) -> Spec:
     stage = spec.stages.get("compile") or Stage(name="compile")
     options = {**stage.options, **registry().march(spec.march).trial_options}
     return replace(spec, stages={**spec.stages, "compile": replace(stage, options=options)})
-
-
-@contextmanager
-def _stand_ins(model: nn.Module) -> Iterator[set[FakeQuantize]]:
-    """Collect the fake-quants that see numbers which are not finite, and give them a scale in the
-    end."""
-    spoilt: set[FakeQuantize] = set()
-
-    def look(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        assert isinstance(module, FakeQuantize)
-        if not bool(torch.isfinite(inputs[0]).all()):
-            spoilt.add(module)
-
-    fake_quants = [m for m in model.modules() if isinstance(m, FakeQuantize)]
-    hooks = [m.register_forward_pre_hook(look) for m in fake_quants]
-    try:
-        yield spoilt
-    finally:
-        for hook in hooks:
-            hook.remove()
-    for module in spoilt:
-        if not module.observed:
-            module.set_scale(torch.ones_like(module.scale))
