@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from qatspec.diag import DiagnosticError
 from qatspec.ir import RANGE
 from qatspec.lowering import PendingSum, ScaledInts
 from qatspec.program import Program, ProgramBuilder
@@ -296,23 +297,28 @@ class Grower:
         return self.builder.finish(kept)
 
     def images(self, batch: int) -> np.ndarray:
-        low, high = RANGE[self.dtype]
+        low, high = RANGE[self.builder.inputs[0].dtype]
         shape = (batch, *self.builder.values["x"].shape)
         if self.rng.random() < 0.3:
-            return self.rng.choice([low, high], shape).astype(self.dtype)
-        return self.rng.integers(low, high + 1, shape).astype(self.dtype)
+            return self.rng.choice([low, high], shape).astype(self.builder.inputs[0].dtype)
+        return self.rng.integers(low, high + 1, shape).astype(self.builder.inputs[0].dtype)
 
 
 @pytest.fixture
 def random_program() -> Callable[..., tuple[Program, np.ndarray]]:
-    """(seed, ops, kinds=None) -> a random program and integers for its input."""
+    """(seed, ops, kinds=None) -> a random program and integers for its input. unsigned: results
+    are uint8 in place of int8."""
 
-    def make(seed: int, ops: int = 8, kinds=None) -> tuple[Program, np.ndarray]:
+    def make(
+        seed: int, ops: int = 8, kinds=None, *, unsigned: bool = False
+    ) -> tuple[Program, np.ndarray]:
         for attempt in range(50):
             grower = Grower(seed * 1000 + attempt, kinds)
+            if unsigned and grower.dtype == "int8":
+                grower.dtype = "uint8"
             try:
                 program = grower.grow(ops)
-            except ValueError:
+            except (ValueError, DiagnosticError):  # sums that leave int32
                 continue
             return program, grower.images(1 + seed % 3)
         raise AssertionError("no program grew")

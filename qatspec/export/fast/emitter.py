@@ -93,7 +93,8 @@ class FastEmitter(Values):
 
     def _emit_requant(self, op: Op) -> None:
         first = self.fused.get(op.inputs[0])
-        if self.is_narrow(op.output) and self._is_small(op):
+        rounds_to_nearest = op.attrs["rounding"] != "floor"  # as every kernel does
+        if self.is_narrow(op.output) and rounds_to_nearest and self._is_small(op):
             self.shifted[op.output] = self._requantized(op, first)
             return
         if first:

@@ -8,6 +8,7 @@ import numpy as np
 
 from qatspec.export.fast.values import Values
 from qatspec.ir import Op
+from qatspec.kinds.resizes.taps import bilinear_taps
 
 
 def max_pool(emit: Values, op: Op) -> str:
@@ -59,20 +60,40 @@ def resize_nearest(emit: Values, op: Op) -> str | None:
 
 
 def real_bilinear(emit: Values, op: Op, factor: np.ndarray, axis: int) -> str | None:
-    """A bilinear resize times m / 2^s, as float32. None where ONNX, which is given scales where the
-    batch is open, would compute another size.
-
-    The Program rounds its weights to 2^-bits; here they are not rounded.
-    """
+    """A bilinear resize times m / 2^s, as float32. The Program rounds its weights to 2^-bits, here
+    they are not rounded: None where that may be half an integer of the result."""
     before, after = emit.shape(op.inputs[0])[1:], op.attrs["size"]
-    scales = np.array([b / a for a, b in zip(before, after, strict=True)], np.float32)
-    if list(np.floor(np.array(before, np.float32) * scales)) != list(after):
+    factor = factor * (1 << (2 * op.attrs["bits"]))
+    corners, bits = op.attrs["align_corners"], op.attrs["bits"]
+    off = sum(_rounded_off(*sizes, corners, bits) for sizes in zip(before, after, strict=True))
+    if off * 255 * np.abs(factor).max() >= 0.5:
         return None
-    x = emit.real(op.inputs[0], factor * (1 << (2 * op.attrs["bits"])), axis)
-    mode = "align_corners" if op.attrs["align_corners"] else "half_pixel"
-    names = [x, "", emit.graph.const(f"{op.output}.scales", [1, 1, *scales], np.float32)]
+    x = emit.real(op.inputs[0], factor, axis)
+    mode = "align_corners" if corners else "half_pixel"
+    # scales, because sizes would fix the batch
+    scales = [1.0, 1.0, *(_scale(a, b) for a, b in zip(before, after, strict=True))]
+    names = [x, "", emit.graph.const(f"{op.output}.scales", scales, np.float32)]
     return emit.graph.node(
         "Resize", names, f"{op.output}.resized", mode="linear", coordinate_transformation_mode=mode
+    )
+
+
+def _rounded_off(size: int, out: int, align_corners: bool, bits: int) -> float:
+    """The largest distance of the weights of a resize in one direction to their roundings."""
+    places = np.arange(out)
+    if align_corners:
+        exact = places * (size - 1) / max(out - 1, 1)
+    else:
+        exact = np.maximum((places + 0.5) * size / out - 0.5, 0)
+    low, _, weight = bilinear_taps(size, out, align_corners, bits)
+    return float(np.abs(exact - low - weight / 2.0**bits).max())
+
+
+def _scale(before: int, after: int) -> float:
+    """A float32 scale of which ONNX computes the size `after`, floor(before * scale)."""
+    scale = np.float32(after / before)
+    return float(
+        scale if before * float(scale) >= after else np.nextafter(scale, np.float32(2**30))
     )
 
 
