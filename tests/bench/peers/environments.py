@@ -23,6 +23,11 @@ PACKAGES: dict[str, tuple[str, ...]] = {
         "tqdm bokeh holoviews hvplot pandas cvxpy osqp onnxscript onnx_ir tensorboard matplotlib "
         "safetensors networkx",
     ),
+    "mct": (
+        "--no-deps model-compression-toolkit==2.6.1 mct-quantizers edge-mdt-cl PuLP "
+        "torchvision==0.28.0",  # each would bring torch for CUDA
+        "scikit-image tqdm tensorboard matplotlib networkx<3.6 pydantic<2.12",
+    ),
 }
 
 
