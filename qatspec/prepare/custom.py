@@ -207,7 +207,7 @@ def _fusions(config: PrepareConfig, at: str) -> list[FusePattern]:
     for pattern, value in config.additional_fusion_pattern.items():
         record = value
         if isinstance(value, str) and "." not in value:
-            record = registry().record("fuse_pattern", value)
+            record = registry().record("fuse_pattern", value, at)
         if not isinstance(record, FusePattern):
             record = FusePattern(
                 name="additional_fusion_pattern", summary="", pattern=(), check=_callable(value, at)
@@ -218,7 +218,7 @@ def _fusions(config: PrepareConfig, at: str) -> list[FusePattern]:
 
 def _handler(value: Any, at: str) -> QuantHandler | Annotate:
     if isinstance(value, str) and "." not in value:
-        value = registry().record("quant_handler", value)
+        value = registry().record("quant_handler", value, at)
     return value if isinstance(value, QuantHandler) else _callable(value, at)
 
 

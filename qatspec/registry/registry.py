@@ -106,10 +106,10 @@ class Registry:
         does."""
         return Arithmetic() if march is None else self.march(march).arithmetic
 
-    def record(self, kind: str, name: str) -> Any:
-        """Return the record called `name` of any `kind`. Raises DiagnosticError as the
-        lookups do."""
-        return self._find(kind, name, "").record
+    def record(self, kind: str, name: str, at: str = "") -> Any:
+        """Return the record called `name` of any `kind`. at: pointer of the name in the spec.
+        Raises DiagnosticError as the lookups do."""
+        return self._find(kind, name, at).record
 
     def fuse_patterns(self) -> tuple[FusePattern, ...]:
         """Return every fuse pattern, by name. Of two with one name both are here: whoever applies
