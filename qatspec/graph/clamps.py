@@ -56,13 +56,18 @@ _KEEPING_SIGN = (OpTrait.MOVES, OpTrait.MAXIMUM, OpTrait.AVERAGES)
 def is_nonnegative(node: fx.Node, context: GraphContext) -> bool:
     """Return whether no number of a tensor can be negative, whatever the input: it is bounded at 0
     or above, or holds numbers and averages of such tensors alone."""
-    if context.has_trait(node, OpTrait.CLAMP):
-        bounds = bounds_of(node, context)
-        if not bounds.are_numbers or (bounds.high is not None and bounds.high < 0):
+    waiting, seen = [node], {node}
+    while waiting:  # a graph may be deeper than Python's stack
+        here = waiting.pop()
+        operands = [n for n in here.all_input_nodes if context.carries_float(n)]
+        if context.has_trait(here, OpTrait.CLAMP):
+            bounds = bounds_of(here, context)
+            if not bounds.are_numbers or (bounds.high is not None and bounds.high < 0):
+                return False
+            bounded = bounds.low is not None and bounds.low >= 0
+            operands = [] if bounded else operands[:1]
+        elif not any(context.has_trait(here, trait) for trait in _KEEPING_SIGN):
             return False
-        if bounds.low is not None and bounds.low >= 0:
-            return True
-        return is_nonnegative(node.all_input_nodes[0], context)
-    if not any(context.has_trait(node, trait) for trait in _KEEPING_SIGN):
-        return False
-    return all(is_nonnegative(n, context) for n in node.all_input_nodes if context.carries_float(n))
+        waiting += [n for n in operands if n not in seen]
+        seen.update(operands)
+    return True

@@ -96,6 +96,12 @@ def is_constant(x: Any) -> bool:
     """Return whether a value depends on no input."""
     if not isinstance(x, (fx.Proxy, fx.Node)):
         return True
-    node = x.node if isinstance(x, fx.Proxy) else x
-    computed = node.op.startswith("call_") and all(map(is_constant, node.all_input_nodes))
-    return node.op == "get_attr" or computed
+    waiting = [x.node if isinstance(x, fx.Proxy) else x]
+    seen = set(waiting)
+    while waiting:  # a graph may be deeper than Python's stack
+        node = waiting.pop()
+        if node.op != "get_attr" and not node.op.startswith("call_"):
+            return False
+        waiting += [n for n in node.all_input_nodes if n not in seen]
+        seen.update(node.all_input_nodes)
+    return True

@@ -45,3 +45,18 @@ def test_ten_times_the_nodes_take_ten_times_the_calls() -> None:
         found["deploy"].append(calls(lambda: deploy(made[0], (x,))))  # noqa: B023
     for name, (_, small, large) in found.items():
         assert large < 11 * small, f"{name}: {small} calls for 84 nodes, {large} for 840"
+
+
+def test_a_graph_may_be_deeper_than_pythons_stack() -> None:
+    class Deep(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 3, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.conv(x)
+            for _ in range(1100):
+                y = y.flip(2)
+            return torch.where(y > 0, y, x)
+
+    prepare(Deep().eval(), (torch.zeros(1, 3, 2, 2),), qconfig=INT8)
