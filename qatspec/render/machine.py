@@ -121,14 +121,22 @@ def _result(found: Diagnostic, rule: int) -> dict[str, Any]:
         "message": {"text": words},
     }
     if found.span is not None:
-        location: dict[str, Any] = {"artifactLocation": {"uri": found.span.file}}
-        if found.span.line:
-            location["region"] = _region(found.span)
-        result["locations"] = [{"physicalLocation": location}]
+        result["locations"] = [{"physicalLocation": _location(found.span)}]
+    if related := [note for note in found.notes if note.span is not None]:
+        result["relatedLocations"] = [
+            {"message": {"text": note.text}, "physicalLocation": _location(note.span)}
+            for note in related
+        ]
     if found.fix is not None and found.fix.edits:
         changes = [_replacement(edit) for edit in found.fix.edits]
         result["fixes"] = [{"description": {"text": found.fix.title}, "artifactChanges": changes}]
     return result
+
+
+def _location(span: Span | None) -> dict[str, Any]:
+    assert span is not None
+    location: dict[str, Any] = {"artifactLocation": {"uri": span.file}}
+    return {**location, "region": _region(span)} if span.line else location
 
 
 def _replacement(edit: Edit) -> dict[str, Any]:

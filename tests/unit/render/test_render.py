@@ -115,3 +115,12 @@ def test_nothing_found_in_documents():
     assert json.loads(render([], {}, "json"))["diagnostics"] == []
     assert json.loads(render([], {}, "sarif"))["runs"][0]["results"] == []
     assert set(FORMATS) == {"text", "json", "github", "sarif"}
+
+
+def test_sarif_has_the_places_of_notes():
+    note = Note("also `b`", span=Span("a.yaml", 1, 1, 1, 5))
+    problem = found(2, 3, 7, notes=(note, Note("a fact")))
+    (result,) = json.loads(render([problem], TEXTS, "sarif"))["runs"][0]["results"]
+    (related,) = result["relatedLocations"]
+    assert related["message"]["text"] == "also `b`"
+    assert related["physicalLocation"]["region"]["startLine"] == 1
