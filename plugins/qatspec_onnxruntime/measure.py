@@ -23,6 +23,7 @@ from qatspec.api import (
     open_session,
     scratch_folder,
 )
+from qatspec_onnxruntime.march import run
 
 #: Runs of each file that are timed; fewer where all of them take longer than so many seconds.
 ROUNDS, SECONDS = 30, 4.0
@@ -153,7 +154,7 @@ def _exactness(
     layers = layer_exactness(program, inputs)
     largest = 0
     for ints in inputs:
-        for mine, theirs in zip(program.run(*ints), artifact.run(*ints), strict=True):
+        for mine, theirs in zip(program.run(*ints), run(artifact, ints), strict=True):
             largest = max(largest, int(np.abs(mine.astype(np.int64) - theirs).max(initial=0)))
     differing = {name: layer for name, layer in layers.items() if layer.equal < layer.compared}
     return {

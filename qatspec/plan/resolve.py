@@ -36,7 +36,7 @@ from qatspec.spec import (
     weights_file,
 )
 from qatspec.spec.model import StageName
-from qatspec.types import PrepareConfig
+from qatspec.types import March, PrepareConfig
 
 #: What a prepared model depends on. Of `model.input` it has the shape of the image and the fixed
 #: scale of its port; what the float model is fed is the data set's own.
@@ -129,7 +129,7 @@ def _step(
         name=name,
         inputs=(before,) if before else (),
         takes="program" if name == "compile" else stage.solver.pre_step_checkpoint,
-        outputs=_outputs(name, spec.name),
+        outputs=_outputs(name, spec.name, names.march(spec.march)),
         digest=digest_of_keys(keys),
         keys=keys,
         folders=names.folders({ref.entry_point for ref in plugins}),
@@ -208,14 +208,16 @@ def _asks_for_march(config: PrepareConfig | None, names: Registry) -> bool:
     return config.march_preset or any(_asks_for_march(c, names) for c in configs)
 
 
-def _outputs(name: StageName, run: str) -> tuple[str, ...]:
+def _outputs(name: StageName, run: str, march: March) -> tuple[str, ...]:
     """Files of a finished step, relative to the work directory (rule: names of files)."""
     files: tuple[str, ...]
     match name:
         case "convert":
             files = (f"{run}-qat.onnx", f"{run}-converted.onnx", f"{run}.program")
         case "compile":
-            files = (f"{run}.bin", f"{run}.perf.json", f"{run}.perf.html")
+            modelled = march.capabilities.hardware is not None
+            perf = ("json", "html") if modelled else ("json",) if march.measure else ()
+            files = (f"{run}.bin", *(f"{run}.perf.{end}" for end in perf))
         case _:
             files = (f"{name}-checkpoint-best.pth.tar", f"{name}-checkpoint-last.pth.tar")
     return tuple(f"{name}/{file}" for file in files)

@@ -39,5 +39,15 @@ def test_the_file_itself_is_judged_and_measured(copy):
     assert set(again["metrics"]["bin"]) == set(first["metrics"]["bin"])
 
 
+@pytest.mark.parametrize("options", ["{rt_input_type: rgb}", "{batch: 2}", "{opt: exact}"])
+def test_it_is_measured_whatever_it_is_fed(copy, options):
+    summary = copy.run("march=onnxruntime", f"stages.compile={options}")
+    (figures,) = summary["performance"]
+    assert figures["source"] == "measured" and figures["fps"] > 0
+    assert set(summary["metrics"]["bin"]) == set(summary["metrics"]["integer"])
+    perf = json.loads((copy.workdir / "compile/toy.perf.json").read_text())["summary"]
+    assert perf["batch"] == (2 if "batch" in options else 1)
+
+
 def test_a_march_that_promises_equality_is_judged_by_the_program(finished):
     assert "bin" not in finished.summary["metrics"]
