@@ -14,7 +14,7 @@ from qatspec.types import Example
 
 
 class _Rows(nn.Module):
-    """A layer that reads the rows of a picture, and everything that it returns."""
+    """A layer that reads the rows of the first channel."""
 
     def __init__(self, build: Callable[[], nn.Module]) -> None:
         super().__init__()
@@ -24,17 +24,18 @@ class _Rows(nn.Module):
             parameter.data.uniform_(-0.5, 0.5, generator=generator)
 
     def forward(self, x: Tensor) -> Any:
-        rows = x.mean(1)
+        rows = x[:, 0]
         if not isinstance(self.layer, nn.RNNCellBase):
-            return self.layer(rows)
-        return self.layer(rows[:, 1], self.layer(rows[:, 0]))
+            return self.layer(rows)[0]
+        state = self.layer(rows[:, 1], self.layer(rows[:, 0]))
+        return state[0] if isinstance(self.layer, nn.LSTMCell) else state
 
 
 def examples() -> tuple[Example, ...]:
-    """Two layers in both directions with the batch first, and one behind the other."""
+    """Layers in both directions with the batch first, and cells in two steps."""
     both = {"num_layers": 2, "bidirectional": True, "batch_first": True}
     layers: dict[str, Callable[[], nn.Module]] = {
-        "rnn": partial(nn.RNN, 8, 6, nonlinearity="relu"),
+        "rnn": partial(nn.RNN, 8, 6, nonlinearity="relu", batch_first=True),
         "lstm": partial(nn.LSTM, 8, 6, **both),
         "gru": partial(nn.GRU, 8, 6, **both),
         "rnn_cell": partial(nn.RNNCell, 8, 6),
