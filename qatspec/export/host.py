@@ -12,6 +12,7 @@ import onnx
 
 from qatspec.diag import DiagnosticError, Span
 from qatspec.diag.codes import QS721, QS725
+from qatspec.export.by_torch import write_by_torch
 from qatspec.export.qdq import tree_of, write_graph
 from qatspec.export.runner import first_line, open_session
 from qatspec.graph import Prepared
@@ -30,14 +31,18 @@ def export_host(
     prepared: Prepared, host: Host, folder: Path, name: str, opset: int | None = None
 ) -> tuple[Path, ...]:
     """Write `<name>-pre.onnx` and `<name>-post.onnx`, those that there are: floats in, floats out.
-    Raises DiagnosticError QS724 for an op without ONNX form."""
+    Raises DiagnosticError QS724 for an op without ONNX form, torch's own exporter included."""
     prepared = quantize_custom(prepared)
     written = []
     for graph, end in ((host.pre, PRE), (host.post, POST)):
         if graph is not None:
             path = folder / f"{name}{end}"
             context = GraphContext(prepared.model, graph, prepared.march)
-            write_graph(context, path, opset or needed_opset(()), name)
+            number = opset or needed_opset(())
+            try:
+                write_graph(context, path, number, name)
+            except DiagnosticError as refusal:  # an op that no quant handler knows
+                write_by_torch(context, path, number, refusal)
             written.append(path)
     return tuple(written)
 
@@ -70,12 +75,17 @@ class HostRunner:
         """The model's inputs to the Program's, as real numbers."""
         return _run(self.pre, inputs)
 
-    def behind(self, tree: Any, outputs: Sequence[np.ndarray]) -> tuple[Any, list[np.ndarray]]:
-        """(tree, flat outputs) of the model from the Program's, as real numbers; tree: its own."""
+    def behind(
+        self, tree: Any, outputs: Sequence[np.ndarray], inputs: Sequence[np.ndarray]
+    ) -> tuple[Any, list[np.ndarray]]:
+        """(tree, flat outputs) of the model from the Program's, as real numbers. tree: the
+        Program's; inputs: the model's."""
         inner = tree[HOST]
         if self.post is None:
             return inner, list(outputs)
-        return self.tree, _run(self.post, [outputs[i] for i in inner])
+        given = [outputs[i] for i in inner]
+        reads_inputs = len(self.post.get_inputs()) > len(given)
+        return self.tree, _run(self.post, [*given, *inputs] if reads_inputs else given)
 
 
 def _run(part: Any, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:

@@ -17,15 +17,21 @@ import onnx
 import torch
 from torch import Tensor, fx
 
-from qatspec.diag import Collector, Diagnostic
-from qatspec.diag.codes import QS703, QS705, QS720
+from qatspec.diag import Collector, Diagnostic, DiagnosticError
+from qatspec.diag.codes import QS519, QS703, QS705, QS720
 from qatspec.export.converted import described_image
 from qatspec.export.saturation import advice, saturating
 from qatspec.export.uint8 import Uint8, fits
 from qatspec.graph import Prepared
 from qatspec.graph.batch import Batch, Open
 from qatspec.graph.context import GraphContext
-from qatspec.graph.deploy import Deployment, deploy, output_tree, yields_tensor
+from qatspec.graph.deploy import (
+    Deployment,
+    deploy,
+    output_tree,
+    without_post_process,
+    yields_tensor,
+)
 from qatspec.graph.modes import eval_mode
 from qatspec.onnxgraph import BATCH
 from qatspec.qdq import QdqWriter
@@ -68,9 +74,9 @@ def export_qat_onnx(
     qdq             activations of 8 bits as int8 with zero point 0, or as uint8 (which holds
                     quint8 as well); None: as the march has them (`March.qdq`).
 
-    Returns warnings: QS732 where a CPU without VNNI may saturate. Raises DiagnosticError: QS720 for
-    an opset that is too low, QS808 for quint8 in an int8 file, QS724 for an op without ONNX form,
-    QS705 for a scale that was never observed.
+    Returns warnings: QS732 where a CPU without VNNI may saturate, QS519 where the post-process is
+    not in the file. Raises DiagnosticError: QS720 for an opset that is too low, QS808 for quint8 in
+    an int8 file, QS724 for an op without ONNX form, QS705 for a scale that was never observed.
     """
     inputs = prepared.example_inputs if example_inputs is None else example_inputs
     deployment = deployment or deploy(prepared, inputs)
@@ -88,7 +94,25 @@ def export_qat_onnx(
         raise unsigned_in_int8()
     with eval_mode(model):  # a computed weight may depend on the mode
         context = GraphContext(model, deployment.graph, prepared.march)
-        return write_graph(context, path, opset or needed, name, deployment.batch, image, qdq)
+        opset = opset or needed
+        try:
+            return write_graph(context, path, opset, name, deployment.batch, image, qdq)
+        except DiagnosticError as refusal:
+            network = without_post_process(deployment)
+            if network is None:
+                raise
+            context = GraphContext(model, network, prepared.march)
+            warnings = write_graph(context, path, opset, name, None, image, qdq)
+            return (_ends_early(refusal), *warnings)
+
+
+def _ends_early(refusal: DiagnosticError) -> Diagnostic:
+    first = refusal.diagnostics[0]
+    return QS519.warning(
+        f"the QAT ONNX ends where the post-process begins, which it cannot hold: {first.message}",
+        help="nothing, if you mean that: `-post.onnx` holds the post-process",
+        span=first.span,
+    )
 
 
 def write_graph(

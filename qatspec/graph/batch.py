@@ -132,6 +132,10 @@ class Batch:
         return Open(times, one - times * self._size)
 
 
+def _unchanged(again: Any, example: Any) -> bool:
+    return again is example or (is_plain(example) and bool(again == example))
+
+
 class _Again(Tracer):
     """The tracer's shape functions on a graph that is there."""
 
@@ -162,7 +166,7 @@ class _Again(Tracer):
 
     def _again(self, node: fx.Node, found: dict[fx.Node, Any]) -> None:
         inputs = node.all_input_nodes
-        if all(n in found and found[n] is n.meta["example"] for n in inputs):
+        if all(n in found and _unchanged(found[n], n.meta["example"]) for n in inputs):
             found[node] = node.meta["example"]
         elif all(n in found for n in inputs) and (example := self.example(node, found)):
             (found[node],) = example

@@ -17,6 +17,7 @@ from torch.utils import _pytree as pytree
 
 from qatspec.diag import Collector
 from qatspec.graph.batch import Batch
+from qatspec.graph.ends import POST_PROCESS
 from qatspec.graph.modes import eval_mode
 from qatspec.graph.prepared import Prepared
 from qatspec.graph.sizes import fixed, is_plain
@@ -90,6 +91,27 @@ def deploy_graph(
     return graph
 
 
+def without_post_process(deployment: Deployment) -> fx.Graph | None:
+    """Return the graph that ends where the post-process begins, and returns what that reads; None
+    where there is none."""
+    graph, batch = deployment.graph, deployment.batch
+    behind = [n for n in graph.nodes if POST_PROCESS in n.meta]
+    if not behind:
+        return None
+    read = {n for node in (*behind, graph.output_node()) for n in node.all_input_nodes}
+    network, made = fx.Graph(), dict[fx.Node, fx.Node]()
+    results = []
+    for node in graph.nodes:
+        if node.op == "output" or POST_PROCESS in node.meta:
+            continue
+        made[node] = network.node_copy(node, made.__getitem__)
+        computed = node.op in _CALLS and not batch.is_constant(node)
+        if node in read and computed and carries_tensor(node.meta.get("example")):
+            results.append(made[node])
+    network.output(tuple(results))
+    return network
+
+
 def _inline_fixed_sizes(graph: fx.Graph, batch: Batch) -> None:
     """Replace the numbers that come from shapes by their values, unless they follow the batch."""
     plain = [n for n in graph.nodes if n.op in _CALLS and is_plain(n.meta.get("example"))]
@@ -98,9 +120,15 @@ def _inline_fixed_sizes(graph: fx.Graph, batch: Batch) -> None:
         if any(n in fixed_sizes for n in node.all_input_nodes):
             arguments = (node.args, node.kwargs)
             node.args, node.kwargs = fx.node.map_arg(arguments, lambda n: fixed_sizes.get(n, n))
-    for node in reversed(plain):
-        if not node.users:
+    for node in reversed(graph.nodes):
+        unread = node.op in _CALLS and not node.users
+        if unread and (is_plain(node.meta.get("example")) or _read_for_size(node)):
             graph.erase_node(node)
+
+
+def _read_for_size(node: fx.Node) -> bool:
+    """Whether an unread node of the post-process was computed for its size or its type alone."""
+    return POST_PROCESS in node.meta and carries_tensor(node.meta.get("example"))
 
 
 def carries_tensor(value: Any) -> bool:

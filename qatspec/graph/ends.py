@@ -11,6 +11,7 @@ from typing import Any
 from torch import fx, nn
 
 from qatspec.graph.module import TracedModule
+from qatspec.graph.sizes import is_plain
 
 #: In a node's meta: evaluation alone computes it, behind the network.
 POST_PROCESS = "post_process"
@@ -35,6 +36,10 @@ class Ends(nn.Module):
         return (self.in_training if self.training else self.in_evaluation)(*read)
 
     def read_in_evaluation(self) -> list[bool]:
-        """Return for each argument whether evaluation reads it."""
+        """Return for each argument whether evaluation reads its numbers, and not only its size."""
         graph = self.in_evaluation.graph
-        return [bool(n.users) for n in graph.nodes if n.op == "placeholder"]
+        reads = {graph.output_node()}
+        for node in reversed(graph.nodes):
+            if node in reads and not is_plain(node.meta.get("example")):
+                reads.update(node.all_input_nodes)
+        return [n in reads for n in graph.nodes if n.op == "placeholder"]

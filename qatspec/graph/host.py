@@ -12,8 +12,8 @@ class Host:
     """The float parts of a model around its Program.
 
     before, after: their modules and ops, in order, for people. pre: inputs of the model to those of
-    the Program, as real numbers; post: outputs of the Program, as real numbers, to what forward
-    returns; None where there is nothing to do.
+    the Program, as real numbers; post: outputs of the Program, as real numbers, and where it reads
+    them the inputs of the model, to what forward returns; None where there is nothing to do.
     """
 
     before: tuple[str, ...]

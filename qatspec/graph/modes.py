@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import nn
+from torch import fx, nn
+from torch.utils import _pytree as pytree
 
 #: What every module keeps of its own.
 _TABLES = frozenset(vars(nn.Module()))
@@ -52,6 +53,24 @@ def kept_caches(model: nn.Module) -> Iterator[None]:
             else:
                 value.update(before)
             own[name] = value
+
+
+@contextmanager
+def kept_attributes(model: nn.Module) -> Iterator[None]:
+    """Every attribute to which forward assigns what it computes, while it is traced, is afterwards
+    what it was before."""
+    kept = [(module, dict(vars(module))) for module in model.modules()]
+    try:
+        yield
+    finally:
+        for module, before in kept:
+            own = vars(module)
+            for name, value in list(own.items()):
+                if name in _TABLES or before.get(name) is value:
+                    continue
+                if any(isinstance(leaf, fx.Proxy) for leaf in pytree.tree_leaves(value)):
+                    del own[name]
+                    own.update({name: before[name]} if name in before else {})
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from qatspec.diag import Collector, Diagnostic, Span
 from qatspec.diag.codes import QS502, QS503, QS510
 from qatspec.graph.advice import untraceable
 from qatspec.graph.alike import write_with_sizes
-from qatspec.graph.modes import kept_modes
+from qatspec.graph.modes import kept_attributes, kept_modes
 from qatspec.graph.refusals import Refusals
 from qatspec.graph.source import line_span, model_span
 from qatspec.graph.spelling import follow_in_place, tensors_by_position
@@ -99,7 +99,7 @@ def trace_modes(
     of refused code show what further places there are. Returns None where there are no graphs."""
     refusals = Refusals(found, _untraceable)
     tracer = Tracer(example_inputs, example_kwargs, (), leaf_names, wrap, refusals)
-    with kept_modes(module):
+    with kept_modes(module), kept_attributes(module):
         evaluation = _traced(module.eval(), tracer)
         found.add(_random(name, span) for span, name in tracer.random.found.items())
         found.add(_in_training(path) for path, m in module.named_modules() if _normalizes(m))

@@ -6,6 +6,7 @@ import inspect
 import logging
 import operator
 import sys
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from types import BuiltinFunctionType, FrameType
@@ -23,6 +24,7 @@ from qatspec.diag import DiagnosticError, Span
 from qatspec.diag.codes import QS501, QS502
 from qatspec.graph.advice import untraceable
 from qatspec.graph.arguments import TreeCodeGen, flat_arguments, leaf_name, rebind
+from qatspec.graph.constants import evaluate
 from qatspec.graph.ends import POST_PROCESS, Ends
 from qatspec.graph.gradients import NO_GRAD
 from qatspec.graph.modes import eval_mode, kept_caches, without_fast_paths
@@ -73,9 +75,10 @@ def _keeps_shape(module: nn.Module, x: Any) -> bool:
 
 
 def _has_named(result: Any) -> bool:
-    """Whether the result of forward holds a named tuple, of which fx would make an op."""
+    """Whether the result of forward holds a named tuple, of which fx would make an op, or an
+    OrderedDict, of which it would make a dict."""
     if isinstance(result, dict):
-        return any(map(_has_named, result.values()))
+        return type(result) is OrderedDict or any(map(_has_named, result.values()))
     if isinstance(result, (list, tuple)):
         return hasattr(result, "_fields") or any(map(_has_named, result))
     return False
@@ -96,6 +99,10 @@ def _parts(leaf: Any) -> Any:
         return leaf
     parts = [_parts(leaf[i]) for i in range(len(example))]
     return type(example)(parts)
+
+
+def _is_stored(node: fx.Node) -> bool:
+    return node.op == "get_attr" or is_plain(node.meta.get("example"))
 
 
 def _alike(a: torch.Tensor, b: Any) -> bool:
@@ -432,7 +439,7 @@ class Tracer(fx.Tracer):
         if any("example" not in n.meta for n in node.all_input_nodes):
             return
         args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda n: n.meta["example"])
-        if found := self._example(node, args, kwargs):
+        if found := self._example(node, args, kwargs) or self._constant(node):
             (node.meta["example"],) = found
 
     def _example(self, node: fx.Node, args: Any, kwargs: Any) -> tuple[Any, ...]:
@@ -450,6 +457,20 @@ class Tracer(fx.Tracer):
             return ()
         finally:
             self.evaluating, _FAKE_LOG.disabled = False, disabled
+
+    def _constant(self, node: fx.Node) -> tuple[Any, ...]:
+        """The same of a function that reads the numbers of stored tensors alone, such as
+        `torch.full(size, stride)`; () for any other node."""
+        if node.op != "call_function" or not all(map(_is_stored, node.all_input_nodes)):
+            return ()
+        self._evaluating = True
+        try:
+            with unset_fake_temporarily():
+                return (pytree.tree_map(self.fake, evaluate(self.root, node)),)
+        except Exception:  # noqa: BLE001 - then it has no example
+            return ()
+        finally:
+            self._evaluating = False
 
     def _run(self, node: fx.Node, args: Any, kwargs: Any) -> Any:
         if node.op == "call_function":

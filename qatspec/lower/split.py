@@ -50,10 +50,12 @@ def host_parts(deployment: Deployment) -> Host:
     found = split(prepared, context)
     flat, tree = output_tree(graph)
     images = [n for n in graph.nodes if n.op == "placeholder"]
+    reads_images = any(n in images for node in found.after for n in node.all_input_nodes)
+    entering = (*found.leaving, *(images if reads_images else ()))
     batch = deployment.batch
     pre = _part(images, found.before, list(found.entering), batch) if found.before else None
     results = unflatten(tree, flat)
-    post = _part(found.leaving, found.after, results, batch) if found.after else None
+    post = _part(entering, found.after, results, batch) if found.after else None
     return Host(_names(found.before, context), _names(found.after, context), pre, post)
 
 
@@ -98,7 +100,8 @@ def _cut(
     leaving = _read([*after, *results], own, context)
     for node in after:
         for operand in node.all_input_nodes:
-            if operand.op == "placeholder" or operand in before:
+            image = operand.op == "placeholder" and POST_PROCESS not in node.meta
+            if image or operand in before:
                 raise _unfed(node, operand)
     cut = tuple(n for n in before if n.op in _CALLS)
     return Split(cut, tuple(after), tuple(entering), tuple(leaving))

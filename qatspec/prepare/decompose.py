@@ -178,6 +178,11 @@ def _cast(x: Any, *args: Any, **kwargs: Any) -> Any:
     return x if all(dtype == _value(x).dtype for dtype in wanted) else NotImplemented
 
 
+def _type(x: Any, dtype: Any = None, non_blocking: bool = False) -> Any:
+    """As `_cast`; without a type it asks for one."""
+    return _cast(x, dtype) if isinstance(dtype, torch.dtype) else NotImplemented
+
+
 def _as(dtype: torch.dtype) -> Callable[..., Any]:
     return lambda x: _cast(x, dtype)
 
@@ -359,7 +364,8 @@ _DEFINITIONS: Mapping[Any, Callable[..., Any]] = {
     **dict.fromkeys((torch.lerp, "lerp"), _lerp),
     **dict.fromkeys((torch.clamp_min, "clamp_min"), _clamp_min),
     **dict.fromkeys((torch.clamp_max, "clamp_max"), _clamp_max),
-    **dict.fromkeys(("to", "type", "type_as", "cpu", "cuda"), _cast),
+    **dict.fromkeys(("to", "type_as", "cpu", "cuda"), _cast),
+    "type": _type,
     "float": _as(torch.float32),
     "double": _as(torch.float64),
     "half": _as(torch.float16),

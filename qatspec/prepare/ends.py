@@ -12,7 +12,6 @@ from torch.utils import _pytree as pytree
 
 from qatspec.diag import DiagnosticError
 from qatspec.diag.codes import QS503
-from qatspec.diag.words import quote_list
 from qatspec.graph.arguments import TreeCodeGen
 from qatspec.graph.ends import Ends, call
 from qatspec.graph.gradients import cut_gradients
@@ -150,19 +149,22 @@ def _graph(end: End, read: Sequence[Read]) -> fx.Graph:
     return graph
 
 
+def ending_at(paths: Iterable[str]) -> str:
+    """The advice to end the network at these modules."""
+    return (
+        f"add `boundary: [{', '.join(paths)}]` to `prepare`, so that what follows these modules "
+        "stays in float"
+    )
+
+
 def modes_differ(nodes: Iterable[fx.Node], boundary: Sequence[str] = ()) -> DiagnosticError:
-    """QS503 at the nodes. boundary: modules that could end the network."""
+    """QS503 at the nodes. boundary: modules at which the network could end."""
     places = sorted({str(n.meta.get("source")) for n in nodes} - {"", "None"})
     where = " and ".join(places) or "its return value"
-    if boundary:
-        paths = ", ".join(boundary)
-        advice = f"end the quantized network before that, `prepare: {{boundary: [{paths}]}}`: what "
-        advice += f"follows {quote_list(boundary)} then stays in float in both modes; or "
-    else:
-        advice = ""
+    earlier = f"{ending_at(boundary)}; or " if boundary else ""
     return QS503.error(
         f"forward does different things in training and in evaluation, at {where}",
-        help=f"{advice}move what only one mode needs out of the prepared module: into the loss, "
+        help=f"{earlier}move what only one mode needs out of the prepared module: into the loss, "
         "the post-process, or the model around it; or, where a module returns one "
         "tensor in both, keep it as it is: `prepare: {non_traceable_module_class: [...]}`",
         span=line_span(places[0]) if places else None,

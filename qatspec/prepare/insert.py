@@ -16,6 +16,7 @@ from qatspec.diag.codes import QS509, QS604
 from qatspec.graph.clamps import is_nonnegative
 from qatspec.graph.prepared import Decision, DecisionKind
 from qatspec.graph.sizes import is_plain
+from qatspec.prepare.ends import ending_at
 from qatspec.prepare.resolve import unit_rule
 from qatspec.prepare.unit import FusedOps, Unit, pointers
 from qatspec.quant.build import build_fake_quant
@@ -79,7 +80,8 @@ class _Inserter:
             if unit.config.input_scale is not None:
                 qspec = _fixed(qspec, unit.config.input_scale)
                 kind, reason = DecisionKind.FIXED, f"input: fixed scale {unit.config.input_scale}"
-            self._quantize(node, None, qspec, match, kind, reason)
+            readers = [user for user in node.users if user is not unit.end]
+            self._quantize(node, None, qspec, match, kind, reason, users=readers)
 
     def _first_consumer(self, node: fx.Node) -> FusedOps | None:
         """The first quantized group that reads `node`, through ops that only move numbers."""
@@ -221,11 +223,29 @@ class _Inserter:
             QS604.diagnostic(
                 f"`{unit.path or 'the model'}` has quantize_output: false, but {why}"
                 + (f", at {source}" if source else ""),
-                help="move what follows the conv into the post-process, or quantize the output",
+                help=f"{self._earlier()}move what follows the conv into the post-process, or "
+                "quantize the output",
                 at=f"{unit.at}/quantize_output" if unit.at else None,
             )
         )
         return None
+
+    def _earlier(self) -> str:
+        """The advice to end the network at the convs before its outputs, where these are modules;
+        else nothing."""
+        found: dict[str, None] = {}
+        waiting = self.unit.outputs()[::-1]
+        while waiting:
+            group = self.group_of.get(waiting.pop())
+            if group is None:
+                return ""
+            if not group.annotation.int32_tail:
+                waiting += self._tensor_inputs(group)[::-1]
+            elif group.anchor.op == "call_module":
+                found[str(group.anchor.target)] = None
+            else:
+                return ""
+        return f"{ending_at(found)}; or "
 
     def _outputs(self, outputs: list[fx.Node], tails: set[FusedOps]) -> None:
         unit = self.unit

@@ -178,6 +178,7 @@ class Unit:
             for n, is_read in read
             if isinstance(n, fx.Node)
             and is_read
+            and n.op != "placeholder"
             and self.context.is_float_tensor(n)
             and not self.context.is_constant(n)
         ]

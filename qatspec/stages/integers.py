@@ -28,9 +28,10 @@ def produce_with(model: IntegerModel, tree: Any, host: HostRunner | None = None)
     host: the float parts around the integer model, if any."""
 
     def produce(images: Tensor) -> Any:
-        ints = model.run(*quantized(model, host, images.cpu().numpy()))
+        given = images.cpu().numpy()
+        ints = model.run(*quantized(model, host, given))
         real = model.dequantize(ints)
-        nested, flat = (tree, real) if host is None else host.behind(tree, real)
+        nested, flat = (tree, real) if host is None else host.behind(tree, real, [given])
         return unflatten(nested, [torch.from_numpy(x) for x in flat])
 
     return produce

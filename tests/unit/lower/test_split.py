@@ -48,7 +48,7 @@ def test_head_and_scaling_stay_on_the_host(settled, tmp_path):
     assert [f.name for f in files] == ["net-pre.onnx", "net-post.onnx"]
     runner = HostRunner.load(tmp_path, "net")
     ints = program.run(*program.quantize(*runner.before(x.numpy())))
-    tree, flat = runner.behind(program.tree, program.dequantize(ints))
+    tree, flat = runner.behind(program.tree, program.dequantize(ints), [x.numpy()])
     found = unflatten(tree, flat)
     with torch.no_grad():
         expected = prepared.model(x)

@@ -186,8 +186,66 @@ class Inner(nn.Module):
         return self.net(x)
 
 
+class Cached(Distribution):
+    """Anchors that a generator gives are kept on the module for the next call (YOLOv8)."""
+
+    shape = None
+
+    def forward(self, x: Tensor) -> Any:
+        feats = [self.box(f) for f in (self.stem(x), self.down(self.stem(x)))]
+        if self.training:
+            return feats
+        shape = feats[0].shape
+        if self.shape != shape:
+            made = (self.row(f, s) for f, s in zip(feats, torch.tensor([2.0, 4.0]), strict=True))
+            self.strides, self.shape = torch.cat(list(made)).transpose(0, 1), shape
+        flat = torch.cat([f.view(shape[0], 16, -1) for f in feats], 2)
+        return flat.sigmoid() * self.strides, feats
+
+    def row(self, f: Tensor, stride: Tensor) -> Tensor:
+        return torch.full((f.shape[2] * f.shape[3], 1), stride, dtype=f.dtype, device=f.device)
+
+
+class Typed(Decoupled):
+    """The grid is cast to the type that the image's tensor names (YOLOX)."""
+
+    def forward(self, x: Tensor) -> Any:
+        y = self.reg(self.down(self.stem(x)))
+        if self.training:
+            return y
+        grid = torch.arange(y.shape[3]).view(1, 1, 1, -1).type(x[0].type())
+        y[:, :2] = (y[:, :2] + grid) * 4
+        return y
+
+
+class Peaks(Segments):
+    """The best places of a heat map: pooling, comparison, topk, gather (CenterNet)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pool = nn.MaxPool2d(3, 1, 1)
+
+    def forward(self, x: Tensor) -> Any:
+        y = self.head(self.down(self.stem(x)))
+        if self.training:
+            return {"heat": y}
+        heat = y.sigmoid_()
+        heat = heat * (self.pool(heat) == heat).float()
+        score, index = torch.topk(heat.view(heat.shape[0], -1), 1)
+        return {"score": score, "value": y.flatten(1).gather(1, index)}
+
+
+class Guided(Segments):
+    """The post-process reads the image too."""
+
+    def forward(self, x: Tensor) -> Any:
+        y = self.head(self.down(self.stem(x)))
+        return y if self.training else F.interpolate(y, x.shape[2:]) * x.mean(1, keepdim=True)
+
+
 NETS: list[Callable[[], nn.Module]] = [
     Anchors, Distribution, Decoupled, Segments, Auxiliary, Middle, Normed, Inner,
+    Cached, Typed, Peaks, Guided,
 ]  # fmt: skip
 KINDS = pytest.mark.parametrize("kind", NETS)
 
@@ -315,6 +373,31 @@ def test_a_boundary_ends_the_network_where_both_modes_go_on():
     set_stage(prepared, "eval")
     program = lower(prepared, (images(1),))
     assert [port.shape for port in program.outputs] == [(8, 8, 12)]
+
+
+class Enlarging(Segments):
+    """Both modes enlarge the output."""
+
+    def forward(self, x: Tensor) -> Any:
+        y = F.interpolate(self.head(self.down(self.stem(x))), scale_factor=2)
+        return y if self.training else y.argmax(1)
+
+
+def test_an_output_that_is_no_conv_and_the_fix():
+    with pytest.raises(DiagnosticError, match="QS604") as caught:
+        prepared_net(Enlarging, quantize_output=False)
+    assert "boundary: [head]" in caught.value.diagnostics[0].help
+    fixed = {"quantize_output": False, "prepare": {"boundary": ["head"]}}
+    net, prepared = prepared_net(Enlarging, **fixed)
+    assert_equal(prepared.model(images(2)), net(images(2)))
+
+
+def test_the_qat_file_says_where_it_ends(tmp_path):
+    _, prepared = prepared_net(Peaks)
+    prepared.model(images(2))
+    set_stage(prepared, "eval")
+    warnings = export_qat_onnx(prepared, tmp_path / "qat.onnx")
+    assert [w.code for w in warnings] == ["QS519"]
 
 
 @pytest.mark.parametrize(("name", "code"), [("aux", "QS518"), ("nowhere", "QS505")])
