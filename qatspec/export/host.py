@@ -76,10 +76,10 @@ class HostRunner:
         return _run(self.pre, inputs)
 
     def behind(
-        self, tree: Any, outputs: Sequence[np.ndarray], inputs: Sequence[np.ndarray]
+        self, tree: Any, outputs: Sequence[np.ndarray], inputs: Sequence[np.ndarray] = ()
     ) -> tuple[Any, list[np.ndarray]]:
         """(tree, flat outputs) of the model from the Program's, as real numbers. tree: the
-        Program's; inputs: the model's."""
+        Program's; inputs: the model's, which few post-processes read."""
         inner = tree[HOST]
         if self.post is None:
             return inner, list(outputs)

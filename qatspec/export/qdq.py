@@ -110,7 +110,8 @@ def _ends_early(refusal: DiagnosticError) -> Diagnostic:
     first = refusal.diagnostics[0]
     return QS519.warning(
         f"the QAT ONNX ends where the post-process begins, which it cannot hold: {first.message}",
-        help="nothing, if you mean that: `-post.onnx` holds the post-process",
+        help="nothing, if you mean that: `-post.onnx` holds the post-process; to have all in one "
+        "file, write that step with ops that quant handlers know",
         span=first.span,
     )
 

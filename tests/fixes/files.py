@@ -169,6 +169,37 @@ CASES += each(
 )
 
 
+class _Best(Net):
+    """It finds the best place of each channel in evaluation, by `function`."""
+
+    def forward(self, x: Any) -> Any:
+        y = self.a(x)
+        return y if self.training else self.body(y.flatten(2))
+
+
+def _in_one_file(function: Any) -> list[Diagnostic]:
+    def act() -> Any:
+        net = _Best(lambda m, x: x)
+        net.body = function
+        prepared = calibrated(net)
+        set_stage(prepared, "eval")
+        with TemporaryDirectory() as folder:
+            return export_qat_onnx(prepared, Path(folder) / "qat.onnx")
+
+    return told(act)
+
+
+CASES += each(
+    "QS519",
+    (
+        "to have all in one file, write that step with ops that quant handlers know",
+        lambda: _in_one_file(lambda y: y.topk(1, 2)[0]),
+        lambda: _in_one_file(lambda y: y.amax(2, keepdim=True)),
+        ("QS517",),
+    ),
+)
+
+
 def _hosted(together: bool) -> list[Diagnostic]:
     def act() -> Any:
         prepared = calibrated(Whole(lambda m, x: m.a(x).softmax(1)), modules={"a": {}})
