@@ -33,7 +33,9 @@ def draw_boxes(
     ):
         if score < least_score:
             continue
-        pen.rectangle(box, outline=_colour(label), width=max(1, round(min(image.size) / 200)))
+        (left, right), (top, bottom) = sorted(box[0::2]), sorted(box[1::2])
+        width = max(1, round(min(image.size) / 200))
+        pen.rectangle((left, top, right, bottom), outline=_colour(label), width=width)
         name = classes[int(label)] if label < len(classes) else int(label)
         _write(pen, box[0], box[1], f"{name} {score:.2f}", _colour(label), anchor="lb")
     return image

@@ -96,7 +96,7 @@ class GraphContext:
         return has_trait(self.op(node), trait)
 
     def moves(self, node: fx.Node) -> bool:
-        """Return whether the op only moves numbers."""
+        """Return whether the op of the node only moves numbers."""
         op = self.op(node)
         handler = registry().handler_for(op) if op else None
         return handler is not None and handler.annotate(node, self).kind == "passive"
