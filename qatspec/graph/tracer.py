@@ -463,14 +463,14 @@ class Tracer(fx.Tracer):
         `torch.full(size, stride)`; () for any other node."""
         if node.op != "call_function" or not all(map(_is_stored, node.all_input_nodes)):
             return ()
-        self._evaluating = True
+        self.evaluating = True
         try:
             with unset_fake_temporarily():
                 return (pytree.tree_map(self.fake, evaluate(self.root, node)),)
         except Exception:  # noqa: BLE001 - then it has no example
             return ()
         finally:
-            self._evaluating = False
+            self.evaluating = False
 
     def _run(self, node: fx.Node, args: Any, kwargs: Any) -> Any:
         if node.op == "call_function":

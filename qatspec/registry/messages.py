@@ -11,7 +11,7 @@ from qatspec import hookspecs
 from qatspec.diag import Diagnostic, Fix, Note, Severity
 from qatspec.diag.codes import QS002, QS007, QS008, QS009, QS301, QS309
 from qatspec.diag.words import nearest, suggest, sure_correction
-from qatspec.registry.plugins import Plugin, package_of, source_files
+from qatspec.registry.plugins import FILE, Plugin, package_of, source_files
 from qatspec.registry.renames import RENAMED, missing_name, outdated, uses_of_old_names
 from qatspec.source import code_line
 from qatspec.types import Finding
@@ -72,9 +72,10 @@ def disputed(
     what: str, name: str, plugins: Sequence[Plugin], at: str | None, severity: Severity = "error"
 ) -> Diagnostic:
     """Two plugins register one name."""
+    files = [plugin.entry_point for plugin in plugins if plugin.version == FILE]
     return QS002.diagnostic(
         f"two plugins register the {what} `{name}`",
-        help="uninstall one of the two",
+        help=f"remove it from `{files[0]}`" if files else "uninstall one of the two",
         at=at,
         severity=severity,
         notes=tuple(Note(f"registered by {plugin.origin}") for plugin in plugins),

@@ -12,7 +12,7 @@ from qatspec.diag import Diagnostic, DiagnosticError
 from qatspec.diag.codes import QS005
 from qatspec.registry.hooks import Hooks
 from qatspec.registry.messages import a_chip, describe, disputed, unknown, word
-from qatspec.registry.plugins import Plugin
+from qatspec.registry.plugins import FILE, Plugin
 from qatspec.types import (
     DatasetDef,
     FusePattern,
@@ -47,6 +47,8 @@ _FORMS: Mapping[str, Any] = {
     "PrepareConfig": PrepareConfig,
 }  # fmt: skip
 _FOR_OP = "quant handler for"
+#: Kinds of which a spec chooses one by its name.
+_CHOSEN = frozenset({"model", "dataset", "qconfig", "prepare_config", "observer", "march"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +104,7 @@ class Records:
         """The entry of a name or alias; `faults` may be why there is none. Raises DiagnosticError:
         QS301, QS001 and the like, QS002, QS309."""
         self.require_undisputed(name, at)
-        if found := self._by_name.get(name):
+        if found := self._claims(name):
             return found[0]
         if self.kind == "march":
             for entry in self.entries:
@@ -112,9 +114,17 @@ class Records:
 
     def require_undisputed(self, name: str, at: str) -> None:
         """Raises DiagnosticError QS002 where two plugins register `name`."""
-        found = self._by_name.get(name, [])
+        found = self._claims(name)
         if len(found) > 1:
             raise DiagnosticError(disputed(word(self.kind), name, [e.plugin for e in found], at))
+
+    def _claims(self, name: str) -> list[Entry]:
+        """The entries of a name or alias. What the spec's own file registers replaces what an
+        installed package registers under the same name, so that a new name in a later version of a
+        package breaks no spec."""
+        found = self._by_name.get(name, [])
+        own = [e for e in found if e.plugin.version == FILE] if self.kind in _CHOSEN else []
+        return own or found
 
     def find_op(self, op: str) -> Entry | None:
         """The quant handler of a canonical op. Raises DiagnosticError QS002 where two answer."""
@@ -132,7 +142,7 @@ class Records:
 
     def disputes(self) -> list[Diagnostic]:
         """A warning for each name, alias and op that two plugins claim."""
-        claims = [(word(self.kind), name, found) for name, found in sorted(self._by_name.items())]
+        claims = [(word(self.kind), name, self._claims(name)) for name in sorted(self._by_name)]
         claims += [(_FOR_OP, op, found) for op, found in sorted(self._by_op.items())]
         return [
             disputed(what, name, [e.plugin for e in found], None, severity="warning")

@@ -192,7 +192,7 @@ def weights_file(spec: Spec, solver: Solver) -> Path | None:
 
 def _solver(raw: Mapping[str, Any], at: str) -> Solver:
     """Raises DiagnosticError QS310, QS311 for patterns of `fresh` and of a key map."""
-    fresh = tuple(raw.get("fresh", ()))
+    fresh = tuple(raw.get("fresh") or ())
     for index, pattern in enumerate(fresh):
         check_regex(pattern, join(at, "fresh", index))
     key_map = raw.get("key_map")

@@ -138,21 +138,21 @@ def load_weights(
     source: Path,
     allow_miss: bool = default("solver", "allow_miss"),
     ignore_extra: bool = default("solver", "ignore_extra"),
-    fresh: Collection[str] = (),
+    optional: Collection[str] = (),
     names: Mapping[str, str] | None = None,
 ) -> list[Diagnostic]:
     """Load a checkpoint of any stage into `model`, strictly but for what stages have of their own
     (`fit_state`).
 
-    fresh: keys of the model that may be missing. names: key -> what it is in the file, of weights
-    that the spec's float stage may rename; None: no setting renames them.
+    optional: keys of the model that may be missing. names: key -> what it is in the file, of
+    weights that the spec's float stage may rename; None: no setting renames them.
 
     Returns the warning QS940 where scales were converted to another dtype, else nothing. Raises
     DiagnosticError: QS902 with a table of the keys that do not fit, QS941 where scales come without
     their dtype, QS955 where numbers are not finite.
     """
     fitted = fit_state(model, weights)
-    fitted = replace(fitted, missing=tuple(k for k in fitted.missing if k not in fresh))
+    fitted = replace(fitted, missing=tuple(k for k in fitted.missing if k not in optional))
     missing, extra = fitted.missing, fitted.unexpected
     wrong = tuple(f"{key} {given} for {own}" for key, (given, own) in fitted.reshaped.items())
     faults = [

@@ -38,7 +38,7 @@ def load_state(
     *,
     entry: str | None = None,
     key_map: KeyMap = None,
-    fresh: Sequence[str] = (),
+    fresh: Sequence[str] = default("float_solver", "fresh"),
     allow_miss: bool = default("float_solver", "allow_miss"),
     ignore_extra: bool = default("float_solver", "ignore_extra"),
     at: str | None = None,
@@ -74,7 +74,7 @@ def load_state(
         source=path,
         allow_miss=allow_miss,
         ignore_extra=ignore_extra,
-        fresh=given.fresh,
+        optional=given.fresh,
         names=given.names,
     )
     return Given((*file.told, *given.told), (*file.warnings, *warnings))

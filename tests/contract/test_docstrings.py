@@ -32,6 +32,7 @@ VERBS = [
     "Insert",
     "Judge",
     "Let",
+    "Load",
     "Lower",
     "Make",
     "Map",

@@ -184,7 +184,9 @@ def specs(draw):
             {"trainer": TRAINER, "qconfig": QCONFIG},
             solver=some(pre_step=choice("calibration", None), **SOLVER_KEYS), **own,
         ),
-        "convert": some(opset=st.integers(17, 21), solver=some(**SOLVER_KEYS)),
+        "convert": some(
+            opset=st.integers(17, 21), qdq=choice("uint8", "int8"), solver=some(**SOLVER_KEYS)
+        ),
         "compile": some(opt=choice("O0", "O3"), cores=POSITIVE),
     }  # fmt: skip
     count = draw(st.integers(0, 4))

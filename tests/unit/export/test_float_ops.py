@@ -191,7 +191,7 @@ def test_op(name, quantized, settled, tmp_path):
                 np.testing.assert_allclose(found, expected, rtol=1e-5, atol=2e-6)
             elif found.dtype == np.float32:  # a tie may fall to either side: one step of int8
                 assert np.abs(found - expected).max() <= np.abs(expected).max() / 60
-                assert (np.abs(found - expected) > 1e-5).mean() <= 0.05
+                assert (np.abs(found - expected) > 1e-5).sum() <= max(1, 0.05 * found.size)
             else:
                 assert np.array_equal(found, expected)
 

@@ -3,6 +3,7 @@
 import dataclasses
 import importlib
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from qatspec.diag import Diagnostic, DiagnosticError, PluginFault, Span
 from qatspec.hookspecs import hookimpl
 from qatspec.registry import Plugin, Registry
-from qatspec.registry.plugins import load_entry_point, source_sha256
+from qatspec.registry.plugins import FILE, load_entry_point, source_sha256
 from qatspec.types import (
     NO_PARAMS,
     DatasetDef,
@@ -70,6 +71,31 @@ def test_duplicates_name_both_and_only_matter_when_asked_for():
     assert [n.text for n in wrong.notes] == [
         "registered by a (dist-a==1.2)", "registered by b (dist-b==1.2)",
     ]  # fmt: skip
+
+
+def test_what_a_file_of_the_spec_registers_replaces_that_of_a_package():
+    """A new name in a later version of a package breaks no spec."""
+    own, theirs = model("yolo"), model("yolo")
+    package = plugin("a", qatspec_models=lambda: [theirs, model("other")])
+    file = replace(plugin("net.py", qatspec_models=lambda: [own]), version=FILE)
+    found = Registry([package, file])
+    assert found.model("yolo") is own
+    assert found.provider("model", "yolo").entry_point == "net.py"
+    assert found.model("other").name == "other"
+    assert not found.faults()
+    second = replace(plugin("more.py", qatspec_models=lambda: [model("yolo")]), version=FILE)
+    wrong = code(Registry([package, file, second]).model, "yolo")
+    assert [n.text for n in wrong.notes] == ["registered by more.py", "registered by net.py"]
+
+
+def test_a_file_does_not_replace_what_is_tried_on_every_model():
+    def handler(name):
+        return QuantHandler(name=name, summary="s", ops=("conv2d",), annotate=lambda *a: None)
+
+    package = plugin("a", qatspec_quant_handlers=lambda: [handler("x")])
+    file = plugin("net.py", qatspec_quant_handlers=lambda: [handler("x")])
+    found = Registry([package, replace(file, version=FILE)])
+    assert code(found.handler_for, "conv2d").code == "QS002"
 
 
 def test_two_handlers_of_one_op():

@@ -70,7 +70,7 @@ def test_defaults_are_filled_in(build):
     }  # fmt: skip
     assert trainer.scheduler.type == "constant"
     assert spec.stages["qat"].trainer.optimizer.params["betas"] == [0.9, 0.999]
-    assert spec.stages["convert"].options == {"opset": None}  # as the dtypes need
+    assert spec.stages["convert"].options == {"opset": None, "qdq": None}
     assert spec.stages["compile"].options == {
         "opt": "O3", "cores": 2, "rt_input_type": "featuremap", "rt_input_layout": "NCHW",
     }  # fmt: skip
