@@ -22,7 +22,7 @@ def num_classes(params: Mapping[str, Any]) -> int | None:
 
 def check_fcos(spec: Spec) -> Iterator[Finding]:
     """Strides that the backbone has, levels that the neck has, a size that divides evenly."""
-    if spec.model.type != "fcos":
+    if not _is_ours(spec, "fcos"):
         return
     backbone = spec.model.params["backbone"]
     at = "/model/params/backbone/strides"
@@ -49,7 +49,7 @@ def check_fcos(spec: Spec) -> Iterator[Finding]:
 
 def check_yolo(spec: Spec) -> Iterator[Finding]:
     """Strides that are powers of two in a row, a size that divides evenly."""
-    if spec.model.type != "yolo":
+    if not _is_ours(spec, "yolo"):
         return
     strides = list(spec.model.params["strides"])
     if strides != [strides[0] * 2**level for level in range(len(strides))]:
@@ -63,7 +63,7 @@ def check_yolo(spec: Spec) -> Iterator[Finding]:
 def check_deeplab(spec: Spec) -> Iterator[Finding]:
     """A backbone with the strides that the head takes, branches that are whole, a size that
     divides evenly."""
-    if spec.model.type != "deeplabv3plus":
+    if not _is_ours(spec, "deeplabv3plus"):
         return
     backbone, head = spec.model.params["backbone"], spec.model.params["head"]
     reached = last_stages(stages_of(backbone.get("blocks"), backbone["variant"]))
@@ -100,6 +100,11 @@ def check_loaders(spec: Spec) -> Iterator[Finding]:
                     f"the data set gives {key} {_shown(given[key])}, `model.input` says "
                     f"{_shown(value)}",
                 )
+
+
+def _is_ours(spec: Spec, name: str) -> bool:
+    """Return whether the model is this package's `name`, not one of a user's file with its name."""
+    return (spec.model.plugin, spec.model.type) == ("vision", name)
 
 
 def _check_sizes(spec: Spec, multiple: int, because: str) -> Iterator[Finding]:

@@ -179,6 +179,11 @@ class Registry:
         plugin = self._find(kind, name, "").plugin
         return Provider(plugin.entry_point, plugin.dist, plugin.version, source_sha256(plugin))
 
+    def entry_point(self, kind: str, name: str) -> str:
+        """Return the entry point, or the file, of the plugin that registers `name` in `kind`.
+        Raises DiagnosticError as the lookups do."""
+        return self._find(kind, name, "").plugin.entry_point
+
     def folders(self, entry_points: Collection[str]) -> tuple[tuple[str, str], ...]:
         """Return (entry point, folder) of each of the plugins of `entry_points` that is one
         file."""

@@ -54,7 +54,7 @@ def build(document: Document, names: Registry, *, allow_code: bool = False) -> S
     findings = Findings()
     with findings:
         names.march(raw["march"], "/march")
-    model = _component(raw["model"], "/model", names.model, findings)
+    model = _component("model", raw["model"], "/model", names, findings)
     data = _data(raw["data"], raw["model"]["input"], names, findings)
     # the document's own mapping: defaults filled in here would hide what a stage inherits
     top = module_quant(document.data.get("quantize", {}), "/quantize", names, findings)
@@ -121,9 +121,10 @@ def _file_plugins(
 
 
 def _component(
+    kind: str,
     raw: Mapping[str, Any],
     at: str,
-    lookup: Any,
+    names: Registry,
     findings: Findings,
     image: Mapping[str, Any] | None = None,
 ) -> Component:
@@ -132,13 +133,15 @@ def _component(
     image: `model.input`, from which a data set takes over params that are not written."""
     params = raw["params"]
     with findings:
-        record = lookup(raw["type"], join(at, "type"))
+        record = names.record(kind, raw["type"], join(at, "type"))
         schema: JSONSchema = record.params
         if image is not None:
             params = {**taken_from_input(schema, image), **params}
         if wrong := check(params, schema, join(at, "params")):
             raise DiagnosticError(wrong if raw["params"] else [_without_params(schema, at)])
-        return Component(type=record.name, params=with_defaults(schema, params), at=at)
+        params = with_defaults(schema, params)
+        plugin = names.entry_point(kind, raw["type"])
+        return Component(type=record.name, params=params, plugin=plugin, at=at)
     return Component(type=raw["type"], params=params, at=at)
 
 
@@ -158,7 +161,7 @@ def _data(
 ) -> dict[str, DataRole]:
     roles = {
         role: DataRole(
-            dataset=_component(raw[role], join("/data", role), names.dataset, findings, image),
+            dataset=_component("dataset", raw[role], join("/data", role), names, findings, image),
             batch_size=raw[role]["batch_size"],
             workers=raw[role]["workers"],
             broken=raw[role]["broken"],

@@ -22,17 +22,19 @@ STAGES = ("float", "calibration", "qat", "convert", "compile")
 StageName = Literal["float", "calibration", "qat", "convert", "compile"]
 
 
-def _at() -> Any:
+def _beside() -> Any:
     return field(default="", compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Component:
-    """A registered thing and its params, defaults filled in."""
+    """A registered thing and its params, defaults filled in. plugin: entry point or file of the
+    plugin that registers it, "" where nobody does; it is no part of what the spec says."""
 
     type: str
     params: Params = field(default_factory=dict)
-    at: str = _at()
+    plugin: str = _beside()
+    at: str = _beside()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +56,7 @@ class InputSpec:
     std: float | tuple[float, ...] = default("input", "std")
     resize: Literal["letterbox", "stretch"] | None = None
     scale: float | None = default("input", "scale")
-    at: str = _at()
+    at: str = _beside()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +68,7 @@ class DataRole:
     batch_size: int
     workers: int
     broken: Literal["skip", "error"]
-    at: str = _at()
+    at: str = _beside()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +83,7 @@ class Rule:
     key: Any
     value: QConfig | None
     preset: str | None = None
-    at: str = _at()
+    at: str = _beside()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +92,7 @@ class QConfigRules:
 
     rules: tuple[Rule, ...]
     precedence: Precedence = default("qconfig", "precedence")
-    at: str = _at()
+    at: str = _beside()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,7 +108,7 @@ class ModuleQuant:
     quantize_input: bool = default("module", "quantize_input")
     quantize_output: bool = default("module", "quantize_output")
     modules: Mapping[str, ModuleQuant] = field(default_factory=dict)
-    at: str = _at()
+    at: str = _beside()
 
     def leaves(self) -> tuple[ModuleQuant, ...]:
         """The modules that are really prepared, in order, with absolute paths."""
@@ -139,7 +141,7 @@ class Trainer:
     freeze_from_epoch: int | None = None
     validate_epochs: int = default("trainer", "validate_epochs")
     checkpoint_steps: int = default("trainer", "checkpoint_steps")
-    at: str = _at()
+    at: str = _beside()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,7 +164,7 @@ class Solver:
         "float_solver", "key_map"
     )
     fresh: tuple[str, ...] = tuple(default("float_solver", "fresh"))
-    at: str = _at()
+    at: str = _beside()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,7 +179,7 @@ class Stage:
     quantize: ModuleQuant | None = None
     batch_size: int | None = None
     options: Params = field(default_factory=dict)
-    at: str = _at()
+    at: str = _beside()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

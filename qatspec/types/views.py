@@ -52,12 +52,15 @@ class ArtifactView(Protocol):
 
 
 class ComponentView(Protocol):
-    """A registered name and its params, defaults filled in. at: its place in the spec."""
+    """A registered name and its params, defaults filled in. plugin: entry point or file of the
+    plugin that registers it. at: its place in the spec."""
 
     @property
     def type(self) -> str: ...
     @property
     def params(self) -> Mapping[str, Any]: ...
+    @property
+    def plugin(self) -> str: ...
     @property
     def at(self) -> str: ...
 

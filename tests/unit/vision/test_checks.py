@@ -19,6 +19,7 @@ def spec(data: dict[str, Any] | None = None, **params: Any) -> Any:
     return SimpleNamespace(
         model=SimpleNamespace(
             type="fcos",
+            plugin="vision",
             params={
                 "num_classes": 3,
                 "backbone": {"strides": [8, 16, 32], "variant": "b0"},
@@ -92,3 +93,9 @@ def test_loading_the_plugins_imports_neither_torch_nor_numpy() -> None:
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"
+
+
+def test_a_users_model_of_the_same_name_is_not_looked_at():
+    theirs = spec()
+    theirs.model.plugin, theirs.model.params = "fcos.py", {"nc": 3}
+    assert not list(check_fcos(theirs))
