@@ -1,12 +1,17 @@
-"""A forward's arguments as the flat list that a graph's placeholders are, and back."""
+"""A forward's arguments as the flat list that a graph's placeholders are, and back; its results."""
 
 from __future__ import annotations
 
 import inspect
+from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
 
+from torch import fx
 from torch.fx.graph import _PyTreeCodeGen
+from torch.utils import _pytree as pytree
+
+from qatspec.graph.sizes import is_plain
 
 
 class TreeCodeGen(_PyTreeCodeGen):
@@ -55,3 +60,30 @@ def rebind(bound: inspect.BoundArguments, values: Sequence[Any]) -> inspect.Boun
         else:
             arguments[name] = next(left)
     return inspect.BoundArguments(bound.signature, arguments)
+
+
+def has_named(result: Any) -> bool:
+    """Return whether the result of forward holds a named tuple, of which fx would make an op, or an
+    OrderedDict, of which it would make a dict."""
+    if isinstance(result, dict):
+        return type(result) is OrderedDict or any(map(has_named, result.values()))
+    if isinstance(result, (list, tuple)):
+        return hasattr(result, "_fields") or any(map(has_named, result))
+    return False
+
+
+def take_apart(result: Any) -> tuple[Any, bool]:
+    """Return (what forward returns, in which several tensors that one op gives, such as
+    x.chunk(2, 1), are taken apart; whether there are any)."""
+    leaves, spec = pytree.tree_flatten(result)
+    parts = [_parts(leaf) for leaf in leaves]
+    changed = any(part is not leaf for part, leaf in zip(parts, leaves, strict=True))
+    return (pytree.tree_unflatten(parts, spec) if changed else result), changed
+
+
+def _parts(leaf: Any) -> Any:
+    example = leaf.node.meta.get("example") if isinstance(leaf, fx.Proxy) else None
+    if not isinstance(example, (list, tuple)) or is_plain(example):
+        return leaf
+    parts = [_parts(leaf[i]) for i in range(len(example))]
+    return type(example)(parts)

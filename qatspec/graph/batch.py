@@ -9,13 +9,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch._subclasses.fake_tensor import FakeTensor
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
 from qatspec.graph.constants import result
+from qatspec.graph.example_values import ExampleValues
 from qatspec.graph.modes import eval_mode
-from qatspec.graph.refusals import Refusals
+from qatspec.graph.randomness import RandomOps
 from qatspec.graph.sizes import fixed, is_plain
-from qatspec.graph.tracer import Tracer
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +44,8 @@ class Batch:
 
     def __init__(self, root: nn.Module, graph: fx.Graph) -> None:
         self._root = root
-        self._again = _Again(root, graph)
-        self._size, self._other = self._again.twice()
+        self._examples = _examples(root, graph)
+        self._size, self._other = _at_twice_the_batch(root, graph, self._examples)
         known = (node for node in graph.nodes if "example" in node.meta)
         self.is_open = all(node in self._other for node in known)
         self._constant: tuple[dict[fx.Node, bool], ...] = ({}, {})
@@ -85,8 +85,8 @@ class Batch:
         numbers = {n: n.meta["example"] for n in node.all_input_nodes if self._is_number(n)}
         if not numbers or not isinstance(node.meta.get("example"), Tensor):
             return False
-        found = self._again.example(node, {**self._other, **numbers})
-        return bool(found) and found[0].shape == self._other[node].shape
+        result = self._examples.compute(node, {**self._other, **numbers}.__getitem__)
+        return bool(result) and result[0].shape == self._other[node].shape
 
     def _is_number(self, node: fx.Node) -> bool:
         return is_plain(node.meta.get("example")) and self.follows(node)
@@ -136,42 +136,39 @@ def _unchanged(again: Any, example: Any) -> bool:
     return again is example or (is_plain(example) and bool(again == example))
 
 
-class _Again(Tracer):
-    """The tracer's shape functions on a graph that is there."""
+def _examples(root: nn.Module, graph: fx.Graph) -> ExampleValues:
+    """Compute further examples of a graph, in the mode of those that it has."""
+    known = (node.meta.get("example") for node in graph.nodes)
+    fakes = (example for example in known if isinstance(example, FakeTensor))
+    mode = next((fake.fake_mode for fake in fakes), None)
+    return ExampleValues(root, RandomOps(lambda: None), mode or FakeTensorMode())
 
-    def __init__(self, root: nn.Module, graph: fx.Graph) -> None:
-        super().__init__((), {}, (), (), (), Refusals.none())
-        self.root, self._traced = root, graph
-        known = (node.meta.get("example") for node in graph.nodes)
-        fakes = (example for example in known if isinstance(example, FakeTensor))
-        self._fake_mode = next((fake.fake_mode for fake in fakes), self._fake_mode)
 
-    def twice(self) -> tuple[int, dict[fx.Node, Any]]:
-        """(The batch of the graph; examples at twice that, absent where the model fails at it)."""
-        found: dict[fx.Node, Any] = {}
-        size = 1
-        with eval_mode(self.root):
-            for node in self._traced.nodes:
-                example = node.meta.get("example")
-                if node.op == "placeholder" and isinstance(example, Tensor) and example.ndim:
-                    size = int(example.shape[0])
-                    with self._fake_mode:
-                        shape = (2 * size, *example.shape[1:])
-                        found[node] = torch.empty(shape, dtype=example.dtype)
-                elif node.target is fixed:
-                    found[node] = node.meta["example"]  # it says nothing of other batches
-                elif node.op != "output" and "example" in node.meta:
-                    self._again(node, found)
-        return size, found
+def _at_twice_the_batch(
+    root: nn.Module, graph: fx.Graph, examples: ExampleValues
+) -> tuple[int, dict[fx.Node, Any]]:
+    """(The batch of the graph; examples at twice that, absent where the model fails at it)."""
+    values: dict[fx.Node, Any] = {}
+    size = 1
+    with eval_mode(root):
+        for node in graph.nodes:
+            example = node.meta.get("example")
+            if node.op == "placeholder" and isinstance(example, Tensor) and example.ndim:
+                size = int(example.shape[0])
+                shape = (2 * size, *example.shape[1:])
+                values[node] = examples.fake(torch.empty(shape, dtype=example.dtype))
+            elif node.target is fixed:
+                values[node] = node.meta["example"]  # it says nothing of other batches
+            elif node.op != "output" and "example" in node.meta:
+                _evaluate_again(node, values, examples)
+    return size, values
 
-    def _again(self, node: fx.Node, found: dict[fx.Node, Any]) -> None:
-        inputs = node.all_input_nodes
-        if all(n in found and _unchanged(found[n], n.meta["example"]) for n in inputs):
-            found[node] = node.meta["example"]
-        elif all(n in found for n in inputs) and (example := self.example(node, found)):
-            (found[node],) = example
 
-    def example(self, node: fx.Node, values: dict[fx.Node, Any]) -> tuple[Any, ...]:
-        """(the node's example for these of its operands,); () where the op does not take them."""
-        args, kwargs = fx.node.map_arg((node.args, node.kwargs), values.__getitem__)
-        return self._example(node, args, kwargs)
+def _evaluate_again(node: fx.Node, values: dict[fx.Node, Any], examples: ExampleValues) -> None:
+    inputs = node.all_input_nodes
+    if all(n in values and _unchanged(values[n], n.meta["example"]) for n in inputs):
+        values[node] = node.meta["example"]
+    elif all(n in values for n in inputs) and (
+        example := examples.compute(node, values.__getitem__)
+    ):
+        (values[node],) = example

@@ -109,7 +109,7 @@ class ExampleProxy(_Known, fx.Proxy):
 
     def __setitem__(self, places: Any, values: Any) -> None:
         if isinstance(values, fx.Proxy) and is_read_and_written(values.node, self.node, places):
-            self.tracer.evaluate(values.node)
+            self.tracer.examples.evaluate(values.node)
         self.tracer.create_proxy("call_function", assign, (self, places, values), {})
 
     def __getattr__(self, name: str) -> Any:

@@ -11,14 +11,10 @@ from collections.abc import Callable
 from types import CodeType, FrameType
 from typing import Any
 
-import torch
 from torch import fx, nn
-from torch._subclasses.fake_tensor import unset_fake_temporarily
 from torch.utils import _pytree as pytree
 
 from qatspec.diag import Collector, Diagnostic, DiagnosticError
-from qatspec.diag.codes import QS502
-from qatspec.graph.modes import eval_mode
 
 #: In a node's meta: it calls a module that cannot be traced, which is reported already.
 REFUSED = "refused"
@@ -40,11 +36,6 @@ class Refusals:
         self._flipped: set[tuple[CodeType, int]] = set()
         self._asked: set[tuple[FrameType, int]] = set()
         self._last: tuple[CodeType, int] | None = None
-
-    @classmethod
-    def none(cls) -> Refusals:
-        """For a tracer that runs no model's code."""
-        return cls(Collector(), lambda path, module, error: QS502.diagnostic(str(error)))
 
     def start(self) -> None:
         """Begin a run of forward."""
@@ -107,8 +98,8 @@ class Refusals:
     ) -> fx.Proxy:
         """Record a module as one op, because tracing its forward raised `error`."""
         try:
-            given = pytree.tree_map_only(fx.Proxy, _example, (args, kwargs))
-            result = run_on_zeros(tracer, module, *given)
+            examples = pytree.tree_map_only(fx.Proxy, _example, (args, kwargs))
+            result = tracer.examples.run_on_zeros(module, *examples)
         except Exception:  # noqa: BLE001 - a caller of the module may run as a whole
             raise error from None
         path = tracer.path_of_module(module)
@@ -133,21 +124,3 @@ def _forget(tracer: Any, last: fx.Node, depth: int) -> None:
 
 def _example(proxy: fx.Proxy) -> Any:
     return proxy.node.meta["example"]
-
-
-def run_on_zeros(tracer: Any, module: nn.Module, args: Any, kwargs: Any) -> Any:
-    """Return examples of what a module returns for tensors of zeros in the shapes of its arguments,
-    which are examples themselves."""
-    args, kwargs = pytree.tree_map_only(torch.Tensor, _zeros, (args, kwargs))
-    before, tracer.evaluating = tracer.evaluating, True
-    try:
-        with unset_fake_temporarily(), torch.no_grad(), eval_mode(module):
-            result = module(*args, **kwargs)
-    finally:
-        tracer.evaluating = before
-    return pytree.tree_map(tracer.fake, result)
-
-
-def _zeros(example: torch.Tensor) -> torch.Tensor:
-    with unset_fake_temporarily():
-        return torch.zeros(example.shape, dtype=example.dtype, device=example.device)

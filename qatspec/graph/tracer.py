@@ -3,49 +3,47 @@
 from __future__ import annotations
 
 import inspect
-import logging
 import operator
 import sys
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from types import BuiltinFunctionType, FrameType
+from types import FrameType
 from typing import Any
 
 import torch
 from torch import fx, nn
-from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, unset_fake_temporarily
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.graph import _PyTreeInfo
-from torch.nn.utils import parametrize
 from torch.nn.utils.parametrize import ParametrizationList, is_parametrized
 from torch.utils import _pytree as pytree
 
 from qatspec.diag import DiagnosticError, Span
 from qatspec.diag.codes import QS501, QS502
 from qatspec.graph.advice import untraceable
-from qatspec.graph.arguments import TreeCodeGen, flat_arguments, leaf_name, rebind
-from qatspec.graph.constants import evaluate
+from qatspec.graph.arguments import (
+    TreeCodeGen,
+    flat_arguments,
+    has_named,
+    leaf_name,
+    rebind,
+    take_apart,
+)
 from qatspec.graph.ends import POST_PROCESS, Ends
+from qatspec.graph.example_values import ExampleValues
 from qatspec.graph.gradients import NO_GRAD
-from qatspec.graph.modes import eval_mode, kept_caches, without_fast_paths
+from qatspec.graph.modes import kept_caches, without_fast_paths
 from qatspec.graph.module import TracedModule
 from qatspec.graph.ops import module_op
 from qatspec.graph.proxy import ExampleProxy, following_inputs
 from qatspec.graph.randomness import RandomOps
-from qatspec.graph.refusals import REFUSED, Refusals, run_on_zeros
+from qatspec.graph.refusals import Refusals
 from qatspec.graph.sizes import fixed, is_plain, real_type
 from qatspec.graph.source import frame_span, model_frame, stable_name
 from qatspec.quant.fake_quant import FakeQuantize
 from qatspec.quant.modules import QuantOp
 
-#: The logger to which torch writes a traceback where an op fails; the error is reported anyway.
-_FAKE_LOG = logging.getLogger(FakeTensorMode.__module__)
 #: Modules that are never entered, besides torch's own (fx's rule).
 _LEAVES = (FakeQuantize, QuantOp)
-#: Modules whose result has the shape and the dtype of their operand.
-_KEEP_SHAPE = (
-    nn.ReLU, nn.ReLU6, nn.Hardtanh, nn.SiLU, nn.Sigmoid, nn.Hardswish, nn.Hardsigmoid, nn.Identity,
-)  # fmt: skip
 #: Modules of torch's that only call others, and are entered as a user's are.
 _COMPOSITE = (
     nn.Transformer, nn.TransformerEncoder, nn.TransformerDecoder,
@@ -61,48 +59,6 @@ _BATCH = (
     "the first size of a tensor is the batch, which is open: write `x.shape[0]` for the size; to "
     "go through parts, take a list of tensors, or `x.unbind(dim)` along another dim"
 )
-
-
-def _keeps_shape(module: nn.Module, x: Any) -> bool:
-    """Whether the result is known to have the shape and dtype of the operand."""
-    if isinstance(module, FakeQuantize):
-        return True
-    if isinstance(module, QuantOp):  # a batch norm with a conv folded in is still a batch norm
-        return False
-    if isinstance(module, nn.modules.batchnorm._BatchNorm):
-        return x.ndim > 1 and x.shape[1] == module.num_features  # type: ignore[no-any-return]
-    return type(module) in _KEEP_SHAPE
-
-
-def _has_named(result: Any) -> bool:
-    """Whether the result of forward holds a named tuple, of which fx would make an op, or an
-    OrderedDict, of which it would make a dict."""
-    if isinstance(result, dict):
-        return type(result) is OrderedDict or any(map(_has_named, result.values()))
-    if isinstance(result, (list, tuple)):
-        return hasattr(result, "_fields") or any(map(_has_named, result))
-    return False
-
-
-def _taken_apart(result: Any) -> tuple[Any, bool]:
-    """(what forward returns, with several tensors that one op gives, such as x.chunk(2, 1), taken
-    apart; whether there are any)."""
-    leaves, spec = pytree.tree_flatten(result)
-    parts = [_parts(leaf) for leaf in leaves]
-    changed = any(part is not leaf for part, leaf in zip(parts, leaves, strict=True))
-    return (pytree.tree_unflatten(parts, spec) if changed else result), changed
-
-
-def _parts(leaf: Any) -> Any:
-    example = leaf.node.meta.get("example") if isinstance(leaf, fx.Proxy) else None
-    if not isinstance(example, (list, tuple)) or is_plain(example):
-        return leaf
-    parts = [_parts(leaf[i]) for i in range(len(example))]
-    return type(example)(parts)
-
-
-def _is_stored(node: fx.Node) -> bool:
-    return node.op == "get_attr" or is_plain(node.meta.get("example"))
 
 
 def _alike(a: torch.Tensor, b: Any) -> bool:
@@ -140,10 +96,7 @@ class Tracer(fx.Tracer):
         self._leaf = (*_LEAVES, *leaf)
         self._leaf_names = frozenset(leaf_names)
         self._fake_mode = FakeTensorMode(allow_non_fake_inputs=True)
-        self.evaluating = False  # modules are run, not traced
         self.refusals = refusals
-        self._before: list[fx.Node] = []
-        self._twins: dict[fx.Node, fx.Node] = {}
         self._fixed: set[tuple[fx.Node, Any]] = set()
         self._end: TracedModule | None = None  # the end of forward that is running
         self._stored: dict[int, tuple[torch.Tensor, str]] = {}  # id -> a tensor, its path
@@ -154,8 +107,8 @@ class Tracer(fx.Tracer):
     def run(self, module: nn.Module) -> fx.Graph:
         """Return the graph of `module` in its present mode. The examples of the previous run's
         graph are reused up to the first node that differs."""
-        self._before = list(self.graph.nodes)[::-1] if hasattr(self, "graph") else []
-        self._twins, self._fixed = {}, set()
+        earlier = list(self.graph.nodes) if hasattr(self, "graph") else []
+        self._fixed = set()
         self.refusals.start()
         self._generated = {
             id(type(m).forward.__code__): (path, m.node_lines())
@@ -164,6 +117,7 @@ class Tracer(fx.Tracer):
         }
         self._stored = {}
         self.random = RandomOps(_model_span)
+        self.examples = ExampleValues(module, self.random, self._fake_mode, earlier)
         # forward may be another method of the class, chosen in `__init__`
         self.traced_func_name = getattr(module.forward, "__func__", module.forward).__name__
         with (
@@ -192,7 +146,9 @@ class Tracer(fx.Tracer):
     def call_module(
         self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: dict[str, Any]
     ) -> Any:
-        if self.evaluating:  # fx patches nn.Module.__call__ for every module in the process
+        if (
+            self.examples.is_running
+        ):  # fx patches nn.Module.__call__ for every module in the process
             return forward(*args, **kwargs)
         if not self._is_registered(m):  # made in forward, such as a part of an nn.Sequential
             return forward(*args, **kwargs)
@@ -213,7 +169,7 @@ class Tracer(fx.Tracer):
 
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
         """The proxy of a parameter or buffer; fx would search the whole model for its name."""
-        if self.evaluating or attr_val is None:
+        if self.examples.is_running or attr_val is None:
             return attr_val
         known, name = self._stored_tensors().get(id(attr_val), (None, ""))
         if known is not attr_val:
@@ -226,10 +182,10 @@ class Tracer(fx.Tracer):
         if issubclass(type(a), fx.Proxy):
             return self._of_this_call(a.node)
         a = real_type(a)
-        found: Any = super().create_arg(self._kept(a))
-        if type(a) is torch.Tensor and "example" not in found.meta:  # made in forward
-            self.evaluate(found)
-        return found
+        argument: Any = super().create_arg(self._kept(a))
+        if type(a) is torch.Tensor and "example" not in argument.meta:  # made in forward
+            self.examples.evaluate(argument)
+        return argument
 
     def _stored_tensors(self) -> dict[int, tuple[torch.Tensor, str]]:
         if not self._stored:
@@ -281,9 +237,9 @@ class Tracer(fx.Tracer):
         if self._end is not None:
             self._note_end(node, self._end)
         self._forget_checks(node, _instruction(frame))
-        known = self._known_from_before(node) and not self._has_own_code(node)
+        known = self.examples.reuse(node) and not self._has_own_code(node)
         if not known and kind not in ("placeholder", "output"):
-            self.evaluate(node)
+            self.examples.evaluate(node)
         return proxy
 
     def to_bool(self, obj: fx.Proxy) -> bool:
@@ -322,14 +278,14 @@ class Tracer(fx.Tracer):
         for path, leaf in leaves:
             proxy = self.create_proxy("placeholder", leaf_name(names, path), (), {})
             is_tensor = isinstance(leaf, torch.Tensor)
-            proxy.node.meta["example"] = self.fake(leaf)
+            proxy.node.meta["example"] = self.examples.fake(leaf)
             proxies.append(proxy if is_tensor else leaf)
 
         def call(*flat_values: Any) -> Any:
             tree = pytree.tree_unflatten(list(flat_values), spec)
             again = rebind(bound, tree)
-            result, changed = _taken_apart(root_fn(*again.args, **again.kwargs))
-            if flat and not changed and not _has_named(result):
+            result, changed = take_apart(root_fn(*again.args, **again.kwargs))
+            if flat and not changed and not has_named(result):
                 return result
             out, out_spec = pytree.tree_flatten(result)
             self.graph._codegen = TreeCodeGen(_PyTreeInfo(names, spec, out_spec))
@@ -356,7 +312,7 @@ class Tracer(fx.Tracer):
             if other.name == name:
                 node.meta.update({k: other.meta.get(k, "") for k in ("owner", "source")})
 
-    # -- example values -------------------------------------------------------------------------
+    # -- values that Python asks for ------------------------------------------------------------------
 
     def known(self, node: fx.Node, use: str) -> Any:
         """Return the example value of `node` as plain Python. Raises DiagnosticError QS501 where it
@@ -391,7 +347,7 @@ class Tracer(fx.Tracer):
                 raise
             return self.refusals.assume(refused, kind, frame)
         value = value if kind is None else kind(value)
-        if not self.evaluating and (node, value) not in self._fixed:
+        if not self.examples.is_running and (node, value) not in self._fixed:
             self._fixed.add((node, value))
             place = stable_name(frame) if frame else ""
             args = (fx.Proxy(node, self), value, place)
@@ -415,104 +371,3 @@ class Tracer(fx.Tracer):
             return False
         cls = type(self.root.get_submodule(str(node.target)))
         return not cls.__module__.startswith(("torch.", "qatspec."))
-
-    def _known_from_before(self, node: fx.Node) -> bool:
-        """Take the example of the node's twin in the previous run's graph, as long as the two are
-        alike. Returns whether they are."""
-        twin = self._before.pop() if self._before else None
-        if twin is None or (twin.op, twin.target) != (node.op, node.target):
-            self._before = []
-            return False
-        mine = fx.node.map_arg((node.args, node.kwargs), lambda n: self._twins[n].name)
-        theirs = fx.node.map_arg((twin.args, twin.kwargs), lambda n: n.name)
-        if repr(mine) != repr(theirs):
-            self._before = []
-            return False
-        self._twins[node] = twin
-        if "example" in twin.meta:
-            node.meta["example"] = twin.meta["example"]
-        return True
-
-    def evaluate(self, node: fx.Node) -> None:
-        """Compute the node's example from those of its arguments. It has none where an argument has
-        none, or where the op cannot be evaluated without numbers."""
-        if any("example" not in n.meta for n in node.all_input_nodes):
-            return
-        args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda n: n.meta["example"])
-        if found := self._example(node, args, kwargs) or self._constant(node):
-            (node.meta["example"],) = found
-
-    def _example(self, node: fx.Node, args: Any, kwargs: Any) -> tuple[Any, ...]:
-        """(the node's example for these examples of its arguments,); () where there is none."""
-        self.evaluating = True
-        disabled, _FAKE_LOG.disabled = _FAKE_LOG.disabled, True
-        try:
-            with self._fake_mode, self.random, torch.no_grad():
-                return (self._run(node, args, kwargs),)
-        except TypeError:
-            if isinstance(node.target, BuiltinFunctionType):  # real tensors would not fit it either
-                raise
-            return ()
-        except Exception:  # noqa: BLE001 - whatever an op raises without numbers, it has no example
-            return ()
-        finally:
-            self.evaluating, _FAKE_LOG.disabled = False, disabled
-
-    def _constant(self, node: fx.Node) -> tuple[Any, ...]:
-        """The same of a function that reads the numbers of stored tensors alone, such as
-        `torch.full(size, stride)`; () for any other node."""
-        if node.op != "call_function" or not all(map(_is_stored, node.all_input_nodes)):
-            return ()
-        self.evaluating = True
-        try:
-            with unset_fake_temporarily():
-                return (pytree.tree_map(self.fake, evaluate(self.root, node)),)
-        except Exception:  # noqa: BLE001 - then it has no example
-            return ()
-        finally:
-            self.evaluating = False
-
-    def _run(self, node: fx.Node, args: Any, kwargs: Any) -> Any:
-        if node.op == "call_function":
-            return node.target(*args, **kwargs)  # type: ignore[operator]
-        if node.op == "call_method":
-            return getattr(args[0], str(node.target))(*args[1:], **kwargs)
-        owner, _, name = str(node.target).rpartition(".")
-        found = getattr(self.root.get_submodule(owner), name)
-        if node.op == "get_attr":
-            return self.fake(found)
-        if isinstance(found, ParametrizationList):
-            return self._fake_of(found, found)
-        if _keeps_shape(found, args[0] if args else None):
-            return torch.empty_like(args[0])  # not itself: equal memory means a view
-        if isinstance(found, QuantOp):  # folding and quantizing the weight leave shapes alone
-            weight = args[1] if len(args) > 1 else self._fake_of(found, lambda: found.weight)
-            return found.geometry.apply(args[0], self.fake(weight), None)
-        # Fake parameters and buffers, so that a batch norm counts its batches on a fake counter.
-        state = dict(found.named_parameters()) | dict(found.named_buffers())
-        fakes = {key: self.fake(tensor) for key, tensor in state.items()}
-        if not is_parametrized(found):
-            try:
-                return torch.func.functional_call(found, fakes, args, kwargs)
-            except Exception:
-                if module_op(found) is None and not node.meta.get(REFUSED):
-                    raise
-                return run_on_zeros(self, found, args, kwargs)  # a handler knows what it computes
-        with parametrize.cached():
-            for name, computed in found.parametrizations.items():
-                parametrize._cache[(id(found), name)] = self._fake_of(computed, computed)
-            return torch.func.functional_call(found, fakes, args, kwargs)
-
-    def _fake_of(self, owner: nn.Module, compute: Callable[[], Any]) -> Any:
-        """The example of a weight that `owner` computes. Where its code reads the numbers of the
-        parameters, it runs on them, in evaluation, so that it changes none of its buffers."""
-        try:
-            return self.fake(compute())
-        except Exception:  # noqa: BLE001 - whatever code raises that finds no numbers
-            with unset_fake_temporarily(), eval_mode(owner):
-                return self.fake(compute())
-
-    def fake(self, value: Any) -> Any:
-        if isinstance(value, torch.Tensor) and not isinstance(value, FakeTensor):
-            return self._fake_mode.from_tensor(value)
-        return value

@@ -1,9 +1,9 @@
-"""How lines of code are counted (tests/bench/lines.py)."""
+"""How lines of code are counted (tests/bench/lines.py), and the length of files."""
 
 from __future__ import annotations
 
 import pytest
-from lines import code_lines
+from lines import LONGEST, code_lines, sources
 
 COUNTED = [
     ("", 0),
@@ -19,3 +19,9 @@ COUNTED = [
 @pytest.mark.parametrize("source, count", COUNTED)
 def test_lines_that_hold_code_are_counted(source, count):
     assert code_lines(source) == count
+
+
+@pytest.mark.parametrize("folder", ["qatspec", "plugins"])
+def test_a_file_is_short_enough_to_be_read(folder):
+    lengths = {str(path): source.count("\n") for path, source in sources(folder, commit=None)}
+    assert {path: length for path, length in lengths.items() if length > LONGEST} == {}
