@@ -312,7 +312,7 @@ class Tracer(fx.Tracer):
             if other.name == name:
                 node.meta.update({k: other.meta.get(k, "") for k in ("owner", "source")})
 
-    # -- values that Python asks for ------------------------------------------------------------------
+    # -- values that Python asks for ----------------------------------------------------------
 
     def known(self, node: fx.Node, use: str) -> Any:
         """Return the example value of `node` as plain Python. Raises DiagnosticError QS501 where it
