@@ -52,6 +52,10 @@ def verdict(op: Op, program: Program, target: Target) -> Verdict:
     if rules.results and result not in rules.results:
         allowed = ", ".join(rules.results)
         return Verdict(False, f"{op.kind} to {result}: {target.march} gives {allowed}")
+    form = op.attrs.get("form", "single")
+    if op.kind == "requant" and form not in rules.forms:
+        allowed = ", ".join(rules.forms)
+        return Verdict(False, f"{op.kind} of the form {form}: {target.march} has {allowed}")
     measures = measure(op, program)
     for limit in rules.limits:
         reason = _broken(limit, measures)

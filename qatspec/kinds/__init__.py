@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from qatspec.ir import RANGE, Interval, Op, ProgramData, Value, interval
 from qatspec.kinds.attributes import (
     BYTES as BYTES,
+    FORMS as FORMS,
     LIMIT as LIMIT,
     MAX_SHIFT as MAX_SHIFT,
     ROUNDINGS as ROUNDINGS,

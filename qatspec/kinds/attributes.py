@@ -11,6 +11,8 @@ from typing import Any
 from qatspec.ir import RANGE, Value
 
 ROUNDINGS = ("half_up", "half_even", "floor")
+#: How a requantization computes (qatspec.kinds.requantization.forms).
+FORMS = ("single", "double_high", "float32")
 #: Largest shift: half of 2^shift stays far below 2^53, where float64 stops being exact.
 MAX_SHIFT = 50
 #: dtypes of activations and weights.
@@ -34,6 +36,17 @@ class Attribute(ABC):
     @abstractmethod
     def check(self, name: str, attrs: Attrs, x: Value) -> None:
         """Raise Malformed unless attrs[name] fits. x: the op's first operand."""
+
+
+@dataclass(frozen=True, slots=True)
+class Optional(Attribute):
+    """An attribute that may be absent."""
+
+    of: Attribute
+
+    def check(self, name: str, attrs: Attrs, x: Value) -> None:
+        if name in attrs:
+            self.of.check(name, attrs, x)
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from qatspec.graph.context import GraphContext
 from qatspec.ir import RANGE, DType, Overflow, Provenance
 from qatspec.kinds import SMALL, Malformed
 from qatspec.lowering.batch_dim import BATCH_FIRST, AcrossBatch, BatchDim
+from qatspec.lowering.forms import requantization
 from qatspec.lowering.integer_tensors import is_integer_tensor
 from qatspec.lowering.operands import (
     INTEGERS,
@@ -33,7 +34,6 @@ from qatspec.lowering.operands import (
 )
 from qatspec.lowering.pending import PendingSum, ScaledInts, pending
 from qatspec.program import ProgramBuilder
-from qatspec.program.requantize import multipliers
 
 
 class Lowering:
@@ -292,16 +292,8 @@ class Lowering:
         if same:
             return self.emit_same_scale("clamp", first, name=name, low=low, high=high)
         axis = self.scale_axis(x)
-        ms, shift = multipliers(
-            [t.scale / float(np.float32(grid.scale)) for t in x.terms],
-            [self.builder.ranges[t.value] for t in x.terms],
-            self.builder.arithmetic.multiplier_bits,
-            axis,
-        )
-        rounding = self.builder.arithmetic.rounding
-        return self.requant(
-            x, ms, shift, grid, name=name, axis=axis, rounding=rounding, low=low, high=high
-        )
+        ms, shift, attrs = requantization(self, x, grid, axis)
+        return self.requant(x, ms, shift, grid, name=name, axis=axis, low=low, high=high, **attrs)
 
     def requant(
         self,

@@ -15,7 +15,7 @@ import numpy as np
 from qatspec.diag.codes import QS710
 from qatspec.files import write_file
 from qatspec.ir import STORAGE, Op, Port, Provenance, Value
-from qatspec.kinds import LIMIT
+from qatspec.kinds import FORMS, LIMIT
 from qatspec.program.container import Damaged, pack, read_file, refusal, unpack
 from qatspec.program.model import Program
 from qatspec.program.verify import check
@@ -75,9 +75,14 @@ def load_program(path: str | os.PathLike[str]) -> Program:
 
 
 def _arithmetic_data(arithmetic: Arithmetic) -> dict[str, Any]:
-    """`fused_add` is written only where it differs from what files without it mean."""
+    """`fused_add` and `form` are written only where they differ from what files without them
+    mean."""
     data: dict[str, Any] = {"arithmetic": [arithmetic.multiplier_bits, arithmetic.rounding]}
-    return data if arithmetic.fused_add else {**data, "fused_add": False}
+    if not arithmetic.fused_add:
+        data["fused_add"] = False
+    if arithmetic.form != "single":
+        data["form"] = arithmetic.form
+    return data
 
 
 def _arithmetic(header: Mapping[str, Any]) -> Arithmetic:
@@ -85,7 +90,12 @@ def _arithmetic(header: Mapping[str, Any]) -> Arithmetic:
     fused_add = header.get("fused_add", True)
     if type(fused_add) is not bool:
         raise TypeError("`fused_add` is not true or false")
-    return Arithmetic(multiplier_bits=_integer(bits), rounding=_text(rounding), fused_add=fused_add)
+    form = header.get("form", "single")
+    if form not in FORMS:
+        raise ValueError(f"{form!r} is not a form of requantization")
+    return Arithmetic(
+        multiplier_bits=_integer(bits), rounding=_text(rounding), form=form, fused_add=fused_add
+    )
 
 
 def _port_data(port: Port) -> list[Any]:

@@ -15,6 +15,8 @@ def dump(program: Program) -> str:
     """The whole program; constants by their values when small, else by the head of their sha256."""
     march = program.march or "generic"
     arithmetic = f"{program.arithmetic.multiplier_bits} bits, {program.arithmetic.rounding}"
+    if program.arithmetic.form != "single":
+        arithmetic = f"{arithmetic}, {program.arithmetic.form}"
     lines = [f"program {program.name} march {march} ({arithmetic})"]
     lines += [f"in   {_port(port)}" for port in program.inputs]
     lines += [f"     {_op(program, op)}" for op in program.ops]

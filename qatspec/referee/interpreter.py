@@ -1,4 +1,5 @@
-"""The referee: numpy, int64 inside, no floats, every op as its definition reads.
+"""The referee: numpy, int64 inside, every op as its definition reads. No floats, but in the
+requantization that is defined by float32.
 
 Everything else that runs a Program (executor, ONNX, compiled bins) is right if it equals this.
 Speed is no aim here.
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from qatspec.ir import RANGE, STORAGE, Op, ProgramData, check_inputs
 from qatspec.referee import resizes, statistics
+from qatspec.referee.requantization import requant
 
 Attrs = Mapping[str, Any]
 Ints = NDArray[np.int64]
@@ -113,35 +115,6 @@ def _mul(a: Attrs, x: Ints, y: Ints) -> Ints:
     return x * y
 
 
-# -- requantization ----------------------------------------------------------------------------
-
-
-def _requant(a: Attrs, *operands: Ints) -> Ints:
-    terms = len(operands) // 2
-    ndim = operands[0].ndim
-
-    def along(c: Ints) -> Ints:
-        return c.reshape([-1 if d == a["axis"] else 1 for d in range(ndim)]) if ndim > 1 else c
-
-    total = sum(
-        x * along(m) for x, m in zip(operands[:terms], operands[terms : 2 * terms], strict=True)
-    )
-    rounded = shift_right(np.asarray(total), along(operands[-1]), a["rounding"])
-    return np.clip(rounded, a["low"], a["high"])
-
-
-def shift_right(v: Ints, shift: Ints, rounding: str) -> Ints:
-    """v / 2^shift, rounded to an integer. int64 in, int64 out."""
-    floor = v >> shift
-    if rounding == "floor":
-        return floor
-    twice = (v - (floor << shift)) << 1
-    one = np.int64(1) << shift
-    tie_up = (floor & 1 == 1) if rounding == "half_even" else True
-    up = (twice > one) | ((twice == one) & tie_up)
-    return np.asarray(floor + (up & (shift > 0)), np.int64)
-
-
 def _clamp(a: Attrs, x: Ints) -> Ints:
     return np.clip(x, a["low"], a["high"])
 
@@ -215,7 +188,7 @@ _EVALUATE: dict[str, Callable[..., Ints]] = {
     "conv": _conv,
     "conv_transpose": _conv_transpose,
     "linear": _linear,
-    "requant": _requant,
+    "requant": requant,
     "mul": _mul,
     "clamp": _clamp,
     "sum_pool": _sum_pool,

@@ -57,11 +57,13 @@ class OpSupport:
 
     dtypes   of the activations. weights: of the constant weight, for kinds that have one.
     results  where an op can choose its result; every dtype where it is empty.
+    forms    of a requantization, which other kinds do not have (qatspec.types.Arithmetic).
     """
 
     dtypes: tuple[str, ...]
     weights: tuple[str, ...] = ()
     results: tuple[str, ...] = ()
+    forms: tuple[str, ...] = ("single",)
     limits: tuple[Limit, ...] = ()
 
 

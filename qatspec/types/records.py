@@ -191,12 +191,17 @@ class Arithmetic:
 
     multiplier_bits  width of a requantization multiplier, unsigned.
     rounding         of the requantization shift: half_up (floor(x + 1/2)), half_even, floor.
+    form             how a requantization to 8 bits computes (qatspec.kinds.requantization): single
+                     (one multiplier and one shift for all terms, of the two fields above),
+                     double_high (31-bit multipliers, two roundings: the reference kernels of
+                     TFLite) or float32 (a product in float32: XNNPACK).
     fused_add        a conv's or linear's accumulator takes an addition before the one rounding;
                      otherwise its result is rounded (a fake-quant of its own) and then added.
     """
 
     multiplier_bits: int = 16
     rounding: str = "half_up"
+    form: Literal["single", "double_high", "float32"] = "single"
     fused_add: bool = True
 
 

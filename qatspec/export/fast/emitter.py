@@ -23,6 +23,7 @@ from qatspec.export.fast import images, products, tails
 from qatspec.export.fast.values import Values
 from qatspec.ir import Op, ProgramData
 from qatspec.kinds import KINDS, Trait, has, ranges
+from qatspec.kinds.requantization.forms import form_of
 from qatspec.onnxgraph import GraphWriter
 
 #: A writer of an op on uint8. None: it has no such form.
@@ -56,6 +57,11 @@ _REAL: dict[str, Callable[[Values, Op, np.ndarray, int], str | None]] = {
 }
 
 
+def _is_single(op: Op) -> bool:
+    """Return whether `op` is a requantization with one rounding, as kernels have it."""
+    return op.kind == "requant" and form_of(op) == "single"
+
+
 class FastEmitter(Values):
     """Writes a Program op by op. fused: results that a requantization will compute."""
 
@@ -66,7 +72,7 @@ class FastEmitter(Values):
         self.readers = Counter(name for op in program.ops for name in op.inputs)
         self.readers.update(port.name for port in program.outputs)
         self.requantized = {
-            op.inputs[0] for op in program.ops if op.kind == "requant" and len(op.inputs) == 3
+            op.inputs[0] for op in program.ops if _is_single(op) and len(op.inputs) == 3
         }
         for op in program.ops:
             if op.kind == "conv" and self._takes_bytes(op) and not self._is_fused(op):
@@ -76,7 +82,7 @@ class FastEmitter(Values):
         """Write one op, or leave it to the requantization that alone reads it."""
         if op.output in self.names:  # written with a sibling
             return
-        if op.kind == "requant":
+        if _is_single(op):
             self._emit_requant(op)
         elif not self._takes_bytes(op):
             self.names[op.output] = KINDS[op.kind].onnx(self, op)

@@ -8,7 +8,6 @@ import numpy as np
 
 from qatspec.ir import EXACT64, DType, Interval, Op, Overflow, Value, interval
 from qatspec.kinds.attributes import (
-    MAX_SHIFT,
     ROUNDINGS,
     SMALL,
     Axis,
@@ -18,6 +17,7 @@ from qatspec.kinds.attributes import (
     demand_const,
 )
 from qatspec.kinds.record import Consts, Kind, Result, Trait
+from qatspec.kinds.requantization.forms import OF_FORMS, check_form, demand_int32, form_of
 from qatspec.types import lazy
 
 #: Most accumulators that one op adds.
@@ -36,14 +36,16 @@ def _requant(op: Op, inputs: list[Value], consts: Consts) -> Result:
         demand_const(c, consts, ("int64",), 1)
         if c.shape[0] not in (1, shape[axis - 1] if shape else 1):
             raise Malformed(f"`{c.name}` has {c.shape[0]} entries; axis {axis} of {shape} does not")
-    shift = consts[inputs[-1].name]
-    if shift.min() < 0 or shift.max() > MAX_SHIFT:
-        raise Malformed(f"the shift must be in [0, {MAX_SHIFT}]")
+    check_form(op, [consts[c.name] for c in inputs[terms:]])
     return cast(DType, op.attrs["dtype"]), shape
 
 
 def _bounds(op: Op, inputs: list[Interval], shape: Any, consts: Consts) -> Interval:
     terms = len(inputs) // 2
+    if form_of(op) == "double_high":
+        demand_int32(op, inputs[:terms], [consts[name] for name in op.inputs[terms:]])
+    if form_of(op) != "single":
+        return interval(op.attrs["low"], op.attrs["high"])
     bound = requant_bound(
         [(inputs[i], consts[op.inputs[terms + i]]) for i in range(terms)],
         consts[op.inputs[-1]],
@@ -75,7 +77,9 @@ KINDS = (
         meaning="clamp(round(sum_i xi * mi / 2^shift), low, high). mi and shift are int64 consts "
         "of shape (1,) or (C,) along `axis`. It serves requantization, elementwise addition and "
         "subtraction, the residual that is added to a convolution, relu and relu6 (low, high): "
-        "one rounding at the end. rounding: half_up is floor(v / 2^s + 1/2).",
+        "one rounding at the end. rounding: half_up is floor(v / 2^s + 1/2). That is the form "
+        "single; the forms double_high and float32 round as other runtimes do "
+        "(qatspec.kinds.requantization.forms).",
         count=(3, 2 * MOST_TERMS + 1),
         activations=lambda count: count // 2,
         attributes={
@@ -84,6 +88,7 @@ KINDS = (
             "high": Level(of_result=True, above="low"),
             "rounding": Word(ROUNDINGS),
             "axis": Axis(scalar=True),
+            **OF_FORMS,
         },
         infer=_requant,
         bounds=_bounds,

@@ -20,6 +20,8 @@ from torch import Tensor
 
 from qatspec.ir import Op
 from qatspec.kinds.exact import ExactDtypes, Step
+from qatspec.kinds.requantization import form_steps as steps
+from qatspec.kinds.requantization.forms import form_of
 
 #: Elements of a block, a thread: 1 MiB of float64.
 BLOCK = 1 << 17
@@ -29,6 +31,8 @@ ROW = 1 << 11
 
 def requant(exact: ExactDtypes, op: Op) -> Step:
     """The step of a requant op."""
+    if (form := form_of(op)) != "single":
+        return steps.double_high(exact, op) if form == "double_high" else steps.float32(exact, op)
     terms, a = len(op.inputs) // 2, op.attrs
     dtype, rank = exact.float_dtype(op.output), len(exact.shape(op.inputs[0])) + 1
     unit = torch.exp2(-exact.const(op.inputs[-1], torch.float64))

@@ -10,6 +10,7 @@ from torch import fx
 from qatspec.graph.context import GraphContext
 from qatspec.kinds.resizes.taps import bilinear_taps, nearest_index
 from qatspec.lowering import Lowering, ScaledInts, resampled, taken
+from qatspec.lowering.forms import fraction_bits, on_operand_grid
 from qatspec.ops.resize.calls import LINEAR, NEAREST, Interpolate
 from qatspec.ops.resize.matrices import matrices
 from qatspec.types import Annotation, Observed, Shared
@@ -58,10 +59,12 @@ def _linear(lowering: Lowering, x: ScaledInts, call: Interpolate) -> ScaledInts:
     row = len(size) == 1
     if row:  # of a picture
         x = lowering.emit_same_scale("reshape", x, name=f"{name}.row", shape=shape)
+    bits = fraction_bits(lowering, _BITS)
     y = lowering.emit(
-        "resize_bilinear", (x.value,), x.scale / 4.0**_BITS, name=f"{name}.sum" if row else name,
-        size=(1, *size)[-2:], align_corners=bool(call.align_corners), bits=_BITS,
+        "resize_bilinear", (x.value,), x.scale / 4.0**bits, name=f"{name}.sum" if row else name,
+        size=(1, *size)[-2:], align_corners=bool(call.align_corners), bits=bits,
     )  # fmt: skip
+    y = on_operand_grid(lowering, y, x, 2 * bits)
     return lowering.emit_same_scale("reshape", y, shape=lowering.shape()[1:]) if row else y
 
 

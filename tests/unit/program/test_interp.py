@@ -8,7 +8,7 @@ import pytest
 from qatspec.ir import Op
 from qatspec.kinds.resizes.taps import bilinear_taps, nearest_index
 from qatspec.referee import evaluate
-from qatspec.referee.interpreter import shift_right
+from qatspec.referee.requantization import shift_right
 
 
 def run(kind, *operands, dtype="int8", **attrs):

@@ -11,7 +11,7 @@ from qatspec.ir import EXACT64, interval
 from qatspec.kinds import MAX_SHIFT
 from qatspec.kinds.requantization.kind import requant_bound
 from qatspec.program.requantize import fit_bias, multipliers
-from qatspec.referee.interpreter import shift_right
+from qatspec.referee.requantization import shift_right
 
 ACCUMULATOR = interval(-(2**31), 2**31 - 1)
 INT8 = interval(-128, 127)

@@ -1,0 +1,146 @@
+"""The constants of a requantization in the form of the march.
+
+In the forms of other runtimes a requantization is what their kernels compute from the float32
+scales of their tensors: of a convolution, its operand's, its weight's and its result's. So the
+multipliers are made here from such scales, in the float32 or float64 steps of these kernels.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from qatspec.ir import RANGE
+from qatspec.kinds import BYTES
+from qatspec.lowering.operands import Grid
+from qatspec.lowering.pending import PendingSum, ScaledInts, pending
+from qatspec.program import forms
+from qatspec.program.requantize import multipliers
+
+if TYPE_CHECKING:
+    from qatspec.ir import Op
+    from qatspec.lowering.lowering import Lowering
+
+Constants = tuple[list[np.ndarray], np.ndarray, dict[str, Any]]
+
+
+def requantization(lowering: Lowering, x: PendingSum, grid: Grid, axis: int) -> Constants:
+    """(multipliers, shift, attributes) that bring the terms of `x` to `grid`. axis: along which the
+    terms have scales. Raises Unlowerable for what the march's form cannot compute."""
+    form = lowering.builder.arithmetic.form
+    if form == "single" or grid.dtype not in BYTES:
+        return _single(lowering, x, grid, axis)
+    if any((term.scale < 0).any() for term in x.terms) and (form, len(x.terms)) != ("float32", 2):
+        lowering.fail(
+            f"it negates a tensor, and the march's requantization ({form}) has no negative "
+            "multipliers",
+            "negate the weight of the layer before it, or add instead",
+        )
+    out = np.float32(grid.scale)
+    if len(x.terms) > 1:
+        return _sum(lowering, x, out)
+    term = x.terms[0]
+    if _is_move(lowering, term):
+        if form == "double_high":
+            m, shift = forms.double_high(np.array([term.step / float(out)]))
+            return [m], shift, {"form": form, "rounding": "half_up"}
+        m, shift = forms.float32_move(term.step, float(out))
+        return [m], shift, {"rounding": "half_up"}
+    operand, factor, rounded_product = _factors(lowering, term)
+    if form == "float32" or rounded_product:
+        product = (operand * factor).astype(np.float32)
+        if form == "float32":
+            m, shift = forms.float32(product / out)
+            return [m], shift, {"form": form, "rounding": "half_even"}
+        ratio = (product / out).astype(np.float64)
+    else:
+        ratio = operand.astype(np.float64) * factor / float(out)
+    m, shift = forms.double_high(ratio)
+    return [m], shift, {"form": form, "rounding": "half_up"}
+
+
+def fraction_bits(lowering: Lowering, bits: int) -> int:
+    """Fraction bits of the weights of a bilinear resize: `bits`, or what the kernels of the march's
+    form have."""
+    return {"double_high": 10, "float32": 11}.get(lowering.builder.arithmetic.form, bits)
+
+
+def on_operand_grid(lowering: Lowering, total: ScaledInts, x: ScaledInts, bits: int) -> ScaledInts:
+    """A weighted mean of `x` with `bits` fraction bits. In the forms of other runtimes its kernel
+    rounds it to the grid of `x`: half away from zero, or half up; else it is returned as it is."""
+    form = lowering.builder.arithmetic.form
+    if form == "single":
+        return total
+    dtype = lowering.dtype(x)
+    low, high = RANGE[dtype]
+    attrs: dict[str, Any] = {"rounding": "half_up"}
+    m, shift = 1, bits
+    if form == "double_high":  # 2 * v * 2^30 / 2^31 is v, and the shift rounds half away
+        attrs, m = {**attrs, "form": form, "lift": 1}, 1 << 30
+    return lowering.requant(
+        pending(total), [np.array([m])], np.array([shift]), Grid(x.step, dtype),
+        name=f"{lowering.node.name}.rounded", axis=1, low=low, high=high, **attrs,
+    )  # fmt: skip
+
+
+def _single(lowering: Lowering, x: PendingSum, grid: Grid, axis: int) -> Constants:
+    arithmetic = lowering.builder.arithmetic
+    ms, shift = multipliers(
+        [t.scale / float(np.float32(grid.scale)) for t in x.terms],
+        [lowering.builder.ranges[t.value] for t in x.terms],
+        arithmetic.multiplier_bits,
+        axis,
+    )
+    return ms, shift, {"rounding": arithmetic.rounding}
+
+
+def _sum(lowering: Lowering, x: PendingSum, out: np.float32) -> Constants:
+    form = lowering.builder.arithmetic.form
+    if len(x.terms) != 2 or not all(_is_move(lowering, term) for term in x.terms):
+        lowering.fail(
+            f"the march's requantization ({form}) adds two quantized tensors at a time",
+            "let a module of its own compute each sum, so that a fake-quant stands behind it",
+        )
+    scales = [term.step for term in x.terms]
+    if form == "double_high":
+        ms, shift, attrs = forms.double_high_sum(scales, float(out))
+        return ms, shift, {"form": form, "rounding": "half_up", **attrs}
+    ms, shift = forms.float32_sum(scales, float(out))
+    return ms, shift, {"rounding": "half_up"}
+
+
+def _is_move(lowering: Lowering, term: ScaledInts) -> bool:
+    """Return whether the term is a quantized tensor on its own scale, of either sign."""
+    value = lowering.builder.values[term.value]
+    if value.dtype not in BYTES or term.scale.size > 1 or value.scale is None:
+        return False
+    return bool(np.float32(abs(term.step)) == value.scale[0])
+
+
+def _factors(lowering: Lowering, term: ScaledInts) -> tuple[np.ndarray, np.ndarray, bool]:
+    """(operand's scale, scale of what it is multiplied by, whether kernels round the product of
+    both to float32 in every form) of an accumulator, float32 as their file holds them: a weight's
+    scale, or that of the integer 1 where the accumulator is a sum alone."""
+    values = lowering.builder.values
+    if values[term.value].dtype in BYTES:
+        operand = values[term.value].scale
+        rounded_product = term.scale.size == 1
+    else:
+        producer = _producer(lowering, term.value)
+        operand = values[producer.inputs[0]].scale if producer else None
+        rounded_product = producer is not None and producer.kind == "mul"
+    if operand is None:
+        operand = np.ones(1, np.float32)
+    return operand, (term.scale / operand.astype(np.float64)).astype(np.float32), rounded_product
+
+
+def _producer(lowering: Lowering, value: str) -> Op | None:
+    """The op whose accumulator `value` is, behind ops that move its integers."""
+    made = {op.output: op for op in lowering.builder.ops}
+    while value in made:
+        op = made[value]
+        if op.kind not in ("reshape", "transpose", "slice"):
+            return op
+        value = op.inputs[0]
+    return None
