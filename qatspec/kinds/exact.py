@@ -1,11 +1,11 @@
-"""Which float tensor carries which integer value, and the settings under which torch's float
-kernels are exact on integers.
+"""Which tensor carries which integer value, and the settings under which torch's kernels are exact
+on integers.
 
-A float tensor holds every integer below 2^24 (float32) or 2^53 (float64). A sum of products of
-integers whose partial sums all stay below that is exact in any order, with or without fused
-multiply-add: every intermediate result is an integer that the dtype holds. `bounds` proves it from
-the weights. What is left to exclude are kernels that compute something else: transformed data
-(Winograd) and products of fewer bits.
+Values of 8 bits are bytes; others are floats. A float tensor holds every integer below 2^24
+(float32) or 2^53 (float64). A sum of products of integers whose partial sums all stay below that is
+exact in any order, with or without fused multiply-add: every intermediate result is an integer that
+the dtype holds. `bounds` proves it from the weights. What is left to exclude are kernels that
+compute something else: transformed data (Winograd) and products of fewer bits.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from torch import Tensor
 
 from qatspec.ir import EXACT32, Interval, Op, ProgramData
 
+_BYTES = {"int4": torch.int8, "int8": torch.int8, "uint8": torch.uint8}
 #: What an op of a Program is made into: tensors of its operands that are no constants, to a result.
 Step = Callable[..., Tensor]
 #: Makes a step of an op; the constants become tensors here, once.
@@ -36,6 +37,10 @@ class ExactDtypes:
         result."""
         self._program, self._ranges, self._overwritable = program, ranges, overwritable
 
+    def holder(self, name: str) -> torch.dtype:
+        """The dtype of the tensor that is `name`: bytes for 8 bits, else `float_dtype`."""
+        return _BYTES.get(self.dtype(name)) or self.float_dtype(name)
+
     def float_dtype(self, name: str) -> torch.dtype:
         """The float dtype that holds every integer `name` can be."""
         return torch.float32 if self._ranges[name].magnitude < EXACT32 else torch.float64
@@ -43,6 +48,10 @@ class ExactDtypes:
     def interval(self, name: str) -> Interval:
         """What `name` can hold."""
         return self._ranges[name]
+
+    def array(self, name: str) -> np.ndarray:
+        """A constant of the program."""
+        return self._program.consts[name]
 
     def const(self, name: str, dtype: torch.dtype) -> Tensor:
         """A constant of the program as a tensor."""
@@ -82,7 +91,7 @@ def exact_kernels() -> Iterator[None]:
             kernel.fp32_precision = precision
 
 
-def padded(x: Tensor, padding: Sequence[int], value: float) -> Tensor:
+def padded(x: Tensor, padding: Sequence[int], value: int) -> Tensor:
     """An image with `value` around it. padding: top, left, bottom, right."""
     top, left, bottom, right = padding
     return F.pad(x, (left, right, top, bottom), value=value) if any(padding) else x

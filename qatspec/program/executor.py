@@ -1,4 +1,4 @@
-"""The fast executor: a Program as a list of torch's float kernels, exact by construction
+"""The fast executor: a Program as a list of torch's kernels, exact by construction
 (`qatspec.kinds.exact`), equal to the interpreter."""
 
 from __future__ import annotations
@@ -44,16 +44,20 @@ class Executor:
         with exact_kernels():
             for port, array in zip(self.inputs, arrays, strict=True):
                 tensor = torch.from_numpy(np.ascontiguousarray(array))
-                values[port.name] = tensor.to(self._exact.float_dtype(port.name))
+                values[port.name] = tensor.to(self._exact.holder(port.name))
             for step, operands, output, done in self._steps:
                 result = step(*[values[name] for name in operands])
-                values[output] = result if watch is None else watch(output, result)
+                values[output] = result if watch is None else self._watched(watch, output, result)
                 for name in done:
                     del values[name]
             return [
                 values[port.name].numpy().astype(STORAGE[port.dtype], order="C")
                 for port in self.outputs
             ]
+
+    def _watched(self, watch: Watch, name: str, result: Tensor) -> Tensor:
+        shown = watch(name, result.to(self._exact.float_dtype(name)))
+        return shown.to(self._exact.holder(name))
 
 
 def _accumulators_read_once(program: Program) -> frozenset[str]:

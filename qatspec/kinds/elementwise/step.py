@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from qatspec.ir import Op
+from qatspec.ir import RANGE, Op
 from qatspec.kinds.exact import ExactDtypes, Step, rounded
 
 
@@ -15,8 +15,10 @@ def mul(exact: ExactDtypes, op: Op) -> Step:
 
 
 def clamp(exact: ExactDtypes, op: Op) -> Step:
-    low, high = float(op.attrs["low"]), float(op.attrs["high"])
-    return lambda x: x.clamp(low, high)
+    dtype = exact.holder(op.output)
+    lowest, highest = RANGE[exact.dtype(op.output)]
+    low, high = max(op.attrs["low"], lowest), min(op.attrs["high"], highest)
+    return lambda x: x.clamp(low, high).to(dtype)
 
 
 def affine(exact: ExactDtypes, op: Op) -> Step:
@@ -27,7 +29,7 @@ def affine(exact: ExactDtypes, op: Op) -> Step:
 
 
 def divide(exact: ExactDtypes, op: Op) -> Step:
-    a, dtype = op.attrs, exact.float_dtype(op.output)
+    a, dtype = op.attrs, exact.holder(op.output)
     multiplier, unit = float(a["multiplier"]), float(1 << a["shift"])
 
     def step(x: Tensor, y: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from qatspec.kinds.exact import ExactDtypes, Step, padded
 
 
 def concat(exact: ExactDtypes, op: Op) -> Step:
-    axis, dtype = op.attrs["axis"], exact.float_dtype(op.output)
+    axis, dtype = op.attrs["axis"], exact.holder(op.output)
     return lambda *xs: torch.cat([x.to(dtype) for x in xs], axis)
 
 
@@ -30,5 +30,4 @@ def slice_(exact: ExactDtypes, op: Op) -> Step:
 
 
 def pad(exact: ExactDtypes, op: Op) -> Step:
-    value = float(op.attrs["value"])
-    return lambda x: padded(x, op.attrs["padding"], value)
+    return lambda x: padded(x, op.attrs["padding"], op.attrs["value"])

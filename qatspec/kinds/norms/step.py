@@ -14,7 +14,7 @@ from qatspec.kinds.norms.kind import standardize_reach
 
 def standardize(exact: ExactDtypes, op: Op) -> Step:
     """In float64 where it holds every integer on the way, else in int64."""
-    a, dtype, axes = op.attrs, exact.float_dtype(op.output), list(op.attrs["axes"])
+    a, dtype, axes = op.attrs, exact.holder(op.output), list(op.attrs["axes"])
     count = prod(exact.shape(op.inputs[0])[axis - 1] for axis in axes)
     bits, root_bits, epsilon = a["bits"], a["root_bits"], a["epsilon"]
     reach = standardize_reach(a, count, exact.interval(op.inputs[0]))

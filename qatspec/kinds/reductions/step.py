@@ -22,12 +22,12 @@ def reduce_max(exact: ExactDtypes, op: Op) -> Step:
 def argmax(exact: ExactDtypes, op: Op) -> Step:
     """torch says nothing of ties: the first of the largest is looked for by number."""
     axis, keep, size = op.attrs["axis"], op.attrs["keepdim"], exact.shape(op.inputs[0])
-    dtype, rank = exact.float_dtype(op.output), len(size) + 1
+    wide, dtype, rank = exact.float_dtype(op.output), exact.holder(op.output), len(size) + 1
     along = [-1 if d == axis else 1 for d in range(rank)]
-    places = torch.arange(size[axis - 1], dtype=dtype).reshape(along)
+    places = torch.arange(size[axis - 1], dtype=wide).reshape(along)
 
     def step(x: Tensor) -> Tensor:
         behind = torch.where(x == x.amax(axis, keepdim=True), places, torch.inf)
-        return behind.amin(axis, keepdim=keep)
+        return behind.amin(axis, keepdim=keep).to(dtype)
 
     return step

@@ -3,8 +3,7 @@
 Exact: |sum x_i m_i| + 2^(s-1) < 2^53 (proven by the kind's bound), so that every product, partial
 sum and the half added to round half up is an integer below 2^53 times 2^-s, s <= 50, which float64
 holds: neither order nor fused multiply-add changes it. floor and round (half to even) are exact on
-float64. The result goes to the float dtype first and is clamped there: rounding to float32 is
-monotone and changes no integer within the clamp's bounds.
+float64.
 
 Fast: memory is gone through once, in blocks whose float64 copy stays in the cache, with the channel
 innermost (channels-last images), so that the multipliers are a vector that each row repeats; an
@@ -34,7 +33,7 @@ def requant(exact: ExactDtypes, op: Op) -> Step:
     if (form := form_of(op)) != "single":
         return steps.double_high(exact, op) if form == "double_high" else steps.float32(exact, op)
     terms, a = len(op.inputs) // 2, op.attrs
-    dtype, rank = exact.float_dtype(op.output), len(exact.shape(op.inputs[0])) + 1
+    dtype, rank = exact.holder(op.output), len(exact.shape(op.inputs[0])) + 1
     unit = torch.exp2(-exact.const(op.inputs[-1], torch.float64))
     ratios = [exact.const(m, torch.float64) * unit for m in op.inputs[terms : 2 * terms]]
     per_channel = any(ratio.numel() > 1 for ratio in ratios)
@@ -42,7 +41,7 @@ def requant(exact: ExactDtypes, op: Op) -> Step:
     channels = exact.shape(op.inputs[0])[inner - 1] if rank > 1 else 1
     rows = [ratio.expand(channels).repeat(max(ROW // channels, 1)) for ratio in ratios]
     low, high, rounding = float(a["low"]), float(a["high"]), a["rounding"]
-    overwrite = exact.may_overwrite(op.inputs[0]) and exact.float_dtype(op.inputs[0]) == dtype
+    overwrite = exact.may_overwrite(op.inputs[0]) and exact.holder(op.inputs[0]) == dtype
 
     def block(xs: Sequence[Tensor], out: Tensor, wide: Tensor) -> None:
         width = out.shape[-1]
@@ -52,7 +51,7 @@ def requant(exact: ExactDtypes, op: Op) -> Step:
         if rounding == "half_up":
             v.add_(0.5)
         v = v.round_() if rounding == "half_even" else v.floor_()
-        out.copy_(v).clamp_(low, high)
+        out.copy_(v.clamp_(low, high))
 
     def step(*operands: Tensor) -> Tensor:
         xs = [x.movedim(inner, -1).contiguous() for x in operands]

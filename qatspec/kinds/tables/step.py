@@ -11,17 +11,22 @@ from qatspec.kinds.exact import ExactDtypes, Step
 
 def lut(exact: ExactDtypes, op: Op) -> Step:
     table, lowest = (
-        exact.const(op.inputs[1], exact.float_dtype(op.output)),
+        exact.const(op.inputs[1], exact.holder(op.output)),
         RANGE[exact.dtype(op.inputs[0])][0],
     )
-    return lambda x: looked_up(table, x - lowest)
+    return lambda x: looked_up(table, x.to(torch.int32) - lowest)
 
 
 def exp_below_max(exact: ExactDtypes, op: Op) -> Step:
-    axis, table = op.attrs["axis"], exact.const(op.inputs[1], exact.float_dtype(op.output))
-    return lambda x: looked_up(table, x.amax(axis, keepdim=True) - x)
+    axis, table = op.attrs["axis"], exact.const(op.inputs[1], exact.holder(op.output))
+
+    def step(x: Tensor) -> Tensor:
+        x = x.to(torch.int32)
+        return looked_up(table, x.amax(axis, keepdim=True) - x)
+
+    return step
 
 
 def looked_up(table: Tensor, index: Tensor) -> Tensor:
     """table[index]; a third of the time that indexing takes."""
-    return table.index_select(0, index.to(torch.int32).reshape(-1)).view(index.shape)
+    return table.index_select(0, index.reshape(-1)).view(index.shape)

@@ -1,0 +1,168 @@
+"""Products of 8-bit integers by the kernels that torch has for them (oneDNN's, of instructions such
+as VNNI), which are exact where int32 sums are: CPUs without such instructions add products in pairs
+of 16 bits, which saturate. So the kernels are used where they have proven themselves on this CPU.
+
+The kernels take activations as uint8 with a zero point and give float32, exact below 2^24.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+#: The kernels that torch's own compiler calls.
+_OPS = torch.ops.onednn
+_PLAIN: tuple[Any, ...] = (1.0, 0, torch.float32, "none", [], "")
+
+
+def unsigned(x: Tensor) -> tuple[Tensor, int]:
+    """The bytes of `x` as uint8, and the zero point: int8 plus 128, uint8 itself."""
+    if x.dtype == torch.uint8:
+        return x, 0
+    return x.view(torch.uint8).bitwise_xor(128), 128
+
+
+class ByteConv:
+    """A convolution of bytes. weight (O, I / groups, kH, kW) int8; bias (O,) float32 or None;
+    stride, padding and dilation are pairs. Called with bytes (N, I, H, W) whose channels are
+    innermost; gives float32."""
+
+    def __init__(
+        self,
+        weight: Tensor,
+        bias: Tensor | None,
+        stride: Sequence[int],
+        padding: Sequence[int],
+        dilation: Sequence[int],
+        groups: int,
+    ) -> None:
+        self._bias = bias
+        self._weight, self._scales = weight, torch.ones(len(weight))
+        self._zeros = torch.zeros(len(weight), dtype=torch.int32)
+        self._geometry = [list(stride), list(padding), list(dilation), groups]
+        self._packed = cache(self._pack)  # in the order that suits the shape
+
+    def _pack(self, shape: tuple[int, ...], zero: int) -> Tensor:
+        return _OPS.qconv_prepack(  # type: ignore[no-any-return]
+            self._weight, self._scales, 1.0, zero, *self._geometry, list(shape)
+        )
+
+    def __call__(self, x: Tensor) -> Tensor:
+        x, zero = unsigned(x)
+        weight = self._packed(tuple(x.shape), zero)
+        return _OPS.qconv2d_pointwise(  # type: ignore[no-any-return]
+            x, 1.0, zero, weight, self._scales, self._zeros, self._bias, *self._geometry,
+            *_PLAIN,
+        )  # fmt: skip
+
+
+class ByteLinear:
+    """A linear layer of bytes. weight (O, I) int8; bias (O,) float32 or None. Called with (..., I);
+    gives float32."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+        self._bias = bias
+        self._weight, self._scales = weight, torch.ones(len(weight))
+        self._zeros = torch.zeros(len(weight), dtype=torch.int32)
+        self._packed = cache(self._pack)
+
+    def _pack(self, rows: int) -> Tensor:
+        return _OPS.qlinear_prepack(self._weight, [rows, self._weight.shape[1]])  # type: ignore[no-any-return]
+
+    def __call__(self, x: Tensor) -> Tensor:
+        shape = x.shape[:-1]
+        x, zero = unsigned(x.reshape(-1, x.shape[-1]).contiguous())
+        found = _OPS.qlinear_pointwise(
+            x, 1.0, zero, self._packed(len(x)), self._scales, self._zeros, self._bias,
+            *_PLAIN,
+        )  # fmt: skip
+        return found.view(*shape, -1)  # type: ignore[no-any-return]
+
+
+def byte_matmul(x: Tensor, y: Tensor) -> Tensor:
+    """Products of int8 matrices (..., M, K) and (..., K, N) in int32."""
+    shape = np.broadcast_shapes(x.shape[:-2], y.shape[:-2])
+    found = torch.empty(*shape, x.shape[-2], y.shape[-1], dtype=torch.int32)
+    pairs = (t.expand(*shape, *t.shape[-2:]).flatten(0, -3) for t in (x, y))
+    for a, b, out in zip(*pairs, found.view(-1, *found.shape[-2:]), strict=True):
+        torch._int_mm(a, b, out=out)
+    return found
+
+
+@cache
+def convs_are_exact() -> bool:
+    """Whether convolutions of bytes prove themselves on this CPU."""
+    geometries = [(64, 32, 3, 1), (64, 64, 3, 64), (3, 16, 7, 1), (320, 24, 1, 1)]
+    return _proves(lambda: all(_conv_is_exact(*geometry) for geometry in geometries))
+
+
+@cache
+def linears_are_exact() -> bool:
+    """Whether linear layers of bytes prove themselves on this CPU."""
+
+    def exact() -> bool:
+        x, w, b = _extremes(torch.int8, 5, 384), _extremes(torch.int8, 40, 384), _biases(40)
+        wanted = F.linear(x.double(), w.double(), b.double())
+        return torch.equal(ByteLinear(w, b)(x).double(), wanted)
+
+    return _proves(exact)
+
+
+@cache
+def matmuls_are_exact() -> bool:
+    """Whether products of byte matrices prove themselves on this CPU."""
+
+    def exact() -> bool:
+        x, y = _extremes(torch.int8, 2, 20, 320), _extremes(torch.int8, 2, 24, 320).mT
+        return torch.equal(byte_matmul(x, y).double(), x.double() @ y.double())
+
+    return _proves(exact)
+
+
+def _conv_is_exact(inputs: int, outputs: int, kernel: int, groups: int) -> bool:
+    w, b = _extremes(torch.int8, outputs, inputs // groups, kernel, kernel), _biases(outputs)
+    for dtype in (torch.int8, torch.uint8):
+        x = _extremes(dtype, 2, inputs, 9, 11).contiguous(memory_format=torch.channels_last)
+        found = ByteConv(w, b, (1, 1), (kernel // 2,) * 2, (1, 1), groups)(x)
+        wanted = F.conv2d(x.double(), w.double(), b.double(), padding=kernel // 2, groups=groups)
+        if not torch.equal(found.double(), wanted):
+            return False
+    return True
+
+
+def _extremes(dtype: torch.dtype, *shape: int) -> Tensor:
+    """Bytes of which most are the largest in magnitude and of one sign, so that sums of 16 bits
+    would saturate, and some are any."""
+    info, generator = torch.iinfo(dtype), torch.Generator().manual_seed(0)
+    any_byte = torch.randint(info.min, info.max + 1, shape, generator=generator)
+    choice = torch.rand(shape, generator=generator)
+    most = torch.where(choice < 0.6, info.max, torch.where(choice < 0.7, info.min, any_byte))
+    return most.to(dtype)
+
+
+def _biases(count: int) -> Tensor:
+    """Biases as large as sums that float32 holds leave room for, and odd, so that a lost bit
+    shows."""
+    return (
+        torch.arange(count)
+        .mul_(2)
+        .sub_(count)
+        .mul_(1 << 15)
+        .add_(1)
+        .clamp_(-(1 << 22), 1 << 22)
+        .float()
+    )
+
+
+def _proves(check: Callable[[], bool]) -> bool:
+    try:
+        with torch.inference_mode():
+            return check()
+    except Exception:  # noqa: BLE001 - a torch without these kernels, or a CPU that they refuse
+        return False
