@@ -21,7 +21,7 @@ def float32(exact: ExactDtypes, op: Op) -> Step:
     float64 and is rounded to float32 as an int32 is."""
     m, shift = (exact.const(name, torch.float64) for name in op.inputs[1:])
     factor = _along(exact, op, (m * torch.exp2(-shift)).to(torch.float32))
-    low, high, dtype = float(op.attrs["low"]), float(op.attrs["high"]), exact.float_dtype(op.output)
+    low, high, dtype = float(op.attrs["low"]), float(op.attrs["high"]), exact.holder(op.output)
 
     def step(x: Tensor) -> Tensor:
         return (x.to(torch.float32) * factor).round_().clamp_(low, high).to(dtype)
@@ -35,7 +35,7 @@ def double_high(exact: ExactDtypes, op: Op) -> Step:
     a, terms = op.attrs, len(op.inputs) // 2
     multipliers = [exact.const(name, torch.int64) for name in op.inputs[terms : 2 * terms]]
     last = exact.const(op.inputs[-1], torch.int64)
-    lift, dtype = int(a.get("lift", 0)), exact.float_dtype(op.output)
+    lift, dtype = int(a.get("lift", 0)), exact.holder(op.output)
 
     def scale(m: Tensor, shift: Tensor, left: int) -> Step:
         factor = _along(exact, op, m << (left + (-shift).clamp(min=0)))
