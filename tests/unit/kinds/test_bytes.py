@@ -84,7 +84,7 @@ def test_either_kernel_equals_the_referee(monkeypatch, proven, signed, bias):
     for batch in (1, 3):
         x = rng.integers(*{"int8": (-128, 128), "uint8": (0, 256)}[signed], (batch, 6, 9, 7))
         ints = [np.where(rng.random(x.shape) < 0.5, x.max(), x).astype(signed)]
-        for mine, theirs in zip(executor.run(ints), interpret(program, ints), strict=True):
+        for mine, theirs in zip(executor.run(ints), interpret(program, *ints), strict=True):
             np.testing.assert_array_equal(mine, theirs)
 
 
