@@ -78,15 +78,15 @@ def refusals(
     made of and of modules' calls it is refused in.
 
     place: the line of the model's code from "file:line", None where its file is not known."""
-    refused: dict[object, list[tuple[Op, str]]] = {}
+    refused: dict[object, list[tuple[Op, Verdict]]] = {}
     for op, answer in answers:
         if not answer.ok:
             one = op.origin if op.origin.node else op.output
-            refused.setdefault(one, []).append((op, answer.reason))
+            refused.setdefault(one, []).append((op, answer))
     return grouped(dict.fromkeys(_refusal(parts, place) for parts in refused.values()))
 
 
-def _refusal(parts: list[tuple[Op, str]], place: Callable[[str], Span | None]) -> Diagnostic:
+def _refusal(parts: list[tuple[Op, Verdict]], place: Callable[[str], Span | None]) -> Diagnostic:
     """Where the op comes from (module, line of the model, rule of the spec), why, and the fix."""
     parts = sorted(
         parts, key=lambda part: part[0].kind not in FIXES
@@ -95,13 +95,15 @@ def _refusal(parts: list[tuple[Op, str]], place: Callable[[str], Span | None]) -
     origin = first.origin
     where = f"`{origin.module or origin.node.lstrip(':') or first.output}`"
     kind = "" if not origin.op or origin.op.startswith(first.kind) else f" ({origin.op})"
-    fix = next((FIXES[op.kind] for op, _ in parts if op.kind in FIXES), None)
+    fixes = [answer.fix or FIXES.get(op.kind, "") for op, answer in parts]
+    fix = next(filter(None, fixes), "change the module to fit the limit")
+    reasons = dict.fromkeys(answer.reason for _, answer in parts)
     span = place(origin.source)
     notes = [Note(f"written at {origin.source}")] if origin.source and not span else []
     notes += [Note("decided by this rule", at=origin.rule)] if origin.rule and span else []
     return QS801.diagnostic(
-        f"{where}{kind}: {'; '.join(dict.fromkeys(reason for _, reason in parts))}",
-        help=f"{fix or 'change the module to fit the limit'}, or choose another march",
+        f"{where}{kind}: {'; '.join(reasons)}",
+        help=f"{fix}, or choose another march",
         at=origin.rule or None,
         span=span,
         notes=tuple(notes),

@@ -179,10 +179,12 @@ class QuantHandler:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Whether the march can run an op; if not, the reason, stated so that a user can act on it."""
+    """Whether the march can run an op; if not, the reason, stated so that a user can act on it.
+    fix: what to do about it, as an imperative clause; "": qatspec's own advice for the kind."""
 
     ok: bool
     reason: str = ""
+    fix: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

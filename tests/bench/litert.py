@@ -1,0 +1,192 @@
+"""Which nets and specs the TFLite marches take, and whether LiteRT gives the integers.
+
+    python -m tests.bench.litert [NAMES ...] [--march litert litert_reference] [--specs]
+
+Each net of the zoo at its size for tests, the quickstart with quantized tails, and EfficientNet-Lite0
+and DeepLab with EfficientNet-m2 at small pictures (`--specs` alone: these), with random weights,
+calibrated on made-up pictures, is lowered for the march and compiled. `equal` compares all outputs
+of LiteRT, and every 8-bit tensor in between, with those of the referee on random integers over the
+whole range; else the row says which
+ops the file cannot hold, and why. `bytes` is the file's size. The line behind the rows counts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from qatspec.api import (
+    DiagnosticError,
+    Port,
+    Program,
+    codes,
+    compile as compile_program,
+    interpret,
+    load,
+    lower,
+    prepare,
+    registry,
+    set_stage,
+)
+from qatspec.ir import RANGE
+from qatspec.schema import with_defaults
+from tests.zoo.zoo import nets
+
+PICTURES = 2
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A net: build() and the shape of its input without the batch; modules: `quantize.modules` of
+    its spec, None: it is prepared as a whole."""
+
+    name: str
+    build: Callable[[], nn.Module]
+    shape: tuple[int, ...]
+    modules: dict[str, Any] | None = None
+
+
+def _plugin(name: str, **params: Any) -> Callable[[], nn.Module]:
+    def build() -> nn.Module:
+        record = registry().model(name)
+        return record.build(with_defaults(record.params, params))
+
+    return build
+
+
+def specs() -> list[Subject]:
+    """The models of our specs, whose tails are quantized."""
+    unit = {"prepare": "horizon"}
+    inner = {"prepare": "horizon", "quantize_input": False}
+    lite0 = _plugin("efficientnet", num_classes=100, backbone={"variant": "lite0"})
+    deeplab = _plugin(
+        "deeplabv3plus",
+        num_classes=19,
+        backbone={"type": "efficientnet", "variant": "m2"},
+        head={"channels": 64, "dilations": [1, 2, 4, 4], "repeats": [1, 1, 1, 2]},
+    )
+    fcos = _plugin("fcos", num_classes=10, backbone={"type": "efficientnet", "variant": "b0"})
+    detector = {"backbone": unit, "neck": inner, "head": inner}
+    return [
+        Subject("quickstart", quickstart(), (3, 128, 128), detector),
+        Subject("lite0", lite0, (3, 96, 96), {"backbone": unit, "head": inner}),
+        Subject("deeplab-m2", deeplab, (3, 64, 128), {"backbone": unit, "decode_head": inner}),
+        Subject("fcos-b0", fcos, (3, 128, 128), detector),
+    ]
+
+
+def quickstart() -> Callable[[], nn.Module]:
+    """The model of specs/quickstart.yaml."""
+    spec = load(Path(__file__).parents[2] / "specs" / "quickstart.yaml")
+    return _plugin(spec.model.type, **spec.model.params)
+
+
+def zoo() -> Iterator[Subject]:
+    for net in nets():
+        yield Subject(
+            net.name, lambda net=net: net.build(**net.tiny), (net.channels, *net.tiny_size)
+        )
+
+
+def judge(subject: Subject, march: str, seed: int = 0) -> tuple[str, str]:
+    """(verdict, remark): equal, other, refused or no integers."""
+    torch.manual_seed(seed)
+    model = subject.build().eval()
+    for module in model.modules():  # batch norms that do something
+        if isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)):
+            nn.init.uniform_(module.running_mean, -0.5, 0.5)
+            nn.init.uniform_(module.running_var, 0.5, 2.0)
+    pictures = torch.rand(PICTURES, *subject.shape) * 2 - 1
+    options: dict[str, Any] = {"qconfig": "horizon_qat", "march": march}
+    if subject.modules is None:
+        options["prepare"] = "horizon"
+    else:
+        options["modules"] = subject.modules
+    try:
+        prepared = prepare(model, (pictures,), **options)
+        with torch.no_grad():
+            set_stage(prepared, "calibration")
+            prepared.model(pictures)
+        set_stage(prepared, "qat")
+        set_stage(prepared, "eval")
+        program = lower(prepared, (pictures[:1],), name=subject.name)
+        artifact = compile_program(program, march)
+    except DiagnosticError as error:
+        refused = [d for d in error.diagnostics if d.code == codes.QS801]
+        reasons = Counter(_reason(d.message) for d in error.diagnostics)
+        words = "; ".join(f"{n} x {why}" for why, n in reasons.most_common(3))
+        return ("refused" if refused else "no integers"), words
+    every = with_every_layer(program)
+    rng = np.random.default_rng(seed)
+    ints = [
+        rng.integers(*RANGE[p.dtype], (1, *p.shape), endpoint=True).astype(p.dtype)
+        for p in program.inputs
+    ]
+    worst, numbers = 0, 0
+    for case, file in ((program, artifact), (every, compile_program(every, march))):
+        wanted = interpret(case, *ints)
+        for got, array in zip(file.run(*ints), wanted, strict=True):
+            worst = max(worst, int(np.abs(got.astype(int) - array).max()))
+        numbers += sum(array.size for array in wanted)
+    size = sum(map(len, artifact.sections.values()))
+    remark = f"{len(program.ops)} ops, {numbers} numbers compared, {size} bytes"
+    return ("equal", remark) if worst == 0 else ("other", f"{worst} apart; {remark}")
+
+
+def with_every_layer(program: Program) -> Program:
+    """The Program whose outputs are all its 8-bit tensors: what cannot hide behind a later layer."""
+    known = {port.name for port in program.outputs}
+    made = [op.output for op in program.ops if op.output not in known]
+    values = [program.values[name] for name in made]
+    ports = [
+        Port(name=v.name, dtype=v.dtype, shape=v.shape, layout="N", scale=v.scale, axis=v.axis)
+        for v in values
+        if v.dtype in ("int8", "uint8") and v.scale is not None
+    ]
+    outputs = (*program.outputs, *ports)
+    return replace(program, outputs=outputs, tree=list(range(len(outputs))))
+
+
+def _reason(message: str) -> str:
+    """The message without the module's name."""
+    return message.split(": ", 1)[-1] if message.startswith("`") else message
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("names", nargs="*", help="nets; default: all")
+    parser.add_argument("--march", nargs="+", default=["litert", "litert_reference"])
+    parser.add_argument("--specs", action="store_true", help="only the models of our specs")
+    given = parser.parse_args()
+    warnings.filterwarnings("ignore")
+    counts: Counter[tuple[str, str]] = Counter()
+    print("| net | march | verdict | remark |\n|---|---|---|---|")
+    for subject in (*specs(), *(() if given.specs else zoo())):
+        if given.names and subject.name not in given.names:
+            continue
+        for march in given.march:
+            start = time.perf_counter()
+            try:
+                verdict, remark = judge(subject, march)
+            except Exception as problem:  # noqa: BLE001 - a row of the table
+                verdict, remark = "error", f"{type(problem).__name__}: {str(problem)[:150]}"
+            counts[march, verdict] += 1
+            print(f"| {subject.name} | {march} | {verdict} | {remark} |", flush=True)
+            print(f"{time.perf_counter() - start:.1f} s", file=sys.stderr)
+    for (march, verdict), count in sorted(counts.items()):
+        print(f"{march}: {count} {verdict}")
+
+
+if __name__ == "__main__":
+    main()
