@@ -25,6 +25,9 @@ from qatspec.stages.integers import (
 )
 from qatspec.train.files import write_bytes, write_json, writing
 
+#: Sections that are written as files of their own, for a runtime that takes them.
+_TAKEN_BY_RUNTIMES = (".onnx", ".tflite")
+
 
 def run(context: Context) -> Outcome:
     """Compile the convert stage's Program for the spec's march. A file that promises no equality
@@ -49,7 +52,7 @@ def compile_to_files(
     context: Context, program: Program, march: str, source: Path, *, measured: bool = True
 ) -> tuple[tuple[Path, ...], dict[str, Exactness]]:
     """Write `<name>.bin` and, where its time is modelled or measured, `.perf.json` and
-    `.perf.html`; where the file holds an ONNX, `<name>-<march>.onnx`. Run the file as it lies on
+    `.perf.html`; where the file holds an ONNX or a TFLite file, `<name>-<march>.onnx` or `.tflite`. Run the file as it lies on
     disk beside the Program on real images.
 
     source: the folder of convert's files. measured: whether a march that measures its files does.
@@ -79,8 +82,9 @@ def compile_to_files(
         artifact.save(temporary)
     files = [binary, *perf]
     for section, data in artifact.sections.items():
-        if section.endswith(".onnx"):  # for a runtime that takes the file itself
-            files.append(context.folder / f"{context.spec.name}-{march}.onnx")
+        if section.endswith(_TAKEN_BY_RUNTIMES):
+            suffix = Path(section).suffix
+            files.append(context.folder / f"{context.spec.name}-{march}{suffix}")
             write_bytes(files[-1], data)
     loaded = Artifact.load(binary)
     found = compare(program, loaded, inputs)

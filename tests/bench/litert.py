@@ -2,9 +2,9 @@
 
     python -m tests.bench.litert [NAMES ...] [--march litert litert_reference] [--specs]
 
-Each net of the zoo at its size for tests, the quickstart with quantized tails, and EfficientNet-Lite0
-and DeepLab with EfficientNet-m2 at small pictures (`--specs` alone: these), with random weights,
-calibrated on made-up pictures, is lowered for the march and compiled. `equal` compares all outputs
+Each net of the zoo at its size for tests, the quickstart with quantized tails, and
+EfficientNet-Lite0, FCOS with EfficientNet-B0 and DeepLab with EfficientNet-m2 at small pictures
+(`--specs`: these alone), with random weights, calibrated on made-up pictures, is lowered for the march and compiled. `equal` compares all outputs
 of LiteRT, and every 8-bit tensor in between, with those of the referee on random integers over the
 whole range; else the row says which
 ops the file cannot hold, and why. `bytes` is the file's size. The line behind the rows counts.
@@ -145,7 +145,7 @@ def judge(subject: Subject, march: str, seed: int = 0) -> tuple[str, str]:
 
 
 def with_every_layer(program: Program) -> Program:
-    """The Program whose outputs are all its 8-bit tensors: what cannot hide behind a later layer."""
+    """The Program with all its 8-bit tensors as outputs, so that no layer hides an earlier one."""
     known = {port.name for port in program.outputs}
     made = [op.output for op in program.ops if op.output not in known]
     values = [program.values[name] for name in made]

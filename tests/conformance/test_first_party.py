@@ -12,6 +12,7 @@ MODULES = (
     "qatspec.ops.plugin",
     "qatspec_vision.plugin",
     "qatspec_horizon.plugin",
+    "qatspec_litert.plugin",
     "qatspec_onnxruntime.plugin",
     "qatspec_demo.plugin",
 )
