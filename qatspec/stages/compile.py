@@ -52,8 +52,8 @@ def compile_to_files(
     context: Context, program: Program, march: str, source: Path, *, measured: bool = True
 ) -> tuple[tuple[Path, ...], dict[str, Exactness]]:
     """Write `<name>.bin` and, where its time is modelled or measured, `.perf.json` and
-    `.perf.html`; where the file holds an ONNX or a TFLite file, `<name>-<march>.onnx` or `.tflite`. Run the file as it lies on
-    disk beside the Program on real images.
+    `.perf.html`; where the file holds an ONNX or a TFLite file, `<name>-<march>.onnx` or `.tflite`.
+    Run the file as it lies on disk beside the Program on real images.
 
     source: the folder of convert's files. measured: whether a march that measures its files does.
 

@@ -4,8 +4,9 @@
 
 Each net of the zoo at its size for tests, the quickstart with quantized tails, and
 EfficientNet-Lite0, FCOS with EfficientNet-B0 and DeepLab with EfficientNet-m2 at small pictures
-(`--specs`: these alone), with random weights, calibrated on made-up pictures, is lowered for the march and compiled. `equal` compares all outputs
-of LiteRT, and every 8-bit tensor in between, with those of the referee on random integers over the
+(`--specs`: these alone), with random weights, calibrated on made-up pictures, is lowered for the
+march and compiled. `equal` compares all outputs of LiteRT, and every 8-bit tensor in between, with
+those of the referee on random integers over the
 whole range; else the row says which
 ops the file cannot hold, and why. `bytes` is the file's size. The line behind the rows counts.
 """
