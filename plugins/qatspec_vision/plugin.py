@@ -50,6 +50,7 @@ def qatspec_models() -> Iterable[ModelDef]:
             params=params.TORCHVISION,
             build=lazy("qatspec_vision.library:build_torchvision"),
             classes=num_classes,
+            by_name=lazy("qatspec_vision.library_names:torchvision_model"),
         ),
         ModelDef(
             name="timm",
@@ -57,6 +58,7 @@ def qatspec_models() -> Iterable[ModelDef]:
             params=params.TIMM,
             build=lazy("qatspec_vision.library:build_timm"),
             classes=num_classes,
+            by_name=lazy("qatspec_vision.library_names:timm_model"),
         ),
     )
 

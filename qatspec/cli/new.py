@@ -38,9 +38,10 @@ def names() -> list[str]:
     "--from",
     "library",
     metavar="LIBRARY:NAME",
-    help="For DIR, a classifier of a library: timm:NAME or torchvision:NAME, with its weights.",
+    help="A classifier of a library with its published weights, for the pictures of DIR or for "
+    "those of ImageNet: timm:NAME or torchvision:NAME.",
 )
-@click.option("--march", default="bayes", show_default=True, help="March of a spec for DIR.")
+@click.option("--march", default="bayes", show_default=True, help="March of the spec.")
 def command(
     source: str | None, listed: bool, output: Path, library: str | None, march: str
 ) -> None:
@@ -49,40 +50,48 @@ def command(
 
     TEMPLATE is one of `--list`. DIR is a folder of pictures and labels. Its format is recognised
     and printed (COCO, VOC, YOLO, masks, a CSV table, a folder for each class), and the spec uses it
-    as training data."""
-    if library is not None and (source is None or not Path(source).is_dir()):
-        raise click.UsageError("--from needs a folder of pictures with classes")
+    as training data. With --from alone, the spec expects ImageNet's folders beside it."""
     if listed:
         for name in names():
             echo(f"{name}  {_first_words(name)}")
-        return
-    if source is None:
+    elif source is None and library is None:
         raise click.UsageError("give a template (`qatspec new --list`) or a folder of pictures")
-    if source in names():
+    elif source is not None and source in names():
+        if library is not None:
+            raise click.UsageError("a template has its own model: leave --from out")
         text = (TEMPLATES / f"{source}.yaml").read_text("utf-8").replace(_SCHEMA, SCHEMA_FILE, 1)
         _write(output, source, text)
-    elif Path(source).is_dir():
-        _for_data(Path(source), output, library, march)
-    else:
+    elif source is not None and not Path(source).is_dir():
         raise click.UsageError(
             f"`{source}` is neither a template nor a folder; {suggest(source, names())}"
         )
+    else:
+        _compose(None if source is None else Path(source), output, library, march)
 
 
-def _for_data(folder: Path, output: Path, library: str | None, march: str) -> None:
+def _compose(folder: Path | None, output: Path, library: str | None, march: str) -> None:
+    """Write a spec for a folder, for a classifier of a library, or for both."""
     from qatspec.cli import new_data, new_tasks
     from qatspec.registry import registry
 
     registry().march(march)
-    task = new_tasks.library_task(library) if library is not None else None
-    name = new_data.spec_name(folder)
+    chosen = new_tasks.library(library) if library is not None else None
+    name = new_data.spec_name(folder.resolve().name if folder else (library or "").split(":")[-1])
     _demand_free(output / f"{name}.yaml")
-    inspected = new_data.inspect(folder)
-    new_data.print_found(inspected)
-    _write(output, name, new_data.spec_text(inspected, output, march, task))
+    if folder is None:
+        assert chosen is not None
+        draft = new_tasks.draft(chosen, name, march)
+    else:
+        inspected = new_data.inspect(folder)
+        new_data.print_found(inspected)
+        draft = new_data.draft(inspected, name, output, march, chosen)
+    for note in chosen.notes if chosen else ():
+        echo(f"  {note}")
+    _write(output, name, draft.text(), smoke=folder is None)
 
 
-def _write(output: Path, name: str, text: str) -> None:
+def _write(output: Path, name: str, text: str, *, smoke: bool = False) -> None:
+    """smoke: the spec has no data yet."""
     target = output / f"{name}.yaml"
     try:
         output.mkdir(parents=True, exist_ok=True)
@@ -91,7 +100,8 @@ def _write(output: Path, name: str, text: str) -> None:
     except FileExistsError:
         raise DiagnosticError(_there(target)) from None
     write_output(output / SCHEMA_FILE, schema_text())
-    echo(f"wrote {target} and {SCHEMA_FILE} for editors; next: qatspec run {target}")
+    next_ = f"qatspec run {'--smoke ' if smoke else ''}{target}"
+    echo(f"wrote {target} and {SCHEMA_FILE} for editors; next: {next_}")
 
 
 def _demand_free(target: Path) -> None:

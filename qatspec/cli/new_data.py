@@ -1,4 +1,4 @@
-"""`qatspec new DIR`: what a folder of pictures and labels holds, and a spec that trains on it."""
+"""`qatspec new DIR`: what a folder of pictures and labels holds, and what a spec for it says."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 import click
 
-from qatspec.cli.new_tasks import TASKS, Task
+from qatspec.cli.new_spec import Draft, Task
+from qatspec.cli.new_tasks import TASKS, Library
 from qatspec.cli.output import echo, show
 from qatspec.diag import Diagnostic, DiagnosticError, Span
 from qatspec.diag.codes import QS910, QS918
@@ -21,7 +21,6 @@ from qatspec.diag.words import quote_list
 from qatspec.process import scratch_folder
 from qatspec.registry import Registry, registry
 from qatspec.schema import with_defaults
-from qatspec.source.write import flow
 from qatspec.types import DatasetDef, FoundData
 
 #: Names of classes that are printed.
@@ -94,80 +93,49 @@ def inspect(folder: Path) -> Inspected:
     return Inspected(folder, definition, found, train, counts, _sizes_of(found.pictures))
 
 
-def spec_text(inspected: Inspected, output: Path, march: str, task: Task | None = None) -> str:
-    """The spec, to be written into the folder `output`. task: None for that of the data.
+def draft(
+    inspected: Inspected, name: str, output: Path, march: str, library: Library | None = None
+) -> Draft:
+    """The spec, to be written into the folder `output`. library: a classifier to begin with.
 
     Raises UsageError for a classifier on data without a class for each picture."""
     found = inspected.found
-    if task is not None and found.task != "classification":
+    if library is not None and found.task != "classification":
         raise click.UsageError(
             f"`{inspected.folder}` is a set for {found.task}, and --from takes one for "
             "classification"
         )
-    task = task or TASKS[found.task]
+    task = library.task if library else TASKS[found.task]
     root = os.path.relpath(inspected.folder, output)
-    batch = max(1, min(8, inspected.counts["train"]))
-    workers = 2 if inspected.counts["train"] >= 200 else 0
-    said = "\n".join(f"#   {_one_line(line)}" for line in inspected.lines())
     train = {"root": root, **found.roles["train"]}
-    roles = {
-        "train": {**train, "augment": dict(task.augment)},
-        "calibration": train,
-        "val": {"root": root, **found.roles["val"]},
-    }
-    data = "\n".join(
-        f"  {role}:\n    type: {inspected.definition.name}\n    params:\n{_params(params)}\n"
-        f"    batch_size: ${{vars.batch_size}}\n    workers: {workers}"
-        for role, params in roles.items()
+    count = inspected.counts["train"]
+    return Draft(
+        name=name,
+        march=march,
+        said=[
+            f"What `qatspec new` found in {root}:",
+            *(f"  {line}" for line in inspected.lines()),
+            *(library.notes if library else ()),
+        ],
+        task=task,
+        model_params={**task.params, "num_classes": len(inspected.classes)},
+        size=inspected.input_size(task),
+        dataset=inspected.definition.name,
+        roles={
+            "train": {**train, "augment": dict(task.augment)},
+            "calibration": train,
+            "val": {"root": root, **found.roles["val"]},
+        },
+        batch=max(1, min(8, count)),
+        workers=2 if count >= 200 else 0,
+        smoke={"vars": {"batch_size": min(2, count)}, **task.smoke},
     )
-    return f"""\
-# yaml-language-server: $schema=qatspec.schema.json
-#
-# What `qatspec new` found in {_one_line(root)}:
-{said}
-qatspec: 1
-name: {spec_name(inspected.folder)}
-march: {march}
-seed: 0
-
-vars: {{float_epochs: 50, calibration_steps: 20, qat_epochs: 5, batch_size: {batch}}}
-
-model:
-  type: {task.model}
-  params: {flow({**task.params, "num_classes": len(inspected.classes)})}
-{task.why}
-  input: {flow({"size": inspected.input_size(task), **task.image})}
-
-data:
-{data}
-
-quantize:
-{task.quantize}
-
-stages:
-  float:
-    trainer:
-      epochs: ${{vars.float_epochs}}
-      optimizer: {{type: adamw, lr: {task.lr}}}
-      scheduler: {{type: cosine, warmup_steps: 10}}
-  calibration: {{trainer: {{steps: "${{vars.calibration_steps}}"}}, qconfig: horizon_calibration}}
-  qat:
-    trainer: {{epochs: "${{vars.qat_epochs}}", optimizer: {{type: adamw, lr: 0.0002}}}}
-    qconfig: horizon_calibrated
-  convert: {{}}
-  compile: {{}}
-"""
 
 
-def spec_name(folder: Path) -> str:
-    """The name of the spec: the folder's, with the characters that a name may have."""
-    name = re.sub(r"[^A-Za-z0-9_.-]+", "-", folder.resolve().name).strip("-.")
+def spec_name(text: str) -> str:
+    """The name of the spec of a folder or model, with the characters that a name may have."""
+    name = re.sub(r"[^A-Za-z0-9_.-]+", "-", text).strip("-.")
     return name[:60] or "data"
-
-
-def _one_line(text: str) -> str:
-    """A text as a YAML comment may hold it."""
-    return "".join(c if c.isprintable() else " " for c in text)
 
 
 def _set_folder(folder: Path) -> Path:
@@ -178,10 +146,6 @@ def _set_folder(folder: Path) -> Path:
         if len(there) != 1 or not there[0].is_dir():
             return folder
         folder = there[0]
-
-
-def _params(params: Mapping[str, Any]) -> str:
-    return "\n".join(f"      {flow(key)}: {flow(value)}" for key, value in params.items())
 
 
 def _recognized(names: Registry, folder: Path) -> tuple[DatasetDef, FoundData, list[str]]:

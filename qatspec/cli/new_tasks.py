@@ -1,49 +1,24 @@
-"""The models that `qatspec new DIR` begins with: one for each task, and those of libraries."""
+"""The models that `qatspec new` begins with: one for each task, and those of libraries."""
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import click
+
+from qatspec.cli.new_spec import Draft, Task
+from qatspec.diag.words import quote_list
+from qatspec.registry import registry
 
 _CENTRED: Mapping[str, Any] = {"mean": 128, "std": 128, "scale": 0.0078125}
 _LOSSLESS = """\
   # (pixel - 128) / 128, quantized by a fixed 1/128: a pixel's 8 bits are the chip's input as is.
   # For weights that were trained on ImageNet's mean and std, write those and delete `scale`."""
-#: Of pixels from 0 to 255; what the weights of torchvision and most of timm were trained with.
-IMAGENET: Mapping[str, Any] = {
-    "mean": [123.675, 116.28, 103.53], "std": [58.395, 57.12, 57.375]
-}  # fmt: skip
+#: The folder of pictures of a spec that no folder was given for.
+IMAGENET = "imagenet"
 _TRAINED_WITH = "  # What the published weights were trained with, in pixels from 0 to 255."
-
-
-@dataclass(frozen=True)
-class Task:
-    """How a spec begins for a task.
-
-    model      registered name; params: besides num_classes.
-    multiple   sides of the input are multiples of it; limit: and at most that long.
-    quantize   what is prepared, as YAML.
-    augment    of the training pictures.
-    image      how pictures are normalised, and why: keys of `model.input`.
-    size       (height, width) of the input; None: after the pictures.
-    lr         learning rate of the float stage.
-    """
-
-    model: str
-    multiple: int
-    limit: int
-    quantize: str
-    augment: Mapping[str, Any]
-    params: Mapping[str, Any] = field(default_factory=dict)
-    image: Mapping[str, Any] = field(default_factory=lambda: _CENTRED)
-    why: str = _LOSSLESS
-    size: tuple[int, int] | None = None
-    lr: float = 0.002
 
 
 _DETECTION = """\
@@ -63,42 +38,81 @@ _WHOLE = """\
   prepare: horizon
   quantize_output: false"""
 TASKS = {
-    "detection": Task("fcos", 128, 512, _DETECTION, {"flip": 0.5, "scale": [0.8, 1.2]}),
-    "segmentation": Task("deeplabv3plus", 32, 512, _SEGMENTATION, {"flip": 0.5}),
-    "classification": Task("efficientnet", 32, 224, _CLASSIFICATION, {"flip": 0.5}),
-}
+    "detection": Task(
+        model="fcos", multiple=128, limit=512, image=_CENTRED, why=_LOSSLESS,
+        augment={"flip": 0.5, "scale": [0.8, 1.2]}, quantize=_DETECTION,
+    ),
+    "segmentation": Task(
+        model="deeplabv3plus", limit=512, image=_CENTRED, why=_LOSSLESS, augment={"flip": 0.5},
+        quantize=_SEGMENTATION,
+    ),
+    "classification": Task(
+        model="efficientnet", image=_CENTRED, why=_LOSSLESS, augment={"flip": 0.5},
+        quantize=_CLASSIFICATION,
+    ),
+}  # fmt: skip
 
 
-#: Library -> the params of its model that ask for published weights.
-_WEIGHTS: Mapping[str, Mapping[str, Any]] = {
-    "timm": {"pretrained": True},
-    "torchvision": {"weights": "DEFAULT"},
-}
+@dataclass(frozen=True)
+class Library:
+    """A classifier that --from names. notes: what the user should know of it."""
+
+    name: str
+    task: Task
+    notes: Sequence[str]
 
 
-def library_task(library: str) -> Task:
-    """How a spec begins with a classifier of a library. library: timm:NAME or torchvision:NAME.
+def library(text: str) -> Library:
+    """A classifier of a library. text: timm:NAME, torchvision:NAME, or a model of a plugin that is
+    found by name.
 
-    Raises UsageError for another text."""
-    package, _, name = library.partition(":")
-    weights = _WEIGHTS.get(package)
-    if weights is None or not name:
-        raise click.UsageError(f"`{library}` is neither timm:NAME nor torchvision:NAME")
+    Raises UsageError for another text, and DiagnosticError where the library is not installed
+    (QS915) or does not have the name (QS917)."""
+    names = registry()
+    package, _, name = text.partition(":")
+    known = [n for n in names.names("model") if names.model(n).by_name is not None]
+    if package not in known or not name:
+        forms = quote_list([f"{package}:NAME" for package in known])
+        raise click.UsageError(f"`{text}` is none of {forms}")
+    definition = names.model(package)
+    assert definition.by_name is not None
+    with names.attribute_errors(definition, f"looking for `{name}` in `{package}`"):
+        found = definition.by_name(name)
+    image = {key: value for key, value in found.input.items() if key != "size"}
     task = Task(
-        model=package, multiple=32, limit=224, quantize=_WHOLE, augment={"flip": 0.5},
-        params={"name": name, **weights}, image=IMAGENET, why=_TRAINED_WITH, size=(224, 224),
-        lr=0.0005,
+        model=package, params=found.params, image=image, why=_TRAINED_WITH, lr=0.0005,
+        augment={"flip": 0.5}, quantize=_WHOLE,
+        size=tuple(found.input["size"]) if "size" in found.input else (224, 224),
+        smoke={"model": {"params": dict(found.untrained)}} if found.untrained else {},
     )  # fmt: skip
-    known = _timm_config(name) if package == "timm" else None
-    return task if known is None else replace(task, **known)
+    return Library(name, task, found.notes)
 
 
-def _timm_config(name: str) -> dict[str, Any] | None:
-    """What the installed timm says of a model's input; None without timm, or for another name."""
-    if importlib.util.find_spec("timm") is None:
-        return None
-    config = importlib.import_module("timm.models").get_pretrained_cfg(name)
-    if config is None:
-        return None
-    image = {key: [round(255 * v, 4) for v in getattr(config, key)] for key in ("mean", "std")}
-    return {"image": image, "size": tuple(config.input_size[1:])}
+def draft(chosen: Library, name: str, march: str) -> Draft:
+    """The spec of a classifier without a folder of pictures: ImageNet's layout beside the spec."""
+    assert chosen.task.size is not None
+    roles: dict[str, dict[str, Any]] = {
+        "train": {"root": IMAGENET, "split": "train", "augment": dict(chosen.task.augment)},
+        "calibration": {"root": IMAGENET, "split": "train"},
+        "val": {"root": IMAGENET, "split": "val"},
+    }
+    made_up = {role: {"params": {"made_up": 4}} for role in roles}
+    return Draft(
+        name=name,
+        march=march,
+        said=[
+            f"{chosen.name} of {chosen.task.model}, on pictures in {IMAGENET}/train/<class>/ and",
+            f"{IMAGENET}/val/<class>/ beside this file. The folders, sorted, are the classes of",
+            "the published weights; for others, add `num_classes` to `model.params`.",
+            "`qatspec run --smoke` needs no pictures.",
+            *chosen.notes,
+        ],
+        task=chosen.task,
+        model_params=chosen.task.params,
+        size=chosen.task.size,
+        dataset="imagefolder_classification",
+        roles=roles,
+        batch=8,
+        workers=2,
+        smoke={"vars": {"batch_size": 2}, **chosen.task.smoke, "data": made_up},
+    )

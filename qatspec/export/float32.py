@@ -52,13 +52,15 @@ def without_quantization(model: onnx.ModelProto) -> onnx.ModelProto:
 
 def _real(node: onnx.NodeProto, operands: list[np.ndarray]) -> np.ndarray:
     """What a DequantizeLinear of a constant gives; a constant that is to be rounded stays."""
-    x, scale, zero = operands
+    x, scale, *zeros = operands  # without a zero point: 0
     if node.op_type == "QuantizeLinear":
         return x
     axis = next((a.i for a in node.attribute if a.name == "axis"), 1)
     shape = [-1 if d == axis else 1 for d in range(x.ndim)] if scale.ndim else []
-    real = (x.astype(np.float32) - zero.reshape(shape)) * scale.reshape(shape)
-    return np.asarray(real, np.float32)
+    real = x.astype(np.float32)
+    if zeros:
+        real = real - zeros[0].reshape(shape)
+    return np.asarray(real * scale.reshape(shape), np.float32)
 
 
 def _bound(level: np.ndarray) -> np.ndarray:

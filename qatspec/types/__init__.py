@@ -28,6 +28,7 @@ from qatspec.types.records import (
     FoundData as FoundData,
     FusePattern as FusePattern,
     JSONSchema as JSONSchema,
+    LibraryModel as LibraryModel,
     March as March,
     ModelDef as ModelDef,
     ObserverDef as ObserverDef,

@@ -41,6 +41,8 @@ class ModelDef:
     takes images (N, C, H, W) float32 and returns the raw outputs that ship to the chip.
     classes(params) -> how many classes the model tells apart, None where params do not say it; it
     must not import torch. `validate` compares it with the data sets.
+    by_name(name) -> LibraryModel: a model of a library by its name there, for `qatspec new --from`.
+    Raises DiagnosticError where the library is not installed or does not know the name.
     """
 
     name: str
@@ -48,6 +50,24 @@ class ModelDef:
     params: JSONSchema
     build: Callable[[Params], torch.nn.Module]
     classes: Callable[[Params], int | None] | None = None
+    by_name: Callable[[str], LibraryModel] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class LibraryModel:
+    """A classifier of a library by its name there (`qatspec new --from timm:resnet18`).
+
+    params     of the spec's model, with its published weights where there are any. `num_classes` is
+               added where the data are known.
+    untrained  params that are laid over these where no weights are wanted (`run --smoke`).
+    input      keys of `model.input` that the weights were trained with: size, mean, std, ...
+    notes      what the user should know of the choice.
+    """
+
+    params: Params
+    untrained: Params = field(default_factory=dict)
+    input: Mapping[str, Any]
+    notes: Sequence[str] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,9 +3,10 @@ plans and runs as it was written."""
 
 from __future__ import annotations
 
+import importlib
+import re
 import shutil
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from qatspec.cli.new_data import inspect
 from qatspec.diag import DiagnosticError
 from qatspec.spec import load
 from tests import sets
+from tests.libraries import fake_libraries
 
 KINDS: dict[str, tuple[Any, str]] = {
     "yolo": (sets.yolo, "yolo_detection"),
@@ -50,6 +52,11 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "pictures").mkdir()
     return tmp_path / "pictures"
+
+
+@pytest.fixture
+def libraries(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_libraries(monkeypatch)
 
 
 def call(*arguments: str, code: int = 0) -> None:
@@ -218,30 +225,89 @@ def test_other_usual_layouts(layout: str, folder: Path) -> None:
     call("plan", "specs/pictures.yaml")
 
 
-@pytest.mark.parametrize("library", ["timm", "torchvision"])
-def test_a_classifier_of_a_library(library: str, folder: Path) -> None:
+@pytest.mark.parametrize("with_folder", [True, False])
+@pytest.mark.parametrize("name", ["timm:tiny", "timm:tiny.a1", "timm:bare", "torchvision:tiny"])
+def test_a_classifier_of_a_library(
+    name: str, with_folder: bool, folder: Path, libraries: None, capsys: Any
+) -> None:
     sets.imagefolder(folder)
-    call("new", "pictures", "--from", f"{library}:resnet18")
-    spec = load("specs/pictures.yaml")
-    assert (spec.model.type, spec.model.params["name"]) == (library, "resnet18")
-    assert spec.model.params["num_classes"] == 3
-    assert spec.input.mean == (123.675, 116.28, 103.53) and spec.input.scale is None
+    call("new", *(["pictures"] if with_folder else []), "--from", name, "--output", ".")
+    out = capsys.readouterr().out
+    assert ("begins untrained" in out) == (name == "timm:bare")
+    library, _, model = name.partition(":")
+    file = "pictures.yaml" if with_folder else f"{model}.yaml"
+    assert f"next: qatspec run {'' if with_folder else '--smoke '}{file}" in out
+    spec = load(file)
+    assert (spec.model.type, spec.model.params["name"]) == (library, model)
+    trained = {"timm": {"pretrained": name != "timm:bare"}, "torchvision": {"weights": "DEFAULT"}}
+    assert trained[library].items() <= spec.model.params.items()
+    assert spec.model.params.get("num_classes") == (3 if with_folder else None)
+    assert spec.input.size == (160, 192) and spec.input.scale is None
+    assert spec.input.mean == (127.5, 127.5, 127.5) and spec.input.std == (127.5, 63.75, 127.5)
     assert spec.data["val"].dataset.params["mean"] == list(spec.input.mean)
+    untrained = load(file, smoke=True).model.params
+    assert not untrained.get("pretrained") and not untrained.get("weights")
+    if with_folder:
+        call("validate", file)
+    else:
+        call("validate", file, code=1)
+        assert "no such folder: `imagenet/train`" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_the_spec_of_a_classifier_runs_without_data(folder: Path, libraries: None) -> None:
+    call("new", "--from", "torchvision:tiny", "--output", ".", "--march", "onnxruntime")
+    call("run", "tiny.yaml", "--smoke", "--device", "cpu")
+    assert Path("runs/tiny-smoke/compile/tiny-onnxruntime.onnx").is_file()
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("timm:tinny", "no classifier `tinny`|did you mean `tiny`?"),
+        ("timm:tiny.a2", "no classifier `tiny.a2`|did you mean `tiny.a1`?"),
+        ("timm:zzzzzz", "no classifier `zzzzzz`|qatspec explain QS917"),
+        ("torchvision:tinny", "no classifier `tinny`|did you mean `tiny`?"),
+    ],
+)
+def test_a_name_that_a_library_does_not_have(
+    name: str, words: str, folder: Path, libraries: None, capsys: Any
+) -> None:
+    call("new", "--from", name, code=1)
+    err = capsys.readouterr().err
+    assert "QS917" in err and all(word in err for word in words.split("|")), err
+    assert not Path("specs").exists()
+
+
+@pytest.mark.parametrize("library", ["timm", "torchvision"])
+@pytest.mark.parametrize(
+    ("there", "code"), [(None, "QS915"), (RuntimeError("operator nms does not exist"), "QS917")]
+)
+def test_a_library_that_cannot_be_used(
+    library: str, there: Any, code: str, folder: Path, monkeypatch: Any, capsys: Any
+) -> None:
+    """It is not installed, or was built for another torch."""
+    real = importlib.import_module
+
+    def failing(name: str, *rest: Any) -> Any:
+        if name.partition(".")[0] != library:
+            return real(name, *rest)
+        raise there or ModuleNotFoundError(f"No module named {name!r}", name=library)
+
+    monkeypatch.setattr(importlib, "import_module", failing)
+    call("new", "--from", f"{library}:resnet18", code=1)
+    assert code in capsys.readouterr().err and not Path("specs").exists()
+
+
+@pytest.mark.parametrize("march", ["bayes", "bernoulli2", "onnxruntime"])
+def test_the_presets_are_those_of_the_march(march: str, folder: Path) -> None:
+    sets.imagefolder(folder)
+    call("new", "pictures", "--march", march)
+    text = Path("specs/pictures.yaml").read_text()
+    names = re.findall(r"qconfig: (\w+)", text)
     call("validate", "specs/pictures.yaml")
-    call("plan", "specs/pictures.yaml")
-
-
-def test_what_timm_says_of_the_input(folder: Path, monkeypatch: Any) -> None:
-    from qatspec.cli import new_tasks
-
-    config = SimpleNamespace(mean=(0.5, 0.5, 0.5), std=(0.5, 0.25, 0.5), input_size=(3, 160, 192))
-    timm = SimpleNamespace(get_pretrained_cfg=lambda name: config if name == "tiny" else None)
-    monkeypatch.setattr(new_tasks.importlib.util, "find_spec", lambda name: object())
-    monkeypatch.setattr(new_tasks.importlib, "import_module", lambda name: timm)
-    task = new_tasks.library_task("timm:tiny")
-    assert task.size == (160, 192)
-    assert task.image == {"mean": [127.5] * 3, "std": [127.5, 63.75, 127.5]}
-    assert new_tasks.library_task("timm:other").size == (224, 224)
+    mine = march if march == "onnxruntime" else "horizon"
+    assert names == [f"{mine}_calibration", f"{mine}_calibrated"]
 
 
 @pytest.mark.parametrize(
@@ -250,11 +316,12 @@ def test_what_timm_says_of_the_input(folder: Path, monkeypatch: Any) -> None:
         ("new", "pictures", "--from", "resnet18"),
         ("new", "pictures", "--from", "keras:resnet18"),
         ("new", "pictures", "--from", "timm:"),
-        ("new", "quickstart", "--from", "timm:resnet18"),
-        ("new", "pictures", "--from", "timm:resnet18"),
+        ("new", "--from", "efficientnet:b0"),
+        ("new", "quickstart", "--from", "timm:tiny"),
+        ("new", "pictures", "--from", "timm:tiny"),
     ],
 )
-def test_what_from_does_not_take(arguments: tuple[str, ...], folder: Path) -> None:
+def test_what_from_does_not_take(arguments: tuple[str, ...], folder: Path, libraries: None) -> None:
     """The last one names a detection set."""
     sets.yolo(folder)
     call(*arguments, code=2)

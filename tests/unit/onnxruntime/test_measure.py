@@ -32,6 +32,36 @@ class Net(nn.Module):
         return self.tail(self.pool(torch.relu(self.b(x) + x)))
 
 
+class Classifier(nn.Module):
+    """Its last layer is an integer kernel in the QAT ONNX, with a bias that has no zero point."""
+
+    def __init__(self, bias):
+        super().__init__()
+        self.net = nn.Sequential(
+            nn.Conv2d(3, 8, 3, bias=bias), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(), nn.Linear(8, 5, bias=bias),
+        )  # fmt: skip
+
+    def forward(self, x):
+        return self.net(x)
+
+
+@pytest.mark.parametrize("qconfig", ["horizon_qat", "onnxruntime_qat"])
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_classifier_without_quantization(bias, qconfig, settled, tmp_path):
+    torch.manual_seed(0)
+    x = torch.randn(2, 3, 12, 12)
+    prepared = settled(Classifier(bias), x, march="onnxruntime", qconfig=qconfig)
+    export_qat_onnx(prepared, tmp_path / "qat.onnx", (x,))
+    bare = without_quantization(onnx.load(tmp_path / "qat.onnx"))
+    onnx.checker.check_model(bare, full_check=True)
+    onnx.save(bare, tmp_path / "bare.onnx")
+    (found,), (wanted,) = (run(tmp_path / name, x) for name in ("bare.onnx", "qat.onnx"))
+    assert found.shape == wanted.shape
+    if qconfig == "horizon_qat":  # quint8 alone clamps: there is no relu to be kept
+        np.testing.assert_allclose(found, wanted, atol=0.05 * np.abs(wanted).max())
+
+
 @pytest.fixture(params=["horizon_qat", "onnxruntime_qat"])
 def prepared(request, settled):
     torch.manual_seed(0)

@@ -1,8 +1,8 @@
 """Classifiers: the Lite family, TensorFlow's padding, and models of other libraries."""
 
 import sys
-from types import ModuleType
 from typing import Any
+from urllib.error import URLError
 
 import pytest
 import torch
@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from qatspec.api import DiagnosticError
 from qatspec.schema import check, with_defaults
+from tests.libraries import TRAINED, fake_libraries
 from tests.unit.vision.filled import backbone
 
 
@@ -108,44 +109,46 @@ def test_every_variant_is_a_choice() -> None:
 # -- other libraries' models -----------------------------------------------------------------
 
 
-def fake_library(monkeypatch: pytest.MonkeyPatch, package: str, **functions: Any) -> None:
-    """A package of that name with a tiny model, as if it were installed."""
-    for name in {package, "torchvision.models" if package == "torchvision" else package}:
-        module = ModuleType(name)
-        vars(module).update(functions)
-        monkeypatch.setitem(sys.modules, name, module)
-
-
-def tiny(name: str, **options: Any) -> nn.Module:
-    if name != "tiny":
-        raise ValueError(f"Unknown model {name}")
-    net = nn.Sequential(nn.Flatten(), nn.LazyLinear(options.get("num_classes", 1000)))
-    net.options = options
-    return net
-
-
 @pytest.mark.parametrize(
-    ("package", "function", "given", "passed"),
-    [
-        ("torchvision", "get_model", {"weights": "DEFAULT"}, {"weights": "DEFAULT"}),
-        ("timm", "create_model", {"pretrained": True}, {"pretrained": True}),
-    ],
+    ("package", "trained"),
+    [("torchvision", {"weights": "DEFAULT"}), ("timm", {"pretrained": True})],
 )
+@pytest.mark.parametrize("classes", [None, TRAINED, 5])
 def test_a_model_by_its_name_in_a_library(
-    monkeypatch: pytest.MonkeyPatch, package: str, function: str, given: Any, passed: Any
+    monkeypatch: pytest.MonkeyPatch, package: str, trained: Any, classes: int | None
 ) -> None:
-    fake_library(monkeypatch, package, **{function: tiny})
+    """With its published weights, for their classes or others."""
+    fake_libraries(monkeypatch)
     schema = {"torchvision": params.TORCHVISION, "timm": params.TIMM}[package]
-    wanted = {"name": "tiny", "num_classes": 5, "options": {"drop_rate": 0.1}, **given}
+    wanted = {"name": "tiny", "options": {"drop_rate": 0.1}, **trained}
+    wanted |= {} if classes is None else {"num_classes": classes}
     assert check(wanted, schema) == []
     make = getattr(library, f"build_{package}")
     model = make(with_defaults(schema, wanted))
-    assert model(torch.zeros(2, 3, 4, 4)).shape == (2, 5)
-    assert model.net.options == {"num_classes": 5, "drop_rate": 0.1, **passed}
+    assert model(torch.zeros(2, 3, 8, 8)).shape == (2, classes or TRAINED)
+    assert model.net.options["drop_rate"] == 0.1
+    assert (model.net[0].weight == 0.25).all()
+    bare = make(with_defaults(schema, {"name": "tiny", "num_classes": 5}))
+    assert bare(torch.zeros(2, 3, 8, 8)).shape == (2, 5)
+    assert not (bare.net[0].weight == 0.25).any()
 
     with pytest.raises(DiagnosticError, match="does not build `huge`: Unknown model") as caught:
         make(with_defaults(schema, {"name": "huge"}))
     assert caught.value.diagnostics[0].code == "QS917"
+
+
+@pytest.mark.parametrize("package", ["torchvision", "timm"])
+def test_weights_that_cannot_be_fetched(monkeypatch: pytest.MonkeyPatch, package: str) -> None:
+    def offline(name: str, **options: Any) -> nn.Module:
+        raise URLError("Name or service not known")
+
+    fake_libraries(monkeypatch)
+    function = {"torchvision": "torchvision.models.get_model", "timm": "timm.create_model"}[package]
+    monkeypatch.setattr(function, offline)
+    schema = {"torchvision": params.TORCHVISION, "timm": params.TIMM}[package]
+    with pytest.raises(DiagnosticError, match="cannot fetch the published weights") as caught:
+        getattr(library, f"build_{package}")(with_defaults(schema, {"name": "tiny"}))
+    assert "solver.weights" in (caught.value.diagnostics[0].help or "")
 
 
 @pytest.mark.parametrize("package", ["torchvision", "timm"])
