@@ -128,7 +128,11 @@ def _unregistered(name: str) -> Diagnostic:
     return QS301.diagnostic(
         f"no plugin registers anything called `{name}`",
         help=suggest(name, known),
-        notes=tuple(Note(f"{fault.origin}: {fault.message}") for fault in names.faults()),
+        notes=tuple(
+            note
+            for fault in names.faults()
+            for note in (Note(f"{fault.origin}: {fault.message}"), *fault.notes)
+        ),
     )
 
 

@@ -20,9 +20,17 @@ _SCHEMAS = {"ModelDef": "params", "DatasetDef": "params", "March": "options"}
 
 
 def api_version(subject: Subject) -> None:
-    """It is written for this version of the plugin API."""
+    """It is written for this version of the plugin API; else the names that it has to change."""
     stated = getattr(subject.plugin, "qatspec_api", API_VERSION)
-    assert stated == API_VERSION, f"qatspec_api is {stated!r}, this qatspec has {API_VERSION}"
+    outdated = [fault for fault in subject.registry.faults() if fault.code == "QS009"]
+    renamed = [
+        f"{note.span.file}:{note.span.line}: {note.text}"
+        for fault in outdated
+        for note in fault.notes
+        if note.span is not None
+    ]
+    said = [f"qatspec_api is {stated!r}, this qatspec has {API_VERSION}", *renamed]
+    assert stated == API_VERSION, "\n".join(said)
 
 
 def hooks_return_records(subject: Subject) -> None:

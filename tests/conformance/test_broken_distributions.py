@@ -97,6 +97,16 @@ def test_the_commands_name_it(install, dist, capsys):
     assert f"{dist}_entry" in "".join(capsys.readouterr())
 
 
+@pytest.mark.parametrize("command", ["check old-names", "show old_net", "list"])
+def test_every_command_says_what_an_old_plugin_has_to_change(install, command, capsys):
+    old = f"{models('old_net')}\ndef to_onnx(node, writer):\n    return writer.w.node('Relu', [])\n"
+    install("old-names", f"qatspec_api = 1\n{old}")
+    run(["plugins", *command.split()])
+    shown = "".join(capsys.readouterr())
+    assert "`QdqWriter.w` is now `QdqWriter.graph`" in shown
+    assert "fake_old_names.py:8:" in shown
+
+
 def test_a_distribution_without_plugins(capsys):
     assert run(["plugins", "check", "qatspek"]) == 1
     assert "did you mean `qatspec`" in capsys.readouterr().err
