@@ -50,7 +50,7 @@ def qatspec_models() -> Iterable[ModelDef]:
             params=params.TORCHVISION,
             build=lazy("qatspec_vision.library:build_torchvision"),
             classes=num_classes,
-            by_name=lazy("qatspec_vision.library_names:torchvision_model"),
+            by_name=lazy("qatspec_vision.named_models:torchvision_model"),
         ),
         ModelDef(
             name="timm",
@@ -58,7 +58,7 @@ def qatspec_models() -> Iterable[ModelDef]:
             params=params.TIMM,
             build=lazy("qatspec_vision.library:build_timm"),
             classes=num_classes,
-            by_name=lazy("qatspec_vision.library_names:timm_model"),
+            by_name=lazy("qatspec_vision.named_models:timm_model"),
         ),
     )
 

@@ -75,7 +75,7 @@ def _compose(folder: Path | None, output: Path, library: str | None, march: str)
     from qatspec.registry import registry
 
     registry().march(march)
-    chosen = new_tasks.library(library) if library is not None else None
+    chosen = new_tasks.named(library) if library is not None else None
     name = new_data.spec_name(folder.resolve().name if folder else (library or "").split(":")[-1])
     _demand_free(output / f"{name}.yaml")
     if folder is None:

@@ -62,7 +62,7 @@ class Library:
     notes: Sequence[str]
 
 
-def library(text: str) -> Library:
+def named(text: str) -> Library:
     """A classifier of a library. text: timm:NAME, torchvision:NAME, or a model of a plugin that is
     found by name.
 
