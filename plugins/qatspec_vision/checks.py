@@ -85,6 +85,8 @@ def check_loaders(spec: Spec) -> Iterator[Finding]:
     of its size: training may crop.
 
     Looks at every set that takes the params of qatspec_vision.params.PICTURE."""
+    if spec.input is None:  # several pictures, or none: these sets are not for such a model
+        return
     told = {key: getattr(spec.input, key) for key in ("size", "format", "mean", "std", "resize")}
     for data in _roles(spec):
         given: dict[str, Any] = dict(data.dataset.params)
@@ -109,7 +111,8 @@ def _is_ours(spec: Spec, name: str) -> bool:
 
 def _check_sizes(spec: Spec, multiple: int, because: str) -> Iterator[Finding]:
     """Sides of the model's input, and of what the data sets feed it, that are no multiples."""
-    sizes = {"/model/input/size": list(spec.input.size)}
+    pictures = {} if spec.input is None else {f"{spec.input.at}/size": spec.input.size}
+    sizes = {at: list(size) for at, size in pictures.items()}
     for data in _roles(spec):
         if "size" in data.dataset.params:
             sizes[f"{data.at}/params/size"] = _size_of(data.dataset.params)

@@ -113,9 +113,9 @@ class Comparison:
         return sorted(self.layers, key=lambda layer: layer.integer.db)
 
 
-def compare_layers(prepared: Prepared, batches: Iterable[Tensor]) -> Comparison:
-    """Compare on `batches` of images (N, C, H, W) float32, on the CPU. `prepared` is left in eval
-    stage. Raises DiagnosticError where it cannot be lowered."""
+def compare_layers(prepared: Prepared, batches: Iterable[Sequence[Tensor]]) -> Comparison:
+    """Compare on `batches` of the inputs of forward, on the CPU. `prepared` is left in eval stage.
+    Raises DiagnosticError where it cannot be lowered."""
     set_stage(prepared, "eval")
     program, calls = lower_layers(prepared, prepared.example_inputs)
     return _Comparing(prepared, program, calls).run(batches)
@@ -156,10 +156,10 @@ class _Comparing:
         self.outputs = [OutputError(name=p.name, dtype=p.dtype) for p in ports]
         self.images = 0
 
-    def run(self, batches: Iterable[Tensor]) -> Comparison:
-        for images in batches:
-            self._batch(images)
-            self.images += images.shape[0]
+    def run(self, batches: Iterable[Sequence[Tensor]]) -> Comparison:
+        for inputs in batches:
+            self._batch(inputs)
+            self.images += inputs[0].shape[0]
         layers = tuple(self.layers.values())
         by_node = {layer.node: layer for layer in layers}
         for layer in layers:
@@ -167,11 +167,11 @@ class _Comparing:
             layer.lost = max(0.0, min(inherited) - layer.integer.db) if inherited else 0.0
         return Comparison(images=self.images, layers=layers, outputs=tuple(self.outputs))
 
-    def _batch(self, images: Tensor) -> None:
+    def _batch(self, inputs: Sequence[Tensor]) -> None:
         paths = list(dict.fromkeys(layer.fake_quant for layer, _ in self.places))
-        fake, fake_outputs = recorded(self.model, paths, images)
+        fake, fake_outputs = recorded(self.model, paths, inputs)
         with _in_float(self.model):
-            real, real_outputs = recorded(self.model, paths, images)
+            real, real_outputs = recorded(self.model, paths, inputs)
         at = {layer.value: (layer, call) for layer, call in self.places}
 
         def batch_first(tensors: Mapping[str, list[Tensor]], name: str) -> Tensor:
@@ -197,7 +197,9 @@ class _Comparing:
             tail = self.program.values[name].dtype == "int32"
             return found if tail else expected[name].to(found.dtype)
 
-        ints = self.program.quantize(images.numpy()) if self.whole else self._entering(expected)
+        ints = self._entering(expected)
+        if self.whole and len(inputs) == len(self.program.inputs):
+            ints = self.program.quantize(*(x.numpy() for x in inputs))
         for port, array in zip(self.program.inputs, ints, strict=True):
             end_to_end(port.name, torch.from_numpy(array))
             given_equal_inputs(port.name, torch.from_numpy(array))
@@ -207,8 +209,8 @@ class _Comparing:
             self._outputs(real_outputs, fake_outputs, self.program.dequantize(results))
 
     def _entering(self, expected: Mapping[str, Tensor]) -> list[np.ndarray]:
-        """The integers of the fake-quants at the input ports, which the host's float part
-        computes."""
+        """The integers of the fake-quants at the input ports: of what the host computes, and of
+        those inputs that the Program reads."""
         return [expected[p.name].numpy().astype(STORAGE[p.dtype]) for p in self.program.inputs]
 
     def _count(self, layer: LayerError, real: Tensor, fake: Tensor, found: Tensor) -> None:
@@ -280,7 +282,7 @@ def _levels(fake: Tensor, value: Value) -> Tensor:
 
 @torch.no_grad()
 def recorded(
-    model: nn.Module, paths: Iterable[str], images: Tensor
+    model: nn.Module, paths: Iterable[str], inputs: Sequence[Tensor]
 ) -> tuple[dict[str, list[Tensor]], Any]:
     """(what leaves the fake-quant at each path, call by call; the model's outputs). Copies,
     since an op in place may write upon what leaves the fake-quant before it."""
@@ -292,7 +294,7 @@ def recorded(
         for path in seen
     ]
     try:
-        outputs = model(images)
+        outputs = model(*inputs)
     finally:
         for handle in handles:
             handle.remove()

@@ -37,7 +37,7 @@ class OnnxError:
 
 
 def compare_qat_onnx(
-    prepared: Prepared, path: Path, batches: Iterable[Tensor]
+    prepared: Prepared, path: Path, batches: Iterable[Sequence[Tensor]]
 ) -> dict[str, list[OnnxError]]:
     """Layers in the order of the model's calls for each of LEVELS; int32 tails, which the file
     does not quantize, are left out.
@@ -57,10 +57,11 @@ def compare_qat_onnx(
         name: _session(path, level, [p[0] for p in places]) for name, level in LEVELS.items()
     }
     found = {name: [OnnxError(node=p[0].origin.node) for p in places] for name in LEVELS}
-    for images in batches:
-        fake = recorded(prepared.model, list(counts), images)[0]
+    for inputs in batches:
+        fake = recorded(prepared.model, list(counts), inputs)[0]
         for name, session in sessions.items():
-            feeds = {session.get_inputs()[0].name: images.numpy()}
+            given = zip(session.get_inputs(), inputs, strict=True)
+            feeds = {port.name: x.numpy() for port, x in given}
             results = session.run([f"{layer.call}.q" for layer, _ in places], feeds)
             for error, (layer, number), integers in zip(found[name], places, results, strict=True):
                 scale = prepared.model.get_buffer(f"{layer.fake_quant}.scale").double()

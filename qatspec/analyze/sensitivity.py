@@ -60,18 +60,18 @@ class Sensitivity:
 
 
 def by_noise(
-    prepared: Prepared, batches: Iterable[Tensor], only: Only = "quantized",
+    prepared: Prepared, batches: Iterable[Sequence[Tensor]], only: Only = "quantized",
     progress: Progress | None = None,
 ) -> Sensitivity:  # fmt: skip
     """Rank by the noise at the outputs against the float model, every output counting alike.
-    batches: images (N, C, H, W) float32. `prepared` is left in eval stage."""
+    batches: the inputs of forward. `prepared` is left in eval stage."""
     switches = _Switches(prepared)
     found = sites(prepared)
     noises: list[list[Noise]] = [[] for _ in found]
     whole: list[Noise] = []
-    images = list(batches)
-    total = len(images) * len(found)
-    for i, batch in enumerate(images):
+    given = list(batches)
+    total = len(given) * len(found)
+    for i, batch in enumerate(given):
         with switches.on(()):
             real = _outputs(prepared, batch)
         with switches.on(switches.all):
@@ -144,8 +144,8 @@ class _Switches:
 
 
 @torch.no_grad()
-def _outputs(prepared: Prepared, batch: Tensor) -> list[Tensor]:
-    return [leaf.clone() for leaf in pytree.tree_leaves(prepared.model(batch))]
+def _outputs(prepared: Prepared, batch: Sequence[Tensor]) -> list[Tensor]:
+    return [leaf.clone() for leaf in pytree.tree_leaves(prepared.model(*batch))]
 
 
 def _add(noises: list[Noise], real: Sequence[Tensor], found: Sequence[Tensor]) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -33,8 +33,8 @@ _BROKEN = (KeyError, TypeError, ValueError, IndexError, OverflowError, Recursion
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Compiled:
-    """All that a bin holds, decoded. ddr, resident: value -> address; sizes in bytes. fed: what
-    stands in DDR in place of the input, converted while it is loaded."""
+    """All that a bin holds, decoded. ddr, resident: value -> address; sizes in bytes. fed: by
+    the name of an input, what stands in DDR in its place, converted while it is loaded."""
 
     program: Program
     target: Target
@@ -48,7 +48,7 @@ class Compiled:
     resident: Mapping[str, int]
     onchip_bytes: int
     ddr_bytes: int
-    fed: RuntimeInput | None = None
+    fed: Mapping[str, RuntimeInput] = field(default_factory=dict)
 
 
 def pack_weights(program: Program, packed: Mapping[str, Packed]) -> bytes:
@@ -116,7 +116,7 @@ def decode(artifact: Artifact) -> Compiled:
             resident=_addresses(memory["resident"], program),
             onchip_bytes=int(memory["onchip_bytes"]),
             ddr_bytes=int(memory["ddr_bytes"]),
-            fed=artifact.runtime_input,
+            fed={fed.port.name: fed for fed in artifact.runtime_inputs},
         )
         _check(compiled)
     except _BROKEN as problem:

@@ -161,8 +161,7 @@ class _Clock:
 
     def _loaded(self, command: Command) -> int:
         """Bytes that a load moves: frames are converted on their way, so theirs count."""
-        fed = self.compiled.fed
-        if fed is not None and self.names[command.value] == fed.port.name:
+        if fed := self.compiled.fed.get(self.names[command.value]):
             return fed.frame_bytes(command.box.h0, command.box.h1)
         return self._size(command.value, command.box)
 

@@ -68,12 +68,12 @@ def command(
         held = Held(loaded, workdir, stale=stale)
         context = options.context(loaded, workdir, device="cpu", limit=images, locate=held.folder)
         prepared, _ = open_prepared(context, result_file(context, chosen))
-        found = compare_layers(prepared, _images(context))
+        found = compare_layers(prepared, _batches(context))
         files = {}
         if onnx:
             path = context.results("convert") / f"{loaded.name}-qat.onnx"
             held.hold(path)
-            files = compare_qat_onnx(prepared, path, _images(context))
+            files = compare_qat_onnx(prepared, path, _batches(context))
     problems = _problems(found, threshold)
     if is_text():
         ComparisonText(tables(), loaded, found).print(chosen, files)
@@ -86,8 +86,8 @@ def command(
         raise click.exceptions.Exit(1)
 
 
-def _images(context: Context) -> Iterator[Tensor]:
-    return (batch.images for batch in context.loader("val").ordered())
+def _batches(context: Context) -> Iterator[Sequence[Tensor]]:
+    return (batch.inputs for batch in context.loader("val").ordered())
 
 
 def _problems(found: Comparison, threshold: float | None) -> list[Diagnostic]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,14 +12,18 @@ import click
 from qatspec.cli import options
 from qatspec.cli.held import Held, stale_option
 from qatspec.cli.inputs import Input, array_inputs, inputs, load_array, unusable
+from qatspec.cli.named_inputs import named_inputs, recorded_inputs
 from qatspec.cli.names import FORMAT, PREDICTIONS, OutputNames, demand_own_integers
 from qatspec.cli.output import echo, show
 from qatspec.files import sweep
+from qatspec.spec import INPUTS, InputSpec, TensorSpec
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from qatspec.diag import Diagnostic
     from qatspec.export.host import HostRunner
+    from qatspec.spec import GivenInput
     from qatspec.stages import Context
     from qatspec.stages.models import Integers
     from qatspec.train.evaluate import Produce
@@ -46,7 +50,10 @@ class Network:
     "source",
     required=True,
     type=click.Path(path_type=Path),
-    help="A picture, a video, a folder of both, or an .npy array (N, C, H, W).",
+    help="A picture, a video, a folder of both, or an .npy array (N, C, H, W). For several inputs "
+    "(`model.inputs`): a folder with a folder for each, of pictures or .npy arrays of no batch, "
+    "where files of one name belong together; an .npz file with an array for each; or a folder of "
+    "such files.",
 )
 @click.option(
     "--output",
@@ -93,8 +100,9 @@ def command(
     (with NAME-mask.png, the labels themselves), or the five best classes. Integer models also leave
     NAME.npz: the integers of every input and output port. Without a spec: those alone.
 
-    Pictures are read by the data set of data.val where it has `read`, else as `model.input` says;
-    without a spec, as the file itself records. Frames of a video are NAME-000000 and so on.
+    Pictures are read by the data set of data.val where it has `read`, else as `model.input` or
+    `model.inputs` says; without a spec, as the file itself records. Frames of a video are
+    NAME-000000 and so on.
     """
     from qatspec.stages import models
     from qatspec.stages.integers import produce_with
@@ -114,7 +122,7 @@ def command(
         produce = (
             models.open_model(context, model)
             if integers is None
-            else produce_with(integers, integers.tree, host)
+            else produce_with(integers, integers.tree, host, tuple(context.inputs))
         )
         network = Network(context, produce, integers, host)
         _predict(network, _inputs(network, source, every), output, score, model.name)
@@ -126,6 +134,9 @@ def _run_alone(ported: Integers, source: Path, output: Path, every: int) -> None
         _run_array(ported, source, output)
         return
     recorded = ported.image
+    if recorded is not None and INPUTS in recorded:
+        _run_named(ported, recorded[INPUTS], source, output)
+        return
     if recorded is None:
         raise unusable(
             source,
@@ -151,7 +162,27 @@ def _run_alone(ported: Integers, source: Path, output: Path, every: int) -> None
 
     for one in inputs(source, read, lambda found: show([found]), every=every):
         target = output / f"{names.name_for(one.path)}.npz"
-        _write_integers(ported, ported.quantize(one.image[None]), target)
+        _write_integers(ported, ported.quantize(one.arrays[0][None]), target)
+        echo(str(target))
+
+
+def _run_named(ported: Integers, recorded: Mapping[str, Any], source: Path, output: Path) -> None:
+    """Integers in and out of a file that records the forms of its inputs."""
+    from qatspec.graph.arguments import port_name
+
+    ports = {port.name: port for port in ported.real_inputs}
+    of_ports = {port_name(name): name for name in recorded}
+    if missing := [name for name in ports if name not in of_ports]:
+        raise unusable(
+            source,
+            f"`{missing[0]}` is computed on the host, which the file does not hold",
+            "pass the spec first and this file with --model",
+        )
+    given = recorded_inputs({of_ports[port]: recorded[of_ports[port]] for port in ports})
+    names = OutputNames(output)
+    for one in named_inputs(source, given, lambda found: show([found])):
+        target = output / f"{names.name_for(one.path)}.npz"
+        _write_integers(ported, ported.quantize(*(x[None] for x in one.arrays)), target)
         echo(str(target))
 
 
@@ -177,19 +208,35 @@ def _inputs(network: Network, source: Path, every: int) -> Iterator[Input]:
     from qatspec.cli.reader import Reader
 
     context = network.context
-    reader = Reader(context.spec, context.dataset("val"))
-    if source.suffix != ".npy":
-        yield from inputs(source, reader.read, lambda d: options.warn(context.spec, d), every=every)
-        return
-    array, image = load_array(source), context.spec.input
-    wanted = (image.channels, *image.size)
-    if array.shape[1:] != wanted or array.dtype.kind != "f":
-        raise unusable(
-            source,
-            f"it is {array.dtype} {array.shape}",
-            f"give normalised float32 (N, {', '.join(map(str, wanted))})",
-        )
-    yield from array_inputs(source, array)
+
+    def warn(found: Diagnostic) -> None:
+        options.warn(context.spec, found)
+
+    if len(context.inputs) == 1 and source.suffix == ".npy":
+        yield from array_inputs(source, _array(source, next(iter(context.inputs.values()))))
+    elif len(context.inputs) == 1 and context.spec.input is not None and not _is_named(source):
+        reader = Reader(context.spec, context.dataset("val"))
+        yield from inputs(source, reader.read, warn, every=every)
+    else:
+        yield from named_inputs(source, context.inputs, warn)
+
+
+def _is_named(source: Path) -> bool:
+    """Return whether the only input, a picture, is given by its name."""
+    return source.suffix == ".npz" or (source.is_dir() and any(source.glob("*.npz")))
+
+
+def _array(source: Path, wanted: GivenInput) -> np.ndarray:
+    """An array of examples of the only input. Raises DiagnosticError QS923."""
+    array, dtype = load_array(source), "float32"
+    if isinstance(wanted, TensorSpec):
+        dtype = wanted.dtype
+    kinds = "iu" if dtype.startswith("int") else "f"
+    if array.shape[1:] != wanted.shape or array.dtype.kind not in kinds:
+        shape = ", ".join(map(str, wanted.shape))
+        numbers = f"normalised {dtype}" if isinstance(wanted, InputSpec) else dtype
+        raise unusable(source, f"it is {array.dtype} {array.shape}", f"give {numbers} (N, {shape})")
+    return array.astype(dtype)
 
 
 def _predict(
@@ -209,11 +256,12 @@ def _predict(
     try:
         for one in given:
             name = names.name_for(one.path)
-            images = one.image[None]
+            arrays = [array[None] for array in one.arrays]
             if network.integers is not None:
-                ints = quantized(network.integers, network.host, images)
+                names_of = tuple(context.inputs)
+                ints = quantized(network.integers, network.host, arrays, names_of)
                 _write_integers(network.integers, ints, output / f"{name}.npz")
-            prediction = _prediction(network, decode, images)
+            prediction = _prediction(network, decode, arrays)
             shown = present(prediction, reader, one.meta, one.picture, output / name, score)
             entries.append({"input": one.path.name, "output": name, **shown})
     finally:
@@ -223,8 +271,10 @@ def _predict(
     echo(f"{target}: {len(entries)} inputs")
 
 
-def _prediction(network: Network, decode: Any, images: np.ndarray) -> dict[str, np.ndarray]:
-    """What the model makes of one image (1, C, H, W). Raises PluginFault."""
+def _prediction(
+    network: Network, decode: Any, arrays: Sequence[np.ndarray]
+) -> dict[str, np.ndarray]:
+    """What the model makes of the inputs of one example, with a batch. Raises PluginFault."""
     import torch
 
     from qatspec.process import interrupt
@@ -235,10 +285,11 @@ def _prediction(network: Network, decode: Any, images: np.ndarray) -> dict[str, 
     owner = getattr(decode, "__self__", decode)
     with torch.no_grad():
         with registry().attribute_errors_of(network.produce, "forward"):
-            outputs = network.produce(torch.from_numpy(images).to(network.context.device))
+            tensors = (torch.from_numpy(x).to(network.context.device) for x in arrays)
+            outputs = network.produce(*tensors)
         with registry().attribute_errors_of(owner, "predict"):
             decoded = decode(outputs)
-    return predictions_of(owner, decoded, len(images))[0]
+    return predictions_of(owner, decoded, 1)[0]
 
 
 def _write_integers(ported: Integers, ints: list[np.ndarray], path: Path) -> Path:

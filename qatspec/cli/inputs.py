@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,14 +26,15 @@ class Input:
     """One input of a model.
 
     path     what it is told by; names of its files begin with the stem.
-    image    float32 (C, H, W) as the model takes it.
+    arrays   the inputs of forward without a batch, pictures float32 (C, H, W), as the model takes
+             them.
     meta     what restores predictions to the picture; empty for arrays.
     picture  the file to draw on, which may be gone when the next input is asked for; None for
              arrays.
     """
 
     path: Path
-    image: np.ndarray
+    arrays: tuple[np.ndarray, ...]
     meta: Any = field(default_factory=dict)
     picture: Path | None = None
 
@@ -55,22 +56,23 @@ def inputs(source: Path, read: Read, warn: Warn, *, every: int = 1) -> Iterator[
         except DiagnosticError as error:  # noqa: PERF203
             if path == paths[-1] and not yielded:
                 raise
-            _warn_of(error, warn)
+            warn_of(error, warn)
 
 
-def _warn_of(error: DiagnosticError, warn: Warn) -> None:
+def warn_of(error: DiagnosticError, warn: Warn) -> None:
     for diagnostic in error.diagnostics:
         warn(replace(diagnostic, severity="warning"))
 
 
 def array_inputs(source: Path, array: np.ndarray) -> Iterator[Input]:
-    """The images (N, C, H, W) of an array, in the model's own numbers."""
-    for number, image in enumerate(array.astype("float32")):
-        yield Input(path=source.with_name(f"{source.stem}-{number:04d}.npy"), image=image)
+    """The examples (N, ...) of an array, in the model's own numbers."""
+    for number, image in enumerate(array):
+        yield Input(path=source.with_name(f"{source.stem}-{number:04d}.npy"), arrays=(image,))
 
 
-def load_array(path: Path) -> np.ndarray:
-    """An .npy array of finite numbers with a batch in front. Raises DiagnosticError QS923."""
+def load_array(path: Path, *, batch: bool = True) -> np.ndarray:
+    """An .npy array of finite numbers, with a batch in front unless said otherwise. Raises
+    DiagnosticError QS923."""
     import numpy as np
 
     try:
@@ -80,11 +82,11 @@ def load_array(path: Path) -> np.ndarray:
         raise unreadable(path, error) from error
     except (ValueError, EOFError) as error:
         raise unusable(path, f"it is not an array: {error}", "write it with numpy.save") from error
-    if array.ndim < 2:
+    if batch and array.ndim < 2:
         raise unusable(path, f"its shape is {array.shape}", "put the batch first")
     if array.dtype.kind not in "fiu":
         raise unusable(path, f"it holds {array.dtype}, not numbers", "give floats or integers")
-    if len(array) == 0:
+    if array.size == 0:
         raise unusable(path, f"its shape is {array.shape}: it holds no image", "add one")
     with np.errstate(over="ignore"):
         finite = array.dtype.kind != "f" or np.isfinite(array.astype(np.float32)).all()
@@ -120,8 +122,10 @@ def _of_file(path: Path, read: Read, every: int) -> Iterator[Input]:
 
 def _picture(named: Path, picture: Path, read: Read) -> Input:
     sample = read(picture)
-    image = sample.image.astype("float32", copy=False)  # a foreign byte order
-    return Input(path=named, image=image, meta=sample.meta, picture=picture)
+    given = sample.image
+    (image,) = given.values() if isinstance(given, Mapping) else (given,)
+    image = image.astype("float32", copy=False)  # a foreign byte order
+    return Input(path=named, arrays=(image,), meta=sample.meta, picture=picture)
 
 
 def _files(source: Path) -> list[Path]:

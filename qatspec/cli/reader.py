@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +11,12 @@ import numpy as np
 from qatspec.diag.codes import QS923
 from qatspec.picture import ModelInput, restore_boxes, restore_mask
 from qatspec.registry import registry
-from qatspec.spec import Spec
+from qatspec.spec import CHANNELS, InputSpec, Spec
 from qatspec.train.protocol import check_sample
 from qatspec.types import Sample
 
 #: What qatspec.picture.Placement.meta gives.
 _PLACED = ("scale_x", "scale_y", "x", "y", "width", "height")
-#: Channels of a pixel of a picture, by `model.input.format`.
-_CHANNELS = {"rgb": 3, "bgr": 3, "yuv444": 3, "gray": 1}
 
 
 class Reader:
@@ -40,8 +37,10 @@ class Reader:
         if hasattr(self._dataset, "read"):
             with registry().attribute_errors_of(self._dataset, "read"):
                 sample = self._dataset.read(path)
-            return check_sample(self._dataset, sample, self._record)
-        image, meta = model_input(self._spec).read(path)
+            return check_sample(self._dataset, sample, self._record, self._spec.inputs)
+        (picture,) = self._spec.inputs.values()
+        assert isinstance(picture, InputSpec)
+        image, meta = model_input(picture).read(path)
         return Sample(image, {}, meta)
 
     def restore(self, meta: Mapping[str, Any], boxes: np.ndarray) -> np.ndarray:
@@ -67,16 +66,17 @@ class Reader:
         raise registry().interface_fault(message, "read", owner=self._dataset, record=self._record)
 
 
-def model_input(spec: Spec) -> ModelInput:
-    """`model.input` as what reads pictures. Raises DiagnosticError QS923 where its channels are not
-    those of a picture."""
-    image = spec.input
-    wanted = _CHANNELS[image.format]
+def model_input(image: InputSpec) -> ModelInput:
+    """A picture among the model's inputs as what reads pictures. Raises DiagnosticError QS923 where
+    its channels are not those of a picture."""
+    wanted = CHANNELS[image.format]
     if image.channels != wanted:
+        where = "`model.input`" if image.at == "/model/input" else f"`{image.at.split('/')[-1]}`"
         raise QS923.error(
-            f"a picture has {wanted} channels as {image.format}, and `model.input` "
-            f"says {image.channels}",
+            f"a picture has {wanted} channels as {image.format}, and {where} says {image.channels}",
             help="give an .npy array, or a data set with `read`",
             at=image.at,
         )
-    return ModelInput.of({k: v for k, v in asdict(image).items() if v is not None})
+    keys = ("size", "format", "mean", "std", "resize")
+    said = {key: getattr(image, key) for key in keys}
+    return ModelInput.of({key: value for key, value in said.items() if value is not None})

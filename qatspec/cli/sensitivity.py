@@ -141,7 +141,7 @@ def _measure(
 
     loader = context.loader("calibration")
     if metric == "sqnr":
-        return by_noise(prepared, (b.images for b in loader.ordered()), only, progress)
+        return by_noise(prepared, (b.inputs for b in loader.ordered()), only, progress)
     decoder = context.decoder()
 
     def measure() -> float:

@@ -20,6 +20,7 @@ from qatspec.kinds.emitter import Emitter
 from qatspec.onnxgraph import BATCH, GraphWriter
 from qatspec.program import Program, digest
 from qatspec.program.artifact import port_record
+from qatspec.spec import INPUTS
 
 OPSET = 17
 FORMAT = 1
@@ -88,7 +89,7 @@ def to_onnx(
     for way, ports in (("input", program.inputs), ("output", program.outputs)):
         readable |= {f"{way}.{place}": _described(port) for place, port in enumerate(ports)}
     if program.image is not None:
-        readable["image"] = described_image(program.image)
+        readable |= described_image(program.image)
     writer.write(path, opset, {METADATA: json.dumps(record, sort_keys=True), **readable})
 
 
@@ -110,8 +111,16 @@ class Exact(Emitter):
         self.names[op.output] = KINDS[op.kind].onnx(self, op)
 
 
-def described_image(image: Mapping[str, Any]) -> str:
-    """How a picture becomes the input (qatspec.spec.preprocessing), for people."""
+def described_image(image: Mapping[str, Any]) -> dict[str, str]:
+    """How pictures become the inputs (qatspec.spec.preprocessing), for people: under "image", or
+    with named inputs under "image.NAME"."""
+    if INPUTS not in image:
+        return {"image": _picture(image)}
+    named = image[INPUTS].items()
+    return {f"image.{name}": _picture(form) for name, form in named if "size" in form}
+
+
+def _picture(image: Mapping[str, Any]) -> str:
     height, width = image["size"]
     mean, std = (" ".join(f"{number:g}" for number in image[key]) for key in ("mean", "std"))
     resize = f", {image['resize']}" if "resize" in image else ""

@@ -69,7 +69,7 @@ def export_qat_onnx(
     opset           None: 17, or 21 where int16 or int4 need it.
     name            the graph's name.
     deployment      that of `prepared` and these inputs, where the caller has it.
-    image           how a picture becomes the input (qatspec.spec.preprocessing), which the file's
+    image           how pictures become the inputs (qatspec.spec.preprocessing), which the file's
                     metadata then record.
     qdq             activations of 8 bits as int8 with zero point 0, or as uint8 (which holds
                     quint8 as well); None: as the march has them (`March.qdq`).
@@ -183,7 +183,7 @@ class _Walk:
         readable = {}
         if image is not None:
             record["image"] = image
-            readable["image"] = described_image(image)
+            readable = described_image(image)
         if self.uint8 is not None:
             self.writer.graph.drop_unread("DequantizeLinear")
             record["saturating"] = saturating(self.writer.weights)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from torch import fx
-from torch.fx.graph import _PyTreeCodeGen
+from torch.fx.graph import _Namespace, _PyTreeCodeGen
 from torch.utils import _pytree as pytree
 
 from qatspec.graph.sizes import is_plain
@@ -87,3 +87,9 @@ def _parts(leaf: Any) -> Any:
         return leaf
     parts = [_parts(leaf[i]) for i in range(len(example))]
     return type(example)(parts)
+
+
+def port_name(argument: str) -> str:
+    """The name of the port for a tensor that is an argument of forward: that of its placeholder,
+    which torch.fx keeps apart from Python's builtins (`input_1`)."""
+    return _Namespace().create_name(argument, None)

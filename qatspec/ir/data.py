@@ -110,8 +110,8 @@ class Port:
 class IntegerModel(ABC):
     """The interface of a Program, an artifact and an ONNX runner. run() takes and returns integers.
 
-    image: how a picture becomes the real input (qatspec.spec.image.preprocessing), where the file
-    records it; else None.
+    image: how pictures become the real inputs (qatspec.spec.preprocessing), where the file records
+    it; else None.
     """
 
     inputs: tuple[Port, ...]

@@ -108,7 +108,11 @@ def _path(workdir: Path, spec: Spec, stage: str, registry: Registry | None) -> P
         prepare.pop("standalone_module_class", None)
         leaves.append({"path": leaf.path, "prepare": repr(prepare), "standalone": items})
     key = {
-        "model": [spec.model.type, spec.model.params, asdict(spec.input)],
+        "model": [
+            spec.model.type,
+            spec.model.params,
+            {name: asdict(given) for name, given in spec.inputs.items()},
+        ],
         "leaves": leaves,
         "provider": [provider.dist, provider.version, provider.source_sha256],
         "software": software(),

@@ -26,22 +26,24 @@ from qatspec.plan.provided import (
 )
 from qatspec.plan.values import spec_values, within
 from qatspec.registry import Registry, registry as installed
+from qatspec.source.pointer import join
 from qatspec.spec import (
     Spec,
+    feeds,
     predecessor,
     prepare_config,
     preprocessing,
-    runtime_input,
     takes_scale,
     weights_file,
 )
 from qatspec.spec.model import StageName
 from qatspec.types import March, PrepareConfig
 
-#: What a prepared model depends on. Of `model.input` it has the shape of the image and the fixed
-#: scale of its port; what the float model is fed is the data set's own.
-_PREPARED = ("/model/type", "/model/params", "/model/input/size", "/model/input/channels",
-             "/model/input/scale", "/quantize")  # fmt: skip
+#: What a prepared model depends on, besides its inputs (`_of_inputs`).
+_PREPARED = ("/model/type", "/model/params", "/quantize")
+#: Of an input, a prepared model has the shape and the fixed scale of its port; what the float model
+#: is fed is the data set's own.
+_OF_INPUT = ("size", "channels", "shape", "dtype", "scale")
 #: Parts of the spec that each step's tensors depend on, besides its own stage.
 _PARTS: Mapping[str, tuple[str, ...]] = {
     "float": ("/seed", "/model/type", "/model/params", "/data/train"),
@@ -55,6 +57,7 @@ _PARALLEL = ("float", "qat")
 #: Stages whose result is judged on data.val.
 _JUDGED = ("float", "calibration", "qat", "convert")
 _ROLE_BATCH_SIZE = re.compile(r"/data/\w+/batch_size")
+_INPUT_SCALE = re.compile(r"/model/input/scale|/model/inputs/[^/]+/scale")
 
 
 def resolve(
@@ -114,7 +117,9 @@ def _step(
     if stage.batch_size is not None:
         keys = {p: v for p, v in keys.items() if not _ROLE_BATCH_SIZE.fullmatch(p)}
     if not _image_scale_counts(spec, before if name == "convert" else name):
-        keys.pop("/model/input/scale", None)
+        keys = {p: v for p, v in keys.items() if not _INPUT_SCALE.fullmatch(p)}
+    if name != "compile" and "" not in spec.inputs:
+        keys["/model/inputs#names"] = sorted(spec.inputs)  # what forward is called with
     plugins = tuple(plugins_of(spec, name, names))
     keys.update(sources(plugins))
     if name in TRAINED_ON:
@@ -148,16 +153,33 @@ def _parts(spec: Spec, name: StageName) -> tuple[str, ...]:
     """Parts of the spec that a step's tensors depend on."""
     stage, before = spec.stages[name], predecessor(spec, name)
     parts = (*_PARTS[name], f"/stages/{name}")
+    if name in ("calibration", "qat", "convert"):
+        parts += _of_inputs(spec)
     if name == "convert":
         # the graph is prepared as in the stage it starts from, before its weights are loaded
         parts += (f"/stages/{before}/qconfig", f"/stages/{before}/quantize")
-    if name == "convert" and preprocessing(spec.input) is not None:
-        parts += ("/model/input",)  # its files record it
+    if name == "convert" and preprocessing(spec) is not None:
+        parts += _recorded(spec)  # in its files
     if stage.solver.allow_miss or stage.solver.fresh:
         parts += ("/seed",)  # it initialises what the checkpoint lacks
-    if name == "compile" and runtime_input(stage.options)[0] != "featuremap":
-        parts += ("/model/input",)  # frames become what the model is trained on
+    if name == "compile":
+        asked = feeds(stage.options, spec.inputs)
+        # frames become what the model is trained on
+        parts += tuple(spec.inputs[n].at for n, feed in asked.items() if feed.kind != "featuremap")
     return parts
+
+
+def _of_inputs(spec: Spec) -> tuple[str, ...]:
+    """Parts of the spec that say what a prepared model takes."""
+    return tuple(join(given.at, key) for given in spec.inputs.values() for key in _OF_INPUT)
+
+
+def _recorded(spec: Spec) -> tuple[str, ...]:
+    """Parts of the spec that files record of the inputs."""
+    if "" in spec.inputs:
+        return ("/model/input",)
+    keys = ("size", "channels", "format", "mean", "std", "resize", "shape", "dtype")
+    return tuple(join(given.at, key) for given in spec.inputs.values() for key in keys)
 
 
 def _judged_by(

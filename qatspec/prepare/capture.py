@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,6 +15,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 from qatspec.diag import DiagnosticError
 from qatspec.diag.codes import QS504, QS505
 from qatspec.diag.words import quote_list, suggest
+from qatspec.graph.arguments import flat_arguments
 from qatspec.graph.modes import eval_mode
 from qatspec.graph.source import model_span
 
@@ -35,10 +37,30 @@ class Call:
                 named.append((f"input{pytree.keystr(tuple(rest))}", leaf))
         return named
 
-    def takes_only(self, images: Iterable[Any]) -> bool:
-        """Whether every tensor argument is one of `images`, or a view of one."""
-        known = {x.untyped_storage().data_ptr() for x in images if isinstance(x, torch.Tensor)}
-        return all(x.untyped_storage().data_ptr() in known for _, x in self.tensors())
+    def scales(
+        self, module: nn.Module, inputs: Sequence[Any], fixed: Sequence[float | None]
+    ) -> tuple[float | None, ...]:
+        """The fixed scale of each argument that is one of the model's `inputs`, or a view of one;
+        None for other arguments, and where the scale is observed.
+
+        fixed: the scales of `inputs`. In the order of the placeholders of the module's graph."""
+        known = {
+            x.untyped_storage().data_ptr(): scale
+            for x, scale in zip(inputs, fixed, strict=False)
+            if isinstance(x, torch.Tensor)
+        }
+        return tuple(
+            known.get(leaf.untyped_storage().data_ptr()) if isinstance(leaf, torch.Tensor) else None
+            for leaf in self._leaves(module)
+        )
+
+    def _leaves(self, module: nn.Module) -> list[Any]:
+        """The arguments' leaves, in the order of forward's signature."""
+        function = getattr(module.forward, "__func__", None)
+        if function is None:
+            return pytree.tree_leaves((self.args, self.kwargs))
+        bound = inspect.signature(function).bind(module, *self.args, **self.kwargs)
+        return pytree.tree_leaves(flat_arguments(bound)[1])
 
 
 @dataclass(slots=True)
@@ -98,7 +120,7 @@ def run_once(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -
     except Exception as error:
         raise QS504.error(
             f"the model fails on its example input: {type(error).__name__}: {error}",
-            help="compare `model.input` with what the model takes",
+            help="compare `model.input`, or `model.inputs`, with what the model takes",
             span=model_span(error.__traceback__),
         ) from error
 

@@ -77,9 +77,9 @@ class _Inserter:
             match = of_unit if of_unit.qconfig and of_unit.qconfig.activation else group.match
             assert match.qconfig is not None and match.qconfig.activation is not None
             qspec, kind, reason = match.qconfig.activation, DecisionKind.OBSERVED, "input: observed"
-            if unit.config.input_scale is not None:
-                qspec = _fixed(qspec, unit.config.input_scale)
-                kind, reason = DecisionKind.FIXED, f"input: fixed scale {unit.config.input_scale}"
+            if (scale := unit.input_scale(i)) is not None:
+                qspec = _fixed(qspec, scale)
+                kind, reason = DecisionKind.FIXED, f"input: fixed scale {scale}"
             readers = [user for user in node.users if user is not unit.end]
             self._quantize(node, None, qspec, match, kind, reason, users=readers)
 

@@ -23,6 +23,7 @@ from qatspec.prepare.capture import capture, capture_root_call, module_at
 from qatspec.prepare.configure import overlapping
 from qatspec.prepare.copying import copied
 from qatspec.prepare.hooks import refused_hooks
+from qatspec.prepare.inputs import example_inputs, forward_inputs
 from qatspec.prepare.listing import Listing, list_unit
 from qatspec.prepare.passes import run_passes
 from qatspec.prepare.preconditions import require_module, unusual_modules
@@ -96,7 +97,7 @@ def prepare(
         quantize_output=quantize_output,
     )
     leaves = (whole_model,) if modules is None else _leaves(modules, whole_model)
-    return _prepare(model, example_inputs, leaves, march, None, march, inplace)
+    return _prepare(model, example_inputs, leaves, march, (), march, inplace)
 
 
 def prepare_spec(
@@ -110,8 +111,8 @@ def prepare_spec(
     Raises DiagnosticError as `prepare` does, with pointers into the spec.
     """
     leaves, march = spec.quantization(stage), spec.march
-    images = _images(spec, model)
-    return _prepare(model, images, leaves, march, spec.input.scale, trained_for or march)
+    examples, scales = _examples(spec, model)
+    return _prepare(model, examples, leaves, march, scales, trained_for or march)
 
 
 def graphs_after(spec: Spec, stage: str, model: nn.Module, last: str) -> tuple[Listing, ...]:
@@ -121,19 +122,23 @@ def graphs_after(spec: Spec, stage: str, model: nn.Module, last: str) -> tuple[L
     Raises DiagnosticError as the passes do.
     """
     leaves, march = spec.quantization(stage), spec.march
-    images = _images(spec, model)
+    examples, scales = _examples(spec, model)
     refusals = Collector()
-    units, _ = _run(model, images, leaves, march, spec.input.scale, march, refusals, last=last)
+    units, _ = _run(model, examples, leaves, march, scales, march, refusals, last=last)
     refusals.raise_if_any()
     return tuple(map(list_unit, units))
 
 
-def _images(spec: Spec, model: nn.Module) -> tuple[torch.Tensor]:
-    """Two images of the size that the spec's `model.input` says, on the model's device."""
+def _examples(
+    spec: Spec, model: nn.Module
+) -> tuple[tuple[torch.Tensor, ...], tuple[float | None, ...]]:
+    """Two examples of each input that the spec states, on the model's device, and the fixed scales
+    of the inputs. Raises DiagnosticError QS520."""
     require_module(model)
-    height, width = spec.input.size
+    inputs = forward_inputs(spec, model)
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    return (torch.zeros(2, spec.input.channels, height, width, device=device),)
+    scales = tuple(given.scale for given in inputs.values())
+    return example_inputs(inputs, 2, device), scales
 
 
 def _leaves(modules: Mapping[str, Any], base: ModuleQuant) -> tuple[ModuleQuant, ...]:
@@ -159,14 +164,15 @@ def _prepare(
     example_inputs: Sequence[Any],
     leaves: Sequence[ModuleQuant],
     march: str | None,
-    image_scale: float | None,
+    scales: Sequence[float | None],
     trained_for: str | None,
     inplace: bool = False,
 ) -> Prepared:
-    """image_scale: fixed scale of the model's own inputs, in every unit that takes only those."""
+    """scales: the fixed scale of each of the model's own inputs, in every unit that takes it; None
+    where it is observed."""
     refusals = Collector()
     units, model = _run(
-        model, example_inputs, leaves, march, image_scale, trained_for, refusals, inplace
+        model, example_inputs, leaves, march, scales, trained_for, refusals, inplace
     )
     if refusals and not all(unit.finished for unit in units):
         raise Refused(refusals, [w for unit in units for w in unit.warnings])
@@ -175,7 +181,7 @@ def _prepare(
         decisions={key: d for unit in units for key, d in unit.decisions.items()},
         march=march,
         modules=tuple(leaf.path for leaf in leaves),
-        input_scale=next((u.config.input_scale for u in units if u.quantize_input), None),
+        input_scale=_first_scale(units),
         example_inputs=tuple(example_inputs),
         warnings=(
             *registry().disputes("fuse_pattern"),
@@ -196,12 +202,18 @@ def _prepare(
     return prepared
 
 
+def _first_scale(units: Sequence[Unit]) -> float | None:
+    """The first fixed scale of an input."""
+    found = (u.input_scale(0) for u in units if u.quantize_input)
+    return next((scale for scale in found if scale is not None), None)
+
+
 def _run(
     model: nn.Module,
     example_inputs: Sequence[Any],
     leaves: Sequence[ModuleQuant],
     march: str | None,
-    image_scale: float | None,
+    scales: Sequence[float | None],
     trained_for: str | None,
     refusals: Collector,
     inplace: bool = False,
@@ -238,7 +250,7 @@ def _run(
     replacements = Replacements(model)
     for unit in units:
         module, call = module_at(model, unit.path), captured.calls[unit.path]
-        unit.start(module, call, image_scale if call.takes_only(example_inputs) else None)
+        unit.start(module, call, call.scales(module, example_inputs, scales))
         unit.refusals = refusals
         run_passes(unit, last)
         if unit.path and (unit.finished or last):

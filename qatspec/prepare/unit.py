@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from torch import fx, nn
 from torch.utils import _pytree as pytree
@@ -100,7 +100,8 @@ class Unit:
     What the passes fill in (`passes.py` says which pass):
 
     module     the float module, from pass `module` on the traced one.
-    call       the arguments of the module on the example inputs.
+    call       the arguments of the module on the example inputs; scales: the fixed ones of those
+               that are inputs of the model.
     graph      the graph that the passes edit; training: that of training mode, until they are one.
     context    read access to the graph, from pass `module` on.
     difference of the two graphs, until the pass `boundary`.
@@ -130,6 +131,7 @@ class Unit:
     module: nn.Module = field(init=False, repr=False)
     call: ModuleCall = field(init=False, repr=False)
     graph: fx.Graph = field(init=False, repr=False)
+    scales: tuple[float | None, ...] = ()
     training: fx.Graph | None = None
     difference: Difference | None = None
     end: fx.Node | None = None
@@ -145,15 +147,23 @@ class Unit:
     finished: bool = False
     quantized_outputs: list[bool] = field(default_factory=list)
 
-    def start(self, module: nn.Module, call: ModuleCall, input_scale: float | None) -> None:
+    def start(
+        self, module: nn.Module, call: ModuleCall, scales: Sequence[float | None] = ()
+    ) -> None:
         """Set the module to prepare and the arguments that it is called with.
 
-        input_scale: the scale of the unit's inputs, where its own `prepare` fixes none; None where
-        other tensors than the model's inputs are among them.
+        scales: the fixed scale of each argument that is an input of the model, None of others; they
+        hold where `prepare` of the unit fixes none.
         """
         self.module, self.call = module, call
         if not self.inner and self.quantize_input and self.config.input_scale is None:
-            self.config = replace(self.config, input_scale=input_scale)
+            self.scales = tuple(scales)
+
+    def input_scale(self, place: int) -> float | None:
+        """The fixed scale of the argument at a place, None where it is observed."""
+        if self.config.input_scale is not None:
+            return self.config.input_scale
+        return self.scales[place] if place < len(self.scales) else None
 
     @property
     def traced(self) -> bool:

@@ -27,30 +27,42 @@ VERSION = 1
 class Artifact(IntegerModel):
     """march: who runs it. manifest: JSON: format, march, name, program (its digest), bit_exact,
     max_lsb, tree, and what the march adds; ports and sections are written into it by `to_bytes`.
-    sections: the compiled bytes by name. runtime_input: how what it is fed becomes the Program's
-    integers, where `inputs` is not the Program's own."""
+    sections: the compiled bytes by name. runtime_inputs: how what it is fed becomes the Program's
+    integers, for each of `inputs` that is not the Program's own."""
 
     march: str
     manifest: Mapping[str, Any] = field(default_factory=dict)
     sections: Mapping[str, bytes] = field(default_factory=dict)
-    runtime_input: RuntimeInput | None = None
+    runtime_inputs: tuple[RuntimeInput, ...] = ()
 
     @property
     def tree(self) -> Any:
         """How the outputs nest; see `Program.tree`."""
         return self.manifest.get("tree")
 
-    def fed_with(self, runtime_input: RuntimeInput) -> Artifact:
+    @property
+    def runtime_input(self) -> RuntimeInput | None:
+        """How frames become the integers of the only port that is fed them; None where none is.
+        Raises ValueError where several are."""
+        if len(self.runtime_inputs) > 1:
+            raise ValueError("several inputs are fed frames: see `runtime_inputs`")
+        return next(iter(self.runtime_inputs), None)
+
+    def fed_with(self, *runtime_inputs: RuntimeInput) -> Artifact:
         """Return the same compiled program, which is fed frames instead of its own integers.
 
-        runtime_input: layout and colour format of the frames, and the conversion to integers.
+        runtime_inputs: layout and colour format of the frames of each port that is fed them, and
+        the conversion to its integers.
         """
-        return replace(self, inputs=(runtime_input.outside,), runtime_input=runtime_input)
+        outside = {fed.port.name: fed.outside for fed in runtime_inputs}
+        inputs = tuple(outside.get(port.name, port) for port in self.inputs)
+        return replace(self, inputs=inputs, runtime_inputs=runtime_inputs)
 
     @property
     def real_inputs(self) -> tuple[Port, ...]:
         """The Program's own ports: images keep their form whatever the compiled file is fed."""
-        return (self.runtime_input.port,) if self.runtime_input else self.inputs
+        own = {fed.port.name: fed.port for fed in self.runtime_inputs}
+        return tuple(own.get(port.name, port) for port in self.inputs)
 
     def quantize(self, *floats: np.ndarray) -> list[np.ndarray]:
         """Convert images to what the file is fed: integers, or frames as a camera would give them.
@@ -58,10 +70,9 @@ class Artifact(IntegerModel):
         floats: an array for each input port, float32 (N, C, H, W) on the scale that the model
         takes. Returns an array for each input. Raises ValueError on a wrong count.
         """
-        if self.runtime_input is None:
-            return super().quantize(*floats)
-        (images,) = floats
-        return [self.runtime_input.frame(images)]
+        fed = self._fed()
+        pairs = zip(self.inputs, floats, strict=True)
+        return [f.frame(x) if (f := fed.get(port.name)) else port.quantize(x) for port, x in pairs]
 
     def feed(self, ints: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Convert what the file is fed to the Program's integers.
@@ -71,7 +82,12 @@ class Artifact(IntegerModel):
         not fit.
         """
         arrays = check_inputs(self, ints)
-        return [self.runtime_input.integers(arrays[0])] if self.runtime_input else arrays
+        fed = self._fed()
+        pairs = zip(self.inputs, arrays, strict=True)
+        return [f.integers(x) if (f := fed.get(port.name)) else x for port, x in pairs]
+
+    def _fed(self) -> dict[str, RuntimeInput]:
+        return {fed.port.name: fed for fed in self.runtime_inputs}
 
     def run(self, *ints: np.ndarray) -> list[np.ndarray]:
         """Run the file on the registered march.
@@ -102,9 +118,11 @@ class Artifact(IntegerModel):
         }
         if self.image is not None:
             header["image"] = dict(self.image)
-        fed = self.runtime_input
-        if fed is not None:
-            header["runtime_input"] = {**fed.record(), "port": port_record(fed.port)}
+        fed = [{**f.record(), "port": port_record(f.port)} for f in self.runtime_inputs]
+        if len(fed) == 1:
+            header["runtime_input"] = fed[0]
+        elif fed:
+            header["runtime_inputs"] = fed
         return pack(MAGIC, VERSION, header, self.sections)
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -126,7 +144,7 @@ class Artifact(IntegerModel):
                 outputs=tuple(port_of(r) for r in header["outputs"]),
                 manifest=header,
                 sections=sections,
-                runtime_input=_runtime_input(header),
+                runtime_inputs=_runtime_inputs(header),
                 image=None if "image" not in header else dict(header["image"]),
             )
         except (KeyError, TypeError, ValueError, OverflowError) as problem:
@@ -142,17 +160,24 @@ class Artifact(IntegerModel):
             raise refusal(path, QS810, "compiled file", problem) from problem
 
 
-def _runtime_input(header: Mapping[str, Any]) -> RuntimeInput | None:
+def _runtime_inputs(header: Mapping[str, Any]) -> tuple[RuntimeInput, ...]:
     """How a file is fed, by its manifest; its ports must say the same. Raises as `port_of`."""
-    if "runtime_input" not in header:
-        if any(port["dtype"] == "uint8" for port in header["inputs"]):
+    records = [header["runtime_input"]] if "runtime_input" in header else []
+    records += header.get("runtime_inputs", [])
+    found = []
+    for entry in records:
+        record = dict(entry)
+        found.append(RuntimeInput.of(record, port_of(record.pop("port"))))
+    outside = {fed.port.name: port_record(fed.outside) for fed in found}
+    names = [port["name"] for port in header["inputs"]]
+    if len(outside) != len(found) or not set(outside) <= set(names):
+        raise ValueError("its runtime inputs are not those of its ports")
+    for port in header["inputs"]:
+        if port["name"] not in outside and port["dtype"] == "uint8":
             raise ValueError("nothing says what its bytes mean")
-        return None
-    record = dict(header["runtime_input"])
-    fed = RuntimeInput.of(record, port_of(record.pop("port")))
-    if header["inputs"] != [port_record(fed.outside)]:
-        raise ValueError("its port is not that of its runtime input")
-    return fed
+        if outside.get(port["name"], port) != port:
+            raise ValueError("its port is not that of its runtime input")
+    return tuple(found)
 
 
 def port_record(port: Port) -> dict[str, Any]:

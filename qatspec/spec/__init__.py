@@ -4,17 +4,19 @@ from qatspec.spec.build import build as build, load as load, warnings as warning
 from qatspec.spec.coverage import Call as Call, check_rules as check_rules
 from qatspec.spec.dump import dump as dump
 from qatspec.spec.fixes import fix_files as fix_files
-from qatspec.spec.image import (
+from qatspec.spec.image import check_image as check_image, takes_scale as takes_scale
+from qatspec.spec.inputs import (
+    CHANNELS as CHANNELS,
     FROM_INPUT as FROM_INPUT,
-    check_image as check_image,
+    INPUTS as INPUTS,
     preprocessing as preprocessing,
-    takes_scale as takes_scale,
 )
 from qatspec.spec.migrate import migrate as migrate
 from qatspec.spec.model import (
     STAGES as STAGES,
     Component as Component,
     DataRole as DataRole,
+    GivenInput as GivenInput,
     InputSpec as InputSpec,
     ModuleQuant as ModuleQuant,
     QConfigRules as QConfigRules,
@@ -22,6 +24,7 @@ from qatspec.spec.model import (
     Solver as Solver,
     Spec as Spec,
     Stage as Stage,
+    TensorSpec as TensorSpec,
     Trainer as Trainer,
 )
 from qatspec.spec.opset import needed_opset as needed_opset
@@ -29,8 +32,9 @@ from qatspec.spec.prepare import prepare_config as prepare_config
 from qatspec.spec.qconfig import qconfig_rules as qconfig_rules
 from qatspec.spec.rules import PRECEDENCE as PRECEDENCE, RuleMatch as RuleMatch, decide as decide
 from qatspec.spec.runtime_input import (
+    Feed as Feed,
     check_runtime_input as check_runtime_input,
-    runtime_input as runtime_input,
+    feeds as feeds,
 )
 from qatspec.spec.stages import (
     PREDECESSORS as PREDECESSORS,

@@ -13,8 +13,14 @@ from qatspec.schema import check, example, spec_schema, with_defaults
 from qatspec.source import Document, load_document
 from qatspec.source.pointer import join, split
 from qatspec.spec.collect import Findings
-from qatspec.spec.image import check_image, clipped_by_scale, of_shares, taken_from_input
-from qatspec.spec.model import Component, DataRole, InputSpec, Spec, Stage
+from qatspec.spec.inputs import (
+    check_inputs,
+    given_to_data,
+    read_inputs,
+    taken_from_input,
+    warn_of_inputs,
+)
+from qatspec.spec.model import Component, DataRole, Spec, Stage
 from qatspec.spec.modules import module_quant
 from qatspec.spec.qconfig import repeated_rules
 from qatspec.spec.stages import build_stage, check_stages, ordered
@@ -50,12 +56,13 @@ def build(document: Document, names: Registry, *, allow_code: bool = False) -> S
     if wrong := check(document.data, spec_schema()):
         raise DiagnosticError(wrong)
     raw = with_defaults(spec_schema(), document.data)
+    inputs = read_inputs(raw["model"])
     _file_plugins(document, raw["plugins"], names, allow_code)
     findings = Findings()
     with findings:
         names.march(raw["march"], "/march")
     model = _component("model", raw["model"], "/model", names, findings)
-    data = _data(raw["data"], raw["model"]["input"], names, findings)
+    data = _data(raw["data"], given_to_data(raw["model"]), names, findings)
     # the document's own mapping: defaults filled in here would hide what a stage inherits
     top = module_quant(document.data.get("quantize", {}), "/quantize", names, findings)
     stages: dict[str, Stage] = {}
@@ -71,14 +78,14 @@ def build(document: Document, names: Registry, *, allow_code: bool = False) -> S
         march=raw["march"],
         seed=raw["seed"],
         model=model,
-        input=_input(raw["model"]["input"]),
+        inputs=inputs,
         data=data,
         quantize=top,
         stages=stages,
         plugins=tuple(raw["plugins"]),
         document=document,
     )
-    findings.add(check_image(spec.input))
+    findings.add(check_inputs(spec))
     findings.add(check_stages(spec, names))
     findings.stop()
     return spec
@@ -93,7 +100,7 @@ def warnings(spec: Spec, registry: Registry | None = None) -> tuple[Diagnostic, 
         for leaf in spec.quantization(stage):
             if leaf.qconfig is not None:
                 found.extend(repeated_rules(leaf.qconfig))
-    found += of_shares(spec.input) or clipped_by_scale(spec)
+    found += warn_of_inputs(spec)
     found += [d for d in check_stages(spec, names) if d.severity == "warning"]
     return spec.document.resolve([*found, *names.checks(spec)])
 
@@ -126,17 +133,17 @@ def _component(
     at: str,
     names: Registry,
     findings: Findings,
-    image: Mapping[str, Any] | None = None,
+    given: Mapping[str, Any] | None = None,
 ) -> Component:
     """A registered thing; its params checked by its own schema, their defaults filled in.
 
-    image: `model.input`, from which a data set takes over params that are not written."""
+    given: what of the model's inputs a data set takes over in params that are not written."""
     params = raw["params"]
     with findings:
         record = names.record(kind, raw["type"], join(at, "type"))
         schema: JSONSchema = record.params
-        if image is not None:
-            params = {**taken_from_input(schema, image), **params}
+        if given is not None:
+            params = {**taken_from_input(schema, given), **params}
         if wrong := check(params, schema, join(at, "params")):
             raise DiagnosticError(wrong if raw["params"] else [_without_params(schema, at)])
         params = with_defaults(schema, params)
@@ -157,11 +164,11 @@ def _without_params(schema: JSONSchema, at: str) -> Diagnostic:
 
 
 def _data(
-    raw: Mapping[str, Any], image: Mapping[str, Any], names: Registry, findings: Findings
+    raw: Mapping[str, Any], given: Mapping[str, Any], names: Registry, findings: Findings
 ) -> dict[str, DataRole]:
     roles = {
         role: DataRole(
-            dataset=_component("dataset", raw[role], join("/data", role), names, findings, image),
+            dataset=_component("dataset", raw[role], join("/data", role), names, findings, given),
             batch_size=raw[role]["batch_size"],
             workers=raw[role]["workers"],
             broken=raw[role]["broken"],
@@ -173,8 +180,3 @@ def _data(
     roles.setdefault("calibration", roles["train"])
     roles.setdefault("qat", roles["train"])
     return roles
-
-
-def _input(raw: Mapping[str, Any]) -> InputSpec:
-    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in raw.items()}
-    return InputSpec(**values, at="/model/input")

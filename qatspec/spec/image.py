@@ -3,29 +3,17 @@ files."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from qatspec.diag import Diagnostic
 from qatspec.diag.codes import QS616, QS617
+from qatspec.source.pointer import split
 from qatspec.spec.model import InputSpec, ModuleQuant, Spec
-from qatspec.types import JSONSchema
 
-#: Schema keyword of a data set's param: the key of `model.input` whose value the param has where it
-#: is not written.
-FROM_INPUT = "x-qatspec-input"
 #: The largest level of a pixel.
 _WHITE = 255
 _INT8 = (-128, 127)
-
-
-def taken_from_input(schema: JSONSchema, image: Mapping[str, Any]) -> dict[str, Any]:
-    """The params of a data set that `model.input` gives.
-
-    schema: of the data set's params. image: `model.input`, defaults filled in."""
-    properties = schema.get("properties", {})
-    keys = {name: part.get(FROM_INPUT) for name, part in properties.items()}
-    return {name: image[key] for name, key in keys.items() if key in image}
 
 
 def per_channel(value: float | Sequence[float], channels: int) -> tuple[float, ...]:
@@ -67,10 +55,9 @@ def of_shares(image: InputSpec) -> list[Diagnostic]:
     ]
 
 
-def clipped_by_scale(spec: Spec) -> list[Diagnostic]:
+def clipped_by_scale(spec: Spec, image: InputSpec) -> list[Diagnostic]:
     """The warning QS617 where 8 bits of the fixed `scale` do not hold what pixels become."""
-    image = spec.input
-    if image.scale is None or not _are_pixels(spec) or not _is_taken_in_8_bits(spec):
+    if image.scale is None or not _are_pixels(spec, image) or not _is_taken_in_8_bits(spec):
         return []
     pairs = list(
         zip(
@@ -95,25 +82,28 @@ def clipped_by_scale(spec: Spec) -> list[Diagnostic]:
     ]
 
 
-def preprocessing(image: InputSpec) -> dict[str, Any] | None:
-    """What files record of `model.input`, as JSON; None where it says nothing beyond one mean and
-    one std: such files have the bytes that earlier versions wrote."""
+def says_more_than_a_mean(image: InputSpec) -> bool:
+    """Return whether `model.input` says more than one mean and one std. Files of others record
+    nothing of it: they have the bytes that earlier versions wrote."""
     numbers = (image.mean, image.std)
-    if (
-        image.format != "bgr"
-        and image.resize is None
-        and not any(isinstance(value, tuple) for value in numbers)
-    ):
-        return None
-    mean, std = (list(per_channel(value, image.channels)) for value in numbers)
+    has_columns = any(isinstance(value, tuple) for value in numbers)
+    return image.format == "bgr" or image.resize is not None or has_columns
+
+
+def picture_record(image: InputSpec) -> dict[str, Any]:
+    """How a picture becomes an input, as files record it, as JSON."""
+    pair = (image.mean, image.std)
+    mean, std = (list(per_channel(value, image.channels)) for value in pair)
     record = {"format": image.format, "size": list(image.size), "mean": mean, "std": std}
     return record if image.resize is None else {**record, "resize": image.resize}
 
 
-def _are_pixels(spec: Spec) -> bool:
+def _are_pixels(spec: Spec, image: InputSpec) -> bool:
     """Return whether the input is pixels that `mean` and `std` normalise: the spec writes one of
     them, or a data set takes them over. Other data (features, points) has its own numbers."""
-    written = spec.document.data["model"]["input"]
+    written = spec.document.data
+    for key in split(image.at):
+        written = written[key]
     params = [role.dataset.params for role in spec.data.values()]
     return any(key in place for key in ("mean", "std") for place in (written, *params))
 

@@ -58,6 +58,37 @@ class InputSpec:
     scale: float | None = default("input", "scale")
     at: str = _beside()
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(C, H, W) of one picture as the model takes it."""
+        return (self.channels, *self.size)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TensorSpec:
+    """An input that is not a picture: features, points, the ids of tokens.
+
+    shape  of one example, without the batch.
+    dtype  of its numbers; ops that read integers run on the host.
+    range  the least and the largest number that it holds; None: any.
+    scale  the fixed quantization scale of its port, None when it is observed.
+    """
+
+    shape: tuple[int, ...]
+    dtype: Literal["float32", "int32", "int64"] = default("tensor_input", "dtype")
+    range: tuple[float, float] | None = None
+    scale: float | None = default("tensor_input", "scale")
+    at: str = _beside()
+
+    @property
+    def is_integer(self) -> bool:
+        """Whether its numbers are integers."""
+        return self.dtype.startswith("int")
+
+
+#: One of the model's inputs.
+GivenInput = InputSpec | TensorSpec
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataRole:
@@ -186,6 +217,8 @@ class Stage:
 class Spec:
     """A whole spec. `document` resolves pointers to file:line:col.
 
+    inputs holds the model's inputs by the names of forward's arguments; `model.input`, which has
+    no name, is the only one, under "".
     stages holds those that the file names, in the order of STAGES. quantization(stage) gives the
     modules to prepare with every qconfig filled in (nearest module's, else the stage's).
     """
@@ -194,12 +227,18 @@ class Spec:
     march: str
     seed: int
     model: Component
-    input: InputSpec
+    inputs: Mapping[str, GivenInput]
     data: Mapping[str, DataRole]
     quantize: ModuleQuant
     stages: Mapping[str, Stage]
     plugins: tuple[str, ...]
     document: Document = field(compare=False, repr=False)
+
+    @property
+    def input(self) -> InputSpec | None:
+        """The picture that the model takes; None where it takes none, or several."""
+        pictures = [given for given in self.inputs.values() if isinstance(given, InputSpec)]
+        return pictures[0] if len(pictures) == 1 else None
 
     def quantization(self, stage: str) -> tuple[ModuleQuant, ...]:
         """Return the prepared modules of `stage`: leaves with absolute path, qconfig and

@@ -137,8 +137,7 @@ def check_stages(spec: Spec, names: Registry) -> list[Diagnostic]:
     calibration wherever scales are fixed (rule: scales before training)."""
     findings = Findings()
     if (last := spec.stages.get("compile")) is not None:
-        wrong = check_runtime_input(last.options, spec.input, last.at)
-        findings.add([wrong] if wrong else [])
+        findings.add(check_runtime_input(last.options, spec.inputs, last.at))
     for stage in spec.stages:
         with findings:
             predecessor(spec, cast("StageName", stage))

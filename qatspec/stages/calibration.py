@@ -56,7 +56,7 @@ def run(context: Context) -> Outcome:
     set_stage(prepared, "calibration")
     with torch.no_grad(), interrupt.deferred():
         for batch in itertools.islice(_batches(loader, done), total - done):
-            prepared.model(batch.images.to(context.device))
+            prepared.model(*batch.to(context.device).inputs)
             done += 1
             require_finite_activations(prepared, f"batch {done}")
             context.report("progress", {"done": done, "total": total, "unit": "step"})

@@ -14,7 +14,7 @@ from qatspec.diag.codes import QS806
 from qatspec.export.float32 import without_quantization
 from qatspec.program import Artifact, Program, load_program
 from qatspec.registry import registry
-from qatspec.spec import runtime_input
+from qatspec.spec import feeds
 from qatspec.stages.context import Context, Exactness, Outcome
 from qatspec.stages.convert import demand_exact
 from qatspec.stages.integers import (
@@ -62,14 +62,16 @@ def compile_to_files(
     stage = context.spec.stages.get("compile")
     options = stage.options if stage else {}
     host = open_host(source, context.spec.name, program.tree)
-    if host is not None and host.pre is not None and runtime_input(options)[0] != "featuremap":
+    asked = feeds(options, context.inputs)
+    is_single = "" in context.inputs and asked[""].kind != "featuremap"
+    if is_single and host is not None and host.pre is not None:
         raise QS806.error(
             "the model begins with float ops on the host: what the compiled file is "
             "fed is not an image",
             help="delete `rt_input_type`, or move those ops out of forward",
             at="/stages/compile/rt_input_type",
         )
-    artifact = compile_program(program, march, image=context.spec.input, **options)
+    artifact = compile_program(program, march, image=context.inputs, **options)
     inputs = real_inputs(context, artifact, host)
     binary = context.folder / f"{context.spec.name}.bin"
     stem = context.folder / context.spec.name

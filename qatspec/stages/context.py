@@ -16,6 +16,7 @@ from qatspec.diag.codes import QS918
 from qatspec.graph import Prepared
 from qatspec.plan.checkpoints import checkpoint_path, is_intact
 from qatspec.prepare import prepare_spec
+from qatspec.prepare.inputs import example_inputs, forward_inputs
 from qatspec.registry import registry
 from qatspec.registry.recorder import judging
 from qatspec.spec import Spec
@@ -23,7 +24,7 @@ from qatspec.train.checkpoint import Checkpoint, load
 from qatspec.train.distributed import ALONE, Processes
 from qatspec.train.evaluate import Predict
 from qatspec.train.loader import Loader
-from qatspec.train.protocol import check_dataset, check_model
+from qatspec.train.protocol import Inputs, check_dataset, check_model
 from qatspec.types import Dataset, Sample, TaskModel
 
 Report = Callable[[str, Mapping[str, Any]], None]
@@ -70,7 +71,8 @@ class Context:
     digests    {"step", "evaluation"} of this run: a checkpoint of another step is not resumed.
     locate     tells where the results of a stage lie; None: in `<workdir>/<stage>`.
     limit      at most so many examples of each data set (smoke runs), None: all.
-    pictures   images (1, C, H, W) that files are compared on, None: some of data.val.
+    examples   inputs of forward, one example each, that files are compared on; None: some of
+               data.val.
     """
 
     spec: Spec
@@ -83,7 +85,7 @@ class Context:
     seed: int
     group: Processes = ALONE
     limit: int | None = None
-    pictures: tuple[torch.Tensor, ...] | None = None
+    examples: tuple[tuple[torch.Tensor, ...], ...] | None = None
     report: Report = lambda kind, data: None
     locate: Callable[..., Path] | None = None
 
@@ -124,9 +126,17 @@ class Context:
             self.report("log", {"message": warning.message, "diagnostic": warning})
 
     @cached_property
-    def example(self) -> torch.Tensor:
-        """One input of the right shape, (1, C, H, W) float32."""
-        return torch.zeros(1, self.spec.input.channels, *self.spec.input.size)
+    def inputs(self) -> Inputs:
+        """The model's inputs by name, in the order of forward. Raises DiagnosticError QS520."""
+        if "" in self.spec.inputs:
+            return self.spec.inputs
+        with torch.random.fork_rng():
+            return forward_inputs(self.spec, build_model(self.spec))
+
+    @cached_property
+    def example(self) -> tuple[torch.Tensor, ...]:
+        """Inputs of the right shapes, of one example."""
+        return example_inputs(self.inputs, 1)
 
     def loader(self, role: str, batch_size: int | None = None) -> Loader:
         """Batches of data.<role>: the stage's own batch size, else the role's."""
@@ -142,6 +152,7 @@ class Context:
             warn=self._warn_once,
             definition=registry().dataset(data.dataset.type, data.dataset.at),
             judges=role == "val",
+            inputs=self.inputs,
         )
 
     def dataset(self, role: str) -> Dataset:

@@ -81,9 +81,9 @@ def convert(
     files = [context.folder / f"{name}{end}" for end in _ENDS]
     qat_onnx, converted, program_file, record, header = files
 
-    example = (context.example,)
+    example = context.example
     deployment = deploy(prepared, example)
-    image = preprocessing(context.spec.input)
+    image = preprocessing(context.spec)
     program = lower(prepared, example, name=name, deployment=deployment)
     program = replace(program, image=image)
     with writing(program_file) as temporary:

@@ -41,7 +41,8 @@ def _settle(context: Context, model: nn.Module) -> None:
     if stage.trainer is not None and stage.trainer.batch_norm == "frozen":
         return
     loader = replace(context.loader("train", stage.batch_size), workers=0)
-    batches = [b.images.to(context.device) for b in islice(loader.shuffled(0), _SETTLING_BATCHES)]
+    read = islice(loader.shuffled(0), _SETTLING_BATCHES)
+    batches = [batch.to(context.device).inputs for batch in read]
     if count := settle(model, batches):
         seen = f"{len(batches)} batch{'es' * (len(batches) > 1)}"
         message = f"{count} fresh batch norms begin with the statistics of {seen}"

@@ -22,6 +22,7 @@ from qatspec.ir import RANGE, Overflow, interval
 from qatspec.kinds import op_range
 from qatspec.lower import NotLowered, lower
 from qatspec.prepare import Refused, set_stage
+from qatspec.prepare.inputs import random_inputs
 from qatspec.process import scratch_folder
 from qatspec.quant.fake_quant import FakeQuantize
 from qatspec.registry import registry
@@ -34,10 +35,10 @@ def march_findings(prepared: Prepared, march: str) -> list[Diagnostic]:
     """Warnings for what convert and compile would refuse of `prepared`, which is in its calibration
     stage and is not changed. Shapes and dtypes decide the answer, so one random batch does."""
     trial = replace(prepared, model=copy.deepcopy(prepared.model))
-    images = random_images(prepared.example_inputs)
+    inputs = random_inputs(prepared.example_inputs)
     try:
         with torch.no_grad(), stand_ins(trial.model) as spoilt:
-            trial.model(*images)
+            trial.model(*inputs)
         for fake_quant in spoilt:
             fake_quant.not_finite.zero_()
         set_stage(trial, "eval")
@@ -117,12 +118,6 @@ def sums_at_the_limit(prepared: Prepared) -> list[Diagnostic]:
             "weights or the activations of these modules rule it out",
         )
     ]
-
-
-def random_images(examples: Sequence[Tensor]) -> list[Tensor]:
-    """Images of the shapes of `examples`, uniform in [-1, 1), always the same."""
-    generator = torch.Generator().manual_seed(0)
-    return [torch.rand(x.shape, generator=generator).to(x.device) * 2 - 1 for x in examples]
 
 
 @contextmanager

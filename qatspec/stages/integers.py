@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from qatspec.export.host import HostRunner
+from qatspec.graph.arguments import port_name
 from qatspec.ir import IntegerModel, on_host, unflatten
 from qatspec.program import Artifact, interpret_frames
 from qatspec.stages.context import Context, Exactness
@@ -22,16 +23,18 @@ from qatspec.train.evaluate import Produce, evaluate
 IMAGES = 4
 
 
-def produce_with(model: IntegerModel, tree: Any, host: HostRunner | None = None) -> Produce:
-    """Return a function from images (N, C, H, W) to the tree of raw outputs, computed in integers.
+def produce_with(
+    model: IntegerModel, tree: Any, host: HostRunner | None = None, names: Sequence[str] = ("",)
+) -> Produce:
+    """Return a function from the inputs of forward to the tree of raw outputs, in integers.
 
-    host: the float parts around the integer model, if any."""
+    host: the float parts around the integer model, if any. names: of the inputs."""
 
-    def produce(images: Tensor) -> Any:
-        given = images.cpu().numpy()
-        ints = model.run(*quantized(model, host, given))
+    def produce(*inputs: Tensor) -> Any:
+        given = [x.cpu().numpy() for x in inputs]
+        ints = model.run(*quantized(model, host, given, names))
         real = model.dequantize(ints)
-        nested, flat = (tree, real) if host is None else host.behind(tree, real, [given])
+        nested, flat = (tree, real) if host is None else host.behind(tree, real, given)
         return unflatten(nested, [torch.from_numpy(x) for x in flat])
 
     return produce
@@ -43,9 +46,20 @@ def open_host(folder: Path, name: str, tree: Any) -> HostRunner | None:
     return HostRunner.load(folder, name) if on_host(tree) else None
 
 
-def quantized(model: IntegerModel, host: HostRunner | None, images: np.ndarray) -> list[np.ndarray]:
-    """Images as the integers of the input ports."""
-    return model.quantize(*([images] if host is None else host.before(images)))
+def quantized(
+    model: IntegerModel,
+    host: HostRunner | None,
+    inputs: Sequence[np.ndarray],
+    names: Sequence[str] = ("",),
+) -> list[np.ndarray]:
+    """The inputs of forward as the integers of the input ports. names: of the inputs."""
+    if host is not None and host.pre is not None:
+        return model.quantize(*host.before(*inputs))
+    if len(inputs) == len(model.inputs):
+        return model.quantize(*inputs)
+    # the rest is read behind the integers, or not at all
+    by_port = dict(zip(map(port_name, names), inputs, strict=True))
+    return model.quantize(*(by_port[port.name] for port in model.real_inputs))
 
 
 def judge(
@@ -53,7 +67,7 @@ def judge(
 ) -> dict[str, float]:
     """Metrics of the integers themselves on data.val."""
     return evaluate(
-        produce_with(model, tree, host),
+        produce_with(model, tree, host, tuple(context.inputs)),
         context.decoder(),
         context.loader("val"),
         device=torch.device("cpu"),
@@ -64,11 +78,15 @@ def judge(
 def real_inputs(
     context: Context, model: IntegerModel, host: HostRunner | None = None
 ) -> list[list[np.ndarray]]:
-    """Some images of data.val, or those of the context, as integers of the input ports."""
-    images = context.pictures or (
-        batch.images for batch in context.loader("val", batch_size=1).ordered()
+    """Some examples of data.val, or those of the context, as integers of the input ports."""
+    examples = context.examples or (
+        batch.inputs for batch in context.loader("val", batch_size=1).ordered()
     )
-    return [quantized(model, host, x.numpy()) for x in itertools.islice(images, IMAGES)]
+    names = tuple(context.inputs)
+    return [
+        quantized(model, host, [x.numpy() for x in inputs], names)
+        for inputs in itertools.islice(examples, IMAGES)
+    ]
 
 
 def compare(
@@ -79,9 +97,14 @@ def compare(
     inputs: one image each, in the form that `other` accepts. Frames of a camera are converted to
     integers for the reference."""
     largest = 0
-    fed = other.runtime_input if isinstance(other, Artifact) else None
+    feds = other.runtime_inputs if isinstance(other, Artifact) else ()
+    fed = {f.port.name: f for f in feds}
+    names = [port.name for port in other.inputs]
     for given in inputs:
-        ints = given if fed is None else [interpret_frames(fed, frames) for frames in given]
+        ints = [
+            interpret_frames(fed[name], frames) if name in fed else frames
+            for name, frames in zip(names, given, strict=True)
+        ]
         for mine, theirs in zip(reference.run(*ints), other.run(*given), strict=True):
             distance = np.abs(mine.astype(np.int64) - theirs.astype(np.int64))
             largest = max(largest, int(distance.max(initial=0)))

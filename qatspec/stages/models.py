@@ -40,7 +40,8 @@ def open_model(context: Context, path: Path) -> Produce:
     if path.name.endswith(SUFFIX):
         return _open_checkpoint(context, path)
     ported = open_integers(path)
-    return produce_with(ported, ported.tree, host_of(context, path, ported))
+    host = host_of(context, path, ported)
+    return produce_with(ported, ported.tree, host, tuple(context.inputs))
 
 
 def host_of(context: Context, path: Path, ported: Integers) -> HostRunner | None:

@@ -21,6 +21,7 @@ from qatspec.diag import Diagnostic, DiagnosticError
 from qatspec.diag.codes import QS701, QS702, QS703, QS704, QS706, QS801
 from qatspec.graph import Prepared
 from qatspec.prepare import Refused, set_stage
+from qatspec.prepare.inputs import random_inputs
 from qatspec.process import scratch_folder
 from qatspec.registry import registry
 from qatspec.spec import Solver, Spec, Trainer, predecessor
@@ -29,7 +30,6 @@ from qatspec.stages.context import Context
 from qatspec.stages.foresight import (
     further_refusals,
     integer_refusals,
-    random_images,
     stand_ins,
     sums_at_the_limit,
 )
@@ -56,7 +56,7 @@ class Rehearsal:
     """One pass over stages of a spec.
 
     context  of the first of them, whose source lies in the work directory.
-    data     the spec's data, opened; None: random images stand for it, and no training step is
+    data     the spec's data, opened; None: random numbers stand for it, and no training step is
              tried.
     spoilt   the untrained model computed numbers that are not finite: they say nothing about the
              trained one, so that conversion is held against its structure alone.
@@ -141,7 +141,7 @@ class Rehearsal:
             if self.data is None:
                 set_stage(prepared, "calibration")
                 with torch.no_grad():
-                    model(*random_images(prepared.example_inputs))
+                    model(*random_inputs(prepared.example_inputs, context.inputs))
             else:
                 model.to(context.device)
                 if stage == "qat":
@@ -197,9 +197,9 @@ class Rehearsal:
             self.found += of_march if compiled else []
             return
         with scratch_folder() as folder:
-            images = tuple(random_images(prepared.example_inputs))
+            drawn = random_inputs(prepared.example_inputs, self.context.inputs)
             context = replace(
-                self._at("convert"), spec=_sooner(spec), folder=folder, pictures=images
+                self._at("convert"), spec=_sooner(spec), folder=folder, examples=(tuple(drawn),)
             )
             with self._of("convert"):
                 program = convert(context, prepared)[0]

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from qatspec.diag import Diagnostic, DiagnosticError, PluginFault
+from qatspec.diag import Diagnostic, DiagnosticError, Note, PluginFault
 from qatspec.diag.codes import QS942, QS943
+from qatspec.spec import InputSpec, TensorSpec
 from qatspec.stages.context import Context
 from qatspec.train.evaluate import rehearse
 from qatspec.train.loader import Batch, Loader
@@ -27,17 +28,22 @@ class TriedData:
     stages: Sequence[str]
 
     def check(self) -> None:
-        """Open every role and compare a picture of each with `model.input`.
+        """Open every role and compare an example of each with the inputs that the spec states.
 
         Raises DiagnosticError: QS909 for an empty set, QS918 for classes that differ, QS942 for
-        pictures of another shape, and what opening and reading raise."""
+        pictures of another shape and numbers outside of a range, and what opening and reading
+        raise."""
         for role in self._roles():
-            loader = self._loader(role)
-            picture = tuple(_first(replace(loader, batch_size=1)).images.shape[1:])
-            wanted = self.context.spec.input
+            example = _first(replace(self._loader(role), batch_size=1))
             fixed = role == "val" and "convert" in self.stages
-            if picture[0] != wanted.channels or (fixed and picture[1:] != wanted.size):
-                raise DiagnosticError(self._other_shape(role, picture))
+            inputs = self.context.inputs.items()
+            for (name, wanted), given in zip(inputs, example.inputs, strict=True):
+                if isinstance(wanted, TensorSpec):
+                    self._demand_range(role, name, wanted, given)
+                    continue
+                picture = tuple(given.shape[1:])
+                if picture[0] != wanted.channels or (fixed and picture[1:] != wanted.size):
+                    raise DiagnosticError(self._other_shape(role, name, wanted, picture))
 
     def step(self, stage: str, model: nn.Module) -> None:
         """The loss of the stage's first batch; `model` is in training mode.
@@ -46,11 +52,11 @@ class TriedData:
         batch = _first(self._loader(_ROLES[stage], stage)).to(self.context.device)
         try:
             with torch.no_grad():
-                Loss(model, synchronized=False)(batch.images, batch.targets)
+                Loss(model, synchronized=False)(batch.inputs, batch.targets)
         except (ValueError, PluginFault) as error:
             if "more than 1 value per channel" not in str(error.__cause__ or error):
                 raise
-            raise DiagnosticError(self._one_value(stage, len(batch.images))) from error
+            raise DiagnosticError(self._one_value(stage, len(batch))) from error
 
     def epoch_steps(self, stage: str) -> int:
         """Batches of an epoch of a training stage."""
@@ -60,7 +66,7 @@ class TriedData:
         """One batch of data.calibration through `model`."""
         batch = _first(self._loader("calibration", "calibration"))
         with torch.no_grad():
-            model(batch.images.to(self.context.device))
+            model(*batch.to(self.context.device).inputs)
 
     def judge(self, model: nn.Module) -> None:
         """Validate on two pictures of data.val. Raises PluginFault and DiagnosticError."""
@@ -74,11 +80,28 @@ class TriedData:
         size = self.context.spec.stages[stage].batch_size if stage else None
         return replace(self.context.loader(role, size), workers=0)
 
-    def _other_shape(self, role: str, picture: tuple[int, ...]) -> Diagnostic:
-        wanted = self.context.spec.input
+    def _demand_range(self, role: str, name: str, wanted: TensorSpec, given: Tensor) -> None:
+        """Raise DiagnosticError QS942 where numbers lie outside of the stated range."""
+        if wanted.range is None:
+            return
+        least, most = given.min().item(), given.max().item()
+        if wanted.range[0] <= least and most <= wanted.range[1]:
+            return
+        stated = ", ".join(f"{number:g}" for number in wanted.range)
+        raise QS942.error(
+            f"data.{role} gives `{name}` from {least:g} to {most:g}, its `range` is [{stated}]",
+            help="state the range that the data has, or correct the data",
+            at=self.context.spec.data[role].dataset.at,
+            notes=(Note("the range", at=f"{wanted.at}/range"),),
+        )
+
+    def _other_shape(
+        self, role: str, name: str, wanted: InputSpec, picture: tuple[int, ...]
+    ) -> Diagnostic:
+        what, where = (f"`{name}`", f"model.inputs.{name}") if name else ("pictures", "model.input")
         return QS942.diagnostic(
-            f"data.{role} gives pictures of shape {picture} (channels, height, width), "
-            f"`model.input` says {(wanted.channels, *wanted.size)}",
+            f"data.{role} gives {what} of shape {picture} (channels, height, width), "
+            f"`{where}` says {wanted.shape}",
             help="give both the same `size` and `channels`",
             at=self.context.spec.data[role].dataset.at,
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 
 from qatspec.diag import DiagnosticError
-from qatspec.spec import FROM_INPUT, InputSpec
+from qatspec.spec import FROM_INPUT, INPUTS, InputSpec
 from qatspec.testing.subject import Skipped, Subject, example_params
 from qatspec.types import DatasetDef
 
 
 def samples_in_any_order(subject: Subject, dataset: DatasetDef) -> None:
-    """A sample depends on its index and generator alone; images are finite float32 (C, H, W)."""
+    """A sample depends on its index and generator alone; images are finite float32 (C, H, W), or a
+    mapping of names to finite arrays."""
     with _opened(dataset) as data:
         indexes = list(range(min(4, len(data))))
         assert indexes, "it holds no example"
@@ -26,9 +27,12 @@ def samples_in_any_order(subject: Subject, dataset: DatasetDef) -> None:
         for i in reversed(indexes):
             assert _same(forward[i], _sample(data, i)), f"sample {i} depends on what came before"
         for i, sample in forward.items():
-            image = sample.image
-            assert image.dtype == np.float32 and image.ndim == 3, f"sample {i}: {image.dtype}"
-            assert np.isfinite(image).all(), f"sample {i} is not finite"
+            for name, array in _inputs(sample).items():
+                if not name:
+                    assert array.dtype == np.float32 and array.ndim == 3, (
+                        f"sample {i}: {array.dtype}"
+                    )
+                assert np.isfinite(array).all(), f"sample {i} is not finite"
 
 
 def fingerprint_is_stable(subject: Subject, dataset: DatasetDef) -> None:
@@ -41,11 +45,15 @@ def fingerprint_is_stable(subject: Subject, dataset: DatasetDef) -> None:
 
 
 def takes_keys_that_the_input_has(subject: Subject, dataset: DatasetDef) -> None:
-    """What a param takes over from `model.input` is a key of it."""
+    """What a param takes over from the model's inputs is a key of a picture, or lies below
+    `inputs`."""
     known = [field.name for field in fields(InputSpec) if field.name != "at"]
     for name, part in dataset.params.get("properties", {}).items():
         key = part.get(FROM_INPUT)
-        assert key is None or key in known, f"param {name}: `{key}` is not one of {known}"
+        of_named = key is not None and key.split("/")[0] == INPUTS
+        assert key is None or key in known or of_named, (
+            f"param {name}: `{key}` is not one of {known}"
+        )
 
 
 def recognizes_no_empty_folder(subject: Subject, dataset: DatasetDef) -> None:
@@ -78,5 +86,12 @@ def _sample(data: Any, index: int) -> Any:
 
 
 def _same(a: Any, b: Any) -> bool:
-    arrays = [(a.image, b.image), *((a.target[k], b.target[k]) for k in a.target)]
-    return a.target.keys() == b.target.keys() and all(np.array_equal(x, y) for x, y in arrays)
+    pairs = ((_inputs(a), _inputs(b)), (a.target, b.target))
+    return all(
+        x.keys() == y.keys() and all(np.array_equal(x[k], y[k]) for k in x) for x, y in pairs
+    )
+
+
+def _inputs(sample: Any) -> Mapping[str, Any]:
+    """The arrays of a sample by name; that of the only picture has none."""
+    return sample.image if isinstance(sample.image, Mapping) else {"": sample.image}

@@ -74,7 +74,7 @@ def _unit(net: Chain) -> Unit:
         quantize_input=True,
         quantize_output=True,
     )
-    unit.start(copy.deepcopy(net), capture_root_call((images(),)).calls[""], None)
+    unit.start(copy.deepcopy(net), capture_root_call((images(),)).calls[""])
     run_passes(unit, "split")
     unit.refusals.raise_if_any()
     return unit

@@ -18,7 +18,8 @@ from qatspec.train.loader import Loader
 from qatspec.train.protocol import judge, metrics_of, predictions_of
 from qatspec.types import TaskModel
 
-Produce = Callable[[Tensor], Any]
+#: Inputs of the model, in the order of forward, to its raw outputs.
+Produce = Callable[..., Any]
 Predict = Callable[[Any], list[dict[str, Tensor]]]
 Progress = Callable[[int, int], None]
 
@@ -31,7 +32,7 @@ def evaluate(
     device: torch.device,
     progress: Progress | None = None,
 ) -> dict[str, float]:
-    """Run the whole set through `produce` (images (N, C, H, W) to raw outputs) and `predict`, and
+    """Run the whole set through `produce` (inputs to raw outputs) and `predict`, and
     let the data set judge: metrics, 0-100."""
     found = predictions(produce, predict, loader, device=device, progress=progress)
     dataset = loader.dataset
@@ -83,7 +84,7 @@ def predictions(
     for batch in islice(loader.ordered(), batches):
         interrupt.check()
         with registry().attribute_errors_of(produce, "forward"):
-            outputs = produce(batch.images.to(device))
+            outputs = produce(*batch.to(device).inputs)
         with registry().attribute_errors_of(owner, "predict"):
             decoded = predict(outputs)
         arrays = predictions_of(owner, decoded, len(batch.metas))

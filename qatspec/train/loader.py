@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -24,23 +24,35 @@ from qatspec.diag.codes import QS909
 from qatspec.language import default
 from qatspec.registry import registry
 from qatspec.registry.recorder import judging
-from qatspec.train.protocol import check_alike, check_sample, images_of, target_tensor
+from qatspec.train.protocol import (
+    ONE_PICTURE,
+    Inputs,
+    check_alike,
+    check_sample,
+    target_tensor,
+    tensors_of,
+)
 from qatspec.train.workers import watched
 from qatspec.types import Dataset, DatasetDef, Sample
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """images (N, C, H, W) float32; a target and a meta an image."""
+    """inputs: a tensor for each argument of the model's forward, images (N, C, H, W) float32 where
+    it takes pictures; a target and a meta an example."""
 
-    images: Tensor
+    inputs: tuple[Tensor, ...]
     targets: list[dict[str, Tensor]]
     metas: list[Mapping[str, Any]]
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on `device`; metas stay."""
         targets = [{k: v.to(device) for k, v in target.items()} for target in self.targets]
-        return Batch(self.images.to(device), targets, self.metas)
+        return Batch(tuple(x.to(device) for x in self.inputs), targets, self.metas)
+
+    def __len__(self) -> int:
+        """The number of examples."""
+        return len(self.metas)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +64,7 @@ class Loader:
     warn         told of each example that is left out.
     definition   the record of the data set, whose `metric` chooses the best checkpoint.
     judges       the examples are for the validation alone.
+    inputs       the model's inputs by name, in the order of forward.
     """
 
     dataset: Dataset
@@ -64,6 +77,7 @@ class Loader:
     warn: Callable[[Diagnostic], None] = lambda diagnostic: None
     definition: DatasetDef | None = None
     judges: bool = False
+    inputs: Inputs = field(default_factory=lambda: ONE_PICTURE)
 
     def __post_init__(self) -> None:
         if len(self.dataset) == 0:
@@ -164,7 +178,7 @@ class _Batches(TorchDataset[Any]):
         self._dataset, self._definition = loader.dataset, loader.definition
         self._seed, self._skipping = loader.seed, loader.skip_broken
         self._batches, self._epoch, self._replacing = batches, epoch, replacing
-        self._judges = loader.judges
+        self._judges, self._inputs = loader.judges, loader.inputs
 
     def __len__(self) -> int:
         return len(self._batches)
@@ -179,8 +193,8 @@ class _Batches(TorchDataset[Any]):
             if found is not None:
                 samples.append(found)
         try:
-            check_alike(self._dataset, samples, self._definition)
-            batch = _collate(samples) if samples else None
+            check_alike(self._dataset, samples, self._definition, self._inputs)
+            batch = _collate(samples, self._inputs) if samples else None
         except PluginFault as fault:
             fatal = _Broken((fault.diagnostic(),), traceback.format_exc(), fault=True)
             return _Item(left_out=tuple(broken), fatal=fatal)
@@ -205,7 +219,7 @@ class _Batches(TorchDataset[Any]):
         try:
             with judging(only=self._judges):
                 found = self._dataset.sample(index, rng)
-            return check_sample(self._dataset, found, self._definition)
+            return check_sample(self._dataset, found, self._definition, self._inputs)
         except DiagnosticError as error:
             return _Broken(error.diagnostics, traceback.format_exc())
         except PluginFault as error:
@@ -219,9 +233,9 @@ class _Batches(TorchDataset[Any]):
             return _Broken((fault.diagnostic(),), traceback.format_exc(), fault=True)
 
 
-def _collate(samples: Sequence[Sample]) -> Batch:
+def _collate(samples: Sequence[Sample], inputs: Inputs) -> Batch:
     return Batch(
-        images_of(samples),
+        tensors_of(samples, inputs),
         [{k: target_tensor(v) for k, v in s.target.items()} for s in samples],
         [dict(s.meta) for s in samples],
     )

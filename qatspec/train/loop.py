@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -80,10 +80,12 @@ class Loss(nn.Module):
         self.model = model
         self._around = SynchronizedBatchNorm() if synchronized else nullcontext()
 
-    def forward(self, images: Tensor, targets: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    def forward(
+        self, inputs: Sequence[Tensor], targets: list[dict[str, Tensor]]
+    ) -> dict[str, Tensor]:
         with self._around:
             with registry().attribute_errors_of(self.model, "forward"):
-                outputs = self.model(images)
+                outputs = self.model(*inputs)
             with registry().attribute_errors_of(self.model, "loss"):
                 losses = cast(TaskModel, self.model).loss(outputs, targets)
         return losses_of(self.model, losses)
@@ -144,7 +146,7 @@ class _Loop:
     def _train(self, forward: nn.Module, batch: Batch, epoch: int) -> None:
         rate = self.schedule.apply(self.optimizer, self.step)
         self.optimizer.zero_grad(set_to_none=True)
-        losses = forward(batch.images, batch.targets)
+        losses = forward(batch.inputs, batch.targets)
         total = torch.stack(list(losses.values())).sum()
         averaged = self.training.group.mean(
             torch.stack([total.detach(), *(v.detach() for v in losses.values())])
@@ -165,7 +167,7 @@ class _Loop:
             {
                 "done": self.step, "total": self.steps, "unit": "step",
                 "epoch": epoch + 1, "epochs": self.epochs,
-                "images": len(batch.images) * self.training.group.world,
+                "images": len(batch) * self.training.group.world,
                 "loss": values["loss"], "losses": values, "lr": rate,
             },
         )  # fmt: skip

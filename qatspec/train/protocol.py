@@ -17,8 +17,14 @@ from torch import Tensor, nn
 from qatspec.diag import Diagnostic, PluginFault
 from qatspec.diag.words import quote_list, suggest
 from qatspec.registry import registry
+from qatspec.spec.model import GivenInput, InputSpec, TensorSpec
 from qatspec.types import DatasetDef, ModelDef, Sample
 
+#: The model's inputs by name, in the order of forward; `model.input` is "".
+Inputs = Mapping[str, GivenInput]
+#: The inputs of a model that takes one picture of any size.
+ONE_PICTURE: Inputs = {"": InputSpec(size=(1, 1))}
+_PICTURE_DIMS = 3
 _SHOWN = 3
 _DEPTH = 3
 #: methods of torch's data sets and of other frameworks that authors write in place of ours
@@ -63,39 +69,110 @@ def check_dataset(definition: DatasetDef, dataset: Any) -> Any:
     return dataset
 
 
-def check_sample(dataset: Any, sample: Any, record: DatasetDef | None = None) -> Sample:
-    """Return what `sample` of a data set returned if a batch can be made of it."""
+def check_sample(
+    dataset: Any, sample: Any, record: DatasetDef | None = None, inputs: Inputs = ONE_PICTURE
+) -> Sample:
+    """Return what `sample` of a data set returned if a batch can be made of it.
+
+    inputs: the model's inputs by name."""
     image, target = getattr(sample, "image", None), getattr(sample, "target", None)
-    expected = "a Sample with a float32 image (C, H, W) and a mapping of names to arrays"
-    floats = isinstance(image, np.ndarray) and image.dtype.newbyteorder("=") == np.float32
-    if not isinstance(image, np.ndarray) or not floats or image.ndim != 3:
-        what = f"an image that is {describe(image)}" if hasattr(sample, "image") else sample
-        raise _returned(dataset, "sample", what, expected, record)
+    if not hasattr(sample, "image"):
+        raise _returned(dataset, "sample", sample, _expected(inputs), record)
+    if wrong := _other_arrays(image, inputs):
+        raise _returned(dataset, "sample", wrong, _expected(inputs), record)
     if not isinstance(target, Mapping) or not isinstance(getattr(sample, "meta", None), Mapping):
         what = f"target {describe(target)} and meta {describe(getattr(sample, 'meta', None))}"
-        raise _returned(dataset, "sample", what, expected, record)
+        raise _returned(dataset, "sample", what, _expected(inputs), record)
     for name, value in target.items():
         if not _is_numeric(value):
             what = f"{describe(value)} as target `{name}`"
-            raise _returned(dataset, "sample", what, expected, record)
+            raise _returned(dataset, "sample", what, _expected(inputs), record)
     if not _are_diagnostics(getattr(sample, "warnings", ())):
         what = f"warnings that are {describe(sample.warnings)}"
         raise _returned(dataset, "sample", what, "a sequence of Diagnostics", record)
     return cast(Sample, sample)
 
 
-def images_of(samples: Sequence[Sample]) -> Tensor:
-    """The images of samples as one batch, whatever the byte order of their arrays."""
-    return torch.from_numpy(np.stack([s.image for s in samples]).astype(np.float32, copy=False))
+def _expected(inputs: Inputs) -> str:
+    if tuple(inputs) == ("",):
+        return "a Sample with a float32 image (C, H, W) and a mapping of names to arrays"
+    forms = ", ".join(f"`{name}`: {_form(given)}" for name, given in inputs.items())
+    return (
+        f"a Sample whose image is a mapping of the names in `model.inputs` to arrays ({forms}), "
+        "with a mapping of names to arrays as target"
+    )
 
 
-def check_alike(dataset: Any, samples: Sequence[Sample], record: DatasetDef | None = None) -> None:
-    """Raise PluginFault unless the images of a batch have one shape."""
-    shapes = [s.image.shape for s in samples]
-    for shape in shapes:
-        if shape != shapes[0]:
-            what = f"images of {_shape(shapes[0])} and {_shape(shape)} in one batch"
-            raise _returned(dataset, "sample", what, "one shape for every index", record)
+def _form(given: GivenInput) -> str:
+    if isinstance(given, InputSpec):
+        return "float32 (C, H, W)"
+    numbers = "integers" if given.is_integer else given.dtype
+    return f"{numbers} {_shape(given.shape)}"
+
+
+def _other_arrays(image: Any, inputs: Inputs) -> str | None:
+    """What is wrong with the arrays of a sample, in words; None where they fit."""
+    arrays = {"": image} if tuple(inputs) == ("",) else image
+    if not isinstance(arrays, Mapping):
+        return f"an image that is {describe(image)}"
+    if set(arrays) != set(inputs):
+        return f"an image with the names {quote_list(sorted(map(str, arrays))) or 'of nothing'}"
+    for name, given in inputs.items():
+        if not _fits(arrays[name], given):
+            where = f"`{name}`" if name else "an image"
+            return f"{where} that is {describe(arrays[name])}"
+    return None
+
+
+def _fits(array: Any, given: GivenInput) -> bool:
+    if not isinstance(array, np.ndarray):
+        return False
+    if isinstance(given, TensorSpec) and given.is_integer:
+        return array.dtype.kind in "iu" and array.shape == given.shape
+    if array.dtype.newbyteorder("=") != np.float32:
+        return False
+    return (
+        array.ndim == _PICTURE_DIMS
+        if isinstance(given, InputSpec)
+        else (array.shape == given.shape)
+    )
+
+
+def arrays_of(sample: Sample, inputs: Inputs) -> list[np.ndarray]:
+    """The arrays of a sample in the order of `inputs`."""
+    if isinstance(sample.image, Mapping):
+        return [sample.image[name] for name in inputs]
+    return [sample.image]
+
+
+def tensors_of(samples: Sequence[Sample], inputs: Inputs = ONE_PICTURE) -> tuple[Tensor, ...]:
+    """Each input of samples as one batch, whatever the byte order of their arrays."""
+    columns = zip(*(arrays_of(sample, inputs) for sample in samples), strict=True)
+    return tuple(
+        torch.from_numpy(np.stack(column).astype(_dtype(given), copy=False))
+        for column, given in zip(columns, inputs.values(), strict=True)
+    )
+
+
+def _dtype(given: GivenInput) -> str:
+    return given.dtype if isinstance(given, TensorSpec) else "float32"
+
+
+def check_alike(
+    dataset: Any,
+    samples: Sequence[Sample],
+    record: DatasetDef | None = None,
+    inputs: Inputs = ONE_PICTURE,
+) -> None:
+    """Raise PluginFault unless each input of a batch has one shape."""
+    columns = zip(*(arrays_of(sample, inputs) for sample in samples), strict=True)
+    for name, column in zip(inputs, columns, strict=False):
+        for array in column:
+            if array.shape != column[0].shape:
+                of = f"`{name}`" if name else "images"
+                shapes = f"{_shape(column[0].shape)} and {_shape(array.shape)}"
+                what = f"{of} of {shapes} in one batch"
+                raise _returned(dataset, "sample", what, "one shape for every index", record)
 
 
 def losses_of(model: nn.Module, losses: Any) -> dict[str, Tensor]:

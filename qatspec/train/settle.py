@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 
-def settle(model: nn.Module, batches: Iterable[Tensor]) -> int:
+def settle(model: nn.Module, batches: Iterable[Sequence[Tensor]]) -> int:
     """Give fresh batch norms the statistics of some batches, so that the model can be judged.
 
     With a momentum of 0.1, a few steps leave the initial mean 0 and variance 1 in charge: in
@@ -18,7 +18,7 @@ def settle(model: nn.Module, batches: Iterable[Tensor]) -> int:
     and metrics say nothing. The statistics become the plain average over the batches.
 
     model    is left in training mode; no parameter changes.
-    batches  images (N, C, H, W) on the model's device.
+    batches  the inputs of forward, on the model's device.
 
     Returns how many batch norms were fresh. Others, which were loaded or trained, keep their
     statistics.
@@ -26,7 +26,7 @@ def settle(model: nn.Module, batches: Iterable[Tensor]) -> int:
     model.train()
     with averaging(model) as fresh, torch.no_grad(), _others_stand(model, fresh):
         for batch in batches if fresh else ():
-            model(batch)
+            model(*batch)
     return len(fresh)
 
 

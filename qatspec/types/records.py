@@ -279,23 +279,33 @@ class March:
             raise TypeError(f"`capabilities` of march `{self.name}` is a {kind}, not Capabilities")
 
 
+def _for_each_input(*choices: str) -> dict[str, Any]:
+    """A schema of one of `choices`, the first by default, or of a mapping of inputs to them."""
+    one = {"enum": list(choices)}
+    return {
+        "default": choices[0],
+        "if": {"type": "object"},
+        "then": {"additionalProperties": one},
+        "else": one,
+    }
+
+
 #: Properties for `March.options` of a march whose compiled files may be fed a camera's frames.
 #: qatspec converts them (qatspec.program.runtime_input); the march's `compile` never sees the keys,
 #: and its `run` is given the Program's integers.
 RUNTIME_INPUT: Mapping[str, JSONSchema] = {
     "rt_input_type": {
-        "enum": ["featuremap", "rgb", "bgr", "yuv444", "nv12", "gray"],
-        "default": "featuremap",
+        **_for_each_input("featuremap", "rgb", "bgr", "yuv444", "nv12", "gray"),
         "description": (
             "what the compiled file is fed: featuremap: the model's own integers; "
             "else unsigned bytes as a camera gives them, converted by integers alone. nv12: a "
-            "plane of luma above one of chroma pairs at half the size"
+            "plane of luma above one of chroma pairs at half the size. With several inputs: a "
+            "mapping of their names"
         ),
     },
     "rt_input_layout": {
-        "enum": ["NCHW", "NHWC"],
-        "default": "NCHW",
-        "description": "order of the dimensions of what it is fed",
+        **_for_each_input("NCHW", "NHWC"),
+        "description": "order of the dimensions of what it is fed; with several inputs: a mapping",
     },
 }
 

@@ -19,13 +19,14 @@ if TYPE_CHECKING:
 class Sample:
     """One example as a data set yields it.
 
-    image   float32 (C, H, W), normalised as the model takes it.
+    image   float32 (C, H, W), normalised as the model takes it; with `model.inputs`, a mapping of
+            their names to arrays: pictures like that, other inputs of their `shape` and `dtype`.
     target  name -> array; detection: boxes (M, 4) float32 xyxy in input pixels, labels (M,) int64.
     meta    what evaluate() needs to map predictions back: id, scale, original size, ...
     warnings  what the user should know of the example; equal ones are shown once.
     """
 
-    image: np.ndarray
+    image: np.ndarray | Mapping[str, np.ndarray]
     target: Mapping[str, np.ndarray]
     meta: Mapping[str, Any] = field(default_factory=dict)
     warnings: Sequence[Diagnostic] = ()
@@ -95,9 +96,10 @@ class TaskModel(Protocol):
     Loss, target assignment and post-process are never quantized: they are not in forward.
     """
 
-    def forward(self, images: torch.Tensor) -> Any:
-        """Compute the raw outputs of `images` (N, C, H, W) float32. Returns a tree of tensors, in
-        eval mode exactly what ships to the chip."""
+    def forward(self, *inputs: torch.Tensor) -> Any:
+        """Compute the raw outputs of images (N, C, H, W) float32, or of the tensors that
+        `model.inputs` names after the arguments. Returns a tree of tensors, in eval mode exactly
+        what ships to the chip."""
         ...
 
     def loss(

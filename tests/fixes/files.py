@@ -222,7 +222,7 @@ CASES += each(
 def _compared(qconfig: QConfig, threshold: float) -> list[Diagnostic]:
     prepared = calibrated(Net(lambda m, x: x.relu()), qconfig=qconfig)
     set_stage(prepared, "eval")
-    return _problems(compare_layers(prepared, [X]), threshold)
+    return _problems(compare_layers(prepared, [(X,)]), threshold)
 
 
 CASES += each(

@@ -39,7 +39,7 @@ def test_measures_add_up_over_batches():
 
 def test_every_op_stays_within_its_bound(everything):
     prepared, x = everything
-    found = compare_layers(prepared, [x])
+    found = compare_layers(prepared, [(x,)])
     assert len(found.layers) > 20
     assert found.images == 2
     assert found.departure is None
@@ -77,7 +77,7 @@ class Attention(nn.Module):
 def test_attention_with_its_heads_in_the_batch(settled):
     """A softmax is one layer; values with a dim more meet the fake-quant's tensor."""
     prepared = settled(Attention(), torch.randn(4, 3, 16, 16), quantize_output=True)
-    found = compare_layers(prepared, [torch.randn(n, 3, 16, 16) for n in (1, 3)])
+    found = compare_layers(prepared, [(torch.randn(n, 3, 16, 16),) for n in (1, 3)])
     layers = {layer.node.lstrip(":"): layer for layer in found.layers}
     assert list(layers) == ["x", "conv", "norm", "qkv", "bmm", "softmax", "bmm_1", "add", "head"]
     assert found.departure is None
@@ -96,7 +96,7 @@ def test_attention_with_its_heads_in_the_batch(settled):
 @pytest.mark.parametrize("inplace", [False, True])
 def test_ops_in_place_do_not_write_upon_what_is_compared(settled, inplace):
     net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.LeakyReLU(0.1, inplace=inplace), nn.Conv2d(4, 2, 1))
-    found = compare_layers(settled(net, torch.randn(2, 3, 8, 8)), [torch.randn(2, 3, 8, 8)])
+    found = compare_layers(settled(net, torch.randn(2, 3, 8, 8)), [(torch.randn(2, 3, 8, 8),)])
     assert found.departure is None
     assert all(layer.integer.db > 25 for layer in found.layers)
 
@@ -116,7 +116,7 @@ def test_steps_are_counted_layer_by_layer_and_end_to_end(settled):
 
     x = torch.randn(2, 4, 8, 8)
     prepared = settled(chain(), x)
-    found = compare_layers(prepared, [x])
+    found = compare_layers(prepared, [(x,)])
     program = lower(prepared, (x,))
     values = interpret_all(program, *program.quantize(x.numpy()))
     seen = {}
@@ -149,7 +149,7 @@ def test_a_wrong_layer_is_named_and_not_those_behind_it(settled, monkeypatch):
         return replace(program, consts=consts), layers
 
     monkeypatch.setattr(compare, "lower_layers", broken)
-    found = compare_layers(prepared, [x])
+    found = compare_layers(prepared, [(x,)])
     assert [layer.node for layer in found.layers if layer.departs] == [":_2_0"]
     assert found.departure.node == ":_2_0"
     behind = found.layers[-1]
@@ -159,14 +159,14 @@ def test_a_wrong_layer_is_named_and_not_those_behind_it(settled, monkeypatch):
 def test_where_the_error_grows_first(settled):
     x = torch.randn(2, 4, 8, 8)
     prepared = settled(chain(), x)
-    assert compare_layers(prepared, [x]).growth is None
+    assert compare_layers(prepared, [(x,)]).growth is None
     coarse = next(
         m
         for n, m in prepared.model.named_modules()
         if isinstance(m, FakeQuantize) and "3_0_activation" in n
     )
     coarse.set_scale(coarse.scale * 16)
-    found = compare_layers(prepared, [x])
+    found = compare_layers(prepared, [(x,)])
     assert found.growth.node == ":_3_0"
     assert found.growth.lost > 12
     assert found.departure is None  # coarse, but integers and fake-quant agree
@@ -183,7 +183,7 @@ def test_a_module_that_is_called_twice(settled):
             return self.body(self.body(x))
 
     x = torch.randn(2, 4, 8, 8)
-    found = compare_layers(settled(Twice(), x, modules={"body": {}}), [x])
+    found = compare_layers(settled(Twice(), x, modules={"body": {}}), [(x,)])
     nodes = [layer.node for layer in found.layers]
     assert len(set(nodes)) == len(nodes)
     assert "body:_0" in nodes and "body:_0#2" in nodes
@@ -196,13 +196,13 @@ def test_onnxruntime_departs_by_its_own_rewrites_alone(march, settled, tmp_path)
     prepared = settled(chain(), x, march=march)
     path = tmp_path / "net-qat.onnx"
     export_qat_onnx(prepared, path, (x,))
-    found = compare_qat_onnx(prepared, path, [x])
+    found = compare_qat_onnx(prepared, path, [(x,)])
     assert list(found) == ["as written", "optimized"]
     assert all(len(errors) == 6 for errors in found.values())
     assert all(e.steps.count for e in found["as written"])
     assert found["as written"][1].steps.shares[0] > 0.9999
     other = settled(chain(), x * 2, march=march)
-    assert compare_qat_onnx(other, path, [x])["as written"][1].steps.shares[0] < 0.99
+    assert compare_qat_onnx(other, path, [(x,)])["as written"][1].steps.shares[0] < 0.99
 
 
 def test_16_bits_behind_attention_in_onnxruntime(settled, tmp_path):
@@ -213,7 +213,7 @@ def test_16_bits_behind_attention_in_onnxruntime(settled, tmp_path):
     prepared = settled(Attention(), x, qconfig=rules, quantize_output=True)
     path = tmp_path / "net.onnx"
     export_qat_onnx(prepared, path)
-    images = [torch.randn(2, 3, 16, 16)]
+    images = [(torch.randn(2, 3, 16, 16),)]
     for errors in compare_qat_onnx(prepared, path, images).values():
         assert {"qkv", "softmax", "add"} <= {error.node.lstrip(":") for error in errors}
 

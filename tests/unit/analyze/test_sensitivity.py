@@ -38,7 +38,7 @@ def planted(settled):
 
 def test_planted_layers_rank_first(planted):
     prepared, x = planted
-    found = by_noise(prepared, [x[:2], x[2:]])
+    found = by_noise(prepared, [(x[:2],), (x[2:],)])
     names = [harm.site.name for harm in found.harms]
     assert set(names[:2]) == {"2.0", "5.0"}
     assert {harm.site.name for harm in found.standing_out()} == {"2.0", "5.0"}
@@ -51,7 +51,7 @@ def test_planted_layers_rank_first(planted):
 
 def test_planted_layers_are_what_would_help_most(planted):
     prepared, x = planted
-    found = by_noise(prepared, [x], only="float")
+    found = by_noise(prepared, [(x,)], only="float")
     assert {harm.site.name for harm in found.harms[:2]} == {"2.0", "5.0"}
     assert found.harms[0].measured > found.quantized
 
@@ -78,7 +78,7 @@ def test_the_model_is_left_as_it_was(planted):
     prepared, x = planted
     with torch.no_grad():
         before = prepared.model(x)
-        by_noise(prepared, [x])
+        by_noise(prepared, [(x,)])
         assert torch.equal(before, prepared.model(x))
 
 

@@ -110,7 +110,7 @@ def test_every_way(settled, tmp_path, body):
         assert found.shape == tuple(expected.shape)
         steps = np.abs(program.dequantize([found])[0] - expected.numpy()) / program.outputs[0].scale
         assert steps.max() < 4 and steps.mean() < 1
-    for layer in compare_layers(prepared, [torch.randn(3, 3, 16, 16)]).layers:
+    for layer in compare_layers(prepared, [(torch.randn(3, 3, 16, 16),)]).layers:
         assert layer.local.largest <= layer.bound, layer
 
 

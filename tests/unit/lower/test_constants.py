@@ -82,7 +82,7 @@ def test_constants(settled, body):
     with torch.no_grad():
         expected = prepared.model(images).numpy()
     assert np.abs(program.dequantize(found)[0] - expected).max() < 4 * program.outputs[0].scale
-    for layer in compare_layers(prepared, [images]).layers:
+    for layer in compare_layers(prepared, [(images,)]).layers:
         assert layer.local.largest <= layer.bound, layer
 
 

@@ -114,7 +114,7 @@ def test_constants_come_back_in_every_form(kind: str, tmp_path: Path) -> None:
     written = [torch.from_numpy(y) for y in run(tmp_path / "qat.onnx", X)]
     tree = tree_of(onnx.load(tmp_path / "qat.onnx"))
     assert same(expected, unflatten(tree, written))
-    compared = compare_layers(prepared, [X])
+    compared = compare_layers(prepared, [(X,)])
     assert [output.name for output in compared.outputs] == [p.name for p in program.outputs]
 
 

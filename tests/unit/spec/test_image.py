@@ -120,9 +120,9 @@ def test_numbers_of_pixels_from_0_to_1_are_told(spec, image, told):
 
 
 def test_files_of_one_mean_and_one_std_hold_no_record(spec):
-    assert preprocessing(spec("mean: 0, std: 255").input) is None
-    assert preprocessing(spec(f"{IMAGENET}, resize: stretch").input) == {
+    assert preprocessing(spec("mean: 0, std: 255")) is None
+    assert preprocessing(spec(f"{IMAGENET}, resize: stretch")) == {
         "format": "rgb", "size": [48, 64], "mean": [123.675, 116.28, 103.53],
         "std": [58.395, 57.12, 57.375], "resize": "stretch",
     }  # fmt: skip
-    assert preprocessing(spec("format: bgr").input)["mean"] == [128, 128, 128]
+    assert preprocessing(spec("format: bgr"))["mean"] == [128, 128, 128]

@@ -76,7 +76,7 @@ def test_average_survives_infinite_observer_ranges():
 
 
 def images(batches):
-    return [batch.images.numpy().tobytes() for batch in batches]
+    return [batch.inputs[0].numpy().tobytes() for batch in batches]
 
 
 def test_workers_never_change_bytes(toy_set):
@@ -99,8 +99,8 @@ def test_processes_share_out_an_epoch(toy_set):
 
 def test_small_and_empty_sets(toy_set):
     few = Loader(toy_set(3), batch_size=8, seed=0)
-    assert [len(b.images) for b in few.shuffled(0)] == [3]
-    assert [len(b.images) for b in Loader(toy_set(10), batch_size=4, seed=0).ordered()] == [4, 4, 2]
+    assert [len(b) for b in few.shuffled(0)] == [3]
+    assert [len(b) for b in Loader(toy_set(10), batch_size=4, seed=0).ordered()] == [4, 4, 2]
     with pytest.raises(DiagnosticError, match="empty"):
         Loader(toy_set(0), batch_size=1, seed=0)
 

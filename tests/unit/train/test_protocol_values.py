@@ -13,11 +13,11 @@ from qatspec.api import Sample
 from qatspec.diag import PluginFault
 from qatspec.train.protocol import (
     check_sample,
-    images_of,
     losses_of,
     metrics_of,
     predictions_of,
     target_tensor,
+    tensors_of,
 )
 
 _NO_NUMBERS = [torch.zeros((), device="meta"), torch.zeros(1).to_sparse()]
@@ -56,7 +56,7 @@ def test_images_of_any_byte_order_are_read(dtype: str) -> None:
     samples = [
         check_sample(nn.Identity(), Sample(np.full((3, 4, 4), n, dtype), {}, {})) for n in (1, 2.5)
     ]
-    batch = images_of(samples)
+    (batch,) = tensors_of(samples)
     assert batch.dtype == torch.float32
     assert batch[:, 0, 0, 0].tolist() == [1, 2.5]
 

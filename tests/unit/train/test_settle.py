@@ -21,9 +21,9 @@ def deep(count: int = 24, **options: object) -> nn.Sequential:
     return nn.Sequential(*(conv(**options) for _ in range(count)))
 
 
-def batches(count: int = 3, seed: int = 1) -> list[torch.Tensor]:
+def batches(count: int = 3, seed: int = 1) -> list[tuple[torch.Tensor, ...]]:
     generator = torch.Generator().manual_seed(seed)
-    return [3 * torch.randn(6, 8, 8, 8, generator=generator) + 2 for _ in range(count)]
+    return [(3 * torch.randn(6, 8, 8, 8, generator=generator) + 2,) for _ in range(count)]
 
 
 def norms(model: nn.Module) -> list[nn.Module]:
@@ -48,8 +48,8 @@ def test_the_statistics_are_the_average_over_the_batches() -> None:
     model = nn.BatchNorm2d(8)
     given = batches(5)
     settle(model, given)
-    means = torch.stack([b.mean((0, 2, 3)) for b in given]).mean(0)
-    variances = torch.stack([b.transpose(0, 1).reshape(8, -1).var(1) for b in given]).mean(0)
+    means = torch.stack([b.mean((0, 2, 3)) for (b,) in given]).mean(0)
+    variances = torch.stack([b.transpose(0, 1).reshape(8, -1).var(1) for (b,) in given]).mean(0)
     torch.testing.assert_close(model.running_mean, means)
     torch.testing.assert_close(model.running_var, variances)
 
