@@ -80,5 +80,7 @@ def _flat(graph: fx.Graph, results: list[fx.Node]) -> fx.Graph:
 
 def _example(node: fx.Node) -> Tensor:
     """Numbers of the shape of an input: the tracing of torch's exporter runs the graph."""
-    shape = node.meta["example"].shape
-    return torch.rand(shape, generator=torch.Generator().manual_seed(0))
+    example = node.meta["example"]
+    if not example.dtype.is_floating_point:
+        return torch.zeros(example.shape, dtype=example.dtype)
+    return torch.rand(example.shape, generator=torch.Generator().manual_seed(0))

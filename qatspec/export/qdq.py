@@ -8,6 +8,7 @@ norms folded, biases in float. Names are the model's own.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -29,6 +30,7 @@ from qatspec.graph.deploy import (
     Deployment,
     deploy,
     output_tree,
+    without_integer_ops,
     without_post_process,
     yields_tensor,
 )
@@ -74,8 +76,8 @@ def export_qat_onnx(
     qdq             activations of 8 bits as int8 with zero point 0, or as uint8 (which holds
                     quint8 as well); None: as the march has them (`March.qdq`).
 
-    Returns warnings: QS732 where a CPU without VNNI may saturate, QS519 where the post-process is
-    not in the file. Raises DiagnosticError: QS720 for an opset that is too low, QS808 for quint8 in
+    Returns warnings: QS732 where a CPU without VNNI may saturate, QS519 where the post-process, or
+    what reads integers, is not in the file. Raises DiagnosticError: QS720 for an opset that is too low, QS808 for quint8 in
     an int8 file, QS724 for an op without ONNX form, QS705 for a scale that was never observed.
     """
     inputs = prepared.example_inputs if example_inputs is None else example_inputs
@@ -98,12 +100,14 @@ def export_qat_onnx(
         try:
             return write_graph(context, path, opset, name, deployment.batch, image, qdq)
         except DiagnosticError as refusal:
-            network = without_post_process(deployment)
-            if network is None:
-                raise
-            context = GraphContext(model, network, prepared.march)
-            warnings = write_graph(context, path, opset, name, None, image, qdq)
-            return (_ends_early(refusal), *warnings)
+            for part, warning in _PARTS:
+                if (network := part(deployment)) is None:
+                    continue
+                context = GraphContext(model, network, prepared.march)
+                with contextlib.suppress(DiagnosticError):
+                    warnings = write_graph(context, path, opset, name, None, image, qdq)
+                    return (warning(refusal), *warnings)
+            raise
 
 
 def _ends_early(refusal: DiagnosticError) -> Diagnostic:
@@ -114,6 +118,21 @@ def _ends_early(refusal: DiagnosticError) -> Diagnostic:
         "file, write that step with ops that quant handlers know",
         span=first.span,
     )
+
+
+def _begins_late(refusal: DiagnosticError) -> Diagnostic:
+    first = refusal.diagnostics[0]
+    return QS519.warning(
+        "the QAT ONNX begins behind the ops that read integers, which it cannot hold: "
+        f"{first.message}",
+        help="nothing, if you mean that: `-pre.onnx` holds those ops; to have all in one file, write "
+        "them with ops that quant handlers know",
+        span=first.span,
+    )
+
+
+#: What a file may hold where it cannot hold the whole model, and the warning of that.
+_PARTS = ((without_post_process, _ends_early), (without_integer_ops, _begins_late))
 
 
 def write_graph(

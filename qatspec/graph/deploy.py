@@ -17,7 +17,9 @@ from torch.utils import _pytree as pytree
 
 from qatspec.diag import Collector
 from qatspec.graph.batch import Batch
+from qatspec.graph.context import GraphContext
 from qatspec.graph.ends import POST_PROCESS
+from qatspec.graph.integer_inputs import reading_integers
 from qatspec.graph.modes import eval_mode
 from qatspec.graph.prepared import Prepared
 from qatspec.graph.sizes import fixed, is_plain
@@ -109,6 +111,26 @@ def without_post_process(deployment: Deployment) -> fx.Graph | None:
         if node in read and computed and carries_tensor(node.meta.get("example")):
             results.append(made[node])
     network.output(tuple(results))
+    return network
+
+
+def without_integer_ops(deployment: Deployment) -> fx.Graph | None:
+    """Return the graph that begins with what the ops on integer inputs give; None where there are
+    none."""
+    graph = deployment.graph
+    context = GraphContext(deployment.prepared.model, graph, deployment.prepared.march)
+    integer_ops = reading_integers(context)
+    if not integer_ops:
+        return None
+    network, made = fx.Graph(), dict[fx.Node, fx.Node]()
+    for node in graph.nodes:
+        readers = [user for user in node.users if user not in integer_ops]
+        begins = node in integer_ops or node.op == "placeholder"
+        if not begins:
+            made[node] = network.node_copy(node, made.__getitem__)
+        elif readers:
+            made[node] = network.placeholder(node.name)
+            made[node].meta = dict(node.meta)
     return network
 
 

@@ -2,6 +2,7 @@
 prepared.
 
 What evaluation alone computes behind the network (`qatspec.graph.ends`) runs on the host in float.
+So does what reads integers among the inputs, in front of it (`qatspec.graph.integer_inputs`).
 Otherwise the boundary is the spec's: ops outside the prepared modules run on the host in float,
 unless they stand between prepared modules (then they have to be lowered with them) or only move
 numbers (then the chip moves them exactly). What is cut off becomes two graphs of their own.
@@ -23,6 +24,7 @@ from qatspec.graph.context import GraphContext
 from qatspec.graph.deploy import Deployment, output_tree, yields_tensor
 from qatspec.graph.ends import POST_PROCESS
 from qatspec.graph.host import Host
+from qatspec.graph.integer_inputs import reading_integers
 from qatspec.ir import unflatten
 from qatspec.lower.closing import fake_quant_of
 
@@ -77,6 +79,7 @@ def split(prepared: Prepared, context: GraphContext) -> Split:
         if n.op in _CALLS and n not in inside and yields_tensor(n) and not context.is_constant(n)
     ]
     heads = [n for n in floats if n in needed and n not in reached and not context.moves(n)]
+    heads += [n for n in reading_integers(context) if n in needed]
     before = _closure(heads, lambda n: n.all_input_nodes)
     after: dict[fx.Node, None] = {}
     for node in floats:

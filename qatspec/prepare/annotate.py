@@ -8,6 +8,7 @@ from torch import fx, nn
 
 from qatspec.diag.codes import QS606, QS607, QS608
 from qatspec.graph.advice import without_integers
+from qatspec.graph.integer_inputs import REASON, reading_integers
 from qatspec.graph.refusals import REFUSED
 from qatspec.graph.sizes import is_plain
 from qatspec.prepare.unit import FusedOps, Unit
@@ -23,7 +24,11 @@ def annotate(unit: Unit) -> None:
     """
     unit.groups = [g for g in unit.groups if unit.context.carries_float(g.last)]
     by_last = {group.last: group for group in unit.groups}
+    on_host = reading_integers(unit.context)
     for group in unit.groups:
+        if group.anchor in on_host:
+            group.annotation = Annotation(output=Float(REASON), inputs=())
+            continue
         custom = unit.custom.annotation(group.nodes, group.by_fuser, unit.context, unit.at)
         group.annotation = custom or _intent(unit, group.anchor)
         _warn_of_float(unit, group)

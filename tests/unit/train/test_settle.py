@@ -34,7 +34,7 @@ def norms(model: nn.Module) -> list[nn.Module]:
 def test_an_untrained_network_computes_numbers_of_its_batches(momentum: float | None) -> None:
     model, fresh = deep(momentum=momentum), deep(momentum=momentum)
     assert settle(model, batches()) == 24
-    last = batches(1, seed=2)[0]
+    (last,) = batches(1, seed=2)[0]
     with torch.no_grad():
         judged, trained = model.eval()(last), model.train()(last)
         vanished = fresh.eval()(last)
