@@ -77,8 +77,9 @@ def export_qat_onnx(
                     quint8 as well); None: as the march has them (`March.qdq`).
 
     Returns warnings: QS732 where a CPU without VNNI may saturate, QS519 where the post-process, or
-    what reads integers, is not in the file. Raises DiagnosticError: QS720 for an opset that is too low, QS808 for quint8 in
-    an int8 file, QS724 for an op without ONNX form, QS705 for a scale that was never observed.
+    what reads integers, is not in the file. Raises DiagnosticError: QS720 for an opset that is too
+    low, QS808 for quint8 in an int8 file, QS724 for an op without ONNX form, QS705 for a scale that
+    was never observed.
     """
     inputs = prepared.example_inputs if example_inputs is None else example_inputs
     deployment = deployment or deploy(prepared, inputs)
@@ -125,8 +126,8 @@ def _begins_late(refusal: DiagnosticError) -> Diagnostic:
     return QS519.warning(
         "the QAT ONNX begins behind the ops that read integers, which it cannot hold: "
         f"{first.message}",
-        help="nothing, if you mean that: `-pre.onnx` holds those ops; to have all in one file, write "
-        "them with ops that quant handlers know",
+        help="nothing, if you mean that: `-pre.onnx` holds those ops; to have all in one file, "
+        "write them with ops that quant handlers know",
         span=first.span,
     )
 

@@ -133,6 +133,8 @@ def takes(part: Mapping[str, Any], refer: Callable[[str], str] = str) -> str:
         return f"`{json.dumps(part['const'])}`"
     if "enum" in part:
         return ", ".join(f"`{choice}`" for choice in part["enum"])
+    if "else" in part and "then" in part:
+        return " or ".join(takes(part[branch], refer) for branch in ("then", "else"))
     if "anyOf" in part:
         return " or ".join(takes(choice, refer) for choice in part["anyOf"])
     types = part.get("type", [])

@@ -14,7 +14,7 @@ import pytest
 from qatspec.picture import ModelInput
 from qatspec.registry import registry
 from qatspec.schema import spec_schema
-from qatspec.spec import InputSpec, Solver, Trainer, dump, load, qconfig_rules
+from qatspec.spec import InputSpec, Solver, TensorSpec, Trainer, dump, load, qconfig_rules
 from qatspec.spec.model import DataRole, ModuleQuant, QConfigRules
 from qatspec.types import RUNTIME_INPUT, TILED_OPTIONS, QConfig, QSpec
 
@@ -35,6 +35,7 @@ CORE = (
 #: definition of the schema -> the record that holds its keys
 RECORDS = {
     "input": InputSpec,
+    "tensor_input": TensorSpec,
     "data_role": DataRole,
     "module": ModuleQuant,
     "qconfig": QConfigRules,

@@ -67,7 +67,7 @@ def test_no_one_of():
 
 
 def test_every_mapping_is_closed_or_open_on_purpose():
-    open_ = {"vars", "params", "compile_stage", "optimizer", "scheduler"}
+    open_ = {"vars", "params", "compile_stage", "optimizer", "scheduler", "named_input"}
     for place, part in properties(load(FILES[0])):
         if part is not True and part.get("type") == "object" and "properties" in part:
             assert "additionalProperties" in part, place
@@ -80,6 +80,7 @@ def test_every_mapping_is_closed_or_open_on_purpose():
     ("definition", "record", "more", "fewer"),
     [
         ("input", spec_model.InputSpec, set(), {"at"}),
+        ("tensor_input", spec_model.TensorSpec, set(), {"at"}),
         ("solver", spec_model.Solver, set(), {"at", "weights", "entry", "key_map", "fresh"}),
         ("float_solver", spec_model.Solver, set(), {"at", "pre_step", "pre_step_checkpoint"}),
         ("trainer", spec_model.Trainer, set(), {"at", "freeze_from_epoch"}),
@@ -99,5 +100,5 @@ def test_what_counts_for_digests():
     assert free == {
         "$.qatspec", "$.extends", "$.vars", "$.smoke", "$.plugins", "data_role.workers",
         "trainer.checkpoint_steps", "float_solver.weights", "solver.pre_step",
-        "solver.pre_step_checkpoint",
+        "solver.pre_step_checkpoint", "tensor_input.range",
     }  # fmt: skip
