@@ -103,7 +103,8 @@ class Data:
 
 @hookimpl
 def qatspec_models():
-    return [ModelDef(name="{type}", summary="s", params={{"type": "object"}}, build=lambda p: Net())]
+    return [ModelDef(name="{type}", summary="s", params={{"type": "object"}},
+                     build=lambda p: Net())]
 
 
 @hookimpl

@@ -32,7 +32,7 @@ def test_every_stage(seed, tmp_path):
     folder = tmp_path / "work"
     summary = run(resolve(spec), folder, device="cpu")
     exact = [f["bit_exact"] for f in summary["artifacts"] if f.get("bit_exact") is not None]
-    assert len(exact) == 3 and all(exact), case  # noqa: PLR2004
+    assert len(exact) == 3 and all(exact), case
 
     context = surroundings(spec, folder, device="cpu")
     assert list(context.inputs) == [name for name, *_ in case.inputs]  # the order of forward
