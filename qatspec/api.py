@@ -31,9 +31,15 @@ if TYPE_CHECKING:  # the same names for type checkers; tests/contract holds both
         export_qat_onnx as export_qat_onnx,
         to_onnx as to_onnx,
     )
+    from qatspec.export.converted import rounded_values as rounded_values
     from qatspec.export.exactness import (
         LayerExactness as LayerExactness,
         layer_exactness as layer_exactness,
+    )
+    from qatspec.export.real import (
+        qdq_feeds as qdq_feeds,
+        qdq_integers as qdq_integers,
+        to_qdq_onnx as to_qdq_onnx,
     )
     from qatspec.export.runner import open_session as open_session
     from qatspec.files import (
@@ -205,7 +211,9 @@ _export(
     "permuted", "quotient", "reshaped", "taken",
 )  # fmt: skip
 _export("qatspec.export", "OnnxRunner", "export_qat_onnx", "to_onnx")
+_export("qatspec.export.converted", "rounded_values")
 _export("qatspec.export.exactness", "LayerExactness", "layer_exactness")
+_export("qatspec.export.real", "qdq_feeds", "qdq_integers", "to_qdq_onnx")
 _export("qatspec.export.runner", "open_session")
 _export(
     "qatspec.backend",

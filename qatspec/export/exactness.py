@@ -1,12 +1,12 @@
-"""How far the fast ONNX form of a Program is from it, layer by layer.
+"""How far what a runtime makes of a Program is from it, layer by layer.
 
-Each layer is judged by itself: the Program computes it from the integers that onnxruntime gave for
-the layers before, and the result is held to onnxruntime's own.
+Each layer is judged by itself: the Program computes it from the integers that the runtime gave for
+the layers before, and the result is held to the runtime's own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,28 +42,33 @@ class LayerExactness:
         return self.equal / self.compared if self.compared else 1.0
 
 
+#: Integers of a Program's ports -> those of its `rounded_values`, by name.
+LayerResults = Callable[[Sequence[np.ndarray]], Mapping[str, np.ndarray]]
+
+
 def layer_exactness(
-    program: Program, inputs: Sequence[Sequence[np.ndarray]]
+    program: Program,
+    inputs: Sequence[Sequence[np.ndarray]],
+    results: LayerResults | None = None,
 ) -> dict[str, LayerExactness]:
     """Return how far each result that is rounded to 8 bits is from the Program's.
 
     program  the Program.
     inputs   integers of its ports, one list for each run.
+    results  what the runtime computes for one of `inputs`: its integers of each of
+             `rounded_values`, by name. None: onnxruntime, of the file that
+             `to_onnx(..., exact=False)` writes.
 
     Returns a record for each layer, by the name of its value. Raises DiagnosticError QS723 without
     onnxruntime.
     """
-    with scratch_folder() as folder:
-        to_onnx(program, folder / "layers.onnx", exact=False, layers=True)
-        session = open_session((folder / "layers.onnx").read_bytes(), 0)
     executor, names = Executor(program), rounded_values(program)
+    results = results or _in_onnxruntime(program)
     found = {name: LayerExactness() for name in names}
     for ints in inputs:
-        feeds = {port.name: x for port, x in zip(session.get_inputs(), ints, strict=True)}
-        results: list[Any] = session.run(None, feeds)
-        theirs = dict(zip(names, results[len(program.outputs) :], strict=True))
+        theirs = results(ints)
 
-        def watch(name: str, mine: Tensor, theirs: dict[str, Any] = theirs) -> Tensor:
+        def watch(name: str, mine: Tensor, theirs: Mapping[str, Any] = theirs) -> Tensor:
             if name not in theirs:
                 return mine
             found[name].add(mine.numpy(), theirs[name])
@@ -71,3 +76,17 @@ def layer_exactness(
 
         executor.run(ints, watch)
     return found
+
+
+def _in_onnxruntime(program: Program) -> LayerResults:
+    with scratch_folder() as folder:
+        to_onnx(program, folder / "layers.onnx", exact=False, layers=True)
+        session = open_session((folder / "layers.onnx").read_bytes(), 0)
+    names = rounded_values(program)
+
+    def results(ints: Sequence[np.ndarray]) -> Mapping[str, np.ndarray]:
+        feeds = {port.name: x for port, x in zip(session.get_inputs(), ints, strict=True)}
+        arrays: list[Any] = session.run(None, feeds)
+        return dict(zip(names, arrays[len(program.outputs) :], strict=True))
+
+    return results

@@ -71,7 +71,7 @@ def real_bilinear(emit: Values, op: Op, factor: np.ndarray, axis: int) -> str | 
     x = emit.real(op.inputs[0], factor, axis)
     mode = "align_corners" if corners else "half_pixel"
     # scales, because sizes would fix the batch
-    scales = [1.0, 1.0, *(_scale(a, b) for a, b in zip(before, after, strict=True))]
+    scales = [1.0, 1.0, *(whole_scale(a, b) for a, b in zip(before, after, strict=True))]
     names = [x, "", emit.graph.const(f"{op.output}.scales", scales, np.float32)]
     return emit.graph.node(
         "Resize", names, f"{op.output}.resized", mode="linear", coordinate_transformation_mode=mode
@@ -89,7 +89,7 @@ def _rounded_off(size: int, out: int, align_corners: bool, bits: int) -> float:
     return float(np.abs(exact - low - weight / 2.0**bits).max())
 
 
-def _scale(before: int, after: int) -> float:
+def whole_scale(before: int, after: int) -> float:
     """A float32 scale of which ONNX computes the size `after`, floor(before * scale)."""
     scale = np.float32(after / before)
     return float(
