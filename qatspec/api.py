@@ -10,11 +10,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:  # the same names for type checkers; tests/contract holds both equal
     from qatspec.backend import (
         Target as Target,
+        Times as Times,
         assemble as assemble,
         compile as compile,
+        measured_exactness as measured_exactness,
+        measured_perf as measured_perf,
         perf as perf,
         run_compiled as run_compiled,
+        run_in_batches as run_in_batches,
         simulate as simulate,
+        time_in_turn as time_in_turn,
         verdict as verdict,
         write_perf as write_perf,
     )
@@ -105,6 +110,7 @@ if TYPE_CHECKING:  # the same names for type checkers; tests/contract holds both
         ProgramBuilder as ProgramBuilder,
         Provenance as Provenance,
         Value as Value,
+        digest as digest,
     )
     from qatspec.qdq import QdqWriter as QdqWriter
     from qatspec.quant.observers import Observer as Observer
@@ -198,7 +204,7 @@ _export("qatspec.graph.context", "GraphContext")
 _export("qatspec.process", "folder_being_made", "scratch_folder")
 _export(
     "qatspec.program",
-    "Artifact", "Op", "Port", "Program", "ProgramBuilder", "Provenance", "Value",
+    "Artifact", "Op", "Port", "Program", "ProgramBuilder", "Provenance", "Value", "digest",
 )  # fmt: skip
 _export("qatspec.qdq", "QdqWriter")
 _export("qatspec.quant.observers", "Observer")
@@ -217,7 +223,8 @@ _export("qatspec.export.real", "qdq_feeds", "qdq_integers", "to_qdq_onnx")
 _export("qatspec.export.runner", "open_session")
 _export(
     "qatspec.backend",
-    "Target", "assemble", "compile", "perf", "run_compiled", "simulate", "verdict", "write_perf",
+    "Target", "Times", "assemble", "compile", "measured_exactness", "measured_perf", "perf",
+    "run_compiled", "run_in_batches", "simulate", "time_in_turn", "verdict", "write_perf",
 )  # fmt: skip
 _export("qatspec.train.given", "Given", "load_state")
 _export("qatspec.engine", "run")

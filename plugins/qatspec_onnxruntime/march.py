@@ -17,6 +17,7 @@ from qatspec.api import (
     Verdict,
     codes,
     open_session,
+    run_in_batches,
     scratch_folder,
     to_onnx,
 )
@@ -73,16 +74,7 @@ def run(artifact: Artifact, ints: Sequence[np.ndarray]) -> list[np.ndarray]:
     if session is None:
         session = _SESSIONS[artifact] = _load(artifact)
     batch = artifact.manifest["options"].get("batch")
-    return session(*ints) if batch is None else _in_batches(session, ints, batch)
-
-
-def _in_batches(session: Run, ints: Sequence[np.ndarray], batch: int) -> list[np.ndarray]:
-    """Run `batch` images at a time; the last ones are repeated to fill it."""
-    count, results = len(ints[0]), []
-    for start in range(0, count, batch):
-        places = np.minimum(np.arange(start, start + batch), count - 1)
-        results.append(session(*[x[places] for x in ints]))
-    return [np.concatenate(parts)[:count] for parts in zip(*results, strict=True)]
+    return session(*ints) if batch is None else run_in_batches(session, ints, batch)
 
 
 _SESSIONS: weakref.WeakKeyDictionary[Artifact, Run] = weakref.WeakKeyDictionary()

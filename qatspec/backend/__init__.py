@@ -1,8 +1,15 @@
 """What the compilers of marches share: legalise, tile, place, schedule, encode; simulate and perf
-of what they made."""
+of what they made; times and distances that are measured."""
 
 from qatspec.backend.compile import compile as compile
 from qatspec.backend.legalise import verdict as verdict
+from qatspec.backend.measured import (
+    Times as Times,
+    measured_exactness as measured_exactness,
+    measured_perf as measured_perf,
+    run_in_batches as run_in_batches,
+    time_in_turn as time_in_turn,
+)
 from qatspec.backend.perf import perf as perf, write_perf as write_perf
 from qatspec.backend.pipeline import assemble as assemble, run_compiled as run_compiled
 from qatspec.backend.simulate import simulate as simulate

@@ -14,6 +14,7 @@ MODULES = (
     "qatspec_horizon.plugin",
     "qatspec_litert.plugin",
     "qatspec_onnxruntime.plugin",
+    "qatspec_openvino.plugin",
     "qatspec_demo.plugin",
 )
 

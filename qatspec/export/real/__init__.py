@@ -76,9 +76,7 @@ def qdq_feeds(
     ]
 
 
-def qdq_integers(
-    values: Sequence[Port | Value], arrays: Sequence[np.ndarray]
-) -> list[np.ndarray]:
+def qdq_integers(values: Sequence[Port | Value], arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
     """Return a Program's integers for results of a file by `to_qdq_onnx`.
 
     values  the Program's outputs, or the values of `rounded_values`.

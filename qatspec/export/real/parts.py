@@ -187,7 +187,7 @@ def reduce_sum(emit: Values, op: Op) -> None:
 def reduce_max(emit: Values, op: Op) -> None:
     """The largest number over dims."""
     real, unit, axis = _carried(emit, op)
-    attrs = {"axes": list(op.attrs["axes"]), "keepdims": int(op.attrs["keepdim"])}
+    attrs: dict[str, Any] = {"axes": list(op.attrs["axes"]), "keepdims": int(op.attrs["keepdim"])}
     y = emit.graph.node("ReduceMax", [real], f"{op.output}.max", **attrs)
     emit.keep(op.output, y, unit, axis)
 

@@ -101,9 +101,7 @@ class Values(Emitter):
         if not self.is_narrow(name):
             self.names[name] = real
             return
-        self.ints[name] = self.graph.node(
-            "QuantizeLinear", [real, *self._grid(name)], f"{name}.q"
-        )
+        self.ints[name] = self.graph.node("QuantizeLinear", [real, *self._grid(name)], f"{name}.q")
 
     def one(self, name: str) -> np.ndarray:
         """The unit of a value that has one number for all channels."""
@@ -149,4 +147,3 @@ class Values(Emitter):
             self.graph.const(f"{name}.scale", scale.reshape(()), np.float32),
             self.graph.const(f"{name}.zero_point", self.zero_point(name), dtype),
         ]
-

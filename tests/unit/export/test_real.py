@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from qatspec.api import layer_exactness, qdq_feeds, qdq_integers, rounded_values, to_qdq_onnx
+from qatspec.api import qdq_feeds, qdq_integers, rounded_values, to_qdq_onnx
 from qatspec.diag import DiagnosticError
 from qatspec.export.real.emitter import WRITERS
 from qatspec.kinds import KINDS

@@ -1,0 +1,1 @@
+"""The march `openvino`: a compiled model for Intel CPUs, GPUs and NPUs."""
