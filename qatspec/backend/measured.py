@@ -44,8 +44,13 @@ class Times:
 
 
 def time_in_turn(runs: Sequence[Callable[[], object]]) -> list[Times]:
-    """Call all of `runs` in turn, in up to 30 rounds and about 4 seconds; the first round is not
-    counted. Returns the times of each."""
+    """Measure all of `runs` in turn, in up to 30 rounds and about 4 seconds; the first round is not
+    counted.
+
+    runs  what is called and timed.
+
+    Returns the times of each.
+    """
     found = [Times([], []) for _ in runs]
     end = time.perf_counter() + SECONDS
     for number in range(ROUNDS + 1):

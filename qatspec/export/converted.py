@@ -94,7 +94,10 @@ def to_onnx(
 
 
 def rounded_values(program: Program) -> list[str]:
-    """The results that a requantization rounds to 8 bits, in order."""
+    """Return the names of the results that a requantization rounds to 8 bits, in order.
+
+    program  the Program.
+    """
     ops = (op for op in program.ops if op.kind == "requant")
     return [op.output for op in ops if program.values[op.output].dtype in BYTES]
 

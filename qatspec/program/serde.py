@@ -57,7 +57,7 @@ def from_bytes(data: bytes) -> Program:
 
 
 def digest(program: Program) -> str:
-    """sha256 of the program's file, as hex."""
+    """Compute the sha256 of the program's file. Returns it as hex."""
     return hashlib.sha256(to_bytes(program)).hexdigest()
 
 

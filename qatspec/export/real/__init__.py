@@ -20,6 +20,7 @@ def to_qdq_onnx(
     path: str | os.PathLike[str],
     *,
     unsigned: bool = True,
+    integer_sums: bool = True,
     batch: int | None = None,
     layers: bool = False,
 ) -> None:
@@ -33,13 +34,15 @@ def to_qdq_onnx(
     path      the file to write.
     unsigned  True: int8 and int4 are written as uint8 with zero point 128. False: as int8 with zero
               point 0; uint8 stays uint8.
+    integer_sums  False: the weights of a layer whose sums no op rounds are real numbers, for
+              compilers that leave a DequantizeLinear without a QuantizeLinear behind it alone.
     batch     images a run; None: any number.
     layers    whether `rounded_values` are outputs as well, behind those of the Program.
 
     `qdq_feeds` makes the file's inputs of integers, `qdq_integers` integers of its outputs.
     """
     writer = GraphWriter(program.name)
-    emitter = RealEmitter(program, writer, OPSET, unsigned)
+    emitter = RealEmitter(program, writer, OPSET, unsigned, integer_sums)
     for port in program.inputs:
         dtype = np.uint8 if emitter.zero_point(port.name) else STORAGE[port.dtype]
         emitter.begin(port.name, writer.input(port.name, dtype, [batch or BATCH, *port.shape]))

@@ -76,6 +76,12 @@ def unit_of_sums(emit: Values, op: Op, axis: int) -> np.ndarray:
     return scale
 
 
+def _is_rounded(emit: Values, op: Op) -> bool:
+    """Return whether a layer's parameters are written as integers: where its sums are rounded, or
+    where sums that are not rounded are to be computed from integers as well."""
+    return emit.has_integer_sums or op.output in emit.alone
+
+
 def _is_one_number(emit: Values, requant: Op) -> bool:
     return all(emit.program.consts[n].size == 1 for n in requant.inputs[len(requant.inputs) // 2 :])
 
@@ -83,7 +89,8 @@ def _is_one_number(emit: Values, requant: Op) -> bool:
 def _weight(emit: Values, op: Op, weight: np.ndarray, unit: np.ndarray, axis: int) -> str:
     """A layer's weight as real numbers, one scale a channel of `axis`."""
     graph, scale = emit.graph, unit / emit.one(op.inputs[0])
-    if weight.dtype != np.int8:  # no DequantizeLinear of this opset takes 16 bits
+    is_wide = weight.dtype != np.int8  # no DequantizeLinear of this opset takes 16 bits
+    if is_wide or not _is_rounded(emit, op):
         shape = [-1 if d == axis else 1 for d in range(weight.ndim)]
         return graph.const(op.inputs[1], weight * scale.reshape(shape), np.float32)
     along: dict[str, Any] = {"axis": axis} if scale.size > 1 else {}
@@ -103,6 +110,8 @@ def _bias(emit: Values, op: Op, unit: np.ndarray) -> list[str]:
         return []
     graph, bias = emit.graph, emit.array(op, 2)
     scale = np.broadcast_to(unit, bias.shape)
+    if not _is_rounded(emit, op):
+        return [graph.const(op.inputs[2], bias * scale, np.float32)]
     names = [
         graph.const(op.inputs[2], bias, np.int32, shared=False),
         graph.const(f"{op.inputs[2]}.scale", scale, np.float32),

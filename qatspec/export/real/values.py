@@ -19,16 +19,24 @@ _NEGLIGIBLE = 2.0**-13
 class Values(Emitter):
     """An emitter whose values have a real form, and those of 8 bits or less integers as well.
 
+    is_unsigned       int8 and int4 are written as uint8.
+    has_integer_sums  layers whose sums no op rounds have integer weights too.
+
     units   value -> the real number of 1, float64 (1,) or (C,), and the axis of C.
     ints    value of 8 bits or less -> its ONNX integers.
     alone   sums -> the requantization that alone reads them, once.
     """
 
     def __init__(
-        self, program: ProgramData, writer: GraphWriter, opset: int, unsigned: bool
+        self,
+        program: ProgramData,
+        writer: GraphWriter,
+        opset: int,
+        unsigned: bool,
+        integer_sums: bool = True,
     ) -> None:
         super().__init__(program, writer, opset)
-        self.is_unsigned = unsigned
+        self.is_unsigned, self.has_integer_sums = unsigned, integer_sums
         self.units: dict[str, tuple[np.ndarray, int]] = {}
         self.ints: dict[str, str] = {}
         readers = Counter(name for op in program.ops for name in op.inputs)
