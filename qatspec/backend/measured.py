@@ -44,7 +44,7 @@ class Times:
 
 
 def time_in_turn(runs: Sequence[Callable[[], object]]) -> list[Times]:
-    """Measure all of `runs` in turn, in up to 30 rounds and about 4 seconds; the first round is not
+    """Run all of `runs` in turn, in up to 30 rounds and about 4 seconds; the first round is not
     counted.
 
     runs  what is called and timed.
