@@ -83,7 +83,7 @@ def qatspec_marches() -> Iterable[March]:
         tiled_march(
             name="bernoulli2",
             summary="Journey 3, X3M, RDK X3: int8, 256 MACs a cycle and core",
-            version=1,
+            version=2,
             chips=("xj3", "j3", "x3", "x3m", "x3pi", "rdk_x3"),
             arithmetic=ARITHMETIC,
             capabilities=BERNOULLI2,
@@ -94,7 +94,7 @@ def qatspec_marches() -> Iterable[March]:
         tiled_march(
             name="bayes",
             summary="Journey 5, RDK Ultra: int8 and int16, 4,096 MACs a cycle and core",
-            version=1,
+            version=2,
             chips=("j5", "ultra", "rdk_ultra"),
             arithmetic=ARITHMETIC,
             capabilities=BAYES,

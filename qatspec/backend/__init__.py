@@ -1,5 +1,5 @@
-"""What the compilers of marches share: legalise, tile, place, schedule, encode; simulate and perf
-of what they made; times and distances that are measured."""
+"""What the compilers of marches share: legalise, fuse, place, emit, schedule, encode; simulate
+and perf of what they made; times and distances that are measured."""
 
 from qatspec.backend.compile import compile as compile
 from qatspec.backend.legalise import verdict as verdict

@@ -1,7 +1,10 @@
-"""The command stream: what the cores and the DMA engine do, in order, as bytes.
+"""The command stream: what the cores and the DMA queues do, as bytes, in an order that is right
+for one unit after the other.
 
 Four commands. Addresses count bytes; those of `load`, `store` and operands are on-chip, where a
-value lies in the layout of `qatspec.backend.packing`.
+value lies in the layout of `qatspec.backend.packing`. Values that are parts of another one lie in
+its memory (`qatspec.backend.views`): `value` and the boxes of loads, stores and buffers are those
+of the value that has the memory.
 
 weight  the layer's constants for output channels box.c0..c1 -> address
 load    box of a value in DDR -> address
@@ -27,7 +30,8 @@ _HEAD, _OPERAND = 11, 5
 
 @dataclass(frozen=True, slots=True)
 class Operand:
-    """A buffer on chip that holds `box` of a value."""
+    """A buffer on chip for the channels of `box`; its rows are a ring: row r lies at r modulo the
+    rows of `box`."""
 
     address: int
     box: Box
@@ -35,8 +39,9 @@ class Operand:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Command:
-    """One command of `layer`. value: index of the value moved or made; buffer: what the memory at
-    `address` holds (the whole value where it stays on chip); constants: address, for execute."""
+    """One command of `layer`. value: index of the value in whose memory something is moved or made;
+    buffer: the channels and rows that the memory at `address` has space for, as in Operand;
+    constants: address, for execute."""
 
     code: OpCode
     layer: int

@@ -1,4 +1,4 @@
-"""How long the pieces take: cycles of a core for a tile, bytes through DDR.
+"""How long a core takes for a part of a layer.
 
 The figures of the hardware are in `Target`; what they rest on is stated in the capabilities.
 """
@@ -8,22 +8,34 @@ from __future__ import annotations
 from math import prod
 
 from qatspec.backend.layers import Layer
-from qatspec.backend.region import Box, view
+from qatspec.backend.packing import features_bytes
+from qatspec.backend.region import Box, layer_needs, view
 from qatspec.backend.target import Target, align
 from qatspec.ir import Op
 from qatspec.kinds import Trait, has
 from qatspec.program import Program
 
 
-def tile_us(layer: Layer, box: Box, program: Program, target: Target) -> float:
-    """Time of one core for `box` of a layer's output. What rides behind a convolution runs in the
-    same pass and costs nothing more."""
+def layer_us(layer: Layer, box: Box, program: Program, target: Target) -> float:
+    """Time of one core for `box` of a layer's output: the array, or the port to the memory on chip
+    where that takes longer. What rides behind a convolution runs in the same pass and costs nothing
+    more; the start of a layer is not counted."""
     anchor = layer.ops[0]
     if has(anchor, Trait.WEIGHTED):
         cycles = _mac_cycles(anchor, box, program, target)
     else:
         cycles = sum(_vector_cycles(op, box, program, target) for op in layer.ops)
+    port = target.hardware.port_bytes_per_cycle
+    if port:
+        cycles = max(cycles, _port_bytes(layer, box, program, target) / port)
     return target.cycles_to_us(cycles)
+
+
+def _port_bytes(layer: Layer, box: Box, program: Program, target: Target) -> int:
+    """Bytes of features that a core reads and writes on chip for `box`."""
+    needs = layer_needs(layer, box, program)
+    read = sum(features_bytes(program.values[n], needs[n], target) for n in layer.inputs)
+    return read + features_bytes(program.values[layer.output], box, target)
 
 
 def macs(op: Op, program: Program) -> int:

@@ -4,7 +4,7 @@ program   JSON: the integer program without its constants (origins included)
 weights   the constants, packed for the march
 layout    JSON: where each constant lies in `weights`
 commands  the command stream
-memory    JSON: target figures, options, addresses in DDR, values that stay on chip
+memory    JSON: target figures, options, addresses in DDR
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from qatspec.backend.commands import Command
 from qatspec.backend.layers import Layer, group
 from qatspec.backend.packing import Packed, pack_constant, unpack_constant
 from qatspec.backend.target import Target
+from qatspec.backend.views import Home, homes
 from qatspec.diag import DiagnosticError
 from qatspec.diag.codes import QS811
 from qatspec.ir import STORAGE
@@ -33,8 +34,8 @@ _BROKEN = (KeyError, TypeError, ValueError, IndexError, OverflowError, Recursion
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Compiled:
-    """All that a bin holds, decoded. ddr, resident: value -> address; sizes in bytes. fed: by
-    the name of an input, what stands in DDR in its place, converted while it is loaded."""
+    """All that a bin holds, decoded. ddr: value -> address; sizes in bytes. fed: by the name of an
+    input, what stands in DDR in its place, converted while it is loaded."""
 
     program: Program
     target: Target
@@ -45,10 +46,14 @@ class Compiled:
     layers: tuple[Layer, ...]
     commands: tuple[Command, ...]
     ddr: Mapping[str, int]
-    resident: Mapping[str, int]
     onchip_bytes: int
     ddr_bytes: int
     fed: Mapping[str, RuntimeInput] = field(default_factory=dict)
+
+    @property
+    def homes(self) -> Mapping[str, Home]:
+        """Where every activation that leaves a layer lies."""
+        return homes(self.layers, self.program, self.target)[0]
 
 
 def pack_weights(program: Program, packed: Mapping[str, Packed]) -> bytes:
@@ -70,7 +75,6 @@ def encode(compiled: Compiled) -> Artifact:
         "opt": compiled.opt,
         "cores": compiled.cores,
         "ddr": list(compiled.ddr.items()),
-        "resident": list(compiled.resident.items()),
         "onchip_bytes": compiled.onchip_bytes,
         "ddr_bytes": compiled.ddr_bytes,
     }
@@ -113,7 +117,6 @@ def decode(artifact: Artifact) -> Compiled:
             layers=group(program),
             commands=stream.decode(artifact.sections["commands"]),
             ddr=_addresses(memory["ddr"], program),
-            resident=_addresses(memory["resident"], program),
             onchip_bytes=int(memory["onchip_bytes"]),
             ddr_bytes=int(memory["ddr_bytes"]),
             fed={fed.port.name: fed for fed in artifact.runtime_inputs},

@@ -49,14 +49,25 @@ def features_view(
 
 
 def box_index(value: Value, box: Box, buffer: Box, target: Target) -> tuple[Any, ...]:
-    """Index of `box` in a `features_view` of `buffer`: returns (channels, rows, columns)."""
-    if not (
-        buffer.c0 <= box.c0 and box.c1 <= buffer.c1 and buffer.h0 <= box.h0 and box.h1 <= buffer.h1
-    ):
+    """Index of `box` in a `features_view` of `buffer`: returns (channels, rows, columns).
+
+    The rows of a buffer are a ring: row r lies at r modulo its number of rows. A buffer that holds
+    all rows of a value has each in its place. Raises ValueError where the box does not fit.
+    """
+    if not (buffer.c0 <= box.c0 and box.c1 <= buffer.c1 and box.rows <= buffer.rows):
         raise ValueError(f"{box} is not inside {buffer}")
     channels = np.arange(box.c0 - buffer.c0, box.c1 - buffer.c0)
     block = target.hardware.align_channels_in
-    rows = slice(box.h0 - buffer.h0, box.h1 - buffer.h0)
+    first = box.h0 % buffer.rows
+    rows: Any = slice(first, first + box.rows)
+    if first + box.rows > buffer.rows:
+        rows = np.arange(box.h0, box.h1) % buffer.rows
+        return (
+            (channels // block)[:, None],
+            rows[None],
+            slice(0, view(value.shape)[2]),
+            (channels % block)[:, None],
+        )
     return channels // block, rows, slice(0, view(value.shape)[2]), channels % block
 
 

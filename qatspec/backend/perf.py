@@ -141,13 +141,16 @@ def _round(value: float) -> float:
 
 
 def _layers(timed: Timing) -> list[list[str]]:
-    """One row a layer: name, OPs, time of the cores, time of the DMA engine."""
+    """One row a layer: name, OPs, time of the cores, time of its DDR traffic."""
     compiled = timed.compiled
     compute = [0.0] * len(compiled.layers)
     traffic = [0.0] * len(compiled.layers)
+    rate = compiled.target.hardware.ddr_bytes_per_us
     for event in timed.events:
-        times = compute if event.command.code == "execute" else traffic
-        times[event.command.layer] += event.end - event.start
+        if event.command.code == "execute":
+            compute[event.command.layer] += event.end - event.start
+        else:
+            traffic[event.command.layer] += event.moved / rate
     return [
         [
             layer.name,
@@ -167,7 +170,7 @@ def _cost(time: float, latency: float) -> str:
 
 
 def _intervals(timed: Timing) -> dict[str, Any]:
-    """Utilization of the cores and bandwidth of the DMA engine over equal slices of the run."""
+    """Utilization of the cores and bandwidth of the DMA queues over equal slices of the run."""
     length = timed.latency / INTERVALS
     cores = timed.compiled.cores
 

@@ -75,8 +75,8 @@ def _cards(summary: dict[str, Any]) -> str:
 
 
 def _timeline(events: Sequence[Event], cores: int, latency: float) -> str:
-    """A lane for each core and one for the DMA engine over the time of a run."""
-    lanes = [f"core {core}" for core in range(cores)] + ["DMA"]
+    """A lane for each core and one for each DMA queue over the time of a run."""
+    lanes = [*(f"core {core}" for core in range(cores)), "loads", "stores"]
     scale = (_WIDTH - _LEFT) / latency if latency else 0.0
     height = len(lanes) * _LANE + 34
     parts = [
@@ -104,12 +104,14 @@ def _timeline(events: Sequence[Event], cores: int, latency: float) -> str:
         )
     return (
         f'<svg viewBox="0 0 {_WIDTH} {height}" role="img" aria-label="what the cores and the DMA '
-        f'engine do over the time of one run">{"".join(parts)}</svg>'
+        f'queues do over the time of one run">{"".join(parts)}</svg>'
     )
 
 
 def _lane(event: Event, cores: int) -> int:
-    return event.command.core if event.command.code == "execute" else cores
+    if event.command.code == "execute":
+        return event.command.core
+    return cores + (event.command.code == "store")
 
 
 def _merged(events: Sequence[Event], gap: float) -> list[tuple[str, float, float]]:

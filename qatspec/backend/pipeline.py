@@ -11,11 +11,11 @@ from qatspec.backend.emit import emit
 from qatspec.backend.encode import Compiled, decode_program, encode, pack_weights
 from qatspec.backend.layers import group
 from qatspec.backend.legalise import legalise
-from qatspec.backend.memory import plan
+from qatspec.backend.network import Network
 from qatspec.backend.packing import LINE, Packed, packed_layout
-from qatspec.backend.schedule import latency_us
+from qatspec.backend.place import Placement
+from qatspec.backend.plan import cheapest
 from qatspec.backend.target import Target, align
-from qatspec.backend.tile import EFFORTS, Effort, Tiler
 from qatspec.backend.verify import verified
 from qatspec.program import Artifact, Program
 from qatspec.types import TILED_OPTIONS
@@ -29,9 +29,9 @@ def assemble(
     cores: int = TILED_OPTIONS["cores"]["default"],
     verify: bool = TILED_OPTIONS["verify"]["default"],
 ) -> Artifact:
-    """Compile `program` for `target`: legalise, tile, place, schedule, encode.
+    """Compile `program` for `target`: legalise, fuse, place, emit, schedule, encode.
 
-    opt     effort: O0, O1, O2 or O3.
+    opt     effort: O0, O1, O2, O3, ddr, fast or balance.
     cores   how many cores one frame is split over.
     verify  run one seeded frame through the encoded commands and compare every layer with the
             interpreter; the manifest's `verified_frames` says whether it was done.
@@ -45,25 +45,27 @@ def assemble(
     packed = _lay_out(program, target)
     weights = pack_weights(program, packed)
 
-    def attempt(effort: Effort) -> Compiled:
-        tiler, memory = plan(layers, Tiler(program, target, packed, effort, cores))
-        return Compiled(
-            program=program,
-            target=target,
-            opt=opt,
-            cores=cores,
-            packed=packed,
-            weights=weights,
-            layers=layers,
-            commands=emit(layers, tiler, memory),
-            ddr=memory.ddr,
-            resident=memory.resident,
-            onchip_bytes=memory.onchip_bytes,
-            ddr_bytes=memory.ddr_bytes,
-        )
+    net = Network.of(program, target, packed, layers)
 
-    attempts = [attempt(effort) for effort in EFFORTS[opt]]
-    artifact = encode(min(attempts, key=latency_us))
+    def compiled(placed: Placement) -> list[Compiled]:
+        return [
+            Compiled(
+                program=program,
+                target=target,
+                opt=opt,
+                cores=cores,
+                packed=packed,
+                weights=weights,
+                layers=layers,
+                commands=emit(net, placed, used),
+                ddr=placed.ddr,
+                onchip_bytes=placed.onchip_bytes,
+                ddr_bytes=placed.ddr_bytes,
+            )
+            for used in range(cores, 0, -1)  # a frame on several cores may be the slower one
+        ]
+
+    artifact = encode(cheapest(net, opt, compiled))
     return verified(artifact, program) if verify else artifact
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from math import prod
 
 from qatspec.backend.layers import Layer
+from qatspec.backend.rows import divisible, local_rows, rows_read
 from qatspec.ir import Op
 from qatspec.kinds import Trait, has
 from qatspec.program import Program
@@ -67,41 +68,32 @@ def splits(layer: Layer, program: Program) -> tuple[bool, int | None]:
 
 def _op_splits(op: Op, program: Program) -> tuple[bool, int]:
     """(splits by rows, step of channels or 0) of one op."""
+    return divisible(op, program), _channel_step(op, program)
+
+
+def _channel_step(op: Op, program: Program) -> int:
+    """The channels of the output can be cut at multiples of this number; 0: they cannot be cut."""
     shapes = [program.values[n].shape for n in op.inputs if n not in program.consts]
     out = program.values[op.output].shape
     image = len(out) == 3
     if op.kind == "conv":
         weight, groups = program.values[op.inputs[1]].shape, op.attrs["groups"]
-        return _reaches(op, weight[2]), 1 if groups == 1 else weight[0] // groups
+        return 1 if groups == 1 else weight[0] // groups
     if op.kind in ("max_pool", "sum_pool"):
-        return True, 1
+        return 1
     if op.kind == "linear":
-        return False, int(len(out) == 1)
+        return int(len(out) == 1)
     if has(op, Trait.POINTWISE):
-        if op.kind == "requant" and op.attrs["axis"] != 1 and _per_channel(op, program):
-            return False, 0
+        axis_is_channels = op.kind != "requant" or op.attrs["axis"] == 1
         ranked = len(out) in (1, 3) and all(len(s) == len(out) for s in shapes)
-        return image and ranked, int(ranked)
-    if op.kind == "concat":
-        return image and op.attrs["axis"] == 1, 0
+        return int(ranked and (axis_is_channels or divisible(op, program)))
     if op.kind == "slice":
-        return image and op.attrs["axis"] == 1, int(image and op.attrs["axis"] > 1)
+        return int(image and op.attrs["axis"] > 1)
     if has(op, Trait.RESIZES) or op.kind == "pad":
-        return False, 1
+        return 1
     if has(op, Trait.REDUCES):
-        return False, int(tuple(sorted(op.attrs["axes"])) == (2, 3))
-    return False, 0
-
-
-def _reaches(op: Op, kernel: int) -> bool:
-    """Every output row of a convolution touches a real input row (its padding is narrower than
-    its window), so that no tile is made of padding alone."""
-    top, _, bottom, _ = op.attrs["padding"]
-    return bool(max(top, bottom) <= (kernel - 1) * op.attrs["dilation"][0])
-
-
-def _per_channel(op: Op, program: Program) -> bool:
-    return any(program.values[n].shape != (1,) for n in op.inputs if n in program.consts)
+        return int(tuple(sorted(op.attrs["axes"])) == (2, 3))
+    return 0
 
 
 def needs(op: Op, box: Box, program: Program) -> dict[str, Box]:
@@ -115,13 +107,10 @@ def _need(op: Op, name: str, box: Box, program: Program) -> Box:
     out = program.values[op.output].shape
     full = full_box(shape)
     by_rows, step = _op_splits(op, program)
-    h0, h1 = (box.h0, box.h1) if by_rows else (full.h0, full.h1)
+    h0, h1 = full.h0, full.h1
+    if by_rows:
+        h0, h1 = (int(row) for row in rows_read(op, name, program, box.h0, box.h1))
     c0, c1 = (box.c0, box.c1) if step else (full.c0, full.c1)
-    if has(op, Trait.WINDOWED) and by_rows:
-        kernel, stride, dilation = _window(op, program)
-        h0 = max(0, box.h0 * stride - op.attrs["padding"][0])
-        last = (box.h1 - 1) * stride - op.attrs["padding"][0] + (kernel - 1) * dilation
-        h1 = min(full.h1, last + 1)
     if op.kind == "conv":
         weight = program.values[op.inputs[1]].shape
         per_out = weight[0] // op.attrs["groups"]
@@ -135,15 +124,7 @@ def _need(op: Op, name: str, box: Box, program: Program) -> Box:
         c0, c1 = full.c0, full.c1
     if op.kind == "mul" and len(shape) == len(out):  # a dim of 1 is broadcast
         c0, c1 = (c0, c1) if full.c1 > 1 else (0, 1)
-        h0, h1 = (h0, h1) if full.h1 > 1 else (0, 1)
     return Box(c0, c1, h0, h1)
-
-
-def _window(op: Op, program: Program) -> tuple[int, int, int]:
-    """(kernel, stride, dilation) along the rows."""
-    convolves = op.kind == "conv"
-    kernel = program.values[op.inputs[1]].shape[2] if convolves else op.attrs["kernel"][0]
-    return kernel, op.attrs["stride"][0], op.attrs.get("dilation", (1, 1))[0]
 
 
 def layer_needs(layer: Layer, box: Box, program: Program) -> dict[str, Box]:
@@ -156,21 +137,16 @@ def layer_needs(layer: Layer, box: Box, program: Program) -> dict[str, Box]:
     return wanted
 
 
-def localise(op: Op, box: Box, program: Program) -> Op:
-    """`op` with the attributes that give exactly `box`, from inputs cut to what it needs."""
-    attrs = dict(op.attrs)
-    by_rows, _ = _op_splits(op, program)
-    if has(op, Trait.WINDOWED) and by_rows:
-        kernel, stride, dilation = _window(op, program)
-        top, left, _, right = op.attrs["padding"]
-        height = program.values[op.inputs[0]].shape[1]
-        first = box.h0 * stride - top
-        last = (box.h1 - 1) * stride - top + (kernel - 1) * dilation
-        attrs["padding"] = (max(0, -first), left, max(0, last + 1 - height), right)
+def localise(op: Op, box: Box, program: Program) -> tuple[Op, int]:
+    """`op` with the attributes that give `box` from inputs cut to what it needs, and how many rows
+    its result has before those of `box`; further rows may follow them."""
+    attrs, skip = dict(op.attrs), 0
+    if divisible(op, program):
+        attrs, skip = local_rows(op, box.h0, box.h1, program)
     if op.kind == "conv" and op.attrs["groups"] > 1:
         per_out = program.values[op.inputs[1]].shape[0] // op.attrs["groups"]
         attrs["groups"] = box.channels // per_out
-    return replace(op, attrs=attrs)
+    return replace(op, attrs=attrs), skip
 
 
 def const_range(op: Op, name: str, box: Box, program: Program) -> tuple[int, int]:

@@ -1,21 +1,25 @@
-"""The model of time: the command stream on one DMA engine and the cores.
+"""The model of time: the command stream on two DMA queues and the cores.
 
-Each engine takes its commands in order. A command starts when its engine is free and what it reads
-is there; it may overwrite memory when nobody reads it any more. All DMA traffic shares the DDR
-bandwidth. Times are microseconds.
+Loads, stores and each core take their commands in order. A command starts when its unit is free,
+what it reads is there, and what it overwrites has been read. Both queues share the bandwidth of
+DDR: a transfer uses the time that the transfers before it have left. The first command of a layer
+on a core pays for its start. Times are microseconds.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+import numpy as np
 
 from qatspec.backend.commands import Command
-from qatspec.backend.cost import tile_us
+from qatspec.backend.cost import layer_us
 from qatspec.backend.encode import Compiled
 from qatspec.backend.layers import Layer
 from qatspec.backend.packing import constant_spans, features_bytes
-from qatspec.backend.region import Box, full_box
+from qatspec.backend.region import Box, full_box, layer_needs
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,46 +33,110 @@ class Event:
 
 
 @dataclass(slots=True)
-class _Range:
-    """A stretch of memory: until when it is written and read; layer: whose tiles wrote it."""
+class _Buffer:
+    """A buffer in memory: until when each row of a range of channels is written and read. free:
+    when what lay there before is done with."""
 
     low: int
     high: int
-    written: float
-    read: float
-    layer: int
+    rows: int
+    free: float
+    ranges: dict[tuple[int, int], tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
 
 
-class _Hazards:
-    """When a stretch of memory may be read or overwritten."""
+class _Memory:
+    """When a part of a memory may be read or overwritten."""
 
     def __init__(self) -> None:
-        self._ranges: list[_Range] = []
+        self._buffers: dict[tuple[int, int, Box], _Buffer] = {}
 
-    def readable(self, low: int, size: int) -> float:
-        return max((r.written for r in self._over(low, size)), default=0.0)
+    def buffer(self, address: int, size: int, box: Box) -> _Buffer:
+        """The buffer at `address`, which takes the place of those that it overlaps."""
+        key = (address, size, box)
+        found = self._buffers.get(key)
+        if found is None:
+            high, free = address + size, 0.0
+            over = [k for k, b in self._buffers.items() if b.low < high and address < b.high]
+            for other in over:
+                old = self._buffers.pop(other)
+                times = [float(t.max()) for pair in old.ranges.values() for t in pair]
+                free = max([free, old.free, *times])
+            found = self._buffers[key] = _Buffer(address, high, box.rows, free)
+        return found
 
-    def writable(self, low: int, size: int, layer: int) -> float:
-        """Tiles of one layer write disjoint parts of a value: they do not wait for each other."""
-        return max(
-            (max(r.read, 0.0 if r.layer == layer else r.written) for r in self._over(low, size)),
-            default=0.0,
-        )
 
-    def read(self, low: int, size: int, end: float) -> None:
-        for r in self._over(low, size):
-            r.read = max(r.read, end)
+def _rows(buffer: _Buffer, box: Box) -> slice | np.ndarray:
+    """Index of the rows of `box` in the ring of a buffer."""
+    if box.rows >= buffer.rows:
+        return slice(None)
+    first = box.h0 % buffer.rows
+    if first + box.rows <= buffer.rows:
+        return slice(first, first + box.rows)
+    return np.arange(box.h0, box.h1) % buffer.rows
 
-    def write(self, low: int, size: int, end: float, layer: int) -> None:
-        same = [r for r in self._ranges if (r.low, r.high, r.layer) == (low, low + size, layer)]
-        if same:
-            same[0].written = max(same[0].written, end)
-            return
-        self._ranges = [r for r in self._ranges if r.low < low or r.high > low + size]
-        self._ranges.append(_Range(low, low + size, end, 0.0, layer))
 
-    def _over(self, low: int, size: int) -> list[_Range]:
-        return [r for r in self._ranges if r.low < low + size and low < r.high]
+def _readable(buffer: _Buffer, box: Box) -> float:
+    """When everything that was written to `box` is there."""
+    index, time = _rows(buffer, box), buffer.free
+    for (c0, c1), (written, _) in buffer.ranges.items():
+        if c0 < box.c1 and box.c0 < c1:
+            time = max(time, float(written[index].max()))
+    return time
+
+
+def _writable(buffer: _Buffer, box: Box) -> float:
+    """When everything that lay in `box` has been written and read."""
+    index, time = _rows(buffer, box), buffer.free
+    for (c0, c1), (written, read) in buffer.ranges.items():
+        if c0 < box.c1 and box.c0 < c1:
+            time = max(time, float(written[index].max()), float(read[index].max()))
+    return time
+
+
+def _note(buffer: _Buffer, box: Box, end: float, write: bool) -> None:
+    """`box` is written, or read, until `end`."""
+    index, key = _rows(buffer, box), (box.c0, box.c1)
+    if write and key not in buffer.ranges:
+        buffer.ranges[key] = (np.zeros(buffer.rows), np.zeros(buffer.rows))
+    for (c0, c1), times in buffer.ranges.items():
+        if c0 < box.c1 and box.c0 < c1:
+            part = times[0 if write else 1]
+            part[index] = np.maximum(part[index], end)
+
+
+class _Bus:
+    """The time that transfers have taken of DDR, as disjoint stretches in order."""
+
+    def __init__(self) -> None:
+        self._starts: list[float] = []
+        self._ends: list[float] = []
+
+    def take(self, ready: float, length: float) -> tuple[float, float]:
+        """Use the first `length` of free time from `ready` on. Returns (start, end)."""
+        starts, ends = self._starts, self._ends
+        i = bisect_right(ends, ready)
+        time, first, left = ready, -1.0, length
+        at = i
+        while left > 0:
+            if i < len(starts) and starts[i] <= time:
+                time = max(time, ends[i])
+                i += 1
+                continue
+            gap = (starts[i] if i < len(starts) else np.inf) - time
+            used = min(gap, left)
+            first = time if first < 0 else first
+            time, left = time + used, left - used
+        if first < 0:
+            return ready, ready
+        self._insert(at, i, first, time)
+        return first, time
+
+    def _insert(self, low: int, high: int, first: float, last: float) -> None:
+        """One stretch in place of those with indices low..high, which lie within it."""
+        if low < high:
+            first, last = min(first, self._starts[low]), max(last, self._ends[high - 1])
+        self._starts[low:high] = [first]
+        self._ends[low:high] = [last]
 
 
 def schedule(compiled: Compiled) -> tuple[Event, ...]:
@@ -89,14 +157,18 @@ def duration_us(events: Sequence[Event], compiled: Compiled) -> float:
 
 
 class _Clock:
-    """The engines, and what they wait for."""
+    """The units, and what they wait for."""
 
     def __init__(self, compiled: Compiled) -> None:
         self.compiled, self.program, self.target = compiled, compiled.program, compiled.target
         self.names = list(compiled.program.values)
-        self.chip, self.ddr = _Hazards(), _Hazards()
-        self.dma_free = 0.0
+        self.homes = compiled.homes
+        self.chip, self.ddr, self.bus = _Memory(), _Memory(), _Bus()
+        self.free = {"load": 0.0, "store": 0.0}
         self.core_free = [0.0] * compiled.cores
+        self.started: set[tuple[int, int]] = set()
+        self.work: dict[tuple[int, Box], float] = {}
+        self.needs: dict[tuple[int, Box], dict[str, Box]] = {}
 
     def run(self) -> tuple[Event, ...]:
         steps = {
@@ -109,49 +181,66 @@ class _Clock:
 
     def _weight(self, command: Command) -> Event:
         layer = self.compiled.layers[command.layer]
-        size = self._constants(layer, command.box)
-        event = self._move(command, size, self.chip.writable(command.address, size, -1))
-        self.chip.write(command.address, size, event.end, -1)
+        size, box = self._constants(layer, command.box), Box(0, 1, 0, 1)
+        here = self.chip.buffer(command.address, size, box)
+        event = self._move("load", command, size, _writable(here, box))
+        _note(here, box, event.end, write=True)
         return event
 
     def _load(self, command: Command) -> Event:
-        home, here = self._home(command), self._here(command)
-        ready = max(self.ddr.readable(*home), self.chip.writable(*here, -1))
-        event = self._move(command, self._loaded(command), ready)
-        self.ddr.read(*home, event.end)
-        self.chip.write(*here, event.end, -1)
+        home, here, box = self._home(command), self._here(command), command.box
+        ready = max(_readable(home, box), _writable(here, box))
+        event = self._move("load", command, self._loaded(command), ready)
+        _note(home, box, event.end, write=False)
+        _note(here, box, event.end, write=True)
         return event
 
     def _store(self, command: Command) -> Event:
-        home, here = self._home(command), self._here(command)
-        ready = max(self.chip.readable(*here), self.ddr.writable(*home, command.layer))
-        event = self._move(command, self._size(command.value, command.box), ready)
-        self.chip.read(*here, event.end)
-        self.ddr.write(*home, event.end, command.layer)
+        home, here, box = self._home(command), self._here(command), command.box
+        ready = max(_readable(here, box), _writable(home, box))
+        event = self._move("store", command, self._size(command.value, box), ready)
+        _note(here, box, event.end, write=False)
+        _note(home, box, event.end, write=True)
         return event
 
     def _execute(self, command: Command) -> Event:
-        layer = self.compiled.layers[command.layer]
-        sources = [
-            (operand.address, features_bytes(self.program.values[name], operand.box, self.target))
-            for name, operand in zip(layer.inputs, command.operands, strict=True)
-        ]
-        sources.append((command.constants, self._constants(layer, command.box)))
+        layer, hardware = self.compiled.layers[command.layer], self.target.hardware
+        key = (command.layer, command.box)
+        if key not in self.work:
+            self.work[key] = layer_us(layer, command.box, self.program, self.target)
+            self.needs[key] = layer_needs(layer, command.box, self.program)
+        sources = []
+        for name, operand in zip(layer.inputs, command.operands, strict=True):
+            root, box = self._at_home(name, self.needs[key][name])
+            size = features_bytes(self.program.values[root], operand.box, self.target)
+            sources.append((self.chip.buffer(operand.address, size, operand.box), box))
+        if layer.consts:
+            # the constants of a share of the rows are those of all its channels
+            size, box = self._constants(layer, command.box), Box(0, 1, 0, 1)
+            sources.append((self.chip.buffer(command.constants, size, box), box))
         here = self._here(command)
-        ready = [self.core_free[command.core], self.chip.writable(*here, command.layer)]
-        start = max(ready + [self.chip.readable(*source) for source in sources])
-        work = tile_us(layer, command.box, self.program, self.target)
-        end = start + self.target.hardware.start_overhead_us + work
+        _, result = self._at_home(layer.output, command.box)
+        ready = [self.core_free[command.core], _writable(here, result)]
+        start = max(ready + [_readable(buffer, box) for buffer, box in sources])
+        end = start + self.work[key]
+        if (command.layer, command.core) not in self.started:
+            self.started.add((command.layer, command.core))
+            end += hardware.start_overhead_us
         self.core_free[command.core] = end
-        for source in sources:
-            self.chip.read(*source, end)
-        self.chip.write(*here, end, command.layer)
+        for buffer, box in sources:
+            _note(buffer, box, end, write=False)
+        _note(here, result, end, write=True)
         return Event(command, start, end, 0)
 
-    def _move(self, command: Command, size: int, ready: float) -> Event:
-        start = max(self.dma_free, ready)
-        self.dma_free = start + size / self.target.hardware.ddr_bytes_per_us
-        return Event(command, start, self.dma_free, size)
+    def _at_home(self, name: str, box: Box) -> tuple[str, Box]:
+        home = self.homes[name]
+        return home.root, Box(box.c0 + home.channel, box.c1 + home.channel, box.h0, box.h1)
+
+    def _move(self, queue: str, command: Command, size: int, ready: float) -> Event:
+        ready = max(ready, self.free[queue])
+        start, end = self.bus.take(ready, size / self.target.hardware.ddr_bytes_per_us)
+        self.free[queue] = end
+        return Event(command, start, end, size)
 
     def _constants(self, layer: Layer, box: Box) -> int:
         return constant_spans(layer, box, self.program, self.compiled.packed)[1]
@@ -165,13 +254,13 @@ class _Clock:
             return fed.frame_bytes(command.box.h0, command.box.h1)
         return self._size(command.value, command.box)
 
-    def _here(self, command: Command) -> tuple[int, int]:
-        """(address, bytes) of the command's buffer on chip."""
-        return command.address, self._size(command.value, command.buffer)
+    def _here(self, command: Command) -> _Buffer:
+        """The command's buffer on chip."""
+        size = self._size(command.value, command.buffer)
+        return self.chip.buffer(command.address, size, command.buffer)
 
-    def _home(self, command: Command) -> tuple[int, int]:
-        """(address, bytes) of the command's value in DDR."""
+    def _home(self, command: Command) -> _Buffer:
+        """The command's value in DDR."""
         name = self.names[command.value]
-        return self.compiled.ddr[name], self._size(
-            command.value, full_box(self.program.values[name].shape)
-        )
+        box = full_box(self.program.values[name].shape)
+        return self.ddr.buffer(self.compiled.ddr[name], self._size(command.value, box), box)

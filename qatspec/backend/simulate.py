@@ -67,6 +67,7 @@ class _Machine:
     def __init__(self, compiled: Compiled) -> None:
         self.compiled, self.program, self.target = compiled, compiled.program, compiled.target
         self.names = list(compiled.program.values)
+        self.homes = compiled.homes
         self.chip = np.zeros(compiled.onchip_bytes, np.uint8)
         self.ddr = np.zeros(compiled.ddr_bytes, np.uint8)
 
@@ -137,15 +138,22 @@ class _Machine:
         layer = self.compiled.layers[command.layer]
         wanted = layer_needs(layer, command.box, self.program)
         consts = self._constants(layer, command)
-        held = {
-            name: (self._read(self.chip, o.address, name, o.box, wanted[name]), wanted[name])
-            for name, o in zip(layer.inputs, command.operands, strict=True)
-        }
+        held = {}
+        for name, operand in zip(layer.inputs, command.operands, strict=True):
+            root, box = self._at_home(name, wanted[name])
+            array = self._read(self.chip, operand.address, root, operand.box, box)
+            held[name] = array, wanted[name]
         for op in layer.ops:
             held[op.output] = self._evaluate(op, wanted[op.output], held, consts)
-        array, box = held[layer.output]
-        self._write(self.chip, command.address, layer.output, command.buffer, box, array)
+        array, _ = held[layer.output]
+        root, box = self._at_home(layer.output, command.box)
+        self._write(self.chip, command.address, root, command.buffer, box, array)
         return array
+
+    def _at_home(self, name: str, box: Box) -> tuple[str, Box]:
+        """The value in whose memory `name` lies, and `box` of `name` there."""
+        home = self.homes[name]
+        return home.root, Box(box.c0 + home.channel, box.c1 + home.channel, box.h0, box.h1)
 
     def _evaluate(
         self,
@@ -166,10 +174,11 @@ class _Machine:
             channels = slice(part.c0 - base.c0, part.c1 - base.c0)
             cut = array[channels, part.h0 - base.h0 : part.h1 - base.h0]
             operands.append(cut.reshape(1, *self._local(name, part)).astype(np.int64))
-        result = evaluate(
-            localise(op, box, self.program), operands, self.program.values[op.inputs[0]].dtype
-        )
+        local, skip = localise(op, box, self.program)
+        result = evaluate(local, operands, self.program.values[op.inputs[0]].dtype)
         value = self.program.values[op.output]
+        if len(value.shape) == 3:
+            result = result[:, :, skip : skip + box.rows]
         low, high = RANGE[value.dtype]
         if result.min() < low or result.max() > high:
             raise OverflowError(f"`{op.output}` leaves {value.dtype}")

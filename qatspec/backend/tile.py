@@ -1,184 +1,168 @@
-"""Tiles: how a layer's output is cut so that what a tile needs fits on chip."""
+"""Tiles: how the constants of a group are held or streamed, and a layer that runs alone in passes
+over its output channels because nothing larger fits on chip."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
-from math import ceil
 
-from qatspec.backend.cost import tile_us
-from qatspec.backend.layers import Layer
-from qatspec.backend.packing import Packed, constant_spans, features_bytes
-from qatspec.backend.region import Box, full_box, layer_needs, splits
-from qatspec.backend.target import Target, align
-from qatspec.program import Program
+from qatspec.backend.network import Network
+from qatspec.backend.region import Box, layer_needs
+from qatspec.backend.strips import build, step_counts
+from qatspec.backend.target import align
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Effort:
-    """One way to plan.
+class Constants:
+    """How a group has its constants on chip. held: layers whose constants stay for all steps.
+    chunks: the other layers, whose constants are loaded in each step through slots of `slot`
+    bytes, for so many output channels at a time."""
 
-    depth     tiles in flight: 1 does one thing after another, 2 is double buffering.
-    resident  values stay on chip between layers where they fit.
-    search    each layer's tiles are those with its lowest estimated time, not the largest that fit.
-    """
-
-    depth: int
-    resident: bool = True
-    search: bool = False
-
-
-#: opt level -> the ways that are planned; the one with the lowest modelled latency is taken.
-EFFORTS = {
-    "O0": (Effort(depth=1, resident=False),),
-    "O1": (Effort(depth=2, resident=False),),
-    "O2": (Effort(depth=2),),
-    "O3": tuple(Effort(depth=d, search=s) for s in (False, True) for d in (2, 3)),
-}
-
-#: A search looks at tilings of at most so many tiles: finer ones only add starts of commands.
-_SEARCHED_TILES = 32
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tiling:
-    """The output is cut into chunks of `channels` (outer loop) and of `rows` (inner loop)."""
-
-    channels: int
-    rows: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Buffers:
-    """Bytes of one slot of each buffer that a tiling needs, and how many slots there are."""
-
-    inputs: dict[str, int]
-    constants: int
-    output: int
-    input_slots: int
-    constant_slots: int
-    output_slots: int
+    held: tuple[int, ...]
+    chunks: dict[int, int]
+    slot: int
+    slots: int
+    traffic: int
 
     @property
-    def total(self) -> int:
-        return (
-            sum(self.inputs.values()) * self.input_slots
-            + self.constants * self.constant_slots
-            + self.output * self.output_slots
-        )
+    def bytes(self) -> int:
+        """Bytes of the slots; those of the held layers are counted one by one."""
+        return self.slot * self.slots
 
 
-@dataclass(frozen=True, slots=True)
-class Tiler:
-    """Cuts the layers of one program for one march. packed: every constant's place."""
+def arrange(
+    net: Network, layers: Sequence[int], steps: int, space: int, depth: int
+) -> Constants | None:
+    """The constants of `layers` within `space` bytes with the fewest bytes loaded, or None.
+    depth: slots of streamed constants."""
+    sizes = {k: net.const_bytes(k) for k in layers}
+    if sum(sizes.values()) <= space:
+        held = tuple(k for k in layers if sizes[k])
+        return Constants(held=held, chunks={}, slot=0, slots=0, traffic=sum(sizes.values()))
+    guard = depth * max(net.const_bytes(k, net.smallest_chunk(k)) for k in layers)
+    left = space - guard
+    if left < 0:
+        return None
+    kept = []
+    for k in sorted(layers, key=lambda k: (-sizes[k], k)):
+        if 0 < sizes[k] <= left:
+            kept.append(k)
+            left -= sizes[k]
+    streamed = [k for k in layers if sizes[k] and k not in kept]
+    slot = min((left + guard) // depth, max(sizes[k] for k in streamed))
+    chunks = {}
+    for k in streamed:
+        chunk = net.chunk_for(k, slot)
+        if chunk is None:
+            return None
+        chunks[k] = chunk
+    slot = max(net.const_bytes(k, chunk) for k, chunk in chunks.items())
+    traffic = sum(sizes[k] for k in kept) + steps * sum(sizes[k] for k in streamed)
+    held = tuple(sorted(kept))
+    return Constants(held=held, chunks=chunks, slot=slot, slots=depth, traffic=traffic)
 
-    program: Program
-    target: Target
-    packed: dict[str, Packed]
-    effort: Effort
-    cores: int
 
-    def boxes(self, layer: Layer, tiling: Tiling) -> Iterator[Box]:
-        """The tiles in the order in which they run."""
-        full = full_box(self.program.values[layer.output].shape)
-        for c0, c1 in _cuts(full.c1, tiling.channels):
-            for h0, h1 in _cuts(full.h1, tiling.rows):
-                yield Box(c0, c1, h0, h1)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Passes:
+    """Layer `k` in passes over chunks of `channels`, each in so many steps over the rows: inputs
+    are loaded once a pass, constants once.
 
-    def candidates(self, layer: Layer) -> Iterator[Tiling]:
-        """Tilings from the largest to the smallest: rows shrink first, weights are cut last."""
-        full = full_box(self.program.values[layer.output].shape)
-        by_rows, step = splits(layer, self.program)
-        # with several cores a layer is cut in at least as many tiles, by rows where that is enough
-        rows = ceil(full.h1 / self.cores) if by_rows else full.h1
-        unit = align(self.target.hardware.align_channels_out, step) if step else full.c1
-        for channels in _halves(full.c1, unit):
-            for height in _halves(rows, 1) if by_rows else [full.h1]:
-                yield Tiling(channels=channels, rows=height)
+    inputs   root -> (rows of its ring, bytes of a slot, slots). output: the same of the result.
+    traffic  bytes through DDR. needed: bytes on chip, with `slots` buffers of constants.
+    """
 
-    def smallest(self, layer: Layer) -> Tiling:
-        """The last of the candidates."""
-        *_, last = self.candidates(layer)
-        return last
+    k: int
+    channels: int
+    steps: int
+    slots: int
+    constants: int
+    inputs: dict[str, tuple[int, int, int]]
+    output: tuple[int, int, int]
+    traffic: int
 
-    def buffers(self, layer: Layer, tiling: Tiling, resident: frozenset[str]) -> Buffers:
-        """What the tiling needs on chip, beside the values that stay there."""
-        full = full_box(self.program.values[layer.output].shape)
-        # a tile from the middle: those at the borders need fewer rows
-        h0 = max(0, (full.h1 - tiling.rows) // 2)
-        box = Box(0, tiling.channels, h0, h0 + tiling.rows)
-        chunks = ceil(full.c1 / tiling.channels)
-        tiles = self._count(layer, tiling)
-        needs = layer_needs(layer, box, self.program)
-        depth = self.effort.depth
-        values = self.program.values
-        return Buffers(
-            inputs={
-                name: features_bytes(values[name], needs[name], self.target)
-                for name in layer.inputs
-                if name not in resident
-            },
-            constants=constant_spans(layer, box, self.program, self.packed)[1],
-            output=0
-            if layer.output in resident
-            else features_bytes(values[layer.output], box, self.target),
-            input_slots=min(depth, tiles),
-            constant_slots=min(depth, chunks),
-            output_slots=min(depth, tiles),
-        )
+    @property
+    def needed(self) -> int:
+        buffers = [*self.inputs.values(), self.output]
+        return self.slots * self.constants + sum(size * slots for _, size, slots in buffers)
 
-    def choose(self, layer: Layer, budget: int, resident: frozenset[str]) -> Tiling | None:
-        """A tiling whose buffers fit `budget` bytes, or None: the largest; with search, the one
-        with the lowest modelled time."""
-        fitting = (
-            tiling
-            for tiling in self.candidates(layer)
-            if self.buffers(layer, tiling, resident).total <= budget
-        )
-        largest = next(fitting, None)
-        if largest is None or not self.effort.search:
-            return largest
-        others = [t for t in fitting if self._count(layer, t) <= _SEARCHED_TILES]
-        return min([largest, *others], key=lambda t: self._estimate(layer, t, resident))
 
-    def _count(self, layer: Layer, tiling: Tiling) -> int:
-        """How many tiles a tiling makes."""
-        full = full_box(self.program.values[layer.output].shape)
-        return ceil(full.c1 / tiling.channels) * ceil(full.h1 / tiling.rows)
+def passes(
+    net: Network, k: int, budget: int, depth: int, kept: Container[str] = ()
+) -> tuple[Passes | None, int]:
+    """The passes of layer k with the fewest bytes that fit, and the bytes that the smallest of all
+    needs."""
+    best: Passes | None = None
+    least = -1
+    height = net.heights[net.parts[k].root]
+    counts = [1, *step_counts(height)] if net.divisible[k] else [1]
+    for channels in _halves(net.channels(k), net.smallest_chunk(k)):
+        for steps in counts:
+            tried = _evaluate(net, k, channels, steps, depth, kept)
+            least = tried.needed if least < 0 else min(least, tried.needed)
+            if tried.needed <= budget and (best is None or tried.traffic < best.traffic):
+                best = tried
+    return best, least
 
-    def _estimate(self, layer: Layer, tiling: Tiling, resident: frozenset[str]) -> float:
-        """Time of the layer alone: loads and compute overlap, but for a first and a last tile."""
-        target, values = self.target, self.program.values
-        compute = traffic = 0.0
-        chunk = -1
-        for box in self.boxes(layer, tiling):
-            compute += tile_us(layer, box, self.program, target) + target.hardware.start_overhead_us
-            if box.c0 != chunk:
-                traffic += constant_spans(layer, box, self.program, self.packed)[1]
-                chunk = box.c0
-            needs = layer_needs(layer, box, self.program)
-            for name in layer.inputs:
-                if name not in resident:
-                    traffic += features_bytes(values[name], needs[name], target)
-            if layer.output not in resident:
-                traffic += features_bytes(values[layer.output], box, target)
-        count = self._count(layer, tiling)
-        compute /= min(self.cores, count)
-        traffic /= target.hardware.ddr_bytes_per_us
-        return max(compute, traffic) + min(compute, traffic) / count
+
+def _evaluate(
+    net: Network, k: int, channels: int, steps: int, depth: int, kept: Container[str]
+) -> Passes:
+    part, total = net.parts[k], net.channels(k)
+    strips = build(net, k, k + 1, steps, slack=depth > 1, kept=kept)
+    chunks = [(c0, min(c0 + channels, total)) for c0 in range(0, total, channels)]
+    ranges: dict[str, list[tuple[int, int]]] = {}
+    for chunk in chunks:
+        for root, channels_read in pass_ranges(net, k, chunk).items():
+            ranges.setdefault(root, []).append(channels_read)
+    several = depth if len(chunks) > 1 and steps == 1 else 1
+    traffic, inputs = net.const_bytes(k), {}
+    for root, ends in ranges.items():
+        if root in kept:
+            continue
+        rows, height = strips.rings[root].rows, net.heights[root]
+        loads = ends if steps > 1 or len(set(ends)) > 1 else ends[:1]
+        traffic += sum(net.bytes(root, c0, c1, height) for c0, c1 in loads)
+        size = max(net.bytes(root, c0, c1, rows) for c0, c1 in ends)
+        inputs[root] = rows, size, several if len(set(ends)) > 1 else 1
+    output = (0, 0, 0)
+    if part.root not in kept:
+        rows = strips.rings[part.root].rows
+        output = rows, net.bytes(part.root, 0, channels, rows), several
+        traffic += net.part_bytes(k)
+    return Passes(
+        k=k,
+        channels=channels,
+        steps=steps,
+        slots=min(depth, len(chunks)),
+        constants=net.const_bytes(k, channels),
+        inputs=inputs,
+        output=output,
+        traffic=traffic,
+    )
+
+
+def pass_ranges(net: Network, k: int, chunk: tuple[int, int]) -> dict[str, tuple[int, int]]:
+    """Root -> the channels that a pass over channels chunk[0]..chunk[1] of layer k reads."""
+    if (k, chunk) in net.ranges:
+        return net.ranges[k, chunk]
+    height = net.heights[net.parts[k].root]
+    needs = layer_needs(net.layers[k], Box(*chunk, 0, height), net.program)
+    ranges: dict[str, tuple[int, int]] = {}
+    for read in net.reads[k]:
+        need, offset = needs[read.name], read.c0
+        ends = net.hull(read.root, offset + need.c0, offset + need.c1)
+        before = ranges.get(read.root, ends)
+        ranges[read.root] = min(before[0], ends[0]), max(before[1], ends[1])
+    net.ranges[k, chunk] = ranges
+    return ranges
 
 
 def _halves(size: int, unit: int) -> list[int]:
     """size, then about half of it, and so on down to `unit`, each a multiple of `unit`."""
     found = [size]
     while found[-1] > unit:
-        found.append(align(ceil(found[-1] / 2), unit))
-        if found[-1] >= found[-2]:
-            found.pop()
+        smaller = align(-(-found[-1] // 2), unit)
+        if smaller >= found[-1]:
             break
+        found.append(smaller)
     return found
-
-
-def _cuts(size: int, step: int) -> Iterator[tuple[int, int]]:
-    return pairwise([*range(0, size, step), size])

@@ -67,6 +67,9 @@ class OpSupport:
     limits: tuple[Limit, ...] = ()
 
 
+_MAY_BE_ZERO = ("start_overhead_us", "run_overhead_us", "port_bytes_per_cycle")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hardware:
     """The figures of the model of time and memory.
@@ -75,7 +78,8 @@ class Hardware:
     depthwise_macs_per_cycle  convolutions with one input channel a group, per core.
     vector_lanes              elements a cycle of everything else, per core.
     onchip_bytes              memory shared by the cores; ddr_bytes_per_us: effective bandwidth.
-    start_overhead_us         to start one execute command; run_overhead_us: once a run.
+    start_overhead_us         to start one layer; run_overhead_us: once a run.
+    port_bytes_per_cycle      features that a core reads and writes on chip; 0: without limit.
     align_*                   width and channels are padded to these multiples.
     fitted                    figure -> what it rests on, where the vendor prints none.
     """
@@ -92,12 +96,13 @@ class Hardware:
     align_width: int
     align_channels_in: int
     align_channels_out: int
+    port_bytes_per_cycle: float = 0
     fitted: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         figures = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "fitted"}
         for name, value in figures.items():
-            if value < 0 or (value == 0 and not name.endswith("overhead_us")):
+            if value < 0 or (value == 0 and name not in _MAY_BE_ZERO):
                 raise ValueError(f"{name} is {value}")
         if unknown := sorted(set(self.fitted) - set(figures)):
             raise ValueError(

@@ -13,12 +13,14 @@ from qatspec.types.records import NO_PARAMS, JSONSchema, March
 #: `tiled_march` bounds `cores` by the number that the march's hardware has.
 TILED_OPTIONS: Mapping[str, JSONSchema] = {
     "opt": {
-        "enum": ["O0", "O1", "O2", "O3"],
+        "enum": ["O0", "O1", "O2", "O3", "ddr", "fast", "balance"],
         "default": "O2",
         "description": (
             "effort: O0 one buffer, every value through DDR; O1 loads, compute and stores "
-            "overlap; O2 values stay on chip where they fit; O3 plans in several ways and "
-            "takes the one with the lowest modelled latency. The integers never differ"
+            "overlap; O2 layers run fused, strip by strip, and values stay on chip where they "
+            "fit; O3 plans in more ways and takes the one with the lowest modelled latency. ddr "
+            "moves the fewest bytes, fast weighs latency alone, balance both, with fewer tries. "
+            "The integers never differ"
         ),
     },
     "cores": {

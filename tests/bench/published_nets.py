@@ -44,15 +44,47 @@ class Net:
             "conv",
             [x, self._const("int8", weight), self._const("int32", np.zeros(out, np.int32))],
             stride=(stride, stride),
-            padding=(kernel // 2,) * 4,
+            padding=((kernel - 1) // 2,) * 4
+            if stride == 1 or kernel % 2
+            else (kernel // 2 - 1,) * 4,
             dilation=(1, 1),
             groups=groups,
         )
         return self._requant([sums, residual] if residual else [sums], out)
 
+    def channels(self, x: str) -> int:
+        return self.builder.values[x].shape[0]
+
+    def raw(self, x: str, out: int) -> str:
+        """A 1x1 convolution whose sums are an output."""
+        weight = self._const("int8", np.zeros((out, self.channels(x), 1, 1), np.int8))
+        window = {"stride": (1, 1), "padding": (0,) * 4, "dilation": (1, 1), "groups": 1}
+        return self._emit("conv", [x, weight], **window)
+
     def max_pool(self, x: str) -> str:
-        window = {"kernel": (3, 3), "stride": (2, 2), "dilation": (1, 1)}
-        return self._emit("max_pool", [x], padding=(1, 1, 1, 1), **window)
+        return self.pool(x, 3, 2)
+
+    def pool(self, x: str, kernel: int, stride: int) -> str:
+        window = {"kernel": (kernel,) * 2, "stride": (stride,) * 2, "dilation": (1, 1)}
+        return self._emit("max_pool", [x], padding=(kernel // 2,) * 4, **window)
+
+    def add(self, a: str, b: str) -> str:
+        return self._requant([a, b], 1)
+
+    def up(self, x: str) -> str:
+        _, rows, columns = self.builder.values[x].shape
+        return self._emit("resize_nearest", [x], size=(2 * rows, 2 * columns))
+
+    def concat(self, *parts: str) -> str:
+        return self._emit("concat", list(parts), axis=1)
+
+    def split(self, x: str, channels: int) -> list[str]:
+        starts = range(0, self.channels(x), channels)
+        cut = {"axis": 1, "step": 1}
+        return [self._emit("slice", [x], start=s, stop=s + channels, **cut) for s in starts]
+
+    def table(self) -> str:
+        return self._const("int8", np.zeros(256, np.int8))
 
     def classify(self, x: str, classes: int) -> Program:
         """Global average, a linear layer, one output."""

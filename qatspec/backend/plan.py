@@ -1,0 +1,134 @@
+"""Plans: the ways to compile that an `opt` level tries, and the best of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from math import floor, inf, log
+from typing import Literal
+
+from qatspec.backend.encode import Compiled
+from qatspec.backend.fuse import Effort, TooLarge, fuse
+from qatspec.backend.network import Network
+from qatspec.backend.place import Placement, place
+from qatspec.backend.schedule import duration_us, schedule
+from qatspec.diag import DiagnosticError
+from qatspec.diag.codes import QS802
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Level:
+    """What an opt level does.
+
+    efforts  the ways that are planned, each with the whole memory and then with less of it, `sizes`
+             sizes in all: a plan for less memory can be the faster one.
+    best     the plan with the lowest modelled latency, the one that moves fewest bytes, or of those
+             whose latencies differ by less than half a percent the one that moves fewest bytes.
+    """
+
+    efforts: tuple[Effort, ...]
+    sizes: int = 1
+    best: Literal["latency", "traffic", "both"] = "both"
+
+
+_ALONE = Effort(depth=2, fuse=False)
+_FUSED = Effort(depth=2)
+_LEAST_TRAFFIC = Effort(depth=2, traffic=1.0)
+_FASTEST = Effort(depth=2, traffic=0.0)
+LEVELS: dict[str, Level] = {
+    "O0": Level(efforts=(Effort(depth=1, fuse=False),)),
+    "O1": Level(efforts=(_ALONE,)),
+    "O2": Level(efforts=(_FUSED, _ALONE), sizes=16),
+    "O3": Level(efforts=(_FUSED, _LEAST_TRAFFIC, _FASTEST, _ALONE), sizes=16, best="latency"),
+    "ddr": Level(efforts=(_LEAST_TRAFFIC, _FUSED), best="traffic"),
+    "fast": Level(efforts=(_FASTEST, _FUSED), sizes=16, best="latency"),
+    "balance": Level(efforts=(_FUSED,), sizes=2),
+}
+
+#: Logarithm of the ratio of latencies that count as alike.
+_ALIKE = 0.005
+
+#: Smaller sizes are not tried where one is slower than the best by this factor.
+_HOPELESS = 1.1
+
+#: Shares of a size that are planned with: what does not fit by sum of bytes alone may fail to fit
+#: as whole pieces, then a smaller plan is made.
+_SHARES = (1.0, 0.95, 0.9, 0.8, 0.7, 0.6, 0.5)
+
+
+def cheapest(net: Network, opt: str, compiled: Callable[[Placement], list[Compiled]]) -> Compiled:
+    """The best plan of an opt level. compiled: the command streams of a placement, in the order in
+    which they are preferred. Raises DiagnosticError QS802 with every layer that cannot fit."""
+    level = LEVELS[opt]
+    best: tuple[float, float] | None = None
+    chosen: Compiled | None = None
+    fastest, rate = inf, net.target.hardware.ddr_bytes_per_us
+    for effort in level.efforts:
+        for size in _sizes(net.target.hardware.onchip_bytes)[: level.sizes]:
+            placed = _fitting(net, effort, size)
+            if placed is None:
+                break
+            traffic, latency = 0.0, inf
+            for candidate in compiled(placed):
+                events = schedule(candidate)
+                traffic = sum(event.moved for event in events)
+                latency = min(latency, duration_us(events, candidate))
+                fastest = min(fastest, latency)
+                cost = {
+                    "latency": (latency, traffic),
+                    "traffic": (traffic, latency),
+                    "both": (float(floor(log(latency) / _ALIKE)), traffic),
+                }[level.best]
+                if best is None or cost < best:
+                    best, chosen = cost, candidate
+            if traffic / rate >= fastest or latency > _HOPELESS * fastest:
+                break  # with less memory more is moved
+    if chosen is None:
+        raise _too_large(net)
+    return chosen
+
+
+def _sizes(onchip: int) -> list[int]:
+    """The whole memory, then powers of two and the sizes half way between them."""
+    steps = [size for power in range(10, 40) for size in (2 << power, 3 << power)]
+    return [onchip, *(size for size in reversed(steps) if size < onchip)]
+
+
+def _fitting(net: Network, effort: Effort, size: int) -> Placement | None:
+    """A placement within `size` bytes; without double buffering where memory is too short."""
+    for tried in _depths(effort):
+        for share in _SHARES:
+            budget = int(size * share)
+            try:
+                placed = place(net, fuse(net, budget, tried), budget, tried)
+            except TooLarge:
+                break
+            if placed.onchip_bytes <= size:
+                return placed
+    return None
+
+
+def _depths(effort: Effort) -> Iterator[Effort]:
+    for depth in range(effort.depth, 0, -1):
+        yield Effort(depth=depth, fuse=effort.fuse, traffic=effort.traffic)
+
+
+def _too_large(net: Network) -> DiagnosticError:
+    """QS802 for every layer whose smallest tile is larger than the memory."""
+    onchip = net.target.hardware.onchip_bytes
+    layers = [(0, onchip)]
+    try:
+        fuse(net, onchip, Effort(depth=1, fuse=False))
+    except TooLarge as problem:
+        layers = problem.layers
+    return DiagnosticError(
+        [
+            QS802.diagnostic(
+                f"`{net.layers[k].name}` does not fit the on-chip memory: its smallest tile "
+                f"needs {needed} bytes, {onchip} are left",
+                help="make the layer smaller: fewer channels, a smaller input",
+                at=net.layers[k].ops[0].origin.rule or None,
+            )
+            for k, needed in layers
+        ]
+    )
