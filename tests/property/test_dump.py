@@ -171,6 +171,40 @@ def image(draw):
     return {**made, **draw(some(mean=numbers, std=numbers))}
 
 
+CHANNELS = {"rgb": 3, "bgr": 3, "yuv444": 3, "gray": 1}
+NUMBER = st.floats(-100, 100)
+
+
+@st.composite
+def named_picture(draw):
+    """A picture of `model.inputs`, which has the channels of its format."""
+    made = draw(image())
+    made["channels"] = CHANNELS[made.get("format", "rgb")]
+    for key in ("mean", "std"):
+        if isinstance(made.get(key), list):
+            made[key] = (made[key] * 3)[: made["channels"]] or [1.0] * made["channels"]
+    return made
+
+
+TENSOR = st.one_of(
+    some(
+        {"shape": st.lists(POSITIVE, min_size=1, max_size=4)},
+        dtype=choice("float32"), scale=st.one_of(st.none(), FRACTION),
+        range=st.tuples(NUMBER, NUMBER).map(sorted),
+    ),
+    some(
+        {"shape": st.lists(POSITIVE, min_size=1, max_size=4), "dtype": choice("int32", "int64")},
+        range=st.tuples(POSITIVE, POSITIVE).map(sorted),
+    ),
+)  # fmt: skip
+INPUTS = st.one_of(
+    image().map(lambda found: {"input": found}),
+    st.dictionaries(NAME, st.one_of(named_picture(), TENSOR), min_size=1, max_size=3).map(
+        lambda found: {"inputs": found}
+    ),
+)
+
+
 @st.composite
 def specs(draw):
     """A spec that loads, with any key of the language that stands in a single file."""
@@ -198,7 +232,7 @@ def specs(draw):
         "model": {
             "type": draw(choice("net", "fcos")),
             "params": draw(some({"num_classes": POSITIVE}, width=st.floats(0.1, 4))),
-            "input": draw(image()),
+            **draw(INPUTS),
         },
         "data": draw(some({"train": ROLE, "val": ROLE}, calibration=ROLE)),
         "stages": {

@@ -220,6 +220,108 @@ def test_exactly_its_steps(pointer, value, tmp_path):
     assert [a.name for a, b in pairs if a.evaluation != b.evaluation] == judged(pointer)
 
 
+def of_inputs():
+    """FULL with `model.inputs` in place of `model.input`, every key of theirs."""
+    data = json.loads(json.dumps(FULL))
+    picture = {**data["model"].pop("input"), "mean": [100, 110, 120]}
+    data["model"]["inputs"] = {
+        "left": picture,
+        "speed": {"shape": [3], "dtype": "float32", "range": [-1.0, 2.0], "scale": 0.25},
+        "tokens": {"shape": [7], "dtype": "int64", "range": [0, 9]},
+    }
+    data["stages"]["compile"]["rt_input_type"] = {"left": "nv12"}
+    return data
+
+
+OF_INPUTS = of_inputs()
+#: No other value of these is good where the rest stays as it is: pictures have the channels of
+#: their format, and integers no scale.
+BOUND = ("/channels", "/format", "/tokens/dtype", "/speed/dtype")
+INPUT_CASES = [
+    (p, v)
+    for p, v in leaves(OF_INPUTS["model"]["inputs"], "/model/inputs")
+    if not p.endswith(BOUND)
+]
+
+
+def dependents_of_input(pointer):
+    """The steps whose tensors the value of an input may change."""
+    _, _, name, key, *_ = split(pointer)
+    if key == "range":
+        return []
+    if key == "scale":  # the Program has it
+        return PREPARED
+    prepared = PREPARED if key in ("size", "shape", "scale") else ["convert"]
+    # `left` is fed as frames, which the compiled file converts
+    return [*prepared, "compile"] if name == "left" else prepared
+
+
+def edit(data, pointer, value):
+    *keys, last = split(pointer)
+    node = data
+    for key in keys:
+        node = node[int(key)] if isinstance(node, list) else node[key]
+    node[int(last) if isinstance(node, list) else last] = value
+
+
+@pytest.mark.parametrize(("pointer", "value"), INPUT_CASES, ids=[p for p, _ in INPUT_CASES])
+def test_exactly_the_steps_of_an_input(pointer, value, tmp_path):
+    before = build(tmp_path, OF_INPUTS)
+    data = json.loads(json.dumps(OF_INPUTS))
+    other = value + 2 if isinstance(value, int) else edited(split(pointer)[-1], value)
+    edit(data, pointer, other)
+    after = build(tmp_path, data)
+    pairs = list(zip(before.steps, after.steps, strict=True))
+    assert [a.name for a, b in pairs if own_keys(a) != own_keys(b)] == dependents_of_input(pointer)
+    assert all(a.evaluation == b.evaluation for a, b in pairs)
+
+
+def changed(tmp_path, edit):
+    before = build(tmp_path, OF_INPUTS)
+    data = json.loads(json.dumps(OF_INPUTS))
+    edit(data["model"]["inputs"], data["stages"]["compile"])
+    after = build(tmp_path, data)
+    pairs = zip(before.steps, after.steps, strict=True)
+    return [a.name for a, b in pairs if own_keys(a) != own_keys(b)]
+
+
+def test_the_order_of_inputs_means_nothing(tmp_path):
+    def turn(inputs, _):
+        turned = dict(reversed(inputs.items()))
+        inputs.clear()
+        inputs.update(turned)
+
+    assert changed(tmp_path, turn) == []
+
+
+def test_another_name_of_an_input_trains_again(tmp_path):
+    def rename(inputs, _):
+        inputs["pace"] = inputs.pop("speed")
+
+    assert changed(tmp_path, rename) == ["float", *PREPARED]
+
+
+def test_an_input_more_trains_again(tmp_path):
+    def add(inputs, _):
+        inputs["more"] = {"shape": [2]}
+
+    assert changed(tmp_path, add) == ["float", *PREPARED]
+
+
+def test_dtypes_of_inputs_are_those_of_the_prepared_model(tmp_path):
+    def narrow(inputs, _):
+        inputs["tokens"]["dtype"] = "int32"
+
+    assert changed(tmp_path, narrow) == PREPARED
+
+
+def test_what_an_input_is_fed_is_compiled_again(tmp_path):
+    def feed(_, compile_):
+        compile_["rt_input_type"]["left"] = "bgr"
+
+    assert changed(tmp_path, feed) == ["compile"]
+
+
 def test_the_full_spec_has_every_key():
     names = set()
 
@@ -231,7 +333,8 @@ def test_the_full_spec_has_every_key():
             collect(value)
 
     collect(spec_schema())
-    used = {key for pointer, _ in leaves(FULL) for key in split(pointer)}
+    specs = (FULL, OF_INPUTS)
+    used = {key for spec in specs for pointer, _ in leaves(spec) for key in split(pointer)}
     of_files = {"weights", "entry", "key_map", "fresh"}  # these need files beside the spec
     elsewhere = {"extends", "plugins"} | of_files
     assert names - used - elsewhere == set()
