@@ -37,8 +37,8 @@ def requant(exact: ExactDtypes, op: Op) -> Step:
     unit = torch.exp2(-exact.const(op.inputs[-1], torch.float64))
     ratios = [exact.const(m, torch.float64) * unit for m in op.inputs[terms : 2 * terms]]
     per_channel = any(ratio.numel() > 1 for ratio in ratios)
-    inner = a["axis"] if per_channel else 1 if rank == 4 else rank - 1
-    channels = exact.shape(op.inputs[0])[inner - 1] if rank > 1 else 1
+    channel = a["axis"] if per_channel else 1 if rank == 4 else rank - 1
+    channels = exact.shape(op.inputs[0])[channel - 1] if per_channel else 1
     rows = [ratio.expand(channels).repeat(max(ROW // channels, 1)) for ratio in ratios]
     low, high, rounding = float(a["low"]), float(a["high"]), a["rounding"]
     overwrite = exact.may_overwrite(op.inputs[0]) and exact.holder(op.inputs[0]) == dtype
@@ -54,6 +54,8 @@ def requant(exact: ExactDtypes, op: Op) -> Step:
         out.copy_(v.clamp_(low, high))
 
     def step(*operands: Tensor) -> Tensor:
+        plain = not per_channel and all(x.is_contiguous() for x in operands)
+        inner = -1 if plain else channel  # the dim that is innermost in memory
         xs = [x.movedim(inner, -1).contiguous() for x in operands]
         out = xs[0] if overwrite else torch.empty(xs[0].shape, dtype=dtype)
         width = len(rows[0])

@@ -28,5 +28,8 @@ def exp_below_max(exact: ExactDtypes, op: Op) -> Step:
 
 
 def looked_up(table: Tensor, index: Tensor) -> Tensor:
-    """table[index]; a third of the time that indexing takes."""
-    return table.index_select(0, index.reshape(-1)).view(index.shape)
+    """table[index], in the order in which `index` lies in memory; a third of the time that indexing
+    takes."""
+    inner = 1 if index.ndim == 4 and not index.is_contiguous() else -1
+    index = index.movedim(inner, -1)
+    return table.index_select(0, index.reshape(-1)).view(index.shape).movedim(-1, inner)
