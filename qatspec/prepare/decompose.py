@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable, Mapping
-from itertools import product
 from typing import Any
 
 import torch
@@ -19,9 +18,10 @@ from torch import fx, nn
 from torch.utils import _pytree as pytree
 
 from qatspec.graph.assign import assign
-from qatspec.prepare import statistics
+from qatspec.prepare import parts, statistics
 from qatspec.prepare.appending import Appending, between, is_constant, take_place
 from qatspec.prepare.assigning import assigned
+from qatspec.prepare.parts import leading_sizes, listed
 
 
 def decompose(root: nn.Module, graph: fx.Graph) -> None:
@@ -117,10 +117,6 @@ def _glu(x: Any, dim: int = -1) -> Any:
     return halves[0] * torch.sigmoid(halves[1])
 
 
-def _index_select(x: Any, dim: int, index: Any) -> Any:
-    return _along(x, dim, index) if is_constant(index) else NotImplemented
-
-
 # -- norms -----------------------------------------------------------------------------------------
 
 
@@ -202,104 +198,12 @@ def _cat(tensors: Any, dim: int = 0) -> Any:
     return torch.cat(kept, dim) if len(kept) > 1 else kept[0]
 
 
-# -- parts of tensors, by numbers ------------------------------------------------------------------
-
-
-def _along(x: Any, dim: int, index: Any) -> Any:
-    """x[..., index, ...] along a dim, for numbers or a constant tensor of them."""
-    dims = [slice(None)] * (dim % len(_shape(x)))
-    places = (*dims, index if isinstance(index, fx.Proxy) else list(index))
-    return x[places]
-
-
-def _flip(x: Any, *dims: Any) -> Any:
-    for dim in _spread(dims):
-        x = _along(x, dim, reversed(range(_shape(x)[dim])))
-    return x
-
-
-def _roll(x: Any, shifts: Any, dims: Any = None) -> Any:
-    if dims is None:
-        return NotImplemented
-    pairs = [(shifts, dims)] if isinstance(shifts, int) else list(zip(shifts, dims, strict=True))
-    for shift, dim in pairs:
-        size = _shape(x)[dim]
-        if shift % size:
-            parts = [_along_range(x, dim, size - shift % size, size)]
-            parts.append(_along_range(x, dim, 0, size - shift % size))
-            x = torch.cat(parts, dim)
-    return x
-
-
-def _along_range(x: Any, dim: int, start: int, stop: int) -> Any:
-    dims = [slice(None)] * (dim % len(_shape(x)))
-    part = (*dims, slice(start, stop))
-    return x[part]
-
-
-def _repeat(x: Any, *sizes: Any) -> Any:
-    """Each dim as often as its number says; more numbers than dims put dims in front."""
-    times = _spread(sizes)
-    if not all(isinstance(n, int) for n in times):
-        return NotImplemented
-    for _ in range(len(times) - len(_shape(x))):
-        x = torch.unsqueeze(x, 0)
-    for dim, count in enumerate(times):
-        x = torch.cat([x] * count, dim) if count > 1 else x
-    return x
-
-
-def _repeat_interleave(x: Any, repeats: Any, dim: Any = None) -> Any:
-    if not isinstance(repeats, int) or dim is None:
-        return NotImplemented
-    return _along(x, dim, [i for i in range(_shape(x)[dim]) for _ in range(repeats)])
-
-
-def _unfold_dim(x: Any, dimension: int, size: int, step: int) -> Any:
-    """Windows of one dim: it becomes their number, and their size is a last dim."""
-    shape = _shape(x)
-    dim = dimension % len(shape)
-    count = (shape[dim] - size) // step + 1
-    parts = _along(x, dim, [i * step + k for i in range(count) for k in range(size)])
-    apart = parts.reshape(*_sizes(x, dim), count, size, *shape[dim + 1 :])
-    order = [*range(dim + 1), *range(dim + 2, len(shape) + 1), dim + 1]
-    return torch.permute(apart, order)
-
-
-def _sizes(x: Any, stop: int) -> list[Any]:
-    """The first sizes of a tensor, the batch as the model itself reads it."""
-    return [x.size(0), *_shape(x)[1:stop]] if stop else []
-
-
-def _unfold(x: Any, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1) -> Any:
-    """(N, C, H, W) -> (N, C * kernel positions, windows): a slice for each position."""
-    (kh, kw), (dh, dw), (ph, pw), (sh, sw) = (
-        (v, v) if isinstance(v, int) else v for v in (kernel_size, dilation, padding, stride)
-    )
-    if ph or pw:
-        x = F.pad(x, (pw, pw, ph, ph))
-    _, channels, height, width = _shape(x)
-    rows, columns = (height - dh * (kh - 1) - 1) // sh + 1, (width - dw * (kw - 1) - 1) // sw + 1
-    parts = []
-    for i, j in product(range(kh), range(kw)):
-        down = slice(i * dh, i * dh + sh * (rows - 1) + 1, sh)
-        across = slice(j * dw, j * dw + sw * (columns - 1) + 1, sw)
-        parts.append(x[:, :, down, across])
-    stacked = torch.stack(parts, 2)
-    return stacked.reshape(x.size(0), channels * kh * kw, rows * columns)
-
-
-def _spread(values: tuple[Any, ...]) -> tuple[Any, ...]:
-    """A list that may also be given spread out."""
-    return tuple(values[0]) if len(values) == 1 and isinstance(values[0], (list, tuple)) else values
-
-
 # -- contractions --------------------------------------------------------------------------------
 
 
 def _einsum(equation: Any, *operands: Any) -> Any:
     """A product of two tensors that sums over letters which both have: one matrix product."""
-    tensors = _spread(operands)
+    tensors = listed(operands)
     plain = isinstance(equation, str) and "->" in equation and "." not in equation
     if not plain or len(tensors) != 2:
         return NotImplemented
@@ -313,8 +217,8 @@ def _einsum(equation: Any, *operands: Any) -> Any:
     if any(len(set(x)) != len(x) for x in letters) or not set(left + right) <= set(result):
         return NotImplemented
     a, b = tensors
-    size = dict(zip(second, _sizes(b, len(second)), strict=True))
-    size |= dict(zip(first, _sizes(a, len(first)), strict=True))
+    size = dict(zip(second, leading_sizes(b, len(second)), strict=True))
+    size |= dict(zip(first, leading_sizes(a, len(first)), strict=True))
     # where the second is the same for all images, what it shares stays behind the batch
     outer = left[:-1] if shared and first[0] not in shared else []
     rows = left[len(outer) :]
@@ -331,7 +235,7 @@ def _matrix(x: Any, letters: str, batch: list[str], rows: list[str], columns: li
     """x with its letters in the order batch, rows, columns; rows and columns are one dim each."""
     order = [letters.index(c) for c in (*batch, *rows, *columns)]
     shape = dict(zip(letters, _shape(x), strict=True))
-    sizes = dict(zip(letters, _sizes(x, len(letters)), strict=True))
+    sizes = dict(zip(letters, leading_sizes(x, len(letters)), strict=True))
     if order != sorted(order):
         x = torch.permute(x, order)
     if len(rows) == 1 and len(columns) == 1:
@@ -350,11 +254,11 @@ def _matrix(x: Any, letters: str, batch: list[str], rows: list[str], columns: li
 
 _DEFINITIONS: Mapping[Any, Callable[..., Any]] = {
     **statistics.DEFINITIONS,
+    **parts.DEFINITIONS,
     assign: assigned,
     torch.empty_like: lambda x, **settings: torch.zeros_like(x, **settings),
     F.scaled_dot_product_attention: _attention,
     F.glu: _glu,
-    **dict.fromkeys((torch.index_select, "index_select"), _index_select),
     F.rms_norm: _rms_norm,
     torch.rms_norm: _rms_norm,
     **dict.fromkeys((torch.square, "square"), _square),
@@ -372,12 +276,6 @@ _DEFINITIONS: Mapping[Any, Callable[..., Any]] = {
     "bfloat16": _as(torch.bfloat16),
     getattr: _attribute,
     **dict.fromkeys((torch.cat, torch.concat, torch.concatenate), _cat),
-    **dict.fromkeys((torch.flip, "flip"), _flip),
-    **dict.fromkeys((torch.roll, "roll"), _roll),
-    **dict.fromkeys(("repeat", "tile", torch.tile), _repeat),
-    **dict.fromkeys((torch.repeat_interleave, "repeat_interleave"), _repeat_interleave),
-    "unfold": _unfold_dim,
-    F.unfold: _unfold,
     torch.einsum: _einsum,
     torch.functional.einsum: _einsum,
 }

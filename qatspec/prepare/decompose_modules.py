@@ -63,6 +63,12 @@ def _unfold(module: nn.Unfold, parameter: Definition, child: Definition, x: Any)
     return F.unfold(x, module.kernel_size, module.dilation, module.padding, module.stride)
 
 
+def _fold(module: nn.Fold, parameter: Definition, child: Definition, x: Any) -> Any:
+    return F.fold(
+        x, module.output_size, module.kernel_size, module.dilation, module.padding, module.stride
+    )
+
+
 def _glu(module: nn.GLU, parameter: Definition, child: Definition, x: Any) -> Any:
     return F.glu(x, module.dim)
 
@@ -125,6 +131,7 @@ def _attention(
 
 _DEFINITIONS: Mapping[type[nn.Module], Definition] = {
     nn.Unfold: _unfold,
+    nn.Fold: _fold,
     nn.GLU: _glu,
     nn.MultiheadAttention: _attention,
 }

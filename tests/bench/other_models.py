@@ -1,65 +1,75 @@
 """Other people's networks through the whole chain: float, calibration, two steps of qat, integers.
 
-    python tests/bench/other_models.py --state models.json                 # timm, one a family
+    python tests/bench/other_models.py --state models.json                 # one of each family
     python tests/bench/other_models.py --state models.json --only resnet   # again, by family
     python tests/bench/other_models.py --state models.json --table         # what is known
 
-Needs `timm` (and torchvision, which it imports). Takes the smallest model of each file of
-`timm.models`, untrained, at the smallest input that it takes. Every model runs in a process of its
-own; results are kept in the state file, so that a run which is stopped goes on where it was. A
-model is "whole" where prepare, calibration, two steps of qat, lower and both ONNX files work and
+Takes the smallest model of each file of `timm.models`, of each file of `torchvision.models` and
+`torchvision.models.segmentation`, and each network of `segmentation_models_pytorch` on a small
+encoder; packages that are not installed are left out. All are untrained, at the smallest input that
+they take. Every model runs in a process of its own; results are kept in the state file, so that a
+run which is stopped goes on where it was.
+
+A model is "whole" where prepare, calibration, two steps of qat, lower and both ONNX files work and
 each layer's integers are within one step of its fake-quant, given equal inputs, and equal in
 onnxruntime; "refused" where a diagnostic says why before training; "crash" and "wrong" are faults
-of qatspec. About 40 minutes on two cores.
+of qatspec. "noise" is the distance of the fake-quant outputs from the float model's, as a share of
+their spread, and "steps" the largest distance of the integers from the fake-quant outputs, in steps
+of the output's scale. About 40 minutes on two cores.
 """
 
 from __future__ import annotations
 
 import argparse
 import collections
+import contextlib
+import importlib
 import importlib.util
 import json
+import multiprocessing
+import os
 import re
-import subprocess
+import resource
+import signal
 import sys
 import tempfile
 import time
+import traceback
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # tests, when run as a program
 
-SIZES = (64, 96, 128, 160, 224, 256)
-LIMIT_S = 240
+SIZES = (64, 96, 128, 160, 224, 256, 384)
+LIMIT_S = 600  # of processor time
+SEGMENTATION_ENCODER = "resnet18"
 _KEPT: list[Any] = []  # declared ops live as long as their library
 
 
-def import_timm() -> Any:
-    """timm, also beside a torchvision whose compiled ops were not built for this torch: ops that it
+def declare_missing_ops() -> None:
+    """Let torchvision be imported where its compiled ops were not built for this torch: ops that it
     only describes are declared first."""
     import torch
 
     spec = importlib.util.find_spec("torchvision")
     folder = Path(spec.origin).parent if spec and spec.origin else None
-    if folder is not None and "torchvision" not in sys.modules:
-        try:
-            for library in folder.glob("_C*.so"):
-                torch.ops.load_library(library)
-        except OSError:
-            text = (folder / "_meta_registrations.py").read_text()
-            _KEPT.append(declared := torch.library.Library("torchvision", "DEF"))
-            for name in sorted(set(re.findall(r'register_fake\("torchvision::(\w+)"', text))):
-                declared.define(f"{name}(Tensor x) -> Tensor")
+    if folder is None or "torchvision" in sys.modules:
+        return
+    try:
+        for library in folder.glob("_C*.so"):
+            torch.ops.load_library(library)
+    except OSError:
+        text = (folder / "_meta_registrations.py").read_text()
+        _KEPT.append(declared := torch.library.Library("torchvision", "DEF"))
+        for name in sorted(set(re.findall(r'register_fake\("torchvision::(\w+)"', text))):
+            declared.define(f"{name}(Tensor x) -> Tensor")
+
+
+def _of_timm() -> dict[str, str]:
+    """Sizes are counted on the meta device."""
     import timm
-
-    return timm
-
-
-def smallest() -> dict[str, str]:
-    """Family -> its model with the fewest parameters, found on the meta device."""
     import torch
 
-    timm = import_timm()
     found = {}
     for family in timm.list_modules():
         sizes = {}
@@ -71,22 +81,72 @@ def smallest() -> dict[str, str]:
             except Exception:  # noqa: BLE001, PERF203  some cannot be built without data
                 continue
         if sizes:
-            found[family] = sizes[min(sizes)]
+            found[family] = f"timm:{sizes[min(sizes)]}"
     return found
+
+
+def _of_torchvision() -> dict[str, str]:
+    """Sizes are those that torchvision publishes."""
+    from torchvision import models
+    from torchvision.models import segmentation
+
+    found: dict[str, tuple[int, str]] = {}
+    for package in (models, segmentation):
+        for name in models.list_models(module=package):
+            family = models.get_model_builder(name).__module__.rpartition(".")[2]
+            size = next(iter(models.get_model_weights(name))).meta["num_params"]
+            key = f"torchvision/{family}"
+            found[key] = min(found.get(key, (size, name)), (size, name))
+    return {family: f"torchvision:{name}" for family, (_, name) in found.items()}
+
+
+def _of_segmentation_models() -> dict[str, str]:
+    import segmentation_models_pytorch as smp
+
+    return {f"smp/{name}": f"smp:{name}" for name in smp.MODEL_ARCHITECTURES_MAPPING}
+
+
+def smallest() -> dict[str, str]:
+    """Family -> its model with the fewest parameters, of the libraries that are installed."""
+    found = {}
+    for families in (_of_timm, _of_torchvision, _of_segmentation_models):
+        try:
+            found.update(families())
+        except ImportError as error:  # noqa: PERF203
+            print(f"left out: {error}")
+    return found
+
+
+def create(name: str, **options: Any) -> Any:
+    """The untrained model of a name `library:model`."""
+    library, _, model = name.partition(":")
+    if library == "timm":
+        import timm
+
+        return timm.create_model(model, **options)
+    if library == "torchvision":
+        from torchvision.models import get_model, list_models, segmentation
+
+        if model in list_models(module=segmentation):
+            options["weights_backbone"] = None
+        return get_model(model, weights=None, **options)
+    import segmentation_models_pytorch as smp
+
+    encoder = "tu-vit_tiny_patch16_224" if model == "dpt" else SEGMENTATION_ENCODER
+    return smp.create_model(model, encoder, encoder_weights=None, **options)
 
 
 def build(name: str) -> tuple[Any, Any]:
     """(model, example input) at the smallest size that its forward takes."""
     import torch
 
-    timm = import_timm()
-    torch.manual_seed(0)
     problem: Exception | None = None
     for size in SIZES:
-        for options in ({"img_size": size}, {}):
+        for options in ({"num_classes": 10, "img_size": size}, {"num_classes": 10}, {}):
             try:
-                model = timm.create_model(name, num_classes=10, **options).eval()
-                channels = model.default_cfg["input_size"][0]
+                torch.manual_seed(0)
+                model = create(name, **options).eval()
+                channels = getattr(model, "default_cfg", {}).get("input_size", (3,))[0]
                 x = torch.randn(2, channels, size, size)
                 with torch.no_grad():
                     model(x)
@@ -100,6 +160,7 @@ def try_model(name: str) -> dict[str, Any]:
     """One model through the chain; what came of it."""
     import numpy as np
     import torch
+    from torch.utils._pytree import tree_leaves
 
     from qatspec.api import (
         DiagnosticError,
@@ -115,10 +176,13 @@ def try_model(name: str) -> dict[str, Any]:
     from qatspec.referee.interpreter import interpret_all
     from tests.module_check import Layers, Wrong
 
+    def tensors(result: Any) -> list[torch.Tensor]:
+        return [leaf for leaf in tree_leaves(result) if isinstance(leaf, torch.Tensor)]
+
     model, x = build(name)
     record: dict[str, Any] = {"model": name, "size": x.shape[-1]}
     with torch.no_grad():
-        expected = model(x)
+        expected = tensors(model(x))
     stage = "prepare"
     try:
         prepared = prepare(model, (x,), qconfig=QConfig(), quantize_output=True)
@@ -132,21 +196,21 @@ def try_model(name: str) -> dict[str, Any]:
         optimizer = torch.optim.SGD(trained, lr=1e-4)
         for _ in range(2):
             optimizer.zero_grad()
-            prepared.model(x).square().mean().backward()
+            sum(y.square().mean() for y in tensors(prepared.model(x))).backward()
             torch.nn.utils.clip_grad_norm_(trained, 0.1)  # untrained nets explode
             optimizer.step()
         stage = "eval"
         set_stage(prepared, "eval")
         with torch.no_grad():
-            fake = prepared.model(x)
+            fake = tensors(prepared.model(x))
         stage = "lower"
         deployment = deploy(prepared, (x,))
         program, layers = lower_layers(prepared, (x,), deployment=deployment)
         values = interpret_all(program, *program.quantize(x.numpy()))
         integers = [values[port.name] for port in program.outputs]
-        (real,) = program.dequantize(integers)
         stage = "layers"
-        Layers(deployment, layers, values).run(x)
+        with torch.no_grad():
+            Layers(deployment, layers, values).run(x)
         stage = "export"
         with tempfile.TemporaryDirectory() as folder:
             export_qat_onnx(prepared, Path(folder, "q.onnx"), (x,))
@@ -164,34 +228,54 @@ def try_model(name: str) -> dict[str, Any]:
         return {**record, "result": kind, "stage": stage, "codes": codes, "why": text}
     except Exception as error:  # noqa: BLE001  what the table counts
         words = f"{type(error).__name__}: {error}"[:400]
-        return {**record, "result": "crash", "stage": stage, "why": [words]}
-    steps = np.abs(real - fake.numpy()).max() / program.outputs[0].scale.max()
-    noise = (fake - expected).norm() / (expected - expected.mean()).norm().clamp(min=1e-12)
+        place = traceback.format_exc().strip().splitlines()[-6:]
+        return {**record, "result": "crash", "stage": stage, "why": [words, *place]}
+    real, faked, port = program.dequantize(integers)[0], fake[0], program.outputs[0]
+    steps = np.abs(real - faked.numpy()).max() / port.scale.max() if len(fake) == 1 else np.nan
+    spread = (expected[0] - expected[0].mean()).norm().clamp(min=1e-12)
+    noise = (faked - expected[0]).norm() / spread
     numbers = {"steps": round(float(steps), 2), "noise": round(float(noise), 3)}
     return {**record, "result": "whole", **numbers}
 
 
+def _answer(name: str, path: Path) -> None:
+    """What the process of one model does."""
+    resource.setrlimit(resource.RLIMIT_CPU, (LIMIT_S, LIMIT_S))
+    with open(os.devnull, "w") as null, contextlib.redirect_stdout(null):
+        try:
+            result = try_model(name)
+        except Exception as error:  # noqa: BLE001  the library's own
+            result = {"result": "not built", "why": [f"{type(error).__name__}: {error}"[:400]]}
+    path.write_text(json.dumps(result))
+
+
 def run(state: Path, only: str | None) -> None:
     known = json.loads(state.read_text()) if state.exists() else {"families": {}, "results": {}}
+    declare_missing_ops()
     if not known["families"]:
         known["families"] = smallest()
         state.write_text(json.dumps(known, indent=1))
+    importlib.import_module("qatspec.api")
+    importlib.import_module("onnxruntime")
+    processes = multiprocessing.get_context("fork")  # which imports the libraries once
     for family, name in known["families"].items():
         if (only is None and family in known["results"]) or (
             only is not None and only not in family
         ):
             continue
         begin = time.monotonic()
-        command = [sys.executable, __file__, "--model", name]
-        try:
-            done = subprocess.run(
-                command, capture_output=True, text=True, timeout=LIMIT_S, check=False
-            )
-            line = done.stdout.strip().rpartition("\n")[2]
-            found = json.loads(line) if done.returncode == 0 else None
-            result = found or {"result": "crash", "why": [done.stderr.strip()[-400:]]}
-        except subprocess.TimeoutExpired:
-            result = {"result": "too slow"}
+        with tempfile.TemporaryDirectory() as folder:
+            answer = Path(folder, "answer.json")
+            process = processes.Process(target=_answer, args=(name, answer))
+            process.start()
+            process.join()
+            if answer.exists():
+                result = json.loads(answer.read_text())
+            elif process.exitcode in (-signal.SIGXCPU, -signal.SIGKILL):
+                result = {"result": "too slow"}
+            else:
+                result = {"result": "crash", "why": [f"the process ended with {process.exitcode}"]}
+        known = json.loads(state.read_text())  # another run may have written to it
         known["results"][family] = {"model": name, **result, "s": round(time.monotonic() - begin)}
         state.write_text(json.dumps(known, indent=1))
         print(family, name, result["result"], *result.get("codes", ()), flush=True)
@@ -209,10 +293,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--state", type=Path)
     parser.add_argument("--only")
-    parser.add_argument("--model")
+    parser.add_argument("--model", help="try one, `library:name`")
     parser.add_argument("--table", action="store_true")
     options = parser.parse_args()
     if options.model:
+        declare_missing_ops()
         print(json.dumps(try_model(options.model)))
     elif options.table:
         table(options.state)

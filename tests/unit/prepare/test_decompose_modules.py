@@ -77,6 +77,9 @@ CASES = {
     "functional, causal": lambda: Op(lambda x: rows(x, is_causal=True)),
     "functional, a mask": lambda: Op(lambda x, m: rows(x, attn_mask=m > 0), torch.eye(6) + 1),
     "nn.Unfold": lambda: nn.Unfold(3, padding=1, stride=2),
+    "nn.Fold of nn.Unfold": lambda: nn.Sequential(
+        nn.Unfold(3, padding=1, stride=2), nn.Fold((6, 6), 3, padding=1, stride=2)
+    ),
     "nn.Unfold dilated": lambda: nn.Unfold((2, 3), dilation=(2, 1)),
     "nn.GLU": lambda: nn.GLU(1),
     "F.glu": lambda: Op(lambda x: F.glu(x)),
