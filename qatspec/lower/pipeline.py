@@ -27,6 +27,7 @@ from qatspec.lower.closing import fake_quant_of, grid_of, grids
 from qatspec.lower.constants import fold
 from qatspec.lower.integer_results import as_int32
 from qatspec.lower.origin import origins
+from qatspec.lower.pictures import on_pictures
 from qatspec.lower.split import is_inside, split
 from qatspec.lowering import (
     FailedOperand,
@@ -210,14 +211,15 @@ def _lower(node: fx.Node, lowering: Lowering, decision: Decision | None, batch: 
         raise Unlowerable(QS701, decision.cause, without_integers(handler), by_rule=False)
     if any(lowering.lowered.get(n, n) is None for n in node.all_input_nodes):
         raise FailedOperand
-    if OpTrait.IMAGES in handler.traits:
-        _require_batch_first(node, lowering)
     with registry().attribute_errors(handler, f"handler `{handler.name}`, lowering `{node.name}`,"):
         if handler.lower is None:
             intent = handler.annotate(node, context).output
             reason = intent.reason if isinstance(intent, Float) else f"{op} has no integer form"
             raise Unlowerable(QS701, reason, without_integers(handler), by_rule=False)
-        found = handler.lower(node, lowering)
+        if OpTrait.IMAGES in handler.traits:
+            found = on_pictures(handler.lower, node, lowering)
+        else:
+            found = handler.lower(node, lowering)
     if isinstance(found, (list, tuple)):
         return [pending(part) for part in found]
     found = pending(found)
@@ -225,18 +227,6 @@ def _lower(node: fx.Node, lowering: Lowering, decision: Decision | None, batch: 
     if is_integer_tensor(context.value(node)):
         return pending(as_int32(found, lowering))
     return found
-
-
-def _require_batch_first(node: fx.Node, lowering: Lowering) -> None:
-    """Fail where the first dim of a tensor that `node` reads is not the batch alone."""
-    for operand in node.all_input_nodes:
-        found = lowering.lowered.get(operand)
-        if isinstance(found, PendingSum) and not lowering.batch_dim(found).is_first:
-            lowering.fail(
-                f"it takes pictures, and the batch of `{operand.name}` is no dim of its own in "
-                "front",
-                "reshape it to (batch, channels, ...) before",
-            )
 
 
 def _check_shape(x: PendingSum, lowering: Lowering) -> None:

@@ -1,5 +1,6 @@
 """The state of lowering, which a handler's `lower` is given, and tools of several families."""
 
+from qatspec.lowering.batch_dim import BATCH_FIRST as BATCH_FIRST, BatchDim as BatchDim
 from qatspec.lowering.lowering import Lowering as Lowering
 from qatspec.lowering.moves import (
     concatenated as concatenated,

@@ -155,6 +155,21 @@ def _lerp(x: Any, end: Any, weight: Any) -> Any:
     return x + (end - x) * weight
 
 
+def _clamp(x: Any, *given: Any, **named: Any) -> Any:
+    """Bounds of several numbers, or that follow the input; a buffer of one number is a bound as it
+    is."""
+    low, high = (*given, None, None)[:2]
+    low, high = named.pop("min", low), named.pop("max", high)
+    tensors = [b for b in (low, high) if isinstance(_value(b), torch.Tensor)]
+    if named or all(_value(b).numel() == 1 and is_constant(b) for b in tensors):
+        return NotImplemented
+    if low is not None:
+        x = torch.maximum(x, low) if isinstance(low, fx.Proxy) else torch.clamp(x, min=low)
+    if high is not None:
+        x = torch.minimum(x, high) if isinstance(high, fx.Proxy) else torch.clamp(x, max=high)
+    return x
+
+
 def _clamp_min(x: Any, *given: Any, **named: Any) -> Any:
     return torch.clamp(x, min=(*given, *named.values())[0])
 
@@ -266,6 +281,7 @@ _DEFINITIONS: Mapping[Any, Callable[..., Any]] = {
     **dict.fromkeys((torch.addcmul, "addcmul"), _addcmul),
     **dict.fromkeys((torch.addcdiv, "addcdiv"), _addcdiv),
     **dict.fromkeys((torch.lerp, "lerp"), _lerp),
+    **dict.fromkeys((torch.clamp, torch.clip, "clamp", "clip"), _clamp),
     **dict.fromkeys((torch.clamp_min, "clamp_min"), _clamp_min),
     **dict.fromkeys((torch.clamp_max, "clamp_max"), _clamp_max),
     **dict.fromkeys(("to", "type_as", "cpu", "cuda"), _cast),

@@ -21,7 +21,7 @@ from qatspec.prepare.resolve import unit_rule
 from qatspec.prepare.unit import FusedOps, Unit, pointers
 from qatspec.quant.build import build_fake_quant
 from qatspec.spec.rules import RuleMatch
-from qatspec.types import Fixed, Float, QSpec, Shared
+from qatspec.types import Fixed, Float, OpTrait, QSpec, Shared
 
 
 def insert(unit: Unit) -> None:
@@ -169,6 +169,8 @@ class _Inserter:
         for node in group.nodes[1:]:
             if node is group.norm:
                 continue  # its statistics are folded, not quantized
+            if context.has_trait(node, OpTrait.CLAMP):
+                continue  # its bounds are numbers, in buffers too
             found += [n for n in node.all_input_nodes if n not in inside]
         return list(dict.fromkeys(n for n in found if context.carries_float(n)))
 

@@ -32,6 +32,7 @@ from qatspec.train.differences import Differences
 from qatspec.train.entries import weights_of
 from qatspec.train.files import write_bytes
 from qatspec.train.loadable import require_loadable
+from qatspec.train.prefixes import without_prefixes
 from qatspec.train.tensors import load_tensors
 
 FORMAT = 1
@@ -169,9 +170,11 @@ def load_weights(
         differences = Differences.of(model, fitted, weights, names or {})
         switches = " and ".join(f"`{switch}: true`" for *_, switch in faults if switch)
         settings = "" if names is None else differences.settings()
+        nothing = not any(key in weights for key in model.state_dict())
         raise QS902.error(
             f"the checkpoint does not fit the model: it {words}",
-            help=_to_fit(settings, "" if wrong else switches),
+            help=_renamed_by_a_wrapper(model, weights, source)
+            or _to_fit(settings, "" if wrong or nothing else switches),
             notes=differences.notes(),
             span=Span(file=str(source)),
         )
@@ -180,6 +183,22 @@ def load_weights(
     require_loadable(model, fitted.state, source)
     model.load_state_dict(fitted.state, strict=False)
     return [_converted(fitted.converted, source)] if fitted.converted else []
+
+
+def _renamed_by_a_wrapper(model: nn.Module, weights: Mapping[str, Tensor], source: Path) -> str:
+    """The advice for a file whose keys differ by the names of wrappers alone; "" for another."""
+    expected = model.state_dict()
+    try:
+        renamed = without_prefixes(weights, expected, source, "")
+    except DiagnosticError:
+        return ""
+    if not renamed.told or not expected.keys() <= renamed.names.keys():
+        return ""
+    return (
+        f"the names differ alone ({'; '.join(renamed.told)}): load the file with "
+        "`qatspec.api.load_state`, or as `solver: {weights: FILE}` of the float stage, which "
+        "recognise such names"
+    )
 
 
 def _to_fit(settings: str, switches: str) -> str:

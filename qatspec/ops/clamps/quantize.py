@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
-from torch import fx
+from torch import Tensor, fx
 
 from qatspec.graph.clamps import bounds_of
 from qatspec.graph.context import GraphContext
@@ -27,8 +28,14 @@ def annotate_clamp(node: fx.Node, context: GraphContext) -> Annotation:
 def lower(node: fx.Node, lowering: Lowering) -> PendingSum:
     """Bounds on what comes before; the requantization that closes the group clamps."""
     bounds = bounds_of(node, lowering.context)
-    low = -math.inf if bounds.low is None else lowering.constant(bounds.low)
-    high = math.inf if bounds.high is None else lowering.constant(bounds.high)
-    if not all(isinstance(bound, (int, float)) for bound in (low, high)):
-        lowering.fail("its bounds are tensors", "clamp by numbers")
-    return lowering.value(node.args[0]).clamped(float(low), float(high))
+    low = -math.inf if bounds.low is None else _number(bounds.low, lowering)
+    high = math.inf if bounds.high is None else _number(bounds.high, lowering)
+    return lowering.value(node.args[0]).clamped(low, high)
+
+
+def _number(bound: Any, lowering: Lowering) -> float:
+    """A bound: a number, or a buffer that holds one, as it is now."""
+    found = lowering.constant(bound)
+    if isinstance(found, Tensor) and lowering.is_tensor(bound):
+        lowering.fail("its bounds are computed from the input", "write torch.minimum(x, bound)")
+    return float(found)

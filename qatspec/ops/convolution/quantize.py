@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import numpy as np
@@ -44,13 +44,14 @@ def lower(node: fx.Node, lowering: Lowering) -> ScaledInts:
     x = lowering.small_integers(node.args[0])
     weight, w_scale, bias = _integers(module, [lowering.constant(a) for a in node.args[1:]])
     scale = x.step * w_scale
-    operands = []
+    levels = None
     if bias is not None:
         step, levels = fit_bias(scale, bias)
         scale = scale * step
         steps = geometry.per_channel(torch.from_numpy(step), torch.from_numpy(weight)).numpy()
         weight = np.rint(weight / steps)
-        operands = [lowering.const("bias", "int32", levels)]
+    geometry, weight, scale, levels = _for_pictures(lowering, x, geometry, weight, scale, levels)
+    operands = [] if levels is None else [lowering.const("bias", "int32", levels)]
     dtype = cast("DType", module.weight_fake_quant.qspec.dtype.removeprefix("q"))
     if geometry.op == "linear":
         name = lowering.const("weight", dtype, weight)
@@ -72,7 +73,32 @@ def lower(node: fx.Node, lowering: Lowering) -> ScaledInts:
     x = lowering.emit_same_scale("reshape", x, name=f"{node.name}.row", shape=(channels, 1, length))
     name = lowering.const("weight", dtype, weight[:, :, None, :])
     y = picture.conv(lowering, x, name, f"{node.name}.sum")
-    return lowering.emit_same_scale("reshape", y, shape=lowering.shape()[1:])
+    shape = (lowering.value_shape(y)[0], *lowering.shape()[2:])
+    return lowering.emit_same_scale("reshape", y, shape=shape)
+
+
+def _for_pictures(
+    lowering: Lowering,
+    x: ScaledInts,
+    geometry: Geometry,
+    weight: np.ndarray,
+    scale: np.ndarray,
+    levels: np.ndarray | None,
+) -> tuple[Geometry, np.ndarray, np.ndarray, np.ndarray | None]:
+    """(geometry, weight, scale, bias) where the channels of x are those of several pictures
+    (`qatspec.lower.pictures`): each is a group with the same weights."""
+    if geometry.op == "linear":
+        return geometry, weight, scale, levels
+    channels = weight.shape[0] if geometry.transposed else weight.shape[1] * geometry.groups
+    count = max(lowering.value_shape(x)[0] // channels, 1)
+    if count == 1:
+        return geometry, weight, scale, levels
+    return (
+        replace(geometry, groups=geometry.groups * count),
+        np.tile(weight, (count, *[1] * (weight.ndim - 1))),
+        np.tile(scale, count),
+        None if levels is None else np.tile(levels, count),
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from torch import fx
 from qatspec.graph.context import GraphContext
 from qatspec.graph.discarded import OWN_VALUES, discards, padding_of
 from qatspec.ir import RANGE
-from qatspec.lowering import Lowering, ScaledInts, padded
+from qatspec.lowering import BATCH_FIRST, BatchDim, Lowering, ScaledInts, padded
 from qatspec.types import Annotation, Observed, Shared
 
 
@@ -34,4 +34,16 @@ def lower(node: fx.Node, lowering: Lowering) -> ScaledInts:
     if grid is not None:
         x = lowering.quantize(x, grid, f"{node.name}.in")
     level = int(np.clip(np.rint(padding.value / x.step), *RANGE[lowering.dtype(x)]))
-    return padded(lowering, x, padding.amounts, padding.mode, level)
+    dim = lowering.batch_dim(x)
+    if dim.is_first:
+        return padded(lowering, x, padding.amounts, padding.mode, level)
+    if len(padding.amounts) > 2 * (len(lowering.shape()) - 1 - dim.batch):
+        lowering.fail("it pads the dim that holds the batch, or one before", "pad other dims")
+    x = _as(BATCH_FIRST, lowering, x)  # the padded dims are the last ones, whatever is before
+    return _as(dim, lowering, padded(lowering, x, padding.amounts, padding.mode, level))
+
+
+def _as(dim: BatchDim, lowering: Lowering, x: ScaledInts) -> ScaledInts:
+    """The same value, whose dims before the padded ones are read in another way."""
+    shape = lowering.value_shape(x)
+    return lowering.emit_value_axes("reshape", (x.value,), x.scale, dim, shape=shape)

@@ -16,7 +16,6 @@ HANDLERS = (
             "nn:ReplicationPad1d nn:ReplicationPad2d nn:ReplicationPad3d nn:CircularPad1d "
             "nn:CircularPad2d nn:CircularPad3d f:pad"
         },
-        OpTrait.IMAGES,
         OpTrait.MOVES_WHERE_SHARED,
     ),
 )

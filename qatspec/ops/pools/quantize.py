@@ -98,10 +98,10 @@ def _picture(lowering: Lowering, x: ScaledInts, name: str, *shape: int) -> Scale
 
 def _max_pool(lowering: Lowering, x: ScaledInts, windows: list[Window]) -> ScaledInts:
     """Height and width at once, a depth by itself: the largest of the largest."""
-    shape = lowering.shape()[1:]
     if len(windows) == 2:
         return _max_picture(lowering, x, *windows)
     channels, *sizes = lowering.value_shape(x)
+    shape = (channels, *lowering.shape()[2:])
     one = Window(1, 1, 1, 1, 0)
     if len(windows) == 1:
         x = _picture(lowering, x, "row", channels, 1, *sizes)
@@ -142,7 +142,8 @@ def _average_pool(
         x = _picture(lowering, x, "row", channels, 1, *sizes)
         x = _sum_picture(lowering, x, Window(1, 1, 1, 1, 0), windows[0])
         y = _divided(lowering, x, (1,), counts[0], alike)
-        return lowering.emit_same_scale("reshape", y, shape=lowering.shape()[1:])
+        shape = (channels, *lowering.shape()[2:])
+        return lowering.emit_same_scale("reshape", y, shape=shape)
     depth, height, width = windows
     pictures = []
     taps = window_taps(depth.size, depth.out, depth.kernel, depth.stride, 1, depth.padding)
@@ -230,9 +231,10 @@ def _average_spans(lowering: Lowering, x: ScaledInts, spans: list[Spans]) -> Sca
             "its windows have too many different sizes",
             "choose an output size that divides the input's",
         )
-    channels = lowering.shape()[1]
+    channels = lowering.value_shape(x)[0]
     flat = _picture(lowering, x, "flat", channels, matrix.shape[1])
     weight = lowering.const("windows", dtype, matrix)
     name = f"{lowering.node.name}.sum"
     y = lowering.emit("linear", (flat.value, weight), x.scale / divisor, name=name)
-    return lowering.emit_same_scale("reshape", y, shape=lowering.shape()[1:])
+    shape = (channels, *lowering.shape()[2:])
+    return lowering.emit_same_scale("reshape", y, shape=shape)

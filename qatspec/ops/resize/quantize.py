@@ -55,7 +55,8 @@ def _has_standard_taps(call: Interpolate, lowering: Lowering) -> bool:
 def _linear(lowering: Lowering, x: ScaledInts, call: Interpolate) -> ScaledInts:
     """Weights of 11 fraction bits along each axis."""
     sizes, size = lowering.shape(call.x)[2:], lowering.shape()[2:]
-    name, shape = lowering.node.name, (lowering.shape()[1], *((1, *sizes)[-2:]))
+    channels = lowering.value_shape(x)[0]
+    name, shape = lowering.node.name, (channels, *((1, *sizes)[-2:]))
     row = len(size) == 1
     if row:  # of a picture
         x = lowering.emit_same_scale("reshape", x, name=f"{name}.row", shape=shape)
@@ -65,7 +66,7 @@ def _linear(lowering: Lowering, x: ScaledInts, call: Interpolate) -> ScaledInts:
         size=(1, *size)[-2:], align_corners=bool(call.align_corners), bits=bits,
     )  # fmt: skip
     y = on_operand_grid(lowering, y, x, 2 * bits)
-    return lowering.emit_same_scale("reshape", y, shape=lowering.shape()[1:]) if row else y
+    return lowering.emit_same_scale("reshape", y, shape=(channels, *size)) if row else y
 
 
 def _nearest(lowering: Lowering, x: ScaledInts, positions: list[np.ndarray]) -> ScaledInts:

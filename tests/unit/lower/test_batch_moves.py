@@ -125,8 +125,7 @@ def test_every_way(settled, tmp_path, body):
         (lambda net, x: x.flatten(0, 1)[:3], "slices the batch"),
         (lambda net, x: x.permute(1, 2, 0)[:, :, :1], "slices the batch"),
         (lambda net, x: x.transpose(0, 1)[:2] + x[:, :2], "batch in different dims"),
-        (lambda net, x: nn.functional.max_pool2d(x.reshape(-1, 1, 4, 4), 2), "takes pictures"),
-        (lambda net, x: nn.functional.avg_pool1d(x.reshape(-1, 8, 8), 2), "takes pictures"),
+        (lambda net, x: nn.functional.max_pool2d(x.transpose(0, 1), 2), "takes pictures"),
         (lambda net, x: x[:1].squeeze(0), "slices the batch"),
     ],
 )

@@ -52,6 +52,12 @@ CASES = {
     "addcdiv": lambda x: torch.addcdiv(x, x, x.abs() + 1),
     "square": lambda x: x.square(),
     "lerp": lambda x: torch.lerp(x, x.flip(1), 0.3),
+    "clamp by constants": lambda x: x.clamp(torch.tensor(-0.25), torch.tensor([0.5])),
+    "clamp by infinite constants": lambda x: torch.clamp(
+        x, torch.tensor(-math.inf), torch.tensor(math.inf)
+    ),
+    "clamp of each row": lambda x: x.clamp(max=_constant(8, 1)),
+    "clamp by the input": lambda x: torch.clip(x, max=x.flip(3)),
     "clamp_min": lambda x: x.clamp_min(-0.5),
     "clamp_max": lambda x: torch.clamp_max(x, max=0.25),
     "einsum of matrices": lambda x: torch.einsum("nchw,ncvw->nchv", x, x),
