@@ -50,17 +50,18 @@ def declare_missing_ops() -> None:
     """Let torchvision be imported where its compiled ops were not built for this torch: ops that it
     only describes are declared first."""
     import torch
+    from torch import library
 
     spec = importlib.util.find_spec("torchvision")
     folder = Path(spec.origin).parent if spec and spec.origin else None
     if folder is None or "torchvision" in sys.modules:
         return
     try:
-        for library in folder.glob("_C*.so"):
-            torch.ops.load_library(library)
+        for compiled in folder.glob("_C*.so"):
+            torch.ops.load_library(compiled)
     except OSError:
         text = (folder / "_meta_registrations.py").read_text()
-        _KEPT.append(declared := torch.library.Library("torchvision", "DEF"))
+        _KEPT.append(declared := library.Library("torchvision", "DEF"))
         for name in sorted(set(re.findall(r'register_fake\("torchvision::(\w+)"', text))):
             declared.define(f"{name}(Tensor x) -> Tensor")
 
