@@ -160,13 +160,14 @@ def _clamp(x: Any, *given: Any, **named: Any) -> Any:
     is."""
     low, high = (*given, None, None)[:2]
     low, high = named.pop("min", low), named.pop("max", high)
-    tensors = [b for b in (low, high) if isinstance(_value(b), torch.Tensor)]
-    if named or all(_value(b).numel() == 1 and is_constant(b) for b in tensors):
+    tensors = [isinstance(_value(bound), torch.Tensor) for bound in (low, high)]
+    several = [b for b, tensor in zip((low, high), tensors, strict=True) if tensor]
+    if named or all(_value(b).numel() == 1 and is_constant(b) for b in several):
         return NotImplemented
     if low is not None:
-        x = torch.maximum(x, low) if isinstance(low, fx.Proxy) else torch.clamp(x, min=low)
+        x = torch.maximum(x, low) if tensors[0] else torch.clamp(x, min=low)
     if high is not None:
-        x = torch.minimum(x, high) if isinstance(high, fx.Proxy) else torch.clamp(x, max=high)
+        x = torch.minimum(x, high) if tensors[1] else torch.clamp(x, max=high)
     return x
 
 
