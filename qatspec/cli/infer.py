@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,6 @@ from qatspec.spec import INPUTS, InputSpec, TensorSpec
 if TYPE_CHECKING:
     import numpy as np
 
-    from qatspec.diag import Diagnostic
     from qatspec.export.host import HostRunner
     from qatspec.spec import GivenInput
     from qatspec.stages import Context
@@ -50,10 +50,10 @@ class Network:
     "source",
     required=True,
     type=click.Path(path_type=Path),
-    help="A picture, a video, a folder of both, or an .npy array (N, C, H, W). For several inputs "
-    "(`model.inputs`): a folder with a folder for each, of pictures or .npy arrays of no batch, "
-    "where files of one name belong together; an .npz file with an array for each; or a folder of "
-    "such files.",
+    help="A picture, a video, a folder of both (and folders in it), or an .npy array (N, C, H, W). "
+    "For several inputs (`model.inputs`): a folder with a folder for each, of pictures or .npy "
+    "arrays of no batch, where files of one name belong together; an .npz file with an array for "
+    "each; or a folder of such files.",
 )
 @click.option(
     "--output",
@@ -125,7 +125,7 @@ def command(
             else produce_with(integers, integers.tree, host, tuple(context.inputs))
         )
         network = Network(context, produce, integers, host)
-        _predict(network, _inputs(network, source, every), output, score, model.name)
+        _predict(network, _inputs(network, source, output, every), output, score, model.name)
 
 
 def _run_alone(ported: Integers, source: Path, output: Path, every: int) -> None:
@@ -160,7 +160,7 @@ def _run_alone(ported: Integers, source: Path, output: Path, every: int) -> None
             )
         return Sample(image, {}, meta)
 
-    for one in inputs(source, read, lambda found: show([found]), every=every):
+    for one in inputs(source, read, lambda found: show([found]), output=output, every=every):
         target = output / f"{names.name_for(one.path)}.npz"
         _write_integers(ported, ported.quantize(one.arrays[0][None]), target)
         echo(str(target))
@@ -203,20 +203,17 @@ def _run_array(ported: Integers, source: Path, output: Path) -> None:
     echo(shown_path)
 
 
-def _inputs(network: Network, source: Path, every: int) -> Iterator[Input]:
+def _inputs(network: Network, source: Path, output: Path, every: int) -> Iterator[Input]:
     """Yield each input that --input names, as the model takes it."""
     from qatspec.cli.reader import Reader
 
     context = network.context
-
-    def warn(found: Diagnostic) -> None:
-        options.warn(context.spec, found)
-
+    warn = partial(options.warn, context.spec)
     if len(context.inputs) == 1 and source.suffix == ".npy":
         yield from array_inputs(source, _array(source, next(iter(context.inputs.values()))))
     elif len(context.inputs) == 1 and context.spec.input is not None and not _is_named(source):
         reader = Reader(context.spec, context.dataset("val"))
-        yield from inputs(source, reader.read, warn, every=every)
+        yield from inputs(source, reader.read, warn, output=output, every=every)
     else:
         yield from named_inputs(source, context.inputs, warn)
 
@@ -263,7 +260,7 @@ def _predict(
                 _write_integers(network.integers, ints, output / f"{name}.npz")
             prediction = _prediction(network, decode, arrays)
             shown = present(prediction, reader, one.meta, one.picture, output / name, score)
-            entries.append({"input": one.path.name, "output": name, **shown})
+            entries.append({"input": one.told or one.path.name, "output": name, **shown})
     finally:
         if entries:
             write_json(target, {"format": FORMAT, **content})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -25,7 +26,8 @@ Warn = Callable[[Diagnostic], None]
 class Input:
     """One input of a model.
 
-    path     what it is told by; names of its files begin with the stem.
+    path     names of its files begin with the stem.
+    told     what predictions.json calls it: its path below the folder of inputs; "": the file name.
     arrays   the inputs of forward without a batch, pictures float32 (C, H, W), as the model takes
              them.
     meta     what restores predictions to the picture; empty for arrays.
@@ -37,22 +39,28 @@ class Input:
     arrays: tuple[np.ndarray, ...]
     meta: Any = field(default_factory=dict)
     picture: Path | None = None
+    told: str = ""
 
 
-def inputs(source: Path, read: Read, warn: Warn, *, every: int = 1) -> Iterator[Input]:
-    """The inputs of a picture, a video or a folder of both. every: the distance of the frames of a
-    video that are read.
+def inputs(
+    source: Path, read: Read, warn: Warn, *, output: Path, every: int = 1
+) -> Iterator[Input]:
+    """The inputs of a picture, a video, or a folder of both with the folders below it.
+
+    output: the folder where results are written, which is left out. every: the distance of the
+    frames of a video that are read.
 
     Pictures of a folder that cannot be read are warned of and left out, unless none can be.
     Raises DiagnosticError: QS923, QS915 (a video without the package that reads it), and what
     `read` raises of a single picture or of every one.
     """
-    paths, yielded = _files(source), 0
+    paths, yielded = _files(source, output), 0
     for path in paths:
         try:
             for one in _of_file(path, read, every):
                 yielded += 1
-                yield one
+                inside = source.is_dir()
+                yield replace(one, told=one.path.relative_to(source).as_posix()) if inside else one
         except DiagnosticError as error:  # noqa: PERF203
             if path == paths[-1] and not yielded:
                 raise
@@ -128,19 +136,24 @@ def _picture(named: Path, picture: Path, read: Read) -> Input:
     return Input(path=named, arrays=(image,), meta=sample.meta, picture=picture)
 
 
-def _files(source: Path) -> list[Path]:
-    if source.is_dir():
-        from qatspec.picture import suffixes
+def _files(source: Path, output: Path) -> list[Path]:
+    """The picture or video, or those of a folder. Hidden files and folders are left out."""
+    if not source.is_dir():
+        return [source]
+    from qatspec.picture import suffixes
 
-        known = suffixes()
-        found = sorted(
-            p for p in source.iterdir() if p.suffix.lower() in known or video.is_video(p)
+    known, results = suffixes(), output.resolve()
+    found: list[Path] = []
+    for parent, folders, names in os.walk(source):
+        folders[:] = sorted(
+            name
+            for name in folders
+            if not name.startswith(".") and Path(parent, name).resolve() != results
         )
-        if not found:
-            raise unusable(
-                source,
-                "it holds no picture or video",
-                "give a folder with pictures in it; folders below it are not searched",
-            )
-        return found
-    return [source]
+        paths = (Path(parent, name) for name in sorted(names) if not name.startswith("."))
+        found += [p for p in paths if p.suffix.lower() in known or video.is_video(p)]
+    if not found:
+        raise unusable(
+            source, "it holds no picture or video", "give a folder with pictures in or below it"
+        )
+    return found

@@ -50,6 +50,24 @@ def test_a_data_set_without_read(toy):
     assert inputs_of(toy) == ["0.png", "1.png"]
 
 
+def test_folders_in_folders(toy):
+    """A folder for each class, with pictures of one name; hidden files and the results of an
+    earlier run in the same folder are no inputs."""
+    (toy.folder / "in/b").mkdir()
+    (toy.folder / "in/a/c").mkdir(parents=True)
+    for place in ("in/b", "in/a/c"):
+        for name in ("0.png", "._0.png"):
+            (toy.folder / place / name).write_bytes((toy.folder / "in/0.png").read_bytes())
+    (toy.folder / "in/.cache").mkdir()
+    (toy.folder / "in/.cache/0.png").write_bytes((toy.folder / "in/0.png").read_bytes())
+    for _ in range(2):
+        infer(toy, "--input", "in", "--output", "in/out")
+        content = json.loads((toy.folder / "in/out/predictions.json").read_text())
+        told = {entry["input"]: entry["output"] for entry in content["predictions"]}
+        assert list(told) == ["0.png", "1.png", "a/c/0.png", "b/0.png"]
+        assert len(set(told.values())) == 4
+
+
 def write_video(path, frames):
     av = pytest.importorskip("av")
     with av.open(str(path), "w") as container:
