@@ -58,14 +58,14 @@ def _build(
             )
             coco["annotations"] += [
                 {
-                    "id": len(coco["annotations"]) + place,
+                    "id": len(coco["annotations"]) + number,
                     "image_id": index,
                     "category_id": label,
                     "bbox": box,
                     "area": box[2] * box[3],
                     "iscrowd": 0,
                 }
-                for place, (box, label) in enumerate(
+                for number, (box, label) in enumerate(
                     zip(drawn.boxes, drawn.labels, strict=True), start=1
                 )
             ]

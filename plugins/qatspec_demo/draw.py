@@ -50,10 +50,10 @@ def draw_picture(
     for tall in sorted(np.exp(rng.uniform(low, high, count)), reverse=True):
         choice = int(rng.integers(len(scans.labels)))
         ink = _scale_ink(scans.ink[choice], round(tall), rng)
-        place = _free_place(ink.shape, size, boxes, rng)
-        if place is None:
+        corner = _free_place(ink.shape, size, boxes, rng)
+        if corner is None:
             continue
-        x, y = place
+        x, y = corner
         _paint(canvas[y : y + ink.shape[0], x : x + ink.shape[1]], ink, rng)
         boxes.append([x, y, ink.shape[1], ink.shape[0]])
         labels.append(int(scans.labels[choice]))

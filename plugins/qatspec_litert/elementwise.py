@@ -34,14 +34,14 @@ def _moved(writer: Writer, op: Op, x: str, tensor: int) -> int:
     """To another grid. A factor of the tensor is the scale of a second operand, the integer 1."""
     m, shift = (writer.const(name) for name in op.inputs[-2:])
     source, target = writer.scale(x), writer.scale(op.output)
-    found = kernels.move(writer.form, source, target)
+    constants = kernels.move(writer.form, source, target)
     own_form = "single" if writer.form == "float32" else writer.form
     ratio = float(source) / float(target)
     shape = file_shape(writer.shape(op.output))
     if (
         op.attrs.get("form", "single") == own_form
-        and np.array_equal(found[0], m)
-        and np.array_equal(found[1], shift)
+        and np.array_equal(constants[0], m)
+        and np.array_equal(constants[1], shift)
     ):
         low, high = kernels.LIMITS["move"]
         if writer.form == "float32" and not low <= ratio <= high:
@@ -75,8 +75,8 @@ def _added(writer: Writer, op: Op, terms: list[str], tensors: list[int]) -> int:
     shape = file_shape(writer.shape(op.output))
     if writer.form == "double_high":
         wanted, last, attrs = kernels.reference_sum(a, b, y)
-        found = {key: op.attrs.get(key) for key in attrs}
-        if (ms, shift, found) != (wanted, last, attrs):
+        attributes = {key: op.attrs.get(key) for key in attrs}
+        if (ms, shift, attributes) != (wanted, last, attrs):
             raise NotHeldError("the scales of its operands do not give its multipliers in LiteRT")
         return writer.rounded(op, "ADD", tensors, shape)
     low, high = kernels.LIMITS["sum"]

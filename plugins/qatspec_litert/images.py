@@ -30,7 +30,8 @@ def padded_window(
     if not any(attrs["padding"]):
         return tensor, VALID
     same = [
-        kernels.same_padding(*given) for given in zip(sizes, attrs["stride"], reach, strict=True)
+        kernels.same_padding(*of_axis)
+        for of_axis in zip(sizes, attrs["stride"], reach, strict=True)
     ]
     counts = [-(-n // s) for n, s in zip(sizes, attrs["stride"], strict=True)]
     if same == [(top, bottom), (left, right)] and list(shape[1:]) == counts:
@@ -107,8 +108,8 @@ def check_bilinear(writer: Writer, op: Op) -> None:
     aligned = op.attrs["align_corners"]
     for before, after in zip(writer.shape(op.inputs[0])[1:], op.attrs["size"], strict=True):
         low, high, weight = kernels.bilinear_taps(writer.form, before, after, aligned)
-        found = (low << bits) + (high - low) * weight
-        if not np.array_equal(found, _positions(before, after, aligned, bits)):
+        positions = (low << bits) + (high - low) * weight
+        if not np.array_equal(positions, _positions(before, after, aligned, bits)):
             raise NotHeldError(
                 f"LiteRT weighs pixels otherwise when it resizes {before} to {after}",
                 "resize by 2, 4 or 8",

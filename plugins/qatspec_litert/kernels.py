@@ -89,16 +89,16 @@ def scales_for(
     ratio = np.ldexp(m.astype(np.float64), -(shift + unit).astype(np.int64))
     ratio = np.where(m == 0, 2.0**-40, ratio)  # what TFLite makes 0
     near = (ratio * float(y) / float(x)).astype(F32)
-    found, open_ = near.copy(), np.ones(len(near), bool)
+    scales, open_ = near.copy(), np.ones(len(near), bool)
     for way in (0, 1, -1, 2, -2):
         candidate = near
         for _ in range(abs(way)):
             candidate = np.nextafter(candidate, F32(np.inf if way > 0 else 0))
         got_m, got_shift = compute(form, x, candidate, y)  # type: ignore[operator]
         fits = open_ & (got_m == m) & ((got_shift == shift) | (m == 0))
-        found[fits] = candidate[fits]
+        scales[fits] = candidate[fits]
         open_ &= ~fits
-    return None if open_.any() else found
+    return None if open_.any() else scales
 
 
 def same_padding(size: int, stride: int, reach: int) -> tuple[int, int]:

@@ -45,20 +45,20 @@ def weight_scales(
 ) -> np.ndarray:
     """The scales with which LiteRT computes the multipliers of the requantization `op`."""
     m, shift = (np.broadcast_to(writer.const(name), (channels,)) for name in op.inputs[-2:])
-    found = kernels.scales_for(
+    scales = kernels.scales_for(
         kernel, writer.form, writer.scale(x), writer.scale(op.output), (m, shift)
     )
-    if found is None:
+    if scales is None:
         raise NotHeldError("no scale of a weight gives its multiplier in LiteRT")
     low, high = kernels.LIMITS["product" if kernel is kernels.product else "mul"]
-    real = float(writer.scale(x)) * found.astype(np.float64) / float(writer.scale(op.output))
+    real = float(writer.scale(x)) * scales.astype(np.float64) / float(writer.scale(op.output))
     if writer.form == "float32" and (real.min() < low or real.max() >= high):
         raise NotHeldError(
             f"a ratio of its scales, {real.min():.3g} to {real.max():.3g}, is outside of XNNPACK's "
             f"{low:.3g} to {high:.3g}",
             "train longer with batch norms, or calibrate again: a channel or a result is nearly 0",
         )
-    return found
+    return scales
 
 
 def _operands(
@@ -132,8 +132,8 @@ def _linear(writer: Writer, op: Op, requant: Op) -> int:
     """A layer of XNNPACK; the reference kernels round a linear layer with a scale each channel in
     double, and compute a 1x1 convolution as all else."""
     x, weight = op.inputs[0], writer.const(op.inputs[1])
-    shape, own = writer.shape(op.output), writer.shape(x)
-    tensor = writer.in_order(writer.small(x), own, op.output)
+    shape, operand_shape = writer.shape(op.output), writer.shape(x)
+    tensor = writer.in_order(writer.small(x), operand_shape, op.output)
     if writer.form == "float32":
         operands = _operands(writer, requant, x, weight, 0, _bias(writer, op))
         made = writer.rounded(
@@ -141,7 +141,7 @@ def _linear(writer: Writer, op: Op, requant: Op) -> int:
         )
         return writer.in_layout(made, shape, op.output)
     rows = prod(shape[:-1])
-    tensor = writer.reshaped(tensor, (1, rows, 1, own[-1]), op.output)
+    tensor = writer.reshaped(tensor, (1, rows, 1, operand_shape[-1]), op.output)
     operands = _operands(writer, requant, x, weight[:, None, None], 0, _bias(writer, op))
     made = writer.rounded(
         requant, "CONV_2D", [tensor, *operands], (1, rows, 1, shape[-1]),
@@ -162,9 +162,9 @@ def _mul(writer: Writer, op: Op, requant: Op) -> int:
     return writer.rounded(requant, "MUL", [writer.small(a), writer.small(b)], shape)
 
 
-def _same(found: kernels.Multiplier, writer: Writer, requant: Op) -> bool:
+def _same(multiplier: kernels.Multiplier, writer: Writer, requant: Op) -> bool:
     wanted = [writer.const(name) for name in requant.inputs[-2:]]
-    return all(np.array_equal(a, b) for a, b in zip(found, wanted, strict=True))
+    return all(np.array_equal(a, b) for a, b in zip(multiplier, wanted, strict=True))
 
 
 def _sum_pool(writer: Writer, op: Op, requant: Op) -> int:

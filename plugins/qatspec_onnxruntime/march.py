@@ -104,10 +104,10 @@ def _self_tested(data: bytes) -> Run:
         try:
             runner: Run = OnnxRunner.load(path).run
         except DiagnosticError as problem:
-            (found,) = problem.diagnostics
-            if found.code != codes.QS721:
+            (diagnostic,) = problem.diagnostics
+            if diagnostic.code != codes.QS721:
                 raise
-            raise _broken(found.message) from problem  # the file it names is gone
+            raise _broken(diagnostic.message) from problem  # the file it names is gone
     return runner
 
 

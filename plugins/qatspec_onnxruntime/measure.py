@@ -35,12 +35,12 @@ def measure(
     inputs: integers of the Program's ports, one list an image. Returns "perf" for perf.json and, of
     a file that is not exact, "manifest": what to add to its manifest.
     """
-    found = {"perf": _perf(program, artifact, inputs[0], float32)}
+    measured = {"perf": _perf(program, artifact, inputs[0], float32)}
     if not artifact.manifest["bit_exact"]:
         layers = layer_exactness(program, inputs)
-        own = partial(_run, artifact)
-        found["manifest"] = measured_exactness(program, inputs, own, layers)
-    return found
+        run_artifact = partial(_run, artifact)
+        measured["manifest"] = measured_exactness(program, inputs, run_artifact, layers)
+    return measured
 
 
 def _run(artifact: Artifact, *ints: np.ndarray) -> list[np.ndarray]:
@@ -61,10 +61,10 @@ def _perf(
         session = open_session(data, 1)
         names = [port.name for port in session.get_inputs()]
         runs.append(partial(session.run, None, dict(zip(names, arrays, strict=True))))
-    own, *others = time_in_turn(runs)
+    ours, *others = time_in_turn(runs)
     return measured_perf(
         artifact,
-        own,
+        ours,
         others[0] if others else None,
         threads=1,
         batch=batch,

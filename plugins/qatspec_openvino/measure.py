@@ -39,10 +39,10 @@ def measure(
     "manifest": what to add to the manifest.
     """
     layers = layer_exactness(program, inputs, _layers(program, artifact))
-    own = partial(_run, artifact)
+    run_artifact = partial(_run, artifact)
     return {
         "perf": _perf(program, artifact, inputs[0], float32),
-        "manifest": measured_exactness(program, inputs, own, layers),
+        "manifest": measured_exactness(program, inputs, run_artifact, layers),
     }
 
 
@@ -78,10 +78,10 @@ def _perf(
         real = [port.dequantize(x) for port, x in zip(program.inputs, fed, strict=True)]
         reference = open_model(float32, options, 1)
         runs.append(partial(reference.create_infer_request().infer, real))
-    own, *others = time_in_turn(runs)
+    ours, *others = time_in_turn(runs)
     return measured_perf(
         artifact,
-        own,
+        ours,
         others[0] if others else None,
         threads=1,
         batch=batch,

@@ -89,17 +89,17 @@ def check_loaders(spec: Spec) -> Iterator[Finding]:
         return
     told = {key: getattr(spec.input, key) for key in ("size", "format", "mean", "std", "resize")}
     for data in _roles(spec):
-        given: dict[str, Any] = dict(data.dataset.params)
-        if not {"size", "format", "mean", "std"} <= given.keys():
+        params: dict[str, Any] = dict(data.dataset.params)
+        if not {"size", "format", "mean", "std"} <= params.keys():
             continue
-        given["size"] = _size_of(given)
+        params["size"] = _size_of(params)
         for key, value in told.items():
-            if key not in given or _same(given[key], value):
+            if key not in params or _same(params[key], value):
                 continue
             if key != "size" or data is spec.data.get("val"):
                 yield _error(
                     f"{data.at}/params/{key}",
-                    f"the data set gives {key} {_shown(given[key])}, `model.input` says "
+                    f"the data set gives {key} {_shown(params[key])}, `model.input` says "
                     f"{_shown(value)}",
                 )
 

@@ -151,8 +151,8 @@ class _Comparing:
                 bound=step_bound(group, program, proven, max_lsb),
             )
         # behind a float part on the host, the model's outputs are not the Program's
-        self.whole = not on_host(program.tree)
-        ports = program.outputs if self.whole else ()
+        self.reaches_outputs = not on_host(program.tree)
+        ports = program.outputs if self.reaches_outputs else ()
         self.outputs = [OutputError(name=p.name, dtype=p.dtype) for p in ports]
         self.images = 0
 
@@ -181,31 +181,31 @@ class _Comparing:
 
         expected = {name: _levels(batch_first(fake, name), self.values[name]) for name in at}
 
-        def end_to_end(name: str, found: Tensor) -> Tensor:
+        def end_to_end(name: str, integer: Tensor) -> Tensor:
             if name in at:
                 self._count(
-                    self.layers[name], batch_first(real, name), batch_first(fake, name), found
+                    self.layers[name], batch_first(real, name), batch_first(fake, name), integer
                 )
-                self.layers[name].end_to_end.add(expected[name], found)
-            return found
+                self.layers[name].end_to_end.add(expected[name], integer)
+            return integer
 
-        def given_equal_inputs(name: str, found: Tensor) -> Tensor:
+        def given_equal_inputs(name: str, integer: Tensor) -> Tensor:
             if name not in at:
-                return found
-            self.layers[name].local.add(expected[name], found)
+                return integer
+            self.layers[name].local.add(expected[name], integer)
             # a tail's integers leave the model, and no other op reads them
             tail = self.program.values[name].dtype == "int32"
-            return found if tail else expected[name].to(found.dtype)
+            return integer if tail else expected[name].to(integer.dtype)
 
         ints = self._entering(expected)
-        if self.whole and len(inputs) == len(self.program.inputs):
+        if self.reaches_outputs and len(inputs) == len(self.program.inputs):
             ints = self.program.quantize(*(x.numpy() for x in inputs))
         for port, array in zip(self.program.inputs, ints, strict=True):
             end_to_end(port.name, torch.from_numpy(array))
             given_equal_inputs(port.name, torch.from_numpy(array))
         results = self.executor.run(ints, end_to_end)
         self.executor.run(ints, given_equal_inputs)
-        if self.whole:
+        if self.reaches_outputs:
             self._outputs(real_outputs, fake_outputs, self.program.dequantize(results))
 
     def _entering(self, expected: Mapping[str, Tensor]) -> list[np.ndarray]:
@@ -213,9 +213,9 @@ class _Comparing:
         those inputs that the Program reads."""
         return [expected[p.name].numpy().astype(STORAGE[p.dtype]) for p in self.program.inputs]
 
-    def _count(self, layer: LayerError, real: Tensor, fake: Tensor, found: Tensor) -> None:
+    def _count(self, layer: LayerError, real: Tensor, fake: Tensor, integers: Tensor) -> None:
         # as the ports dequantize (rule: typed ports), and as the fake-quant multiplies
-        integer = found.float() * _along(self.values[layer.value], found.ndim)
+        integer = integers.float() * _along(self.values[layer.value], integers.ndim)
         layer.fake_quant.add(real, fake)
         layer.integer.add(real, integer)
         layer.between.add(fake, integer)
@@ -242,21 +242,21 @@ def _tensors(outputs: Any) -> list[Tensor]:
 def _places(calls: Sequence[Layer]) -> list[tuple[Layer, int]]:
     """Each value once, with the index of the call of its fake-quant that it corresponds to."""
     counts: Counter[str] = Counter()
-    found: dict[str, tuple[Layer, int]] = {}
+    by_value: dict[str, tuple[Layer, int]] = {}
     for layer in calls:
-        found.setdefault(layer.value, (layer, counts[layer.fake_quant]))
+        by_value.setdefault(layer.value, (layer, counts[layer.fake_quant]))
         counts[layer.fake_quant] += 1
-    return list(found.values())
+    return list(by_value.values())
 
 
 def _unique(nodes: Iterable[str]) -> list[str]:
     """Nodes of modules that are called several times get the number of the call."""
     counts: Counter[str] = Counter()
-    found = []
+    names = []
     for node in nodes:
         counts[node] += 1
-        found.append(node if counts[node] == 1 else f"{node}#{counts[node]}")
-    return found
+        names.append(node if counts[node] == 1 else f"{node}#{counts[node]}")
+    return names
 
 
 def _best(dtype: str) -> float:
@@ -286,19 +286,19 @@ def recorded(
 ) -> tuple[dict[str, list[Tensor]], Any]:
     """(what leaves the fake-quant at each path, call by call; the model's outputs). Copies,
     since an op in place may write upon what leaves the fake-quant before it."""
-    seen: dict[str, list[Tensor]] = {path: [] for path in paths}
+    outputs_of: dict[str, list[Tensor]] = {path: [] for path in paths}
     handles = [
         model.get_submodule(path).register_forward_hook(
-            lambda module, args, output, path=path: seen[path].append(output.clone())
+            lambda module, args, output, path=path: outputs_of[path].append(output.clone())
         )
-        for path in seen
+        for path in outputs_of
     ]
     try:
         outputs = model(*inputs)
     finally:
         for handle in handles:
             handle.remove()
-    return seen, outputs
+    return outputs_of, outputs
 
 
 @contextlib.contextmanager

@@ -58,6 +58,7 @@ def step_bound(
     for op in group.ops:
         if has(op, Trait.WEIGHTED):
             shape = program.values[op.inputs[1]].shape
-            terms = prod(shape[1:]) if op.kind != "conv_transpose" else shape[0] * prod(shape[2:])
+            inputs = shape[0] if has(op, Trait.INPUTS_FIRST) else shape[1]
+            terms = inputs * prod(shape[2:])
             bound += ranges[op.output].magnitude * terms * 2.0**-24
     return math.ceil(bound)

@@ -56,20 +56,20 @@ def compare_qat_onnx(
     sessions = {
         name: _session(path, level, [p[0] for p in places]) for name, level in LEVELS.items()
     }
-    found = {name: [OnnxError(node=p[0].origin.node) for p in places] for name in LEVELS}
+    errors = {name: [OnnxError(node=p[0].origin.node) for p in places] for name in LEVELS}
     for inputs in batches:
         fake = recorded(prepared.model, list(counts), inputs)[0]
         for name, session in sessions.items():
-            given = zip(session.get_inputs(), inputs, strict=True)
-            feeds = {port.name: x.numpy() for port, x in given}
+            fed = zip(session.get_inputs(), inputs, strict=True)
+            feeds = {port.name: x.numpy() for port, x in fed}
             results = session.run([f"{layer.call}.q" for layer, _ in places], feeds)
-            for error, (layer, number), integers in zip(found[name], places, results, strict=True):
+            for error, (layer, number), integers in zip(errors[name], places, results, strict=True):
                 scale = prepared.model.get_buffer(f"{layer.fake_quant}.scale").double()
                 levels = torch.round(fake[layer.fake_quant][number].double() / scale)
                 fake_quant = prepared.model.get_submodule(layer.fake_quant)
                 integers = _without_zero_point(integers, fake_quant)
                 error.steps.add(levels, torch.from_numpy(integers))
-    return found
+    return errors
 
 
 def _without_zero_point(integers: np.ndarray, fake_quant: nn.Module) -> np.ndarray:

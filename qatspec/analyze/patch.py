@@ -37,10 +37,10 @@ def patch(spec: Spec, base: str, name: str, suggestions: Sequence[Suggestion]) -
         if stage not in spec.stages:
             continue
         for leaf in spec.quantization(stage):
-            own = [s for s in suggestions if s.site.calls[0].unit == leaf.path]
-            if own:
+            of_leaf = [s for s in suggestions if s.site.calls[0].unit == leaf.path]
+            if of_leaf:
                 path = _qconfig_keys(stage, leaf)
-                _put(content, path, qconfig_patch(spec, leaf, own, join("", *path)))
+                _put(content, path, qconfig_patch(spec, leaf, of_leaf, join("", *path)))
     opset = spec.stages["convert"].options["opset"] if "convert" in spec.stages else None
     wide = any(s.remedy == "qint16" for s in suggestions)
     if wide and opset is not None and opset < WIDE_OPSET:
@@ -52,12 +52,12 @@ def patched_leaves(
     spec: Spec, stage: str, suggestions: Sequence[Suggestion]
 ) -> dict[str, ModuleQuant]:
     """The modules of `stage` as they would be prepared with the patch."""
-    found = {}
+    leaves = {}
     for leaf in spec.quantization(stage):
-        own = [s for s in suggestions if s.site.calls[0].unit == leaf.path]
-        rules = qconfig_rules(qconfig_patch(spec, leaf, own)) if own else leaf.qconfig
-        found[leaf.path] = replace(leaf, qconfig=rules)
-    return found
+        of_leaf = [s for s in suggestions if s.site.calls[0].unit == leaf.path]
+        rules = qconfig_rules(qconfig_patch(spec, leaf, of_leaf)) if of_leaf else leaf.qconfig
+        leaves[leaf.path] = replace(leaf, qconfig=rules)
+    return leaves
 
 
 def qconfig_patch(

@@ -66,24 +66,24 @@ def by_noise(
     """Rank by the noise at the outputs against the float model, every output counting alike.
     batches: the inputs of forward. `prepared` is left in eval stage."""
     switches = _Switches(prepared)
-    found = sites(prepared)
-    noises: list[list[Noise]] = [[] for _ in found]
-    whole: list[Noise] = []
-    given = list(batches)
-    total = len(given) * len(found)
-    for i, batch in enumerate(given):
+    all_sites = sites(prepared)
+    noises: list[list[Noise]] = [[] for _ in all_sites]
+    all_quantized: list[Noise] = []
+    all_batches = list(batches)
+    total = len(all_batches) * len(all_sites)
+    for i, batch in enumerate(all_batches):
         with switches.on(()):
             real = _outputs(prepared, batch)
         with switches.on(switches.all):
-            _add(whole, real, _outputs(prepared, batch))
-        for k, site in enumerate(found):
+            _add(all_quantized, real, _outputs(prepared, batch))
+        for k, site in enumerate(all_sites):
             with switches.on(switches.chosen(site, only)):
                 _add(noises[k], real, _outputs(prepared, batch))
             if progress:
-                progress(i * len(found) + k + 1, total)
-    all_on = _ratio(whole)
+                progress(i * len(all_sites) + k + 1, total)
+    all_on = _ratio(all_quantized)
     harms = []
-    for site, noise in zip(found, noises, strict=True):
+    for site, noise in zip(all_sites, noises, strict=True):
         ratio = _ratio(noise)
         loss = ratio if only == "quantized" else all_on - ratio
         harms.append(Harm(site=site, measured=_db(ratio), loss=loss))
@@ -101,14 +101,14 @@ def by_metric(
     with switches.on(switches.all):
         quantized = measure()
     harms = []
-    found = sites(prepared)
-    for k, site in enumerate(found):
+    all_sites = sites(prepared)
+    for k, site in enumerate(all_sites):
         with switches.on(switches.chosen(site, only)):
             measured = measure()
         loss = in_float - measured if only == "quantized" else measured - quantized
         harms.append(Harm(site=site, measured=measured, loss=loss))
         if progress:
-            progress(k + 1, len(found))
+            progress(k + 1, len(all_sites))
     return Sensitivity(harms=_ranked(harms), in_float=in_float, quantized=quantized)
 
 
@@ -148,9 +148,9 @@ def _outputs(prepared: Prepared, batch: Sequence[Tensor]) -> list[Tensor]:
     return [leaf.clone() for leaf in pytree.tree_leaves(prepared.model(*batch))]
 
 
-def _add(noises: list[Noise], real: Sequence[Tensor], found: Sequence[Tensor]) -> None:
+def _add(noises: list[Noise], real: Sequence[Tensor], quantized: Sequence[Tensor]) -> None:
     noises += [Noise() for _ in range(len(real) - len(noises))]
-    for noise, x, y in zip(noises, real, found, strict=True):
+    for noise, x, y in zip(noises, real, quantized, strict=True):
         noise.add(x, y)
 
 

@@ -42,11 +42,11 @@ def sites(prepared: Prepared) -> list[Site]:
         alone = call is None or not _is_module(call, prepared.calls)
         name = decision.node if call is None or alone else call.path
         together.setdefault(name, []).append(decision)
-    found = []
+    all_sites = []
     for name, decisions in together.items():
         paths = tuple(dict.fromkeys(p for d in decisions for p in _fake_quants(d, prepared.model)))
         if paths:
-            found.append(
+            all_sites.append(
                 Site(
                     name=name,
                     op=decisions[0].op,
@@ -56,7 +56,7 @@ def sites(prepared: Prepared) -> list[Site]:
                     source=decisions[0].source,
                 )
             )
-    return found
+    return all_sites
 
 
 def _is_module(call: Call, calls: Sequence[Call]) -> bool:

@@ -25,7 +25,7 @@ RunIntegers = Callable[..., Sequence[np.ndarray]]
 
 @dataclass(frozen=True, slots=True)
 class Times:
-    """Milliseconds of each run, by the clock and of the process's CPU time."""
+    """Milliseconds of each run: wall by the clock, cpu of the process's CPU time."""
 
     wall: list[float]
     cpu: list[float]
@@ -114,7 +114,7 @@ def measured_exactness(
     """Return what a manifest says of a file that promises no equality with the Program.
 
     program  the Program.
-    inputs   integers of its ports, one list an image.
+    inputs   integers (N, ...) of its ports, one list an image.
     run      runs the file on one list of integers.
     layers   what `layer_exactness` found; None where layers could not be compared.
 
@@ -154,7 +154,7 @@ def run_in_batches(
     """Run a file that takes a fixed number of images on any number of them.
 
     run    takes an array of `batch` images for each port.
-    ints   the arrays of all images; the last image is repeated to fill the last run.
+    ints   the arrays (N, ...) of all images; the last image is repeated to fill the last run.
     batch  images a run.
 
     Returns the outputs of all images.

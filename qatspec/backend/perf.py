@@ -62,7 +62,7 @@ def perf(artifact: Artifact) -> dict[str, Any]:
     artifact  what `assemble` gave.
 
     Returns JSON data, {"summary": {...}}; each key names its unit ("latency (us)"). The figures are
-    modelled, not measured. Raises DiagnosticError: QS805 where
+    modelled, not measured. Source: the figures of `Hardware`. Raises DiagnosticError: QS805 where
     the march has no model of time, QS811 for a damaged bin.
     """
     return {"summary": _summary(artifact, timing(artifact))}
@@ -76,7 +76,7 @@ def write_perf(artifact: Artifact, stem: str | os.PathLike[str]) -> tuple[Path, 
     stem      the path of both files without the suffixes.
 
     Returns their paths; none for an artifact whose march has no model of time (its files are run
-    and measured instead). Raises DiagnosticError QS811 for a damaged bin.
+    and measured instead). Raises DiagnosticError as `perf`.
     """
     if "commands" not in artifact.sections:
         return ()

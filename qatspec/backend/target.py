@@ -11,7 +11,12 @@ from qatspec.types import Capabilities, Hardware, OpSupport
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """A march as the backend sees it. ops: integer kind -> what the march takes of it."""
+    """A march as the backend sees it.
+
+    march, version  name of the march, and version of its capabilities.
+    hardware        figures of the model of time and memory.
+    ops             integer kind -> what the march takes of it.
+    """
 
     march: str
     version: int

@@ -94,7 +94,7 @@ def command(
     with loaded.document.located():
         prepared = _prepare(loaded, chosen)
     save_modules(workdir or options.default_workdir(loaded), loaded, chosen, prepared.calls)
-    found = findings(prepared)
+    report = findings(prepared)
     host, unconverted = Host((), (), None, None), Collector()
     with unconverted.collect():  # `foresee` reports what cannot be converted
         host = host_parts(deploy(prepared, prepared.example_inputs))
@@ -106,7 +106,7 @@ def command(
     if picture is not None:
         _draw(loaded, chosen, prepared, picture)
     if settings().format == "json":
-        data = _as_data(loaded, chosen, prepared, found)
+        data = _as_data(loaded, chosen, prepared, report)
         data["host"] = {"before": host.before, "after": host.after}
         data["weights"] = weights or None
         echo_json(data)
@@ -116,7 +116,7 @@ def command(
         options.warn(loaded, warning)
     if print_model:
         echo(str(prepared.model))
-    _report(loaded, chosen, prepared, found)
+    _report(loaded, chosen, prepared, report)
     if weights:
         echo(f"  {weights}")
     for name in host.before:
@@ -149,10 +149,10 @@ def _prepare(spec: Spec, stage: str) -> Prepared:
     return prepared
 
 
-def _of_a_stage(spec: Spec, found: Diagnostic) -> Diagnostic:
+def _of_a_stage(spec: Spec, diagnostic: Diagnostic) -> Diagnostic:
     """An error where the spec has the stage that would refuse the model."""
-    stage = "compile" if found.code == QS801 else "convert"
-    return replace(found, severity="error") if stage in spec.stages else found
+    stage = "compile" if diagnostic.code == QS801 else "convert"
+    return replace(diagnostic, severity="error") if stage in spec.stages else diagnostic
 
 
 def _unrepeated(warnings: Iterable[Diagnostic], refused: Iterable[Diagnostic]) -> list[Diagnostic]:
@@ -162,8 +162,8 @@ def _unrepeated(warnings: Iterable[Diagnostic], refused: Iterable[Diagnostic]) -
     return [w for w in grouped(warnings) if w.code != QS608 or not lines.issuperset(_lines(w))]
 
 
-def _lines(found: Diagnostic) -> set[Span | None]:
-    return {found.span, *(note.span for note in found.notes if note.span is not None)}
+def _lines(diagnostic: Diagnostic) -> set[Span | None]:
+    return {diagnostic.span, *(note.span for note in diagnostic.notes if note.span is not None)}
 
 
 def _exit(refused: Collection[Refusal]) -> None:
@@ -183,7 +183,7 @@ def _draw(spec: Spec, stage: str, prepared: Prepared, target: Path) -> None:
     write_output(target, clean_file(text))
 
 
-def _report(spec: Spec, stage: str, prepared: Prepared, found: Findings) -> None:
+def _report(spec: Spec, stage: str, prepared: Prepared, report: Findings) -> None:
     """Print the table of decisions and the findings."""
     console = tables()
     modules = ", ".join(path or "the whole model" for path in prepared.modules)
@@ -195,15 +195,15 @@ def _report(spec: Spec, stage: str, prepared: Prepared, found: Findings) -> None
     for number, rule in enumerate(rules, 1):
         console.print(f"  rule {number}  {options.spec_location(spec, rule)}")
     quantized = sum(d.fake_quant is not None for d in decisions)
-    console.print(f"\n{quantized} fake-quants, {len(found.tails)} of them off as int32 tails")
-    for path in found.tails:
+    console.print(f"\n{quantized} fake-quants, {len(report.tails)} of them off as int32 tails")
+    for path in report.tails:
         console.print(f"  tail    {path}")
-    for shared in found.shared:
+    for shared in report.shared:
         folds = f", folded by {shared.folds} batch norms" if shared.folds else ""
         console.print(f"  shared  {shared.path}: called {shared.calls} times{folds}")
-    for path in found.float_parts:
+    for path in report.float_parts:
         console.print(f"  float   {path}: no fake-quant in it")
-    for path in found.strays:
+    for path in report.strays:
         console.print(f"  stray   {path}: a fake-quant outside the prepared modules")
 
 
@@ -250,7 +250,7 @@ def _line(span: Span | None) -> str | None:
     return None if span is None else f"{span.file}:{span.line}"
 
 
-def _as_data(spec: Spec, stage: str, prepared: Prepared, found: Findings) -> dict[str, Any]:
+def _as_data(spec: Spec, stage: str, prepared: Prepared, report: Findings) -> dict[str, Any]:
     warnings = spec.document.resolve(prepared.warnings)
     return {
         "format": FORMAT,
@@ -261,7 +261,7 @@ def _as_data(spec: Spec, stage: str, prepared: Prepared, found: Findings) -> dic
             {**asdict(d), "rule_at": options.spec_location(spec, d.rule)}
             for d in prepared.decisions.values()
         ],
-        **asdict(found),
+        **asdict(report),
         "warnings": [
             {
                 "code": w.code,

@@ -68,20 +68,20 @@ def command(
         held = Held(loaded, workdir, stale=stale)
         context = options.context(loaded, workdir, device="cpu", limit=images, locate=held.folder)
         prepared, _ = open_prepared(context, result_file(context, chosen))
-        found = compare_layers(prepared, _batches(context))
+        comparison = compare_layers(prepared, _batches(context))
         files = {}
         if onnx:
             path = context.results("convert") / f"{loaded.name}-qat.onnx"
             held.hold(path)
             files = compare_qat_onnx(prepared, path, _batches(context))
-    problems = _problems(found, threshold)
+    problems = _problems(comparison, threshold)
     if is_text():
-        ComparisonText(tables(), loaded, found).print(chosen, files)
+        ComparisonText(tables(), loaded, comparison).print(chosen, files)
         if any(d.severity == "error" for d in problems):
             raise DiagnosticError(loaded.document.resolve(problems), loaded.document.texts)
         show(loaded.document.resolve(problems), loaded.document.texts)
         return
-    echo_json(_data(loaded, chosen, found, files, threshold, problems))
+    echo_json(_data(loaded, chosen, comparison, files, threshold, problems))
     if any(d.severity == "error" for d in problems):
         raise click.exceptions.Exit(1)
 
@@ -90,10 +90,10 @@ def _batches(context: Context) -> Iterator[Sequence[Tensor]]:
     return (batch.inputs for batch in context.loader("val").ordered())
 
 
-def _problems(found: Comparison, threshold: float | None) -> list[Diagnostic]:
+def _problems(comparison: Comparison, threshold: float | None) -> list[Diagnostic]:
     """Layers whose integers depart from the fake-quant model, and those below the threshold."""
     problems = []
-    departing = [layer for layer in found.layers if layer.departs]
+    departing = [layer for layer in comparison.layers if layer.departs]
     if departing:
         layer = departing[0]
         problems.append(
@@ -108,14 +108,14 @@ def _problems(found: Comparison, threshold: float | None) -> list[Diagnostic]:
         )
     if threshold is None:
         return problems
-    below = [layer for layer in found.worst if layer.integer.db < threshold]
+    below = [layer for layer in comparison.worst if layer.integer.db < threshold]
     places = [(f"layer `{e.node}`", e.integer.db, e.rule) for e in below]
-    outputs = sorted(found.outputs, key=lambda output: output.integer.db)
+    outputs = sorted(comparison.outputs, key=lambda output: output.integer.db)
     places += [
         (f"output `{e.name}`", e.integer.db, "") for e in outputs if e.integer.db < threshold
     ]
     if places:
-        name, measured, rule = min(places, key=lambda place: place[1])
+        name, measured, rule = min(places, key=lambda measurement: measurement[1])
         problems.append(
             QS731.diagnostic(
                 f"{name} has {measured:.1f} dB, the threshold is {threshold:g} dB"
@@ -134,7 +134,7 @@ def _more(count: int) -> str:
 def _data(
     spec: Spec,
     stage: str,
-    found: Comparison,
+    comparison: Comparison,
     files: Mapping[str, list[OnnxError]],
     threshold: float | None,
     problems: Sequence[Diagnostic],
@@ -145,7 +145,7 @@ def _data(
         "spec": spec.name,
         "stage": stage,
         "march": spec.march,
-        "images": found.images,
+        "images": comparison.images,
         "layers": [
             {
                 "node": e.node,
@@ -161,7 +161,7 @@ def _data(
                 "local": _histogram(e.local),
                 "end_to_end": _histogram(e.end_to_end),
             }
-            for e in found.layers
+            for e in comparison.layers
         ],
         "outputs": [
             {
@@ -171,11 +171,11 @@ def _data(
                 "largest": e.largest,
                 "mean": mean(e),
             }
-            for e in found.outputs
+            for e in comparison.outputs
         ],
-        "error_grows_first": found.growth.node if found.growth else None,
-        "departs_first": found.departure.node if found.departure else None,
-        "worst": [e.node for e in found.worst],
+        "error_grows_first": comparison.growth.node if comparison.growth else None,
+        "departs_first": comparison.departure.node if comparison.departure else None,
+        "worst": [e.node for e in comparison.worst],
         "onnx": {
             name: [{"node": e.node, "end_to_end": _histogram(e.steps)} for e in errors]
             for name, errors in files.items()

@@ -22,18 +22,19 @@ _WORST = 5
 class ComparisonText:
     """Prints a comparison, at most 100 columns wide."""
 
-    def __init__(self, console: Console, spec: Spec, found: Comparison) -> None:
-        self.console, self.spec, self.found = console, spec, found
+    def __init__(self, console: Console, spec: Spec, comparison: Comparison) -> None:
+        self.console, self.spec, self.comparison = console, spec, comparison
 
     def print(self, stage: str, files: Mapping[str, list[OnnxError]]) -> None:
         """Every table. files: name -> layers of the QAT ONNX, run so."""
-        found, spec, console = self.found, self.spec, self.console
+        comparison, spec, console = self.comparison, self.spec, self.console
         console.print(
-            f"{spec.name}: stage {stage}, march {spec.march}, {found.images} images of data.val\n\n"
+            f"{spec.name}: stage {stage}, march {spec.march}, "
+            f"{comparison.images} images of data.val\n\n"
             "Signal to noise in dB. fake: fake-quant against float, int: integers against float,\n"
             "f~int: integers against fake-quant, lost: loss of int against the worst input layer."
         )
-        console.print(self._noise(found.layers))
+        console.print(self._noise(comparison.layers))
         console.print(
             "\nDistance in LSB between fake-quant and integers, share of the elements in percent:\n"
             "given equal inputs | end to end."
@@ -42,9 +43,9 @@ class ComparisonText:
         console.print()
         self._departure()
         self._growth()
-        console.print(f"\nThe {min(_WORST, len(found.layers))} worst layers in integers:")
+        console.print(f"\nThe {min(_WORST, len(comparison.layers))} worst layers in integers:")
         console.print(self._worst())
-        if found.outputs:
+        if comparison.outputs:
             console.print("\nOutputs. Difference: |integers - fake-quant|, dequantized.")
             console.print(self._outputs())
         for name, errors in files.items():
@@ -65,15 +66,16 @@ class ComparisonText:
     def _steps(self) -> Table:
         head = ("0", "1", "2", ">2", "max")
         table = _table("layer", *head, "|", *head)
-        for layer in self.found.layers:
+        for layer in self.comparison.layers:
             table.add_row(layer.node, *_shares(layer.local), "|", *_shares(layer.end_to_end))
         return table
 
     def _departure(self) -> None:
-        layer = self.found.departure
+        layer = self.comparison.departure
         if layer is None:
             self.console.print(
-                f"given equal inputs: all {len(self.found.layers)} layers are within their bound"
+                f"given equal inputs: all {len(self.comparison.layers)} layers are within their "
+                "bound"
             )
             return
         self.console.print(
@@ -82,7 +84,7 @@ class ComparisonText:
         )
 
     def _growth(self) -> None:
-        layer = self.found.growth
+        layer = self.comparison.growth
         if layer is None:
             self.console.print("error growth: no layer adds more than one bit (6.0 dB)")
             return
@@ -93,7 +95,7 @@ class ComparisonText:
 
     def _worst(self) -> Table:
         table = _table("layer", "int", "lost", "rule", "model code", right=3)
-        for layer in self.found.worst[:_WORST]:
+        for layer in self.comparison.worst[:_WORST]:
             lost = f"{layer.lost:.1f}" if layer.lost else ""
             table.add_row(
                 layer.node,
@@ -106,7 +108,7 @@ class ComparisonText:
 
     def _outputs(self) -> Table:
         table = _table("output", "dtype", "fake", "int", "f~int", "largest", "mean")
-        for output in self.found.outputs:
+        for output in self.comparison.outputs:
             table.add_row(
                 output.name,
                 output.dtype,

@@ -79,11 +79,11 @@ def command(
         program, converted, exact = convert(context, prepared)
         compiled, exact_binary = compile_to_files(context, program, loaded.march, output_dir)
     for path in (*converted, *compiled):
-        found = {**exact, **exact_binary}.get(path.name)
+        exactness = {**exact, **exact_binary}.get(path.name)
         note = ""
-        if found is not None:
-            distance = "bit-exact" if found.bit_exact else f"within {found.max_lsb} LSB"
-            note = f"  ({distance}: {found.compared})"
+        if exactness is not None:
+            distance = "bit-exact" if exactness.bit_exact else f"within {exactness.max_lsb} LSB"
+            note = f"  ({distance}: {exactness.compared})"
         echo(f"{path}{note}")
 
 

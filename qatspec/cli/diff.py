@@ -24,8 +24,8 @@ def command(first: Path, second: Path, overrides: tuple[str, ...], allow_code: b
     cannot change a result. --set applies to both specs.
     """
     plans = [resolve(options.load(path, overrides, allow_code)) for path in (first, second)]
-    found = diff(*plans)
+    difference = diff(*plans)
     if settings().format == "json":
-        echo_json(diff_data(found))
+        echo_json(diff_data(difference))
     else:
-        echo(diff_text(found))
+        echo(diff_text(difference))

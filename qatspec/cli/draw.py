@@ -72,8 +72,8 @@ def write_png(image: Image.Image, target: Path) -> None:
 
 
 def _colour(label: int) -> tuple[int, ...]:
-    further, place = divmod(int(label), len(PALETTE))
-    return tuple(round(c * 0.7**further) for c in ImageColor.getrgb(PALETTE[place]))
+    further, color = divmod(int(label), len(PALETTE))
+    return tuple(round(c * 0.7**further) for c in ImageColor.getrgb(PALETTE[color]))
 
 
 def _write(

@@ -86,18 +86,18 @@ def _page(code: str) -> str:
     if name not in CODES:
         hint = suggest(name, list(CODES)) if _CODE.fullmatch(code) else "give a code, such as QS201"
         raise click.UsageError(f"no diagnostic is called `{code}`; {hint}")
-    found = CODES[name]
-    return f"{found}: {found.headline}\n\n{found.page.rstrip()}"
+    entry = CODES[name]
+    return f"{entry}: {entry.headline}\n\n{entry.page.rstrip()}"
 
 
 def _unit(rules: Rules, module: str) -> str | None:
     """The path of the prepared module that contains `module`, None where there is none."""
-    units = [unit for unit, own in rules if not own]
+    units = [unit for unit, decider in rules if not decider]
     return next((u for u in units if not u or f"{module}.".startswith(f"{u}.")), None)
 
 
 def _unprepared(rules: Rules, stage: str, module: str) -> list[str]:
-    paths = [unit for unit, own in rules if not own]
+    paths = [unit for unit, decider in rules if not decider]
     if inside := [path for path in paths if not module or path.startswith(f"{module}.")]:
         return [f"{module or 'the model'}: prepared in parts in stage {stage}: {', '.join(inside)}"]
     near = nearest(module.partition(".")[0], paths)
@@ -136,9 +136,9 @@ def _by_rules(
     relative = module[len(unit) :].lstrip(".") if unit else module
     qconfig = rules[unit, ""]
     match = decide(qconfig, module=relative, ops=ops)
-    given = "" if built else ", if the model has it"
-    lines = [f"{module}: {_outcome(match)} in stage {stage}{given}"]
-    lines += _decided(spec, stage, unit, _at(spec, stage, unit), qconfig, match)
+    condition = "" if built else ", if the model has it"
+    lines = [f"{module}: {_outcome(match)} in stage {stage}{condition}"]
+    lines += _decision_lines(spec, stage, unit, _at(spec, stage, unit), qconfig, match)
     if not ops and _by_type(qconfig):
         lines.append("  rules by type were omitted: pass the module's type with --op")
     if not built:
@@ -152,28 +152,28 @@ def _built(
 ) -> Iterator[str]:
     """Explain by the module table: every op of the module, with the rule that applies to it."""
     inside = _inside(module, calls)
-    own = [c for c in inside if c.path == module]
+    of_module = [c for c in inside if c.path == module]
     below = [c for c in inside if c.path != module]
-    full = own[:_IN_FULL]
+    full = of_module[:_IN_FULL]
     by_node = {call.node: call for call in calls}
     for call in full:
         decider = by_node.get(call.anchor, call)
-        qconfig = rules["" if decider.own else decider.unit, decider.own]
+        qconfig = rules["" if decider.entry else decider.unit, decider.entry]
         match = decider.decide(qconfig)
         yield f"{module}: {call.names[0]} `{call.node}` {_outcome(match)} in stage {stage}"
         if decider is not call:
             yield f"  fused behind {decider.names[0]} `{decider.node}`, which decides for both"
-        at = decider.own or _at(spec, stage, decider.unit)
-        yield from _decided(spec, stage, decider.unit, at, qconfig, match)
+        at = decider.entry or _at(spec, stage, decider.unit)
+        yield from _decision_lines(spec, stage, decider.unit, at, qconfig, match)
         if left := _left_in_float(spec, stage, decider):
             yield f"  yet {left}"
-    rest = [*own[_IN_FULL:], *below]
+    rest = [*of_module[_IN_FULL:], *below]
     if not rest:
         return
     yield f"{module or 'the model'}: {len(rest)} {'more ' if full else ''}ops in stage {stage}"
     for call in rest:
         decider = by_node.get(call.anchor, call)
-        match = decider.decide(rules["" if decider.own else decider.unit, decider.own])
+        match = decider.decide(rules["" if decider.entry else decider.unit, decider.entry])
         by = "no rule matches it"
         if match.winner is not None:
             by = f"{_rule(match.winner)}  ({options.spec_location(spec, match.winner.at)})"
@@ -184,7 +184,7 @@ def _built(
         yield f"  {call.path or call.node} ({call.names[0]}): {_outcome(match)} by {by}"
 
 
-def _decided(
+def _decision_lines(
     spec: Spec, stage: str, unit: str, at: str, rules: QConfigRules, match: RuleMatch
 ) -> Iterator[str]:
     prepared = f"`{unit}`" if unit else "the whole model"

@@ -17,7 +17,7 @@ from qatspec.diag.words import quote_list
 from qatspec.files import read_json
 from qatspec.plan import Change, Plan, resolve, results
 from qatspec.plan.checkpoints import SUFFIX
-from qatspec.plan.reading import Found, hold, locate
+from qatspec.plan.reading import ComparedResult, compare_with_spec, locate
 from qatspec.plan.results import workdir_of
 from qatspec.spec import STAGES, Spec
 
@@ -59,18 +59,18 @@ class Held:
         if stage not in self._spec.stages or (files and not self._has(stage, files)):
             return stage_folder
         plan = self._plan(stage_folder)
-        found = locate(plan, self._workdir, stage) if plan is not None else None
-        if found is None:
+        folder_of_stage = locate(plan, self._workdir, stage) if plan is not None else None
+        if folder_of_stage is None:
             return stage_folder
-        self._tell(found)
-        return found.result.folder
+        self._tell(folder_of_stage)
+        return folder_of_stage.result.folder
 
     def in_place(self, stage: str) -> None:
         """Check the result in the stage's own folder against the spec. Raises DiagnosticError."""
         stage_folder = self._workdir / stage
         result, plan = results.find(stage_folder, stage), self._plan(stage_folder)
         if result is not None and plan is not None:
-            self._tell(hold(plan, result))
+            self._tell(compare_with_spec(plan, result))
 
     def hold(self, path: Path) -> None:
         """Check a file of the command line against the spec, if a record of a stage lies beside it.
@@ -87,7 +87,7 @@ class Held:
             raise DiagnosticError(_damaged(path, result.stage))
         plan = self._plan(path)
         if plan is not None:
-            self._tell(hold(plan, result))
+            self._tell(compare_with_spec(plan, result))
 
     def _has(self, stage: str, files: Sequence[str]) -> bool:
         folders = [self._workdir / stage, *(r.folder for r in results.kept(self._workdir, stage))]
@@ -108,15 +108,15 @@ class Held:
         message = f"`{path}` cannot be checked against the spec: {why[0].message}"
         self._report(message, why[0].help or "", why[0].at, why[0].span)
 
-    def _tell(self, found: Found) -> None:
-        folder, stage = found.result.folder, found.result.stage
+    def _tell(self, held: ComparedResult) -> None:
+        folder, stage = held.result.folder, held.result.stage
         what = f"the result of stage {stage} in `{folder}` was made with other"
-        if found.differs:
-            at = next((c.span for c in found.differs if c.span is not None), None)
-            message = f"{what} settings than the spec has now: {_list(found.differs)}"
+        if held.differs:
+            at = next((c.span for c in held.differs if c.span is not None), None)
+            message = f"{what} settings than the spec has now: {_list(held.differs)}"
             self._report(message, self._run_first(folder), None, at)
-        elif found.software:
-            message = f"{what} software: {_list(found.software)}"
+        elif held.software:
+            message = f"{what} software: {_list(held.software)}"
             self._warn(QS930.warning(message))
 
     def _run_first(self, folder: Path) -> str:
@@ -126,15 +126,15 @@ class Held:
     def _report(self, message: str, advice: str, at: str | None, span: Span | None) -> None:
         """Report an error, or a warning with --stale."""
         advice = "; ".join(filter(None, (advice, "`--stale` accepts it")))
-        found = QS930.diagnostic(message, help=advice, at=at, span=span)
+        diagnostic = QS930.diagnostic(message, help=advice, at=at, span=span)
         if not self._stale:
-            raise DiagnosticError(found)
-        self._warn(replace(found, severity="warning", help=None))
+            raise DiagnosticError(diagnostic)
+        self._warn(replace(diagnostic, severity="warning", help=None))
 
-    def _warn(self, found: Diagnostic) -> None:
-        if found.message not in self._told:
-            self._told.add(found.message)
-            options.warn(self._spec, found)
+    def _warn(self, diagnostic: Diagnostic) -> None:
+        if diagnostic.message not in self._told:
+            self._told.add(diagnostic.message)
+            options.warn(self._spec, diagnostic)
 
 
 def hold_summary(workdir: Path, *, stale: bool) -> None:
@@ -148,8 +148,8 @@ def hold_summary(workdir: Path, *, stale: bool) -> None:
         named = {s["stage"]: s["digest"] for s in done}
     except (OSError, ValueError, TypeError, KeyError):
         return  # the report itself says what is wrong with it
-    found = {stage: results.find(workdir / stage, stage) for stage in named}
-    other = [s for s, r in found.items() if r is None or not r.record or r.digest != named[s]]
+    results_of = {stage: results.find(workdir / stage, stage) for stage in named}
+    other = [s for s, r in results_of.items() if r is None or not r.record or r.digest != named[s]]
     if not other:
         return
     diagnostic = QS930.diagnostic(
@@ -163,8 +163,8 @@ def hold_summary(workdir: Path, *, stale: bool) -> None:
     show([diagnostic])
 
 
-def _list(found: Iterable[Change]) -> str:
-    texts = [change.text for change in found]
+def _list(changed: Iterable[Change]) -> str:
+    texts = [change.text for change in changed]
     more = f"; and {len(texts) - _NAMED} more" if len(texts) > _NAMED else ""
     return "; ".join(texts[:_NAMED]) + more
 

@@ -160,7 +160,9 @@ def _run_alone(ported: Integers, source: Path, output: Path, every: int) -> None
             )
         return Sample(image, {}, meta)
 
-    for one in inputs(source, read, lambda found: show([found]), output=output, every=every):
+    for one in inputs(
+        source, read, lambda diagnostic: show([diagnostic]), output=output, every=every
+    ):
         target = output / f"{names.name_for(one.path)}.npz"
         _write_integers(ported, ported.quantize(one.arrays[0][None]), target)
         echo(str(target))
@@ -180,7 +182,7 @@ def _run_named(ported: Integers, recorded: Mapping[str, Any], source: Path, outp
         )
     given = recorded_inputs({of_ports[port]: recorded[of_ports[port]] for port in ports})
     names = OutputNames(output)
-    for one in named_inputs(source, given, lambda found: show([found])):
+    for one in named_inputs(source, given, lambda diagnostic: show([diagnostic])):
         target = output / f"{names.name_for(one.path)}.npz"
         _write_integers(ported, ported.quantize(*(x[None] for x in one.arrays)), target)
         echo(str(target))
@@ -190,12 +192,12 @@ def _run_array(ported: Integers, source: Path, output: Path) -> None:
     import numpy as np
 
     array = load_array(source)
-    whole = np.issubdtype(array.dtype, np.integer)
-    port = (ported.inputs if whole else ported.real_inputs)[0]
+    is_integer = np.issubdtype(array.dtype, np.integer)
+    port = (ported.inputs if is_integer else ported.real_inputs)[0]
     if array.shape[1:] != port.shape:
         wanted = f"(N, {', '.join(map(str, port.shape))})"
         raise unusable(source, f"its shape is {array.shape}", f"the model takes {wanted}")
-    ints = [array] if whole else ported.quantize(array)
+    ints = [array] if is_integer else ported.quantize(array)
     target = output / f"{source.stem}.npz"
     demand_own_integers(target, [p.name for p in (*ported.inputs, *ported.outputs)])
     shown_path = f"{target} (replaced)" if target.exists() else str(target)

@@ -143,7 +143,7 @@ def _files(source: Path, output: Path) -> list[Path]:
     from qatspec.picture import suffixes
 
     known, results = suffixes(), output.resolve()
-    found: list[Path] = []
+    files: list[Path] = []
     for parent, folders, names in os.walk(source):
         folders[:] = sorted(
             name
@@ -151,9 +151,9 @@ def _files(source: Path, output: Path) -> list[Path]:
             if not name.startswith(".") and Path(parent, name).resolve() != results
         )
         paths = (Path(parent, name) for name in sorted(names) if not name.startswith("."))
-        found += [p for p in paths if p.suffix.lower() in known or video.is_video(p)]
-    if not found:
+        files += [p for p in paths if p.suffix.lower() in known or video.is_video(p)]
+    if not files:
         raise unusable(
             source, "it holds no picture or video", "give a folder with pictures in or below it"
         )
-    return found
+    return files

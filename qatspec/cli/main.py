@@ -224,6 +224,10 @@ def _of_the_system(error: BaseException) -> Diagnostic | None:
     return None
 
 
-def _of_plugin(found: Diagnostic) -> bool:
+def _of_plugin(diagnostic: Diagnostic) -> bool:
     """Return whether a plugin caused the diagnostic: codes QS0xx with an origin, except QS008."""
-    return found.code.startswith("QS0") and found.code != QS008 and found.origin is not None
+    return (
+        diagnostic.code.startswith("QS0")
+        and diagnostic.code != QS008
+        and diagnostic.origin is not None
+    )

@@ -43,13 +43,13 @@ def named_inputs(source: Path, inputs: Mapping[str, GivenInput], warn: Warn) -> 
 
 def recorded_inputs(record: Mapping[str, Any]) -> dict[str, GivenInput]:
     """The inputs that a file records (qatspec.spec.preprocessing), by name."""
-    found: dict[str, GivenInput] = {}
+    recorded: dict[str, GivenInput] = {}
     for name, form in record.items():
         if "shape" in form:
-            found[name] = TensorSpec(shape=tuple(form["shape"]), dtype=form["dtype"])
+            recorded[name] = TensorSpec(shape=tuple(form["shape"]), dtype=form["dtype"])
             continue
         height, width = form["size"]
-        found[name] = InputSpec(
+        recorded[name] = InputSpec(
             size=(height, width),
             channels=len(form["mean"]),
             format=form["format"],
@@ -57,7 +57,7 @@ def recorded_inputs(record: Mapping[str, Any]) -> dict[str, GivenInput]:
             std=tuple(form["std"]),
             resize=form.get("resize"),
         )
-    return found
+    return recorded
 
 
 def _examples(

@@ -34,7 +34,7 @@ class Inspected:
 
     folder: Path
     definition: DatasetDef
-    found: FoundData
+    data: FoundData
     classes: Sequence[str]
     counts: Mapping[str, int]
     sizes: Sequence[tuple[int, int]]
@@ -45,7 +45,7 @@ class Inspected:
         if task.size is not None:
             return list(task.size)
         height, width = (
-            median([size[place] for size in self.sizes] or [task.limit]) for place in (0, 1)
+            median([size[axis] for size in self.sizes] or [task.limit]) for axis in (0, 1)
         )
         factor = min(1.0, task.limit / max(height, width))
         return [
@@ -56,13 +56,13 @@ class Inspected:
     def lines(self) -> list[str]:
         """What was found, in words."""
         shown = ", ".join(self.classes[:_SHOWN]) + ", ..." * (len(self.classes) > _SHOWN)
-        found = [
-            f"{self.found.what} ({self.definition.name})",
+        lines = [
+            f"{self.data.what} ({self.definition.name})",
             f"pictures: {', '.join(f'{count} for {role}' for role, count in self.counts.items())}",
             f"sizes: {_sizes(self.sizes)}",
             f"classes: {len(self.classes)}: {shown}",
         ]
-        return [*found, *self.found.notes]
+        return [*lines, *self.data.notes]
 
 
 def inspect(folder: Path) -> Inspected:
@@ -72,11 +72,11 @@ def inspect(folder: Path) -> Inspected:
     classes, and what opening it raises (QS958 for faults of labels)."""
     names = registry()
     folder = _set_folder(folder)
-    definition, found, others = _recognized(names, folder)
-    task = TASKS[found.task]
+    definition, data, others = _recognized(names, folder)
+    task = TASKS[data.task]
     opened, counts = {}, {}
     with scratch_folder() as cache:
-        for role, params in found.roles.items():
+        for role, params in data.roles.items():
             chosen_params = {"root": ".", "size": task.multiple, **params}
             complete = with_defaults(definition.params, chosen_params)
             with names.attribute_errors(definition, f"opening `{definition.name}`"):
@@ -87,10 +87,10 @@ def inspect(folder: Path) -> Inspected:
     if train != val:
         raise DiagnosticError(_other_classes(folder, train, val))
     if others:
-        notes = [*found.notes, f"it could also be read as {quote_list(others)}"]
-        found = FoundData(what=found.what, task=found.task, roles=found.roles,
-                          pictures=found.pictures, notes=notes)  # fmt: skip
-    return Inspected(folder, definition, found, train, counts, _sizes_of(found.pictures))
+        notes = [*data.notes, f"it could also be read as {quote_list(others)}"]
+        data = FoundData(what=data.what, task=data.task, roles=data.roles,
+                          pictures=data.pictures, notes=notes)  # fmt: skip
+    return Inspected(folder, definition, data, train, counts, _sizes_of(data.pictures))
 
 
 def draft(
@@ -99,15 +99,15 @@ def draft(
     """The spec, to be written into the folder `output`. library: a classifier to begin with.
 
     Raises UsageError for a classifier on data without a class for each picture."""
-    found = inspected.found
-    if library is not None and found.task != "classification":
+    recognized = inspected.data
+    if library is not None and recognized.task != "classification":
         raise click.UsageError(
-            f"`{inspected.folder}` is a set for {found.task}, and --from takes one for "
+            f"`{inspected.folder}` is a set for {recognized.task}, and --from takes one for "
             "classification"
         )
-    task = library.task if library else TASKS[found.task]
+    task = library.task if library else TASKS[recognized.task]
     root = os.path.relpath(inspected.folder, output)
-    train = {"root": root, **found.roles["train"]}
+    train = {"root": root, **recognized.roles["train"]}
     count = inspected.counts["train"]
     return Draft(
         name=name,
@@ -124,7 +124,7 @@ def draft(
         roles={
             "train": {**train, "augment": dict(task.augment)},
             "calibration": train,
-            "val": {"root": root, **found.roles["val"]},
+            "val": {"root": root, **recognized.roles["val"]},
         },
         batch=max(1, min(8, count)),
         workers=2 if count >= 200 else 0,
@@ -155,13 +155,13 @@ def _recognized(names: Registry, folder: Path) -> tuple[DatasetDef, FoundData, l
     for record in sorted(records, key=lambda record: (-record.precedence, record.name)):
         if record.recognize is not None:
             with names.attribute_errors(record, f"recognize of data set `{record.name}`"):
-                found = record.recognize(folder)
-            if found is not None:
-                matches.append((record, found))
+                data = record.recognize(folder)
+            if data is not None:
+                matches.append((record, data))
     if not matches:
         raise DiagnosticError(_unknown(records, folder))
-    (definition, found), *others = matches
-    return definition, found, [record.name for record, _ in others]
+    (definition, data), *others = matches
+    return definition, data, [record.name for record, _ in others]
 
 
 def _unknown(records: Sequence[DatasetDef], folder: Path) -> Diagnostic:

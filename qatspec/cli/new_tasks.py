@@ -77,15 +77,15 @@ def named(text: str) -> Library:
     definition = names.model(package)
     assert definition.by_name is not None
     with names.attribute_errors(definition, f"looking for `{name}` in `{package}`"):
-        found = definition.by_name(name)
-    image = {key: value for key, value in found.input.items() if key != "size"}
+        listed = definition.by_name(name)
+    image = {key: value for key, value in listed.input.items() if key != "size"}
     task = Task(
-        model=package, params=found.params, image=image, why=_TRAINED_WITH, lr=0.0005,
+        model=package, params=listed.params, image=image, why=_TRAINED_WITH, lr=0.0005,
         augment={"flip": 0.5}, quantize=_WHOLE,
-        size=tuple(found.input["size"]) if "size" in found.input else (224, 224),
-        smoke={"model": {"params": dict(found.untrained)}} if found.untrained else {},
+        size=tuple(listed.input["size"]) if "size" in listed.input else (224, 224),
+        smoke={"model": {"params": dict(listed.untrained)}} if listed.untrained else {},
     )  # fmt: skip
-    return Library(name, task, found.notes)
+    return Library(name, task, listed.notes)
 
 
 def draft(chosen: Library, name: str, march: str) -> Draft:

@@ -57,11 +57,11 @@ def load(path: Path, overrides: Sequence[str], allow_code: bool, *, smoke: bool 
     from qatspec.spec import load as load_spec, warnings
 
     loaded = load_spec(path, overrides, allow_code=allow_code, smoke=smoke)
-    found = warnings(loaded)
-    if any(d.severity == "error" for d in found):
-        raise DiagnosticError(found, loaded.document.texts)
-    if found:
-        show(found, loaded.document.texts)
+    diagnostics = warnings(loaded)
+    if any(d.severity == "error" for d in diagnostics):
+        raise DiagnosticError(diagnostics, loaded.document.texts)
+    if diagnostics:
+        show(diagnostics, loaded.document.texts)
     return loaded
 
 
@@ -70,16 +70,16 @@ def check_data(spec: Spec) -> None:
     errors."""
     from qatspec.plan import data_findings
 
-    found = data_findings(spec)
-    if any(d.severity == "error" for d in found):
-        raise DiagnosticError(found, spec.document.texts)
-    if found:
-        show(found, spec.document.texts)
+    diagnostics = data_findings(spec)
+    if any(d.severity == "error" for d in diagnostics):
+        raise DiagnosticError(diagnostics, spec.document.texts)
+    if diagnostics:
+        show(diagnostics, spec.document.texts)
 
 
-def warn(spec: Spec, found: Diagnostic) -> None:
+def warn(spec: Spec, diagnostic: Diagnostic) -> None:
     """Print a diagnostic with the line of the spec that it refers to, and continue."""
-    show(spec.document.resolve([found]), spec.document.texts)
+    show(spec.document.resolve([diagnostic]), spec.document.texts)
 
 
 def quantized_stage(spec: Spec, asked: str | None) -> str:

@@ -93,17 +93,17 @@ def common_options() -> list[click.Option]:
 
 def show(diagnostics: Iterable[Diagnostic], texts: Mapping[str, str] | None = None) -> None:
     """Write diagnostics: text to stderr (none: nothing), formats for programs to stdout."""
-    found = tuple(diagnostics)
+    shown_diagnostics = tuple(diagnostics)
     chosen = settings()
-    if not found and chosen.format == "text":
+    if not shown_diagnostics and chosen.format == "text":
         return
-    chosen.warned |= any(d.severity == "warning" for d in found)
+    chosen.warned |= any(d.severity == "warning" for d in shown_diagnostics)
     to_stderr = chosen.format == "text"
     stream = sys.stderr if to_stderr else stdout()
     color = stream.isatty() and "NO_COLOR" not in os.environ
-    shown = {**_code(found), **(texts or {})}
+    shown = {**_code(shown_diagnostics), **(texts or {})}
     width = shutil.get_terminal_size().columns if stream.isatty() else None
-    write(render(found, shown, chosen.format, color=color, width=width), err=to_stderr)
+    write(render(shown_diagnostics, shown, chosen.format, color=color, width=width), err=to_stderr)
 
 
 def show_unwritten(error: OSError) -> None:
@@ -119,7 +119,7 @@ def show_unwritten(error: OSError) -> None:
 def _code(diagnostics: Iterable[Diagnostic]) -> dict[str, str]:
     """The files of a model's own code that diagnostics point into."""
     places = [span for d in diagnostics for span in (d.span, *(note.span for note in d.notes))]
-    files = {place.file for place in places if place and place.file.endswith(".py")}
+    files = {at.file for at in places if at and at.file.endswith(".py")}
     return {
         file: Path(file).read_text("utf-8", errors="replace")
         for file in sorted(files)

@@ -59,7 +59,7 @@ def demand_output(path: Path, spec: Spec | None = None) -> None:
     """
     if not path.is_file():
         return
-    if spec is not None and any(_is_same(path, own) for own in _files_of(spec)):
+    if spec is not None and any(_is_same(path, file) for file in _files_of(spec)):
         raise in_the_way(path, "the command reads it", "give another file")
     from qatspec.engine.summary import NAME as SUMMARY  # loads torch
 

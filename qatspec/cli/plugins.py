@@ -49,11 +49,11 @@ def show_(name: str) -> None:
     """Describe the model, data set, preset, observer, march, ... that is registered as NAME: the
     plugin that registers it, how a spec names it, and its params."""
     names = registry()
-    found = [(kind, names.record(kind, name)) for kind in names.kinds(name)]
-    if not found:
+    records = [(kind, names.record(kind, name)) for kind in names.kinds(name)]
+    if not records:
         raise DiagnosticError(_unregistered(name))
     if is_text():
-        for kind, record in found:
+        for kind, record in records:
             print_registered(kind, record, names.provider(kind, record.name))
         return
     rows = [
@@ -64,7 +64,7 @@ def show_(name: str) -> None:
             "plugin": names.provider(kind, record.name).entry_point,
             "params": params_of(record),
         }
-        for kind, record in found
+        for kind, record in records
     ]
     echo_json({"format_version": 1, "registered": rows})
 
@@ -82,12 +82,12 @@ def check(dist: str) -> None:
         skipped = sum(outcome.status == "skipped" for _, outcome in rows)
         echo(f"{len(rows) - failed - skipped} passed, {failed} failed, {skipped} skipped")
     else:
-        found = [
+        results = [
             {"plugin": p.origin, "check": o.check, "item": o.item, "status": o.status,
              "reason": o.reason}
             for p, o in rows
         ]  # fmt: skip
-        echo_json({"format_version": 1, "checks": found})
+        echo_json({"format_version": 1, "checks": results})
     if failed:
         raise click.exceptions.Exit(1)
 
@@ -140,16 +140,16 @@ def _installed(dist: str) -> list[Plugin]:
     """The plugins of a distribution, or the one of an entry point. Raises DiagnosticError QS301 for
     a name that is neither, and the fault of one that cannot be loaded."""
     plugins = registry().plugins()
-    found = [p for p in plugins if dist.replace("_", "-") == p.dist.replace("_", "-")]
-    found = found or [p for p in plugins if p.entry_point == dist]
-    if not found:
+    matching = [p for p in plugins if dist.replace("_", "-") == p.dist.replace("_", "-")]
+    matching = matching or [p for p in plugins if p.entry_point == dist]
+    if not matching:
         names = sorted({p.dist for p in plugins} | {p.entry_point for p in plugins})
         message = f"no installed distribution with plugins is called `{dist}`"
         raise QS301.error(message, help=suggest(dist, names) or "pip install it")
-    faults = [p.fault for p in found if p.fault is not None]
+    faults = [p.fault for p in matching if p.fault is not None]
     if faults:
         raise DiagnosticError(faults)
-    return found
+    return matching
 
 
 def _conform(plugin: Plugin) -> list[Outcome]:

@@ -71,9 +71,9 @@ def _mask(
         write_png(drawn, target.with_name(f"{target.name}.png"))
     file = target.with_name(f"{target.name}-mask.png")
     write_png(Image.fromarray(labels), file)
-    found, counts = np.unique(labels, return_counts=True)
+    labels_used, counts = np.unique(labels, return_counts=True)
     shares = (counts / labels.size).tolist()
-    names = [_name(dataset.classes, label) for label in found.tolist()]
+    names = [_name(dataset.classes, label) for label in labels_used.tolist()]
     return {"mask": file.name, "shares": dict(zip(names, shares, strict=True))}
 
 

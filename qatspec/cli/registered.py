@@ -28,8 +28,8 @@ _FACTS = ("aliases", "metric", "needs_calibration", "pattern", "ops", "chips", "
 def params_of(record: Any) -> Mapping[str, Any] | None:
     """The JSON Schema of what a spec may set: params of models and data sets, and a march's keys
     of `stages.compile`; None for the kinds that have none."""
-    found: Mapping[str, Any] | None = getattr(record, "params", getattr(record, "options", None))
-    return found
+    params: Mapping[str, Any] | None = getattr(record, "params", getattr(record, "options", None))
+    return params
 
 
 def print_registered(kind: str, record: Any, provider: Provider) -> None:

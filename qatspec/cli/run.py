@@ -130,8 +130,8 @@ def _stages(summary: Mapping[str, Any], columns: list[str]) -> Table:
         key = _METRICS.get(step["stage"], "")
         metrics = summary["metrics"].get(key, {})
         delta = summary["delta_to_float"].get(key, {}).get(columns[0])
-        own = key in ("", step["stage"]) or not metrics
-        label = step["stage"] if own else f"{step['stage']} ({key})"
+        is_of_stage = key in ("", step["stage"]) or not metrics
+        label = step["stage"] if is_of_stage else f"{step['stage']} ({key})"
         table.add_row(
             label,
             *(f"{metrics[c]:.2f}" if c in metrics else "" for c in columns),

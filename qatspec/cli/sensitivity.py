@@ -105,16 +105,16 @@ def command(
         held = Held(loaded, workdir, stale=stale)
         context = options.context(loaded, workdir, device="cpu", limit=images, locate=held.folder)
         prepared, _ = open_prepared(context, result_file(context, chosen))
-        found = _measure(context, prepared, metric, only, _progress(live, chosen))
-        worst = found.standing_out(_POINTS if metric != "sqnr" else 0.0)
-        worst = list(found.harms[:top]) if top else worst
+        sensitivity = _measure(context, prepared, metric, only, _progress(live, chosen))
+        worst = sensitivity.standing_out(_POINTS if metric != "sqnr" else 0.0)
+        worst = list(sensitivity.harms[:top]) if top else worst
         suggestions = _suggestions(loaded, chosen, prepared, worst)
     if output is not None:
-        _write(loaded, spec, output, found, suggestions, metric)
+        _write(loaded, spec, output, sensitivity, suggestions, metric)
     if not is_text():
-        echo_json(_data(loaded, chosen, found, suggestions, metric, only))
+        echo_json(_data(loaded, chosen, sensitivity, suggestions, metric, only))
     elif output is None or not is_stdout(output):
-        _print(tables(), loaded, chosen, found, suggestions, metric, only)
+        _print(tables(), loaded, chosen, sensitivity, suggestions, metric, only)
         if output is not None:
             echo(f"{output}: {len(suggestions)} rules, extends {spec}")
             directory = workdir or options.default_workdir(loaded)
@@ -145,10 +145,10 @@ def _measure(
     decoder = context.decoder()
 
     def measure() -> float:
-        found = evaluate(prepared.model, decoder, loader, device=context.device)
-        if metric not in found:
-            raise click.UsageError(f"the data set gives {', '.join(found)}, no `{metric}`")
-        return found[metric]
+        metrics = evaluate(prepared.model, decoder, loader, device=context.device)
+        if metric not in metrics:
+            raise click.UsageError(f"the data set gives {', '.join(metrics)}, no `{metric}`")
+        return metrics[metric]
 
     return by_metric(prepared, measure, only, progress)
 
@@ -160,14 +160,14 @@ def _suggestions(
     from qatspec.analyze import Suggestion
 
     refused = len(_findings(spec, stage, prepared, []))
-    found: list[Suggestion] = []
+    suggestions: list[Suggestion] = []
     for harm in worst:
-        if not harm.site.calls or any(call.own for call in harm.site.calls):
+        if not harm.site.calls or any(call.entry for call in harm.site.calls):
             continue  # an input, or a standalone module: the rules of its unit do not decide it
         wide = Suggestion(harm.site, "qint16")
-        fits = len(_findings(spec, stage, prepared, [*found, wide])) <= refused
-        found.append(wide if fits else Suggestion(harm.site, "float"))
-    return found
+        fits = len(_findings(spec, stage, prepared, [*suggestions, wide])) <= refused
+        suggestions.append(wide if fits else Suggestion(harm.site, "float"))
+    return suggestions
 
 
 def _findings(
@@ -191,7 +191,7 @@ def _write(
     spec: Spec,
     base: Path,
     output: Path,
-    found: Sensitivity,
+    sensitivity: Sensitivity,
     suggestions: Sequence[Suggestion],
     metric: str,
 ) -> None:
@@ -199,7 +199,7 @@ def _write(
 
     relative, name = os.path.relpath(base, output.parent), patch_name(spec, output)
     content = patch(spec, relative, name, suggestions)
-    measured = {harm.site.name: harm.measured for harm in found.harms}
+    measured = {harm.site.name: harm.measured for harm in sensitivity.harms}
     lines = [f"# Rules suggested by `qatspec sensitivity {clean_line(base.name)}`."]
     for s in suggestions:
         why = "16 bits" if s.remedy == "qint16" else f"float: {spec.march} has no 16 bits for it"
@@ -253,7 +253,7 @@ def _print(
     console: Console,
     spec: Spec,
     stage: str,
-    found: Sensitivity,
+    sensitivity: Sensitivity,
     suggestions: Sequence[Suggestion],
     metric: str,
     only: str,
@@ -262,14 +262,14 @@ def _print(
     console.print(
         f"{spec.name}: stage {stage}, march {spec.march}, only the named module {only}, "
         f"by {metric}\n"
-        f"the whole model: {_figure(found.in_float, metric)} in float, "
-        f"{_figure(found.quantized, metric)} quantized\n"
+        f"the whole model: {_figure(sensitivity.in_float, metric)} in float, "
+        f"{_figure(sensitivity.quantized, metric)} quantized\n"
     )
     table = Table(box=None, header_style="bold", pad_edge=False)
     for name in ("module", "op", "dB" if metric == "sqnr" else metric, "suggestion", "rule"):
         right = name in ("dB", metric)
         table.add_column(name, justify="right" if right else "left", overflow="fold")
-    for harm in found.harms:
+    for harm in sensitivity.harms:
         table.add_row(
             harm.site.name,
             harm.site.op,
@@ -292,7 +292,7 @@ def _figure(value: float, metric: str) -> str:
 def _data(
     spec: Spec,
     stage: str,
-    found: Sensitivity,
+    sensitivity: Sensitivity,
     suggestions: Sequence[Suggestion],
     metric: str,
     only: str,
@@ -309,8 +309,8 @@ def _data(
         "march": spec.march,
         "metric": metric,
         "only": only,
-        "float": finite(found.in_float),
-        "quantized": finite(found.quantized),
+        "float": finite(sensitivity.in_float),
+        "quantized": finite(sensitivity.quantized),
         "modules": [
             {
                 "module": harm.site.name,
@@ -320,7 +320,7 @@ def _data(
                 "rule": harm.site.rule,
                 "source": harm.site.source,
             }
-            for harm in found.harms
+            for harm in sensitivity.harms
         ],
         "suggestions": [{"module": s.site.name, "remedy": s.remedy} for s in suggestions],
     }

@@ -37,10 +37,10 @@ def command(
             echo(f"{edit.span.file}:{edit.span.line}:{edit.span.col}: {title}", err=True)
     loaded = load(spec, overrides, allow_code=allow_code)
     of_rules, known = rule_warnings(workdir or options.default_workdir(loaded), loaded)
-    found = (*warnings(loaded), *loaded.document.resolve(of_rules), *data_findings(loaded))
-    if any(d.severity == "error" for d in found):
-        raise DiagnosticError(found, loaded.document.texts)
-    show(found, loaded.document.texts)
+    diagnostics = (*warnings(loaded), *loaded.document.resolve(of_rules), *data_findings(loaded))
+    if any(d.severity == "error" for d in diagnostics):
+        raise DiagnosticError(diagnostics, loaded.document.texts)
+    show(diagnostics, loaded.document.texts)
     if is_text():
         stages = ", ".join(loaded.stages)
         echo(f"{spec}: ok ({loaded.model.type} for {loaded.march}: {stages})")

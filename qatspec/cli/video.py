@@ -27,7 +27,7 @@ def frames(
 ) -> Iterator[tuple[int, Path]]:
     """(number, upright picture file) of each `every`-th frame of a video, numbered from 0.
 
-    A file is there until the next one is asked for: a video never lies on the disk as pictures.
+    Each file is deleted when the next one is requested, so that no video is stored as pictures.
     Raises DiagnosticError: QS915 without PyAV, what `unusable` gives where the video cannot be
     decoded (after the frames that can)."""
     av = _library(path)

@@ -16,33 +16,35 @@ STOPPED = Note("what follows this place was not checked: further places may foll
 class Collector:
     """Diagnostics in the order in which they were found, each once."""
 
-    def __init__(self, found: Iterable[Diagnostic] = ()) -> None:
-        self.found = list(found)
+    def __init__(self, diagnostics: Iterable[Diagnostic] = ()) -> None:
+        self.diagnostics = list(diagnostics)
 
     def __bool__(self) -> bool:
-        return bool(self.found)
+        return bool(self.diagnostics)
 
     def add(self, diagnostics: Diagnostic | Iterable[Diagnostic]) -> None:
         """Add diagnostics that are not known yet."""
         several = (diagnostics,) if isinstance(diagnostics, Diagnostic) else diagnostics
-        self.found += [d for d in dict.fromkeys(several) if d not in self.found]
+        self.diagnostics += [d for d in dict.fromkeys(several) if d not in self.diagnostics]
 
     def stop(self) -> None:
         """Note at the last diagnostic that the walk ended there."""
-        self.found[-1] = replace(self.found[-1], notes=(*self.found[-1].notes, STOPPED))
+        self.diagnostics[-1] = replace(
+            self.diagnostics[-1], notes=(*self.diagnostics[-1].notes, STOPPED)
+        )
 
     @contextmanager
     def collect(self, *, doubtful: Iterable[Code] = ()) -> Iterator[None]:
-        """Add what is raised inside as a DiagnosticError, and go on behind the block. Once there is
-        a diagnostic, any other error is taken for a consequence of it.
+        """Add the diagnostics of a DiagnosticError that is raised inside, and continue after the
+        block. Once there is a diagnostic, any other error is taken for a consequence of it.
 
-        doubtful: codes of diagnostics from which those raised inside may follow; behind one of
-        these, a diagnostic without a place, or on the same line, is left out.
+        doubtful: codes of diagnostics that may cause further ones; after one of these, a diagnostic
+        without a place, or on the same line, is omitted.
         """
         try:
             yield
         except DiagnosticError as error:
-            before = [d.span for d in self.found if d.code in doubtful]
+            before = [d.span for d in self.diagnostics if d.code in doubtful]
             known = {(span.file, span.line) for span in before if span is not None}
             self.add(
                 d
@@ -50,22 +52,28 @@ class Collector:
                 if not before or (d.span is not None and (d.span.file, d.span.line) not in known)
             )
         except Exception:
-            if not self.found:
+            if not self.diagnostics:
                 raise
 
     def raise_if_any(self) -> None:
         """Raise DiagnosticError with everything that was found, one diagnostic a cause."""
-        if self.found:
-            raise DiagnosticError(grouped(self.found))
+        if self.diagnostics:
+            raise DiagnosticError(grouped(self.diagnostics))
 
 
 def grouped(diagnostics: Iterable[Diagnostic]) -> list[Diagnostic]:
     """Return one diagnostic for each cause: those of one code whose messages are equal but for
     their subjects become the first of them, with the number of the others and their places."""
     causes: dict[object, list[Diagnostic]] = {}
-    for found in diagnostics:
-        message = found.message.replace(found.subject, "\0", 1) if found.subject else found.message
-        causes.setdefault((found.code, found.severity, message, found.origin), []).append(found)
+    for diagnostic in diagnostics:
+        message = (
+            diagnostic.message.replace(diagnostic.subject, "\0", 1)
+            if diagnostic.subject
+            else diagnostic.message
+        )
+        causes.setdefault(
+            (diagnostic.code, diagnostic.severity, message, diagnostic.origin), []
+        ).append(diagnostic)
     return [_one(alike) for alike in causes.values()]
 
 
@@ -73,7 +81,7 @@ def _one(alike: Sequence[Diagnostic]) -> Diagnostic:
     first, *others = alike
     if not others:
         return first
-    notes = dict.fromkeys(note for found in alike for note in found.notes)
+    notes = dict.fromkeys(note for diagnostic in alike for note in diagnostic.notes)
     more = f"{len(others)} more place{'s' if len(others) > 1 else ''}"
     return replace(
         first,
@@ -85,8 +93,8 @@ def _one(alike: Sequence[Diagnostic]) -> Diagnostic:
 def _places(first: Diagnostic, others: Iterable[Diagnostic]) -> Iterator[Note]:
     """A note for each line that holds one of `others`."""
     lines: dict[tuple[Span | None, str | None], list[str]] = {}
-    for found in others:
-        lines.setdefault((found.span, found.at), []).append(found.subject)
+    for diagnostic in others:
+        lines.setdefault((diagnostic.span, diagnostic.at), []).append(diagnostic.subject)
     for (span, at), subjects in list(lines.items())[:_LINES]:
         named = [subject for subject in subjects if subject]
         shown = ", ".join(named[:_PARTS]) or "here"

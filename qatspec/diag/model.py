@@ -19,6 +19,9 @@ _PAGES = Path(__file__).parent / "codes"
 class Span:
     """A place in a text file: lines and columns are 1-based code points, the end is exclusive.
 
+    file            its path.
+    line, col       numbers of the first line and column.
+    end_line        number of the last line; end_col: number of the column behind the last.
     `line == 0` names the file as a whole (a damaged checkpoint has no line).
     """
 
@@ -54,7 +57,10 @@ class Fix:
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """A further place or fact that belongs to a diagnostic."""
+    """A further place or fact that belongs to a diagnostic.
+
+    text  what it says. at: JSON pointer into the spec, resolved to `span`, the place in a file.
+    """
 
     text: str
     at: str | None = None
@@ -118,6 +124,10 @@ class Diagnostic:
     help      the way out, imperative.
     at        JSON pointer into the spec ("/stages/qat/trainer"), resolved to `span` by `source`.
     key       the place is the key at `at`, not its value.
+    span      the place in a file.
+    severity  "error" or "warning".
+    notes     further places and facts.
+    fix       the edit that follows `help`, where it is certain; `validate --fix` makes it.
     origin    the plugin that reported it ("name==version").
     subject   the part of the message that names the op or module; diagnostics whose messages are
               equal but for their subjects are reported as one (`qatspec.diag.collect`).
@@ -160,9 +170,9 @@ class DiagnosticError(QatspecError):
         diagnostics: Diagnostic | Iterable[Diagnostic],
         texts: Mapping[str, str] | None = None,
     ) -> None:
-        found = (diagnostics,) if isinstance(diagnostics, Diagnostic) else tuple(diagnostics)
-        super().__init__("; ".join(f"{d.code}: {d.message}" for d in found))
-        self.diagnostics = found
+        several = (diagnostics,) if isinstance(diagnostics, Diagnostic) else tuple(diagnostics)
+        super().__init__("; ".join(f"{d.code}: {d.message}" for d in several))
+        self.diagnostics = several
         self.texts = dict(texts or {})
 
 

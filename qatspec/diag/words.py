@@ -22,17 +22,19 @@ def nearest(word: str, choices: Iterable[str], *, sure: bool = False) -> str | N
     if same := by_folded.get(folded):
         return None if sure and len(same) > 1 else same[-1]
     cutoff = _SLIP if sure else 0.6 if len(folded) > 3 else 0.5
-    found = difflib.get_close_matches(folded, list(by_folded), n=2, cutoff=cutoff)
-    if not found or (sure and (len(found) > 1 or len(by_folded[found[0]]) > 1)):
+    close = difflib.get_close_matches(folded, list(by_folded), n=2, cutoff=cutoff)
+    if not close or (sure and (len(close) > 1 or len(by_folded[close[0]]) > 1)):
         return None
-    return by_folded[found[0]][-1]
+    return by_folded[close[0]][-1]
 
 
 def sure_correction(word: str, choices: Iterable[str]) -> str | None:
     """The choice to write in place of `word` without asking; None where a person must look."""
-    found = nearest(word, choices, sure=True)
-    long_enough = len(word) >= _SHORTEST_CORRECTED or (found and _fold(word) == _fold(found))
-    return found if long_enough else None
+    correction = nearest(word, choices, sure=True)
+    long_enough = len(word) >= _SHORTEST_CORRECTED or (
+        correction and _fold(word) == _fold(correction)
+    )
+    return correction if long_enough else None
 
 
 def _fold(word: str) -> str:

@@ -67,14 +67,15 @@ def run(
 
     Returns what `<workdir>/summary.json` holds.
 
-    Raises DiagnosticError: QS900 (the directory is in use), QS905 (what the step starts from is
-    missing), QS926 (no such stage), and what the stages raise. Interrupted, a KeyboardInterrupt,
+    Raises DiagnosticError: QS900 (the directory is in use), QS903 (a file cannot be written), QS905
+    (what the step starts from is missing), QS907 (no such device), QS926 (no such stage), and what
+    the stages raise. Interrupted, a KeyboardInterrupt,
     after SIGINT, SIGTERM or SIGHUP; a stage that trains has then saved its last step.
     """
     workdir = Path(workdir)
     if smoke:
         plan, workdir = _smoke(plan), _smoke_folder(workdir)
-    wanted = _wanted(plan, step, with_deps)
+    wanted = _steps_to_run(plan, step, with_deps)
     alone = step is not None and not with_deps
     pick_device(device)
     with interrupt.handled(), locked(workdir):
@@ -146,14 +147,14 @@ class _Run:
             self._warn_of_other_inputs(step)
         started = time.monotonic()
         try:
-            found = step_status(self.plan, step, self.workdir)
-            if found.state == "cached":
+            state = step_status(self.plan, step, self.workdir)
+            if state.state == "cached":
                 record = self._put_in_place(step).record or {}
-            elif found.state == "judge":
+            elif state.state == "judge":
                 record = self._judge(step, self._put_in_place(step), started)
             else:
                 self._demand_inputs(step)
-                self._foresee(step, found)
+                self._foresee(step, state)
                 record = self._make(step, started)
         except BaseException as error:
             entry["seconds"] = round(time.monotonic() - started, 3)
@@ -162,20 +163,20 @@ class _Run:
             words = str(error) or type(error).__name__
             self._emit("step_failed", step.name, error=words, status=entry["status"])
             raise
-        if found.state == "cached":
+        if state.state == "cached":
             entry.update(status="cached", cached_from=f"{step.name}/{RECORD}")
             self._emit("step_cached", step.name, metrics=record["metrics"])
             return
-        entry.update(status="judged" if found.is_done else "run", seconds=record["seconds"])
+        entry.update(status="judged" if state.is_done else "run", seconds=record["seconds"])
         self._emit("step_finished", step.name, metrics=record["metrics"], seconds=record["seconds"])
 
-    def _foresee(self, step: Step, found: StepStatus) -> None:
+    def _foresee(self, step: Step, state: StepStatus) -> None:
         """Before a run's first training: what the stages behind it would refuse for certain."""
         if step.name not in TRAINING or self.foreseen:
             return
         job = Job(self.plan, step.name, self.workdir, self.workdir, self.device, self.smoke)
-        resumes = found.point is not None and self.resume
-        there = checkpoint_files(found.result.folder, step.name) if found.result and resumes else []
+        resumes = state.point is not None and self.resume
+        there = checkpoint_files(state.result.folder, step.name) if state.result and resumes else []
         present = sum(path.stat().st_size for path in there)
         later = self.wanted[self.wanted.index(step.name) + 1 :]
         report = partial(self._report, step.name)
@@ -202,37 +203,37 @@ class _Run:
         """Make the folder of a step ready to work in: what is there of other settings is set aside,
         and what a training resumes from is in place."""
         tell = partial(self._tell, step.name)
-        found = kept.arrange(self.plan, step, self.workdir, tell)
+        state = kept.arrange(self.plan, step, self.workdir, tell)
         trainer = self.plan.spec.stages[step.name].trainer or Trainer()
-        begun = found.result is not None and found.result.record is None and found.point is None
+        begun = state.result is not None and state.result.record is None and state.point is None
         if begun or not self.resume:
             kept.clear(folder)
         records.begin(folder, step)
-        if self.resume and found.continued is not None and found.point is not None:
-            continue_from(folder, step, found.continued, found.point, trainer)
-            carry_over(found.continued.opened(step), step, folder, judged=True)
-            tell(f"{step.name} {found.does}")
-        elif self.resume and found.point is not None:
-            lay_out(folder, step, found.point, trainer)
+        if self.resume and state.continued is not None and state.point is not None:
+            continue_from(folder, step, state.continued, state.point, trainer)
+            carry_over(state.continued.opened(step), step, folder, judged=True)
+            tell(f"{step.name} {state.does}")
+        elif self.resume and state.point is not None:
+            lay_out(folder, step, state.point, trainer)
         kept.bound(self.workdir, tell)
 
     def _put_in_place(self, step: Step) -> Result:
         """Move the finished result of a step to its own folder, and restore its files."""
         tell = partial(self._tell, step.name)
-        found = kept.arrange(self.plan, step, self.workdir, tell)
-        assert found.result is not None
-        gone = records.restore(found.result, tell)
-        for name in records.newly_lost(found.result, gone) if found.state == "cached" else ():
-            path = found.result.file(name)
+        state = kept.arrange(self.plan, step, self.workdir, tell)
+        assert state.result is not None
+        gone = records.restore(state.result, tell)
+        for name in records.newly_lost(state.result, gone) if state.state == "cached" else ():
+            path = state.result.file(name)
             tell(records.damage(path, "nothing needs it, and the result of the stage stands"))
         kept.bound(self.workdir, tell)
-        return found.result
+        return state.result
 
     def _put_inputs_in_place(self, name: str) -> None:
         """Restore the results that a single step starts from, as far as `.kept` holds them."""
-        for found in status(self.plan, self.workdir):
-            if found.is_done and found.step.name in self._before(name):
-                self._put_in_place(found.step)
+        for state in status(self.plan, self.workdir):
+            if state.is_done and state.step.name in self._before(name):
+                self._put_in_place(state.step)
 
     def _before(self, name: str) -> set[str]:
         """The steps that lead to a step."""
@@ -267,8 +268,8 @@ class _Run:
         """Warn where `--step` starts from a result with other settings, which a run of all steps
         would replace."""
         for name in sorted(self._before(step.name)):
-            found = results.find(self.workdir / name, name)
-            if found is None or found.record is None or found.is_of(self.plan.step(name)):
+            result = results.find(self.workdir / name, name)
+            if result is None or result.record is None or result.is_of(self.plan.step(name)):
                 continue
             warning = QS927.warning(
                 f"stage {step.name} builds on a result of stage {name} that was made "
@@ -281,13 +282,13 @@ class _Run:
     def _demand_inputs(self, step: Step) -> None:
         """Raise DiagnosticError QS905, with the command, unless what the step starts from holds."""
         for name in step.inputs:
-            found = results.find(self.workdir / name, name)
-            if found is None or found.record is None:
+            result = results.find(self.workdir / name, name)
+            if result is None or result.record is None:
                 state = "is missing"
-            elif results.lost(found, needed(self.plan, name)):
+            elif results.lost(result, needed(self.plan, name)):
                 state = "is damaged"
             else:
-                records.restore(found, partial(self._tell, name))
+                records.restore(result, partial(self._tell, name))
                 continue
             command = f"qatspec run {self.plan.spec.document.path} --workdir {self.workdir}"
             raise QS905.error(
@@ -322,7 +323,7 @@ class _Run:
             self.on_event(event)
 
 
-def _wanted(plan: Plan, step: str | None, with_deps: bool) -> tuple[str, ...]:
+def _steps_to_run(plan: Plan, step: str | None, with_deps: bool) -> tuple[str, ...]:
     names = [s.name for s in plan.steps]
     if step is None:
         return tuple(names)

@@ -36,19 +36,19 @@ def arrange(plan: Plan, step: Step, workdir: Path, tell: Tell) -> StepStatus:
     Returns the status afterwards. Raises DiagnosticError QS903, QS934.
     """
     stage_folder = workdir / step.name
-    found = step_status(plan, step, workdir)
-    if found.displaced is not None:
-        _displace(found.displaced, workdir, tell)
-    elif found.result is not None and found.result.folder != stage_folder:
+    state = step_status(plan, step, workdir)
+    if state.displaced is not None:
+        _displace(state.displaced, workdir, tell)
+    elif state.result is not None and state.result.folder != stage_folder:
         clear(stage_folder)
-        move(found.result.folder, stage_folder)
-        tell(f"{step.name} returns from {found.result.folder.relative_to(workdir)}")
-    elif found.result is not None and found.is_spoilt:
-        home = results.home(workdir, found.result)
+        move(state.result.folder, stage_folder)
+        tell(f"{step.name} returns from {state.result.folder.relative_to(workdir)}")
+    elif state.result is not None and state.is_spoilt:
+        home = results.home(workdir, state.result)
         kept = _set_aside(stage_folder, home.with_name(f"{home.name}.damaged"))
         tell(_no_checkpoint(step, stage_folder, kept))
     else:
-        return found
+        return state
     return arrange(plan, step, workdir, tell)
 
 
@@ -123,8 +123,8 @@ def _removal(folder: Path) -> str | Diagnostic:
     training."""
     size = file_size(size_of(folder))
     stage = _stage_of(folder)
-    found = results.find(folder, stage)
-    if found is None or found.record is not None or stage not in results.TRAINING:
+    result = results.find(folder, stage)
+    if result is None or result.record is not None or stage not in results.TRAINING:
         return f"{_name(folder)} is removed ({size}): it is the oldest of what is kept"
     return QS932.warning(
         f"the unfinished training in {_name(folder)} ({size}) is removed: it is the oldest "

@@ -38,8 +38,8 @@ def build(
 ) -> Summary:
     """The summary of the work directory after `steps`."""
     plan = with_results(plan, workdir)
-    found = {step.name: records.standing(plan, workdir, step) for step in plan.steps}
-    done = {name: record for name, record in found.items() if record is not None}
+    records_of = {step.name: records.standing(plan, workdir, step) for step in plan.steps}
+    done = {name: record for name, record in records_of.items() if record is not None}
     metrics = {
         METRICS[name]: record["metrics"]
         for name, record in done.items()

@@ -15,7 +15,7 @@ from qatspec.diag.codes import QS720
 from qatspec.export.fast import FastEmitter
 from qatspec.export.saturation import saturating
 from qatspec.ir import STORAGE, Op, Port
-from qatspec.kinds import BYTES, KINDS
+from qatspec.kinds import BYTES, KINDS, Trait, has
 from qatspec.kinds.emitter import Emitter
 from qatspec.onnxgraph import BATCH, GraphWriter
 from qatspec.program import Program, digest
@@ -82,12 +82,12 @@ def to_onnx(
             {
                 op.origin.module or op.output: program.consts[op.inputs[1]]
                 for op in program.ops
-                if op.kind in ("conv", "linear")
+                if has(op, Trait.BYTE_KERNEL)
             }
         )
     readable = {"march": program.march or "generic"}
     for way, ports in (("input", program.inputs), ("output", program.outputs)):
-        readable |= {f"{way}.{place}": _described(port) for place, port in enumerate(ports)}
+        readable |= {f"{way}.{index}": _described(port) for index, port in enumerate(ports)}
     if program.image is not None:
         readable |= described_image(program.image)
     writer.write(path, opset, {METADATA: json.dumps(record, sort_keys=True), **readable})

@@ -23,7 +23,11 @@ from qatspec.program.executor import Executor
 
 @dataclass(slots=True)
 class LayerExactness:
-    """Integers of one layer that were compared, those that are equal, the largest distance."""
+    """How one layer's integers compare.
+
+    compared  how many integers. equal: how many of them are the same.
+    max_lsb   the largest distance of two, in steps of the grid.
+    """
 
     compared: int = 0
     equal: int = 0
@@ -54,28 +58,28 @@ def layer_exactness(
     """Return how far each result that is rounded to 8 bits is from the Program's.
 
     program  the Program.
-    inputs   integers of its ports, one list for each run.
+    inputs   integers (N, ...) of its ports, one list for each run.
     results  what the runtime computes for one of `inputs`: its integers of each of
              `rounded_values`, by name. None: onnxruntime, of the file that
              `to_onnx(..., exact=False)` writes.
 
-    Returns a record for each layer, by the name of its value. Raises DiagnosticError QS723 without
-    onnxruntime.
+    Returns a record for each layer, by the name of its value. Raises DiagnosticError as
+    `to_onnx`, and QS723 without onnxruntime.
     """
     executor, names = Executor(program), rounded_values(program)
     results = results or _in_onnxruntime(program)
-    found = {name: LayerExactness() for name in names}
+    exactness = {name: LayerExactness() for name in names}
     for ints in inputs:
         theirs = results(ints)
 
         def watch(name: str, mine: Tensor, theirs: Mapping[str, Any] = theirs) -> Tensor:
             if name not in theirs:
                 return mine
-            found[name].add(mine.numpy(), theirs[name])
+            exactness[name].add(mine.numpy(), theirs[name])
             return torch.from_numpy(theirs[name]).to(mine.dtype)
 
         executor.run(ints, watch)
-    return found
+    return exactness
 
 
 def _in_onnxruntime(program: Program) -> LayerResults:

@@ -83,9 +83,9 @@ class HostRunner:
         inner = tree[HOST]
         if self.post is None:
             return inner, list(outputs)
-        given = [outputs[i] for i in inner]
-        reads_inputs = len(self.post.get_inputs()) > len(given)
-        return self.tree, _run(self.post, [*given, *inputs] if reads_inputs else given)
+        carried = [outputs[i] for i in inner]
+        reads_inputs = len(self.post.get_inputs()) > len(carried)
+        return self.tree, _run(self.post, [*carried, *inputs] if reads_inputs else carried)
 
 
 def _run(part: Any, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:

@@ -227,14 +227,14 @@ class _Walk:
                 (axis, value.unflatten(axis, (images, times))),
                 (axis + 1, value.unflatten(axis, (times, images))),
             ]
-        for place, tensor in apart:
-            image = tensor.narrow(place, 0, 1)
+        for dim, tensor in apart:
+            image = tensor.narrow(dim, 0, 1)
             if (tensor == image).all():
                 break
         else:
             self.writer.fail(node, "a constant that differs along the batch")
         x = self.writer.graph.const(f"{node.name}.image", image.numpy(), self.writer.dtype(node))
-        wanted = [Open() if i == place else 1 for i in range(image.ndim)]
+        wanted = [Open() if i == dim else 1 for i in range(image.ndim)]
         x = self.writer.expanded(node, x, wanted)
         return self.writer.reshaped(node, x, (), sizes, node.name) if times > 1 else x
 

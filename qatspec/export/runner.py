@@ -25,7 +25,13 @@ from qatspec.program.container import read_file
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class OnnxRunner(IntegerModel):
-    """march, program (its digest), tree: what the file says of itself."""
+    """An ONNX file in onnxruntime.
+
+    inputs, outputs         ports, as the Program has them.
+    march, program, tree    what the file says of itself: its march, the Program's digest, and the
+                            structure of the outputs.
+    session                 the onnxruntime session.
+    """
 
     march: str | None
     program: str
@@ -99,8 +105,8 @@ def open_session(data: bytes, threads: int) -> Any:
     data     the bytes of the file.
     threads  threads of one operator; 0: all cores.
 
-    Returns an onnxruntime.InferenceSession. Raises what onnxruntime raises for a file that it
-    cannot load.
+    Returns an onnxruntime.InferenceSession. Raises DiagnosticError QS723 without onnxruntime, and
+    what onnxruntime raises for a file that it cannot load.
     """
     return _session(data, session_options(threads))
 
@@ -168,7 +174,7 @@ def _is_exact(open_: Callable[[bytes], Any]) -> bool:
             np.einsum("nchwij,ocij->nohw", view, weight.astype(np.int64)),
             x.astype(np.int64) @ weight[:, :6, 0, 0].T.astype(np.int64),
         ]
-        found = session.run(["conv", "product"], {"x": x})
-        if not all(np.array_equal(f, e) for f, e in zip(found, expected, strict=True)):
+        results = session.run(["conv", "product"], {"x": x})
+        if not all(np.array_equal(f, e) for f, e in zip(results, expected, strict=True)):
             return False
     return True

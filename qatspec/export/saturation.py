@@ -47,11 +47,11 @@ def advice(weights: Mapping[str, np.ndarray]) -> tuple[Diagnostic, ...]:
     layers = saturating(weights)
     named = ", ".join(f"`{name}`" for name in layers[:_NAMED])
     more = len(layers) - _NAMED
-    found = QS732.warning(
+    warning = QS732.warning(
         f"on x86 CPUs without VNNI, onnxruntime adds pairs of products in 16 bits, and "
         f"{len(layers)} of {len(weights)} layers can exceed them: {named}"
         + (f" and {more} more, in the metadata of the QAT ONNX" if more > 0 else ""),
         help=f"set the session option `{PRECISION}` to `1` on such a CPU and leave it out on "
         "others, which it slows down; qatspec's own sessions test the CPU and set it",
     )
-    return (found,) if layers else ()
+    return (warning,) if layers else ()

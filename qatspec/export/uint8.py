@@ -43,19 +43,23 @@ class Uint8:
     def pair(self, node: fx.Node, x: str, fake_quant: FakeQuantize) -> str:
         """Write QuantizeLinear, the clamp before fake-quant `node` if there is one, and
         DequantizeLinear."""
-        w, context, source = self.writer.graph, self.writer.context, cast("fx.Node", node.args[0])
+        graph, context, source = (
+            self.writer.graph,
+            self.writer.context,
+            cast("fx.Node", node.args[0]),
+        )
         scale = fake_quant.scale.detach().reshape(()).numpy().astype(np.float32)
         zero_point = ZERO_POINTS[fake_quant.qspec.dtype]
         grid = [
-            w.const(f"{node.target}.scale", scale, np.float32),
-            w.const(f"{node.target}.zero_point", zero_point, np.uint8),
+            graph.const(f"{node.target}.scale", scale, np.float32),
+            graph.const(f"{node.target}.zero_point", zero_point, np.uint8),
         ]
         self.numbers |= zip(grid, (np.float32(scale), zero_point), strict=True)
         is_clamp = self._is_clamp_of_fake_quant(source)
         bounds = bounds_of(source, context) if is_clamp else Bounds(None, None)
         levels = _levels(fake_quant.qspec.dtype, bounds, scale)
         clipped = levels != (0, 255)
-        q = w.node("QuantizeLinear", [x, *grid], f"{node.name}.{'rounded' if clipped else 'q'}")
+        q = graph.node("QuantizeLinear", [x, *grid], f"{node.name}.{'rounded' if clipped else 'q'}")
         if clipped:
             q = self._clip(q, levels, f"{node.name}.q")
         return self._dequantized(q, grid, node.name)
@@ -72,12 +76,12 @@ class Uint8:
         grid = self.grids[integers[0]]
         if OpTrait.CLAMP in handler.traits:
             bounds = bounds_of(node, self.writer.context)
-            given = (bounds.low, bounds.high)
-            if not bounds.are_numbers or any(given):  # a bound that may lie between two integers
+            limits = (bounds.low, bounds.high)
+            if not bounds.are_numbers or any(limits):  # a bound that may lie between two integers
                 return None
             levels = [
                 limit if b is None else self.numbers[grid[1]]
-                for b, limit in zip(given, (0, 255), strict=True)
+                for b, limit in zip(limits, (0, 255), strict=True)
             ]
             q = self._clip(integers[0], levels, f"{node.name}.q")
             return self._dequantized(q, grid, node.name)
@@ -85,23 +89,25 @@ class Uint8:
 
     def _moved(self, node: fx.Node, handler: QuantHandler, grid: list[str]) -> Any:
         """Let the handler write the op on its operands' integers, and dequantize the results."""
-        writer, w = self.writer, self.writer.graph
-        before = len(w.nodes)
+        writer, graph = self.writer, self.writer.graph
+        before = len(graph.nodes)
         writer.carried = {name: q for name, q in self.integers.items() if self.grids[q] == grid}
         writer.carried_fill = lambda value: self._fill(value, grid)
         try:
             results = handler.to_onnx(node, writer)  # type: ignore[misc]
         finally:
             writer.carried = {}
-        made = {name for written in w.nodes[before:] for name in written.output}
+        made = {name for written in graph.nodes[before:] for name in written.output}
         real = {q: name for name, q in self.integers.items()}
-        found = []
+        results_written = []
         for name in results if isinstance(results, list) else [results]:
             if name not in made:  # the op changes nothing: its result is its operand
-                found.append(real[name])
+                results_written.append(real[name])
             else:
-                found.append(self._dequantized(w.rename(name, f"{name}.q", before), grid, name))
-        return found if isinstance(results, list) else found[0]
+                results_written.append(
+                    self._dequantized(graph.rename(name, f"{name}.q", before), grid, name)
+                )
+        return results_written if isinstance(results, list) else results_written[0]
 
     def _fill(self, value: float, grid: list[str]) -> str:
         """Return the name of the integer that a pad fills in, as QuantizeLinear rounds it."""
@@ -125,10 +131,12 @@ class Uint8:
         """Integers of all tensors that an op takes, where they are of one grid; else nothing."""
         nodes = list(source) if isinstance(source, (tuple, list)) else [source]
         names = [self.writer.names.get(n) if isinstance(n, fx.Node) else None for n in nodes]
-        found = [self.integers.get(name, "") for name in names if isinstance(name, str)]
-        if len(found) < len(nodes) or not all(found):
+        quantized = [self.integers.get(name, "") for name in names if isinstance(name, str)]
+        if len(quantized) < len(nodes) or not all(quantized):
             return []
-        return found if all(self.grids[q] == self.grids[found[0]] for q in found) else []
+        return (
+            quantized if all(self.grids[q] == self.grids[quantized[0]] for q in quantized) else []
+        )
 
     def _is_clamp_of_fake_quant(self, node: Any) -> bool:
         """Return whether the only reader of a clamp is a fake-quant to uint8, and its bounds are

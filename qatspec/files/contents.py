@@ -50,8 +50,8 @@ def content_digest(files: Mapping[str, str | os.PathLike[str]], facts: Any = Non
     _digested.update(os.path.abspath(path) for path in files.values())  # noqa: PTH100
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True, allow_nan=False).encode())
     names = sorted(files)
-    for name, found in zip(names, file_digests(files[name] for name in names), strict=True):
-        digest.update(f"\n{name}\0{found}".encode("utf-8", "surrogatepass"))
+    for name, sha256 in zip(names, file_digests(files[name] for name in names), strict=True):
+        digest.update(f"\n{name}\0{sha256}".encode("utf-8", "surrogatepass"))
     return digest.hexdigest()
 
 
@@ -73,7 +73,7 @@ def file_digests(paths: Iterable[str | os.PathLike[str]]) -> list[str]:
     unknown = [p for p, key in zip(named, keys, strict=True) if key is None or key not in _known]
     with ThreadPoolExecutor(min(_THREADS, max(1, len(unknown)))) as pool:
         read = dict(zip(unknown, pool.map(_read, unknown), strict=True))
-    stable = {key: found for key, found in read.values() if key is not None}
+    stable = {key: sha256 for key, sha256 in read.values() if key is not None}
     _known.update(stable)
     _remember(stable)
     return [
@@ -117,15 +117,15 @@ def _look_up(keys: Collection[bytes]) -> None:
     def select(base: sqlite3.Connection) -> None:
         base.execute("CREATE TEMP TABLE asked (key BLOB PRIMARY KEY) WITHOUT ROWID")
         base.executemany("INSERT INTO asked VALUES (?)", ((key,) for key in sorted(keys)))
-        for key, found in base.execute("SELECT key, sha256 FROM asked JOIN contents USING (key)"):
-            _known[key] = found.hex()
+        for key, sha256 in base.execute("SELECT key, sha256 FROM asked JOIN contents USING (key)"):
+            _known[key] = sha256.hex()
 
     if keys:
         _use_database(select)
 
 
 def _remember(digests: Mapping[bytes, str]) -> None:
-    rows = [(key, bytes.fromhex(found)) for key, found in digests.items()]
+    rows = [(key, bytes.fromhex(sha256)) for key, sha256 in digests.items()]
     if rows:
         _use_database(
             lambda base: base.executemany("INSERT OR REPLACE INTO contents VALUES (?, ?)", rows)

@@ -155,13 +155,13 @@ def _kernel_devices() -> frozenset[int]:
         mounts = Path("/proc/self/mountinfo").read_text("utf-8", errors="replace").splitlines()
     except OSError:
         return frozenset()
-    found = set()
+    devices = set()
     for mount in mounts:  # "36 35 98:0 /root /mount/point options - type source options", proc(5)
         before, _, after = mount.partition(" - ")
         if after.split(" ", 1)[0] in _KERNEL_FILESYSTEMS:
             major, _, minor = before.split(" ")[2].partition(":")
-            found.add(os.makedev(int(major), int(minor)))
-    return frozenset(found)
+            devices.add(os.makedev(int(major), int(minor)))
+    return frozenset(devices)
 
 
 def _size(limit: int) -> str:

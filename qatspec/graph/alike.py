@@ -42,8 +42,8 @@ def _full(graph: fx.Graph, node: fx.Node) -> tuple[str, Any, Any, dict[str, Any]
     elif fill is None:
         size, rest = (rest[0], rest[1:]) if rest else (kwargs.pop("size"), rest)
     else:
-        given = rest or [kwargs.pop("size")]
-        size, rest = (given[0] if _is_list(given[0]) else tuple(given)), []
+        sizes = rest or [kwargs.pop("size")]
+        size, rest = (sizes[0] if _is_list(sizes[0]) else tuple(sizes)), []
     if fill is None:
         fill = rest[0] if rest else kwargs.pop("fill_value")
     example = node.meta["example"]

@@ -56,7 +56,7 @@ _KEEPING_SIGN = (OpTrait.MOVES, OpTrait.MAXIMUM, OpTrait.AVERAGES)
 def is_nonnegative(node: fx.Node, context: GraphContext) -> bool:
     """Return whether no number of a tensor can be negative, whatever the input: it is bounded at 0
     or above, or holds numbers and averages of such tensors alone."""
-    waiting, seen = [node], {node}
+    waiting, visited = [node], {node}
     while waiting:  # a graph may be deeper than Python's stack
         here = waiting.pop()
         operands = [n for n in here.all_input_nodes if context.carries_float(n)]
@@ -68,6 +68,6 @@ def is_nonnegative(node: fx.Node, context: GraphContext) -> bool:
             operands = [] if bounded else operands[:1]
         elif not any(context.has_trait(here, trait) for trait in _KEEPING_SIGN):
             return False
-        waiting += [n for n in operands if n not in seen]
-        seen.update(operands)
+        waiting += [n for n in operands if n not in visited]
+        visited.update(operands)
     return True

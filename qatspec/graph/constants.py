@@ -38,8 +38,8 @@ def result(root: nn.Module, node: fx.Node, operand: Callable[[fx.Node], Any]) ->
     part."""
     with torch.no_grad():
         if node.op == "get_attr":
-            found = operator.attrgetter(str(node.target))(root)
-            return found.detach() if isinstance(found, torch.Tensor) else found
+            value = operator.attrgetter(str(node.target))(root)
+            return value.detach() if isinstance(value, torch.Tensor) else value
         args, kwargs = fx.node.map_arg((node.args, node.kwargs), operand)
         if node.op == "call_function":
             return node.target(*args, **kwargs)  # type: ignore[operator]

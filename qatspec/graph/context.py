@@ -157,8 +157,8 @@ class GraphContext:
         first, *others = fields(kind)
         module = self.module(node)
         if module is not None:
-            given = {f.name: getattr(module, f.name) for f in others if hasattr(module, f.name)}
-            return kind(**{first.name: node.args[0]}, **given)
+            settings = {f.name: getattr(module, f.name) for f in others if hasattr(module, f.name)}
+            return kind(**{first.name: node.args[0]}, **settings)
         orders: Mapping[str, tuple[str, ...]] = getattr(kind, "ORDERS", {})
         names = [f.name for f in (first, *others)]
         for spelling, order in orders.items():
@@ -167,10 +167,10 @@ class GraphContext:
         if others and others[-1].metadata.get("rest") and len(args) > len(names):
             args = (*args[: len(names) - 1], args[len(names) - 1 :])
         known = {**dict(zip(names, args, strict=False)), **node.kwargs}
-        given = {
+        settings = {
             name: fx.node.map_arg(known[name], self._number) for name in names if name in known
         }
-        return kind(**given)
+        return kind(**settings)
 
     def _number(self, node: fx.Node) -> Any:
         value = node.meta.get("example", node)

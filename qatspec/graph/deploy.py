@@ -57,14 +57,14 @@ class Deployment:
 
 
 def deploy(
-    prepared: Prepared, example_inputs: Sequence[Any], found: Collector | None = None
+    prepared: Prepared, example_inputs: Sequence[Any], problems: Collector | None = None
 ) -> Deployment:
     """Quantize custom modules and trace the model, as in stage `eval`.
 
     The model may be in another stage: scales of weights that were never set are set here, as
     `set_stage(prepared, "eval")` does.
 
-    found: takes in every place that cannot be traced (see `trace`); None: they are raised.
+    problems: takes in every place that cannot be traced (see `trace`); None: they are raised.
 
     Raises DiagnosticError: QS609, QS610, QS705 for weights, activations or scales that are not
     finite, QS611 where fake-quants of a model in another stage than calibration are off."""
@@ -72,22 +72,22 @@ def deploy(
     require_switched_on(prepared)
     require_usable(prepared)
     seed_weights(prepared.model)
-    graph = deploy_graph(prepared, example_inputs, found)
+    graph = deploy_graph(prepared, example_inputs, problems)
     batch = Batch(prepared.model, graph)
     _inline_fixed_sizes(graph, batch)
     return Deployment(prepared, graph, batch)
 
 
 def deploy_graph(
-    prepared: Prepared, example_inputs: Sequence[Any], found: Collector | None = None
+    prepared: Prepared, example_inputs: Sequence[Any], problems: Collector | None = None
 ) -> fx.Graph:
     """Return the trace of `prepared.model` in eval mode. Quantized modules are not entered, nor are
     parametrizations, which may branch on the values of the weights that they compute. Every module
-    has its own mode again afterwards. found: see `trace`."""
+    has its own mode again afterwards. problems: see `trace`."""
     with eval_mode(prepared.model):
         inputs = tuple(example_inputs)
-        graph = trace(prepared.model, inputs, leaf=(ParametrizationList,), found=found)
-    for node in reversed(list(graph.nodes) if found else []):
+        graph = trace(prepared.model, inputs, leaf=(ParametrizationList,), problems=problems)
+    for node in reversed(list(graph.nodes) if problems else []):
         if node.op in _CALLS and not node.users and node.target is not fixed:
             graph.erase_node(node)  # what a refused decision alone reads
     return graph

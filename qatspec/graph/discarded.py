@@ -84,10 +84,10 @@ def _all_discard(node: fx.Node, value: Any, context: GraphContext) -> bool:
         bounds = any(context.has_trait(reader, t) for t in (OpTrait.CLAMP, OpTrait.MAXIMUM))
         if reader.all_input_nodes[0] is not node or not (rearranges or bounds):
             return False
-        found = result(context.root, reader, operand)
+        computed = result(context.root, reader, operand)
         if rearranges:
-            return _all_discard(reader, found, context)
-        tensors = [x for x in pytree.tree_leaves(found) if isinstance(x, Tensor)]
+            return _all_discard(reader, computed, context)
+        tensors = [x for x in pytree.tree_leaves(computed) if isinstance(x, Tensor)]
         return all(bool(x.isfinite().all()) for x in tensors)
 
     return bool(node.users) and all(map(read, node.users))

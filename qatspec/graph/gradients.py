@@ -41,13 +41,13 @@ def cut_gradients(root: nn.Module, graph: fx.Graph, *, inputs_have_gradients: bo
                 others = [user for user in node.users if not _off(user)]
                 changed = node.args[0] if node.args else None
                 if others and changed in trained and writes_in_place(node, modules):
-                    refused.append(_unseen_change(node))
+                    refused.append(_change_without_gradient(node))
                 _detach(graph, node, others)
     if refused:
         raise DiagnosticError(refused)
 
 
-def _unseen_change(node: fx.Node) -> Diagnostic:
+def _change_without_gradient(node: fx.Node) -> Diagnostic:
     return QS515.diagnostic(
         f"`{node.name}` changes a tensor in place under torch.no_grad(), so that "
         "gradients pass it as if nothing had been changed, which a prepared graph cannot do",
@@ -80,7 +80,7 @@ def _has_parameters(root: nn.Module, node: fx.Node) -> bool:
     if node.op not in ("call_module", "get_attr"):
         return False
     owner, _, name = str(node.target).rpartition(".")
-    found = getattr(root.get_submodule(owner), name)
-    if isinstance(found, nn.Module):
-        return any(True for _ in found.parameters())
-    return isinstance(found, nn.Parameter)
+    value = getattr(root.get_submodule(owner), name)
+    if isinstance(value, nn.Module):
+        return any(True for _ in value.parameters())
+    return isinstance(value, nn.Parameter)

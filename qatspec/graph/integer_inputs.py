@@ -13,7 +13,7 @@ REASON = "it reads integers of the input: the host computes it"
 
 def reading_integers(context: GraphContext) -> set[fx.Node]:
     """The ops that compute from integer inputs alone, up to their first float tensors."""
-    found: set[fx.Node] = set()
+    integer_inputs: set[fx.Node] = set()
     known: set[fx.Node] = set()  # with the inputs themselves
     for node in context.graph.nodes:
         if node.op == "placeholder" and _is_of_integers(context, node):
@@ -28,8 +28,8 @@ def reading_integers(context: GraphContext) -> set[fx.Node]:
         of_integers = any(_is_of_integers(context, n) for n in operands)
         if of_integers and known.issuperset(operands):
             known.add(node)
-            found.add(node)
-    return found
+            integer_inputs.add(node)
+    return integer_inputs
 
 
 def _is_of_integers(context: GraphContext, node: fx.Node) -> bool:

@@ -46,13 +46,13 @@ def kept_caches(model: nn.Module) -> Iterator[None]:
     try:
         yield
     finally:
-        for own, name, value, before in kept:
+        for attributes, name, value, before in kept:
             value.clear()
             if isinstance(value, list):
                 value.extend(before)
             else:
                 value.update(before)
-            own[name] = value
+            attributes[name] = value
 
 
 @contextmanager
@@ -64,13 +64,13 @@ def kept_attributes(model: nn.Module) -> Iterator[None]:
         yield
     finally:
         for module, before in kept:
-            own = vars(module)
-            for name, value in list(own.items()):
+            attributes = vars(module)
+            for name, value in list(attributes.items()):
                 if name in _TABLES or before.get(name) is value:
                     continue
                 if any(isinstance(leaf, fx.Proxy) for leaf in pytree.tree_leaves(value)):
-                    del own[name]
-                    own.update({name: before[name]} if name in before else {})
+                    del attributes[name]
+                    attributes.update({name: before[name]} if name in before else {})
 
 
 @contextmanager

@@ -36,13 +36,13 @@ class TracedModule(fx.GraphModule):
 
     def __init__(self, root: nn.Module, graph: fx.Graph, origin: type[nn.Module] | None = None):
         super().__init__(root, graph, (origin or type(root)).__name__)
-        own = vars(self)
+        attributes = vars(self)
         for key, value in vars(root).items():
-            if (key in _TABLES or key not in own) and key != "forward":
-                own[key] = value
+            if (key in _TABLES or key not in attributes) and key != "forward":
+                attributes[key] = value
         rebind_hooks(self)
         self._origin = origin or type(root)
-        own.setdefault("copied", {})
+        attributes.setdefault("copied", {})
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -52,11 +52,13 @@ class TracedModule(fx.GraphModule):
             if origin is None or name.startswith("__"):
                 raise
             try:
-                found = inspect.getattr_static(origin, name)
+                attribute = inspect.getattr_static(origin, name)
             except AttributeError:
                 pass
             else:
-                return found.__get__(self, origin) if hasattr(found, "__get__") else found
+                return (
+                    attribute.__get__(self, origin) if hasattr(attribute, "__get__") else attribute
+                )
             raise
 
     def node_lines(self) -> dict[int, str]:
@@ -65,15 +67,15 @@ class TracedModule(fx.GraphModule):
 
         A line holds `conv = self.conv(x);  x = None`, or `y += x;  iadd = y;  y = None`.
         """
-        found: dict[int, str] = {}
+        names_of_lines: dict[int, str] = {}
         functions = [s for s in ast.parse(self.code).body if isinstance(s, ast.FunctionDef)]
         for statement in functions[-1].body:  # `forward`, behind what declares wrapped functions
             targets = statement.targets if isinstance(statement, ast.Assign) else []
             if isinstance(statement, ast.AnnAssign):
                 targets = [statement.target]
             if targets and isinstance(targets[0], ast.Name):
-                found.setdefault(statement.lineno, targets[0].id)
-        return found
+                names_of_lines.setdefault(statement.lineno, targets[0].id)
+        return names_of_lines
 
     def __reduce__(self) -> tuple[Any, ...]:
         # fx pickles code and traces it again: names of nodes and their meta would be lost.
@@ -100,8 +102,8 @@ def _rows(graph: fx.Graph) -> list[tuple[Any, ...]]:
     position = {node: _Ref(i) for i, node in enumerate(graph.nodes)}
     rows = []
     for node in graph.nodes:
-        given = (node.args, node.kwargs)
-        args, kwargs = fx.node.map_arg(given, lambda n: position[n])  # type: ignore[arg-type, return-value]
+        arguments = (node.args, node.kwargs)
+        args, kwargs = fx.node.map_arg(arguments, lambda n: position[n])  # type: ignore[arg-type, return-value]
         meta = {key: node.meta[key] for key in ("owner", "source") if key in node.meta}
         rows.append((node.op, node.target, args, kwargs, node.name, node.type, meta))
     return rows

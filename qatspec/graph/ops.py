@@ -79,9 +79,9 @@ def module_op(module: nn.Module) -> str | None:
 
     A subclass of torch's with a forward of its own is none, unless it has a quantized weight: what
     it computes then is looked at where the weight is read (`GraphContext.quant_op`)."""
-    own = getattr(module, "canonical_op", None)
-    if isinstance(own, str):
-        return own
+    canonical = getattr(module, "canonical_op", None)
+    if isinstance(canonical, str):
+        return canonical
     classes = _tables().modules
     quantized = is_weight_quantized(module)
     for base in type(module).__mro__:

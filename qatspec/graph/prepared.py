@@ -96,7 +96,8 @@ class Prepared:
     fixed scale of the model's input, if one. warnings: what did not fuse, rules that matched
     nothing, ... as diagnostics. example_inputs: as `prepare` was given them; only their structure
     and shapes count. calls: every op as rules see it, in graph order. quantized_classes: qualified
-    name of an observed custom class -> the class that takes its place in the deploy model.
+    name of an observed custom class -> the class that takes its place in the deploy model. stage:
+    as `set_stage` left it.
     """
 
     model: nn.Module

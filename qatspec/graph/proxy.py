@@ -162,8 +162,8 @@ def following_inputs(root: nn.Module, wrapped: Sequence[Callable[..., Any]] = ()
         change(vars(torch), name, new)
     for function in wrapped:
         home = sys.modules.get(getattr(function, "__module__", None) or "")
-        own = [vars(home)] if home and not any(vars(home) is file for file in files) else []
-        for file in (*files, *own):
+        homes = [vars(home)] if home and not any(vars(home) is file for file in files) else []
+        for file in (*files, *homes):
             for name in [name for name, value in file.items() if value is function]:
                 change(file, name, as_one_call(function))
     try:
@@ -183,14 +183,14 @@ def _module_globals(root: nn.Module) -> Iterator[dict[str, Any]]:
     """Yield the globals of each Python module that defines a class of the model, or that one of
     these modules imports or has a function from."""
     waiting = [base.__module__ for m in root.modules() for base in type(m).__mro__]
-    seen: set[str] = set()
+    visited: set[str] = set()
     direct = set(waiting)
     while waiting:
         name = waiting.pop()
         package = name.partition(".")[0]
-        if name in seen or package in _FOREIGN or name not in sys.modules:
+        if name in visited or package in _FOREIGN or name not in sys.modules:
             continue
-        seen.add(name)
+        visited.add(name)
         names = vars(sys.modules[name])
         yield names
         if name in direct:

@@ -17,26 +17,26 @@ _OFF = {"train": False, "training": False, "p": 0, "dropout": 0, "dropout_p": 0}
 class RandomOps(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Notes each op that draws from a generator, wherever it is called.
 
-    place: the line of the model's code that is running. found: line -> name of the op.
+    running_line: the line of the model's code that is running. drawn: line -> name of the op.
     """
 
-    def __init__(self, place: Callable[[], Span | None]) -> None:
+    def __init__(self, running_line: Callable[[], Span | None]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.place = place
-        self.found: dict[Span | None, str] = {}
+        self.running_line = running_line
+        self.drawn: dict[Span | None, str] = {}
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         if torch.Tag.nondeterministic_seeded in func.tags and not _switched_off(func, args, kwargs):
             name = str(func).removeprefix("aten.").partition(".")[0]
-            self.found.setdefault(self.place(), name)
+            self.drawn.setdefault(self.running_line(), name)
         return func(*args, **(kwargs or {}))
 
 
 def _switched_off(func: Any, args: tuple[Any, ...], kwargs: Any) -> bool:
     arguments = func._schema.arguments
-    given = {a.name: a.default_value for a in arguments if a.has_default_value()}
-    given |= dict(zip((a.name for a in arguments), args, strict=False))
-    given |= kwargs or {}
-    return any(name in given and given[name] == value for name, value in _OFF.items())
+    values = {a.name: a.default_value for a in arguments if a.has_default_value()}
+    values |= dict(zip((a.name for a in arguments), args, strict=False))
+    values |= kwargs or {}
+    return any(name in values and values[name] == value for name, value in _OFF.items())

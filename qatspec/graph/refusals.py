@@ -26,13 +26,13 @@ Report = Callable[[str, nn.Module, Exception], Diagnostic]
 class Refusals:
     """The places of one model that cannot be traced.
 
-    found   every place, each once.
-    report  makes the diagnostic of an error that the forward of a module raised: path of the
+    problems  every place, each once.
+    report    makes the diagnostic of an error that the forward of a module raised: path of the
             module, the module, the error.
     """
 
-    def __init__(self, found: Collector, report: Report) -> None:
-        self.found, self._report = found, report
+    def __init__(self, problems: Collector, report: Report) -> None:
+        self.problems, self._report = problems, report
         self._flipped: set[tuple[CodeType, int]] = set()
         self._asked: set[tuple[FrameType, int]] = set()
         self._last: tuple[CodeType, int] | None = None
@@ -47,7 +47,7 @@ class Refusals:
         """Report a decision on numbers that tracing does not know, and return a number to go on
         with. A condition holds when it is first asked, so that its branch is entered and asserts
         pass, and does not from then on, so that loops end."""
-        self.found.add(refused.diagnostics)
+        self.problems.add(refused.diagnostics)
         if frame is None:
             raise refused
         self._last = (frame.f_code, frame.f_lasti)
@@ -69,10 +69,10 @@ class Refusals:
     def fail(self, path: str, module: nn.Module, error: Exception) -> None:
         """Report an error that ends the forward of a module."""
         if isinstance(error, DiagnosticError):
-            self.found.add(error.diagnostics)
+            self.problems.add(error.diagnostics)
         elif self._last is None:  # else it may follow from an answer
-            self.found.add(self._report(path, module, error))
-        self.found.stop()
+            self.problems.add(self._report(path, module, error))
+        self.problems.stop()
 
     def call_submodule(
         self, tracer: Any, module: nn.Module, call: Callable[[], Any], args: Any, kwargs: Any

@@ -42,7 +42,7 @@ def _proxy_in(value: Any) -> fx.Proxy | None:
     parts = value.values() if isinstance(value, dict) else value
     if not isinstance(value, (list, tuple, dict)):
         return None
-    return next((found for part in parts if (found := _proxy_in(part)) is not None), None)
+    return next((proxy for part in parts if (proxy := _proxy_in(part)) is not None), None)
 
 
 def record(function: Callable[..., Any], args: Any, kwargs: Any = None) -> Any:
@@ -56,10 +56,10 @@ def record(function: Callable[..., Any], args: Any, kwargs: Any = None) -> Any:
 
 
 @fx.node.has_side_effect
-def fixed(value: Any, traced: Any, place: str) -> None:
+def fixed(value: Any, traced: Any, source: str) -> None:
     """Check that a number of the input's shape is the one that tracing took for a constant.
 
-    place: "file:line" of the model's code that needed the number. Raises DiagnosticError QS513.
+    source: "file:line" of the model's code that needed the number. Raises DiagnosticError QS513.
     """
     if isinstance(value, fx.Proxy):
         value = value.node.meta["example"]
@@ -70,7 +70,7 @@ def fixed(value: Any, traced: Any, place: str) -> None:
         f"example input of `prepare` and is {value!r} for this one",
         help="use inputs of the size that the model was prepared with, or prepare it with "
         "inputs of this size; slices, `view`, `//`, `min` and `math.ceil` follow each input",
-        span=line_span(place),
+        span=line_span(source),
     )
 
 

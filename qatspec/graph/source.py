@@ -48,9 +48,9 @@ def model_span(traceback: TracebackType | None) -> Span | None:
     return span
 
 
-def line_span(place: str) -> Span | None:
+def line_span(source: str) -> Span | None:
     """The line that "file:line" (as nodes carry it, see `stable_name`) names; None for ""."""
-    name, _, line = place.rpartition(":")
+    name, _, line = source.rpartition(":")
     return code_line(_file_of(name), int(line)) if name and line.isdigit() else None
 
 
@@ -65,14 +65,14 @@ def _file_of(name: str) -> str:
 
 def _span(code: CodeType, instruction: int, line: int) -> Span:
     """The source of one instruction; before Python 3.11, which has no columns, the whole line."""
-    whole = code_line(code.co_filename, line)
+    line_of_code = code_line(code.co_filename, line)
     if sys.version_info >= (3, 11):
         first, last, left, right = next(islice(code.co_positions(), instruction // 2, None))
         if first == last == line and left is not None and right is not None:
             encoded = linecache.getline(code.co_filename, line).encode()  # Python counts bytes
             start, end = (len(encoded[:n].decode(errors="ignore")) for n in (left, right))
-            return replace(whole, col=start + 1, end_col=end + 1)
-    return whole
+            return replace(line_of_code, col=start + 1, end_col=end + 1)
+    return line_of_code
 
 
 def stable_name(frame: FrameType) -> str:

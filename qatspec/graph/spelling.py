@@ -106,9 +106,9 @@ def _signatures(node: fx.Node, modules: Mapping[str, nn.Module]) -> Iterator[ins
     target: Any = node.target
     if node.op == "call_method":  # a method's signature is the function's
         target = getattr(torch, str(node.target), None)
-    found = get_signature_for_torch_op(target) if callable(target) else None
-    if found:
-        yield from found
+    signatures = get_signature_for_torch_op(target) if callable(target) else None
+    if signatures:
+        yield from signatures
     elif inspect.isfunction(target):
         yield inspect.signature(target)
 
@@ -149,6 +149,6 @@ def writes_in_place(node: fx.Node, modules: Mapping[str, nn.Module]) -> bool:
         names = list(inspect.signature(node.target).parameters)
         if "inplace" in names:
             at = names.index("inplace")
-            given = node.args[at] if len(node.args) > at else node.kwargs.get("inplace", False)
-            return bool(given)
+            setting = node.args[at] if len(node.args) > at else node.kwargs.get("inplace", False)
+            return bool(setting)
     return name in _IN_PLACE_OPERATORS or (name.endswith("_") and not name.endswith("__"))

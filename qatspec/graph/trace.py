@@ -49,7 +49,7 @@ def trace(
     leaf: Sequence[type[nn.Module]] = (),
     leaf_names: Sequence[str] = (),
     wrap: Sequence[Callable[..., Any]] = (),
-    found: Collector | None = None,
+    problems: Collector | None = None,
 ) -> fx.Graph:
     """Record `module.forward` as a graph in the module's present mode; the module is not changed.
 
@@ -61,15 +61,15 @@ def trace(
     meta["owner"] (path of the module whose forward made it) and meta["source"] ("file:line" of
     the model's code, "" when unknown).
 
-    found: takes in every place that is refused, QS501 control flow on a tensor's numbers and QS502
-    other code that cannot be traced; None: they are raised as a DiagnosticError, as they are where
-    there is no graph.
+    problems: takes in every place that is refused, QS501 control flow on a tensor's numbers and
+    QS502 other code that cannot be traced; None: they are raised as a DiagnosticError, as they are
+    where there is no graph.
     """
-    refused = Collector() if found is None else found
+    refused = Collector() if problems is None else problems
     refusals = Refusals(refused, _untraceable)
     tracer = Tracer(example_inputs, example_kwargs or {}, leaf, leaf_names, wrap, refusals)
     graph = _traced(module, tracer)
-    if graph is None or found is None:
+    if graph is None or problems is None:
         refused.raise_if_any()
     assert graph is not None
     modules = dict(module.named_modules(remove_duplicate=False))
@@ -77,7 +77,7 @@ def trace(
     with refused.collect():
         follow_in_place(graph, modules)
     write_with_sizes(graph)
-    if found is None:
+    if problems is None:
         refused.raise_if_any()
     return graph
 
@@ -89,24 +89,24 @@ def trace_modes(
     *,
     leaf_names: Sequence[str] = (),
     wrap: Sequence[Callable[..., Any]] = (),
-    found: Collector,
+    problems: Collector,
 ) -> tuple[fx.Graph, fx.Graph] | None:
     """(the graph in evaluation, the graph in training) as recorded: see `trace`, but
     without its rewrites. Every module has its own mode again afterwards.
 
-    found: takes in every place that is refused: those that `trace` raises, random numbers in
+    problems: takes in every place that is refused: those that `trace` raises, random numbers in
     evaluation (QS510), and a batch norm that uses the statistics of the batch there (QS503). Graphs
     of refused code show what further places there are. Returns None where there are no graphs."""
-    refusals = Refusals(found, _untraceable)
+    refusals = Refusals(problems, _untraceable)
     tracer = Tracer(example_inputs, example_kwargs, (), leaf_names, wrap, refusals)
     with kept_modes(module), kept_attributes(module):
         evaluation = _traced(module.eval(), tracer)
-        found.add(_random(name, span) for span, name in tracer.random.found.items())
-        found.add(_in_training(path) for path, m in module.named_modules() if _normalizes(m))
+        problems.add(_random(name, span) for span, name in tracer.random.drawn.items())
+        problems.add(_in_training(path) for path, m in module.named_modules() if _normalizes(m))
         if evaluation is None:
             return None
         modules = dict(module.named_modules(remove_duplicate=False))
-        found.add(_by_batch(n) for n in evaluation.nodes if _lacks_statistics(n, modules))
+        problems.add(_by_batch(n) for n in evaluation.nodes if _lacks_statistics(n, modules))
         training = _traced(module.train(), tracer)
         return None if training is None else (evaluation, training)
 
@@ -172,9 +172,9 @@ def _untraceable(path: str, module: nn.Module, error: Exception) -> Diagnostic:
 
 
 def _instead(said: str) -> str:
-    found = ((re.search(words, said), instead) for words, instead in _INSTEAD)
+    matches = ((re.search(words, said), instead) for words, instead in _INSTEAD)
     return next(
-        (m.expand(instead) for m, instead in found if m), "write the step in torch functions"
+        (m.expand(instead) for m, instead in matches if m), "write the step in torch functions"
     )
 
 

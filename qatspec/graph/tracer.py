@@ -258,7 +258,7 @@ class Tracer(fx.Tracer):
             value = node.meta.get("example")
             if value is None or not value.ndim:
                 raise
-            self.refusals.found.add(refused.diagnostics)
+            self.refusals.problems.add(refused.diagnostics)
             return len(value)
         if not is_plain(value):
             count = self.create_proxy("call_function", len, (fx.Proxy(node, self),), {})
@@ -298,8 +298,8 @@ class Tracer(fx.Tracer):
         the innermost one, where several are. None where no traced module runs."""
         frame: FrameType | None = sys._getframe(2) if self._generated else None
         while frame is not None and frame.f_code is not Tracer.run.__code__:
-            if found := self._generated.get(id(frame.f_code)):
-                path, lines = found
+            if generated := self._generated.get(id(frame.f_code)):
+                path, lines = generated
                 return (path, lines[frame.f_lineno]) if frame.f_lineno in lines else None
             frame = frame.f_back
         return None
@@ -349,8 +349,8 @@ class Tracer(fx.Tracer):
         value = value if kind is None else kind(value)
         if not self.examples.is_running and (node, value) not in self._fixed:
             self._fixed.add((node, value))
-            place = stable_name(frame) if frame else ""
-            args = (fx.Proxy(node, self), value, place)
+            source = stable_name(frame) if frame else ""
+            args = (fx.Proxy(node, self), value, source)
             check = self.create_proxy("call_function", fixed, args, {}).node
             check.meta["instruction"] = _instruction(frame)
         return value

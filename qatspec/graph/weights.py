@@ -46,12 +46,14 @@ def require_usable(prepared: Prepared) -> None:
     """
     with eval_mode(prepared.model), torch.no_grad():
         units = {path: prepared.model.get_submodule(path) for path in prepared.modules}
-        found = [d for path, unit in units.items() for d in _unusable_tensors(path, unit)]
-        found = found or [d for path, unit in units.items() for d in _unusable_folds(path, unit)]
-        found += _not_finite_activations(prepared, "at least one batch")
-        found += _unusable_scales(prepared.model)
-    if found:
-        raise DiagnosticError(found)
+        problems = [d for path, unit in units.items() for d in _unusable_tensors(path, unit)]
+        problems = problems or [
+            d for path, unit in units.items() for d in _unusable_folds(path, unit)
+        ]
+        problems += _not_finite_activations(prepared, "at least one batch")
+        problems += _unusable_scales(prepared.model)
+    if problems:
+        raise DiagnosticError(problems)
 
 
 def _unusable_tensors(path: str, unit: nn.Module) -> Iterator[Diagnostic]:
@@ -106,9 +108,9 @@ def _not_finite(message: str) -> Diagnostic:
 def require_finite_activations(prepared: Prepared, batch: str) -> None:
     """Raise DiagnosticError QS610 where an activation was not finite since the calibration began.
     batch: the name of the last batch in messages."""
-    found = list(_not_finite_activations(prepared, batch))
-    if found:
-        raise DiagnosticError(found)
+    problems = list(_not_finite_activations(prepared, batch))
+    if problems:
+        raise DiagnosticError(problems)
 
 
 def _not_finite_activations(prepared: Prepared, batch: str) -> Iterator[Diagnostic]:

@@ -54,8 +54,12 @@ class Provenance:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Value:
-    """An SSA value. shape without the batch; scale float32 (1,) or (C,) along `axis` (counted
-    with the batch), None where a value has no real meaning of its own (requant constants)."""
+    """A value in static single assignment form.
+
+    name   unique in the Program; dtype: of its integers; shape: without the batch.
+    scale  float32 (1,), or (C,) along `axis`, counted with the batch; None where a value has no
+           real meaning of its own (constants of a requant).
+    """
 
     name: str
     dtype: DType
@@ -66,7 +70,12 @@ class Value:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Op:
-    """One integer op; it defines exactly one value, `output`."""
+    """One integer op; it defines exactly one value, `output`.
+
+    kind    a name of qatspec.kinds, which defines what the op computes.
+    inputs  names of the operands: values and constants. attrs: attributes of the kind.
+    origin  the line of the model and of the spec that it comes from.
+    """
 
     kind: str
     inputs: tuple[str, ...]
@@ -77,8 +86,11 @@ class Op:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Port:
-    """A door of the Program (rule: typed ports). shape without the batch; layout "NCHW" and so on;
-    scale float32 (1,) or (C,) along axis; zero point is 0."""
+    """An input or output of a Program (rule: typed ports).
+
+    name    of the value; dtype: of its integers; shape: without the batch; layout: such as "NCHW".
+    scale   float32 (1,), or (C,) along `axis`, counted with the batch; zero_point: 0.
+    """
 
     name: str
     dtype: DType
@@ -97,7 +109,8 @@ class Port:
         return np.asarray(np.clip(np.rint(scaled), low, high), STORAGE[self.dtype])
 
     def dequantize(self, q: np.ndarray) -> np.ndarray:
-        """Compute float32(q) * float32(scale). Returns float32 of the shape of `q`."""
+        """Compute float32(q) * float32(scale) (rule: exact rounding). Returns float32 of the shape
+        of `q`."""
         return np.asarray(q.astype(np.float32) * self._broadcast(q.ndim))
 
     def _broadcast(self, ndim: int) -> np.ndarray:

@@ -15,15 +15,15 @@ def _halves(emit: Emitter, op: Op) -> list[tuple[str, int]]:
     x = emit.x(op)
     if emit.dtype(op.inputs[0]) != "int16":
         return [(x, 1)]
-    w = emit.graph
-    wide = w.cast(x, np.int32, f"{op.output}.x")
+    graph = emit.graph
+    wide = graph.cast(x, np.int32, f"{op.output}.x")
     # lo = x mod 256 in [0, 255] (integer Mod takes the divisor's sign), hi = (x - lo) / 256 exact
-    lo = w.node("Mod", [wide, w.const("c256", 256, np.int32)], f"{op.output}.mod")
-    rest = w.node("Sub", [wide, lo], f"{op.output}.rest")
-    hi = w.node("Div", [rest, w.const("c256", 256, np.int32)], f"{op.output}.div")
+    lo = graph.node("Mod", [wide, graph.const("c256", 256, np.int32)], f"{op.output}.mod")
+    rest = graph.node("Sub", [wide, lo], f"{op.output}.rest")
+    hi = graph.node("Div", [rest, graph.const("c256", 256, np.int32)], f"{op.output}.div")
     return [
-        (w.cast(hi, np.int8, f"{op.output}.hi"), 256),
-        (w.cast(lo, np.uint8, f"{op.output}.lo"), 1),
+        (graph.cast(hi, np.int8, f"{op.output}.hi"), 256),
+        (graph.cast(lo, np.uint8, f"{op.output}.lo"), 1),
     ]
 
 
@@ -53,18 +53,20 @@ def add_products(
     """Sum over the 8-bit parts of operand and weight, plus the bias; int32 throughout: wrapped
     partial sums of the parts still end at the proven result. shared: equal weights are written
     once."""
-    w, total = emit.graph, ""
+    graph, total = emit.graph, ""
     has_bias = len(op.inputs) == 3
     parts = [(x, a * b, part) for x, a in _halves(emit, op) for part, b in _split_weight(weight)]
     for i, (x, scale, part) in enumerate(parts):
         alone = len(parts) == 1 and not has_bias
         name = f"{op.inputs[1]}" if len(parts) == 1 else f"{op.inputs[1]}.{i}"
-        name = w.const(name, part, np.int8, shared=shared)
+        name = graph.const(name, part, np.int8, shared=shared)
         y = write(x, name, op.output if alone else f"{op.output}.acc")
         if scale != 1:
-            y = w.node("Mul", [y, w.const(f"c{scale}", scale, np.int32)], f"{op.output}.scaled")
-        total = y if not total else w.node("Add", [total, y], f"{op.output}.sum")
+            y = graph.node(
+                "Mul", [y, graph.const(f"c{scale}", scale, np.int32)], f"{op.output}.scaled"
+            )
+        total = y if not total else graph.node("Add", [total, y], f"{op.output}.sum")
     if has_bias:
-        bias = w.const(op.inputs[2], emit.array(op, 2).reshape(bias_shape), np.int32)
-        total = w.node("Add", [total, bias], op.output)
+        bias = graph.const(op.inputs[2], emit.array(op, 2).reshape(bias_shape), np.int32)
+        total = graph.node("Add", [total, bias], op.output)
     return total

@@ -22,12 +22,17 @@ class Trait(enum.Enum):
     """What other packages ask of a kind instead of listing names."""
 
     WEIGHTED = "its second operand is a constant weight; the result is an int32 accumulator"
+    INPUTS_FIRST = "dim 0 of its weight is the input channel, dim 1 the output channel of a group"
+    BYTE_KERNEL = "onnxruntime multiplies its uint8 operand by its int8 weight in one kernel"
+    LAST_DIM = "it computes along the last dim of its operands"
+    LAST_TWO_DIMS = "it computes along the last two dims of its operands"
     POINTWISE = "element i of the result needs element i of each activation"
     WINDOWED = "a result row needs a window of input rows: stride and padding are attributes"
     FOLLOWS = "it can run behind another op of the same layer, on the accumulator"
     IMAGES = "it takes (C, H, W) alone"
     REDUCES = "it reduces whole dims, named by the attribute `axes`"
     RESIZES = "it changes rows and columns to the attribute `size`"
+    REARRANGES = "its result holds integers of its one operand alone, in another shape or order"
     COMMUTES = "a number added to every operand is added to its result; its ONNX form takes uint8"
 
 

@@ -20,17 +20,17 @@ def lower_input(node: fx.Node, lowering: Lowering) -> Any:
     Gives the port's PendingSum, or RealInput where an op computes with the real input: that op
     fails with its own name and line.
     """
-    found: dict[Grid, str] = {}
-    if not _grids(node, lowering, found):
+    grids: dict[Grid, str] = {}
+    if not _grids(node, lowering, grids):
         return RealInput(node.name)
-    if len(found) != 1:
+    if len(grids) != 1:
         raise Unlowerable(
             QS706,
-            f"input `{node.name}` is quantized by {len(found)} scales"
-            + (f" ({', '.join(sorted(found.values()))})" if found else ""),
+            f"input `{node.name}` is quantized by {len(grids)} scales"
+            + (f" ({', '.join(sorted(grids.values()))})" if grids else ""),
             "quantize it once: quantize_input on the first module alone, or a fixed input scale",
         )
-    return input_port(node, next(iter(found)), lowering)
+    return input_port(node, next(iter(grids)), lowering)
 
 
 def input_port(node: fx.Node, grid: Grid, lowering: Lowering) -> PendingSum:
@@ -40,7 +40,7 @@ def input_port(node: fx.Node, grid: Grid, lowering: Lowering) -> PendingSum:
     return pending(ScaledInts(name, np.array([np.float32(grid.scale)], np.float64)))
 
 
-def _grids(node: fx.Node, lowering: Lowering, found: dict[Grid, str]) -> bool:
+def _grids(node: fx.Node, lowering: Lowering, grids: dict[Grid, str]) -> bool:
     """Collect the grids of the fake-quants that read `node`, directly or through ops that only move
     numbers. Return False where another op of the chip reads it before a fake-quant."""
     context = lowering.context
@@ -60,8 +60,8 @@ def _grids(node: fx.Node, lowering: Lowering, found: dict[Grid, str]) -> bool:
                     return False
         grid = grid_of(fake_quant, str(user.target)) if fake_quant is not None else None
         if grid is not None:
-            found[grid] = str(user.target)
-        elif not _grids(user, lowering, found):
+            grids[grid] = str(user.target)
+        elif not _grids(user, lowering, grids):
             return False
     return True
 

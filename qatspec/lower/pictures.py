@@ -42,10 +42,10 @@ def on_pictures(
     )  # fmt: skip
     lowering.lowered[operand] = pending(x)
     try:
-        found = lower(node, lowering)
+        lowered = lower(node, lowering)
     finally:
         lowering.lowered[operand] = before
-    return _apart(lowering, pending(found), dim, inside)
+    return _apart(lowering, pending(lowered), dim, inside)
 
 
 def _apart(lowering: Lowering, x: PendingSum, dim: BatchDim, inside: tuple[int, ...]) -> PendingSum:

@@ -54,8 +54,8 @@ class NotLowered(DiagnosticError):
     """Ops cannot be lowered, for the reasons in `diagnostics`. part: what was lowered of the rest,
     to be compared with a march; an input stands for each quantized result of an op that was not."""
 
-    def __init__(self, found: Sequence[Diagnostic], part: Program) -> None:
-        super().__init__(grouped(found))
+    def __init__(self, diagnostics: Sequence[Diagnostic], part: Program) -> None:
+        super().__init__(grouped(diagnostics))
         self.part = part
 
 
@@ -113,14 +113,14 @@ def lower_layers(
 ) -> tuple[Program, tuple[Layer, ...]]:
     """`lower`, and every quantized layer in the order of the calls. A layer whose integers are
     also another's (a fake-quant that changes nothing) comes once a fake-quant."""
-    found = Collector()
-    deployment = deployment or deploy(prepared, example_inputs, found)
+    problems = Collector()
+    deployment = deployment or deploy(prepared, example_inputs, problems)
     with eval_mode(deployment.prepared.model):  # a computed weight may depend on the mode
-        return _lowered(deployment, name, found)
+        return _lowered(deployment, name, problems)
 
 
 def _lowered(
-    deployment: Deployment, name: str, found: Collector
+    deployment: Deployment, name: str, problems: Collector
 ) -> tuple[Program, tuple[Layer, ...]]:
     prepared, graph = deployment.prepared, deployment.graph
     context = GraphContext(prepared.model, graph, prepared.march)
@@ -138,7 +138,7 @@ def _lowered(
             continue
         lowering.lowered[node] = None
         whose = origin(node)
-        with _collect(found, node, prepared, context, whose):
+        with _collect(problems, node, prepared, context, whose):
             if fold(node, lowering):
                 del lowering.lowered[node]
             elif entering or node.op == "placeholder":
@@ -153,10 +153,10 @@ def _lowered(
     names = []
     for node in flat:
         lowering.node = node if isinstance(node, fx.Node) else graph.output_node()
-        with _collect(found, lowering.node, prepared, context, origin(lowering.node)):
+        with _collect(problems, lowering.node, prepared, context, origin(lowering.node)):
             names.append(lower_output(node, lowering))
-    if found:
-        raise NotLowered(found.found, builder.part(_values(lowering)))
+    if problems:
+        raise NotLowered(problems.diagnostics, builder.part(_values(lowering)))
     ports = list(dict.fromkeys(names))  # one value may leave twice
     tree = renumbered(tree, [ports.index(n) for n in names])
     program = builder.finish(ports, {HOST: tree} if cut else tree)
@@ -217,16 +217,16 @@ def _lower(node: fx.Node, lowering: Lowering, decision: Decision | None, batch: 
             reason = intent.reason if isinstance(intent, Float) else f"{op} has no integer form"
             raise Unlowerable(QS701, reason, without_integers(handler), by_rule=False)
         if OpTrait.IMAGES in handler.traits:
-            found = on_pictures(handler.lower, node, lowering)
+            result = on_pictures(handler.lower, node, lowering)
         else:
-            found = handler.lower(node, lowering)
-    if isinstance(found, (list, tuple)):
-        return [pending(part) for part in found]
-    found = pending(found)
-    _check_shape(found, lowering)
+            result = handler.lower(node, lowering)
+    if isinstance(result, (list, tuple)):
+        return [pending(part) for part in result]
+    result = pending(result)
+    _check_shape(result, lowering)
     if is_integer_tensor(context.value(node)):
-        return pending(as_int32(found, lowering))
-    return found
+        return pending(as_int32(result, lowering))
+    return result
 
 
 def _check_shape(x: PendingSum, lowering: Lowering) -> None:
@@ -234,9 +234,9 @@ def _check_shape(x: PendingSum, lowering: Lowering) -> None:
     the first dim gives such a result where the batch is in another one."""
     dim, shape = lowering.batch_dim(x), lowering.shape()
     value = lowering.value_shape(x)
-    own = (*value[: dim.batch], *value[dim.batch + dim.extra :])
+    without_batch = (*value[: dim.batch], *value[dim.batch + dim.extra :])
     wanted = (*shape[: dim.batch], *shape[dim.batch + 1 :])
-    if not dim.is_first and own != wanted:
+    if not dim.is_first and without_batch != wanted:
         lowering.fail(
             "it goes by the dims of a tensor whose batch is alone and in front",
             "permute or reshape its operand to (batch, ...) before",
@@ -256,7 +256,7 @@ def _follows_batch(node: fx.Node, lowering: Lowering, batch: Batch) -> None:
 
 @contextlib.contextmanager
 def _collect(
-    found: Collector,
+    problems: Collector,
     node: fx.Node,
     prepared: Prepared,
     context: GraphContext,
@@ -277,7 +277,7 @@ def _collect(
             and not any(is_inside(node, path) for path in prepared.modules)
         )
         subject = f"`{node.name}`{where}"
-        found.add(
+        problems.add(
             problem.code.diagnostic(
                 f"{context.label(node)} {subject}: {problem.reason}",
                 help=_BETWEEN if between else problem.help,

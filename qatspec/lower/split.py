@@ -49,16 +49,16 @@ def host_parts(deployment: Deployment) -> Host:
     """Return the float parts of a model, which run on the host."""
     prepared, graph = deployment.prepared, deployment.graph
     context = GraphContext(prepared.model, graph, prepared.march)
-    found = split(prepared, context)
+    parts = split(prepared, context)
     flat, tree = output_tree(graph)
     images = [n for n in graph.nodes if n.op == "placeholder"]
-    reads_images = any(n in images for node in found.after for n in node.all_input_nodes)
-    entering = (*found.leaving, *(images if reads_images else ()))
+    reads_images = any(n in images for node in parts.after for n in node.all_input_nodes)
+    entering = (*parts.leaving, *(images if reads_images else ()))
     batch = deployment.batch
-    pre = _part(images, found.before, list(found.entering), batch) if found.before else None
+    pre = _part(images, parts.before, list(parts.entering), batch) if parts.before else None
     results = unflatten(tree, flat)
-    post = _part(entering, found.after, results, batch) if found.after else None
-    return Host(_names(found.before, context), _names(found.after, context), pre, post)
+    post = _part(entering, parts.after, results, batch) if parts.after else None
+    return Host(_names(parts.before, context), _names(parts.after, context), pre, post)
 
 
 def split(prepared: Prepared, context: GraphContext) -> Split:
@@ -97,10 +97,12 @@ def _cut(
     context: GraphContext,
 ) -> Split:
     host = {**before, **after}
-    own = [n for n in graph.nodes if n not in host and n.op in _CALLS]
-    entering = _read(own, [n for n in graph.nodes if n in before or n.op == "placeholder"], context)
+    on_chip = [n for n in graph.nodes if n not in host and n.op in _CALLS]
+    entering = _read(
+        on_chip, [n for n in graph.nodes if n in before or n.op == "placeholder"], context
+    )
     results = [n for n in graph.nodes if n.op == "output"]
-    leaving = _read([*after, *results], own, context)
+    leaving = _read([*after, *results], on_chip, context)
     for node in after:
         for operand in node.all_input_nodes:
             image = operand.op == "placeholder" and POST_PROCESS not in node.meta
@@ -158,15 +160,15 @@ def _read(
 
 def _closure(start: Iterable[fx.Node], step: Any) -> dict[fx.Node, None]:
     """Everything that `step` reaches from `start`, in the order of the graph."""
-    seen: set[fx.Node] = set()
+    visited: set[fx.Node] = set()
     waiting = list(start)
     graph = waiting[0].graph if waiting else None
     while waiting:
         node = waiting.pop()
-        if node not in seen:
-            seen.add(node)
+        if node not in visited:
+            visited.add(node)
             waiting += list(step(node))
-    return {n: None for n in graph.nodes if n in seen} if graph is not None else {}
+    return {n: None for n in graph.nodes if n in visited} if graph is not None else {}
 
 
 def is_inside(node: fx.Node, path: str) -> bool:

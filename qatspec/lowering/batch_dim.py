@@ -35,8 +35,8 @@ class AcrossBatch(Unlowerable):
         super().__init__(QS701, reason, KEEP_BATCH)
 
 
-#: Kinds that compute over the last dims of a value, and how many.
-_TRAILING = {"linear": 1, "matmul": 2}
+#: Number of dims at the end of a value along which a kind computes.
+_TRAILING = {Trait.LAST_DIM: 1, Trait.LAST_TWO_DIMS: 2}
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,20 +108,20 @@ class BatchDim:
         shared = self.shared(value)
         images = before[self.batch] // prod(shared)
         front = prod(before[: self.batch]) * (shared[0] if self.outer else 1)
-        found = []
+        candidates = []
         for at, size in enumerate(after):
             outer, torn = divmod(front, prod(after[:at]))
             inner, rest = divmod(size, max(outer, 1) * images)
             if torn or rest:
                 continue
             dim = BatchDim(at, outer > 1, inner > 1)
-            own = tuple(s for s in (outer, inner) if s > 1)
-            shape = (*after[:at], *own, *after[at + 1 :])
-            worse = at == len(after) - 1 if own else at != self.batch
-            found.append(((bool(own), worse, outer > 1, at), dim, shape))
-        if not found:
+            split_sizes = tuple(s for s in (outer, inner) if s > 1)
+            shape = (*after[:at], *split_sizes, *after[at + 1 :])
+            worse = at == len(after) - 1 if split_sizes else at != self.batch
+            candidates.append(((bool(split_sizes), worse, outer > 1, at), dim, shape))
+        if not candidates:
             raise AcrossBatch("it moves numbers from image to image")
-        _, dim, shape = min(found, key=lambda candidate: candidate[0])
+        _, dim, shape = min(candidates, key=lambda candidate: candidate[0])
         return dim, shape
 
     def one_image(
@@ -146,36 +146,36 @@ class BatchDim:
     def permuted(self, perm: Sequence[int]) -> tuple[BatchDim, tuple[int, ...]]:
         """(dim, permutation of the value) of the tensor whose dims are `perm` of this one's."""
         at = tuple(perm).index(self.batch)
-        own = range(self.batch + 1, self.batch + 1 + self.extra)
+        trailing = range(self.batch + 1, self.batch + 1 + self.extra)
         front, back = ([self.axis(d) for d in part] for part in (perm[:at], perm[at + 1 :]))
-        return BatchDim(at, self.outer, self.inner), (0, *front, *own, *back)
+        return BatchDim(at, self.outer, self.inner), (0, *front, *trailing, *back)
 
     def placed(
         self, kind: str, attrs: Mapping[str, Any], value: Sequence[int]
     ) -> tuple[BatchDim, dict[str, Any]]:
         """(dim of its result, attributes of the op on the value) of an op whose attributes
         count the tensor's dims. Raises AcrossBatch."""
-        own = dict(attrs)
-        if Trait.IMAGES in KINDS[kind].traits:
+        changed, traits = dict(attrs), KINDS[kind].traits
+        if Trait.IMAGES in traits:
             raise AcrossBatch("it takes pictures, and its operand's batch is no dim of its own")
-        if self.batch >= self.rank(value) - _TRAILING.get(kind, 0):
+        if self.batch >= self.rank(value) - max((_TRAILING.get(t, 0) for t in traits), default=0):
             raise AcrossBatch(f"it computes along dim {self.batch}, which holds the batch")
-        if kind == "reshape":
+        if "shape" in attrs:
             if self.batch:
                 raise AcrossBatch(f"it takes the batch for dim 0, and it is dim {self.batch}")
-            own["shape"] = (*self.shared(value), *attrs["shape"])
-            if prod(own["shape"]) != prod(value):
+            changed["shape"] = (*self.shared(value), *attrs["shape"])
+            if prod(changed["shape"]) != prod(value):
                 raise AcrossBatch("it goes by dims that its operand shares with the batch")
-        if kind == "transpose":
-            dim, own["perm"] = self.permuted(attrs["perm"])
-            return dim, own
+        if "perm" in attrs:
+            dim, changed["perm"] = self.permuted(attrs["perm"])
+            return dim, changed
         if "axis" in attrs:
-            own["axis"] = self.axis(attrs["axis"])
+            changed["axis"] = self.axis(attrs["axis"])
         if "axes" in attrs:
-            own["axes"] = tuple(self.axis(d) for d in attrs["axes"])
+            changed["axes"] = tuple(self.axis(d) for d in attrs["axes"])
         if attrs.get("keepdim") is False:
-            return self.without(attrs["axes"] if "axes" in attrs else (attrs["axis"],)), own
-        return self, own
+            return self.without(attrs["axes"] if "axes" in attrs else (attrs["axis"],)), changed
+        return self, changed
 
 
 BATCH_FIRST = BatchDim()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from qatspec.ir import RANGE
-from qatspec.kinds import BYTES
+from qatspec.kinds import BYTES, Trait, has
 from qatspec.lowering.operands import Grid
 from qatspec.lowering.pending import PendingSum, ScaledInts, pending
 from qatspec.program import forms
@@ -140,7 +140,7 @@ def _producer(lowering: Lowering, value: str) -> Op | None:
     made = {op.output: op for op in lowering.builder.ops}
     while value in made:
         op = made[value]
-        if op.kind not in ("reshape", "transpose", "slice"):
+        if not has(op, Trait.REARRANGES):
             return op
         value = op.inputs[0]
     return None

@@ -102,48 +102,48 @@ class Lowering:
     def value(self, node: Any) -> PendingSum:
         """Return the operand `node` before any rounding. Raises Unlowerable QS706 for an input that
         is not quantized, and for an operand that is no single tensor."""
-        found = self._read(node)
-        if isinstance(found, RealInput):
+        result = self._read(node)
+        if isinstance(result, RealInput):
             self.fail(
-                f"it reads the input `{found.name}` before any quantization",
+                f"it reads the input `{result.name}` before any quantization",
                 "prepare the first module with quantize_input: true, leave it out of "
                 "`non_traceable_module_name` and `non_traceable_module_class`, and move float "
                 "pre-processing in front of the model",
                 QS706,
             )
-        if not isinstance(found, PendingSum):
+        if not isinstance(result, PendingSum):
             self.fail(
                 "its operand is a list of tensors where one is needed",
                 "take them apart: values, places = x.max(1)",
             )
-        return found
+        return result
 
     def values(self, node: Any) -> list[PendingSum]:
         """Return the operand `node`, which is a list of tensors. Raises Unlowerable for a
         single one."""
-        found = [self.value(n) for n in node] if isinstance(node, (list, tuple)) else None
-        found = self._read(node) if found is None else found
-        if not isinstance(found, list):
+        results = [self.value(n) for n in node] if isinstance(node, (list, tuple)) else None
+        results = self._read(node) if results is None else results
+        if not isinstance(results, list):
             self.fail("its operand is one tensor where a list is needed")
-        return found
+        return results
 
     def single_term(self, operand: Any) -> ScaledInts:
         """Return an operand as one tensor of integers without bounds, which has one scale or one
         for each channel. It may be an int32 accumulator. Raises Unlowerable QS702 for any other."""
-        found = operand if isinstance(operand, PendingSum) else self.value(operand)
-        if len(found.terms) == 1 and found.bounded and self.is_small(found.terms[0]):
-            return self._clamp(found)
-        if len(found.terms) != 1 or found.bounded or (found.terms[0].scale <= 0).any():
+        total = operand if isinstance(operand, PendingSum) else self.value(operand)
+        if len(total.terms) == 1 and total.bounded and self.is_small(total.terms[0]):
+            return self._clamp(total)
+        if len(total.terms) != 1 or total.bounded or (total.terms[0].scale <= 0).any():
             self._unquantized(operand)
-        return found.terms[0]
+        return total.terms[0]
 
     def small_integers(self, operand: Any) -> ScaledInts:
         """Return an operand as integers of 4, 8 or 16 bits with one positive scale. Raises
         Unlowerable QS702 for any other."""
-        found = operand if isinstance(operand, PendingSum) else self.value(operand)
-        if len(found.terms) != 1 or not self.is_small(found.terms[0]):
+        total = operand if isinstance(operand, PendingSum) else self.value(operand)
+        if len(total.terms) != 1 or not self.is_small(total.terms[0]):
             self._unquantized(operand)
-        return self._clamp(found) if found.bounded else found.terms[0]
+        return self._clamp(total) if total.bounded else total.terms[0]
 
     def is_small(self, x: ScaledInts) -> bool:
         """Return whether the term `x` has integers of 4, 8 or 16 bits and one positive scale."""
@@ -172,10 +172,10 @@ class Lowering:
             return pending(self.tensor(known.value, known.grid))
         if not isinstance(node, fx.Node) or node not in self.lowered:
             self.fail("its operand is a number where a tensor of the model is needed")
-        found = self.lowered[node]
-        if found is None:
+        result = self.lowered[node]
+        if result is None:
             raise FailedOperand
-        return found
+        return result
 
     def _unquantized(self, operand: Any) -> NoReturn:
         name = f" `{operand.name}`" if isinstance(operand, fx.Node) else ""
@@ -275,8 +275,8 @@ class Lowering:
     def quantize(
         self, x: PendingSum | ScaledInts, grid: Grid, name: str | None = None
     ) -> ScaledInts:
-        """Compute `x` rounded to `grid`, in one requant at most, and return it. name: of the
-        result, None: this node's."""
+        """Compute `x` rounded to `grid`, in one requant at most, and return it (rules: exact
+        rounding, exact multipliers). name: of the result, None: this node's."""
         x = pending(x)
         first = x.terms[0]
         low, high = RANGE[grid.dtype]
@@ -305,7 +305,8 @@ class Lowering:
         name: str | None = None,
         **attrs: Any,
     ) -> ScaledInts:
-        """Compute round(sum of the terms of `x`, each times its m, >> shift) on `grid`.
+        """Compute round(sum of the terms of `x`, each times its m, >> shift) on `grid` (rule: exact
+        multipliers; Jacob et al. 2018, https://arxiv.org/abs/1712.05877, section 2.2).
 
         ms, shift: int64 (1,) or (C,) along the value's axis `axis`. name: of the result, None: this
         node's. attrs: axis, rounding, low and high, as a requant has them. Returns the result.
@@ -338,7 +339,8 @@ class Lowering:
     # -- constants -----------------------------------------------------------------------------
 
     def tensor(self, constant: Tensor, grid: Grid | None = None) -> ScaledInts:
-        """Make a tensor of the Program from a constant: the bias of a linear op of zeros.
+        """Make a tensor of the Program from a constant of any shape: the bias of a linear op of
+        zeros.
 
         It is the same for every image, broadcasts against the tensors that this node reads, and has
         its batch where they have it. grid: its own, None: that of its own range in the input's
@@ -378,9 +380,9 @@ class Lowering:
         """(batch dim, shape, what shares the batch's dim) of the tensor of at least `rank` dims
         that this node reads beside a constant; with the batch first where it reads none."""
         for node in self.node.all_input_nodes:
-            found = self.lowered.get(node)
-            shape = self.shape(node) if isinstance(found, PendingSum) else ()
-            if isinstance(found, PendingSum) and len(shape) >= rank:
-                dim = self.batch_dim(found)
-                return dim, shape, dim.shared(self.value_shape(found))
+            beside = self.lowered.get(node)
+            shape = self.shape(node) if isinstance(beside, PendingSum) else ()
+            if isinstance(beside, PendingSum) and len(shape) >= rank:
+                dim = self.batch_dim(beside)
+                return dim, shape, dim.shared(self.value_shape(beside))
         return BATCH_FIRST, (1,) * rank, ()

@@ -50,11 +50,11 @@ def _around(
         return _filled(lowering, x, (top, left, bottom, right), level) if sides else x
     for axis, before, after in sides:
         shape = lowering.value_shape(x)
-        whole = (*shape[: axis - 1], shape[axis - 1] + before + after, *shape[axis:])
+        padded = (*shape[: axis - 1], shape[axis - 1] + before + after, *shape[axis:])
         flat = (prod(shape[: axis - 1]), shape[axis - 1], prod(shape[axis:]))
         x = lowering.emit_same_scale("reshape", x, name=_name(lowering), shape=flat)
         x = _filled(lowering, x, (before, 0, after, 0), level)
-        x = lowering.emit_same_scale("reshape", x, name=_name(lowering), shape=whole)
+        x = lowering.emit_same_scale("reshape", x, name=_name(lowering), shape=padded)
     return x
 
 

@@ -31,6 +31,8 @@ class ScaledInts:
 class PendingSum:
     """clamp(sum of terms, low, high): a real tensor that no requantization has rounded yet.
 
+    low, high  real numbers, None: no bound.
+
     One term of small integers without bounds is a quantized tensor; one int32 term without bounds
     can be an int32 output; the fake-quant behind it turns a sum into a single `requant` op.
     """
@@ -45,7 +47,7 @@ class PendingSum:
         return self.low > -np.inf or self.high < np.inf
 
     def clamped(self, low: float, high: float) -> PendingSum:
-        """Return min(max(this, low), high); the bounds are real numbers."""
+        """Return min(max(this, low), high). low, high: real numbers."""
         least = min(max(self.low, low), high)
         return replace(self, low=least, high=min(max(self.high, low), high))
 

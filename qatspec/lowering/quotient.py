@@ -11,7 +11,7 @@ from qatspec.lowering.pending import ScaledInts
 
 
 def quotient(lowering: Lowering, x: ScaledInts, y: ScaledInts) -> ScaledInts:
-    """Divide one tensor by another, with one rounding.
+    """Divide one tensor by another, with one rounding (rule: exact rounding).
 
     lowering  the state of lowering.
     x, y      tensors with one scale each, of shapes that broadcast.

@@ -30,8 +30,9 @@ def lookup(
               (the root of a negative); infinity saturates (1 / 0).
     grid      of the results; None: that of the fake-quant behind this node.
 
-    Returns integers on `grid`, each correctly rounded (half to even) from float64. Raises
-    Unlowerable where the operand is not quantized so, or nothing quantizes the result (QS703).
+    Returns integers on `grid`, each correctly rounded from float64, half to even (rule: exact
+    rounding). Raises Unlowerable where the operand is not quantized so, or nothing quantizes the
+    result (QS703).
     """
     x = lowering.small_integers(operand)
     grid = grid or lowering.required_grid("a table")

@@ -31,12 +31,12 @@ class GraphWriter:
 
     def fresh(self, name: str) -> str:
         """`name`, or `name_1` ... where it is taken."""
-        found, count = name, 0
-        while found in self._taken:
+        unused, count = name, 0
+        while unused in self._taken:
             count += 1
-            found = f"{name}_{count}"
-        self._taken.add(found)
-        return found
+            unused = f"{name}_{count}"
+        self._taken.add(unused)
+        return unused
 
     def const(self, name: str, array: Any, dtype: Any, *, shared: bool = True) -> str:
         """An initializer. shared: equal ones are written once."""

@@ -67,8 +67,9 @@ class ModelInput:
         return Placement.fitted((image.height, image.width), self.size, self.resize)
 
     def normalize(self, image: Image.Image) -> np.ndarray:
-        """Compute (pixels - mean) / std of an RGB picture `image` of `size`. Returns float32 (C, H,
-        W), contiguous."""
+        """Compute (pixels - mean) / std of an RGB picture `image` of `size`.
+
+        Returns float32 (C, H, W), contiguous."""
         pixels = np.asarray(image.convert(MODES[self.format]), np.float32).reshape(*self.size, -1)
         if self.format == "bgr":
             pixels = pixels[..., ::-1]

@@ -55,13 +55,13 @@ class Placement(NamedTuple):
         left, top = max(0, -self.x), max(0, -self.y)
         right, bottom = min(scaled[0], width - self.x), min(scaled[1], height - self.y)
         per_x, per_y = image.width / scaled[0], image.height / scaled[1]
-        seen = image.resize(
+        visible = image.resize(
             (right - left, bottom - top),
             resampling,
             box=(left * per_x, top * per_y, right * per_x, bottom * per_y),
         )
         canvas = Image.new(image.mode, (width, height), fill)
-        canvas.paste(seen, (self.x + left, self.y + top))
+        canvas.paste(visible, (self.x + left, self.y + top))
         return canvas
 
     def meta(self, image: Image.Image) -> dict[str, Any]:
@@ -99,5 +99,5 @@ def restore_mask(meta: Mapping[str, Any], mask: np.ndarray) -> np.ndarray:
     at = Placement(meta["scale_x"], meta["scale_y"], meta["x"], meta["y"])
     size = meta["width"], meta["height"]
     right, bottom = (a + side for a, side in zip((at.x, at.y), at.scaled(*size), strict=True))
-    seen = Image.fromarray(mask).crop((at.x, at.y, right, bottom))
-    return np.asarray(seen.resize(size, Image.Resampling.NEAREST))
+    visible = Image.fromarray(mask).crop((at.x, at.y, right, bottom))
+    return np.asarray(visible.resize(size, Image.Resampling.NEAREST))

@@ -150,10 +150,10 @@ def _decode(image: Image.Image) -> Stored:
 
 def _orientation(image: Image.Image) -> int:
     try:
-        found = image.getexif().get(ExifTags.Base.Orientation)
+        orientation = image.getexif().get(ExifTags.Base.Orientation)
     except Exception:  # noqa: BLE001  damaged metadata is no damage to the pixels
         return 1
-    return found if found in _UPRIGHT else 1
+    return orientation if orientation in _UPRIGHT else 1
 
 
 def _layout(image: Image.Image) -> tuple[str, int | None]:

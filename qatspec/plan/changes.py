@@ -45,9 +45,9 @@ def changes(
     return tuple(changed)
 
 
-def edits(found: Mapping[str, str]) -> tuple[Change, ...]:
+def edits(states: Mapping[str, str]) -> tuple[Change, ...]:
     """Files of plugins that changed, as `Result.edited` gives them."""
-    return tuple(Change(f"file:{name}", f"plugin {name} {what}") for name, what in found.items())
+    return tuple(Change(f"file:{name}", f"plugin {name} {what}") for name, what in states.items())
 
 
 def _edited(key: str, before: Any, now: Any) -> str:

@@ -22,7 +22,7 @@ def data_findings(spec: Spec, registry: Registry | None = None) -> tuple[Diagnos
     missing data), and QS914: an error where the data has more classes than the model, a warning
     where the model has more."""
     names = registry or installed()
-    found = list(_weights(spec))
+    diagnostics = list(_weights(spec))
     model = names.model(spec.model.type)
     outputs = model.classes(spec.model.params) if model.classes else None
     others: dict[int, list[DataRole]] = {}
@@ -30,12 +30,12 @@ def data_findings(spec: Spec, registry: Registry | None = None) -> tuple[Diagnos
         try:
             classes = _classes(spec, role, names)
         except DiagnosticError as error:
-            found += [replace(d, at=role.dataset.at, span=None) for d in error.diagnostics]
+            diagnostics += [replace(d, at=role.dataset.at, span=None) for d in error.diagnostics]
             continue
         if classes is not None and outputs is not None and classes != outputs:
             others.setdefault(classes, []).append(role)
-    found += [_other_number(spec, roles, n, outputs or 0) for n, roles in others.items()]
-    return spec.document.resolve(found)
+    diagnostics += [_other_number(spec, roles, n, outputs or 0) for n, roles in others.items()]
+    return spec.document.resolve(diagnostics)
 
 
 def _weights(spec: Spec) -> Iterator[Diagnostic]:
@@ -51,8 +51,8 @@ def _classes(spec: Spec, role: DataRole, names: Registry) -> int | None:
     if record.classes is None:
         return None
     with names.attribute_errors(record, f"classes of data set `{record.name}`"):
-        found = record.classes(role.dataset.params, Path(spec.document.path).parent)
-        return None if found is None else len(found)
+        class_names_of = record.classes(role.dataset.params, Path(spec.document.path).parent)
+        return None if class_names_of is None else len(class_names_of)
 
 
 def _other_number(spec: Spec, roles: Sequence[DataRole], classes: int, outputs: int) -> Diagnostic:

@@ -59,20 +59,20 @@ def diff(first: Plan, second: Plan) -> PlanDiff:
     )
 
 
-def diff_text(found: PlanDiff) -> str:
+def diff_text(difference: PlanDiff) -> str:
     """One line a step, one a value that differs with its places."""
     lines = [
         f"{name}: {state}"
         for state, names in (
-            ("same", found.same),
-            ("same, judged again", found.judged),
-            ("differs", found.changed),
-            ("only in the first", found.removed),
-            ("only in the second", found.added),
+            ("same", difference.same),
+            ("same, judged again", difference.judged),
+            ("differs", difference.changed),
+            ("only in the first", difference.removed),
+            ("only in the second", difference.added),
         )
         for name in names
     ]
-    for item in found.differences:
+    for item in difference.differences:
         old = "absent" if item.absent == "before" else json.dumps(item.before, ensure_ascii=False)
         new = "absent" if item.absent == "after" else json.dumps(item.after, ensure_ascii=False)
         lines += ["", f"{item.key}: {old} -> {new}"]
@@ -82,15 +82,15 @@ def diff_text(found: PlanDiff) -> str:
     return "\n".join(lines)
 
 
-def diff_data(found: PlanDiff) -> dict[str, Any]:
+def diff_data(difference: PlanDiff) -> dict[str, Any]:
     """The same as data for JSON, with a format version."""
     return {
         "format": FORMAT,
-        "same": list(found.same),
-        "judged": list(found.judged),
-        "changed": list(found.changed),
-        "removed": list(found.removed),
-        "added": list(found.added),
+        "same": list(difference.same),
+        "judged": list(difference.judged),
+        "changed": list(difference.changed),
+        "removed": list(difference.removed),
+        "added": list(difference.added),
         "differences": [
             {
                 "key": item.key,
@@ -100,7 +100,7 @@ def diff_data(found: PlanDiff) -> dict[str, Any]:
                 "steps": list(item.steps),
                 "at": [s and {"file": s.file, "line": s.line, "col": s.col} for s in item.at],
             }
-            for item in found.differences
+            for item in difference.differences
         ],
     }
 

@@ -43,7 +43,11 @@ def with_environment(keys: Mapping[str, Any]) -> dict[str, Any]:
     """The keys, sorted, with a further one for each whose value comes from the environment: files
     keep the reference alone, which does not tell that a variable has another value."""
     digests = {key: (digest(value), digest(written(value))) for key, value in keys.items()}
-    more = {f"{key}#environment": own for key, (own, shown) in digests.items() if own != shown}
+    more = {
+        f"{key}#environment": digest_here
+        for key, (digest_here, shown) in digests.items()
+        if digest_here != shown
+    }
     return dict(sorted({**keys, **more}.items()))
 
 

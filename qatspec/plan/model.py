@@ -61,7 +61,11 @@ class Step:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What `qatspec run` executes, and nothing else. digest: of the whole spec's meaning."""
+    """What `qatspec run` executes, and nothing else.
+
+    spec    what is planned. digest: sha256 of the meaning of `spec`, in hexadecimal digits.
+    steps   one for each stage that runs, in order.
+    """
 
     spec: Spec
     digest: str

@@ -25,7 +25,7 @@ def save_modules(
 ) -> Path | None:
     """Keep the ops of the model as `stage` prepares it; None where the folder cannot be written:
     the table only saves others from building the model."""
-    path = _path(workdir, spec, stage, registry)
+    path = _table_file(workdir, spec, stage, registry)
     content = {"format": FORMAT, "calls": [asdict(call) for call in calls]}
     scratch = path.with_suffix(".tmp")
     try:
@@ -45,7 +45,7 @@ def load_modules(
 ) -> tuple[Call, ...] | None:
     """The ops of the model as prepared for `stage`; None where no command has recorded them."""
     try:
-        content = read_json(_path(workdir, spec, stage, registry), _MAX_BYTES)
+        content = read_json(_table_file(workdir, spec, stage, registry), _MAX_BYTES)
         if content["format"] != FORMAT:
             return None
         return tuple(_call(raw) for raw in content["calls"])
@@ -55,21 +55,21 @@ def load_modules(
 
 def rules_of(spec: Spec, stage: str) -> dict[tuple[str, str], QConfigRules]:
     """(unit, own) of a Call -> the rules that decide it in `stage`."""
-    found: dict[tuple[str, str], QConfigRules] = {}
+    rules: dict[tuple[str, str], QConfigRules] = {}
     for leaf in spec.quantization(stage):
         if leaf.qconfig is not None:
-            found[leaf.path, ""] = leaf.qconfig
+            rules[leaf.path, ""] = leaf.qconfig
         for item in _standalone(leaf):
             if item.qconfig is not None:
-                found["", item.at] = item.qconfig
-    return found
+                rules["", item.at] = item.qconfig
+    return rules
 
 
 def rule_warnings(
     workdir: Path, spec: Spec, registry: Registry | None = None
 ) -> tuple[list[Diagnostic], bool]:
     """(QS312 and QS314 of every stage whose module table is there, is none missing)."""
-    found: dict[Diagnostic, None] = {}
+    diagnostics: dict[Diagnostic, None] = {}
     known = True
     for stage in _prepared(spec):
         rules = rules_of(spec, stage)
@@ -81,10 +81,10 @@ def rule_warnings(
             continue
         by_rules: dict[tuple[str, str], list[Call]] = {key: [] for key in rules}
         for call in calls:
-            by_rules["" if call.own else call.unit, call.own].append(call)
+            by_rules["" if call.entry else call.unit, call.entry].append(call)
         groups = ((rules[key], of_it) for key, of_it in by_rules.items())
-        found.update(dict.fromkeys(check_rules(groups)))
-    return list(found), known
+        diagnostics.update(dict.fromkeys(check_rules(groups)))
+    return list(diagnostics), known
 
 
 def _prepared(spec: Spec) -> Iterator[str]:
@@ -96,9 +96,9 @@ def _standalone(leaf: Any) -> tuple[Any, ...]:
     return (*prepare.standalone_module_name, *prepare.standalone_module_class) if prepare else ()
 
 
-def _path(workdir: Path, spec: Spec, stage: str, registry: Registry | None) -> Path:
-    """Named by what the ops depend on: the model, what is prepared, and the code of both. Rules
-    are not part of it."""
+def _table_file(workdir: Path, spec: Spec, stage: str, registry: Registry | None) -> Path:
+    """The file of the table. Its name is a digest of what the ops depend on: the model, what is
+    prepared, and the code of both. Rules are not part of it."""
     provider = (registry or installed()).provider("model", spec.model.type)
     leaves = []
     for leaf in spec.quantization(stage):

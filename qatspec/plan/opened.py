@@ -33,18 +33,18 @@ Opened = Mapping[str, Mapping[str, str]]
 def opened_by(step: Step, folder: Path) -> Opened:
     """What the journal in `folder` says of the file plugins of a step. Where one of them may have
     read anything, every file below its folder is listed."""
-    found: dict[str, dict[str, str]] = {}
+    opened: dict[str, dict[str, str]] = {}
     journal = read_journal(folder / JOURNAL)
-    for plugin, place in (*step.folders, *step.judging_folders):
-        names = journal.get(place, {})
+    for plugin, plugin_folder in (*step.folders, *step.judging_folders):
+        names = journal.get(plugin_folder, {})
         if WHOLE in names:
             read = {name.removesuffix(JUDGED) for name in names}
-            unread = [n for n in files_below(place) if n not in read]
-            names = {**names, **states_of(place, unread)}
+            unread = [n for n in files_below(plugin_folder) if n not in read]
+            names = {**names, **states_of(plugin_folder, unread)}
         elif NAMES in names:
-            names = {**dict.fromkeys(names_below(place), PRESENT), **names}
-        found[plugin] = _both(found.get(plugin, {}), names)
-    return found
+            names = {**dict.fromkeys(names_below(plugin_folder), PRESENT), **names}
+        opened[plugin] = _both(opened.get(plugin, {}), names)
+    return opened
 
 
 def carry_over(opened: Opened, step: Step, folder: Path, *, judged: bool) -> None:
@@ -52,10 +52,10 @@ def carry_over(opened: Opened, step: Step, folder: Path, *, judged: bool) -> Non
 
     judged: with what only judged it, which a step that judges it again reads itself.
     Raises OSError."""
-    for plugin, place in (*step.folders, *(step.judging_folders if judged else ())):
+    for plugin, plugin_folder in (*step.folders, *(step.judging_folders if judged else ())):
         names = opened.get(plugin, {})
         kept = {n: state for n, state in names.items() if judged or not n.endswith(JUDGED)}
-        add_to_journal(folder / JOURNAL, place, kept)
+        add_to_journal(folder / JOURNAL, plugin_folder, kept)
 
 
 def edited(folders: Folders, opened: Opened, *, judged: bool | None = None) -> dict[str, str]:
@@ -64,16 +64,16 @@ def edited(folders: Folders, opened: Opened, *, judged: bool | None = None) -> d
     judged: of names that were read for the validation alone, or of the others; None: of all.
     """
     now: dict[str, dict[str, str]] = {}
-    for plugin, place in folders:
+    for plugin, folder in folders:
         names = set(opened.get(plugin, {}))
         if WHOLE in names:
             read = {name.removesuffix(JUDGED) for name in names}
-            names.update(name for name in files_below(place) if name not in read)
+            names.update(name for name in files_below(folder) if name not in read)
         elif NAMES in names:
-            names.update(names_below(place))
+            names.update(names_below(folder))
         if judged is not None:
             names = {name for name in names if name.endswith(JUDGED) == judged}
-        states = states_of(place, names - {WHOLE, NAMES})
+        states = states_of(folder, names - {WHOLE, NAMES})
         now[plugin] = _both(now.get(plugin, {}), states)
     return {
         f"{plugin}: {name.removesuffix(JUDGED).removesuffix(IS_THERE)}": _word(before, state)

@@ -34,12 +34,12 @@ def fingerprint(spec: Spec, role: str, names: Registry) -> str:
     base = Path(spec.document.path).parent
     try:
         with names.attribute_errors(record, f"fingerprint of data set `{dataset.type}`"):
-            found: Any = record.fingerprint(dataset.params, base)
-            if not isinstance(found, str):
+            digest_of_data: Any = record.fingerprint(dataset.params, base)
+            if not isinstance(digest_of_data, str):
                 message = f"fingerprint() of data set `{dataset.type}` returned a "
-                message += f"{type(found).__name__}; expected a text"
+                message += f"{type(digest_of_data).__name__}; expected a text"
                 raise names.interface_fault(message, "fingerprint", record=record)
-            return found
+            return digest_of_data
     except DiagnosticError as error:
         raise DiagnosticError(
             tuple(_placed(d, dataset.at) for d in error.diagnostics), error.texts
@@ -51,12 +51,12 @@ def weights_sha256(weights: Path, at: str) -> str:
     DiagnosticError as `weights_finding` tells."""
     if (finding := weights_finding(weights, at)) is not None:
         raise DiagnosticError(finding)
-    found = hashlib.sha256()
+    sha256 = hashlib.sha256()
     for path in weight_files(weights):
         with open_file(path) as stream:
             while block := stream.read(1 << 20):
-                found.update(block)
-    return found.hexdigest()
+                sha256.update(block)
+    return sha256.hexdigest()
 
 
 def weights_finding(weights: Path, at: str) -> Diagnostic | None:
@@ -140,13 +140,13 @@ def plugin_of(kind: str, name: str, names: Registry) -> PluginRef:
 
 def sources(plugins: Iterable[PluginRef]) -> dict[str, str]:
     """The keys of a step that name the code of its plugins. Two file plugins may have one name."""
-    found: dict[str, dict[str, None]] = {}
+    codes_of: dict[str, dict[str, None]] = {}
     for ref in plugins:
         code = f"{ref.dist}=={ref.version} {ref.source}"
-        found.setdefault(f"plugin:{ref.entry_point}", {})[code] = None
-    return {key: " + ".join(sorted(codes)) for key, codes in found.items()}
+        codes_of.setdefault(f"plugin:{ref.entry_point}", {})[code] = None
+    return {key: " + ".join(sorted(codes)) for key, codes in codes_of.items()}
 
 
 def _rules(rules: QConfigRules | None) -> list[tuple[str, str]]:
-    found = [rule.preset for rule in rules.rules if rule.preset] if rules else []
-    return [("qconfig", preset) for preset in found]
+    presets = [rule.preset for rule in rules.rules if rule.preset] if rules else []
+    return [("qconfig", preset) for preset in presets]

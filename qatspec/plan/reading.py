@@ -21,32 +21,37 @@ _OWN_PLUGIN = "qatspec=="
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """Results of a stage. differs: the settings, data and plugins in which they are not the spec's;
-    software: the versions in which they are not this installation's."""
+class ComparedResult:
+    """A result of a stage, compared with a spec.
+
+    differs   settings, data and plugins in which it differs from the spec.
+    software  versions in which it differs from this installation.
+    """
 
     result: Result
     differs: tuple[Change, ...]
     software: tuple[Change, ...]
 
 
-def locate(plan: Plan, workdir: Path, stage: str) -> Found | None:
-    """The results of a stage: the spec's, in the stage's folder or in `.kept`; where there are
-    none, those in the stage's folder. None where that holds nothing."""
+def locate(plan: Plan, workdir: Path, stage: str) -> ComparedResult | None:
+    """Return the result of a stage: the spec's, in the stage's folder or in `.kept`; where there is
+    none, the one in the stage's folder. None where that holds nothing."""
     current = results.find(workdir / stage, stage)
     every = [r for r in (current, *results.kept(workdir, stage)) if r is not None]
-    found = [hold(plan, result) for result in every]
-    fitting = [f for f in found if not f.differs]
+    compared = [compare_with_spec(plan, result) for result in every]
+    fitting = [c for c in compared if not c.differs]
     if fitting:
-        return min(fitting, key=lambda f: (f.result.record is None, len(f.software)))
-    return found[0] if current is not None else None
+        return min(fitting, key=lambda c: (c.result.record is None, len(c.software)))
+    return compared[0] if current is not None else None
 
 
-def hold(plan: Plan, result: Result) -> Found:
-    """Hold a result, and those that it was made from, against the spec of `plan`."""
+def compare_with_spec(plan: Plan, result: Result) -> ComparedResult:
+    """Compare a result, and those that it was made from, with the spec of `plan`."""
     unique = {change.key: (change, soft) for change, soft in _differences(plan, result)}
     differs = tuple(change for change, soft in unique.values() if not soft)
-    return Found(result, differs, tuple(change for change, soft in unique.values() if soft))
+    return ComparedResult(
+        result, differs, tuple(change for change, soft in unique.values() if soft)
+    )
 
 
 def _differences(plan: Plan, result: Result) -> Iterator[tuple[Change, bool]]:
@@ -65,16 +70,19 @@ def _differences(plan: Plan, result: Result) -> Iterator[tuple[Change, bool]]:
     step = with_keys(step, machine)
     for name in step.inputs:
         taken = result.keys.get(f"input:{name}")
-        sources = [hold(plan, r) for r in _sources(step, name, taken, workdir_of(result.folder))]
+        sources = [
+            compare_with_spec(plan, r)
+            for r in _sources(step, name, taken, workdir_of(result.folder))
+        ]
         for source in sorted(sources, key=lambda f: len(f.differs))[:1]:
             step = starting_from(step, name, str(taken))
             yield from ((change, False) for change in source.differs)
             yield from ((change, True) for change in source.software)
     if step.digest == result.digest:
         return
-    found = changes(plan, step.keys, result.keys)
-    yield from ((change, _is_software(change.key, step, result)) for change in found)
-    if not found:
+    differing = changes(plan, step.keys, result.keys)
+    yield from ((change, _is_software(change.key, step, result)) for change in differing)
+    if not differing:
         yield Change("digest", "its record does not say what differs"), False
 
 

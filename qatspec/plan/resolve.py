@@ -77,8 +77,8 @@ def resolve(
     nproc     training processes.
     registry  where names are looked up; None: the installed plugins.
 
-    Returns the Plan. Raises DiagnosticError where data is missing, PluginFault where a plugin's
-    fingerprint raises.
+    Returns the Plan. Raises DiagnosticError: what fingerprints of data and weights raise, and
+    PluginFault where that is no diagnostic.
     """
     names = registry or installed()
     with spec.document.located():
@@ -99,8 +99,8 @@ def resolve(
                     judging_folders=tuple(f for f in judging_folders if f not in step.folders),
                 )
             steps.append(_after(step, steps))
-    whole = digest({"values": values, "evaluation": judging, "software": software()})
-    return Plan(spec=spec, digest=whole, steps=tuple(steps))
+    plan_digest = digest({"values": values, "evaluation": judging, "software": software()})
+    return Plan(spec=spec, digest=plan_digest, steps=tuple(steps))
 
 
 def _step(

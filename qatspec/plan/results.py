@@ -155,11 +155,11 @@ def is_worth_keeping(result: Result) -> bool:
 
 def kept(workdir: Path, stage: str) -> list[Result]:
     """The kept results of a stage, but for those of another version of qatspec."""
-    found = []
+    results = []
     for folder in sorted((workdir / KEPT).glob(f"{stage}-*")):
         with contextlib.suppress(DiagnosticError):
-            found.append(find(folder, stage) if _is_home(folder, stage) else None)
-    return [result for result in found if result is not None]
+            results.append(find(folder, stage) if _is_home(folder, stage) else None)
+    return [result for result in results if result is not None]
 
 
 def damaged(result: Result) -> tuple[str, ...]:
@@ -193,9 +193,9 @@ def twin(result: Result, output: str, spoilt: Collection[str]) -> Path | None:
 def _is_unchanged(path: Path, output: Mapping[str, Any]) -> bool:
     """Return whether a file has the size and the sha256 of an output in a record."""
     try:
-        found = path.stat()
-        same_size = found.st_size == output["size"]
-        identity = (found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
+        status = path.stat()
+        same_size = status.st_size == output["size"]
+        identity = (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
         return same_size and _sha256_once(path, identity) == str(output["sha256"])
     except (OSError, KeyError):
         return False

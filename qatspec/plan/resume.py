@@ -37,13 +37,13 @@ def resume_point(
     A checkpoint whose best one is lost gives way to an earlier one, unless the best one is chosen
     again in any case: where checkpoints were judged by other settings than `evaluation`.
     """
-    found = [h for h in _headers(result) if allowed(h)]
-    chosen_again = any(h.evaluation != evaluation for h in found)
-    newest_first = sorted(found, key=lambda h: (-h.step, h.which != "last"))
+    headers = [h for h in _headers(result) if allowed(h)]
+    chosen_again = any(h.evaluation != evaluation for h in headers)
+    newest_first = sorted(headers, key=lambda h: (-h.step, h.which != "last"))
     for header in newest_first:
         if not is_intact(header.path):
             continue
-        best = _best_of(header, found, trainer)
+        best = _best_of(header, headers, trainer)
         if best is not None or header.best is None or chosen_again:
             return Point(header, best)
     return None
@@ -61,15 +61,15 @@ def continuation(plan: Plan, step: Step, results: Iterable[Result]) -> tuple[Res
     trainer = plan.spec.stages[step.name].trainer or Trainer()
     if trainer.scheduler is not None and trainer.scheduler.type not in _ANY_LENGTH:
         return None
-    found: list[tuple[Result, Point]] = []
+    points: list[tuple[Result, Point]] = []
     for result in results:
         lengths = _lengths(step, result)
         if lengths is None:
             continue
         point = resume_point(result, trainer, step.evaluation, _common(trainer, *lengths))
         if point is not None:
-            found.append((result, point))
-    return max(found, key=lambda f: (f[1].at.step, f[0].digest), default=None)
+            points.append((result, point))
+    return max(points, key=lambda f: (f[1].at.step, f[0].digest), default=None)
 
 
 def describe(header: Header, trainer: Trainer) -> str:

@@ -75,8 +75,8 @@ def _step_json(item: StepStatus) -> dict[str, Any]:
 
 def _change_json(change: Change) -> dict[str, Any]:
     span = change.span
-    place = {"file": span.file, "line": span.line, "col": span.col} if span else None
-    return {"key": change.key, "text": change.text, "at": place}
+    at = {"file": span.file, "line": span.line, "col": span.col} if span else None
+    return {"key": change.key, "text": change.text, "at": at}
 
 
 def _reason(change: Change) -> str:

@@ -63,12 +63,12 @@ class StepStatus:
 def status(plan: Plan, workdir: str | Path) -> tuple[StepStatus, ...]:
     """The status of every step, in order. A step is looked at as it is when those before it are
     done, as far as they stand already."""
-    found: list[StepStatus] = []
+    statuses: list[StepStatus] = []
     for step in plan.steps:
-        for before in (s for s in found if s.step.name in step.inputs and s.is_done):
+        for before in (s for s in statuses if s.step.name in step.inputs and s.is_done):
             step = with_input(step, before.result)
-        found.append(step_status(plan, step, Path(workdir), found))
-    return tuple(found)
+        statuses.append(step_status(plan, step, Path(workdir), statuses))
+    return tuple(statuses)
 
 
 def with_results(plan: Plan, workdir: str | Path) -> Plan:
@@ -101,7 +101,7 @@ def step_status(
     current = results.find(workdir / step.name, step.name)
     result = _of_step(step, current, results.kept(workdir, step.name))
     displaced = current if current is not result else None
-    found = StepStatus(
+    state = StepStatus(
         step=step,
         state="changed" if displaced is not None and displaced.keys else "run",
         because=_why_displaced(plan, step, displaced, again) if displaced else (),
@@ -110,12 +110,12 @@ def step_status(
         displaced=displaced,
     )
     if result is not None and result.record is not None:
-        found = _finished(plan, found, result, workdir)
-        if found.is_done:
-            return replace(found, because=(*found.because, *_may_change(step, earlier)))
+        state = _finished(plan, state, result, workdir)
+        if state.is_done:
+            return replace(state, because=(*state.because, *_may_change(step, earlier)))
     if step.name not in TRAINING:
-        return replace(found, does="runs")
-    return _training(plan, found, workdir)
+        return replace(state, does="runs")
+    return _training(plan, state, workdir)
 
 
 def _of_step(step: Step, current: Result | None, kept: Sequence[Result]) -> Result | None:
@@ -131,14 +131,14 @@ def _why_displaced(
 ) -> tuple[Change, ...]:
     if not displaced.keys:
         return (Change("digest", "nothing in its folder says with which settings it was made"),)
-    found = (
+    because = (
         *changes(plan, step.keys, displaced.keys, again),
         *edits(displaced.edited(step)),
     )
-    if [change.key for change in found] not in [[f"input:{name}"] for name in again]:
-        return found
-    text = f"{found[0].text}, unless its result is the same"
-    return (replace(found[0], text=text),)
+    if [change.key for change in because] not in [[f"input:{name}"] for name in again]:
+        return because
+    text = f"{because[0].text}, unless its result is the same"
+    return (replace(because[0], text=text),)
 
 
 def needed(plan: Plan, stage: str) -> Callable[[str], bool]:
@@ -149,25 +149,25 @@ def needed(plan: Plan, stage: str) -> Callable[[str], bool]:
     return lambda output: output.partition("-checkpoint-")[2].partition(".")[0] in names
 
 
-def _finished(plan: Plan, found: StepStatus, result: Result, workdir: Path) -> StepStatus:
-    """Return the status of a step that has a finished result: `found`, where needed files of it are
+def _finished(plan: Plan, state: StepStatus, result: Result, workdir: Path) -> StepStatus:
+    """Return the status of a step that has a finished result: `state`, where needed files of it are
     damaged; else cached, or judge where its metrics are those of other settings."""
     damaged = results.damaged(result)
     lost = results.lost(result, needed(plan, result.stage))
     if lost:
         because = tuple(Change(name, f"{name} is missing or damaged") for name in lost)
-        return replace(found, damaged=damaged, because=(*found.because, *because))
-    returns = found.displaced is not None or result.folder != workdir / result.stage
+        return replace(state, damaged=damaged, because=(*state.because, *because))
+    returns = state.displaced is not None or result.folder != workdir / result.stage
     does = f"returns from {_shown(result.folder, workdir)}" if returns else ""
-    if result.is_judged(found.step):
-        return replace(found, state="cached", damaged=damaged, because=(), does=does)
+    if result.is_judged(state.step):
+        return replace(state, state="cached", damaged=damaged, because=(), does=does)
     old = result.record.get("judged_by", {}) if result.record else {}
     because = (
-        *changes(plan, found.step.judged_by, old),
-        *edits(result.edited_judging(found.step)),
+        *changes(plan, state.step.judged_by, old),
+        *edits(result.edited_judging(state.step)),
     )
     does = "; ".join(filter(None, (does, "judges its checkpoints again")))
-    return replace(found, state="judge", damaged=damaged, because=because, does=does)
+    return replace(state, state="judge", damaged=damaged, because=because, does=does)
 
 
 def _may_change(step: Step, earlier: Sequence[StepStatus]) -> Iterator[Change]:
@@ -177,27 +177,27 @@ def _may_change(step: Step, earlier: Sequence[StepStatus]) -> Iterator[Change]:
         yield Change(f"input:{name}", f"stands unless another checkpoint of {name} is chosen")
 
 
-def _training(plan: Plan, found: StepStatus, workdir: Path) -> StepStatus:
+def _training(plan: Plan, state: StepStatus, workdir: Path) -> StepStatus:
     """Where a training resumes, if it does."""
-    trainer = plan.spec.stages[found.step.name].trainer or Trainer()
-    if found.result is not None and found.result.checkpoints:
-        point = resume_point(found.result, trainer, found.step.evaluation)
+    trainer = plan.spec.stages[state.step.name].trainer or Trainer()
+    if state.result is not None and state.result.checkpoints:
+        point = resume_point(state.result, trainer, state.step.evaluation)
         if point is None:
-            return replace(found, does="starts from the beginning: no checkpoint is intact")
+            return replace(state, does="starts from the beginning: no checkpoint is intact")
         does = f"resumes at {describe(point.at, trainer)}"
-        if found.result.folder != workdir / found.step.name:
-            does += f" from {_shown(found.result.folder, workdir)}"
-        return replace(found, does=does, point=point)
+        if state.result.folder != workdir / state.step.name:
+            does += f" from {_shown(state.result.folder, workdir)}"
+        return replace(state, does=does, point=point)
     others = [
-        *([found.displaced] if found.displaced else []),
-        *results.kept(workdir, found.step.name),
+        *([state.displaced] if state.displaced else []),
+        *results.kept(workdir, state.step.name),
     ]
-    others = [r for r in others if not r.edited(found.step)]
-    if (continued := continuation(plan, found.step, others)) is not None:
+    others = [r for r in others if not r.edited(state.step)]
+    if (continued := continuation(plan, state.step, others)) is not None:
         source, point = continued
         does = f"continues at {describe(point.at, trainer)} from {_shown(source.folder, workdir)}"
-        return replace(found, does=does, point=point, continued=source)
-    return replace(found, does="starts from the beginning" if found.displaced else "starts")
+        return replace(state, does=does, point=point, continued=source)
+    return replace(state, does="starts from the beginning" if state.displaced else "starts")
 
 
 def _kept_as(displaced: Result | None, workdir: Path) -> str:

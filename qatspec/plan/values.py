@@ -16,41 +16,43 @@ _ORDERED = ("object_type", "module_name_regex")
 
 def spec_values(spec: Spec, names: Registry, effect: Effect) -> dict[str, Any]:
     """Pointer -> value for everything in the spec that has the effect."""
-    found = affecting(
+    settings = affecting(
         spec_schema(), with_defaults(spec_schema(), spec.document.data), effect=effect
     )
     if effect == "tensors":
-        found = _ordered_rules(found, spec.document.data)
+        settings = _ordered_rules(settings, spec.document.data)
     components = {"/model": (spec.model, names.model(spec.model.type).params)}
     for role in spec.data.values():
         record = names.dataset(role.dataset.type)
         components[role.dataset.at] = (role.dataset, record.params)
     for at, (component, schema) in components.items():
         params = join(at, "params")
-        found = {p: v for p, v in found.items() if not within(p, (params,))}
-        found.update(affecting(schema, component.params, at=params, effect=effect))
+        settings = {p: v for p, v in settings.items() if not within(p, (params,))}
+        settings.update(affecting(schema, component.params, at=params, effect=effect))
         if effect == "tensors":
-            found[join(at, "type")] = component.type  # an alias means the same thing
+            settings[join(at, "type")] = component.type  # an alias means the same thing
     for name in ("calibration", "qat"):
         if name not in spec.document.data["data"]:
-            found.update(_as_train(name, found))
+            settings.update(_as_train(name, settings))
     if "compile" in spec.stages:
         at = "/stages/compile"
-        found = {p: v for p, v in found.items() if not within(p, (at,))}
+        settings = {p: v for p, v in settings.items() if not within(p, (at,))}
         options = spec.stages["compile"].options
-        found.update(affecting(names.march(spec.march).options, options, at=at, effect=effect))
-    return found
+        settings.update(affecting(names.march(spec.march).options, options, at=at, effect=effect))
+    return settings
 
 
-def _as_train(role: str, found: Mapping[str, Any]) -> dict[str, Any]:
+def _as_train(role: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Without a role of its own, calibration or qat depends on the train role."""
     train = "/data/train"
     return {
-        f"/data/{role}" + p.removeprefix(train): v for p, v in found.items() if within(p, (train,))
+        f"/data/{role}" + p.removeprefix(train): v
+        for p, v in settings.items()
+        if within(p, (train,))
     }
 
 
-def _ordered_rules(found: dict[str, Any], data: Any) -> dict[str, Any]:
+def _ordered_rules(settings: dict[str, Any], data: Any) -> dict[str, Any]:
     """The order of rules written as mappings, which `affecting` takes for unordered."""
 
     def visit(value: Any, at: str) -> None:
@@ -59,12 +61,12 @@ def _ordered_rules(found: dict[str, Any], data: Any) -> dict[str, Any]:
         for key, child in value.items():
             pointer = join(at, key)
             if key in _ORDERED and isinstance(child, Mapping):
-                found[f"{pointer}#order"] = list(child)
+                settings[f"{pointer}#order"] = list(child)
             visit(child, pointer)
 
     visit(data.get("quantize"), "/quantize")
     visit(data.get("stages"), "/stages")
-    return found
+    return settings
 
 
 def within(pointer: str, parts: Iterable[str]) -> bool:

@@ -85,11 +85,11 @@ def _become_number(node: fx.Node, value: int) -> None:
 
 def between(first: fx.Node, last: fx.Node) -> list[fx.Node]:
     """The nodes behind `first` and before `last`."""
-    found, node = [], first.next
+    nodes, node = [], first.next
     while node is not last:
-        found.append(node)
+        nodes.append(node)
         node = node.next
-    return found
+    return nodes
 
 
 def is_constant(x: Any) -> bool:
@@ -97,11 +97,11 @@ def is_constant(x: Any) -> bool:
     if not isinstance(x, (fx.Proxy, fx.Node)):
         return True
     waiting = [x.node if isinstance(x, fx.Proxy) else x]
-    seen = set(waiting)
+    visited = set(waiting)
     while waiting:  # a graph may be deeper than Python's stack
         node = waiting.pop()
         if node.op != "get_attr" and not node.op.startswith("call_"):
             return False
-        waiting += [n for n in node.all_input_nodes if n not in seen]
-        seen.update(node.all_input_nodes)
+        waiting += [n for n in node.all_input_nodes if n not in visited]
+        visited.update(node.all_input_nodes)
     return True

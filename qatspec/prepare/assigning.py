@@ -27,31 +27,31 @@ def assigned(x: Any, places: Any, values: Any) -> Any:
 
 def _index(places: Sequence[Any], shape: tuple[int, ...]) -> list[int | slice] | None:
     """A number or slice for each dim of a shape; None where the places are something else."""
-    given = list(places)
-    if not all(p is Ellipsis or isinstance(p, (int, slice)) for p in given):
+    indices = list(places)
+    if not all(p is Ellipsis or isinstance(p, (int, slice)) for p in indices):
         return None
-    missing = len(shape) - sum(p is not Ellipsis for p in given)
-    at = given.index(Ellipsis) if Ellipsis in given else len(given)
-    given[at : at + 1] = [slice(None)] * missing
-    ends = [v for p in given if isinstance(p, slice) for v in (p.start, p.stop, p.step)]
-    if any(isinstance(v, fx.Proxy) for v in ends) or any(isinstance(p, bool) for p in given):
+    missing = len(shape) - sum(p is not Ellipsis for p in indices)
+    at = indices.index(Ellipsis) if Ellipsis in indices else len(indices)
+    indices[at : at + 1] = [slice(None)] * missing
+    ends = [v for p in indices if isinstance(p, slice) for v in (p.start, p.stop, p.step)]
+    if any(isinstance(v, fx.Proxy) for v in ends) or any(isinstance(p, bool) for p in indices):
         return None
-    return given if all(_positions(p, n) for p, n in zip(given, shape, strict=True)) else None
+    return indices if all(_positions(p, n) for p, n in zip(indices, shape, strict=True)) else None
 
 
-def _positions(place: int | slice, size: int) -> list[int]:
+def _positions(index: int | slice, size: int) -> list[int]:
     every = range(size)
-    return list(every[place]) if isinstance(place, slice) else [every[place]]
+    return list(every[index]) if isinstance(index, slice) else [every[index]]
 
 
 def _rows(x: Any, index: list[int | slice]) -> list[list[int]]:
     """The positions along each dim of x."""
-    return [_positions(place, size) for place, size in zip(index, _shape(x), strict=True)]
+    return [_positions(part, size) for part, size in zip(index, _shape(x), strict=True)]
 
 
 def _spread(x: Any, index: list[int | slice], values: Any) -> Any:
     """The values as a tensor of the shape of the places, with all dims of x."""
-    numbers = [dim for dim, place in enumerate(index) if isinstance(place, int)]
+    numbers = [dim for dim, part in enumerate(index) if isinstance(part, int)]
     for _ in range(len(index) - len(numbers) - len(_shape(values))):
         values = torch.unsqueeze(values, 0)
     for dim in numbers:

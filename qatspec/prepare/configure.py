@@ -35,19 +35,19 @@ def overlapping(leaves: Sequence[ModuleQuant]) -> list[Diagnostic]:
 
 def standalone_modules(module: nn.Module, config: PrepareConfig) -> dict[str, Standalone]:
     """Return path -> entry of each standalone module. An entry by name overrides one by class."""
-    found: dict[str, Standalone] = {}
+    items: dict[str, Standalone] = {}
     unknown = Collector()
     for item in config.standalone_module_name:
         name = item.name or ""
         with unknown.collect():
             module_at(module, name, item.at)
-        found[name] = item
+        items[name] = item
     unknown.raise_if_any()
     for item in config.standalone_module_class:
         for name, child in module.named_modules():
-            if name and name not in found and is_class(child, (item.cls,)):
-                found[name] = item
-    return found
+            if name and name not in items and is_class(child, (item.cls,)):
+                items[name] = item
+    return items
 
 
 def non_traceable(module: nn.Module, config: PrepareConfig) -> list[str]:
@@ -76,15 +76,15 @@ def wrapped_functions(module: nn.Module, names: Sequence[Any]) -> list[Callable[
 
     Builtins such as `len` need no wrapping here: structure is real while tracing.
     """
-    found, unknown = [], Collector()
+    functions, unknown = [], Collector()
     for name in names:
         if callable(name):
-            found.append(name)
+            functions.append(name)
         elif not hasattr(builtins, name):
             with unknown.collect():
-                found.append(_function(module, name))
+                functions.append(_function(module, name))
     unknown.raise_if_any()
-    return found
+    return functions
 
 
 def _function(module: nn.Module, name: str) -> Callable[..., Any]:

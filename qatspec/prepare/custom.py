@@ -75,7 +75,7 @@ class Custom:
     def of(cls, config: PrepareConfig, at: str = "") -> Custom:
         """Resolve the keys of `config`. Raises DiagnosticError QS602; at: the module's pointer."""
 
-        def place(key: str) -> str:
+        def pointer(key: str) -> str:
             return f"{at}/prepare/{key}" if at else ""
 
         def longest_first(rows: Any) -> tuple[Any, ...]:
@@ -85,19 +85,19 @@ class Custom:
         quantizers, fusers = [], []
         for pattern, value in config.additional_quant_pattern.items():
             with unknown.collect():
-                handler = _handler(value, place("additional_quant_pattern"))
+                handler = _handler(value, pointer("additional_quant_pattern"))
                 quantizers.append((forward(pattern), handler))
         for types, value in config.additional_fuser_method_mapping.items():
             with unknown.collect():
-                method = _callable(value, place("additional_fuser_method_mapping"))
+                method = _callable(value, pointer("additional_fuser_method_mapping"))
                 fusers.append((_chain(types), method))
         fusions: list[FusePattern] = []
         with unknown.collect():
-            fusions += _fusions(config, place("additional_fusion_pattern"))
+            fusions += _fusions(config, pointer("additional_fusion_pattern"))
         classes: dict[str, tuple[tuple[str, Any], ...]] = {}
         for key, method_name in _METHODS.items():
             with unknown.collect():
-                classes[key] = _classes(config, key, method_name, place)
+                classes[key] = _classes(config, key, method_name, pointer)
         unknown.raise_if_any()
         chains = [
             FusePattern(name="additional_quant_pattern", summary="", pattern=names)
@@ -146,7 +146,7 @@ class Custom:
     ) -> bool:
         """Return whether fused ops begin with the ops of a pattern."""
         long_enough = len(names) <= len(nodes)
-        return long_enough and all(map(partial(called, context), nodes, names))
+        return long_enough and all(map(partial(matches_entry, context), nodes, names))
 
     def serve(self, root: nn.Module) -> None:
         """Make modules without weights, of the classes that `additional_quant_pattern` names alone,
@@ -185,7 +185,7 @@ def forward(pattern: Any) -> tuple[str, ...]:
     return tuple(reversed(names)) if backward else tuple(names)
 
 
-def called(context: GraphContext, node: fx.Node, name: str) -> bool:
+def matches_entry(context: GraphContext, node: fx.Node, name: str) -> bool:
     """Return whether an entry of a pattern, canonical ops or a qualified name, matches the node."""
     op = context.op(node)
     if op is not None and op in name.split("|"):
@@ -224,7 +224,7 @@ def _handler(value: Any, at: str) -> QuantHandler | Annotate:
 
 def _op_of(handler: QuantHandler, module: nn.Module) -> str | None:
     """The op as which a handler can serve a module without weights: its only one, or the one that
-    is called as the class."""
+    is matches_entry as the class."""
     if any(True for _ in module.parameters()):
         return None
     name = type(module).__name__.lower()
@@ -251,23 +251,23 @@ def _annotated(
                 "scale alone",
                 key,
             )
-        found = handler.annotate(anchor, context)
+        annotation = handler.annotate(anchor, context)
     else:
-        found = handler(anchor, context)
-    if not isinstance(found, Annotation):
+        annotation = handler(anchor, context)
+    if not isinstance(annotation, Annotation):
         raise refused(
-            f"a handler of `additional_quant_pattern` returned {found!r}",
+            f"a handler of `additional_quant_pattern` returned {annotation!r}",
             "return a qatspec.api.Annotation from `handler(node, context)`",
             key,
         )
-    return found
+    return annotation
 
 
 def _callable(value: Any, at: str) -> Callable[..., Any]:
-    found = resolve_code(value, at)
-    if not callable(found):
+    function = resolve_code(value, at)
+    if not callable(function):
         raise refused(f"`{value}` is not callable", "give a function", at)
-    return found  # type: ignore[no-any-return]
+    return function  # type: ignore[no-any-return]
 
 
 def _classes(

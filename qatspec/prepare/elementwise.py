@@ -75,9 +75,9 @@ def _make_module(context: GraphContext, nodes: Sequence[fx.Node]) -> None:
     sources = [n for n in read if not context.is_constant(n)]
     if len(sources) != 1 or not _keeps_shape(context, result, sources[0]):
         return
-    given = [*sources, *(n for n in read if n is not sources[0])]
+    operands = [*sources, *(n for n in read if n is not sources[0])]
     body, made = fx.Graph(), dict[fx.Node, fx.Node]()
-    for node in given:
+    for node in operands:
         made[node] = body.placeholder(node.name)
     for node in nodes:
         made[node] = body.node_copy(node, lambda n: made[n])
@@ -85,11 +85,11 @@ def _make_module(context: GraphContext, nodes: Sequence[fx.Node]) -> None:
     body.output(made[result])
     names = context.rule_names(result) if len(nodes) == 1 else ()
     module = ElementwiseFunction(body, _modules_of(context, nodes), names)
-    if not _is_function(context, module, given[0], given[1:]):
+    if not _is_function(context, module, operands[0], operands[1:]):
         return
     path = register(context.root, f"{result.name}_function", module)
     with context.graph.inserting_after(result):
-        call = context.graph.call_module(path, tuple(given))
+        call = context.graph.call_module(path, tuple(operands))
     call.meta.update(result.meta)
     result.replace_all_uses_with(call, propagate_meta=False)
     context.graph.erase_node(result)

@@ -16,16 +16,14 @@ from qatspec.graph.constants import evaluate
 from qatspec.graph.discarded import EXTREME, padding_of
 from qatspec.graph.sizes import is_plain
 from qatspec.prepare.unit import FusedOps, Unit
-from qatspec.types import Float, Observed
+from qatspec.types import Float, Observed, OpTrait
 
-#: Ops with one range for all their operands.
-_JOINS = ("add", "sub", "cat", "stack")
+#: Traits of ops into whose result, or its range, a constant operand enters.
+_ENTERED = (OpTrait.SUMS, OpTrait.JOINS, OpTrait.PICKS, OpTrait.PRODUCTS)
 #: Ops without a handler that put constants into a tensor, which a quantized reader observes.
 _FILLS = ("masked_fill", "masked_fill_", "where")
 #: Constants from this size on are reported: values inside a net are usually smaller.
 _FAR = 50.0
-_EXTREMES = ("maximum", "minimum")
-_PRODUCTS = ("mul", "div", "matmul")
 _PAD = (
     "let a max pool, amax or relu read the padded tensor, so that the constant reaches no result; "
     "or pad with a number inside the range of the values"
@@ -72,19 +70,20 @@ def _constants(
         observed = isinstance(group.annotation.output, Observed)
         if padding.mode == "constant" and observed and not abs(padding.value) < _FAR:
             yield padding.value, _PAD
-    if op not in (*_JOINS, *_EXTREMES, *_PRODUCTS, *_FILLS):
+    traits = {trait for trait in _ENTERED if unit.context.has_trait(node, trait)}
+    if not traits and op not in _FILLS:
         return
     for operand in pytree.tree_leaves([list(node.args), node.kwargs]):
         x = _constant(unit, operand, alone)
-        one = op in _EXTREMES and _is_one_number(unit, operand)  # it becomes a bound
+        one = OpTrait.PICKS in traits and _is_one_number(unit, operand)  # it becomes a bound
         if x is None or one:
             continue
         largest = float(x.reshape(-1)[x.abs().argmax()])
-        limit = math.inf if op in _PRODUCTS else _FAR
-        if op in ("add", "sub") and not _is_mask(x):
+        limit = math.inf if OpTrait.PRODUCTS in traits else _FAR
+        if OpTrait.SUMS in traits and not _is_mask(x):
             limit = EXTREME
         if not abs(largest) < limit:
-            yield largest, _MASK if op in ("add", "sub", *_FILLS) else _FINITE
+            yield largest, _MASK if OpTrait.SUMS in traits or op in _FILLS else _FINITE
 
 
 def _is_mask(x: Tensor) -> bool:
@@ -122,7 +121,7 @@ def _computed_alone(unit: Unit) -> set[fx.Node]:
 
 def _problem(unit: Unit, node: fx.Node, value: float, help_: str) -> Diagnostic:
     """An error for a constant that is used for infinity, a warning for a smaller one."""
-    far = unit.context.label(node) not in _PRODUCTS and abs(value) < EXTREME
+    far = not unit.context.has_trait(node, OpTrait.PRODUCTS) and abs(value) < EXTREME
     effect = (
         "if the other numbers do not reach so far, the steps of the grid are too coarse for them"
         if far

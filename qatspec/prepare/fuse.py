@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from torch import fx
 
-from qatspec.prepare.custom import called
+from qatspec.prepare.custom import matches_entry
 from qatspec.prepare.unit import FusedOps, Unit
 from qatspec.prepare.verify import problem
 from qatspec.registry import registry
@@ -121,7 +121,7 @@ def _follow(
     nodes: list[fx.Node] = []
     node: fx.Node | None = anchor
     for position, ops in enumerate(pattern.pattern):
-        if node is None or node in taken or not called(unit.context, node, ops):
+        if node is None or node in taken or not matches_entry(unit.context, node, ops):
             return None
         nodes.append(node)
         if position + 1 < len(pattern.pattern):

@@ -24,8 +24,8 @@ def guard(unit: Unit) -> None:
     context = unit.context
     context.forget_modules()
     for node in list(unit.graph.nodes):
-        place = 1 if context.op(node) == "div" else 0
-        operand = node.args[place] if len(node.args) > place else None
+        position = 1 if context.op(node) == "div" else 0
+        operand = node.args[position] if len(node.args) > position else None
         lifts_zero = _lifts_zero(node, operand, context)
         fake_quant = None if lifts_zero is None else fake_quant_before(operand, context)
         if fake_quant is None:
@@ -35,7 +35,7 @@ def guard(unit: Unit) -> None:
         with unit.graph.inserting_before(node):
             guarded = unit.graph.call_module(path, (operand,))
         guarded.meta.update({**node.meta, "example": context.value(operand)})
-        node.update_arg(place, guarded)
+        node.update_arg(position, guarded)
         context.forget_modules()
 
 

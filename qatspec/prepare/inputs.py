@@ -31,8 +31,8 @@ def forward_inputs(spec: Spec, model: nn.Module) -> dict[str, GivenInput]:
         if len(needed) > 1:
             raise DiagnosticError(_of_several(spec, model, needed))
         return dict(spec.inputs)
-    if found := _misfits(spec, model, parameters):
-        raise DiagnosticError(found)
+    if misfits := _misfits(spec, model, parameters):
+        raise DiagnosticError(misfits)
     return {name: spec.inputs[name] for name in parameters if name in spec.inputs}
 
 
@@ -134,7 +134,7 @@ def _misfits(
                 notes=notes,
             )
         ]
-    found = []
+    misfits = []
     for name in spec.inputs:
         if name in taken:
             continue
@@ -143,7 +143,7 @@ def _misfits(
         kind = "takes it by keyword alone" if name in parameters else "has no such argument"
         if name in parameters:
             advice = f"let forward take it by position: `def forward(self, {written})`"
-        found.append(
+        misfits.append(
             QS520.diagnostic(
                 f"input `{name}`: {forward} {kind}",
                 help=advice,
@@ -153,14 +153,14 @@ def _misfits(
             )
         )
     last = max((taken.index(name) for name in spec.inputs if name in taken), default=-1)
-    for place, name in enumerate(taken):
+    for position, name in enumerate(taken):
         is_needed = _is_needed(parameters[name])
-        if name in spec.inputs or not (is_needed or place < last):
+        if name in spec.inputs or not (is_needed or position < last):
             continue
         why = "and the spec does not state it"
         if not is_needed:
             why = f"in front of `{taken[last]}`, and the spec does not state it"
-        found.append(
+        misfits.append(
             QS520.diagnostic(
                 f"{forward} takes `{name}` {why}",
                 help=f"add `{name}: {{shape: [...]}}` (or `size` of a picture) to `model.inputs`"
@@ -170,4 +170,4 @@ def _misfits(
                 notes=notes,
             )
         )
-    return found
+    return misfits

@@ -164,15 +164,15 @@ class _Inserter:
         context = self.unit.context
         anchor = group.anchor
         wanted = [anchor.args[i] for i in group.annotation.inputs if i < len(anchor.args)]
-        found = [n for n in pytree.tree_leaves(wanted) if isinstance(n, fx.Node)]
+        operands = [n for n in pytree.tree_leaves(wanted) if isinstance(n, fx.Node)]
         inside = set(group.nodes)
         for node in group.nodes[1:]:
             if node is group.norm:
                 continue  # its statistics are folded, not quantized
             if context.has_trait(node, OpTrait.CLAMP):
                 continue  # its bounds are numbers, in buffers too
-            found += [n for n in node.all_input_nodes if n not in inside]
-        return list(dict.fromkeys(n for n in found if context.carries_float(n)))
+            operands += [n for n in node.all_input_nodes if n not in inside]
+        return list(dict.fromkeys(n for n in operands if context.carries_float(n)))
 
     def _ensure(self, node: fx.Node, qspec: QSpec, match: RuleMatch) -> None:
         """Quantize `node`, or what it is computed from by ops that only move numbers."""
@@ -235,7 +235,7 @@ class _Inserter:
     def _earlier(self) -> str:
         """The advice to end the network at the convs before its outputs, where these are modules;
         else nothing."""
-        found: dict[str, None] = {}
+        modules: dict[str, None] = {}
         waiting = self.unit.outputs()[::-1]
         while waiting:
             group = self.group_of.get(waiting.pop())
@@ -244,10 +244,10 @@ class _Inserter:
             if not group.annotation.int32_tail:
                 waiting += self._tensor_inputs(group)[::-1]
             elif group.anchor.op == "call_module":
-                found[str(group.anchor.target)] = None
+                modules[str(group.anchor.target)] = None
             else:
                 return ""
-        return f"{ending_at(found)}; or "
+        return f"{ending_at(modules)}; or "
 
     def _outputs(self, outputs: list[fx.Node], tails: set[FusedOps]) -> None:
         unit = self.unit

@@ -120,8 +120,8 @@ def _rows(root: nn.Module, graph: fx.Graph, notes: Mapping[str, tuple[str, str]]
 def _arguments(node: fx.Node) -> str:
     if node.op == "placeholder":
         return ""
-    given = [*map(repr, node.args), *(f"{key}={value!r}" for key, value in node.kwargs.items())]
-    return ", ".join(given)
+    arguments = [*map(repr, node.args), *(f"{key}={value!r}" for key, value in node.kwargs.items())]
+    return ", ".join(arguments)
 
 
 def _result(example: Any) -> str:
@@ -145,13 +145,13 @@ def _of_module(module: nn.Module | None) -> str:
 
 def _decided(decisions: Mapping[str, Decision], path: str) -> dict[str, tuple[str, str]]:
     """Name of a node -> (notes, rule) of the unit at `path`."""
-    found: dict[str, tuple[str, str]] = {}
+    decided: dict[str, tuple[str, str]] = {}
     for decision in decisions.values():
         unit, _, anchor = decision.node.rpartition(":")
         if unit == path:
-            found |= dict.fromkeys(decision.group[1:], (f"fused into {anchor}", ""))
-            found[anchor] = decision.reason, decision.rule
-    return found
+            decided |= dict.fromkeys(decision.group[1:], (f"fused into {anchor}", ""))
+            decided[anchor] = decision.reason, decision.rule
+    return decided
 
 
 def _grouped(unit: Unit, group: FusedOps) -> dict[str, tuple[str, str]]:

@@ -62,16 +62,16 @@ def merge_modes(unit: Unit) -> None:
                 rest = rest[len(part.nodes) :]
             else:
                 left = [*passed, *rest]
-                found = next((n for n in left if alike(node, n, twins)), None)
-                if found is None:
+                twin = next((n for n in left if alike(node, n, twins)), None)
+                if twin is None:
                     alone[node] = None
                     continue
-                if found in passed:
-                    passed.remove(found)
-                    rest.insert(0, found)
+                if twin in passed:
+                    passed.remove(twin)
+                    rest.insert(0, twin)
                 else:
-                    passed += rest[: rest.index(found)]
-                    rest = rest[rest.index(found) :]
+                    passed += rest[: rest.index(twin)]
+                    rest = rest[rest.index(twin) :]
         other = rest.pop(0)
         if node.op == "call_module" and not _return_alike(node, other):
             raise modes_differ((node, other))

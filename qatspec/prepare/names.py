@@ -51,8 +51,8 @@ def refused(message: str, help_: str, at: str) -> DiagnosticError:
 
 
 def _module(owner: str) -> Any:
-    if (found := registry().plugin_module(owner)) is not None:
-        return found
+    if (module := registry().plugin_module(owner)) is not None:
+        return module
     packages = [package_name(plugin) for plugin in registry().plugins()]
     if not any(owner == p or owner.startswith(f"{p}.") for p in (*_TORCH, *packages)):
         return None

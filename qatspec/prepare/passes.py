@@ -89,7 +89,7 @@ def _in_both_modes(
             with refusals.collect():
                 function(graph, modules)
         if refusals:
-            raise DiagnosticError(refusals.found)
+            raise DiagnosticError(refusals.diagnostics)
 
     return run
 

@@ -57,7 +57,7 @@ class Refused(DiagnosticError):
         warnings: Sequence[Diagnostic],
         prepared: Prepared | None = None,
     ) -> None:
-        super().__init__(grouped(refusals.found))
+        super().__init__(grouped(refusals.diagnostics))
         self.warnings = tuple(w for w in warnings if w.code != QS506)
         self.prepared = prepared
 
@@ -142,21 +142,21 @@ def _examples(
 
 
 def _leaves(modules: Mapping[str, Any], base: ModuleQuant) -> tuple[ModuleQuant, ...]:
-    found = []
-    for path, given in modules.items():
-        if isinstance(given, ModuleQuant):
+    leaves = []
+    for path, entry in modules.items():
+        if isinstance(entry, ModuleQuant):
             filled = replace(
-                given,
-                qconfig=given.qconfig or base.qconfig,
-                prepare=given.prepare or base.prepare,
+                entry,
+                qconfig=entry.qconfig or base.qconfig,
+                prepare=entry.prepare or base.prepare,
             )
-            found.append(filled)
+            leaves.append(filled)
             continue
-        settings = dict(given)
+        settings = dict(entry)
         rules = qconfig_rules(settings.pop("qconfig")) if "qconfig" in settings else base.qconfig
         config = prepare_config(settings.pop("prepare")) if "prepare" in settings else base.prepare
-        found.append(ModuleQuant(path=path, qconfig=rules, prepare=config, **settings))
-    return tuple(found)
+        leaves.append(ModuleQuant(path=path, qconfig=rules, prepare=config, **settings))
+    return tuple(leaves)
 
 
 def _prepare(
@@ -204,8 +204,8 @@ def _prepare(
 
 def _first_scale(units: Sequence[Unit]) -> float | None:
     """The first fixed scale of an input."""
-    found = (u.input_scale(0) for u in units if u.quantize_input)
-    return next((scale for scale in found if scale is not None), None)
+    scales = (u.input_scale(0) for u in units if u.quantize_input)
+    return next((scale for scale in scales if scale is not None), None)
 
 
 def _run(

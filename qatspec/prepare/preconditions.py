@@ -87,8 +87,8 @@ def _compiled_form(module: nn.Module, path: str) -> Diagnostic | None:
 def _is_own_method(module: nn.Module, forward: object) -> bool:
     """Whether it is a method of the class, chosen in __init__: self.forward = self.fast."""
     function = getattr(forward, "__func__", None)
-    own = getattr(type(module), getattr(function, "__name__", ""), None)
-    return getattr(forward, "__self__", None) is module and own is function
+    method = getattr(type(module), getattr(function, "__name__", ""), None)
+    return getattr(forward, "__self__", None) is module and method is function
 
 
 def _other_form(module: nn.Module, path: str) -> Diagnostic | None:

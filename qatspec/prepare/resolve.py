@@ -25,7 +25,7 @@ def resolve(unit: Unit) -> None:
         call = Call(
             node=unit.key(node),
             unit=unit.rule_path,
-            own=unit.at if unit.inner and unit.rule_path == unit.path else "",
+            entry=unit.at if unit.inner and unit.rule_path == unit.path else "",
             module=module,
             names=names,
             index=calls[key],

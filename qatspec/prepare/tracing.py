@@ -21,23 +21,25 @@ def trace(unit: Unit) -> None:
     itself fails, QS505 for a name that it lacks.
     """
     module, call, config = unit.module, unit.call, unit.config
-    found = Collector()
+    problems = Collector()
     leaves, wrap = [*unit.standalone, *unit.observed], list[Callable[..., Any]]()
-    with found.collect():
+    with problems.collect():
         require_attributes(module, config)
-    with found.collect():
+    with problems.collect():
         leaves += non_traceable(module, config)
-    with found.collect():
+    with problems.collect():
         wrap += wrapped_functions(module, config.wrap)
-    if found:
-        raise DiagnosticError(found.found)
-    graphs = trace_modes(module, call.args, call.kwargs, leaf_names=leaves, wrap=wrap, found=found)
-    if found:
+    if problems:
+        raise DiagnosticError(problems.diagnostics)
+    graphs = trace_modes(
+        module, call.args, call.kwargs, leaf_names=leaves, wrap=wrap, problems=problems
+    )
+    if problems:
         run_once(module, call.args, call.kwargs)  # perhaps the model itself fails
     if graphs is not None:
         unit.graph, unit.training = graphs
-    if found:
-        raise DiagnosticError(found.found)
+    if problems:
+        raise DiagnosticError(problems.diagnostics)
     if not all("example" in n.meta for n in unit.graph.nodes if n.op.startswith("call_")):
         run_once(module, call.args, call.kwargs)
 

@@ -109,16 +109,16 @@ def insert_part(
     body, made = fx.Graph(), dict[fx.Node, fx.Node]()
     inside = set(part.nodes)
     read = (n for node in part.nodes for n in node.all_input_nodes if n not in inside)
-    given = list(dict.fromkeys(read))
-    given.sort(key=lambda n: twins[n] is not part.source)  # what evaluation hands on is first
-    for node in given:
+    operands = list(dict.fromkeys(read))
+    operands.sort(key=lambda n: twins[n] is not part.source)  # what evaluation hands on is first
+    for node in operands:
         made[node] = body.placeholder(node.name)
     for node in part.nodes:
         made[node] = body.node_copy(node, lambda n: made[n])
         made[node].meta = {}
     body.output(made[part.result])  # type: ignore[index]  # `insert_part` is of parts with one
     name = register(module, f"{part.source.name}_train_only", TrainOnly(body))
-    arguments: tuple[Any, ...] = tuple(twins[node] for node in given)
+    arguments: tuple[Any, ...] = tuple(twins[node] for node in operands)
     with graph.inserting_before(before):
         call = graph.call_module(name, arguments)
     call.meta = {**part.result.meta, "example": part.source.meta["example"]}  # type: ignore[union-attr]

@@ -159,11 +159,11 @@ class Unit:
         if not self.inner and self.quantize_input and self.config.input_scale is None:
             self.scales = tuple(scales)
 
-    def input_scale(self, place: int) -> float | None:
+    def input_scale(self, position: int) -> float | None:
         """The fixed scale of the argument at a place, None where it is observed."""
         if self.config.input_scale is not None:
             return self.config.input_scale
-        return self.scales[place] if place < len(self.scales) else None
+        return self.scales[position] if position < len(self.scales) else None
 
     @property
     def traced(self) -> bool:
@@ -199,8 +199,8 @@ class Unit:
             return _nodes(self.graph.output_node())
         graph = self.ends.in_evaluation.graph
         inputs = (n for n in graph.nodes if n.op == "placeholder")
-        given = dict(zip(inputs, self.end.args, strict=True))
-        return [given.get(n, n) for n in _nodes(graph.output_node())]
+        argument_of = dict(zip(inputs, self.end.args, strict=True))
+        return [argument_of.get(n, n) for n in _nodes(graph.output_node())]
 
     def absolute(self, path: str) -> str:
         """A path inside the unit as an absolute one."""

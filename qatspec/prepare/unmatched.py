@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from qatspec.diag import Diagnostic
 from qatspec.diag.codes import QS602
 from qatspec.diag.words import quote_list
-from qatspec.prepare.custom import called
+from qatspec.prepare.custom import matches_entry
 from qatspec.prepare.unit import Unit
 
 
@@ -31,7 +31,7 @@ def _without_effect(names: Sequence[str], unit: Unit, units: Sequence[Unit]) -> 
         for other in units
         for group in other.groups
         for node in group.nodes[1:]
-        if called(other.context, node, names[0])
+        if matches_entry(other.context, node, names[0])
     )
     return QS602.warning(
         f"the pattern of {quote_list(names)} in `additional_quant_pattern` decides no op: "

@@ -62,8 +62,8 @@ def _at(root: nn.Module, path: str) -> object:
         module = inner
     for table in (module._modules, module._parameters, module._buffers, vars(module)):
         if table.get(name) is not None:
-            found: object = table[name]
-            return found
+            entry: object = table[name]
+            return entry
     return module if hasattr(type(module), name) else None
 
 

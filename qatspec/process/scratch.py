@@ -66,8 +66,8 @@ def sweep_scratch(parent: Path, prefix: str) -> None:
     for folder in parent.glob(f"{prefix}*"):
         with contextlib.suppress(OSError):
             status = folder.lstat()
-            own = status.st_uid == os.getuid() and folder.is_dir() and not folder.is_symlink()
-            if own and _is_free(folder, time.time() - status.st_mtime):
+            is_ours = status.st_uid == os.getuid() and folder.is_dir() and not folder.is_symlink()
+            if is_ours and _is_free(folder, time.time() - status.st_mtime):
                 shutil.rmtree(folder)
 
 

@@ -25,10 +25,17 @@ VERSION = 1
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Artifact(IntegerModel):
-    """march: who runs it. manifest: JSON: format, march, name, program (its digest), bit_exact,
-    max_lsb, tree, and what the march adds; ports and sections are written into it by `to_bytes`.
-    sections: the compiled bytes by name. runtime_inputs: how what it is fed becomes the Program's
-    integers, for each of `inputs` that is not the Program's own."""
+    """A compiled Program, as a `.bin` file holds it.
+
+    inputs         ports of what it is fed; outputs: ports of what it returns.
+    march          name of the march that runs it.
+    manifest       JSON: format, march, name, program (its digest), bit_exact, max_lsb (largest
+                   distance to the Program, in integers), tree, and what the march adds; ports and
+                   sections are written into it by `to_bytes`.
+    sections       the compiled bytes by name.
+    runtime_inputs how what it is fed becomes the Program's integers, for each of `inputs` that is
+                   not the Program's own.
+    """
 
     march: str
     manifest: Mapping[str, Any] = field(default_factory=dict)
@@ -61,8 +68,8 @@ class Artifact(IntegerModel):
     @property
     def real_inputs(self) -> tuple[Port, ...]:
         """The Program's own ports: images keep their form whatever the compiled file is fed."""
-        own = {fed.port.name: fed.port for fed in self.runtime_inputs}
-        return tuple(own.get(port.name, port) for port in self.inputs)
+        fed_ports = {fed.port.name: fed.port for fed in self.runtime_inputs}
+        return tuple(fed_ports.get(port.name, port) for port in self.inputs)
 
     def quantize(self, *floats: np.ndarray) -> list[np.ndarray]:
         """Convert images to what the file is fed: integers, or frames as a camera would give them.
@@ -164,20 +171,20 @@ def _runtime_inputs(header: Mapping[str, Any]) -> tuple[RuntimeInput, ...]:
     """How a file is fed, by its manifest; its ports must say the same. Raises as `port_of`."""
     records = [header["runtime_input"]] if "runtime_input" in header else []
     records += header.get("runtime_inputs", [])
-    found = []
+    fed_inputs = []
     for entry in records:
         record = dict(entry)
-        found.append(RuntimeInput.of(record, port_of(record.pop("port"))))
-    outside = {fed.port.name: port_record(fed.outside) for fed in found}
+        fed_inputs.append(RuntimeInput.of(record, port_of(record.pop("port"))))
+    outside = {fed.port.name: port_record(fed.outside) for fed in fed_inputs}
     names = [port["name"] for port in header["inputs"]]
-    if len(outside) != len(found) or not set(outside) <= set(names):
+    if len(outside) != len(fed_inputs) or not set(outside) <= set(names):
         raise ValueError("its runtime inputs are not those of its ports")
     for port in header["inputs"]:
         if port["name"] not in outside and port["dtype"] == "uint8":
             raise ValueError("nothing says what its bytes mean")
         if outside.get(port["name"], port) != port:
             raise ValueError("its port is not that of its runtime input")
-    return tuple(found)
+    return tuple(fed_inputs)
 
 
 def port_record(port: Port) -> dict[str, Any]:

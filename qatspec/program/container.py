@@ -33,7 +33,7 @@ class Damaged(ValueError):
 def pack(
     magic: bytes, version: int, header: Mapping[str, Any], sections: Mapping[str, bytes]
 ) -> bytes:
-    """The file's bytes; the same input gives the same bytes."""
+    """Return the bytes of a file with header, sections and checksum, the same for one input."""
     listed = [[n, len(data), hashlib.sha256(data).hexdigest()] for n, data in sections.items()]
     text = json.dumps(
         {**header, "sections": listed}, sort_keys=True, separators=(",", ":"), allow_nan=False
@@ -46,9 +46,11 @@ def unpack(magic: bytes, version: int, data: bytes) -> tuple[dict[str, Any], dic
     """(header with its "sections", sections by name). Raises Damaged, whatever the bytes."""
     if len(data) < _HEAD.size + _DIGEST or not data.startswith(magic):
         raise Damaged("it does not start as such a file does")
-    _, found, length = _HEAD.unpack_from(data)
-    if found != version:
-        raise Damaged(f"it has format {found}, this version of qatspec reads format {version}")
+    _, file_version, length = _HEAD.unpack_from(data)
+    if file_version != version:
+        raise Damaged(
+            f"it has format {file_version}, this version of qatspec reads format {version}"
+        )
     end = len(data) - _DIGEST
     if hashlib.sha256(memoryview(data)[:end]).digest() != data[end:]:
         raise Damaged("its closing sha256 does not match: it was cut or changed")

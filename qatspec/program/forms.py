@@ -43,7 +43,7 @@ def double_high_sum(
     total, shift = double_high(np.array([twice / (2.0**SUM_LIFT * out)]))
     attrs = {
         "lift": SUM_LIFT,
-        "term_shifts": tuple(int(own[0]) for _, own in parts),
+        "term_shifts": tuple(int(shift_of_term[0]) for _, shift_of_term in parts),
         "total": int(total[0]),
     }
     return [m for m, _ in parts], shift, attrs

@@ -16,7 +16,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Program(ProgramData):
-    """The data of a Program with what can be done with it."""
+    """The integer model, and what can be done with it.
+
+    name, inputs and outputs (ports), tree (structure of the outputs), ops in order, values and
+    consts (integer arrays) by name; march: the one that it was made for, None: generic;
+    arithmetic: how it rounds; image: how a picture becomes its input.
+    """
 
     def run(self, *ints: np.ndarray) -> list[np.ndarray]:
         """Run on the fast executor, which equals `interpret` integer for integer.

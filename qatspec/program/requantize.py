@@ -39,12 +39,12 @@ def multipliers(
 
     while (shrink := over() & (shift > 0)).any():
         shift = shift - shrink
-    found = []
+    integers = []
     for m, x in zip(scaled(), reach, strict=True):
         limit = EXACT64 // 4 // (len(wide) * max(x.magnitude, 1))
         bound = np.where(shift == 0, limit, EXACT64)  # beyond it only where x is always 0
-        found.append(np.clip(m, -bound, bound).astype(np.int64))
-    return found, shift.astype(np.int64)
+        integers.append(np.clip(m, -bound, bound).astype(np.int64))
+    return integers, shift.astype(np.int64)
 
 
 def _own_shift(ratio: np.ndarray, bits: int) -> np.ndarray:

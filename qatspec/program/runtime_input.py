@@ -96,15 +96,15 @@ class RuntimeInput:
         """Images (N, C, H, W) as the model takes them to the frames that a camera would give:
         normalisation undone, chroma of nv12 the mean of four, all rounded to bytes."""
         if self.kind == "featuremap":
-            found = self.port.quantize(images)
+            frame = self.port.quantize(images)
         else:
             mean, std = (_columns(value, np.float64) for value in (self.mean, self.std))
             real = self._in_order(np.asarray(images, np.float64) * std + mean)
             if self.format in _COLOURS and self.kind in _YUV:
                 real = _yuv(_bytes(real))
-            found = self._pack(real) if self.kind == "nv12" else _bytes(real)
-        found = found.transpose(0, 2, 3, 1) if self.layout == "NHWC" else found
-        return np.ascontiguousarray(found)
+            frame = self._pack(real) if self.kind == "nv12" else _bytes(real)
+        frame = frame.transpose(0, 2, 3, 1) if self.layout == "NHWC" else frame
+        return np.ascontiguousarray(frame)
 
     def record(self) -> dict[str, Any]:
         """As JSON, for the manifest: with all that an integrator needs to compute the same."""

@@ -29,19 +29,19 @@ def verify(program: Program) -> list[Diagnostic]:
 
     Ops after the first broken one are not looked at: their operands are unknown.
     """
-    found = [_malformed(p) for p in (*_consts(program), *_ports(program), *_scales(program))]
-    if not found:
-        found = _ops(program)
-    if not found:
-        found = [_malformed(p) for p in _tree(program.tree, len(program.outputs))]
-    return found
+    problems = [_malformed(p) for p in (*_consts(program), *_ports(program), *_scales(program))]
+    if not problems:
+        problems = _ops(program)
+    if not problems:
+        problems = [_malformed(p) for p in _tree(program.tree, len(program.outputs))]
+    return problems
 
 
 def check(program: Program) -> Program:
     """`program` itself. Raises DiagnosticError with what `verify` finds."""
-    found = verify(program)
-    if found:
-        raise DiagnosticError(found)
+    problems = verify(program)
+    if problems:
+        raise DiagnosticError(problems)
     return program
 
 

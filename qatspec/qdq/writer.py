@@ -64,10 +64,12 @@ class QdqWriter:
         InternalError for an argument of another kind.
         """
         if isinstance(value, fx.Node) and value in self.names:
-            name, own = str(self.names[value]), self.dtype(value)
+            name, present = str(self.names[value]), self.dtype(value)
             if name in self.carried:
                 return self.carried[name]
-            return name if dtype in (None, own) else self.graph.cast(name, dtype, f"{name}.cast")
+            return (
+                name if dtype in (None, present) else self.graph.cast(name, dtype, f"{name}.cast")
+            )
         if isinstance(value, fx.Node) and self._is_tensor(value):
             name = str(value.target) if value.op == "get_attr" else value.name
             return self.graph.const(name, self.tensor(value).numpy(), dtype or self.dtype(value))
@@ -82,18 +84,20 @@ class QdqWriter:
         """Return `operand` of each of `values`, in the type of the node's result."""
         return [self.operand(value, self.dtype(node)) for value in values]
 
-    def array(self, node: fx.Node, given: Any) -> np.ndarray | None:
-        """Return a parameter of the module of `node`, or the constant that a functional call is
-        given. Raises DiagnosticError QS724 for one that is computed from the input."""
-        if isinstance(given, fx.Node):
-            if not self.batch.is_constant(given):
+    def array(self, node: fx.Node, value: Any) -> np.ndarray | None:
+        """Return the numbers of `value`, a parameter of the module of `node` or a constant argument
+        of the call, in its shape; None for None.
+
+        Raises DiagnosticError QS724 for one that is computed from the input."""
+        if isinstance(value, fx.Node):
+            if not self.batch.is_constant(value):
                 self.fail(node, "a norm by weights that are computed from the input")
-            given = self.tensor(given)
-        return None if given is None else given.detach().numpy()
+            value = self.tensor(value)
+        return None if value is None else value.detach().numpy()
 
     def tensor(self, node: Any) -> Tensor:
-        """Return the parameter or buffer that `node` gives, or what is computed from such
-        alone."""
+        """Return the parameter or buffer that `node` gives, or what is computed from such alone,
+        in its shape."""
         return self.batch.value(node).detach()  # type: ignore[no-any-return]
 
     def operands(self, node: fx.Node) -> list[Any]:
@@ -109,8 +113,8 @@ class QdqWriter:
         return torch.empty(0, dtype=dtype).numpy().dtype
 
     def sizes(self, node: Any, part: int | None = None) -> tuple[Size, ...]:
-        """Return the sizes of the result of `node`, for any batch; part: of that one of several
-        results."""
+        """Return the sizes of the result of `node`, for any batch; part: the index of one of
+        several results."""
         return self.batch.sizes(node, part)
 
     def _is_tensor(self, value: fx.Node) -> bool:
@@ -173,7 +177,7 @@ class QdqWriter:
         return self.graph.node("Expand", [x, shape], node.name)
 
     def cut(self, x: str, axis: int, part: slice, name: str) -> str:
-        """Write x[..., part, ...] along `axis`. Returns the result, called `name`."""
+        """Write x[..., part, ...] along the dim `axis`. Returns the result, called `name`."""
         start, stop, step = part.start or 0, part.stop, part.step or 1
         stop = np.iinfo(np.int64).max if stop is None else stop
         names = [self.graph.const("cut", [v], np.int64) for v in (start, stop, axis, step)]
@@ -193,8 +197,8 @@ class QdqWriter:
     ) -> str:
         """Write x of `rank` dims with `amounts` around it, torch's way, the last dim first.
 
-        mode: constant, reflect, replicate or circular, as torch names them; value: what constant
-        fills in. Returns the result, called `name`.
+        mode: constant, reflect, replicate or circular, as torch names them; value: the number that
+        constant fills in. Returns the result, called `name`.
         """
         amounts = [*amounts, *[0] * (2 * rank - len(amounts))]
         sides = [
@@ -233,8 +237,8 @@ class QdqWriter:
         return [name, self.integers(f"{path}.zero_point", fake_quant.qspec.dtype, zeros)]
 
     def integers(self, name: str, dtype: str, array: np.ndarray) -> str:
-        """Write `array` as an initializer `name` of a quantized `dtype`: int8, int16 or int4 (which
-        ONNX packs). Returns its ONNX name."""
+        """Write `array`, of any shape, as an initializer `name` of a quantized `dtype`: int8, int16
+        or int4 (which ONNX packs). Returns its ONNX name."""
         if dtype != "qint4":
             # onnxruntime rewrites weights and their zero points where it is asked for unsigned
             # ones (saturation.PRECISION), and fails on one that two nodes read
@@ -260,15 +264,17 @@ class QdqWriter:
 def floor_quotient(q: QdqWriter, node: fx.Node, a: str, b: str) -> str:
     """(a - a mod b) / b, where a mod b has the sign of b: the floor of the exact quotient, which
     the floor of the rounded one is not (1.0 // 0.1 is 9)."""
-    w, name, dtype = q.graph, node.name, q.dtype(node)
+    graph, name, dtype = q.graph, node.name, q.dtype(node)
     if np.issubdtype(dtype, np.integer):
-        rest = w.node("Mod", [a, b], f"{name}.rest")
-        return w.node("Div", [w.node("Sub", [a, rest], f"{name}.whole"), b], name)
-    rest = w.node("Mod", [a, b], f"{name}.rest", fmod=1)  # ONNX gives it the sign of a
-    multiple = w.node("Sub", [a, rest], f"{name}.whole")
-    quotient = w.node("Round", [w.node("Div", [multiple, b], f"{name}.div")], f"{name}.truncated")
-    signs = [w.node("Sign", [x], f"{name}.sign") for x in (rest, b)]
-    against = w.node("Mul", signs, f"{name}.against")
-    zero = w.const("zero", 0, dtype)
-    below = w.cast(w.node("Less", [against, zero], f"{name}.below"), dtype, f"{name}.step")
-    return w.node("Sub", [quotient, below], name)
+        rest = graph.node("Mod", [a, b], f"{name}.rest")
+        return graph.node("Div", [graph.node("Sub", [a, rest], f"{name}.whole"), b], name)
+    rest = graph.node("Mod", [a, b], f"{name}.rest", fmod=1)  # ONNX gives it the sign of a
+    multiple = graph.node("Sub", [a, rest], f"{name}.whole")
+    quotient = graph.node(
+        "Round", [graph.node("Div", [multiple, b], f"{name}.div")], f"{name}.truncated"
+    )
+    signs = [graph.node("Sign", [x], f"{name}.sign") for x in (rest, b)]
+    against = graph.node("Mul", signs, f"{name}.against")
+    zero = graph.const("zero", 0, dtype)
+    below = graph.cast(graph.node("Less", [against, zero], f"{name}.below"), dtype, f"{name}.step")
+    return graph.node("Sub", [quotient, below], name)

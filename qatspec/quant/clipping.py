@@ -87,8 +87,8 @@ class ChannelClippingObserver(Observer):
         finite = torch.isfinite(low) & torch.isfinite(high)
         self.min_val.copy_(torch.where(finite, low, self.min_val))
         self.max_val.copy_(torch.where(finite, high, self.max_val))
-        found = self.find(x.flatten(1).float().abs())
-        self.clip.copy_(torch.where(finite, found, self.clip))
+        clip = self.find(x.flatten(1).float().abs())
+        self.clip.copy_(torch.where(finite, clip, self.clip))
 
     def find(self, magnitudes: Tensor) -> Tensor:
         """The clipping point of each row of |x|, (channels, numel) -> (channels,)."""

@@ -51,13 +51,13 @@ def _tensor_name(hook: Any) -> str:
 def compute_on_read(module: nn.Module) -> None:
     """Replace the pre-hooks of torch.nn.utils in `module` by properties that compute the same."""
     hooks = module._forward_pre_hooks
-    found = {key: hook for key, hook in hooks.items() if computes_weight(hook, module)}
-    if not found:
+    computing = {key: hook for key, hook in hooks.items() if computes_weight(hook, module)}
+    if not computing:
         return
-    for key, hook in found.items():
+    for key, hook in computing.items():
         del hooks[key]
         vars(module).pop(_tensor_name(hook), None)
-    setattr(module, _HOOKS, {_tensor_name(hook): hook for hook in found.values()})
+    setattr(module, _HOOKS, {_tensor_name(hook): hook for hook in computing.values()})
     with_computed(module, module)
 
 

@@ -45,9 +45,9 @@ class Geometry:
     @classmethod
     def of(cls, module: nn.Module) -> Geometry:
         """The geometry of a torch conv or linear module, or of a module that has one."""
-        own = getattr(module, "geometry", None)
-        if isinstance(own, Geometry):
-            return own
+        geometry = getattr(module, "geometry", None)
+        if isinstance(geometry, Geometry):
+            return geometry
         if isinstance(module, nn.Linear):
             return cls("linear")
         assert isinstance(module, nn.modules.conv._ConvNd)

@@ -43,14 +43,15 @@ class Observer(nn.Module):
         )
 
     def extremes(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return (min, max) of the batch `x`, per channel along dimension 0 or of the whole
-        tensor."""
+        """Return (min, max) of the batch `x`, float32: (C,) along dimension 0, or of shape () for
+        the whole tensor."""
         if self.per_channel:
             low, high = torch.aminmax(x.reshape(x.shape[0], -1), dim=1)
         else:
             low, high = torch.aminmax(x)
         if self.together:
-            # What a backend's MAX makes of a NaN is its own affair; infinity spoils the batch too.
+            # Backends differ in the maximum of a NaN, so it becomes infinity, which has the same
+            # effect: the batch leaves no trace.
             bounds = torch.stack([-low, high])
             bounds = torch.where(bounds.isnan(), float("inf"), bounds)
             dist.all_reduce(bounds, dist.ReduceOp.MAX)
@@ -58,10 +59,11 @@ class Observer(nn.Module):
         return low.to(self.min_val.dtype), high.to(self.max_val.dtype)
 
     def amax(self) -> Tensor:
-        """Return max(|min|, |max|) of all that was seen, 0 where nothing was seen yet."""
-        seen = self.max_val >= self.min_val
+        """Return max(|min|, |max|) of all numbers so far, float32 (C,) or (1,); 0 before the first
+        one."""
+        observed = self.max_val >= self.min_val
         largest = torch.maximum(self.min_val.abs(), self.max_val.abs())
-        return torch.where(seen, largest, 0.0).reshape(-1)
+        return torch.where(observed, largest, 0.0).reshape(-1)
 
     def extra_repr(self) -> str:
         return f"min_val={self.min_val}, max_val={self.max_val}"
@@ -78,7 +80,8 @@ class MinMaxObserver(Observer):
 
 
 class MovingAverageMinMaxObserver(Observer):
-    """min += c * (current - min), max likewise; the first batch counts whole.
+    """min += c * (current - min), max likewise; the first batch counts whole (Jacob et al. 2018,
+    https://arxiv.org/abs/1712.05877, section 3.1).
 
     c = averaging_constant; 1 follows each batch (weights).
     """

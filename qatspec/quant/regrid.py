@@ -58,11 +58,11 @@ def converted(
     """
     qspec, scale = fake_quant.qspec, state.get(f"{prefix}scale")
     dtype = dtype_of(state.get(f"{prefix}quant_range"))
-    seen = state.get(f"{prefix}range_seen")
-    if scale is None or dtype is None or seen is None:
+    range_seen = state.get(f"{prefix}range_seen")
+    if scale is None or dtype is None or range_seen is None:
         return {}
     entries = {f"{prefix}quant_range": fake_quant.quant_range.clone()}
-    if not bool(seen.any()):
+    if not bool(range_seen.any()):
         return entries
     theirs, kept = replace(qspec, dtype=dtype), _observer_state(fake_quant, state, prefix)
     if qspec.observer == "fixed_scale":
@@ -74,7 +74,7 @@ def converted(
     if kept is not None and _same(scale_from(_observer(theirs, scale, kept), theirs), scale):
         scale = scale_from(_observer(qspec, scale, kept), qspec)
         if prefix.endswith(f"{WEIGHT}."):
-            entries[f"{prefix}range_seen"] = torch.zeros_like(seen)
+            entries[f"{prefix}range_seen"] = torch.zeros_like(range_seen)
     else:
         scale = scale * (theirs.half_range / qspec.half_range)
     return {**entries, f"{prefix}scale": scale}
@@ -86,8 +86,8 @@ def _observer_state(
     """The checkpoint's observer, where it has the keys and shapes of the model's."""
     start = f"{prefix}{OBSERVER}."
     kept = {k.removeprefix(start): v for k, v in state.items() if k.startswith(start)}
-    own = getattr(fake_quant, OBSERVER).state_dict()
-    fits = kept.keys() == own.keys() and all(kept[k].shape == own[k].shape for k in own)
+    fresh = getattr(fake_quant, OBSERVER).state_dict()
+    fits = kept.keys() == fresh.keys() and all(kept[k].shape == fresh[k].shape for k in fresh)
     return kept if fits and kept else None
 
 
@@ -100,7 +100,7 @@ def _observer(qspec: QSpec, scale: Tensor, kept: Mapping[str, Tensor]) -> nn.Mod
     return built
 
 
-def _same(scale: Tensor, given: Tensor) -> bool:
-    return scale.shape == given.shape and torch.allclose(
-        scale.cpu(), given.detach().cpu(), rtol=_SAME, atol=0.0
+def _same(scale: Tensor, other: Tensor) -> bool:
+    return scale.shape == other.shape and torch.allclose(
+        scale.cpu(), other.detach().cpu(), rtol=_SAME, atol=0.0
     )

@@ -38,33 +38,41 @@ def fit_state(model: nn.Module, state: Mapping[str, Tensor]) -> FittedState:
     - A batch norm's counter of batches is not a weight: files of other projects need not have it.
     - A conv that prepare copied (shared_conv: copy) starts from the one it was copied from.
     """
-    own = model.state_dict()
-    given = dict(state)
+    state_of_model = model.state_dict()
+    entries = dict(state)
     for copied, source in _copies(model).items():
-        for key in [k for k in given if k.startswith(f"{source}.")]:
-            given.setdefault(f"{copied}.{key.removeprefix(f'{source}.')}", given[key])
-    fake_quants = fake_quant_keys(own)
-    quantized = fake_quant_keys(given)
+        for key in [k for k in entries if k.startswith(f"{source}.")]:
+            entries.setdefault(f"{copied}.{key.removeprefix(f'{source}.')}", entries[key])
+    fake_quants = fake_quant_keys(state_of_model)
+    quantized = fake_quant_keys(entries)
     mine, theirs = _observers(fake_quants), _observers(quantized)
     foreign = {k for owner, keys in theirs.items() if mine.get(owner) != keys for k in keys}
-    taken = {key: value for key, value in given.items() if key not in foreign}
+    taken = {key: value for key, value in entries.items() if key not in foreign}
     reshaped = {
-        key: (tuple(value.shape), tuple(own[key].shape))
+        key: (tuple(value.shape), tuple(state_of_model[key].shape))
         for key, value in taken.items()
-        if key in own and value.shape != own[key].shape
+        if key in state_of_model and value.shape != state_of_model[key].shape
     }
     dtypes = _dtypes(model, taken)
     unlabelled = tuple(path for path, (theirs, _) in dtypes.items() if theirs is None)
     excused = {k for keys in mine.values() for k in keys} if quantized else fake_quants
     excused |= {f"{path}.quant_range" for path in unlabelled}
     return FittedState(
-        state={k: v for k, v in taken.items() if k in own and k not in reshaped},
+        state={k: v for k, v in taken.items() if k in state_of_model and k not in reshaped},
         missing=tuple(
-            key for key in own if not (key in taken or key in excused or _is_counter(key))
+            key
+            for key in state_of_model
+            if not (key in taken or key in excused or _is_counter(key))
         ),
-        unexpected=tuple(key for key in taken if key not in own and not _is_counter(key)),
+        unexpected=tuple(
+            key for key in taken if key not in state_of_model and not _is_counter(key)
+        ),
         reshaped=reshaped,
-        converted={path: (d, own) for path, (d, own) in dtypes.items() if d not in (None, own)},
+        converted={
+            path: (d, state_of_model)
+            for path, (d, state_of_model) in dtypes.items()
+            if d not in (None, state_of_model)
+        },
         unlabelled=unlabelled,
     )
 
@@ -83,12 +91,12 @@ def fake_quant_keys(keys: Collection[str]) -> set[str]:
 
 def _observers(fake_quants: Collection[str]) -> dict[str, set[str]]:
     """Path of each fake-quant's observer -> its keys. fake_quants: keys of fake-quants."""
-    found: dict[str, set[str]] = {}
+    keys_of: dict[str, set[str]] = {}
     for key in fake_quants:
         owner, _, _ = key.rpartition(".")
         if owner.endswith(f".{OBSERVER}"):
-            found.setdefault(owner, set()).add(key)
-    return found
+            keys_of.setdefault(owner, set()).add(key)
+    return keys_of
 
 
 def _dtypes(model: nn.Module, state: Mapping[str, Tensor]) -> dict[str, tuple[str | None, str]]:
@@ -102,9 +110,9 @@ def _dtypes(model: nn.Module, state: Mapping[str, Tensor]) -> dict[str, tuple[st
 
 def _copies(model: nn.Module) -> dict[str, str]:
     """Absolute path of each copied module -> that of the module it was copied from."""
-    found = {}
+    prefixes = {}
     for path, module in model.named_modules():
         prefix = f"{path}." if path else ""
         for copied, source in getattr(module, "copied", {}).items():
-            found[prefix + copied] = prefix + source
-    return found
+            prefixes[prefix + copied] = prefix + source
+    return prefixes

@@ -46,8 +46,8 @@ def _double_high(a: Attrs, xs: Sequence[Ints], ms: Sequence[Ints], shift: Ints) 
     lifted = [x << np.int64(a.get("lift", 0)) for x in xs]
     if len(xs) == 1:
         return _multiplied(lifted[0], ms[0], shift)
-    own = [np.int64(s) for s in a["term_shifts"]]
-    terms = [_multiplied(x, m, s) for x, m, s in zip(lifted, ms, own, strict=True)]
+    shifts = [np.int64(s) for s in a["term_shifts"]]
+    terms = [_multiplied(x, m, s) for x, m, s in zip(lifted, ms, shifts, strict=True)]
     return _multiplied(np.asarray(sum(terms)), np.int64(a["total"]), shift)
 
 

@@ -37,6 +37,8 @@ def divide(above: Ints, below: Ints, rounding: str) -> Ints:
 
 
 def _standardized(a: Attrs, x: Ints) -> Ints:
+    """(x - mean) / standard deviation over `axes`, with `bits` fraction bits: count * (x - mean)
+    over the root of count^2 * variance, which has `root_bits` fraction bits."""
     axes = tuple(a["axes"])
     count = prod(x.shape[axis] for axis in axes)
     total = x.sum(axes, keepdims=True)

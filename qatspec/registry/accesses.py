@@ -60,12 +60,12 @@ def states_of(folder: str, names: Iterable[str]) -> dict[str, str]:
 def files_below(folder: str) -> list[str]:
     """The name of every file below `folder`, sorted: without compiled Python, git's own, work
     directories of qatspec, Python environments, and files that a data set digests."""
-    found: list[str] = []
+    fresh: list[str] = []
     for parent, folders, names in os.walk(folder):
         folders[:] = [n for n in folders if not _is_left_out(parent, n)]
         paths = (os.path.join(parent, n) for n in names)  # noqa: PTH118
-        found += [os.path.relpath(p, folder) for p in paths if not was_digested(p)]
-    return sorted(name.replace(os.sep, "/") for name in found)
+        fresh += [os.path.relpath(p, folder) for p in paths if not was_digested(p)]
+    return sorted(name.replace(os.sep, "/") for name in fresh)
 
 
 def names_below(folder: str) -> list[str]:

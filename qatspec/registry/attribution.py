@@ -43,15 +43,15 @@ def plugin_fault(plugins: Iterable[Plugin], error: BaseException) -> PluginFault
     """The fault of the plugin whose code `error` passed through last; None without such a
     plugin."""
     packages = _by_package(plugins)
-    found = None
+    fault = None
     for frame, line in traceback.walk_tb(error.__traceback__):
         plugin = packages.get(package_of(frame))
         if plugin is not None and not is_of_data(plugin, error):
             module = str(frame.f_globals["__name__"])
             file = plugin.origin if plugin.version == FILE else module
             where = f"`{frame.f_code.co_name}` in {file} (line {line})"
-            found = raised(plugin, error, item=where)
-    return found
+            fault = raised(plugin, error, item=where)
+    return fault
 
 
 def passed_qatspec(error: BaseException) -> bool:
@@ -101,9 +101,9 @@ def _top(module: str) -> str:
 
 def _by_package(plugins: Iterable[Plugin]) -> dict[str, Plugin]:
     """Without the records that come with qatspec itself: their errors are qatspec's."""
-    found = {package_name(plugin): plugin for plugin in plugins}
-    found.pop(_OURS, None)
-    return found
+    by_package = {package_name(plugin): plugin for plugin in plugins}
+    by_package.pop(_OURS, None)
+    return by_package
 
 
 def _last_line(plugin: Plugin, error: BaseException) -> Span | None:

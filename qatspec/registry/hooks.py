@@ -68,15 +68,15 @@ class Hooks:
         self.faults.append(code.warning(message, help=help_, origin=plugin.origin))
 
     def _of(self, hook: str) -> list[tuple[Plugin, Callable[..., Any]]]:
-        found = []
+        calls = []
         for impl in getattr(self._manager.hook, hook).get_hookimpls():
 
             def call(impl: Any = impl, **arguments: Any) -> Any:
                 # an implementation may take fewer arguments than the hook has
                 return impl.function(*(arguments[name] for name in impl.argnames))
 
-            found.append((self.plugins[impl.plugin_name], call))
-        return sorted(found, key=lambda pair: pair[0].entry_point)
+            calls.append((self.plugins[impl.plugin_name], call))
+        return sorted(calls, key=lambda pair: pair[0].entry_point)
 
     def _guarded(
         self, plugin: Plugin, hook: str, call: Callable[..., Any], arguments: dict[str, Any]

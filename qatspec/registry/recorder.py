@@ -77,8 +77,8 @@ class _Recorder:
         for name, module in list(sys.modules.items()):
             file = getattr(module, "__dict__", {}).get("__file__")
             if name != "__main__" and isinstance(file, str) and _role(file) == "plugin":
-                for place, below in self._below(file):
-                    if place == folder:
+                for folder_below, below in self._below(file):
+                    if folder_below == folder:
                         self.note(folder, below)
 
     def forget_changed(self, folder: str) -> None:
@@ -266,7 +266,7 @@ def _is_made_of(module: object, places: Collection[Path]) -> bool:
         paths = [known.get("__file__") or "", *(known.get("__path__") or ())]
     except TypeError:  # what stands in for a module may have anything there
         return False
-    return any(isinstance(place, str) and place and Path(place) in places for place in paths)
+    return any(isinstance(path, str) and path and Path(path) in places for path in paths)
 
 
 # -- who asks ------------------------------------------------------------------------------------

@@ -74,8 +74,8 @@ class Records:
         self._by_name: dict[str, list[Entry]] = defaultdict(list)
         self._by_op: dict[str, list[Entry]] = defaultdict(list)
         self.entries: list[Entry] = []
-        for plugin, found in hooks.ask(hook):
-            for record in found:
+        for plugin, answers in hooks.ask(hook):
+            for record in answers:
                 is_record = isinstance(record, record_type)
                 wrong = _wrong_field(record) if is_record else None
                 if is_record and wrong is None and _is_sound(record):
@@ -104,8 +104,8 @@ class Records:
         """The entry of a name or alias; `faults` may be why there is none. Raises DiagnosticError:
         QS301, QS001 and the like, QS002, QS309."""
         self.require_undisputed(name, at)
-        if found := self._claims(name):
-            return found[0]
+        if entries := self._claims(name):
+            return entries[0]
         if self.kind == "march":
             for entry in self.entries:
                 if name.lower() in entry.record.chips:
@@ -114,24 +114,24 @@ class Records:
 
     def require_undisputed(self, name: str, at: str) -> None:
         """Raises DiagnosticError QS002 where two plugins register `name`."""
-        found = self._claims(name)
-        if len(found) > 1:
-            raise DiagnosticError(disputed(word(self.kind), name, [e.plugin for e in found], at))
+        entries = self._claims(name)
+        if len(entries) > 1:
+            raise DiagnosticError(disputed(word(self.kind), name, [e.plugin for e in entries], at))
 
     def _claims(self, name: str) -> list[Entry]:
         """The entries of a name or alias. What the spec's own file registers replaces what an
         installed package registers under the same name, so that a new name in a later version of a
         package breaks no spec."""
-        found = self._by_name.get(name, [])
-        own = [e for e in found if e.plugin.version == FILE] if self.kind in _CHOSEN else []
-        return own or found
+        entries = self._by_name.get(name, [])
+        of_spec = [e for e in entries if e.plugin.version == FILE] if self.kind in _CHOSEN else []
+        return of_spec or entries
 
     def find_op(self, op: str) -> Entry | None:
         """The quant handler of a canonical op. Raises DiagnosticError QS002 where two answer."""
-        found = self._by_op.get(op, [])
-        if len(found) > 1:
-            raise DiagnosticError(disputed(_FOR_OP, op, [e.plugin for e in found], ""))
-        return found[0] if found else None
+        entries = self._by_op.get(op, [])
+        if len(entries) > 1:
+            raise DiagnosticError(disputed(_FOR_OP, op, [e.plugin for e in entries], ""))
+        return entries[0] if entries else None
 
     def __contains__(self, name: str) -> bool:
         return bool(self._by_name.get(name))
@@ -143,11 +143,11 @@ class Records:
     def disputes(self) -> list[Diagnostic]:
         """A warning for each name, alias and op that two plugins claim."""
         claims = [(word(self.kind), name, self._claims(name)) for name in sorted(self._by_name)]
-        claims += [(_FOR_OP, op, found) for op, found in sorted(self._by_op.items())]
+        claims += [(_FOR_OP, op, entries) for op, entries in sorted(self._by_op.items())]
         return [
-            disputed(what, name, [e.plugin for e in found], None, severity="warning")
-            for what, name, found in claims
-            if len(found) > 1
+            disputed(what, name, [e.plugin for e in entries], None, severity="warning")
+            for what, name, entries in claims
+            if len(entries) > 1
         ]
 
 

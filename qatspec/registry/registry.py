@@ -152,8 +152,8 @@ class Registry:
     def plugin_module(self, name: str) -> Any:
         """Return the module of the plugin whose entry point or file, without `.py`, has this name;
         None where there is none."""
-        found = (p.module for p in self.plugins() if Path(p.entry_point).stem == name)
-        return next(found, None)
+        modules = (p.module for p in self.plugins() if Path(p.entry_point).stem == name)
+        return next(modules, None)
 
     def hooks(self, entry_point: str) -> list[str]:
         """Return the names of the hooks that the plugin of `entry_point` implements."""
@@ -197,8 +197,8 @@ class Registry:
         """Return problems of installed plugins as warnings, sorted by plugin. Calls every
         hook."""
         disputes = [dispute for kind in KINDS for dispute in self._of(kind).disputes()]
-        found = dict.fromkeys((*self._hooks.faults, *disputes))
-        return tuple(sorted(found, key=lambda f: f.origin or ""))
+        faults = dict.fromkeys((*self._hooks.faults, *disputes))
+        return tuple(sorted(faults, key=lambda f: f.origin or ""))
 
     def disputes(self, kind: str) -> tuple[Diagnostic, ...]:
         """Return warnings for whoever takes all records of `kind` (every prepare tries every fuse
@@ -235,8 +235,8 @@ class Registry:
         except QatspecError:
             raise
         except Exception as error:
-            if found := self.plugin_fault(error):
-                raise found from error
+            if fault := self.plugin_fault(error):
+                raise fault from error
             plugin = provider_of(self.plugins(), owner)
             exhausted = isinstance(error, MemoryError) or "OutOfMemory" in type(error).__name__
             if plugin is None or exhausted or passed_qatspec(error) or is_of_data(plugin, error):
@@ -323,8 +323,8 @@ class Registry:
         warning."""
         known = len(self._hooks.faults)
         answers = self._hooks.ask("qatspec_check", spec=spec, registry=self)
-        found = [finding(item, plugin) for plugin, findings in answers for item in findings]
-        return [*self._hooks.faults[known:], *found]
+        diagnostics = [finding(item, plugin) for plugin, findings in answers for item in findings]
+        return [*self._hooks.faults[known:], *diagnostics]
 
     def _hook_and_plugin(self, record: Any) -> tuple[str, Plugin | None]:
         """The hook that registers a record, and the plugin that does; "" and None where none."""

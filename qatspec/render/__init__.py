@@ -43,13 +43,14 @@ def render(
             return text(diagnostics, texts, color=color, width=width)
 
 
-def _hidden(found: Diagnostic) -> Diagnostic:
-    span = found.span and _hidden_place(found.span)
+def _hidden(diagnostic: Diagnostic) -> Diagnostic:
+    span = diagnostic.span and _hidden_place(diagnostic.span)
     notes = tuple(
-        replace(n, text=hide(n.text), span=n.span and _hidden_place(n.span)) for n in found.notes
+        replace(n, text=hide(n.text), span=n.span and _hidden_place(n.span))
+        for n in diagnostic.notes
     )
-    help_ = hide(found.help) if found.help else found.help
-    return replace(found, message=hide(found.message), help=help_, span=span, notes=notes)
+    help_ = hide(diagnostic.help) if diagnostic.help else diagnostic.help
+    return replace(diagnostic, message=hide(diagnostic.message), help=help_, span=span, notes=notes)
 
 
 def _hidden_place(span: Span) -> Span:

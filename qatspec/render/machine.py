@@ -16,7 +16,7 @@ FORMAT = 1
 
 def to_json(diagnostics: Iterable[Diagnostic]) -> str:
     """{"format_version": 1, "diagnostics": [...]}."""
-    found = [
+    entries = [
         {
             "code": d.code,
             "severity": d.severity,
@@ -31,7 +31,7 @@ def to_json(diagnostics: Iterable[Diagnostic]) -> str:
         for d in diagnostics
     ]
     return json.dumps(
-        {"format_version": FORMAT, "diagnostics": found}, indent=2, ensure_ascii=False
+        {"format_version": FORMAT, "diagnostics": entries}, indent=2, ensure_ascii=False
     )
 
 
@@ -43,8 +43,8 @@ def github(diagnostics: Iterable[Diagnostic]) -> str:
 
 def sarif(diagnostics: Iterable[Diagnostic]) -> str:
     """SARIF 2.1.0 (OASIS), columns in code points."""
-    found = list(diagnostics)
-    codes = sorted({d.code for d in found})
+    all_diagnostics = list(diagnostics)
+    codes = sorted({d.code for d in all_diagnostics})
     run = {
         "tool": {
             "driver": {
@@ -61,7 +61,7 @@ def sarif(diagnostics: Iterable[Diagnostic]) -> str:
             }
         },
         "columnKind": "unicodeCodePoints",
-        "results": [_result(d, codes.index(d.code)) for d in found],
+        "results": [_result(d, codes.index(d.code)) for d in all_diagnostics],
     }
     return json.dumps(
         {
@@ -93,16 +93,19 @@ def _fix(fix: Fix | None) -> dict[str, Any] | None:
     return {"title": fix.title, "edits": edits}
 
 
-def _command(found: Diagnostic) -> str:
-    fields: dict[str, str] = {"title": found.code}
-    if found.span is not None:
-        fields["file"] = found.span.file
-        if found.span.line:
-            fields |= {"line": str(found.span.line), "col": str(found.span.col)}
-            fields |= {"endLine": str(found.span.end_line), "endColumn": str(found.span.end_col)}
+def _command(diagnostic: Diagnostic) -> str:
+    fields: dict[str, str] = {"title": diagnostic.code}
+    if diagnostic.span is not None:
+        fields["file"] = diagnostic.span.file
+        if diagnostic.span.line:
+            fields |= {"line": str(diagnostic.span.line), "col": str(diagnostic.span.col)}
+            fields |= {
+                "endLine": str(diagnostic.span.end_line),
+                "endColumn": str(diagnostic.span.end_col),
+            }
     written = ",".join(f"{k}={_escape(v, ':', ',')}" for k, v in fields.items())
-    message = f"{found.message}; {found.help}" if found.help else found.message
-    return f"::{found.severity} {written}::{_escape(message)}"
+    message = f"{diagnostic.message}; {diagnostic.help}" if diagnostic.help else diagnostic.message
+    return f"::{diagnostic.severity} {written}::{_escape(message)}"
 
 
 def _escape(words: str, *more: str) -> str:
@@ -112,24 +115,26 @@ def _escape(words: str, *more: str) -> str:
     return words
 
 
-def _result(found: Diagnostic, rule: int) -> dict[str, Any]:
-    words = f"{found.message}\n{found.help}" if found.help else found.message
+def _result(diagnostic: Diagnostic, rule: int) -> dict[str, Any]:
+    words = f"{diagnostic.message}\n{diagnostic.help}" if diagnostic.help else diagnostic.message
     result: dict[str, Any] = {
-        "ruleId": found.code,
+        "ruleId": diagnostic.code,
         "ruleIndex": rule,
-        "level": found.severity,
+        "level": diagnostic.severity,
         "message": {"text": words},
     }
-    if found.span is not None:
-        result["locations"] = [{"physicalLocation": _location(found.span)}]
-    if related := [note for note in found.notes if note.span is not None]:
+    if diagnostic.span is not None:
+        result["locations"] = [{"physicalLocation": _location(diagnostic.span)}]
+    if related := [note for note in diagnostic.notes if note.span is not None]:
         result["relatedLocations"] = [
             {"message": {"text": note.text}, "physicalLocation": _location(note.span)}
             for note in related
         ]
-    if found.fix is not None and found.fix.edits:
-        changes = [_replacement(edit) for edit in found.fix.edits]
-        result["fixes"] = [{"description": {"text": found.fix.title}, "artifactChanges": changes}]
+    if diagnostic.fix is not None and diagnostic.fix.edits:
+        changes = [_replacement(edit) for edit in diagnostic.fix.edits]
+        result["fixes"] = [
+            {"description": {"text": diagnostic.fix.title}, "artifactChanges": changes}
+        ]
     return result
 
 

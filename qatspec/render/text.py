@@ -28,32 +28,32 @@ def text(
     return "\n".join(_one(d, texts, color, width) for d in diagnostics)
 
 
-def _one(found: Diagnostic, texts: Mapping[str, str], color: bool, width: int | None) -> str:
-    head = f"{found.severity}[{found.code}]"
-    place = f"{_location(found.span)}: " if found.span else ""
-    message = clean_line(found.message)
-    first, *rest = _wrapped(f"{place}{head}: {message}", width, 4)
-    painted = f"{_paint(place, 'bold', color)}{_paint(head, found.severity, color)}"
+def _one(diagnostic: Diagnostic, texts: Mapping[str, str], color: bool, width: int | None) -> str:
+    head = f"{diagnostic.severity}[{diagnostic.code}]"
+    location = f"{_location(diagnostic.span)}: " if diagnostic.span else ""
+    message = clean_line(diagnostic.message)
+    first, *rest = _wrapped(f"{location}{head}: {message}", width, 4)
+    painted = f"{_paint(location, 'bold', color)}{_paint(head, diagnostic.severity, color)}"
     lines = [
-        first.replace(f"{place}{head}", painted, 1),
+        first.replace(f"{location}{head}", painted, 1),
         *(f"    {line}" for line in rest),
-        *_excerpt(found.span, texts, found.severity, color),
+        *_excerpt(diagnostic.span, texts, diagnostic.severity, color),
     ]
-    if found.help:
-        first, *more = clean(found.help).rstrip("\n").split("\n")
+    if diagnostic.help:
+        first, *more = clean(diagnostic.help).rstrip("\n").split("\n")
         first, *rest = _wrapped(first, width, 8)
         lines.append(f"  {_paint('help:', 'help', color)} {first}")
         lines += [f"        {line}" for line in rest]
         lines += [f"    {line}" for line in more]
-    for note in found.notes:
+    for note in diagnostic.notes:
         first, *rest = _wrapped(clean_line(note.text), width, 8)
         lines.append(f"  {_paint('note:', 'dim', color)} {first}")
         lines += [f"        {line}" for line in rest]
         if note.span is not None:
             lines.append(f"   --> {_location(note.span)}")
             lines += _excerpt(note.span, texts, "help", color)
-    if found.origin:
-        lines.append(f"  {_paint('from:', 'dim', color)} {clean_line(found.origin)}")
+    if diagnostic.origin:
+        lines.append(f"  {_paint('from:', 'dim', color)} {clean_line(diagnostic.origin)}")
     return "\n".join(lines)
 
 

@@ -11,12 +11,13 @@ from torch import fx
 from qatspec.graph import Decision, DecisionKind, Prepared
 from qatspec.graph.context import GraphContext
 from qatspec.graph.deploy import deploy_graph, yields_tensor
+from qatspec.graph.ops import has_trait
 from qatspec.lower.closing import fake_quant_of
 from qatspec.lower.origin import origins
 from qatspec.quant.fold import QuantFold
+from qatspec.types import OpTrait
 
 FLOAT, TAIL = "float", "int32"
-ACCUMULATES = ("conv", "linear")
 
 
 @dataclass(slots=True)
@@ -53,35 +54,35 @@ def flow(prepared: Prepared) -> Flow:
     graph = deploy_graph(prepared, prepared.example_inputs)
     context = GraphContext(prepared.model, graph, prepared.march)
     origin = origins(prepared)
-    found = Flow()
+    drawing = Flow()
     box_of: dict[fx.Node, int] = {}
     open_groups: dict[str, int] = {}
     for node in graph.nodes:
         sources = [box_of[n] for n in node.all_input_nodes if n in box_of]
         if node.op == "output":
-            _leave(found, node, box_of)
+            _leave(drawing, node, box_of)
         elif context.is_constant(node) or not yields_tensor(node):
             continue  # parameters, quantized ones too, are part of what reads them
         elif (fake_quant := fake_quant_of(node, context.modules)) is not None:
             box_of[node] = sources[0]
-            box = found.boxes[sources[0]]
+            box = drawing.boxes[sources[0]]
             box.dtype = box.dtype if fake_quant.disabled else fake_quant.qspec.dtype
         else:
             decision = prepared.decisions.get(origin(node).node)
             key = decision.node if decision and decision.group else ""
             known = open_groups.get(key)
-            index = known if known is not None and known in sources else len(found.boxes)
-            if index == len(found.boxes):
-                found.boxes.append(Box([], origin(node).module, decision=decision))
+            index = known if known is not None and known in sources else len(drawing.boxes)
+            if index == len(drawing.boxes):
+                drawing.boxes.append(Box([], origin(node).module, decision=decision))
                 open_groups[key] = index
-            box = found.boxes[index]
+            box = drawing.boxes[index]
             box.ops += _names(node, context)
             box.shape = _shape(context, node)
-            box.dtype = _dtype(node, box, [found.boxes[s] for s in sources])
-            found.edges += [(s, index) for s in dict.fromkeys(sources) if s != index]
+            box.dtype = _dtype(node, box, [drawing.boxes[s] for s in sources])
+            drawing.edges += [(s, index) for s in dict.fromkeys(sources) if s != index]
             box_of[node] = index
-    found.edges = list(dict.fromkeys(found.edges))
-    return found
+    drawing.edges = list(dict.fromkeys(drawing.edges))
+    return drawing
 
 
 def _dtype(node: fx.Node, box: Box, sources: list[Box]) -> str:
@@ -91,17 +92,17 @@ def _dtype(node: fx.Node, box: Box, sources: list[Box]) -> str:
         return FLOAT
     if decision.kind is DecisionKind.SHARED and sources:
         return sources[0].dtype
-    accumulates = decision.op.startswith(ACCUMULATES) and decision.weight is not None
+    accumulates = has_trait(decision.op, OpTrait.WEIGHT) and decision.weight is not None
     return TAIL if accumulates else FLOAT
 
 
-def _leave(found: Flow, node: fx.Node, box_of: dict[fx.Node, int]) -> None:
+def _leave(drawing: Flow, node: fx.Node, box_of: dict[fx.Node, int]) -> None:
     """One box for each tensor that leaves the model."""
     for source in node.all_input_nodes:
         if source in box_of:
-            producer = found.boxes[box_of[source]]
-            found.boxes.append(Box(["output"], producer.module, producer.shape, producer.dtype))
-            found.edges.append((box_of[source], len(found.boxes) - 1))
+            producer = drawing.boxes[box_of[source]]
+            drawing.boxes.append(Box(["output"], producer.module, producer.shape, producer.dtype))
+            drawing.edges.append((box_of[source], len(drawing.boxes) - 1))
 
 
 def _names(node: fx.Node, context: GraphContext) -> list[str]:

@@ -54,8 +54,8 @@ class _Line:
     dtype: str
 
 
-def draw_graph(flow: Flow, title: str, place: Callable[[Decision], str]) -> str:
-    """The SVG's text. place: "file:line" of the rule behind a decision, "" for none.
+def draw_graph(flow: Flow, title: str, rule_line: Callable[[Decision], str]) -> str:
+    """The SVG's text. rule_line: "file:line" of the rule behind a decision, "" for none.
 
     Raises DiagnosticError QS921 without jinja2 and grandalf.
     """
@@ -73,7 +73,7 @@ def draw_graph(flow: Flow, title: str, place: Callable[[Decision], str]) -> str:
     left, right = min(sides, default=0) - MARGIN, max(sides, default=0) + MARGIN
     centres = [(x - left, y + MARGIN) for x, y in centres]
     bends = [[(x - left, y + MARGIN) for x, y in points] for points in bends]
-    boxes = [_placed(box, x, y, place) for box, (x, y) in zip(flow.boxes, centres, strict=True)]
+    boxes = [_placed(box, x, y, rule_line) for box, (x, y) in zip(flow.boxes, centres, strict=True)]
     used = {box.dtype for box in flow.boxes}
     source = (importlib.resources.files("qatspec.report") / "graph.svg.jinja").read_text("utf-8")
     environment = jinja2.Environment(
@@ -130,14 +130,14 @@ def _layout(flow: Flow) -> tuple[list[_Point], list[list[_Point]]]:
     return centres, bends
 
 
-def _placed(box: Box, x: float, y: float, place: Callable[[Decision], str]) -> _Placed:
+def _placed(box: Box, x: float, y: float, rule_line: Callable[[Decision], str]) -> _Placed:
     hover = [" + ".join(box.ops), box.module]
     if box.decision is not None:
         weight = box.decision.weight
         hover += [
             f"result: {box.dtype}" + (f", weight: {weight.dtype}" if weight else ""),
             box.decision.reason,
-            f"rule: {place(box.decision)}",
+            f"rule: {rule_line(box.decision)}",
             f"code: {box.decision.source}",
         ]
     return _Placed(

@@ -55,11 +55,11 @@ def check(data: Any, schema: JSONSchema, at: str = "") -> list[Diagnostic]:
 
     Each finding stands by itself: what follows from another one is left out.
     """
-    found: dict[tuple[str | None, str, str], Diagnostic] = {}
+    diagnostics: dict[tuple[str | None, str, str], Diagnostic] = {}
     for error in _Validator(dict(schema)).iter_errors(data):
         for diagnostic in _convert(error, schema, at):
-            found.setdefault((diagnostic.at, diagnostic.code, diagnostic.message), diagnostic)
-    return list(found.values())
+            diagnostics.setdefault((diagnostic.at, diagnostic.code, diagnostic.message), diagnostic)
+    return list(diagnostics.values())
 
 
 def _convert(error: ValidationError, schema: JSONSchema, base: str) -> Iterator[Diagnostic]:
@@ -140,8 +140,8 @@ def _wrong_type(
     if isinstance(value, str):
         if {"number", "integer"} & set(types) and _is_number(value):
             advice = f"write it without quotes: `{value}`"
-            whole = isinstance(scalars.resolve(value), int)
-            corrected = value if whole or "number" in types else None
+            is_integer = isinstance(scalars.resolve(value), int)
+            corrected = value if is_integer or "number" in types else None
         elif "boolean" in types and value.lower() in _BOOLEANS:
             corrected = _BOOLEANS[value.lower()]
             advice = f"write `{corrected}`"
@@ -164,8 +164,8 @@ def _sample(value: Any, types: list[str], part: Any, root: JSONSchema) -> str | 
         return "{}"
     if "integer" in types and isinstance(value, float):
         return str(round(value))
-    found = example(part, root)
-    return None if found == "..." else found
+    shown = example(part, root)
+    return None if shown == "..." else shown
 
 
 def _fix(value: Any, text: str | None) -> Fix | None:

@@ -55,15 +55,15 @@ def merged_schema(
 
 
 def _choose(part: dict[str, Any], names: Iterable[str]) -> None:
-    if found := sorted(names):
-        part["enum"] = found
+    if choices := sorted(names):
+        part["enum"] = choices
 
 
 def _text_choices(part: dict[str, Any], names: Iterable[str]) -> None:
     """Choices for the text form of a value that may be a mapping too."""
-    if found := sorted(names):
+    if choices := sorted(names):
         part["if"] = {"type": "string"}
-        part["then"] = {"enum": found}
+        part["then"] = {"enum": choices}
 
 
 def _typed(

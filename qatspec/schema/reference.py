@@ -43,13 +43,13 @@ def reference(schema: Mapping[str, Any] | None = None) -> str:
 
 def _order(schema: Mapping[str, Any]) -> list[str]:
     """Definitions in the order that a reader comes upon them."""
-    found: dict[str, None] = {}
+    names: dict[str, None] = {}
 
     def visit(part: Any) -> None:
         if isinstance(part, Mapping):
             name = part.get("$ref", "").rpartition("/")[2]
-            if name and name not in found:
-                found[name] = None
+            if name and name not in names:
+                names[name] = None
                 visit(schema["$defs"][name])
             for key, value in part.items():
                 if key != "$defs":
@@ -59,7 +59,7 @@ def _order(schema: Mapping[str, Any]) -> list[str]:
                 visit(value)
 
     visit(schema)
-    return list(found)
+    return list(names)
 
 
 def _section(

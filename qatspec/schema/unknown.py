@@ -69,8 +69,8 @@ def _elsewhere(key: str, error: ValidationError, root: JSONSchema, allowed: Sequ
         return f"it belongs under `{below}`: `{flow({below: {key: value[key]}})[1:-1]}`"
     if (above := _above(key, error, root)) is not None:
         beside = error.absolute_path[len(above)]
-        place = f"`{above[-1]}:`" if above else "the top of the spec"
-        return f"move it up to {place}, beside `{beside}`: `{flow({key: value[key]})[1:-1]}`"
+        parent = f"`{above[-1]}:`" if above else "the top of the spec"
+        return f"move it up to {parent}, beside `{beside}`: `{flow({key: value[key]})[1:-1]}`"
     if kinds := _kinds(error, root):
         return _of_another_kind(key, value, kinds)
     if allowed:
@@ -82,13 +82,13 @@ def _above(key: str, error: ValidationError, root: JSONSchema) -> list[str] | No
     """The path of the nearest mapping around this one that takes `key`."""
     path = [str(step) for step in error.absolute_path]
     part: Any = root
-    found = None
+    nearest_key = None
     for depth, step in enumerate(path):
         known = property_schemas(part, None, root)
         if key in known:
-            found = path[:depth]
+            nearest_key = path[:depth]
         part = known.get(step, {})
-    return found
+    return nearest_key
 
 
 def _kinds(error: ValidationError, root: JSONSchema) -> dict[str, list[str]]:
@@ -98,18 +98,18 @@ def _kinds(error: ValidationError, root: JSONSchema) -> dict[str, list[str]]:
     for step in error.absolute_schema_path:
         node = resolved(node, root)[step] if step != "$ref" else resolved(node, root)
         branches = node if step == "allOf" else branches
-    found: dict[str, list[str]] = {}
+    keys_of: dict[str, list[str]] = {}
     for branch in branches:
         name = branch.get("if", {}).get("properties", {}).get("type", {}).get("const")
         if name is not None:
-            found[name] = [k for k in branch["then"].get("properties", {}) if k != "type"]
-    return found
+            keys_of[name] = [k for k in branch["then"].get("properties", {}) if k != "type"]
+    return keys_of
 
 
 def _of_another_kind(key: str, value: Mapping[str, Any], kinds: Mapping[str, list[str]]) -> str:
     kind = value["type"]
-    own = quote_list(kinds[kind]) if kinds[kind] else "no further key"
-    advice = f"`type: {kind}` takes {own}; remove `{key}`"
+    quoted = quote_list(kinds[kind]) if kinds[kind] else "no further key"
+    advice = f"`type: {kind}` takes {quoted}; remove `{key}`"
     others = [name for name, keys in kinds.items() if {*value} <= {*keys, "type"}]
     return f"{advice}, or write `type: {others[0]}`, which takes it" if others else advice
 

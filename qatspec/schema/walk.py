@@ -32,12 +32,12 @@ def facets(schema: Any, value: Any, root: JSONSchema) -> Iterator[JSONSchema]:
 
 def property_schemas(schema: Any, value: Any, root: JSONSchema) -> dict[str, JSONSchema]:
     """The schemas of the keys that a mapping may have here."""
-    found: dict[str, JSONSchema] = {}
+    schemas: dict[str, JSONSchema] = {}
     for facet in facets(schema, value, root):
         for name, part in facet.get("properties", {}).items():
             if isinstance(part, Mapping):
-                found.setdefault(name, part)
-    return found
+                schemas.setdefault(name, part)
+    return schemas
 
 
 def with_defaults(schema: Any, value: Any, root: JSONSchema | None = None) -> Any:
@@ -76,7 +76,7 @@ def affecting(
     Mappings are unordered, lists are ordered; an empty collection counts as itself.
     """
     root = schema if root is None else root
-    return {p: v for p, v, found in _effects(schema, value, root, at, "tensors") if found == effect}
+    return {p: v for p, v, kind in _effects(schema, value, root, at, "tensors") if kind == effect}
 
 
 def _effects(

@@ -48,8 +48,8 @@ class Document:
 
     def resolve(self, diagnostics: Iterable[Diagnostic]) -> tuple[Diagnostic, ...]:
         """The diagnostics with pointers turned into places: sorted by place, no repeats."""
-        found = dict.fromkeys(self._resolve(d) for d in diagnostics)
-        return tuple(sorted(found, key=lambda d: (d.span or Span(""), d.code, d.message)))
+        resolved = dict.fromkeys(self._resolve(d) for d in diagnostics)
+        return tuple(sorted(resolved, key=lambda d: (d.span or Span(""), d.code, d.message)))
 
     @contextmanager
     def located(self) -> Iterator[None]:
@@ -59,20 +59,22 @@ class Document:
         except DiagnosticError as error:
             raise DiagnosticError(self.resolve(error.diagnostics), self.texts) from error.__cause__
 
-    def _resolve(self, found: Diagnostic) -> Diagnostic:
+    def _resolve(self, diagnostic: Diagnostic) -> Diagnostic:
         notes = tuple(
             replace(n, span=self.span(n.at, key=True)) if n.at is not None and n.span is None else n
-            for n in found.notes
+            for n in diagnostic.notes
         )
-        if found.at is None or found.span is not None:
-            return replace(found, notes=notes, fix=place_fix(found.fix, found.span, self.texts))
-        origin = self.origins.get(found.at)
-        if origin is not None and not found.key:
+        if diagnostic.at is None or diagnostic.span is not None:
+            return replace(
+                diagnostic, notes=notes, fix=place_fix(diagnostic.fix, diagnostic.span, self.texts)
+            )
+        origin = self.origins.get(diagnostic.at)
+        if origin is not None and not diagnostic.key:
             notes = (Note("the value comes from here", span=origin), *notes)
-        span = self.span(found.at, key=found.key)
-        text_span = span if found.at in self.spans else None  # a default has no text to edit
-        fix = place_fix(found.fix, text_span, self.texts)
-        return replace(found, span=span, notes=notes, fix=fix)
+        span = self.span(diagnostic.at, key=diagnostic.key)
+        text_span = span if diagnostic.at in self.spans else None  # a default has no text to edit
+        fix = place_fix(diagnostic.fix, text_span, self.texts)
+        return replace(diagnostic, span=span, notes=notes, fix=fix)
 
 
 def to_document(tree: Tree, path: str, texts: Mapping[str, str]) -> Document:

@@ -37,9 +37,9 @@ def remember(name: str, value: str) -> EnvironmentText:
 
 def with_values(text: str, references: Mapping[str, str]) -> EnvironmentText:
     """`text` as one that holds the values of `references` (value -> reference)."""
-    found = EnvironmentText(text)
-    found.written = _replaced(text, references)
-    return found
+    expanded = EnvironmentText(text)
+    expanded.written = _replaced(text, references)
+    return expanded
 
 
 def written(value: Any) -> Any:

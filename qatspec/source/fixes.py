@@ -25,8 +25,8 @@ def place_fix(fix: Fix | None, span: Span | None, texts: Mapping[str, str]) -> F
     if text is None or not Path(span.file).is_file():
         return None
     if fix.line is not None:
-        place = Span(span.file, span.line, 1, span.line, 1)
-        return replace(fix, edits=(Edit(place, f"{' ' * (span.col - 1)}{fix.line}\n"),))
+        line_start = Span(span.file, span.line, 1, span.line, 1)
+        return replace(fix, edits=(Edit(line_start, f"{' ' * (span.col - 1)}{fix.line}\n"),))
     start, end = _range(text, span)
     written = text[start:end]
     if not written or "${" in written or written[0] in "&*!|>":
@@ -46,14 +46,14 @@ def edited(text: str, edits: Iterable[Edit]) -> str:
     return "".join([*parts, text[done:]])
 
 
-def apply_fixes(found: Iterable[Diagnostic], texts: Mapping[str, str]) -> list[Edit]:
+def apply_fixes(diagnostics: Iterable[Diagnostic], texts: Mapping[str, str]) -> list[Edit]:
     """Write the fixes of diagnostics into their files and return the edits that were made.
 
     Each file is replaced whole or not at all, and keeps its mode, line ends and byte order mark.
     Raises DiagnosticError QS114 where a file cannot be written or is no longer what was read.
     """
     by_file: dict[str, dict[Edit, None]] = {}
-    for diagnostic in found:
+    for diagnostic in diagnostics:
         for edit in diagnostic.fix.edits if diagnostic.fix else ():
             by_file.setdefault(edit.span.file, {})[edit] = None
     for file, edits in by_file.items():

@@ -62,9 +62,9 @@ def load_document(
         raise DiagnosticError(placed, {**texts, **error.texts}) from None
     except RecursionError:
         # references to references to deep values: each is within bounds, their product is not
-        place = Span(str(path))
+        file_span = Span(str(path))
         raise DiagnosticError(
-            _fail(QS108, "nested too deep", place, "flatten it").diagnostics, texts
+            _fail(QS108, "nested too deep", file_span, "flatten it").diagnostics, texts
         ) from None
 
 
@@ -93,12 +93,12 @@ def _read(
     tree = parse(text, shown)
     if tree is None or not isinstance(tree.value, dict):
         what = "empty" if tree is None else kind_of(tree.value)
-        place = Span(shown, 1, 1, 1, 1)
+        file_start = Span(shown, 1, 1, 1, 1)
         advice = (
             "write these lines and put your names and numbers in; `qatspec new quickstart` writes "
             f"a spec with all five stages\n{SMALLEST}"
         )
-        raise _fail(QS111, f"a spec is a mapping of keys, this is {what}", place, advice)
+        raise _fail(QS111, f"a spec is a mapping of keys, this is {what}", file_start, advice)
     merged: Tree | None = None
     for base_name, span in _extended(tree.value.get("extends")):
         if not base_name.endswith(_SPEC_FILES):

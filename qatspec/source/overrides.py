@@ -18,13 +18,13 @@ def apply(tree: Tree, overrides: Sequence[str]) -> Tree:
     for number, text in enumerate(overrides, start=1):
         check_text(text, FILE)
         path, equals, value = text.partition("=")
-        whole = Span(FILE, number, 1, number, len(text) + 1)
+        setting = Span(FILE, number, 1, number, len(text) + 1)
         keys = path.split(".")
         if not equals or not all(keys) or len(split_lines(text)) > 1 or len(keys) > MAX_DEPTH:
             message = f"`{text}` is not of the form `a.b.c=value`"
-            raise _fail(message, whole, "for example `--set vars.batch_size=8`")
+            raise _fail(message, setting, "for example `--set vars.batch_size=8`")
         if keys[0] == "extends":
-            raise _fail("`extends` cannot be set", whole, "write another spec that extends these")
+            raise _fail("`extends` cannot be set", setting, "write another spec that extends these")
         start = len(path) + 2
         empty = Tree(None, Span(FILE, number, start, number, start))
         new = parse(value, FILE, line=number, col=start) or empty

@@ -34,15 +34,15 @@ def parse(text: str, file: str, *, line: int = 1, col: int = 1) -> Tree | None:
     """
     composer = _Composer(text, file, line, col)
     tree = composer.document()
-    if composer.found:
-        raise DiagnosticError(composer.found)
+    if composer.diagnostics:
+        raise DiagnosticError(composer.diagnostics)
     return tree
 
 
 class _Composer:
     def __init__(self, text: str, file: str, line: int, col: int) -> None:
         self.text, self.file, self.line, self.col = text, file, line, col
-        self.found: list[Diagnostic] = []
+        self.diagnostics: list[Diagnostic] = []
         self._anchors: dict[str, Tree] = {}
         self._open: set[str] = set()
         self._path: list[str] = []
@@ -233,15 +233,15 @@ class _Composer:
             return self._stop(QS105, "a tab in the indentation", span, help_)
         start = error.context_mark
         opened = (start.line, start.column) if start else None
-        found = mistake(str(error.problem), lines, mark.line, mark.column, opened)
-        row = found.row + self.line
-        col = found.column + (self.col if found.row == 0 else 1)
-        span = Span(self.file, row, col, row, col + found.length)
-        help_ = found.help if len(found.help) <= _LONGEST else "correct it at the marked place"
+        slip = mistake(str(error.problem), lines, mark.line, mark.column, opened)
+        row = slip.row + self.line
+        col = slip.column + (self.col if slip.row == 0 else 1)
+        span = Span(self.file, row, col, row, col + slip.length)
+        help_ = slip.help if len(slip.help) <= _LONGEST else "correct it at the marked place"
         fix = None
-        if found.corrected is not None and self.file != COMMAND_LINE:
-            fix = Fix(f"-> `{found.corrected}`", (Edit(span, found.corrected),))
-        return self._stop(QS102, found.message, span, help_, fix)
+        if slip.corrected is not None and self.file != COMMAND_LINE:
+            fix = Fix(f"-> `{slip.corrected}`", (Edit(span, slip.corrected),))
+        return self._stop(QS102, slip.message, span, help_, fix)
 
     def _tag(self, tag: str, span: Span) -> None:
         first = span.col - (self.col if span.line == self.line else 1)
@@ -250,8 +250,8 @@ class _Composer:
         shown, help_, length = instead_of_tag(tag, line, first, key)
         fix = None
         if length and span.file != COMMAND_LINE:
-            place = Span(span.file, span.line, span.col, span.line, span.col + length)
-            fix = Fix(f"`{shown}` deleted", (Edit(place, ""),))
+            tag_span = Span(span.file, span.line, span.col, span.line, span.col + length)
+            fix = Fix(f"`{shown}` deleted", (Edit(tag_span, ""),))
         self._fail(QS110, f"tag `{_short(shown)}` is not used in specs", span, help_, fix=fix)
 
     def _fail(
@@ -263,7 +263,9 @@ class _Composer:
         notes: tuple[Note, ...] = (),
         fix: Fix | None = None,
     ) -> None:
-        self.found.append(code.diagnostic(message, help=help_, span=span, notes=notes, fix=fix))
+        self.diagnostics.append(
+            code.diagnostic(message, help=help_, span=span, notes=notes, fix=fix)
+        )
 
     def _stop(
         self,
@@ -274,7 +276,7 @@ class _Composer:
         fix: Fix | None = None,
     ) -> DiagnosticError:
         self._fail(code, message, span, help_, fix=fix)
-        return DiagnosticError(self.found)
+        return DiagnosticError(self.diagnostics)
 
 
 def _short(text: str) -> str:

@@ -30,8 +30,8 @@ def substitute(tree: Tree, environ: Mapping[str, str] = os.environ) -> Tree:
     """
     resolver = _Resolver(tree, environ)
     result = resolver.resolve(tree)
-    if resolver.found:
-        raise DiagnosticError(resolver.found.values())
+    if resolver.diagnostics:
+        raise DiagnosticError(resolver.diagnostics.values())
     return result
 
 
@@ -42,7 +42,7 @@ class _Unresolved(Exception):
 class _Resolver:
     def __init__(self, root: Tree, environ: Mapping[str, str]) -> None:
         self.root, self.environ = root, environ
-        self.found: dict[tuple[Span, str], Diagnostic] = {}
+        self.diagnostics: dict[tuple[Span, str], Diagnostic] = {}
         self._done: dict[int, Tree] = {}
         self._chain: list[str] = []
         #: text from the environment -> the values in it, with their references
@@ -150,9 +150,9 @@ class _Resolver:
         """`node` resolved, once."""
         done = self._done.get(id(node))
         if done is None:
-            before = len(self.found)
+            before = len(self.diagnostics)
             done = self._done[id(node)] = self.resolve(node)
-            if len(self.found) > before:
+            if len(self.diagnostics) > before:
                 raise _Unresolved
         return done
 
@@ -172,8 +172,8 @@ class _Resolver:
         self, tree: Tree, code: Code, message: str, advice: str, fix: Fix | None = None
     ) -> _Unresolved:
         notes = (Note("the value was set here", span=tree.origin),) if tree.origin else ()
-        found = code.diagnostic(message, help=advice, span=tree.span, notes=notes, fix=fix)
-        self.found.setdefault((tree.span, code), found)
+        diagnostic = code.diagnostic(message, help=advice, span=tree.span, notes=notes, fix=fix)
+        self.diagnostics.setdefault((tree.span, code), diagnostic)
         return _Unresolved()
 
 
@@ -213,5 +213,5 @@ def _respelt(tree: Tree, keys: list[str], depth: int, key: str | None) -> Fix | 
         return None
     new = f"${{{'.'.join(part for part in (before, key, after) if part)}}}"
     start = span.col + quotes // 2 + at
-    place = Span(span.file, span.line, start, span.line, start + len(old))
-    return Fix(f"`{old}` -> `{new}`", (Edit(place, new),))
+    old_key = Span(span.file, span.line, start, span.line, start + len(old))
+    return Fix(f"`{old}` -> `{new}`", (Edit(old_key, new),))

@@ -44,8 +44,8 @@ def mistake(
             return _indented(lines, row) or _colonless(lines, row) or _general(problem, row, column)
         return _colon_in_text(line, row, column)
     if "expected ':'" in problem and opened:
-        found = _missing_colon(lines[opened[0]], opened[0])
-        return found or _general(problem, *opened)
+        slip = _missing_colon(lines[opened[0]], opened[0])
+        return slip or _general(problem, *opened)
     if "end of stream" in problem and opened:
         return _open_quote(lines[opened[0]], *opened)
     if "expected key" in problem:
@@ -92,11 +92,11 @@ def _in_brackets(
     closing: str, lines: Sequence[str], row: int, column: int, opened: tuple[int, int] | None
 ) -> Mistake:
     line = lines[row] if row < len(lines) else ""
-    if found := _REFERENCE.search(line):
-        name = found.group().rstrip("}") + "}"
+    if reference := _REFERENCE.search(line):
+        name = reference.group().rstrip("}") + "}"
         message = "inside `{...}` and `[...]` a reference needs quotes"
         quoted = f'"{name}"'
-        return Mistake(message, f"write `{quoted}`", row, found.start(), len(name), quoted)
+        return Mistake(message, f"write `{quoted}`", row, reference.start(), len(name), quoted)
     opening = "{" if closing == "}" else "["
     if opened and opened[0] != row:
         first = lines[opened[0]]
@@ -144,10 +144,10 @@ def _colonless(lines: Sequence[str], row: int) -> Mistake | None:
 
 
 def _missing_colon(line: str, row: int) -> Mistake | None:
-    found = _NO_COLON.fullmatch(line)
-    if found is None:
+    match = _NO_COLON.fullmatch(line)
+    if match is None:
         return None
-    indent, key, value = found.groups()
+    indent, key, value = match.groups()
     between = line[len(indent) + len(key) : len(line) - len(value)].strip()
     what = f"it has `{between}` in its place" if between else "it is missing"
     if between == ":":

@@ -51,8 +51,8 @@ def read_text(path: Path, *, shown: str, name: str = "", named_at: Span | None =
             else "save the file as UTF-8, or type the character again"
         )
         lossy = {shown: data.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "replace")}
-        found = _fail(QS104, message, shown, advice, span).diagnostics
-        raise DiagnosticError(found, lossy) from None
+        diagnostics = _fail(QS104, message, shown, advice, span).diagnostics
+        raise DiagnosticError(diagnostics, lossy) from None
     return text
 
 

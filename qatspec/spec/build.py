@@ -95,14 +95,14 @@ def warnings(spec: Spec, registry: Registry | None = None) -> tuple[Diagnostic, 
     """What a spec may run with but should not be silent about, with places; and what plugins' own
     checks find (these may be errors)."""
     names = registry or installed()
-    found: list[Diagnostic] = []
+    diagnostics: list[Diagnostic] = []
     for stage in spec.stages:
         for leaf in spec.quantization(stage):
             if leaf.qconfig is not None:
-                found.extend(repeated_rules(leaf.qconfig))
-    found += warn_of_inputs(spec)
-    found += [d for d in check_stages(spec, names) if d.severity == "warning"]
-    return spec.document.resolve([*found, *names.checks(spec)])
+                diagnostics.extend(repeated_rules(leaf.qconfig))
+    diagnostics += warn_of_inputs(spec)
+    diagnostics += [d for d in check_stages(spec, names) if d.severity == "warning"]
+    return spec.document.resolve([*diagnostics, *names.checks(spec)])
 
 
 def _file_plugins(
@@ -133,17 +133,17 @@ def _component(
     at: str,
     names: Registry,
     findings: Findings,
-    given: Mapping[str, Any] | None = None,
+    of_inputs: Mapping[str, Any] | None = None,
 ) -> Component:
     """A registered thing; its params checked by its own schema, their defaults filled in.
 
-    given: what of the model's inputs a data set takes over in params that are not written."""
+    of_inputs: what of the model's inputs a data set takes over in params that are not written."""
     params = raw["params"]
     with findings:
         record = names.record(kind, raw["type"], join(at, "type"))
         schema: JSONSchema = record.params
-        if given is not None:
-            params = {**taken_from_input(schema, given), **params}
+        if of_inputs is not None:
+            params = {**taken_from_input(schema, of_inputs), **params}
         if wrong := check(params, schema, join(at, "params")):
             raise DiagnosticError(wrong if raw["params"] else [_without_params(schema, at)])
         params = with_defaults(schema, params)
@@ -164,11 +164,13 @@ def _without_params(schema: JSONSchema, at: str) -> Diagnostic:
 
 
 def _data(
-    raw: Mapping[str, Any], given: Mapping[str, Any], names: Registry, findings: Findings
+    raw: Mapping[str, Any], of_inputs: Mapping[str, Any], names: Registry, findings: Findings
 ) -> dict[str, DataRole]:
     roles = {
         role: DataRole(
-            dataset=_component("dataset", raw[role], join("/data", role), names, findings, given),
+            dataset=_component(
+                "dataset", raw[role], join("/data", role), names, findings, of_inputs
+            ),
             batch_size=raw[role]["batch_size"],
             workers=raw[role]["workers"],
             broken=raw[role]["broken"],

@@ -12,7 +12,7 @@ class Findings:
     """`with findings: ...` stores the diagnostics that are raised inside and continues after it."""
 
     def __init__(self) -> None:
-        self.found: list[Diagnostic] = []
+        self.diagnostics: list[Diagnostic] = []
 
     def __enter__(self) -> Findings:
         return self
@@ -25,15 +25,15 @@ class Findings:
     ) -> bool:
         if not isinstance(error, DiagnosticError):
             return False
-        self.found.extend(error.diagnostics)
+        self.diagnostics.extend(error.diagnostics)
         return True
 
     def add(self, diagnostics: Iterable[Diagnostic]) -> None:
         """Findings that were not raised."""
-        self.found.extend(diagnostics)
+        self.diagnostics.extend(diagnostics)
 
     def stop(self) -> None:
         """End the phase. Raises DiagnosticError with the findings that are errors."""
-        errors = [d for d in self.found if d.severity == "error"]
+        errors = [d for d in self.diagnostics if d.severity == "error"]
         if errors:
             raise DiagnosticError(errors)

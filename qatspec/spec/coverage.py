@@ -25,7 +25,7 @@ class Call:
 
     node    "<module path>:<node name>", unique in the model, as in Prepared.decisions.
     unit    absolute path of the module whose rules decide; "" = the whole model.
-    own     the pointer of the standalone module with a qconfig of its own that decides instead.
+    entry   the pointer of the standalone module with a qconfig of its own that decides instead.
     module  path of the op's module, relative to the unit.
     names   every name that a rule can call the op by, its canonical name first.
     index   which call of this op in its scope this is, from 0.
@@ -34,7 +34,7 @@ class Call:
 
     node: str
     unit: str
-    own: str
+    entry: str
     module: str
     names: tuple[str, ...]
     index: int
@@ -56,16 +56,16 @@ def check_rules(groups: Iterable[tuple[QConfigRules, Sequence[Call]]]) -> list[D
     sets: dict[int, tuple[QConfigRules, list[Call]]] = {}
     for rules, calls in groups:
         sets.setdefault(id(rules), (rules, []))[1].extend(calls)
-    found: list[Diagnostic] = []
+    diagnostics: list[Diagnostic] = []
     for rules, calls in sets.values():
         prefixes = {call.module[:end] for call in calls for end in _ends(call.module)}
         matches = [(call, call.decide(rules)) for call in calls]
         matched_ids = {id(rule) for _, m in matches for rule in (m.winner, *m.losers)}
         unmatched = _unmatched(rules, calls, prefixes, matched_ids)
         for number, rule in enumerate(unmatched):
-            found.append(_matches_nothing(rule, prefixes if number < _SUGGESTED else set()))
-        found += _shadowed(rules, matches)
-    return found
+            diagnostics.append(_matches_nothing(rule, prefixes if number < _SUGGESTED else set()))
+        diagnostics += _shadowed(rules, matches)
+    return diagnostics
 
 
 def _unmatched(
@@ -119,12 +119,12 @@ def _shadowed(rules: QConfigRules, matches: Sequence[tuple[Call, RuleMatch]]) ->
     other: Precedence = (
         "module_name_first" if rules.precedence == "object_type_first" else "object_type_first"
     )
-    found: dict[tuple[int, int], Diagnostic] = {}
+    diagnostics: dict[tuple[int, int], Diagnostic] = {}
     for call, match in matches:
         if not match.shadowed or match.winner is None:
             continue
         loser = next(r for r in match.losers if r.value != match.winner.value)
-        found.setdefault(
+        diagnostics.setdefault(
             (id(match.winner), id(loser)),
             QS314.warning(
                 f"`{match.winner.key}` decides `{call.node}`; with "
@@ -134,4 +134,4 @@ def _shadowed(rules: QConfigRules, matches: Sequence[tuple[Call, RuleMatch]]) ->
                 notes=(Note("the rule that loses", at=loser.at or None),),
             ),
         )
-    return list(found.values())
+    return list(diagnostics.values())

@@ -30,11 +30,11 @@ def fix_files(
     for _ in range(_ROUNDS):
         try:
             loaded = load(path, overrides, allow_code=allow_code, registry=registry)
-            found, texts = warnings(loaded, registry), loaded.document.texts
+            diagnostics, texts = warnings(loaded, registry), loaded.document.texts
         except DiagnosticError as error:
-            found, texts = error.diagnostics, error.texts
-        titles = {edit: d.fix.title for d in found if d.fix for edit in d.fix.edits}
-        edits = apply_fixes(found, texts)
+            diagnostics, texts = error.diagnostics, error.texts
+        titles = {edit: d.fix.title for d in diagnostics if d.fix for edit in d.fix.edits}
+        edits = apply_fixes(diagnostics, texts)
         if not edits:
             break
         done += [(edit, titles[edit]) for edit in edits]

@@ -24,10 +24,10 @@ def per_channel(value: float | Sequence[float], channels: int) -> tuple[float, .
 def check_image(image: InputSpec) -> list[Diagnostic]:
     """The error QS616 for a `mean` or `std` with another number of entries than there are
     channels."""
-    found = []
+    diagnostics = []
     for key, value in (("mean", image.mean), ("std", image.std)):
         if isinstance(value, Sequence) and len(value) != image.channels:
-            found.append(
+            diagnostics.append(
                 QS616.diagnostic(
                     f"`{key}` has {len(value)} entries, and the input has "
                     f"{image.channels} channels",
@@ -35,7 +35,7 @@ def check_image(image: InputSpec) -> list[Diagnostic]:
                     at=f"{image.at}/{key}" if image.at else None,
                 )
             )
-    return found
+    return diagnostics
 
 
 def of_shares(image: InputSpec) -> list[Diagnostic]:
@@ -105,7 +105,7 @@ def _are_pixels(spec: Spec, image: InputSpec) -> bool:
     for key in split(image.at):
         written = written[key]
     params = [role.dataset.params for role in spec.data.values()]
-    return any(key in place for key in ("mean", "std") for place in (written, *params))
+    return any(key in settings for key in ("mean", "std") for settings in (written, *params))
 
 
 def _is_taken_in_8_bits(spec: Spec) -> bool:

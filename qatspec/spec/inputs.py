@@ -63,13 +63,13 @@ def given_to_data(model: Mapping[str, Any]) -> dict[str, Any]:
         for name, raw in model[INPUTS].items()
     }
     pictures = [raw for raw in every.values() if "shape" not in raw]
-    found: dict[str, Any] = {INPUTS: every}
+    pointers: dict[str, Any] = {INPUTS: every}
     if len(pictures) == 1:
-        found.update(pictures[0])
+        pointers.update(pictures[0])
     for name, raw in every.items():
-        found[f"{INPUTS}/{name}"] = raw
-        found.update((f"{INPUTS}/{name}/{key}", value) for key, value in raw.items())
-    return found
+        pointers[f"{INPUTS}/{name}"] = raw
+        pointers.update((f"{INPUTS}/{name}/{key}", value) for key, value in raw.items())
+    return pointers
 
 
 def taken_from_input(schema: JSONSchema, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -83,15 +83,15 @@ def taken_from_input(schema: JSONSchema, given: Mapping[str, Any]) -> dict[str, 
 
 def check_inputs(spec: Spec) -> list[Diagnostic]:
     """Errors of the inputs: QS616 for mean and std, QS618 for what contradicts itself."""
-    found: list[Diagnostic] = []
+    diagnostics: list[Diagnostic] = []
     for name, given in spec.inputs.items():
         if isinstance(given, TensorSpec):
-            found += _check_tensor(name, given)
+            diagnostics += _check_tensor(name, given)
             continue
-        found += check_image(given)
+        diagnostics += check_image(given)
         if name and given.channels != CHANNELS[given.format]:
-            found.append(_other_channels(name, given))
-    return found
+            diagnostics.append(_other_channels(name, given))
+    return diagnostics
 
 
 def warn_of_inputs(spec: Spec) -> list[Diagnostic]:
@@ -117,10 +117,10 @@ def _form(given: GivenInput) -> dict[str, Any]:
 
 
 def _check_tensor(name: str, given: TensorSpec) -> list[Diagnostic]:
-    found = []
+    diagnostics = []
     if given.range is not None and given.range[0] > given.range[1]:
         least, most = given.range
-        found.append(
+        diagnostics.append(
             QS618.diagnostic(
                 f"`range` of `{name}` begins with {least:g} and ends with {most:g}",
                 help=f"write `range: [{most:g}, {least:g}]`: the least number first",
@@ -128,7 +128,7 @@ def _check_tensor(name: str, given: TensorSpec) -> list[Diagnostic]:
             )
         )
     if given.is_integer and given.scale is not None:
-        found.append(
+        diagnostics.append(
             QS618.diagnostic(
                 f"`{name}` has integers, which are not quantized, and a `scale`",
                 help="delete `scale`: what is computed from them is quantized, and its scale "
@@ -136,7 +136,7 @@ def _check_tensor(name: str, given: TensorSpec) -> list[Diagnostic]:
                 at=join(given.at, "scale"),
             )
         )
-    return found
+    return diagnostics
 
 
 def _other_channels(name: str, given: InputSpec) -> Diagnostic:

@@ -31,8 +31,8 @@ def migrate(
     done: list[Edit] = []
     while version < newest:
         edits = [*steps[version](document), Edit(document.span("/qatspec"), str(version + 1))]
-        found = QS207.diagnostic("", fix=Fix("", tuple(edits)))
-        done += apply_fixes([found], document.texts)
+        diagnostic = QS207.diagnostic("", fix=Fix("", tuple(edits)))
+        done += apply_fixes([diagnostic], document.texts)
         document, version = load_document(path), version + 1
     return was, done
 

@@ -47,6 +47,7 @@ class InputSpec:
     std     as `mean`; image = (pixel - mean) / std, in float32, before anything is quantized.
     resize  how a picture of another size is fitted; None: as the data set does by itself.
     scale   the fixed quantization scale of the input port, None when it is observed.
+    at      JSON pointer of the entry in the spec.
     """
 
     size: tuple[int, int]
@@ -130,7 +131,7 @@ class QConfigRules:
 class ModuleQuant:
     """How one module (or the whole model, path "") is prepared.
 
-    modules excludes the four keys beside it (the tutorial's rule).
+    modules excludes the four keys beside it (the community tutorial's rule).
     """
 
     path: str = ""
@@ -177,7 +178,7 @@ class Trainer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Solver:
-    """Where a stage starts from: the tutorial's <stage>_solver.
+    """Where a stage starts from: the community tutorial's <stage>_solver.
 
     pre_step None: the default predecessor that the spec has. pre_step_checkpoint: best or last.
     weights: file that the float model begins with, relative to the spec; entry: that of the file
@@ -215,8 +216,10 @@ class Stage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spec:
-    """A whole spec. `document` resolves pointers to file:line:col.
+    """A whole spec, with every default filled in. `document` resolves pointers to file:line:col.
 
+    name, march, model, data (by role), quantize and plugins are keys of a spec (schemas/README.md).
+    seed is the number from which every random generator starts.
     inputs holds the model's inputs by the names of forward's arguments; `model.input`, which has
     no name, is the only one, under "".
     stages holds those that the file names, in the order of STAGES. quantization(stage) gives the

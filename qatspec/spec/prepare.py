@@ -72,8 +72,8 @@ def _standalone(setting: Sequence[Any], at: str, names: Registry) -> tuple[Stand
         pointer = join(at, i)
         entry = raw if isinstance(raw, Mapping) else {field: raw}
         if isinstance(entry.get("class"), str):
-            place = join(pointer, "class") if isinstance(raw, Mapping) else pointer
-            findings.add(check_class(entry["class"], place, names))
+            pointer_of_class = join(pointer, "class") if isinstance(raw, Mapping) else pointer
+            findings.add(check_class(entry["class"], pointer_of_class, names))
         qconfig = entry.get("qconfig")
         prepare = entry.get("prepare")
         items.append(

@@ -32,8 +32,8 @@ def qconfig_rules(value: Any, at: str = "", registry: Registry | None = None) ->
         return value
     if not isinstance(value, Mapping):
         config, preset = _value(value, at, names)
-        whole = Rule(kind="global", key="", value=config, preset=preset, at=at)
-        return QConfigRules(rules=(whole,), at=at)
+        only_rule = Rule(kind="global", key="", value=config, preset=preset, at=at)
+        return QConfigRules(rules=(only_rule,), at=at)
     shape = {"$ref": "#/$defs/qconfig", "$defs": spec_schema()["$defs"]}
     if wrong := check(_plain(value), shape, at):
         raise DiagnosticError(wrong)
@@ -54,11 +54,11 @@ def qconfig_rules(value: Any, at: str = "", registry: Registry | None = None) ->
 def repeated_rules(rules: QConfigRules) -> list[Diagnostic]:
     """A warning for each rule that an equal key before it keeps from ever winning."""
     first: dict[Any, Rule] = {}
-    found = []
+    diagnostics = []
     for rule in rules.rules:
         before = first.setdefault((rule.kind, rule.key), rule)
         if before is not rule:
-            found.append(
+            diagnostics.append(
                 QS313.warning(
                     f"the rule for `{rule.key}` never wins: the same key stands before it",
                     help="delete this one, or the one before it if this one is meant",
@@ -66,7 +66,7 @@ def repeated_rules(rules: QConfigRules) -> list[Diagnostic]:
                     notes=(Note("it stands before it here", at=before.at),),
                 )
             )
-    return found
+    return diagnostics
 
 
 def _entries(value: Mapping[str, Any], at: str) -> list[tuple[Any, Any, Any, str]]:
@@ -101,9 +101,9 @@ def _unknown_ops(value: Mapping[Any, Any], at: str, names: Registry) -> Iterator
                 yield from check_op(op, join(at, "object_type", op), names, key=True)
     else:
         places += [(join(at, "object_type", i, 0), row[0]) for i, row in enumerate(group)]
-    for place, op in places:
+    for pointer, op in places:
         if isinstance(op, str):
-            yield from check_op(op, place, names)
+            yield from check_op(op, pointer, names)
 
 
 def _value(raw: Any, at: str, names: Registry) -> tuple[QConfig | None, str | None]:

@@ -52,13 +52,13 @@ def literal_prefix(pattern: str) -> str:
     tree: Any = parser.parse(pattern)
     if tree.state.flags & re.IGNORECASE:
         return ""
-    found = ""
+    prefix = ""
     for op, argument in tree:
         if op is constants.LITERAL:
-            found += chr(argument)
+            prefix += chr(argument)
         elif (op, argument) != (constants.AT, constants.AT_BEGINNING):
             break
-    return found
+    return prefix
 
 
 def _danger(tree: Any) -> str | None:
@@ -136,7 +136,9 @@ def _repaired(pattern: str, at: int | None) -> str | None:
     tried += [pattern + ")", globbed]
     if at is not None:
         tried += [pattern[:at] + pattern[at + 1 :], pattern[:at] + "\\" + pattern[at:]]
-    return next((found for found in tried if found != pattern and _usable(found)), None)
+    return next(
+        (candidate for candidate in tried if candidate != pattern and _usable(candidate)), None
+    )
 
 
 def _flattened(pattern: str) -> str | None:
@@ -154,8 +156,8 @@ def _flattened(pattern: str) -> str | None:
                 groups.append((start, token.end() + repeat.end()))
     for start, end in reversed(groups):
         pattern = pattern[:start] + ".*" + pattern[end:]
-    found = re.sub(r"(?:\.\*){2,}", ".*", pattern)
-    return found if groups and _usable(found) else None
+    shorter = re.sub(r"(?:\.\*){2,}", ".*", pattern)
+    return shorter if groups and _usable(shorter) else None
 
 
 def _usable(pattern: str) -> bool:

@@ -75,7 +75,7 @@ def decide(
 class _Index:
     """Rules by how they are looked up, so that thousands of them cost one lookup a module."""
 
-    whole: Rule | None = None
+    for_all: Rule | None = None
     types: dict[str, Rule] = field(default_factory=dict)
     names: dict[str, Rule] = field(default_factory=dict)
     regexes: dict[str, list[tuple[int, Rule]]] = field(default_factory=dict)
@@ -83,16 +83,16 @@ class _Index:
 
     def matching(self, module: str, ops: Sequence[str], index: int | None) -> list[Rule]:
         """At most one rule a kind."""
-        found: list[Rule | None] = []
+        rules: list[Rule | None] = []
         if index is not None and self.calls:
             scopes = (module, module.rpartition(".")[0])
             keys = ((scope, op, index) for scope in scopes for op in ops)
-            found.append(next((self.calls[key] for key in keys if key in self.calls), None))
-        found.append(next((self.types[op] for op in ops if op in self.types), None))
-        found.append(self._first_regex(module))
-        found.append(self._named(module))
-        found.append(self.whole)
-        return [rule for rule in found if rule is not None]
+            rules.append(next((self.calls[key] for key in keys if key in self.calls), None))
+        rules.append(next((self.types[op] for op in ops if op in self.types), None))
+        rules.append(self._first_regex(module))
+        rules.append(self._named(module))
+        rules.append(self.for_all)
+        return [rule for rule in rules if rule is not None]
 
     def _first_regex(self, module: str) -> Rule | None:
         """The first rule that matches. Rules are kept by the text that they begin with, so that
@@ -123,7 +123,7 @@ def _index(rules: QConfigRules) -> _Index:
     for position, rule in enumerate(rules.rules):
         match rule.kind:
             case "global":
-                index.whole = index.whole or rule
+                index.for_all = index.for_all or rule
             case "object_type":
                 index.types.setdefault(rule.key, rule)
             case "module_name":

@@ -1,7 +1,7 @@
 """What a compiled file is fed: `rt_input_type` and `rt_input_layout` of `stages.compile`.
 
-The keys are those of the tutorial's configs; the types, with `nv12` as cameras give it, those of
-the vendor's toolchain (`input_type_rt` against `input_type_train`).
+The keys are those of the community tutorial's configs; the types, with `nv12` as cameras give it,
+those of the vendor's toolchain (`input_type_rt` against `input_type_train`).
 """
 
 from __future__ import annotations
@@ -52,15 +52,15 @@ def feeds(options: Mapping[str, Any], inputs: Mapping[str, GivenInput]) -> dict[
     filled = with_defaults({"properties": RUNTIME_INPUT}, options)
     pictures = [name for name, given in inputs.items() if isinstance(given, InputSpec)]
     of_all = list(inputs) if len(inputs) == 1 else pictures
-    found = {}
+    asked_of = {}
     for name in inputs:
         asked = []
-        for key, own in zip(_KEYS, _own(), strict=True):
+        for key, standard in zip(_KEYS, _own(), strict=True):
             value = filled[key]
             named = value if isinstance(value, Mapping) else dict.fromkeys(of_all, value)
-            asked.append(named.get(name, own))
-        found[name] = Feed(*asked)
-    return found
+            asked.append(named.get(name, standard))
+        asked_of[name] = Feed(*asked)
+    return asked_of
 
 
 def check_runtime_input(
@@ -71,32 +71,32 @@ def check_runtime_input(
     at: pointer of the options."""
     if unknown := _unknown_names(options, inputs, at):
         return unknown
-    found = []
+    diagnostics = []
     for name, feed in feeds(options, inputs).items():
         given = inputs[name]
         if isinstance(given, InputSpec):
             wrong = _check_picture(feed, name, given, options, at)
-            found += [wrong] if wrong else []
+            diagnostics += [wrong] if wrong else []
         elif not feed.is_own:
             key = _KEYS[0] if feed.kind != _own().kind else _KEYS[1]
             message = f"`{name}` is not a picture, and cannot be fed {feed[_KEYS.index(key)]}"
-            found.append(_cannot(message, f"delete `{name}` there", options, key, name, at))
-    return found
+            diagnostics.append(_cannot(message, f"delete `{name}` there", options, key, name, at))
+    return diagnostics
 
 
 def _unknown_names(
     options: Mapping[str, Any], inputs: Mapping[str, GivenInput], at: str
 ) -> list[Diagnostic]:
     known = [name for name in inputs if name]
-    found = []
+    diagnostics = []
     for key in _KEYS:
         value = options.get(key)
         for name, one in value.items() if isinstance(value, Mapping) else ():
             if name not in inputs:
                 advice = suggest(name, known) if known else f"write one value: `{key}: {one}`"
                 message = f"the model has no input `{name}`"
-                found.append(_cannot(message, advice, options, key, name, at))
-    return found
+                diagnostics.append(_cannot(message, advice, options, key, name, at))
+    return diagnostics
 
 
 def _check_picture(

@@ -98,15 +98,15 @@ def predecessor(spec: Spec, stage: StageName) -> StageName | None:
             help=_other_start(usable),
             at=f"/stages/{stage}/solver/pre_step",
         )
-    found = next((s for s in possible if s in spec.stages), None)
-    if found is None and possible:
+    nearest_stage = next((s for s in possible if s in spec.stages), None)
+    if nearest_stage is None and possible:
         raise QS402.error(
             f"{stage} has nothing to start from",
             help=f"add below `stages:` what it starts from: {_starts(spec, stage)}",
             at=f"/stages/{stage}",
             key=True,
         )
-    return found
+    return nearest_stage
 
 
 #: The shortest form of a stage, for who has to add it.
@@ -144,14 +144,14 @@ def check_stages(spec: Spec, names: Registry) -> list[Diagnostic]:
         if stage in ("calibration", "qat"):
             with findings:
                 spec.quantization(stage)
-    if "qat" in spec.stages and not findings.found and not _calibrated(spec):
+    if "qat" in spec.stages and not findings.diagnostics and not _calibrated(spec):
         findings.add(_uncalibrated(spec, names))
-    if not findings.found:
+    if not findings.diagnostics:
         findings.add(check_unsigned(spec, names))
-    if "convert" in spec.stages and not findings.found:
+    if "convert" in spec.stages and not findings.diagnostics:
         opset = check_opset(spec, cast("StageName", predecessor(spec, "convert")))
         findings.add([opset] if opset else [])
-    return findings.found
+    return findings.diagnostics
 
 
 def _calibrated(spec: Spec) -> bool:
@@ -176,9 +176,9 @@ def _uncalibrated(spec: Spec, names: Registry) -> list[Diagnostic]:
             f"`{preset}` keeps calibrated scales, but qat starts from no calibration",
             help=advice,
             at=at,
-            notes=(Note(f"modules: {', '.join(found)}"),),
+            notes=(Note(f"modules: {', '.join(of_rule)}"),),
         )
-        for (preset, at), found in modules.items()
+        for (preset, at), of_rule in modules.items()
     ]
 
 

@@ -85,9 +85,9 @@ def _meant(
     if last in table.get(namespace, ()):
         return f"{namespace}.{last}", True
     if same := [f"{home}.{last}" for home in _HOMES if last in table[home]]:
-        return same[0], len({_op(found, spellings) for found in same}) == 1
-    if found := [n for n in table if last in table[n] and not n.startswith("torch.nn.modules")]:
-        return f"{found[0]}.{last}", False
+        return same[0], len({_op(candidate, spellings) for candidate in same}) == 1
+    if candidate := [n for n in table if last in table[n] and not n.startswith("torch.nn.modules")]:
+        return f"{candidate[0]}.{last}", False
     beside = table.get(namespace, ())
     if near := nearest(last, beside):
         return f"{namespace}.{near}", sure_correction(last, beside) == near

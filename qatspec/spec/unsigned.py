@@ -50,7 +50,7 @@ def _rules(spec: Spec) -> Iterator[tuple[str, str]]:
                 if activation is not None and activation.dtype == "quint8":
                     if rule.preset:
                         signed = "{activation: {dtype: qint8}}"
-                        whole = leaf.qconfig is not None and rule.at == leaf.qconfig.at
-                        yield rule.at, f'{{"": {signed}}}' if whole else signed
+                        is_only_rule = leaf.qconfig is not None and rule.at == leaf.qconfig.at
+                        yield rule.at, f'{{"": {signed}}}' if is_only_rule else signed
                     else:
                         yield join(rule.at, "activation", "dtype"), "qint8"

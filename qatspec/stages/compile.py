@@ -89,10 +89,10 @@ def compile_to_files(
             files.append(context.folder / f"{context.spec.name}-{march}{suffix}")
             write_bytes(files[-1], data)
     loaded = Artifact.load(binary)
-    found = compare(program, loaded, inputs)
+    exactness = compare(program, loaded, inputs)
     if registry().march(march).bit_exact:
-        demand_exact(binary, found)
-    return tuple(files), {binary.name: found}
+        demand_exact(binary, exactness)
+    return tuple(files), {binary.name: exactness}
 
 
 def _measure(
@@ -110,11 +110,11 @@ def _measure(
         float32 = without_quantization(onnx.load(qat_onnx)).SerializeToString()
     assert march.measure is not None
     with registry().attribute_errors(march, f"march `{march.name}`, measuring `{program.name}`,"):
-        ints = [artifact.feed(given) for given in inputs]
-        found = march.measure(program, artifact, ints, float32)
-    manifest = {**artifact.manifest, **found.get("manifest", {})}
+        ints = [artifact.feed(ports) for ports in inputs]
+        measured = march.measure(program, artifact, ints, float32)
+    manifest = {**artifact.manifest, **measured.get("manifest", {})}
     files = []
-    if "perf" in found:
+    if "perf" in measured:
         files.append(Path(f"{stem}.perf.json"))
-        write_json(files[0], {"summary": found["perf"]})
+        write_json(files[0], {"summary": measured["perf"]})
     return replace(artifact, manifest=manifest), tuple(files)

@@ -61,8 +61,8 @@ def _judged(
     metrics = judge_program(context, program, program.tree, host)
     shipped = [p for p in outputs if p.name.endswith((_PROGRAM, PRE, POST))]
     contents = "".join(sha256_of(path) for path in sorted(shipped))
-    given = {"program": hashlib.sha256(contents.encode()).hexdigest()}
-    return Outcome(metrics=metrics, outputs=outputs, exact=exact, gives=given)
+    reproducible = {"program": hashlib.sha256(contents.encode()).hexdigest()}
+    return Outcome(metrics=metrics, outputs=outputs, exact=exact, gives=reproducible)
 
 
 def convert(
@@ -138,11 +138,11 @@ def _on_host(host: Host) -> str:
     return "; ".join((*before, *behind))
 
 
-def demand_exact(path: Path, found: Exactness) -> None:
+def demand_exact(path: Path, exactness: Exactness) -> None:
     """Raise DiagnosticError QS922 unless the file gave the Program's integers."""
-    if not found.bit_exact:
+    if not exactness.bit_exact:
         raise QS922.error(
-            f"`{path.name}` differs from the Program on real images by up to {found.max_lsb}",
+            f"`{path.name}` differs from the Program on real images by up to {exactness.max_lsb}",
             help="do not ship it; report it with the spec and the checkpoint",
             span=Span(file=str(path)),
         )

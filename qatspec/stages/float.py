@@ -44,6 +44,6 @@ def _settle(context: Context, model: nn.Module) -> None:
     read = islice(loader.shuffled(0), _SETTLING_BATCHES)
     batches = [batch.to(context.device).inputs for batch in read]
     if count := settle(model, batches):
-        seen = f"{len(batches)} batch{'es' * (len(batches) > 1)}"
-        message = f"{count} fresh batch norms begin with the statistics of {seen}"
+        counted = f"{len(batches)} batch{'es' * (len(batches) > 1)}"
+        message = f"{count} fresh batch norms begin with the statistics of {counted}"
         context.report("log", {"message": message})

@@ -19,16 +19,13 @@ from qatspec.export import export_qat_onnx
 from qatspec.graph import Prepared
 from qatspec.graph.source import line_span
 from qatspec.ir import RANGE, Overflow, interval
-from qatspec.kinds import op_range
+from qatspec.kinds import Trait, has, op_range
 from qatspec.lower import NotLowered, lower
 from qatspec.prepare import Refused, set_stage
 from qatspec.prepare.inputs import random_inputs
 from qatspec.process import scratch_folder
 from qatspec.quant.fake_quant import FakeQuantize
 from qatspec.registry import registry
-
-#: Kinds whose second operand is the weight.
-_WEIGHTED = ("conv", "conv_transpose", "linear")
 
 
 def march_findings(prepared: Prepared, march: str) -> list[Diagnostic]:
@@ -58,9 +55,9 @@ def further_refusals(error: Refused, march: str) -> list[Diagnostic]:
     return [d for d in further if not _lines(d) or not known.issuperset(_lines(d))]
 
 
-def _lines(found: Diagnostic) -> set[tuple[str, int]]:
+def _lines(diagnostic: Diagnostic) -> set[tuple[str, int]]:
     """The lines of code that a diagnostic points at."""
-    spans = (found.span, *(note.span for note in found.notes))
+    spans = (diagnostic.span, *(note.span for note in diagnostic.notes))
     return {(span.file, span.line) for span in spans if span is not None}
 
 
@@ -68,26 +65,26 @@ def integer_refusals(prepared: Prepared, march: str) -> list[Diagnostic]:
     """QS7xx for what of `prepared`, in its eval stage, has no integer form, and, of the rest, QS724
     for what has no ONNX form and QS801 for what `march` cannot run, with the module, the line of
     the model's code and the rule."""
-    found: Sequence[Diagnostic] = ()
+    diagnostics: Sequence[Diagnostic] = ()
     try:
         program = lower(prepared, prepared.example_inputs)
     except NotLowered as error:
-        found, program = (*error.diagnostics, *_without_onnx(prepared, error)), error.part
+        diagnostics, program = (*error.diagnostics, *_without_onnx(prepared, error)), error.part
     except DiagnosticError as error:
         return list(error.diagnostics)
     record = registry().march(march)
     with registry().attribute_errors(record, f"march `{march}`, asked what it supports,"):
         answers = [(op, record.supports(op, program)) for op in program.ops]
-    return [*found, *refusals(answers, line_span)]
+    return [*diagnostics, *refusals(answers, line_span)]
 
 
 def _without_onnx(prepared: Prepared, error: NotLowered) -> list[Diagnostic]:
     """QS724 for each further line that has no ONNX form."""
     known = {line for d in error.diagnostics for line in _lines(d)}
-    found = Collector(error.diagnostics)
-    with scratch_folder() as folder, found.collect():
+    problems = Collector(error.diagnostics)
+    with scratch_folder() as folder, problems.collect():
         export_qat_onnx(prepared, folder / "qat.onnx")
-    return [d for d in found.found if d.code == QS724 and not known.issuperset(_lines(d))]
+    return [d for d in problems.diagnostics if d.code == QS724 and not known.issuperset(_lines(d))]
 
 
 def sums_at_the_limit(prepared: Prepared) -> list[Diagnostic]:
@@ -97,9 +94,9 @@ def sums_at_the_limit(prepared: Prepared) -> list[Diagnostic]:
         program = lower(prepared, prepared.example_inputs)
     except DiagnosticError:
         return []
-    found = []
+    layers = []
     for op in program.ops:
-        if op.kind not in _WEIGHTED:
+        if not has(op, Trait.WEIGHTED):
             continue
         x, weight = (program.values[name] for name in op.inputs[:2])
         least = np.full(weight.shape, RANGE[weight.dtype][0])
@@ -107,12 +104,12 @@ def sums_at_the_limit(prepared: Prepared) -> list[Diagnostic]:
             consts = {**program.consts, weight.name: least}
             op_range(op, [interval(*RANGE[x.dtype])], x.shape, consts)
         except Overflow:
-            found.append(op.origin.module or op.output)
-    if not found:
+            layers.append(op.origin.module or op.output)
+    if not layers:
         return []
     return [
         QS708.warning(
-            f"sums of {quote_list(sorted(set(found)))} may not fit int32 after training: "
+            f"sums of {quote_list(sorted(set(layers)))} may not fit int32 after training: "
             "they do with the weights before it, not with every weight",
             help="nothing, unless convert refuses the trained model with QS704; fewer bits for the "
             "weights or the activations of these modules rule it out",

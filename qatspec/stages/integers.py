@@ -31,10 +31,10 @@ def produce_with(
     host: the float parts around the integer model, if any. names: of the inputs."""
 
     def produce(*inputs: Tensor) -> Any:
-        given = [x.cpu().numpy() for x in inputs]
-        ints = model.run(*quantized(model, host, given, names))
+        arrays = [x.cpu().numpy() for x in inputs]
+        ints = model.run(*quantized(model, host, arrays, names))
         real = model.dequantize(ints)
-        nested, flat = (tree, real) if host is None else host.behind(tree, real, given)
+        nested, flat = (tree, real) if host is None else host.behind(tree, real, arrays)
         return unflatten(nested, [torch.from_numpy(x) for x in flat])
 
     return produce
@@ -100,12 +100,12 @@ def compare(
     feds = other.runtime_inputs if isinstance(other, Artifact) else ()
     fed = {f.port.name: f for f in feds}
     names = [port.name for port in other.inputs]
-    for given in inputs:
+    for feed in inputs:
         ints = [
             interpret_frames(fed[name], frames) if name in fed else frames
-            for name, frames in zip(names, given, strict=True)
+            for name, frames in zip(names, feed, strict=True)
         ]
-        for mine, theirs in zip(reference.run(*ints), other.run(*given), strict=True):
+        for mine, theirs in zip(reference.run(*ints), other.run(*feed), strict=True):
             distance = np.abs(mine.astype(np.int64) - theirs.astype(np.int64))
             largest = max(largest, int(distance.max(initial=0)))
     return Exactness(

@@ -24,7 +24,7 @@ def load_given(context: Context, model: nn.Module) -> tuple[str, tuple[Diagnosti
     path = weights_file(context.spec, solver)
     if path is None:
         return "", ()
-    given = load_state(
+    loaded = load_state(
         model,
         path,
         entry=solver.entry,
@@ -34,8 +34,8 @@ def load_given(context: Context, model: nn.Module) -> tuple[str, tuple[Diagnosti
         ignore_extra=solver.ignore_extra,
         at=solver.at,
     )
-    told = "; ".join(given.told) or "the keys as they are"
-    return f"weights of `{path.name}`: {told}", given.warnings
+    told = "; ".join(loaded.told) or "the keys as they are"
+    return f"weights of `{path.name}`: {told}", loaded.warnings
 
 
 def prepare_from(

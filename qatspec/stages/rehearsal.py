@@ -68,7 +68,7 @@ class Rehearsal:
     context: Context
     stages: Sequence[str]
     data: TriedData | None = None
-    found: list[Refusal] = field(default_factory=list)
+    refusals: list[Refusal] = field(default_factory=list)
     spoilt: bool = False
     needs: list[Need] = field(default_factory=list)
     warnings: list[Diagnostic] = field(default_factory=list)
@@ -84,7 +84,7 @@ class Rehearsal:
             with self._of(self.context.stage):
                 self.data.check()
         for stage in self.stages:
-            if self.found:
+            if self.refusals:
                 break
             with self._of(stage):
                 if stage == "float":
@@ -94,19 +94,19 @@ class Rehearsal:
                     states[stage] = prepared[stage].model.state_dict()
                 elif stage == "convert":
                     self._converted(prepared[self._before(stage)])
-        return [_as_prediction(refusal) for refusal in self.found]
+        return [_as_prediction(refusal) for refusal in self.refusals]
 
     @contextmanager
     def _of(self, stage: str) -> Iterator[None]:
         try:
             yield
         except DiagnosticError as error:
-            self.found += [Refusal(stage, d) for d in error.diagnostics]
+            self.refusals += [Refusal(stage, d) for d in error.diagnostics]
             if isinstance(error, Refused):
                 for d in further_refusals(error, self.context.spec.march):
                     later = "compile" if d.code == QS801 else "convert"
                     if later in self.stages:
-                        self.found.append(Refusal(later, replace(d, severity="error")))
+                        self.refusals.append(Refusal(later, replace(d, severity="error")))
 
     def _float(self) -> Mapping[str, Tensor]:
         context = self._at("float")
@@ -187,14 +187,14 @@ class Rehearsal:
         from qatspec.stages.convert import convert
 
         spec, compiled = self.context.spec, "compile" in self.stages
-        found = integer_refusals(prepared, spec.march)
+        problems = integer_refusals(prepared, spec.march)
         self.warnings += sums_at_the_limit(prepared)
         if self.spoilt:
-            found = [d for d in found if d.code in _STRUCTURAL]
-        of_march = [Refusal("compile", d) for d in found if d.code == QS801]
-        self.found += [Refusal("convert", d) for d in found if d.code != QS801]
-        if self.spoilt or self.found:
-            self.found += of_march if compiled else []
+            problems = [d for d in problems if d.code in _STRUCTURAL]
+        of_march = [Refusal("compile", d) for d in problems if d.code == QS801]
+        self.refusals += [Refusal("convert", d) for d in problems if d.code != QS801]
+        if self.spoilt or self.refusals:
+            self.refusals += of_march if compiled else []
             return
         with scratch_folder() as folder:
             drawn = random_inputs(prepared.example_inputs, self.context.inputs)
@@ -206,8 +206,8 @@ class Rehearsal:
                 self.needs.append(of_files("convert", folder))
             if not compiled:
                 return
-            if self.found or of_march:
-                self.found += of_march
+            if self.refusals or of_march:
+                self.refusals += of_march
                 return
             with self._of("compile"):
                 compile_to_files(context, program, spec.march, folder, measured=False)
@@ -235,9 +235,9 @@ def preflight(context: Context, later: Sequence[str], present: int = 0) -> None:
     on the disk."""
     stages = (context.stage, *later)
     trial = Rehearsal(context, stages, TriedData(context, stages))
-    found = trial.run()
-    if found:
-        raise DiagnosticError([_with_way_out(refusal, context.stage) for refusal in found])
+    refusals = trial.run()
+    if refusals:
+        raise DiagnosticError([_with_way_out(refusal, context.stage) for refusal in refusals])
     for warning in trial.warnings:
         context.report("log", {"message": warning.message, "diagnostic": warning})
     demand_space(trial.needs, context.workdir, present)
@@ -269,19 +269,19 @@ def foresee(context: Context) -> Foreseen:
 
 def _as_prediction(refusal: Refusal) -> Refusal:
     """The range of sums follows from the weights, which a training changes."""
-    found = refusal.diagnostic
-    if found.code != QS704:
+    diagnostic = refusal.diagnostic
+    if diagnostic.code != QS704:
         return refusal
-    message = f"{found.message}; this is predicted from the weights before training"
-    return replace(refusal, diagnostic=replace(found, message=message))
+    message = f"{diagnostic.message}; this is predicted from the weights before training"
+    return replace(refusal, diagnostic=replace(diagnostic, message=message))
 
 
 def _with_way_out(refusal: Refusal, first: str) -> Diagnostic:
-    found = refusal.diagnostic
+    diagnostic = refusal.diagnostic
     if refusal.stage == first:
-        return found
+        return diagnostic
     anyhow = f"to train all the same, name the stage: `--step {first}`"
-    return replace(found, help="; ".join(filter(None, (found.help, anyhow))))
+    return replace(diagnostic, help="; ".join(filter(None, (diagnostic.help, anyhow))))
 
 
 def _sooner(spec: Spec) -> Spec:

@@ -84,15 +84,15 @@ def _judged_otherwise(context: Context) -> bool:
     """Return whether any checkpoint in the stage's folder was judged by other settings than now:
     the training was interrupted under them."""
     paths = checkpoint_files(context.folder, context.stage)
-    found = {header.evaluation for header in map(read_header, paths) if header is not None}
-    return found != {context.digests["evaluation"]}
+    evaluations = {header.evaluation for header in map(read_header, paths) if header is not None}
+    return evaluations != {context.digests["evaluation"]}
 
 
 def judge_kept(context: Context, model: nn.Module, *, to_eval: Callable[[], object]) -> Outcome:
     """Judge the kept checkpoints of the finished stage again, and choose `best` again."""
     kept = context.workdir / context.stage
-    found = judge_again(judging(context, model, to_eval), kept, context.folder)
-    return chosen_outcome(context, *found)
+    judged = judge_again(judging(context, model, to_eval), kept, context.folder)
+    return chosen_outcome(context, *judged)
 
 
 def judging(context: Context, model: nn.Module, to_eval: Callable[[], object]) -> Judging:

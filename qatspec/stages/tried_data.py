@@ -108,14 +108,14 @@ class TriedData:
 
     def _one_value(self, stage: str, images: int) -> Diagnostic:
         spec = self.context.spec
-        own = spec.stages[stage].batch_size is not None
+        of_stage = spec.stages[stage].batch_size is not None
         role = spec.data[_ROLES[stage]]
-        key = "batch_size_per_gpu" if own else "batch_size"
+        key = "batch_size_per_gpu" if of_stage else "batch_size"
         return QS943.diagnostic(
             f"stage {stage} trains on batches of {images} picture, and a batch norm of the "
             "model gets one number a channel, which has no variance",
             help=f"set `{key}: 2` or more, with as many pictures in the set",
-            at=f"/stages/{stage}/batch_size_per_gpu" if own else f"{role.at}/batch_size",
+            at=f"/stages/{stage}/batch_size_per_gpu" if of_stage else f"{role.at}/batch_size",
         )
 
 

@@ -25,8 +25,8 @@ class Result:
 
     def assert_codes(self, *expected: str) -> None:
         """`assert_codes("QS201@5:3")`: these diagnostics at these places, in order, no others."""
-        found = [f"{d.code}@{d.span.line}:{d.span.col}" for d in self.diagnostics if d.span]
-        assert found == list(expected), self.text
+        reported = [f"{d.code}@{d.span.line}:{d.span.col}" for d in self.diagnostics if d.span]
+        assert reported == list(expected), self.text
 
 
 class Project:
@@ -52,8 +52,8 @@ class Project:
             loaded = load(spec, overrides, registry=self.registry)
         except DiagnosticError as error:
             return Result(None, error.diagnostics, render(error.diagnostics, error.texts))
-        found = warnings(loaded, self.registry)
-        return Result(loaded, found, render(found, loaded.document.texts))
+        diagnostics = warnings(loaded, self.registry)
+        return Result(loaded, diagnostics, render(diagnostics, loaded.document.texts))
 
     def plan(self, spec: str, overrides: Sequence[str] = ()) -> Plan:
         """The plan of a spec. Raises DiagnosticError."""

@@ -26,9 +26,9 @@ def annotate_is_pure(subject: Subject, handler: QuantHandler) -> None:
     """annotate returns an Annotation, the same one again, and does not change the graph."""
     for example in _examples(handler):
         op = example.op
-        context, found = _calls(example)
+        context, calls = _calls(example)
         before = str(context.graph)
-        first, second = (handler.annotate(found[-1], context) for _ in range(2))
+        first, second = (handler.annotate(calls[-1], context) for _ in range(2))
         assert isinstance(first, Annotation), f"annotate of `{op}` gave {first!r}"
         assert first == second, f"annotate of `{op}` says something else the second time"
         assert str(context.graph) == before, f"annotate of `{op}` changes the graph"
@@ -40,11 +40,11 @@ def lower_equals_the_fake_quant(subject: Subject, handler: QuantHandler) -> None
         raise Skipped("it has no integer form")
     for example in _examples(handler):
         op, x = example.op, images(example.shape)
-        context, found = _calls(example)
+        context, calls = _calls(example)
         prepared = prepared_for_eval(alone(example), x)
-        there = any(op == d.op or found[-1].name in d.group for d in prepared.decisions.values())
-        whole = not any(context.carries_float(node) for node in found)
-        assert there or whole, f"no rule reached the `{op}` of its example"
+        there = any(op == d.op or calls[-1].name in d.group for d in prepared.decisions.values())
+        is_plain = not any(context.carries_float(node) for node in calls)
+        assert there or is_plain, f"no rule reached the `{op}` of its example"
         if any(d.op == op and d.kind.computes_in_float for d in prepared.decisions.values()):
             continue
         program = lower(prepared, (x,))
@@ -107,14 +107,14 @@ def _calls(example: Example) -> tuple[GraphContext, list[fx.Node]]:
     net = alone(example)
     graph = trace(net, (images(example.shape),))
     context = GraphContext(net, graph)
-    found = [node for node in graph.nodes if context.op(node) == example.op]
+    calls = [node for node in graph.nodes if context.op(node) == example.op]
     op = example.op
-    assert found, f"the example of `{op}` has no such op: is `canonical_op` set on its class?"
-    return context, found
+    assert calls, f"the example of `{op}` has no such op: is `canonical_op` set on its class?"
+    return context, calls
 
 
 def _examples(handler: QuantHandler) -> tuple[Example, ...]:
-    found = examples(handler)
-    if not found:
+    of_handler = examples(handler)
+    if not of_handler:
         raise Skipped(_NO_EXAMPLE)
-    return found
+    return of_handler

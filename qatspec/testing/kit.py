@@ -88,9 +88,9 @@ def _ask(subject: Subject, check: Check) -> Iterator[Outcome]:
         yield _outcome(check, f"{check.kind} {record.name}", subject, record)
 
 
-def _outcome(check: Check, item: str, *given: Any) -> Outcome:
+def _outcome(check: Check, item: str, *arguments: Any) -> Outcome:
     try:
-        check.run(*given)
+        check.run(*arguments)
     except Skipped as reason:
         return Outcome(check.name, item, "skipped", str(reason))
     except Exception as error:  # noqa: BLE001  somebody else's code may raise anything

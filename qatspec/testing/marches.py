@@ -89,9 +89,9 @@ def _compile(march: March, program: Program) -> Artifact | None:
     try:
         artifact = march.compile(program, options)
     except DiagnosticError as error:
-        found = error.diagnostics[0]
-        if found.code == _MISSING:
-            raise Skipped(found.message) from error
+        diagnostic = error.diagnostics[0]
+        if diagnostic.code == _MISSING:
+            raise Skipped(diagnostic.message) from error
         return None
     assert isinstance(artifact, Artifact), "compile returns no Artifact"
     return artifact

@@ -57,10 +57,10 @@ def losses_are_finite(subject: Subject, model: ModelDef) -> None:
 def _losses(built: nn.Module) -> dict[str, Tensor]:
     for target in _TARGETS:
         try:
-            found = built.loss(built(_images()), [target, target])  # type: ignore[operator]
+            losses = built.loss(built(_images()), [target, target])  # type: ignore[operator]
         except KeyError:
             continue
-        return losses_of(built, found)
+        return losses_of(built, losses)
     raise Skipped("its loss takes targets that the kit does not know")
 
 

@@ -38,8 +38,8 @@ _JOINS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 def examples(handler: QuantHandler) -> tuple[Example, ...]:
     """The examples of a handler's own ops."""
-    found = () if handler.examples is None else tuple(handler.examples())
-    return tuple(example for example in found if example.op in handler.ops)
+    all_examples = () if handler.examples is None else tuple(handler.examples())
+    return tuple(example for example in all_examples if example.op in handler.ops)
 
 
 def layer(op: str) -> nn.Module | None:
@@ -48,8 +48,8 @@ def layer(op: str) -> nn.Module | None:
     if op in _JOINS:
         return _Join(_JOINS[op])
     handler = registry().handler_for(op)
-    found = () if handler is None else examples(handler)
-    pictures = (e for e in found if e.op == op and len(e.shape) == 4)
+    of_handler = () if handler is None else examples(handler)
+    pictures = (e for e in of_handler if e.op == op and len(e.shape) == 4)
     return next((e.build() for e in pictures), None)
 
 

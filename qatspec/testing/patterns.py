@@ -38,11 +38,11 @@ def fusing_again_changes_nothing(subject: Subject, pattern: FusePattern) -> None
     nothing."""
     for ops, net in _nets(pattern):
         unit = _unit(net)
-        seen = []
+        results = []
         for _ in range(2):
             fuse_by(unit, registry().fuse_patterns())
-            seen.append((str(unit.graph), [[n.name for n in g.nodes] for g in unit.groups]))
-        assert seen[0] == seen[1], f"{ops}: fusing a second time changes the graph again"
+            results.append((str(unit.graph), [[n.name for n in g.nodes] for g in unit.groups]))
+        assert results[0] == results[1], f"{ops}: fusing a second time changes the graph again"
 
 
 def refusals_have_reasons(subject: Subject, pattern: FusePattern) -> None:

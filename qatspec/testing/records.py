@@ -41,8 +41,8 @@ def hooks_return_records(subject: Subject) -> None:
 
 def registers_something(subject: Subject) -> None:
     """The plugin registers a record or implements a hook; otherwise @hookimpl is missing."""
-    found = subject.registry.registered(ENTRY_POINT) or subject.registry.hooks(ENTRY_POINT)
-    assert found, "no hook is implemented: is @hookimpl missing?"
+    registered = subject.registry.registered(ENTRY_POINT) or subject.registry.hooks(ENTRY_POINT)
+    assert registered, "no hook is implemented: is @hookimpl missing?"
 
 
 def names_are_unique(subject: Subject) -> None:
@@ -74,33 +74,33 @@ def named_callables_exist(subject: Subject) -> None:
     for kind, record in _records(subject):
         for field, value in vars(record).items():
             if isinstance(value, Lazy):
-                place = f"{kind} {record.name}: {field} ({value.target})"
+                subject_name = f"{kind} {record.name}: {field} ({value.target})"
                 try:
-                    found = value.resolve()
+                    function = value.resolve()
                 except (ImportError, AttributeError) as error:
-                    raise AssertionError(f"{place}: {error}") from error
-                assert callable(found), f"{place} cannot be called"
+                    raise AssertionError(f"{subject_name}: {error}") from error
+                assert callable(function), f"{subject_name} cannot be called"
 
 
 def schema_is_closed_and_described(subject: Subject, record: Any) -> None:
     """Unknown keys are refused, and every property says what it is."""
     schema = _schema(record)
     Draft202012Validator.check_schema(dict(schema))
-    for place, part in _parts(schema, record.name):
+    for name, part in _parts(schema, record.name):
         if part.get("type") == "object" or "properties" in part:
-            assert "additionalProperties" in part, f"{place} is not closed"
-    for place, part in _properties(schema, record.name):
-        assert part.get("description") or "$ref" in part, f"{place} has no description"
+            assert "additionalProperties" in part, f"{name} is not closed"
+    for name, part in _properties(schema, record.name):
+        assert part.get("description") or "$ref" in part, f"{name} has no description"
 
 
 def defaults_obey_the_schema(subject: Subject, record: Any) -> None:
     """What is filled in would be accepted if it were written."""
     schema = _schema(record)
-    for place, part in _properties(schema, record.name):
+    for name, part in _properties(schema, record.name):
         if "default" in part:
             local = {**part, "$defs": schema.get("$defs", {})}
             filled = with_defaults(local, part["default"], schema)
-            assert check(filled, local) == [], f"{place}: the default is refused"
+            assert check(filled, local) == [], f"{name}: the default is refused"
 
 
 def _schema(record: Any) -> Mapping[str, Any]:
@@ -114,20 +114,20 @@ def _records(subject: Subject) -> Iterator[tuple[str, Any]]:
             yield kind, record
 
 
-def _parts(schema: Any, place: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def _parts(schema: Any, where: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Every subschema that describes a value, but conditions."""
     if not isinstance(schema, Mapping):
         return
-    yield place, schema
+    yield where, schema
     for key in ("properties", "$defs"):
         for name, part in schema.get(key, {}).items():
-            yield from _parts(part, f"{place}.{name}")
+            yield from _parts(part, f"{where}.{name}")
     for key in ("items", "additionalProperties"):
-        yield from _parts(schema.get(key), f"{place}.{key}")
+        yield from _parts(schema.get(key), f"{where}.{key}")
 
 
-def _properties(schema: Any, place: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    for where, part in _parts(schema, place):
+def _properties(schema: Any, record_name: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    for where, part in _parts(schema, record_name):
         for name, child in part.get("properties", {}).items():
             if isinstance(child, Mapping):
                 yield f"{where}.{name}", child

@@ -28,17 +28,17 @@ class Subject:
 
     def records(self, kind: str) -> list[Any]:
         """Its records of a kind, by name; of two with one name, none (names_are_unique fails)."""
-        found: list[Any] = []
+        records: list[Any] = []
         for name in self.registry.registered(ENTRY_POINT).get(kind, []):
             with suppress(DiagnosticError):
-                found.append(self.registry.record(kind, name))
-        return found
+                records.append(self.registry.record(kind, name))
+        return records
 
 
 def example_params(schema: Mapping[str, Any]) -> dict[str, Any]:
     """Params to try a record with: the first of the schema's `examples`, else its defaults."""
-    given: Any = next(iter(schema.get("examples", ())), {})
-    filled: dict[str, Any] = with_defaults(schema, given, schema)
+    params: Any = next(iter(schema.get("examples", ())), {})
+    filled: dict[str, Any] = with_defaults(schema, params, schema)
     if check(filled, schema):
         raise Skipped("its params have no defaults: give the schema `examples: [{...}]`")
     return filled

@@ -155,7 +155,7 @@ def load_weights(
     fitted = fit_state(model, weights)
     fitted = replace(fitted, missing=tuple(k for k in fitted.missing if k not in optional))
     missing, extra = fitted.missing, fitted.unexpected
-    wrong = tuple(f"{key} {given} for {own}" for key, (given, own) in fitted.reshaped.items())
+    wrong = tuple(f"{key} {theirs} for {ours}" for key, (theirs, ours) in fitted.reshaped.items())
     faults = [
         *([("lacks", missing, "solver.allow_miss")] if missing and not allow_miss else []),
         *([("has unknown", extra, "solver.ignore_extra")] if extra and not ignore_extra else []),
@@ -223,7 +223,7 @@ def _unlabelled(paths: Sequence[str], source: Path) -> Diagnostic:
 
 def _converted(dtypes: Mapping[str, tuple[str, str]], source: Path) -> Diagnostic:
     pairs = Counter(dtypes.values())
-    counts = ", ".join(f"{n} from {theirs} to {own}" for (theirs, own), n in pairs.items())
+    counts = ", ".join(f"{n} from {theirs} to {ours}" for (theirs, ours), n in pairs.items())
     return QS940.warning(
         f"`{source.name}` holds scales of another dtype, which were converted: {counts}",
         help="give both stages the same dtypes where the scales were meant for each other",

@@ -135,23 +135,23 @@ def _renames(
     by nearest names; each once."""
     theirs = _modules(fitted.unexpected, weights)
     ours = _modules(fitted.missing, expected)
-    found: dict[str, str] = {}
+    renamed: dict[str, str] = {}
     for module, shapes in theirs.items():
-        fitting = [m for m, s in ours.items() if s == shapes and m not in found.values()]
+        fitting = [m for m, s in ours.items() if s == shapes and m not in renamed.values()]
         near = difflib.get_close_matches(module, fitting, n=1, cutoff=0.0)
         alone = len(fitting) == 1
         if near and (alone or difflib.SequenceMatcher(None, module, near[0]).ratio() >= _ALIKE):
-            found[module] = near[0]
-    return found
+            renamed[module] = near[0]
+    return renamed
 
 
 def _modules(keys: Sequence[str], tensors: Mapping[str, Tensor]) -> dict[str, dict[str, object]]:
     """Module -> {name of its tensor: shape}, of those keys that have a module."""
-    found: dict[str, dict[str, object]] = {}
+    tensors_of: dict[str, dict[str, object]] = {}
     for key in keys:
         if module := _module(key):
-            found.setdefault(module, {})[key.rpartition(".")[2]] = tensors[key].shape
-    return found
+            tensors_of.setdefault(module, {})[key.rpartition(".")[2]] = tensors[key].shape
+    return tensors_of
 
 
 def _module(key: str) -> str:

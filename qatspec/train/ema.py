@@ -30,7 +30,7 @@ class WeightAverage:
 
     @torch.no_grad()
     def update(self) -> None:
-        """Take in the model's present weights."""
+        """Move the average towards the model's present weights."""
         self.steps += 1
         rate = 1.0 - min(self.decay, (1 + self.steps) / (10 + self.steps))
         live = _live(self._model)

@@ -54,15 +54,17 @@ def weights_of(content: Mapping[str, Any]) -> Chosen:
     `entry`, the next stage, convert, eval, infer, compare and sensitivity.
     """
     rivals: tuple[str, ...] = ()
-    named = {name: found for name in RAW if (found := tensors_in(content.get(name)))}
+    named = {name: weights for name in RAW if (weights := tensors_in(content.get(name)))}
     raw_name, raw = next(iter(named.items()), ("", {}))
     if not raw:
         raw_name, raw, named = _unnamed(content)
         rivals = (
-            tuple(n for n, found in named.items() if 2 * len(found) >= len(raw)) if raw_name else ()
+            tuple(n for n, weights in named.items() if 2 * len(weights) >= len(raw))
+            if raw_name
+            else ()
         )
         rivals = rivals if len(rivals) > 1 else ()
-    averages = {name: found for name in AVERAGE if (found := tensors_in(content.get(name)))}
+    averages = {name: weights for name in AVERAGE if (weights := tensors_in(content.get(name)))}
     average_name, average = next(iter(averages.items()), ("", {}))
     others = tuple(name for name in (*named, *averages) if name not in (raw_name, average_name))
     unread = tuple(name for name in AVERAGE if isinstance(content.get(name), Omitted))
@@ -83,9 +85,9 @@ def entry_of(content: Mapping[str, Any], path: str) -> dict[str, Tensor]:
     """The tensors of one entry, or those of the weights whose keys begin with its name.
 
     path: names of entries inside each other, with dots. Returns {} where there is no such entry."""
-    found = _inside(content, path)
-    if found is not None:
-        return tensors_in(found)
+    content_at_path = _inside(content, path)
+    if content_at_path is not None:
+        return tensors_in(content_at_path)
     start = f"{path}."
     return {
         key.removeprefix(start): value
@@ -105,8 +107,8 @@ def module_of(content: Any) -> tuple[str, Omitted] | None:
     if isinstance(content, Omitted):
         return ("", content) if content.is_module else None
     items = content if isinstance(content, Mapping) else {}
-    found = ((name, items.get(name)) for name in (*AVERAGE, *RAW))
-    return next(((n, v) for n, v in found if isinstance(v, Omitted) and v.is_module), None)
+    items_of = ((name, items.get(name)) for name in (*AVERAGE, *RAW))
+    return next(((n, v) for n, v in items_of if isinstance(v, Omitted) and v.is_module), None)
 
 
 def tensors_in(value: Any) -> dict[str, Tensor]:
@@ -124,16 +126,16 @@ def _tensors(value: Any) -> dict[str, Tensor]:
 def _unnamed(content: Mapping[str, Any]) -> tuple[str, dict[str, Tensor], dict[str, Any]]:
     """(name, tensors) of the most tensors that are under no known name, "" for those of `content`
     itself; and all that were found."""
-    found = {
+    by_entry = {
         str(name): tensors
         for name, value in content.items()
         if name not in AVERAGE and (tensors := tensors_in(value))
     }
-    own = _tensors(content)
-    if not found or len(own) >= max(map(len, found.values())):
-        return "", own, found
-    name = max(found, key=lambda name: len(found[name]))
-    return name, found[name], found
+    at_top = _tensors(content)
+    if not by_entry or len(at_top) >= max(map(len, by_entry.values())):
+        return "", at_top, by_entry
+    name = max(by_entry, key=lambda name: len(by_entry[name]))
+    return name, by_entry[name], by_entry
 
 
 def _inside(content: Mapping[str, Any], path: str) -> Any:
@@ -142,7 +144,7 @@ def _inside(content: Mapping[str, Any], path: str) -> Any:
         return content[path]
     for name, value in content.items():
         if isinstance(value, Mapping) and path.startswith(f"{name}."):
-            found = _inside(value, path.removeprefix(f"{name}."))
-            if found is not None:
-                return found
+            tensors = _inside(value, path.removeprefix(f"{name}."))
+            if tensors is not None:
+                return tensors
     return None

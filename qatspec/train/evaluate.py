@@ -34,10 +34,10 @@ def evaluate(
 ) -> dict[str, float]:
     """Run the whole set through `produce` (inputs to raw outputs) and `predict`, and
     let the data set judge: metrics, 0-100."""
-    found = predictions(produce, predict, loader, device=device, progress=progress)
+    made = predictions(produce, predict, loader, device=device, progress=progress)
     dataset = loader.dataset
     with registry().attribute_errors_of(getattr(dataset, "limited", dataset), "evaluate"):
-        metrics = judge(dataset, predict, loader.definition, found)
+        metrics = judge(dataset, predict, loader.definition, made)
     return metrics_of(dataset, loader.definition, metrics)
 
 
@@ -55,9 +55,9 @@ def rehearse(model: nn.Module, loader: Loader, device: torch.device) -> None:
     few = replace(loader, batch_size=min(2, loader.batch_size), workers=0)
     predict = cast(TaskModel, model).predict
     with torch.random.fork_rng():
-        found = predictions(model, predict, few, device=device, batches=1)
+        made = predictions(model, predict, few, device=device, batches=1)
     try:
-        metrics = judge(loader.dataset, predict, loader.definition, found)
+        metrics = judge(loader.dataset, predict, loader.definition, made)
     except (DiagnosticError, PluginFault):
         raise
     except Exception:  # noqa: BLE001  code of a plugin, on less than it is made for
@@ -79,7 +79,7 @@ def predictions(
 ) -> list[tuple[Mapping[str, Any], Mapping[str, np.ndarray]]]:
     """(meta, prediction) of every image, in the data set's order. batches: the maximum number of
     batches."""
-    found: list[tuple[Mapping[str, Any], Mapping[str, np.ndarray]]] = []
+    made: list[tuple[Mapping[str, Any], Mapping[str, np.ndarray]]] = []
     owner = getattr(predict, "__self__", predict)
     for batch in islice(loader.ordered(), batches):
         interrupt.check()
@@ -88,7 +88,7 @@ def predictions(
         with registry().attribute_errors_of(owner, "predict"):
             decoded = predict(outputs)
         arrays = predictions_of(owner, decoded, len(batch.metas))
-        found += zip(batch.metas, arrays, strict=True)
+        made += zip(batch.metas, arrays, strict=True)
         if progress:
-            progress(len(found), len(loader.dataset))
-    return found
+            progress(len(made), len(loader.dataset))
+    return made

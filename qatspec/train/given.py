@@ -26,7 +26,11 @@ from qatspec.train.weights import read_weights, weights_in
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """What was recognised in given weights and done to them, a sentence each; and warnings."""
+    """What `load_state` did.
+
+    told      what was recognised in the weights and done to them, a sentence each.
+    warnings  such as scales that were converted to another dtype (QS940).
+    """
 
     told: tuple[str, ...] = ()
     warnings: tuple[Diagnostic, ...] = ()
@@ -65,19 +69,19 @@ def load_state(
         path = Path(source)
         file = read_weights(path, entry, at)
     weights = mapped(file.tensors, key_map, model, source=path, at=f"{at or ''}/key_map")
-    given = _recognized(weights, model, fresh, path, at or "")
+    recognized = _recognized(weights, model, fresh, path, at or "")
     if allow_miss and ignore_extra:
-        require_overlap(model, given.weights, path, f"{at or ''}/key_map")
+        require_overlap(model, recognized.weights, path, f"{at or ''}/key_map")
     warnings = load_weights(
         model,
-        given.weights,
+        recognized.weights,
         source=path,
         allow_miss=allow_miss,
         ignore_extra=ignore_extra,
-        optional=given.fresh,
-        names=given.names,
+        optional=recognized.fresh,
+        names=recognized.names,
     )
-    return Given((*file.told, *given.told), (*file.warnings, *warnings))
+    return Given((*file.told, *recognized.told), (*file.warnings, *warnings))
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,17 +103,17 @@ def _recognized(
     expected = model.state_dict()
     kept = _fresh(fresh, expected, f"{at}/fresh")
     renamed = without_prefixes(weights, expected, source, at)
-    found = {k: weights[name] for k, name in renamed.names.items() if not _matches(fresh, k)}
+    taken = {k: weights[name] for k, name in renamed.names.items() if not _matches(fresh, k)}
     told = [*renamed.told]
-    for key, value in found.items():
-        own = expected.get(key)
-        if own is not None and own.shape != value.shape and has_shape(value, own):
-            found[key] = value.reshape(own.shape)
-            told.append(f"`{key}` {tuple(value.shape)} became {tuple(own.shape)}")
-    told += _casts(found, expected)
+    for key, value in taken.items():
+        target = expected.get(key)
+        if target is not None and target.shape != value.shape and has_shape(value, target):
+            taken[key] = value.reshape(target.shape)
+            told.append(f"`{key}` {tuple(value.shape)} became {tuple(target.shape)}")
+    told += _casts(taken, expected)
     if kept:
         told.append(f"{len(kept)} keys keep their own initialisation")
-    return _Recognized(found, renamed.names, kept, tuple(told))
+    return _Recognized(taken, renamed.names, kept, tuple(told))
 
 
 def _casts(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> list[str]:

@@ -25,23 +25,23 @@ def require_loadable(model: nn.Module, state: Mapping[str, Tensor], source: Path
     may be so in the file."""
     expected = model.state_dict()
     fake_quants = fake_quant_keys(expected)
-    found = {}
+    problems = {}
     for key, value in state.items():
         if problem := _problem(key, value, expected[key], state, key in fake_quants):
-            found[key] = problem
-    if found:
-        first = next(iter(found))
+            problems[key] = problem
+    if problems:
+        first = next(iter(problems))
         raise QS955.error(
             f"`{source.name}` holds numbers that cannot be loaded: `{first}` "
-            f"{found[first]}"
-            + (f" (and {len(found) - 1} more: {_rest(found)})" if len(found) > 1 else ""),
+            f"{problems[first]}"
+            + (f" (and {len(problems) - 1} more: {_rest(problems)})" if len(problems) > 1 else ""),
             help="use an earlier checkpoint, or train again with a lower learning rate",
             span=Span(file=str(source)),
         )
 
 
-def _rest(found: Mapping[str, str]) -> str:
-    return quote_list(list(found)[1:])
+def _rest(problems: Mapping[str, str]) -> str:
+    return quote_list(list(problems)[1:])
 
 
 def _problem(

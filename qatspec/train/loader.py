@@ -27,7 +27,7 @@ from qatspec.registry.recorder import judging
 from qatspec.train.protocol import (
     ONE_PICTURE,
     Inputs,
-    check_alike,
+    check_equal_shapes,
     check_sample,
     target_tensor,
     tensors_of,
@@ -187,13 +187,13 @@ class _Batches(TorchDataset[Any]):
         samples: list[Sample] = []
         broken: list[_Broken] = []
         for index in self._batches[number]:
-            found = self._first_readable(index, broken)
-            if isinstance(found, _Broken):
-                return _Item(left_out=tuple(broken), fatal=found)
-            if found is not None:
-                samples.append(found)
+            read = self._first_readable(index, broken)
+            if isinstance(read, _Broken):
+                return _Item(left_out=tuple(broken), fatal=read)
+            if read is not None:
+                samples.append(read)
         try:
-            check_alike(self._dataset, samples, self._definition, self._inputs)
+            check_equal_shapes(self._dataset, samples, self._definition, self._inputs)
             batch = _collate(samples, self._inputs) if samples else None
         except PluginFault as fault:
             fatal = _Broken((fault.diagnostic(),), traceback.format_exc(), fault=True)
@@ -206,20 +206,20 @@ class _Batches(TorchDataset[Any]):
         ones on the way are appended to `broken`; what is fatal is returned."""
         count = len(self._dataset)
         for step in range(count if self._replacing else 1):
-            found = self._sample((index + step) % count)
-            if not isinstance(found, _Broken):
-                return found
-            if found.fault or not self._skipping:
-                return found
-            broken.append(found)
+            sample = self._sample((index + step) % count)
+            if not isinstance(sample, _Broken):
+                return sample
+            if sample.fault or not self._skipping:
+                return sample
+            broken.append(sample)
         return broken.pop() if self._replacing else None
 
     def _sample(self, index: int) -> Sample | _Broken:
         rng = np.random.default_rng([self._seed, self._epoch, index])
         try:
             with judging(only=self._judges):
-                found = self._dataset.sample(index, rng)
-            return check_sample(self._dataset, found, self._definition, self._inputs)
+                sample = self._dataset.sample(index, rng)
+            return check_sample(self._dataset, sample, self._definition, self._inputs)
         except DiagnosticError as error:
             return _Broken(error.diagnostics, traceback.format_exc())
         except PluginFault as error:

@@ -197,8 +197,8 @@ class _Loop:
                 raise
             self.metrics = self.training.group.share(metrics)
             self.training.report("metrics", {"epoch": epoch, "step": self.step, **self.metrics})
-            whole = self.step % self.epoch_steps == 0
-            names.append(f"epoch-{epoch:04d}" if whole else f"step-{self.step}")
+            ends_epoch = self.step % self.epoch_steps == 0
+            names.append(f"epoch-{epoch:04d}" if ends_epoch else f"step-{self.step}")
             if self.best is None or self.metrics[self.training.metric] > self.best:
                 self.best, self.best_metrics = self.metrics[self.training.metric], self.metrics
                 names.append("best")

@@ -71,11 +71,11 @@ def without_prefixes(
     names, told = _unwrapped(weights, expected)
     fits = _Fits({key: weights[names[key]] for key in names}, expected)
     candidates = [Prefix(), *filter(fits.is_of_most, _candidates(names, expected))]
-    whole = [c for c in candidates if fits.missing(c) == 0]
-    chosen = _one(whole or _best(candidates, fits), source, at)
+    complete = [c for c in candidates if fits.missing(c) == 0]
+    chosen = _one(complete or _best(candidates, fits), source, at)
     if chosen is None or chosen == Prefix():
         return Renamed(names, told)
-    copies = [prefix for prefix in whole if prefix != chosen]
+    copies = [prefix for prefix in complete if prefix != chosen]
     renamed = _renamed(names, chosen, expected, copies)
     changed = sum(key != renamed.get(key) for key in renamed)
     return Renamed(renamed, (*told, f"{chosen} in front of {changed} keys"))
@@ -147,20 +147,20 @@ def _best(candidates: Sequence[Prefix], fits: _Fits) -> list[Prefix]:
     too little to tell."""
     counts = {candidate: len(fits.matched(candidate)) for candidate in candidates}
     most = max(counts.values())
-    found = [c for c, n in counts.items() if n == most]
-    return found if most > counts[Prefix()] and (most >= fits.half() or len(found) == 1) else []
+    best = [c for c, n in counts.items() if n == most]
+    return best if most > counts[Prefix()] and (most >= fits.half() or len(best) == 1) else []
 
 
-def _one(found: Sequence[Prefix], source: Path, at: str) -> Prefix | None:
+def _one(prefixes: Sequence[Prefix], source: Path, at: str) -> Prefix | None:
     """The one of the prefixes that fit equally well. Raises DiagnosticError QS960."""
-    if len(found) < 2:
-        return next(iter(found), None)
-    averages = [prefix for prefix in found if prefix.is_average]
+    if len(prefixes) < 2:
+        return next(iter(prefixes), None)
+    averages = [prefix for prefix in prefixes if prefix.is_average]
     if len(averages) == 1:
         return averages[0]
-    if Prefix() in found:
+    if Prefix() in prefixes:
         return Prefix()
-    theirs = [prefix.theirs for prefix in found]
+    theirs = [prefix.theirs for prefix in prefixes]
     if len(set(theirs)) == len(theirs):
         shown = " and ".join(f"`{prefix}`" for prefix in theirs)
         raise QS960.error(
@@ -168,10 +168,10 @@ def _one(found: Sequence[Prefix], source: Path, at: str) -> Prefix | None:
             help=f"choose those to load: `entry: {theirs[0].rstrip('.')}` in the stage's `solver`",
             at=at,
         )
-    shown = " and ".join(f"`{prefix.ours}`" for prefix in found)
+    shown = " and ".join(f"`{prefix.ours}`" for prefix in prefixes)
     raise QS960.error(
         f"the weights in `{source.name}` fit the model at {shown}",
-        help=f"choose the place: `key_map: {found[0].key_map}` in the stage's `solver`",
+        help=f"choose the place: `key_map: {prefixes[0].key_map}` in the stage's `solver`",
         at=at,
     )
 
@@ -198,7 +198,7 @@ def _candidates(keys: Mapping[str, object], expected: Mapping[str, Tensor]) -> l
 
 def _starts(key: str) -> list[int]:
     """Where the parts of a key begin."""
-    return [0, *(place + 1 for place, c in enumerate(key) if c == ".")]
+    return [0, *(dot + 1 for dot, c in enumerate(key) if c == ".")]
 
 
 def _unwrapped(

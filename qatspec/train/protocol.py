@@ -158,7 +158,7 @@ def _dtype(given: GivenInput) -> str:
     return given.dtype if isinstance(given, TensorSpec) else "float32"
 
 
-def check_alike(
+def check_equal_shapes(
     dataset: Any,
     samples: Sequence[Sample],
     record: DatasetDef | None = None,
@@ -197,27 +197,27 @@ def predictions_of(owner: Any, predictions: Any, images: int) -> list[dict[str, 
     expected = f"a list with one mapping of names to tensors for each of {images} images"
     if not isinstance(predictions, list | tuple) or len(predictions) != images:
         raise _returned(owner, "predict", predictions, expected)
-    for one in predictions:
-        whole = isinstance(one, Mapping) and all(
-            isinstance(name, str) and _has_values(value) for name, value in one.items()
+    for prediction in predictions:
+        is_keyed = isinstance(prediction, Mapping) and all(
+            isinstance(name, str) and _has_values(value) for name, value in prediction.items()
         )
-        if not whole:
+        if not is_keyed:
             raise _returned(owner, "predict", predictions, expected)
-    return [{k: _array(v) for k, v in one.items()} for one in predictions]
+    return [{k: _array(v) for k, v in prediction.items()} for prediction in predictions]
 
 
 def judge(
     dataset: Any,
     predict: Any,
     definition: DatasetDef | None,
-    found: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]],
+    predictions: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]],
 ) -> Any:
     """Return what `evaluate` of a data set makes of (meta, prediction) pairs.
 
     Raises PluginFault where it looks for a key that is absent: that of `sample`, whose meta lacks
     it, or that of `predict`.
     """
-    pairs = [(_Keyed("meta", meta), _Keyed("prediction", one)) for meta, one in found]
+    pairs = [(_Keyed("meta", meta), _Keyed("prediction", one)) for meta, one in predictions]
     try:
         return dataset.evaluate(pairs)
     except _AbsentKeyError as error:
@@ -261,7 +261,7 @@ def metrics_of(dataset: Any, definition: DatasetDef | None, metrics: Any) -> dic
     dataset, expected = getattr(dataset, "limited", dataset), "a mapping of names to numbers"
     if not isinstance(metrics, Mapping):
         raise _returned(dataset, "evaluate", metrics, expected, definition)
-    found: dict[str, float] = {}
+    numbers: dict[str, float] = {}
     for name, value in metrics.items():
         if not isinstance(name, str) or not _is_real(value) or np.size(value) != 1:
             raise _returned(dataset, "evaluate", metrics, expected, definition)
@@ -270,18 +270,18 @@ def metrics_of(dataset: Any, definition: DatasetDef | None, metrics: Any) -> dic
         except (TypeError, ValueError, OverflowError, RuntimeError) as error:
             raise _returned(dataset, "evaluate", metrics, expected, definition) from error
         if math.isfinite(number):
-            found[name] = number
-    if definition is not None and definition.metric not in found:
+            numbers[name] = number
+    if definition is not None and definition.metric not in numbers:
         name, owner = definition.metric, f"evaluate() of {_named(dataset, definition)}"
         if name in metrics:
             message = f"{owner} returned {describe(metrics[name])} for `{name}`, which chooses the "
             message += "best checkpoint; expected a number"
             raise registry().interface_fault(message, "evaluate", owner=dataset, record=definition)
         message = f"{owner} returned no metric `{name}`, which its DatasetDef names "
-        near = suggest(name, sorted(found)) or "it returned none"
+        near = suggest(name, sorted(numbers)) or "it returned none"
         message += f"as the one that chooses the best checkpoint ({near})"
         raise registry().interface_fault(message, "evaluate", owner=dataset, record=definition)
-    return found
+    return numbers
 
 
 def describe(value: object, depth: int = _DEPTH) -> str:

@@ -123,8 +123,8 @@ def _classes(file: BinaryIO) -> list[str]:
     file.seek(0)
     pickles = itertools.repeat(file, _PICKLES_BEFORE_1_6)
     opcodes = itertools.chain.from_iterable(map(pickletools.genops, pickles))
-    found = {str(argument) for opcode, argument, _ in opcodes if opcode.name == "GLOBAL"}
-    pairs = (name.split(" ", 1) for name in sorted(found))
+    names = {str(argument) for opcode, argument, _ in opcodes if opcode.name == "GLOBAL"}
+    pairs = (name.split(" ", 1) for name in sorted(names))
     return [f"{_PYTHON_2.get(module, module)}.{name}" for module, name in pairs]
 
 

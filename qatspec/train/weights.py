@@ -65,9 +65,9 @@ def read_weights(path: Path, entry: str | None = None, at: str | None = None) ->
 
 def weights_in(content: Any, path: Path, entry: str | None, at: str | None) -> FileWeights:
     """The weights in what a file holds. path: names it in messages. Raises as `read_weights`."""
-    found = _chosen(path, content, entry, at)
-    _demand_plain(path, found.tensors)
-    return found
+    chosen = _chosen(path, content, entry, at)
+    _demand_plain(path, chosen.tensors)
+    return chosen
 
 
 def _content(path: Path) -> Any:
@@ -141,10 +141,10 @@ def _demand_plain(path: Path, tensors: Mapping[str, Tensor]) -> None:
 
 def _is_module(path: Path, content: Any) -> DiagnosticError | None:
     """QS901 for a module that was saved whole, with the line that writes its weights."""
-    if (found := module_of(content)) is None:
+    if (item := module_of(content)) is None:
         return None
-    name, module = found
-    place = f"[{name!r}]" if name else ""
+    name, module = item
+    entry = f"[{name!r}]" if name else ""
     return _not_weights(
         path,
         f"it holds a whole module of the class `{module.class_name}`"
@@ -152,7 +152,7 @@ def _is_module(path: Path, content: Any) -> DiagnosticError | None:
         + ", and reading that would run code from the file",
         "if you trust the file, write its weights where the module's code can be imported: "
         f"`import torch; torch.save(torch.load({path.name!r}, map_location='cpu', "
-        f"weights_only=False){place}.float().state_dict(), {weights_name(path.name)!r})`, and name "
+        f"weights_only=False){entry}.float().state_dict(), {weights_name(path.name)!r})`, and name "
         "that file",
     )
 

@@ -35,7 +35,7 @@ class Limit:
     low, high      smallest and largest number.
     one_of         the numbers that are allowed, any where it is empty.
     power_of_two   whether each number must be a power of two.
-    unless_groups  ops with so many groups are left to the other limits.
+    unless_groups  ops with this number of groups are left to the other limits.
     """
 
     of: str
@@ -56,6 +56,7 @@ class OpSupport:
     """The ops of one integer kind that a march takes.
 
     dtypes   of the activations. weights: of the constant weight, for kinds that have one.
+    limits   of sizes and attributes.
     results  where an op can choose its result; every dtype where it is empty.
     forms    of a requantization, which other kinds do not have (qatspec.types.Arithmetic).
     """
@@ -72,15 +73,21 @@ _MAY_BE_ZERO = ("start_overhead_us", "run_overhead_us", "port_bytes_per_cycle")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hardware:
-    """The figures of the model of time and memory.
+    """The figures of the model of time and memory, from the vendor's pages or fitted to published
+    times.
 
+    cores                     how many compute at once; clock_mhz: their clock, in MHz.
     macs_per_cycle            dense convolutions and linear, per core, int8.
     depthwise_macs_per_cycle  convolutions with one input channel a group, per core.
     vector_lanes              elements a cycle of everything else, per core.
-    onchip_bytes              memory shared by the cores; ddr_bytes_per_us: effective bandwidth.
-    start_overhead_us         to start one layer; run_overhead_us: once a run.
-    port_bytes_per_cycle      features that a core reads and writes on chip; 0: without limit.
-    align_*                   width and channels are padded to these multiples.
+    onchip_bytes              memory shared by the cores, in bytes.
+    ddr_bytes_per_us          effective bandwidth of the memory outside, in bytes a microsecond.
+    start_overhead_us         to start one layer, in microseconds.
+    run_overhead_us           once a run, in microseconds.
+    port_bytes_per_cycle      features that a core reads and writes on chip, in bytes a cycle; 0:
+                              without limit.
+    align_width, align_channels_in, align_channels_out: width and channels are padded to these
+                              multiples.
     fitted                    figure -> what it rests on, where the vendor prints none.
     """
 

@@ -1,4 +1,4 @@
-"""The tutorial's prepare_custom_config_dict as a frozen record."""
+"""The community tutorial's prepare_custom_config_dict as a frozen record."""
 
 from __future__ import annotations
 
@@ -20,15 +20,22 @@ class Standalone:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PrepareConfig:
-    """Every key of the tutorial's prepare_custom_config_dict and torch's others.
+    """Every key of the community tutorial's prepare_custom_config_dict and torch's others.
 
-    Python objects are named by strings ("torch.nn.Conv2d"); through the Python API classes and
-    functions themselves are taken as well.
+    The keys are those of torch's FX mode: standalone_module_name, standalone_module_class,
+    non_traceable_module_name, non_traceable_module_class, additional_fuser_method_mapping,
+    additional_qat_module_mapping, additional_fusion_pattern, additional_quant_pattern,
+    float_to_observed_custom_module_class, observed_to_quantized_custom_module_class,
+    input_quantized_idxs, output_quantized_idxs (positions of arguments and results),
+    preserved_attributes; schemas/README.md describes
+    each. Python objects are named by strings ("torch.nn.Conv2d"); through the Python API classes
+    and functions themselves are taken as well.
 
     march_preset   the march's special cases apply: ops that it leaves in float (March.float_ops),
                    and what handlers ask GraphContext.march for.
     input_scale    fixed scale of the model's inputs (1/128 for centred YUV444), None: observed.
     boundary       paths of the last modules of the quantized network; what follows is in float.
+    wrap           functions that are recorded as one call.
     shared_conv    a conv called at several sites: `tied` (one parameter) or `copy` (a deepcopy).
     """
 

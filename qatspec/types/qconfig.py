@@ -21,8 +21,10 @@ QRANGE: dict[str, tuple[int, int]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QSpec:
-    """How one tensor is quantized: zero point 0, scale = amax / half_range.
+    """How one tensor is quantized: zero point 0, scale = amax / half_range (rule: presets).
 
+    observer            how the range is found: a name that a plugin registers.
+    fake_quant          how training goes through the rounding: a name of the language's schema.
     dtype               quint8 is for values that cannot be negative; others of the same rule get
                         qint8.
     ch_axis             None: one scale a tensor; 0: one an output channel.

@@ -37,6 +37,7 @@ NO_PARAMS: JSONSchema = {"type": "object", "additionalProperties": False, "prope
 class ModelDef:
     """A model that specs name by `model.type`.
 
+    name, summary: for specs and for `qatspec plugins`. params: JSON schema of its params.
     build(params) -> nn.Module obeying the task protocol (qatspec.types.task.TaskModel): forward
     takes images (N, C, H, W) float32 and returns the raw outputs that ship to the chip.
     classes(params) -> how many classes the model tells apart, None where params do not say it; it
@@ -74,6 +75,7 @@ class LibraryModel:
 class DatasetDef:
     """A data set that specs name by `data.<role>.type`.
 
+    name, summary: for specs and for `qatspec plugins`. params: JSON schema of its params.
     open(params, cache_dir, base_dir) -> Dataset (qatspec.types.task.Dataset). `cache_dir` is a
     folder of the work directory where sets that are built, not found, are kept; relative paths
     of params are relative to `base_dir`, the spec's folder.
@@ -84,7 +86,7 @@ class DatasetDef:
     classes(params, base_dir) -> class names in label order, found without opening the set, None
     where that takes long. Must not import torch. Raises DiagnosticError on missing data.
     recognize(folder) -> FoundData where the folder holds a set of this form, else None.
-    precedence: of several sets that recognise a folder, the one with the highest is taken.
+    precedence: of several sets that recognise a folder, the one with the highest number is taken.
     """
 
     name: str
@@ -119,8 +121,9 @@ class FoundData:
 
 @dataclass(frozen=True, kw_only=True)
 class QConfigDef:
-    """A qconfig preset. `aliases` are accepted as other names of it (the tutorial's).
+    """A qconfig preset. `aliases` are accepted as other names of it (the community tutorial's).
 
+    name, summary: for specs and for `qatspec plugins`. config: the rule that it stands for.
     needs_calibration: activation scales must come from a calibration (horizon_calibrated).
     """
 
@@ -133,7 +136,11 @@ class QConfigDef:
 
 @dataclass(frozen=True, kw_only=True)
 class PrepareConfigDef:
-    """A prepare preset: the tutorial's HorizonPrepareCustomConfigDict is `horizon`."""
+    """A prepare preset: the community tutorial's HorizonPrepareCustomConfigDict is `horizon`.
+
+    name, aliases  what `prepare:` of a spec calls it; summary: for `qatspec plugins`.
+    config         what it stands for.
+    """
 
     name: str
     summary: str
@@ -143,8 +150,10 @@ class PrepareConfigDef:
 
 @dataclass(frozen=True, kw_only=True)
 class ObserverDef:
-    """A way to find a range. build(qspec, channels) -> an observer module, channels being 1 or the
-    weight's output channels (qatspec.quant.observers says what it must have)."""
+    """A way to find a range, which qconfigs call by `name`; summary: for `qatspec plugins`.
+
+    build(qspec, channels) -> an observer module, channels being 1 or the weight's output channels
+    (qatspec.quant.observers says what it must have)."""
 
     name: str
     summary: str
@@ -155,6 +164,7 @@ class ObserverDef:
 class FusePattern:
     """A chain of ops that the chip runs as one, decided by its anchor.
 
+    name, summary: for messages and for `qatspec plugins`.
     pattern: canonical op names in forward order, ("conv2d", "batch_norm2d", "relu|relu6"), "|"
     between alternatives. The first is the anchor. check(match) -> None, or the reason why it
     declines. rewrite(match) -> None edits the graph, or None where fusing is annotation alone.
@@ -169,7 +179,8 @@ class FusePattern:
 
 @dataclass(frozen=True, kw_only=True)
 class QuantHandler:
-    """Quantization, lowering and ONNX form of ops.
+    """Quantization, lowering and ONNX form of ops. name, summary: for messages and for `qatspec
+    plugins`.
 
     ops: canonical names of the ops. A module becomes one op by the class attribute
     `canonical_op = "my_op"`; tracing then does not enter it.
@@ -199,8 +210,8 @@ class QuantHandler:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Whether the march can run an op; if not, the reason, stated so that a user can act on it.
-    fix: what to do about it, as an imperative clause; "": qatspec's own advice for the kind."""
+    """Whether the march can run an op: `ok`; if not, the reason, stated so that a user can act on
+    it. fix: what to do about it, as an imperative clause; "": qatspec's own advice for the kind."""
 
     ok: bool
     reason: str = ""
@@ -211,7 +222,7 @@ class Verdict:
 class Arithmetic:
     """The integer arithmetic of a march, as `lower` needs it (rule: exact multipliers).
 
-    multiplier_bits  width of a requantization multiplier, unsigned.
+    multiplier_bits  width of a requantization multiplier, unsigned, in bits.
     rounding         of the requantization shift: half_up (floor(x + 1/2)), half_even, floor.
     form             how a requantization to 8 bits computes (qatspec.kinds.requantization): single
                      (one multiplier and one shift for all terms, of the two fields above),
@@ -231,6 +242,9 @@ class Arithmetic:
 class March:
     """A chip architecture: capabilities as versioned data, and its compiler.
 
+    name, summary for specs and for `qatspec plugins`.
+    version       of the capabilities; it counts up with each change, and is part of digests.
+    arithmetic    the integer arithmetic of the chip.
     chips         chip names that mean this march ("j5"): they get a did-you-mean.
     capabilities  what the march takes and how fast it is, as typed data.
     options       JSON schema of `stages.compile`'s further keys.
@@ -273,9 +287,9 @@ class March:
     float_ops: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        given: object = self.capabilities
-        if not isinstance(given, Capabilities):
-            kind = type(given).__name__
+        capabilities: object = self.capabilities
+        if not isinstance(capabilities, Capabilities):
+            kind = type(capabilities).__name__
             raise TypeError(f"`capabilities` of march `{self.name}` is a {kind}, not Capabilities")
 
 
@@ -312,7 +326,12 @@ RUNTIME_INPUT: Mapping[str, JSONSchema] = {
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A finding of a plugin's qatspec_check: JSON pointer into the spec, message and fix."""
+    """A finding of a plugin's qatspec_check.
+
+    at        JSON pointer into the spec.
+    message   what is wrong there; help: how to fix it.
+    severity  "warning" or "error".
+    """
 
     at: str
     message: str

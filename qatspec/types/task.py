@@ -59,9 +59,9 @@ class Dataset(Protocol):
     ) -> dict[str, float]:
         """Return metrics, 0 to 100, of the whole set.
 
-        predictions: (meta of a sample, what `predict` returned for it as arrays), in any order. The
-        mapping has the key that DatasetDef.metric names. Another metric that nothing decides may be
-        absent or NaN.
+        predictions: (meta of a sample, what `predict` returned for it as arrays, without a batch
+        dim: boxes (K, 4), scores (K,), ...), in any order. The mapping has the key that
+        DatasetDef.metric names. Another metric that nothing decides may be absent or NaN.
         """
         ...
 

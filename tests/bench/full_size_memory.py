@@ -1,4 +1,4 @@
-"""One training step of the tutorial's models at full size: seconds, and peak memory.
+"""One training step of the community tutorial's models at full size: seconds, and peak memory.
 
     python tests/bench/full_size_memory.py [--models SPEC ...] [--batch 1]
 

@@ -31,7 +31,7 @@ def seconds(what: str, count: int = COUNT) -> tuple[float, int]:
     )
     calls = [
         Call(
-            node=f":conv_{i}", unit="", own="", module=f"stage{i % 50}.block{i}.conv",
+            node=f":conv_{i}", unit="", entry="", module=f"stage{i % 50}.block{i}.conv",
             names=("conv2d", "torch.nn.Conv2d", f"my.Op{i}"), index=0,
         )
         for i in range(count)

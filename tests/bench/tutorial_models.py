@@ -1,5 +1,5 @@
-"""The tutorial's four models at full size, random weights, one calibration batch, for both marches:
-what prepares, lowers, exports, runs equal in onnxruntime and compiles.
+"""The community tutorial's four models at full size, random weights, one calibration batch, for
+both marches: what prepares, lowers, exports, runs equal in onnxruntime and compiles.
 
     python tests/bench/tutorial_models.py --rows rows.json       # goes on where it stopped
     python tests/bench/tutorial_models.py --only fcos_efficientnetb0_mscoco --march bayes

@@ -1,5 +1,5 @@
-"""What `qatspec.api` offers is documented: what each function and method does, every argument, what
-it returns, and what it raises."""
+"""What `qatspec.api` offers is documented: what each function and method does, every argument and
+field, shapes and units of numbers, what it returns, what it raises, and where a formula is from."""
 
 from __future__ import annotations
 
@@ -84,6 +84,24 @@ def methods(*, properties: bool) -> dict[str, Callable[..., Any]]:
 
 
 CALLABLES = {**functions(), **methods(properties=False)}
+RECORDS = {n: getattr(api, n) for n in api.__all__ if isinstance(getattr(api, n), type)}
+
+#: How a shape is stated: (N, C, H, W), (K, 4), (C,), "of any shape", "one scalar".
+SHAPE = re.compile(
+    r"\((?:[A-Z]\w*|\d+|\*?\w+)?,? ?(?:[\w*.]+,? ?(?:of [\w ]+)?)*\)|\bshapes?\b|\bscalars?\b"
+)
+#: What a number counts or measures.
+UNIT = re.compile(
+    r"\b(bits?|bytes|channels|columns?|cores?|cycles?|dims?|dimension|elements|examples|factor|"
+    r"generator|grid|H, W|images?|index|integers?|MHz|microseconds?|multiples|numbers?|opset|"
+    r"percentile|pixels?|positions?|processes|ranges?|scales?|seconds?|shape|steps?|threads?|version)\b"
+)
+#: What computes by a published or agreed formula.
+FORMULAS = {
+    "Arithmetic", "Hardware", "Lowering.quantize", "Lowering.requant", "Port.dequantize",
+    "Port.quantize", "QSpec", "lookup", "perf", "quotient",
+}  # fmt: skip
+SOURCE = re.compile(r"\([Rr]ules?: |https?://|\b(19|20)\d\d\b|vendor's pages|Source: ")
 
 
 def raised(function: Callable[..., Any], depth: int = 2) -> Iterator[str]:
@@ -107,6 +125,24 @@ def raised(function: Callable[..., Any], depth: int = 2) -> Iterator[str]:
             own = inspect.isfunction(called) and called.__module__ == function.__module__
             if own and node.func.id.startswith("_") and called is not function:
                 yield from raised(called, depth - 1)
+
+
+def raised_codes(function: Callable[..., Any], depth: int = 3) -> Iterator[str]:
+    """Diagnostic codes that a function raises itself, or through functions of qatspec that it
+    calls by their names, in any module."""
+    tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
+    handlers = [h.type for h in ast.walk(tree) if isinstance(h, ast.ExceptHandler) and h.type]
+    catches = any("DiagnosticError" in ast.unparse(handler) for handler in handlers)
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call):
+            continue
+        if code := re.fullmatch(r"(?:codes\.)?(QS\d{3})\.error", ast.unparse(node.func)):
+            yield code[1]
+        if depth and isinstance(node.func, ast.Name) and not catches:
+            called = inspect.unwrap(vars(sys.modules[function.__module__]).get(node.func.id))
+            ours = inspect.isfunction(called) and called.__module__.startswith("qatspec")
+            if ours and called is not function:
+                yield from raised_codes(called, depth - 1)
 
 
 def bases(error: str, function: Callable[..., Any]) -> list[str]:
@@ -151,9 +187,77 @@ def test_what_is_raised_is_documented(name):
         assert any(cls in documentation for cls in classes) or "Raises as" in documentation
 
 
-@pytest.mark.parametrize("name", [n for n in api.__all__ if isinstance(getattr(api, n), type)])
+@pytest.mark.parametrize("name", sorted({**CALLABLES, **methods(properties=True)}))
+def test_the_shape_of_an_array_is_stated(name):
+    function = {**CALLABLES, **methods(properties=True)}[name]
+    if not re.search(r"Tensor|ndarray", str(inspect.signature(function))):
+        pytest.skip("it takes and returns no array")
+    assert SHAPE.search(inspect.getdoc(function) or ""), f"{name} states no shape"
+
+
+def numbers(documented: Any) -> Iterator[str]:
+    """Names of the arguments or fields of a callable that are numbers."""
+    if dataclasses.is_dataclass(documented):
+        annotations = {f.name: str(f.type) for f in dataclasses.fields(documented)}
+    elif inspect.isfunction(documented):
+        parameters = inspect.signature(documented).parameters
+        annotations = {name: str(p.annotation) for name, p in parameters.items()}
+    else:
+        return
+    for name, annotation in annotations.items():
+        if re.match(r"(tuple\[|Sequence\[|None \| )*(int|float)\b", annotation):
+            yield name
+
+
+def described(name: str, documentation: str) -> str:
+    """What a description says of a name: the lines that hold it, up to the next entry."""
+    entry = rf"[^\n]*\b{name}\b.*?(?=\n\w[\w, ]*  |\n\n|\Z)"
+    return " ".join(re.findall(entry, documentation, re.DOTALL))
+
+
+@pytest.mark.parametrize("name", sorted({*CALLABLES, *RECORDS}))
+def test_a_number_says_what_it_counts_or_measures(name):
+    documented = CALLABLES.get(name) or RECORDS[name]
+    documentation = inspect.getdoc(documented) or ""
+    told = {number: described(number, documentation) for number in numbers(documented)}
+    assert [number for number, text in told.items() if not UNIT.search(text)] == []
+
+
+@pytest.mark.parametrize("name", sorted(FORMULAS))
+def test_a_formula_has_a_source(name):
+    documented = functools.reduce(getattr, name.split("."), api)
+    assert SOURCE.search(inspect.getdoc(documented) or ""), f"{name} names no source"
+
+
+@pytest.mark.parametrize("name", sorted({**functions(), **methods(properties=True)}))
+def test_the_codes_that_are_raised_are_named(name):
+    """Those of the function and of what it calls, but QS001, a fault of a plugin."""
+    function = {**functions(), **methods(properties=True)}[name]
+    codes = {*raised_codes(function)} - {"QS001"}
+    documentation = inspect.getdoc(function) or ""
+    stated = re.findall(r"QS\d{3}", documentation)
+    ranges = re.findall(r"QS(\d{3})-QS(\d{3})", documentation)
+    missing = {
+        code
+        for code in codes - {*stated}
+        if not any(low <= code[2:] <= high for low, high in ranges)
+    }
+    if missing:  # the codes of another function that it names, or of a whole phase
+        assert re.search(r"[Rr]aises\b.*\b(what|as|every)\b", documentation, re.DOTALL), missing
+
+
+@pytest.mark.parametrize("name", sorted(n for n in RECORDS if dataclasses.is_dataclass(RECORDS[n])))
+def test_a_record_describes_each_field(name):
+    record = RECORDS[name]
+    ours = [cls for cls in record.__mro__ if cls.__module__.startswith("qatspec")]
+    documentation = " ".join(cls.__doc__ or "" for cls in ours)
+    fields = [f.name for f in dataclasses.fields(record) if not f.name.startswith("_")]
+    assert [f for f in fields if not re.search(rf"\b{f}\b", documentation)] == []
+
+
+@pytest.mark.parametrize("name", sorted(RECORDS))
 def test_a_record_describes_each_of_its_callables(name):
-    record = getattr(api, name)
+    record = RECORDS[name]
     assert record.__doc__, f"{name} has no docstring"
     if not dataclasses.is_dataclass(record):
         return

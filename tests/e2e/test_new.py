@@ -84,7 +84,7 @@ def test_the_spec_validates_and_plans(
 def test_the_spec_runs(kind: str, folder: Path) -> None:
     KINDS[kind][0](folder)
     call("new", "pictures")
-    task = inspect(folder).found.task
+    task = inspect(folder).data.task
     short = [f"--set={one}" for one in (*SHORT, *SMALLER[task])]
     call("run", "specs/pictures.yaml", "--device", "cpu", *short)
     assert Path("runs/pictures/compile/pictures.bin").is_file()

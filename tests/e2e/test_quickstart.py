@@ -148,7 +148,7 @@ def test_boxes_of_the_bin_are_those_that_eval_judges(ran, tmp_path):
 
 
 def test_a_bin_that_is_fed_a_cameras_frames(ran, tmp_path):
-    """The tutorial's `rt_input_type: yuv444`, of a model that is trained on rgb."""
+    """The community tutorial's `rt_input_type: yuv444`, of a model that is trained on rgb."""
     fed = (
         "--set",
         "stages.compile.rt_input_type=yuv444",

@@ -75,16 +75,16 @@ def _parsed(path: Path) -> Any:
         raise malformed(path, str(error)) from error
 
 
-def _check(path: Path, place: str, entry: Any, keys: Mapping[str, tuple[Check, str, bool]]) -> None:
+def _check(path: Path, what: str, entry: Any, keys: Mapping[str, tuple[Check, str, bool]]) -> None:
     if not isinstance(entry, dict):
-        raise malformed(path, f"{place} is {said(entry)}; expected a mapping")
+        raise malformed(path, f"{what} is {said(entry)}; expected a mapping")
     for key, (right, expected, required) in keys.items():
         if key not in entry:
             if required:
-                raise malformed(path, f"{_named(place, entry)} has no `{key}`; expected {expected}")
+                raise malformed(path, f"{_named(what, entry)} has no `{key}`; expected {expected}")
         elif not right(entry[key]):
-            found = f"`{key}` of {_named(place, entry)} is {said(entry[key])}"
-            raise malformed(path, f"{found}; expected {expected}")
+            what = f"`{key}` of {_named(what, entry)} is {said(entry[key])}"
+            raise malformed(path, f"{what}; expected {expected}")
 
 
 def _demand_distinct(path: Path, section: str, entries: list[dict[str, Any]]) -> None:
@@ -96,10 +96,10 @@ def _demand_distinct(path: Path, section: str, entries: list[dict[str, Any]]) ->
             raise malformed(path, f"{both} have the same id {entry['id']}")
 
 
-def _named(place: str, entry: Mapping[str, Any]) -> str:
+def _named(what: str, entry: Mapping[str, Any]) -> str:
     """An entry with its id, and the image it belongs to."""
     ids = [f"{key} {said(entry[key])}" for key in ("id", "image_id") if key in entry]
-    return f"{place} ({', '.join(ids)})" if ids else place
+    return f"{what} ({', '.join(ids)})" if ids else what
 
 
 def said(value: Any) -> str:

@@ -36,9 +36,9 @@ class FittedAugment:
     hsv: Sequence[float]
 
     @classmethod
-    def of(cls, given: Mapping[str, Any]) -> Self:
+    def of(cls, params: Mapping[str, Any]) -> Self:
         """Take the fields from a spec's `augment`, which holds every key of the schema."""
-        return cls(**{field.name: given[field.name] for field in fields(cls)})
+        return cls(**{field.name: params[field.name] for field in fields(cls)})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,8 +86,8 @@ def place_boxes(
     moved = boxes * scale + np.array([at.x, at.y] * 2, np.float32)
     height, width = size
     clipped = np.clip(moved, 0, np.array([width, height, width, height], np.float32))
-    seen = _area(clipped) >= MIN_VISIBLE * np.maximum(_area(moved), 1e-6)
-    return clipped, seen & (clipped[:, 2:] - clipped[:, :2] >= 1).all(axis=1)
+    visible = _area(clipped) >= MIN_VISIBLE * np.maximum(_area(moved), 1e-6)
+    return clipped, visible & (clipped[:, 2:] - clipped[:, :2] >= 1).all(axis=1)
 
 
 def flip(image: Image.Image, boxes: Boxes) -> tuple[Image.Image, Boxes]:

@@ -75,8 +75,8 @@ def fingerprint(params: Mapping[str, Any], base_dir: Path) -> str:
 
 def _folders(params: Mapping[str, Any], base_dir: Path) -> tuple[Path, Path]:
     root = base_dir / Path(params["root"]).expanduser()
-    found = (root / "leftImg8bit" / params["split"], root / "gtFine" / params["split"])
-    for folder in found:
+    folders = (root / "leftImg8bit" / params["split"], root / "gtFine" / params["split"])
+    for folder in folders:
         if why := why_no_folder(folder):
             raise missing(folder, why, ADVICE)
-    return found
+    return folders

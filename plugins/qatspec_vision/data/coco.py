@@ -35,7 +35,7 @@ class CocoDetection(DetectionSet):
         part = chosen_part((image["file_name"] for image in content["images"]), params or {})
         images = [image for image in content["images"] if image["file_name"] in part]
         usable, unusable = _split_usable(content)
-        given = Annotated(
+        annotated = Annotated(
             folder=layout.images,
             source=layout.annotations,
             images=images,
@@ -43,7 +43,7 @@ class CocoDetection(DetectionSet):
             annotations=usable,
         )
         warnings = _warn_unusable(layout.annotations, unusable)
-        super().__init__(given, diagnostics=warnings, **options)
+        super().__init__(annotated, diagnostics=warnings, **options)
 
 
 def open_coco(params: Mapping[str, Any], cache_dir: Path, base_dir: Path) -> CocoDetection:
@@ -69,8 +69,8 @@ def _split_usable(content: Mapping[str, Any]) -> tuple[list[Any], list[tuple[int
         elif not _is_box(annotation["bbox"]):
             box = annotation["bbox"]
             shown = f"[{', '.join(map(said, box))}]" if isinstance(box, list) else said(box)
-            found = f"its bbox {cut(shown)} (image {annotation['image_id']})"
-            unusable.append((index, f"{found} is no [x, y, width, height] of a picture"))
+            what = f"its bbox {cut(shown)} (image {annotation['image_id']})"
+            unusable.append((index, f"{what} is no [x, y, width, height] of a picture"))
         else:
             usable.append(annotation)
     return usable, unusable

@@ -62,7 +62,7 @@ class DetectionSet:
 
     def __init__(
         self,
-        given: Annotated,
+        annotated: Annotated,
         *,
         fed: ModelInput,
         augment: Augment,
@@ -70,15 +70,15 @@ class DetectionSet:
         limit: int | None = None,
         diagnostics: tuple[Diagnostic, ...] = (),
     ) -> None:
-        self._given = given
-        self._images = sorted(given.images, key=lambda image: image["id"])[:limit]
-        categories = sorted(given.categories, key=lambda category: category["id"])
+        self._given = annotated
+        self._images = sorted(annotated.images, key=lambda image: image["id"])[:limit]
+        categories = sorted(annotated.categories, key=lambda category: category["id"])
         self._category_ids = [category["id"] for category in categories]
         self.classes: Sequence[str] = [str(category["name"]) for category in categories]
         self.diagnostics = diagnostics
-        self._targets = self._targets_by_image(given.annotations)
+        self._targets = self._targets_by_image(annotated.annotations)
         if not any(len(labels) for _, labels in self._targets.values()):
-            self.diagnostics += (_no_object(given.source),)
+            self.diagnostics += (_no_object(annotated.source),)
         self._fed = fed
         self._augment = augment
         self._active = self._augment.at(epoch=0)
@@ -123,8 +123,10 @@ class DetectionSet:
         placement = random_placement(image, fed, augment, rng)
         identity = {"id": self._images[index]["id"], "flipped": flipped}
         meta = {**identity, **placement.meta(image)}
-        boxes, seen = place_boxes(boxes, fed.size, placement)
-        return Scene(placement.paste(image, fed.size, fed.fill), boxes[seen], labels[seen]), meta
+        boxes, visible = place_boxes(boxes, fed.size, placement)
+        return Scene(
+            placement.paste(image, fed.size, fed.fill), boxes[visible], labels[visible]
+        ), meta
 
     def _opened(self, index: int, rng: np.random.Generator) -> tuple[Scene, bool]:
         """A picture as it is on disk, or flipped, and which."""
@@ -161,40 +163,40 @@ class DetectionSet:
         """COCO's AP and its kin (see average_precision) over the pictures that were predicted."""
         # Of equal scores the picture of the lower id comes first, as pycocotools has it.
         ids = sorted({meta["id"] for meta, _ in predictions})
-        place = {image: index for index, image in enumerate(ids)}
+        number_of = {image: index for index, image in enumerate(ids)}
         rows = []
         for meta, prediction in predictions:
             boxes = self.restore(meta, np.asarray(prediction["boxes"]))
-            images = np.full(len(boxes), place[meta["id"]])
+            images = np.full(len(boxes), number_of[meta["id"]])
             corners_sizes = (boxes[:, :2], boxes[:, 2:] - boxes[:, :2])
             columns = (images, prediction["labels"], *corners_sizes, prediction["scores"])
             rows.append(np.column_stack(columns).astype(np.float64))
         table = np.concatenate([np.zeros((0, 7)), *rows])
         table = table[table[:, 1] < len(self.classes)]  # no class without a category
         image, label = table[:, :2].astype(np.int64).T
-        found = Detections(image, label, table[:, 2:6], table[:, 6])
-        return average_precision(self._true(predictions, place), found, len(self.classes))
+        detections = Detections(image, label, table[:, 2:6], table[:, 6])
+        return average_precision(self._true(predictions, number_of), detections, len(self.classes))
 
     def _true(
         self,
         predictions: Sequence[tuple[Mapping[str, Any], Any]],
-        place: Mapping[Any, int],
+        number_of: Mapping[Any, int],
     ) -> Objects:
         """The objects in the pictures that were predicted, in their pixels.
 
-        place: the number of each picture, by its id."""
+        number_of: the number of each picture, by its id."""
         sizes = {meta["id"]: (meta["width"], meta["height"]) for meta, _ in predictions}
         label_of = {category: label for label, category in enumerate(self._category_ids)}
         rows = []
         for annotation in self._given.annotations:
             image, box = annotation["image_id"], annotation["bbox"]
-            if image not in place:
+            if image not in number_of:
                 continue
             if self._given.relative:
                 box = [share * side for share, side in zip(box, sizes[image] * 2, strict=True)]
             area = annotation.get("area", box[2] * box[3])
             label, crowd = label_of[annotation["category_id"]], annotation.get("iscrowd", 0)
-            rows.append([place[image], label, *box, area, crowd])
+            rows.append([number_of[image], label, *box, area, crowd])
         table = np.array(rows, np.float64).reshape(-1, 8)
         image, label = table[:, :2].astype(np.int64).T
         return Objects(image, label, table[:, 2:6], table[:, 6], table[:, 7] != 0)
@@ -211,10 +213,10 @@ class DetectionSet:
                 rows[annotation["image_id"]].append((box, label_of[annotation["category_id"]]))
         return {
             image: (
-                np.array([box for box, _ in found], np.float32).reshape(-1, 4),
-                np.array([label for _, label in found], np.int64),
+                np.array([box for box, _ in objects], np.float32).reshape(-1, 4),
+                np.array([label for _, label in objects], np.int64),
             )
-            for image, found in rows.items()
+            for image, objects in rows.items()
         }
 
 

@@ -75,8 +75,8 @@ def _entries(
         identity = (status.st_dev, status.st_ino)
         if identity in above:
             return
-        with os.scandir(folder) as found:
-            entries = list(found)
+        with os.scandir(folder) as iterator:
+            entries = list(iterator)
     except OSError as error:  # left out, its pictures would be missing silently
         raise missing(folder, why_unreadable(error), "correct its permissions") from error
     for entry in entries:
@@ -140,11 +140,11 @@ def with_transforms(fingerprint: Fingerprint) -> Fingerprint:
 
     @functools.wraps(fingerprint)
     def versioned(params: Mapping[str, Any], base_dir: Path) -> str:
-        found = fingerprint(params, base_dir)
+        digest_of_data = fingerprint(params, base_dir)
         if not params["augment"].get("torchvision"):
-            return found
+            return digest_of_data
         try:
-            return content_digest({}, [found, "torchvision", version("torchvision")])
+            return content_digest({}, [digest_of_data, "torchvision", version("torchvision")])
         except PackageNotFoundError:
             raise codes.QS915.error(
                 "`augment.torchvision` needs the package `torchvision`",

@@ -95,7 +95,7 @@ class ImageFolder:
         return {f"top{k}": 100.0 * float(np.mean(np.array(ranks) < k)) for k in (1, 5)}
 
     def _fitted(self, image: Image.Image) -> Image.Image:
-        """A picture in the input without random changes."""
+        """Fit a picture to the size of the input, without random changes."""
         height, width = self._fed.size
         if self._crop is None:
             return self._fed.fitted(image).paste(image, self._fed.size, self._fed.fill)
@@ -127,21 +127,23 @@ def open_table(params: Mapping[str, Any], cache_dir: Path, base_dir: Path) -> Im
 
 def opened(listing: Listing, params: Mapping[str, Any]) -> ImageFolder:
     """The set of the listed pictures, from the params that every classification set shares."""
-    given, fed = params["augment"], ModelInput.of(params)
+    augment, fed = params["augment"], ModelInput.of(params)
     return ImageFolder(
         Listing(listing.entries[: params.get("limit")], listing.classes),
         fed=fed,
-        transforms=Transforms.of(given, fed),
+        transforms=Transforms.of(augment, fed),
         crop=None if "resize" in params else params["crop"],
-        augment=ClassificationAugment(flip=given["flip"], area=given["area"], hsv=given["hsv"]),
+        augment=ClassificationAugment(
+            flip=augment["flip"], area=augment["area"], hsv=augment["hsv"]
+        ),
     )
 
 
 def _rank(scores: np.ndarray, label: int) -> int:
     """Place of `label` by descending score, from 0; of equal scores the first class goes first, as
     argmax has it (integer logits are often equal)."""
-    own = scores[label]
-    return int((scores > own).sum() + (scores[:label] == own).sum())
+    score = scores[label]
+    return int((scores > score).sum() + (scores[:label] == score).sum())
 
 
 def _random_box(

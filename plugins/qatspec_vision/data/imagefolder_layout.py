@@ -99,17 +99,17 @@ def fingerprint(params: Mapping[str, Any], base_dir: Path) -> str:
     """Digest the classes, and the pictures in their order with their labels."""
     if "made_up" in params:
         return made_up_digest(params)
-    found = locate(params, base_dir)
-    entries = found.entries[: params.get("limit")]
+    layout = locate(params, base_dir)
+    entries = layout.entries[: params.get("limit")]
     named = {
-        f"{place:08d}/{label}/{path.name}": path for place, (path, label) in enumerate(entries)
+        f"{index:08d}/{label}/{path.name}": path for index, (path, label) in enumerate(entries)
     }
-    return content_digest(named, found.classes)
+    return content_digest(named, layout.classes)
 
 
 def _given(params: Mapping[str, Any], root: Path) -> list[str] | None:
-    given = params.get("classes")
-    return None if given is None else class_list(given, root).classes
+    classes = params.get("classes")
+    return None if classes is None else class_list(classes, root).classes
 
 
 def _from_index(root: Path, index: Path) -> Listing:

@@ -91,10 +91,10 @@ def _named_pictures(layout: Layout) -> set[str]:
     parsed for it; every file of the folder where that finds none."""
     try:
         text = read_file(layout.annotations, MAX_BYTES)
-        found = {json.loads(name) for name in _FILE_NAME.findall(text)}
+        names = {json.loads(name) for name in _FILE_NAME.findall(text)}
     except (OSError, ValueError):
-        found = set()
-    return found or set(files(layout.images))
+        names = set()
+    return names or set(files(layout.images))
 
 
 def read_annotations(layout: Layout) -> dict[str, Any]:

@@ -27,16 +27,16 @@ def open_masks(params: Mapping[str, Any], cache_dir: Path, base_dir: Path) -> Se
 
     A mask holds the number of each pixel's class, or its colour where the classes have colours.
     Raises DiagnosticError: QS910, QS958."""
-    found = classes_of(params, base_dir)
+    named = classes_of(params, base_dir)
     ignored = params["ignore"]
     read = (
-        partial(_numbers, classes=len(found.classes), ignored=ignored)
-        if found.colours is None
-        else partial(_coloured, names=found, ignored=params["ignore_colours"])
+        partial(_numbers, classes=len(named.classes), ignored=ignored)
+        if named.colours is None
+        else partial(_coloured, names=named, ignored=params["ignore_colours"])
     )
     return SegmentationSet(
         locate(params, base_dir)[: params.get("limit")],
-        found.classes,
+        named.classes,
         read,
         **options(params),
     )
@@ -86,8 +86,8 @@ def _code(colours: np.ndarray) -> np.ndarray:
     return np.asarray((colours[..., 0] << 16) | (colours[..., 1] << 8) | colours[..., 2])
 
 
-def _first(found: np.ndarray) -> tuple[int, int]:
-    row, column = np.argwhere(found)[0]
+def _first(mask: np.ndarray) -> tuple[int, int]:
+    row, column = np.argwhere(mask)[0]
     return int(row), int(column)
 
 

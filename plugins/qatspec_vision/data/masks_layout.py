@@ -23,16 +23,16 @@ def locate(params: Mapping[str, Any], base_dir: Path) -> list[Pair]:
     """The pairs of a split, by name. Raises DiagnosticError QS910 where a part is not there."""
     images, masks = _folders(params, base_dir)
     form = params["mask_name"]
-    found = pictures(images)
+    named = pictures(images)
     if images == masks:  # side by side: what is the mask of another picture is no picture
-        made = {_mask_name(name, form) for name in found}
-        found = [name for name in found if name not in made]
-    part = chosen_part(found, params)
-    found = [name for name in found if name in part]
-    if not found:
+        made = {_mask_name(name, form) for name in named}
+        named = [name for name in named if name not in made]
+    part = chosen_part(named, params)
+    named = [name for name in named if name in part]
+    if not named:
         raise missing(images, "no picture in it", ADVICE)
     present = set(files(masks))
-    pairs = [Pair(name, images / name, masks / _mask_name(name, form)) for name in found]
+    pairs = [Pair(name, images / name, masks / _mask_name(name, form)) for name in named]
     absent = [pair for pair in pairs if _mask_name(pair.name, form) not in present]
     if absent:
         why = f"{len(absent)} of {len(pairs)} pictures have no mask"
@@ -45,23 +45,23 @@ def classes_of(params: Mapping[str, Any], base_dir: Path) -> Names:
 
     Raises DiagnosticError: QS910, QS958 where names or colours are missing or occur twice."""
     root = base_dir / Path(params["root"]).expanduser()
-    given, colours = params["classes"], params.get("colours")
-    found = names.class_names(given, root)
+    classes, colours = params["classes"], params.get("colours")
+    named = names.class_names(classes, root)
     if colours is not None:
-        found = Names(found.classes, [(c[0], c[1], c[2]) for c in colours])
+        named = Names(named.classes, [(c[0], c[1], c[2]) for c in colours])
     problems = Problems()
-    place = root / given if isinstance(given, str) else root
-    count = len(found.classes)
-    if found.colours is not None and len(found.colours) != count:
-        why = f"there are {len(found.colours)} `colours` for {count} classes"
-        problems.add(place, 0, why, "give one [red, green, blue] for each class")
-    elif found.colours is not None and len(set(found.colours)) != count:
-        problems.add(place, 0, "two classes have the same colour", "give each its own")
+    file = root / classes if isinstance(classes, str) else root
+    count = len(named.classes)
+    if named.colours is not None and len(named.colours) != count:
+        why = f"there are {len(named.colours)} `colours` for {count} classes"
+        problems.add(file, 0, why, "give one [red, green, blue] for each class")
+    elif named.colours is not None and len(set(named.colours)) != count:
+        problems.add(file, 0, "two classes have the same colour", "give each its own")
     if count > 255:
         why = f"there are {count} classes, and masks of up to 255 are read"
-        problems.add(place, 0, why, "join classes")
+        problems.add(file, 0, why, "join classes")
     problems.stop()
-    return found
+    return named
 
 
 def class_names(params: Mapping[str, Any], base_dir: Path) -> list[str]:
@@ -74,10 +74,10 @@ def class_names(params: Mapping[str, Any], base_dir: Path) -> list[str]:
 def fingerprint(params: Mapping[str, Any], base_dir: Path) -> str:
     """Digest classes, colours, pictures and masks, under the pictures' names."""
     pairs = locate(params, base_dir)[: params.get("limit")]
-    found = classes_of(params, base_dir)
+    named = classes_of(params, base_dir)
     shown = {f"picture/{pair.name}": pair.picture for pair in pairs}
     masks = {f"labels/{pair.name}": pair.labels for pair in pairs}
-    return content_digest({**shown, **masks}, [found.classes, found.colours])
+    return content_digest({**shown, **masks}, [named.classes, named.colours])
 
 
 def _mask_name(name: str, form: str) -> str:

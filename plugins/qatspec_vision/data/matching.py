@@ -29,11 +29,11 @@ class Boxes(NamedTuple):
 class Matches(NamedTuple):
     """For area ranges (A), thresholds (T) and detections (n), bool arrays (A, T, n).
 
-    found    the detection finds an object.
+    matched  the detection finds an object.
     ignored  that object does not count: a crowd, or one outside the area range.
     """
 
-    found: np.ndarray
+    matched: np.ndarray
     ignored: np.ndarray
 
 
@@ -55,23 +55,23 @@ class _Equal(NamedTuple):
 
 
 def match(
-    found: Boxes, true: Boxes, crowd: np.ndarray, ignored: np.ndarray, thresholds: np.ndarray
+    detections: Boxes, true: Boxes, crowd: np.ndarray, ignored: np.ndarray, thresholds: np.ndarray
 ) -> Matches:
     """Match detections with objects.
 
-    found       the detections, best first within each group.
-    true        the objects.
-    crowd       (m,) bool: may be found by many detections.
-    ignored     (A, m) bool: does not count in this area range; crowds never do.
+    detections  D detections, best first within each group.
+    true        m objects.
+    crowd       (m,) bool: many detections may match the object.
+    ignored     (A, m) bool: the object does not count in this area range; crowds never do.
     thresholds  (T,) of the IoU, ascending.
 
     Each detection, best first, takes the object of the largest IoU above the threshold that no
     other has taken; one that counts before one that does not; of equal IoUs, the last.
     """
     limit = thresholds[:, None]
-    shape = (len(ignored), len(thresholds), len(found.group))
+    shape = (len(ignored), len(thresholds), len(detections.group))
     matches = Matches(np.zeros(shape, bool), np.zeros(shape, bool))
-    for groups in _equal_groups(found, true, crowd, thresholds[0]):
+    for groups in _equal_groups(detections, true, crowd, thresholds[0]):
         # axes: group, area range, threshold, object
         out = ignored.T[groups.objects].transpose(0, 2, 1)[:, :, None]
         many = crowd[groups.objects][:, None, None]
@@ -87,21 +87,23 @@ def match(
             group, area, threshold = fits.any(-1).nonzero()
             chosen = fits.shape[-1] - 1 - last[group, area, threshold]
             taken[group, area, threshold, chosen] = True
-            places = groups.detections[rows][group]
-            matches.found[area, threshold, places] = True
-            matches.ignored[area, threshold, places] = out[group, area, 0, chosen]
+            matching = groups.detections[rows][group]
+            matches.matched[area, threshold, matching] = True
+            matches.ignored[area, threshold, matching] = out[group, area, 0, chosen]
     return matches
 
 
-def _equal_groups(found: Boxes, true: Boxes, crowd: np.ndarray, least: float) -> Iterator[_Equal]:
+def _equal_groups(
+    detected: Boxes, true: Boxes, crowd: np.ndarray, least: float
+) -> Iterator[_Equal]:
     """Groups with detections whose IoU with an object is at least `least`, by their number of
     objects."""
     rows: dict[int, list[tuple[np.ndarray, np.ndarray, np.ndarray]]] = {}
-    groups = np.intersect1d(found.group, true.group)
-    ends = (np.searchsorted(boxes.group, groups, side) for boxes in (found, true)
+    groups = np.intersect1d(detected.group, true.group)
+    ends = (np.searchsorted(boxes.group, groups, side) for boxes in (detected, true)
             for side in ("left", "right"))  # fmt: skip
     for d, d_end, t, t_end in zip(*(end.tolist() for end in ends), strict=True):
-        iou = mask.iou(found.box[d:d_end], true.box[t:t_end], crowd[t:t_end])
+        iou = mask.iou(detected.box[d:d_end], true.box[t:t_end], crowd[t:t_end])
         near = (iou >= least).any(axis=1).nonzero()[0]
         if len(near):
             row = (np.arange(t, t_end), d + near, iou[near])

@@ -48,14 +48,14 @@ class Detections(NamedTuple):
     score: np.ndarray
 
 
-def average_precision(true: Objects, found: Detections, classes: int) -> dict[str, float]:
+def average_precision(true: Objects, detections: Detections, classes: int) -> dict[str, float]:
     """AP, AP50, AP75, AP_small, AP_medium, AP_large and AR (at 100 detections), 0-100.
 
     A statistic that no object decides (no large object in the set) is absent; but AP and AP50,
     which choose checkpoints, are 0 where there is no object at all.
     """
     coco = Params("bbox")
-    precision, recall = _curves(true, found, classes, coco)
+    precision, recall = _curves(true, detections, classes, coco)
     values = {"AR": recall[..., coco.areaRngLbl.index("all")]}
     for name, (area, threshold) in PRECISIONS.items():
         part = precision[..., coco.areaRngLbl.index(area)]
@@ -69,30 +69,30 @@ def average_precision(true: Objects, found: Detections, classes: int) -> dict[st
 
 
 def _curves(
-    true: Objects, found: Detections, classes: int, coco: Any
+    true: Objects, detected: Detections, classes: int, coco: Any
 ) -> tuple[np.ndarray, np.ndarray]:
     """Precision (thresholds, recalls, classes, area ranges) and recall (thresholds, classes, area
     ranges); -1 where no object of the class is in the range."""
-    images = int(max(true.image.max(initial=0), found.image.max(initial=0))) + 1
+    images = int(max(true.image.max(initial=0), detected.image.max(initial=0))) + 1
     objects, true = _grouped(true, true.label * images + true.image)
-    detections, found = _best(found, found.label * images + found.image)
+    detections, detected = _best(detected, detected.label * images + detected.image)
 
     ranges = np.array(coco.areaRng)
     ignored = _outside(true.area, ranges) | true.crowd
     matches = match(detections, objects, true.crowd, ignored, coco.iouThrs)
     # An unmatched detection outside of the range counts as little as an ignored object.
-    outside = _outside(found.box[:, 2] * found.box[:, 3], ranges)[:, None]
-    counted = ~np.where(matches.found, matches.ignored, outside)
+    outside = _outside(detected.box[:, 2] * detected.box[:, 3], ranges)[:, None]
+    counted = ~np.where(matches.matched, matches.ignored, outside)
 
     shape = (len(coco.iouThrs), classes, len(ranges))
     precision = np.full((shape[0], len(coco.recThrs), *shape[1:]), -1.0)
     recall = np.full(shape, -1.0)
     for label in range(classes):
-        first, end = np.searchsorted(found.label, (label, label + 1))
-        by_score = first + np.argsort(-found.score[first:end], kind="stable")
+        first, end = np.searchsorted(detected.label, (label, label + 1))
+        by_score = first + np.argsort(-detected.score[first:end], kind="stable")
         number = (~ignored[:, true.label == label]).sum(axis=1)
         for area in number.nonzero()[0]:
-            right, counting = (part[area][:, by_score] for part in (matches.found, counted))
+            right, counting = (part[area][:, by_score] for part in (matches.matched, counted))
             curve = _curve(right & counting, ~right & counting, number[area], coco.recThrs)
             precision[:, :, label, area], recall[:, label, area] = curve
     return precision, recall
@@ -105,15 +105,15 @@ def _grouped(true: Objects, groups: np.ndarray) -> tuple[Boxes, Objects]:
     return Boxes(groups[order], true.box), true
 
 
-def _best(found: Detections, groups: np.ndarray) -> tuple[Boxes, Detections]:
+def _best(detections: Detections, groups: np.ndarray) -> tuple[Boxes, Detections]:
     """Sort the detections by their groups, best first, and keep the MOST best of each; of equal
     scores, the first."""
-    order = np.lexsort((-found.score, groups))
+    order = np.lexsort((-detections.score, groups))
     groups = groups[order]
     rank = np.arange(len(order)) - np.searchsorted(groups, groups)
     order, groups = order[rank < MOST], groups[rank < MOST]
-    found = Detections(*(part[order] for part in found))
-    return Boxes(groups, found.box), found
+    detections = Detections(*(part[order] for part in detections))
+    return Boxes(groups, detections.box), detections
 
 
 def _outside(area: np.ndarray, ranges: np.ndarray) -> np.ndarray:

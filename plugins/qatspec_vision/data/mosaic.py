@@ -40,22 +40,22 @@ def mosaic(
     for number, scene in enumerate(scenes):
         below, right = divmod(number, 2)
         quarter = (height - y if below else y, width - x if right else x)
-        own = (scene.image.height, scene.image.width)
-        fitted = Placement.fitted(own, (height // 2, width // 2), fed.resize)
+        size = (scene.image.height, scene.image.width)
+        fitted = Placement.fitted(size, (height // 2, width // 2), fed.resize)
         factor = float(rng.uniform(scale[0], scale[1]))
         scale_x, scale_y = fitted.scale_x * factor, fitted.scale_y * factor
         # In its quarter's own pixels: at the top left behind the point, at the far side before it.
         at = Placement(
             scale_x,
             scale_y,
-            0 if right else quarter[1] - round(own[1] * scale_x),
-            0 if below else quarter[0] - round(own[0] * scale_y),
+            0 if right else quarter[1] - round(size[1] * scale_x),
+            0 if below else quarter[0] - round(size[0] * scale_y),
         )
         corner = (x if right else 0, y if below else 0)
         canvas.paste(at.paste(scene.image, quarter, fed.fill), corner)
-        placed, seen = place_boxes(scene.boxes, quarter, at)
-        boxes.append((placed + np.array([*corner, *corner], np.float32))[seen])
-        labels.append(scene.labels[seen])
+        placed, visible = place_boxes(scene.boxes, quarter, at)
+        boxes.append((placed + np.array([*corner, *corner], np.float32))[visible])
+        labels.append(scene.labels[visible])
     return Scene(canvas, np.concatenate(boxes), np.concatenate(labels))
 
 

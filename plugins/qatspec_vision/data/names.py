@@ -31,16 +31,16 @@ class Names(NamedTuple):
     keypoints: bool = False
 
 
-def class_names(given: str | Sequence[str], root: Path) -> Names:
+def class_names(names: str | Sequence[str], root: Path) -> Names:
     """The class names of a spec: a list of them, or a file relative to `root`.
 
     A YAML file has `names` (a list, or a mapping from number to name); a CSV file the columns
     name, r, g, b; any other file a name on each line.
     Raises DiagnosticError: QS910 where the file is not there, QS958 for one that holds no names.
     """
-    if not isinstance(given, str):
-        return Names(list(given))
-    path = root / given
+    if not isinstance(names, str):
+        return Names(list(names))
+    path = root / names
     try:
         text = read_file(path, _MAX_BYTES).decode("utf-8-sig", "replace")
     except OSError as error:
@@ -49,16 +49,16 @@ def class_names(given: str | Sequence[str], root: Path) -> Names:
     problems = Problems()
     match path.suffix.lower():
         case ".yaml" | ".yml":
-            found = Names(_of_yaml(path, text, problems), keypoints="kpt_shape:" in text)
+            read_names = Names(_of_yaml(path, text, problems), keypoints="kpt_shape:" in text)
         case ".csv":
-            found = _of_csv(path, text, problems)
+            read_names = _of_csv(path, text, problems)
         case _:
             stripped = [line.strip() for line in lines(text)]
-            found = Names([line for line in stripped if line])
-    if not found.classes:
+            read_names = Names([line for line in stripped if line])
+    if not read_names.classes:
         problems.add(path, 0, f"`{path.name}` holds no class names", _FORMS)
     problems.stop()
-    return found
+    return read_names
 
 
 _FORMS = (

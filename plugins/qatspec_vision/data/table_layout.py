@@ -38,8 +38,8 @@ def locate(params: Mapping[str, Any], base_dir: Path) -> Listing:
     Raises DiagnosticError: QS910, QS958 with the places of faults."""
     root, path = _table(params, base_dir)
     text, rows, problems = _rows(params, root, path)
-    given = _given_classes(params, base_dir)
-    classes = given if given is not None else _sorted({row.label for row in rows})
+    listed = _given_classes(params, base_dir)
+    classes = listed if listed is not None else _sorted({row.label for row in rows})
     label_of = {name: label for label, name in enumerate(classes)}
     wanted = params.get("split")
     chosen = [row for row in rows if wanted is None or row.split == wanted]
@@ -81,10 +81,10 @@ def class_names(params: Mapping[str, Any], base_dir: Path) -> list[str] | None:
 @with_transforms
 def fingerprint(params: Mapping[str, Any], base_dir: Path) -> str:
     """Digest the classes, and the pictures in their order with their labels."""
-    found = locate(params, base_dir)
-    entries = found.entries[: params.get("limit")]
+    layout = locate(params, base_dir)
+    entries = layout.entries[: params.get("limit")]
     named = {f"{at:08d}/{label}/{path.name}": path for at, (path, label) in enumerate(entries)}
-    return content_digest(named, found.classes)
+    return content_digest(named, layout.classes)
 
 
 def _table(params: Mapping[str, Any], base_dir: Path) -> tuple[Path, Path]:
@@ -148,11 +148,11 @@ def _parsed(path: Path, text: str, problems: Problems) -> Iterator[tuple[int, li
 
 
 def _sorted(labels: set[str]) -> list[str]:
-    whole = all(label.lstrip("-").isdecimal() for label in labels)
-    return sorted(labels, key=int) if whole else sorted(labels)
+    are_integers = all(label.lstrip("-").isdecimal() for label in labels)
+    return sorted(labels, key=int) if are_integers else sorted(labels)
 
 
 def _given_classes(params: Mapping[str, Any], base_dir: Path) -> list[str] | None:
-    given = params.get("classes")
+    classes = params.get("classes")
     root = base_dir / Path(params["root"]).expanduser()
-    return None if given is None else names.class_names(given, root).classes
+    return None if classes is None else names.class_names(classes, root).classes

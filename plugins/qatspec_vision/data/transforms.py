@@ -30,21 +30,21 @@ class Transforms:
     have, and for a transform that changes the size of the picture.
     """
 
-    def __init__(self, given: Sequence[Any], fed: ModelInput) -> None:
+    def __init__(self, entries: Sequence[Any], fed: ModelInput) -> None:
         self._fed, self._torch = fed, importlib.import_module("torch")
         self._v2, self._kinds = (
             library(f"torchvision.{module}", "transforms of `augment.torchvision`")
             for module in ("transforms.v2", "tv_tensors")
         )
-        self._apply = self._v2.Compose([self._built(entry) for entry in given])
+        self._apply = self._v2.Compose([self._built(entry) for entry in entries])
         height, width = fed.size
         self(Image.new("RGB", (width, height)), np.random.default_rng(0))
 
     @staticmethod
     def of(augment: Mapping[str, Any], fed: ModelInput) -> Transforms | None:
         """From a spec's `augment`; None where it names none."""
-        given = augment.get("torchvision")
-        return Transforms(given, fed) if given else None
+        entries = augment.get("torchvision")
+        return Transforms(entries, fed) if entries else None
 
     def __call__(
         self, image: Image.Image, rng: np.random.Generator, **targets: np.ndarray
@@ -76,10 +76,10 @@ class Transforms:
                 help="leave out what changes the size or the type of pictures: `size`, `mean` and "
                 "`std` are those of `model.input`",
             )
-        found = {name: np.asarray(changed[name]) for name in targets}
-        if "boxes" in found:
-            found = _seen(found["boxes"], found["labels"], size)
-        return Image.fromarray(made.permute(1, 2, 0).numpy()), found
+        kept = {name: np.asarray(changed[name]) for name in targets}
+        if "boxes" in kept:
+            kept = _seen(kept["boxes"], kept["labels"], size)
+        return Image.fromarray(made.permute(1, 2, 0).numpy()), kept
 
     def _built(self, entry: Any) -> Any:
         name, params = (entry, {}) if isinstance(entry, str) else next(iter(entry.items()))
@@ -121,5 +121,5 @@ class Transforms:
 def _seen(boxes: np.ndarray, labels: np.ndarray, size: tuple[int, int]) -> dict[str, np.ndarray]:
     height, width = size
     clipped = np.clip(boxes, 0, np.array([width, height] * 2, np.float32)).astype(np.float32)
-    seen = (clipped[:, 2:] - clipped[:, :2] >= 1).all(axis=1)
-    return {"boxes": clipped[seen], "labels": labels[seen]}
+    visible = (clipped[:, 2:] - clipped[:, :2] >= 1).all(axis=1)
+    return {"boxes": clipped[visible], "labels": labels[visible]}

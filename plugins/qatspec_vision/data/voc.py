@@ -19,7 +19,7 @@ def open_voc(params: Mapping[str, Any], cache_dir: Path, base_dir: Path) -> Dete
     said, classes, warnings = read_annotations(layout, params, base_dir)
     label = {name: index for index, name in enumerate(classes)}
     images = [_entry(index, name, said[name]) for index, (name, _) in enumerate(layout.pairs)]
-    given = Annotated(
+    annotated = Annotated(
         folder=layout.images,
         source=layout.annotations,
         images=images,
@@ -35,7 +35,7 @@ def open_voc(params: Mapping[str, Any], cache_dir: Path, base_dir: Path) -> Dete
             for box in said[entry["file_name"]].boxes
         ],
     )
-    return DetectionSet(given, diagnostics=warnings, **loader_options(params))
+    return DetectionSet(annotated, diagnostics=warnings, **loader_options(params))
 
 
 def _entry(index: int, name: str, said: Annotation) -> dict[str, Any]:

@@ -85,9 +85,9 @@ def class_names(params: Mapping[str, Any], base_dir: Path) -> list[str]:
     """The classes that the spec names, or else the annotation files, all of which are read for it:
     VOC 2012 has 17,000, which take seconds. Raises DiagnosticError QS910, QS958."""
     _folders(params, base_dir)
-    given = _given_classes(params, base_dir)
-    if given is not None:
-        return given
+    listed = _given_classes(params, base_dir)
+    if listed is not None:
+        return listed
     return read_annotations(locate(params, base_dir), params, base_dir)[1]
 
 
@@ -99,19 +99,21 @@ def read_annotations(
     Without `classes`, the classes are the names in all files of the folder, sorted, so that the
     splits of a set agree. Raises DiagnosticError QS958 with the places of faults."""
     problems, empty = Problems(), list[tuple[Path, int, str]]()
-    given = _given_classes(params, base_dir)
-    own = {path for _, path in layout.pairs if path}
-    read = {path: _read(path, given, problems, empty) for path in
-            ([*layout.every] if given is None else sorted(own))}  # fmt: skip
+    listed = _given_classes(params, base_dir)
+    in_split = {path for _, path in layout.pairs if path}
+    read = {path: _read(path, listed, problems, empty) for path in
+            ([*layout.every] if listed is None else sorted(in_split))}  # fmt: skip
     problems.stop()
-    classes = given or sorted({box.name for a in read.values() for box in a.boxes})
-    found = {name: read[path] if path else Annotation(None, []) for name, path in layout.pairs}
+    classes = listed or sorted({box.name for a in read.values() for box in a.boxes})
+    annotations = {
+        name: read[path] if path else Annotation(None, []) for name, path in layout.pairs
+    }
     without = [name for name, path in layout.pairs if path is None]
     warnings = unpaired("annotation file", without, len(layout.pairs), layout.annotations)
-    if empty := [place for place in empty if place[0] in own]:
+    if empty := [row for row in empty if row[0] in in_split]:
         path, line, what = empty[0]
         warnings += omission_warning(len(empty), what, path, line)
-    return found, classes, warnings
+    return annotations, classes, warnings
 
 
 def _read(
@@ -210,6 +212,6 @@ def _folders(params: Mapping[str, Any], base_dir: Path) -> tuple[Path, Path, Pat
 
 
 def _given_classes(params: Mapping[str, Any], base_dir: Path) -> list[str] | None:
-    given = params.get("classes")
+    classes = params.get("classes")
     root = base_dir / Path(params["root"]).expanduser()
-    return None if given is None else names.class_names(given, root).classes
+    return None if classes is None else names.class_names(classes, root).classes

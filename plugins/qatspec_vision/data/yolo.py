@@ -17,16 +17,16 @@ def open_yolo(params: Mapping[str, Any], cache_dir: Path, base_dir: Path) -> Det
     layout = locate(params, base_dir)
     boxes, warnings = read_labels(layout)
     number = {pair.name: index for index, pair in enumerate(layout.pairs)}
-    given = Annotated(
+    annotated = Annotated(
         folder=layout.images,
         source=layout.labels,
         images=[{"id": index, "file_name": name} for name, index in number.items()],
         categories=[{"id": label, "name": name} for label, name in enumerate(layout.classes)],
         annotations=[
             {"image_id": number[name], "category_id": box.label, "bbox": box.bbox}
-            for name, found in boxes.items()
-            for box in found
+            for name, of_picture in boxes.items()
+            for box in of_picture
         ],
         relative=True,
     )
-    return DetectionSet(given, diagnostics=warnings, **loader_options(params))
+    return DetectionSet(annotated, diagnostics=warnings, **loader_options(params))

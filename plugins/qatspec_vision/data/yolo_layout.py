@@ -53,13 +53,13 @@ def locate(params: Mapping[str, Any], base_dir: Path) -> Layout:
     """The files that params name. Raises DiagnosticError: QS910 where one is not there, QS958 for
     a file of class names that holds none."""
     root, images, labels = _folders(params, base_dir)
-    found = pictures(images)
-    if not found:
+    files_there = pictures(images)
+    if not files_there:
         raise missing(images, "no picture in it", ADVICE)
-    part = chosen_part(found, params)
-    found = [name for name in found if name in part]
+    part = chosen_part(files_there, params)
+    chosen = [name for name in files_there if name in part]
     present = {name for name in files(labels) if name.endswith(".txt")}
-    named = [(name, str(PurePosixPath(name).with_suffix(".txt"))) for name in found]
+    named = [(name, str(PurePosixPath(name).with_suffix(".txt"))) for name in chosen]
     pairs = [Pair(name, labels / text if text in present else None) for name, text in named]
     if not any(pair.labels for pair in pairs):
         why = "no label file `*.txt` of a picture in it"
@@ -192,11 +192,11 @@ def _names(params: Mapping[str, Any]) -> Any:
 
 def _folders(params: Mapping[str, Any], base_dir: Path) -> tuple[Path, Path, Path]:
     root, split = base_dir / Path(params["root"]).expanduser(), params["split"]
-    found = [
+    folders = [
         root / params.get(key, f"{key}/{{split}}").replace("{split}", split)
         for key in ("images", "labels")
     ]
-    for folder in found:
+    for folder in folders:
         if why := why_no_folder(folder):
             raise missing(folder, why, ADVICE)
-    return root, found[0], found[1]
+    return root, folders[0], folders[1]

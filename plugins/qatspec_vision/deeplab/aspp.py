@@ -40,9 +40,9 @@ class ASPP(nn.Module):
         self.project = ConvBn(channels * (len(dilations) + 1), channels, activation="relu")
 
     def forward(self, x: Tensor) -> Tensor:
-        seen = [branch(x) for branch in self.branches]
+        branches = [branch(x) for branch in self.branches]
         mean = F.interpolate(self.picture(x), size=x.shape[-2:], mode="bilinear")
-        out: Tensor = self.project(torch.cat([*seen, mean], dim=1))
+        out: Tensor = self.project(torch.cat([*branches, mean], dim=1))
         return out
 
 

@@ -50,18 +50,21 @@ class Decoder(nn.Module):
         limit = points.boxes.new_tensor([width, height, width, height])
         boxes = points.boxes.clamp(min=0).minimum(limit)
         cells = [m.shape[-2] * m.shape[-1] for m in maps]
-        return [self._one(s, b, cells) for s, b in zip(self.scores(points), boxes, strict=True)]
+        return [
+            self._best_of_image(s, b, cells)
+            for s, b in zip(self.scores(points), boxes, strict=True)
+        ]
 
-    def _one(self, scores: Tensor, boxes: Tensor, cells: list[int]) -> dict[str, Tensor]:
+    def _best_of_image(self, scores: Tensor, boxes: Tensor, cells: list[int]) -> dict[str, Tensor]:
         """scores (A, C), zero where too low, boxes (A, 4), number of cells of each map -> one
         prediction."""
-        found = []
+        best_of = []
         for s, b in zip(torch.split(scores, cells), torch.split(boxes, cells), strict=True):
             flat = s.flatten()
             best = flat.nonzero().squeeze(1)
             best = best[flat[best].topk(min(self.nms_pre, len(best))).indices]
-            found.append((flat[best], b[best // s.shape[1]], best % s.shape[1]))
-        score, box, label = (torch.cat(part) for part in zip(*found, strict=True))
+            best_of.append((flat[best], b[best // s.shape[1]], best % s.shape[1]))
+        score, box, label = (torch.cat(part) for part in zip(*best_of, strict=True))
 
         order = score.argsort(descending=True, stable=True)
         score, box, label = score[order], box[order], label[order]

@@ -24,15 +24,15 @@ _MAX_BYTES = 1 << 30
 
 def recognize(folder: Path) -> FoundData | None:
     """Annotation files in COCO's form whose pictures are there."""
-    found = tree(folder)
+    folder_tree = tree(folder)
     units: list[Unit] = []
     unread = []
-    for place, names in sorted(found.others.items()):
+    for below, names in sorted(folder_tree.others.items()):
         for name in names:
-            path = f"{place}/{name}".lstrip("/")
-            images = _images(found, path) if name.endswith(".json") else None
+            path = f"{below}/{name}".lstrip("/")
+            images = _images(folder_tree, path) if name.endswith(".json") else None
             if images is None:
-                if name.endswith(".json") and '"bbox"' in found.text(path):
+                if name.endswith(".json") and '"bbox"' in folder_tree.text(path):
                     unread.append(path)
                 continue
             split = _split(path)
@@ -50,7 +50,7 @@ def recognize(folder: Path) -> FoundData | None:
         what="COCO annotations",
         task="detection",
         roles=chosen,
-        pictures=some(found, [str(p["images"]).strip(".") for p in chosen.values()]),
+        pictures=some(folder_tree, [str(p["images"]).strip(".") for p in chosen.values()]),
         notes=notes,
     )
 
@@ -60,15 +60,15 @@ def _split(path: str) -> str:
     return next((word for word in words if role_of(word)), "") or split_of(path)
 
 
-def _images(found: Tree, path: str) -> str | None:
+def _images(folder_tree: Tree, path: str) -> str | None:
     """The folder that file names start from; None for a file that is not COCO's."""
-    start = found.text(path, 1 << 16)
+    start = folder_tree.text(path, 1 << 16)
     if not start.lstrip().startswith("{") or '"' not in start:
         return None
-    if (found.root / path).stat().st_size > _MAX_BYTES:
+    if (folder_tree.root / path).stat().st_size > _MAX_BYTES:
         return None
     try:
-        content: Any = json.loads((found.root / path).read_bytes())
+        content: Any = json.loads((folder_tree.root / path).read_bytes())
     except (OSError, ValueError, RecursionError):
         return None
     if not isinstance(content, dict) or not all(
@@ -81,5 +81,13 @@ def _images(found: Tree, path: str) -> str | None:
         return None
     name, split = str(first.get("file_name", "")), _split(path)
     here = path.rpartition("/")[0]
-    places = (here, split, f"images/{split}", "images", "", *picture_units(found), *found.pictures)
-    return next((p for p in places if found.holds(f"{p}/{name}".lstrip("/"))), None)
+    places = (
+        here,
+        split,
+        f"images/{split}",
+        "images",
+        "",
+        *picture_units(folder_tree),
+        *folder_tree.pictures,
+    )
+    return next((p for p in places if folder_tree.holds(f"{p}/{name}".lstrip("/"))), None)

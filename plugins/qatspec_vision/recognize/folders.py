@@ -22,10 +22,10 @@ _NO_CLASS = (
 
 def recognize(folder: Path) -> FoundData | None:
     """Folders of pictures that are called by classes."""
-    found = tree(folder)
+    folder_tree = tree(folder)
     by_split: dict[str, set[str]] = {}
-    for place in found.pictures:
-        first, _, rest = place.partition("/")
+    for path in folder_tree.pictures:
+        first, _, rest = path.partition("/")
         split, label = (first, rest.split("/")[0]) if role_of(first) else ("", first)
         if label and label.lower() not in _NO_CLASS and not role_of(label):
             by_split.setdefault(split, set()).add(label)
@@ -42,7 +42,7 @@ def recognize(folder: Path) -> FoundData | None:
     splits = {str(params.get("split", "")) for params in chosen.values()}
     classes = sorted(set[str]().union(*(by_split[split] for split in splits)))
     chosen = {role: {**params, "classes": classes} for role, params in chosen.items()}
-    pictures = some(found, [str(params.get("split", "")) for params in chosen.values()])
+    pictures = some(folder_tree, [str(params.get("split", "")) for params in chosen.values()])
     return FoundData(
         what="a folder for each class",
         task="classification",

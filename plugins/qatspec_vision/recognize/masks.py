@@ -36,11 +36,11 @@ _IGNORED = 255
 
 def recognize(folder: Path) -> FoundData | None:
     """Pictures with masks of their names, in folders beside or below each other."""
-    found = tree(folder)
+    folder_tree = tree(folder)
     units, places = [], []
-    for unit in picture_units(found):
-        pair = next((pair for p in beside(found, unit, _FOLDERS)
-                     if (pair := _masks(found, unit, p))), None)  # fmt: skip
+    for unit in picture_units(folder_tree):
+        pair = next((pair for p in beside(folder_tree, unit, _FOLDERS)
+                     if (pair := _masks(folder_tree, unit, p))), None)  # fmt: skip
         if pair is None:
             continue
         masks, form = pair
@@ -51,12 +51,16 @@ def recognize(folder: Path) -> FoundData | None:
         places.append((unit, masks, form))
     # a folder of masks is none of pictures
     used = {masks for unit, masks, _ in places if masks != unit}
-    units = [unit for unit, (place, _, _) in zip(units, places, strict=True) if place not in used]
-    places = [place for place in places if place[0] not in used]
+    units = [
+        unit
+        for unit, (unit_masks, _, _) in zip(units, places, strict=True)
+        if unit_masks not in used
+    ]
+    places = [unit_masks for unit_masks in places if unit_masks[0] not in used]
     if not units:
         return None
     chosen, notes = roles(units)
-    classes = _classes(found, list(_some_masks(found, places)), notes)
+    classes = _classes(folder_tree, list(_some_masks(folder_tree, places)), notes)
     if classes is None:
         return None
     for params in chosen.values():
@@ -65,19 +69,21 @@ def recognize(folder: Path) -> FoundData | None:
         what="pictures with masks",
         task="segmentation",
         roles=chosen,
-        pictures=some(found, [unit for unit, _, _ in places]),
+        pictures=some(folder_tree, [unit for unit, _, _ in places]),
         notes=notes,
     )
 
 
-def _masks(found: Tree, unit: str, masks: str) -> tuple[str, str] | None:
+def _masks(folder_tree: Tree, unit: str, masks: str) -> tuple[str, str] | None:
     """The folder and form of names, where most of the pictures have a mask there."""
-    names = [name for name in found.below(unit) if not _is_mask(name)]
+    names = [name for name in folder_tree.below(unit) if not _is_mask(name)]
     if not names:
         return None
     for form in _FORMS if masks != unit else _FORMS[1:]:
         for end in _ENDS:
-            there = sum(found.holds(_mask_of(name, masks, form + end)) for name in names[:100])
+            there = sum(
+                folder_tree.holds(_mask_of(name, masks, form + end)) for name in names[:100]
+            )
             if there > len(names[:100]) / 2:
                 return masks, form + end
     return None
@@ -92,17 +98,17 @@ def _mask_of(name: str, masks: str, form: str) -> str:
     return f"{masks}/{path.with_name(form.replace('{stem}', path.stem))}".lstrip("/")
 
 
-def _some_masks(found: Tree, places: Iterable[tuple[str, str, str]]) -> Iterable[Path]:
+def _some_masks(folder_tree: Tree, places: Iterable[tuple[str, str, str]]) -> Iterable[Path]:
     for unit, masks, form in places:
-        names = [n for n in found.below(unit) if found.holds(_mask_of(n, masks, form))]
+        names = [n for n in folder_tree.below(unit) if folder_tree.holds(_mask_of(n, masks, form))]
         step = max(1, len(names) // _READ)
         for name in names[::step]:
-            yield found.root / _mask_of(name, masks, form)
+            yield folder_tree.root / _mask_of(name, masks, form)
 
 
-def _classes(found: Tree, masks: list[Path], notes: list[str]) -> dict[str, Any] | None:
+def _classes(folder_tree: Tree, masks: list[Path], notes: list[str]) -> dict[str, Any] | None:
     """`classes`, and `colours` where masks are coloured; None where they are no masks."""
-    files = [name for name in _NAMES if name in found.others.get("", ())]
+    files = [name for name in _NAMES if name in folder_tree.others.get("", ())]
     tables = [name for name in files if name.endswith(".csv")]
     numbers, colours = _values(masks)
     if colours is not None and tables:

@@ -30,13 +30,13 @@ class Table(NamedTuple):
 
 def recognize(folder: Path) -> FoundData | None:
     """CSV files, one for each split or one with a column of splits, whose pictures are there."""
-    found = tree(folder)
+    folder_tree = tree(folder)
     tables = [
         table
-        for place, names in sorted(found.others.items())
+        for below, names in sorted(folder_tree.others.items())
         for name in names
         if name.lower().endswith((".csv", ".tsv"))
-        and (table := _table(found, f"{place}/{name}".lstrip("/")))
+        and (table := _table(folder_tree, f"{below}/{name}".lstrip("/")))
     ]
     units, pictures = [], []
     for table in tables:
@@ -72,8 +72,8 @@ def recognize(folder: Path) -> FoundData | None:
     if len(labels) < 2:
         return None
     classes = sorted(labels, key=int) if all(x.isdecimal() for x in labels) else sorted(labels)
-    for given in chosen.values():
-        given["classes"] = classes
+    for of_role in chosen.values():
+        of_role["classes"] = classes
     return FoundData(
         what="a table of pictures and classes",
         task="classification",
@@ -83,8 +83,8 @@ def recognize(folder: Path) -> FoundData | None:
     )
 
 
-def _table(found: Tree, path: str) -> Table | None:
-    text = found.text(path, 1 << 28)
+def _table(folder_tree: Tree, path: str) -> Table | None:
+    text = folder_tree.text(path, 1 << 28)
     head = text.partition("\n")[0]
     delimiter = max((",", ";", "\t"), key=head.count)
     try:
@@ -98,10 +98,10 @@ def _table(found: Tree, path: str) -> Table | None:
     columns = {name: [row[at] for row in body] for at, name in enumerate(rows[0])}
     here = path.rpartition("/")[0]
     for name, values in columns.items():
-        for images in dict.fromkeys((here, "", *found.pictures)):
+        for images in dict.fromkeys((here, "", *folder_tree.pictures)):
             for suffix in _SUFFIXES:
                 shown = [str(PurePosixPath(images, f"{v}{suffix}")) for v in values[:20]]
-                if shown and all(found.holds(v) for v in shown):
+                if shown and all(folder_tree.holds(v) for v in shown):
                     return Table(path, columns, name, images, suffix)
     return None
 

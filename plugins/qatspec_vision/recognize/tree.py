@@ -41,12 +41,12 @@ class Tree(NamedTuple):
 
     def below(self, unit: str) -> list[str]:
         """The pictures below a folder, relative to it, sorted."""
-        found = []
+        paths = []
         for folder, names in self.pictures.items():
             if folder == unit or folder.startswith(f"{unit}/") or not unit:
                 inside = folder.removeprefix(unit).lstrip("/") if unit else folder
-                found += [f"{inside}/{name}".lstrip("/") for name in names]
-        return sorted(found)
+                paths += [f"{inside}/{name}".lstrip("/") for name in names]
+        return sorted(paths)
 
     def text(self, path: str, limit: int = 1 << 20) -> str:
         """The beginning of a text file; "" where it cannot be read."""
@@ -61,20 +61,20 @@ def tree(root: Path) -> Tree:
     """The files below `root`, symbolic links followed. Hidden files and folders are left out."""
     pictures: dict[str, list[str]] = {}
     others: dict[str, list[str]] = {}
-    count, seen = 0, set[str]()
+    count, visited = 0, set[str]()
     for parent, folders, names in os.walk(root, followlinks=True):
-        own = os.path.realpath(parent)
-        if own in seen:
+        real_path = os.path.realpath(parent)
+        if real_path in visited:
             folders.clear()
             continue
-        seen.add(own)
+        visited.add(real_path)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        place = os.path.relpath(parent, root).replace(os.sep, "/")
-        place = "" if place == "." else place
+        below = os.path.relpath(parent, root).replace(os.sep, "/")
+        below = "" if below == "." else below
         for name in sorted(names):
             if not name.startswith("."):
                 kind = pictures if name.lower().endswith(PICTURES) else others
-                kind.setdefault(place, []).append(name)
+                kind.setdefault(below, []).append(name)
                 count += 1
         if count > _MAX_FILES:
             break
@@ -100,15 +100,15 @@ def role_of(name: str) -> str | None:
     return "train" if plain in _TRAIN else "val" if plain in _VAL else None
 
 
-def picture_units(found: Tree) -> list[str]:
+def picture_units(folder_tree: Tree) -> list[str]:
     """The folders that hold the pictures of one split each: the split's own folder, or the folder
     of pictures beside or below it."""
     units = set()
-    for folder in found.pictures:
+    for folder in folder_tree.pictures:
         parts = folder.split("/") if folder else []
-        at = next((i for i, part in enumerate(parts) if role_of(part)), None)
-        named = next((i for i, part in enumerate(parts) if part.lower() in IMAGES), None)
-        ends = [i for i in (at, named) if i is not None]
+        split = next((i for i, part in enumerate(parts) if role_of(part)), None)
+        images = next((i for i, part in enumerate(parts) if part.lower() in IMAGES), None)
+        ends = [i for i in (split, images) if i is not None]
         units.add("/".join(parts[: max(ends) + 1]) if ends else folder)
     return sorted(units)
 
@@ -117,10 +117,10 @@ def picture_units(found: Tree) -> list[str]:
 IMAGES = ("images", "image", "imgs", "img", "jpegimages", "pictures", "photos", "frames")
 
 
-def beside(found: Tree, unit: str, names: Iterable[str]) -> list[str]:
+def beside(folder_tree: Tree, unit: str, names: Iterable[str]) -> list[str]:
     """Folders that may hold what belongs to the pictures of `unit`, as the tree spells them: with
     its folder of pictures, or its last part, in another name; beside it; below it; and itself."""
-    folders = {*found.pictures, *found.others}
+    folders = {*folder_tree.pictures, *folder_tree.others}
     folders |= {str(parent) for f in folders for parent in PurePosixPath(f).parents} - {"."}
     spelt = {folder.lower(): folder for folder in sorted(folders)}
     candidates = (spelt.get(path.lower()) for path in _beside(unit, names))
@@ -130,9 +130,9 @@ def beside(found: Tree, unit: str, names: Iterable[str]) -> list[str]:
 def _beside(unit: str, names: Iterable[str]) -> Iterator[str]:
     parts = unit.split("/") if unit else []
     for name in names:
-        for place, part in enumerate(parts):
+        for position, part in enumerate(parts):
             if part.lower() in IMAGES:
-                yield "/".join([*parts[:place], name, *parts[place + 1 :]])
+                yield "/".join([*parts[:position], name, *parts[position + 1 :]])
         if parts:
             yield "/".join([*parts[:-1], name])
             yield "/".join([*parts[:-1], f"{parts[-1]}_{name}"])
@@ -150,7 +150,8 @@ def roles(units: Sequence[Unit]) -> tuple[dict[str, dict[str, Any]], list[str]]:
         if role := role_of(unit.split):
             by_role[role].append(unit)
     train, val = (
-        min(found, key=lambda unit: _choice(unit.split), default=None) for found in by_role.values()
+        min(candidates, key=lambda unit: _choice(unit.split), default=None)
+        for candidates in by_role.values()
     )
     if train and val:
         rest = [u.split for u in units if u not in (train, val) and u.split]
@@ -166,13 +167,13 @@ def _choice(split: str) -> int:
     return (*_TRAIN, *_VAL).index(plain)
 
 
-def some(found: Tree, units: Iterable[str]) -> list[Path]:
+def some(folder_tree: Tree, units: Iterable[str]) -> list[Path]:
     """Some pictures of the units, spread over them."""
     paths: list[Path] = []
     for unit in dict.fromkeys(units):
-        names = found.below(unit)
+        names = folder_tree.below(unit)
         step = max(1, len(names) // SHOWN)
-        paths += [found.root / unit / name for name in names[::step]]
+        paths += [folder_tree.root / unit / name for name in names[::step]]
     return paths[:: max(1, len(paths) // SHOWN)][:SHOWN]
 
 

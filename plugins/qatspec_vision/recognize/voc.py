@@ -26,16 +26,16 @@ _NAME = re.compile(r"<object>.*?<name>\s*([^<]*?)\s*</name>", re.DOTALL)
 
 def recognize(folder: Path) -> FoundData | None:
     """Pictures with XML files of VOC's form, listed in ImageSets or in folders."""
-    found = tree(folder)
+    folder_tree = tree(folder)
     units, places = [], []
-    for unit in picture_units(found):
-        xml = next((p for p in beside(found, unit, _FOLDERS)
-                    if _annotated(found, unit, p)), None)  # fmt: skip
+    for unit in picture_units(folder_tree):
+        xml = next((p for p in beside(folder_tree, unit, _FOLDERS)
+                    if _annotated(folder_tree, unit, p)), None)  # fmt: skip
         if xml is None:
             continue
         places.append((unit, xml))
         base = {"images": unit or ".", "annotations": xml or "."}
-        lists = _lists(found, unit)
+        lists = _lists(folder_tree, unit)
         for listed in lists:
             split = PurePosixPath(listed).stem
             units.append(Unit(split, {"split": split, **base, "list": listed}))
@@ -45,47 +45,51 @@ def recognize(folder: Path) -> FoundData | None:
     if not units:
         return None
     chosen, notes = roles(units)
-    classes = _classes(found, [xml for _, xml in places])
+    classes = _classes(folder_tree, [xml for _, xml in places])
     for params in chosen.values():
         params["classes"] = classes
     return FoundData(
         what="Pascal VOC annotations",
         task="detection",
         roles=chosen,
-        pictures=some(found, [unit for unit, _ in places]),
+        pictures=some(folder_tree, [unit for unit, _ in places]),
         notes=notes,
     )
 
 
-def _annotated(found: Tree, unit: str, xml: str) -> bool:
+def _annotated(folder_tree: Tree, unit: str, xml: str) -> bool:
     """Return whether there are XML files of the pictures, and one of the first is an annotation."""
-    files = [file for name in found.below(unit) if found.has(file := f"{xml}/{stem(name)}.xml")]
-    return any("<annotation" in found.text(file, 1 << 12) for file in files[:TRIED])
+    files = [
+        file
+        for name in folder_tree.below(unit)
+        if folder_tree.has(file := f"{xml}/{stem(name)}.xml")
+    ]
+    return any("<annotation" in folder_tree.text(file, 1 << 12) for file in files[:TRIED])
 
 
-def _lists(found: Tree, unit: str) -> list[str]:
+def _lists(folder_tree: Tree, unit: str) -> list[str]:
     """Lists of splits that name a picture of the unit."""
-    stems = {stem(name) for name in found.below(unit)}
+    stems = {stem(name) for name in folder_tree.below(unit)}
     lists = []
-    for folder, names in found.others.items():
+    for folder, names in folder_tree.others.items():
         if "imagesets" not in folder.lower():
             continue
         for name in names:
             path = f"{folder}/{name}"
             if not name.endswith(".txt") or not role_of(Path(name).stem):
                 continue
-            listed = [line.split() for line in found.text(path, 1 << 16).split("\n")]
+            listed = [line.split() for line in folder_tree.text(path, 1 << 16).split("\n")]
             if any(words and words[0] in stems for words in listed):
                 lists.append(path)
     main = [path for path in lists if "/Main/" in f"/{path}"]
     return main or lists
 
 
-def _classes(found: Tree, places: list[str]) -> list[str]:
+def _classes(folder_tree: Tree, places: list[str]) -> list[str]:
     names: set[str] = set()
-    for folder, files in found.others.items():
-        if any(folder == place or folder.startswith(f"{place}/") or not place for place in places):
+    for folder, files in folder_tree.others.items():
+        if any(folder == path or folder.startswith(f"{path}/") or not path for path in places):
             for name in files:
                 if name.endswith(".xml"):
-                    names.update(_NAME.findall(found.text(f"{folder}/{name}".lstrip("/"))))
+                    names.update(_NAME.findall(folder_tree.text(f"{folder}/{name}".lstrip("/"))))
     return sorted(names - {""})

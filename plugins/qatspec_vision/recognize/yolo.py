@@ -28,11 +28,11 @@ _NAMES = ("classes.txt", "obj.names", "names.txt", "labels.txt", "_darknet.label
 
 def recognize(folder: Path) -> FoundData | None:
     """Pictures with label files of YOLO's form, in any usual layout."""
-    found = tree(folder)
+    folder_tree = tree(folder)
     units, places = [], []
-    for unit in picture_units(found):
-        labels = next((p for p in beside(found, unit, ("labels",))
-                       if _labelled(found, unit, p)), None)  # fmt: skip
+    for unit in picture_units(folder_tree):
+        labels = next((p for p in beside(folder_tree, unit, ("labels",))
+                       if _labelled(folder_tree, unit, p)), None)  # fmt: skip
         if labels is not None:
             split = split_of(unit)
             params: dict[str, Any] = {
@@ -45,20 +45,24 @@ def recognize(folder: Path) -> FoundData | None:
     if not units:
         return None
     chosen, notes = roles(units)
-    classes = _classes(found, [labels for _, labels in places], notes)
+    classes = _classes(folder_tree, [labels for _, labels in places], notes)
     for params in chosen.values():
         params["classes"] = classes
-    pictures = some(found, [unit for unit, _ in places])
+    pictures = some(folder_tree, [unit for unit, _ in places])
     return FoundData(
         what="YOLO label files", task="detection", roles=chosen, pictures=pictures, notes=notes
     )
 
 
-def _labelled(found: Tree, unit: str, labels: str) -> bool:
+def _labelled(folder_tree: Tree, unit: str, labels: str) -> bool:
     """Return whether there are label files of the pictures, and one of the first holds a box; one
     with a fault does not hide a split. All may be empty in a folder of their own."""
-    texts = [text for name in found.below(unit) if found.has(text := f"{labels}/{stem(name)}.txt")]
-    lines = [found.text(text, 1 << 12).split("\n")[0] for text in texts[:TRIED]]
+    texts = [
+        text
+        for name in folder_tree.below(unit)
+        if folder_tree.has(text := f"{labels}/{stem(name)}.txt")
+    ]
+    lines = [folder_tree.text(text, 1 << 12).split("\n")[0] for text in texts[:TRIED]]
     written = [line for line in lines if line.strip()]
     return any(map(_is_label, written)) or bool(texts and not written and labels != unit)
 
@@ -71,20 +75,20 @@ def _is_label(line: str) -> bool:
     return len(numbers) >= 5 and numbers[0] == int(numbers[0]) >= 0
 
 
-def _classes(found: Tree, labels: list[str], notes: list[str]) -> str | list[str]:
+def _classes(folder_tree: Tree, labels: list[str], notes: list[str]) -> str | list[str]:
     """A file of names, or as many numbers as the labels have classes."""
-    for name in found.others.get("", ()):
-        if name.endswith((".yaml", ".yml")) and _has_names(found.text(name)):
+    for name in folder_tree.others.get("", ()):
+        if name.endswith((".yaml", ".yml")) and _has_names(folder_tree.text(name)):
             return name
-    for place in ("", *dict.fromkeys(labels)):
-        for name in found.others.get(place, ()):
+    for path in ("", *dict.fromkeys(labels)):
+        for name in folder_tree.others.get(path, ()):
             lower = name.lower()
-            if (lower in _NAMES or lower.endswith(".names")) and found.text(
-                f"{place}/{name}".lstrip("/")
+            if (lower in _NAMES or lower.endswith(".names")) and folder_tree.text(
+                f"{path}/{name}".lstrip("/")
             ).strip():
-                return f"{place}/{name}".lstrip("/")
+                return f"{path}/{name}".lstrip("/")
     notes.append("no file names the classes: they are called by their numbers")
-    return [str(number) for number in range(1 + _largest(found, labels))]
+    return [str(number) for number in range(1 + _largest(folder_tree, labels))]
 
 
 def _has_names(text: str) -> bool:
@@ -95,16 +99,16 @@ def _has_names(text: str) -> bool:
     return isinstance(content, dict) and isinstance(content.get("names"), (list, dict))
 
 
-def _largest(found: Tree, labels: list[str]) -> int:
+def _largest(folder_tree: Tree, labels: list[str]) -> int:
     largest, read = 0, 0
-    for place in dict.fromkeys(labels):
-        for folder, names in found.others.items():
-            if folder != place and not folder.startswith(f"{place}/"):
+    for path in dict.fromkeys(labels):
+        for folder, names in folder_tree.others.items():
+            if folder != path and not folder.startswith(f"{path}/"):
                 continue
             for name in names[: _READ - read]:
                 if name.endswith(".txt"):
                     read += 1
-                    lines = found.text(f"{folder}/{name}".lstrip("/")).split("\n")
+                    lines = folder_tree.text(f"{folder}/{name}".lstrip("/")).split("\n")
                     known = [int(float(line.split()[0])) for line in lines if _is_label(line)]
                     largest = max([largest, *known])
     return largest

@@ -70,14 +70,14 @@ class YOLO(nn.Module):
         points = gather_points(outputs, self.strides, boxes_of_centers)
         positive, labels, boxes = self.targets(points, targets)
 
-        found = points.boxes[positive]
+        predicted = points.boxes[positive]
         with torch.no_grad():
-            fit = iou_and_giou(found, boxes)[0][:, None]
+            fit = iou_and_giou(predicted, boxes)[0][:, None]
         sums = {
             "cls": self.loss_cls(
                 points.logits[positive], F.one_hot(labels, self.num_classes).to(fit.dtype) * fit
             ),
-            "reg": self.loss_reg(found, boxes),
+            "reg": self.loss_reg(predicted, boxes),
             "objectness": self.loss_objectness(points.quality, positive.to(points.quality.dtype)),
         }
         count = max(len(labels), 1)

@@ -59,8 +59,8 @@ def _product(emit: Values, ops: Sequence[Op]) -> dict[str, str]:
     weight = np.concatenate([emit.array(op, 1) for op in ops])
     sizes = [len(emit.array(op, 1)) for op in ops]
     total = ""
-    for place, rows in enumerate(_rows(emit, first, weight.shape[2:])):
-        matrix = weight[:, :, place].transpose(2, 1, 0).reshape(-1, len(weight))
+    for tap, rows in enumerate(_rows(emit, first, weight.shape[2:])):
+        matrix = weight[:, :, tap].transpose(2, 1, 0).reshape(-1, len(weight))
         matrix = graph.const(f"{first.inputs[1]}.row", matrix, np.int8, shared=False)
         part = graph.node("MatMulInteger", [rows, matrix, zero], f"{first.output}.row")
         total = graph.node("Add", [total, part], f"{first.output}.sum") if total else part
@@ -96,13 +96,13 @@ def _rows(emit: Values, op: Op, kernel: tuple[int, ...]) -> list[str]:
 
     def taken(x: str, axis: int) -> list[str]:
         """For every place of the kernel along an axis, all that it meets there."""
-        i, found = axis - 1, []
-        for place in range(kernel[i]):
-            stride, start = a["stride"][i], place * a["dilation"][i]
+        i, slices = axis - 1, []
+        for tap in range(kernel[i]):
+            stride, start = a["stride"][i], tap * a["dilation"][i]
             part = (start, start + (made[i] - 1) * stride + 1, stride)
-            whole = part == (0, padded[i], 1)
-            found.append(x if whole else _cut(emit, x, axis, part, f"{name}.taken"))
-        return found
+            is_complete = part == (0, padded[i], 1)
+            slices.append(x if is_complete else _cut(emit, x, axis, part, f"{name}.taken"))
+        return slices
 
     columns = taken(x, 2)
     if len(columns) > 1:

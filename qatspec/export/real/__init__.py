@@ -68,7 +68,7 @@ def qdq_feeds(
     """Return what a file by `to_qdq_onnx` takes for integers of a Program's input ports.
 
     ports     the Program's inputs.
-    ints      an array for each, in its dtype.
+    ints      an array (N, ...) for each, in its dtype.
     unsigned  as the file was written.
     """
     return [
@@ -83,7 +83,7 @@ def qdq_integers(values: Sequence[Port | Value], arrays: Sequence[np.ndarray]) -
     """Return a Program's integers for results of a file by `to_qdq_onnx`.
 
     values  the Program's outputs, or the values of `rounded_values`.
-    arrays  an array for each, as the file gives it: integers, or real numbers of sums.
+    arrays  an array (N, ...) for each, as the file gives it: integers, or real numbers of sums.
     """
     return [_integers(value, x) for value, x in zip(values, arrays, strict=True)]
 
@@ -95,5 +95,5 @@ def _integers(value: Port | Value, x: np.ndarray) -> np.ndarray:
     scale = np.ones(1) if value.scale is None else value.scale.astype(np.float64)
     if value.axis is not None and scale.size > 1:
         scale = scale.reshape([-1 if d == value.axis else 1 for d in range(x.ndim)])
-    whole = np.clip(np.rint(x.astype(np.float64) / scale), *RANGE[value.dtype])
-    return np.asarray(whole.astype(STORAGE[value.dtype]))
+    integers = np.clip(np.rint(x.astype(np.float64) / scale), *RANGE[value.dtype])
+    return np.asarray(integers.astype(STORAGE[value.dtype]))

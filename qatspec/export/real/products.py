@@ -63,9 +63,9 @@ def unit_of_sums(emit: Values, op: Op, axis: int) -> np.ndarray:
     which nothing but the rounding is left of it, m / 2^s times the unit of its result."""
     requant = emit.alone.get(op.output)
     if requant is not None and (requant.attrs["axis"] == axis or _is_one_number(emit, requant)):
-        place = requant.inputs.index(op.output)
+        term = requant.inputs.index(op.output)
         terms = len(requant.inputs) // 2
-        unit = emit.array(requant, terms + place) * np.exp2(
+        unit = emit.array(requant, terms + term) * np.exp2(
             -emit.array(requant, 2 * terms).astype(np.float64)
         )
         if (unit > 0).all():

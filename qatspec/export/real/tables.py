@@ -105,7 +105,7 @@ def lut(emit: Values, op: Op) -> None:
         emit.keep(op.output, function.write(emit, emit.x(op), f"{op.output}.function"))
         return
     lowest = RANGE[emit.dtype(op.inputs[0])][0]
-    index = emit.whole(op.inputs[0])
+    index = emit.integers(op.inputs[0])
     if lowest:
         index = emit.graph.node(
             "Sub", [index, emit.graph.const("lowest", lowest, np.int32)], f"{op.output}.index"
@@ -115,7 +115,7 @@ def lut(emit: Values, op: Op) -> None:
 
 def exp_below_max(emit: Values, op: Op) -> None:
     """A table over the distance to the largest integer along an axis."""
-    x, axis = emit.whole(op.inputs[0]), op.attrs["axis"]
+    x, axis = emit.integers(op.inputs[0]), op.attrs["axis"]
     largest = emit.graph.node("ReduceMax", [x], f"{op.output}.largest", axes=[axis], keepdims=1)
     _looked_up(emit, op, emit.graph.node("Sub", [largest, x], f"{op.output}.below"))
 

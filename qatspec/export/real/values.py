@@ -90,7 +90,7 @@ class Values(Emitter):
         axis = axis if wanted.size > 1 and axis else along
         return self._times(self.real(name), name, factor, axis), np.float32
 
-    def whole(self, name: str) -> str:
+    def integers(self, name: str) -> str:
         """A value's integers as int32, whatever its form."""
         if self.is_narrow(name):
             wide = self.graph.cast(self.ints[name], np.int32, f"{name}.wide")

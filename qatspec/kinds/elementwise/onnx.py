@@ -16,34 +16,38 @@ def mul(emit: Emitter, op: Op) -> str:
 
 def clamp(emit: Emitter, op: Op) -> str:
     dtype = emit.dtype(op.inputs[0])
-    own = (*BYTES, "int32")
-    wide = STORAGE[dtype] if dtype in own else np.int32
+    accepted = (*BYTES, "int32")
+    wide = STORAGE[dtype] if dtype in accepted else np.int32
     bounds = [emit.graph.const("bound", op.attrs[key], wide) for key in ("low", "high")]
-    name = op.output if dtype in own else f"{op.output}.clip"
-    return emit.through(op, own, np.int32, lambda x: emit.graph.node("Clip", [x, *bounds], name))
+    name = op.output if dtype in accepted else f"{op.output}.clip"
+    return emit.through(
+        op, accepted, np.int32, lambda x: emit.graph.node("Clip", [x, *bounds], name)
+    )
 
 
 def affine(emit: Emitter, op: Op) -> str:
-    w, rank = emit.graph, len(emit.shape(op.inputs[0])) + 1
+    graph, rank = emit.graph, len(emit.shape(op.inputs[0])) + 1
     along = [-1 if d == op.attrs["axis"] else 1 for d in range(1, rank)]
-    x = w.cast(emit.x(op), np.int32, f"{op.output}.x")
+    x = graph.cast(emit.x(op), np.int32, f"{op.output}.x")
     weight, bias = (
-        w.const(op.inputs[i], emit.array(op, i).reshape(along), np.int32) for i in (1, 2)
+        graph.const(op.inputs[i], emit.array(op, i).reshape(along), np.int32) for i in (1, 2)
     )
-    return w.node("Add", [w.node("Mul", [x, weight], f"{op.output}.scaled"), bias], op.output)
+    return graph.node(
+        "Add", [graph.node("Mul", [x, weight], f"{op.output}.scaled"), bias], op.output
+    )
 
 
 def divide(emit: Emitter, op: Op) -> str:
     """As the executor divides."""
-    w, a = emit.graph, op.attrs
+    graph, a = emit.graph, op.attrs
 
     def const(value: float) -> str:
-        return w.const("c", value, np.float64)
+        return graph.const("c", value, np.float64)
 
     def node(kind: str, *inputs: str) -> str:
-        return w.node(kind, list(inputs), f"{op.output}.{kind.lower()}")
+        return graph.node(kind, list(inputs), f"{op.output}.{kind.lower()}")
 
-    x, y = (w.cast(emit.x(op, i), np.float64, f"{op.output}.{i}") for i in (0, 1))
+    x, y = (graph.cast(emit.x(op, i), np.float64, f"{op.output}.{i}") for i in (0, 1))
     y = node("Where", node("Equal", y, const(0)), const(1), y)
     rounded = node(
         "Div", node("Mul", x, const(a["multiplier"])), node("Mul", y, const(1 << a["shift"]))
@@ -52,4 +56,4 @@ def divide(emit: Emitter, op: Op) -> str:
         rounded = node("Add", rounded, const(0.5))
     rounded = node("Round" if a["rounding"] == "half_even" else "Floor", rounded)
     rounded = node("Clip", rounded, const(a["low"]), const(a["high"]))
-    return w.cast(rounded, STORAGE[a["dtype"]], op.output)
+    return graph.cast(rounded, STORAGE[a["dtype"]], op.output)

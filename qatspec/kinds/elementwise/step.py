@@ -34,7 +34,7 @@ def divide(exact: ExactDtypes, op: Op) -> Step:
 
     def step(x: Tensor, y: Tensor) -> Tensor:
         below = y.to(torch.float64).masked_fill(y == 0, 1.0) * unit
-        found = rounded(x.to(torch.float64).mul_(multiplier) / below, a["rounding"])
-        return found.clamp_(a["low"], a["high"]).to(dtype)
+        quotient = rounded(x.to(torch.float64).mul_(multiplier) / below, a["rounding"])
+        return quotient.clamp_(a["low"], a["high"]).to(dtype)
 
     return step

@@ -76,6 +76,7 @@ def _pad_bounds(op: Op, inputs: list[Interval], shape: Any, consts: Consts) -> I
 
 
 _COMMUTES = frozenset({Trait.COMMUTES})
+_REARRANGES = frozenset({Trait.COMMUTES, Trait.REARRANGES})
 
 KINDS = (
     Kind(
@@ -102,7 +103,7 @@ KINDS = (
         bounds=same_interval,
         step=lazy("qatspec.kinds.moves.step:reshape"),
         onnx=lazy("qatspec.kinds.moves.onnx:reshape"),
-        traits=_COMMUTES,
+        traits=_REARRANGES,
     ),
     Kind(
         name="transpose",
@@ -115,7 +116,7 @@ KINDS = (
         bounds=same_interval,
         step=lazy("qatspec.kinds.moves.step:transpose"),
         onnx=lazy("qatspec.kinds.moves.onnx:transpose"),
-        traits=_COMMUTES,
+        traits=_REARRANGES,
     ),
     Kind(
         name="slice",
@@ -128,7 +129,7 @@ KINDS = (
         bounds=same_interval,
         step=lazy("qatspec.kinds.moves.step:slice_"),
         onnx=lazy("qatspec.kinds.moves.onnx:slice_"),
-        traits=_COMMUTES,
+        traits=_REARRANGES,
     ),
     Kind(
         name="pad",

@@ -12,16 +12,20 @@ from qatspec.kinds.parts import add_products
 
 def max_pool(emit: Emitter, op: Op) -> str:
     """Padded by hand with the lowest integer: ONNX bounds its own padding by the kernel."""
-    a, w = op.attrs, emit.graph
+    a, graph = op.attrs, emit.graph
     top, left, bottom, right = a["padding"]
     lowest = RANGE[emit.dtype(op.inputs[0])][0]
 
     def write(x: str) -> str:
         dtype = STORAGE[emit.dtype(op.inputs[0])] if narrow else np.float32
         if any(a["padding"]):
-            pads = w.const(f"{op.output}.pads", [0, 0, top, left, 0, 0, bottom, right], np.int64)
-            x = w.node("Pad", [x, pads, w.const("lowest", lowest, dtype)], f"{op.output}.pad")
-        return w.node(
+            pads = graph.const(
+                f"{op.output}.pads", [0, 0, top, left, 0, 0, bottom, right], np.int64
+            )
+            x = graph.node(
+                "Pad", [x, pads, graph.const("lowest", lowest, dtype)], f"{op.output}.pad"
+            )
+        return graph.node(
             "MaxPool",
             [x],
             op.output if narrow else f"{op.output}.max",

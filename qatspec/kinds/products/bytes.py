@@ -78,21 +78,21 @@ class ByteLinear:
     def __call__(self, x: Tensor) -> Tensor:
         shape = x.shape[:-1]
         x, zero = unsigned(x.reshape(-1, x.shape[-1]).contiguous())
-        found = _OPS.qlinear_pointwise(
+        product = _OPS.qlinear_pointwise(
             x, 1.0, zero, self._packed(len(x)), self._scales, self._zeros, self._bias,
             *_PLAIN,
         )  # fmt: skip
-        return found.view(*shape, -1)  # type: ignore[no-any-return]
+        return product.view(*shape, -1)  # type: ignore[no-any-return]
 
 
 def byte_matmul(x: Tensor, y: Tensor) -> Tensor:
     """Products of int8 matrices (..., M, K) and (..., K, N) in int32."""
     shape = np.broadcast_shapes(x.shape[:-2], y.shape[:-2])
-    found = torch.empty(*shape, x.shape[-2], y.shape[-1], dtype=torch.int32)
+    product = torch.empty(*shape, x.shape[-2], y.shape[-1], dtype=torch.int32)
     pairs = (t.expand(*shape, *t.shape[-2:]).flatten(0, -3) for t in (x, y))
-    for a, b, out in zip(*pairs, found.view(-1, *found.shape[-2:]), strict=True):
+    for a, b, out in zip(*pairs, product.view(-1, *product.shape[-2:]), strict=True):
         torch._int_mm(a, b, out=out)
-    return found
+    return product
 
 
 @cache
@@ -129,9 +129,9 @@ def _conv_is_exact(inputs: int, outputs: int, kernel: int, groups: int) -> bool:
     w, b = _extremes(torch.int8, outputs, inputs // groups, kernel, kernel), _biases(outputs)
     for dtype in (torch.int8, torch.uint8):
         x = _extremes(dtype, 2, inputs, 9, 11).contiguous(memory_format=torch.channels_last)
-        found = ByteConv(w, b, (1, 1), (kernel // 2,) * 2, (1, 1), groups)(x)
+        sums = ByteConv(w, b, (1, 1), (kernel // 2,) * 2, (1, 1), groups)(x)
         wanted = F.conv2d(x.double(), w.double(), b.double(), padding=kernel // 2, groups=groups)
-        if not torch.equal(found.double(), wanted):
+        if not torch.equal(sums.double(), wanted):
             return False
     return True
 
@@ -147,7 +147,7 @@ def _extremes(dtype: torch.dtype, *shape: int) -> Tensor:
 
 
 def _biases(count: int) -> Tensor:
-    """Biases as large as sums that float32 holds leave room for, and odd, so that a lost bit
+    """Biases as large as sums that float32 holds allow, and odd, so that a lost bit
     shows."""
     return (
         torch.arange(count)

@@ -131,7 +131,7 @@ KINDS = (
         bounds=_conv_bounds,
         step=lazy("qatspec.kinds.products.step:conv"),
         onnx=lazy("qatspec.kinds.products.onnx:conv"),
-        traits=frozenset({Trait.WEIGHTED, Trait.WINDOWED, Trait.IMAGES}),
+        traits=frozenset({Trait.WEIGHTED, Trait.WINDOWED, Trait.IMAGES, Trait.BYTE_KERNEL}),
     ),
     Kind(
         name="conv_transpose",
@@ -144,7 +144,7 @@ KINDS = (
         bounds=_conv_transpose_bounds,
         step=lazy("qatspec.kinds.products.step:conv_transpose"),
         onnx=lazy("qatspec.kinds.products.onnx:conv_transpose"),
-        traits=frozenset({Trait.WEIGHTED, Trait.IMAGES}),
+        traits=frozenset({Trait.WEIGHTED, Trait.IMAGES, Trait.INPUTS_FIRST}),
     ),
     Kind(
         name="linear",
@@ -157,7 +157,7 @@ KINDS = (
         bounds=_linear_bounds,
         step=lazy("qatspec.kinds.products.step:linear"),
         onnx=lazy("qatspec.kinds.products.onnx:linear"),
-        traits=frozenset({Trait.WEIGHTED}),
+        traits=frozenset({Trait.WEIGHTED, Trait.LAST_DIM, Trait.BYTE_KERNEL}),
     ),
     Kind(
         name="matmul",
@@ -170,5 +170,6 @@ KINDS = (
         bounds=_matmul_bounds,
         step=lazy("qatspec.kinds.products.step:matmul"),
         onnx=lazy("qatspec.kinds.products.onnx:matmul"),
+        traits=frozenset({Trait.LAST_TWO_DIMS}),
     ),
 )

@@ -32,7 +32,7 @@ def conv(emit: Emitter, op: Op) -> str:
 def conv_transpose(emit: Emitter, op: Op) -> str:
     """There is no integer ConvTranspose: zeros are inserted between the inputs, and the kernel is
     flipped."""
-    a, w, weight = op.attrs, emit.graph, emit.array(op, 1)
+    a, graph, weight = op.attrs, emit.graph, emit.array(op, 1)
     groups, (channels, per_group, kh, kw) = a["groups"], weight.shape
     flipped = weight.reshape(groups, channels // groups, per_group, kh, kw)[..., ::-1, ::-1]
     flipped = flipped.swapaxes(1, 2).reshape(groups * per_group, channels // groups, kh, kw)
@@ -47,18 +47,18 @@ def conv_transpose(emit: Emitter, op: Op) -> str:
 
     def write(x: str, name: str, output: str) -> str:
         if (sh, sw) != (1, 1):
-            shape = w.const(f"{output}.apart", [0, channels, height, 1, width, 1], np.int64)
-            x = w.node("Reshape", [x, shape], f"{output}.reshape")
-            zeros = w.const(f"{output}.zeros", [0] * 6 + [0, 0, 0, sh - 1, 0, sw - 1], np.int64)
-            x = w.node("Pad", [x, zeros], f"{output}.spread")
-            shape = w.const(f"{output}.shape", [0, channels, height * sh, width * sw], np.int64)
-            x = w.node("Reshape", [x, shape], f"{output}.spread")
+            shape = graph.const(f"{output}.apart", [0, channels, height, 1, width, 1], np.int64)
+            x = graph.node("Reshape", [x, shape], f"{output}.reshape")
+            zeros = graph.const(f"{output}.zeros", [0] * 6 + [0, 0, 0, sh - 1, 0, sw - 1], np.int64)
+            x = graph.node("Pad", [x, zeros], f"{output}.spread")
+            shape = graph.const(f"{output}.shape", [0, channels, height * sh, width * sw], np.int64)
+            x = graph.node("Reshape", [x, shape], f"{output}.spread")
         if min(pads) < 0:
             ends = [p if p < 0 else np.iinfo(np.int64).max for p in pads[2:]]
             cut = [[-min(pads[0], 0), -min(pads[1], 0)], ends, [2, 3]]
-            names = [w.const(f"{output}.cut", c, np.int64) for c in cut]
-            x = w.node("Slice", [x, *names], f"{output}.cut")
-        return w.node(
+            names = [graph.const(f"{output}.cut", c, np.int64) for c in cut]
+            x = graph.node("Slice", [x, *names], f"{output}.cut")
+        return graph.node(
             "ConvInteger",
             [x, name],
             output,
@@ -82,8 +82,8 @@ def linear(emit: Emitter, op: Op) -> str:
 
 
 def matmul(emit: Emitter, op: Op) -> str:
-    w, names = emit.graph, [emit.x(op, i) for i in (0, 1)]
+    graph, names = emit.graph, [emit.x(op, i) for i in (0, 1)]
     if all(emit.dtype(name) != "int16" for name in op.inputs):
-        return w.node("MatMulInteger", names, op.output)
-    wide = [w.cast(name, np.float64, f"{op.output}.wide") for name in names]
-    return w.cast(w.node("MatMul", wide, f"{op.output}.product"), np.int32, op.output)
+        return graph.node("MatMulInteger", names, op.output)
+    wide = [graph.cast(name, np.float64, f"{op.output}.wide") for name in names]
+    return graph.cast(graph.node("MatMul", wide, f"{op.output}.product"), np.int32, op.output)

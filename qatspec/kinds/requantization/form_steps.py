@@ -51,8 +51,8 @@ def double_high(exact: ExactDtypes, op: Op) -> Step:
     if terms == 1:
         only = scale(multipliers[0], last, lift)
         return lambda x: only(x.long()).clamp_(a["low"], a["high"]).to(dtype)
-    shifts = [torch.tensor([own]) for own in a["term_shifts"]]
-    parts = [scale(m, own, lift) for m, own in zip(multipliers, shifts, strict=True)]
+    shifts = [torch.tensor([of_term]) for of_term in a["term_shifts"]]
+    parts = [scale(m, of_term, lift) for m, of_term in zip(multipliers, shifts, strict=True)]
     total = scale(torch.tensor([a["total"]]), last, 0)
 
     def step(*operands: Tensor) -> Tensor:

@@ -96,10 +96,10 @@ def demand_int32(op: Op, terms: Sequence[Interval], constants: Sequence[np.ndarr
         _demand(terms[0].magnitude * left.max())
         return
     lift, total = 2.0 ** op.attrs.get("lift", 0), 0.0
-    for x, m, own in zip(terms, multipliers, op.attrs["term_shifts"], strict=True):
+    for x, m, shift_of_term in zip(terms, multipliers, op.attrs["term_shifts"], strict=True):
         reach = x.magnitude * lift
         _demand(reach)
-        total += (reach * float(m.max()) / HIGH + 1) / 2.0**own + 1
+        total += (reach * float(m.max()) / HIGH + 1) / 2.0**shift_of_term + 1
     _demand(total * 2.0 ** float(np.maximum(-shift, 0).max()))
 
 

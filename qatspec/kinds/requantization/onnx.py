@@ -17,7 +17,7 @@ def requant(emit: Emitter, op: Op) -> str:
 
 
 def _single(emit: Emitter, op: Op) -> str:
-    w, a, terms = emit.graph, op.attrs, len(op.inputs) // 2
+    graph, a, terms = emit.graph, op.attrs, len(op.inputs) // 2
     rank = len(emit.shape(op.inputs[0])) + 1
     unit = np.exp2(-emit.array(op, 2 * terms).astype(np.float64))
     total = ""
@@ -25,23 +25,25 @@ def _single(emit: Emitter, op: Op) -> str:
         factor = emit.array(op, terms + i).astype(np.float64) * unit
         if factor.size > 1:
             factor = factor.reshape([-1 if d == a["axis"] else 1 for d in range(1, rank)])
-        x = w.cast(emit.x(op, i), np.float64, f"{op.output}.x")
-        x = w.node("Mul", [x, w.const(f"{op.output}.m", factor, np.float64)], f"{op.output}.mul")
-        total = x if not total else w.node("Add", [total, x], f"{op.output}.add")
+        x = graph.cast(emit.x(op, i), np.float64, f"{op.output}.x")
+        x = graph.node(
+            "Mul", [x, graph.const(f"{op.output}.m", factor, np.float64)], f"{op.output}.mul"
+        )
+        total = x if not total else graph.node("Add", [total, x], f"{op.output}.add")
     if a["rounding"] == "half_up":
-        half = w.const("half", 0.5, np.float64)
-        total = w.node("Add", [total, half], f"{op.output}.half")
+        half = graph.const("half", 0.5, np.float64)
+        total = graph.node("Add", [total, half], f"{op.output}.half")
     rounding = "Round" if a["rounding"] == "half_even" else "Floor"
-    total = w.node(rounding, [total], f"{op.output}.round")
+    total = graph.node(rounding, [total], f"{op.output}.round")
     return _clipped(emit, op, total, np.float64)
 
 
 def _clipped(emit: Emitter, op: Op, rounded: str, dtype: type) -> str:
     """The integers of a float tensor, within the bounds, on the result's dtype."""
-    w, a = emit.graph, op.attrs
-    bounds = [w.const("bound", dtype(a[key]), dtype) for key in ("low", "high")]
-    clipped = w.node("Clip", [rounded, *bounds], f"{op.output}.clip")
-    return w.cast(clipped, STORAGE[a["dtype"]], op.output)
+    graph, a = emit.graph, op.attrs
+    bounds = [graph.const("bound", dtype(a[key]), dtype) for key in ("low", "high")]
+    clipped = graph.node("Clip", [rounded, *bounds], f"{op.output}.clip")
+    return graph.cast(clipped, STORAGE[a["dtype"]], op.output)
 
 
 def _aligned(emit: Emitter, op: Op, constant: np.ndarray) -> np.ndarray:
@@ -53,53 +55,57 @@ def _aligned(emit: Emitter, op: Op, constant: np.ndarray) -> np.ndarray:
 
 def _float32(emit: Emitter, op: Op) -> str:
     """Cast and Mul in float32, Round to even, Clip."""
-    w, m, shift = emit.graph, emit.array(op, 1), emit.array(op, 2)
+    graph, m, shift = emit.graph, emit.array(op, 1), emit.array(op, 2)
     factor = _aligned(emit, op, np.ldexp(m.astype(np.float64), -shift.astype(np.int64)))
-    x = w.cast(emit.x(op), np.float32, f"{op.output}.x")
-    x = w.node("Mul", [x, w.const(f"{op.output}.m", factor, np.float32)], f"{op.output}.mul")
-    return _clipped(emit, op, w.node("Round", [x], f"{op.output}.round"), np.float32)
+    x = graph.cast(emit.x(op), np.float32, f"{op.output}.x")
+    x = graph.node(
+        "Mul", [x, graph.const(f"{op.output}.m", factor, np.float32)], f"{op.output}.mul"
+    )
+    return _clipped(emit, op, graph.node("Round", [x], f"{op.output}.round"), np.float32)
 
 
 def _double_high(emit: Emitter, op: Op) -> str:
     """Doubling high multiplications in int64, whose Div truncates, and right shifts that round half
     away from zero in double, where every step is exact."""
-    w, a, terms = emit.graph, op.attrs, len(op.inputs) // 2
+    graph, a, terms = emit.graph, op.attrs, len(op.inputs) // 2
     shift = emit.array(op, 2 * terms)
     total = ""
     for i in range(terms):
         m = emit.array(op, terms + i)
-        own = shift if terms == 1 else np.array([a["term_shifts"][i]])
-        x = w.cast(emit.x(op, i), np.int64, f"{op.output}.x")
-        x = _scaled(emit, op, x, m, own, a.get("lift", 0))
-        total = x if not total else w.node("Add", [total, x], f"{op.output}.add")
+        of_term = shift if terms == 1 else np.array([a["term_shifts"][i]])
+        x = graph.cast(emit.x(op, i), np.int64, f"{op.output}.x")
+        x = _scaled(emit, op, x, m, of_term, a.get("lift", 0))
+        total = x if not total else graph.node("Add", [total, x], f"{op.output}.add")
     if terms > 1:
-        x = w.cast(total, np.int64, f"{op.output}.sum")
+        x = graph.cast(total, np.int64, f"{op.output}.sum")
         total = _scaled(emit, op, x, np.array([a["total"]]), shift, 0)
     return _clipped(emit, op, total, np.float64)
 
 
 def _scaled(emit: Emitter, op: Op, x: str, m: np.ndarray, shift: np.ndarray, lift: int) -> str:
     """An int64 times m / 2^(31 + shift), as double."""
-    w, name = emit.graph, op.output
+    graph, name = emit.graph, op.output
 
     def const(suffix: str, value: object, dtype: type) -> str:
-        return w.const(f"{name}.{suffix}", value, dtype)
+        return graph.const(f"{name}.{suffix}", value, dtype)
 
     left = np.int64(1) << (lift + np.maximum(-shift, 0))
-    product = w.node("Mul", [x, const("m", _aligned(emit, op, left * m), np.int64)], f"{name}.mul")
-    below = w.node("Less", [product, const("zero", 0, np.int64)], f"{name}.below")
+    product = graph.node(
+        "Mul", [x, const("m", _aligned(emit, op, left * m), np.int64)], f"{name}.mul"
+    )
+    below = graph.node("Less", [product, const("zero", 0, np.int64)], f"{name}.below")
     nudges = [const("nudge", v, np.int64) for v in (1 - (1 << 30), 1 << 30)]
-    nudge = w.node("Where", [below, *nudges], f"{name}.nudge")
-    product = w.node("Add", [product, nudge], f"{name}.nudged")
-    high = w.node("Div", [product, const("doubled", 1 << 31, np.int64)], f"{name}.high")
-    real = w.cast(high, np.float64, f"{name}.real")
+    nudge = graph.node("Where", [below, *nudges], f"{name}.nudge")
+    product = graph.node("Add", [product, nudge], f"{name}.nudged")
+    high = graph.node("Div", [product, const("doubled", 1 << 31, np.int64)], f"{name}.high")
+    real = graph.cast(high, np.float64, f"{name}.real")
     unit = np.exp2(-np.maximum(shift, 0).astype(np.float64))
     factor = const("unit", _aligned(emit, op, unit), np.float64)
-    real = w.node("Mul", [real, factor], f"{name}.shifted")
-    size = w.node(
+    real = graph.node("Mul", [real, factor], f"{name}.shifted")
+    size = graph.node(
         "Add",
-        [w.node("Abs", [real], f"{name}.abs"), w.const("half", 0.5, np.float64)],
+        [graph.node("Abs", [real], f"{name}.abs"), graph.const("half", 0.5, np.float64)],
         f"{name}.half",
     )
-    size = w.node("Floor", [size], f"{name}.floor")
-    return w.node("Mul", [size, w.node("Sign", [real], f"{name}.sign")], f"{name}.away")
+    size = graph.node("Floor", [size], f"{name}.floor")
+    return graph.node("Mul", [size, graph.node("Sign", [real], f"{name}.sign")], f"{name}.away")

@@ -72,7 +72,7 @@ def requant(exact: ExactDtypes, op: Op) -> Step:
 
 def _blocks(flat: Tensor, width: int, height: int) -> list[Tensor]:
     """`flat` in parts of at most (height, width), then what is left of a row."""
-    whole = flat.numel() // width * width
-    rows = flat[:whole].view(-1, width)
-    parts = list(torch.split(rows, height)) if whole else []
-    return parts if whole == flat.numel() else [*parts, flat[whole:]]
+    filled = flat.numel() // width * width
+    rows = flat[:filled].view(-1, width)
+    parts = list(torch.split(rows, height)) if filled else []
+    return parts if filled == flat.numel() else [*parts, flat[filled:]]

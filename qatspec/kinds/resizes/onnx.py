@@ -25,8 +25,8 @@ def nearest(emit: Emitter, op: Op) -> str:
 
 
 def bilinear(emit: Emitter, op: Op) -> str:
-    a, w = op.attrs, emit.graph
-    x = w.cast(emit.x(op), np.int32, f"{op.output}.x")
+    a, graph = op.attrs, emit.graph
+    x = graph.cast(emit.x(op), np.int32, f"{op.output}.x")
     sizes = zip((2, 3), emit.shape(op.inputs[0])[1:], a["size"], strict=True)
     for axis, size, out in sizes:
         low, high, weight = bilinear_taps(size, out, a["align_corners"], a["bits"])
@@ -34,7 +34,7 @@ def bilinear(emit: Emitter, op: Op) -> str:
         for index, factor in ((low, (1 << a["bits"]) - weight), (high, weight)):
             shaped = factor.reshape((-1, 1) if axis == 2 else (1, -1))
             part = _gather(emit, x, index, axis, f"{op.output}.tap")
-            scale = w.const(f"{op.output}.weight", shaped, np.int32)
-            sides.append(w.node("Mul", [part, scale], f"{op.output}.mul"))
-        x = w.node("Add", sides, op.output if axis == 3 else f"{op.output}.rows")
+            scale = graph.const(f"{op.output}.weight", shaped, np.int32)
+            sides.append(graph.node("Mul", [part, scale], f"{op.output}.mul"))
+        x = graph.node("Add", sides, op.output if axis == 3 else f"{op.output}.rows")
     return x

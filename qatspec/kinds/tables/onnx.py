@@ -9,19 +9,21 @@ from qatspec.kinds.emitter import Emitter
 
 
 def lut(emit: Emitter, op: Op) -> str:
-    w, lowest = emit.graph, RANGE[emit.dtype(op.inputs[0])][0]
-    index = w.cast(emit.x(op), np.int32, f"{op.output}.x")
-    index = w.node("Sub", [index, w.const("lowest", lowest, np.int32)], f"{op.output}.index")
-    table = w.const(op.inputs[1], emit.array(op, 1), STORAGE[op.attrs["dtype"]])
-    return w.node("Gather", [table, index], op.output)
+    graph, lowest = emit.graph, RANGE[emit.dtype(op.inputs[0])][0]
+    index = graph.cast(emit.x(op), np.int32, f"{op.output}.x")
+    index = graph.node(
+        "Sub", [index, graph.const("lowest", lowest, np.int32)], f"{op.output}.index"
+    )
+    table = graph.const(op.inputs[1], emit.array(op, 1), STORAGE[op.attrs["dtype"]])
+    return graph.node("Gather", [table, index], op.output)
 
 
 def exp_below_max(emit: Emitter, op: Op) -> str:
-    w = emit.graph
-    x = w.cast(emit.x(op), np.int32, f"{op.output}.x")
-    below = w.node("Sub", [_largest(emit, op, x), x], f"{op.output}.below")
-    table = w.const(op.inputs[1], emit.array(op, 1), STORAGE[op.attrs["dtype"]])
-    return w.node("Gather", [table, below], op.output)
+    graph = emit.graph
+    x = graph.cast(emit.x(op), np.int32, f"{op.output}.x")
+    below = graph.node("Sub", [_largest(emit, op, x), x], f"{op.output}.below")
+    table = graph.const(op.inputs[1], emit.array(op, 1), STORAGE[op.attrs["dtype"]])
+    return graph.node("Gather", [table, below], op.output)
 
 
 def _largest(emit: Emitter, op: Op, x: str) -> str:

@@ -151,17 +151,22 @@ def _by_constant(
     x = lowering.value(operand)
     if x.bounded:
         x = pending(lowering.small_integers(x))
-    own, shape = lowering.shape(operand), lowering.shape()
+    operand_shape, shape = lowering.shape(operand), lowering.shape()
     dims = (1,) * (len(shape) - factor.ndim) + factor.shape
     aligned, along = factor.reshape(dims), [axis for axis, size in enumerate(dims) if size > 1]
     axes = {term.axis for term in x.terms if term.axis is not None}
     batch = lowering.batch_dim(x).batch
-    if own == shape and len(along) <= 1 and batch not in along and axes <= set(along or axes):
+    if (
+        operand_shape == shape
+        and len(along) <= 1
+        and batch not in along
+        and axes <= set(along or axes)
+    ):
         axis, scales = (along[0] if along else None), factor.reshape(-1)
         return PendingSum(
             tuple(ScaledInts(t.value, t.scale * scales, t.axis or axis) for t in x.terms)
         )
-    if len(own) != len(shape):
+    if len(operand_shape) != len(shape):
         lowering.fail("it multiplies tensors of different rank", "give both the same dims")
     y = lowering.tensor(torch.from_numpy(aligned))
     return _product(lowering.small_integers(x), y, lowering)
@@ -177,20 +182,20 @@ def _spread(operand: Any, lowering: Lowering) -> PendingSum:
     if not isinstance(operand, fx.Node):  # a number
         return pending(lowering.tensor(torch.full(shape, operand)))
     x, constant = lowering.value(operand), lowering.constants.get(operand)
-    own = lowering.shape(operand)
+    operand_shape = lowering.shape(operand)
     batch = lowering.batch_dim(x).batch
     if constant is not None:  # it is of one image, and repeats for each
-        aligned = (1,) * (len(shape) - len(own)) + own
-        own = (*aligned[:batch], shape[batch], *aligned[batch + 1 :])
+        aligned = (1,) * (len(shape) - len(operand_shape)) + operand_shape
+        operand_shape = (*aligned[:batch], shape[batch], *aligned[batch + 1 :])
     if x.bounded:
         x = pending(lowering.small_integers(x))
-    if own == shape:
+    if operand_shape == shape:
         return x
-    if len(own) != len(shape):
-        lowering.fail(f"it joins {own} and {shape}", "give both operands the same dims")
+    if len(operand_shape) != len(shape):
+        lowering.fail(f"it joins {operand_shape} and {shape}", "give both operands the same dims")
     term = lowering.single_term(x)
-    if len(own) == 4 and lowering.batch_dim(term).is_first:  # height and width at once
+    if len(operand_shape) == 4 and lowering.batch_dim(term).is_first:  # height and width at once
         size, name = shape[2:], f"{lowering.node.name}.spread"
         term = lowering.emit_same_scale("resize_nearest", term, name=name, size=size)
-        own = (*own[:2], *size)
-    return pending(expanded(lowering, term, own, shape))
+        operand_shape = (*operand_shape[:2], *size)
+    return pending(expanded(lowering, term, operand_shape, shape))

@@ -15,6 +15,7 @@ HANDLERS = (
             "sub": "torch.sub torch.subtract operator.sub operator.isub t:sub t:sub_ t:__sub__",
         },
         OpTrait.ENDS_KERNEL,
+        OpTrait.SUMS,
         lower="lower_add",
     ),
     handler(
@@ -23,6 +24,7 @@ HANDLERS = (
         "product",
         {"mul": "torch.mul torch.multiply operator.mul operator.imul t:mul t:mul_ t:__mul__"},
         OpTrait.ENDS_KERNEL,
+        OpTrait.PRODUCTS,
         lower="lower_mul",
     ),
     handler(
@@ -30,6 +32,7 @@ HANDLERS = (
         "div",
         "division",
         {"div": "torch.div torch.true_divide operator.truediv operator.itruediv t:div t:div_"},
+        OpTrait.PRODUCTS,
         annotate="annotate_div",
         lower="lower_div",
         to_onnx="write_div",
@@ -48,6 +51,7 @@ HANDLERS = (
         "extremes",
         "the larger or smaller of two tensors",
         {"maximum": "torch.maximum t:maximum", "minimum": "torch.minimum t:minimum"},
+        OpTrait.PICKS,
         lower="lower_extreme",
     ),
 )

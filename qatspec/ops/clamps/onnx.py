@@ -14,10 +14,13 @@ def write_relu(node: fx.Node, q: QdqWriter) -> str:
 
 def to_onnx(node: fx.Node, q: QdqWriter) -> str:
     """Clip by numbers, Max and Min by tensors."""
-    given = bounds_of(node, q.context)
-    bounds = ["" if b is None else q.operand(b, q.dtype(node)) for b in (given.low, given.high)]
+    clamp_bounds = bounds_of(node, q.context)
+    bounds = [
+        "" if b is None else q.operand(b, q.dtype(node))
+        for b in (clamp_bounds.low, clamp_bounds.high)
+    ]
     x = q.operand(node.args[0])
-    if given.are_numbers:
+    if clamp_bounds.are_numbers:
         return q.graph.node("Clip", [x, *bounds], node.name)
     steps = [(op, bound) for op, bound in zip(("Max", "Min"), bounds, strict=True) if bound]
     for i, (op, bound) in enumerate(steps, 1):

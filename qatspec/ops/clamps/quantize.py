@@ -35,7 +35,7 @@ def lower(node: fx.Node, lowering: Lowering) -> PendingSum:
 
 def _number(bound: Any, lowering: Lowering) -> float:
     """A bound: a number, or a buffer that holds one, as it is now."""
-    found = lowering.constant(bound)
-    if isinstance(found, Tensor) and lowering.is_tensor(bound):
+    number = lowering.constant(bound)
+    if isinstance(number, Tensor) and lowering.is_tensor(bound):
         lowering.fail("its bounds are computed from the input", "write torch.minimum(x, bound)")
-    return float(found)
+    return float(number)

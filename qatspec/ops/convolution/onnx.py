@@ -112,17 +112,13 @@ def _dequantized(
     weight = q.graph.node("DequantizeLinear", [name, *pair], f"{key}.dequantized", axis=0)
     if not geometry.transposed:
         return weight
-    split_shape = [groups, shape[1], shape[0] // groups, *shape[2:]]
-    for i, (op, value) in enumerate(
-        (("Reshape", split_shape), ("Transpose", None), ("Reshape", list(shape)))
-    ):
-        if op == "Transpose":
-            perm = [0, 2, 1, *range(3, len(split_shape))]
-            weight = q.graph.node(op, [weight], f"{key}.turned", perm=perm)
-        else:
-            target = q.graph.const(f"{key}.shape{i}", value, np.int64)
-            weight = q.graph.node(op, [weight, target], f"{key}.split")
-    return weight
+    by_group = [groups, shape[1], shape[0] // groups, *shape[2:]]
+    names = [weight, q.graph.const(f"{key}.shape0", by_group, np.int64)]
+    weight = q.graph.node("Reshape", names, f"{key}.split")
+    perm = [0, 2, 1, *range(3, len(by_group))]
+    weight = q.graph.node("Transpose", [weight], f"{key}.turned", perm=perm)
+    names = [weight, q.graph.const(f"{key}.shape2", list(shape), np.int64)]
+    return q.graph.node("Reshape", names, f"{key}.split")
 
 
 def _apply(

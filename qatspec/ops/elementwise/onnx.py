@@ -57,19 +57,21 @@ def _write_table(node: fx.Node, q: QdqWriter) -> str:
     grid = fake_quant_before(node.args[0], q.context)
     if grid is None:
         q.fail(node, "a function of one number whose operand is on no integer grid")
-    low, high, w = grid.qspec.qmin, grid.qspec.qmax, q.graph
+    low, high, graph = grid.qspec.qmin, grid.qspec.qmax, q.graph
     scale = grid.scale.detach().cpu().reshape(())
     module = q.context.module(node)
     assert module is not None
     x = torch.arange(low, high + 1, dtype=torch.float32) * scale
     y = values_of(module, q.operands(node), q.context.shape(node.args[0]), x)
-    step = w.const(f"{node.name}.scale", scale.numpy(), np.float32)
-    level = w.node("Div", [q.operand(node.args[0]), step], f"{node.name}.quotient")
-    level = w.node("Round", [level], f"{node.name}.rounded")
-    first = w.const(f"{node.name}.first", low, np.float32)
-    place = w.node("Sub", [level, first], f"{node.name}.place")
-    table = w.const(f"{node.name}.table", y.numpy(), np.float32)
-    return w.node("Gather", [table, w.cast(place, np.int32, f"{node.name}.index")], node.name)
+    step = graph.const(f"{node.name}.scale", scale.numpy(), np.float32)
+    level = graph.node("Div", [q.operand(node.args[0]), step], f"{node.name}.quotient")
+    level = graph.node("Round", [level], f"{node.name}.rounded")
+    first = graph.const(f"{node.name}.first", low, np.float32)
+    index = graph.node("Sub", [level, first], f"{node.name}.place")
+    table = graph.const(f"{node.name}.table", y.numpy(), np.float32)
+    return graph.node(
+        "Gather", [table, graph.cast(index, np.int32, f"{node.name}.index")], node.name
+    )
 
 
 def _silu(node: fx.Node, q: QdqWriter) -> str:
@@ -79,26 +81,30 @@ def _silu(node: fx.Node, q: QdqWriter) -> str:
 
 def _gelu(node: fx.Node, q: QdqWriter) -> str:
     """x / 2 * (1 + erf(x / sqrt 2)), or 1 + tanh(sqrt(2 / pi) * (x + 0.044715 x^3))."""
-    call, w = q.context.call(node, Gelu), q.graph
+    call, graph = q.context.call(node, Gelu), q.graph
     x = q.operand(call.x)
     if call.approximate == "tanh":
-        cube = w.node("Pow", [x, w.const("three", 3.0, np.float32)], f"{node.name}.cube")
-        cube = w.node("Mul", [cube, w.const("c", 0.044715, np.float32)], f"{node.name}.part")
-        inner = w.node("Add", [x, cube], f"{node.name}.sum")
-        root = w.const("root2pi", math.sqrt(2.0 / math.pi), np.float32)
-        bend = w.node("Tanh", [w.node("Mul", [inner, root], f"{node.name}.x")], f"{node.name}.tanh")
+        cube = graph.node("Pow", [x, graph.const("three", 3.0, np.float32)], f"{node.name}.cube")
+        cube = graph.node(
+            "Mul", [cube, graph.const("c", 0.044715, np.float32)], f"{node.name}.part"
+        )
+        inner = graph.node("Add", [x, cube], f"{node.name}.sum")
+        root = graph.const("root2pi", math.sqrt(2.0 / math.pi), np.float32)
+        bend = graph.node(
+            "Tanh", [graph.node("Mul", [inner, root], f"{node.name}.x")], f"{node.name}.tanh"
+        )
         return _half_times_one_plus(node, q, x, bend)
-    root = w.const("root2", math.sqrt(0.5), np.float32)
-    erf = w.node("Erf", [w.node("Mul", [x, root], f"{node.name}.x")], f"{node.name}.erf")
+    root = graph.const("root2", math.sqrt(0.5), np.float32)
+    erf = graph.node("Erf", [graph.node("Mul", [x, root], f"{node.name}.x")], f"{node.name}.erf")
     return _half_times_one_plus(node, q, x, erf)
 
 
 def _half_times_one_plus(node: fx.Node, q: QdqWriter, x: str, bend: str) -> str:
     """x / 2 * (1 + bend), of which both forms of gelu consist."""
-    w = q.graph
-    both = w.node("Add", [bend, w.const("one", 1.0, np.float32)], f"{node.name}.both")
-    half = w.node("Mul", [x, w.const("half", 0.5, np.float32)], f"{node.name}.half")
-    return w.node("Mul", [half, both], node.name)
+    graph = q.graph
+    both = graph.node("Add", [bend, graph.const("one", 1.0, np.float32)], f"{node.name}.both")
+    half = graph.node("Mul", [x, graph.const("half", 0.5, np.float32)], f"{node.name}.half")
+    return graph.node("Mul", [half, both], node.name)
 
 
 def _softplus(node: fx.Node, q: QdqWriter) -> str:

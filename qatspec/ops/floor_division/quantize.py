@@ -33,16 +33,16 @@ def lower(node: fx.Node, lowering: Lowering) -> ScaledInts:
         )
     reach = lowering.builder.ranges[x.value].merged()
     low, high = int(reach.low[0]), int(reach.high[0])
-    found = reciprocal(divisor, low, high)
-    if found is None:
+    factors = reciprocal(divisor, low, high)
+    if factors is None:
         lowering.fail(
             f"no multiplier divides every integer of [{low}, {high}] by {divisor}",
             "divide by a power of two, or what is never negative",
         )
     return lowering.requant(
         pending(x),
-        [np.array(found[:1], np.int64)],
-        np.array(found[1:], np.int64),
+        [np.array(factors[:1], np.int64)],
+        np.array(factors[1:], np.int64),
         INTEGERS,
         axis=1,
         rounding="floor",

@@ -14,10 +14,10 @@ def to_onnx(node: fx.Node, q: QdqWriter) -> str:
 
 
 def write_guarded(node: fx.Node, q: QdqWriter) -> str:
-    module, x, w = q.context.module(node), q.operand(node.args[0]), q.graph
+    module, x, graph = q.context.module(node), q.operand(node.args[0]), q.graph
     assert isinstance(module, GuardedOperand)
     if module.step is None:
         return x
-    step = w.const(f"{node.name}.step", module.step.detach().cpu().numpy(), np.float32)
-    is_zero = w.node("Equal", [x, w.const("zero", 0, np.float32)], f"{node.name}.is_zero")
-    return w.node("Where", [is_zero, step, x], node.name)
+    step = graph.const(f"{node.name}.step", module.step.detach().cpu().numpy(), np.float32)
+    is_zero = graph.node("Equal", [x, graph.const("zero", 0, np.float32)], f"{node.name}.is_zero")
+    return graph.node("Where", [is_zero, step, x], node.name)

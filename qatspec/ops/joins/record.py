@@ -12,5 +12,6 @@ HANDLERS = (
         "concatenation and stacking",
         {"cat": "torch.cat torch.concat torch.concatenate", "stack": "torch.stack"},
         OpTrait.MOVES,
+        OpTrait.JOINS,
     ),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from qatspec.ops.family import handler
+from qatspec.types import OpTrait
 
 HANDLERS = (
     handler(
@@ -10,5 +11,6 @@ HANDLERS = (
         "matmul",
         "product of two matrices",
         {"matmul": "torch.matmul torch.bmm operator.matmul t:matmul t:bmm"},
+        OpTrait.PRODUCTS,
     ),
 )

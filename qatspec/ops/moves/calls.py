@@ -67,12 +67,12 @@ class GetItem:
     def indices(self, rank: int) -> list[Any]:
         """One index a dim of a tensor of `rank` dims, and None for each new dim; dims that are not
         named are left out at the end. A list of numbers is an index: those positions in turn."""
-        given = list(self.index) if isinstance(self.index, tuple) else [self.index]
-        at = next((i for i, index in enumerate(given) if index is Ellipsis), None)
+        indices = list(self.index) if isinstance(self.index, tuple) else [self.index]
+        at = next((i for i, index in enumerate(indices) if index is Ellipsis), None)
         if at is not None:
-            left_out = rank - sum(i is not None for i in given) + 1
-            given[at : at + 1] = [slice(None)] * left_out
-        return given
+            left_out = rank - sum(i is not None for i in indices) + 1
+            indices[at : at + 1] = [slice(None)] * left_out
+        return indices
 
 
 def positions(index: Any, size: int, context: GraphContext) -> np.ndarray | None:
@@ -82,12 +82,12 @@ def positions(index: Any, size: int, context: GraphContext) -> np.ndarray | None
         index = context.constant(index)
     if not isinstance(index, (Tensor, list)):
         return None
-    found = np.asarray(index.detach().cpu() if isinstance(index, Tensor) else index)
-    if found.dtype == bool and found.shape == (size,):
-        return np.flatnonzero(found)
-    if not np.issubdtype(found.dtype, np.integer) or found.size == 0:
+    numbers = np.asarray(index.detach().cpu() if isinstance(index, Tensor) else index)
+    if numbers.dtype == bool and numbers.shape == (size,):
+        return np.flatnonzero(numbers)
+    if not np.issubdtype(numbers.dtype, np.integer) or numbers.size == 0:
         return None
-    return np.where(found < 0, found + size, found)
+    return np.where(numbers < 0, numbers + size, numbers)
 
 
 @dataclass(frozen=True, slots=True)

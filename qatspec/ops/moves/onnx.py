@@ -70,7 +70,7 @@ def write_split(node: fx.Node, q: QdqWriter) -> list[str]:
 
 def write_expand(node: fx.Node, q: QdqWriter) -> str:
     """Dims of 1 repeat; a constant is repeated for every image of the batch."""
-    given, after = q.sizes(node.args[0]), q.sizes(node)
-    own = (*(None for _ in after[len(given) :]), *given)
-    wanted = [1 if have == size else size for have, size in zip(own, after, strict=True)]
+    sizes, after = q.sizes(node.args[0]), q.sizes(node)
+    aligned = (*(None for _ in after[len(sizes) :]), *sizes)
+    wanted = [1 if have == size else size for have, size in zip(aligned, after, strict=True)]
     return q.expanded(node, q.operand(node.args[0]), wanted)

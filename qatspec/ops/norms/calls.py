@@ -93,18 +93,18 @@ def batch_norm_of(node: fx.Node, context: GraphContext) -> RunningNorm:
         call = context.call(node, BatchNorm)
         mean, variance = (None, None) if call.training else (call.running_mean, call.running_var)
         return RunningNorm(call.x, mean, variance, call.weight, call.bias, call.eps)
-    given: list[Any] = [getattr(module, name, None) for name in (*_STATISTICS, *_AFFINE)]
+    values: list[Any] = [getattr(module, name, None) for name in (*_STATISTICS, *_AFFINE)]
     if len(node.args) > 1:
-        given = [*node.args[1:], None, None][:4]
-    mean, variance, weight, bias = given
+        values = [*node.args[1:], None, None][:4]
+    mean, variance, weight, bias = values
     return RunningNorm(node.args[0], mean, variance, weight, bias, module.eps)
 
 
 def instance_norm_of(node: fx.Node, context: GraphContext) -> InstanceNorm | RunningNorm:
     """By running statistics where it keeps them, else by the input's own."""
     call = context.call(node, InstanceNorm)
-    own = call.use_input_stats if context.module(node) is None else call.running_mean is None
-    if own:
+    by_input = call.use_input_stats if context.module(node) is None else call.running_mean is None
+    if by_input:
         return call
     statistics = (call.running_mean, call.running_var)
     return RunningNorm(call.x, *statistics, call.weight, call.bias, call.eps)

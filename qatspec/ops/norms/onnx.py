@@ -80,8 +80,8 @@ def _by_own(
 
 
 def _by_running(node: fx.Node, q: QdqWriter, norm: RunningNorm) -> str:
-    given = (norm.mean, norm.variance, norm.weight, norm.bias)
-    mean, variance, weight, bias = (q.array(node, value) for value in given)
+    values = (norm.mean, norm.variance, norm.weight, norm.bias)
+    mean, variance, weight, bias = (q.array(node, value) for value in values)
     if mean is None or variance is None:
         q.fail(node, "a norm without running statistics")
     arrays = {

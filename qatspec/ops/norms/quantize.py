@@ -92,8 +92,8 @@ def _by_running(lowering: Lowering, norm: RunningNorm) -> ScaledInts:
 def _affine(lowering: Lowering, norm: RunningNorm) -> tuple[np.ndarray, np.ndarray]:
     """(slope, offset) per channel, float64."""
 
-    def numbers(given: Any) -> np.ndarray | None:
-        tensor = lowering.constant(given)
+    def numbers(value: Any) -> np.ndarray | None:
+        tensor = lowering.constant(value)
         return None if tensor is None else np.asarray(tensor.detach().double().numpy())
 
     mean, variance = numbers(norm.mean), numbers(norm.variance)

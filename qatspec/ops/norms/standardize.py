@@ -40,9 +40,9 @@ def standardized(
     Returns integers in the shape of this node's tensor.
     """
     x = lowering.small_integers(call.x)
-    own, count, eps = lowering.shape()[1:], shape[-1], call.eps
+    sizes, count, eps = lowering.shape()[1:], shape[-1], call.eps
     x = _fine(lowering, x, count, eps)
-    x = _reshaped(lowering, x, own, shape, "flat")
+    x = _reshaped(lowering, x, sizes, shape, "flat")
     grid = lowering.grid()
     root_bits = _ROOT_BITS if grid and grid.dtype in BYTES else _FINE_ROOT_BITS
     bits, root_bits, epsilon, shrunk = _precision(
@@ -60,10 +60,10 @@ def standardized(
     )
     y = _reshaped(lowering, y, shape, planes, "planes")
     y = _with_parameters(lowering, y, planes[axis - 1], axis, call.weight, call.bias)
-    if axis == len(planes) and len(own) > axis and grid is not None:
+    if axis == len(planes) and len(sizes) > axis and grid is not None:
         # several dims were normalized as one, and a scale lies along one dim only
         y = lowering.quantize(y, grid, f"{lowering.node.name}.closed")
-    return _reshaped(lowering, y, planes, own, "picture")
+    return _reshaped(lowering, y, planes, sizes, "picture")
 
 
 def _fine(lowering: Lowering, x: ScaledInts, count: int, eps: float) -> ScaledInts:

@@ -38,14 +38,14 @@ def write_max_pool(node: fx.Node, q: QdqWriter) -> str:
 def write_average_pool(node: fx.Node, q: QdqWriter) -> str:
     """AveragePool over the zeros of the padding as well, times a map where torch divides by less:
     runtimes disagree on what ceil_mode divides by."""
-    found = averages(node, q.context)
-    kernels = [window.kernel for window in found.windows]
-    shares = reduce(np.multiply.outer, map(np.array, found.counts))
-    factor = np.prod(kernels) / (found.divisor * shares)
+    average = averages(node, q.context)
+    kernels = [window.kernel for window in average.windows]
+    shares = reduce(np.multiply.outer, map(np.array, average.counts))
+    factor = np.prod(kernels) / (average.divisor * shares)
     plain = (factor == 1.0).all()
     name = node.name if plain else f"{node.name}.sum"
     x = q.operand(node.args[0])
-    y = _windowed(node, q, "AveragePool", found.windows, x, name=name, count_include_pad=1)
+    y = _windowed(node, q, "AveragePool", average.windows, x, name=name, count_include_pad=1)
     if plain:
         return y
     return q.graph.node(
@@ -91,8 +91,8 @@ def write_adaptive(node: fx.Node, q: QdqWriter) -> str:
     x = q.graph.node("Reshape", [x, flat], f"{node.name}.flat")
     weight = q.graph.const(f"{node.name}.windows", matrix.T / divisor, np.float32)
     x = q.graph.node("MatMul", [x, weight], f"{node.name}.means")
-    whole = q.graph.const("whole", [0, 0, *map(len, spans)], np.int64)
-    return q.graph.node("Reshape", [x, whole], node.name)
+    size = q.graph.const("whole", [0, 0, *map(len, spans)], np.int64)
+    return q.graph.node("Reshape", [x, size], node.name)
 
 
 def _max_along(q: QdqWriter, x: str, axis: int, dim: Spans, name: str) -> str:

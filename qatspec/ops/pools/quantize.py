@@ -67,9 +67,9 @@ def _maxima_of(node: fx.Node, lowering: Lowering) -> ScaledInts:
 
 def lower_average_pool(node: fx.Node, lowering: Lowering) -> ScaledInts:
     """A sum of integers; the division by the count goes into the multiplier."""
-    x, found = lowering.small_integers(node.args[0]), averages(node, lowering.context)
-    x = ScaledInts(x.value, x.scale / found.divisor)
-    return _average_pool(lowering, x, found.windows, found.counts)
+    x, average = lowering.small_integers(node.args[0]), averages(node, lowering.context)
+    x = ScaledInts(x.value, x.scale / average.divisor)
+    return _average_pool(lowering, x, average.windows, average.counts)
 
 
 def lower_adaptive_average(node: fx.Node, lowering: Lowering) -> ScaledInts:

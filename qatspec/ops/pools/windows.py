@@ -109,8 +109,8 @@ def _sliding(
 
 
 def _each(value: Any, dims: int) -> tuple[int, ...]:
-    given = tuple(value) if isinstance(value, (tuple, list)) else (value,)
-    return given * dims if len(given) == 1 else given
+    values = tuple(value) if isinstance(value, (tuple, list)) else (value,)
+    return values * dims if len(values) == 1 else values
 
 
 #: [first, last) of every window of a dim.

@@ -52,12 +52,14 @@ def to_onnx(node: fx.Node, q: QdqWriter) -> Any:
 
 def _states(node: fx.Node, q: QdqWriter) -> list[str]:
     """The names of the states that the call is given, [] for zeros."""
-    given: Any = node.args[1] if len(node.args) > 1 else None
-    if given is None:
+    states: Any = node.args[1] if len(node.args) > 1 else None
+    if states is None:
         return []
-    if isinstance(q.context.value(given), (list, tuple)):
-        return [q.operand(s) for s in given] if isinstance(given, (list, tuple)) else q.names[given]
-    return [q.operand(given)]
+    if isinstance(q.context.value(states), (list, tuple)):
+        return (
+            [q.operand(s) for s in states] if isinstance(states, (list, tuple)) else q.names[states]
+        )
+    return [q.operand(states)]
 
 
 def _layer(

@@ -89,7 +89,7 @@ def lower_length(node: fx.Node, lowering: Lowering) -> ScaledInts:
 
 
 def _axes(call: Reduce, lowering: Lowering) -> tuple[int, ...]:
-    """The dims that go, from the first; fails where one is the batch."""
+    """The dims that are reduced, in ascending order. Fails where one is the batch."""
     axes = tuple(sorted(call.axes(len(lowering.shape(call.x)))))
     if lowering.batch_dim(lowering.value(call.x)).batch in axes:
         lowering.fail("it reduces over the batch", "name the dims to reduce")

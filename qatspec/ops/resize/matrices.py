@@ -46,9 +46,9 @@ def _matrix(
     units = torch.eye(before[axis], dtype=torch.float64)
     units = units.reshape(1, before[axis], *_at(axis, before[axis], 1, dims))
     units = units.expand(1, before[axis], *_at(axis, before[axis], 2, dims)).contiguous()
-    found = F.interpolate(units, **arguments)[0]
+    weights = F.interpolate(units, **arguments)[0]
     first = tuple(slice(None) if i in (0, axis + 1) else 0 for i in range(dims + 1))
-    return np.asarray(found[first].T.numpy())
+    return np.asarray(weights[first].T.numpy())
 
 
 def _at(axis: int, value: Any, other: Any, dims: int) -> list[Any]:

@@ -26,26 +26,30 @@ def to_onnx(node: fx.Node, q: QdqWriter) -> str:
     attrs = {"mode": coordinates[0], "coordinate_transformation_mode": coordinates[1]}
     if attrs["mode"] == "nearest":
         attrs["nearest_mode"] = "floor" if call.mode == "nearest" else "round_prefer_ceil"
-    x, w, given = q.operand(call.x), q.graph, call.scale_factor
-    if given is None or call.recompute_scale_factor:
+    x, graph, scale_factor = q.operand(call.x), q.graph, call.scale_factor
+    if scale_factor is None or call.recompute_scale_factor:
         factors = [after / before for before, after in zip(*shapes, strict=True)]
     else:
-        factors = list(given) if isinstance(given, (tuple, list)) else [given] * len(shapes[0])
-    if given is not None or all(factor == int(factor) for factor in factors):
-        scales = w.const(f"{node.name}.scales", [1.0, 1.0, *map(float, factors)], np.float32)
-        return w.node("Resize", [x, "", scales], node.name, **attrs)
-    shape = w.node("Shape", [x], f"{node.name}.shape", start=0, end=2)
-    wanted = [shape, w.const(f"{node.name}.size", shapes[1], np.int64)]
-    sizes = w.node("Concat", wanted, f"{node.name}.sizes", axis=0)
-    return w.node("Resize", [x, "", "", sizes], node.name, **attrs)
+        factors = (
+            list(scale_factor)
+            if isinstance(scale_factor, (tuple, list))
+            else [scale_factor] * len(shapes[0])
+        )
+    if scale_factor is not None or all(factor == int(factor) for factor in factors):
+        scales = graph.const(f"{node.name}.scales", [1.0, 1.0, *map(float, factors)], np.float32)
+        return graph.node("Resize", [x, "", scales], node.name, **attrs)
+    shape = graph.node("Shape", [x], f"{node.name}.shape", start=0, end=2)
+    wanted = [shape, graph.const(f"{node.name}.size", shapes[1], np.int64)]
+    sizes = graph.node("Concat", wanted, f"{node.name}.sizes", axis=0)
+    return graph.node("Resize", [x, "", "", sizes], node.name, **attrs)
 
 
 def _multiplied(node: fx.Node, q: QdqWriter) -> str:
     """A product with one matrix for each dim. The dim is the last but one for the first of two
     factors, and moved there where it comes earlier."""
-    found = matrices(node, q.context)
-    x, rank = q.operand(node.args[0]), len(found) + 2
-    for axis, matrix in reversed(list(enumerate(found, 2))):
+    by_axis = matrices(node, q.context)
+    x, rank = q.operand(node.args[0]), len(by_axis) + 2
+    for axis, matrix in reversed(list(enumerate(by_axis, 2))):
         name = node.name if axis == 2 else f"{node.name}.dim{axis}"
         if axis == rank - 1:
             weight = q.graph.const(f"{name}.weights", matrix.T, np.float32)

@@ -71,16 +71,16 @@ def _linear(lowering: Lowering, x: ScaledInts, call: Interpolate) -> ScaledInts:
 
 def _nearest(lowering: Lowering, x: ScaledInts, positions: list[np.ndarray]) -> ScaledInts:
     """Height and width at once where they are floor(i * in / out), else dim by dim."""
-    indices = [[int(i) for i in found] for found in positions]
+    indices = [[int(i) for i in chosen] for chosen in positions]
     shape = lowering.value_shape(x)
-    size = tuple(len(found) for found in indices)
+    size = tuple(len(chosen) for chosen in indices)
     if len(size) == 2 and all(
-        found == nearest_index(before, len(found)).tolist()
-        for found, before in zip(indices, shape[1:], strict=True)
+        chosen == nearest_index(before, len(chosen)).tolist()
+        for chosen, before in zip(indices, shape[1:], strict=True)
     ):
         return lowering.emit_same_scale("resize_nearest", x, size=size)
-    for axis, found in enumerate(indices, 2):
-        x = taken(lowering, x, axis, found)
+    for axis, chosen in enumerate(indices, 2):
+        x = taken(lowering, x, axis, chosen)
     return x
 
 
@@ -97,6 +97,6 @@ def _positions(call: Interpolate, lowering: Lowering, axis: int) -> np.ndarray:
     }
     ramp = [-1 if i == axis else 1 for i in range(len(sizes))]
     grid = torch.arange(sizes[axis], dtype=torch.float32).reshape(1, 1, *ramp).expand(1, 1, *sizes)
-    found = F.interpolate(grid, **{k: v for k, v in arguments.items() if v is not None})[0, 0]
+    indices = F.interpolate(grid, **{k: v for k, v in arguments.items() if v is not None})[0, 0]
     first = tuple(slice(None) if i == axis else 0 for i in range(len(sizes)))
-    return np.asarray(found[first].numpy())
+    return np.asarray(indices[first].numpy())

@@ -1,4 +1,4 @@
-"""The Horizon presets as the rule "presets" states them, under the tutorial's names too."""
+"""The Horizon presets as the rule "presets" states them, under their aliases too."""
 
 import pytest
 import torch

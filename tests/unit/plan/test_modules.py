@@ -37,9 +37,9 @@ stages:
 """
 
 
-def call(module, *names, own="", unit="head", index=0):
+def call(module, *names, entry="", unit="head", index=0):
     return Call(
-        node=f"{unit}:{module}", unit=unit, own=own, module=module, names=names, index=index
+        node=f"{unit}:{module}", unit=unit, entry=entry, module=module, names=names, index=index
     )
 
 
@@ -47,7 +47,7 @@ INNER = "/quantize/modules/head/prepare/standalone_module_name/0"
 CALLS = (
     call("cls.0", "conv2d", "torch.nn.Conv2d"),
     call("cls.1", "relu", "torch.nn.ReLU"),
-    call("", "linear", own=INNER, unit="head.inner"),
+    call("", "linear", entry=INNER, unit="head.inner"),
 )
 
 

@@ -42,7 +42,7 @@ CONV, NORM, RELU = "torch.nn.Conv2d", "torch.nn.BatchNorm2d", "torch.nn.ReLU"
 @pytest.mark.parametrize(
     ("pattern", "names"),
     [
-        ((nn.BatchNorm2d, nn.Conv2d), (CONV, NORM)),  # the tutorial's
+        ((nn.BatchNorm2d, nn.Conv2d), (CONV, NORM)),  # the community tutorial's
         ((nn.Conv2d, nn.BatchNorm2d), (CONV, NORM)),
         ((nn.ReLU, (nn.BatchNorm2d, nn.Conv2d)), (CONV, NORM, RELU)),  # torch's, nested
         ((nn.Conv2d, nn.BatchNorm2d, nn.ReLU), (CONV, NORM, RELU)),

@@ -1,4 +1,4 @@
-"""The tutorial's architecture: lists in, lists out, shared convs with a batch norm a stride."""
+"""The community tutorial's architecture: lists in and out, shared convs, a batch norm a stride."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ INT8, INT16 = QConfig(), QConfig(activation=QSpec(dtype="qint16"))
 
 
 def call(module, *names, index=0):
-    return Call(node=f":{module}", unit="", own="", module=module, names=names, index=index)
+    return Call(node=f":{module}", unit="", entry="", module=module, names=names, index=index)
 
 
 def rules(*given):

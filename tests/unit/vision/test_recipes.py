@@ -1,5 +1,5 @@
-"""The specs' training recipes against those of the configs and the tutorial that they follow, and
-the table of specs/README.md against the models."""
+"""The specs' training recipes against those of the configs and the community tutorial that they
+follow, and the table of specs/README.md against the models."""
 
 import math
 import re
@@ -107,8 +107,8 @@ def test_fcos_calibration(variant: str, steps: int, batch: int, observer: str) -
     ],
 )
 def test_fcos_qat(variant: str, lr: float, decays: list[int], batch: int, batch_norm: str) -> None:
-    """Weight decay and the batch sizes are the tutorial's, and so is frozen batch norm where a
-    batch is small."""
+    """Weight decay and the batch sizes are the community tutorial's, and so is frozen batch norm
+    where a batch is small."""
     spec = fcos(variant)
     said = trainer(spec, "qat")
     assert said.optimizer.type == "sgd"

@@ -34,12 +34,12 @@ def lower(node, lowering):
 
 def to_onnx(node, writer):
     """The float op, for the Q/DQ file."""
-    x, w = writer.operand(node.args[0]), writer.graph
-    zero, two = (w.const(name, value, np.float32) for name, value in (("zero", 0), ("two", 2)))
-    moved = w.node("Add", [x, two], f"{node.name}.moved")
-    gate = w.node("Clip", [moved, zero, two], f"{node.name}.gate")
-    product = w.node("Mul", [x, gate], f"{node.name}.product")
-    return w.node("Div", [product, two], node.name)
+    x, graph = writer.operand(node.args[0]), writer.graph
+    zero, two = (graph.const(name, value, np.float32) for name, value in (("zero", 0), ("two", 2)))
+    moved = graph.node("Add", [x, two], f"{node.name}.moved")
+    gate = graph.node("Clip", [moved, zero, two], f"{node.name}.gate")
+    product = graph.node("Mul", [x, gate], f"{node.name}.product")
+    return graph.node("Div", [product, two], node.name)
 
 
 def examples():
