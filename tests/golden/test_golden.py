@@ -45,7 +45,7 @@ def _graphs(name: str) -> Iterator[str]:
             quantize_input=True,
             quantize_output=options.get("quantize_output", True),
         )
-        unit.start(model, capture_root_call((x,)).calls[""], None)
+        unit.start(model, capture_root_call((x,)).calls[""])
         run_passes(unit, last)
         yield f"after pass {last}: {text(list_unit(unit))}"
 
