@@ -74,7 +74,7 @@ def test_the_size_of_the_accelerator_counts(program, vela):
 
 
 def test_a_memory_mode_that_does_not_fit_is_refused_in_velas_words(program, vela):
-    with pytest.raises(DiagnosticError, match="Vela does not compile.*Invalid") as caught:
+    with pytest.raises(DiagnosticError, match=r"Vela does not compile.*Invalid") as caught:
         compile_program(program, "ethos_u55", memory="Dedicated_Sram")
     assert caught.value.diagnostics[0].code == "QS803"
 
