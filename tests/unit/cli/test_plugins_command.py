@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import re
 
+import numpy as np
 import pytest
 
 from qatspec import __version__
+from qatspec.api import DiagnosticError, ProgramBuilder, Verdict
 from qatspec.cli.main import run
 from qatspec.cli.scaffold import KINDS
 from qatspec.registry import KINDS as REGISTERED, registry
@@ -52,6 +55,23 @@ def test_new_writes_sources_that_compile(kind, tmp_path, capsys):
         (tmp_path / "my-thing" / path).is_file() for path in re.findall(r"`(\w+/.+?)`", readme)
     )
     assert "my_thing.plugin" in (tmp_path / "my-thing" / "pyproject.toml").read_text()
+
+
+def test_a_new_march_compiles_nothing_that_it_does_not_support(tmp_path, monkeypatch):
+    run(["plugins", "new", "my-chip", "--kind", "march", "--output", str(tmp_path)])
+    monkeypatch.syspath_prepend(tmp_path / "my-chip" / "src")
+    compiler = importlib.import_module("my_chip.compiler")
+    builder = ProgramBuilder("a maximum")
+    x = builder.input("x", "int8", (4,), scale=1.0)
+    kind = {"axes": (1,), "keepdim": False}
+    y = builder.emit("reduce_max", [x], name="y", scale=np.ones(1, np.float32), **kind)
+    program = builder.finish([y])
+    assert compiler.compile_program(program, {}).march == "my_chip"
+    monkeypatch.setattr(
+        compiler, "supports", lambda op, program: Verdict(False, "it has no maxima")
+    )
+    with pytest.raises(DiagnosticError, match="QS801: `y`: it has no maxima"):
+        compiler.compile_program(program, {})
 
 
 def test_show_a_name_with_its_params(capsys):
