@@ -57,26 +57,26 @@ def measure(
     float32: bytes | None,
 ) -> Mapping[str, Mapping[str, Any]]:
     """The estimate that Vela made when it compiled, for perf.json."""
-    found = artifact.manifest["vela"]
-    cycles = {name.removeprefix("cycles_"): count for name, count in found["cycles"].items()}
-    milliseconds = 1000 * found["cycles"]["cycles_total"] / found["clock (Hz)"]
+    vela = artifact.manifest["vela"]
+    cycles = {name.removeprefix("cycles_"): count for name, count in vela["cycles"].items()}
+    milliseconds = 1000 * vela["cycles"]["cycles_total"] / vela["clock (Hz)"]
     perf = {
         "model name": artifact.manifest["name"],
         "march": artifact.march,
         "source": "Vela's estimate",
         "note": _NOTE,
-        "vela": found["version"],
+        "vela": vela["version"],
         "options": artifact.manifest["options"],
-        "accelerator": found["accelerator"],
-        "clock (Hz)": found["clock (Hz)"],
+        "accelerator": vela["accelerator"],
+        "clock (Hz)": vela["clock (Hz)"],
         "batch": 1,
         "latency (ms)": round(milliseconds, 4),
         "FPS": round(1000 / milliseconds, 2) if milliseconds else None,
         "cycles": cycles,
-        "memory (KiB)": found["memory (KiB)"],
-        "traffic (bytes)": found["traffic (bytes)"],
-        "MACs": found["MACs"],
-        "operators": found["operators"],
+        "memory (KiB)": vela["memory (KiB)"],
+        "traffic (bytes)": vela["traffic (bytes)"],
+        "MACs": vela["MACs"],
+        "operators": vela["operators"],
     }
     return {"perf": perf}
 
@@ -86,12 +86,12 @@ def _installed() -> str:
     from importlib.metadata import PackageNotFoundError, version
 
     try:
-        found = version("ethos-u-vela")
+        installed = version("ethos-u-vela")
     except PackageNotFoundError as problem:
         raise _missing() from problem
     if importlib.util.find_spec("ethosu") is None:
         raise _missing()
-    return found
+    return installed
 
 
 def _missing() -> DiagnosticError:
@@ -143,9 +143,9 @@ def _operators(data: bytes) -> dict[str, int]:
 
     model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(data))
     names = {code: name for name, code in vars(schema.BuiltinOperator).items() if name.isupper()}
-    found: Counter[str] = Counter()
+    operators: Counter[str] = Counter()
     for operator in model.subgraphs[0].operators:
         code = model.operatorCodes[operator.opcodeIndex]
         custom = code.customCode.decode() if code.customCode else ""
-        found[custom or names[max(code.builtinCode, code.deprecatedBuiltinCode)]] += 1
-    return dict(sorted(found.items()))
+        operators[custom or names[max(code.builtinCode, code.deprecatedBuiltinCode)]] += 1
+    return dict(sorted(operators.items()))
