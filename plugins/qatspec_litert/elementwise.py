@@ -36,18 +36,12 @@ def _moved(writer: Writer, op: Op, x: str, tensor: int) -> int:
     source, target = writer.scale(x), writer.scale(op.output)
     constants = kernels.move(writer.form, source, target)
     own_form = "single" if writer.form == "float32" else writer.form
-    ratio = float(source) / float(target)
     shape = file_shape(writer.shape(op.output))
     if (
         op.attrs.get("form", "single") == own_form
         and np.array_equal(constants[0], m)
         and np.array_equal(constants[1], shift)
     ):
-        low, high = kernels.LIMITS["move"]
-        if writer.form == "float32" and not low <= ratio <= high:
-            raise NotHeldError(
-                f"its scales differ by {ratio:.3g}: XNNPACK moves by {low:.3g} to {high:.3g}"
-            )
         return writer.rounded(op, "QUANTIZE", [tensor], shape)
     if op.attrs.get("form") != writer.form or op.attrs.get("lift", 0):
         raise NotHeldError(f"it rounds otherwise than the form {writer.form}")
@@ -73,18 +67,16 @@ def _added(writer: Writer, op: Op, terms: list[str], tensors: list[int]) -> int:
     ms = [int(writer.const(name)[0]) for name in op.inputs[2:4]]
     shift = int(writer.const(op.inputs[4])[0])
     shape = file_shape(writer.shape(op.output))
-    if writer.form == "double_high":
+    ratios = [float(scale) / float(y) for scale in (a, b)]
+    low, high = kernels.SUM
+    if writer.form == "float32" and max(ratios) >= high:
+        raise NotHeldError(f"a scale of an operand is {max(ratios):.3g} times that of their sum")
+    if writer.form == "double_high" or min(ratios) < low:
         wanted, last, attrs = kernels.reference_sum(a, b, y)
         attributes = {key: op.attrs.get(key) for key in attrs}
         if (ms, shift, attributes) != (wanted, last, attrs):
             raise NotHeldError("the scales of its operands do not give its multipliers in LiteRT")
         return writer.rounded(op, "ADD", tensors, shape)
-    low, high = kernels.LIMITS["sum"]
-    if not all(low <= float(scale) / float(y) < high for scale in (a, b)):
-        raise NotHeldError(
-            f"a scale of an operand over that of its sum is outside of XNNPACK's {low:.3g} to "
-            f"{high:.3g}"
-        )
     (first, second), last = kernels.xnnpack_sum(a, b, y)
     if (shift, op.attrs.get("form", "single")) == (last, "single"):
         if ms == [first, second]:

@@ -15,14 +15,10 @@ import numpy as np
 Multiplier = tuple[np.ndarray, np.ndarray]  # (m, shift), int64
 F32 = np.float32
 
-#: Ratios of scales within which XNNPACK takes an op (TFLite's delegate leaves others to kernels of
-#: other arithmetic).
-LIMITS = {
-    "product": (2.0**-32, 2.0**8),
-    "sum": (2.0**-10, 2.0**8),
-    "mul": (2.0**-16, 2.0**8),
-    "move": (2.0**-8, 2.0**7),
-}
+#: The scale of an operand of a sum over that of its result, within which XNNPACK takes it. Below,
+#: TFLite computes it as the reference kernels do. (Products and moves that XNNPACK does not take
+#: are all 0, or saturate.)
+SUM = 2.0**-10, 2.0**8
 
 
 def quantized(real: np.ndarray) -> Multiplier:

@@ -21,7 +21,7 @@ from qatspec.graph.context import GraphContext
 from qatspec.ir import RANGE, DType, Overflow, Provenance
 from qatspec.kinds import SMALL, Malformed
 from qatspec.lowering.batch_dim import BATCH_FIRST, AcrossBatch, BatchDim
-from qatspec.lowering.forms import requantization
+from qatspec.lowering.forms import computable, requantization
 from qatspec.lowering.integer_tensors import is_integer_tensor
 from qatspec.lowering.operands import (
     INTEGERS,
@@ -291,6 +291,7 @@ class Lowering:
             return first
         if same:
             return self.emit_same_scale("clamp", first, name=name, low=low, high=high)
+        x = computable(self, x, grid)
         axis = self.scale_axis(x)
         ms, shift, attrs = requantization(self, x, grid, axis)
         return self.requant(x, ms, shift, grid, name=name, axis=axis, low=low, high=high, **attrs)

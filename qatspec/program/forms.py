@@ -20,6 +20,8 @@ SUM_LIFT = 20
 #: Bits of the larger multiplier of XNNPACK's addition, and fraction bits of its move from one 8-bit
 #: grid to another.
 SUM_BITS, MOVE_BITS = 21, 8
+#: The scale of an operand of XNNPACK's addition, over that of its result.
+FLOAT32_SUM = 2.0**-10, 2.0**8
 
 
 def double_high(ratio: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -55,6 +57,12 @@ def float32(factor: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     shift = np.clip(24 - exponent, 0, MOST_FLOAT32).astype(np.int64)
     m = np.clip(np.rint(np.ldexp(fraction, exponent + shift)), 1 - FLOAT32, FLOAT32 - 1)
     return np.where(np.abs(factor) < 2.0**-126, 0, m).astype(np.int64), shift
+
+
+def in_float32_sum(scales: Sequence[float], out: np.float32) -> bool:
+    """Return whether XNNPACK adds tensors on `scales`. TFLite adds others as the reference does."""
+    low, high = FLOAT32_SUM
+    return all(low <= abs(scale) / float(out) < high or scale < 0 for scale in scales)
 
 
 def float32_sum(scales: Sequence[float], out: float) -> tuple[list[np.ndarray], np.ndarray]:
