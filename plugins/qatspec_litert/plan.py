@@ -23,9 +23,10 @@ KINDS = {
     "pad": images.pad,
     "resize_nearest": images.resize_nearest,
     "concat": moves.concat,
-    "reshape": moves.reshape,
-    "transpose": moves.transpose,
-    "slice": moves.slice_,
+    "reshape": moves.move,
+    "transpose": moves.move,
+    "slice": moves.move,
+    "argmax": moves.argmax,
     "reduce_max": moves.reduce_max,
 }
 _PLANS: weakref.WeakKeyDictionary[Program, dict[str, Writer]] = weakref.WeakKeyDictionary()

@@ -11,6 +11,7 @@ import numpy as np
 from qatspec.api import Op
 from qatspec_litert import kernels
 from qatspec_litert.images import padded_window
+from qatspec_litert.moves import joined, moved, moved_axis
 from qatspec_litert.writer import NotHeldError, Sums, Writer, file_shape
 
 NONE, VALID = 0, 1
@@ -32,12 +33,40 @@ def requantized(writer: Writer, op: Op, sums: Sums) -> None:
             f"its sums are rounded by a requantization of the form {op.attrs.get('form', 'single')}"
             f": {writer.march} has {writer.form}"
         )
+    count = max(writer.const(name).size for name in op.inputs[-2:])
+    if count > 1 and channel_axis(writer, sums) != op.attrs["axis"]:
+        raise NotHeldError(
+            "it scales each channel of another dim than the one that has a scale each in TFLite",
+            "multiply by one number, or let a fake-quant stand in front of the product",
+        )
+    writer.tensors[op.output] = _rounded(writer, sums, op)
+
+
+def _rounded(writer: Writer, sums: Sums, op: Op) -> int:
+    """The tensor of sums with the requantization `op`, and what moved them."""
     made = _WRITERS[sums.op.kind](writer, sums.op, op)
-    shape = writer.shape(sums.op.output)
     for move in sums.moves:
-        made = writer.moved(made, shape, writer.shape(move.output), move.output)
-        shape = writer.shape(move.output)
-    writer.tensors[op.output] = made
+        made = moved(writer, move, made)
+    return made
+
+
+def channel_axis(writer: Writer, sums: Sums) -> int | None:
+    """The dim of sums whose channels may have a scale each, the batch counted."""
+    op = sums.op
+    axis = len(writer.shape(op.output)) if op.kind == "linear" else _CHANNELS.get(op.kind)
+    if op.kind == "concat":
+        parts = {channel_axis(writer, writer.sums[name]) for name in op.inputs}
+        axis = parts.pop() if len(parts) == 1 else None
+        axis = None if axis == op.attrs["axis"] else axis
+    if op.kind == "reduce_sum" and len(writer.shape(op.inputs[0])) == 3:
+        axis = 1 if sorted(op.attrs["axes"]) == [2, 3] else None
+    for move in sums.moves:
+        axis = None if axis is None else moved_axis(writer, move, axis)
+    return axis
+
+
+def _joined(writer: Writer, op: Op, requant: Op) -> int:
+    return joined(writer, op, [_rounded(writer, writer.sums[name], requant) for name in op.inputs])
 
 
 def weight_scales(
@@ -249,7 +278,10 @@ _CHECKS = {
     "conv_transpose": _check_transposed,
     "reduce_sum": _check_reduce,
 }
+#: Kinds whose channels may have a scale each -> their dim.
+_CHANNELS = {"conv": 1, "conv_transpose": 1, "sum_pool": 1}
 _WRITERS = {
+    "concat": _joined,
     "conv": _conv,
     "conv_transpose": _conv_transpose,
     "linear": _linear,

@@ -71,7 +71,15 @@ class Writer:
                 failed.add(op.output)
         for port in self.program.outputs:
             if port.name in self.sums:
-                self.refused[self.sums[port.name].op.output] = NotHeldError(*TAIL)
+                self._refuse_tail(self.sums[port.name].op)
+
+    def _refuse_tail(self, op: Op) -> None:
+        """Refuse the op of sums that are an output; where they are joined, each of them."""
+        if op.kind != "concat":
+            self.refused[op.output] = NotHeldError(*TAIL)
+            return
+        for name in op.inputs:
+            self._refuse_tail(self.sums[name].op)
 
     def encoded(self) -> bytes:
         """Return the file. Raises ImportError without ai-edge-litert."""

@@ -222,7 +222,7 @@ def _producer(lowering: Lowering, value: str) -> Op | None:
     made = {op.output: op for op in lowering.builder.ops}
     while value in made:
         op = made[value]
-        if not has(op, Trait.REARRANGES):
+        if not has(op, Trait.REARRANGES) and op.kind != "concat":
             return op
         value = op.inputs[0]
     return None

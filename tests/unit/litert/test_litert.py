@@ -153,6 +153,17 @@ NETS = {
     "factor": Call(lambda x: x * 0.3),
     "factors": Call(lambda x: x * torch.tensor([0.3, 0.5, 0.7, 0.2, 1.1, 2.0]).view(1, 6, 1, 1)),
     "largest": Call(lambda x: x.amax((2, 3))),
+    "negative": Call(lambda x: -x),
+    "difference": Call(lambda x: x - F.max_pool2d(x, 3, 1, 1)),
+    "difference of rows": Call(lambda x: 1.5 * x.flatten(1) - x.flatten(1).flip(1)),
+    "scaled sum": Call(lambda x: x + 0.1 * F.max_pool2d(x, 3, 1, 1)),
+    "tiny summand": Call(lambda x: x + 1e-4 * F.avg_pool2d(x, 3, 1, 1)),
+    "three": Call(lambda x: x + F.max_pool2d(x, 3, 1, 1) + F.avg_pool2d(x, 3, 1, 1)),
+    "prelu": nn.PReLU(6),
+    "one prelu": nn.PReLU(),
+    "average of the inside": nn.AvgPool2d(3, 2, 1, count_include_pad=False),
+    "place": nn.Sequential(nn.Conv2d(6, 5, 1), Call(lambda x: x.argmax(1))),
+    "place of a row": nn.Sequential(nn.Conv2d(6, 5, 1), Call(lambda x: x.argmax(2, keepdim=True))),
     "norm": nn.Sequential(nn.Conv2d(6, 6, 1), nn.ReLU(), nn.BatchNorm2d(6)),
 }
 
@@ -174,11 +185,39 @@ def test_shapes(march):
     assert_equal(program_of(Shapes(), 6, 3, 3, march=march), march)
 
 
-def test_a_difference_of_two_tensors():
-    net = Call(lambda x: x - F.max_pool2d(x, 3, 1, 1))
-    assert_equal(program_of(net, 6, 9, 9, march="litert"), "litert")
-    with pytest.raises(DiagnosticError, match="negates a tensor"):
-        program_of(net, 6, 9, 9, march="litert_reference")
+VOLUMES = {
+    "volume": nn.Conv3d(2, 4, 3, padding=1),
+    "average of a volume": nn.AvgPool3d(2),
+    "row": nn.Conv1d(2, 4, 3, padding=1),
+}
+
+
+@pytest.mark.parametrize("march", MARCHES)
+@pytest.mark.parametrize("name", VOLUMES)
+def test_one_and_three_dims(name, march):
+    shape = (2, 7) if name == "row" else (2, 4, 5, 6)
+    assert_equal(program_of(VOLUMES[name], *shape, march=march), march)
+
+
+class Scaled(nn.Module):
+    """Sums of a linear layer, times a number for each row: not for each of its channels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(5, 5)
+
+    def forward(self, x):
+        return self.fc(x) * torch.tensor([0.2, 0.4, 0.6, 0.8, 1.0]).view(1, 5, 1)
+
+
+@pytest.mark.parametrize("march", MARCHES)
+def test_factors_along_another_dim_than_the_channels(march):
+    """They are refused, or equal: never taken for factors of channels of the same number."""
+    program = program_of(Scaled(), 5, 5, march=march)
+    try:
+        assert_equal(program, march)
+    except DiagnosticError as error:
+        assert {d.code for d in error.diagnostics} == {"QS801"}
 
 
 @pytest.mark.parametrize("march", MARCHES)
