@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Container, Iterable, Sequence
+from dataclasses import replace
+from types import CodeType
+
+from qatspec.diag import Diagnostic
+from qatspec.graph.source import Function
 from qatspec.spec.symbols import symbol
 from qatspec.types import QuantHandler
 
@@ -36,3 +42,26 @@ def untraceable(instead: str, owner: type | None) -> str:
         key = f"prepare: {{non_traceable_module_class: [{symbol(owner)}]}}"
         kept = f"keep the module in float, `{key}`"
     return f"{instead}, or move the step into `predict`; a spec that converts nothing may {kept}"
+
+
+def in_evaluation_alone(
+    places: Sequence[Diagnostic],
+    running: Iterable[Sequence[Function]],
+    trained: Container[CodeType],
+) -> list[Diagnostic]:
+    """Places that cannot be traced and run in evaluation alone, with what to do about them: one
+    call of a function is recorded as it is, and runs in float behind the quantized network.
+
+    running  for each place, the functions that were running. trained: code that runs in training.
+    """
+    outermost = [next((f.name for f in fs if f.code not in trained), None) for fs in running]
+    names = dict.fromkeys(outermost)
+    wrapped = ", ".join(filter(None, names))
+    keeps = "which keeps it in float behind the quantized network, as its post-process"
+    advice = f"name the function in `prepare: {{wrap: [{wrapped}]}}`, {keeps}"
+    if not names or None in names:
+        advice = (
+            "put this step and what follows it into a function of your module and name that in "
+            f"`prepare: {{wrap: [MODULE.FUNCTION]}}`, {keeps}; or move it into `predict`"
+        )
+    return [replace(d, help=f"it runs in evaluation alone: {advice}") for d in places]

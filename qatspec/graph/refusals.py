@@ -15,6 +15,7 @@ from torch import fx, nn
 from torch.utils import _pytree as pytree
 
 from qatspec.diag import Collector, Diagnostic, DiagnosticError
+from qatspec.graph.source import Function, functions_around, functions_in
 
 #: In a node's meta: it calls a module that cannot be traced, which is reported already.
 REFUSED = "refused"
@@ -33,6 +34,8 @@ class Refusals:
 
     def __init__(self, problems: Collector, report: Report) -> None:
         self.problems, self._report = problems, report
+        #: for each place, the functions of the model's files that were running, outermost first
+        self.running: list[tuple[Function, ...]] = []
         self._flipped: set[tuple[CodeType, int]] = set()
         self._asked: set[tuple[FrameType, int]] = set()
         self._last: tuple[CodeType, int] | None = None
@@ -47,7 +50,7 @@ class Refusals:
         """Report a decision on numbers that tracing does not know, and return a number to go on
         with. A condition holds when it is first asked, so that its branch is entered and asserts
         pass, and does not from then on, so that loops end."""
-        self.problems.add(refused.diagnostics)
+        self.report(refused, frame)
         if frame is None:
             raise refused
         self._last = (frame.f_code, frame.f_lasti)
@@ -64,14 +67,21 @@ class Refusals:
         self._flipped.add(self._last)
         return True
 
+    def report(self, refused: DiagnosticError, frame: FrameType | None) -> None:
+        """Report a place behind which tracing goes on. frame: of the model's code there."""
+        self.problems.add(refused.diagnostics)
+        self.running.append(functions_around(frame))
+
     # -- errors ---------------------------------------------------------------------------------
 
     def fail(self, path: str, module: nn.Module, error: Exception) -> None:
         """Report an error that ends the forward of a module."""
         if isinstance(error, DiagnosticError):
             self.problems.add(error.diagnostics)
+            self.running.append(functions_in(error.__traceback__))
         elif self._last is None:  # else it may follow from an answer
             self.problems.add(self._report(path, module, error))
+            self.running.append(functions_in(error.__traceback__))
         self.problems.stop()
 
     def call_submodule(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import linecache
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import islice
 from pathlib import Path
@@ -87,3 +87,40 @@ def _stable(module: str, file: str) -> str:
     path = Path(file)
     depth = len(module.split(".")) + (module != "__main__" and path.stem == "__init__")
     return Path(*path.parts[-depth:]).as_posix()
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    """A function of a module of Python, which code can name: `package.module.name`."""
+
+    name: str
+    code: CodeType
+
+
+def functions_around(frame: FrameType | None) -> tuple[Function, ...]:
+    """The functions that are running, from the outermost to that of `frame`."""
+    found = []
+    while frame is not None:
+        found += _function(frame)
+        frame = frame.f_back
+    return tuple(reversed(found))
+
+
+def functions_in(traceback: TracebackType | None) -> tuple[Function, ...]:
+    """The functions that an error went through, from the outermost on."""
+    found = []
+    while traceback is not None:
+        found += _function(traceback.tb_frame)
+        traceback = traceback.tb_next
+    return tuple(found)
+
+
+def _function(frame: FrameType) -> list[Function]:
+    """[the function that a frame runs]; [] where its module has it under no name."""
+    code, module = frame.f_code, frame.f_globals.get("__name__")
+    if not _is_model_code(code.co_filename):
+        return []
+    known = frame.f_globals.get(code.co_name)
+    if getattr(known, "__code__", None) is not code:
+        return []
+    return [Function(f"{module}.{code.co_name}", code)]

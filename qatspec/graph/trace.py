@@ -9,14 +9,16 @@ shapes run too. What depends on the numbers themselves is an error with the mode
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
+from types import CodeType, FrameType
 from typing import Any
 
 from torch import fx, nn
 
 from qatspec.diag import Collector, Diagnostic, Span
 from qatspec.diag.codes import QS502, QS503, QS510
-from qatspec.graph.advice import untraceable
+from qatspec.graph.advice import in_evaluation_alone, untraceable
 from qatspec.graph.alike import write_with_sizes
 from qatspec.graph.modes import kept_attributes, kept_modes
 from qatspec.graph.refusals import Refusals
@@ -97,18 +99,50 @@ def trace_modes(
     problems: takes in every place that is refused: those that `trace` raises, random numbers in
     evaluation (QS510), and a batch norm that uses the statistics of the batch there (QS503). Graphs
     of refused code show what further places there are. Returns None where there are no graphs."""
-    refusals = Refusals(problems, _untraceable)
-    tracer = Tracer(example_inputs, example_kwargs, (), leaf_names, wrap, refusals)
+    places = Collector()
+
+    def tracer_for(places: Collector) -> Tracer:
+        refusals = Refusals(places, _untraceable)
+        return Tracer(example_inputs, example_kwargs, (), leaf_names, wrap, refusals)
+
+    tracer = tracer_for(places)
     with kept_modes(module), kept_attributes(module):
         evaluation = _traced(module.eval(), tracer)
+        if places and (trained := _code_of_training(module, tracer_for(Collector()))) is not None:
+            running = tracer.refusals.running
+            places = Collector(in_evaluation_alone(places.diagnostics, running, trained))
+        problems.add(places.diagnostics)
         problems.add(_random(name, span) for span, name in tracer.random.drawn.items())
         problems.add(_in_training(path) for path, m in module.named_modules() if _normalizes(m))
         if evaluation is None:
             return None
         modules = dict(module.named_modules(remove_duplicate=False))
         problems.add(_by_batch(n) for n in evaluation.nodes if _lacks_statistics(n, modules))
+        tracer.refusals.problems = problems
         training = _traced(module.train(), tracer)
         return None if training is None else (evaluation, training)
+
+
+def _code_of_training(module: nn.Module, tracer: Tracer) -> set[CodeType] | None:
+    """The code that runs in training; None where it cannot be traced either."""
+    ran: set[CodeType] = set()
+    frame: FrameType | None = sys._getframe()
+    while frame is not None:  # what runs around both
+        ran.add(frame.f_code)
+        frame = frame.f_back
+
+    def note(frame: FrameType, event: str, _: Any) -> None:
+        if event == "call":
+            ran.add(frame.f_code)
+
+    before = sys.getprofile()
+    sys.setprofile(note)
+    try:
+        graph = _traced(module.train(), tracer)
+    finally:
+        sys.setprofile(before)
+        module.eval()
+    return None if graph is None or tracer.refusals.problems else ran
 
 
 def _normalizes(module: nn.Module) -> bool:

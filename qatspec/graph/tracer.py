@@ -258,7 +258,7 @@ class Tracer(fx.Tracer):
             value = node.meta.get("example")
             if value is None or not value.ndim:
                 raise
-            self.refusals.problems.add(refused.diagnostics)
+            self.refusals.report(refused, model_frame(stop=Tracer.run.__code__))
             return len(value)
         if not is_plain(value):
             count = self.create_proxy("call_function", len, (fx.Proxy(node, self),), {})
@@ -325,7 +325,7 @@ class Tracer(fx.Tracer):
             subject = f"`{node.name}` in `{owner}`" if owner else f"`{node.name}`"
             raise QS501.error(
                 f"{use} depends on the numbers in a tensor ({subject})",
-                help=untraceable(_INSTEAD.get(use, _BATCH), self._class_of(owner)),
+                help=untraceable(_INSTEAD.get(use, _BATCH), self._class_of(self.scope.module_path)),
                 span=span,
                 subject=subject,
             )

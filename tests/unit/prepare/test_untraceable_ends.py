@@ -1,0 +1,130 @@
+"""Evaluation code that cannot be traced: the advice names what to keep as one call, and the network
+before it becomes integers when the advice is followed."""
+
+from __future__ import annotations
+
+import importlib
+import itertools
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.utils import _pytree as pytree
+
+from qatspec.api import DiagnosticError, export_qat_onnx, lower, prepare, set_stage
+
+X = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+#: steps of evaluation that torch.fx cannot record
+STEPS = {
+    "a loop over results": """
+    kept = []
+    for boxes in y.flatten(2).permute(0, 2, 1):
+        order = boxes[:, 0].argsort(descending=True)[:4].tolist()
+        kept.append(boxes[[i for i in order if boxes[i, 1] > -9]])
+    return kept""",
+    "a condition": """
+    return y * 0.5 if y.max() > 0 else y""",
+    "NumPy": """
+    return torch.from_numpy(np.sort(np.asarray(y.detach()), axis=1)) * float(y.std())""",
+    "a number": """
+    return y[:, : int(y.shape[1] * min(float(y.sigmoid().mean()), 0.9)) + 1]""",
+    "rows by a mask": """
+    return [rows[rows[:, 0] > rows.mean()] for rows in list(y.flatten(2).permute(0, 2, 1))]""",
+}
+FILE = """
+import numpy as np
+import torch
+from torch import nn
+
+
+def step(y):{step}
+
+
+def outer(y):
+    return {{"found": step(y)}}
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 4, 1)
+
+    def forward(self, x):
+        y = self.b(torch.relu(self.a(x)))
+        if self.training:
+            return y
+        {end}
+"""
+ENDS = {
+    "the function": "return step(y)",
+    "behind a traceable step": "return step(y.sigmoid() * 2)",
+    "inside another function": "return outer(y)",
+    "two of them": "return step(y), outer(y + 1)",
+}
+_numbers = itertools.count()
+
+
+def written(source: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> nn.Module:
+    name = f"untraceable_{next(_numbers)}"
+    (folder / f"{name}.py").write_text(source)
+    monkeypatch.syspath_prepend(str(folder))
+    torch.manual_seed(0)
+    net: nn.Module = importlib.import_module(name).Net().eval()
+    return net
+
+
+def refused(net: nn.Module, **settings: Any) -> DiagnosticError:
+    with pytest.raises(DiagnosticError) as caught:
+        prepare(net, (X,), qconfig="horizon_qat", **settings)
+    return caught.value
+
+
+@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.parametrize("step", STEPS)
+def test_the_advice_works(step, end, tmp_path, monkeypatch):
+    source = FILE.format(step=STEPS[step], end=ENDS[end])
+    net = written(source, tmp_path, monkeypatch)
+    error = refused(net)
+    assert {d.code for d in error.diagnostics} <= {"QS501", "QS502"}
+    advice = {str(d.help) for d in error.diagnostics}
+    (keys,) = {re.search(r"prepare: \{wrap: \[([\w., ]+)\]\}", text)[1] for text in advice}
+    prepared = prepare(
+        net, (X,), qconfig="horizon_qat", prepare={"wrap": keys.split(", ")}, quantize_output=True
+    )
+    assert "QS517" in {w.code for w in prepared.warnings}
+    prepared.model(X)
+    set_stage(prepared, "qat")
+    prepared.model(X).sum().backward()
+    set_stage(prepared, "eval")
+    assert pytree.tree_structure(prepared.model(X)) == pytree.tree_structure(net(X))
+    program = lower(prepared, (X,))
+    assert [port.shape for port in program.outputs] == [(4, 8, 8)]
+    export_qat_onnx(prepared, tmp_path / "q.onnx", (X,))
+
+
+def test_a_step_in_forward_itself_is_put_into_a_function_first(tmp_path, monkeypatch):
+    net = written(
+        FILE.format(step=" pass", end="return y if y.mean() > 0 else -y"), tmp_path, monkeypatch
+    )
+    error = refused(net)
+    assert all("into a function of your module" in str(d.help) for d in error.diagnostics)
+
+
+def test_what_training_runs_too_is_not_evaluation_alone(tmp_path, monkeypatch):
+    source = FILE.format(step=STEPS["a condition"], end="return y")
+    source = source.replace("self.b(torch.relu(self.a(x)))", "self.b(step(self.a(x)))")
+    error = refused(written(source, tmp_path, monkeypatch))
+    assert not any("evaluation alone" in str(d.help) for d in error.diagnostics)
+
+
+def test_the_class_to_keep_in_float_is_that_whose_forward_has_the_step():
+    class Images(nn.Module):
+        def forward(self, x):
+            return torch.stack([image * 2 for image in x])
+
+    net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU(), Images())
+    (found,) = refused(net.eval()).diagnostics
+    assert "Images" in found.help and "ReLU" not in found.help
