@@ -22,12 +22,13 @@ _LAYOUT = "a folder with a folder for each input (files of one name belong toget
 
 def named_inputs(source: Path, inputs: Mapping[str, GivenInput], warn: Warn) -> Iterator[Input]:
     """The examples that `source` holds: a folder with a folder for each of `inputs`, whose files of
-    one name are one example, or an .npz file with an array for each, or a folder of those.
+    one name are one example, or an .npz file with an array for each, or a folder of those. Files
+    without a partner in every folder are warned of.
 
     In a folder for a picture there are pictures, which are read as the input says, or .npy arrays
     of the input's shape; in one for another input .npy arrays. Examples that cannot be read are
     warned of and left out, unless none can be. Raises DiagnosticError QS923."""
-    examples = _examples(source, inputs)
+    examples = _examples(source, inputs, warn)
     yielded = 0
     for number, (named, files) in enumerate(examples):
         try:
@@ -61,11 +62,16 @@ def recorded_inputs(record: Mapping[str, Any]) -> dict[str, GivenInput]:
 
 
 def _examples(
-    source: Path, inputs: Mapping[str, GivenInput]
+    source: Path, inputs: Mapping[str, GivenInput], warn: Warn
 ) -> list[tuple[Path, Mapping[str, Path] | Path]]:
     """(what an example is told by, its .npz file or its file for each input)."""
-    if source.suffix == ".npz" or not source.is_dir():
+    if source.suffix == ".npz":
         return [(source, source)]
+    if source.exists() and not source.is_dir():
+        why = f"it is one file, and the model takes {quote_list(list(inputs))}"
+        raise unusable(source, why, f"give {_LAYOUT}")
+    if not source.is_dir():
+        raise unusable(source, "there is no such folder", "correct the path")
     files = sorted(p for p in source.iterdir() if p.suffix == ".npz")
     if files:
         return [(path, path) for path in files]
@@ -74,6 +80,12 @@ def _examples(
         raise unusable(source, f"it has no folder {quote_list(missing)}", f"give {_LAYOUT}")
     folders = {name: _by_stem(source / name, given) for name, given in inputs.items()}
     first, *others = folders.values()
+    for name, stems in folders.items():
+        for stem, path in stems.items():
+            without = [other for other in folders if stem not in folders[other]]
+            if without:
+                why = f"`{source.name}/{without[0]}` has no file of its name"
+                warn_of(unusable(path, f"{why}, and `{name}` alone is no example", "add it"), warn)
     common = [stem for stem in first if all(stem in other for other in others)]
     if not common:
         raise unusable(

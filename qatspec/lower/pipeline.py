@@ -133,6 +133,8 @@ def _lowered(
         lowering.node = node
         if node.op == "output" or not yields_tensor(node):
             continue
+        if node.op == "placeholder" and not node.users:
+            continue  # an input that forward does not read has no port
         entering = node in cut.entering
         if cut and not entering and (node in lowering.host or node.op == "placeholder"):
             continue

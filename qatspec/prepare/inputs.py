@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from qatspec.diag import Diagnostic, DiagnosticError, Note
 from qatspec.diag.codes import QS520
-from qatspec.diag.words import quote_list, suggest
+from qatspec.diag.words import nearest, quote_list, suggest
 from qatspec.source import code_line
 from qatspec.source.pointer import join
 from qatspec.spec.model import GivenInput, Spec, TensorSpec
@@ -27,7 +27,7 @@ def forward_inputs(spec: Spec, model: nn.Module) -> dict[str, GivenInput]:
     Raises DiagnosticError QS520, at once for every name that does not fit."""
     parameters = inspect.signature(model.forward).parameters
     if "" in spec.inputs:
-        needed = [p.name for p in parameters.values() if _is_needed(p)]
+        needed = [p.name for p in parameters.values() if is_needed(p)]
         if len(needed) > 1:
             raise DiagnosticError(_of_several(spec, model, needed))
         return dict(spec.inputs)
@@ -89,7 +89,8 @@ def _random(
     ).to(example.device)
 
 
-def _is_needed(parameter: inspect.Parameter) -> bool:
+def is_needed(parameter: inspect.Parameter) -> bool:
+    """Return whether forward cannot be called without this argument."""
     by_name = inspect.Parameter.KEYWORD_ONLY
     has_no_default = parameter.default is inspect.Parameter.empty
     return has_no_default and parameter.kind in (*_BY_POSITION, by_name)
@@ -135,10 +136,13 @@ def _misfits(
             )
         ]
     misfits = []
+    meant: set[str] = set()  # arguments whose names are misspelt in the spec
     for name in spec.inputs:
         if name in taken:
             continue
-        free = [other for other in taken if other not in spec.inputs]
+        free = [other for other in taken if other not in (*spec.inputs, *meant)]
+        if near := nearest(name, free):
+            meant.add(near)
         advice = suggest(name, free) if free else f"delete it: forward takes {quote_list(taken)}"
         kind = "takes it by keyword alone" if name in parameters else "has no such argument"
         if name in parameters:
@@ -154,17 +158,17 @@ def _misfits(
         )
     last = max((taken.index(name) for name in spec.inputs if name in taken), default=-1)
     for position, name in enumerate(taken):
-        is_needed = _is_needed(parameters[name])
-        if name in spec.inputs or not (is_needed or position < last):
+        needed = is_needed(parameters[name])
+        if name in (*spec.inputs, *meant) or not (needed or position < last):
             continue
-        why = "and the spec does not state it"
-        if not is_needed:
-            why = f"in front of `{taken[last]}`, and the spec does not state it"
+        why = ", and the spec does not state it"
+        if not needed:
+            why = f" in front of `{taken[last]}`, and the spec does not state it"
         misfits.append(
             QS520.diagnostic(
-                f"{forward} takes `{name}` {why}",
+                f"{forward} takes `{name}`{why}",
                 help=f"add `{name}: {{shape: [...]}}` (or `size` of a picture) to `model.inputs`"
-                + ("" if is_needed else ", or move the argument behind the others"),
+                + ("" if needed else ", or move the argument behind the others"),
                 at=_AT,
                 key=True,
                 notes=notes,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from qatspec.graph.trace import trace
+from qatspec.prepare.inputs import is_needed
 from qatspec.testing.subject import Skipped, Subject, example_params
 from qatspec.train.protocol import losses_of
 from qatspec.types import ModelDef
@@ -65,9 +67,14 @@ def _losses(built: nn.Module) -> dict[str, Tensor]:
 
 
 def _build(model: ModelDef) -> nn.Module:
+    """The model from example params. Raises Skipped where the kit has no inputs for it."""
     torch.manual_seed(0)
     built = model.build(example_params(model.params))
     assert isinstance(built, nn.Module), f"build gave a {type(built).__name__}"
+    needed = [p for p in inspect.signature(built.forward).parameters.values() if is_needed(p)]
+    if len(needed) > 1:
+        names = ", ".join(parameter.name for parameter in needed)
+        raise Skipped(f"its forward takes {names}, whose shapes a spec states (`model.inputs`)")
     return built
 
 

@@ -112,7 +112,9 @@ def _form(given: GivenInput) -> str:
 
 def _other_arrays(image: Any, inputs: Inputs) -> str | None:
     """What is wrong with the arrays of a sample, in words; None where they fit."""
-    arrays = {"": image} if tuple(inputs) == ("",) else image
+    arrays = image
+    if tuple(inputs) == ("",) or (len(inputs) == 1 and isinstance(image, np.ndarray)):
+        arrays = dict.fromkeys(inputs, image)
     if not isinstance(arrays, Mapping):
         return f"an image that is {describe(image)}"
     if set(arrays) != set(inputs):
