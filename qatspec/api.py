@@ -122,6 +122,7 @@ if TYPE_CHECKING:  # the same names for type checkers; tests/contract holds both
     from qatspec.spec import (
         InputSpec as InputSpec,
         Spec as Spec,
+        TensorSpec as TensorSpec,
         load as load,
     )
     from qatspec.train.given import (
@@ -191,7 +192,7 @@ _export(
     "QuantHandler", "Sample", "Shared",
     "StageEvent", "TaskModel", "Verdict", "lazy", "Hardware", "Limit", "OpSupport", "tiled_march",
 )  # fmt: skip
-_export("qatspec.spec", "InputSpec", "Spec", "load")
+_export("qatspec.spec", "InputSpec", "Spec", "TensorSpec", "load")
 _export("qatspec.registry", "Registry", "registry")
 _export(
     "qatspec.picture",

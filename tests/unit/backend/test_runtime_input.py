@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from qatspec.api import InputSpec, compile as compile_program
+from qatspec.api import InputSpec, ProgramBuilder, TensorSpec, compile as compile_program
 from qatspec.backend import perf, simulate
 from qatspec.diag import DiagnosticError
 from qatspec.program import Artifact, interpret_frames
@@ -148,6 +148,98 @@ def test_odd_sizes_have_no_nv12(net):
 )
 def test_a_changed_manifest_is_damage(program, change):
     header, sections = unpack(b"QSBIN\0", 1, compiled(program).to_bytes())
+    header = json.loads(json.dumps(header))
+    change(header)
+    with pytest.raises(Damaged):
+        Artifact.from_bytes(pack(b"QSBIN\0", 1, header, sections))
+
+
+SEVERAL = {
+    "rgb": InputSpec(size=(8, 12)),
+    "speed": TensorSpec(shape=(6,)),
+    "depth": InputSpec(size=(8, 12), format="gray", channels=1, mean=100, std=50),
+}
+
+
+@pytest.fixture
+def fused():
+    """A program of two pictures and a vector."""
+    builder = ProgramBuilder("fused", None)
+    sums = []
+    for name, given in SEVERAL.items():
+        x = builder.input(name, "int8", given.shape, 1 / 64)
+        size = int(np.prod(given.shape))
+        flat = builder.emit("reshape", (x,), name=f"{name}.flat", scale=1 / 64, shape=(size,))
+        weight = builder.const(f"{name}.w", "int8", np.arange(4 * size).reshape(4, size) % 7 - 3)
+        sums.append(builder.emit("linear", (flat, weight), name=f"{name}.y", scale=1 / 64))
+    return builder.finish(sums)
+
+
+@pytest.mark.parametrize("march", MARCHES)
+@pytest.mark.parametrize(
+    ("asked", "layout"),
+    [
+        ({"rgb": "nv12"}, None),
+        ({"rgb": "nv12", "depth": "gray"}, None),
+        ({"rgb": "bgr", "depth": "gray"}, "NHWC"),
+        ({"depth": "gray"}, {"rgb": "NHWC"}),
+    ],
+)
+def test_each_port_is_fed_its_own_frames(fused, march, asked, layout):
+    options = {"rt_input_type": asked, **({"rt_input_layout": layout} if layout else {})}
+    artifact = compile_program(fused, march, image=SEVERAL, **options)
+    artifact = Artifact.from_bytes(artifact.to_bytes())
+    assert [port.name for port in artifact.inputs] == list(SEVERAL)
+    rng = np.random.default_rng(2)
+    fed = {f.port.name: f for f in artifact.runtime_inputs}
+    assert {name for name, f in fed.items() if f.kind != "featuremap"} == set(asked)
+    frames = [
+        rng.integers(0, 120, (2, *port.shape)).astype(
+            np.uint8 if port.dtype == "uint8" else np.int8
+        )
+        for port in artifact.inputs
+    ]
+    ints = [
+        interpret_frames(fed[port.name], x) if port.name in fed else x
+        for port, x in zip(artifact.inputs, frames, strict=True)
+    ]
+    wanted = interpret(fused, *ints)
+    for got, expected in zip(artifact.run(*frames), wanted, strict=True):
+        assert np.array_equal(got, expected)
+    if march != "onnxruntime":
+        for got, expected in zip(simulate(artifact, frames), wanted, strict=True):
+            assert np.array_equal(got, expected)
+        assert perf(artifact)
+    floats = [rng.normal(0, 0.5, (1, *port.shape)).astype(np.float32) for port in fused.inputs]
+    own = [f.dtype for f in artifact.quantize(*floats)]
+    assert [d == np.uint8 for d in own] == [port.dtype == "uint8" for port in artifact.inputs]
+
+
+def test_a_vector_is_not_fed_frames(fused):
+    with pytest.raises(DiagnosticError) as caught:
+        compile_program(fused, "bayes", image=SEVERAL, rt_input_type={"speed": "rgb"})
+    assert caught.value.diagnostics[0].code == "QS806"
+
+
+def test_an_input_that_the_host_reads_is_not_fed_frames(fused):
+    inputs = {**SEVERAL, "seen": InputSpec(size=(8, 12))}
+    with pytest.raises(DiagnosticError, match="on the host"):
+        compile_program(fused, "bayes", image=inputs, rt_input_type={"seen": "rgb"})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda header: header["runtime_inputs"].pop(),
+        lambda header: header["runtime_inputs"].append(header["runtime_inputs"][0]),
+        lambda header: header["runtime_inputs"][0]["port"].update(name="none"),
+        lambda header: header["inputs"].reverse() or header["inputs"][0].update(name="rgb"),
+    ],
+)
+def test_damage_of_several_is_found(fused, change):
+    asked = {"rgb": "rgb", "depth": "gray"}
+    artifact = compile_program(fused, "bayes", image=SEVERAL, rt_input_type=asked)
+    header, sections = unpack(b"QSBIN\0", 1, artifact.to_bytes())
     header = json.loads(json.dumps(header))
     change(header)
     with pytest.raises(Damaged):
