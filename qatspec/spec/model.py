@@ -73,6 +73,7 @@ class TensorSpec:
     dtype  of its numbers; ops that read integers run on the host.
     range  the least and the largest number that it holds; None: any.
     scale  the fixed quantization scale of its port, None when it is observed.
+    at     its pointer in the spec.
     """
 
     shape: tuple[int, ...]
