@@ -32,6 +32,7 @@ Write = Callable[[Values, Op], str | None]
 #: Kinds whose result is written on uint8.
 _SHIFTED: dict[str, Write] = {
     "clamp": lambda emit, op: emit.clipped(emit.unsigned(op.inputs[0]), op),
+    "lut": images.lut,
     "max_pool": images.max_pool,
     "pad": images.pad,
     "resize_nearest": images.resize_nearest,
@@ -75,7 +76,8 @@ class FastEmitter(Values):
             op.inputs[0] for op in program.ops if _is_single(op) and len(op.inputs) == 3
         }
         for op in program.ops:
-            if op.kind == "conv" and self._takes_bytes(op) and not self._is_fused(op):
+            convolves = has(op, Trait.BYTE_KERNEL) and has(op, Trait.WINDOWED)
+            if convolves and self._takes_bytes(op) and not self._is_fused(op):
                 self.tails.setdefault(tails.window_of(self, op), []).append(op)
 
     def emit(self, op: Op) -> None:
@@ -88,8 +90,6 @@ class FastEmitter(Values):
             self.names[op.output] = KINDS[op.kind].onnx(self, op)
         elif self._is_fused(op):
             self.fused[op.output] = op
-        elif op.kind == "lut" and self.is_narrow(op.output):
-            self.shifted[op.output] = images.lut(self, op)
         elif (write := _SHIFTED.get(op.kind)) and (y := write(self, op)) is not None:
             self.shifted[op.output] = y
         elif has(op, Trait.COMMUTES):

@@ -111,8 +111,11 @@ def mean(emit: Values, op: Op, requant: Op, factor: np.ndarray) -> str | None:
     return emit.graph.node("Reshape", [y, flat], f"{requant.output}.flat")
 
 
-def lut(emit: Values, op: Op) -> str:
-    """The uint8 is the index itself where the table is as long as int8's."""
+def lut(emit: Values, op: Op) -> str | None:
+    """The uint8 is the index itself where the table is as long as int8's. None for results of more
+    than 8 bits."""
+    if not emit.is_narrow(op.output):
+        return None
     graph, first = emit.graph, emit.lowest(op.inputs[0])
     index = graph.cast(emit.unsigned(op.inputs[0]), np.int32, f"{op.output}.index")
     if first:

@@ -14,6 +14,8 @@ from torch import nn
 
 from qatspec.diag import DiagnosticError
 from qatspec.export import OnnxRunner, to_onnx
+from qatspec.export.fast import emitter
+from qatspec.kinds import KINDS, Trait
 from qatspec.lower import lower
 from qatspec.program import ProgramBuilder
 from tests.nets import check_onnx
@@ -203,3 +205,10 @@ def test_an_output_that_is_read_as_well(settled, tmp_path):
     x = torch.randn(1, 3, 16, 16)
     prepared = settled(Net(), x, qconfig="onnxruntime_qat", quantize_output=True)
     assert max(distances(lower(prepared, (x,)), tmp_path, 2 * x)) <= 1
+
+
+def test_fast_forms_are_forms_of_kinds_and_byte_kernels_have_one():
+    tables = (emitter._SHIFTED, emitter._SUMS, emitter._JOINED, emitter._REAL)
+    assert set().union(*tables) <= KINDS.keys()
+    in_bytes = {name for name, kind in KINDS.items() if Trait.BYTE_KERNEL in kind.traits}
+    assert in_bytes <= emitter._JOINED.keys() | emitter._REAL.keys()
