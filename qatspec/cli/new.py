@@ -41,9 +41,15 @@ def names() -> list[str]:
     help="A classifier of a library with its published weights, for the pictures of DIR or for "
     "those of ImageNet: timm:NAME or torchvision:NAME.",
 )
+@click.option("--type", "kind", metavar="NAME", help="Data set to read DIR as, if it fits several.")
 @click.option("--march", default="bayes", show_default=True, help="March of the spec.")
 def command(
-    source: str | None, listed: bool, output: Path, library: str | None, march: str
+    source: str | None,
+    listed: bool,
+    output: Path,
+    library: str | None,
+    kind: str | None,
+    march: str,
 ) -> None:
     """Write a spec that is ready for `qatspec run`, and the JSON Schema of specs, which editors use
     to complete and check it. `qatspec schema` updates the schema.
@@ -66,10 +72,12 @@ def command(
             f"`{source}` is neither a template nor a folder; {suggest(source, names())}"
         )
     else:
-        _compose(None if source is None else Path(source), output, library, march)
+        _compose(None if source is None else Path(source), output, library, kind, march)
 
 
-def _compose(folder: Path | None, output: Path, library: str | None, march: str) -> None:
+def _compose(
+    folder: Path | None, output: Path, library: str | None, kind: str | None, march: str
+) -> None:
     """Write a spec for a folder, for a classifier of a library, or for both."""
     from qatspec.cli import new_data, new_tasks
     from qatspec.registry import registry
@@ -82,7 +90,7 @@ def _compose(folder: Path | None, output: Path, library: str | None, march: str)
         assert chosen is not None
         draft = new_tasks.draft(chosen, name, march)
     else:
-        inspected = new_data.inspect(folder)
+        inspected = new_data.inspect(folder, kind)
         new_data.print_found(inspected)
         draft = new_data.draft(inspected, name, output, march, chosen)
     for note in chosen.notes if chosen else ():

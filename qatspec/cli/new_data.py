@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import log2
 from pathlib import Path
 from statistics import median
 
@@ -39,19 +40,19 @@ class Inspected:
     counts: Mapping[str, int]
     sizes: Sequence[tuple[int, int]]
 
-    def input_size(self, task: Task) -> list[int]:
+    def input_size(self, task: Task, march: str) -> list[int]:
         """The (height, width) of the model's input: those of the task, else of the pictures within
-        the task's limits."""
+        the task's limits, as the resizes of the march can do them."""
         if task.size is not None:
             return list(task.size)
         height, width = (
             median([size[axis] for size in self.sizes] or [task.limit]) for axis in (0, 1)
         )
-        factor = min(1.0, task.limit / max(height, width))
-        return [
-            max(task.multiple, round(side * factor / task.multiple) * task.multiple)
-            for side in (height, width)
-        ]
+        factor = min(1.0, task.limit / max(height, width)) / task.multiple
+        counts = [max(1, round(side * factor)) for side in (height, width)]
+        if _resizes_by_powers_of_two(march):
+            counts = [2 ** round(log2(count)) for count in counts]
+        return [count * task.multiple for count in counts]
 
     def lines(self) -> list[str]:
         """What was found, in words."""
@@ -65,14 +66,15 @@ class Inspected:
         return [*lines, *self.data.notes]
 
 
-def inspect(folder: Path) -> Inspected:
-    """Recognise and open the set in a folder; warnings about its labels are shown.
+def inspect(folder: Path, kind: str | None = None) -> Inspected:
+    """Recognise and open the set in a folder; warnings about its labels are shown. kind: the name
+    of the data set that it is read as; None for the one of the highest precedence.
 
     Raises DiagnosticError: QS910 where no data set recognises it, QS918 where its splits have other
     classes, and what opening it raises (QS958 for faults of labels)."""
     names = registry()
     folder = _set_folder(folder)
-    definition, data, others = _recognized(names, folder)
+    definition, data, others = _recognized(names, folder, kind)
     task = TASKS[data.task]
     opened, counts = {}, {}
     with scratch_folder() as cache:
@@ -87,7 +89,7 @@ def inspect(folder: Path) -> Inspected:
     if train != val:
         raise DiagnosticError(_other_classes(folder, train, val))
     if others:
-        notes = [*data.notes, f"it could also be read as {quote_list(others)}"]
+        notes = [*data.notes, f"it could also be read as {quote_list(others)} (--type)"]
         data = FoundData(what=data.what, task=data.task, roles=data.roles,
                           pictures=data.pictures, notes=notes)  # fmt: skip
     return Inspected(folder, definition, data, train, counts, _sizes_of(data.pictures))
@@ -119,7 +121,7 @@ def draft(
         ],
         task=task,
         model_params={**task.params, "num_classes": len(inspected.classes)},
-        size=inspected.input_size(task),
+        size=inspected.input_size(task, march),
         dataset=inspected.definition.name,
         roles={
             "train": {**train, "augment": dict(task.augment)},
@@ -148,9 +150,12 @@ def _set_folder(folder: Path) -> Path:
         folder = there[0]
 
 
-def _recognized(names: Registry, folder: Path) -> tuple[DatasetDef, FoundData, list[str]]:
-    """The data set of the highest precedence that recognises a folder, and the names of others."""
-    records = [names.dataset(name) for name in names.names("dataset")]
+def _recognized(
+    names: Registry, folder: Path, kind: str | None
+) -> tuple[DatasetDef, FoundData, list[str]]:
+    """The data set that recognises a folder, and the names of others that do."""
+    wanted = names.names("dataset") if kind is None else [kind]
+    records = [names.dataset(name) for name in wanted]
     matches: list[tuple[DatasetDef, FoundData]] = []
     for record in sorted(records, key=lambda record: (-record.precedence, record.name)):
         if record.recognize is not None:
@@ -166,6 +171,12 @@ def _recognized(names: Registry, folder: Path) -> tuple[DatasetDef, FoundData, l
 
 def _unknown(records: Sequence[DatasetDef], folder: Path) -> Diagnostic:
     known = [record.name for record in records if record.recognize is not None]
+    if len(records) == 1:
+        return QS910.diagnostic(
+            f"data set `{records[0].name}` does not recognise what is in `{folder}`",
+            help="leave --type out: what the folder holds is then recognised",
+            span=Span(file=str(folder)),
+        )
     return QS910.diagnostic(
         f"no data set recognises pictures with labels in `{folder}`",
         help=f"give the folder that holds both pictures and labels; {quote_list(known)} are "
@@ -185,6 +196,15 @@ def _other_classes(folder: Path, train: Sequence[str], val: Sequence[str]) -> Di
         help="give both the same classes in the same order; a class need not have labels in both",
         span=Span(file=str(folder)),
     )
+
+
+def _resizes_by_powers_of_two(march: str) -> bool:
+    """Return whether a map of a size that is no power of two could not be resized from one pixel,
+    as segmenters do with the mean of the picture."""
+    ops = registry().march(march).capabilities.ops or {}
+    limits = [limit for kind in ("resize_nearest", "resize_bilinear") if kind in ops
+              for limit in ops[kind].limits]  # fmt: skip
+    return any(limit.of == "scale_factor" and limit.power_of_two for limit in limits)
 
 
 def _sizes_of(pictures: Sequence[Path]) -> list[tuple[int, int]]:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import importlib
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from PIL import Image
 
 from qatspec.cli.main import run
 from qatspec.cli.new_data import inspect
+from qatspec.cli.new_tasks import TASKS
 from qatspec.diag import DiagnosticError
 from qatspec.spec import load
 from tests import sets
@@ -88,6 +90,32 @@ def test_the_spec_runs(kind: str, folder: Path) -> None:
     short = [f"--set={one}" for one in (*SHORT, *SMALLER[task])]
     call("run", "specs/pictures.yaml", "--device", "cpu", *short)
     assert Path("runs/pictures/compile/pictures.bin").is_file()
+
+
+@pytest.mark.parametrize("kind", ["masks", "yolo", "folders"])
+def test_the_input_has_a_size_that_the_march_can_resize(kind: str, folder: Path) -> None:
+    """The segmenter resizes the mean of the picture, which is one pixel."""
+    KINDS[kind][0](folder)
+    inspected = inspect(folder)
+    task = TASKS[inspected.data.task]
+    for size in [(288, 288), (320, 240), (96, 500), (20, 2000), (640, 360), (4000, 3000)]:
+        for march in ["bernoulli2", "bayes", "onnxruntime"]:
+            found = replace(inspected, sizes=[size[::-1]]).input_size(task, march)
+            assert all(0 < side <= 512 and side % 32 == 0 for side in found), (size, march)
+            if march == "bernoulli2":
+                assert all((side & (side - 1)) == 0 for side in found), size
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("march", ["bernoulli2", "onnxruntime"])
+@pytest.mark.parametrize("kind", ["masks", "folders"])
+def test_the_spec_runs_on_other_marches(kind: str, march: str, folder: Path) -> None:
+    KINDS[kind][0](folder)
+    for path in [*folder.rglob("*.jpg"), *folder.rglob("*.png")]:
+        Image.open(path).resize((97, 90), Image.Resampling.NEAREST).save(path)
+    call("new", "pictures", "--march", march)
+    short = [f"--set={one}" for one in SHORT if march != "onnxruntime" or "opt" not in one]
+    call("run", "specs/pictures.yaml", "--device", "cpu", *short)
 
 
 def test_a_set_without_splits(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -185,6 +213,35 @@ def annotations_alone(root: Path) -> None:
     (root / "train").rename(root / "photos")
 
 
+def lists_of_paths(root: Path) -> None:
+    """All pictures in one folder; a list for each split, with paths from other folders."""
+    sets.yolo(root, "images", "labels")
+    for split, start in zip(sets.SPLITS, ("./images/", "C:\\data\\images\\"), strict=True):
+        paths = [f"{start}{one.name}.jpg" for one in sets.drawn(split)]
+        (root / f"{split}.txt").write_text("\n".join(paths) + "\n")
+
+
+def voc_with_masks(root: Path) -> None:
+    """VOC's boxes and masks of the same pictures."""
+    sets.voc(root)
+    for split in sets.SPLITS:
+        for one in sets.drawn(split):
+            (root / "SegmentationClass").mkdir(exist_ok=True)
+            Image.fromarray(one.mask).save(root / f"SegmentationClass/{one.name}.png")
+
+
+def cvat(root: Path) -> None:
+    """Coloured masks, and the file of their colours."""
+    colours = {"background": (0, 0, 0), **dict(zip(sets.NAMES, sets.COLOURS, strict=True))}
+    rows = [f"{name}:{','.join(map(str, colour))}::" for name, colour in colours.items()]
+    sets.write(root / "labelmap.txt", "# label:color_rgb:parts:actions\n" + "\n".join(rows))
+    for one in sets.drawn("train"):
+        one.save(root / "JPEGImages")
+        (root / "SegmentationClass").mkdir(exist_ok=True)
+        mask = np.array(list(colours.values()), np.uint8)[one.mask]
+        Image.fromarray(mask).save(root / f"SegmentationClass/{one.name}.png")
+
+
 LAYOUTS: dict[str, tuple[Any, str, int]] = {
     "capital letters": (
         lambda root: sets.yolo(root, "Images/{split}", "Labels/{split}"), "yolo_detection", 6
@@ -197,6 +254,19 @@ LAYOUTS: dict[str, tuple[Any, str, int]] = {
     "folders below the split": (
         lambda root: sets.yolo(root, "images/{split}/day", "labels/{split}/day"),
         "yolo_detection", 6,
+    ),
+    "lists of paths": (lists_of_paths, "yolo_detection", 6),
+    "voc with masks": (voc_with_masks, "voc_detection", 6),
+    "cvat": (cvat, "mask_segmentation", 4),
+    "voc with folders of splits": (
+        lambda root: [sets.voc(root), shutil.rmtree(root / "ImageSets"),
+                      *((root / "JPEGImages" / split).mkdir() for split in sets.SPLITS),
+                      *(p.rename(p.parent / p.name.split("_")[0] / p.name)
+                        for p in (root / "JPEGImages").glob("*.jpg")),
+                      *((root / "Annotations" / split).mkdir() for split in sets.SPLITS),
+                      *(p.rename(p.parent / p.name.split("_")[0] / p.name)
+                        for p in (root / "Annotations").glob("*.xml"))],
+        "voc_detection", 6,
     ),
     "darknet": (darknet, "yolo_detection", 6),
     "kaggle": (kaggle, "csv_classification", 4),
@@ -223,6 +293,49 @@ def test_other_usual_layouts(layout: str, folder: Path) -> None:
     call("new", "pictures")
     call("validate", "specs/pictures.yaml")
     call("plan", "specs/pictures.yaml")
+
+
+def test_lists_are_the_splits(folder: Path) -> None:
+    lists_of_paths(folder)
+    assert inspect(folder).counts == sets.SPLITS
+    call("new", "pictures")
+    listed = [load("specs/pictures.yaml").data[role].dataset.params["list"]
+              for role in ("train", "val")]  # fmt: skip
+    assert listed == ["train.txt", "val.txt"]
+    with (folder / "val.txt").open("a") as file:
+        file.write("images/lost.jpg\n")
+    with pytest.raises(DiagnosticError, match=r"`val.txt` lists it, and it is not there.*lost.jpg"):
+        inspect(folder)
+
+
+def test_classes_and_colours_of_a_labelmap(folder: Path) -> None:
+    cvat(folder)
+    assert inspect(folder).classes == ["background", *sets.NAMES]
+
+
+def test_a_set_that_fits_several(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    voc_with_masks(folder)
+    call("new", "pictures")
+    assert "could also be read as `mask_segmentation` (--type)" in capsys.readouterr().out
+    call("new", "pictures", "--type", "mask_segmentation", "--output", "other")
+    assert load("other/pictures.yaml").data["val"].dataset.type == "mask_segmentation"
+    call("new", "pictures", "--type", "yolo_detection", "--output", "third", code=1)
+    assert "`yolo_detection` does not recognise" in capsys.readouterr().err
+    call("new", "pictures", "--type", "yolo", "--output", "third", code=1)
+    assert "QS301" in capsys.readouterr().err and not Path("third").exists()
+
+
+def test_a_table_with_a_column_for_each_class(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of several columns of 0 and 1 none is the class."""
+    rows = [",".join(["image", *sets.NAMES])]
+    for one in sets.drawn("train"):
+        one.save(folder)
+        rows.append(",".join([f"{one.name}.jpg", *(str(int(n == one.label)) for n in range(3))]))
+    sets.write(folder / "labels.csv", "\n".join(rows))
+    call("new", "pictures", code=1)
+    assert "QS910" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("with_folder", [True, False])

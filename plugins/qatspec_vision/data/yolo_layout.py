@@ -56,6 +56,9 @@ def locate(params: Mapping[str, Any], base_dir: Path) -> Layout:
     files_there = pictures(images)
     if not files_there:
         raise missing(images, "no picture in it", ADVICE)
+    if listed := params.get("list"):
+        wanted = _listed(root / listed.replace("{split}", params["split"]), files_there, images)
+        files_there = [name for name in files_there if name in wanted]
     part = chosen_part(files_there, params)
     chosen = [name for name in files_there if name in part]
     present = {name for name in files(labels) if name.endswith(".txt")}
@@ -67,6 +70,30 @@ def locate(params: Mapping[str, Any], base_dir: Path) -> Layout:
     pairs = pairs[: params.get("limit")]
     said = names.class_names(_names(params), root)
     return Layout(images, labels, pairs, said.classes, said.keypoints)
+
+
+def _listed(path: Path, known: list[str], images: Path) -> set[str]:
+    """The pictures that a list names: its paths may start from any folder above them.
+
+    Raises DiagnosticError QS910 for a list that cannot be read and for a picture that is not there.
+    """
+    try:
+        text = read_file(path, _MAX_BYTES).decode("utf-8-sig", "replace")
+    except OSError as error:
+        advice = "name the list of the split by `list`"
+        raise missing(path, why_unreadable(error), advice) from error
+    there, found = set(known), set[str]()
+    for line in lines(text):
+        if parts := PurePosixPath(line.strip().replace("\\", "/")).parts:
+            tails = ("/".join(parts[at:]) for at in range(len(parts)))
+            name = next((tail for tail in tails if tail in there), None)
+            if name is None:
+                raise missing(images / parts[-1], f"`{path.name}` lists it, and it is not there",
+                              "restore the picture, or take its line out of the list")  # fmt: skip
+            found.add(name)
+    if not found:
+        raise missing(path, "it lists no picture", "write a path on each line")
+    return found
 
 
 def class_names(params: Mapping[str, Any], base_dir: Path) -> list[str]:

@@ -27,6 +27,14 @@ YOLO = closed(
         "split": _SPLIT,
         "images": _path("The folder of the pictures, relative to root.", "images/{split}"),
         "labels": _path("The folder of the label files, relative to root.", "labels/{split}"),
+        "list": by_content(
+            {
+                "type": ["string", "null"],
+                "default": None,
+                "description": "File with the paths of the split's pictures, one on each line, "
+                "whatever folder they start from; null: every picture of the folder.",
+            }
+        ),
         "classes": class_names("", "data.yaml"),
         "part": PART,
         **LOADER,

@@ -29,6 +29,7 @@ _FORMS = ("{stem}", "{stem}_mask", "{stem}_label", "{stem}_labels", "{stem}_L", 
           "{stem}_seg")  # fmt: skip
 _ENDS = (".png", ".bmp", ".tif", ".tiff", ".gif")
 _NAMES = ("classes.txt", "class_dict.csv", "classes.csv", "labels.txt", "names.txt", "codes.txt")
+_LABELMAP = "labelmap.txt"
 #: Masks that are looked at for the classes that occur, and colours of one set.
 _READ, _COLOURS = 300, 255
 _IGNORED = 255
@@ -113,6 +114,8 @@ def _classes(folder_tree: Tree, masks: list[Path], notes: list[str]) -> dict[str
     numbers, colours = _values(masks)
     if colours is not None and tables:
         return {"classes": tables[0]}
+    if colours is not None and (named := _labelmap(folder_tree)):
+        return {"classes": list(named), "colours": list(named.values())}
     if colours is not None:
         if not 2 <= len(colours) <= _COLOURS:
             return None
@@ -134,6 +137,17 @@ def _classes(folder_tree: Tree, masks: list[Path], notes: list[str]) -> dict[str
         return {"classes": texts[0]}
     notes.append("no file names the classes: they are called by their numbers")
     return {"classes": [f"class_{number}" for number in range(known[-1] + 1)]}
+
+
+def _labelmap(folder_tree: Tree) -> dict[str, list[int]]:
+    """The colours of the classes, as CVAT writes them: `name:red,green,blue:parts:actions`."""
+    named: dict[str, list[int]] = {}
+    for line in folder_tree.text(_LABELMAP).splitlines():
+        name, _, rest = line.partition(":")
+        numbers = rest.partition(":")[0].split(",")
+        if len(numbers) == 3 and all(n.strip().isdecimal() for n in numbers):
+            named[name.strip()] = [int(n) for n in numbers]
+    return named
 
 
 def _values(masks: list[Path]) -> tuple[set[int], set[tuple[int, ...]] | None]:

@@ -112,10 +112,17 @@ def _label(table: Table) -> str | None:
     for name in _LABELS:
         if column := next((c for c in others if c.lower() == name), None):
             return column
+    flags = [c for c in others if _is_flag(table.columns[c])]
+    if len(flags) > 1:
+        return None  # a column for each class, of which this data set reads one
     count = len(table.columns[table.file])
     distinct = {c: len(set(table.columns[c])) for c in others}
     fit = [c for c in others if 2 <= distinct[c] <= max(2, count // 2)]
     return min(fit, key=lambda c: distinct[c], default=None)
+
+
+def _is_flag(values: list[str]) -> bool:
+    return {value.lower() for value in values} <= {"0", "1", "0.0", "1.0", "true", "false"}
 
 
 def _split_of_name(path: str) -> str:

@@ -159,12 +159,33 @@ def roles(units: Sequence[Unit]) -> tuple[dict[str, dict[str, Any]], list[str]]:
         return {"train": train.params, "val": val.params}, notes
     only = train or val or max(units, key=lambda unit: not unit.split)
     parts = {part: {**only.params, "part": part} for part in ("train", "val")}
-    return parts, ["there is no split for validation: a fifth of the pictures is taken for it"]
+    return parts, [
+        "there is no split for validation: about a fifth of the pictures is taken for it"
+    ]
 
 
 def _choice(split: str) -> int:
     plain = re.sub(r"[\d_-]+$", "", split.lower())
     return (*_TRAIN, *_VAL).index(plain)
+
+
+def lists(folder_tree: Tree, unit: str) -> list[str]:
+    """Text files at the root or beside a folder of pictures that list pictures of it, by splits;
+    none unless there is one for training and one for validation."""
+    names = {PurePosixPath(name).name for name in folder_tree.below(unit)}
+    paths = []
+    for place in dict.fromkeys(("", unit.rpartition("/")[0])):
+        for name in folder_tree.others.get(place, ()):
+            if not name.endswith(".txt") or not role_of(stem(name)):
+                continue
+            path = f"{place}/{name}".lstrip("/")
+            text = folder_tree.text(path).replace("\\", "/")
+            lines = [line.strip() for line in text.splitlines() if line.strip()]
+            known = sum(PurePosixPath(line).name in names for line in lines)
+            if known > len(lines) / 2:  # a fault in a list does not hide a split
+                paths.append(path)
+    by_role = {role_of(PurePosixPath(path).stem) for path in paths}
+    return paths if by_role == {"train", "val"} else []
 
 
 def some(folder_tree: Tree, units: Iterable[str]) -> list[Path]:

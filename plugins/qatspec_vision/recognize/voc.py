@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath
 
 from qatspec.api import FoundData
 from qatspec_vision.recognize.tree import (
+    IMAGES,
     TRIED,
     Tree,
     Unit,
@@ -27,12 +28,14 @@ _NAME = re.compile(r"<object>.*?<name>\s*([^<]*?)\s*</name>", re.DOTALL)
 def recognize(folder: Path) -> FoundData | None:
     """Pictures with XML files of VOC's form, listed in ImageSets or in folders."""
     folder_tree = tree(folder)
-    units, places = [], []
-    for unit in picture_units(folder_tree):
+    units, places = list[Unit](), list[tuple[str, str]]()
+    for unit in sorted(picture_units(folder_tree), key=lambda unit: not _is_of_pictures(unit)):
         xml = next((p for p in beside(folder_tree, unit, _FOLDERS)
                     if _annotated(folder_tree, unit, p)), None)  # fmt: skip
         if xml is None:
             continue
+        if not _is_of_pictures(unit) and any(xml == taken for _, taken in places):
+            continue  # masks, which have the names of the pictures
         places.append((unit, xml))
         base = {"images": unit or ".", "annotations": xml or "."}
         lists = _lists(folder_tree, unit)
@@ -55,6 +58,11 @@ def recognize(folder: Path) -> FoundData | None:
         pictures=some(folder_tree, [unit for unit, _ in places]),
         notes=notes,
     )
+
+
+def _is_of_pictures(unit: str) -> bool:
+    """Return whether the name of a folder says that it holds pictures, or those of a split."""
+    return bool(split_of(unit)) or any(part.lower() in IMAGES for part in unit.split("/"))
 
 
 def _annotated(folder_tree: Tree, unit: str, xml: str) -> bool:

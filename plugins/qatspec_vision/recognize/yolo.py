@@ -13,6 +13,7 @@ from qatspec_vision.recognize.tree import (
     Tree,
     Unit,
     beside,
+    lists,
     picture_units,
     roles,
     some,
@@ -40,7 +41,12 @@ def recognize(folder: Path) -> FoundData | None:
                 "images": unit or ".",
                 "labels": labels or ".",
             }
-            units.append(Unit(split, params))
+            listed = [] if split else lists(folder_tree, unit)
+            units += [
+                Unit(name, {**params, "split": name, "list": path})
+                for path in listed
+                if (name := stem(path.rpartition("/")[2]))
+            ] or [Unit(split, params)]
             places.append((unit, labels))
     if not units:
         return None
