@@ -15,6 +15,7 @@ MODULES = (
     "qatspec_litert.plugin",
     "qatspec_onnxruntime.plugin",
     "qatspec_openvino.plugin",
+    "qatspec_qnn.plugin",
     "qatspec_demo.plugin",
 )
 

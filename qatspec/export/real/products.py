@@ -23,7 +23,8 @@ def conv_transpose(emit: Values, op: Op) -> None:
     """A transposed convolution, its weight (I, O/g, kh, kw). With groups, the channels of one axis
     have several scales, so that its weight is written as real numbers."""
     a, unit, weight = op.attrs, unit_of_sums(emit, op, 1), emit.array(op, 1)
-    if a["groups"] > 1 and unit.size > 1:
+    grouped = a["groups"] > 1 and unit.size > 1
+    if grouped:
         inputs, outputs = weight.shape[0] // a["groups"], weight.shape[1]
         scale = unit.reshape(a["groups"], 1, outputs) / emit.one(op.inputs[0])
         real = weight.reshape(a["groups"], inputs, outputs, -1) * scale[..., None]
@@ -31,7 +32,7 @@ def conv_transpose(emit: Values, op: Op) -> None:
     else:
         name = _weight(emit, op, weight, unit, 1)
     attrs = {**window_attributes(op, weight), "output_padding": list(a["output_padding"])}
-    names = [emit.x(op), name, *_bias(emit, op, unit)]
+    names = [emit.x(op), name, *_bias(emit, op, unit, real=grouped)]
     y = emit.graph.node("ConvTranspose", names, f"{op.output}.sums", **attrs)
     emit.keep(op.output, y, unit)
 
@@ -77,9 +78,10 @@ def unit_of_sums(emit: Values, op: Op, axis: int) -> np.ndarray:
 
 
 def _is_rounded(emit: Values, op: Op) -> bool:
-    """Return whether a layer's parameters are written as integers: where its sums are rounded, or
-    where sums that are not rounded are to be computed from integers as well."""
-    return emit.has_integer_sums or op.output in emit.alone
+    """Return whether a layer's parameters are written as integers: where its sums are rounded as
+    they are, or where others are to be computed from integers as well."""
+    requant = emit.alone.get(op.output)
+    return emit.has_integer_sums or (requant is not None and len(requant.inputs) == 3)
 
 
 def _is_one_number(emit: Values, requant: Op) -> bool:
@@ -104,13 +106,13 @@ def _weight(emit: Values, op: Op, weight: np.ndarray, unit: np.ndarray, axis: in
     return graph.node("DequantizeLinear", names, f"{op.inputs[1]}.real", **along)
 
 
-def _bias(emit: Values, op: Op, unit: np.ndarray) -> list[str]:
-    """A layer's bias, integers of its sums."""
+def _bias(emit: Values, op: Op, unit: np.ndarray, *, real: bool = False) -> list[str]:
+    """A layer's bias, integers of its sums. real: as real numbers in any case."""
     if len(op.inputs) < 3:
         return []
     graph, bias = emit.graph, emit.array(op, 2)
     scale = np.broadcast_to(unit, bias.shape)
-    if not _is_rounded(emit, op):
+    if real or not _is_rounded(emit, op):
         return [graph.const(op.inputs[2], bias * scale, np.float32)]
     names = [
         graph.const(op.inputs[2], bias, np.int32, shared=False),

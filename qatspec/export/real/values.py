@@ -91,17 +91,19 @@ class Values(Emitter):
         return self._times(self.real(name), name, factor, axis), np.float32
 
     def integers(self, name: str) -> str:
-        """A value's integers as int32, whatever its form."""
-        if self.is_narrow(name):
-            wide = self.graph.cast(self.ints[name], np.int32, f"{name}.wide")
-            if not (zero := self.zero_point(name)):
-                return wide
-            return self.graph.node(
-                "Sub", [wide, self.graph.const("zero", zero, np.int32)], f"{name}.signed"
-            )
+        """A value's integers as int32. They are computed from its real form: compilers refuse
+        integers that are read as numbers and as themselves."""
         unit, axis = self.units[name]
         steps = self._times(self.real(name), name, 1 / unit, axis)
-        return self.graph.cast(self.graph.node("Round", [steps], f"{name}.steps"), np.int32, name)
+        steps = self.graph.node("Round", [steps], f"{name}.steps")
+        return self.graph.cast(steps, np.int32, f"{name}.whole")
+
+    def alias(self, name: str, other: str) -> None:
+        """Take value `other` as value `name`, which holds the same integers in the same dims."""
+        self.units[name] = self.units[other]
+        for known in (self.names, self.ints):
+            if other in known:
+                known[name] = known[other]
 
     def keep(self, name: str, real: str, unit: np.ndarray | None = None, axis: int = 1) -> None:
         """Take `real` as the real form of a value. unit: of wide values, None: the value's own."""

@@ -1,0 +1,195 @@
+"""The march `qnn`: the artifact holds one context node, which Hexagon or its simulator runs."""
+
+from __future__ import annotations
+
+import weakref
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+
+from qatspec.api import (
+    Artifact,
+    DiagnosticError,
+    codes,
+    digest,
+    measured_exactness,
+    qdq_feeds,
+    qdq_integers,
+    run_in_batches,
+    scratch_folder,
+    to_qdq_onnx,
+)
+
+if TYPE_CHECKING:
+    from qatspec.api import Program
+
+#: The Q/DQ ONNX, and an ONNX of one node that holds the context binary.
+MODEL, CONTEXT = "model.onnx", "context.onnx"
+_PROVIDER = "QNNExecutionProvider"
+
+
+def compile_model(program: Program, options: Mapping[str, Any]) -> Artifact:
+    """The Program as a context binary for one chip.
+
+    Raises DiagnosticError: QS804 without the vendor's package, QS801 where the compiler leaves ops
+    to the CPU, QS803 where it refuses the chip or the model.
+    """
+    runtime = _runtime()
+    with scratch_folder() as folder:
+        to_qdq_onnx(program, folder / MODEL, batch=options["batch"], integer_sums=False)
+        if options["compiled"]:
+            sections = {CONTEXT: _context(folder, options["soc_model"])}
+        else:
+            sections = {MODEL: (folder / MODEL).read_bytes()}
+    return Artifact(
+        march="qnn",
+        inputs=program.inputs,
+        outputs=program.outputs,
+        manifest={
+            "name": program.name,
+            "program": digest(program),
+            "tree": program.tree,
+            "bit_exact": False,
+            "max_lsb": None,
+            "options": dict(options),
+            "onnxruntime-qnn": runtime.__version__,
+        },
+        sections=sections,
+    )
+
+
+def _context(folder: Path, soc_model: int) -> bytes:
+    """The file with the context binary of `folder / MODEL`."""
+    target = folder / CONTEXT
+    _open(
+        str(folder / MODEL),
+        soc_model,
+        {
+            "ep.context_enable": "1",
+            "ep.context_file_path": str(target),
+            "ep.context_embed_mode": "1",
+        },
+    )
+    kinds = (
+        Counter(node.op_type for node in onnx.load(target).graph.node) if target.exists() else {}
+    )
+    if kinds != {"EPContext": 1}:
+        left = {kind: count for kind, count in kinds.items() if kind != "EPContext"} or "all of it"
+        raise codes.QS801.error(
+            f"the compiler of qnn does not take the whole Program: it leaves {left} to the CPU, in "
+            f"{kinds.get('EPContext', 0)} parts",
+            help="report the ops of the model to qatspec, or choose another march",
+        )
+    return target.read_bytes()
+
+
+def run(artifact: Artifact, ints: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Integers in, integers out. On x86 the vendor's simulator computes them.
+
+    Raises DiagnosticError: QS804 without the vendor's package, QS811 where the artifact holds no
+    context.
+    """
+    session = _SESSIONS.get(artifact)
+    if session is None:
+        session = _SESSIONS[artifact] = _load(artifact)
+    names = [port.name for port in session.get_inputs()]
+
+    def through(*arrays: np.ndarray) -> list[np.ndarray]:
+        feeds = dict(zip(names, qdq_feeds(artifact.inputs, arrays), strict=True))
+        return qdq_integers(artifact.outputs, session.run(None, feeds))
+
+    return run_in_batches(through, ints, artifact.manifest["options"]["batch"])
+
+
+_SESSIONS: weakref.WeakKeyDictionary[Artifact, Any] = weakref.WeakKeyDictionary()
+
+
+def _load(artifact: Artifact) -> Any:
+    _runtime()
+    data = artifact.sections.get(CONTEXT, artifact.sections.get(MODEL))
+    options = artifact.manifest.get("options")
+    if data is None or not isinstance(options, dict) or not {"soc_model", "batch"} <= set(options):
+        raise _broken("it holds no context")
+    try:
+        return _open(data, options["soc_model"], {})
+    except Exception as problem:
+        raise _broken((str(problem).splitlines() or ["?"])[0][:200]) from problem
+
+
+def measure(
+    program: Program,
+    artifact: Artifact,
+    inputs: Sequence[Sequence[np.ndarray]],
+    float32: bytes | None,
+) -> Mapping[str, Mapping[str, Any]]:
+    """Compare the outputs with the Program's. The simulator's time says nothing of the chip's."""
+    found = measured_exactness(program, inputs, lambda *ints: run(artifact, ints), None)
+    return {"manifest": found}
+
+
+def _open(model: str | bytes, soc_model: int, settings: Mapping[str, str]) -> Any:
+    """A session on Hexagon or its simulator. model: a path, or the bytes of a file.
+
+    Raises DiagnosticError QS803 where the compiler refuses a path.
+    """
+    import onnxruntime
+
+    runtime = _runtime()
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.add_provider_for_devices(
+        [_device()],
+        {"backend_path": runtime.get_qnn_htp_path(), "soc_model": str(soc_model)},
+    )
+    for key, value in settings.items():
+        options.add_session_config_entry(key, value)
+    try:
+        return onnxruntime.InferenceSession(model, options)
+    except Exception as problem:
+        if isinstance(model, bytes):
+            raise
+        raise codes.QS803.error(
+            f"compile options of qnn: the compiler refuses soc_model {soc_model} or the model: "
+            f"{(str(problem).splitlines() or ['?'])[0][:300]}",
+            help="write `soc_model: 43`, which was tried; if that fails as well, report the model",
+        ) from problem
+
+
+def _device() -> Any:
+    """The device of the vendor's execution provider, which a process registers once."""
+    import onnxruntime
+
+    for attempt in (1, 2):
+        found = [d for d in onnxruntime.get_ep_devices() if d.ep_name == _PROVIDER]
+        if found:
+            return found[0]
+        if attempt == 1:
+            path = _runtime().get_library_path()
+            onnxruntime.register_execution_provider_library(_PROVIDER, path)
+    raise codes.QS804.error(
+        "march `qnn` finds no device for its execution provider",
+        help="use Linux or Windows on x86-64 or Arm64, with glibc 2.35 or newer on Linux",
+    )
+
+
+def _runtime() -> Any:
+    try:
+        import onnxruntime  # noqa: F401 - the package below does not name it as the cause
+        import onnxruntime_qnn
+    except ImportError as problem:
+        raise codes.QS804.error(
+            "march `qnn` needs onnxruntime-qnn, which is not installed",
+            help="pip install 'qatspec[qnn]'",
+        ) from problem
+    return onnxruntime_qnn
+
+
+def _broken(why: str) -> DiagnosticError:
+    return codes.QS811.error(
+        f"not a program compiled for qnn: {why}",
+        help="compile it again with `qatspec convert`",
+    )

@@ -1,0 +1,43 @@
+"""The op list of `march: qnn` against the vendor's compiler: what it takes becomes one context
+node and computes the Program's integers, what it does not take is refused."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from qatspec.api import DiagnosticError, compile as compile_program, lower
+from qatspec.registry import registry
+from tests.unit.export.test_float_ops import CASES
+
+#: They only move numbers: the compiler takes no graph without anything to compute.
+MOVES_ALONE = {
+    "example of contiguous", "example of dropout", "example of guarded", "example of identity",
+    "example of permute", "example of pixel_unshuffle",
+}  # fmt: skip
+
+
+def refusals(program):
+    answers = (registry().march("qnn").supports(op, program) for op in program.ops)
+    return [answer.reason for answer in answers if not answer.ok]
+
+
+@pytest.mark.parametrize("name", sorted(set(CASES) - MOVES_ALONE))
+def test_one_op(qnn, name, settled):
+    shape, make = CASES[name]
+    x = torch.randn(1, *shape)
+    try:
+        program = lower(settled(nn.Sequential(make()), x, quantize_output=True), (x,))
+    except DiagnosticError:
+        pytest.skip("no integer form")
+    if refusals(program):
+        with pytest.raises(DiagnosticError, match="QS80"):
+            compile_program(program, "qnn")
+        return
+    ints = program.quantize(x.numpy())
+    made = compile_program(program, "qnn")
+    for wanted, found in zip(program.run(*ints), made.run(*ints), strict=True):
+        assert (found.dtype, found.shape) == (wanted.dtype, wanted.shape)
+        assert np.abs(found.astype(np.int64) - wanted).max() <= 2
