@@ -50,7 +50,7 @@ def candidates(names: list[str]) -> Iterator[tuple[str, Prepare]]:
 
 
 def of_spec(path: Path, march: str) -> Prepared:
-    """A spec's model for a march. Its compile options are of its own march, so they are left out."""
+    """A spec's model for a march; compile options, which are its own march's, are not read."""
     spec = replace(load(path, smoke=has_smoke(path)), march=march)
     torch.manual_seed(0)
     prepared = prepare_spec(spec, "qat", build_model(spec).eval())
@@ -93,7 +93,7 @@ def answers(make: Prepare, marches: list[str]) -> dict[str, list[str]]:
             prepared = make(group[0])
             program = lower(prepared, prepared.example_inputs)
         except DiagnosticError as problem:
-            found |= dict.fromkeys(group, [d.message for d in problem.diagnostics])
+            found |= {march: [d.message for d in problem.diagnostics] for march in group}
             continue
         for march in group:
             record = registry().march(march)
@@ -140,7 +140,7 @@ def main() -> None:
             if given.rows:
                 with given.rows.open("a") as file:
                     file.write(json.dumps([name, rows[name]]) + "\n")
-    show({name: row for name, row in rows.items()}, marches)
+    show(rows, marches)
 
 
 if __name__ == "__main__":
