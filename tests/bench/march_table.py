@@ -129,7 +129,7 @@ def main() -> None:
     given = parser.parse_args()
     warnings.filterwarnings("ignore")
     torch.set_num_threads(1)
-    marches = given.marches or sorted(registry().names("marches"))
+    marches = given.marches or sorted(registry().names("march"))
     rows: dict[str, dict[str, list[str]]] = {}
     if given.rows and given.rows.exists():
         rows = dict(json.loads(line) for line in given.rows.read_text().splitlines())
