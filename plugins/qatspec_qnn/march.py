@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import weakref
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -29,7 +31,6 @@ if TYPE_CHECKING:
 
 #: The Q/DQ ONNX, and an ONNX of one node that holds the context binary.
 MODEL, CONTEXT = "model.onnx", "context.onnx"
-_PROVIDER = "QNNExecutionProvider"
 
 
 def compile_model(program: Program, options: Mapping[str, Any]) -> Artifact:
@@ -40,7 +41,7 @@ def compile_model(program: Program, options: Mapping[str, Any]) -> Artifact:
     """
     runtime = _runtime()
     with scratch_folder() as folder:
-        to_qdq_onnx(program, folder / MODEL, batch=options["batch"], integer_sums=False)
+        to_qdq_onnx(program, folder / MODEL, batch=options["batch"], node_units=True)
         if options["compiled"]:
             sections = {CONTEXT: _context(folder, options["soc_model"])}
         else:
@@ -64,25 +65,23 @@ def compile_model(program: Program, options: Mapping[str, Any]) -> Artifact:
 
 def _context(folder: Path, soc_model: int) -> bytes:
     """The file with the context binary of `folder / MODEL`."""
-    target = folder / CONTEXT
-    _open(
-        str(folder / MODEL),
-        soc_model,
-        {
-            "ep.context_enable": "1",
-            "ep.context_file_path": str(target),
-            "ep.context_embed_mode": "1",
-        },
-    )
-    kinds = (
-        Counter(node.op_type for node in onnx.load(target).graph.node) if target.exists() else {}
-    )
+    script, target = Path(__file__).with_name("compiling.py"), folder / CONTEXT
+    words = [sys.executable, str(script), str(folder / MODEL), str(target), str(soc_model)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["it gives no reason"])[-1]
+        raise codes.QS803.error(
+            f"compile options of qnn: the compiler refuses soc_model {soc_model} or the model: "
+            f"{last[:300]}",
+            help="write `soc_model: 43`, which was tried; if that fails as well, report the model",
+        )
+    kinds = Counter(n.op_type for n in onnx.load(target).graph.node) if target.exists() else {}
     if kinds != {"EPContext": 1}:
-        left = {kind: count for kind, count in kinds.items() if kind != "EPContext"} or "all of it"
+        left = [kind for kind in kinds if kind != "EPContext"]
+        what = f"these to the CPU: {', '.join(sorted(left))}" if left else "everything to the CPU"
         raise codes.QS801.error(
-            f"the compiler of qnn does not take the whole Program: it leaves {left} to the CPU, in "
-            f"{kinds.get('EPContext', 0)} parts",
-            help="report the ops of the model to qatspec, or choose another march",
+            f"the compiler of qnn does not take the whole Program, it leaves {what}",
+            help="report the model's ops to qatspec, or choose another march",
         )
     return target.read_bytes()
 
@@ -115,7 +114,9 @@ def _load(artifact: Artifact) -> Any:
     if data is None or not isinstance(options, dict) or not {"soc_model", "batch"} <= set(options):
         raise _broken("it holds no context")
     try:
-        return _open(data, options["soc_model"], {})
+        from qatspec_qnn.compiling import open_session
+
+        return open_session(data, options["soc_model"], {})
     except Exception as problem:
         raise _broken((str(problem).splitlines() or ["?"])[0][:200]) from problem
 
@@ -129,51 +130,6 @@ def measure(
     """Compare the outputs with the Program's. The simulator's time says nothing of the chip's."""
     found = measured_exactness(program, inputs, lambda *ints: run(artifact, ints), None)
     return {"manifest": found}
-
-
-def _open(model: str | bytes, soc_model: int, settings: Mapping[str, str]) -> Any:
-    """A session on Hexagon or its simulator. model: a path, or the bytes of a file.
-
-    Raises DiagnosticError QS803 where the compiler refuses a path.
-    """
-    import onnxruntime
-
-    runtime = _runtime()
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    options.add_provider_for_devices(
-        [_device()],
-        {"backend_path": runtime.get_qnn_htp_path(), "soc_model": str(soc_model)},
-    )
-    for key, value in settings.items():
-        options.add_session_config_entry(key, value)
-    try:
-        return onnxruntime.InferenceSession(model, options)
-    except Exception as problem:
-        if isinstance(model, bytes):
-            raise
-        raise codes.QS803.error(
-            f"compile options of qnn: the compiler refuses soc_model {soc_model} or the model: "
-            f"{(str(problem).splitlines() or ['?'])[0][:300]}",
-            help="write `soc_model: 43`, which was tried; if that fails as well, report the model",
-        ) from problem
-
-
-def _device() -> Any:
-    """The device of the vendor's execution provider, which a process registers once."""
-    import onnxruntime
-
-    for attempt in (1, 2):
-        found = [d for d in onnxruntime.get_ep_devices() if d.ep_name == _PROVIDER]
-        if found:
-            return found[0]
-        if attempt == 1:
-            path = _runtime().get_library_path()
-            onnxruntime.register_execution_provider_library(_PROVIDER, path)
-    raise codes.QS804.error(
-        "march `qnn` finds no device for its execution provider",
-        help="use Linux or Windows on x86-64 or Arm64, with glibc 2.35 or newer on Linux",
-    )
 
 
 def _runtime() -> Any:

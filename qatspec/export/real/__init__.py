@@ -20,7 +20,7 @@ def to_qdq_onnx(
     path: str | os.PathLike[str],
     *,
     unsigned: bool = True,
-    integer_sums: bool = True,
+    node_units: bool = False,
     batch: int | None = None,
     layers: bool = False,
 ) -> None:
@@ -34,15 +34,16 @@ def to_qdq_onnx(
     path      the file to write.
     unsigned  True: int8 and int4 are written as uint8 with zero point 128. False: as int8 with zero
               point 0; uint8 stays uint8.
-    integer_sums  False: the weights of a layer whose sums no op rounds are real numbers, for
-              compilers that leave a DequantizeLinear without a QuantizeLinear behind it alone.
+    node_units  True: an op between a DequantizeLinear and a QuantizeLinear is alone there, as
+              compilers want it that match such units: a clamp is between two roundings, and
+              layers whose sums no op rounds have real weights.
     batch     images a run; None: any number.
     layers    whether `rounded_values` are outputs as well, behind those of the Program.
 
     `qdq_feeds` makes the file's inputs of integers, `qdq_integers` integers of its outputs.
     """
     writer = GraphWriter(program.name)
-    emitter = RealEmitter(program, writer, OPSET, unsigned, integer_sums)
+    emitter = RealEmitter(program, writer, OPSET, unsigned, node_units)
     for port in program.inputs:
         dtype = np.uint8 if emitter.zero_point(port.name) else STORAGE[port.dtype]
         emitter.begin(port.name, writer.input(port.name, dtype, [batch or BATCH, *port.shape]))

@@ -60,6 +60,8 @@ def _clipped(emit: Values, op: Op, real: str, unit: float) -> str:
     held = RANGE["int8" if dtype == "int4" else dtype] if emit.is_narrow(op.output) else None
     if (low, high) == held:
         return real
+    if emit.has_node_units and emit.is_narrow(op.output) and op.kind != "clamp":
+        real = emit.rounded(op.output, real)
     if held and (low, high) == (0, held[1]):
         return emit.graph.node("Relu", [real], f"{op.output}.relu")
     ends = [emit.graph.const("bound", level * unit, np.float32) for level in (low, high)]

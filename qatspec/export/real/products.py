@@ -78,10 +78,10 @@ def unit_of_sums(emit: Values, op: Op, axis: int) -> np.ndarray:
 
 
 def _is_rounded(emit: Values, op: Op) -> bool:
-    """Return whether a layer's parameters are written as integers: where its sums are rounded as
-    they are, or where others are to be computed from integers as well."""
+    """Return whether a layer's parameters are written as integers: with node units, only where
+    nothing but a rounding follows."""
     requant = emit.alone.get(op.output)
-    return emit.has_integer_sums or (requant is not None and len(requant.inputs) == 3)
+    return not emit.has_node_units or (requant is not None and len(requant.inputs) == 3)
 
 
 def _is_one_number(emit: Values, requant: Op) -> bool:

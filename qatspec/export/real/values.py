@@ -19,8 +19,8 @@ _NEGLIGIBLE = 2.0**-13
 class Values(Emitter):
     """An emitter whose values have a real form, and those of 8 bits or less integers as well.
 
-    is_unsigned       int8 and int4 are written as uint8.
-    has_integer_sums  layers whose sums no op rounds have integer weights too.
+    is_unsigned     int8 and int4 are written as uint8.
+    has_node_units  an op between a DequantizeLinear and a QuantizeLinear is alone there.
 
     units   value -> the real number of 1, float64 (1,) or (C,), and the axis of C.
     ints    value of 8 bits or less -> its ONNX integers.
@@ -33,10 +33,10 @@ class Values(Emitter):
         writer: GraphWriter,
         opset: int,
         unsigned: bool,
-        integer_sums: bool = True,
+        node_units: bool = False,
     ) -> None:
         super().__init__(program, writer, opset)
-        self.is_unsigned, self.has_integer_sums = unsigned, integer_sums
+        self.is_unsigned, self.has_node_units = unsigned, node_units
         self.units: dict[str, tuple[np.ndarray, int]] = {}
         self.ints: dict[str, str] = {}
         readers = Counter(name for op in program.ops for name in op.inputs)
@@ -112,6 +112,13 @@ class Values(Emitter):
             self.names[name] = real
             return
         self.ints[name] = self.graph.node("QuantizeLinear", [real, *self._grid(name)], f"{name}.q")
+
+    def rounded(self, name: str, real: str) -> str:
+        """`real` on the grid of a value of 8 bits or less."""
+        self._set_unit(name)
+        grid = self._grid(name)
+        ints = self.graph.node("QuantizeLinear", [real, *grid], f"{name}.rounded")
+        return self.graph.node("DequantizeLinear", [ints, *grid], f"{name}.unclipped")
 
     def one(self, name: str) -> np.ndarray:
         """The unit of a value that has one number for all channels."""
