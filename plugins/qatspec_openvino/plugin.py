@@ -41,6 +41,10 @@ OPTIONS = {
     },
 }
 
+#: OpenVINO adds a residual to a convolution's sums and rounds once, whatever rounding the graph has
+#: in between.
+ARITHMETIC = Arithmetic(fused_add=True)
+
 
 @hookimpl
 def qatspec_marches() -> Iterable[March]:
@@ -50,7 +54,7 @@ def qatspec_marches() -> Iterable[March]:
             summary="Intel CPUs, GPUs and NPUs, by OpenVINO; needs the extra qatspec[openvino]",
             version=1,
             chips=("intel", "ov"),
-            arithmetic=Arithmetic(fused_add=False),
+            arithmetic=ARITHMETIC,
             options=OPTIONS,
             trial_options={"compiled": False},
             supports=lazy("qatspec_openvino.march:supports"),
