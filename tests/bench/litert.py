@@ -2,18 +2,17 @@
 
     python -m tests.bench.litert [NAMES ...] [--march litert litert_reference] [--specs]
 
-Each net of the zoo at its size for tests, the quickstart with quantized tails, and
-EfficientNet-Lite0, FCOS with EfficientNet-B0 and DeepLab with EfficientNet-m2 at small pictures
-(`--specs`: these alone), with random weights, calibrated on made-up pictures, is lowered for the
-march and compiled. `equal` compares all outputs of LiteRT, and every 8-bit tensor in between, with
-those of the referee on random integers over the
-whole range; else the row says which
+The model of each spec with quantized tails at small pictures (`--specs`: these alone) and each net
+of the zoo at its size for tests, with random weights, calibrated on made-up pictures, is lowered
+for the march and compiled. `equal` compares all outputs of LiteRT, and every 8-bit tensor in
+between, with those of the referee on random integers over the whole range; else the row says which
 ops the file cannot hold, and why. `bytes` is the file's size. The line behind the rows counts.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 import warnings
@@ -45,6 +44,9 @@ from qatspec.schema import with_defaults
 from tests.zoo.zoo import nets
 
 PICTURES = 2
+SPECS = Path(__file__).parents[2] / "specs"
+#: Height and width of the made-up pictures, by model.
+SIZES = {"deeplabv3plus": (64, 128), "efficientnet": (96, 96)}
 
 
 @dataclass(frozen=True)
@@ -58,39 +60,25 @@ class Subject:
     modules: dict[str, Any] | None = None
 
 
-def _plugin(name: str, **params: Any) -> Callable[[], nn.Module]:
-    def build() -> nn.Module:
-        record = registry().model(name)
-        return record.build(with_defaults(record.params, params))
-
-    return build
-
-
 def specs() -> list[Subject]:
-    """The models of our specs, whose tails are quantized."""
-    unit = {"prepare": "horizon"}
-    inner = {"prepare": "horizon", "quantize_input": False}
-    lite0 = _plugin("efficientnet", num_classes=100, backbone={"variant": "lite0"})
-    deeplab = _plugin(
-        "deeplabv3plus",
-        num_classes=19,
-        backbone={"type": "efficientnet", "variant": "m2"},
-        head={"channels": 64, "dilations": [1, 2, 4, 4], "repeats": [1, 1, 1, 2]},
-    )
-    fcos = _plugin("fcos", num_classes=10, backbone={"type": "efficientnet", "variant": "b0"})
-    detector = {"backbone": unit, "neck": inner, "head": inner}
-    return [
-        Subject("quickstart", quickstart(), (3, 128, 128), detector),
-        Subject("lite0", lite0, (3, 96, 96), {"backbone": unit, "head": inner}),
-        Subject("deeplab-m2", deeplab, (3, 64, 128), {"backbone": unit, "decode_head": inner}),
-        Subject("fcos-b0", fcos, (3, 128, 128), detector),
-    ]
+    """The models of our specs, at small pictures, whose tails are quantized. Their data are not
+    opened."""
+    for root in ("BCCD", "CITYSCAPES", "COCO", "IMAGENET"):
+        os.environ.setdefault(f"{root}_ROOT", str(SPECS))
+    os.environ.setdefault("LITE0_WEIGHTS", str(SPECS / "README.md"))
+    return [_of_spec(path) for path in sorted(SPECS.glob("*.yaml"))]
 
 
-def quickstart() -> Callable[[], nn.Module]:
-    """The model of specs/quickstart.yaml."""
-    spec = load(Path(__file__).parents[2] / "specs" / "quickstart.yaml")
-    return _plugin(spec.model.type, **spec.model.params)
+def _of_spec(path: Path) -> Subject:
+    spec = load(path)
+    record = registry().model(spec.model.type)
+    params = with_defaults(record.params, spec.model.params)
+    stage = next(name for name in spec.stages if name not in ("float", "calibration"))
+    leaves = spec.quantization(stage)
+    modules = {leaf.path: replace(leaf, quantize_output=True) for leaf in leaves}
+    whole = list(modules) == [""]
+    size = SIZES.get(spec.model.type, (128, 128))
+    return Subject(path.stem, lambda: record.build(params), (3, *size), None if whole else modules)
 
 
 def zoo() -> Iterator[Subject]:

@@ -24,6 +24,7 @@ from qatspec.api import (
 )
 from qatspec.ir import RANGE
 from qatspec.program import Program, ProgramBuilder, forms
+from qatspec.stages.foresight import march_findings
 from qatspec.types import Arithmetic
 
 MARCHES = ("litert", "litert_reference")
@@ -364,3 +365,17 @@ def test_a_file_that_is_none_is_refused():
         with pytest.raises(DiagnosticError) as caught:
             replace(artifact, sections=sections).run(x)
         assert caught.value.diagnostics[0].code == "QS811"
+
+
+@pytest.mark.parametrize("march", MARCHES)
+def test_an_int32_tail_is_told_before_training(march):
+    """What `check` asks, on one random batch; the fix in the message ends it."""
+    net = nn.Sequential(nn.Conv2d(6, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 1)).eval()
+    for quantize_output in (False, True):
+        prepared = prepare(
+            net, (torch.zeros(1, 6, 9, 9),), qconfig="horizon_qat", prepare="horizon", march=march,
+            quantize_output=quantize_output,
+        )  # fmt: skip
+        found = march_findings(prepared, march)
+        assert [d.code for d in found] == ([] if quantize_output else ["QS801"])
+        assert all("quantize_output: true" in d.help for d in found)
