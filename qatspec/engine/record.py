@@ -150,6 +150,7 @@ _KINDS = {
     "-pre.onnx": "host_onnx",
     "-post.onnx": "host_onnx",
     ".onnx": "runtime_onnx",
+    ".tflite": "runtime_tflite",
 }
 
 

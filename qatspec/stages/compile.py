@@ -85,8 +85,8 @@ def compile_to_files(
     files = [binary, *perf]
     for section, data in artifact.sections.items():
         if section.endswith(_TAKEN_BY_RUNTIMES):
-            suffix = Path(section).suffix
-            files.append(context.folder / f"{context.spec.name}-{march}{suffix}")
+            which = section.removeprefix("model")  # "model_vela.tflite" is one of two
+            files.append(context.folder / f"{context.spec.name}-{march}{which}")
             write_bytes(files[-1], data)
     loaded = Artifact.load(binary)
     exactness = compare(program, loaded, inputs)

@@ -19,6 +19,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -78,14 +79,13 @@ def _of_spec(path: Path) -> Subject:
     modules = {leaf.path: replace(leaf, quantize_output=True) for leaf in leaves}
     whole = list(modules) == [""]
     size = SIZES.get(spec.model.type, (128, 128))
-    return Subject(path.stem, lambda: record.build(params), (3, *size), None if whole else modules)
+    return Subject(path.stem, partial(record.build, params), (3, *size), None if whole else modules)
 
 
 def zoo() -> Iterator[Subject]:
     for net in nets():
-        yield Subject(
-            net.name, lambda net=net: net.build(**net.tiny), (net.channels, *net.tiny_size)
-        )
+        build = partial(net.build, **net.tiny)
+        yield Subject(net.name, build, (net.channels, *net.tiny_size))
 
 
 def judge(subject: Subject, march: str, seed: int = 0) -> tuple[str, str]:

@@ -51,3 +51,23 @@ def test_it_is_measured_whatever_it_is_fed(copy, options):
 
 def test_a_march_that_promises_equality_is_judged_by_the_program(finished):
     assert "bin" not in finished.summary["metrics"]
+
+
+@pytest.mark.parametrize(
+    ("march", "package", "more"),
+    [("litert", "ai_edge_litert", ()), ("ethos_u55", "ethosu", ("toy-ethos_u55_vela.tflite",))],
+)
+def test_a_tflite_file_lies_beside_the_binary(copy, march, package, more):
+    pytest.importorskip("ai_edge_litert", reason="ai-edge-litert is not installed")
+    pytest.importorskip(package, reason=f"{package} is not installed")
+    summary = copy.run(f"march={march}", "stages.compile={}", "quantize.quantize_output=true")
+    kinds = {a["path"]: a["kind"] for a in summary["artifacts"]}
+    for name in (f"toy-{march}.tflite", *more):
+        assert kinds[f"compile/{name}"] == "runtime_tflite"
+    sections = Artifact.load(copy.workdir / "compile/toy.bin").sections
+    written = (copy.workdir / f"compile/toy-{march}.tflite").read_bytes()
+    assert written == sections["model.tflite"]
+    (figures,) = summary["performance"]
+    assert figures["march"] == march and figures["fps"] > 0
+    exact = {a["path"]: a["bit_exact"] for a in summary["artifacts"] if "bit_exact" in a}
+    assert exact["compile/toy.bin"] is True
