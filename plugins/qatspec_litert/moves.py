@@ -54,9 +54,9 @@ def moved_axis(writer: Writer, op: Op, axis: int) -> int | None:
         return list(op.attrs["perm"]).index(axis)
     if op.kind == "slice":
         return axis if op.attrs["axis"] != axis else None
-    for place in range(1, len(after)):
-        if after[place] == before[axis] and prod(after[:place]) == prod(before[:axis]):
-            return place
+    for moved in range(1, len(after)):
+        if after[moved] == before[axis] and prod(after[:moved]) == prod(before[:axis]):
+            return moved
     return None
 
 
@@ -92,9 +92,9 @@ def argmax(writer: Writer, op: Op) -> None:
     shape, axis = writer.shape(x), op.attrs["axis"]
     tensor = writer.in_order(writer.small(x), shape, op.output)
     kept = [size for dim, size in enumerate((1, *shape)) if dim != axis]
-    place = writer.ints(f"{op.output}.axis", axis)
+    axis_input = writer.ints(f"{op.output}.axis", axis)
     made = writer.file.tensor(f"{op.output}.place", kept, "int32")
-    made = writer.file.op("ARG_MAX", [tensor, place], made, outputType=_INT32)
+    made = writer.file.op("ARG_MAX", [tensor, axis_input], made, outputType=_INT32)
     out = writer.shape(op.output)
     writer.tensors[op.output] = writer.in_layout(
         writer.reshaped(made, (1, *out), op.output), out, op.output

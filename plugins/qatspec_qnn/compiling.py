@@ -33,14 +33,14 @@ def open_session(model: bytes, soc_model: int, settings: Mapping[str, str]) -> A
 
 def _device() -> Any:
     """The device of the vendor's execution provider, which a process registers once."""
-    found = _devices()
-    if not found:
+    devices = _devices()
+    if not devices:
         path = onnxruntime_qnn.get_library_path()
         onnxruntime.register_execution_provider_library(PROVIDER, path)
-        found = _devices()
-    if not found:
+        devices = _devices()
+    if not devices:
         raise RuntimeError("onnxruntime finds no device for the vendor's execution provider")
-    return found[0]
+    return devices[0]
 
 
 def _devices() -> list[Any]:

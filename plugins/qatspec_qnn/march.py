@@ -128,8 +128,8 @@ def measure(
     float32: bytes | None,
 ) -> Mapping[str, Mapping[str, Any]]:
     """Compare the outputs with the Program's. The simulator's time says nothing of the chip's."""
-    found = measured_exactness(program, inputs, lambda *ints: run(artifact, ints), None)
-    return {"manifest": found}
+    exactness = measured_exactness(program, inputs, lambda *ints: run(artifact, ints), None)
+    return {"manifest": exactness}
 
 
 def _runtime() -> Any:

@@ -99,20 +99,20 @@ class Function:
 
 def functions_around(frame: FrameType | None) -> tuple[Function, ...]:
     """The functions that are running, from the outermost to that of `frame`."""
-    found = []
+    functions = []
     while frame is not None:
-        found += _function(frame)
+        functions += _function(frame)
         frame = frame.f_back
-    return tuple(reversed(found))
+    return tuple(reversed(functions))
 
 
 def functions_in(traceback: TracebackType | None) -> tuple[Function, ...]:
     """The functions that an error went through, from the outermost on."""
-    found = []
+    functions = []
     while traceback is not None:
-        found += _function(traceback.tb_frame)
+        functions += _function(traceback.tb_frame)
         traceback = traceback.tb_next
-    return tuple(found)
+    return tuple(functions)
 
 
 def _function(frame: FrameType) -> list[Function]:

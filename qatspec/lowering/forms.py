@@ -97,12 +97,20 @@ def _on_own_grid(lowering: Lowering, term: ScaledInts) -> ScaledInts:
         )
     if source == "uint8" and lowering.dtype(term) == "int32":  # its negative has 9 bits
         source, doubled = "int8", 2.0
-    own = Grid(float(np.float32(term.scale.max())) * doubled, source)
+    source_grid = Grid(float(np.float32(term.scale.max())) * doubled, source)
     x, axis = pending(term), lowering.scale_axis(pending(term))
-    ms, shift, attrs = requantization(lowering, x, own, axis)
-    low, high = RANGE[own.dtype]
+    ms, shift, attrs = requantization(lowering, x, source_grid, axis)
+    low, high = RANGE[source_grid.dtype]
     return lowering.requant(
-        x, ms, shift, own, name=f"{lowering.node.name}.term", axis=axis, low=low, high=high, **attrs
+        x,
+        ms,
+        shift,
+        source_grid,
+        name=f"{lowering.node.name}.term",
+        axis=axis,
+        low=low,
+        high=high,
+        **attrs,
     )
 
 

@@ -82,7 +82,7 @@ def _listed(path: Path, known: list[str], images: Path) -> set[str]:
     except OSError as error:
         advice = "name the list of the split by `list`"
         raise missing(path, why_unreadable(error), advice) from error
-    there, found = set(known), set[str]()
+    there, names = set(known), set[str]()
     for line in lines(text):
         if parts := PurePosixPath(line.strip().replace("\\", "/")).parts:
             tails = ("/".join(parts[at:]) for at in range(len(parts)))
@@ -90,10 +90,10 @@ def _listed(path: Path, known: list[str], images: Path) -> set[str]:
             if name is None:
                 raise missing(images / parts[-1], f"`{path.name}` lists it, and it is not there",
                               "restore the picture, or take its line out of the list")  # fmt: skip
-            found.add(name)
-    if not found:
+            names.add(name)
+    if not names:
         raise missing(path, "it lists no picture", "write a path on each line")
-    return found
+    return names
 
 
 def class_names(params: Mapping[str, Any], base_dir: Path) -> list[str]:

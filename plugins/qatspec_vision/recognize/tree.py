@@ -174,11 +174,11 @@ def lists(folder_tree: Tree, unit: str) -> list[str]:
     none unless there is one for training and one for validation."""
     names = {PurePosixPath(name).name for name in folder_tree.below(unit)}
     paths = []
-    for place in dict.fromkeys(("", unit.rpartition("/")[0])):
-        for name in folder_tree.others.get(place, ()):
+    for folder in dict.fromkeys(("", unit.rpartition("/")[0])):
+        for name in folder_tree.others.get(folder, ()):
             if not name.endswith(".txt") or not role_of(stem(name)):
                 continue
-            path = f"{place}/{name}".lstrip("/")
+            path = f"{folder}/{name}".lstrip("/")
             text = folder_tree.text(path).replace("\\", "/")
             lines = [line.strip() for line in text.splitlines() if line.strip()]
             known = sum(PurePosixPath(line).name in names for line in lines)
