@@ -39,4 +39,6 @@ def _refused(op: Op, program: Program) -> str | None:
         return "a dilated window"
     if op.kind == "requant" and result.dtype not in _BYTES and len(result.shape) > _MOST_DIMS:
         return f"{result.dtype} in {len(result.shape) + 1} dims, with the batch; the most are 4"
+    if op.kind == "linear" and not program.consts[op.inputs[1]].any():
+        return "a constant that is added to every image; its simulator gives other numbers"
     return None
