@@ -77,6 +77,7 @@ class Live:
             "progress": self._moved,
             "metrics": self._metrics,
             "log": self._log,
+            "profile": self._profile,
         }
         if event.kind in handlers:
             handlers[event.kind](event.step, event.data)
@@ -102,6 +103,13 @@ class Live:
         figures = {k: v for k, v in data.items() if k not in ("epoch", "step")}
         where = f"epoch {data['epoch']}" if "epoch" in data else f"step {data['step']}"
         self._print(f"  {where}{_figures(figures)}")
+
+    def _profile(self, step: str, data: Mapping[str, Any]) -> None:
+        self._end_phase()
+        total = sum(data["seconds"].values()) or 1.0
+        self._print(f"  where the time of {data['steps']} steps went")
+        for part, seconds in data["seconds"].items():
+            self._print(f"    {part:<10}{seconds:9.2f} s {seconds / total:6.1%}")
 
     def _log(self, step: str, data: Mapping[str, Any]) -> None:
         if "diagnostic" in data:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import click
 
 from qatspec import __version__
-from qatspec.cli.output import HELP, common_options, echo, settings, show, show_unwritten
+from qatspec.cli.output import ARGUMENTS, HELP, common_options, echo, settings, show, show_unwritten
 from qatspec.cli.streams import ReaderGoneError, own_stdout
 from qatspec.diag import Diagnostic, DiagnosticError, PluginFault, Span
 from qatspec.diag.codes import QS008, QS946, QS947
@@ -139,12 +139,14 @@ def run(args: Sequence[str] | None = None) -> int:
 
 def _run(arguments: list[str]) -> int:
     try:
-        context = cli.make_context("qatspec", arguments)
+        context = cli.make_context("qatspec", list(arguments))
     except (click.exceptions.Exit, click.ClickException) as error:
         return _end(error)
+    context.meta[ARGUMENTS] = arguments
     with context:
         try:
-            with handled():
+            # torch's launcher stops the other processes when the first one has ended
+            with handled(ending="TORCHELASTIC_RUN_ID" in os.environ):
                 cli.invoke(context)
         except Interrupted as error:
             return _interrupted(error, arguments)

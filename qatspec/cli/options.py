@@ -36,7 +36,19 @@ nproc = click.option(
     "--nproc",
     type=click.IntRange(min=1),
     default=1,
-    help="Number of training processes. Default: 1.",
+    help="Number of training processes on this machine. Default: 1.",
+)
+nnodes = click.option(
+    "--nnodes",
+    type=click.IntRange(min=1),
+    default=1,
+    help="Number of machines, each of which runs the same command. Default: 1.",
+)
+threads = click.option(
+    "--threads",
+    type=click.IntRange(min=1),
+    help="Threads of each process. Default: OMP_NUM_THREADS or the cores with one process, 1 with "
+    "several.",
 )
 allow_code = click.option(
     "--allow-code", is_flag=True, help="Load the Python files that the spec names in `plugins`."

@@ -19,6 +19,9 @@ from qatspec.diag.codes import QS945
 from qatspec.render import FORMATS, Format, clean, render
 from qatspec.source import hide, hide_values
 
+#: Key of click's `Context.meta` for the arguments of the command line.
+ARGUMENTS = "qatspec.arguments"
+
 if TYPE_CHECKING:
     from rich.console import Console
 

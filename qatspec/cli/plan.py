@@ -16,6 +16,8 @@ from qatspec.plan import device_kind, plan_data, plan_table, resolve, status
 @options.overrides
 @options.workdir
 @options.nproc
+@options.nnodes
+@options.threads
 @options.device
 @options.allow_code
 def command(
@@ -23,6 +25,8 @@ def command(
     overrides: tuple[str, ...],
     workdir: Path | None,
     nproc: int,
+    nnodes: int,
+    threads: int | None,
     device: str,
     allow_code: bool,
 ) -> None:
@@ -30,13 +34,14 @@ def command(
     (its result is reused), `changed` (it runs again, because of the lines that are named), or `run`
     (it has no result yet). --format json prints the whole plan.
 
-    Results depend on the type of device and on the number of processes: pass the same --device and
-    --nproc as to `run`. Without importing torch, `auto` means cuda if the installed torch is built
-    for CUDA and the machine has the device file of a GPU.
+    Results depend on the type of device, on the number of processes and on the threads of each:
+    pass the same --device, --nproc, --nnodes and --threads as to `run`. Without importing torch,
+    `auto` means cuda if the installed torch is built for CUDA and the machine has the device file
+    of a GPU.
     """
     loaded = options.load(spec, overrides, allow_code)
     options.check_data(loaded)
-    plan = resolve(loaded, device=device_kind(device), nproc=nproc)
+    plan = resolve(loaded, device=device_kind(device), nproc=nproc * nnodes, threads=threads)
     statuses = status(plan, workdir or options.default_workdir(loaded))
     if settings().format == "json":
         echo_json(plan_data(plan, statuses))

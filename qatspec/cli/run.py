@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
@@ -17,6 +18,9 @@ from qatspec.cli.live import Live, duration
 from qatspec.cli.streams import stdout
 from qatspec.diag.words import file_size
 from qatspec.spec import STAGES, Spec
+
+if TYPE_CHECKING:
+    from qatspec.train.distributed import Ranks
 
 
 @click.command(name="run", short_help="Run a spec: train, convert, compile, evaluate.")
@@ -32,6 +36,19 @@ from qatspec.spec import STAGES, Spec
 @options.overrides
 @options.workdir
 @options.nproc
+@options.nnodes
+@click.option(
+    "--rdzv-endpoint",
+    metavar="HOST:PORT",
+    help="With --nnodes: where the machines meet, an address of one of them.",
+)
+@click.option(
+    "--max-restarts",
+    type=click.IntRange(min=0),
+    default=0,
+    help="Start all processes again, so many times at most, after one of them ended. Default: 0.",
+)
+@options.threads
 @options.device
 @click.option(
     "--smoke",
@@ -39,6 +56,12 @@ from qatspec.spec import STAGES, Spec
     help="Run two training steps of each stage, with the changes of the spec's `smoke` section, "
     "in a directory beside the work directory. Batch norms without statistics get those of a few "
     "batches first.",
+)
+@click.option(
+    "--profile",
+    is_flag=True,
+    help="Print where the time of each training went: data, forward, backward, optimizer, sync "
+    "(reading losses) and eval.",
 )
 @options.allow_code
 def command(
@@ -48,26 +71,64 @@ def command(
     overrides: tuple[str, ...],
     workdir: Path | None,
     nproc: int,
+    nnodes: int,
+    rdzv_endpoint: str | None,
+    max_restarts: int,
+    threads: int | None,
     device: str,
     smoke: bool,
+    profile: bool,
     allow_code: bool,
 ) -> None:
     """Run the stages of SPEC. Cached stages are skipped; an interrupted stage resumes from its last
     checkpoint.
 
     Checkpoints, converted and compiled files and summary.json are written to the work directory.
+
+    With --nproc, --nnodes or --max-restarts, the processes are started by torch's launcher. Under a
+    launcher that sets RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT (torchrun, SLURM,
+    Kubeflow, Ray) every process of it is this command, without these options.
     """
+    from qatspec.cli.ranks import launch, rank_zero
+
+    if nnodes > 1 and rdzv_endpoint is None:
+        raise click.UsageError("--nnodes needs --rdzv-endpoint HOST:PORT")
+    if (nproc > 1 or nnodes > 1 or max_restarts) and "RANK" not in os.environ:
+        launch(nproc, nnodes, rdzv_endpoint, max_restarts)
+        return
+    with rank_zero(device) as ranks:
+        _run(
+            spec, step, with_deps, overrides, workdir, ranks, threads, device, smoke, profile,
+            allow_code,
+        )  # fmt: skip
+
+
+def _run(
+    spec: Path,
+    step: str | None,
+    with_deps: bool,
+    overrides: tuple[str, ...],
+    workdir: Path | None,
+    ranks: Ranks | None,
+    threads: int | None,
+    device: str,
+    smoke: bool,
+    profile: bool,
+    allow_code: bool,
+) -> None:
     import torch
 
     from qatspec.engine import run
     from qatspec.plan import default_threads, resolve
     from qatspec.train.process import pick_device
 
+    processes = ranks.world if ranks else 1
+    threads = threads or default_threads(processes)
     loaded = options.load(spec, overrides, allow_code, smoke=smoke)
-    torch.set_num_threads(default_threads())
+    torch.set_num_threads(threads)
     chosen = pick_device(device)
     options.check_data(loaded)
-    plan = resolve(loaded, device=chosen.type, nproc=nproc)
+    plan = resolve(loaded, device=chosen.type, nproc=processes, threads=threads)
     workdir = workdir or options.default_workdir(loaded)
     console = CleanConsole(file=stdout(), width=None if stdout().isatty() else 140)
     with loaded.document.located(), Live(console, partial(options.warn, loaded)) as live:
@@ -77,9 +138,10 @@ def command(
             step=step,
             with_deps=with_deps,
             device=device,
-            nproc=nproc,
+            ranks=ranks,
             on_event=live.show,
             smoke=smoke,
+            profile=profile,
         )
     shown = workdir.with_name(f"{workdir.name}-smoke") if smoke else workdir
     print_summary(console, summary, loaded, shown)

@@ -94,6 +94,23 @@ def write(text: str, *, err: bool = False, nl: bool = True) -> None:
 
 
 @contextlib.contextmanager
+def stdout_for_children() -> Iterator[None]:
+    """Inside, processes that are started have the stdout of this one: they are the command."""
+    try:
+        ours = stdout().fileno()
+    except (OSError, ValueError):  # a stream of a caller in Python
+        yield
+        return
+    separated = os.dup(_STDOUT)
+    try:
+        os.dup2(ours, _STDOUT)
+        yield
+    finally:
+        os.dup2(separated, _STDOUT)
+        os.close(separated)
+
+
+@contextlib.contextmanager
 def own_stdout() -> Iterator[OutputStream]:
     """Inside, `stdout()` is the process's stdout and everything else that prints writes to stderr:
     `print` of plugins, libraries in C, child processes.

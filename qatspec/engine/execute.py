@@ -10,6 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from qatspec.diag import Diagnostic
 from qatspec.diag.codes import QS905, QS926, QS927, QS936
 from qatspec.diag.words import quote_list
@@ -28,16 +30,16 @@ from qatspec.process.interrupt import Interrupted
 from qatspec.registry import registry
 from qatspec.registry.recorder import ignore
 from qatspec.spec import Trainer
-from qatspec.stages import JUDGE, Outcome
+from qatspec.stages import Outcome
 from qatspec.stages.rehearsal import preflight
-from qatspec.train.distributed import Processes, launch
+from qatspec.train.distributed import ALONE, Ranks
 from qatspec.train.process import pick_device
 from qatspec.types import StageEvent
 
 OnEvent = Callable[[StageEvent], None]
 
-#: stages that `nproc` processes share; the others are one process's work
-PARALLEL = ("float", "qat")
+#: Stages that several processes share; the others are one process's work.
+PARALLEL = ("float", "calibration", "qat")
 #: Optimizer steps of a stage in a smoke run.
 SMOKE_STEPS = 2
 
@@ -49,10 +51,11 @@ def run(
     step: str | None = None,
     with_deps: bool = False,
     device: str = "auto",
-    nproc: int = 1,
+    ranks: Ranks | None = None,
     on_event: OnEvent | None = None,
     resume: bool = True,
     smoke: bool = False,
+    profile: bool = False,
 ) -> summaries.Summary:
     """Run the plan's steps in order.
 
@@ -60,9 +63,11 @@ def run(
     workdir    the folder of the results; made where it is missing.
     step       this stage alone, from the checkpoint that is there; with_deps: with what it needs.
     device     auto, cpu, cuda or cuda:N.
-    nproc      training processes.
+    ranks      the processes of a launcher, of which this one is rank 0; the others are in
+               `Ranks.serve`. None: this process alone.
     on_event   called with every StageEvent, as plugins are.
     resume     False: an interrupted step starts over, and its checkpoints are removed.
+    profile    report where the time of each training went, as an event "profile".
     smoke      two steps a stage on a few examples, in `<workdir>-smoke`.
 
     Returns what `<workdir>/summary.json` holds.
@@ -81,7 +86,9 @@ def run(
     with interrupt.handled(), locked(workdir):
         ignore(workdir)
         sweep_leftovers(workdir, None if smoke else _smoke_folder(workdir))
-        return _Run(plan, workdir, wanted, device, nproc, on_event, resume, smoke, alone).walk()
+        return _Run(
+            plan, workdir, wanted, device, ranks, on_event, resume, smoke, profile, alone
+        ).walk()
 
 
 @dataclass
@@ -90,10 +97,11 @@ class _Run:
     workdir: Path
     wanted: tuple[str, ...]
     device: str
-    nproc: int
+    ranks: Ranks | None
     on_event: OnEvent | None
     resume: bool
     smoke: bool
+    profile: bool
     alone: bool
     foreseen: bool = False
 
@@ -121,7 +129,7 @@ class _Run:
                 self.workdir,
                 entries,
                 device=str(pick_device(self.device)),
-                nproc=self.nproc,
+                nproc=self.ranks.world if self.ranks else 1,
             )
             path = summaries.write(self.workdir, summary)
         self._emit("run_finished", summary=str(path))
@@ -174,30 +182,43 @@ class _Run:
         """Before a run's first training: what the stages behind it would refuse for certain."""
         if step.name not in TRAINING or self.foreseen:
             return
-        job = Job(self.plan, step.name, self.workdir, self.workdir, self.device, self.smoke)
+        job = self._job(step, self.workdir)
         resumes = state.point is not None and self.resume
         there = checkpoint_files(state.result.folder, step.name) if state.result and resumes else []
         present = sum(path.stat().st_size for path in there)
         later = self.wanted[self.wanted.index(step.name) + 1 :]
         report = partial(self._report, step.name)
-        preflight(job.context(Processes(), report), later, present)
+        preflight(job.context(ALONE, report), later, present)
         self.foreseen = True
 
     def _make(self, step: Step, started: float) -> Record:
         folder = self.workdir / step.name
-        job = Job(self.plan, step.name, self.workdir, folder, self.device, self.smoke)
+        job = self._job(step, folder)
         self._prepare(step, folder)
-        resumed = job.context(Processes()).resumable()
+        resumed = job.context(ALONE).resumable()
         self._started(step, resumed.step if resumed else None)
-        nproc = self.nproc if step.name in PARALLEL else 1
-        outcome: Outcome = launch(
-            nproc,
-            str(pick_device(self.device)),
-            run_stage,
-            job,
-            report=partial(self._report, step.name),
-        )
+        outcome = self._perform(step, job)
         return records.write(folder, step, outcome, time.monotonic() - started)
+
+    def _perform(self, step: Step, job: Job, *, judging: bool = False) -> Outcome:
+        """What the stage makes, or its evaluation alone, by all processes that share it."""
+        report = partial(self._report, step.name)
+        if self.ranks is None or step.name not in PARALLEL:
+            return run_stage(ALONE, job, judging, report)
+        outcome: Outcome = self.ranks.together(run_stage, job, judging, report=report)
+        return outcome
+
+    def _job(self, step: Step, folder: Path) -> Job:
+        return Job(
+            self.plan,
+            step.name,
+            self.workdir,
+            folder,
+            self.device,
+            self.smoke,
+            torch.get_num_threads(),
+            self.profile,
+        )
 
     def _prepare(self, step: Step, folder: Path) -> None:
         """Make the folder of a step ready to work in: what is there of other settings is set aside,
@@ -256,10 +277,8 @@ class _Run:
         records.begin(folder, step)
         carry_over(known.opened(step), step, folder, judged=False)
         self._started(step, None)
-        job = Job(self.plan, step.name, self.workdir, folder, self.device, self.smoke)
-        report = partial(self._report, step.name)
-        with job.recording():
-            outcome = JUDGE[step.name](job.context(Processes(), report))
+        job = self._job(step, folder)
+        outcome = self._perform(step, job, judging=True)
         made = records.write(folder, step, outcome, time.monotonic() - started)
         kept.complete_exchange(self.workdir, step.name)
         return made

@@ -8,13 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from qatspec.plan import Plan
 from qatspec.plan.opened import JOURNAL
 from qatspec.registry import registry
 from qatspec.registry.recorder import recording
 from qatspec.spec import Spec
-from qatspec.stages import RUN, Context, Outcome
-from qatspec.train.distributed import Processes
+from qatspec.stages import JUDGE, RUN, Context, Outcome
+from qatspec.train.distributed import ALONE, Processes
 from qatspec.train.process import make_repeatable, pick_device
 
 #: Examples of a data set in a smoke run.
@@ -31,10 +33,16 @@ class Job:
     folder: Path
     device: str
     smoke: bool
+    threads: int
+    profile: bool = False
 
-    def recording(self) -> AbstractContextManager[None]:
+    def recording(self, group: Processes = ALONE) -> AbstractContextManager[None]:
         """Record what file plugins of the spec read, if it names any."""
-        return recording(self.folder / JOURNAL) if self.plan.spec.plugins else nullcontext()
+        return recording(self.journal(group)) if self.plan.spec.plugins else nullcontext()
+
+    def journal(self, group: Processes) -> Path:
+        """The file that this process records in."""
+        return (group.scratch or self.folder) / JOURNAL
 
     def context(
         self, group: Processes, report: Callable[[str, Mapping[str, Any]], None] | None = None
@@ -47,24 +55,50 @@ class Job:
             folder=self.folder,
             source=step.inputs[0] if step.inputs else None,
             digests={"step": step.digest, "evaluation": step.evaluation},
-            device=pick_device(self.device, group.rank),
+            device=pick_device(self.device, group.local_rank),
             seed=make_repeatable(self.plan.spec.seed, self.stage),
             group=group,
             limit=SMOKE_EXAMPLES if self.smoke else None,
+            profile=self.profile,
             report=report or (lambda kind, data: None),
         )
 
 
 def run_stage(
-    group: Processes, job: Job, report: Callable[[str, Mapping[str, Any]], None] | None = None
+    group: Processes,
+    job: Job,
+    judging: bool = False,
+    report: Callable[[str, Mapping[str, Any]], None] | None = None,
 ) -> Outcome:
-    with job.recording():
-        _load_file_plugins(job.plan.spec)
-        return RUN[job.stage](job.context(group, report))
+    """Run the stage of `job` in one of the processes of `group`; the result is that of rank 0.
+    judging: evaluate what the finished stage made."""
+    torch.set_num_threads(job.threads)
+    with job.recording(group):
+        if not group.is_main:
+            _load_file_plugins(job.plan.spec)
+        outcome = (JUDGE if judging else RUN)[job.stage](job.context(group, report))
+    if group.world > 1 and job.plan.spec.plugins:
+        _gather_journals(group, job)
+    return outcome
+
+
+def _gather_journals(group: Processes, job: Job) -> None:
+    """Append to the journal of rank 0 what processes of other machines recorded."""
+    recorded = job.journal(group) if group.scratch is not None else None
+    text = (
+        recorded.read_text(encoding="utf-8") if recorded is not None and recorded.exists() else ""
+    )
+    if recorded is not None:
+        recorded.unlink(missing_ok=True)
+    texts = group.gather(text)
+    if group.is_main:
+        with job.journal(group).open("a", encoding="utf-8") as file:
+            file.writelines(texts)
 
 
 def _load_file_plugins(spec: Spec) -> None:
-    """Load the plugin files of the spec in a spawned process; the user has already allowed them."""
+    """Load the plugin files of the spec in a process that has not loaded the spec; the user has
+    already allowed them."""
     for number, name in enumerate(spec.plugins):
         at = f"/plugins/{number}"
         registry().include(Path(spec.document.span(at).file).parent / name, at)

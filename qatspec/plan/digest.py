@@ -68,8 +68,14 @@ def starting_from(step: Step, before: str, taken: str) -> Step:
     return with_keys(step, {f"input:{before}": taken})
 
 
-def default_threads() -> int:
-    """Threads that torch is given, known without torch because digests cover them."""
+def default_threads(processes: int = 1) -> int:
+    """Threads that torch is given in each process, known without torch because digests cover them.
+
+    One process computes with as many as OMP_NUM_THREADS says, or as there are cores. Each of
+    several computes with one, whatever launcher started it: torchrun sets OMP_NUM_THREADS itself.
+    """
+    if processes > 1:
+        return 1
     asked = os.environ.get("OMP_NUM_THREADS", "")
     return int(asked) if asked.isdecimal() and int(asked) else len(os.sched_getaffinity(0))
 

@@ -53,7 +53,7 @@ _PARTS: Mapping[str, tuple[str, ...]] = {
     "compile": ("/name", "/march"),
 }
 #: Stages that `nproc` processes share; the others are one process's work.
-_PARALLEL = ("float", "qat")
+_PARALLEL = ("float", "calibration", "qat")
 #: Stages whose result is judged on data.val.
 _JUDGED = ("float", "calibration", "qat", "convert")
 _ROLE_BATCH_SIZE = re.compile(r"/data/\w+/batch_size")
@@ -73,7 +73,7 @@ def resolve(
 
     spec      what `load` gave.
     device    "cpu" or "cuda": what training runs on, as far as tensors depend on it.
-    threads   of torch; None: what `default_threads()` says.
+    threads   of torch in each process; None: what `default_threads(nproc)` says.
     nproc     training processes.
     registry  where names are looked up; None: the installed plugins.
 
@@ -84,7 +84,7 @@ def resolve(
     with spec.document.located():
         values = spec_values(spec, names, "tensors")
         judging = spec_values(spec, names, "evaluation")
-        machine = {"device": device, "threads": threads or default_threads(), "nproc": nproc}
+        machine = {"device": device, "threads": threads or default_threads(nproc), "nproc": nproc}
         judged_by = _judged_by(spec, values, judging, names)
         judge = plugin_of("dataset", spec.data["val"].dataset.type, names).entry_point
         judging_folders = names.folders([judge])

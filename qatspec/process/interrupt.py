@@ -15,8 +15,8 @@ import contextlib
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
@@ -60,7 +60,6 @@ class _State:
     handling: bool = False
     requested: int | None = None
     deferring: int = 0
-    at_once: list[Callable[[], None]] = field(default_factory=list)
     deadline: threading.Timer | None = None
 
 
@@ -68,9 +67,10 @@ _state = _State()
 
 
 @contextlib.contextmanager
-def handled() -> Iterator[None]:
+def handled(*, ending: bool = False) -> Iterator[None]:
     """Handle SIGNALS inside the block, but those that the process was started to ignore (nohup).
 
+    ending: the process ends behind the block, and signals that arrive then do not change how.
     Without effect inside another such block, and in threads other than the main one, where Python
     allows no handlers.
     """
@@ -86,7 +86,7 @@ def handled() -> Iterator[None]:
             yield
         finally:
             for number, handler in before.items():
-                signal.signal(number, handler)
+                signal.signal(number, signal.SIG_IGN if ending else handler)
             _state.handling = False
             if _state.deadline is not None:
                 _state.deadline.cancel()
@@ -107,6 +107,12 @@ def requested() -> bool:
     return _state.handling and _state.requested is not None
 
 
+def request() -> None:
+    """Stop as if a SIGTERM had arrived, unless a signal has: another process received one."""
+    if _state.handling and _state.requested is None:
+        _state.requested = signal.SIGTERM
+
+
 def check(saved: Path | None = None, progress: str = "") -> None:
     """Raise Interrupted if a signal has arrived. saved, progress: what the error carries."""
     if _state.handling and _state.requested is not None:
@@ -121,26 +127,6 @@ def saved_before(checkpoint: Path, progress: str) -> Iterator[None]:
     except Interrupted as error:
         error.saved, error.progress = checkpoint, progress
         raise
-
-
-@contextlib.contextmanager
-def when_stopped_at_once(action: Callable[[], None]) -> Iterator[None]:
-    """Call `action`, from another thread, upon a second signal inside the block."""
-    _state.at_once.append(action)
-    try:
-        yield
-    finally:
-        _state.at_once.remove(action)
-
-
-@contextlib.contextmanager
-def masked() -> Iterator[None]:
-    """Start processes that do not receive SIGINT and SIGHUP; ours arrive after the block."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGHUP))
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _receive(number: int, _: FrameType | None) -> None:
@@ -177,8 +163,6 @@ def _watch(reading: int, wanted: frozenset[signal.Signals]) -> None:
     while _END not in (numbers := os.read(reading, 64)):
         received += [number for number in numbers if number in wanted]
         if len(received) > 1 and _state.deadline is None:
-            for action in list(_state.at_once):
-                action()
             _state.deadline = threading.Timer(GRACE, os._exit, (128 + received[-1],))
             _state.deadline.daemon = True
             _state.deadline.start()
@@ -201,6 +185,8 @@ def _after_fork_in_child() -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        if "TORCHELASTIC_RUN_ID" in os.environ:
+            os.setpgid(0, 0)  # torch's launcher sends signals to the group of a process
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
 
 

@@ -10,6 +10,8 @@ mypy's `misc` complaints about the concrete classes are those of `quant.modules`
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -122,13 +124,20 @@ def fold_batch_norm(norm: nn.Module, geometry: Geometry, fake_quant: FakeQuantiz
     raise TypeError(f"{type(norm).__name__} is not a batch norm that folds")
 
 
-def freeze_batch_norm(model: nn.Module, frozen: bool = True) -> None:
-    """Keep (or let go) the running statistics of every batch norm, folded or not, while training.
+def freeze_batch_norm(model: nn.Module, frozen: bool | Callable[[str], bool] = True) -> None:
+    """Keep (or let go) the running statistics of batch norms, folded or not, while training.
 
+    frozen: of every batch norm; or a function that returns it for the name of one.
     `model.train()` sets plain batch norms moving again: call this after it.
     """
-    for module in model.modules():
+    for name, module in model.named_modules():
+        kept = frozen if isinstance(frozen, bool) else frozen(name)
         if isinstance(module, QuantFold):
-            module.frozen = frozen
-        elif isinstance(module, (nn.modules.batchnorm._BatchNorm, FunctionalNorm)):
-            module.train(model.training and not frozen)
+            module.frozen = kept
+        elif is_batch_norm(module):
+            module.train(model.training and not kept)
+
+
+def is_batch_norm(module: nn.Module) -> bool:
+    """Return whether `module` has running statistics of a batch norm."""
+    return isinstance(module, (QuantFold, nn.modules.batchnorm._BatchNorm, FunctionalNorm))

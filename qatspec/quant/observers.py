@@ -4,9 +4,9 @@ An observer has `forward(x)`, which updates its buffers and returns nothing, and
 of shape (1,) or (channels,). Both are plain tensor ops without host syncs. Batches that are empty
 or not finite leave no trace, so that a scale is never NaN.
 
-Processes that train together (torch.distributed) see different pictures and must round alike: in
-training mode an activation's observer looks at what all of them see, as if it were one batch. Every
-process has to call it equally often (as nn.SyncBatchNorm). Weights are equal everywhere already.
+Processes that compute together (torch.distributed) see different pictures and must round alike: an
+activation's observer looks at what all of them see, as if it were one batch. Every process has to
+call it equally often (as nn.SyncBatchNorm). Weights are equal everywhere already.
 """
 
 from __future__ import annotations
@@ -35,8 +35,7 @@ class Observer(nn.Module):
     def together(self) -> bool:
         """Return whether the batch is a part of a batch that several processes share."""
         return (
-            self.training
-            and not self.per_channel
+            not self.per_channel
             and dist.is_available()
             and dist.is_initialized()
             and dist.get_world_size() > 1

@@ -160,7 +160,10 @@ class Trainer:
 
     batch_norm: whose pictures move the statistics of batch norms: "running" those of each process,
     "synchronized" those of all processes as one batch, "frozen" none.
+    grad_clip, clip_value: the largest norm, and the largest value, of the gradient.
+    freeze: patterns of parameters and batch norms that do not change.
     freeze_from_epoch: the epoch (from 0) from which none do, whatever batch_norm says.
+    accumulate: batches of one optimizer step.
     checkpoint_steps: a resumable checkpoint at least every so many steps (and every epoch).
     """
 
@@ -170,8 +173,11 @@ class Trainer:
     scheduler: Component = field(default_factory=_scheduler)
     ema: float | None = default("trainer", "ema")
     grad_clip: float | None = default("trainer", "grad_clip")
+    clip_value: float | None = None
+    accumulate: int = default("trainer", "accumulate")
     batch_norm: Literal["running", "synchronized", "frozen"] = default("trainer", "batch_norm")
     freeze_from_epoch: int | None = None
+    freeze: tuple[str, ...] = tuple(default("trainer", "freeze"))
     validate_epochs: int = default("trainer", "validate_epochs")
     checkpoint_steps: int = default("trainer", "checkpoint_steps")
     at: str = _beside()

@@ -220,6 +220,14 @@ def _trainer(raw: Mapping[str, Any], at: str) -> Trainer:
     for key in ("optimizer", "scheduler"):
         if key in raw:
             settings[key] = _component(raw[key], join(at, key))
+    if "optimizer" in raw:  # the trainer of calibration has none
+        for index, group in enumerate(raw["optimizer"]["groups"]):
+            check_regex(group["pattern"], join(at, "optimizer", "groups", index, "pattern"))
+        for index, pattern in enumerate(raw["freeze"]):
+            check_regex(pattern, join(at, "freeze", index))
+        settings["freeze"] = tuple(raw["freeze"])
+    if isinstance(clipping := raw.get("grad_clip"), Mapping):
+        settings["grad_clip"], settings["clip_value"] = clipping["norm"], clipping["value"]
     if isinstance(batch_norm := raw.get("batch_norm"), Mapping):
         settings["batch_norm"] = batch_norm["before"]
         settings["freeze_from_epoch"] = batch_norm["freeze_from_epoch"]

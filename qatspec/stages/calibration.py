@@ -24,7 +24,7 @@ from qatspec.train.loader import Batch, Loader
 
 def run(context: Context) -> Outcome:
     """Show the observers `trainer.steps` batches of data.calibration, then judge the model with
-    its fake-quants on. One process does it: observers of several would disagree."""
+    its fake-quants on. Observers take the batches of all processes as one (`quant.observers`)."""
     stage = context.spec.stages["calibration"]
     trainer = stage.trainer or Trainer()
     prepared = prepare_from(context, "calibration", context.source, partial(load_source, context))
@@ -50,7 +50,8 @@ def run(context: Context) -> Outcome:
             march=context.spec.march,
             digests=context.digests,
         )
-        save(checkpoint, *(checkpoint_path(context.folder, "calibration", n) for n in names))
+        if context.group.is_main:
+            save(checkpoint, *(checkpoint_path(context.folder, "calibration", n) for n in names))
 
     saved = checkpoint_path(context.folder, "calibration", "last")
     set_stage(prepared, "calibration")
@@ -60,7 +61,8 @@ def run(context: Context) -> Outcome:
             done += 1
             require_finite_activations(prepared, f"batch {done}")
             context.report("progress", {"done": done, "total": total, "unit": "step"})
-            if interrupt.requested() or done % trainer.checkpoint_steps == 0 or done == total:
+            stopping = context.group.stopping(context.device)
+            if stopping or done % trainer.checkpoint_steps == 0 or done == total:
                 keep("last")
                 interrupt.check(saved, f"step {done} of {total}")
 

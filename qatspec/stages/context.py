@@ -71,6 +71,7 @@ class Context:
     digests    {"step", "evaluation"} of this run: a checkpoint of another step is not resumed.
     locate     tells where the results of a stage lie; None: in `<workdir>/<stage>`.
     limit      at most so many examples of each data set (smoke runs), None: all.
+    profile    report where the time of a training went.
     examples   inputs of forward, one example each, that files are compared on; None: some of
                data.val.
     """
@@ -85,6 +86,7 @@ class Context:
     seed: int
     group: Processes = ALONE
     limit: int | None = None
+    profile: bool = False
     examples: tuple[tuple[torch.Tensor, ...], ...] | None = None
     report: Report = lambda kind, data: None
     locate: Callable[..., Path] | None = None
@@ -125,6 +127,11 @@ class Context:
         for warning in warnings:
             self.report("log", {"message": warning.message, "diagnostic": warning})
 
+    @property
+    def cache(self) -> Path:
+        """The folder in which data sets that are built have their files, below `data`."""
+        return self.group.scratch or self.workdir
+
     @cached_property
     def inputs(self) -> Inputs:
         """The model's inputs by name, in the order of forward. Raises DiagnosticError QS520."""
@@ -146,6 +153,7 @@ class Context:
             batch_size=batch_size or data.batch_size,
             seed=self.seed,
             workers=data.workers,
+            pinned=self.device.type == "cuda",
             rank=self.group.rank,
             world=self.group.world,
             skip_broken=data.broken == "skip",
@@ -156,7 +164,8 @@ class Context:
         )
 
     def dataset(self, role: str) -> Dataset:
-        """data.<role>, opened; built sets are cached in the work directory by one process.
+        """data.<role>, opened; built sets are cached in the work directory by one process, and by
+        those of other machines in a temporary folder.
         Raises DiagnosticError: QS918, and what opening it raises."""
         with judging(only=role == "val"):
             if self.group.is_main:
@@ -169,12 +178,16 @@ class Context:
         return registry().dataset(self.spec.data["val"].dataset.type).metric
 
     def source_checkpoint(self, which: str = "best") -> tuple[Checkpoint, Path]:
-        """The checkpoint that this stage starts from. Raises DiagnosticError QS901, QS905."""
+        """The checkpoint that this stage starts from, which rank 0 reads. Raises DiagnosticError
+        QS901, QS905."""
         path = checkpoint_path(self.workdir / str(self.source), str(self.source), which)
-        return load(path), path
+        return self.group.from_main(lambda: load(path)), path
 
     def resumable(self) -> Checkpoint | None:
         """The last checkpoint in this stage's folder, if it is intact and of this step."""
+        return cast("Checkpoint | None", self.group.from_main(self._resumable))
+
+    def _resumable(self) -> Checkpoint | None:
         path = checkpoint_path(self.folder, self.stage, "last")
         if not is_intact(path):
             return None
@@ -193,7 +206,7 @@ class Context:
             definition = registry().dataset(component.type, component.at)
             base = Path(self.spec.document.path).parent
             with registry().attribute_errors(definition, f"opening `{definition.name}`"):
-                opened = definition.open(component.params, self.workdir / "data", base)
+                opened = definition.open(component.params, self.cache / "data", base)
             check_dataset(definition, opened)
             self.warn(getattr(opened, "diagnostics", ()))
             self._agree(role, opened.classes)

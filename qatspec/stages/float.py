@@ -19,10 +19,12 @@ _SETTLING_BATCHES = 4
 def run(context: Context) -> Outcome:
     """Train the model in float, from the weights that the spec names or from its initial ones."""
     model = context.build_model()
-    told, warnings = load_given(context, model)
-    if told:
-        context.report("log", {"message": told})
-    context.warn(warnings)
+    if context.group.is_main:
+        told, warnings = load_given(context, model)
+        if told:
+            context.report("log", {"message": told})
+        context.warn(warnings)
+    model.load_state_dict(context.group.from_main(model.state_dict))
     model.to(context.device)
     if context.limit is not None and context.resumable() is None:
         _settle(context, model)

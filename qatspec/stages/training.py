@@ -20,17 +20,20 @@ from qatspec.types import TaskModel
 def validator(
     context: Context, model: nn.Module, to_eval: Callable[[], object]
 ) -> Callable[[], Mapping[str, float]]:
-    """A function that evaluates `model` with its current weights on data.val."""
+    """A function that evaluates `model` with its current weights on data.val; every process of the
+    stage calls it, and evaluates a part with the weights of rank 0."""
     loader = context.loader("val")
 
     def validate() -> Mapping[str, float]:
         to_eval()
+        context.group.agree(model)
         return evaluate(
             model,
             cast(TaskModel, model).predict,
             loader,
             device=context.device,
             progress=validation_progress(context),
+            group=context.group,
         )
 
     return validate
@@ -69,14 +72,13 @@ def train(
         digests=context.digests,
         group=context.group,
         report=context.report,
+        profile=context.profile,
     )
     metrics, paths = fit(training, resume=resumed)
-    if context.group.share(_judged_otherwise(context) if context.group.is_main else None):
-        if context.group.is_main:
-            metrics, paths = judge_again(
-                judging(context, model, to_eval), context.folder, context.folder
-            )
-        metrics, paths = context.group.share((metrics, paths))
+    if context.group.from_main(lambda: _judged_otherwise(context)):
+        metrics, paths = judge_again(
+            judging(context, model, to_eval), context.folder, context.folder
+        )
     return chosen_outcome(context, metrics, paths)
 
 
@@ -105,6 +107,7 @@ def judging(context: Context, model: nn.Module, to_eval: Callable[[], object]) -
         march=context.spec.march,
         digests=context.digests,
         report=context.report,
+        group=context.group,
     )
 
 

@@ -10,11 +10,12 @@ from torch import Tensor, nn
 
 from qatspec.diag import Diagnostic, DiagnosticError, Note, PluginFault
 from qatspec.diag.codes import QS942, QS943
-from qatspec.spec import InputSpec, TensorSpec
+from qatspec.spec import InputSpec, TensorSpec, Trainer
 from qatspec.stages.context import Context
 from qatspec.train.evaluate import rehearse
 from qatspec.train.loader import Batch, Loader
 from qatspec.train.loop import Loss
+from qatspec.train.optim import freeze
 
 #: stage -> the role that it reads, besides val
 _ROLES = {"float": "train", "calibration": "calibration", "qat": "qat"}
@@ -48,7 +49,9 @@ class TriedData:
     def step(self, stage: str, model: nn.Module) -> None:
         """The loss of the stage's first batch; `model` is in training mode.
 
-        Raises DiagnosticError QS943 where a batch norm gets one number a channel, PluginFault."""
+        Raises DiagnosticError QS943 where a batch norm gets one number a channel, QS962 where a
+        pattern of the trainer matches nothing; PluginFault."""
+        freeze(model, self.context.spec.stages[stage].trainer or Trainer())
         batch = _first(self._loader(_ROLES[stage], stage)).to(self.context.device)
         try:
             with torch.no_grad():
@@ -59,8 +62,10 @@ class TriedData:
             raise DiagnosticError(self._one_value(stage, len(batch))) from error
 
     def epoch_steps(self, stage: str) -> int:
-        """Batches of an epoch of a training stage."""
-        return self._loader(_ROLES[stage], stage).epoch_steps
+        """Optimizer steps of an epoch of a training stage."""
+        trainer = self.context.spec.stages[stage].trainer
+        parts = trainer.accumulate if trainer else 1
+        return max(1, self._loader(_ROLES[stage], stage).epoch_steps // parts)
 
     def observe(self, model: nn.Module) -> None:
         """One batch of data.calibration through `model`."""

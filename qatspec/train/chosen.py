@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from qatspec.plan.checkpoints import SUFFIX, checkpoint_path, is_intact
 from qatspec.train.checkpoint import Checkpoint, load, load_weights, save
+from qatspec.train.distributed import ALONE, Processes
 
 Metrics = Mapping[str, float]
 
@@ -51,6 +52,7 @@ class Judging:
     metric: str
     march: str = ""
     digests: Mapping[str, str] = field(default_factory=dict)
+    group: Processes = ALONE
     report: Callable[[str, Mapping[str, Any]], None] = lambda kind, data: None
 
 
@@ -59,11 +61,15 @@ def judge_again(judging: Judging, kept: Path, folder: Path) -> tuple[Metrics, li
     into `folder` as a training with these settings would have: each with its own metrics, and the
     first of the highest metric as `best`.
 
+    Every process of the group calls it; rank 0 reads and writes.
+
     Returns the metrics of the best one, and every checkpoint's path, best first."""
-    stage = judging.stage
+    stage, group = judging.stage, judging.group
     best: Checkpoint | None = None
     written: list[Path] = []
-    for names, checkpoint in _kept(kept, stage):
+    known = _kept(kept, stage) if group.is_main else None
+    while (one := group.from_main(lambda: next(known, None) if known else None)) is not None:
+        names, checkpoint = one
         load_weights(
             judging.model, checkpoint.weights, source=checkpoint_path(kept, stage, names[0])
         )
@@ -75,7 +81,8 @@ def judge_again(judging: Judging, kept: Path, folder: Path) -> tuple[Metrics, li
             best, names = judged, (*names, "best")
         judged = replace(judged, best=best.metrics[judging.metric], best_metrics=best.metrics)
         paths = [checkpoint_path(folder, stage, name) for name in names]
-        save(judged, *paths)
+        if group.is_main:
+            save(judged, *paths)
         written = [*(p for p in written if p not in paths), *paths]
     assert best is not None, "a finished stage has its last checkpoint"
     first = checkpoint_path(folder, stage, "best")

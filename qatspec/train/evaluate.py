@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, cast
 
 import numpy as np
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from qatspec.diag import DiagnosticError, PluginFault
 from qatspec.process import interrupt
 from qatspec.registry import registry
+from qatspec.train.distributed import ALONE, Processes
 from qatspec.train.loader import Loader
 from qatspec.train.protocol import judge, metrics_of, predictions_of
 from qatspec.types import TaskModel
@@ -22,6 +23,8 @@ from qatspec.types import TaskModel
 Produce = Callable[..., Any]
 Predict = Callable[[Any], list[dict[str, Tensor]]]
 Progress = Callable[[int, int], None]
+#: meta and prediction of an image
+Predicted = tuple[Mapping[str, Any], Mapping[str, np.ndarray]]
 
 
 def evaluate(
@@ -31,10 +34,20 @@ def evaluate(
     *,
     device: torch.device,
     progress: Progress | None = None,
+    group: Processes = ALONE,
 ) -> dict[str, float]:
-    """Run the whole set through `produce` (inputs to raw outputs) and `predict`, and
-    let the data set judge: metrics, 0-100."""
-    made = predictions(produce, predict, loader, device=device, progress=progress)
+    """Run the whole set through `produce` (inputs to raw outputs) and `predict`, and let the data
+    set judge: metrics, 0-100.
+
+    group: every process of it calls this function. Each predicts a part of the batches, rank 0
+    judges all of them in the data set's order, and all return its metrics."""
+    predicted = _predicted(produce, predict, loader, device=device, progress=progress, group=group)
+    made = _merged(predicted, loader, group, device)
+    metrics: dict[str, float] = group.from_main(lambda: _judged(predict, loader, made))
+    return metrics
+
+
+def _judged(predict: Predict, loader: Loader, made: Sequence[Predicted]) -> dict[str, float]:
     dataset = loader.dataset
     with registry().attribute_errors_of(getattr(dataset, "limited", dataset), "evaluate"):
         metrics = judge(dataset, predict, loader.definition, made)
@@ -76,19 +89,56 @@ def predictions(
     device: torch.device,
     progress: Progress | None = None,
     batches: int | None = None,
-) -> list[tuple[Mapping[str, Any], Mapping[str, np.ndarray]]]:
+) -> list[Predicted]:
     """(meta, prediction) of every image, in the data set's order. batches: the maximum number of
     batches."""
-    made: list[tuple[Mapping[str, Any], Mapping[str, np.ndarray]]] = []
+    predicted = _predicted(
+        produce, predict, loader, device=device, progress=progress, batches=batches
+    )
+    return list(chain.from_iterable(predicted.values()))
+
+
+@torch.no_grad()
+def _predicted(
+    produce: Produce,
+    predict: Predict,
+    loader: Loader,
+    *,
+    device: torch.device,
+    progress: Progress | None,
+    batches: int | None = None,
+    group: Processes = ALONE,
+) -> dict[int, list[Predicted]]:
+    """Number of a batch -> its predictions, of this process's batches."""
+    made: dict[int, list[Predicted]] = {}
+    done, total = 0, len(loader.dataset)
     owner = getattr(predict, "__self__", predict)
-    for batch in islice(loader.ordered(), batches):
-        interrupt.check()
+    for batch in islice(loader.ordered(group.rank, group.world), batches):
+        if group.world == 1:
+            interrupt.check()
+        elif interrupt.requested():
+            break  # `_merged` stops all processes
         with registry().attribute_errors_of(produce, "forward"):
             outputs = produce(*batch.to(device).inputs)
         with registry().attribute_errors_of(owner, "predict"):
             decoded = predict(outputs)
         arrays = predictions_of(owner, decoded, len(batch.metas))
-        made += zip(batch.metas, arrays, strict=True)
+        number = batch.number * group.world + group.rank
+        made[number] = list(zip(batch.metas, arrays, strict=True))
+        done = min(total, done + len(batch.metas) * group.world)
         if progress:
-            progress(len(made), len(loader.dataset))
+            progress(done, total)
+    return made
+
+
+def _merged(
+    predicted: dict[int, list[Predicted]], loader: Loader, group: Processes, device: torch.device
+) -> list[Predicted]:
+    """The predictions of all processes in the data set's order, in rank 0."""
+    if group.world > 1 and group.stopping(device):
+        interrupt.check()
+    batches = {number: batch for part in group.to_main(predicted) for number, batch in part.items()}
+    made = [one for number in sorted(batches) for one in batches[number]]
+    if group.is_main and not made:
+        list(loader.ordered())  # raises what keeps every example from being read
     return made

@@ -39,16 +39,25 @@ from qatspec.types import Dataset, DatasetDef, Sample
 @dataclass(frozen=True, slots=True)
 class Batch:
     """inputs: a tensor for each argument of the model's forward, images (N, C, H, W) float32 where
-    it takes pictures; a target and a meta an example."""
+    it takes pictures; a target and a meta an example. number: of the batch among those that are
+    loaded, of which some may be unreadable."""
 
     inputs: tuple[Tensor, ...]
     targets: list[dict[str, Tensor]]
     metas: list[Mapping[str, Any]]
+    number: int = 0
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on `device`; metas stay."""
-        targets = [{k: v.to(device) for k, v in target.items()} for target in self.targets]
-        return Batch(tuple(x.to(device) for x in self.inputs), targets, self.metas)
+        return self._mapped(lambda value: value.to(device, non_blocking=True))
+
+    def pin_memory(self) -> Batch:
+        """The same batch in pinned memory. torch's data loader calls this method."""
+        return self._mapped(Tensor.pin_memory)
+
+    def _mapped(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        targets = [{k: change(v) for k, v in target.items()} for target in self.targets]
+        return replace(self, inputs=tuple(change(x) for x in self.inputs), targets=targets)
 
     def __len__(self) -> int:
         """The number of examples."""
@@ -65,6 +74,7 @@ class Loader:
     definition   the record of the data set, whose `metric` chooses the best checkpoint.
     judges       the examples are for the validation alone.
     inputs       the model's inputs by name, in the order of forward.
+    pinned       batches are in pinned memory, from which a GPU copies while the program goes on.
     """
 
     dataset: Dataset
@@ -78,6 +88,7 @@ class Loader:
     definition: DatasetDef | None = None
     judges: bool = False
     inputs: Inputs = field(default_factory=lambda: ONE_PICTURE)
+    pinned: bool = False
 
     def __post_init__(self) -> None:
         if len(self.dataset) == 0:
@@ -103,16 +114,18 @@ class Loader:
         batches = [order[i : i + size].tolist() for i in firsts[start:]]
         return self._load(batches, epoch, replacing=True)
 
-    def ordered(self) -> Iterator[Batch]:
-        """Every sample once, in the data set's order; the last batch may be smaller."""
+    def ordered(self, part: int = 0, parts: int = 1) -> Iterator[Batch]:
+        """Every sample once, in the data set's order; the last batch may be smaller. parts: of so
+        many processes, number `part` gets every parts-th batch."""
         count = len(self.dataset)
         starts = range(0, count, self.batch_size)
         batches = [list(range(i, min(i + self.batch_size, count))) for i in starts]
-        return self._load(batches, 0, replacing=False)
+        return self._load(batches[part::parts], 0, replacing=False, demanding=parts == 1)
 
     def _load(
-        self, batches: Sequence[list[int]], epoch: int, *, replacing: bool
+        self, batches: Sequence[list[int]], epoch: int, *, replacing: bool, demanding: bool = True
     ) -> Iterator[Batch]:
+        """demanding: raise where no example at all can be read."""
         items = _Batches(self, batches, epoch, replacing)
         # a generator of its own: the loader draws from it, and never from the training's
         generator = torch.Generator().manual_seed(self.seed)
@@ -122,6 +135,7 @@ class Loader:
             batch_size=None,
             num_workers=self.workers,
             generator=generator,
+            pin_memory=self.pinned,
             # In a spawned process the default is to spawn, which would pickle the data set.
             multiprocessing_context="fork" if self.workers else None,
         )
@@ -138,7 +152,7 @@ class Loader:
                 yield item.batch
             if item.fatal is not None:
                 raise DiagnosticError(item.fatal.diagnostics) from RuntimeError(item.fatal.trace)
-        if not yielded and batches:
+        if not yielded and batches and demanding:
             raise DiagnosticError(item.left_out[-1].diagnostics)
 
 
@@ -168,6 +182,9 @@ class _Item:
     left_out: tuple[_Broken, ...] = ()
     fatal: _Broken | None = None
 
+    def pin_memory(self) -> _Item:
+        return replace(self, batch=self.batch.pin_memory()) if self.batch else self
+
 
 class _Batches(TorchDataset[Any]):
     """replacing: whether another example replaces one that cannot be read."""
@@ -194,7 +211,7 @@ class _Batches(TorchDataset[Any]):
                 samples.append(read)
         try:
             check_equal_shapes(self._dataset, samples, self._definition, self._inputs)
-            batch = _collate(samples, self._inputs) if samples else None
+            batch = _collate(samples, self._inputs, number) if samples else None
         except PluginFault as fault:
             fatal = _Broken((fault.diagnostic(),), traceback.format_exc(), fault=True)
             return _Item(left_out=tuple(broken), fatal=fatal)
@@ -233,9 +250,10 @@ class _Batches(TorchDataset[Any]):
             return _Broken((fault.diagnostic(),), traceback.format_exc(), fault=True)
 
 
-def _collate(samples: Sequence[Sample], inputs: Inputs) -> Batch:
+def _collate(samples: Sequence[Sample], inputs: Inputs, number: int) -> Batch:
     return Batch(
         tensors_of(samples, inputs),
         [{k: target_tensor(v) for k, v in s.target.items()} for s in samples],
         [dict(s.meta) for s in samples],
+        number,
     )

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +15,6 @@ from torch import Tensor, nn
 from qatspec.diag.codes import QS904
 from qatspec.plan.checkpoints import checkpoint_files, checkpoint_path, is_intact
 from qatspec.process import interrupt
-from qatspec.quant.fold import freeze_batch_norm
 from qatspec.quant.learned import clamp_scales
 from qatspec.registry import registry
 from qatspec.spec import Trainer
@@ -23,8 +23,9 @@ from qatspec.train.checkpoint import Checkpoint, rng_state, save, set_rng_state
 from qatspec.train.distributed import ALONE, Processes
 from qatspec.train.ema import WeightAverage
 from qatspec.train.loader import Batch, Loader
-from qatspec.train.optim import build_optimizer, build_schedule
+from qatspec.train.optim import build_optimizer, build_schedule, clip, freeze, freeze_statistics
 from qatspec.train.protocol import losses_of
+from qatspec.train.timing import Stopwatch
 from qatspec.types import TaskModel
 
 Metrics = Mapping[str, float]
@@ -39,7 +40,9 @@ class Training:
     validate         metrics of the model as it stands (called with averaged weights applied).
     metric           the key of its result that chooses the best checkpoint.
     folder           where checkpoints go, as `<stage>-checkpoint-<which>.pth.tar`.
-    report           called with (kind, data): "progress", "metrics".
+    report           called with (kind, data): "progress", "metrics", "profile".
+    check_steps      steps between two readings of the losses; None: as the device asks for.
+    profile          report where the time went, at the end.
     """
 
     stage: str
@@ -56,6 +59,8 @@ class Training:
     digests: Mapping[str, str] = field(default_factory=dict)
     group: Processes = ALONE
     report: Callable[[str, Mapping[str, Any]], None] = lambda kind, data: None
+    check_steps: int | None = None
+    profile: bool = False
 
 
 def fit(training: Training, resume: Checkpoint | None = None) -> tuple[Metrics, list[Path]]:
@@ -91,13 +96,31 @@ class Loss(nn.Module):
         return losses_of(self.model, losses)
 
 
+#: Steps of a GPU between two readings of their values.
+_CHECK_STEPS = 16
+
+
+class _Done(NamedTuple):
+    """A step whose values the program has not read yet. losses: the total, then each by `names`."""
+
+    step: int
+    epoch: int
+    rate: float
+    images: int
+    names: tuple[str, ...]
+    losses: Tensor
+    norm: Tensor
+
+
 class _Loop:
     def __init__(self, training: Training) -> None:
         self.training = training
-        trainer, self.epoch_steps = training.trainer, training.loader.epoch_steps
+        trainer = training.trainer
+        self.epoch_steps = max(1, training.loader.epoch_steps // trainer.accumulate)
         self.steps = trainer.steps or (trainer.epochs or 0) * self.epoch_steps
         self.epochs = -(-self.steps // self.epoch_steps)
         assert trainer.optimizer is not None  # the schema requires it of a stage that trains
+        freeze(training.model, trainer)
         self.optimizer = build_optimizer(training.model, trainer.optimizer)
         self.schedule = build_schedule(
             self.optimizer, trainer.scheduler, steps=self.steps, epoch_steps=self.epoch_steps
@@ -108,6 +131,11 @@ class _Loop:
         self.best: float | None = None
         self.best_metrics: Metrics = {}
         self.unfinished = False
+        self.stopping = False
+        self.waiting: list[_Done] = []
+        cuda = training.device.type == "cuda"
+        self.check_steps = training.check_steps or (_CHECK_STEPS if cuda else 1)
+        self.clock = Stopwatch(training.device, training.profile)
 
     def run(self, resume: Checkpoint | None) -> tuple[Metrics, list[Path]]:
         torch.manual_seed(self.training.seed)
@@ -122,64 +150,126 @@ class _Loop:
         while self.step < self.steps:
             epoch, start = divmod(self.step, self.epoch_steps)
             self._enter(epoch)
-            for batch in self.training.loader.shuffled(epoch, start):
-                self._train(forward, batch.to(self.training.device), epoch)
-                if self.step == self.steps:
-                    break
-                due = (
-                    interrupt.requested() or self.step % self.training.trainer.checkpoint_steps == 0
-                )
-                if due and self.step % self.epoch_steps:  # _finish saves the end of an epoch
-                    self._save("last")
-                    self._stop()
+            try:
+                self._epoch(forward, epoch, start)
+            except RuntimeError:
+                self._check()  # what was not finite before is the cause
+                raise
             self._finish(epoch + 1)
-        return self.best_metrics, self._written()
+        if self.training.profile:
+            self.training.report("profile", {"seconds": self.clock.seconds, "steps": self.step})
+        return self.best_metrics, self.training.group.from_main(self._written)
+
+    def _epoch(self, forward: nn.Module, epoch: int, start: int) -> None:
+        """Train from step `start` of an epoch to its end, or to that of the training."""
+        trainer = self.training.trainer
+        parts = min(trainer.accumulate, self.training.loader.epoch_steps)
+        loaded = iter(self.clock.waiting_for(self._on_device(epoch, start * parts)))
+        while batches := list(islice(loaded, parts)):
+            self._train(forward, batches, epoch)
+            if self.step == self.steps or self.step % self.epoch_steps == 0:
+                break
+            if self.training.group.world == 1:
+                self.stopping = interrupt.requested()
+            if self.stopping or self.step % trainer.checkpoint_steps == 0:
+                self._check()
+                self._save("last")
+                self._stop()
+        self._check()
+
+    def _on_device(self, epoch: int, start: int) -> Iterator[Batch]:
+        for batch in self.training.loader.shuffled(epoch, start):
+            yield batch.to(self.training.device)
 
     def _enter(self, epoch: int) -> None:
         self.training.to_train()
-        start = self.training.trainer.freeze_from_epoch
-        frozen = self.training.trainer.batch_norm == "frozen" or (
-            start is not None and epoch >= start
-        )
-        freeze_batch_norm(self.training.model, frozen)
+        freeze_statistics(self.training.model, self.training.trainer, epoch)
 
-    def _train(self, forward: nn.Module, batch: Batch, epoch: int) -> None:
+    def _train(self, forward: nn.Module, batches: Sequence[Batch], epoch: int) -> None:
+        """One optimizer step, with the mean gradient of the batches."""
+        clock = self.clock
         rate = self.schedule.apply(self.optimizer, self.step)
         self.optimizer.zero_grad(set_to_none=True)
-        losses = forward(batch.inputs, batch.targets)
-        total = torch.stack(list(losses.values())).sum()
-        averaged = self.training.group.mean(
-            torch.stack([total.detach(), *(v.detach() for v in losses.values())])
-        )
-        values = dict(zip(("loss", *losses), averaged.tolist(), strict=True))
-        self._demand_finite(values, epoch)
-        total.backward()  # type: ignore[no-untyped-call]
-        limit = self.training.trainer.grad_clip
-        norm = nn.utils.clip_grad_norm_(self.training.model.parameters(), limit or float("inf"))
-        self._demand_finite({"gradient norm": float(norm)}, epoch)
-        self.optimizer.step()
-        clamp_scales(self.training.model)
-        self.step += 1
-        if self.average:
-            self.average.update()
+        seen: list[Tensor] = []
+        names: tuple[str, ...] = ()
+        for batch in batches[:-1]:
+            with self.training.group.apart(forward):
+                names = self._backward(forward, batch, len(batches), seen)
+        names = self._backward(forward, batches[-1], len(batches), seen)
+        with clock.part("optimizer"):
+            norm = clip(self.training.model, self.training.trainer)
+            self.optimizer.step()
+            clamp_scales(self.training.model)
+            self.step += 1
+            if self.average:
+                self.average.update()
+        images = sum(map(len, batches)) * self.training.group.world
+        losses = seen[0] if len(seen) == 1 else torch.stack(seen).sum(dim=0)
+        self.waiting.append(_Done(self.step, epoch, rate, images, names, losses, norm))
+        if len(self.waiting) >= self.check_steps:
+            self._check()
+
+    def _backward(
+        self, forward: nn.Module, batch: Batch, parts: int, seen: list[Tensor]
+    ) -> tuple[str, ...]:
+        """Add the gradient of one of so many parts of a step, and its losses to `seen`."""
+        with self.clock.part("forward"):
+            losses = forward(batch.inputs, batch.targets)
+            values = list(losses.values())
+            if parts > 1:
+                values = [value / parts for value in values]
+            total = torch.stack(values).sum()
+        with self.clock.part("backward"):
+            total.backward()  # type: ignore[no-untyped-call]
+        seen.append(torch.stack([total.detach(), *(value.detach() for value in values)]))
+        return ("loss", *losses)
+
+    def _check(self) -> None:
+        """Report the steps since the last check, and raise DiagnosticError QS904 at the first one
+        that was not finite. Reading their values waits for the device, so that a GPU does it every
+        few steps; nothing is saved before it.
+
+        Losses are averaged over the processes. In the same message, each process tells the others
+        of a signal, at which all stop after the same step, and of what it has to report."""
+        done, self.waiting = self.waiting, []
+        group = self.training.group
+        if not done:
+            return
+        with self.clock.part("sync"):
+            signs = [float(interrupt.requested()), float(bool(group.remarks))]
+            sent = [*(one.losses for one in done), done[0].losses.new_tensor(signs)]
+            *values, stopping, remarks = group.mean(torch.cat(sent)).tolist()
+            norms = torch.stack([one.norm for one in done]).tolist()
+            self.stopping = stopping > 0
+        if self.stopping:
+            interrupt.request()
+        if remarks > 0:
+            group.collect(self.training.report)
+        for one, norm in zip(done, norms, strict=True):
+            losses = dict(zip(one.names, values, strict=False))
+            values = values[len(one.names) :]
+            self._demand_finite(losses, one)
+            self._demand_finite({"gradient norm": norm}, one)
+            self._tell(one, losses, norm)
+
+    def _tell(self, one: _Done, losses: Mapping[str, float], norm: float) -> None:
         self.training.report(
             "progress",
             {
-                "done": self.step, "total": self.steps, "unit": "step",
-                "epoch": epoch + 1, "epochs": self.epochs,
-                "images": len(batch) * self.training.group.world,
-                "loss": values["loss"], "losses": values, "lr": rate,
+                "done": one.step, "total": self.steps, "unit": "step",
+                "epoch": one.epoch + 1, "epochs": self.epochs, "images": one.images,
+                "loss": losses["loss"], "losses": losses, "lr": one.rate, "grad_norm": norm,
             },
         )  # fmt: skip
 
-    def _demand_finite(self, values: Mapping[str, float], epoch: int) -> None:
+    def _demand_finite(self, values: Mapping[str, float], one: _Done) -> None:
         bad = [name for name, value in values.items() if not abs(value) < float("inf")]
         if not bad:
             return
         names = ", ".join(f"`{n}` = {values[n]}" for n in bad if n != "loss") or "`loss`"
         raise QS904.error(
-            f"not finite in stage {self.training.stage}, epoch {epoch + 1}, "
-            f"step {self.step + 1}: {names}",
+            f"not finite in stage {self.training.stage}, epoch {one.epoch + 1}, "
+            f"step {one.step}: {names}",
             help="lower the learning rate, add `grad_clip` or warm-up steps, or look for "
             "broken boxes in the data; the last checkpoint before this step is kept",
             at=f"/stages/{self.training.stage}/trainer",
@@ -190,12 +280,11 @@ class _Loop:
         names = ["last"]
         if epoch % self.training.trainer.validate_epochs == 0 or self.step == self.steps:
             try:
-                metrics = self._validate() if self.training.group.is_main else None
+                self.metrics = self._validate()
             except interrupt.Interrupted:
                 self._save("last", unfinished=True)
                 self._stop()
                 raise
-            self.metrics = self.training.group.share(metrics)
             self.training.report("metrics", {"epoch": epoch, "step": self.step, **self.metrics})
             ends_epoch = self.step % self.epoch_steps == 0
             names.append(f"epoch-{epoch:04d}" if ends_epoch else f"step-{self.step}")
@@ -211,7 +300,7 @@ class _Loop:
         that no setting of the validation reaches its tensors."""
         state = rng_state(self.training.seed)
         try:
-            with self.average.applied() if self.average else nullcontext():
+            with self.average.applied() if self.average else nullcontext(), self.clock.part("eval"):
                 return self.training.validate()
         finally:
             set_rng_state(state)

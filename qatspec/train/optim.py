@@ -1,15 +1,71 @@
-"""Optimizers and learning-rate schedules that specs name."""
+"""Optimizers and learning-rate schedules that specs name.
+
+An optimizer is the class of torch.optim with its name. A schedule is a pure function of the step,
+so that resuming needs nothing but the step's number: torch's classes keep what they have computed
+so far, and a resumed one rounds differently. Tests hold the functions equal to torch's classes.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+import re
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
 
-from qatspec.spec import Component
+from qatspec.diag.codes import QS962
+from qatspec.quant.fold import freeze_batch_norm, is_batch_norm
+from qatspec.spec import Component, Trainer
+
+#: type -> (the class of torch.optim, tensors of a parameter's shape that it keeps for each)
+_OPTIMIZERS: dict[str, tuple[str, Callable[[Mapping[str, Any]], int]]] = {
+    "sgd": ("SGD", lambda params: int(params["momentum"] != 0)),
+    "adamw": ("AdamW", lambda params: 2 + params["amsgrad"]),
+    "adam": ("Adam", lambda params: 2 + params["amsgrad"]),
+    "nadam": ("NAdam", lambda params: 2),
+    "radam": ("RAdam", lambda params: 2),
+    "adamax": ("Adamax", lambda params: 2),
+    "rmsprop": (
+        "RMSprop",
+        lambda params: 1 + int(params["momentum"] != 0) + int(params["centered"]),
+    ),
+    "adagrad": ("Adagrad", lambda params: 1),
+    "adadelta": ("Adadelta", lambda params: 2),
+    "asgd": ("ASGD", lambda params: 1),
+    "rprop": ("Rprop", lambda params: 2),
+}
+
+
+def freeze(model: nn.Module, trainer: Trainer) -> None:
+    """Train no parameter that a pattern of `trainer.freeze` matches. Raises DiagnosticError QS962
+    where a pattern, or one of the optimizer's groups, matches nothing, and where nothing is left to
+    train."""
+    named = dict(model.named_parameters())
+    norms = [name for name, module in model.named_modules() if is_batch_norm(module)]
+    for index, pattern in enumerate(trainer.freeze):
+        _demand_match(pattern, (*named, *norms), f"{trainer.at}/freeze/{index}")
+    for name, parameter in named.items():
+        if _matches(trainer.freeze, name):
+            parameter.requires_grad_(False)
+    component = trainer.optimizer
+    for index, group in enumerate(component.params["groups"] if component else ()):
+        _demand_match(group["pattern"], named, f"{trainer.at}/optimizer/groups/{index}/pattern")
+    if trainer.freeze and not any(p.requires_grad for p in named.values()):
+        raise QS962.error(
+            "`freeze` leaves no parameter to train",
+            help="freeze fewer modules, or write `epochs: 0` to evaluate the weights as they are",
+            at=f"{trainer.at}/freeze",
+        )
+
+
+def freeze_statistics(model: nn.Module, trainer: Trainer, epoch: int) -> None:
+    """Keep the statistics of batch norms constant that the trainer freezes in an epoch (from 0)."""
+    start = trainer.freeze_from_epoch
+    frozen = trainer.batch_norm == "frozen" or (start is not None and epoch >= start)
+    freeze_batch_norm(model, lambda name: frozen or _matches(trainer.freeze, name))
 
 
 def build_optimizer(model: nn.Module, component: Component) -> torch.optim.Optimizer:
@@ -17,29 +73,61 @@ def build_optimizer(model: nn.Module, component: Component) -> torch.optim.Optim
 
     component: a trainer's `optimizer`, with every key that the schema has for its type. Weight
     decay applies to weights (two and more dimensions) alone: decaying a learned scale would shrink
-    its range, and biases and batch-norm parameters do not add capacity.
+    its range, and biases and batch-norm parameters do not add capacity. A group of the component
+    states its own.
     """
     settings = dict(component.params)
-    decay = settings.pop("weight_decay")
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in parameters if p.dim() > 1], "weight_decay": decay},
-        {"params": [p for p in parameters if p.dim() <= 1], "weight_decay": 0.0},
-    ]
-    if "betas" in settings:
-        settings["betas"] = tuple(settings["betas"])
-    return _OPTIMIZERS[component.type]([g for g in groups if g["params"]], **settings)
-
-
-_OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
-    "sgd": torch.optim.SGD,
-    "adamw": torch.optim.AdamW,
-}
+    rules = settings.pop("groups")
+    decay = settings.pop("weight_decay", None)
+    groups: dict[tuple[int, bool], dict[str, Any]] = {}
+    # without rules, the weights come first, then the rest
+    for number, by_rule in enumerate((None, *rules)):
+        for is_weight in (True, False):
+            made: dict[str, Any] = {"params": []}
+            if decay is not None:
+                made["weight_decay"] = decay if is_weight else 0.0
+            if by_rule is not None:
+                made["lr"] = settings["lr"] * by_rule["lr_factor"]
+                if by_rule["weight_decay"] is not None and decay is not None:
+                    made["weight_decay"] = by_rule["weight_decay"]
+            groups[number, is_weight] = made
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            numbers = (n for n, rule in enumerate(rules, 1) if re.search(rule["pattern"], name))
+            groups[next(numbers, 0), parameter.dim() > 1]["params"].append(parameter)
+    pairs = {key: tuple(value) for key, value in settings.items() if isinstance(value, list)}
+    make = getattr(torch.optim, _OPTIMIZERS[component.type][0])
+    optimizer: torch.optim.Optimizer = make(
+        [group for group in groups.values() if group["params"]], **{**settings, **pairs}
+    )
+    return optimizer
 
 
 def tensors_per_parameter(component: Component) -> int:
     """Return how many tensors of a parameter's shape the optimizer keeps for each parameter."""
-    return 2 if component.type == "adamw" else int(component.params["momentum"] != 0)
+    return _OPTIMIZERS[component.type][1](component.params)
+
+
+def clip(model: nn.Module, trainer: Trainer) -> torch.Tensor:
+    """Clip the gradient as the trainer says. Returns its norm, before that of all is clipped."""
+    if trainer.clip_value is not None:
+        nn.utils.clip_grad_value_(model.parameters(), trainer.clip_value)
+    limit = trainer.grad_clip
+    return nn.utils.clip_grad_norm_(model.parameters(), limit or float("inf")).detach()
+
+
+def _matches(patterns: Iterable[str], name: str) -> bool:
+    return any(re.search(pattern, name) for pattern in patterns)
+
+
+def _demand_match(pattern: str, names: Iterable[str], at: str) -> None:
+    known = list(names)
+    if not any(re.search(pattern, name) for name in known):
+        raise QS962.error(
+            f"`{pattern}` matches no parameter of the model",
+            help=f"its parameters have names like `{known[0] if known else ''}`",
+            at=at,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,25 +155,35 @@ def build_schedule(
     optimizer steps of the whole stage; epoch_steps: of one epoch.
     """
     base = tuple(float(group["lr"]) for group in optimizer.param_groups)
-    return Schedule(base, _SCHEDULES[component.type](component, base[0], steps, epoch_steps))
+    lr = float(optimizer.defaults["lr"])
+    factor = _SCHEDULES[component.type](component, lr, steps, epoch_steps)
+    if "warmup_steps" in component.params:  # one_cycle has its own
+        factor = _warmed(int(component.params["warmup_steps"]), factor)
+    return Schedule(base, factor)
+
+
+def _warmed(warmup: int, factor: Callable[[int], float]) -> Callable[[int], float]:
+    """Linear warm-up from 0 to what the schedule says of the step behind it."""
+    full = factor(warmup)
+    full = 1.0 if math.isclose(full, 1.0) else full  # a cosine's start is not always rounded to 1
+    return lambda step: (step + 1) / (warmup + 1) * full if step < warmup else factor(step)
 
 
 def _constant(_c: Component, _lr: float, _steps: int, _epoch: int) -> Callable[[int], float]:
     return lambda step: 1.0
 
 
-def _cosine(component: Component, lr: float, steps: int, _epoch: int) -> Callable[[int], float]:
-    """Linear warm-up, then half a cosine down to min_lr (Loshchilov & Hutter 2017, one cycle)."""
+def _remaining(component: Component, steps: int) -> Callable[[int], float]:
+    """The part of the steps behind the warm-up that is done, 0 to 1."""
     warmup = int(component.params["warmup_steps"])
+    return lambda step: min(1.0, (step - warmup) / max(1, steps - warmup))
+
+
+def _cosine(component: Component, lr: float, steps: int, _epoch: int) -> Callable[[int], float]:
+    """Half a cosine down to min_lr (Loshchilov & Hutter 2017, one cycle)."""
     floor = float(component.params["min_lr"]) / lr
-
-    def factor(step: int) -> float:
-        if step < warmup:
-            return (step + 1) / (warmup + 1)
-        done = min(1.0, (step - warmup) / max(1, steps - warmup))
-        return floor + (1.0 - floor) * 0.5 * (1.0 + math.cos(math.pi * done))
-
-    return factor
+    done = _remaining(component, steps)
+    return lambda step: floor + (1.0 - floor) * 0.5 * (1.0 + math.cos(math.pi * done(step)))
 
 
 def _step(component: Component, _lr: float, _steps: int, epoch: int) -> Callable[[int], float]:
@@ -95,8 +193,39 @@ def _step(component: Component, _lr: float, _steps: int, epoch: int) -> Callable
     return lambda step: drop ** sum(step >= edge * epoch for edge in edges)
 
 
+def _exponential(c: Component, _lr: float, _steps: int, epoch: int) -> Callable[[int], float]:
+    """Multiply by `factor` at the start of each epoch (torch's ExponentialLR)."""
+    drop = float(c.params["factor"])
+    return lambda step: float(drop ** (step // epoch))
+
+
+def _poly(component: Component, _lr: float, steps: int, _epoch: int) -> Callable[[int], float]:
+    """(1 - done) ** power (torch's PolynomialLR)."""
+    power = float(component.params["power"])
+    done = _remaining(component, steps)
+    return lambda step: float((1.0 - done(step)) ** power)
+
+
+def _one_cycle(component: Component, _lr: float, steps: int, _epoch: int) -> Callable[[int], float]:
+    """Half a cosine up and half a cosine down (Smith & Topin 2018; torch's OneCycleLR)."""
+    start, end = (float(component.params[f"{key}_factor"]) for key in ("start", "end"))
+    top = float(component.params["rise"]) * steps - 1
+
+    def factor(step: int) -> float:
+        if step <= top:
+            first, last, done = start, 1.0, step / top if top > 0 else 1.0
+        else:
+            first, last, done = 1.0, end, (step - top) / max(1e-9, steps - 1 - top)
+        return last + (first - last) / 2.0 * (1.0 + math.cos(math.pi * done))
+
+    return factor
+
+
 _SCHEDULES: dict[str, Callable[[Component, float, int, int], Callable[[int], float]]] = {
     "constant": _constant,
     "cosine": _cosine,
     "step": _step,
+    "exponential": _exponential,
+    "poly": _poly,
+    "one_cycle": _one_cycle,
 }

@@ -220,6 +220,7 @@ def test_every_default_is_filled_in_once_a_spec_is_loaded(tmp_path):
         "momentum": 0,
         "nesterov": False,
         "weight_decay": 0,
+        "groups": [],
     }
     assert train.scheduler.type == "constant"
     assert spec.stages["convert"].options == {"opset": None, "qdq": None}

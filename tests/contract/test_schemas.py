@@ -83,7 +83,7 @@ def test_every_mapping_is_closed_or_open_on_purpose():
         ("tensor_input", spec_model.TensorSpec, set(), {"at"}),
         ("solver", spec_model.Solver, set(), {"at", "weights", "entry", "key_map", "fresh"}),
         ("float_solver", spec_model.Solver, set(), {"at", "pre_step", "pre_step_checkpoint"}),
-        ("trainer", spec_model.Trainer, set(), {"at", "freeze_from_epoch"}),
+        ("trainer", spec_model.Trainer, set(), {"at", "clip_value", "freeze_from_epoch"}),
         ("module", spec_model.ModuleQuant, set(), {"at", "path"}),
         ("qspec", QSpec, set(), set()),
         ("prepare", PrepareConfig, {"preset"}, {"march_preset"}),

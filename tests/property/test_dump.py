@@ -111,27 +111,75 @@ LEAF = some(
 CHILDREN = st.dictionaries(choice("head", "neck", "body"), LEAF, min_size=1, max_size=3)
 TOP = st.one_of(LEAF, CHILDREN.map(lambda c: {"modules": c}))
 NESTED = CHILDREN.map(lambda c: {"modules": {"net": {"modules": c}}})
+GROUPS = st.lists(
+    some({"pattern": REGEXES}, lr_factor=FRACTION, weight_decay=st.one_of(st.none(), FRACTION)),
+    max_size=2,
+)
 OPTIMIZER = st.one_of(
     some({"type": choice("sgd"), "lr": FRACTION}, momentum=FRACTION, weight_decay=FRACTION),
     some({"type": choice("sgd"), "lr": FRACTION, "momentum": FRACTION}, nesterov=st.booleans()),
     some(
         {"type": choice("adamw"), "lr": FRACTION},
         betas=st.tuples(FRACTION, FRACTION), eps=FRACTION, weight_decay=FRACTION,
+        amsgrad=st.booleans(), groups=GROUPS,
+    ),
+    some(
+        {"type": choice("adam", "nadam", "radam"), "lr": FRACTION},
+        betas=st.tuples(FRACTION, FRACTION), eps=FRACTION, weight_decay=FRACTION,
+        decoupled_weight_decay=st.booleans(), groups=GROUPS,
+    ),
+    some({"type": choice("adam"), "lr": FRACTION}, amsgrad=st.booleans()),
+    some({"type": choice("nadam"), "lr": FRACTION}, momentum_decay=FRACTION),
+    some(
+        {"type": choice("rmsprop"), "lr": FRACTION}, alpha=FRACTION, eps=FRACTION,
+        weight_decay=FRACTION, momentum=FRACTION, centered=st.booleans(),
+    ),
+    some(
+        {"type": choice("adagrad"), "lr": FRACTION}, lr_decay=FRACTION, eps=FRACTION,
+        weight_decay=FRACTION, initial_accumulator_value=FRACTION,
+    ),
+    some(
+        {"type": choice("adadelta"), "lr": FRACTION}, rho=FRACTION, eps=FRACTION,
+        weight_decay=FRACTION,
+    ),
+    some(
+        {"type": choice("adamax"), "lr": FRACTION}, betas=st.tuples(FRACTION, FRACTION),
+        eps=FRACTION, weight_decay=FRACTION,
+    ),
+    some(
+        {"type": choice("asgd"), "lr": FRACTION}, lambd=FRACTION, alpha=FRACTION, t0=POSITIVE,
+        weight_decay=FRACTION,
+    ),
+    some(
+        {"type": choice("rprop"), "lr": FRACTION}, etas=st.tuples(FRACTION, FRACTION),
+        step_sizes=st.tuples(FRACTION, FRACTION),
     ),
 )  # fmt: skip
 SCHEDULER = st.one_of(
-    some({"type": choice("constant")}),
+    some({"type": choice("constant")}, warmup_steps=POSITIVE),
+    some({"type": choice("exponential"), "factor": FRACTION}, warmup_steps=POSITIVE),
+    some({"type": choice("poly")}, power=FRACTION, warmup_steps=POSITIVE),
+    some(
+        {"type": choice("one_cycle")},
+        rise=FRACTION, start_factor=FRACTION, end_factor=FRACTION,
+    ),
     some({"type": choice("cosine")}, warmup_steps=POSITIVE, min_lr=FRACTION),
     some(
         {"type": choice("step"), "epochs": st.lists(POSITIVE, min_size=1, max_size=3)},
-        factor=FRACTION,
+        factor=FRACTION, warmup_steps=POSITIVE,
     ),
-)
+)  # fmt: skip
 LENGTH = st.one_of(some({"epochs": POSITIVE}), some({"steps": POSITIVE}))
 TRAINER_KEYS = {
     "scheduler": SCHEDULER,
     "ema": st.one_of(st.none(), FRACTION),
-    "grad_clip": st.one_of(st.none(), FRACTION),
+    "grad_clip": st.one_of(
+        st.none(),
+        FRACTION,
+        some(norm=st.one_of(st.none(), FRACTION), value=st.one_of(st.none(), FRACTION)),
+    ),
+    "freeze": st.lists(REGEXES, max_size=2),
+    "accumulate": st.integers(1, 4),
     "batch_norm": st.one_of(
         choice("running", "synchronized", "frozen"),
         some({"freeze_from_epoch": st.integers(0, 9)}, before=choice("running", "synchronized")),

@@ -25,6 +25,7 @@ from qatspec.diag.codes.process import *
 from qatspec.diag.codes.quant import *
 from qatspec.diag.codes.run import *
 from qatspec.diag.codes.schema import *
+from qatspec.diag.codes.training import *
 from qatspec.diag.codes.yaml import *
 from qatspec.diag.model import Code
 

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import textwrap
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -170,15 +171,17 @@ def test_commands_that_keep_nothing(arguments, copy, monkeypatch):
 # -- several processes ---------------------------------------------------------------------------
 
 
-def members(pid: int) -> list[int]:
-    """Living processes below `pid`, but multiprocessing's tracker."""
-    found = []
+def members(pid: int) -> dict[int, int]:
+    """Rank -> process of the living ones that the launcher `pid` started."""
+    found = {}
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError, ValueError):
             words = (folder / "stat").read_text().rpartition(")")[2].split()
-            command = (folder / "cmdline").read_text()
-            if words[0] != "Z" and int(words[1]) == pid and "spawn_main" in command:
-                found.append(int(folder.name))
+            if words[0] == "Z" or int(words[1]) != pid:
+                continue
+            variables = (folder / "environ").read_bytes().split(b"\0")
+            (rank,) = (int(v.partition(b"=")[2]) for v in variables if v.startswith(b"RANK="))
+            found[rank] = int(folder.name)
     return found
 
 
@@ -202,7 +205,7 @@ def two(project, tmp_path):
     (tmp_path / "wait").mkdir()
     here = tmp_path / "wait/here"
 
-    def start() -> tuple[subprocess.Popen, list[int]]:
+    def start() -> tuple[subprocess.Popen, dict[int, int]]:
         process = subprocess.Popen(
             project.command_line(*TWO), cwd=project.folder,
             env={**project.environment(), "WAIT": str(here.parent)}, text=True,
@@ -241,7 +244,7 @@ def alive(pid: int) -> bool:
         return False
 
 
-def gone(pids: list[int]) -> bool:
+def gone(pids: Iterable[int]) -> bool:
     deadline = time.monotonic() + PATIENCE
     while any(map(alive, pids)):
         if time.monotonic() > deadline:
@@ -252,39 +255,45 @@ def gone(pids: list[int]) -> bool:
 
 @pytest.mark.slow
 def test_ctrl_c_stops_all_processes(two, unbroken):
-    """Sent to the whole group, as a terminal does, and then to the resumed run's first process."""
-    for send in (os.killpg, os.kill):
+    """Sent to the launcher, as a terminal does, and then to either process of resumed runs, as a
+    scheduler may do."""
+    for number, rank in ((2, None), (15, None), (15, 0), (15, 1)):
         process, others = two.start()
-        assert others
-        send(process.pid, signal.SIGINT)
+        assert set(others) == {0, 1}
+        os.kill(process.pid if rank is None else others[rank], number)
         two.go_on()
         _, errors = process.communicate(timeout=PATIENCE)
-        assert process.returncode == 130
+        assert process.returncode == 128 + number, errors
         assert "saved: work/float/float-checkpoint-last.pth.tar" in errors, errors
+        assert f"to resume: qatspec {shlex.join(TWO)}" in errors
+        assert errors.count("interrupted by") == 1
         assert "Traceback" not in errors and "Warning" not in errors
-        assert gone(others)
-    result = two.call(*TWO)  # in this process, which has imported torch
-    assert result.returncode == 0, result.stderr
+        assert gone(others.values())
+    result = two.command(*TWO)
+    assert (result.returncode, result.stderr) == (0, "")
     assert results(two.workdir) == unbroken
 
 
 @pytest.mark.slow
 def test_a_killed_process_is_named(two):
-    process, others = two.start()
-    os.kill(others[0], signal.SIGKILL)
-    two.go_on()
-    _, errors = process.communicate(timeout=PATIENCE)
-    assert process.returncode == 1, errors
-    assert "QS908" in errors
-    assert f"rank 1 (pid {others[0]}) was killed by signal 9 (SIGKILL)" in errors
-    assert "Traceback" not in errors
+    for rank in (1, 0):
+        process, others = two.start()
+        os.kill(others[rank], signal.SIGKILL)
+        two.go_on()
+        _, errors = process.communicate(timeout=PATIENCE)
+        assert process.returncode == 1, errors
+        assert errors.count("QS908") == 1
+        assert f"rank {rank} (pid {others[rank]}) was killed by signal 9 (SIGKILL)" in errors
+        assert "Traceback" not in errors
+        assert gone(others.values())
 
 
 @pytest.mark.slow
 def test_a_worker_of_another_process_is_named(two):
     """Every process has workers of its own."""
     two.edit("batch_size: 8}\n  val", "batch_size: 8, workers: 2}\n  val")
-    process, (other,) = two.start()
+    process, others = two.start()
+    other = others[1]
     tasks = Path(f"/proc/{other}/task/{other}/children")
     if not tasks.exists():
         pytest.skip("the kernel does not list the children of a process")
@@ -304,8 +313,8 @@ def test_a_worker_of_another_process_is_named(two):
 def test_no_process_outlives_a_killed_run(two):
     process, others = two.start()
     os.kill(process.pid, signal.SIGKILL)
-    process.communicate(timeout=PATIENCE)
-    assert gone(others)
+    process.wait(timeout=PATIENCE)
+    assert gone(others.values())
 
 
 @pytest.mark.slow

@@ -84,7 +84,8 @@ FULL = {
                 "optimizer": {"type": "sgd", "lr": 0.5, "momentum": 0.9, "nesterov": True,
                               "weight_decay": 0.1},
                 "scheduler": {"type": "cosine", "warmup_steps": 1, "min_lr": 0.1},
-                "ema": 0.9, "grad_clip": 1.0,
+                "freeze": ["^stem"],
+                "ema": 0.9, "grad_clip": {"norm": 1.0, "value": 0.5}, "accumulate": 2,
                 "batch_norm": {"before": "synchronized", "freeze_from_epoch": 1},
                 "validate_epochs": 1, "checkpoint_steps": 7,
             },
@@ -99,8 +100,10 @@ FULL = {
             "trainer": {
                 "steps": 9,
                 "optimizer": {"type": "adamw", "lr": 0.5, "betas": [0.5, 0.6], "eps": 0.1,
-                              "weight_decay": 0.1},
-                "scheduler": {"type": "step", "epochs": [1, 2], "factor": 0.5},
+                              "weight_decay": 0.1, "amsgrad": True,
+                              "groups": [{"pattern": "scale$", "lr_factor": 0.5,
+                                          "weight_decay": 0.5}]},
+                "scheduler": {"type": "step", "epochs": [1, 2], "factor": 0.5, "warmup_steps": 3},
             },
             "qconfig": "horizon_qat", "batch_size_per_gpu": 4,
             "solver": {**_SOLVER, "pre_step": "calibration"},
@@ -110,6 +113,26 @@ FULL = {
         "compile": {"opt": "O3", "cores": 1},
     },
 }  # fmt: skip
+_DECAYED = {"lr": 0.5, "weight_decay": 0.1}
+_MOMENTS = {**_DECAYED, "betas": [0.5, 0.6], "eps": 0.1, "decoupled_weight_decay": True}
+#: What a trainer has one of: the other kinds, and every key of each.
+OPTIMIZERS = (
+    {"type": "adam", **_MOMENTS, "amsgrad": True},
+    {"type": "nadam", **_MOMENTS, "momentum_decay": 0.5},
+    {"type": "radam", **_MOMENTS},
+    {"type": "adamax", **_DECAYED, "betas": [0.5, 0.6], "eps": 0.1},
+    {"type": "rmsprop", **_DECAYED, "alpha": 0.5, "eps": 0.1, "momentum": 0.5, "centered": True},
+    {"type": "adagrad", **_DECAYED, "lr_decay": 0.5, "initial_accumulator_value": 0.5, "eps": 0.1},
+    {"type": "adadelta", **_DECAYED, "rho": 0.5, "eps": 0.1},
+    {"type": "asgd", **_DECAYED, "lambd": 0.5, "alpha": 0.5, "t0": 100},
+    {"type": "rprop", "lr": 0.5, "etas": [0.5, 1.5], "step_sizes": [0.5, 1.5]},
+)
+SCHEDULERS = (
+    {"type": "exponential", "factor": 0.5, "warmup_steps": 3},
+    {"type": "poly", "power": 0.5, "warmup_steps": 3},
+    {"type": "one_cycle", "rise": 0.5, "start_factor": 0.5, "end_factor": 0.5},
+)
+OTHERS = [("optimizer", o) for o in OPTIMIZERS] + [("scheduler", s) for s in SCHEDULERS]
 #: Texts whose other values are a closed set.
 OTHER = {
     "bayes": "bernoulli2", "net": "fcos", "rgb": "gray", "train": "val", "best": "last",
@@ -322,6 +345,30 @@ def test_what_an_input_is_fed_is_compiled_again(tmp_path):
     assert changed(tmp_path, feed) == ["compile"]
 
 
+def with_part(key, value):
+    """The full spec with another optimizer or scheduler in its float stage."""
+    data = json.loads(json.dumps(FULL))
+    data["stages"]["float"]["trainer"][key] = value
+    return data
+
+
+@pytest.mark.parametrize(("key", "value"), OTHERS, ids=[f"{k} {v['type']}" for k, v in OTHERS])
+def test_every_key_of_an_optimizer_and_a_scheduler_counts(key, value, tmp_path):
+    before = build(tmp_path, with_part(key, value))
+    for pointer, leaf in leaves(value):
+        if pointer == "/type":
+            continue
+        changed = json.loads(json.dumps(value))
+        name, *index = split(pointer)
+        if index:
+            changed[name][int(index[0])] = edited(name, leaf)
+        else:
+            changed[name] = edited(name, leaf)
+        after = build(tmp_path, with_part(key, changed))
+        pairs = zip(before.steps, after.steps, strict=True)
+        assert [a.name for a, b in pairs if own_keys(a) != own_keys(b)] == ["float"], pointer
+
+
 def test_the_full_spec_has_every_key():
     names = set()
 
@@ -335,6 +382,7 @@ def test_the_full_spec_has_every_key():
     collect(spec_schema())
     specs = (FULL, OF_INPUTS)
     used = {key for spec in specs for pointer, _ in leaves(spec) for key in split(pointer)}
+    used |= {key for _, value in OTHERS for key in value}
     of_files = {"weights", "entry", "key_map", "fresh"}  # these need files beside the spec
     elsewhere = {"extends", "plugins"} | of_files
     assert names - used - elsewhere == set()

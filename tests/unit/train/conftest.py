@@ -69,7 +69,10 @@ def toy_net():
 def make_training(tmp_path):
     """make_training(folder name, **trainer settings) -> a Training on fresh, equal weights."""
 
-    def make(folder: str = "run", *, dataset=None, report=None, model=None, **settings) -> Training:
+    def make(
+        folder: str = "run", *, dataset=None, report=None, model=None, check_steps=None,
+        profile=False, batch_size=4, **settings,
+    ) -> Training:  # fmt: skip
         torch.manual_seed(0)
         model = model or ToyNet()
         dataset = dataset or ToySet()
@@ -95,7 +98,7 @@ def make_training(tmp_path):
             model=model,
             to_train=model.train,
             trainer=Trainer(**{**defaults, **settings}),
-            loader=Loader(dataset, batch_size=4, seed=7),
+            loader=Loader(dataset, batch_size=batch_size, seed=7),
             validate=validate,
             metric="accuracy",
             folder=path,
@@ -104,6 +107,8 @@ def make_training(tmp_path):
             march="bayes",
             digests={"step": "d"},
             report=report or (lambda kind, data: None),
+            check_steps=check_steps,
+            profile=profile,
         )
 
     return make

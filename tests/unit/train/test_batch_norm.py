@@ -1,7 +1,7 @@
 """Two processes with synchronized batch norms against one with the whole batch.
 
-The file is also the program of the two: `python test_batch_norm.py FOLDER` leaves there what they
-computed.
+The file is also the program of the two: `torchrun --standalone --nproc-per-node 2
+test_batch_norm.py FOLDER` leaves there what they computed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from qatspec.prepare import prepare, set_stage
 from qatspec.spec import Component, Trainer
 from qatspec.train.batch_norm import SynchronizedBatchNorm
 from qatspec.train.checkpoint import load
-from qatspec.train.distributed import ALONE, Processes, launch
+from qatspec.train.distributed import ALONE, Processes, ranks
 from qatspec.train.loader import Loader
 from qatspec.train.loop import Training, fit
 from qatspec.types import Sample
@@ -138,7 +138,7 @@ def trained(group: Processes, folder: Path, batch_norm: str) -> Path:
     loader = Loader(Blobs(), batch_size=4 // group.world, seed=7, rank=group.rank,
                     world=group.world)  # fmt: skip
     optimizer = Component(type="sgd", params={
-        "lr": 0.1, "momentum": 0.9, "nesterov": False, "weight_decay": 0.0,
+        "lr": 0.1, "momentum": 0.9, "nesterov": False, "weight_decay": 0.0, "groups": [],
     })  # fmt: skip
     folder.mkdir(exist_ok=True)
     fit(
@@ -171,8 +171,9 @@ def compute(group: Processes, folder: str, report: object) -> None:
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("two")
     result = subprocess.run(
-        [sys.executable, __file__, str(folder)], capture_output=True, text=True, timeout=120,
-        check=False,
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
+         __file__, str(folder)],
+        capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
     return folder
@@ -225,4 +226,8 @@ def test_one_process_gives_the_bytes_of_plain_batch_norm(tmp_path):
 
 
 if __name__ == "__main__":
-    launch(2, "cpu", compute, sys.argv[1], report=print)
+    with ranks("cpu") as met:
+        if met.is_main:
+            met.together(compute, sys.argv[1], report=print)
+        else:
+            met.serve()

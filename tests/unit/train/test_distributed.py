@@ -1,3 +1,5 @@
+"""Processes that a launcher started: torch's own, as `qatspec run --nproc` uses it."""
+
 from __future__ import annotations
 
 import subprocess
@@ -11,7 +13,8 @@ SCRIPT = textwrap.dedent(
     from torch import nn
     from qatspec.diag import DiagnosticError
     from qatspec.diag.codes import QS901
-    from qatspec.train.distributed import launch
+    from qatspec.process.interrupt import handled
+    from qatspec.train.distributed import LostProcessError, ranks
 
     def step(group, mode, report):
         torch.manual_seed(group.rank)  # different weights: wrapping gives all rank 0's
@@ -28,39 +31,49 @@ SCRIPT = textwrap.dedent(
         return net.weight.grad.tolist(), mean.tolist(), group.share(f"from {group.rank}")
 
     if __name__ == "__main__":
-        try:
-            print(launch(2, "cpu", step, sys.argv[1], report=print))
-        except DiagnosticError as error:
-            print(error.diagnostics[0].code, error.diagnostics[0].message)
+        with handled(), ranks("cpu") as met:  # the launcher stops rank 0 when another one ended
+            if not met.is_main:
+                sys.exit(met.serve())
+            try:
+                print(met.together(step, sys.argv[1], report=print), flush=True)
+            except DiagnosticError as error:
+                print(error.diagnostics[0].code, error.diagnostics[0].message, flush=True)
+                print(error.diagnostics[0].notes[0].text, flush=True)
+            except LostProcessError as error:
+                print(error, flush=True)
     """
 )
 
 
-def run(tmp_path, mode: str) -> str:
-    script = tmp_path / "script.py"
-    script.write_text(SCRIPT)
+def run(tmp_path, script: str, *arguments: str, timeout: int = 120) -> str:
+    """What rank 0 of two processes prints."""
+    path = tmp_path / "script.py"
+    path.write_text(script)
+    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
     result = subprocess.run(
-        [sys.executable, str(script), mode],
+        [sys.executable, *launcher, str(path), *arguments],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=timeout,
         check=False,
     )
-    assert result.returncode == 0, result.stderr
+    assert result.stdout, result.stderr
     return result.stdout.strip()
 
 
 def test_gradients_are_averaged_over_two_processes(tmp_path):
     # d/dw of w.x is x; the mean of (1, 2) and (3, 5) is (2, 3.5)
-    assert run(tmp_path, "work") == "([[2.0, 3.5]], [0.5], 'from 0')"
+    assert run(tmp_path, SCRIPT, "work") == "([[2.0, 3.5]], [0.5], 'from 0')"
 
 
 def test_another_process_fault_reaches_the_caller(tmp_path):
-    assert run(tmp_path, "fault") == "QS901 rank 1 met this"
+    code, where = run(tmp_path, SCRIPT, "fault").splitlines()
+    assert code == "QS901 rank 1 met this"
+    assert where == "in the training process of rank 1"
 
 
 def test_a_process_that_dies_is_reported(tmp_path):
-    assert run(tmp_path, "crash").endswith("ended with exit code 7")
+    assert run(tmp_path, SCRIPT, "crash") == "another process of this training ended"
 
 
 QUANTIZED = textwrap.dedent(
@@ -69,7 +82,7 @@ QUANTIZED = textwrap.dedent(
     import torch.distributed as dist
     from torch import nn
     from qatspec.prepare import prepare, set_stage
-    from qatspec.train.distributed import launch
+    from qatspec.train.distributed import ranks
     from qatspec.types import QConfig, QSpec
 
     def train(group, fake_quant, observer):
@@ -108,52 +121,17 @@ QUANTIZED = textwrap.dedent(
                     print(kind, observer, *result)
 
     if __name__ == "__main__":
-        launch(2, "cpu", all_kinds, report=print)
+        with ranks("cpu") as met:
+            if met.is_main:
+                met.together(all_kinds, report=print)
+            else:
+                met.serve()
     """
 )
 
 
 def test_every_process_rounds_alike(tmp_path):
     """Scales and observers of all processes are equal, and know what rank 1 alone has seen."""
-    script = tmp_path / "script.py"
-    script.write_text(QUANTIZED)
-    result = subprocess.run(
-        [sys.executable, str(script)], capture_output=True, text=True, timeout=300, check=False
-    )
-    assert result.returncode == 0, result.stderr
-    lines = result.stdout.splitlines()
+    lines = run(tmp_path, QUANTIZED, timeout=300).splitlines()
     assert len(lines) == 9
     assert [line for line in lines if not line.endswith(" [] 1 [True]")] == []
-
-
-STARTING = textwrap.dedent(
-    """
-    import os
-    import sys
-    from qatspec.diag import DiagnosticError
-    from qatspec.train.distributed import launch
-
-    def work(group, report):
-        return group.share("met")
-
-    if __name__ == "__main__":
-        try:
-            print(launch(2, "cpu", work, report=print))
-        except DiagnosticError as error:
-            print(error.diagnostics[0].code, error.diagnostics[0].message)
-    else:  # another process, while it starts
-        os.kill(os.getpid(), 9)
-    """
-)
-
-
-def test_a_process_that_is_killed_before_it_meets_the_others(tmp_path):
-    """Rank 0 would wait for it for half an hour."""
-    script = tmp_path / "script.py"
-    script.write_text(STARTING)
-    result = subprocess.run(
-        [sys.executable, str(script)], capture_output=True, text=True, timeout=60, check=False
-    )
-    assert result.returncode == 0, result.stderr
-    assert result.stdout.startswith("QS908 the training process of rank 1 (pid ")
-    assert result.stdout.strip().endswith("was killed by signal 9 (SIGKILL)")

@@ -94,12 +94,120 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_checkpoint(
     assert last(training).step == 3
 
 
-def test_a_gradient_that_is_not_finite_stops_before_it_reaches_the_weights(make_training, last):
-    training = make_training()
-    training.model.fc.weight.register_hook(lambda grad: grad * float("inf"))
-    with pytest.raises(DiagnosticError, match="gradient norm"):
+@pytest.mark.parametrize("check_steps", [1, 3, 100])
+def test_a_gradient_that_is_not_finite_stops_before_it_reaches_a_checkpoint(
+    make_training, last, check_steps
+):
+    """The step is named, however many are done before their values are read."""
+    training = make_training(check_steps=check_steps)
+    calls = []
+
+    def spoil(gradient):
+        calls.append(gradient)
+        return gradient * float("inf") if len(calls) == 8 else gradient
+
+    training.model.fc.weight.register_hook(spoil)
+    with pytest.raises(DiagnosticError, match="epoch 2, step 8: `gradient norm`"):
         fit(training)
-    assert all(torch.isfinite(p).all() for p in training.model.parameters())
+    saved = last(training)
+    assert saved.step == 6
+    assert all(torch.isfinite(value).all() for value in saved.state_dict.values())
+
+
+def test_an_error_that_follows_from_a_loss_that_is_not_finite(make_training, toy_net):
+    """A model may refuse what it computes from spoilt weights."""
+
+    class Refusing(toy_net):
+        def forward(self, images):
+            if not torch.isfinite(self.fc.weight).all():
+                raise RuntimeError("boxes are not finite")
+            return super().forward(images)
+
+        def loss(self, outputs, targets):
+            return {"cross_entropy": super().loss(outputs, targets)["cross_entropy"] / 0.0}
+
+    torch.manual_seed(0)
+    training = make_training(model=Refusing(), check_steps=100)
+    with pytest.raises(DiagnosticError, match="epoch 1, step 1: `cross_entropy`"):
+        fit(training)
+
+
+def test_bytes_do_not_depend_on_when_values_are_read(make_training):
+    seen = {}
+    for steps in (1, 4, 100):
+        told = seen.setdefault(steps, [])
+        training = make_training(
+            f"every {steps}", check_steps=steps,
+            report=lambda kind, data, told=told: told.append(data) if "loss" in data else None,
+        )  # fmt: skip
+        fit(training)
+    first, *others = (digests(training.folder.with_name(f"every {steps}")) for steps in seen)
+    assert others == [first, first]
+    assert seen[4] == seen[1] == seen[100]
+    assert [data["done"] for data in seen[1]] == [*range(1, 11)]
+
+
+class Plain(nn.Module):
+    """Without batch norms and dropout, a batch is the sum of its parts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(16, 2)
+
+    def forward(self, images):
+        return self.fc(images.flatten(1))
+
+    def loss(self, outputs, targets):
+        labels = torch.stack([t["label"] for t in targets])
+        return {"cross_entropy": nn.functional.cross_entropy(outputs, labels)}
+
+    def predict(self, outputs):
+        return [{"label": row.argmax()} for row in outputs]
+
+
+def test_accumulated_batches_are_one_larger_batch(make_training, last, toy_set):
+    found = {}
+    for parts, size in ((1, 8), (2, 4), (4, 2)):
+        torch.manual_seed(0)
+        losses = []
+        training = make_training(
+            f"parts {parts}", model=Plain(), accumulate=parts, dataset=toy_set(26), batch_size=size,
+            report=lambda kind, data, losses=losses: losses.append(data.get("loss")),
+        )  # fmt: skip
+        fit(training)
+        found[parts] = last(training), [loss for loss in losses if loss is not None]
+    (one, losses), *others = found.values()
+    assert one.step == 6
+    for other, same in others:
+        assert (other.step, other.epoch) == (6, 2)
+        torch.testing.assert_close(same, losses)
+        torch.testing.assert_close(dict(other.state_dict), dict(one.state_dict))
+
+
+def test_an_interrupted_accumulation_resumes_at_its_step(make_training, last):
+    settings = {"accumulate": 2, "checkpoint_steps": 1, "epochs": 3}
+    unbroken = make_training("unbroken", **settings)
+    fit(unbroken)
+
+    def report(kind, data):
+        if kind == "progress" and data["done"] == 4:
+            raise Stop
+
+    broken = make_training("broken", report=report, **settings)
+    with pytest.raises(Stop):
+        fit(broken)
+    assert last(broken).step == 3
+    fit(make_training("broken", **settings), last(broken))
+    assert digests(broken.folder) == digests(unbroken.folder)
+
+
+def test_a_profile_covers_every_part(make_training):
+    told = []
+    fit(make_training(profile=True, report=lambda *event: told.append(event)))
+    (data,) = (data for kind, data in told if kind == "profile")
+    assert data["steps"] == 10
+    assert set(data["seconds"]) == {"data", "forward", "backward", "optimizer", "sync", "eval"}
+    assert all(seconds > 0 for seconds in data["seconds"].values())
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,211 @@
+"""Optimizers, schedules, groups, frozen parts and clipping, against torch's own classes."""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+import torch
+from torch import nn
+
+from qatspec.diag import DiagnosticError
+from qatspec.schema import spec_schema
+from qatspec.spec import Trainer
+from qatspec.train.loop import fit
+from qatspec.train.optim import (
+    build_optimizer,
+    build_schedule,
+    freeze,
+    freeze_statistics,
+    tensors_per_parameter,
+)
+from tests.trainers import part
+
+BRANCHES = {
+    branch["if"]["properties"]["type"]["const"]: branch["then"]["properties"]
+    for branch in spec_schema()["$defs"]["optimizer"]["allOf"]
+}
+CLASSES = {name.lower(): value for name, value in vars(torch.optim).items()}
+#: Of torch's classes: what chooses between implementations of the same numbers, and sgd's
+#: `dampening`, which no HAT trainer has.
+LEFT_OUT = {
+    "self", "params", "lr", "foreach", "maximize", "capturable", "differentiable", "fused",
+    "dampening",
+}  # fmt: skip
+#: Need a closure, sparse gradients or matrices alone.
+NOT_OFFERED = {"lbfgs", "sparseadam", "muon", "adafactor", "optimizer"}
+
+
+def net() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3), nn.Linear(3, 2))
+
+
+def test_every_optimizer_of_torch_is_offered():
+    assert set(CLASSES) & set(BRANCHES) == set(BRANCHES)
+    classes = {n for n, c in CLASSES.items() if inspect.isclass(c)}
+    assert classes - set(BRANCHES) == NOT_OFFERED & classes
+
+
+@pytest.mark.parametrize("name", BRANCHES)
+def test_an_optimizer_has_the_params_and_defaults_of_torch(name):
+    parameters = inspect.signature(CLASSES[name]).parameters
+    expected = {
+        key: list(p.default) if isinstance(p.default, tuple) else p.default
+        for key, p in parameters.items()
+        if key not in LEFT_OUT
+    }
+    stated = {
+        k: v["default"] for k, v in BRANCHES[name].items() if k not in ("type", "lr", "groups")
+    }
+    assert stated == expected
+
+
+@pytest.mark.parametrize("name", BRANCHES)
+def test_steps_are_those_of_torch(name):
+    """With the weight decay of weights alone; and as many tensors as are told to be kept."""
+    ours, theirs = net(), net()
+    component = part("optimizer", name, lr=0.01)
+    optimizer = build_optimizer(ours, component)
+    decay = component.params.get("weight_decay", 0)
+    groups = [{"params": [p for p in theirs.parameters() if p.dim() > 1]}]
+    groups.append({"params": [p for p in theirs.parameters() if p.dim() == 1]})
+    for group, value in zip(groups, (decay, 0.0), strict=True):
+        group.update({"weight_decay": value} if decay else {})
+    reference = CLASSES[name](groups, lr=0.01)
+    assert type(optimizer) is type(reference)
+    for _ in range(3):
+        for model, each in ((ours, optimizer), (theirs, reference)):
+            each.zero_grad()
+            model(torch.ones(2, 4) * torch.tensor([[1.0], [2.0]])).square().sum().backward()
+            each.step()
+    for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
+        assert torch.equal(a, b)
+    weight = ours[0].weight
+    kept = [v for v in optimizer.state[weight].values() if getattr(v, "shape", ()) == weight.shape]
+    assert tensors_per_parameter(component) == len(kept)
+
+
+def rates(steps: int, epoch_steps: int, component, lr: float = 0.5) -> list[float]:
+    optimizer = build_optimizer(net(), part("optimizer", "sgd", lr=lr))
+    schedule = build_schedule(optimizer, component, steps=steps, epoch_steps=epoch_steps)
+    return [schedule.apply(optimizer, step) for step in range(steps)]
+
+
+def torchs(steps: int, make, each: int = 1, lr: float = 0.5) -> list[float]:
+    """Learning rates of torch's class, stepped every `each` steps."""
+    optimizer = torch.optim.SGD(net().parameters(), lr=lr, momentum=0.9)
+    scheduler = make(optimizer)
+    found = []
+    for step in range(steps):
+        found.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        if (step + 1) % each == 0:
+            scheduler.step()
+    return found
+
+
+def test_schedules_are_those_of_torch():
+    from torch.optim import lr_scheduler as of_torch
+
+    cases = [
+        ("exponential", {"factor": 0.8}, lambda o: of_torch.ExponentialLR(o, 0.8), 5),
+        ("poly", {"power": 0.9}, lambda o: of_torch.PolynomialLR(o, 20, power=0.9), 1),
+        ("cosine", {"min_lr": 0.05}, lambda o: of_torch.CosineAnnealingLR(o, 20, 0.05), 1),
+        ("step", {"epochs": [1, 3]}, lambda o: of_torch.MultiStepLR(o, [1, 3]), 5),
+    ]
+    for name, params, make, each in cases:
+        ours = rates(20, 5, part("scheduler", name, **params))
+        assert ours == pytest.approx(torchs(20, make, each)), name
+
+
+def test_one_cycle_is_that_of_torch():
+    ours = rates(20, 5, part("scheduler", "one_cycle"))
+    theirs = torchs(20, lambda o: torch.optim.lr_scheduler.OneCycleLR(o, 0.5, total_steps=20))
+    assert ours == pytest.approx(theirs)
+    assert max(ours) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize(
+    "component",
+    [part("scheduler", "constant", warmup_steps=4), part("scheduler", "poly", warmup_steps=4),
+     part("scheduler", "step", epochs=[1, 2], warmup_steps=4),
+     part("scheduler", "exponential", factor=0.9, warmup_steps=4),
+     part("scheduler", "cosine", warmup_steps=4, min_lr=0.013)],
+)  # fmt: skip
+def test_warm_up_before_any_of_them(component):
+    """It ends at what the schedule says of the step behind it."""
+    found = rates(20, 3, component, lr=0.07)
+    assert found[:4] == pytest.approx([found[4] * part / 5 for part in (1, 2, 3, 4)])
+    assert found[4] >= max(found[5:])
+
+
+def test_groups_of_parameters():
+    groups = [
+        {"pattern": r"^0\.", "lr_factor": 0.1, "weight_decay": None},
+        {"pattern": "bias$", "lr_factor": 1, "weight_decay": 0.25},
+    ]
+    model = net()
+    component = part("optimizer", "adamw", lr=0.5, weight_decay=0.125, groups=groups)
+    optimizer = build_optimizer(model, component)
+    found = {
+        name: (group["lr"], group["weight_decay"])
+        for group in optimizer.param_groups
+        for parameter in group["params"]
+        for name in [n for n, p in model.named_parameters() if p is parameter]
+    }
+    assert found == {
+        "0.weight": (0.05, 0.125), "0.bias": (0.05, 0.0), "1.weight": (0.5, 0.0),
+        "1.bias": (0.5, 0.25), "2.weight": (0.5, 0.125), "2.bias": (0.5, 0.25),
+    }  # fmt: skip
+    schedule = build_schedule(optimizer, part("scheduler", "poly", power=1), steps=4, epoch_steps=1)
+    assert schedule.apply(optimizer, 2) == pytest.approx(0.25)
+    assert {group["lr"] for group in optimizer.param_groups} == {0.25, 0.025}
+
+
+def test_frozen_parts_do_not_change(make_training, toy_net):
+    torch.manual_seed(0)
+    model = toy_net()
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    fit(make_training(model=model, freeze=("^conv", "^bn")))
+    changed = {k for k, v in model.state_dict().items() if not torch.equal(v, before[k])}
+    assert changed == {"fc.weight", "fc.bias"}
+
+
+def test_statistics_freeze_by_name_and_by_epoch():
+    model = net().train()
+    freeze_statistics(model, Trainer(freeze=("^1$",)), epoch=0)
+    assert not model[1].training and model[0].training
+    freeze_statistics(model, Trainer(freeze_from_epoch=2), epoch=1)
+    assert model[1].training
+    freeze_statistics(model, Trainer(freeze_from_epoch=2), epoch=2)
+    assert not model[1].training
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"freeze": ("backbone",)}, "`backbone` matches no parameter"),
+        ({"freeze": (".",)}, "leaves no parameter to train"),
+        (
+            {"optimizer": part("optimizer", "sgd", lr=0.1, groups=[
+                {"pattern": "neck", "lr_factor": 1, "weight_decay": None}])},
+            "`neck` matches no parameter",
+        ),
+    ],
+)  # fmt: skip
+def test_patterns_without_effect_are_refused(settings, message):
+    with pytest.raises(DiagnosticError, match=message) as caught:
+        freeze(net(), Trainer(**{"optimizer": part("optimizer", "sgd", lr=0.1), **settings}))
+    assert caught.value.diagnostics[0].code == "QS962"
+
+
+def test_values_of_the_gradient_are_clipped(make_training):
+    training = make_training(
+        epochs=None, steps=1, clip_value=1e-3, ema=None, scheduler=part("scheduler", "constant"),
+        optimizer=part("optimizer", "sgd", lr=1.0),
+    )  # fmt: skip
+    before = nn.utils.parameters_to_vector(training.model.parameters()).detach()
+    fit(training)
+    after = nn.utils.parameters_to_vector(training.model.parameters()).detach()
+    assert 0.9e-3 < float((after - before).abs().max()) <= 1.01e-3
