@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from qatspec.analyze.compare import recorded
 from qatspec.analyze.measures import Steps
 from qatspec.diag.codes import QS721
+from qatspec.export.host import PRE, HostRunner
 from qatspec.export.runner import runtime, session_options
 from qatspec.export.uint8 import ZERO_POINTS
 from qatspec.graph import Prepared
@@ -57,11 +58,11 @@ def compare_qat_onnx(
         name: _session(path, level, [p[0] for p in places]) for name, level in LEVELS.items()
     }
     errors = {name: [OnnxError(node=p[0].origin.node) for p in places] for name in LEVELS}
+    host = _host(path)
     for inputs in batches:
         fake = recorded(prepared.model, list(counts), inputs)[0]
         for name, session in sessions.items():
-            fed = zip(session.get_inputs(), inputs, strict=True)
-            feeds = {port.name: x.numpy() for port, x in fed}
+            feeds = _feeds(session, [x.numpy() for x in inputs], host)
             results = session.run([f"{layer.call}.q" for layer, _ in places], feeds)
             for error, (layer, number), integers in zip(errors[name], places, results, strict=True):
                 scale = prepared.model.get_buffer(f"{layer.fake_quant}.scale").double()
@@ -78,6 +79,26 @@ def _without_zero_point(integers: np.ndarray, fake_quant: nn.Module) -> np.ndarr
     return integers.astype(np.int64) - (
         ZERO_POINTS[fake_quant.qspec.dtype] if integers.dtype == np.uint8 else 0
     )
+
+
+def _host(path: Path) -> HostRunner | None:
+    """What computes integer inputs in front of the network, where that is beside the file."""
+    name = path.name.removesuffix("-qat.onnx")
+    has_host = (path.parent / f"{name}{PRE}").exists()
+    return HostRunner.load(path.parent, name) if has_host else None
+
+
+def _feeds(
+    session: Any, inputs: Sequence[np.ndarray], host: HostRunner | None
+) -> dict[str, np.ndarray]:
+    """The inputs of the file by name: those of the model, or what the host computes of them."""
+    names = [port.name for port in session.get_inputs()]
+    if host is None or host.pre is None:
+        return dict(zip(names, inputs, strict=True))
+    computed = dict(zip((p.name for p in host.pre.get_inputs()), inputs, strict=True))
+    results = (port.name for port in host.pre.get_outputs())
+    computed.update(zip(results, host.before(*inputs), strict=True))
+    return {name: computed[name] for name in names}
 
 
 def _session(path: Path, level: str, layers: Sequence[Layer]) -> Any:

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from qatspec.analyze import compare_qat_onnx
 from qatspec.backend import compile as compile_program
 from qatspec.export import export_qat_onnx
 from qatspec.export.host import HostRunner, export_host
@@ -138,3 +139,12 @@ def test_an_input_that_is_not_read_has_no_port():
     found = produce_with(program, program.tree, None, ("rgb", "other"))(*given)
     with torch.no_grad():
         assert torch.allclose(found, prepared.model(*given))
+
+
+def test_a_qat_onnx_that_begins_late_is_compared(tmp_path):
+    given = inputs_of(one_hot)
+    prepared = settle(net(one_hot), *given, quantize_output=True, march="bayes")
+    export_host(prepared, host_parts(deploy(prepared, given)), tmp_path, "net")
+    export_qat_onnx(prepared, tmp_path / "net-qat.onnx", given)
+    layers = compare_qat_onnx(prepared, tmp_path / "net-qat.onnx", [given])["as written"]
+    assert layers and all(layer.steps.shares[0] == 1 for layer in layers)
