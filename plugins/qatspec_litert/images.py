@@ -112,7 +112,7 @@ def check_bilinear(writer: Writer, op: Op) -> None:
         if not np.array_equal(positions, _positions(before, after, aligned, bits)):
             raise NotHeldError(
                 f"LiteRT weighs pixels otherwise when it resizes {before} to {after}",
-                "resize by 2, 4 or 8",
+                "resize by 2, 4 or 8 without align_corners",
             )
     writer.sums[op.output] = Sums(op)
 
