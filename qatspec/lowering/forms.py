@@ -48,6 +48,15 @@ def computable(lowering: Lowering, x: PendingSum, grid: Grid) -> PendingSum:
     return replace(x, terms=tuple(terms))
 
 
+def on_own_scale(lowering: Lowering, x: ScaledInts) -> ScaledInts:
+    """A quantized tensor whose value has the scale that the tensor has: kernels of other runtimes
+    take a factor from nowhere else. The same integers, by a requantization where they are on
+    another scale."""
+    if lowering.builder.arithmetic.form == "single" or lowering.dtype(x) not in BYTES:
+        return x
+    return _on_own_grid(lowering, x)
+
+
 def _are_moves(lowering: Lowering, x: PendingSum) -> bool:
     return all(_is_move(lowering, term) for term in x.terms)
 

@@ -21,7 +21,7 @@ from qatspec.graph.context import GraphContext
 from qatspec.ir import RANGE, DType, Overflow, Provenance
 from qatspec.kinds import SMALL, Malformed
 from qatspec.lowering.batch_dim import BATCH_FIRST, AcrossBatch, BatchDim
-from qatspec.lowering.forms import computable, requantization
+from qatspec.lowering.forms import computable, on_own_scale, requantization
 from qatspec.lowering.integer_tensors import is_integer_tensor
 from qatspec.lowering.operands import (
     INTEGERS,
@@ -143,7 +143,7 @@ class Lowering:
         total = operand if isinstance(operand, PendingSum) else self.value(operand)
         if len(total.terms) != 1 or not self.is_small(total.terms[0]):
             self._unquantized(operand)
-        return self._clamp(total) if total.bounded else total.terms[0]
+        return on_own_scale(self, self._clamp(total) if total.bounded else total.terms[0])
 
     def is_small(self, x: ScaledInts) -> bool:
         """Return whether the term `x` has integers of 4, 8 or 16 bits and one positive scale."""

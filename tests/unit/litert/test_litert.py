@@ -154,6 +154,8 @@ NETS = {
     "factor": Call(lambda x: x * 0.3),
     "factors": Call(lambda x: x * torch.tensor([0.3, 0.5, 0.7, 0.2, 1.1, 2.0]).view(1, 6, 1, 1)),
     "largest": Call(lambda x: x.amax((2, 3))),
+    "gate with a factor": Call(lambda x: x * (F.relu6(x + 3.0) * (1 / 6))),
+    "factor in front of a convolution": nn.Sequential(Call(lambda x: x * 0.3), nn.Conv2d(6, 4, 3)),
     "negative": Call(lambda x: -x),
     "difference": Call(lambda x: x - F.max_pool2d(x, 3, 1, 1)),
     "difference of rows": Call(lambda x: 1.5 * x.flatten(1) - x.flatten(1).flip(1)),
