@@ -65,11 +65,21 @@ def open_integers(path: Path) -> Integers:
         return Artifact.load(path)
     if path.name.endswith("-converted.onnx"):
         return OnnxRunner.load(path)
+    kinds = f"a checkpoint (*{SUFFIX}), *.program, *-converted.onnx or *.bin"
+    beside = _runnable_beside(path) if path.suffix == ".onnx" else []
     raise QS924.error(
         f"`{path.name}` is not a model that qatspec runs",
-        help=f"give a checkpoint (*{SUFFIX}), *.program, *-converted.onnx or *.bin",
+        help=f"give `{beside[0]}`, the same model for qatspec" if beside else f"give {kinds}",
         span=Span(file=str(path)),
     )
+
+
+def _runnable_beside(path: Path) -> list[str]:
+    """Names of the model files of qatspec beside a file that was written for other runtimes."""
+    ends = (".bin", "-converted.onnx", ".program")
+    if not path.exists():
+        return []
+    return [p.name for end in ends for p in sorted(path.parent.glob(f"*{end}"))]
 
 
 def open_prepared(context: Context, path: Path) -> tuple[Prepared, str]:

@@ -2,6 +2,7 @@
 and on files that say themselves how pictures become their input."""
 
 import json
+import re
 import sys
 from types import SimpleNamespace
 
@@ -66,6 +67,17 @@ def test_folders_in_folders(toy):
         told = {entry["input"]: entry["output"] for entry in content["predictions"]}
         assert list(told) == ["0.png", "1.png", "a/c/0.png", "b/0.png"]
         assert len(set(told.values())) == 4
+
+
+def test_a_file_for_other_runtimes(toy):
+    """The message names a file of the same model, and that one runs."""
+    convert = toy.folder / "work/convert"
+    (given,) = convert.glob("*-qat.onnx")
+    result = infer(toy, "--input", "in", "--model", given.relative_to(toy.folder), code=1)
+    named = re.search(r"give `([^`]+)`, the same model", result.stderr)
+    assert "QS924" in result.stderr and named, result.stderr
+    infer(toy, "--input", "in", "--model", (convert / named[1]).relative_to(toy.folder))
+    assert inputs_of(toy) == ["0.png", "1.png"]
 
 
 def write_video(path, frames):
