@@ -1,4 +1,4 @@
-"""What bernoulli2 and bayes can do, as data.
+"""What bernoulli2, bayes and bayes_e can do, as data.
 
 `ops` holds, per integer op, the dtypes it takes and gives and the limits of the op's measures
 (`qatspec.backend.legalise` measures and checks). Source of the limits: the tables of supported
@@ -43,6 +43,11 @@ OPTIONS: Mapping[str, Any] = {
     },
 }
 
+ONE_CORE_OPTIONS: Mapping[str, Any] = {
+    **OPTIONS,
+    "properties": {**OPTIONS["properties"], "cores": TILED_OPTIONS["cores"]},
+}
+
 #: O1 finds a place on chip for every layer that any other level places, without planning what to
 #: keep there; the frame that `verify` runs tells of faults in the compiler alone.
 TRIAL_OPTIONS: Mapping[str, Any] = {"opt": "O1", "verify": False}
@@ -81,23 +86,24 @@ BERNOULLI2 = Capabilities(
     hardware=Hardware(
         cores=2,
         clock_mhz=1000,
-        macs_per_cycle=256,
+        macs_per_cycle=240,
         depthwise_macs_per_cycle=256,
         vector_lanes=32,
         onchip_bytes=1024 * 1024,
         ddr_bytes_per_us=9500,
-        start_overhead_us=1.0,
+        start_overhead_us=5.0,
         run_overhead_us=0.0,
         align_width=8,
         align_channels_in=4,
         align_channels_out=4,
         fitted={
-            "macs_per_cycle": "X3 layer table: 1x1 convs at 254-256 MAC/ns, 3-channel conv 190",
+            "macs_per_cycle": "ResNet18 and EfficientNet-lite4 on X3M: 6 % below the 254-256 MAC/ns of "
+            "1x1 convs in the X3 layer table",
             "depthwise_macs_per_cycle": "X3 layer table: depthwise 3x3 at 256 MAC/ns",
             "vector_lanes": "X3 layer table: 36 operations/ns in the preprocessing layer",
             "onchip_bytes": "assumed: X3 layer table moves some 0.4 MB features of MobileNetV1",
             "ddr_bytes_per_us": "X3 layer table: large weight loads at 9.4-9.7 GB/s",
-            "start_overhead_us": "X3M MobileNetV1, ResNet18, EfficientNet-lite0, one core",
+            "start_overhead_us": "X3M EfficientNet-lite0 and -lite2: their layers beyond the array's time",
         },
     ),
     max_lsb={"resize_bilinear": 1, "sum_pool": 1},
@@ -229,4 +235,39 @@ BAYES = Capabilities(
         "pad": _MOVES,
         "lut": OpSupport(dtypes=("int8", "int16"), results=("int8", "int16")),
     },
+)
+
+_X5 = "published times of RDK X5, rows of the fit (README)"
+#: RDK X5. The vendor prints one core, 1 GHz and 10 TOPS; no public table holds its limits of ops,
+#: which are assumed to be those of bayes.
+BAYES_E = Capabilities(
+    hardware=Hardware(
+        cores=1,
+        clock_mhz=1000,
+        macs_per_cycle=1536,
+        depthwise_macs_per_cycle=256,
+        vector_lanes=16,
+        onchip_bytes=2 * 1024 * 1024,
+        ddr_bytes_per_us=6000,
+        start_overhead_us=2.0,
+        run_overhead_us=0.0,
+        port_bytes_per_cycle=96,
+        align_width=8,
+        align_channels_in=4,
+        align_channels_out=8,
+        fitted={
+            "macs_per_cycle": f"{_X5}: YOLO nets that compute bounds",
+            "depthwise_macs_per_cycle": "assumed: the rate that the X3 layer table shows",
+            "vector_lanes": f"{_X5}: attention of YOLO11n",
+            "onchip_bytes": f"{_X5}: YOLOv8x is bound by compute from 2 MiB on",
+            "ddr_bytes_per_us": f"{_X5}: small classifiers that DDR bounds",
+            "start_overhead_us": "assumed: as bayes",
+            "port_bytes_per_cycle": "assumed: a quarter of the channels of a dense convolution",
+            "align_width": "D-Robotics' hints on the shapes that X5 pads",
+            "align_channels_in": "D-Robotics' hints on the shapes that X5 pads",
+            "align_channels_out": "D-Robotics' hints on the shapes that X5 pads",
+        },
+    ),
+    max_lsb=BAYES.max_lsb,
+    ops=BAYES.ops,
 )

@@ -1,4 +1,4 @@
-"""What this plugin registers: the Horizon presets and the marches bernoulli2 and bayes.
+"""What this plugin registers: the Horizon presets and the marches bernoulli2, bayes and bayes_e.
 
 The names in `aliases` are those of the community QAT tutorial.
 """
@@ -20,9 +20,11 @@ from qatspec.api import (
 from qatspec_horizon.capabilities import (
     ARITHMETIC,
     BAYES,
+    BAYES_E,
     BAYES_FLOAT_OPS,
     BERNOULLI2,
     BERNOULLI2_FLOAT_OPS,
+    ONE_CORE_OPTIONS,
     OPTIONS,
     TRIAL_OPTIONS,
 )
@@ -99,6 +101,17 @@ def qatspec_marches() -> Iterable[March]:
             arithmetic=ARITHMETIC,
             capabilities=BAYES,
             options=OPTIONS,
+            trial_options=TRIAL_OPTIONS,
+            float_ops=BAYES_FLOAT_OPS,
+        ),
+        tiled_march(
+            name="bayes_e",
+            summary="RDK X5: int8 and int16, one core; its limits of ops are assumed to be bayes'",
+            version=1,
+            chips=("x5", "rdk_x5"),
+            arithmetic=ARITHMETIC,
+            capabilities=BAYES_E,
+            options=ONE_CORE_OPTIONS,
             trial_options=TRIAL_OPTIONS,
             float_ops=BAYES_FLOAT_OPS,
         ),

@@ -23,6 +23,8 @@ def layer_us(layer: Layer, box: Box, program: Program, target: Target) -> float:
     anchor = layer.ops[0]
     if has(anchor, Trait.WEIGHTED):
         cycles = _mac_cycles(anchor, box, program, target)
+    elif anchor.kind == "matmul":
+        cycles = _product_cycles(anchor, box, program, target)
     else:
         cycles = sum(_vector_cycles(op, box, program, target) for op in layer.ops)
     port = target.hardware.port_bytes_per_cycle
@@ -74,6 +76,15 @@ def _mac_cycles(op: Op, box: Box, program: Program, target: Target) -> float:
     return work * align(channels, hardware.align_channels_out) * depth / hardware.macs_per_cycle
 
 
+def _product_cycles(op: Op, box: Box, program: Program, target: Target) -> float:
+    """Cycles of a product of two activations, one multiplication a lane: the array takes weights
+    that are constant alone."""
+    inner = program.values[op.inputs[0]].shape[-1]
+    columns = align(view(program.values[op.output].shape)[2], target.hardware.align_width)
+    work = box.channels * box.rows * columns * inner
+    return work / target.hardware.vector_lanes
+
+
 def _taps(op: Op) -> int:
     """For a transposed convolution the product of its strides: each output uses one in so many taps
     of the kernel. 1 for other ops."""
@@ -84,8 +95,9 @@ def _vector_cycles(op: Op, box: Box, program: Program, target: Target) -> float:
     """Elements read or made by the op's part of the tile, whichever is more, over the lanes."""
     width = view(program.values[op.output].shape)[2]
     made = box.channels * box.rows * width
-    if op.kind in ("max_pool", "sum_pool"):
-        made *= prod(op.attrs["kernel"])
+    if op.kind in ("max_pool", "sum_pool"):  # windows slide as those of depthwise convolutions do
+        window: int = prod(op.attrs["kernel"])
+        return made * window / target.hardware.depthwise_macs_per_cycle
     read = 0
     if has(op, Trait.REDUCES):
         channels, rows, columns = view(program.values[op.inputs[0]].shape)

@@ -3,7 +3,7 @@ lets every unit run ahead as far as the memory allows."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from qatspec.backend.commands import Command, Operand
@@ -44,6 +44,7 @@ class _Emitter:
 
     def _strips(self, i: int, stage: Stage, strips: Strips) -> Iterator[Command]:
         chunks = enumerate(_chunks(self.net, stage, strips))
+        ahead = sorted(stage.prefetch, key=lambda p: (p[0], abs(p[1])))
         for step in range(stage.steps):
             if step == 0:
                 yield from self._whole_inputs(i, stage)
@@ -54,8 +55,11 @@ class _Emitter:
                     continue
                 if k in stage.constants:
                     yield from self._hold(i, stage, k)
-                if k == stage.layers[0] and step == 0:
-                    yield from self._prefetch(stage)
+                if k == stage.layers[-1] or stage.steps == 1:
+                    # spread over the steps, so that they do not hold up the inputs of the next one
+                    done = len(ahead) * step // stage.steps
+                    until = len(ahead) * (step + 1) // stage.steps
+                    yield from self._prefetch(ahead[done:until])
                 yield from self._run(i, stage, k, (h0, h1), chunks)
                 yield from self._store(i, stage, k, (h0, h1))
 
@@ -82,9 +86,9 @@ class _Emitter:
             self.loaded.add((i, k))
             yield self._weights(k, 0, self.net.channels(k), stage.constants[k])
 
-    def _prefetch(self, stage: Stage) -> Iterator[Command]:
-        """Constants of later stages whose buffers are free from here on."""
-        for i, what in sorted(stage.prefetch, key=lambda p: (p[0], abs(p[1]))):
+    def _prefetch(self, ahead: Sequence[tuple[int, int]]) -> Iterator[Command]:
+        """Constants of later stages whose buffers are free by now: (stage, layer or chunk)."""
+        for i, what in ahead:
             later = self.placement.stages[i]
             if what >= 0:
                 yield from self._hold(i, later, what)
@@ -133,7 +137,7 @@ class _Emitter:
             if stage.slots and (i, -1 - number) not in self.loaded:
                 yield self._weights(k, c0, c1, address)
             if number == 0:
-                yield from self._prefetch(stage)
+                yield from self._prefetch(sorted(stage.prefetch, key=lambda p: (p[0], abs(p[1]))))
             ranges = pass_ranges(net, k, (c0, c1))
             buffers = {
                 root: Buffer(

@@ -47,15 +47,18 @@ def earlier(
     pieces: list[Piece], addresses: list[int], movable: Sequence[int], budget: int, most: int
 ) -> list[int]:
     """Let the `movable` pieces live from up to `most` stages earlier, where that takes no more than
-    `budget` bytes. Changes pieces and addresses; returns the first stage of each piece."""
+    `budget` bytes. None starts before one that stands before it in `movable`: they are loaded in
+    this order. Changes pieces and addresses; returns the first stage of each piece."""
+    floor = 0
     for i in movable:
         others = [(a, p) for j, (a, p) in enumerate(zip(addresses, pieces, strict=True)) if j != i]
         piece = pieces[i]
         near = [(a, p) for a, p in others if p.first <= piece.last and piece.first - most <= p.last]
-        for first in range(piece.first - 1, max(-1, piece.first - most - 1), -1):
+        for first in range(piece.first - 1, max(floor, piece.first - most) - 1, -1):
             longer = Piece(piece.size, first, piece.last)
             address = _lowest(longer, near)
             if address + piece.size > budget:
                 break
             pieces[i], addresses[i] = longer, address
+        floor = max(floor, pieces[i].first)
     return [piece.first for piece in pieces]

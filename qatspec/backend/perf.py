@@ -13,7 +13,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
+from qatspec import __version__
 from qatspec.backend.cost import macs
 from qatspec.backend.encode import Compiled, decode
 from qatspec.backend.perf_html import render
@@ -107,13 +109,23 @@ def _summary(artifact: Artifact, timed: Timing) -> dict[str, Any]:
         "BPU core number": compiled.cores,
         "BPU PE number": target.hardware.macs_per_cycle * compiled.cores,
         "compiling options": f"--march {target.march} --opt {compiled.opt} --core {compiled.cores}",
+        "HBDK version": f"none: qatspec {__version__}",
+        "runtime version": f"qatspec {__version__}",
         "model json CRC": artifact.manifest["program"][:16],
+        "model param CRC": f"{crc32(compiled.weights):08x}",
         "frame per run": 1,
         "BPU OPs per frame (effective)": ops,
         "BPU OPs per run (effective)": ops,
+        "BPU OPs per frame (working)": ops,
+        "BPU OPs per run (working)": ops,
         "latency (ms)": _round(latency / 1e3),
         "latency (us)": _round(latency),
+        "latency (ms) by segments": [_round(latency / 1e3)],
+        "latency error": target.hardware.accuracy or "not compared with published times",
+        "multicore sync time (ms)": 0.0,
         "FPS": _round(fps),
+        "worst FPS": _round(fps),
+        "FPS, a frame on each core": _round(_saturated_fps(timed, moved)),
         "frame per second": _round(fps),
         "run per second": _round(fps),
         "loaded bytes per frame": loaded,
@@ -133,6 +145,17 @@ def _summary(artifact: Artifact, timed: Timing) -> dict[str, Any]:
         **_intervals(timed),
         "layer details": [HEADER, *_layers(timed)],
     }
+
+
+def _saturated_fps(timed: Timing, moved: int) -> float:
+    """Frames a second with every core of the chip busy with frames of its own, as far as DDR
+    carries their traffic."""
+    hardware = timed.compiled.target.hardware
+    frames = hardware.cores // timed.compiled.cores
+    if not timed.latency:
+        return 0.0
+    shared = 1e6 * hardware.ddr_bytes_per_us / moved if moved else float("inf")
+    return min(frames * 1e6 / timed.latency, max(shared, 1e6 / timed.latency))
 
 
 def _round(value: float) -> float:

@@ -19,6 +19,9 @@ from qatspec.backend.tile import Constants, Passes, arrange, passes
 
 #: Constants are loaded at most so many stages ahead.
 _AHEAD = 12
+#: Constants of a layer that runs alone are loaded in at most so many pieces of at least so many
+#: bytes.
+_PIECES, _PIECE = 8, 48 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,14 +275,27 @@ class _Placer:
         assert stage.strips is not None
         space = self.budget - int(self.live[i]) - stage.strips.ring_bytes
         size = net.const_bytes(k)
+        if depth > 1 and _PIECE < size <= space // depth:
+            # in pieces, so that the first channels are computed while the others are loaded
+            pieces = min(_PIECES, size // _PIECE + 1)
+            chunk = net.chunk_for(k, -(-size // pieces) + net.const_bytes(k, net.smallest_chunk(k)))
+            slot = net.const_bytes(k, chunk) if chunk else size
+            count = -(-net.channels(k) // chunk) if chunk else 1
+            if chunk and count > 1 and slot * count <= space:
+                stage.arranged = Constants(
+                    held=(), chunks={k: chunk}, slot=slot, slots=count, traffic=size
+                )
+                return
         if size > space // depth:
-            # a part of the space for each of two chunks, the rest for those of the next layer
-            chunk = net.chunk_for(k, space // (2 * depth if depth > 1 else 1))
+            # half of the space for four chunks, the rest for those of the next layer
+            chunk = net.chunk_for(k, space // 8) if depth > 1 else net.chunk_for(k, space)
+            slots = 4 if chunk and depth > 1 else depth
             chunk = chunk or net.smallest_chunk(k)
             slot = net.const_bytes(k, chunk)
-            if slot * min(depth, -(-net.channels(k) // chunk)) < size:
+            slots = min(slots, -(-net.channels(k) // chunk))
+            if slot * slots < size:
                 stage.arranged = Constants(
-                    held=(), chunks={k: chunk}, slot=slot, slots=depth, traffic=size
+                    held=(), chunks={k: chunk}, slot=slot, slots=slots, traffic=size
                 )
                 return
         stage.arranged = Constants(

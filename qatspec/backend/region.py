@@ -83,6 +83,8 @@ def _channel_step(op: Op, program: Program) -> int:
         return 1
     if op.kind == "linear":
         return int(len(out) == 1)
+    if op.kind == "matmul":
+        return int(divisible(op, program))
     if has(op, Trait.POINTWISE):
         axis_is_channels = op.kind != "requant" or op.attrs["axis"] == 1
         ranked = len(out) in (1, 3) and all(len(s) == len(out) for s in shapes)

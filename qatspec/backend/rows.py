@@ -30,6 +30,8 @@ def divisible(op: Op, program: Program) -> bool:
         return _padding_is_narrow(op, program.values[op.inputs[1]].shape[2])
     if op.kind == "concat":
         return image and op.attrs["axis"] in (1, 3)
+    if op.kind == "matmul":
+        return image and shapes[0][0] == shapes[1][0]
     if op.kind == "slice":
         return image
     if has(op, Trait.RESIZES):
@@ -79,6 +81,8 @@ def rows_read(op: Op, name: str, program: Program, h0: Rows, h1: Rows) -> tuple[
         low, high = h0 // factor, (h1 - 1) // factor + 1
     elif op.kind == "resize_bilinear":
         low, high = _bilinear(op, height, h0), _bilinear(op, height, h1 - 1) + 2
+    elif op.kind == "matmul" and name == op.inputs[1]:
+        low, high = 0 * h0, 0 * h1 + height
     else:
         low, high = h0, h1
     if op.kind == "mul" and height == 1:

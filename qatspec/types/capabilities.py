@@ -80,7 +80,7 @@ class Hardware:
     macs_per_cycle            dense convolutions and linear, per core, int8.
     depthwise_macs_per_cycle  convolutions with one input channel a group, per core.
     vector_lanes              elements a cycle of everything else, per core.
-    onchip_bytes              memory shared by the cores, in bytes.
+    onchip_bytes              memory for one frame, in bytes.
     ddr_bytes_per_us          effective bandwidth of the memory outside, in bytes a microsecond.
     start_overhead_us         to start one layer, in microseconds.
     run_overhead_us           once a run, in microseconds.
@@ -88,6 +88,7 @@ class Hardware:
                               without limit.
     align_width, align_channels_in, align_channels_out: width and channels are padded to these
                               multiples.
+    accuracy                  how near the modelled latency comes to published times, in words.
     fitted                    figure -> what it rests on, where the vendor prints none.
     """
 
@@ -104,10 +105,12 @@ class Hardware:
     align_channels_in: int
     align_channels_out: int
     port_bytes_per_cycle: float = 0
+    accuracy: str = ""
     fitted: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        figures = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "fitted"}
+        words = ("fitted", "accuracy")
+        figures = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in words}
         for name, value in figures.items():
             if value < 0 or (value == 0 and name not in _MAY_BE_ZERO):
                 raise ValueError(f"{name} is {value}")

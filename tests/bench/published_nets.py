@@ -75,6 +75,14 @@ class Net:
         _, rows, columns = self.builder.values[x].shape
         return self._emit("resize_nearest", [x], size=(2 * rows, 2 * columns))
 
+    def doubled(self, x: str) -> str:
+        """A transposed convolution of 2x2 that doubles rows and columns."""
+        channels = self.channels(x)
+        weight = self._const("int8", np.zeros((channels, channels, 2, 2), np.int8))
+        window = {"stride": (2, 2), "padding": (0,) * 4, "dilation": (1, 1), "groups": 1}
+        sums = self._emit("conv_transpose", [x, weight], output_padding=(0, 0), **window)
+        return self._requant([sums], channels)
+
     def concat(self, *parts: str) -> str:
         return self._emit("concat", list(parts), axis=1)
 
@@ -123,6 +131,10 @@ def mobilenet_v1(size: int = 224) -> Program:
 
 def mobilenet_v2_cifar() -> Program:
     return _inverted("mobilenet_v2_cifar", 32, 2, 32, _MOBILENET_V2, 1280, 10)
+
+
+def mobilenet_v2() -> Program:
+    return _inverted("mobilenet_v2", 224, 2, 32, _MOBILENET_V2, 1280, 1000)
 
 
 def efficientnet_lite0() -> Program:

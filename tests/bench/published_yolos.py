@@ -112,14 +112,26 @@ class Yolo(Net):
         turned = self._emit("transpose", [q], perm=(0, 1, 3, 2))
         scores = self._requant([self._emit("matmul", [turned, k])], 1)
         weights = self._emit("lut", [scores, self.table()], dtype="int8")  # stands for softmax
-        weights = self._emit("transpose", [weights], perm=(0, 1, 3, 2))
-        y = self._requant([self._emit("matmul", [v, weights])], 1)
+        v = self._emit("transpose", [v], perm=(0, 1, 3, 2))
+        y = self._requant([self._emit("matmul", [weights, v])], 1)
+        y = self._emit("transpose", [y], perm=(0, 1, 3, 2))
         y = self._emit("reshape", [y], shape=(channels, rows, columns))
         return self.conv(y, channels)
 
-    def detect(self, *maps: str) -> Program:
-        """Boxes and classes of every map, without anchors (v5u, v8, YOLO11)."""
+    def classify_image(self, x: str) -> Program:
+        return self.classify(self.conv(x, 1280), 1000)
+
+    def detect(self, *maps: str, further: int = 0, masks: bool = False) -> Program:
+        """Boxes and classes of every map, without anchors (v5u, v8, YOLO11). further: numbers at
+        each place besides (17 x 3 of a pose, 32 of a mask); masks: with the branch of prototypes.
+        """
         first, outputs = self.channels(maps[0]), []
+        for x in maps if further else ():
+            hidden = max(first // 4, further)
+            outputs.append(self.raw(self.conv(self.conv(x, hidden, 3), hidden, 3), further))
+        if masks:
+            y = self.doubled(self.conv(maps[0], self.ch(256), 3))
+            outputs.append(self.conv(self.conv(y, self.ch(256), 3), 32))
         boxes, scores = max(16, first // 4, 64), max(first, 80)
         for x in maps:
             y = self.conv(self.conv(x, boxes, 3), boxes, 3)
@@ -133,9 +145,10 @@ class Yolo(Net):
         return self.builder.finish(outputs)
 
 
-def yolo(version: str, size: str, pixels: int = 640, *, anchors: bool = False) -> Program:
-    """version: "v5", "v8" or "11"; anchors: the one-layer heads of v5."""
-    net = Yolo(f"yolo_{version}{size}{'_anchors' if anchors else ''}", version, size, pixels)
+def yolo(version: str, size: str, task: str = "detect", pixels: int = 640) -> Program:
+    """version: "v5", "v8" or "11". task: "detect", "anchors" (the one-layer heads of v5), "pose",
+    "seg" or "cls"."""
+    net = Yolo(f"yolo_{version}{size}_{task}", version, size, pixels)
     eleven = version == "11"
     stem = (6, 2) if version == "v5" else (3, 2)
     x = net.conv(net.image, net.ch(64), *stem)
@@ -145,9 +158,12 @@ def yolo(version: str, size: str, pixels: int = 640, *, anchors: bool = False) -
     x = net.down(x, 512)
     fourth = x = net.block(x, 512, 2 if eleven else 9 if version == "v5" else 6, True, 0.5, True)
     x = net.down(x, 1024)
-    x = net.sppf(net.block(x, 1024, 2 if eleven else 3, True, 0.5, True))
+    x = net.block(x, 1024, 2 if eleven else 3, True, 0.5, True)
+    x = x if task == "cls" else net.sppf(x)
     if eleven:
         x = net.attention(x, net.times(2))
+    if task == "cls":
+        return net.classify_image(x)
     fifth, count = x, 2 if eleven else 3
     if version == "v5":
         fifth = net.conv(fifth, net.ch(512))
@@ -156,6 +172,7 @@ def yolo(version: str, size: str, pixels: int = 640, *, anchors: bool = False) -
     small = net.block(net.concat(net.up(middle), third), 256, count, False)
     middle = net.block(net.concat(net.down(small, 256), middle), 512, count, False)
     large = net.block(net.concat(net.down(middle, 512), fifth), 1024, count, False, 0.5, True)
-    if anchors:
+    if task == "anchors":
         return net.builder.finish([net.raw(m, 255) for m in (small, middle, large)])
-    return net.detect(small, middle, large)
+    further = {"pose": 51, "seg": 32}.get(task, 0)
+    return net.detect(small, middle, large, further=further, masks=task == "seg")
