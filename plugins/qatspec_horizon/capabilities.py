@@ -97,13 +97,14 @@ BERNOULLI2 = Capabilities(
         align_channels_in=4,
         align_channels_out=4,
         fitted={
-            "macs_per_cycle": "ResNet18 and EfficientNet-lite4 on X3M: 6 % below the 254-256 MAC/ns of "
-            "1x1 convs in the X3 layer table",
+            "macs_per_cycle": "X3M ResNet18 and EfficientNet-lite4: 6 % below the 254-256 MAC/ns "
+            "of 1x1 convs in the X3 layer table",
             "depthwise_macs_per_cycle": "X3 layer table: depthwise 3x3 at 256 MAC/ns",
             "vector_lanes": "X3 layer table: 36 operations/ns in the preprocessing layer",
             "onchip_bytes": "assumed: X3 layer table moves some 0.4 MB features of MobileNetV1",
             "ddr_bytes_per_us": "X3 layer table: large weight loads at 9.4-9.7 GB/s",
-            "start_overhead_us": "X3M EfficientNet-lite0 and -lite2: their layers beyond the array's time",
+            "start_overhead_us": "X3M EfficientNet-lite0 and -lite2: what their layers take beyond "
+            "the time of the array",
         },
     ),
     max_lsb={"resize_bilinear": 1, "sum_pool": 1},
@@ -249,7 +250,7 @@ BAYES_E = Capabilities(
         vector_lanes=16,
         onchip_bytes=2 * 1024 * 1024,
         ddr_bytes_per_us=6000,
-        start_overhead_us=2.0,
+        start_overhead_us=5.0,
         run_overhead_us=0.0,
         port_bytes_per_cycle=96,
         align_width=8,
@@ -261,7 +262,7 @@ BAYES_E = Capabilities(
             "vector_lanes": f"{_X5}: attention of YOLO11n",
             "onchip_bytes": f"{_X5}: YOLOv8x is bound by compute from 2 MiB on",
             "ddr_bytes_per_us": f"{_X5}: small classifiers that DDR bounds",
-            "start_overhead_us": "assumed: as bayes",
+            "start_overhead_us": "assumed: as bernoulli2",
             "port_bytes_per_cycle": "assumed: a quarter of the channels of a dense convolution",
             "align_width": "D-Robotics' hints on the shapes that X5 pads",
             "align_channels_in": "D-Robotics' hints on the shapes that X5 pads",

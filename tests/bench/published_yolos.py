@@ -28,6 +28,8 @@ class Yolo(Net):
         super().__init__(name, pixels)
         self.version = version
         self.depth, self.width, self.most = SIZES[version][size]
+        if version == "v8" and pixels == 224:  # the classifiers have more channels
+            self.most = 1024
         self.deep = version == "11" and size in "mlx"
 
     def ch(self, channels: int) -> int:
