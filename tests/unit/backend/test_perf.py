@@ -106,3 +106,14 @@ def test_a_march_without_a_model_of_time(full, target, tmp_path):
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(DiagnosticError, match="QS805"):
         perf(other)
+
+
+def test_a_frame_on_each_core_is_bounded_by_cores_and_ddr(full, target):
+    for rate, share in ((1e9, 2.0), (1000, None)):
+        summary = perf(assemble(full, target(ddr_bytes_per_us=rate)))["summary"]
+        saturated, alone = summary["FPS, a frame on each core"], summary["FPS"]
+        assert alone <= saturated <= 2 * alone * 1.000001
+        if share:
+            assert saturated == pytest.approx(share * alone, rel=1e-6)
+    two = perf(assemble(full, target(), cores=2))["summary"]
+    assert two["FPS, a frame on each core"] == two["FPS"]

@@ -88,3 +88,21 @@ def test_the_fast_way_gives_the_same_integers(full, noise, target):
     ints = noise(full, 3)
     artifact = Artifact.from_bytes(assemble(full, target()).to_bytes())
     assert equal(run_compiled(artifact, ints), simulate(artifact, ints))
+
+
+@pytest.mark.parametrize("onchip", [1 << 20, 6 * 1024])
+def test_products_of_activations_run_in_rows_and_heads(net, noise, target, onchip):
+    made = net()
+    x = made.conv(made.input(3, 8, 8), 24, kernel=1)
+    flat = made.emit("reshape", [x], shape=(24, 64))
+    parts = [
+        made.emit("slice", [flat], axis=1, start=8 * i, stop=8 * i + 8, step=1) for i in range(3)
+    ]
+    q, k, v = (made.emit("reshape", [part], shape=(2, 4, 64)) for part in parts)
+    turned = made.emit("transpose", [q], perm=(0, 1, 3, 2))
+    scores = made.requant(made.emit("matmul", [turned, k]), per_channel=False)
+    values = made.emit("transpose", [v], perm=(0, 1, 3, 2))
+    program = made.finish(made.requant(made.emit("matmul", [scores, values]), per_channel=False))
+    ints = noise(program)
+    artifact = assemble(program, target(onchip), cores=2)
+    assert equal(simulate(artifact, ints), interpret(program, *ints))
