@@ -235,11 +235,12 @@ class Registry:
         except QatspecError:
             raise
         except Exception as error:
+            if isinstance(error, MemoryError) or "OutOfMemory" in type(error).__name__:
+                raise  # wherever it happens, the batch is too large
             if fault := self.plugin_fault(error):
                 raise fault from error
             plugin = provider_of(self.plugins(), owner)
-            exhausted = isinstance(error, MemoryError) or "OutOfMemory" in type(error).__name__
-            if plugin is None or exhausted or passed_qatspec(error) or is_of_data(plugin, error):
+            if plugin is None or passed_qatspec(error) or is_of_data(plugin, error):
                 raise
             doing = f"{method}() of `{type(owner).__name__}`"
             raise raised(plugin, error, item=doing, span=line_of(owner, method)) from error

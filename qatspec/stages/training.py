@@ -6,11 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
+import torch
 from torch import nn
 
 from qatspec.plan.checkpoints import checkpoint_files, checkpoint_path, read_header
 from qatspec.spec import Trainer
 from qatspec.stages.context import Context, Outcome
+from qatspec.stages.exhausted import too_large
 from qatspec.train.chosen import Judging, gives, judge_again
 from qatspec.train.evaluate import evaluate
 from qatspec.train.loop import Training, fit
@@ -74,7 +76,10 @@ def train(
         report=context.report,
         profile=context.profile,
     )
-    metrics, paths = fit(training, resume=resumed)
+    try:
+        metrics, paths = fit(training, resume=resumed)
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        raise too_large(context.spec, context.stage, training.loader.batch_size, error) from error
     if context.group.from_main(lambda: _judged_otherwise(context)):
         metrics, paths = judge_again(
             judging(context, model, to_eval), context.folder, context.folder

@@ -12,6 +12,7 @@ from qatspec.diag import Diagnostic, DiagnosticError, Note, PluginFault
 from qatspec.diag.codes import QS942, QS943
 from qatspec.spec import InputSpec, TensorSpec, Trainer
 from qatspec.stages.context import Context
+from qatspec.stages.exhausted import too_large
 from qatspec.train.evaluate import rehearse
 from qatspec.train.loader import Batch, Loader
 from qatspec.train.loop import Loss
@@ -56,6 +57,8 @@ class TriedData:
         try:
             with torch.no_grad():
                 Loss(model, synchronized=False)(batch.inputs, batch.targets)
+        except (torch.OutOfMemoryError, MemoryError) as error:
+            raise too_large(self.context.spec, stage, len(batch), error) from error
         except (ValueError, PluginFault) as error:
             if "more than 1 value per channel" not in str(error.__cause__ or error):
                 raise

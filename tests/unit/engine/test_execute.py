@@ -297,3 +297,22 @@ def test_what_later_stages_would_refuse_is_told_before_any_training(project, cal
     summary = json.loads((project.workdir / "summary.json").read_text())
     assert statuses(summary) == [("float", "failed")]
     assert statuses(project.run(step="float")) == [("float", "run")]
+
+
+def test_too_little_memory_names_the_key_and_a_value_to_try(project):
+    """In the model's own code, as on a GPU: the fault is not the plugin's."""
+    plugin = project.folder / "toy_plugin.py"
+    text = plugin.read_text()
+    assert "def loss(self, outputs, targets):\n" in text
+    full = "def loss(self, outputs, targets):\n        if len(targets) > 4 and self.training:\n"
+    full += "            raise torch.OutOfMemoryError('out of memory')\n"
+    plugin.write_text(text.replace("def loss(self, outputs, targets):\n", full))
+    with pytest.raises(DiagnosticError) as caught:
+        project.run(step="float")
+    (found,) = caught.value.diagnostics
+    assert found.code == "QS946"
+    assert "`batch_size: 8` in stage float" in found.message
+    assert "`batch_size: 4`, and `accumulate: 2`" in found.help
+    project.edit("batch_size: 8}\n  val", "batch_size: 4}\n  val")
+    project.edit("epochs: 3", "epochs: 3\n      accumulate: 2")
+    assert statuses(project.run(step="float")) == [("float", "run")]
