@@ -201,9 +201,11 @@ def _other_classes(folder: Path, train: Sequence[str], val: Sequence[str]) -> Di
 def _resizes_by_powers_of_two(march: str) -> bool:
     """Return whether a map of a size that is no power of two could not be resized from one pixel,
     as segmenters do with the mean of the picture."""
+    from qatspec.kinds import KINDS, Trait
+
     ops = registry().march(march).capabilities.ops or {}
-    limits = [limit for kind in ("resize_nearest", "resize_bilinear") if kind in ops
-              for limit in ops[kind].limits]  # fmt: skip
+    resizing = [name for name in ops if name in KINDS and Trait.RESIZES in KINDS[name].traits]
+    limits = [limit for name in resizing for limit in ops[name].limits]
     return any(limit.of == "scale_factor" and limit.power_of_two for limit in limits)
 
 
