@@ -99,12 +99,14 @@ def compare(
     largest = 0
     feds = other.runtime_inputs if isinstance(other, Artifact) else ()
     fed = {f.port.name: f for f in feds}
-    names = [port.name for port in other.inputs]
     for feed in inputs:
-        ints = [
-            interpret_frames(fed[name], frames) if name in fed else frames
-            for name, frames in zip(names, feed, strict=True)
-        ]
+        ints = feed
+        if fed:
+            names = [port.name for port in other.inputs]
+            ints = [
+                interpret_frames(fed[name], frames) if name in fed else frames
+                for name, frames in zip(names, feed, strict=True)
+            ]
         for mine, theirs in zip(reference.run(*ints), other.run(*feed), strict=True):
             distance = np.abs(mine.astype(np.int64) - theirs.astype(np.int64))
             largest = max(largest, int(distance.max(initial=0)))
