@@ -9,7 +9,6 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import openvino
 
 from qatspec.api import (
     Artifact,
@@ -86,8 +85,7 @@ def _perf(
         threads=1,
         batch=batch,
         facts={
-            "openvino": openvino.__version__,
-            "device": artifact.manifest["compiled for"]["device"],
+            **artifact.manifest["compiled for"],
             "optimized graph": _kinds(model),
         },
     )
