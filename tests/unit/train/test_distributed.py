@@ -13,7 +13,7 @@ SCRIPT = textwrap.dedent(
     from torch import nn
     from qatspec.diag import DiagnosticError
     from qatspec.diag.codes import QS901
-    from qatspec.process.interrupt import handled
+    from qatspec.process.interrupt import deferred, handled
     from qatspec.train.distributed import LostProcessError, ranks
 
     def step(group, mode, report):
@@ -31,7 +31,7 @@ SCRIPT = textwrap.dedent(
         return net.weight.grad.tolist(), mean.tolist(), group.share(f"from {group.rank}")
 
     if __name__ == "__main__":
-        with handled(), ranks("cpu") as met:  # the launcher stops rank 0 when another one ended
+        with handled(), deferred(), ranks("cpu") as met:  # the launcher stops rank 0 then
             if not met.is_main:
                 sys.exit(met.serve())
             try:
