@@ -10,6 +10,7 @@ from typing import Any
 
 from jsonschema import Draft202012Validator
 
+from qatspec.diag.codes import QS009
 from qatspec.hookspecs import API_VERSION
 from qatspec.schema import check, with_defaults
 from qatspec.testing.subject import ENTRY_POINT, Skipped, Subject
@@ -22,7 +23,7 @@ _SCHEMAS = {"ModelDef": "params", "DatasetDef": "params", "March": "options"}
 def api_version(subject: Subject) -> None:
     """It is written for this version of the plugin API; else the names that it has to change."""
     stated = getattr(subject.plugin, "qatspec_api", API_VERSION)
-    outdated = [fault for fault in subject.registry.faults() if fault.code == "QS009"]
+    outdated = [fault for fault in subject.registry.faults() if fault.code == QS009]
     renamed = [
         f"{note.span.file}:{note.span.line}: {note.text}"
         for fault in outdated

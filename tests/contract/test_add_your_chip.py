@@ -28,8 +28,13 @@ def package(tmp_path, monkeypatch):
     (folder / "__init__.py").write_text("")
     (folder / "plugin.py").write_text(blocks[0])
     (folder / "march.py").write_text("\n\n".join(blocks[1:]))
+    forget()  # another page has an example of this name
     monkeypatch.syspath_prepend(str(tmp_path))
     yield folder
+    forget()
+
+
+def forget() -> None:
     for name in [name for name in sys.modules if name.partition(".")[0] == "my_chip"]:
         del sys.modules[name]
 

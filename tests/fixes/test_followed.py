@@ -5,10 +5,17 @@ from __future__ import annotations
 import pytest
 
 from qatspec.diag import CODES
-from tests.fixes import files, lowering, objects, quantizing, tracing
+from tests.fixes import files, inputs, lowering, objects, quantizing, tracing
 from tests.fixes.following import Case, codes, errors
 
-CASES = [*tracing.CASES, *objects.CASES, *quantizing.CASES, *lowering.CASES, *files.CASES]
+CASES = [
+    *tracing.CASES,
+    *objects.CASES,
+    *inputs.CASES,
+    *quantizing.CASES,
+    *lowering.CASES,
+    *files.CASES,
+]
 #: Codes that no change of the user's answers.
 WITHOUT_FIX = {"QS730": "a fault of an op's handler, to be reported"}
 

@@ -175,7 +175,7 @@ CASES += each(
 CASES += each(
     "QS504",
     (
-        "compare `model.input` with what the model takes",
+        "compare `model.input`, or `model.inputs`, with what the model takes",
         lambda: through(Net(lambda m, x: x), torch.zeros(2, 5, 8, 8)),
         lambda: through(Net(lambda m, x: x), torch.zeros(2, 3, 8, 8)),
     ),

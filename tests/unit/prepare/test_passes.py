@@ -49,7 +49,7 @@ def unit(net: nn.Module | None = None, last: str | None = "module") -> Unit:
         quantize_input=True,
         quantize_output=True,
     )
-    made.start(net or Net(), capture_root_call((image(),)).calls[""], None)
+    made.start(net or Net(), capture_root_call((image(),)).calls[""])
     run_passes(made, last)
     return made
 

@@ -66,7 +66,7 @@ def test_defaults_are_filled_in(build):
     trainer = spec.stages["float"].trainer
     assert (trainer.batch_norm, trainer.freeze_from_epoch) == ("running", 2)
     assert trainer.optimizer.params == {
-        "lr": 0.01, "momentum": 0, "nesterov": False, "weight_decay": 0,
+        "lr": 0.01, "momentum": 0, "nesterov": False, "weight_decay": 0, "groups": [],
     }  # fmt: skip
     assert trainer.scheduler.type == "constant"
     assert spec.stages["qat"].trainer.optimizer.params["betas"] == [0.9, 0.999]

@@ -27,7 +27,9 @@ def spec(data: dict[str, Any] | None = None, **params: Any) -> Any:
                 **params,
             },
         ),
-        input=SimpleNamespace(size=(512, 512), format="rgb", mean=128.0, std=128.0, resize=None),
+        input=SimpleNamespace(
+            at="/model/input", size=(512, 512), format="rgb", mean=128.0, std=128.0, resize=None
+        ),
         data=roles,
     )
 

@@ -67,7 +67,7 @@ def opened(tmp_path, **augment):
 
 def bytes_of(batches):
     return [
-        (b.images.numpy().tobytes(), [{k: v.tolist() for k, v in t.items()} for t in b.targets])
+        (b.inputs[0].numpy().tobytes(), [{k: v.tolist() for k, v in t.items()} for t in b.targets])
         for b in batches
     ]
 

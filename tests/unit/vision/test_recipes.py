@@ -68,7 +68,7 @@ def test_fcos_float(variant: str, lr: float, batch: int, warmup_epochs: float) -
     said = trainer(spec, "float")
     assert said.optimizer.type == "sgd"
     assert said.optimizer.params == {
-        "lr": lr, "momentum": 0.937, "nesterov": True, "weight_decay": 4e-5,
+        "lr": lr, "momentum": 0.937, "nesterov": True, "weight_decay": 4e-5, "groups": [],
     }  # fmt: skip
     assert said.scheduler.type == "cosine"
     steps = warmup_epochs * COCO_PICTURES / (8 * batch)
@@ -113,7 +113,7 @@ def test_fcos_qat(variant: str, lr: float, decays: list[int], batch: int, batch_
     said = trainer(spec, "qat")
     assert said.optimizer.type == "sgd"
     assert said.optimizer.params == {
-        "lr": lr, "momentum": 0.9, "nesterov": False, "weight_decay": 5e-5,
+        "lr": lr, "momentum": 0.9, "nesterov": False, "weight_decay": 5e-5, "groups": [],
     }  # fmt: skip
     assert said.scheduler.type == "step"
     assert said.scheduler.params == {"epochs": decays, "factor": 0.1}
@@ -136,7 +136,7 @@ def test_yolo_s() -> None:
     assert (tuple(spec.input.size), spec.data["train"].batch_size) == ((640, 640), 8)
     said = trainer(spec, "float")
     assert said.optimizer.params == {
-        "lr": 0.01, "momentum": 0.9, "nesterov": True, "weight_decay": 5e-4,
+        "lr": 0.01, "momentum": 0.9, "nesterov": True, "weight_decay": 5e-4, "groups": [],
     }  # fmt: skip
     steps = 5 * COCO_PICTURES / (8 * 8)
     assert said.scheduler.params["warmup_steps"] == pytest.approx(steps, abs=1)
@@ -161,7 +161,7 @@ def test_deeplab(variant: str, channels: int) -> None:
     said = trainer(spec, "float")
     assert said.optimizer.type == "sgd"
     assert said.optimizer.params == {
-        "lr": 0.03, "momentum": 0.9, "nesterov": False, "weight_decay": 5e-4,
+        "lr": 0.03, "momentum": 0.9, "nesterov": False, "weight_decay": 5e-4, "groups": [],
     }  # fmt: skip
     assert (said.epochs, said.scheduler.type) == (600, "cosine")
     assert said.batch_norm == trainer(spec, "qat").batch_norm == "synchronized"

@@ -174,8 +174,8 @@ def test_what_cannot_be_built(
     strides: list[int], size: tuple[int, int], at: str, words: str
 ) -> None:
     spec: Any = SimpleNamespace(
-        model=SimpleNamespace(type="yolo", params={"strides": strides}),
-        input=SimpleNamespace(size=size), data={},
+        model=SimpleNamespace(type="yolo", plugin="vision", params={"strides": strides}),
+        input=SimpleNamespace(at="/model/input", size=size), data={},
     )  # fmt: skip
     (finding,) = check_yolo(spec)
     assert (finding.at, finding.severity) == (at, "error")
