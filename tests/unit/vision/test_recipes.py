@@ -116,7 +116,7 @@ def test_fcos_qat(variant: str, lr: float, decays: list[int], batch: int, batch_
         "lr": lr, "momentum": 0.9, "nesterov": False, "weight_decay": 5e-5, "groups": [],
     }  # fmt: skip
     assert said.scheduler.type == "step"
-    assert said.scheduler.params == {"epochs": decays, "factor": 0.1}
+    assert said.scheduler.params == {"epochs": decays, "factor": 0.1, "warmup_steps": 0}
     assert (said.epochs, said.batch_norm, said.ema) == (15, batch_norm, None)
     assert spec.stages["qat"].batch_size == batch
     role = spec.data.get("qat", spec.data["train"])
