@@ -129,7 +129,7 @@ def _filled(march: str, schema: JSONSchema, options: dict[str, Any]) -> dict[str
     """
     if wrong := check(options, schema):
         raise DiagnosticError(
-            QS803.diagnostic(f"compile options of {march}: {found.message}", help=found.help)
-            for found in wrong
+            QS803.diagnostic(f"compile options of {march}: {problem.message}", help=problem.help)
+            for problem in wrong
         )
     return cast("dict[str, Any]", with_defaults(schema, options))

@@ -95,7 +95,7 @@ def _vector_cycles(op: Op, box: Box, program: Program, target: Target) -> float:
     """Elements read or made by the op's part of the tile, whichever is more, over the lanes."""
     width = view(program.values[op.output].shape)[2]
     made = box.channels * box.rows * width
-    if op.kind in ("max_pool", "sum_pool"):  # windows slide as those of depthwise convolutions do
+    if has(op, Trait.WINDOWED):  # windows slide as those of depthwise convolutions do
         window: int = prod(op.attrs["kernel"])
         return made * window / target.hardware.depthwise_macs_per_cycle
     read = 0

@@ -107,8 +107,8 @@ class _Emitter:
             total = self.net.channels(k)
             return [(k, c0, min(c0 + step, total)) for c0 in range(0, total, step)]
         assert stage.strips is not None
-        found = _chunks(self.net, stage, stage.strips)
-        return [chunk for _, chunk in zip(stage.slots, found, strict=False)]
+        chunks = _chunks(self.net, stage, stage.strips)
+        return [chunk for _, chunk in zip(stage.slots, chunks, strict=False)]
 
     def _inputs(self, stage: Stage, strips: Strips, step: int) -> Iterator[Command]:
         """The rows that the step needs of parts that pass through DDR."""
@@ -174,16 +174,16 @@ class _Emitter:
     def _whole_inputs(self, i: int, stage: Stage) -> Iterator[Command]:
         """Parts that a stage reads from a whole buffer into which nobody has written them."""
         net = self.net
-        own = set(stage.layers)
+        inside = set(stage.layers)
         for k in stage.layers:
             for read in net.reads[k]:
-                found = self.placement.keep(read.root, i)
-                if found is None:
+                kept = self.placement.keep(read.root, i)
+                if kept is None:
                     continue
-                keep, address = found
+                keep, address = kept
                 for source in read.sources:
                     part = net.parts[source]
-                    if source in own or (address, source) in self.present:
+                    if source in inside or (address, source) in self.present:
                         continue
                     self.present.add((address, source))
                     c0, c1 = max(part.c0, keep.c0), min(part.c1, keep.c1)
@@ -192,9 +192,9 @@ class _Emitter:
 
     def _buffer(self, i: int, stage: Stage, root: str) -> Buffer:
         """Where a root lies in this stage."""
-        found = self.placement.keep(root, i)
-        if found is not None:
-            keep, address = found
+        kept = self.placement.keep(root, i)
+        if kept is not None:
+            keep, address = kept
             return Buffer(address, Box(keep.c0, keep.c1, 0, self.net.heights[root]))
         assert stage.strips is not None
         ring = stage.strips.rings[root]
@@ -235,9 +235,9 @@ class _Emitter:
             given[r.root] if r.root in given else self._buffer(i, stage, r.root)
             for r in self.net.reads[k]
         )
-        found = self.placement.keep(part.root, i)
-        if found is not None:
-            self.present.add((found[1], k))
+        kept = self.placement.keep(part.root, i)
+        if kept is not None:
+            self.present.add((kept[1], k))
         for core, piece in enumerate(self._share(k, box)):
             yield Command(
                 code="execute", layer=layer.index, value=self.index[part.root],

@@ -60,8 +60,8 @@ def pack_weights(program: Program, packed: Mapping[str, Packed]) -> bytes:
     """The weights section: every constant at its place."""
     end = max((p.offset + p.size for p in packed.values()), default=0)
     data = bytearray(end)
-    for name, place in packed.items():
-        data[place.offset : place.offset + place.size] = pack_constant(program.consts[name], place)
+    for name, p in packed.items():
+        data[p.offset : p.offset + p.size] = pack_constant(program.consts[name], p)
     return bytes(data)
 
 
@@ -160,21 +160,21 @@ def _program(sections: Mapping[str, bytes], packed: Mapping[str, Packed]) -> Pro
     weights = sections["weights"]
     parts = []
     for name in structure["consts"]:
-        place = packed[name]
-        count = place.shape[0]
-        offset, size = place.span(0, count)
-        array = unpack_constant(weights[offset : offset + size], place, 0, count)
+        constant = packed[name]
+        count = constant.shape[0]
+        offset, size = constant.span(0, count)
+        array = unpack_constant(weights[offset : offset + size], constant, 0, count)
         stored = np.dtype(STORAGE[dtypes[name]]).newbyteorder("<")
         parts.append(np.ascontiguousarray(array, stored).tobytes())
-    whole = pack(serde.MAGIC, serde.VERSION, structure, {"consts": b"".join(parts)})
-    return serde.from_bytes(whole)
+    structured = pack(serde.MAGIC, serde.VERSION, structure, {"consts": b"".join(parts)})
+    return serde.from_bytes(structured)
 
 
 def _addresses(pairs: Any, program: Program) -> dict[str, int]:
-    found = {name: int(address) for name, address in pairs}
-    if not all(name in program.values and address >= 0 for name, address in found.items()):
+    addresses = {name: int(address) for name, address in pairs}
+    if not all(name in program.values and address >= 0 for name, address in addresses.items()):
         raise ValueError("the memory plan names a value that the program lacks")
-    return found
+    return addresses
 
 
 def _check(compiled: Compiled) -> None:

@@ -65,19 +65,21 @@ def fuse(net: Network, budget: int, effort: Effort) -> list[Group]:
         if total < best[group.end] - 1e-9:
             best[group.end], choice[group.end] = total, group
 
-    whole = [search.whole(start) for start in range(count)]
+    by_layer = [search.layer_by_layer(start) for start in range(count)]
     failed = []
     for end in range(1, count + 1):
         for start in range(end):
-            costs = whole[start]
+            costs = by_layer[start]
             if end - start <= len(costs):
                 offer(Group(start=start, end=end, mode="whole"), costs[end - start - 1])
         for strips, cost in search.strips(end):
             offer(strips, cost)
-        if not whole[end - 1] and end - 1 not in search.once:
-            found, least = passes(net, end - 1, budget, effort.depth)
-            if found is not None:
-                cost = search.cost(end - 1, end, found.traffic, found.traffic / (found.steps + 1))
+        if not by_layer[end - 1] and end - 1 not in search.once:
+            in_passes, least = passes(net, end - 1, budget, effort.depth)
+            if in_passes is not None:
+                cost = search.cost(
+                    end - 1, end, in_passes.traffic, in_passes.traffic / (in_passes.steps + 1)
+                )
                 offer(Group(start=end - 1, end=end, mode="passes"), cost)
             elif choice[end] is None:
                 failed.append((end - 1, least))
@@ -123,7 +125,7 @@ class _Search:
             + self.net.target.hardware.start_overhead_us / 8
         )
 
-    def whole(self, start: int) -> list[float]:
+    def layer_by_layer(self, start: int) -> list[float]:
         """The cost of start..start + 1, start..start + 2, ..., as far as they fit."""
         net, count = self.net, len(self.net.layers)
         live = np.array(self.least[start : start + 1], float)
@@ -181,7 +183,7 @@ class _Search:
         tried = {s: Strips(net, end, s, slack=effort.depth > 1) for s in step_counts(height)}
         stored, constants, guard = 0, 0, 0
         members: list[int] = []
-        found = []
+        groups = []
         for start in range(end - 1, max(-1, end - 1 - self.longest), -1):
             members.append(start)
             constants += net.const_bytes(start)
@@ -213,5 +215,5 @@ class _Search:
             if not tried:
                 break
             if best is not None:
-                found.append(best)
-        return found
+                groups.append(best)
+        return groups

@@ -66,27 +66,27 @@ def verdict(op: Op, program: Program, target: Target) -> Verdict:
 
 def legalise(program: Program, target: Target) -> None:
     """Hold every op against the march. Raises DiagnosticError QS801 with all that do not fit."""
-    found = refusals((op, verdict(op, program, target)) for op in program.ops)
-    if found:
-        raise DiagnosticError(found)
+    problems = refusals((op, verdict(op, program, target)) for op in program.ops)
+    if problems:
+        raise DiagnosticError(problems)
 
 
 def refusals(
-    answers: Iterable[tuple[Op, Verdict]], place: Callable[[str], Span | None] = lambda _: None
+    answers: Iterable[tuple[Op, Verdict]], span_of: Callable[[str], Span | None] = lambda _: None
 ) -> list[Diagnostic]:
     """QS801 once for each of the model's ops that is refused, whatever number of integer ops it is
     made of and of modules' calls it is refused in.
 
-    place: the line of the model's code from "file:line", None where its file is not known."""
+    span_of: the line of the model's code from "file:line", None where its file is not known."""
     refused: dict[object, list[tuple[Op, Verdict]]] = {}
     for op, answer in answers:
         if not answer.ok:
             one = op.origin if op.origin.node else op.output
             refused.setdefault(one, []).append((op, answer))
-    return grouped(dict.fromkeys(_refusal(parts, place) for parts in refused.values()))
+    return grouped(dict.fromkeys(_refusal(parts, span_of) for parts in refused.values()))
 
 
-def _refusal(parts: list[tuple[Op, Verdict]], place: Callable[[str], Span | None]) -> Diagnostic:
+def _refusal(parts: list[tuple[Op, Verdict]], span_of: Callable[[str], Span | None]) -> Diagnostic:
     """Where the op comes from (module, line of the model, rule of the spec), why, and the fix."""
     parts = sorted(
         parts, key=lambda part: part[0].kind not in FIXES
@@ -98,7 +98,7 @@ def _refusal(parts: list[tuple[Op, Verdict]], place: Callable[[str], Span | None
     fixes = [answer.fix or FIXES.get(op.kind, "") for op, answer in parts]
     fix = next(filter(None, fixes), "change the module to fit the limit")
     reasons = dict.fromkeys(answer.reason for _, answer in parts)
-    span = place(origin.source)
+    span = span_of(origin.source)
     notes = [Note(f"written at {origin.source}")] if origin.source and not span else []
     notes += [Note("decided by this rule", at=origin.rule)] if origin.rule and span else []
     return QS801.diagnostic(

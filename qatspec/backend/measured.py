@@ -51,10 +51,10 @@ def time_in_turn(runs: Sequence[Callable[[], object]]) -> list[Times]:
 
     Returns the times of each.
     """
-    found = [Times([], []) for _ in runs]
+    times_of_runs = [Times([], []) for _ in runs]
     end = time.perf_counter() + SECONDS
     for number in range(ROUNDS + 1):
-        for run, times in zip(runs, found, strict=True):
+        for run, times in zip(runs, times_of_runs, strict=True):
             wall, cpu = time.perf_counter(), time.process_time()
             run()
             if number:
@@ -62,12 +62,12 @@ def time_in_turn(runs: Sequence[Callable[[], object]]) -> list[Times]:
                 times.wall.append(1000 * (time.perf_counter() - wall))
         if number > 2 and time.perf_counter() > end:
             break
-    return found
+    return times_of_runs
 
 
 def measured_perf(
     artifact: Artifact,
-    own: Times,
+    integers: Times,
     float32: Times | None,
     *,
     threads: int,
@@ -77,7 +77,7 @@ def measured_perf(
     """Return the summary of `perf.json` of a file whose time was measured.
 
     artifact  the compiled file; its manifest has "name" and "options".
-    own       times of the file.
+    integers  times of the file.
     float32   times of the same net in float32, run in turn with it; None where there is none.
     threads   threads that ran it.
     batch     images a run.
@@ -86,7 +86,7 @@ def measured_perf(
     beside: dict[str, Any] = {}
     if float32 is not None:
         beside = {f"float32 {name}": value for name, value in float32.figures(batch).items()}
-        ratios = [a / b for a, b in zip(float32.cpu, own.cpu, strict=True)]
+        ratios = [a / b for a, b in zip(float32.cpu, integers.cpu, strict=True)]
         beside["float32 CPU time / CPU time"] = round(statistics.median(ratios), 3)
         beside["float32 CPU time / CPU time, quartiles"] = _quartiles(ratios)
     return {
@@ -98,8 +98,8 @@ def measured_perf(
         "options": artifact.manifest["options"],
         "threads": threads,
         "batch": batch,
-        "runs": len(own.wall),
-        **own.figures(batch),
+        "runs": len(integers.wall),
+        **integers.figures(batch),
         **beside,
         **facts,
     }
@@ -126,16 +126,16 @@ def measured_exactness(
             distance = np.abs(mine.astype(np.int64) - theirs)
             largest = max(largest, int(distance.max(initial=0)))
             equal, compared = equal + int((distance == 0).sum()), compared + distance.size
-    found = {"images": len(inputs), "equal integers of outputs": round(equal / compared, 7)}
+    outputs = {"images": len(inputs), "equal integers of outputs": round(equal / compared, 7)}
     if layers is None:
-        return {"max_lsb": largest, "exactness": {"note": "max_lsb is of the outputs", **found}}
+        return {"max_lsb": largest, "exactness": {"note": "max_lsb is of the outputs", **outputs}}
     differing = {name: layer for name, layer in layers.items() if layer.equal < layer.compared}
     return {
         "max_lsb": largest,
         "exactness": {
             "note": "max_lsb is of the outputs; a layer is compared with what the Program computes "
             "from the integers that the runtime gave for the layers before it",
-            **found,
+            **outputs,
             "layers": len(layers),
             "equal layers": len(layers) - len(differing),
             "max_lsb of a layer": max((layer.max_lsb for layer in layers.values()), default=0),

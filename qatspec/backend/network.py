@@ -68,22 +68,22 @@ class Network:
         cls, program: Program, target: Target, packed: Mapping[str, Packed], layers: Sequence[Layer]
     ) -> Network:
         """The network of the layers that `group` found."""
-        found, views = homes(layers, program, target)
+        home_of, views = homes(layers, program, target)
         running = tuple(layer for layer in layers if layer.index not in views)
         parts = {}
         for i, port in enumerate(program.inputs):
-            parts[-1 - i] = _part(port.name, found, program)
+            parts[-1 - i] = _part(port.name, home_of, program)
         for k, layer in enumerate(running):
-            parts[k] = _part(layer.output, found, program)
+            parts[k] = _part(layer.output, home_of, program)
         split = [splits(layer, program) for layer in running]
         return cls(
             program=program,
             target=target,
             packed=packed,
             layers=running,
-            homes=found,
+            homes=home_of,
             parts=parts,
-            reads=tuple(_reads(layer, found, parts, program) for layer in running),
+            reads=tuple(_reads(layer, home_of, parts, program) for layer in running),
             divisible=tuple(by_rows for by_rows, _ in split),
             channel_step=tuple(step for _, step in split),
             heights={p.root: view(program.values[p.root].shape)[1] for p in parts.values()},
@@ -92,11 +92,11 @@ class Network:
     @cached_property
     def readers(self) -> dict[int, list[int]]:
         """Part -> positions of the layers that read it."""
-        found: dict[int, list[int]] = {part: [] for part in self.parts}
+        readers: dict[int, list[int]] = {part: [] for part in self.parts}
         for k, reads in enumerate(self.reads):
             for source in dict.fromkeys(s for read in reads for s in read.sources):
-                found[source].append(k)
-        return found
+                readers[source].append(k)
+        return readers
 
     @cached_property
     def last_reader(self) -> dict[int, int]:
@@ -110,10 +110,10 @@ class Network:
     @cached_property
     def parts_of(self) -> dict[str, list[int]]:
         """Root -> its parts."""
-        found: dict[str, list[int]] = {}
+        parts_of: dict[str, list[int]] = {}
         for number, part in self.parts.items():
-            found.setdefault(part.root, []).append(number)
-        return found
+            parts_of.setdefault(part.root, []).append(number)
+        return parts_of
 
     def bytes(self, root: str, c0: int, c1: int, rows: int) -> int:
         """Bytes of a buffer of channels c0..c1 and so many rows of a root."""
@@ -180,18 +180,18 @@ class Network:
         return layer_us(self.layers[k], box, self.program, self.target)
 
 
-def _part(name: str, found: Mapping[str, Home], program: Program) -> Part:
-    home, channels = found[name], view(program.values[name].shape)[0]
+def _part(name: str, home_of: Mapping[str, Home], program: Program) -> Part:
+    home, channels = home_of[name], view(program.values[name].shape)[0]
     return Part(root=home.root, c0=home.channel, c1=home.channel + channels)
 
 
 def _reads(
-    layer: Layer, found: Mapping[str, Home], parts: Mapping[int, Part], program: Program
+    layer: Layer, home_of: Mapping[str, Home], parts: Mapping[int, Part], program: Program
 ) -> tuple[Read, ...]:
     rows = _row_tables(layer, program)
     reads = []
     for name in layer.inputs:
-        part = _part(name, found, program)
+        part = _part(name, home_of, program)
         sources = tuple(
             number
             for number, other in parts.items()

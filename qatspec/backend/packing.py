@@ -119,14 +119,14 @@ def packed_layout(name: str, array: np.ndarray, offset: int, target: Target) -> 
 @dataclass(frozen=True, slots=True)
 class Span:
     """Entries start..stop of a constant: its bytes offset..offset+size of the weights section,
-    and at `place` in the on-chip buffer that holds the layer's constants side by side."""
+    and at `address` of the on-chip buffer that holds the layer's constants side by side."""
 
     name: str
     start: int
     stop: int
     offset: int
     size: int
-    place: int
+    address: int
 
 
 def constant_spans(

@@ -116,14 +116,14 @@ def _lane(event: Event, cores: int) -> int:
 
 def _merged(events: Sequence[Event], gap: float) -> list[tuple[str, float, float]]:
     """(code, start, end) of stretches of one kind, small gaps closed."""
-    found: list[tuple[str, float, float]] = []
+    stretches: list[tuple[str, float, float]] = []
     for event in events:
         code = event.command.code
-        if found and found[-1][0] == code and event.start - found[-1][2] <= gap:
-            found[-1] = (code, found[-1][1], event.end)
+        if stretches and stretches[-1][0] == code and event.start - stretches[-1][2] <= gap:
+            stretches[-1] = (code, stretches[-1][1], event.end)
         elif event.end > event.start:
-            found.append((code, event.start, event.end))
-    return found
+            stretches.append((code, event.start, event.end))
+    return stretches
 
 
 def _legend() -> str:

@@ -75,7 +75,7 @@ class Placement:
         return next(((k, a) for k, a in self.keeps if k.root == root and k.covers(stage)), None)
 
 
-def place(net: Network, groups: Sequence[Group], budget: int, effort: Effort) -> Placement:
+def place_values(net: Network, groups: Sequence[Group], budget: int, effort: Effort) -> Placement:
     """Give everything its place. The buffers may take more than `budget` as whole pieces."""
     placer = _Placer(net, groups, budget, effort)
     return placer.run()
@@ -102,8 +102,8 @@ class _Placer:
         elif group.mode == "strips":
             self.stages.append(Stage(layers=layers, steps=group.steps))
         else:
-            found, _ = passes(net, group.start, self.budget, self.effort.depth)
-            self.stages.append(Stage(layers=layers, steps=1, passes=found))
+            in_passes, _ = passes(net, group.start, self.budget, self.effort.depth)
+            self.stages.append(Stage(layers=layers, steps=1, passes=in_passes))
         for i, stage in enumerate(self.stages[first:], first):
             self.stage_of.update(dict.fromkeys(stage.layers, i))
 
@@ -122,11 +122,11 @@ class _Placer:
 
     def _touches(self) -> dict[str, list[tuple[int, int]]]:
         """Root -> (stage, layer) of every layer that reads or writes it."""
-        found: dict[str, list[tuple[int, int]]] = {}
+        touches: dict[str, list[tuple[int, int]]] = {}
         for k in range(len(self.net.layers)):
             for root in dict.fromkeys(root for root, _, _ in _ranges(self.net, k)):
-                found.setdefault(root, []).append((self.stage_of[k], k))
-        return found
+                touches.setdefault(root, []).append((self.stage_of[k], k))
+        return touches
 
     def run(self) -> Placement:
         self._settle()
@@ -393,5 +393,5 @@ class _Placer:
 def _ranges(net: Network, k: int) -> list[tuple[str, int, int]]:
     """(root, c0, c1) of what layer k writes and reads."""
     part = net.parts[k]
-    found = [(part.root, *net.hull(part.root, part.c0, part.c1))]
-    return found + [(r.root, *net.hull(r.root, r.c0, r.c1)) for r in net.reads[k]]
+    written = [(part.root, *net.hull(part.root, part.c0, part.c1))]
+    return written + [(r.root, *net.hull(r.root, r.c0, r.c1)) for r in net.reads[k]]

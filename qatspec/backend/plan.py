@@ -10,7 +10,7 @@ from typing import Literal
 from qatspec.backend.encode import Compiled
 from qatspec.backend.fuse import Effort, TooLarge, fuse
 from qatspec.backend.network import Network
-from qatspec.backend.place import Placement, place
+from qatspec.backend.place import Placement, place_values
 from qatspec.backend.schedule import duration_us, schedule
 from qatspec.diag import DiagnosticError
 from qatspec.diag.codes import QS802
@@ -100,7 +100,7 @@ def _fitting(net: Network, effort: Effort, size: int) -> Placement | None:
         for share in _SHARES:
             budget = int(size * share)
             try:
-                placed = place(net, fuse(net, budget, tried), budget, tried)
+                placed = place_values(net, fuse(net, budget, tried), budget, tried)
             except TooLarge:
                 break
             if placed.onchip_bytes <= size:

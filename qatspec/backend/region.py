@@ -79,7 +79,7 @@ def _channel_step(op: Op, program: Program) -> int:
     if op.kind == "conv":
         weight, groups = program.values[op.inputs[1]].shape, op.attrs["groups"]
         return 1 if groups == 1 else weight[0] // groups
-    if op.kind in ("max_pool", "sum_pool"):
+    if has(op, Trait.WINDOWED):
         return 1
     if op.kind == "linear":
         return int(len(out) == 1)

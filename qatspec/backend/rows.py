@@ -37,7 +37,7 @@ def divisible(op: Op, program: Program) -> bool:
     if has(op, Trait.RESIZES):
         source, rows = shapes[0][1], op.attrs["size"][0]
         return image and rows % source == 0 and not op.attrs.get("align_corners", False)
-    return op.kind in ("max_pool", "sum_pool", "conv_transpose", "pad")
+    return has(op, Trait.IMAGES)
 
 
 def _padding_is_narrow(op: Op, kernel: int) -> bool:
@@ -60,7 +60,7 @@ def rows_read(op: Op, name: str, program: Program, h0: Rows, h1: Rows) -> tuple[
     """The rows of activation `name` that rows h0..h1 of a divisible op's output rest on; at least
     one."""
     height = program.values[name].shape[1]
-    if op.kind in ("conv", "max_pool", "sum_pool"):
+    if has(op, Trait.WINDOWED):
         kernel, stride, dilation = window(op, program)
         top = op.attrs["padding"][0]
         low, high = h0 * stride - top, (h1 - 1) * stride - top + (kernel - 1) * dilation + 1
@@ -108,7 +108,7 @@ def local_rows(op: Op, h0: int, h1: int, program: Program) -> tuple[dict[str, An
     attrs = dict(op.attrs)
     activations = [n for n in op.inputs if n not in program.consts]
     height = program.values[activations[0]].shape[1] if activations else 0
-    if op.kind in ("conv", "max_pool", "sum_pool"):
+    if has(op, Trait.WINDOWED):
         kernel, stride, dilation = window(op, program)
         top, left, _, right = op.attrs["padding"]
         last = (h1 - 1) * stride - top + (kernel - 1) * dilation

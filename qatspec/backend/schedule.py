@@ -53,16 +53,16 @@ class _Memory:
     def buffer(self, address: int, size: int, box: Box) -> _Buffer:
         """The buffer at `address`, which takes the place of those that it overlaps."""
         key = (address, size, box)
-        found = self._buffers.get(key)
-        if found is None:
+        buffer = self._buffers.get(key)
+        if buffer is None:
             high, free = address + size, 0.0
             over = [k for k, b in self._buffers.items() if b.low < high and address < b.high]
             for other in over:
                 old = self._buffers.pop(other)
                 times = [float(t.max()) for pair in old.ranges.values() for t in pair]
                 free = max([free, old.free, *times])
-            found = self._buffers[key] = _Buffer(address, high, box.rows, free)
-        return found
+            buffer = self._buffers[key] = _Buffer(address, high, box.rows, free)
+        return buffer
 
 
 def _rows(buffer: _Buffer, box: Box) -> slice | np.ndarray:

@@ -131,7 +131,7 @@ class _Machine:
             raise ValueError("constants are loaded past the end of the memory")
         for span in spans:
             data = self.compiled.weights[span.offset : span.offset + span.size]
-            at = command.address + span.place
+            at = command.address + span.address
             self.chip[at : at + span.size] = np.frombuffer(data, np.uint8)
 
     def _execute(self, command: Command) -> np.ndarray:
@@ -194,14 +194,14 @@ class _Machine:
 
     def _constants(self, layer: Layer, command: Command) -> dict[str, np.ndarray]:
         spans, _ = constant_spans(layer, command.box, self.program, self.compiled.packed)
-        found = {}
+        constants = {}
         for span in spans:
-            at = command.constants + span.place
+            at = command.constants + span.address
             data = self.chip[at : at + span.size].tobytes()
-            found[span.name] = unpack_constant(
+            constants[span.name] = unpack_constant(
                 data, self.compiled.packed[span.name], span.start, span.stop
             )
-        return found
+        return constants
 
     def _read(
         self, memory: np.ndarray, address: int, name: str, buffer: Box, box: Box

@@ -170,10 +170,10 @@ def build(
 
 def step_counts(height: int) -> list[int]:
     """Numbers of strips that are tried for a result of so many rows, fewest first."""
-    found = []
+    counts = []
     steps = 2
     while steps <= height // 2:
-        found.append(steps)
+        counts.append(steps)
         steps *= 2
     most = [height // 2, height] if height > 3 else [height]
-    return [*found, *(s for s in most if s > 1 and s not in found)]
+    return [*counts, *(s for s in most if s > 1 and s not in counts)]

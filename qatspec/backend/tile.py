@@ -159,10 +159,10 @@ def pass_ranges(net: Network, k: int, chunk: tuple[int, int]) -> dict[str, tuple
 
 def _halves(size: int, unit: int) -> list[int]:
     """size, then about half of it, and so on down to `unit`, each a multiple of `unit`."""
-    found = [size]
-    while found[-1] > unit:
-        smaller = align(-(-found[-1] // 2), unit)
-        if smaller >= found[-1]:
+    sizes = [size]
+    while sizes[-1] > unit:
+        smaller = align(-(-sizes[-1] // 2), unit)
+        if smaller >= sizes[-1]:
             break
-        found.append(smaller)
-    return found
+        sizes.append(smaller)
+    return sizes

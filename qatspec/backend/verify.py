@@ -35,8 +35,8 @@ def verified(artifact: Artifact, program: Program) -> Artifact:
     expected = {name: array for name, array in values.items() if name not in program.consts}
     try:
         outputs = simulate(artifact, frame, expected)
-    except Deviation as found:
-        raise _refused(artifact, str(found)) from found
+    except Deviation as deviation:
+        raise _refused(artifact, str(deviation)) from deviation
     except DiagnosticError as problem:
         raise _refused(artifact, problem.diagnostics[0].message) from problem
     for port, array in zip(program.outputs, outputs, strict=True):

@@ -31,7 +31,7 @@ def homes(
     host writes and reads them as they are declared.
     """
     names = [port.name for port in program.inputs] + [layer.output for layer in layers]
-    found = {name: Home(name) for name in names}
+    home_of = {name: Home(name) for name in names}
     outputs = {port.name for port in program.outputs}
     fixed = {port.name for port in (*program.inputs, *program.outputs)}
     views = set()
@@ -39,16 +39,18 @@ def homes(
         (op, *riders) = layer.ops
         if riders or (layer.output in outputs and op.kind != "concat"):
             continue
-        if _resolve(op, found, fixed, program, target.hardware.align_channels_in):
+        if _resolve(op, home_of, fixed, program, target.hardware.align_channels_in):
             views.add(layer.index)
-    return found, frozenset(views)
+    return home_of, frozenset(views)
 
 
-def _resolve(op: Op, found: dict[str, Home], fixed: set[str], program: Program, block: int) -> bool:
+def _resolve(
+    op: Op, home_of: dict[str, Home], fixed: set[str], program: Program, block: int
+) -> bool:
     """Give the result of `op`, or its operands, a home in the other. Returns whether it has one."""
     if op.kind == "concat":
-        return _join(op, found, fixed, program, block)
-    source, start = found.get(op.inputs[0]), 0
+        return _join(op, home_of, fixed, program, block)
+    source, start = home_of.get(op.inputs[0]), 0
     if op.kind == "slice" and op.attrs["axis"] == 1 and op.attrs["step"] == 1:
         start = op.attrs["start"]
     elif op.kind != "reshape":
@@ -56,11 +58,11 @@ def _resolve(op: Op, found: dict[str, Home], fixed: set[str], program: Program, 
     shapes = [view(program.values[name].shape)[1:] for name in (op.inputs[0], op.output)]
     if source is None or shapes[0] != shapes[1] or (source.channel + start) % block:
         return False
-    found[op.output] = Home(source.root, source.channel + start)
+    home_of[op.output] = Home(source.root, source.channel + start)
     return True
 
 
-def _join(op: Op, found: dict[str, Home], fixed: set[str], program: Program, block: int) -> bool:
+def _join(op: Op, home_of: dict[str, Home], fixed: set[str], program: Program, block: int) -> bool:
     """Put the roots of all operands of a concatenation of channels into its result, if each lies in
     it as a whole and once."""
     if op.attrs["axis"] != 1:
@@ -69,7 +71,7 @@ def _join(op: Op, found: dict[str, Home], fixed: set[str], program: Program, blo
     covered: dict[str, int] = {}
     offset = 0
     for name in op.inputs:
-        home, channels = found[name], view(program.values[name].shape)[0]
+        home, channels = home_of[name], view(program.values[name].shape)[0]
         base = offset - home.channel
         if home.root in fixed or base % block or bases.setdefault(home.root, base) != base:
             return False
@@ -77,7 +79,7 @@ def _join(op: Op, found: dict[str, Home], fixed: set[str], program: Program, blo
         offset += channels
     if any(covered[root] != view(program.values[root].shape)[0] for root in bases):
         return False
-    for name, home in found.items():
+    for name, home in home_of.items():
         if home.root in bases:
-            found[name] = Home(op.output, bases[home.root] + home.channel)
+            home_of[name] = Home(op.output, bases[home.root] + home.channel)
     return True

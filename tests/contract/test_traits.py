@@ -11,8 +11,8 @@ from qatspec.kinds import KINDS
 from qatspec.registry import registry
 
 ROOT = Path(__file__).parents[2] / "qatspec"
-#: The folders that define ops and kinds, and the one that is being rewritten.
-DEFINE = {"kinds", "ops", "referee", "backend"}
+#: The folders that define ops and kinds.
+DEFINE = {"kinds", "ops", "referee"}
 
 
 def lists(source: str) -> list[str]:
