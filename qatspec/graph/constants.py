@@ -6,6 +6,7 @@ import operator
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, fx, nn
 
@@ -62,3 +63,13 @@ def _weighted(op: QuantOp, x: Tensor, *operands: Tensor | None) -> Tensor:
     levels, scale = op.quantized_weight(*operands)
     weight = levels * op.geometry.per_channel(scale, levels)
     return op.geometry.apply(x, weight, op.folded(*operands)[1])
+
+
+def of_numpy(value: Any) -> Any:
+    """An array of NumPy as a tensor with a copy of its numbers, a number of NumPy as Python's, and
+    anything else as it is: what torch makes of an operand or an index."""
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, np.ndarray):
+        return torch.from_numpy(np.ascontiguousarray(value).copy())
+    return value

@@ -137,8 +137,9 @@ class ExampleValues:
 
     def _constant(self, node: fx.Node) -> tuple[Any, ...]:
         """The same of a function that reads the numbers of stored tensors alone, such as
-        `torch.full(size, stride)`; () for any other node."""
-        if node.op != "call_function" or not all(map(_is_stored, node.all_input_nodes)):
+        `torch.full(size, stride)` or `mask.nonzero()`; () for any other node."""
+        is_call = node.op in ("call_function", "call_method")
+        if not is_call or not all(map(_is_stored, node.all_input_nodes)):
             return ()
         try:
             with self._running(), unset_fake_temporarily():

@@ -19,6 +19,7 @@ from torch import fx, nn
 from torch.fx.proxy import Attribute
 
 from qatspec.graph.assign import assign, is_read_and_written
+from qatspec.graph.places import as_lists, by_position
 from qatspec.graph.sizes import BUILTINS, as_one_call, record, stands_for_plain, torch_functions
 
 
@@ -72,6 +73,8 @@ class _Known:
 
 
 class ExampleProxy(_Known, fx.Proxy):
+    __array_ufunc__ = None  # `np.float32(2) * x` asks the proxy, as it would ask a tensor
+
     def __mul__(self, other: Any) -> Any:  # a number and a list: the list, repeated
         return int(self) * other if isinstance(other, list) else record(operator.mul, (self, other))
 
@@ -105,9 +108,13 @@ class ExampleProxy(_Known, fx.Proxy):
             known = -len(parts) <= index < len(parts)
             if known and parts[index] is None:
                 return None
-        return self.tracer.create_proxy("call_function", operator.getitem, (self, index), {})
+        return self.tracer.create_proxy(
+            "call_function", operator.getitem, (self, by_position(index)), {}
+        )
 
     def __setitem__(self, places: Any, values: Any) -> None:
+        if isinstance(places, tuple):
+            places = as_lists(by_position(places))
         if isinstance(values, fx.Proxy) and is_read_and_written(values.node, self.node, places):
             self.tracer.examples.evaluate(values.node)
         self.tracer.create_proxy("call_function", assign, (self, places, values), {})

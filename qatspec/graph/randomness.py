@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -18,12 +20,16 @@ class RandomOps(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Notes each op that draws from a generator, wherever it is called.
 
     running_line: the line of the model's code that is running. drawn: line -> name of the op.
+    drawn_in_python: the same of the generators of Python and NumPy, whose numbers no graph can draw
+    anew.
     """
 
     def __init__(self, running_line: Callable[[], Span | None]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.running_line = running_line
         self.drawn: dict[Span | None, str] = {}
+        self.drawn_in_python: dict[Span | None, str] = {}
+        self._states = _states_in_python()
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -32,6 +38,19 @@ class RandomOps(TorchDispatchMode):  # type: ignore[no-untyped-call]
             name = str(func).removeprefix("aten.").partition(".")[0]
             self.drawn.setdefault(self.running_line(), name)
         return func(*args, **(kwargs or {}))
+
+    def watch_python(self) -> None:
+        """Note that the model drew from a generator of Python or NumPy since the last call."""
+        before, self._states = self._states, _states_in_python()
+        for name, state in self._states.items():
+            if state != before[name]:
+                self.drawn_in_python.setdefault(self.running_line(), name)
+
+
+def _states_in_python() -> dict[str, int]:
+    state: Any = np.random.get_state()
+    of_numpy = hash((state[1].tobytes(), *state[2:]))
+    return {"random": hash(random.getstate()), "numpy.random": of_numpy}
 
 
 def _switched_off(func: Any, args: tuple[Any, ...], kwargs: Any) -> bool:

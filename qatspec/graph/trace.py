@@ -97,8 +97,9 @@ def trace_modes(
     without its rewrites. Every module has its own mode again afterwards.
 
     problems: takes in every place that is refused: those that `trace` raises, random numbers in
-    evaluation (QS510), and a batch norm that uses the statistics of the batch there (QS503). Graphs
-    of refused code show what further places there are. Returns None where there are no graphs."""
+    evaluation and those that Python draws (QS510), and a batch norm that uses the statistics of the
+    batch there (QS503). Graphs of refused code show what further places there are. Returns None
+    where there are no graphs."""
     places = Collector()
 
     def tracer_for(places: Collector) -> Tracer:
@@ -113,6 +114,7 @@ def trace_modes(
             places = Collector(in_evaluation_alone(places.diagnostics, running, trained))
         problems.add(places.diagnostics)
         problems.add(_random(name, span) for span, name in tracer.random.drawn.items())
+        problems.add(_in_python(n, span) for span, n in tracer.random.drawn_in_python.items())
         problems.add(_in_training(path) for path, m in module.named_modules() if _normalizes(m))
         if evaluation is None:
             return None
@@ -120,6 +122,7 @@ def trace_modes(
         problems.add(_by_batch(n) for n in evaluation.nodes if _lacks_statistics(n, modules))
         tracer.refusals.problems = problems
         training = _traced(module.train(), tracer)
+        problems.add(_in_python(n, span) for span, n in tracer.random.drawn_in_python.items())
         return None if training is None else (evaluation, training)
 
 
@@ -172,6 +175,16 @@ def _random(name: str, span: Span | None) -> Diagnostic:
         f"the model draws random numbers in evaluation: `{name}`",
         help="pass the mode, `F.dropout(x, p, training=self.training)`, use torch.nn.Dropout, or "
         "draw under `if self.training:` outside the prepared modules",
+        span=span,
+    )
+
+
+def _in_python(name: str, span: Span | None) -> Diagnostic:
+    return QS510.diagnostic(
+        f"forward draws numbers from `{name}`: a recorded graph would repeat those that were drawn "
+        "while it was recorded",
+        help="draw them once in `__init__`; what is random in training is a torch.nn.Dropout, or "
+        "a factor that is computed by torch.rand",
         span=span,
     )
 

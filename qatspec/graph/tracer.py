@@ -28,6 +28,7 @@ from qatspec.graph.arguments import (
     rebind,
     take_apart,
 )
+from qatspec.graph.constants import of_numpy
 from qatspec.graph.ends import POST_PROCESS, Ends
 from qatspec.graph.example_values import ExampleValues
 from qatspec.graph.gradients import NO_GRAD
@@ -127,7 +128,9 @@ class Tracer(fx.Tracer):
             self.random,
             torch.enable_grad(),
         ):
-            return self.trace(module)
+            graph = self.trace(module)
+            self.random.watch_python()
+            return graph
 
     # -- what fx asks ---------------------------------------------------------------------------
 
@@ -181,7 +184,7 @@ class Tracer(fx.Tracer):
     def create_arg(self, a: Any) -> Any:
         if issubclass(type(a), fx.Proxy):
             return self._of_this_call(a.node)
-        a = real_type(a)
+        a = of_numpy(real_type(a))
         argument: Any = super().create_arg(self._kept(a))
         if type(a) is torch.Tensor and "example" not in argument.meta:  # made in forward
             self.examples.evaluate(argument)
@@ -227,6 +230,7 @@ class Tracer(fx.Tracer):
         type_expr: Any = None,
         proxy_factory_fn: Callable[[fx.Node], fx.Proxy] | None = None,
     ) -> fx.Proxy:
+        self.random.watch_python()
         proxy = super().create_proxy(kind, target, args, kwargs, name, type_expr, proxy_factory_fn)
         node = proxy.node
         node.meta["owner"] = self.scope.module_path

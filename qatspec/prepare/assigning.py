@@ -10,13 +10,17 @@ from torch import fx
 
 
 def assigned(x: Any, places: Any, values: Any) -> Any:
-    """x with `values` at `places`: slices and numbers for each dim, or a tensor of booleans.
+    """x with `values` at `places`: for each dim a slice, a number or, for one dim, a list of
+    positions; or a tensor of booleans.
 
     x, values: proxies; values may be a number. Gives NotImplemented for other places, such as some
     images of the batch."""
     if _is_mask(places):
-        number = isinstance(values, (int, float))
-        return torch.masked_fill(x, places, values) if number else NotImplemented
+        if not isinstance(values, (int, float)):
+            return NotImplemented
+        for _ in range(len(_shape(x)) - len(_shape(places))):  # a mask is for the first dims
+            places = torch.unsqueeze(places, -1)
+        return torch.masked_fill(x, places, values)
     index = _index(places if isinstance(places, tuple) else (places,), _shape(x))
     if index is None or _rows(x, index)[0] != list(range(_shape(x)[0])):
         return NotImplemented
@@ -25,10 +29,13 @@ def assigned(x: Any, places: Any, values: Any) -> Any:
     return _placed(x, _rows(x, index), values)
 
 
-def _index(places: Sequence[Any], shape: tuple[int, ...]) -> list[int | slice] | None:
-    """A number or slice for each dim of a shape; None where the places are something else."""
+def _index(places: Sequence[Any], shape: tuple[int, ...]) -> list[Any] | None:
+    """An index for each dim of a shape; None where the places are something else."""
     indices = list(places)
-    if not all(p is Ellipsis or isinstance(p, (int, slice)) for p in indices):
+    if not all(p is Ellipsis or isinstance(p, (int, slice, list)) for p in indices):
+        return None
+    lists = [p for p in indices if isinstance(p, list)]
+    if len(lists) > 1 or (lists and any(isinstance(p, int) for p in indices)):  # of pairs
         return None
     missing = len(shape) - sum(p is not Ellipsis for p in indices)
     at = indices.index(Ellipsis) if Ellipsis in indices else len(indices)
@@ -36,20 +43,23 @@ def _index(places: Sequence[Any], shape: tuple[int, ...]) -> list[int | slice] |
     ends = [v for p in indices if isinstance(p, slice) for v in (p.start, p.stop, p.step)]
     if any(isinstance(v, fx.Proxy) for v in ends) or any(isinstance(p, bool) for p in indices):
         return None
-    return indices if all(_positions(p, n) for p, n in zip(indices, shape, strict=True)) else None
+    rows = [_positions(p, n) for p, n in zip(indices, shape, strict=True)]
+    return indices if all(r and len(set(r)) == len(r) for r in rows) else None
 
 
-def _positions(index: int | slice, size: int) -> list[int]:
+def _positions(index: int | slice | list[int], size: int) -> list[int]:
     every = range(size)
+    if isinstance(index, list):
+        return [every[i] for i in index]
     return list(every[index]) if isinstance(index, slice) else [every[index]]
 
 
-def _rows(x: Any, index: list[int | slice]) -> list[list[int]]:
+def _rows(x: Any, index: list[Any]) -> list[list[int]]:
     """The positions along each dim of x."""
     return [_positions(part, size) for part, size in zip(index, _shape(x), strict=True)]
 
 
-def _spread(x: Any, index: list[int | slice], values: Any) -> Any:
+def _spread(x: Any, index: list[Any], values: Any) -> Any:
     """The values as a tensor of the shape of the places, with all dims of x."""
     numbers = [dim for dim, part in enumerate(index) if isinstance(part, int)]
     for _ in range(len(index) - len(numbers) - len(_shape(values))):

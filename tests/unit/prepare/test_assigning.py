@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
@@ -43,6 +44,9 @@ CASES = {
     "a tensor of a channel": put((EVERY, 1), lambda x: x[:, 3]),
     "a tensor that is spread": put((EVERY, s(1, 3)), lambda x: x[:, :1].relu()),
     "a tensor at every other column": put((..., s(1, None, 2)), lambda x: x[..., ::2].relu()),
+    "listed channels": put((EVERY, [3, 1]), 0.25),
+    "channels of an array": put((EVERY, np.array([3, -4])), lambda x: x[:, 1:3].relu()),
+    "columns of a mask": put((..., np.arange(6) % 3 == 1), 0.0),
     "all": put(..., lambda x: x.relu()),
     "where a condition holds": lambda x: x.__setitem__(x < -0.25, 0.0),
 }
@@ -117,3 +121,15 @@ def test_a_view_that_is_read_later_is_refused() -> None:
     with pytest.raises(DiagnosticError) as error:
         prepare(net_of(Op(shared)), (X,), qconfig="horizon_qat")
     assert error.value.diagnostics[0].code == "QS502"
+
+
+def test_a_mask_of_fewer_dims_is_for_the_first() -> None:
+    class Masks(torch.nn.Module):
+        def forward(self, x):
+            y = x.clone()
+            y[x.mean((2, 3)) < 0.0] = 0.0  # (2, 3), as the last two dims are
+            return y
+
+    x = torch.randn(2, 3, 2, 3, generator=torch.Generator().manual_seed(0))
+    prepared = prepare(Masks(), (x,), qconfig="horizon_qat")
+    assert torch.equal(prepared.model(x), Masks()(x))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -86,6 +88,20 @@ def test_random_numbers_in_evaluation_are_refused(kind: str) -> None:
     (problem,) = caught.value.diagnostics
     assert problem.code == "QS510"
     assert problem.span and problem.span.file == __file__ and problem.span.line > 0
+
+
+@pytest.mark.parametrize("mode", ["evaluation", "training", "both"])
+@pytest.mark.parametrize("draw", [random.random, np.random.rand], ids=["random", "numpy"])
+def test_random_numbers_of_python_are_refused(draw: Callable[[], float], mode: str) -> None:
+    def step(m: Net, x: Tensor) -> Tensor:
+        is_drawn = mode == "both" or m.training == (mode == "training")
+        return x * draw() if is_drawn else x
+
+    with pytest.raises(DiagnosticError) as caught:
+        prepare(Net(step), (X,), qconfig="horizon_qat")
+    (problem,) = caught.value.diagnostics
+    assert problem.code == "QS510" and "random" in problem.message
+    assert problem.span and problem.span.file == __file__
 
 
 @pytest.mark.parametrize("kind", NOT_RANDOM)
