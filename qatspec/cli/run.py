@@ -63,6 +63,11 @@ if TYPE_CHECKING:
     help="Print where the time of each training went: data, forward, backward, optimizer, sync "
     "(reading losses) and eval.",
 )
+@click.option(
+    "--quiet",
+    is_flag=True,
+    help="Print warnings and errors only. logs/run.log in the work directory has the rest.",
+)
 @options.allow_code
 def command(
     spec: Path,
@@ -78,12 +83,14 @@ def command(
     device: str,
     smoke: bool,
     profile: bool,
+    quiet: bool,
     allow_code: bool,
 ) -> None:
     """Run the stages of SPEC. Cached stages are skipped; an interrupted stage resumes from its last
     checkpoint.
 
-    Checkpoints, converted and compiled files and summary.json are written to the work directory.
+    Checkpoints, converted and compiled files and summary.json are written to the work directory,
+    the course of each training to <stage>/<stage>-history.jsonl, and a log to logs/run.log.
 
     With --nproc, --nnodes or --max-restarts, the processes are started by torch's launcher. Under a
     launcher that sets RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT (torchrun, SLURM,
@@ -99,7 +106,7 @@ def command(
     with rank_zero(device) as ranks:
         _run(
             spec, step, with_deps, overrides, workdir, ranks, threads, device, smoke, profile,
-            allow_code,
+            quiet, allow_code,
         )  # fmt: skip
 
 
@@ -114,6 +121,7 @@ def _run(
     device: str,
     smoke: bool,
     profile: bool,
+    quiet: bool,
     allow_code: bool,
 ) -> None:
     import torch
@@ -130,7 +138,7 @@ def _run(
     options.check_data(loaded)
     plan = resolve(loaded, device=chosen.type, nproc=processes, threads=threads)
     workdir = workdir or options.default_workdir(loaded)
-    console = CleanConsole(file=stdout(), width=None if stdout().isatty() else 140)
+    console = CleanConsole(file=stdout(), width=None if stdout().isatty() else 140, quiet=quiet)
     with loaded.document.located(), Live(console, partial(options.warn, loaded)) as live:
         summary = run(
             plan,

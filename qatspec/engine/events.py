@@ -10,11 +10,18 @@ EVENTS: dict[str, tuple[str, ...]] = {
     # number of total; resumed_from: the optimizer step it goes on from, None from the start
     "step_started": ("number", "total", "resumed_from"),
     "step_cached": ("metrics",),
-    # unit "step" (training also: epoch, epochs, images, loss, losses, lr, grad_norm) or "image"
-    # (evaluating, with phase "evaluate"); a GPU's steps are reported a few at a time
+    # unit "step", with images (training also: epoch, epochs, loss, losses, lr, grad_norm), or
+    # "image" (evaluating, with phase "evaluate"); a GPU's steps are reported a few at a time
     "progress": ("done", "total", "unit"),
     # of a validation: step, epoch where there are epochs, and every metric by its name
     "metrics": ("step",),
+    # of fake-quants at the end of an epoch: path -> number, or [least, median, largest] of channels
+    "scales": ("step", "scales"),
+    # names of the checkpoints (last, best, epoch-0001) that are written next
+    "checkpoint": ("step", "names"),
+    # images a second since the last one of these; the most memory so far: of the process, and of
+    # the GPU, None without one
+    "resources": ("step", "images_per_second", "memory_bytes", "device_memory_bytes"),
     # of a training: part -> seconds; steps. Reported where `profile` is asked for
     "profile": ("seconds", "steps"),
     # message, and the diagnostic where it is one

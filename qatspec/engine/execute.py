@@ -4,7 +4,7 @@ summary."""
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -12,13 +12,15 @@ from typing import Any
 
 import torch
 
-from qatspec.diag import Diagnostic
 from qatspec.diag.codes import QS905, QS926, QS927, QS936
 from qatspec.diag.words import quote_list
 from qatspec.engine import kept, record as records, summary as summaries
+from qatspec.engine.history import History
 from qatspec.engine.job import Job, run_stage
 from qatspec.engine.leftovers import sweep_leftovers
 from qatspec.engine.lock import locked
+from qatspec.engine.logs import RunLog
+from qatspec.engine.reporting import OnEvent, Reporter
 from qatspec.engine.resuming import continue_from, lay_out
 from qatspec.plan import Plan, Step, results, status, step_status, with_keys, with_results
 from qatspec.plan.checkpoints import checkpoint_files
@@ -27,16 +29,13 @@ from qatspec.plan.results import RECORD, TRAINING, Record, Result
 from qatspec.plan.status import StepStatus, needed
 from qatspec.process import interrupt
 from qatspec.process.interrupt import Interrupted
-from qatspec.registry import registry
 from qatspec.registry.recorder import ignore
 from qatspec.spec import Trainer
 from qatspec.stages import Outcome
 from qatspec.stages.rehearsal import preflight
+from qatspec.train.checkpoint import Checkpoint
 from qatspec.train.distributed import ALONE, Ranks
 from qatspec.train.process import pick_device
-from qatspec.types import StageEvent
-
-OnEvent = Callable[[StageEvent], None]
 
 #: Stages that several processes share; the others are one process's work.
 PARALLEL = ("float", "calibration", "qat")
@@ -83,12 +82,13 @@ def run(
     wanted = _steps_to_run(plan, step, with_deps)
     alone = step is not None and not with_deps
     pick_device(device)
-    with interrupt.handled(), locked(workdir):
+    with interrupt.handled(), locked(workdir), RunLog(workdir) as log:
         ignore(workdir)
         sweep_leftovers(workdir, None if smoke else _smoke_folder(workdir))
         return _Run(
-            plan, workdir, wanted, device, ranks, on_event, resume, smoke, profile, alone
-        ).walk()
+            plan, workdir, wanted, device, ranks, Reporter(log, on_event), resume, smoke, profile,
+            alone,
+        ).walk()  # fmt: skip
 
 
 @dataclass
@@ -98,7 +98,7 @@ class _Run:
     wanted: tuple[str, ...]
     device: str
     ranks: Ranks | None
-    on_event: OnEvent | None
+    reporter: Reporter
     resume: bool
     smoke: bool
     profile: bool
@@ -106,7 +106,7 @@ class _Run:
     foreseen: bool = False
 
     def walk(self) -> summaries.Summary:
-        self._emit("run_started", spec=self.plan.spec.name, steps=list(self.wanted))
+        self.reporter.emit("run_started", spec=self.plan.spec.name, steps=list(self.wanted))
         entries: list[dict[str, Any]] = []
         try:
             names = [step.name for step in self.plan.steps]
@@ -132,7 +132,7 @@ class _Run:
                 nproc=self.ranks.world if self.ranks else 1,
             )
             path = summaries.write(self.workdir, summary)
-        self._emit("run_finished", summary=str(path))
+        self.reporter.emit("run_finished", summary=str(path))
         return summary
 
     def _stands(self, step: Step, before: Sequence[Record]) -> bool:
@@ -169,14 +169,16 @@ class _Run:
             if isinstance(error, Interrupted):
                 entry["status"], error.stage = "interrupted", step.name
             words = str(error) or type(error).__name__
-            self._emit("step_failed", step.name, error=words, status=entry["status"])
+            self.reporter.emit("step_failed", step.name, error=words, status=entry["status"])
             raise
         if state.state == "cached":
             entry.update(status="cached", cached_from=f"{step.name}/{RECORD}")
-            self._emit("step_cached", step.name, metrics=record["metrics"])
+            self.reporter.emit("step_cached", step.name, metrics=record["metrics"])
             return
         entry.update(status="judged" if state.is_done else "run", seconds=record["seconds"])
-        self._emit("step_finished", step.name, metrics=record["metrics"], seconds=record["seconds"])
+        self.reporter.emit(
+            "step_finished", step.name, metrics=record["metrics"], seconds=record["seconds"]
+        )
 
     def _foresee(self, step: Step, state: StepStatus) -> None:
         """Before a run's first training: what the stages behind it would refuse for certain."""
@@ -187,7 +189,7 @@ class _Run:
         there = checkpoint_files(state.result.folder, step.name) if state.result and resumes else []
         present = sum(path.stat().st_size for path in there)
         later = self.wanted[self.wanted.index(step.name) + 1 :]
-        report = partial(self._report, step.name)
+        report = partial(self.reporter.report, step.name)
         preflight(job.context(ALONE, report), later, present)
         self.foreseen = True
 
@@ -197,16 +199,30 @@ class _Run:
         self._prepare(step, folder)
         resumed = job.context(ALONE).resumable()
         self._started(step, resumed.step if resumed else None)
-        outcome = self._perform(step, job)
+        outcome = self._perform(step, job, resumed=resumed)
         return records.write(folder, step, outcome, time.monotonic() - started)
 
-    def _perform(self, step: Step, job: Job, *, judging: bool = False) -> Outcome:
-        """What the stage makes, or its evaluation alone, by all processes that share it."""
-        report = partial(self._report, step.name)
-        if self.ranks is None or step.name not in PARALLEL:
-            return run_stage(ALONE, job, judging, report)
-        outcome: Outcome = self.ranks.together(run_stage, job, judging, report=report)
-        return outcome
+    def _perform(
+        self,
+        step: Step,
+        job: Job,
+        *,
+        resumed: Checkpoint | None = None,
+        judged: Path | None = None,
+    ) -> Outcome:
+        """What the stage makes, or the evaluation alone of the results in `judged`, by all
+        processes that share it."""
+        arguments = (job, judged is not None)
+        report = partial(self.reporter.report, step.name)
+        if step.name not in PARALLEL:
+            return run_stage(ALONE, *arguments, report)
+        history = History(job.folder, step.name, resumed=resumed, judged=judged)
+        with self.reporter.recording(history, step.digest, pick_device(self.device)):
+            if self.ranks is None:
+                outcome = run_stage(ALONE, *arguments, report)
+            else:
+                outcome = self.ranks.together(run_stage, *arguments, report=report)
+        return replace(outcome, outputs=(*outcome.outputs, history.path))
 
     def _job(self, step: Step, folder: Path) -> Job:
         return Job(
@@ -223,7 +239,7 @@ class _Run:
     def _prepare(self, step: Step, folder: Path) -> None:
         """Make the folder of a step ready to work in: what is there of other settings is set aside,
         and what a training resumes from is in place."""
-        tell = partial(self._tell, step.name)
+        tell = partial(self.reporter.tell, step.name)
         state = kept.arrange(self.plan, step, self.workdir, tell)
         trainer = self.plan.spec.stages[step.name].trainer or Trainer()
         begun = state.result is not None and state.result.record is None and state.point is None
@@ -240,7 +256,7 @@ class _Run:
 
     def _put_in_place(self, step: Step) -> Result:
         """Move the finished result of a step to its own folder, and restore its files."""
-        tell = partial(self._tell, step.name)
+        tell = partial(self.reporter.tell, step.name)
         state = kept.arrange(self.plan, step, self.workdir, tell)
         assert state.result is not None
         gone = records.restore(state.result, tell)
@@ -272,13 +288,13 @@ class _Run:
                 f"`{known.folder}` and run the stage again",
                 at=f"/stages/{step.name}",
             )
-            self._emit("log", step.name, message=warning.message, diagnostic=warning)
+            self.reporter.tell(step.name, warning)
         folder = kept.judged_folder(self.workdir, step.name)
         records.begin(folder, step)
         carry_over(known.opened(step), step, folder, judged=False)
         self._started(step, None)
         job = self._job(step, folder)
-        outcome = self._perform(step, job, judging=True)
+        outcome = self._perform(step, job, judged=known.folder)
         made = records.write(folder, step, outcome, time.monotonic() - started)
         kept.complete_exchange(self.workdir, step.name)
         return made
@@ -296,7 +312,7 @@ class _Run:
                 help="`qatspec plan` says what changed; `--with-deps` runs it again first",
                 at=f"/stages/{step.name}",
             )
-            self._emit("log", step.name, message=warning.message, diagnostic=warning)
+            self.reporter.tell(step.name, warning)
 
     def _demand_inputs(self, step: Step) -> None:
         """Raise DiagnosticError QS905, with the command, unless what the step starts from holds."""
@@ -307,7 +323,7 @@ class _Run:
             elif results.lost(result, needed(self.plan, name)):
                 state = "is damaged"
             else:
-                records.restore(result, partial(self._tell, name))
+                records.restore(result, partial(self.reporter.tell, name))
                 continue
             command = f"qatspec run {self.plan.spec.document.path} --workdir {self.workdir}"
             raise QS905.error(
@@ -318,28 +334,13 @@ class _Run:
             )
 
     def _started(self, step: Step, resumed_from: int | None) -> None:
-        self._emit(
+        self.reporter.emit(
             "step_started",
             step.name,
             number=self.wanted.index(step.name) + 1,
             total=len(self.wanted),
             resumed_from=resumed_from,
         )
-
-    def _report(self, stage: str, kind: str, data: Mapping[str, Any]) -> None:
-        self._emit(kind, stage, **data)
-
-    def _tell(self, stage: str, said: str | Diagnostic) -> None:
-        if isinstance(said, str):
-            self._emit("log", stage, message=said)
-        else:
-            self._emit("log", stage, message=said.message, diagnostic=said)
-
-    def _emit(self, kind: str, step: str = "", /, **data: Any) -> None:
-        event = StageEvent(kind=kind, step=step, data=data)
-        registry().emit(event)
-        if self.on_event:
-            self.on_event(event)
 
 
 def _steps_to_run(plan: Plan, step: str | None, with_deps: bool) -> tuple[str, ...]:

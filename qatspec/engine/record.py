@@ -15,6 +15,7 @@ from qatspec.diag import Diagnostic, Span
 from qatspec.diag.codes import QS931
 from qatspec.plan import Plan, Step, results
 from qatspec.plan.checkpoints import SUFFIX, known_digests, sha256_of, sidecar
+from qatspec.plan.history import SUFFIX as HISTORY
 from qatspec.plan.opened import JOURNAL, opened_by
 from qatspec.plan.results import BEGUN, CHECKSUM, RECORD, RECORD_FORMAT, Record, Result
 from qatspec.plan.status import needed
@@ -145,6 +146,7 @@ _KINDS = {
     ".perf.json": "perf_json",
     ".perf.html": "perf_html",
     "-decisions.json": "decisions",
+    HISTORY: "history",
     "-outputs.json": "outputs_json",
     "-outputs.h": "outputs_header",
     "-pre.onnx": "host_onnx",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,10 +16,12 @@ from qatspec.plan.checkpoints import (
     read_header,
     sha256_of,
 )
+from qatspec.plan.history import history_path
 from qatspec.plan.results import Result
 from qatspec.plan.resume import Point, is_validated
 from qatspec.spec import Trainer
 from qatspec.train.checkpoint import load, save, save_bytes, write_sidecar
+from qatspec.train.files import write_bytes
 
 
 def lay_out(folder: Path, step: Step, point: Point, trainer: Trainer) -> None:
@@ -47,6 +50,9 @@ def continue_from(folder: Path, step: Step, source: Result, point: Point, traine
             _adopt(path, checkpoint_path(folder, step.name, header.which), step)
     if point.best is not None:
         _adopt(point.best.path, checkpoint_path(folder, step.name, "best"), step)
+    with contextlib.suppress(OSError):  # the results of an earlier version have none
+        history = history_path(source.folder, step.name).read_bytes()
+        write_bytes(history_path(folder, step.name), history)
     last = checkpoint_path(folder, step.name, "last")
     _adopt(point.at.path, last, step)
     best = checkpoint_path(folder, step.name, "best")

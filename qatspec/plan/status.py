@@ -13,6 +13,7 @@ from typing import Literal
 from qatspec.plan import results
 from qatspec.plan.changes import Change, changes, edits
 from qatspec.plan.digest import starting_from
+from qatspec.plan.history import SUFFIX as HISTORY
 from qatspec.plan.model import Plan, Step
 from qatspec.plan.results import TRAINING, Result
 from qatspec.plan.resume import Point, continuation, describe, resume_point
@@ -143,10 +144,15 @@ def _why_displaced(
 
 def needed(plan: Plan, stage: str) -> Callable[[str], bool]:
     """Tells whether anything needs an output of a finished stage. Of checkpoints that is the best
-    one, and the last one where a later stage starts from it."""
+    one, and the last one where a later stage starts from it; a history is read by people alone."""
     solvers = (plan.spec.stages[s.name].solver for s in plan.steps if stage in s.inputs)
     names = {"", "best", *(solver.pre_step_checkpoint for solver in solvers)}
-    return lambda output: output.partition("-checkpoint-")[2].partition(".")[0] in names
+
+    def is_needed(output: str) -> bool:
+        which = output.partition("-checkpoint-")[2].partition(".")[0]
+        return which in names and not output.endswith(HISTORY)
+
+    return is_needed
 
 
 def _finished(plan: Plan, state: StepStatus, result: Result, workdir: Path) -> StepStatus:

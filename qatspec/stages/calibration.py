@@ -13,6 +13,7 @@ from qatspec.graph.weights import require_finite_activations
 from qatspec.plan.checkpoints import checkpoint_path
 from qatspec.prepare import set_stage
 from qatspec.process import interrupt
+from qatspec.quant.scales import scales_of
 from qatspec.spec import Trainer
 from qatspec.stages.context import Context, Outcome
 from qatspec.stages.decisions import write_decisions
@@ -51,6 +52,7 @@ def run(context: Context) -> Outcome:
             digests=context.digests,
         )
         if context.group.is_main:
+            context.report("checkpoint", {"step": done, "names": list(names)})
             save(checkpoint, *(checkpoint_path(context.folder, "calibration", n) for n in names))
 
     saved = checkpoint_path(context.folder, "calibration", "last")
@@ -60,7 +62,9 @@ def run(context: Context) -> Outcome:
             prepared.model(*batch.to(context.device).inputs)
             done += 1
             require_finite_activations(prepared, f"batch {done}")
-            context.report("progress", {"done": done, "total": total, "unit": "step"})
+            images = len(batch) * context.group.world
+            told = {"done": done, "total": total, "unit": "step", "images": images}
+            context.report("progress", told)
             stopping = context.group.stopping(context.device)
             if stopping or done % trainer.checkpoint_steps == 0 or done == total:
                 keep("last")
@@ -70,6 +74,7 @@ def run(context: Context) -> Outcome:
     with interrupt.saved_before(saved, f"step {done} of {total}"):
         metrics = dict(validate())
     context.report("metrics", {"step": done, **metrics})
+    context.report("scales", {"step": done, "scales": scales_of(prepared.model)})
     keep("best", "last", metrics=metrics)
     paths = [checkpoint_path(context.folder, "calibration", n) for n in ("best", "last")]
     outcome = chosen_outcome(context, metrics, paths)

@@ -16,6 +16,7 @@ from qatspec.diag.codes import QS904
 from qatspec.plan.checkpoints import checkpoint_files, checkpoint_path, is_intact
 from qatspec.process import interrupt
 from qatspec.quant.learned import clamp_scales
+from qatspec.quant.scales import scales_of
 from qatspec.registry import registry
 from qatspec.spec import Trainer
 from qatspec.train.batch_norm import SynchronizedBatchNorm
@@ -40,7 +41,8 @@ class Training:
     validate         metrics of the model as it stands (called with averaged weights applied).
     metric           the key of its result that chooses the best checkpoint.
     folder           where checkpoints go, as `<stage>-checkpoint-<which>.pth.tar`.
-    report           called with (kind, data): "progress", "metrics", "profile".
+    report           called with (kind, data): "progress", "metrics", "scales", "checkpoint",
+                     "profile".
     check_steps      steps between two readings of the losses; None: as the device asks for.
     profile          report where the time went, at the end.
     """
@@ -291,6 +293,8 @@ class _Loop:
             if self.best is None or self.metrics[self.training.metric] > self.best:
                 self.best, self.best_metrics = self.metrics[self.training.metric], self.metrics
                 names.append("best")
+        if scales := scales_of(self.training.model):
+            self.training.report("scales", {"step": self.step, "scales": scales})
         self._save(*reversed(names))
         if self.step < self.steps:
             self._stop()
@@ -314,6 +318,7 @@ class _Loop:
         """unfinished: the validation that follows this step is still to be done."""
         if not self.training.group.is_main:
             return
+        self.training.report("checkpoint", {"step": self.step, "names": list(names)})
         epoch, batch = divmod(self.step, self.epoch_steps)
         sampler = {"epoch": epoch, "batch": batch}
         checkpoint = Checkpoint(

@@ -29,7 +29,7 @@ ROOT = Path(__file__).resolve().parents[2]
 TOY = ROOT / "tests" / "toy"
 QUICKSTART = ROOT / "specs" / "quickstart.yaml"
 #: Files of a work directory whose bytes hold times, paths or locks.
-UNSTABLE = ("step.json", "summary.json", ".lock")
+UNSTABLE = ("step.json", "summary.json", ".lock", "logs")
 #: Seconds after which a run counts as hanging.
 PATIENCE = 900.0
 #: A file plugin that records every event of a run beside the project.
@@ -180,7 +180,7 @@ class Project:
         return {
             str(path.relative_to(self.workdir)): hashlib.sha256(path.read_bytes()).hexdigest()
             for path in sorted(self.workdir.rglob("*"))
-            if path.is_file() and path.name not in UNSTABLE
+            if path.is_file() and not set(path.relative_to(self.workdir).parts) & set(UNSTABLE)
             and not path.relative_to(self.workdir).parts[0].startswith(".")
         }  # fmt: skip
 

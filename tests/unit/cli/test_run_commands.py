@@ -23,7 +23,7 @@ def results(folder) -> dict[str, str]:
         for p in sorted(folder.rglob("*"))
         if p.is_file()
         and p.name not in ("step.json", "summary.json")
-        and not p.relative_to(folder).parts[0].startswith(".")
+        and not p.relative_to(folder).parts[0].startswith((".", "logs"))
     }
 
 

@@ -87,7 +87,9 @@ def results(folder: Path) -> dict[str, str]:
     return {
         str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest()
         for p in sorted(folder.rglob("*"))
-        if p.is_file() and p.name not in ("step.json", "summary.json", ".lock")
+        if p.is_file()
+        and p.name not in ("step.json", "summary.json", ".lock")
+        and p.relative_to(folder).parts[0] != "logs"
     }
 
 
