@@ -318,6 +318,10 @@ MUTATIONS: dict[str, Edit] = {
     "schedule": sets(_COSINE, {"type": "constant"}),
     "warmup_steps": sets(f"{_COSINE}/warmup_steps", 2),
     "min_lr": sets(f"{_COSINE}/min_lr", 0.01),
+    "amp": sets(f"{_FLOAT}/trainer/amp", "bf16"),
+    "amp of qat": sets(f"{_QAT}/trainer/amp", "bf16"),
+    "early_stop": sets(f"{_FLOAT}/trainer/early_stop", {"patience": 1, "min_delta": 50}),
+    "plateau": sets(_COSINE, {"type": "plateau", "patience": 0}),
     # calibration
     "calibration steps": sets(f"{_CALIBRATION}/trainer/steps", 1),
     "calibration from last": sets(f"{_CALIBRATION}/solver/pre_step_checkpoint", "last"),

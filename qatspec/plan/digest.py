@@ -18,7 +18,7 @@ from qatspec.plan.model import Step
 from qatspec.registry.plugins import hash_sources
 from qatspec.source import written
 
-_BATCH_SIZE = re.compile(r"/data/\w+/batch_size|/stages/\w+/batch_size_per_gpu")
+_BATCH_SIZE = re.compile(r"/data/(?!val/)\w+/batch_size|/stages/\w+/batch_size_per_gpu")
 _GPU_FILES = ("nvidia[0-9]*", "dxg", "kfd")
 
 

@@ -39,6 +39,8 @@ class Step:
                 sha256 of what is taken (`starting_from`).
     evaluation  of `judged_by`: what its metrics depend on besides its tensors. Another one judges
                 the kept checkpoints again and trains nothing. "" where nothing is judged.
+    watches     its tensors depend on its evaluations (early stop, a plateau schedule): then `keys`
+                hold `judged_by` too.
     folders     (file plugin, its folder) of those whose code takes part in the tensors, and
                 judging_folders of those that only judge: what they read there is known after a
                 run alone (qatspec.plan.opened).
@@ -53,6 +55,7 @@ class Step:
     keys: Mapping[str, Any] = field(repr=False)
     evaluation: str = ""
     judged_by: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    watches: bool = False
     folders: Folders = field(default=(), repr=False)
     judging_folders: Folders = field(default=(), repr=False)
     provenance: Mapping[str, str] = field(default_factory=dict)

@@ -14,6 +14,7 @@ from qatspec.plan.digest import (
     software,
     starting_from,
     with_environment,
+    with_keys,
 )
 from qatspec.plan.model import Plan, Step
 from qatspec.plan.provided import (
@@ -91,6 +92,9 @@ def resolve(
         steps: list[Step] = []
         for name in cast("list[StageName]", list(spec.stages)):
             step = _step(spec, name, values, machine, names)
+            trainer = spec.stages[name].trainer
+            if trainer is not None and trainer.watches_validation:
+                step = replace(with_keys(step, judged_by), watches=True)
             if name in _JUDGED or (name == "compile" and not names.march(spec.march).bit_exact):
                 step = replace(
                     step,

@@ -79,6 +79,8 @@ class Result:
     def edited(self, step: Step) -> dict[str, str]:
         """What file plugins read when the tensors were made and is another now: "PLUGIN: NAME" ->
         what became of it."""
+        if step.watches:  # then what judged it also made it
+            return edited((*step.folders, *step.judging_folders), self.opened(step))
         return edited(step.folders, self.opened(step), judged=False)
 
     def edited_judging(self, step: Step) -> dict[str, str]:

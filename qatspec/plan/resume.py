@@ -13,7 +13,7 @@ from qatspec.source import written
 from qatspec.spec import Trainer
 
 #: Schedules whose learning rate at a step does not depend on the length of the training.
-_ANY_LENGTH = ("constant", "step", "exponential")
+_ANY_LENGTH = ("constant", "step", "exponential", "plateau")
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,14 +65,16 @@ class QuantFold(QuantOp):
         geometry = self.geometry
         if not self.training or self.frozen:
             weight, bias = self.folded(weight, bias, *norm)
-            return geometry.apply(x, geometry.fake_quantize(weight, self.weight_fake_quant), bias)
+            weight = geometry.fake_quantize(weight, self.weight_fake_quant)
+            return self.multiply(x, weight, bias)
         # Undoing the factor on the weight instead of the output is the same number and costs no
         # pass over the activations. A channel with gamma == 0 is quantized unfolded: its output
         # is beta whatever the weight, and 0 / 0 would be NaN.
         factor = self._factor(*norm)
-        factor = geometry.per_channel(torch.where(factor == 0, 1.0, factor), weight)
-        weight = geometry.fake_quantize(weight * factor, self.weight_fake_quant) / factor
-        y = geometry.apply(x, weight, bias)
+        factor = torch.where(factor == 0, 1.0, factor)
+        along = geometry.per_channel(factor, weight)
+        weight = geometry.fake_quantize(weight * along, self.weight_fake_quant) / along
+        y = self.multiply(x, weight, bias, factor)
         return super().forward(y, *norm)  # type: ignore[no-any-return]
 
     def extra_repr(self) -> str:

@@ -85,9 +85,8 @@ class LearnedFakeQuantize(FakeQuantize):
 
 
 def clamp_scales(model: nn.Module) -> None:
-    """Clamp learned scales to MIN_SCALE, because a step of the optimizer can make them smaller.
-    The next training step would do it first; evaluation and checkpoints come before that, so that
-    the training loop calls this after each step, and `set_stage` when it leaves qat."""
+    """Clamp learned scales to MIN_SCALE, because a step of an optimizer can make them smaller. The
+    next training step would do it first; `set_stage` calls this when it leaves qat."""
     with torch.no_grad():
         for module in model.modules():
             if isinstance(module, LearnedFakeQuantize):

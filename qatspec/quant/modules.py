@@ -18,6 +18,7 @@ from qatspec.quant.computed import with_computed
 from qatspec.quant.fake_quant import FakeQuantize
 from qatspec.quant.functional import FunctionalConv
 from qatspec.quant.geometry import Geometry
+from qatspec.quant.products import Products
 
 _M = TypeVar("_M", bound=nn.Module)
 
@@ -26,7 +27,7 @@ def adopt(cls: type[_M], module: nn.Module) -> _M:
     """An instance of `cls` with everything `module` holds: the same parameter and buffer objects
     (ties stay tied), its own tables, and the same computed tensors."""
     new = cls.__new__(cls)
-    state = {k: dict(v) if isinstance(v, dict) else v for k, v in vars(module).items()}
+    state = {k: v.copy() if isinstance(v, dict) else v for k, v in vars(module).items()}
     vars(new).update(state)
     rebind_hooks(new)
     return with_computed(new, module)
@@ -44,10 +45,13 @@ def rebind_hooks(new: nn.Module) -> None:
 
 class QuantOp(nn.Module):
     """An op that quantizes a weight. The weight and all that is folded into it are the module's
-    own, or come as inputs behind x: the `operands` below, as the module's graph node has them."""
+    own, or come as inputs behind x: the `operands` below, as the module's graph node has them.
+
+    products  the format of multiplications in training; None: float32."""
 
     geometry: Geometry
     weight_fake_quant: FakeQuantize
+    products: Products | None = None
 
     @property
     def canonical_op(self) -> str:
@@ -66,6 +70,16 @@ class QuantOp(nn.Module):
             scale = self.weight_fake_quant.scale
             return integers, scale.expand(self.geometry.channels(weight.shape)).clone()
 
+    def multiply(
+        self, x: Tensor, weight: Tensor, bias: Tensor | None, factor: Tensor | None = None
+    ) -> Tensor:
+        """Apply a quantized weight. factor: what it was divided by after quantization, (out,)."""
+        products, fake_quant = self.products, self.weight_fake_quant
+        if products is None or not self.training or not products.fit(fake_quant):
+            return self.geometry.apply(x, weight, bias)
+        step = fake_quant.scale if factor is None else fake_quant.scale / factor
+        return products.apply(self.geometry, x, weight, bias, step)
+
     def seed(self, *operands: Tensor | None) -> None:
         """Take the weight's scale from the weight itself."""
         with torch.no_grad():
@@ -83,7 +97,7 @@ class QuantWeight(QuantOp):
 
     def forward(self, x: Tensor) -> Tensor:
         weight = self.geometry.fake_quantize(self.weight, self.weight_fake_quant)
-        return self.geometry.apply(x, weight, self.bias)
+        return self.multiply(x, weight, self.bias)
 
 
 class QuantCall(QuantOp, FunctionalConv):
@@ -96,7 +110,7 @@ class QuantCall(QuantOp, FunctionalConv):
 
     def forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         weight = self.geometry.fake_quantize(weight, self.weight_fake_quant)
-        return self.geometry.apply(x, weight, bias)
+        return self.multiply(x, weight, bias)
 
 
 class QuantConv1d(QuantWeight, nn.Conv1d):

@@ -155,6 +155,15 @@ def _scheduler() -> Component:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EarlyStop:
+    """When a training ends early: after `patience` evaluations in a row whose metric did not exceed
+    the best one so far by more than `min_delta` points."""
+
+    patience: int
+    min_delta: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Trainer:
     """How a training stage runs. Exactly one of epochs and steps is set.
 
@@ -164,6 +173,8 @@ class Trainer:
     freeze: patterns of parameters and batch norms that do not change.
     freeze_from_epoch: the epoch (from 0) from which none do, whatever batch_norm says.
     accumulate: batches of one optimizer step.
+    amp: format of convolutions and matrix products in training; None: float32.
+    compile: train by torch.compile.
     checkpoint_steps: a resumable checkpoint at least every so many steps (and every epoch).
     """
 
@@ -175,12 +186,20 @@ class Trainer:
     grad_clip: float | None = default("trainer", "grad_clip")
     clip_value: float | None = None
     accumulate: int = default("trainer", "accumulate")
+    amp: Literal["bf16", "fp16"] | None = default("trainer", "amp")
+    compile: bool = default("trainer", "compile")
+    early_stop: EarlyStop | None = default("trainer", "early_stop")
     batch_norm: Literal["running", "synchronized", "frozen"] = default("trainer", "batch_norm")
     freeze_from_epoch: int | None = None
     freeze: tuple[str, ...] = tuple(default("trainer", "freeze"))
     validate_epochs: int = default("trainer", "validate_epochs")
     checkpoint_steps: int = default("trainer", "checkpoint_steps")
     at: str = _beside()
+
+    @property
+    def watches_validation(self) -> bool:
+        """Return whether the course of the training depends on its evaluations."""
+        return self.early_stop is not None or self.scheduler.type == "plateau"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

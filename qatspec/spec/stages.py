@@ -16,6 +16,7 @@ from qatspec.spec.collect import Findings
 from qatspec.spec.model import (
     STAGES,
     Component,
+    EarlyStop,
     ModuleQuant,
     Solver,
     Spec,
@@ -231,6 +232,8 @@ def _trainer(raw: Mapping[str, Any], at: str) -> Trainer:
     if isinstance(batch_norm := raw.get("batch_norm"), Mapping):
         settings["batch_norm"] = batch_norm["before"]
         settings["freeze_from_epoch"] = batch_norm["freeze_from_epoch"]
+    if raw.get("early_stop") is not None:
+        settings["early_stop"] = EarlyStop(**raw["early_stop"])
     return Trainer(**settings, at=at)
 
 

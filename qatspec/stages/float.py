@@ -28,7 +28,9 @@ def run(context: Context) -> Outcome:
     model.to(context.device)
     if context.limit is not None and context.resumable() is None:
         _settle(context, model)
-    return train(context, model, to_train=model.train, to_eval=model.eval)
+    trainer = context.spec.stages["float"].trainer
+    autocast = trainer.amp if trainer else None
+    return train(context, model, to_train=model.train, to_eval=model.eval, autocast=autocast)
 
 
 def judge(context: Context) -> Outcome:

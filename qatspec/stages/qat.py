@@ -6,10 +6,12 @@ from dataclasses import replace
 from functools import partial
 
 from qatspec.prepare import set_stage
+from qatspec.prepare.products import reduce_products
 from qatspec.stages.context import Context, Outcome
 from qatspec.stages.decisions import write_decisions
 from qatspec.stages.loading import load_source, prepare_from
 from qatspec.stages.training import judge_kept, train
+from qatspec.train.loss import AMP_DTYPES
 
 
 def run(context: Context) -> Outcome:
@@ -17,6 +19,8 @@ def run(context: Context) -> Outcome:
     lets activation ranges move)."""
     prepared = prepare_from(context, "qat", context.source, partial(load_source, context))
     prepared.model.to(context.device)
+    trainer = context.spec.stages["qat"].trainer
+    reduce_products(prepared, AMP_DTYPES[trainer.amp] if trainer and trainer.amp else None)
     outcome = train(
         context,
         prepared.model,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import cast
+from typing import Literal, cast
 
 import torch
 from torch import nn
@@ -54,9 +54,10 @@ def train(
     *,
     to_train: Callable[[], object],
     to_eval: Callable[[], object],
+    autocast: Literal["bf16", "fp16"] | None = None,
 ) -> Outcome:
     """Train `model` as the stage's trainer says, from this stage's last checkpoint if it has one;
-    the metrics are the best checkpoint's."""
+    the metrics are the best checkpoint's. autocast: format of torch's autocast in forward."""
     stage = context.spec.stages[context.stage]
     resumed = context.resumable()
     training = Training(
@@ -75,6 +76,7 @@ def train(
         group=context.group,
         report=context.report,
         profile=context.profile,
+        autocast=autocast,
     )
     try:
         metrics, paths = fit(training, resume=resumed)

@@ -15,7 +15,7 @@ from qatspec.stages.context import Context
 from qatspec.stages.exhausted import too_large
 from qatspec.train.evaluate import rehearse
 from qatspec.train.loader import Batch, Loader
-from qatspec.train.loop import Loss
+from qatspec.train.loss import ForwardMode, Loss, demand_compiler
 from qatspec.train.optim import freeze
 
 #: stage -> the role that it reads, besides val
@@ -51,12 +51,16 @@ class TriedData:
         """The loss of the stage's first batch; `model` is in training mode.
 
         Raises DiagnosticError QS943 where a batch norm gets one number a channel, QS962 where a
-        pattern of the trainer matches nothing; PluginFault."""
-        freeze(model, self.context.spec.stages[stage].trainer or Trainer())
+        pattern of the trainer matches nothing, QS963 where nothing can be compiled; PluginFault."""
+        trainer = self.context.spec.stages[stage].trainer or Trainer()
+        freeze(model, trainer)
+        if trainer.compile:
+            demand_compiler(self.context.device, trainer.at)
+        autocast = trainer.amp if stage == "float" else None
         batch = _first(self._loader(_ROLES[stage], stage)).to(self.context.device)
         try:
             with torch.no_grad():
-                Loss(model, synchronized=False)(batch.inputs, batch.targets)
+                Loss(model, ForwardMode(autocast=autocast))(batch.inputs, batch.targets)
         except (torch.OutOfMemoryError, MemoryError) as error:
             raise too_large(self.context.spec, stage, len(batch), error) from error
         except (ValueError, PluginFault) as error:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -15,19 +16,17 @@ from torch import Tensor, nn
 from qatspec.diag.codes import QS904
 from qatspec.plan.checkpoints import checkpoint_files, checkpoint_path, is_intact
 from qatspec.process import interrupt
-from qatspec.quant.learned import clamp_scales
 from qatspec.quant.scales import scales_of
-from qatspec.registry import registry
 from qatspec.spec import Trainer
-from qatspec.train.batch_norm import SynchronizedBatchNorm
 from qatspec.train.checkpoint import Checkpoint, rng_state, save, set_rng_state
 from qatspec.train.distributed import ALONE, Processes
 from qatspec.train.ema import WeightAverage
 from qatspec.train.loader import Batch, Loader
+from qatspec.train.loss import ForwardMode, Loss
 from qatspec.train.optim import build_optimizer, build_schedule, clip, freeze, freeze_statistics
-from qatspec.train.protocol import losses_of
+from qatspec.train.scales import LearnedScales
 from qatspec.train.timing import Stopwatch
-from qatspec.types import TaskModel
+from qatspec.train.watch import Watch
 
 Metrics = Mapping[str, float]
 
@@ -41,7 +40,8 @@ class Training:
     validate         metrics of the model as it stands (called with averaged weights applied).
     metric           the key of its result that chooses the best checkpoint.
     folder           where checkpoints go, as `<stage>-checkpoint-<which>.pth.tar`.
-    report           called with (kind, data): "progress", "metrics", "scales", "checkpoint",
+    autocast         format of torch's autocast in forward; None: the model computes as it is.
+    report           called with (kind, data): "progress", "metrics", "scales", "checkpoint", "log",
                      "profile".
     check_steps      steps between two readings of the losses; None: as the device asks for.
     profile          report where the time went, at the end.
@@ -60,6 +60,7 @@ class Training:
     march: str = ""
     digests: Mapping[str, str] = field(default_factory=dict)
     group: Processes = ALONE
+    autocast: Literal["bf16", "fp16"] | None = None
     report: Callable[[str, Mapping[str, Any]], None] = lambda kind, data: None
     check_steps: int | None = None
     profile: bool = False
@@ -74,28 +75,6 @@ def fit(training: Training, resume: Checkpoint | None = None) -> tuple[Metrics, 
     """
     with interrupt.deferred():
         return _Loop(training).run(resume)
-
-
-class Loss(nn.Module):
-    """Model and loss as one forward, which is what DDP wraps.
-
-    synchronized: batch norms take the statistics of all processes' pictures.
-    """
-
-    def __init__(self, model: nn.Module, synchronized: bool) -> None:
-        super().__init__()
-        self.model = model
-        self._around = SynchronizedBatchNorm() if synchronized else nullcontext()
-
-    def forward(
-        self, inputs: Sequence[Tensor], targets: list[dict[str, Tensor]]
-    ) -> dict[str, Tensor]:
-        with self._around:
-            with registry().attribute_errors_of(self.model, "forward"):
-                outputs = self.model(*inputs)
-            with registry().attribute_errors_of(self.model, "loss"):
-                losses = cast(TaskModel, self.model).loss(outputs, targets)
-        return losses_of(self.model, losses)
 
 
 #: Steps of a GPU between two readings of their values.
@@ -127,7 +106,10 @@ class _Loop:
         self.schedule = build_schedule(
             self.optimizer, trainer.scheduler, steps=self.steps, epoch_steps=self.epoch_steps
         )
+        self.scaler = torch.amp.GradScaler(training.device.type, enabled=trainer.amp == "fp16")
+        self.scales = LearnedScales(training.model, trainer.optimizer.type)
         self.average = None if trainer.ema is None else WeightAverage(training.model, trainer.ema)
+        self.watch = Watch(trainer)
         self.step = 0
         self.metrics: Metrics = {}
         self.best: float | None = None
@@ -145,11 +127,8 @@ class _Loop:
             self._restore(resume)
         if (self.steps == 0 and resume is None) or self.unfinished:
             self._finish(-(-self.step // self.epoch_steps))
-        synchronized = (
-            self.training.trainer.batch_norm == "synchronized" and self.training.group.world > 1
-        )
-        forward = self.training.group.wrap(Loss(self.training.model, synchronized))
-        while self.step < self.steps:
+        forward = self.training.group.wrap(Loss(self.training.model, self._mode()))
+        while self.step < self.steps and not self.watch.ended:
             epoch, start = divmod(self.step, self.epoch_steps)
             self._enter(epoch)
             try:
@@ -161,6 +140,15 @@ class _Loop:
         if self.training.profile:
             self.training.report("profile", {"seconds": self.clock.seconds, "steps": self.step})
         return self.best_metrics, self.training.group.from_main(self._written)
+
+    def _mode(self) -> ForwardMode:
+        trainer, several = self.training.trainer, self.training.group.world > 1
+        return ForwardMode(
+            autocast=self.training.autocast,
+            compiled=trainer.compile,
+            at=trainer.at,
+            synchronized=several and trainer.batch_norm == "synchronized",
+        )
 
     def _epoch(self, forward: nn.Module, epoch: int, start: int) -> None:
         """Train from step `start` of an epoch to its end, or to that of the training."""
@@ -190,7 +178,7 @@ class _Loop:
     def _train(self, forward: nn.Module, batches: Sequence[Batch], epoch: int) -> None:
         """One optimizer step, with the mean gradient of the batches."""
         clock = self.clock
-        rate = self.schedule.apply(self.optimizer, self.step)
+        rate = self.schedule.apply(self.optimizer, self.step, self.watch.factor)
         self.optimizer.zero_grad(set_to_none=True)
         seen: list[Tensor] = []
         names: tuple[str, ...] = ()
@@ -199,9 +187,12 @@ class _Loop:
                 names = self._backward(forward, batch, len(batches), seen)
         names = self._backward(forward, batches[-1], len(batches), seen)
         with clock.part("optimizer"):
+            self.scaler.unscale_(self.optimizer)
             norm = clip(self.training.model, self.training.trainer)
-            self.optimizer.step()
-            clamp_scales(self.training.model)
+            self.scales.before_step()
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+            self.scales.after_step()
             self.step += 1
             if self.average:
                 self.average.update()
@@ -222,7 +213,7 @@ class _Loop:
                 values = [value / parts for value in values]
             total = torch.stack(values).sum()
         with self.clock.part("backward"):
-            total.backward()  # type: ignore[no-untyped-call]
+            self.scaler.scale(total).backward()  # type: ignore[no-untyped-call]
         seen.append(torch.stack([total.detach(), *(value.detach() for value in values)]))
         return ("loss", *losses)
 
@@ -251,8 +242,16 @@ class _Loop:
             losses = dict(zip(one.names, values, strict=False))
             values = values[len(one.names) :]
             self._demand_finite(losses, one)
+            norm = self._applied(norm)
             self._demand_finite({"gradient norm": norm}, one)
             self._tell(one, losses, norm)
+
+    def _applied(self, norm: float) -> float:
+        """The gradient norm of a step: 0 where the scaler left the step out, because the gradient
+        of the scaled loss exceeded float16. It lowers its scale then, down to where the loss itself
+        is too large."""
+        left_out = self.scaler.is_enabled() and not math.isfinite(norm)
+        return 0.0 if left_out and self.scaler.get_scale() > 1.0 else norm
 
     def _tell(self, one: _Done, losses: Mapping[str, float], norm: float) -> None:
         self.training.report(
@@ -288,6 +287,7 @@ class _Loop:
                 self._stop()
                 raise
             self.training.report("metrics", {"epoch": epoch, "step": self.step, **self.metrics})
+            self._watch(self.metrics[self.training.metric])
             ends_epoch = self.step % self.epoch_steps == 0
             names.append(f"epoch-{epoch:04d}" if ends_epoch else f"step-{self.step}")
             if self.best is None or self.metrics[self.training.metric] > self.best:
@@ -298,6 +298,19 @@ class _Loop:
         self._save(*reversed(names))
         if self.step < self.steps:
             self._stop()
+
+    def _watch(self, metric: float) -> None:
+        """Let the course of the training follow from an evaluation, where the trainer says so."""
+        before = self.watch.factor
+        self.watch.see(metric)
+        if not self.training.group.is_main:
+            return
+        if self.watch.factor != before:
+            message = f"the learning rate is now {self.watch.factor:g} times that of the trainer"
+            self.training.report("log", {"message": f"no improvement: {message}"})
+        if self.watch.ended and self.step < self.steps:
+            message = f"no improvement: the training ends early, after step {self.step}"
+            self.training.report("log", {"message": message})
 
     def _validate(self) -> Metrics:
         """Metrics of the judged weights. Training goes on with the generators as they were, so
@@ -327,7 +340,8 @@ class _Loop:
             step=self.step,
             state_dict=self.training.model.state_dict(),
             optimizer=self.optimizer.state_dict(),
-            scheduler={"step": self.step},
+            scheduler={"step": self.step, **self.watch.state_dict()},
+            scaler=self.scaler.state_dict() or None,
             ema=self.average.state_dict() if self.average else None,
             rng=rng_state(self.training.seed),
             sampler={**sampler, "unfinished": 1} if unfinished else sampler,
@@ -345,6 +359,9 @@ class _Loop:
     def _restore(self, checkpoint: Checkpoint) -> None:
         self.training.model.load_state_dict(dict(checkpoint.state_dict))
         self.optimizer.load_state_dict(dict(checkpoint.optimizer or {}))
+        self.watch.load_state_dict(checkpoint.scheduler or {})
+        if checkpoint.scaler:
+            self.scaler.load_state_dict(dict(checkpoint.scaler))
         if self.average and checkpoint.ema:
             self.average.load_state_dict(checkpoint.ema)
         set_rng_state(checkpoint.rng)

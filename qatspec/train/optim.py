@@ -138,11 +138,11 @@ class Schedule:
     base: tuple[float, ...]
     factor: Callable[[int], float]
 
-    def apply(self, optimizer: torch.optim.Optimizer, step: int) -> float:
-        """Set the learning rate of optimizer step `step` (from 0) and return that of the first
-        group."""
+    def apply(self, optimizer: torch.optim.Optimizer, step: int, more: float = 1.0) -> float:
+        """Set the learning rate of optimizer step `step` (from 0), times the factor `more`, and
+        return that of the first group."""
         for group, base in zip(optimizer.param_groups, self.base, strict=True):
-            group["lr"] = base * self.factor(step)
+            group["lr"] = base * self.factor(step) * more
         return float(optimizer.param_groups[0]["lr"])
 
 
@@ -228,4 +228,5 @@ _SCHEDULES: dict[str, Callable[[Component, float, int, int], Callable[[int], flo
     "exponential": _exponential,
     "poly": _poly,
     "one_cycle": _one_cycle,
+    "plateau": _constant,  # its factor follows from evaluations (qatspec.train.watch)
 }

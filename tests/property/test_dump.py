@@ -160,6 +160,11 @@ SCHEDULER = st.one_of(
     some({"type": choice("exponential"), "factor": FRACTION}, warmup_steps=POSITIVE),
     some({"type": choice("poly")}, power=FRACTION, warmup_steps=POSITIVE),
     some(
+        {"type": choice("plateau")},
+        factor=FRACTION, patience=st.integers(0, 9), min_delta=FRACTION, min_factor=FRACTION,
+        warmup_steps=POSITIVE,
+    ),
+    some(
         {"type": choice("one_cycle")},
         rise=FRACTION, start_factor=FRACTION, end_factor=FRACTION,
     ),
@@ -180,6 +185,9 @@ TRAINER_KEYS = {
     ),
     "freeze": st.lists(REGEXES, max_size=2),
     "accumulate": st.integers(1, 4),
+    "amp": st.one_of(st.none(), choice("bf16", "fp16")),
+    "compile": st.booleans(),
+    "early_stop": st.one_of(st.none(), some({"patience": POSITIVE}, min_delta=FRACTION)),
     "batch_norm": st.one_of(
         choice("running", "synchronized", "frozen"),
         some({"freeze_from_epoch": st.integers(0, 9)}, before=choice("running", "synchronized")),

@@ -1,7 +1,8 @@
-"""QS962: settings of a training that do not fit the model."""
+"""QS962 and QS963: settings of a training that fit neither the model nor the machine."""
 
 from __future__ import annotations
 
 from qatspec.diag.model import Code
 
 QS962 = Code("QS962", "a pattern of the trainer fits no parameter")
+QS963 = Code("QS963", "the model cannot be compiled for training")

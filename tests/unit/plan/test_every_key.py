@@ -104,6 +104,7 @@ FULL = {
                               "groups": [{"pattern": "scale$", "lr_factor": 0.5,
                                           "weight_decay": 0.5}]},
                 "scheduler": {"type": "step", "epochs": [1, 2], "factor": 0.5, "warmup_steps": 3},
+                "amp": "bf16", "compile": True, "early_stop": {"patience": 3, "min_delta": 0.5},
             },
             "qconfig": "horizon_qat", "batch_size_per_gpu": 4,
             "solver": {**_SOLVER, "pre_step": "calibration"},
@@ -131,6 +132,14 @@ SCHEDULERS = (
     {"type": "exponential", "factor": 0.5, "warmup_steps": 3},
     {"type": "poly", "power": 0.5, "warmup_steps": 3},
     {"type": "one_cycle", "rise": 0.5, "start_factor": 0.5, "end_factor": 0.5},
+    {
+        "type": "plateau",
+        "factor": 0.5,
+        "patience": 2,
+        "min_delta": 0.5,
+        "min_factor": 0.1,
+        "warmup_steps": 3,
+    },
 )
 OTHERS = [("optimizer", o) for o in OPTIMIZERS] + [("scheduler", s) for s in SCHEDULERS]
 #: Texts whose other values are a closed set.
@@ -141,7 +150,7 @@ OTHER = {
     "skip": "error", "object_type_first": "module_name_first", "torch.add": "torch.mul",
     "torch.nn.ReLU": "torch.nn.ReLU6", "calibration": "float", "synchronized": "running",
     "stretch": "letterbox",
-    "uint8": "int8",
+    "uint8": "int8", "bf16": "fp16",
 }  # fmt: skip
 #: No other value of these is good where the rest stays as it is.
 ALONE = (
@@ -178,11 +187,10 @@ PREPARED = ["calibration", "qat", "convert"]
 def dependents(pointer):
     """The steps whose tensors the value may change by itself, by hand."""
     first, *rest = split(pointer)
-    if pointer.startswith((*FREE, "/data/val/")) or rest[-1:] in (
-        ["workers"],
-        ["checkpoint_steps"],
-    ):
+    if pointer.startswith(FREE) or rest[-1:] in (["workers"], ["checkpoint_steps"]):
         return []
+    if pointer.startswith("/data/val/"):
+        return ["qat"]  # which ends early by its evaluations
     if rest[-1:] in (["pre_step"], ["pre_step_checkpoint"]):
         return []  # what they lead to counts: the weights that the stage starts from
     if pointer.endswith("batch_norm/before"):

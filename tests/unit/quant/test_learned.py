@@ -115,7 +115,7 @@ def test_in_a_model(fake_quant: str) -> None:
     scales = [m.scale for m in model.modules() if isinstance(m, LearnedFakeQuantize)]
     assert all(s.grad is not None and s.grad.isfinite().all() for s in scales)
     torch.optim.SGD(model.parameters(), lr=1e-4).step()
-    clamp_scales(model)  # as the training loop does
+    clamp_scales(model)  # as `set_stage` does
     assert not torch.equal(post.scale, first)
     again = prepare(net, (x,), qconfig=config)
     again.model.load_state_dict(model.state_dict())

@@ -71,7 +71,7 @@ def make_training(tmp_path):
 
     def make(
         folder: str = "run", *, dataset=None, report=None, model=None, check_steps=None,
-        profile=False, batch_size=4, **settings,
+        profile=False, batch_size=4, autocast=None, **settings,
     ) -> Training:  # fmt: skip
         torch.manual_seed(0)
         model = model or ToyNet()
@@ -109,6 +109,7 @@ def make_training(tmp_path):
             report=report or (lambda kind, data: None),
             check_steps=check_steps,
             profile=profile,
+            autocast=autocast,
         )
 
     return make

@@ -201,6 +201,88 @@ def test_an_interrupted_accumulation_resumes_at_its_step(make_training, last):
     assert digests(broken.folder) == digests(unbroken.folder)
 
 
+@pytest.mark.parametrize("amp", ["bf16", "fp16"])
+def test_mixed_precision_resumes_with_the_same_bytes(make_training, last, amp):
+    settings = {"amp": amp, "autocast": amp, "checkpoint_steps": 1}
+    unbroken = make_training("unbroken", **settings)
+    fit(unbroken)
+    scaler = last(unbroken).scaler
+    assert scaler is None if amp == "bf16" else scaler["scale"] > 0
+
+    def report(kind, data):
+        if kind == "progress" and data["done"] == 4:
+            raise Stop
+
+    broken = make_training("broken", report=report, **settings)
+    with pytest.raises(Stop):
+        fit(broken)
+    fit(make_training("broken", **settings), last(broken))
+    assert digests(broken.folder) == digests(unbroken.folder)
+    plain = make_training("plain")
+    fit(plain)
+    assert digests(plain.folder) != digests(unbroken.folder)
+    near = dict(last(plain).state_dict), dict(last(unbroken).state_dict)
+    torch.testing.assert_close(*near, rtol=0.1, atol=0.05)
+
+
+def test_a_step_whose_scaled_gradient_overflows_is_left_out(make_training, last):
+    norms = []
+    training = make_training(
+        amp="fp16", autocast="fp16", epochs=None, steps=3, ema=None,
+        report=lambda kind, data: norms.append(data["grad_norm"]) if kind == "progress" else None,
+    )  # fmt: skip
+    calls = []
+
+    def spoil(gradient):
+        calls.append(gradient)
+        return gradient * float("inf") if len(calls) == 2 else gradient
+
+    training.model.fc.weight.register_hook(spoil)
+    fit(training)
+    assert norms[1] == 0.0 and all(norm > 0 for norm in (norms[0], norms[2]))
+    assert last(training).scaler["scale"] == 2.0**15
+    assert all(torch.isfinite(value).all() for value in last(training).state_dict.values())
+
+
+def watching(make_training, folder="run", metrics=(50.0, 60.0, 60.0, 55.0, 70.0), **settings):
+    values = iter(metrics)
+    told = []
+    training = make_training(
+        folder, epochs=len(metrics), report=lambda *event: told.append(event), **settings
+    )
+    object.__setattr__(training, "validate", lambda: {"accuracy": next(values)})
+    return training, told
+
+
+def test_early_stop(make_training, last):
+    from qatspec.spec.model import EarlyStop
+
+    training, told = watching(make_training, early_stop=EarlyStop(patience=2, min_delta=0.0))
+    metrics, paths = fit(training)
+    assert metrics == {"accuracy": 60.0}
+    assert last(training).epoch == 4
+    assert "ends early, after step 20" in next(d["message"] for k, d in told if k == "log")
+    again, _ = watching(make_training, early_stop=EarlyStop(patience=2, min_delta=0.0))
+    before = digests(training.folder)
+    assert fit(again, last(training)) == (metrics, paths)  # it has ended
+    assert digests(training.folder) == before
+
+
+def test_a_plateau_lowers_the_learning_rate(make_training, last):
+    plateau = part("scheduler", "plateau", patience=0, factor=0.5, warmup_steps=1)
+    training, told = watching(make_training, scheduler=plateau)
+    fit(training)
+    rates = [data["lr"] for kind, data in told if kind == "progress"]
+    assert rates == pytest.approx([0.05, *[0.1] * 14, *[0.05] * 5, *[0.025] * 5])
+    values = (60.0, 55.0, 70.0)
+    first, _ = watching(make_training, "first", (50.0, 60.0), scheduler=plateau)
+    fit(first)
+    rest, _ = watching(make_training, "first", values, scheduler=plateau)
+    object.__setattr__(rest, "trainer", training.trainer)
+    fit(rest, last(first))
+    assert last(rest).to_bytes() == last(training).to_bytes()
+
+
 def test_a_profile_covers_every_part(make_training):
     told = []
     fit(make_training(profile=True, report=lambda *event: told.append(event)))
