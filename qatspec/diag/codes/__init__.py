@@ -12,6 +12,7 @@ from __future__ import annotations
 from qatspec.diag.codes.ahead import *
 from qatspec.diag.codes.data import *
 from qatspec.diag.codes.graph import *
+from qatspec.diag.codes.hat import *
 from qatspec.diag.codes.image import *
 from qatspec.diag.codes.kept import *
 from qatspec.diag.codes.lower import *
