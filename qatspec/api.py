@@ -16,13 +16,12 @@ if TYPE_CHECKING:  # the same names for type checkers; tests/contract holds both
         measured_exactness as measured_exactness,
         measured_perf as measured_perf,
         perf as perf,
-        run_compiled as run_compiled,
         run_in_batches as run_in_batches,
-        simulate as simulate,
         time_in_turn as time_in_turn,
         verdict as verdict,
         write_perf as write_perf,
     )
+    from qatspec.backend.machine import run_compiled as run_compiled
     from qatspec.diag import (
         Diagnostic as Diagnostic,
         DiagnosticError as DiagnosticError,
@@ -222,10 +221,11 @@ _export("qatspec.export.converted", "rounded_values")
 _export("qatspec.export.exactness", "LayerExactness", "layer_exactness")
 _export("qatspec.export.real", "qdq_feeds", "qdq_integers", "to_qdq_onnx")
 _export("qatspec.export.runner", "open_session")
+_export("qatspec.backend.machine", "run_compiled")
 _export(
     "qatspec.backend",
     "Target", "Times", "assemble", "compile", "measured_exactness", "measured_perf", "perf",
-    "run_compiled", "run_in_batches", "simulate", "time_in_turn", "verdict", "write_perf",
+    "run_in_batches", "time_in_turn", "verdict", "write_perf",
 )  # fmt: skip
 _export("qatspec.train.given", "Given", "load_state")
 _export("qatspec.engine", "run")

@@ -1,5 +1,5 @@
-"""What the compilers of marches share: legalise, fuse, place, emit, schedule, encode; simulate
-and perf of what they made; times and distances that are measured."""
+"""What the compilers of marches share: legalise, fuse, place, emit, schedule, encode; the machine
+that runs what they made, its perf; times and distances that are measured."""
 
 from qatspec.backend.compile import compile as compile
 from qatspec.backend.legalise import verdict as verdict
@@ -11,6 +11,5 @@ from qatspec.backend.measured import (
     time_in_turn as time_in_turn,
 )
 from qatspec.backend.perf import perf as perf, write_perf as write_perf
-from qatspec.backend.pipeline import assemble as assemble, run_compiled as run_compiled
-from qatspec.backend.simulate import simulate as simulate
+from qatspec.backend.pipeline import assemble as assemble
 from qatspec.backend.target import Target as Target

@@ -11,49 +11,25 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
 from qatspec.backend import commands as stream
-from qatspec.backend.commands import Command
-from qatspec.backend.layers import Layer, group
+from qatspec.backend.compiled import Compiled
+from qatspec.backend.dataflow import check_dataflow
+from qatspec.backend.layers import group
 from qatspec.backend.packing import Packed, pack_constant, unpack_constant
 from qatspec.backend.target import Target
-from qatspec.backend.views import Home, homes
 from qatspec.diag import DiagnosticError
 from qatspec.diag.codes import QS811
 from qatspec.ir import STORAGE
-from qatspec.program import Artifact, Program, RuntimeInput, digest, serde
+from qatspec.program import Artifact, Program, digest, serde
 from qatspec.program.container import pack, unpack
 
 #: What a hostile section can make its readers raise.
 _BROKEN = (KeyError, TypeError, ValueError, IndexError, OverflowError, RecursionError)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Compiled:
-    """All that a bin holds, decoded. ddr: value -> address; sizes in bytes. fed: by the name of an
-    input, what stands in DDR in its place, converted while it is loaded."""
-
-    program: Program
-    target: Target
-    opt: str
-    cores: int
-    packed: Mapping[str, Packed]
-    weights: bytes
-    layers: tuple[Layer, ...]
-    commands: tuple[Command, ...]
-    ddr: Mapping[str, int]
-    onchip_bytes: int
-    ddr_bytes: int
-    fed: Mapping[str, RuntimeInput] = field(default_factory=dict)
-
-    @property
-    def homes(self) -> Mapping[str, Home]:
-        """Where every activation that leaves a layer lies."""
-        return homes(self.layers, self.program, self.target)[0]
 
 
 def pack_weights(program: Program, packed: Mapping[str, Packed]) -> bytes:
@@ -127,14 +103,6 @@ def decode(artifact: Artifact) -> Compiled:
     return compiled
 
 
-def decode_program(artifact: Artifact) -> Program:
-    """The integer program that a bin holds. Raises DiagnosticError QS811."""
-    try:
-        return _program(artifact.sections, _layout(artifact.sections))
-    except _BROKEN as problem:
-        raise broken(artifact, problem) from problem
-
-
 def broken(artifact: Artifact, problem: object) -> DiagnosticError:
     """QS811: the sections are not those of a compiled program."""
     text = f"no section {problem}" if isinstance(problem, KeyError) else str(problem)
@@ -178,7 +146,8 @@ def _addresses(pairs: Any, program: Program) -> dict[str, int]:
 
 
 def _check(compiled: Compiled) -> None:
-    """Every number of the stream names something that is there."""
+    """Every number of the stream names something that is there, and every command reads what it
+    says that it reads."""
     target = compiled.target
     if (
         not 1 <= compiled.cores <= target.hardware.cores
@@ -193,3 +162,4 @@ def _check(compiled: Compiled) -> None:
         )
         if not inside:
             raise ValueError(f"command {number} names a core, layer or value that is not there")
+    check_dataflow(compiled)

@@ -16,8 +16,9 @@ from typing import Any
 from zlib import crc32
 
 from qatspec import __version__
+from qatspec.backend.compiled import Compiled
 from qatspec.backend.cost import macs
-from qatspec.backend.encode import Compiled, decode
+from qatspec.backend.encode import decode
 from qatspec.backend.perf_html import render
 from qatspec.backend.schedule import Event, duration_us, schedule
 from qatspec.diag.codes import QS805

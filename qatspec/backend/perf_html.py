@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
-from qatspec.backend.encode import Compiled
+from qatspec.backend.compiled import Compiled
 from qatspec.backend.schedule import Event
 
 _WIDTH, _LANE, _LEFT = 1120, 30, 72

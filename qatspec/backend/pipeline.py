@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import weakref
-from collections.abc import Sequence
-
-import numpy as np
-
+from qatspec.backend.compiled import Compiled
 from qatspec.backend.emit import emit
-from qatspec.backend.encode import Compiled, decode_program, encode, pack_weights
+from qatspec.backend.encode import encode, pack_weights
 from qatspec.backend.layers import group
 from qatspec.backend.legalise import legalise
 from qatspec.backend.network import Network
@@ -16,7 +12,6 @@ from qatspec.backend.packing import LINE, Packed, packed_layout
 from qatspec.backend.place import Placement
 from qatspec.backend.plan import cheapest
 from qatspec.backend.target import Target, align
-from qatspec.backend.verify import verified
 from qatspec.program import Artifact, Program
 from qatspec.types import TILED_OPTIONS
 
@@ -66,26 +61,11 @@ def assemble(
         ]
 
     artifact = encode(cheapest(net, opt, compiled))
-    return verified(artifact, program) if verify else artifact
+    if not verify:
+        return artifact
+    from qatspec.backend.verify import verified  # imports torch
 
-
-def run_compiled(artifact: Artifact, ints: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Run a bin of `assemble` from its bytes alone: the program it holds, weights unpacked, on the
-    fast executor. `simulate` computes the same integers tile by tile.
-
-    artifact  the bin.
-    ints      an array of integers for each input port, in order: (N, *shape of the port).
-
-    Returns an array (N, *shape) for each output port. Raises DiagnosticError: QS811 for a damaged
-    bin, QS712 on arrays that do not fit.
-    """
-    program = _PROGRAMS.get(artifact)
-    if program is None:
-        program = _PROGRAMS[artifact] = decode_program(artifact)
-    return program.run(*ints)
-
-
-_PROGRAMS: weakref.WeakKeyDictionary[Artifact, Program] = weakref.WeakKeyDictionary()
+    return verified(artifact, program)
 
 
 def _lay_out(program: Program, target: Target) -> dict[str, Packed]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import floor, inf, log
 from typing import Literal
 
-from qatspec.backend.encode import Compiled
+from qatspec.backend.compiled import Compiled
 from qatspec.backend.fuse import Effort, TooLarge, fuse
 from qatspec.backend.network import Network
 from qatspec.backend.place import Placement, place_values

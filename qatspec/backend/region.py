@@ -33,6 +33,10 @@ class Box:
     def rows(self) -> int:
         return self.h1 - self.h0
 
+    def contains(self, other: Box) -> bool:
+        """Return whether every channel and row of `other` is one of this Box."""
+        return self.union(other) == self
+
     def union(self, other: Box) -> Box:
         """The smallest Box that holds both."""
         return Box(

@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from qatspec.backend.commands import Command
+from qatspec.backend.compiled import Compiled
 from qatspec.backend.cost import layer_us
-from qatspec.backend.encode import Compiled
 from qatspec.backend.layers import Layer
 from qatspec.backend.packing import constant_spans, features_bytes
 from qatspec.backend.region import Box, full_box, layer_needs

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from qatspec.backend.simulate import Deviation, simulate
+from qatspec.backend.encode import decode
+from qatspec.backend.machine import Deviation, Machine
 from qatspec.diag import DiagnosticError
 from qatspec.diag.codes import QS812
 from qatspec.ir import RANGE, STORAGE
@@ -34,7 +35,7 @@ def verified(artifact: Artifact, program: Program) -> Artifact:
     values = interpret_all(program, *frame)
     expected = {name: array for name, array in values.items() if name not in program.consts}
     try:
-        outputs = simulate(artifact, frame, expected)
+        outputs = Machine(decode(artifact)).run(frame, expected)
     except Deviation as deviation:
         raise _refused(artifact, str(deviation)) from deviation
     except DiagnosticError as problem:

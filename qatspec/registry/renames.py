@@ -74,6 +74,7 @@ RENAMED: Mapping[int, Mapping[str, str]] = {
         "Target.start_overhead_us": "Hardware.start_overhead_us",
         "Target.vector_lanes": "Hardware.vector_lanes",
         "Term": "ScaledInts",
+        "simulate": "run_compiled",
     }
 }
 

@@ -61,7 +61,7 @@ def tiled_march(*, name: str, version: int, capabilities: Capabilities, **fields
         capabilities=capabilities,
         supports=lazy("qatspec.backend.tiled:supports", *march),
         compile=lazy("qatspec.backend.tiled:compile_program", *march),
-        run=lazy("qatspec.backend:run_compiled"),
+        run=lazy("qatspec.backend.machine:run_compiled"),
         options=options,
         **fields,
     )

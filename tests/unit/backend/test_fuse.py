@@ -7,8 +7,9 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from qatspec.backend import assemble, perf, simulate
+from qatspec.backend import assemble, perf
 from qatspec.backend.encode import decode
+from qatspec.backend.machine import run_compiled
 from qatspec.backend.plan import LEVELS
 from qatspec.diag import DiagnosticError
 from qatspec.referee import interpret
@@ -98,7 +99,7 @@ def test_random_nets_at_every_size(net, noise, target, seed):
         except DiagnosticError as error:
             assert onchip < 1 << 20 and {d.code for d in error.diagnostics} == {"QS802"}
             continue
-        for got, wanted in zip(simulate(artifact, ints), expected, strict=True):
+        for got, wanted in zip(run_compiled(artifact, ints), expected, strict=True):
             assert np.array_equal(got, wanted), (seed, onchip, opt, cores)
 
 

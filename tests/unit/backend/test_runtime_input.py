@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from qatspec.api import InputSpec, ProgramBuilder, TensorSpec, compile as compile_program
-from qatspec.backend import perf, simulate
+from qatspec.backend import perf
 from qatspec.diag import DiagnosticError
 from qatspec.program import Artifact, interpret_frames
 from qatspec.program.container import Damaged, pack, unpack
@@ -48,9 +48,6 @@ def test_frames_in_the_programs_integers_out(program, march, kind):
     ints = interpret_frames(artifact.runtime_input, frames)
     for got, wanted in zip(artifact.run(frames), interpret(program, ints), strict=True):
         assert np.array_equal(got, wanted)
-    if march != "onnxruntime":
-        for got, wanted in zip(simulate(artifact, [frames]), artifact.run(frames), strict=True):
-            assert np.array_equal(got, wanted)
 
 
 def test_integers_in_another_layout(program):
@@ -207,8 +204,6 @@ def test_each_port_is_fed_its_own_frames(fused, march, asked, layout):
     for got, expected in zip(artifact.run(*frames), wanted, strict=True):
         assert np.array_equal(got, expected)
     if march != "onnxruntime":
-        for got, expected in zip(simulate(artifact, frames), wanted, strict=True):
-            assert np.array_equal(got, expected)
         assert perf(artifact)
     floats = [rng.normal(0, 0.5, (1, *port.shape)).astype(np.float32) for port in fused.inputs]
     own = [f.dtype for f in artifact.quantize(*floats)]

@@ -8,9 +8,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from qatspec.backend import assemble, pipeline, simulate
+from qatspec.backend import assemble, pipeline
 from qatspec.backend.commands import Command
 from qatspec.backend.encode import decode, encode
+from qatspec.backend.machine import run_compiled
 from qatspec.backend.packing import LINE
 from qatspec.backend.verify import verified
 from qatspec.diag import DiagnosticError
@@ -113,7 +114,9 @@ def test_what_passes_is_right_on_other_frames(small, noise, target):
                 refused += 1
                 continue
             ints = noise(small)
-            for got, wanted in zip(simulate(artifact, ints), interpret(small, *ints), strict=True):
+            for got, wanted in zip(
+                run_compiled(artifact, ints), interpret(small, *ints), strict=True
+            ):
                 assert np.array_equal(got, wanted)
     assert refused > tried / 3
 
