@@ -87,12 +87,13 @@ class _Dataflow:
             "execute": self._execute,
             "store": self._store,
         }
-        number = 0
+        done = 0
         try:
-            for number, command in enumerate(self.compiled.commands):
+            for command in self.compiled.commands:
                 steps[command.code](command)
+                done += 1
         except BadStream as problem:
-            raise BadStream(f"command {number}: {problem}") from None
+            raise BadStream(f"command {done}: {problem}") from None
         for port in self.program.outputs:
             box = full_box(port.shape)
             self._read(self.ddr, self._home(port.name), port.name, box, box)

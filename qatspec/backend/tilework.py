@@ -4,8 +4,8 @@ steps of the integer kinds. Steps are made once for tiles of the same measures."
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -19,25 +19,6 @@ from qatspec.kinds.exact import ExactDtypes, Step
 from qatspec.program import Program
 
 
-class _OpPart:
-    """How one op makes `box` of its result: the parts of its activations, and the step.
-
-    cuts: (name, part, shape of the part in the value's own rank) of each activation. skip: rows of
-    the step's result in front of the box."""
-
-    def __init__(self, op: Op, box: Box, program: Program) -> None:
-        self.op, self.box = op, box
-        self.local, self.skip = localise(op, box, program)
-        parts = needs(op, box, program)
-        live = [name for name in op.inputs if name not in program.consts]
-        self.cuts = [(name, parts[name], local_shape(name, parts[name], program)) for name in live]
-        self.shape = program.values[op.output].shape
-        self.geometry = (
-            op.output, box.c0, box.c1, tuple(shape for *_, shape in self.cuts),
-            tuple(sorted((key, str(value)) for key, value in self.local.attrs.items())),
-        )  # fmt: skip
-
-
 def local_shape(name: str, box: Box, program: Program) -> tuple[int, ...]:
     """The shape of a part of a value in the value's own rank."""
     shape = program.values[name].shape
@@ -46,77 +27,115 @@ def local_shape(name: str, box: Box, program: Program) -> tuple[int, ...]:
     return (box.channels,) if len(shape) == 1 else shape
 
 
+@dataclass(frozen=True, slots=True)
+class _Cut:
+    """The part of a value that an op reads: what is cut from the part that is held, and the shape
+    that it has in the value's own rank."""
+
+    name: str
+    index: tuple[slice, ...]
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+
+
+@dataclass(frozen=True, slots=True)
+class _OpPart:
+    """How one op makes a part of its result. rows: those of the step's result that belong to it,
+    None for all; shape: (channels, rows, -1) of the part."""
+
+    step: Step
+    cuts: tuple[_Cut, ...]
+    output: str
+    rows: slice | None
+    shape: tuple[int, int, int]
+
+
 class TileWork:
     """The tiles of one Program's layers."""
 
     def __init__(self, program: Program) -> None:
         self.program, self._ranges = program, ranges(program)
-        self._holders = ExactDtypes(program, self._ranges, ())
         uses = Counter(name for op in program.ops for name in op.inputs)
         uses.update(port.name for port in program.outputs)
         sums = (op.output for op in program.ops if has(op, Trait.WEIGHTED))
         self._overwritable = frozenset(name for name in sums if uses[name] == 1)
-        self._needs: dict[tuple[int, Box], dict[str, Box]] = {}
-        self._parts: dict[tuple[int, Box], list[_OpPart]] = {}
+        self._holders = ExactDtypes(program, self._ranges, ())
         self._steps: dict[object, tuple[list[np.ndarray], Step]] = {}
 
-    def needs(self, layer: Layer, box: Box) -> dict[str, Box]:
-        """For every value that the layer touches: the Box of it that `box` of its output rests
-        on."""
-        key = layer.index, box
-        if key not in self._needs:
-            self._needs[key] = layer_needs(layer, box, self.program)
-        return self._needs[key]
+    def tile(
+        self, layer: Layer, box: Box, constants: Mapping[str, np.ndarray]
+    ) -> Callable[[Mapping[str, Tensor]], Tensor]:
+        """How `box` of a layer's output is computed.
 
-    def run(
-        self,
-        layer: Layer,
-        box: Box,
-        operands: Mapping[str, Tensor],
-        constants: Mapping[str, np.ndarray],
-    ) -> Tensor:
-        """Compute `box` of a layer's output.
+        constants  integers of the layer's constants, the entries of dim 0 that belong to the box's
+                   channels.
 
-        operands   the parts that `needs` names of the layer's inputs, integers (N, channels, rows,
-                   columns).
-        constants  integers, the rows of dim 0 that belong to the box's channels.
-
-        Returns (N, channels, rows, columns) in the output's storage dtype.
+        Returns a function of the parts that `layer_needs` names of the layer's inputs, integers
+        (N, channels, rows, columns), whose memory it may overwrite. It returns (N, channels, rows,
+        columns) in the output's storage dtype.
         """
-        wanted = self.needs(layer, box)
-        held = dict(operands)
-        key = layer.index, box
-        if key not in self._parts:
-            self._parts[key] = [_OpPart(op, wanted[op.output], self.program) for op in layer.ops]
-        for part in self._parts[key]:
-            step = self._step(part, constants)
-            xs = []
-            for name, cut, shape in part.cuts:
-                base, array = wanted[name], held[name]
-                array = array[
-                    :, cut.c0 - base.c0 : cut.c1 - base.c0, cut.h0 - base.h0 : cut.h1 - base.h0
-                ]
-                xs.append(array.reshape(len(array), *shape).to(self._holders.holder(name)))
-            result = step(*xs)
-            if len(part.shape) == 3:
-                result = result[:, :, part.skip : part.skip + part.box.rows]
-            shape = len(result), part.box.channels, part.box.rows, -1
-            held[part.op.output] = result.reshape(shape)
-        storage = STORAGE[self.program.values[layer.output].dtype]
-        dtype = torch.from_numpy(np.zeros(0, storage)).dtype
-        return held[layer.output].to(dtype)
+        wanted = layer_needs(layer, box, self.program)
+        parts = [self._part(op, wanted, constants) for op in layer.ops]
+        dtype = torch_dtype(self.program.values[layer.output].dtype)
 
-    def _step(self, part: _OpPart, constants: Mapping[str, np.ndarray]) -> Step:
-        """The step of an op for tiles of these measures, made anew where the memory holds other
-        constants."""
-        arrays = [constants[name] for name in part.op.inputs if name in constants]
-        before = self._steps.get(part.geometry)
-        if before is None or any(a is not b for a, b in zip(arrays, before[0], strict=True)):
-            values = dict(self.program.values)
-            for name, _, shape in part.cuts:
-                values[name] = replace(values[name], shape=shape)
-            tile = replace(self.program, values=values, consts=constants)
-            exact = ExactDtypes(tile, self._ranges, self._overwritable)
-            before = arrays, KINDS[part.op.kind].step(exact, part.local)
-            self._steps[part.geometry] = before
-        return before[1]
+        def run(operands: Mapping[str, Tensor]) -> Tensor:
+            held = dict(operands)
+            for part in parts:
+                xs = [held[c.name][c.index].reshape(-1, *c.shape).to(c.dtype) for c in part.cuts]
+                result = part.step(*xs)
+                if part.rows is not None:
+                    result = result[:, :, part.rows]
+                held[part.output] = result.reshape(-1, *part.shape)
+            return held[layer.output].to(dtype)
+
+        return run
+
+    def _part(
+        self, op: Op, wanted: Mapping[str, Box], constants: Mapping[str, np.ndarray]
+    ) -> _OpPart:
+        box = wanted[op.output]
+        local, skip = localise(op, box, self.program)
+        cuts = []
+        for name, part in needs(op, box, self.program).items():
+            base, every = wanted[name], slice(None)
+            index = (
+                every,
+                slice(part.c0 - base.c0, part.c1 - base.c0),
+                slice(part.h0 - base.h0, part.h1 - base.h0),
+            )
+            shape = local_shape(name, part, self.program)
+            cuts.append(_Cut(name, index, shape, self._holders.holder(name)))
+        image = len(self.program.values[op.output].shape) == 3
+        columns = self.program.values[op.output].shape[-1] if image else -1
+        return _OpPart(
+            step=self._step(local, box, cuts, constants),
+            cuts=tuple(cuts),
+            output=op.output,
+            rows=slice(skip, skip + box.rows) if image else None,
+            shape=(box.channels, box.rows, columns),
+        )
+
+    def _step(
+        self, op: Op, box: Box, cuts: Sequence[_Cut], constants: Mapping[str, np.ndarray]
+    ) -> Step:
+        """The step of an op with local attributes; the same for tiles of the same measures."""
+        shapes = {cut.name: cut.shape for cut in cuts}
+        attributes = tuple(sorted((key, str(value)) for key, value in op.attrs.items()))
+        key = op.output, box.c0, box.c1, tuple(shapes.values()), attributes
+        arrays = [constants[name] for name in op.inputs if name in constants]
+        if key in self._steps:
+            before, step = self._steps[key]
+            if all(a is b for a, b in zip(arrays, before, strict=True)):
+                return step
+        values = dict(self.program.values)
+        for name, shape in shapes.items():
+            values[name] = replace(values[name], shape=shape)
+        tile = replace(self.program, values=values, consts=constants)
+        exact = ExactDtypes(tile, self._ranges, self._overwritable)
+        self._steps[key] = arrays, KINDS[op.kind].step(exact, op)
+        return self._steps[key][1]
+
+
+def torch_dtype(name: str) -> torch.dtype:
+    """The torch dtype that stores a Program's dtype."""
+    return torch.from_numpy(np.zeros(0, STORAGE[name])).dtype
