@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from qatspec.backend.layers import Layer
-from qatspec.backend.region import Box, layer_needs, localise, needs
+from qatspec.backend.region import Box, layer_needs, localise, needs, view
 from qatspec.ir import STORAGE, Op
 from qatspec.kinds import KINDS, Trait, has, ranges
 from qatspec.kinds.exact import ExactDtypes, Step
@@ -41,7 +41,7 @@ class _Cut:
 @dataclass(frozen=True, slots=True)
 class _OpPart:
     """How one op makes a part of its result. rows: those of the step's result that belong to it,
-    None for all; shape: (channels, rows, -1) of the part."""
+    None for all; shape: (channels, rows, columns) of the part."""
 
     step: Step
     cuts: tuple[_Cut, ...]
@@ -105,14 +105,14 @@ class TileWork:
             )
             shape = local_shape(name, part, self.program)
             cuts.append(_Cut(name, index, shape, self._holders.holder(name)))
-        image = len(self.program.values[op.output].shape) == 3
-        columns = self.program.values[op.output].shape[-1] if image else -1
+        result = self.program.values[op.output].shape
+        image = len(result) == 3
         return _OpPart(
             step=self._step(local, box, cuts, constants),
             cuts=tuple(cuts),
             output=op.output,
             rows=slice(skip, skip + box.rows) if image else None,
-            shape=(box.channels, box.rows, columns),
+            shape=(box.channels, box.rows, view(result)[2]),
         )
 
     def _step(
