@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from types import CodeType
 
 from qatspec.diag import Diagnostic
-from qatspec.graph.source import Function
 from qatspec.spec.symbols import symbol
 from qatspec.types import QuantHandler
 
@@ -44,24 +42,11 @@ def untraceable(instead: str, owner: type | None) -> str:
     return f"{instead}, or move the step into `predict`; a spec that converts nothing may {kept}"
 
 
-def in_evaluation_alone(
-    places: Sequence[Diagnostic],
-    running: Iterable[Sequence[Function]],
-    trained: Container[CodeType],
-) -> list[Diagnostic]:
-    """Places that cannot be traced and run in evaluation alone, with what to do about them: one
-    call of a function is recorded as it is, and runs in float behind the quantized network.
-
-    running  for each place, the functions that were running. trained: code that runs in training.
-    """
-    outermost = [next((f.name for f in fs if f.code not in trained), None) for fs in running]
-    names = dict.fromkeys(outermost)
-    wrapped = ", ".join(filter(None, names))
-    keeps = "which keeps it in float behind the quantized network, as its post-process"
-    advice = f"name the function in `prepare: {{wrap: [{wrapped}]}}`, {keeps}"
-    if not names or None in names:
-        advice = (
-            "put this step and what follows it into a function of your module and name that in "
-            f"`prepare: {{wrap: [MODULE.FUNCTION]}}`, {keeps}; or move it into `predict`"
-        )
-    return [replace(d, help=f"it runs in evaluation alone: {advice}") for d in places]
+def in_evaluation_alone(places: Sequence[Diagnostic]) -> list[Diagnostic]:
+    """Places that cannot be traced and run in evaluation alone, with what to do about them."""
+    advice = (
+        "it runs in evaluation alone: put this step and what follows it into a method or function "
+        "that training does not call, which then runs in float behind the quantized network, as "
+        "its post-process; or move it into `predict`"
+    )
+    return [replace(d, help=advice) for d in places]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -56,13 +56,12 @@ def kept_caches(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def kept_attributes(model: nn.Module) -> Iterator[None]:
+def kept_attributes(model: nn.Module) -> Iterator[Callable[[], None]]:
     """Every attribute to which forward assigns what it computes, while it is traced, is afterwards
-    what it was before."""
+    what it was before. Gives a function that restores them at once."""
     kept = [(module, dict(vars(module))) for module in model.modules()]
-    try:
-        yield
-    finally:
+
+    def restore() -> None:
         for module, before in kept:
             attributes = vars(module)
             for name, value in list(attributes.items()):
@@ -71,6 +70,11 @@ def kept_attributes(model: nn.Module) -> Iterator[None]:
                 if any(isinstance(leaf, fx.Proxy) for leaf in pytree.tree_leaves(value)):
                     del attributes[name]
                     attributes.update({name: before[name]} if name in before else {})
+
+    try:
+        yield restore
+    finally:
+        restore()
 
 
 @contextmanager

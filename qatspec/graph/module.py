@@ -11,6 +11,7 @@ from typing import Any
 from torch import fx, nn
 from torch.fx.graph import CodeGen
 
+from qatspec.graph.steps import Method
 from qatspec.quant.modules import rebind_hooks
 
 #: what fx.GraphModule makes from the graph, and what __init__ is given
@@ -43,6 +44,9 @@ class TracedModule(fx.GraphModule):
         rebind_hooks(self)
         self._origin = origin or type(root)
         attributes.setdefault("copied", {})
+        for child in self.children():
+            if isinstance(child, Method):
+                child.attach(self)
 
     def __getattr__(self, name: str) -> Any:
         try:

@@ -115,6 +115,30 @@ class Float(metaclass=_Following):
     plain = float
 
 
+class _OldType(type):
+    """The type of what `torch.FloatTensor` and its like are in a model's files while it is traced:
+    a call with sizes or numbers of a graph becomes a node."""
+
+    plain: Any
+    of_numbers, of_sizes = torch.tensor, torch.empty  # torch's own, whose names are changed later
+
+    def __call__(cls, *args: Any) -> Any:
+        if _proxy_in(args) is None:
+            return cls.plain(*args)
+        numbers = len(args) == 1 and isinstance(args[0], (list, tuple))
+        function = _OldType.of_numbers if numbers else _OldType.of_sizes
+        return record(function, args, {"dtype": cls.plain.dtype})
+
+    def __instancecheck__(cls, instance: Any) -> bool:
+        return isinstance(instance, cls.plain)
+
+
+_OLD_TYPES = {
+    name: _OldType(name, (), {"plain": getattr(torch, name)})
+    for name in ("FloatTensor", "DoubleTensor", "LongTensor", "IntTensor", "ByteTensor")
+}
+
+
 def to_int(value: Any) -> Any:
     """int(value), a node where the value is one."""
     return record(to_int, (value,)) if stands_for_plain(value) else int(value)
@@ -202,12 +226,16 @@ def is_tensor(value: Any) -> bool:
 
 def torch_functions() -> dict[str, tuple[Callable[..., Any], Callable[..., Any]]]:
     """name in `torch` -> (the function, its version for proxies)."""
-    made = {name: (f := getattr(torch, name), _factory(f)) for name in _FACTORIES}
-    return {**made, "is_tensor": (torch.is_tensor, is_tensor)}
+    made: dict[str, Any] = {name: (f := getattr(torch, name), _factory(f)) for name in _FACTORIES}
+    types = {name: (known.plain, known) for name, known in _OLD_TYPES.items()}
+    return {**made, **types, "is_tensor": (torch.is_tensor, is_tensor)}
 
 
 def real_type(value: Any) -> Any:
-    """`int` for `Int`, `float` for `Float`, anything else as it is."""
+    """`int` for `Int`, `float` for `Float`, the dtype for one of torch's old types of tensors,
+    anything else as it is."""
+    if isinstance(value, _OldType):
+        return value.plain.dtype
     return value.plain if isinstance(value, _Following) else value
 
 

@@ -1,21 +1,26 @@
-"""Which line of the model's code is running: frames of torch and of qatspec are skipped."""
+"""Which line of the model's code is running: frames of torch, NumPy and qatspec are skipped."""
 
 from __future__ import annotations
 
+import inspect
 import linecache
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import islice
 from pathlib import Path
 from types import CodeType, FrameType, TracebackType
+from typing import Any
 
+import numpy as np
 import torch
+from torch import nn
 
 from qatspec.diag import Span
 from qatspec.source import code_line
 
-_SKIPPED = tuple(f"{Path(p).parent}/" for p in (torch.__file__, __file__))
+_SKIPPED = tuple(f"{Path(p).parent}/" for p in (torch.__file__, np.__file__, __file__))
 
 
 def _is_model_code(filename: str) -> bool:
@@ -91,10 +96,14 @@ def _stable(module: str, file: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Function:
-    """A function of a module of Python, which code can name: `package.module.name`."""
+    """A function of a module of Python that is running, or a method of a part of the model.
 
-    name: str
+    owner: that part; of a static method the class that has it; None for a function.
+    """
+
+    callable: Callable[..., Any]
     code: CodeType
+    owner: nn.Module | type | None = None
 
 
 def functions_around(frame: FrameType | None) -> tuple[Function, ...]:
@@ -116,11 +125,25 @@ def functions_in(traceback: TracebackType | None) -> tuple[Function, ...]:
 
 
 def _function(frame: FrameType) -> list[Function]:
-    """[the function that a frame runs]; [] where its module has it under no name."""
-    code, module = frame.f_code, frame.f_globals.get("__name__")
+    """[the function that a frame runs]; [] where neither its module nor a class has a name for
+    it."""
+    code = frame.f_code
     if not _is_model_code(code.co_filename):
         return []
-    known = frame.f_globals.get(code.co_name)
-    if getattr(known, "__code__", None) is not code:
-        return []
-    return [Function(f"{module}.{code.co_name}", code)]
+    first = frame.f_locals.get(code.co_varnames[0]) if code.co_argcount else None
+    if isinstance(first, nn.Module):
+        method: Any = getattr(type(first), code.co_name, None)
+        if _runs(method, code):
+            return [Function(method, code, first)]
+    outer, *inner = getattr(code, "co_qualname", code.co_name).split(".")
+    home: Any = None
+    function: Any = frame.f_globals.get(outer)
+    for name in inner:
+        home, function = function, getattr(function, name, None)
+    owner = home if isinstance(home, type) else None
+    return [Function(function, code, owner)] if _runs(function, code) else []
+
+
+def _runs(function: Any, code: CodeType) -> bool:
+    """Whether calling `function`, perhaps through decorators, runs `code`."""
+    return callable(function) and getattr(inspect.unwrap(function), "__code__", None) is code

@@ -24,6 +24,7 @@ from qatspec.graph.modes import kept_attributes, kept_modes
 from qatspec.graph.refusals import Refusals
 from qatspec.graph.source import line_span, model_span
 from qatspec.graph.spelling import follow_in_place, tensors_by_position
+from qatspec.graph.steps import Steps, called_modules, forget, steps_around
 from qatspec.graph.tracer import Tracer
 
 #: what Python or torch says (a regular expression) -> what to write instead
@@ -100,19 +101,20 @@ def trace_modes(
     evaluation and those that Python draws (QS510), and a batch norm that uses the statistics of the
     batch there (QS503). Graphs of refused code show what further places there are. Returns None
     where there are no graphs."""
-    places = Collector()
 
-    def tracer_for(places: Collector) -> Tracer:
-        refusals = Refusals(places, _untraceable)
-        return Tracer(example_inputs, example_kwargs, (), leaf_names, wrap, refusals)
+    def tracer_for(steps: Steps) -> Tracer:
+        refusals = Refusals(Collector(), _untraceable)
+        functions = (*wrap, *steps.functions)
+        return Tracer(example_inputs, example_kwargs, (), leaf_names, functions, refusals)
 
-    tracer = tracer_for(places)
-    with kept_modes(module), kept_attributes(module):
+    tracer = tracer_for(Steps())
+    with kept_modes(module), kept_attributes(module) as restore:
         evaluation = _traced(module.eval(), tracer)
-        if places and (trained := _code_of_training(module, tracer_for(Collector()))) is not None:
-            running = tracer.refusals.running
-            places = Collector(in_evaluation_alone(places.diagnostics, running, trained))
-        problems.add(places.diagnostics)
+        if tracer.refusals.problems:
+            restore()
+            known = _with_steps(module, tracer, tracer_for, restore)
+            evaluation, tracer = known or (evaluation, tracer)
+        problems.add(tracer.refusals.problems.diagnostics)
         problems.add(_random(name, span) for span, name in tracer.random.drawn.items())
         problems.add(_in_python(n, span) for span, n in tracer.random.drawn_in_python.items())
         problems.add(_in_training(path) for path, m in module.named_modules() if _normalizes(m))
@@ -126,8 +128,43 @@ def trace_modes(
         return None if training is None else (evaluation, training)
 
 
-def _code_of_training(module: nn.Module, tracer: Tracer) -> set[CodeType] | None:
-    """The code that runs in training; None where it cannot be traced either."""
+def _with_steps(
+    module: nn.Module,
+    refused: Tracer,
+    tracer_for: Callable[[Steps], Tracer],
+    restore: Callable[[], None],
+) -> tuple[fx.Graph, Tracer] | None:
+    """Trace evaluation once more, with the steps that cannot be traced and that training does not
+    run as calls. Returns the graph and its tracer; None where that is not possible. Where training
+    alone can be traced, the help of the places in `refused` says what to do.
+
+    restore: undoes what a run of forward assigned to attributes."""
+    trained = _training(module, tracer_for(Steps()))
+    restore()
+    if trained is None:
+        return None
+    code, graph = trained
+    shared = called_modules(graph) & called_modules(refused.graph)
+    places = refused.refusals.running
+    for depth in range(max(map(len, places), default=0)):
+        steps = steps_around(module, places, code, depth)
+        if steps is None:
+            break
+        tracer = tracer_for(steps)
+        with steps.recorded():
+            evaluation = _traced(module, tracer)
+        is_traced = evaluation is not None and not tracer.refusals.problems
+        if evaluation is not None and is_traced and shared <= called_modules(evaluation):
+            return evaluation, tracer
+        forget(module, steps)
+        restore()
+    advised = in_evaluation_alone(refused.refusals.problems.diagnostics)
+    refused.refusals.problems = Collector(advised)
+    return None
+
+
+def _training(module: nn.Module, tracer: Tracer) -> tuple[set[CodeType], fx.Graph] | None:
+    """(the code that runs in training, the graph of it); None where it cannot be traced either."""
     ran: set[CodeType] = set()
     frame: FrameType | None = sys._getframe()
     while frame is not None:  # what runs around both
@@ -145,7 +182,7 @@ def _code_of_training(module: nn.Module, tracer: Tracer) -> set[CodeType] | None
     finally:
         sys.setprofile(before)
         module.eval()
-    return None if graph is None or tracer.refusals.problems else ran
+    return None if graph is None or tracer.refusals.problems else (ran, graph)
 
 
 def _normalizes(module: nn.Module) -> bool:

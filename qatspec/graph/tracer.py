@@ -38,13 +38,15 @@ from qatspec.graph.ops import module_op
 from qatspec.graph.proxy import ExampleProxy, following_inputs
 from qatspec.graph.randomness import RandomOps
 from qatspec.graph.refusals import Refusals
+from qatspec.graph.size_caches import answer_for_a_new_shape
 from qatspec.graph.sizes import fixed, is_plain, real_type
 from qatspec.graph.source import frame_span, model_frame, stable_name
+from qatspec.graph.steps import Method
 from qatspec.quant.fake_quant import FakeQuantize
 from qatspec.quant.modules import QuantOp
 
 #: Modules that are never entered, besides torch's own (fx's rule).
-_LEAVES = (FakeQuantize, QuantOp)
+_LEAVES = (FakeQuantize, QuantOp, Method)
 #: Modules of torch's that only call others, and are entered as a user's are.
 _COMPOSITE = (
     nn.Transformer, nn.TransformerEncoder, nn.TransformerDecoder,
@@ -247,6 +249,9 @@ class Tracer(fx.Tracer):
         return proxy
 
     def to_bool(self, obj: fx.Proxy) -> bool:
+        answer = answer_for_a_new_shape(obj.node, self.root)
+        if answer is not None:
+            return answer
         return bool(self.fixed(obj.node, bool, "a condition"))
 
     def iter(self, obj: fx.Proxy) -> Iterator[Any]:

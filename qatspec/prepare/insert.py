@@ -15,6 +15,7 @@ from torch.utils import _pytree as pytree
 from qatspec.diag.codes import QS509, QS604
 from qatspec.graph.clamps import is_nonnegative
 from qatspec.graph.prepared import Decision, DecisionKind
+from qatspec.graph.refusals import REFUSED
 from qatspec.graph.sizes import is_plain
 from qatspec.prepare.ends import ending_at
 from qatspec.prepare.resolve import unit_rule
@@ -220,6 +221,8 @@ class _Inserter:
 
     def _no_tail(self, why: str, node: fx.Node) -> FusedOps | None:
         unit = self.unit
+        if node.meta.get(REFUSED):  # told already
+            return None
         source = unit.source(node)
         unit.refusals.add(
             QS604.diagnostic(
@@ -247,7 +250,7 @@ class _Inserter:
                 modules[str(group.anchor.target)] = None
             else:
                 return ""
-        return f"{ending_at(modules)}; or "
+        return f"{ending_at(modules)}; or " if modules else ""
 
     def _outputs(self, outputs: list[fx.Node], tails: set[FusedOps]) -> None:
         unit = self.unit

@@ -50,13 +50,15 @@ from qatspec.prepare.weights import quantize_weights
 class Pass:
     """One step: its name (`check --after NAME`), what it does, and the function that does it.
     goes_on: where it refuses the model, the next pass can run nevertheless.
-    doubtful: codes of refusals from which those of this pass may follow."""
+    doubtful: codes of refusals from which those of this pass may follow.
+    compares: the graphs of both modes, which says nothing where a part is missing in one."""
 
     name: str
     summary: str
     run: Callable[[Unit], None]
     goes_on: bool = False
     doubtful: tuple[Code, ...] = ()
+    compares: bool = False
 
 
 def _on_graph(function: Callable[[nn.Module, fx.Graph], None]) -> Callable[[Unit], None]:
@@ -115,9 +117,9 @@ PASSES = (
     Pass("batch-size", "Check that nothing depends on the number of images.",
          _on_graph(check_batch_sizes), goes_on=True),
     Pass("merge-modes", "Make one graph of both; what depends on the mode becomes a module.",
-         merge_modes, goes_on=True, doubtful=_OF_MODES),
+         merge_modes, goes_on=True, doubtful=_OF_MODES, compares=True),
     Pass("boundary", "End the network before what only one mode computes, or where the spec says.",
-         end_network, goes_on=True, doubtful=_OF_MODES),
+         end_network, goes_on=True, doubtful=_OF_MODES, compares=True),
     Pass("gradients", "Detach what forward computes under torch.no_grad().",
          _on_graph(cut_gradients), goes_on=True),
     # one spelling of each op
@@ -174,6 +176,8 @@ def run_passes(unit: Unit, last: str | None = None) -> None:
     malformed graph.
     """
     for step in PASSES:
+        if step.compares and unit.is_recorded_unevenly:
+            continue
         done = False
         with unit.refusals.collect(doubtful=step.doubtful):
             step.run(unit)

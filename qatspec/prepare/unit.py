@@ -12,6 +12,7 @@ from qatspec.diag import Collector, Diagnostic, Span
 from qatspec.graph.context import GraphContext
 from qatspec.graph.ends import Ends
 from qatspec.graph.prepared import Decision
+from qatspec.graph.refusals import REFUSED
 from qatspec.graph.source import line_span
 from qatspec.prepare.capture import Call as ModuleCall
 from qatspec.prepare.custom import Custom
@@ -169,6 +170,15 @@ class Unit:
     def traced(self) -> bool:
         """Whether there is a graph already."""
         return hasattr(self, "graph")
+
+    @property
+    def is_recorded_unevenly(self) -> bool:
+        """Whether a module was recorded in one mode, and could not be in the other."""
+        if not self.traced or self.training is None:
+            return False
+        graphs = (self.graph, self.training)
+        one, two = ({n.target for n in g.nodes if REFUSED in n.meta} for g in graphs)
+        return one != two
 
     @property
     def ends(self) -> Ends | None:

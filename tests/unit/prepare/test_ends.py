@@ -218,6 +218,25 @@ class Typed(Decoupled):
         return y
 
 
+class Filled(Decoupled):
+    """Boxes are assigned, part by part, into a tensor of one of torch's old types (YOLOv3)."""
+
+    def forward(self, x: Tensor) -> Any:
+        y = self.reg(self.down(self.stem(x)))
+        if self.training:
+            return y
+        FloatTensor = torch.cuda.FloatTensor if x.is_cuda else torch.FloatTensor
+        n, (h, w) = y.size(0), y.shape[2:]
+        stride = SIZE[0] / h
+        columns = torch.arange(w).repeat(h, 1).view([1, h, w]).type(FloatTensor)
+        anchors = FloatTensor([(3 / stride, 4 / stride)])
+        boxes = FloatTensor(y.shape)
+        boxes[:, :2] = torch.sigmoid(y[:, :2]) + columns
+        boxes[:, 2] = torch.exp(y[:, 2].data) * anchors[:, 0:1]
+        boxes[:, 3] = torch.exp(y[:, 3].data) * anchors[:, 1:2]
+        return boxes.view(n, 4, -1) * stride
+
+
 class Peaks(Segments):
     """The best places of a heat map: pooling, comparison, topk, gather (CenterNet)."""
 
@@ -245,9 +264,19 @@ class Guided(Segments):
 
 NETS: list[Callable[[], nn.Module]] = [
     Anchors, Distribution, Decoupled, Segments, Auxiliary, Middle, Normed, Inner,
-    Cached, Typed, Peaks, Guided,
+    Cached, Typed, Filled, Peaks, Guided,
 ]  # fmt: skip
 KINDS = pytest.mark.parametrize("kind", NETS)
+
+
+def test_a_cache_that_an_earlier_call_filled() -> None:
+    model = Cached().eval()
+    model(images(2))  # the strides are those of this call, and so is the stored shape
+    prepared = prepare(model, (images(2),), qconfig="horizon_qat", quantize_output=False)
+    other = torch.cat([images(3), images(3)], 2)
+    pairs = paired(prepared.model(other), Cached.forward(copy.deepcopy(model), other))
+    assert [a.shape for a, _ in pairs] == [b.shape for _, b in pairs]
+    torch.testing.assert_close(pairs[0][0], pairs[0][1], rtol=1e-4, atol=1e-4)
 
 
 def leaves(result: Any) -> list[Tensor]:

@@ -1,11 +1,12 @@
-"""Evaluation code that cannot be traced: the advice names what to keep as one call, and the network
-before it becomes integers when the advice is followed."""
+"""Evaluation code that cannot be traced: the function or method around it is one call, and the
+network before it becomes integers."""
 
 from __future__ import annotations
 
+import copy
 import importlib
 import itertools
-import re
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -47,13 +48,33 @@ def outer(y):
     return {{"found": step(y)}}
 
 
+class Step(nn.Module):
+    def forward(self, y):
+        return step(y)
+
+
 class Net(nn.Module):
     def __init__(self):
         super().__init__()
         self.a, self.b = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 4, 1)
+        self.part, self.gain = Step(), 0.5
+
+    @staticmethod
+    def static(y, gain=1.0):
+        return step(y * gain)
+
+    @torch.no_grad()
+    def method(self, y, gain):
+        return step(y * (gain * self.gain))
+
+    def network(self, x):
+        return self.b(torch.relu(self.a(x)))
+
+    def inference(self, x):
+        return self.method(self.network(x), gain=0.5)
 
     def forward(self, x):
-        y = self.b(torch.relu(self.a(x)))
+        y = None if {again} and not self.training else self.network(x)
         if self.training:
             return y
         {end}
@@ -63,6 +84,10 @@ ENDS = {
     "behind a traceable step": "return step(y.sigmoid() * 2)",
     "inside another function": "return outer(y)",
     "two of them": "return step(y), outer(y + 1)",
+    "a module": "return self.part(y)",
+    "a method": "return self.method(y, gain=2.0)",
+    "a static method": "return self.static(y, gain=0.5), Net.static(y)",
+    "a method that runs the network too": "return self.inference(x)",
 }
 _numbers = itertools.count()
 
@@ -82,39 +107,54 @@ def refused(net: nn.Module, **settings: Any) -> DiagnosticError:
     return caught.value
 
 
-@pytest.mark.parametrize("end", ENDS)
-@pytest.mark.parametrize("step", STEPS)
-def test_the_advice_works(step, end, tmp_path, monkeypatch):
-    source = FILE.format(step=STEPS[step], end=ENDS[end])
-    net = written(source, tmp_path, monkeypatch)
-    error = refused(net)
-    assert {d.code for d in error.diagnostics} <= {"QS501", "QS502"}
-    advice = {str(d.help) for d in error.diagnostics}
-    (keys,) = {re.search(r"prepare: \{wrap: \[([\w., ]+)\]\}", text)[1] for text in advice}
-    prepared = prepare(
-        net, (X,), qconfig="horizon_qat", prepare={"wrap": keys.split(", ")}, quantize_output=True
-    )
+def source_of(step: str, end: str) -> str:
+    return FILE.format(step=step, end=end, again="inference" in end)
+
+
+@pytest.mark.parametrize(
+    ("step", "end"),
+    [(STEPS["a loop over results"], end) for end in ENDS.values()]
+    + [(step, ENDS["behind a traceable step"]) for step in list(STEPS.values())[1:]],
+    ids=[*ENDS, *list(STEPS)[1:]],
+)
+def test_the_network_before_it_becomes_integers(step, end, tmp_path, monkeypatch):
+    net = written(source_of(step, end), tmp_path, monkeypatch)
+    keys, expected = list(net.state_dict()), net(X)
+    prepared = prepare(net, (X,), qconfig="horizon_qat", quantize_output=True)
     assert "QS517" in {w.code for w in prepared.warnings}
+    assert set(keys) <= set(prepared.model.state_dict())
     prepared.model(X)
     set_stage(prepared, "qat")
     prepared.model(X).sum().backward()
     set_stage(prepared, "eval")
-    assert pytree.tree_structure(prepared.model(X)) == pytree.tree_structure(net(X))
+    result = prepared.model(X)
+    assert pytree.tree_structure(result) == pytree.tree_structure(expected)
     program = lower(prepared, (X,))
     assert [port.shape for port in program.outputs] == [(4, 8, 8)]
     export_qat_onnx(prepared, tmp_path / "q.onnx", (X,))
 
 
+@pytest.mark.parametrize("again", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))])
+def test_a_method_is_that_of_the_copy(again, tmp_path, monkeypatch):
+    net = written(source_of(STEPS["NumPy"], ENDS["a method"]), tmp_path, monkeypatch)
+    prepared = prepare(net, (X,), qconfig="horizon_qat", quantize_output=True)
+    prepared.model(X)
+    set_stage(prepared, "eval")
+    other = again(prepared.model)
+    torch.testing.assert_close(other(X), prepared.model(X))
+    other.gain = 0.0
+    assert not other(X).any() and prepared.model(X).any()
+    assert not vars(net).get("method"), "the float model is as it was"
+
+
 def test_a_step_in_forward_itself_is_put_into_a_function_first(tmp_path, monkeypatch):
-    net = written(
-        FILE.format(step=" pass", end="return y if y.mean() > 0 else -y"), tmp_path, monkeypatch
-    )
+    net = written(source_of(" pass", "return y if y.mean() > 0 else -y"), tmp_path, monkeypatch)
     error = refused(net)
-    assert all("into a function of your module" in str(d.help) for d in error.diagnostics)
+    assert all("a method or function that training does" in str(d.help) for d in error.diagnostics)
 
 
 def test_what_training_runs_too_is_not_evaluation_alone(tmp_path, monkeypatch):
-    source = FILE.format(step=STEPS["a condition"], end="return y")
+    source = source_of(STEPS["a condition"], "return y")
     source = source.replace("self.b(torch.relu(self.a(x)))", "self.b(step(self.a(x)))")
     error = refused(written(source, tmp_path, monkeypatch))
     assert not any("evaluation alone" in str(d.help) for d in error.diagnostics)
