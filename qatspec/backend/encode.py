@@ -70,7 +70,7 @@ def encode(compiled: Compiled) -> Artifact:
         sections={
             "program": _json(structure),
             "weights": compiled.weights,
-            "layout": _json([asdict(p) for p in compiled.packed.values()]),
+            "layout": _json([_layout_entry(p) for p in compiled.packed.values()]),
             "commands": stream.encode(compiled.commands),
             "memory": _json(memory),
         },
@@ -114,6 +114,14 @@ def broken(artifact: Artifact, problem: object) -> DiagnosticError:
 
 def _json(data: Any) -> bytes:
     return json.dumps(data, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+
+
+def _layout_entry(packed: Packed) -> dict[str, Any]:
+    """The layout of a constant as JSON; what is not turned says nothing of it."""
+    entry = asdict(packed)
+    if not packed.turned:
+        del entry["turned"]
+    return entry
 
 
 def _layout(sections: Mapping[str, bytes]) -> dict[str, Packed]:

@@ -75,7 +75,9 @@ def box_index(value: Value, box: Box, buffer: Box, target: Target) -> tuple[Any,
 class Packed:
     """A constant in the weights section: bytes offset..offset+size, integers stored as `dtype`
     (the narrowest that holds them all), in blocks of `block_out` entries of dim 0 and `block_in` of
-    dim 1 (0: stored as it is). Dim 0, the output channels of a convolution, is what tiles split."""
+    dim 1 (0: stored as it is). Dim 0, the output channels of a convolution, is what tiles split.
+    turned: groups of a weight whose dim 0 is the input channel in the Program, which is stored with
+    the output channel first (`shape` is that form); 0 for all others."""
 
     name: str
     offset: int
@@ -84,6 +86,7 @@ class Packed:
     shape: tuple[int, ...]
     block_out: int
     block_in: int
+    turned: int = 0
 
     def span(self, start: int, stop: int) -> tuple[int, int]:
         """(offset, bytes) of the blocks that hold entries start..stop."""
@@ -96,8 +99,12 @@ class Packed:
         return self.offset + first * one, (last - first) * one
 
 
-def packed_layout(name: str, array: np.ndarray, offset: int, target: Target) -> Packed:
-    """The layout of a packed constant that begins at byte `offset`."""
+def packed_layout(
+    name: str, array: np.ndarray, offset: int, target: Target, turned: int = 0
+) -> Packed:
+    """The layout of a packed constant that begins at byte `offset`. turned: as of Packed."""
+    if turned:
+        array = _turn(array, turned)
     dtype = _narrowest(array)
     block_out, block_in, size = 0, 0, array.size
     if array.ndim in (2, 4):
@@ -113,6 +120,7 @@ def packed_layout(name: str, array: np.ndarray, offset: int, target: Target) -> 
         shape=array.shape,
         block_out=block_out,
         block_in=block_in,
+        turned=turned,
     )
 
 
@@ -144,6 +152,14 @@ def constant_spans(
     return spans, at
 
 
+def _turn(weight: np.ndarray, groups: int) -> np.ndarray:
+    """A weight (groups x A, B, ...) as (groups x B, A, ...)."""
+    first, second, *rest = weight.shape
+    grouped = weight.reshape(groups, first // groups, second, *rest).swapaxes(1, 2)
+    turned: np.ndarray = grouped.reshape(groups * second, first // groups, *rest)
+    return turned
+
+
 def _narrowest(array: np.ndarray) -> str:
     """The smallest of int8, int16, int32, int64 that holds every element."""
     low, high = (int(array.min()), int(array.max())) if array.size else (0, 0)
@@ -157,6 +173,8 @@ def _narrowest(array: np.ndarray) -> str:
 def pack_constant(array: np.ndarray, packed: Packed) -> bytes:
     """The bytes of a constant, laid out as `packed` says."""
     stored = np.dtype(packed.dtype).newbyteorder("<")
+    if packed.turned:
+        array = _turn(array, packed.turned)
     if not packed.block_out:
         return array.astype(stored).tobytes()
     out, other = align(array.shape[0], packed.block_out), align(array.shape[1], packed.block_in)
@@ -169,7 +187,8 @@ def pack_constant(array: np.ndarray, packed: Packed) -> bytes:
 
 
 def unpack_constant(data: bytes, packed: Packed, start: int, stop: int) -> np.ndarray:
-    """Entries start..stop of dim 0, from the bytes of `packed.span(start, stop)`."""
+    """Entries start..stop of dim 0, from the bytes of `packed.span(start, stop)`; a turned weight
+    in the form of the Program, cut to these output channels."""
     stored = np.frombuffer(data, np.dtype(packed.dtype).newbyteorder("<"))
     flat: np.ndarray = stored.astype(packed.dtype)
     if not packed.block_out:
@@ -180,4 +199,8 @@ def unpack_constant(data: bytes, packed: Packed, start: int, stop: int) -> np.nd
     matrix = blocks.transpose(0, 3, 1, 4, 2).reshape(-1, depth, taps)
     skip = start % packed.block_out
     entries: np.ndarray = matrix[skip : skip + stop - start, : packed.shape[1]]
-    return entries.reshape(stop - start, *packed.shape[1:])
+    entries = entries.reshape(stop - start, *packed.shape[1:])
+    if not packed.turned:
+        return entries
+    per_group = packed.shape[0] // packed.turned
+    return _turn(entries, max(1, (stop - start) // per_group))

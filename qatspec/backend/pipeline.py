@@ -12,6 +12,7 @@ from qatspec.backend.packing import LINE, Packed, packed_layout
 from qatspec.backend.place import Placement
 from qatspec.backend.plan import cheapest
 from qatspec.backend.target import Target, align
+from qatspec.kinds import Trait, has
 from qatspec.program import Artifact, Program
 from qatspec.types import TILED_OPTIONS
 
@@ -75,6 +76,8 @@ def _lay_out(program: Program, target: Target) -> dict[str, Packed]:
     for op in program.ops:
         for name in op.inputs:
             if name in program.consts and name not in packed:
-                packed[name] = packed_layout(name, program.consts[name], end, target)
+                inputs_first = has(op, Trait.INPUTS_FIRST) and name == op.inputs[1]
+                turned = op.attrs["groups"] if inputs_first else 0
+                packed[name] = packed_layout(name, program.consts[name], end, target, turned)
                 end = align(end + packed[name].size, LINE)
     return packed

@@ -80,9 +80,9 @@ def _channel_step(op: Op, program: Program) -> int:
     shapes = [program.values[n].shape for n in op.inputs if n not in program.consts]
     out = program.values[op.output].shape
     image = len(out) == 3
-    if op.kind == "conv":
-        weight, groups = program.values[op.inputs[1]].shape, op.attrs["groups"]
-        return 1 if groups == 1 else weight[0] // groups
+    if _convolves(op):
+        per_out, _ = _per_group(op, program)
+        return 1 if op.attrs["groups"] == 1 else per_out
     if has(op, Trait.WINDOWED):
         return 1
     if op.kind == "linear":
@@ -102,6 +102,19 @@ def _channel_step(op: Op, program: Program) -> int:
     return 0
 
 
+def _convolves(op: Op) -> bool:
+    """Return whether the op has a weight of whole groups: a convolution, transposed or not."""
+    return has(op, Trait.WEIGHTED) and has(op, Trait.IMAGES)
+
+
+def _per_group(op: Op, program: Program) -> tuple[int, int]:
+    """(output channels, input channels) of one group of a convolution."""
+    first, second = program.values[op.inputs[1]].shape[:2]
+    if has(op, Trait.INPUTS_FIRST):
+        return second, first // op.attrs["groups"]
+    return first // op.attrs["groups"], second
+
+
 def needs(op: Op, box: Box, program: Program) -> dict[str, Box]:
     """Activation input -> the Box of it that `box` of the output is computed from."""
     names = [n for n in op.inputs if n not in program.consts]
@@ -117,12 +130,11 @@ def _need(op: Op, name: str, box: Box, program: Program) -> Box:
     if by_rows:
         h0, h1 = (int(row) for row in rows_read(op, name, program, box.h0, box.h1))
     c0, c1 = (box.c0, box.c1) if step else (full.c0, full.c1)
-    if op.kind == "conv":
-        weight = program.values[op.inputs[1]].shape
-        per_out = weight[0] // op.attrs["groups"]
+    if _convolves(op):
+        per_out, per_in = _per_group(op, program)
         grouped = op.attrs["groups"] > 1
         c0, c1 = (
-            (box.c0 // per_out * weight[1], -(-box.c1 // per_out) * weight[1])
+            (box.c0 // per_out * per_in, -(-box.c1 // per_out) * per_in)
             if grouped
             else (0, full.c1)
         )
@@ -149,15 +161,17 @@ def localise(op: Op, box: Box, program: Program) -> tuple[Op, int]:
     attrs, skip = dict(op.attrs), 0
     if divisible(op, program):
         attrs, skip = local_rows(op, box.h0, box.h1, program)
-    if op.kind == "conv" and op.attrs["groups"] > 1:
-        per_out = program.values[op.inputs[1]].shape[0] // op.attrs["groups"]
-        attrs["groups"] = box.channels // per_out
+    if _convolves(op) and op.attrs["groups"] > 1:
+        attrs["groups"] = box.channels // _per_group(op, program)[0]
     return replace(op, attrs=attrs), skip
 
 
 def const_range(op: Op, name: str, box: Box, program: Program) -> tuple[int, int]:
-    """The range along dim 0 of constant `name` that `box` of the output is computed with."""
+    """The range of constant `name` that `box` of the output is computed with: along dim 0, or along
+    the output channels of a weight whose dim 0 is the input channel."""
     size = program.values[name].shape[0]
+    if has(op, Trait.INPUTS_FIRST) and name == op.inputs[1]:
+        size = op.attrs["groups"] * program.values[name].shape[1]
     channels = full_box(program.values[op.output].shape).c1
     splits_too = _op_splits(op, program)[1] > 0 and op.kind != "lut"
     return (box.c0, box.c1) if splits_too and size == channels else (0, size)

@@ -57,6 +57,24 @@ def test_grouped_convolutions_split_by_whole_groups(net, noise, target, groups):
     assert equal(run_compiled(artifact, ints), interpret(program, *ints))
 
 
+@pytest.mark.parametrize("groups", [1, 2, 12])
+def test_transposed_convolutions_split_by_output_channels(net, noise, target, groups):
+    """A weight of 9,216 bytes in a memory of 6,144: its channels come one part after the other."""
+    made = net()
+    x = made.input(12, 6, 6)
+    weight = made.weight(12, 48 // groups, 4, 4)
+    raised = made.emit(
+        "conv_transpose", [x, weight], stride=(2, 2), padding=(1, 1, 1, 1), output_padding=(0, 0),
+        dilation=(1, 1), groups=groups,
+    )  # fmt: skip
+    program = made.finish(made.requant(raised))
+    ints = noise(program)
+    artifact = assemble(program, target(6144), opt="O1")
+    weights = [c for c in decode(artifact).commands if c.code == "weight"]
+    assert len({c.box for c in weights}) > 1 or groups == 12
+    assert equal(run_compiled(artifact, ints), interpret(program, *ints))
+
+
 def test_an_input_may_be_an_output(net, noise, target):
     made = net()
     x = made.input(3, 5, 5)

@@ -27,6 +27,19 @@ def test_constants_unpack_to_themselves(target, shape):
         assert np.array_equal(unpack_constant(part, packed, start, stop), array[start:stop])
 
 
+@pytest.mark.parametrize("groups", [1, 3])
+def test_weights_with_inputs_first_are_cut_by_outputs(target, groups):
+    array = np.random.default_rng(0).integers(-128, 128, (6, 8, 2, 2))  # 3 groups: 24 outputs
+    packed = packed_layout("w", array, 0, target(), turned=groups)
+    data = pack_constant(array, packed)
+    for first, stop in ((0, groups), (groups - 1, groups)):
+        cut = (8 * first, 8 * stop) if groups > 1 else (3, 7)
+        offset, size = packed.span(*cut)
+        part = unpack_constant(data[offset : offset + size], packed, *cut)
+        wanted = array[2 * first : 2 * stop] if groups > 1 else array[:, 3:7]
+        assert np.array_equal(part, wanted)
+
+
 def test_weights_lie_in_blocks_of_output_and_input_channels(target):
     array = np.arange(16 * 8).reshape(16, 8, 1, 1).astype(np.int8)
     data = np.frombuffer(pack_constant(array, packed_layout("w", array, 0, target())), np.int8)
