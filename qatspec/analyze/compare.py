@@ -170,7 +170,7 @@ class _Comparing:
     def _batch(self, inputs: Sequence[Tensor]) -> None:
         paths = list(dict.fromkeys(layer.fake_quant for layer, _ in self.places))
         fake, fake_outputs = recorded(self.model, paths, inputs)
-        with _in_float(self.model):
+        with in_float(self.model):
             real, real_outputs = recorded(self.model, paths, inputs)
         at = {layer.value: (layer, call) for layer, call in self.places}
 
@@ -302,7 +302,7 @@ def recorded(
 
 
 @contextlib.contextmanager
-def _in_float(model: nn.Module) -> Iterator[None]:
+def in_float(model: nn.Module) -> Iterator[None]:
     """Disable every fake-quant of the model inside the block."""
     on = [m for m in model.modules() if isinstance(m, FakeQuantize) and m.fake_quant_on]
     for module in on:

@@ -11,7 +11,8 @@ from qatspec.backend.schedule import Event
 
 _WIDTH, _LANE, _LEFT = 1120, 30, 72
 _COLORS = {"execute": "#2f6f9f", "weight": "#c98a2b", "load": "#5b9f5b", "store": "#a4506a"}
-_MEANING = {
+#: code of a command -> words
+MEANING = {
     "execute": "compute",
     "weight": "load weights",
     "load": "load features",
@@ -86,12 +87,12 @@ def _timeline(events: Sequence[Event], cores: int, latency: float) -> str:
         for lane, label in enumerate(lanes)
     ]
     for lane in range(len(lanes)):
-        mine = [e for e in events if _lane(e, cores) == lane]
+        mine = [e for e in events if lane_of(e, cores) == lane]
         parts += [
             f'<rect x="{_LEFT + start * scale:.1f}" y="{lane * _LANE + 4}" '
             f'width="{max((end - start) * scale, 0.3):.1f}" height="{_LANE - 8}" '
             f'fill="{_COLORS[code]}"/>'
-            for code, start, end in _merged(mine, _MERGE / scale if scale else 0.0)
+            for code, start, end in stretches(mine, _MERGE / scale if scale else 0.0)
         ]
     base = len(lanes) * _LANE
     for tick in range(6):
@@ -108,26 +109,27 @@ def _timeline(events: Sequence[Event], cores: int, latency: float) -> str:
     )
 
 
-def _lane(event: Event, cores: int) -> int:
+def lane_of(event: Event, cores: int) -> int:
+    """The unit that runs a command: a core by its number, then the queue of loads and of stores."""
     if event.command.code == "execute":
         return event.command.core
     return cores + (event.command.code == "store")
 
 
-def _merged(events: Sequence[Event], gap: float) -> list[tuple[str, float, float]]:
+def stretches(events: Sequence[Event], gap: float) -> list[tuple[str, float, float]]:
     """(code, start, end) of stretches of one kind, small gaps closed."""
-    stretches: list[tuple[str, float, float]] = []
+    merged: list[tuple[str, float, float]] = []
     for event in events:
         code = event.command.code
-        if stretches and stretches[-1][0] == code and event.start - stretches[-1][2] <= gap:
-            stretches[-1] = (code, stretches[-1][1], event.end)
+        if merged and merged[-1][0] == code and event.start - merged[-1][2] <= gap:
+            merged[-1] = (code, merged[-1][1], event.end)
         elif event.end > event.start:
-            stretches.append((code, event.start, event.end))
-    return stretches
+            merged.append((code, event.start, event.end))
+    return merged
 
 
 def _legend() -> str:
-    keys = "".join(f'<i style="background:{_COLORS[c]}"></i>{m}' for c, m in _MEANING.items())
+    keys = "".join(f'<i style="background:{_COLORS[c]}"></i>{m}' for c, m in MEANING.items())
     return f'<p class="key">{keys}</p>'
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from qatspec.cli.draw import draw_boxes, draw_classes, draw_mask, write_png
+from qatspec.report.draw import draw_boxes, draw_classes, draw_mask, write_png
 from qatspec.picture import open_picture
 
 #: Classes of a classification that are told.

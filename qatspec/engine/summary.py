@@ -15,6 +15,8 @@ import torch
 from qatspec import __version__
 from qatspec.engine import record as records
 from qatspec.plan import Plan, with_results
+from qatspec.source import COMMAND_LINE, hide
+from qatspec.spec import dump
 from qatspec.train.files import write_json
 
 FORMAT = 1
@@ -47,7 +49,7 @@ def build(
     }
     return {
         "format": FORMAT,
-        "spec": {"name": plan.spec.name, "digest": plan.digest},
+        "spec": _spec(plan),
         "environment": environment(device, nproc),
         "steps": list(steps),
         "metrics": metrics,
@@ -64,6 +66,18 @@ def build(
             if output["kind"] == "perf_json"
             for entry in [_performance(workdir / path)]
         ],
+    }
+
+
+def _spec(plan: Plan) -> dict[str, Any]:
+    """What identifies the spec, and what makes its results again."""
+    document = plan.spec.document
+    return {
+        "name": plan.spec.name,
+        "digest": plan.digest,
+        "path": str(Path(document.path).resolve()),
+        "overrides": [hide(line) for line in document.texts.get(COMMAND_LINE, "").splitlines()],
+        "resolved": dump(plan.spec, places=True),
     }
 
 

@@ -1,83 +1,153 @@
-"""Gathers what a run left behind and renders it; no scripts, no links, no fonts to fetch."""
+"""The page of one or several runs: self-contained, so that it can be sent to a colleague."""
 
 from __future__ import annotations
 
 import importlib.resources
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+import json
+import shlex
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
 
-from jsonschema import Draft202012Validator
+from qatspec.diag.codes import QS921
+from qatspec.report import charts, tables
+from qatspec.report.gathered import Run
+from qatspec.report.picture import draw_graph
 
-from qatspec.diag import DiagnosticError, Span
-from qatspec.diag.codes import QS921, QS925
-from qatspec.files import read_json, why_unreadable
-from qatspec.schema.load import summary_schema
-
-_MAX_BYTES = 1 << 28
+if TYPE_CHECKING:
+    from qatspec.graph import Decision
+    from qatspec.report.chip import Chip
+    from qatspec.report.measured import Measured
 
 
-def report_page(workdir: Path) -> str:
-    """The page of `workdir`.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Section:
+    """A run with what was measured for the page.
 
-    Raises DiagnosticError: QS925 where no run has left a summary, QS921 without jinja2.
+    measured  None where the model was not run, and `unmeasured` says why.
+    chip      None where the run has no compiled file with a model of time.
+    place     file:line of a pointer into the spec.
     """
-    return render(gather(workdir))
+
+    run: Run
+    measured: Measured | None = None
+    unmeasured: str = ""
+    chip: Chip | None = None
+    place: Callable[[str], str] = lambda pointer: pointer
 
 
-def gather(workdir: Path) -> dict[str, Any]:
-    """Everything that the page shows: the summary, and the decisions and perf files it names."""
-    path = workdir / "summary.json"
-    summary = _read(path)
-    for error in Draft202012Validator(dict(summary_schema())).iter_errors(summary):
-        raise _no_results(
-            path, f"it is not the summary of a run: {error.json_path} is not as written"
-        )
-    by_kind = {a["kind"]: workdir / a["path"] for a in summary["artifacts"]}
-    perf = _part(by_kind["perf_json"], "summary", dict) if "perf_json" in by_kind else None
-    decisions = _part(by_kind["decisions"], "decisions", list) if "decisions" in by_kind else []
-    return {"summary": summary, "perf": perf, "decisions": decisions}
-
-
-def render(content: Mapping[str, Any]) -> str:
-    """The page's text. Raises DiagnosticError QS921 without jinja2."""
+def render(sections: Sequence[Section]) -> str:
+    """The text of the page. Raises DiagnosticError QS921 without jinja2 or vl-convert."""
     try:
         import jinja2
+        import vl_convert
     except ModuleNotFoundError as error:
         raise QS921.error(
-            "the report is rendered by jinja2, which is not installed",
+            f"the report is made with {error.name}, which is not installed",
             help="pip install 'qatspec[report]'",
         ) from error
-    source = (importlib.resources.files("qatspec.report") / "page.html.jinja").read_text("utf-8")
+    folder = importlib.resources.files("qatspec.report")
     environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        loader=jinja2.FunctionLoader(lambda name: (folder / name).read_text("utf-8")),
     )
-    metrics = content["summary"]["metrics"]
-    columns = list(dict.fromkeys(name for values in metrics.values() for name in values))
-    page: str = environment.from_string(source).render(**content, columns=columns)
+    environment.filters["figure"] = _figure
+    runs = [section.run for section in sections]
+    drawn = _Charts()
+    page: str = environment.get_template("page.html.jinja").render(
+        runs=runs,
+        sections=[_content(section, drawn, len(runs) == 1) for section in sections],
+        metric_names=tables.metric_names(runs),
+        results=tables.RESULTS,
+        differing=tables.differing_keys(runs) if len(runs) > 1 else [],
+        curves=drawn.add(charts.curves(runs)) if len(runs) > 1 else [],
+        charts=drawn.specs,
+        configuration=charts.configuration(),
+        style=(folder / "page.css").read_text("utf-8"),
+        script=(folder / "page.js").read_text("utf-8"),
+        library=vl_convert.javascript_bundle().replace("</script", "<\\/script"),
+    )
     return page
 
 
-def _read(path: Path) -> Any:
-    try:
-        return read_json(path, _MAX_BYTES)
-    except OSError as error:
-        raise _no_results(path, why_unreadable(error)) from error
-    except ValueError as error:
-        raise _no_results(path, str(error)) from error
+class _Charts:
+    """The charts of a page by their ids."""
+
+    def __init__(self) -> None:
+        self.specs: dict[str, charts.Chart] = {}
+
+    def add(self, specs: Sequence[charts.Chart]) -> list[dict[str, str]]:
+        """Returns id and title of each."""
+        added = []
+        for spec in specs:
+            name = f"chart-{len(self.specs)}"
+            self.specs[name] = {"width": "container", **spec}
+            added.append({"id": name, "title": self.specs[name].pop("title")})
+        return added
 
 
-def _part(path: Path, key: str, kind: type) -> Any:
-    """What a file of the run holds under `key`."""
-    content = _read(path)
-    if not isinstance(content, dict) or not isinstance(content.get(key), kind):
-        raise _no_results(path, f"it has no `{key}`")
-    return content[key]
+def _content(section: Section, drawn: _Charts, alone: bool) -> dict[str, Any]:
+    run, measured, chip = section.run, section.measured, section.chip
+    columns, rows = tables.per_class(measured)
+    classes = [charts.precision(measured.details)] if measured else []
+    for what, detail in measured.details.items() if measured else ():
+        if "confusion" in detail:
+            title = f"confusion, {what}"
+            classes.append(
+                charts.confusion(title, list(detail["names"]), detail["confusion"])
+            )
+    on_chip = [charts.timeline(chip), charts.roofline(chip), charts.memory(chip)] if chip else []
+    return {
+        "run": run,
+        "verdict": tables.verdict(run),
+        "command": command(run),
+        "measured": measured,
+        "unmeasured": section.unmeasured,
+        "curves": drawn.add(charts.curves([run])) if alone else [],
+        "modules": [asdict(m) for m in tables.modules(run, measured, chip, section.place)],
+        "histograms": drawn.add([charts.histogram(h) for h in measured.histograms])
+        if measured
+        else [],
+        "graph": _graph(section),
+        "class_columns": columns,
+        "class_rows": rows,
+        "class_charts": drawn.add([chart for chart in classes if chart]),
+        "chip": chip,
+        "chip_charts": drawn.add([chart for chart in on_chip]),
+    }
 
 
-def _no_results(path: Path, why: str) -> DiagnosticError:
-    return QS925.error(
-        f"no results to report: `{path}`: {why}",
-        help="give the work directory of a finished `qatspec run`",
-        span=Span(file=str(path)),
-    )
+def _graph(section: Section) -> str:
+    measured = section.measured
+    if measured is None:
+        return ""
+
+    def rule(decision: Decision) -> str:
+        return section.place(decision.rule) if decision.rule else ""
+
+    noise = {node: layer.fake_quant.db for node, layer in measured.layers.items()}
+    return draw_graph(measured.graph, section.run.summary["spec"]["name"], rule, noise=noise)
+
+
+def command(run: Run) -> str:
+    """The command line that makes the run again; "" for a run of an earlier version."""
+    spec = run.summary["spec"]
+    if "path" not in spec:
+        return ""
+    words = ["qatspec", "run", spec["path"]]
+    words += [word for override in spec["overrides"] for word in ("--set", override)]
+    return shlex.join([*words, "--workdir", str(run.workdir)])
+
+
+def _figure(value: Any, digits: int = 4) -> str:
+    """A number for people; "" for None."""
+    if value is None:
+        return ""
+    if isinstance(value, bool | str):
+        return str(value)
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:,.{digits}g}" if abs(value) < 1e5 else f"{value:,.0f}"

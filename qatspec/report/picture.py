@@ -11,7 +11,7 @@ from qatspec.diag.codes import QS921
 from qatspec.report.flow import FLOAT, TAIL, Box, Flow
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from qatspec.graph import Decision
 
@@ -26,6 +26,8 @@ COLOURS = {
     TAIL: "#E69F00",
     FLOAT: "#D55E00",
 }
+#: Least SQNR of a box in dB -> its colour where boxes are coloured by noise (cividis, Nunez 2018)
+NOISE = {40: "#00204C", 30: "#4C556B", 20: "#7D7C78", 10: "#BBAF70", -1000: "#FFE945"}
 MEANS = {
     TAIL: "int32 tail: left at the accumulator's precision",
     FLOAT: "float: not quantized",
@@ -42,6 +44,7 @@ class _Placed:
     module: str
     shape: str
     colour: str
+    noise: str
     hover: str
 
 
@@ -54,8 +57,16 @@ class _Line:
     dtype: str
 
 
-def draw_graph(flow: Flow, title: str, rule_line: Callable[[Decision], str]) -> str:
-    """The SVG's text. rule_line: "file:line" of the rule behind a decision, "" for none.
+def draw_graph(
+    flow: Flow,
+    title: str,
+    rule_line: Callable[[Decision], str],
+    noise: Mapping[str, float] | None = None,
+) -> str:
+    """The SVG's text.
+
+    rule_line  "file:line" of the rule behind a decision, "" for none.
+    noise      node of a decision -> SQNR of its result in dB, which a page may colour boxes by.
 
     Raises DiagnosticError QS921 without jinja2 and grandalf.
     """
@@ -73,7 +84,10 @@ def draw_graph(flow: Flow, title: str, rule_line: Callable[[Decision], str]) -> 
     left, right = min(sides, default=0) - MARGIN, max(sides, default=0) + MARGIN
     centres = [(x - left, y + MARGIN) for x, y in centres]
     bends = [[(x - left, y + MARGIN) for x, y in points] for points in bends]
-    boxes = [_placed(box, x, y, rule_line) for box, (x, y) in zip(flow.boxes, centres, strict=True)]
+    boxes = [
+        _placed(box, x, y, rule_line, noise or {})
+        for box, (x, y) in zip(flow.boxes, centres, strict=True)
+    ]
     used = {box.dtype for box in flow.boxes}
     source = (importlib.resources.files("qatspec.report") / "graph.svg.jinja").read_text("utf-8")
     environment = jinja2.Environment(
@@ -130,7 +144,9 @@ def _layout(flow: Flow) -> tuple[list[_Point], list[list[_Point]]]:
     return centres, bends
 
 
-def _placed(box: Box, x: float, y: float, rule_line: Callable[[Decision], str]) -> _Placed:
+def _placed(
+    box: Box, x: float, y: float, rule_line: Callable[[Decision], str], noise: Mapping[str, float]
+) -> _Placed:
     hover = [" + ".join(box.ops), box.module]
     if box.decision is not None:
         weight = box.decision.weight
@@ -140,6 +156,9 @@ def _placed(box: Box, x: float, y: float, rule_line: Callable[[Decision], str]) 
             f"rule: {rule_line(box.decision)}",
             f"code: {box.decision.source}",
         ]
+    db = noise.get(box.decision.node) if box.decision is not None else None
+    if db is not None:
+        hover.append(f"SQNR of fake-quantization: {db:.1f} dB")
     return _Placed(
         x=round(x - WIDTH / 2, 1),
         y=round(y, 1),
@@ -147,6 +166,7 @@ def _placed(box: Box, x: float, y: float, rule_line: Callable[[Decision], str]) 
         module=_short(box.module, 34),
         shape=" x ".join(map(str, box.shape)),
         colour=COLOURS[box.dtype],
+        noise="" if db is None else next(c for least, c in NOISE.items() if db >= least),
         hover="\n".join(hover),
     )
 

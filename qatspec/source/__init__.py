@@ -10,4 +10,5 @@ from qatspec.source.environment import (
 )
 from qatspec.source.fixes import apply_fixes as apply_fixes
 from qatspec.source.load import load_document as load_document
+from qatspec.source.parse import COMMAND_LINE as COMMAND_LINE
 from qatspec.source.text import code_line as code_line, split_lines as split_lines

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from qatspec.cli.draw import PALETTE
+from qatspec.report.draw import PALETTE
 from qatspec.cli.present import present
 
 GREY = (100, 100, 100)

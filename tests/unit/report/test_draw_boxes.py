@@ -3,7 +3,7 @@
 import numpy as np
 from PIL import Image
 
-from qatspec.cli.draw import draw_boxes
+from qatspec.report.draw import draw_boxes
 
 
 def test_a_box_whose_corners_are_swapped_is_the_same_frame():

@@ -1,0 +1,377 @@
+"""Charts of the report as Vega-Lite specifications (vega.github.io/vega-lite, version 6)."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from qatspec.report.chip import Chip
+from qatspec.report.gathered import Run
+from qatspec.report.measured import Histogram
+
+Chart = dict[str, Any]
+Rows = list[dict[str, Any]]
+
+#: Points of a curve; steps between are averaged.
+POINTS = 400
+#: Fake-quants whose scales are drawn: those that moved most.
+MOST_MOVED = 12
+#: told apart by people with any colour vision (Okabe & Ito 2008)
+_COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C8C00"]
+_LINE = {"type": "line", "strokeWidth": 1.5, "clip": True}
+_STAGES = ("float", "calibration", "qat")
+
+
+def curves(runs: Sequence[Run]) -> list[Chart]:
+    """Losses, learning rate, gradient norm, metrics, scales and throughput of each stage."""
+    charts: list[Chart] = []
+    for stage in _STAGES:
+        charts += [
+            _curve(f"{stage}: loss", "loss", _losses(runs, stage)),
+            _curve(f"{stage}: learning rate", "learning rate", _of_steps(runs, stage, "lr")),
+            _curve(
+                f"{stage}: gradient norm", "L2 norm", _of_steps(runs, stage, "grad_norm"), log=True
+            ),
+            _curve(f"{stage}: metrics", "metric, 0 to 100", _metrics(runs, stage), points=True),
+            _curve(
+                f"{stage}: scales that moved most, relative to the first epoch",
+                "scale / first scale",
+                _scales(runs, stage),
+                points=True,
+            ),
+            _curve(
+                f"{stage}: throughput",
+                "images / s",
+                _times(runs, stage, "images_per_second", 1),
+                points=True,
+            ),
+            _curve(
+                f"{stage}: most memory of the process",
+                "MiB",
+                _times(runs, stage, "memory_bytes", 1 << 20),
+                points=True,
+            ),
+        ]
+    return [chart for chart in charts if chart["data"]["values"]]
+
+
+def _curve(title: str, y: str, rows: Rows, *, log: bool = False, points: bool = False) -> Chart:
+    several_runs = len({row["run"] for row in rows}) > 1
+    scale = {"type": "log"} if log and all(row["value"] > 0 for row in rows) else {"zero": False}
+    encoding: dict[str, Any] = {
+        "x": {"field": "step", "type": "quantitative", "title": "step"},
+        "y": {"field": "value", "type": "quantitative", "title": y, "scale": scale},
+        "color": {"field": "name", "type": "nominal", "title": None, "sort": None},
+        "tooltip": [
+            {"field": "name"},
+            {"field": "step"},
+            {"field": "value", "format": ".5~g"},
+            {"field": "run"},
+        ],
+    }
+    if several_runs:
+        encoding["strokeDash"] = {"field": "run", "type": "nominal", "title": None, "sort": None}
+    return {
+        "title": title,
+        "data": {"values": rows},
+        "height": 200,
+        "mark": {**_LINE, "point": {"size": 24}} if points else _LINE,
+        "encoding": encoding,
+        "params": [
+            {
+                "name": "zoom",
+                "select": {"type": "interval", "zoom": "wheel![event.shiftKey]"},
+                "bind": "scales",
+            }
+        ],
+    }
+
+
+def _losses(runs: Sequence[Run], stage: str) -> Rows:
+    rows: Rows = []
+    for run in runs:
+        parts: dict[str, list[tuple[int, float]]] = defaultdict(list)
+        for entry in run.history[stage]:
+            if entry["kind"] == "step":
+                values = {"loss": entry["loss"], **entry["losses"]}
+                if len(values) == 2:  # the only part is the loss
+                    values = {"loss": entry["loss"]}
+                for name, value in values.items():
+                    parts[name].append((entry["step"], value))
+        rows += _rows(run, parts)
+    return rows
+
+
+def _of_steps(runs: Sequence[Run], stage: str, key: str) -> Rows:
+    rows: Rows = []
+    for run in runs:
+        steps = [e for e in run.history[stage] if e["kind"] == "step"]
+        rows += _rows(run, {key: [(e["step"], e[key]) for e in steps]})
+    return rows
+
+
+def _metrics(runs: Sequence[Run], stage: str) -> Rows:
+    rows: Rows = []
+    for run in runs:
+        values: dict[str, list[tuple[int, float]]] = defaultdict(list)
+        for entry in run.history[stage]:
+            for name, value in entry["metrics"].items() if entry["kind"] == "metrics" else ():
+                if value is not None:
+                    values[name].append((entry["step"], value))
+        rows += _rows(run, values)
+    return rows
+
+
+def _scales(runs: Sequence[Run], stage: str) -> Rows:
+    rows: Rows = []
+    for run in runs:
+        entries = [e for e in run.history[stage] if e["kind"] == "scales"]
+        if len(entries) < 2:
+            continue
+        first = {path: _middle(value) for path, value in entries[0]["scales"].items()}
+        moved: dict[str, list[tuple[int, float]]] = defaultdict(list)
+        for entry in entries:
+            for path, value in entry["scales"].items():
+                if first.get(path):
+                    moved[path].append((entry["step"], _middle(value) / first[path]))
+        by_distance = sorted(moved, key=lambda p: -max(abs(math.log(v)) for _, v in moved[p] if v))
+        rows += _rows(run, {path: moved[path] for path in by_distance[:MOST_MOVED]})
+    return rows
+
+
+def _middle(scale: Any) -> float:
+    """The scale, or the median of those of channels."""
+    return float(scale[1] if isinstance(scale, list) else scale)
+
+
+def _times(runs: Sequence[Run], stage: str, key: str, unit: float) -> Rows:
+    rows: Rows = []
+    for run in runs:
+        digest = {s["stage"]: s["digest"] for s in run.summary["steps"]}.get(stage)
+        entries = [e for e in run.times[stage] if e.get("digest") == digest and e.get(key)]
+        rows += _rows(run, {key: [(e["step"], e[key] / unit) for e in entries]})
+    return rows
+
+
+def _rows(run: Run, curves: Mapping[str, Sequence[tuple[int, float]]]) -> Rows:
+    return [
+        {"run": run.name, "name": name, "step": step, "value": float(f"{value:.6g}")}
+        for name, points in curves.items()
+        for step, value in _thinned(points)
+    ]
+
+
+def _thinned(points: Sequence[tuple[int, float]]) -> Iterable[tuple[int, float]]:
+    """At most POINTS points: means of as many neighbours as there need to be."""
+    size = -(-len(points) // POINTS)
+    for start in range(0, len(points), max(1, size)):
+        part = points[start : start + size]
+        yield part[-1][0], sum(value for _, value in part) / len(part)
+
+
+def histogram(one: Histogram) -> Chart:
+    """The numbers of an activation in float (area) and quantized (line), with its clip lines."""
+    rows = [
+        {"at": (low + high) / 2, "count": count + 1, "what": what}
+        for what, counts in (("float", one.real), ("quantized", one.quantized))
+        for low, high, count in zip(one.edges[:-1], one.edges[1:], counts, strict=True)
+    ]
+    clips = [{"clip": one.low}, {"clip": one.high}]
+    shared = {"x": {"field": "at", "type": "quantitative", "title": None}}
+    count = {"field": "count", "type": "quantitative", "title": "count + 1"}
+    return {
+        "title": one.node,
+        "height": 150,
+        "data": {"values": rows},
+        "layer": [
+            {
+                "mark": {"type": "line", "interpolate": "step", "strokeWidth": 1.5},
+                "encoding": {
+                    **shared,
+                    "y": {**count, "scale": {"type": "log"}},
+                    "color": {"field": "what", "type": "nominal", "title": None, "sort": None},
+                    "tooltip": [{"field": "what"}, {"field": "at"}, {"field": "count"}],
+                },
+            },
+            {
+                "data": {"values": clips},
+                "mark": {"type": "rule", "strokeDash": [4, 3], "color": "#D55E00"},
+                "encoding": {"x": {"field": "clip", "type": "quantitative"}},
+            },
+        ],
+    }
+
+
+def timeline(chip: Chip) -> Chart:
+    """What each core and each queue does over the time of a frame."""
+    lanes = list(dict.fromkeys(row["lane"] for row in chip.timeline))
+    return {
+        "title": f"a frame on {chip.march}: {chip.latency:,.1f} us, modelled",
+        "height": 34 * max(len(lanes), 1),
+        "data": {"values": chip.timeline},
+        "mark": {"type": "bar", "height": 20, "clip": True},
+        "encoding": {
+            "x": {"field": "start", "type": "quantitative", "title": "us"},
+            "x2": {"field": "end"},
+            "y": {"field": "lane", "type": "nominal", "sort": lanes, "title": None},
+            "color": {"field": "what", "type": "nominal", "title": None},
+            "tooltip": [{"field": name} for name in ("lane", "what", "start", "end")],
+        },
+        "params": [
+            {
+                "name": "zoom",
+                "select": {
+                    "type": "interval",
+                    "encodings": ["x"],
+                    "zoom": "wheel![event.shiftKey]",
+                },
+                "bind": "scales",
+            }
+        ],
+    }
+
+
+def roofline(chip: Chip) -> Chart:
+    """Each layer's operations a second over its operations a byte, below the two roofs."""
+    points = [
+        {
+            "layer": layer.name,
+            "node": layer.node,
+            "intensity": round(layer.ops / layer.moved, 4),
+            "rate": round(layer.ops / layer.us / 1e3, 4),
+            "us": round(layer.us, 3),
+        }
+        for layer in chip.layers
+        if layer.ops and layer.moved and layer.us
+    ]
+    if not points:
+        return {"title": "roofline", "data": {"values": []}}
+    ridge = chip.ops_per_us / chip.bytes_per_us
+    ends = [min(ridge, *(p["intensity"] for p in points)) / 2]
+    ends += [ridge, max(ridge, *(p["intensity"] for p in points)) * 2]
+    roof = [
+        {"intensity": x, "rate": min(chip.ops_per_us, x * chip.bytes_per_us) / 1e3} for x in ends
+    ]
+    x = {"field": "intensity", "type": "quantitative", "scale": {"type": "log"}}
+    y = {"field": "rate", "type": "quantitative", "scale": {"type": "log"}}
+    tooltip = [{"field": name} for name in ("layer", "node", "intensity", "rate", "us")]
+    return {
+        "title": "roofline: compute and DDR of the model of time",
+        "height": 300,
+        "layer": [
+            {
+                "data": {"values": roof},
+                "mark": {"type": "line", "color": "#D55E00"},
+                "encoding": {
+                    "x": {**x, "title": "operations / byte through DDR"},
+                    "y": {**y, "title": "G operations / s"},
+                },
+            },
+            {
+                "data": {"values": points},
+                "mark": {"type": "circle", "opacity": 0.8},
+                "encoding": {
+                    "x": x,
+                    "y": y,
+                    "size": {"field": "us", "type": "quantitative", "title": "us"},
+                    "tooltip": tooltip,
+                },
+            },
+        ],
+    }
+
+
+def memory(chip: Chip) -> Chart:
+    """Bytes through DDR by layer, in the order in which they run."""
+    rows = [
+        {"layer": layer.name, "KiB": round(layer.moved / 1024, 2), "order": index}
+        for index, layer in enumerate(chip.layers)
+        if layer.moved
+    ]
+    return {
+        "title": f"through DDR by layer, in order; on chip: {chip.onchip:,} of "
+        f"{chip.onchip_size:,} bytes",
+        "height": 180,
+        "data": {"values": rows},
+        "mark": {"type": "bar"},
+        "encoding": {
+            "x": {
+                "field": "order",
+                "type": "ordinal",
+                "title": "layer",
+                "axis": {"labels": False, "ticks": False},
+            },
+            "y": {"field": "KiB", "type": "quantitative"},
+            "tooltip": [{"field": "layer"}, {"field": "KiB"}],
+        },
+    }
+
+
+def precision(details: Mapping[str, Mapping[str, Any]]) -> Chart | None:
+    """Precision over recall of each class, in float and in integers; None where the data set tells
+    no curves."""
+    rows = [
+        {"what": what, "class": name, "recall": recall, "precision": value}
+        for what, detail in details.items()
+        for name, points in detail.get("curves", {}).items()
+        for recall, value in points
+    ]
+    if not rows:
+        return None
+    return {
+        "title": "precision over recall, IoU 0.5",
+        "height": 280,
+        "data": {"values": rows},
+        "mark": {"type": "line", "strokeWidth": 1.5},
+        "encoding": {
+            "x": {"field": "recall", "type": "quantitative"},
+            "y": {"field": "precision", "type": "quantitative", "scale": {"domain": [0, 1]}},
+            "color": {"field": "class", "type": "nominal", "sort": None},
+            "strokeDash": {"field": "what", "type": "nominal", "title": None, "sort": None},
+            "tooltip": [{"field": n} for n in ("class", "what", "recall", "precision")],
+        },
+    }
+
+
+def confusion(title: str, classes: Sequence[str], counts: Sequence[Sequence[int]]) -> Chart:
+    """True classes (rows) by predicted ones (columns), each row's shares as shades."""
+    rows = [
+        {"true": classes[i], "predicted": (*classes, "other")[j], "count": n,
+         "share": n / max(1, sum(row))}
+        for i, row in enumerate(counts)
+        for j, n in enumerate(row)
+    ]  # fmt: skip
+    axes = {
+        axis: {"field": field, "type": "nominal", "sort": None, "title": field}
+        for axis, field in (("y", "true"), ("x", "predicted"))
+    }
+    return {
+        "title": title,
+        "height": {"step": 22},
+        "data": {"values": rows},
+        "mark": {"type": "rect"},
+        "encoding": {
+            **axes,
+            "color": {"field": "share", "type": "quantitative", "scale": {"scheme": "blues"}},
+            "tooltip": [{"field": n} for n in ("true", "predicted", "count", "share")],
+        },
+    }
+
+
+def configuration() -> dict[str, Any]:
+    """The look of all charts: the page's own colour of text, in light, dark and on paper."""
+    axis = {"labelColor": "currentColor", "titleColor": "currentColor", "gridColor": "#8883",
+            "domainColor": "#8888", "tickColor": "#8888", "titleFontWeight": "normal"}  # fmt: skip
+    legend = {"labelColor": "currentColor", "titleColor": "currentColor", "orient": "bottom",
+              "columns": 2, "labelLimit": 260, "symbolLimit": 30}  # fmt: skip
+    return {
+        "background": None,
+        "font": "system-ui, sans-serif",
+        "view": {"stroke": "#8884"},
+        "axis": axis,
+        "legend": legend,
+        "title": {"color": "currentColor", "anchor": "start", "fontSize": 13, "limit": 0},
+        "range": {"category": _COLOURS},
+    }
