@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from qatspec.report.draw import draw_boxes, draw_classes, draw_mask, write_png
 from qatspec.picture import open_picture
+from qatspec.report.draw import draw_boxes, draw_classes, draw_mask, write_png
 
 #: Classes of a classification that are told.
 BEST = 5

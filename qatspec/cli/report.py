@@ -121,7 +121,10 @@ def _section(
         )])  # fmt: skip
         return Section(run=run, chip=chip, unmeasured=error.diagnostics[0].message)
     return Section(
-        run=run, chip=chip, measured=measured, place=partial(options.spec_location, loaded)
+        run=run,
+        chip=chip,
+        measured=measured,
+        place=lambda pointer: options.short_location(options.spec_location(loaded, pointer)),
     )
 
 
@@ -138,8 +141,6 @@ def _measure(
     quantized = [stage for stage in ("qat", "calibration") if stage in made]
     if not images or not quantized:
         return None
-    context = options.context(
-        loaded, run.workdir, device="cpu", limit=images, locate=held.folder
-    )
+    context = options.context(loaded, run.workdir, device="cpu", limit=images, locate=held.folder)
     results = [result for result in ("float", "integer") if result in made]
     return measure(context, quantized[0], results, images)

@@ -61,7 +61,12 @@ def _curve(title: str, y: str, rows: Rows, *, log: bool = False, points: bool = 
     several_runs = len({row["run"] for row in rows}) > 1
     scale = {"type": "log"} if log and all(row["value"] > 0 for row in rows) else {"zero": False}
     encoding: dict[str, Any] = {
-        "x": {"field": "step", "type": "quantitative", "title": "step"},
+        "x": {
+            "field": "step",
+            "type": "quantitative",
+            "title": "step",
+            "axis": {"tickMinStep": 1, "tickCount": 6},
+        },
         "y": {"field": "value", "type": "quantitative", "title": y, "scale": scale},
         "color": {"field": "name", "type": "nominal", "title": None, "sort": None},
         "tooltip": [
@@ -178,7 +183,7 @@ def histogram(one: Histogram) -> Chart:
         for what, counts in (("float", one.real), ("quantized", one.quantized))
         for low, high, count in zip(one.edges[:-1], one.edges[1:], counts, strict=True)
     ]
-    clips = [{"clip": one.low}, {"clip": one.high}]
+    clips = [{"clip": at} for at in (one.low, one.high) if math.isfinite(at)]
     shared = {"x": {"field": "at", "type": "quantitative", "title": None}}
     count = {"field": "count", "type": "quantitative", "title": "count + 1"}
     return {
@@ -235,7 +240,7 @@ def timeline(chip: Chip) -> Chart:
 
 def roofline(chip: Chip) -> Chart:
     """Each layer's operations a second over its operations a byte, below the two roofs."""
-    points = [
+    points: Rows = [
         {
             "layer": layer.name,
             "node": layer.node,
@@ -249,8 +254,8 @@ def roofline(chip: Chip) -> Chart:
     if not points:
         return {"title": "roofline", "data": {"values": []}}
     ridge = chip.ops_per_us / chip.bytes_per_us
-    ends = [min(ridge, *(p["intensity"] for p in points)) / 2]
-    ends += [ridge, max(ridge, *(p["intensity"] for p in points)) * 2]
+    marks = [ridge, *(float(p["intensity"]) for p in points)]
+    ends = [min(marks) / 2, ridge, max(marks) * 2]
     roof = [
         {"intensity": x, "rate": min(chip.ops_per_us, x * chip.bytes_per_us) / 1e3} for x in ends
     ]
@@ -309,17 +314,24 @@ def memory(chip: Chip) -> Chart:
     }
 
 
-def precision(details: Mapping[str, Mapping[str, Any]]) -> Chart | None:
-    """Precision over recall of each class, in float and in integers; None where the data set tells
-    no curves."""
-    rows = [
+def of_classes(details: Mapping[str, Mapping[str, Any]], classes: Sequence[str]) -> list[Chart]:
+    """Charts of what a data set tells of its classes (`Dataset.details`) in float and in
+    integers."""
+    curves = [
         {"what": what, "class": name, "recall": recall, "precision": value}
         for what, detail in details.items()
         for name, points in detail.get("curves", {}).items()
         for recall, value in points
     ]
-    if not rows:
-        return None
+    drawn = [_precision(curves)] if curves else []
+    for what, detail in details.items():
+        if "confusion" in detail:
+            drawn.append(_confusion(f"confusion, {what}", classes, detail["confusion"]))
+    return drawn
+
+
+def _precision(rows: Rows) -> Chart:
+    """Precision over recall of each class."""
     return {
         "title": "precision over recall, IoU 0.5",
         "height": 280,
@@ -335,26 +347,26 @@ def precision(details: Mapping[str, Mapping[str, Any]]) -> Chart | None:
     }
 
 
-def confusion(title: str, classes: Sequence[str], counts: Sequence[Sequence[int]]) -> Chart:
+def _confusion(title: str, classes: Sequence[str], counts: Sequence[Sequence[int]]) -> Chart:
     """True classes (rows) by predicted ones (columns), each row's shares as shades."""
     rows = [
-        {"true": classes[i], "predicted": (*classes, "other")[j], "count": n,
-         "share": n / max(1, sum(row))}
-        for i, row in enumerate(counts)
-        for j, n in enumerate(row)
-    ]  # fmt: skip
+        {"true": name, "predicted": predicted, "count": n, "share": round(n / max(1, sum(row)), 4)}
+        for name, row in zip(classes, counts, strict=True)
+        for predicted, n in zip((*classes, "other"), row, strict=False)
+        if n
+    ]
     axes = {
-        axis: {"field": field, "type": "nominal", "sort": None, "title": field}
+        axis: {"field": field, "type": "nominal", "sort": list(classes), "title": field}
         for axis, field in (("y", "true"), ("x", "predicted"))
     }
     return {
         "title": title,
-        "height": {"step": 22},
+        "height": 320,
         "data": {"values": rows},
         "mark": {"type": "rect"},
         "encoding": {
             **axes,
-            "color": {"field": "share", "type": "quantitative", "scale": {"scheme": "blues"}},
+            "color": {"field": "share", "type": "quantitative", "scale": {"scheme": "viridis"}},
             "tooltip": [{"field": n} for n in ("true", "predicted", "count", "share")],
         },
     }

@@ -48,7 +48,8 @@ def gather(workdir: Path, name: str = "") -> Run:
 
     name: of the run on the page; "" for the folder's name.
 
-    Raises DiagnosticError QS925 where no run has left a summary, or a file that it names is damaged.
+    Raises DiagnosticError QS925 where no run has left a summary, or a file that it names is
+    damaged.
     """
     path = workdir / "summary.json"
     summary = _read(path)
@@ -90,7 +91,7 @@ def _lines(path: Path) -> list[Mapping[str, Any]]:
         lines = read_file(path, _MAX_BYTES).splitlines()
     except OSError:
         return []
-    entries = []
+    entries: list[Mapping[str, Any]] = []
     for line in lines:
         with contextlib.suppress(ValueError, RecursionError):
             entry = json.loads(line)

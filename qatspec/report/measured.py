@@ -51,6 +51,7 @@ class Measured:
     stage    of the quantized checkpoint; images: examples that it was run on.
     layers   node -> noise of its activation (LayerError).
     ranges   path of a fake-quant -> (least, greatest) number that it passes.
+    classes  names of the labels.
     shown    predictions in float and in integers, the most different first.
     details  "float" and "integer" -> what the data set tells of each class (Dataset.details).
     """
@@ -62,6 +63,7 @@ class Measured:
     histograms: Sequence[Histogram]
     graph: Flow
     shown: Sequence[Shown] = ()
+    classes: Sequence[str] = ()
     details: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
@@ -88,6 +90,7 @@ def measure(context: Context, stage: str, results: Sequence[str], images: int) -
         histograms=_histograms(prepared, comparison, batches[:_OBSERVED]),
         graph=flow(prepared),
         shown=_shown(context, made),
+        classes=tuple(map(str, context.dataset("val").classes)),
         details=_details(context, made),
     )
 
@@ -165,8 +168,9 @@ def _shown(context: Context, made: Mapping[str, Sequence[Predicted]]) -> list[Sh
         return []
     given = next(iter(context.inputs.values()))
     classes = context.dataset("val").classes
-    shown = []
-    pairs = zip(made["float"], made["integer"], context.loader("val", batch_size=1).ordered())
+    shown: list[Shown] = []
+    loaded = context.loader("val", batch_size=1).ordered()
+    pairs = zip(made["float"], made["integer"], loaded, strict=True)
     for (meta, real), (_, integer), batch in pairs:
         distance = difference(real, integer)
         if distance is None:

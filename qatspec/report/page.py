@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import importlib.resources
-import json
 import shlex
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from qatspec.diag.codes import QS921
 from qatspec.report import charts, tables
 from qatspec.report.gathered import Run
-from qatspec.report.picture import draw_graph
+from qatspec.report.picture import NOISE, draw_graph
 
 if TYPE_CHECKING:
     from qatspec.graph import Decision
@@ -66,9 +65,12 @@ def render(sections: Sequence[Section]) -> str:
         curves=drawn.add(charts.curves(runs)) if len(runs) > 1 else [],
         charts=drawn.specs,
         configuration=charts.configuration(),
+        noise_colours=NOISE,
         style=(folder / "page.css").read_text("utf-8"),
         script=(folder / "page.js").read_text("utf-8"),
-        library=vl_convert.javascript_bundle().replace("</script", "<\\/script"),
+        library=vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;").replace(
+            "</script", "<\\/script"
+        ),
     )
     return page
 
@@ -92,13 +94,6 @@ class _Charts:
 def _content(section: Section, drawn: _Charts, alone: bool) -> dict[str, Any]:
     run, measured, chip = section.run, section.measured, section.chip
     columns, rows = tables.per_class(measured)
-    classes = [charts.precision(measured.details)] if measured else []
-    for what, detail in measured.details.items() if measured else ():
-        if "confusion" in detail:
-            title = f"confusion, {what}"
-            classes.append(
-                charts.confusion(title, list(detail["names"]), detail["confusion"])
-            )
     on_chip = [charts.timeline(chip), charts.roofline(chip), charts.memory(chip)] if chip else []
     return {
         "run": run,
@@ -114,9 +109,11 @@ def _content(section: Section, drawn: _Charts, alone: bool) -> dict[str, Any]:
         "graph": _graph(section),
         "class_columns": columns,
         "class_rows": rows,
-        "class_charts": drawn.add([chart for chart in classes if chart]),
+        "class_charts": drawn.add(charts.of_classes(measured.details, measured.classes))
+        if measured
+        else [],
         "chip": chip,
-        "chip_charts": drawn.add([chart for chart in on_chip]),
+        "chip_charts": drawn.add(on_chip),
     }
 
 

@@ -41,6 +41,7 @@ from qatspec.types.records import (
 )
 from qatspec.types.task import (
     Dataset as Dataset,
+    DetailedDataset as DetailedDataset,
     PictureDataset as PictureDataset,
     Sample as Sample,
     TaskModel as TaskModel,

@@ -66,6 +66,22 @@ class Dataset(Protocol):
         ...
 
 
+class DetailedDataset(Dataset, Protocol):
+    """A data set that also judges each class, for `qatspec report`. It is optional."""
+
+    def details(
+        self, predictions: Sequence[tuple[Mapping[str, Any], Mapping[str, np.ndarray]]]
+    ) -> Mapping[str, Any]:
+        """Return what `evaluate` leaves out, of the same predictions. Each key is optional.
+
+        classes    class -> {metric: value, 0 to 100}; a value may be absent.
+        curves     class -> [(recall, precision), ...], both 0 to 1.
+        confusion  counts (classes, classes or one more): true by predicted classes in label order,
+                   the last column those outside.
+        """
+        ...
+
+
 class PictureDataset(Dataset, Protocol):
     """A data set that also reads pictures from outside, for `qatspec infer`.
 

@@ -19,7 +19,7 @@ from qatspec.api import (
     restore_boxes,
 )
 from qatspec_vision.data.augment import Augment, flip, place_boxes, random_placement, shift_hsv
-from qatspec_vision.data.metric import Detections, Objects, average_precision
+from qatspec_vision.data.metric import Detections, Objects, average_precision, by_class
 from qatspec_vision.data.mosaic import Scene, mixup, mosaic
 from qatspec_vision.data.picture import rotation_ignored
 from qatspec_vision.data.transforms import Transforms
@@ -161,6 +161,17 @@ class DetectionSet:
         self, predictions: Sequence[tuple[Mapping[str, Any], Mapping[str, np.ndarray]]]
     ) -> dict[str, float]:
         """COCO's AP and its kin (see average_precision) over the pictures that were predicted."""
+        return average_precision(*self._judged(predictions), len(self.classes))
+
+    def details(
+        self, predictions: Sequence[tuple[Mapping[str, Any], Mapping[str, np.ndarray]]]
+    ) -> dict[str, Any]:
+        """AP and AP50 of each class, and its precision over recall at IoU 0.5."""
+        return by_class(*self._judged(predictions), self.classes)
+
+    def _judged(
+        self, predictions: Sequence[tuple[Mapping[str, Any], Mapping[str, np.ndarray]]]
+    ) -> tuple[Objects, Detections]:
         # Of equal scores the picture of the lower id comes first, as pycocotools has it.
         ids = sorted({meta["id"] for meta, _ in predictions})
         number_of = {image: index for index, image in enumerate(ids)}
@@ -175,7 +186,7 @@ class DetectionSet:
         table = table[table[:, 1] < len(self.classes)]  # no class without a category
         image, label = table[:, :2].astype(np.int64).T
         detections = Detections(image, label, table[:, 2:6], table[:, 6])
-        return average_precision(self._true(predictions, number_of), detections, len(self.classes))
+        return self._true(predictions, number_of), detections
 
     def _true(
         self,

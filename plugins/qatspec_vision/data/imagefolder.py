@@ -94,6 +94,26 @@ class ImageFolder:
         ranks = [_rank(np.asarray(p["scores"]), meta["label"]) for meta, p in predictions]
         return {f"top{k}": 100.0 * float(np.mean(np.array(ranks) < k)) for k in (1, 5)}
 
+    def details(
+        self, predictions: Sequence[tuple[Mapping[str, Any], Mapping[str, np.ndarray]]]
+    ) -> dict[str, Any]:
+        """Precision and recall of each class, and pictures by true and predicted class."""
+        count = len(self.classes)
+        confusion = np.zeros((count, count + 1), np.int64)
+        for meta, prediction in predictions:
+            best = int(np.argmax(prediction["scores"]))
+            confusion[meta["label"], min(best, count)] += 1
+        true, predicted = confusion.sum(axis=1), confusion[:, :count].sum(axis=0)
+        right = np.diag(confusion)
+        classes = {
+            name: {
+                **({"recall": 100.0 * right[i] / true[i]} if true[i] else {}),
+                **({"precision": 100.0 * right[i] / predicted[i]} if predicted[i] else {}),
+            }
+            for i, name in enumerate(self.classes)
+        }
+        return {"classes": classes, "confusion": confusion.tolist()}
+
     def _fitted(self, image: Image.Image) -> Image.Image:
         """Fit a picture to the size of the input, without random changes."""
         height, width = self._fed.size

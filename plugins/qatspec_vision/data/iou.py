@@ -24,6 +24,11 @@ class Confusion:
         cells = truth[counted].astype(np.int64) * (wrong + 1) + columns
         self._counts += np.bincount(cells, minlength=self._counts.size).reshape(self._counts.shape)
 
+    @property
+    def counts(self) -> np.ndarray:
+        """(classes, classes + 1) int64: true by predicted class, the last outside the classes."""
+        return self._counts
+
     def metrics(self, names: Sequence[str]) -> dict[str, float]:
         """mIoU (mean over the classes that occur in the truth), pixel_accuracy and IoU_<name> of
         those classes, 0-100. Empty where no pixel counts."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -66,6 +67,28 @@ def average_precision(true: Objects, detections: Detections, classes: int) -> di
         for name in (*PRECISIONS, "AR")
         if len(decided[name]) or name in ("AP", "AP50")
     }
+
+
+def by_class(true: Objects, detections: Detections, classes: Sequence[str]) -> dict[str, Any]:
+    """AP and AP50 (0-100) of each class that has an object, and [(recall, precision), ...] at IoU
+    0.5."""
+    coco = Params("bbox")
+    precision, _ = _curves(true, detections, len(classes), coco)
+    part = precision[..., coco.areaRngLbl.index("all")]
+    at_half = part[coco.iouThrs == PRECISIONS["AP50"][1]][0]
+    decided = [(i, name) for i, name in enumerate(classes) if at_half[0, i] > -1]
+    curves = {
+        name: [
+            (round(float(r), 4), round(float(p), 4))
+            for r, p in zip(coco.recThrs, at_half[:, i], strict=True)
+        ]
+        for i, name in decided
+    }
+    metrics = {
+        name: {"AP": 100 * float(part[:, :, i].mean()), "AP50": 100 * float(at_half[:, i].mean())}
+        for i, name in decided
+    }
+    return {"classes": metrics, "curves": curves}
 
 
 def _curves(

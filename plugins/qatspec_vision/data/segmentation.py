@@ -93,11 +93,25 @@ class SegmentationSet:
         self, predictions: Sequence[tuple[Mapping[str, Any], Mapping[str, np.ndarray]]]
     ) -> dict[str, float]:
         """mIoU, pixel_accuracy and IoU_<class> (see Confusion) at the pictures' own size."""
+        return self._confusion(predictions).metrics(self.classes)
+
+    def details(
+        self, predictions: Sequence[tuple[Mapping[str, Any], Mapping[str, np.ndarray]]]
+    ) -> dict[str, Any]:
+        """IoU of each class, and pixels by true and predicted class."""
+        confusion = self._confusion(predictions)
+        metrics = confusion.metrics(self.classes)
+        classes = {n: {"IoU": metrics[f"IoU_{n}"]} for n in self.classes if f"IoU_{n}" in metrics}
+        return {"classes": classes, "confusion": confusion.counts.tolist()}
+
+    def _confusion(
+        self, predictions: Sequence[tuple[Mapping[str, Any], Mapping[str, np.ndarray]]]
+    ) -> Confusion:
         confusion = Confusion(len(self.classes))
         for meta, prediction in predictions:
             mask = self.restore_mask(meta, np.asarray(prediction["mask"], np.uint8))
             confusion.add(self._labels(self._by_name[meta["id"]].labels), mask)
-        return confusion.metrics(self.classes)
+        return confusion
 
 
 def options(params: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from qatspec.report.draw import PALETTE
 from qatspec.cli.present import present
+from qatspec.report.draw import PALETTE
 
 GREY = (100, 100, 100)
 
