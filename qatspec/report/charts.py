@@ -65,7 +65,7 @@ def _curve(title: str, y: str, rows: Rows, *, log: bool = False, points: bool = 
             "field": "step",
             "type": "quantitative",
             "title": "step",
-            "axis": {"tickMinStep": 1, "tickCount": 6},
+            "axis": {"tickMinStep": 1, "format": "~s"},
         },
         "y": {"field": "value", "type": "quantitative", "title": y, "scale": scale},
         "color": {"field": "name", "type": "nominal", "title": None, "sort": None},
@@ -239,18 +239,14 @@ def timeline(chip: Chip) -> Chart:
 
 
 def roofline(chip: Chip) -> Chart:
-    """Each layer's operations a second over its operations a byte, below the two roofs."""
-    points: Rows = [
-        {
-            "layer": layer.name,
-            "node": layer.node,
-            "intensity": round(layer.ops / layer.moved, 4),
-            "rate": round(layer.ops / layer.us / 1e3, 4),
-            "us": round(layer.us, 3),
-        }
-        for layer in chip.layers
-        if layer.ops and layer.moved and layer.us
-    ]
+    """Each layer's operations a second over its operations a byte, below the two roofs. A layer
+    takes as long as its computing or its traffic, whichever is longer."""
+    points: Rows = []
+    for layer in (layer for layer in chip.layers if layer.ops and layer.moved and layer.us):
+        us = max(layer.us, layer.moved / chip.bytes_per_us)
+        point = {"layer": layer.name, "node": layer.node, "us": round(us, 3)}
+        intensity, rate = layer.ops / layer.moved, layer.ops / us / 1e3
+        points.append({**point, "intensity": round(intensity, 4), "rate": round(rate, 4)})
     if not points:
         return {"title": "roofline", "data": {"values": []}}
     ridge = chip.ops_per_us / chip.bytes_per_us

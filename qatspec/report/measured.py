@@ -149,7 +149,7 @@ def _histogram(
     assert isinstance(module, FakeQuantize)
     exact, quantized = np.concatenate(real), np.concatenate(fake)
     low, high = _range(module)
-    edges = np.histogram_bin_edges(exact, _BINS)
+    edges = _edges(exact, float(module.scale.detach().max()))
     outside = (exact < low - abs(low) / 2**20) | (exact > high + high / 2**20)
     return Histogram(
         node=node,
@@ -161,6 +161,16 @@ def _histogram(
         high=high,
         clipped=float(outside.mean()),
     )
+
+
+def _edges(numbers: np.ndarray, step: float) -> np.ndarray:
+    """Edges of about _BINS bins, each of as many steps of the integers as every other, so that the
+    steps make no pattern of their own."""
+    first, last = np.floor(numbers.min() / step), np.ceil(numbers.max() / step)
+    width = max(1.0, np.ceil((last - first + 1) / _BINS))
+    count = int(np.ceil((last - first + 1) / width))
+    edges: np.ndarray = (first - 0.5 + width * np.arange(count + 1)) * step
+    return edges
 
 
 def _shown(context: Context, made: Mapping[str, Sequence[Predicted]]) -> list[Shown]:

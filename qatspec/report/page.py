@@ -6,6 +6,7 @@ import importlib.resources
 import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from qatspec.diag.codes import QS921
@@ -39,7 +40,8 @@ def render(sections: Sequence[Section]) -> str:
     """The text of the page. Raises DiagnosticError QS921 without jinja2 or vl-convert."""
     try:
         import jinja2
-        import vl_convert
+
+        library = _library()
     except ModuleNotFoundError as error:
         raise QS921.error(
             f"the report is made with {error.name}, which is not installed",
@@ -68,11 +70,18 @@ def render(sections: Sequence[Section]) -> str:
         noise_colours=NOISE,
         style=(folder / "page.css").read_text("utf-8"),
         script=(folder / "page.js").read_text("utf-8"),
-        library=vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;").replace(
-            "</script", "<\\/script"
-        ),
+        library=library,
     )
     return page
+
+
+@cache
+def _library() -> str:
+    """Vega, Vega-Lite and Vega-Embed as one script; they take seconds to put together."""
+    import vl_convert
+
+    script: str = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
+    return script.replace("</script", "<\\/script")
 
 
 class _Charts:
