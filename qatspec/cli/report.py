@@ -14,7 +14,7 @@ from qatspec.cli.held import Held, hold_summary, stale_option
 from qatspec.cli.output import echo, show
 from qatspec.cli.outputs import is_stdout, write_output
 from qatspec.diag import DiagnosticError
-from qatspec.diag.codes import QS970
+from qatspec.diag.codes import QS980
 from qatspec.render import clean_file
 
 if TYPE_CHECKING:
@@ -83,12 +83,12 @@ def command(
 
 
 def _load(spec: Path | None, overrides: tuple[str, ...], allow_code: bool, run: Run) -> Spec:
-    """The spec that was given, or the one that the run read. Raises DiagnosticError QS970."""
+    """The spec that was given, or the one that the run read. Raises DiagnosticError QS980."""
     if spec is not None:
         return options.load(spec, overrides, allow_code)
     recorded = run.summary["spec"]
     if "path" not in recorded:
-        raise QS970.error(
+        raise QS980.error(
             f"the summary of `{run.workdir}` does not record its spec",
             help="name it with --spec SPEC",
         )
@@ -115,7 +115,7 @@ def _section(
     except DiagnosticError as error:
         if spec is not None:
             raise
-        show([QS970.warning(
+        show([QS980.warning(
             f"the page of `{run.workdir}` has no measurements: {error.diagnostics[0].message}",
             help=error.diagnostics[0].help or "name the spec with --spec SPEC",
         )])  # fmt: skip

@@ -154,7 +154,7 @@ def test_a_run_whose_spec_is_gone_is_reported_without_measurements(reported, tmp
     summary["spec"]["path"] = str(folder / "gone.yaml")
     path.write_text(json.dumps(summary))
     result = Project(folder).call("report", "work", "--output", "page.html")
-    assert result.returncode == 0 and "QS970" in result.stderr and "gone.yaml" in result.stderr
+    assert result.returncode == 0 and "QS980" in result.stderr and "gone.yaml" in result.stderr
     page = (folder / "page.html").read_text()
     assert "Curves</h2>" in page and "Pictures</h2>" not in page and "gone.yaml" in page
 
