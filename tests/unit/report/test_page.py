@@ -87,20 +87,20 @@ def test_names_of_a_run_cannot_end_a_script(finished):
 
 
 def test_runs_stand_side_by_side(finished, tmp_path):
-    shutil.copytree(finished.workdir, tmp_path / "a/work")
-    shutil.copytree(finished.workdir, tmp_path / "b/work")
-    record = tmp_path / "b/work/qat/step.json"
+    shutil.copytree(finished.workdir, tmp_path / "a/run")
+    shutil.copytree(finished.workdir, tmp_path / "b/run")
+    record = tmp_path / "b/run/qat/step.json"
     said = json.loads(record.read_text())
     from qatspec.plan.results import CHECKSUM, checksum
 
     said["keys"]["/seed"] = 4
     del said[CHECKSUM]
     record.write_text(json.dumps({**said, CHECKSUM: checksum(said)}))
-    runs = gather_all([tmp_path / "a/work", tmp_path / "b/work"])
-    assert [run.name for run in runs] == ["a/work", "b/work"]
+    runs = gather_all([tmp_path / "a/run", tmp_path / "b/run"])
+    assert [run.name for run in runs] == ["a/run", "b/run"]
     assert tables.differing_keys(runs) == [("/seed", [3, 4])]
     curves = {chart["title"]: chart for chart in charts.curves(runs)}
-    assert {row["run"] for row in curves["qat: loss"]["data"]["values"]} == {"a/work", "b/work"}
+    assert {row["run"] for row in curves["qat: loss"]["data"]["values"]} == {"a/run", "b/run"}
     assert curves["qat: loss"]["encoding"]["strokeDash"]["field"] == "run"
 
 
