@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-
 from qatspec_vision.data.iou import Confusion
 from qatspec_vision.data.metric import Detections, Objects, average_precision, by_class
 
