@@ -124,7 +124,7 @@ def _section(
         run=run,
         chip=chip,
         measured=measured,
-        place=lambda pointer: options.short_location(options.spec_location(loaded, pointer)),
+        location_of=lambda pointer: options.short_location(options.spec_location(loaded, pointer)),
     )
 
 

@@ -26,14 +26,14 @@ class Section:
 
     measured  None where the model was not run, and `unmeasured` says why.
     chip      None where the run has no compiled file with a model of time.
-    place     file:line of a pointer into the spec.
+    location_of  file:line of a pointer into the spec.
     """
 
     run: Run
     measured: Measured | None = None
     unmeasured: str = ""
     chip: Chip | None = None
-    place: Callable[[str], str] = lambda pointer: pointer
+    location_of: Callable[[str], str] = lambda pointer: pointer
 
 
 def render(sections: Sequence[Section]) -> str:
@@ -111,7 +111,7 @@ def _content(section: Section, drawn: _Charts, alone: bool) -> dict[str, Any]:
         "measured": measured,
         "unmeasured": section.unmeasured,
         "curves": drawn.add(charts.curves([run])) if alone else [],
-        "modules": [asdict(m) for m in tables.modules(run, measured, chip, section.place)],
+        "modules": [asdict(m) for m in tables.modules(run, measured, chip, section.location_of)],
         "histograms": drawn.add([charts.histogram(h) for h in measured.histograms])
         if measured
         else [],
@@ -132,7 +132,7 @@ def _graph(section: Section) -> str:
         return ""
 
     def rule(decision: Decision) -> str:
-        return section.place(decision.rule) if decision.rule else ""
+        return section.location_of(decision.rule) if decision.rule else ""
 
     noise = {node: layer.fake_quant.db for node, layer in measured.layers.items()}
     return draw_graph(measured.graph, section.run.summary["spec"]["name"], rule, noise=noise)

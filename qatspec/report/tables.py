@@ -74,9 +74,9 @@ def _exactness(run: Run) -> list[str]:
 
 
 def modules(
-    run: Run, measured: Measured | None, chip: Chip | None, place: Callable[[str], str]
+    run: Run, measured: Measured | None, chip: Chip | None, location_of: Callable[[str], str]
 ) -> list[ModuleRow]:
-    """A row for each decision. place: file:line of a pointer into the spec."""
+    """A row for each decision. location_of: file:line of a pointer into the spec."""
     times: dict[str, float] = defaultdict(float)
     moved: dict[str, float] = defaultdict(float)
     for layer in chip.layers if chip else ():
@@ -95,7 +95,7 @@ def modules(
                 node=node,
                 module=decision["module"],
                 ops=" + ".join(decision["ops"] or [decision["op"]]),
-                rule=place(decision["rule"]) if decision["rule"] else "",
+                rule=location_of(decision["rule"]) if decision["rule"] else "",
                 source=decision["source"],
                 activation=activation["dtype"] if activation else "float",
                 weight=decision["weight"]["dtype"] if decision["weight"] else "",
@@ -121,8 +121,8 @@ def _nodes(decision: Mapping[str, Any]) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _share(decision: Mapping[str, Any], parts: Mapping[str, float], whole: float) -> float | None:
-    return 100 * sum(parts.get(n, 0.0) for n in _nodes(decision)) / whole if whole else None
+def _share(decision: Mapping[str, Any], parts: Mapping[str, float], total: float) -> float | None:
+    return 100 * sum(parts.get(n, 0.0) for n in _nodes(decision)) / total if total else None
 
 
 def _observer(decision: Mapping[str, Any]) -> str:
