@@ -80,16 +80,18 @@ def handled(*, ending: bool = False) -> Iterator[None]:
         return
     vars(_state).update(vars(_State(handling=True)))
     wanted = [s for s in SIGNALS if signal.getsignal(s) is not signal.SIG_IGN]
-    with _watched(frozenset(wanted)):
-        before = {number: signal.signal(number, _receive) for number in wanted}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, signal.SIG_IGN if ending else handler)
-            _state.handling = False
-            if _state.deadline is not None:
-                _state.deadline.cancel()
+    try:
+        with _watched(frozenset(wanted)):
+            before = {number: signal.signal(number, _receive) for number in wanted}
+            try:
+                yield
+            finally:
+                for number, handler in before.items():
+                    signal.signal(number, signal.SIG_IGN if ending else handler)
+                _state.handling = False
+    finally:
+        if _state.deadline is not None:  # the thread that sets it has ended
+            _state.deadline.cancel()
 
 
 @contextlib.contextmanager

@@ -10,12 +10,14 @@ import shlex
 import signal
 import subprocess
 import textwrap
+import threading
 import time
 from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
+from qatspec.process import interrupt
 from tests.conftest import Project
 
 RUN = ("run", "toy.yaml", "--allow-code", "--workdir", "work", "--device", "cpu")
@@ -144,6 +146,21 @@ def test_a_second_signal_stops_at_once_without_damage(stopping, monkeypatch):
     assert "saved" not in result.stderr
     monkeypatch.delenv("STOP")
     assert stopping.call(*RUN, "--step", "float").returncode == 0
+
+
+def test_a_process_that_unwinds_is_not_ended_later(monkeypatch):
+    """Although the thread that counts the signals is late."""
+    read = os.read
+    monkeypatch.setattr(os, "read", lambda *arguments: (read(*arguments), time.sleep(0.2))[0])
+    monkeypatch.setattr(interrupt, "GRACE", 3600.0)
+    with interrupt.handled():
+        with interrupt.deferred(), pytest.raises(interrupt.Interrupted):
+            signal.raise_signal(signal.SIGINT)
+            time.sleep(0.3)
+            signal.raise_signal(signal.SIGINT)
+        time.sleep(0.1)  # the thread has read both, and has not looked at the second one
+    timers = [t for t in threading.enumerate() if isinstance(t, threading.Timer)]
+    assert all(timer.finished.is_set() for timer in timers)
 
 
 @pytest.mark.parametrize(
