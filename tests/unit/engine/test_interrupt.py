@@ -27,13 +27,15 @@ PATIENCE = 120
 
 
 @pytest.fixture(autouse=True)
-def signals_are_not_ignored():
+def signals_are_not_ignored(monkeypatch):
     """Background jobs of a shell start with SIGINT ignored and those of nohup with SIGHUP, and a
-    run leaves that as it is."""
-    interrupt = signal.signal(signal.SIGINT, signal.default_int_handler)
+    run leaves that as it is. A run in this process that unwinds slowly after a second signal would
+    end the process of the tests."""
+    monkeypatch.setattr(interrupt, "GRACE", 3600.0)
+    ctrl_c = signal.signal(signal.SIGINT, signal.default_int_handler)
     hangup = signal.signal(signal.SIGHUP, signal.SIG_DFL)
     yield
-    signal.signal(signal.SIGINT, interrupt)
+    signal.signal(signal.SIGINT, ctrl_c)
     signal.signal(signal.SIGHUP, hangup)
 
 
@@ -152,7 +154,6 @@ def test_a_process_that_unwinds_is_not_ended_later(monkeypatch):
     """Although the thread that counts the signals is late."""
     read = os.read
     monkeypatch.setattr(os, "read", lambda *arguments: (read(*arguments), time.sleep(0.2))[0])
-    monkeypatch.setattr(interrupt, "GRACE", 3600.0)
     with interrupt.handled():
         with interrupt.deferred(), pytest.raises(interrupt.Interrupted):
             signal.raise_signal(signal.SIGINT)
