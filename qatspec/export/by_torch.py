@@ -12,6 +12,7 @@ import onnx
 import torch
 from onnx import helper
 from torch import Tensor, fx
+from torch.jit._trace import TracerWarning
 
 from qatspec.diag import DiagnosticError
 from qatspec.diag.codes import QS703
@@ -31,7 +32,8 @@ def write_by_torch(
     refusal: DiagnosticError,
 ) -> None:
     """Write the graph of a float part, as `write_graph` does. Raises `refusal` where torch has no
-    ONNX form either, DiagnosticError QS703 for a result that is no tensor."""
+    ONNX form either, or one that holds for the numbers of one example alone (a loop over results);
+    DiagnosticError QS703 for a result that is no tensor."""
     flat, tree = output_tree(context.graph)
     for node in flat:
         if not isinstance(node, fx.Node):
@@ -46,6 +48,8 @@ def write_by_torch(
     try:
         with eval_mode(context.root), warnings.catch_warnings():
             warnings.simplefilter("ignore")
+            for words in ("Converting a tensor", "Iterating over a tensor", "Using len"):
+                warnings.filterwarnings("error", words, TracerWarning)
             torch.onnx.export(
                 module.eval(),
                 tuple(map(_example, inputs)),

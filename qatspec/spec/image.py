@@ -82,14 +82,6 @@ def clipped_by_scale(spec: Spec, image: InputSpec) -> list[Diagnostic]:
     ]
 
 
-def says_more_than_a_mean(image: InputSpec) -> bool:
-    """Return whether `model.input` says more than one mean and one std. Files of others record
-    nothing of it: they have the bytes that earlier versions wrote."""
-    numbers = (image.mean, image.std)
-    has_columns = any(isinstance(value, tuple) for value in numbers)
-    return image.format == "bgr" or image.resize is not None or has_columns
-
-
 def picture_record(image: InputSpec) -> dict[str, Any]:
     """How a picture becomes an input, as files record it, as JSON."""
     pair = (image.mean, image.std)

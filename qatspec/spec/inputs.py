@@ -13,7 +13,6 @@ from qatspec.spec.image import (
     clipped_by_scale,
     of_shares,
     picture_record,
-    says_more_than_a_mean,
 )
 from qatspec.spec.model import GivenInput, InputSpec, Spec, TensorSpec
 from qatspec.types import JSONSchema
@@ -102,11 +101,11 @@ def warn_of_inputs(spec: Spec) -> list[Diagnostic]:
 
 def preprocessing(spec: Spec) -> dict[str, Any] | None:
     """What files record of the inputs, as JSON: of `model.input` how a picture becomes the input
-    (None where it says no more than one mean and one std), of `model.inputs` the form of each,
-    below `inputs`."""
+    (None where it has other channels than pictures of its format have, as features do), of
+    `model.inputs` the form of each, below `inputs`."""
     if (image := spec.inputs.get("")) is not None:
         assert isinstance(image, InputSpec)
-        return picture_record(image) if says_more_than_a_mean(image) else None
+        return picture_record(image) if image.channels == CHANNELS[image.format] else None
     return {INPUTS: {name: _form(given) for name, given in spec.inputs.items()}}
 
 

@@ -16,6 +16,9 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from qatspec.api import DiagnosticError, export_qat_onnx, lower, prepare, set_stage
+from qatspec.export.host import export_host
+from qatspec.graph.deploy import deploy
+from qatspec.lower.split import host_parts
 
 X = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 #: steps of evaluation that torch.fx cannot record
@@ -145,6 +148,18 @@ def test_a_method_is_that_of_the_copy(again, tmp_path, monkeypatch):
     other.gain = 0.0
     assert not other(X).any() and prepared.model(X).any()
     assert not vars(net).get("method"), "the float model is as it was"
+
+
+def test_a_step_that_decides_has_no_onnx_form(tmp_path, monkeypatch):
+    net = written(source_of(STEPS["a condition"], ENDS["a method"]), tmp_path, monkeypatch)
+    prepared = prepare(net, (X,), qconfig="horizon_qat", quantize_output=True)
+    prepared.model(X)
+    set_stage(prepared, "eval")
+    host = host_parts(deploy(prepared, (X,)))
+    with pytest.raises(DiagnosticError) as caught:
+        export_host(prepared, host, tmp_path, "net")
+    (problem,) = caught.value.diagnostics
+    assert problem.code == "QS724" and "`predict`" in str(problem.help)
 
 
 def test_a_step_in_forward_itself_is_put_into_a_function_first(tmp_path, monkeypatch):

@@ -119,8 +119,11 @@ def test_numbers_of_pixels_from_0_to_1_are_told(spec, image, told):
         assert warnings(spec(f"{mean}, {std}")) == ()
 
 
-def test_files_of_one_mean_and_one_std_hold_no_record(spec):
-    assert preprocessing(spec("mean: 0, std: 255")) is None
+def test_files_record_how_pictures_become_the_input(spec):
+    assert preprocessing(spec("mean: 0, std: 255")) == {
+        "format": "rgb", "size": [48, 64], "mean": [0, 0, 0], "std": [255, 255, 255],
+    }  # fmt: skip
+    assert preprocessing(spec("channels: 12")) is None, "features are no picture"
     assert preprocessing(spec(f"{IMAGENET}, resize: stretch")) == {
         "format": "rgb", "size": [48, 64], "mean": [123.675, 116.28, 103.53],
         "std": [58.395, 57.12, 57.375], "resize": "stretch",
