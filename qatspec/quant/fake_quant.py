@@ -25,10 +25,7 @@ class _StraightThrough(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, scale: Tensor, qmin: int, qmax: int) -> Tensor:
         # A module called again before the backward observes again, and moves its scale in place.
         ctx.save_for_backward(x, scale.clone())
-        # hardtanh_backward excludes both bounds. round(qmax + 0.5) is qmax + 1 and outside, but
-        # round(qmin - 0.5) is qmin (half to even) and inside: one float32 step lower.
-        ctx.low = qmin - 0.5 - math.ldexp(1.0, math.frexp(0.5 - qmin)[1] - 24)
-        ctx.high = qmax + 0.5
+        ctx.bounds = straight_through_bounds(qmin, qmax)
         return torch.div(x, scale).round_().clamp_(qmin, qmax).mul_(scale)
 
     @staticmethod
@@ -36,8 +33,15 @@ class _StraightThrough(torch.autograd.Function):
         x, scale = ctx.saved_tensors
         quotient = torch.div(x, scale)
         # Public only as an aten op: mask and multiply in one pass over memory.
-        grad = torch.ops.aten.hardtanh_backward(grads[0], quotient, ctx.low, ctx.high)
+        grad = torch.ops.aten.hardtanh_backward(grads[0], quotient, *ctx.bounds)
         return grad, None, None, None
+
+
+def straight_through_bounds(qmin: int, qmax: int) -> tuple[float, float]:
+    """Return the bounds of x / scale between which a gradient passes, both excluded, as
+    hardtanh_backward has them: round(qmax + 0.5) is qmax + 1 and outside, but round(qmin - 0.5) is
+    qmin (half to even) and inside, so that the bound is one float32 step lower."""
+    return qmin - 0.5 - math.ldexp(1.0, math.frexp(0.5 - qmin)[1] - 24), qmax + 0.5
 
 
 def fake_quantize(x: Tensor, scale: Tensor, qmin: int, qmax: int) -> Tensor:
@@ -116,6 +120,11 @@ class FakeQuantize(nn.Module):
         return self._observer_on
 
     @property
+    def observes(self) -> bool:
+        """Whether forward observes now."""
+        return self._observer_on and not self.disabled and (self.calibrating or self.training)
+
+    @property
     def observed(self) -> bool:
         """Whether the scale was set, by observation or by a checkpoint."""
         return bool(self.range_seen.item())
@@ -152,7 +161,7 @@ class FakeQuantize(nn.Module):
         self.range_seen.fill_(1)
 
     def forward(self, x: Tensor) -> Tensor:
-        if self._observer_on and not self.disabled and (self.calibrating or self.training):
+        if self.observes:
             self.observe(x)
         if self._fake_quant_on:
             return fake_quantize(x, self.scale, self.qspec.qmin, self.qspec.qmax)

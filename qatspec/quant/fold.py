@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from qatspec.quant.fake_quant import FakeQuantize
+from qatspec.quant.folded import quantize_folded
 from qatspec.quant.functional import FunctionalNorm
 from qatspec.quant.geometry import Geometry
 from qatspec.quant.modules import QuantOp, adopt
@@ -51,29 +52,30 @@ class QuantFold(QuantOp):
     def folded(self, *operands: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """(weight, bias) with the running statistics folded in, float32, before quantization."""
         weight, bias, *norm = operands
-        mean, _, _, beta = self.norm(*norm)
-        assert weight is not None and mean is not None
+        assert weight is not None
         factor = self._factor(*norm)
-        shift = (-mean if bias is None else bias - mean) * factor
-        if beta is not None:
-            shift = shift + beta
+        shift = self._shift(factor, bias, *norm)
         return weight * self.geometry.per_channel(factor, weight), shift
+
+    def _shift(self, factor: Tensor, bias: Tensor | None, *norm: Tensor | None) -> Tensor:
+        """The bias with the running statistics folded in, (out,)."""
+        mean, _, _, beta = self.norm(*norm)
+        assert mean is not None
+        shift = (-mean if bias is None else bias - mean) * factor
+        return shift if beta is None else shift + beta
 
     def forward(
         self, x: Tensor, weight: Tensor, bias: Tensor | None, *norm: Tensor | None
     ) -> Tensor:
-        geometry = self.geometry
+        geometry, fake_quant, factor = self.geometry, self.weight_fake_quant, self._factor(*norm)
         if not self.training or self.frozen:
-            weight, bias = self.folded(weight, bias, *norm)
-            weight = geometry.fake_quantize(weight, self.weight_fake_quant)
-            return self.multiply(x, weight, bias)
+            weight = quantize_folded(geometry, weight, factor, fake_quant, unfold=False)
+            return self.multiply(x, weight, self._shift(factor, bias, *norm))
         # Undoing the factor on the weight instead of the output is the same number and costs no
         # pass over the activations. A channel with gamma == 0 is quantized unfolded: its output
         # is beta whatever the weight, and 0 / 0 would be NaN.
-        factor = self._factor(*norm)
         factor = torch.where(factor == 0, 1.0, factor)
-        along = geometry.per_channel(factor, weight)
-        weight = geometry.fake_quantize(weight * along, self.weight_fake_quant) / along
+        weight = quantize_folded(geometry, weight, factor, fake_quant, unfold=True)
         y = self.multiply(x, weight, bias, factor)
         return super().forward(y, *norm)  # type: ignore[no-any-return]
 

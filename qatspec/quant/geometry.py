@@ -85,6 +85,11 @@ class Geometry:
         rows = rows.expand(-1, weight.shape[0] // self.groups, -1)
         return rows.reshape(weight.shape[0], weight.shape[1], *ones)
 
+    def sum_per_channel(self, values: Tensor) -> Tensor:
+        """Sum a tensor of the weight's shape over each output channel, (out,)."""
+        first = _out_first(values, self.groups) if self.transposed else values
+        return first.flatten(1).sum(1)
+
     def fake_quantize(self, weight: Tensor, fake_quant: FakeQuantize) -> Tensor:
         """Run the weight through its fake-quant, output channels first."""
         if not self.transposed:
