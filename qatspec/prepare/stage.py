@@ -41,6 +41,8 @@ def set_stage(prepared: Prepared, stage: Stage) -> None:
     ]
     if prepared.stage == "qat":
         clamp_scales(model)
+    for _, fake_quant in activations:
+        fake_quant.settle()
     if stage != "calibration":
         require_usable(prepared)
         _require_ranges(activations, stage)

@@ -83,12 +83,10 @@ class ChannelClippingObserver(Observer):
         self.register_buffer("clip", torch.zeros(channels))
 
     def forward(self, x: Tensor) -> None:
-        low, high = self.extremes(x)
-        finite = torch.isfinite(low) & torch.isfinite(high)
-        self.min_val.copy_(torch.where(finite, low, self.min_val))
-        self.max_val.copy_(torch.where(finite, high, self.max_val))
+        self.keep(*self.extremes(x))
+        assert self.finite is not None
         clip = self.find(x.flatten(1).float().abs())
-        self.clip.copy_(torch.where(finite, clip, self.clip))
+        self.clip.copy_(torch.where(self.finite, clip, self.clip))
 
     def find(self, magnitudes: Tensor) -> Tensor:
         """The clipping point of each row of |x|, (channels, numel) -> (channels,)."""

@@ -104,6 +104,7 @@ class FakeQuantize(nn.Module):
         self.activation_post_process = observer
         self._fake_quant_on = True
         self._observer_on = True
+        self._has_scale = self._is_behind = False
         self.calibrating = False
         self.disabled = False
         if qspec.scale is not None:
@@ -127,7 +128,7 @@ class FakeQuantize(nn.Module):
     @property
     def observed(self) -> bool:
         """Whether the scale was set, by observation or by a checkpoint."""
-        return bool(self.range_seen.item())
+        return self._is_behind or bool(self.range_seen.item())
 
     @property
     def saw_not_finite(self) -> bool:
@@ -136,6 +137,7 @@ class FakeQuantize(nn.Module):
 
     def enable_fake_quant(self, on: bool = True) -> None:
         """Switch quantization in forward; a disabled node stays off."""
+        self.settle()
         self._fake_quant_on = on and not self.disabled
         self.fake_quant_enabled.fill_(self._fake_quant_on)
 
@@ -145,20 +147,39 @@ class FakeQuantize(nn.Module):
         self.observer_enabled.fill_(on)
 
     def observe(self, x: Tensor) -> None:
-        """Pass x to the observer and store the scale that it computes."""
+        """Pass x to the observer. The scale follows at once, in calibration when it is needed
+        (`settle`): finding a clipping point takes longer than a batch."""
         if x.numel() == 0:
             return
         with torch.no_grad():
+            x = x.detach()
+            self.activation_post_process(x)
+            self._is_behind = self.calibrating
             if self.calibrating:
-                finite = torch.stack(torch.aminmax(x.detach())).isfinite().all()
-                self.not_finite.masked_fill_(~finite, 1)
-            self.activation_post_process(x.detach())
-            self.set_scale(scale_from(self.activation_post_process, self.qspec))
+                self.not_finite.masked_fill_(~self._is_finite(x), 1)
+            else:
+                self.set_scale(scale_from(self.activation_post_process, self.qspec))
+
+    def _is_finite(self, x: Tensor) -> Tensor:
+        """Whether the batch that was just observed was finite, bool ()."""
+        finite = getattr(self.activation_post_process, "finite", None)
+        if not isinstance(finite, Tensor):
+            finite = torch.maximum(-x.amin(), x.amax()) < float("inf")
+        return finite.all()
+
+    def settle(self) -> None:
+        """Take the scale from what the calibration has observed so far."""
+        if self._is_behind:
+            self._is_behind = False
+            with torch.no_grad():
+                self.set_scale(scale_from(self.activation_post_process, self.qspec))
 
     def set_scale(self, scale: Tensor) -> None:
         """Set the scale, (1,) or (channels,); never below the float32 epsilon."""
         self.scale.copy_(torch.clamp(scale, min=MIN_SCALE))
-        self.range_seen.fill_(1)
+        if not self._has_scale:
+            self._has_scale = True
+            self.range_seen.fill_(1)
 
     def forward(self, x: Tensor) -> Tensor:
         if self.observes:
@@ -187,6 +208,11 @@ class FakeQuantize(nn.Module):
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
         self._fake_quant_on = bool(self.fake_quant_enabled.item())
         self._observer_on = bool(self.observer_enabled.item())
+        self._has_scale, self._is_behind = bool(self.range_seen.item()), False
+
+    def _save_to_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        self.settle()
+        super()._save_to_state_dict(*args, **kwargs)
 
     def extra_repr(self) -> str:
         per_channel = self.qspec.ch_axis is not None

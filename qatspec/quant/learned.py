@@ -50,7 +50,6 @@ class LearnedFakeQuantize(FakeQuantize):
         scale = self.scale
         del self.scale
         self.scale = nn.Parameter(scale.clone())
-        self._seen = qspec.scale is not None
 
     def slope(self, quotient: Tensor, inside: Tensor) -> Tensor:
         """d (quantized / scale) / d scale, element by element. quotient: x / scale; inside: where
@@ -64,12 +63,11 @@ class LearnedFakeQuantize(FakeQuantize):
     def set_scale(self, scale: Tensor) -> None:
         with torch.no_grad():
             super().set_scale(scale)
-        self._seen = True
 
     def forward(self, x: Tensor) -> Tensor:
         if self.disabled:
             return x
-        if self._observer_on and (self.calibrating or (self.training and not self._seen)):
+        if self._observer_on and (self.calibrating or (self.training and not self._has_scale)):
             self.observe(x)
         if not self._fake_quant_on:
             return x
@@ -78,10 +76,6 @@ class LearnedFakeQuantize(FakeQuantize):
                 self.scale.clamp_(min=MIN_SCALE)
         result: Tensor = _Learned.apply(x, self.scale, self)  # type: ignore[no-untyped-call]
         return result
-
-    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
-        super()._load_from_state_dict(*args, **kwargs)
-        self._seen = self.observed
 
 
 def clamp_scales(model: nn.Module) -> None:

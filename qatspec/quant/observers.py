@@ -19,10 +19,14 @@ from qatspec.types import QSpec
 
 
 class Observer(nn.Module):
-    """What every observer keeps: the extremes seen. channels: how many ranges, 1 = per tensor."""
+    """What every observer keeps: the extremes seen. channels: how many ranges, 1 = per tensor.
+
+    finite  whether the last batch was, bool (C,) or (); set by `extremes`.
+    """
 
     min_val: Tensor
     max_val: Tensor
+    finite: Tensor | None = None
 
     def __init__(self, qspec: QSpec, channels: int = 1) -> None:
         super().__init__()
@@ -43,7 +47,7 @@ class Observer(nn.Module):
 
     def extremes(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return (min, max) of the batch `x`, float32: (C,) along dimension 0, or of shape () for
-        the whole tensor."""
+        the whole tensor. Sets `finite`."""
         # Two passes are up to 20 times as fast as torch.aminmax along a dimension (torch 2.13).
         rest = tuple(range(1, x.ndim)) if self.per_channel else ()
         low, high = x.amin(rest), x.amax(rest)
@@ -54,14 +58,20 @@ class Observer(nn.Module):
             bounds = torch.where(bounds.isnan(), float("inf"), bounds)
             dist.all_reduce(bounds, dist.ReduceOp.MAX)
             low, high = -bounds[0], bounds[1]
-        return low.to(self.min_val.dtype), high.to(self.max_val.dtype)
+        low, high = low.to(self.min_val.dtype), high.to(self.max_val.dtype)
+        self.finite = torch.maximum(-low, high) < float("inf")
+        return low, high
+
+    def keep(self, low: Tensor, high: Tensor) -> None:
+        """Store extremes, unless the last batch was not finite."""
+        assert self.finite is not None
+        self.min_val.copy_(torch.where(self.finite, low, self.min_val))
+        self.max_val.copy_(torch.where(self.finite, high, self.max_val))
 
     def amax(self) -> Tensor:
         """Return max(|min|, |max|) of all numbers so far, float32 (C,) or (1,); 0 before the first
         one."""
-        observed = self.max_val >= self.min_val
-        largest = torch.maximum(self.min_val.abs(), self.max_val.abs())
-        return torch.where(observed, largest, 0.0).reshape(-1)
+        return torch.maximum(-self.min_val, self.max_val).clamp(min=0.0).reshape(-1)
 
     def extra_repr(self) -> str:
         return f"min_val={self.min_val}, max_val={self.max_val}"
@@ -72,9 +82,7 @@ class MinMaxObserver(Observer):
 
     def forward(self, x: Tensor) -> None:
         low, high = self.extremes(x)
-        finite = torch.isfinite(low) & torch.isfinite(high)
-        self.min_val.copy_(torch.where(finite, torch.minimum(self.min_val, low), self.min_val))
-        self.max_val.copy_(torch.where(finite, torch.maximum(self.max_val, high), self.max_val))
+        self.keep(torch.minimum(self.min_val, low), torch.maximum(self.max_val, high))
 
 
 class MovingAverageMinMaxObserver(Observer):
@@ -90,13 +98,25 @@ class MovingAverageMinMaxObserver(Observer):
 
     def forward(self, x: Tensor) -> None:
         low, high = self.extremes(x)
-        finite = torch.isfinite(low) & torch.isfinite(high)
-        self.min_val.copy_(torch.where(finite, self._average(self.min_val, low), self.min_val))
-        self.max_val.copy_(torch.where(finite, self._average(self.max_val, high), self.max_val))
+        if self.averaging_constant != 1.0:
+            first = self.max_val < self.min_val
+            low = torch.where(first, low, self._average(self.min_val, low))
+            high = torch.where(first, high, self._average(self.max_val, high))
+        self.keep(low, high)
 
     def _average(self, kept: Tensor, current: Tensor) -> Tensor:
-        moved = kept + self.averaging_constant * (current - kept)
-        return torch.where(torch.isinf(kept), current, moved)
+        return kept + self.averaging_constant * (current - kept)
+
+
+def counts_of(unit: Tensor, bins: int) -> Tensor:
+    """Count the numbers in each of so many equal bins over [0, 1], int64 (bins,). The result is
+    arbitrary where numbers are not finite."""
+    if unit.is_cuda or torch.compiler.is_compiling():
+        return torch.histc(unit, bins, 0.0, 1.0).to(torch.int64)
+    # On a CPU this takes a sixth of the time of histc.
+    narrow = torch.int16 if bins < 1 << 15 else torch.int32
+    index = (unit * bins).to(narrow).clamp_(0, bins - 1)
+    return torch.bincount(index.flatten(), minlength=bins)
 
 
 class HistogramObserver(Observer):
@@ -117,15 +137,12 @@ class HistogramObserver(Observer):
 
     def forward(self, x: Tensor) -> None:
         low, high = self.extremes(x)
-        largest = torch.maximum(low.abs(), high.abs())
-        finite = torch.isfinite(largest)
-        largest = torch.where(finite, largest, 0.0)
-        self.min_val.copy_(torch.where(finite, torch.minimum(self.min_val, low), self.min_val))
-        self.max_val.copy_(torch.where(finite, torch.maximum(self.max_val, high), self.max_val))
-        self._grow(largest)
+        assert self.finite is not None
+        self.keep(torch.minimum(self.min_val, low), torch.maximum(self.max_val, high))
+        self._grow(torch.where(self.finite, torch.maximum(-low, high), 0.0))
         # A batch of zeros meets upper == 0: the divisor 1 puts it into the first bin.
-        unit = x.float().abs() / torch.where(self.upper > 0, self.upper, 1.0)
-        counts = torch.where(finite, torch.histc(unit, self.bins, 0.0, 1.0), 0.0).to(torch.int64)
+        unit = x.float().abs().div_(torch.where(self.upper > 0, self.upper, 1.0))
+        counts = torch.where(self.finite, counts_of(unit, self.bins), 0)
         if self.together:
             dist.all_reduce(counts)
         self.histogram.add_(counts)

@@ -40,7 +40,7 @@ def dtype_of(quant_range: Tensor | None) -> DType | None:
 def scale_from(observer: nn.Module, qspec: QSpec) -> Tensor:
     """The scale, (1,) or (channels,), that `observer` finds for `qspec`."""
     amax: Tensor = observer.amax()  # type: ignore[operator]
-    return torch.clamp(amax / qspec.half_range, min=MIN_SCALE)
+    return (amax / qspec.half_range).clamp_(min=MIN_SCALE)
 
 
 def converted(

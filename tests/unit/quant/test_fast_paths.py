@@ -1,0 +1,102 @@
+"""What is written for speed equals its plain form."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings, strategies as st
+from torch import nn
+
+from qatspec.quant.build import build_fake_quant
+from qatspec.quant.folded import quantize_folded
+from qatspec.quant.geometry import Geometry
+from qatspec.quant.observers import MinMaxObserver, MovingAverageMinMaxObserver, counts_of
+from qatspec.types import QSpec
+
+LAYERS = (
+    nn.Conv2d(4, 6, 3), nn.Conv2d(6, 6, 3, groups=6), nn.Linear(4, 6), nn.Conv1d(4, 6, 3),
+    nn.ConvTranspose2d(4, 6, 3, groups=2),
+)  # fmt: skip
+
+
+def plain(geometry, weight, factor, fake_quant, unfold):
+    """Op by op, with gradients by torch."""
+    along = geometry.per_channel(factor, weight)
+    quantized = geometry.fake_quantize(weight * along, fake_quant)
+    return quantized / along if unfold else quantized
+
+
+@given(
+    layer=st.sampled_from(LAYERS), seed=st.integers(0, 2**31), unfold=st.booleans(),
+    dtype=st.sampled_from(["qint8", "qint4", "qint16"]), clipped=st.booleans(),
+    per_channel=st.booleans(),
+)  # fmt: skip
+@settings(max_examples=60, deadline=None)
+def test_folded_weights(layer, seed, unfold, dtype, clipped, per_channel):
+    torch.manual_seed(seed)
+    geometry = Geometry.of(layer)
+    weight, factor = torch.randn_like(layer.weight), torch.randn(6)
+    gradient = torch.randn_like(weight)
+    results = []
+    for function in (plain, quantize_folded):
+        qspec = QSpec(ch_axis=0 if per_channel else None, dtype=dtype, averaging_constant=1.0)
+        fake_quant = build_fake_quant(qspec, 6).train()
+        if clipped:
+            fake_quant.set_scale(torch.full((6 if per_channel else 1,), 0.01))
+            fake_quant.enable_observer(False)
+        w, f = weight.clone().requires_grad_(), factor.clone().requires_grad_()
+        y = function(geometry, w, f, fake_quant, unfold=unfold)
+        y.backward(gradient)
+        results.append((y.detach(), w.grad, f.grad, fake_quant.state_dict()))
+    (y, to_w, to_f, state), (near, near_w, near_f, same_state) = results
+    if unfold:
+        torch.testing.assert_close(near, y, rtol=1e-6, atol=0.0)
+    else:
+        assert torch.equal(near, y)  # as the chip has it
+    torch.testing.assert_close(near_w, to_w, rtol=1e-6, atol=0.0)
+    size = (to_f.abs() + 1.0) * gradient.abs().max()
+    assert ((near_f - to_f).abs() <= 1e-4 * size / factor.abs().clamp(max=1.0)).all()
+    assert all(torch.equal(state[key], same_state[key]) for key in state)
+
+
+@given(seed=st.integers(0, 2**31), bins=st.sampled_from([64, 1000, 2048, 40000]))
+@settings(max_examples=30, deadline=None)
+def test_counts_are_histcs(seed, bins):
+    torch.manual_seed(seed)
+    unit = torch.rand(3, 7, 11)
+    unit[0, 0, :3] = torch.tensor([0.0, 1.0, 0.5])
+    unit[1] = torch.randint(0, bins + 1, (7, 11)) / bins  # on the edges
+    counts = counts_of(unit, bins)
+    assert counts.dtype == torch.int64 and counts.shape == (bins,)
+    assert torch.equal(counts, torch.histc(unit, bins, 0.0, 1.0).to(torch.int64))
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("per_channel", [False, True])
+@pytest.mark.parametrize("kind", [MinMaxObserver, MovingAverageMinMaxObserver])
+def test_extremes_by_two_reductions(kind, per_channel, bad):
+    observer = kind(QSpec(ch_axis=0 if per_channel else None), 3)
+    x = torch.randn(3, 4, 5, generator=torch.Generator().manual_seed(0))
+    observer(x)
+    low, high = torch.aminmax(x.flatten(1), dim=1) if per_channel else torch.aminmax(x)
+    assert torch.equal(observer.min_val, low) and torch.equal(observer.max_val, high)
+    x[1, 2, 3] = bad
+    observer(x * 2)
+    rows = [0, 2] if per_channel else []  # of rows, only the bad one leaves no trace
+    moved = (observer.min_val != low).reshape(-1).nonzero().flatten().tolist()
+    assert moved == rows
+
+
+def test_the_scale_of_a_calibration_is_known_where_it_is_read():
+    fake_quant = build_fake_quant(QSpec(observer="mse"))
+    fake_quant.calibrating = True
+    fake_quant.enable_fake_quant(False)
+    x = torch.randn(1000, generator=torch.Generator().manual_seed(0))
+    at_once = build_fake_quant(QSpec(observer="mse"))
+    for batch in x.split(100):
+        fake_quant.eval()(batch), at_once.observe(batch)
+    assert fake_quant.observed
+    assert torch.equal(fake_quant.state_dict()["scale"], at_once.scale)
+    fake_quant(x * 2), at_once.observe(x * 2)
+    fake_quant.enable_fake_quant()
+    assert torch.equal(fake_quant.scale, at_once.scale)
