@@ -10,43 +10,69 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from qatspec.quant.regrid import MIN_SCALE, converted, scale_from
 from qatspec.types import QSpec
 
+Bounds = tuple[float, float]
+
 
 class _StraightThrough(torch.autograd.Function):
     """One division, one fresh tensor, the rest in place. The quotient is computed again in the
-    backward: it is cheaper than writing it out, and x is usually alive anyway."""
+    backward, unless the bounds of x are known: it is cheaper than writing it out, and x is usually
+    alive anyway."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, scale: Tensor, qmin: int, qmax: int) -> Tensor:
+    def forward(
+        ctx: Any, x: Tensor, scale: Tensor, qmin: int, qmax: int, bounds: Bounds | None
+    ) -> Tensor:
         # A module called again before the backward observes again, and moves its scale in place.
-        ctx.save_for_backward(x, scale.clone())
-        ctx.bounds = straight_through_bounds(qmin, qmax)
+        ctx.save_for_backward(*((x, scale.clone()) if bounds is None else (x,)))
+        ctx.bounds = bounds or straight_through_bounds(qmin, qmax)
         return torch.div(x, scale).round_().clamp_(qmin, qmax).mul_(scale)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, None, None, None]:
-        x, scale = ctx.saved_tensors
-        quotient = torch.div(x, scale)
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        x, *scales = ctx.saved_tensors
+        bounded = torch.div(x, scales[0]) if scales else x
         # Public only as an aten op: mask and multiply in one pass over memory.
-        grad = torch.ops.aten.hardtanh_backward(grads[0], quotient, *ctx.bounds)
-        return grad, None, None, None
+        grad = torch.ops.aten.hardtanh_backward(grads[0], bounded, *ctx.bounds)
+        return grad, None, None, None, None
 
 
-def straight_through_bounds(qmin: int, qmax: int) -> tuple[float, float]:
+def straight_through_bounds(qmin: int, qmax: int) -> Bounds:
     """Return the bounds of x / scale between which a gradient passes, both excluded, as
     hardtanh_backward has them: round(qmax + 0.5) is qmax + 1 and outside, but round(qmin - 0.5) is
     qmin (half to even) and inside, so that the bound is one float32 step lower."""
     return qmin - 0.5 - math.ldexp(1.0, math.frexp(0.5 - qmin)[1] - 24), qmax + 0.5
 
 
-def fake_quantize(x: Tensor, scale: Tensor, qmin: int, qmax: int) -> Tensor:
-    """Quantize and dequantize. x float32; scale (1,), or (C,) along dimension 0 of x."""
-    result: Tensor = _StraightThrough.apply(x, _along(scale, x), qmin, qmax)  # type: ignore[no-untyped-call]
+def bounds_of_x(scale: float, qmin: int, qmax: int) -> Bounds:
+    """Return `straight_through_bounds` as float32 bounds of x itself: the largest x whose quotient
+    does not exceed the lower bound, and the smallest whose quotient reaches the upper one."""
+    step = np.float32(scale)
+    low, high = (np.float32(bound) for bound in straight_through_bounds(qmin, qmax))
+    least, most = low * step, high * step  # at most a rounding away from the bounds
+    while least / step > low:
+        least = np.nextafter(least, np.float32("-inf"))
+    while np.nextafter(least, np.float32("inf")) / step <= low:
+        least = np.nextafter(least, np.float32("inf"))
+    while most / step < high:
+        most = np.nextafter(most, np.float32("inf"))
+    while np.nextafter(most, np.float32("-inf")) / step >= high:
+        most = np.nextafter(most, np.float32("-inf"))
+    return float(least), float(most)
+
+
+def fake_quantize(
+    x: Tensor, scale: Tensor, qmin: int, qmax: int, bounds: Bounds | None = None
+) -> Tensor:
+    """Quantize and dequantize. x float32; scale (1,), or (C,) along dimension 0 of x. bounds:
+    `bounds_of_x`, where they are known."""
+    result: Tensor = _StraightThrough.apply(x, _along(scale, x), qmin, qmax, bounds)  # type: ignore[no-untyped-call]
     return result
 
 
@@ -105,6 +131,7 @@ class FakeQuantize(nn.Module):
         self._fake_quant_on = True
         self._observer_on = True
         self._has_scale = self._is_behind = False
+        self._bounded: tuple[Tensor | None, int, Bounds | None] = None, 0, None
         self.calibrating = False
         self.disabled = False
         if qspec.scale is not None:
@@ -185,8 +212,14 @@ class FakeQuantize(nn.Module):
         if self.observes:
             self.observe(x)
         if self._fake_quant_on:
-            return fake_quantize(x, self.scale, self.qspec.qmin, self.qspec.qmax)
+            qspec = self.qspec
+            return fake_quantize(x, self.scale, qspec.qmin, qspec.qmax, self.bounds(x))
         return x
+
+    def bounds(self, x: Tensor) -> Bounds | None:
+        """`bounds_of_x` for a forward of x, where they need not be read from the device each
+        time."""
+        return None
 
     def quantize(self, x: Tensor) -> Tensor:
         """The integers of x, in the narrowest torch dtype that holds them."""
@@ -229,6 +262,17 @@ class FakeQuantize(nn.Module):
 
 class FixedActivationFakeQuantize(FakeQuantize):
     """The scale comes from calibration and does not move while training."""
+
+    def bounds(self, x: Tensor) -> Bounds | None:
+        if self.scale.numel() != 1 or not (x.requires_grad and torch.is_grad_enabled()):
+            return None
+        if self.observes or torch.compiler.is_compiling():
+            return None
+        version = self.scale, self.scale._version
+        if self._bounded[0] is not version[0] or self._bounded[1] != version[1]:
+            found = bounds_of_x(self.scale.item(), self.qspec.qmin, self.qspec.qmax)
+            self._bounded = (*version, found)
+        return self._bounded[2]
 
 
 class MovingFakeQuantize(FakeQuantize):

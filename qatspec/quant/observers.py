@@ -108,14 +108,15 @@ class MovingAverageMinMaxObserver(Observer):
         return kept + self.averaging_constant * (current - kept)
 
 
-def counts_of(unit: Tensor, bins: int) -> Tensor:
-    """Count the numbers in each of so many equal bins over [0, 1], int64 (bins,). The result is
-    arbitrary where numbers are not finite."""
-    if unit.is_cuda or torch.compiler.is_compiling():
-        return torch.histc(unit, bins, 0.0, 1.0).to(torch.int64)
+def counts_of(x: Tensor, upper: Tensor, bins: int) -> Tensor:
+    """Count the magnitudes of `x` in each of so many equal bins over [0, upper], int64 (bins,).
+    The result is arbitrary where numbers are not finite."""
+    unit = torch.div(x.float(), upper)
+    if x.is_cuda or torch.compiler.is_compiling():
+        return torch.histc(unit.abs_(), bins, 0.0, 1.0).to(torch.int64)
     # On a CPU this takes a sixth of the time of histc.
     narrow = torch.int16 if bins < 1 << 15 else torch.int32
-    index = (unit * bins).to(narrow).clamp_(0, bins - 1)
+    index = unit.mul_(bins).to(narrow).clamp_(1 - bins, bins - 1).abs_()
     return torch.bincount(index.flatten(), minlength=bins)
 
 
@@ -141,8 +142,8 @@ class HistogramObserver(Observer):
         self.keep(torch.minimum(self.min_val, low), torch.maximum(self.max_val, high))
         self._grow(torch.where(self.finite, torch.maximum(-low, high), 0.0))
         # A batch of zeros meets upper == 0: the divisor 1 puts it into the first bin.
-        unit = x.float().abs().div_(torch.where(self.upper > 0, self.upper, 1.0))
-        counts = torch.where(self.finite, counts_of(unit, self.bins), 0)
+        upper = torch.where(self.upper > 0, self.upper, 1.0)
+        counts = torch.where(self.finite, counts_of(x, upper, self.bins), 0)
         if self.together:
             dist.all_reduce(counts)
         self.histogram.add_(counts)

@@ -8,6 +8,7 @@ from hypothesis import given, settings, strategies as st
 from torch import nn
 
 from qatspec.quant.build import build_fake_quant
+from qatspec.quant.fake_quant import bounds_of_x, fake_quantize
 from qatspec.quant.folded import quantize_folded
 from qatspec.quant.geometry import Geometry
 from qatspec.quant.observers import MinMaxObserver, MovingAverageMinMaxObserver, counts_of
@@ -66,7 +67,8 @@ def test_counts_are_histcs(seed, bins):
     unit = torch.rand(3, 7, 11)
     unit[0, 0, :3] = torch.tensor([0.0, 1.0, 0.5])
     unit[1] = torch.randint(0, bins + 1, (7, 11)) / bins  # on the edges
-    counts = counts_of(unit, bins)
+    x, upper = unit * torch.randn_like(unit).sign(), torch.tensor(1.0)
+    counts = counts_of(x, upper, bins)
     assert counts.dtype == torch.int64 and counts.shape == (bins,)
     assert torch.equal(counts, torch.histc(unit, bins, 0.0, 1.0).to(torch.int64))
 
@@ -100,3 +102,38 @@ def test_the_scale_of_a_calibration_is_known_where_it_is_read():
     fake_quant(x * 2), at_once.observe(x * 2)
     fake_quant.enable_fake_quant()
     assert torch.equal(fake_quant.scale, at_once.scale)
+
+
+@given(
+    scale=st.floats(1e-6, 1e6), dtype=st.sampled_from(["qint4", "qint8", "qint16"]),
+    seed=st.integers(0, 2**31),
+)  # fmt: skip
+@settings(max_examples=100, deadline=None)
+def test_bounds_of_x_are_those_of_the_quotient(scale, dtype, seed):
+    qspec, step = QSpec(dtype=dtype), torch.tensor([scale])
+    low, high = bounds_of_x(step.item(), qspec.qmin, qspec.qmax)
+    near = torch.tensor([low, high]).repeat_interleave(9)
+    for number in range(9):  # 4 float32 steps to both sides
+        for _ in range(abs(number - 4)):
+            side = torch.tensor(float("inf") if number > 4 else float("-inf"))
+            near[[number, number + 9]] = near[[number, number + 9]].nextafter(side)
+    drawn = torch.randn(100, generator=torch.Generator().manual_seed(seed)) * scale * qspec.qmax
+    gradients = []
+    for bounds in (None, (low, high)):
+        x = torch.cat([near, drawn]).requires_grad_()
+        fake_quantize(x, step, qspec.qmin, qspec.qmax, bounds).backward(torch.ones_like(x))
+        gradients.append(x.grad)
+    assert torch.equal(*gradients)
+    assert 0 < gradients[0][:18].sum() < 18
+
+
+def test_bounds_follow_a_scale_that_is_changed_in_place():
+    fake_quant = build_fake_quant(QSpec(fake_quant="fixed"))
+    fake_quant.set_scale(torch.tensor([0.1]))
+    fake_quant.enable_observer(False)
+    for scale, passes in ((0.1, [1.0, 0.0]), (1.0, [1.0, 1.0]), (0.001, [0.0, 0.0])):
+        with torch.no_grad():
+            fake_quant.scale.fill_(scale)
+        x = torch.tensor([10.0, 20.0], requires_grad=True)
+        fake_quant(x).sum().backward()
+        assert x.grad.tolist() == passes
