@@ -63,7 +63,8 @@ class Observer(nn.Module):
         return low, high
 
     def keep(self, low: Tensor, high: Tensor) -> None:
-        """Store extremes, unless the last batch was not finite."""
+        """Let `min_val` be `low` and `max_val` be `high`, float32 (C,) or of shape (), where the
+        last batch was finite."""
         assert self.finite is not None
         self.min_val.copy_(torch.where(self.finite, low, self.min_val))
         self.max_val.copy_(torch.where(self.finite, high, self.max_val))
