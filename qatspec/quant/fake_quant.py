@@ -270,8 +270,8 @@ class FixedActivationFakeQuantize(FakeQuantize):
             return None
         version = self.scale, self.scale._version
         if self._bounded[0] is not version[0] or self._bounded[1] != version[1]:
-            found = bounds_of_x(self.scale.item(), self.qspec.qmin, self.qspec.qmax)
-            self._bounded = (*version, found)
+            bounds = bounds_of_x(self.scale.item(), self.qspec.qmin, self.qspec.qmax)
+            self._bounded = (*version, bounds)
         return self._bounded[2]
 
 
