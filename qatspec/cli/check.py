@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.measure import Measurement
-from rich.table import Table
 
 from qatspec.cli import options
 from qatspec.cli.after import print_after
+from qatspec.cli.columns import Column, print_columns
 from qatspec.cli.output import echo, echo_json, settings, tables
 from qatspec.cli.outputs import demand_output, write_output
 from qatspec.diag import Collector, Diagnostic, DiagnosticError, Span, grouped
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
     from qatspec.stages.rehearsal import Refusal
 
 FORMAT = 1
-_UNBOUNDED = 10_000  # columns: wider than any table
 
 
 @click.command(name="check", short_help="Build and prepare the model, and report its quantization.")
@@ -190,7 +188,7 @@ def _report(spec: Spec, stage: str, prepared: Prepared, report: Findings) -> Non
     console.print(f"stage {stage}, march {spec.march}, prepared: {modules}\n")
     decisions = prepared.decisions.values()
     rules = list(dict.fromkeys(d.rule for d in decisions if d.rule))
-    console.print(decision_table(decisions, rules, console))
+    print_decisions(decisions, rules, console)
     console.print()
     for number, rule in enumerate(rules, 1):
         console.print(f"  rule {number}  {options.spec_location(spec, rule)}")
@@ -207,38 +205,30 @@ def _report(spec: Spec, stage: str, prepared: Prepared, report: Findings) -> Non
         console.print(f"  stray   {path}: a fake-quant outside the prepared modules")
 
 
-def decision_table(decisions: Collection[Decision], rules: list[str], console: Console) -> Table:
-    """A row a decision; in two lines where the console is too narrow for seven columns."""
-    table = _table(decisions, rules, stacked=False)
-    unbounded = console.options.update(max_width=_UNBOUNDED)
-    if Measurement.get(console, unbounded, table).minimum > console.width:
-        table = _table(decisions, rules, stacked=True)
-        longest = max((len(s) + 2 for d in decisions for s in (d.node, d.source)), default=0)
-        table.columns[0].no_wrap = longest <= console.width // 2
-    return table
-
-
-def _table(decisions: Collection[Decision], rules: list[str], *, stacked: bool) -> Table:
-    """stacked: `model code` stands below `node`, and `why` below `ops`."""
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    last = () if stacked else ("why", "model code")
-    for name in ("node", "ops", "result", "weight", "rule", *last):
-        table.add_column(name, overflow="fold", no_wrap=name in ("node", "model code"))
-    for d in decisions:
-        node, ops = d.node, " + ".join(d.ops or (d.op,))
-        if stacked:
-            node, ops = f"{node}\n  {d.source}".rstrip(), f"{ops}\n{d.reason}"
-        cells = (
-            node,
-            ops,
+def print_decisions(decisions: Collection[Decision], rules: list[str], console: Console) -> None:
+    """A row a decision. A reason is printed where it is another one than "observed"."""
+    head = (
+        Column("node", title=True),
+        Column("ops"),
+        Column("result"),
+        Column("weight"),
+        Column("rule", usual="1" if len(rules) == 1 else ""),
+        Column("model code", title=True),
+        Column("why", usual="observed"),
+    )
+    rows = [
+        (
+            d.node.removeprefix(":"),
+            " + ".join(d.ops or (d.op,)),
             _dtype(d.activation, d.fake_quant),
             _dtype(d.weight, d.weight),
             str(rules.index(d.rule) + 1) if d.rule else "",
+            d.source,
+            d.reason,
         )
-        table.add_row(*cells, *(() if stacked else (d.reason, d.source)))
-    if stacked:
-        table.columns[0].header, table.columns[1].header = "node\n  model code", "ops\nwhy"
-    return table
+        for d in decisions
+    ]
+    print_columns(console, head, rows)
 
 
 def _dtype(qspec: Any, present: Any) -> str:

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.table import Table
 
+from qatspec.cli.columns import Column, print_columns
 from qatspec.cli.options import short_location, spec_location
 
 if TYPE_CHECKING:
@@ -20,10 +20,11 @@ _WORST = 5
 
 
 class ComparisonText:
-    """Prints a comparison, at most 100 columns wide."""
+    """Prints a comparison. Lines of the spec are numbered, and listed below the first table."""
 
     def __init__(self, console: Console, spec: Spec, comparison: Comparison) -> None:
         self.console, self.spec, self.comparison = console, spec, comparison
+        self.rules = list(dict.fromkeys(e.rule for e in comparison.layers if e.rule))
 
     def print(self, stage: str, files: Mapping[str, list[OnnxError]]) -> None:
         """Every table. files: name -> layers of the QAT ONNX, run so."""
@@ -34,41 +35,52 @@ class ComparisonText:
             "Signal to noise in dB. fake: fake-quant against float, int: integers against float,\n"
             "f~int: integers against fake-quant, lost: loss of int against the worst input layer."
         )
-        console.print(self._noise(comparison.layers))
+        self._noise(comparison.layers)
+        for number, rule in enumerate(self.rules, 1):
+            console.print(f"  rule {number}  {spec_location(spec, rule)}", soft_wrap=True)
         console.print(
             "\nDistance in LSB between fake-quant and integers, share of the elements in percent:\n"
-            "given equal inputs | end to end."
+            "first given equal inputs, then end to end."
         )
-        console.print(self._steps())
+        self._steps()
         console.print()
         self._departure()
         self._growth()
         console.print(f"\nThe {min(_WORST, len(comparison.layers))} worst layers in integers:")
-        console.print(self._worst())
+        self._worst()
         if comparison.outputs:
             console.print("\nOutputs. Difference: |integers - fake-quant|, dequantized.")
-            console.print(self._outputs())
+            self._outputs()
         for name, errors in files.items():
             self._file(name, errors)
 
-    def _noise(self, layers: Sequence[LayerError]) -> Table:
-        table = _table("layer", "dtype", "fake", "int", "f~int", "lost", "rule")
-        for layer in layers:
-            table.add_row(
-                layer.node,
+    def _noise(self, layers: Sequence[LayerError]) -> None:
+        rows = [
+            (
+                layer.node.removeprefix(":"),
                 layer.dtype,
                 *map(_db, (layer.fake_quant, layer.integer, layer.between)),
                 f"{layer.lost:.1f}" if layer.lost else "",
-                self._rule(layer),
+                self._number(layer),
             )
-        return table
+            for layer in layers
+        ]
+        head = (*_figures("layer", "fake", "int", "f~int", "lost"), Column("rule"))
+        print_columns(self.console, head, rows)
 
-    def _steps(self) -> Table:
-        head = ("0", "1", "2", ">2", "max")
-        table = _table("layer", *head, "|", *head)
-        for layer in self.comparison.layers:
-            table.add_row(layer.node, *_shares(layer.local), "|", *_shares(layer.end_to_end))
-        return table
+    def _steps(self) -> None:
+        shares = ("0", "1", "2", ">2", "max")
+        head = (
+            Column("layer", title=True),
+            *(Column(name, right=True) for name in shares),
+            Column("|"),
+            *(Column(name, right=True) for name in shares),
+        )
+        rows = [
+            (e.node.removeprefix(":"), *_shares(e.local), "|", *_shares(e.end_to_end))
+            for e in self.comparison.layers
+        ]
+        print_columns(self.console, head, rows)
 
     def _departure(self) -> None:
         layer = self.comparison.departure
@@ -93,30 +105,34 @@ class ComparisonText:
             f"below its inputs\n  {self._rule(layer)}  {layer.source}"
         )
 
-    def _worst(self) -> Table:
-        table = _table("layer", "int", "lost", "rule", "model code", right=3)
-        for layer in self.comparison.worst[:_WORST]:
-            lost = f"{layer.lost:.1f}" if layer.lost else ""
-            table.add_row(
-                layer.node,
+    def _worst(self) -> None:
+        rows = [
+            (
+                layer.node.removeprefix(":"),
                 _db(layer.integer),
-                lost,
-                self._rule(layer),
+                f"{layer.lost:.1f}" if layer.lost else "",
+                self._number(layer),
                 short_location(layer.source),
             )
-        return table
+            for layer in self.comparison.worst[:_WORST]
+        ]
+        figures = (Column("int", right=True), Column("lost", right=True))
+        head = (Column("layer", title=True), *figures, Column("rule"), Column("model code"))
+        print_columns(self.console, head, rows)
 
-    def _outputs(self) -> Table:
-        table = _table("output", "dtype", "fake", "int", "f~int", "largest", "mean")
-        for output in self.comparison.outputs:
-            table.add_row(
+    def _outputs(self) -> None:
+        rows = [
+            (
                 output.name,
                 output.dtype,
                 *map(_db, (output.fake_quant, output.integer, output.between)),
                 f"{output.largest:.4g}",
                 f"{mean(output):.4g}",
             )
-        return table
+            for output in self.comparison.outputs
+        ]
+        head = _figures("output", "fake", "int", "f~int", "largest", "mean")
+        print_columns(self.console, head, rows)
 
     def _file(self, name: str, errors: Sequence[OnnxError]) -> None:
         first = next((e for e in errors if e.steps.largest), None)
@@ -128,17 +144,21 @@ class ComparisonText:
             )
         self.console.print(f"\nQAT ONNX in onnxruntime, {name}:\n  {apart}")
 
+    def _number(self, layer: LayerError) -> str:
+        """The number of the rule in the list below the first table."""
+        return str(self.rules.index(layer.rule) + 1) if layer.rule else ""
+
     def _rule(self, layer: LayerError) -> str:
         return short_location(spec_location(self.spec, layer.rule)) if layer.rule else "-"
 
 
-def _table(*names: str, right: int | None = None) -> Table:
-    """Columns of figures to the right, the first to the left; right: how many of those."""
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for i, name in enumerate(names):
-        words = i == 0 or name in ("dtype", "rule") or (right is not None and i >= right)
-        table.add_column(name, justify="left" if words else "right", overflow="fold")
-    return table
+def _figures(name: str, *figures: str) -> tuple[Column, ...]:
+    """A title, the dtype and columns of figures."""
+    return (
+        Column(name, title=True),
+        Column("dtype"),
+        *(Column(figure, right=True) for figure in figures),
+    )
 
 
 def _shares(steps: Steps) -> tuple[str, ...]:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
-from rich.table import Table
 
 from qatspec.cli import options
+from qatspec.cli.columns import Column, print_columns
 from qatspec.cli.console import CleanConsole
 from qatspec.cli.live import Live, duration
 from qatspec.cli.streams import stdout
@@ -167,9 +167,8 @@ _METRICS = {
 
 def print_summary(console: Console, summary: Mapping[str, Any], spec: Spec, workdir: Path) -> None:
     """The closing tables: stages with metrics, files, modelled performance."""
-    console.print(_stages(summary, _columns(summary, spec)))
-    if files := _files(summary):
-        console.print(files)
+    _print_stages(console, summary, _columns(summary, spec))
+    _print_files(console, summary)
     for entry in summary["performance"]:
         console.print(
             f"{entry['march']}: {entry['latency_ms']:.3f} ms, {entry['fps']:.0f} FPS "
@@ -188,52 +187,45 @@ def _columns(summary: Mapping[str, Any], spec: Spec) -> list[str]:
     return [chooser, *(name for name in metrics if name != chooser)][:2]
 
 
-def _stages(summary: Mapping[str, Any], columns: list[str]) -> Table:
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    table.add_column("stage")
-    for name in columns:
-        table.add_column(name, justify="right")
-    table.add_column("to float", justify="right")
-    table.add_column("status")
-    table.add_column("time", justify="right")
+def _print_stages(console: Console, summary: Mapping[str, Any], columns: list[str]) -> None:
+    head = (
+        Column("stage", title=True),
+        *(Column(name, right=True) for name in (*columns, "to float")),
+        Column("status"),
+        Column("time", right=True),
+    )
+    rows = []
     for step in summary["steps"]:
         key = _METRICS.get(step["stage"], "")
         metrics = summary["metrics"].get(key, {})
         delta = summary["delta_to_float"].get(key, {}).get(columns[0])
         is_of_stage = key in ("", step["stage"]) or not metrics
-        label = step["stage"] if is_of_stage else f"{step['stage']} ({key})"
-        table.add_row(
-            label,
+        row = (
+            step["stage"] if is_of_stage else f"{step['stage']} ({key})",
             *(f"{metrics[c]:.2f}" if c in metrics else "" for c in columns),
             "" if delta is None else f"{delta:+.2f}",
             step["status"],
             duration(step["seconds"]) if step["status"] != "cached" else "",
         )
-    return table
+        rows.append(row)
+    print_columns(console, head, rows)
 
 
-def _files(summary: Mapping[str, Any]) -> Table | None:
+def _print_files(console: Console, summary: Mapping[str, Any]) -> None:
     """A table of the files to deploy or to start from: all except intermediate checkpoints."""
-    shown = [
-        a
+    rows = [
+        (a["path"], file_size(a["size"]), a["sha256"][:12], _exactness(a))
         for a in summary["artifacts"]
         if a["kind"] != "checkpoint" or a["path"].endswith("-best.pth.tar")
     ]
-    if not shown:
-        return None
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    table.add_column("file", overflow="fold")
-    table.add_column("size", justify="right")
-    table.add_column("sha256")
-    table.add_column("against the Program")
-    for artifact in shown:
-        table.add_row(
-            artifact["path"],
-            file_size(artifact["size"]),
-            artifact["sha256"][:12],
-            _exactness(artifact),
-        )
-    return table
+    head = (
+        Column("file", title=True),
+        Column("size", right=True),
+        Column("sha256"),
+        Column("against the Program"),
+    )
+    if rows:
+        print_columns(console, head, rows)
 
 
 def _exactness(artifact: Mapping[str, Any]) -> str:

@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from qatspec.cli.after import show_rows
-from qatspec.cli.check import decision_table
+from qatspec.cli.check import print_decisions
 from qatspec.graph import Decision, DecisionKind
 from qatspec.prepare.listing import Row
 from qatspec.prepare.passes import PASSES
@@ -42,7 +42,7 @@ def test_no_width_cuts_what_is_essential(width: int) -> None:
         for i in range(3)
     ]  # fmt: skip
     console = Console(width=width, file=io.StringIO(), record=True)
-    console.print(decision_table(decisions, ["/a"], console))
+    print_decisions(decisions, ["/a"], console)
     shown = console.export_text()
     for decision in decisions:
         assert decision.node in shown and decision.source in shown

@@ -1,0 +1,106 @@
+"""Tables for a terminal: names are never cut, and columns that say nothing are left out."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rich.console import Console
+from rich.text import Text
+
+_GAP = "  "
+_NARROWEST = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of a table.
+
+    right  its cells are figures, which stand to the right.
+    usual  a cell that says nothing: it is left out, and so is the column where every cell is one.
+    title  it stands in the first line of a row that needs two.
+    """
+
+    name: str
+    right: bool = False
+    usual: str = ""
+    title: bool = False
+
+
+def print_columns(console: Console, head: Sequence[Column], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table with a bold head, as wide as the console; see `lines`."""
+    first, *rest = lines(head, rows, console.width)
+    for line in first:
+        console.print(Text(line, style="bold"), soft_wrap=True)
+    for row in rest:
+        for line in row:
+            console.print(line, soft_wrap=True, highlight=False)
+
+
+def lines(head: Sequence[Column], rows: Sequence[Sequence[str]], width: int) -> list[list[str]]:
+    """The lines of the head and of each row.
+
+    A row is one line where all fit into `width`. Otherwise its titles stand in a line of their own,
+    and its other cells below, whose last column is wrapped between words. No cell is cut.
+    """
+    kept = [
+        i for i, column in enumerate(head)
+        if column.title or not rows or any(row[i] != column.usual for row in rows)
+    ]  # fmt: skip
+    cells = [[head[i].name for i in kept]]
+    cells += [["" if row[i] == head[i].usual else row[i] for i in kept] for row in rows]
+    layout = _Layout([head[i] for i in kept], cells, width)
+    return [layout.row(row) for row in cells]
+
+
+class _Layout:
+    """How the rows of a table are laid out in `width` columns of a terminal."""
+
+    def __init__(self, head: Sequence[Column], cells: Sequence[Sequence[str]], width: int) -> None:
+        self._head, self._width = head, width
+        self._sizes = [max(len(row[i]) for row in cells) for i in range(len(head))]
+        self._titles = [i for i, column in enumerate(head) if column.title]
+        self._others = [i for i, column in enumerate(head) if not column.title]
+
+    def row(self, row: Sequence[str]) -> list[str]:
+        """The lines of one row."""
+        every = range(len(row))
+        if self._size(every) <= self._width:
+            return [self._joined(row, every)]
+        return [*self._title(row), *self._below(row)]
+
+    def _size(self, which: Sequence[int]) -> int:
+        return sum(self._sizes[i] for i in which) + len(_GAP) * (len(which) - 1)
+
+    def _joined(self, row: Sequence[str], which: Sequence[int]) -> str:
+        cells = (
+            row[i].rjust(self._sizes[i]) if self._head[i].right else row[i].ljust(self._sizes[i])
+            for i in which
+        )
+        return _GAP.join(cells).rstrip()
+
+    def _title(self, row: Sequence[str]) -> list[str]:
+        """The titles in one line, or in a line each where they are longer than that."""
+        if self._size(self._titles) <= self._width:
+            return [self._joined(row, self._titles)]
+        return [row[i] for i in self._titles if row[i]]
+
+    def _below(self, row: Sequence[str]) -> list[str]:
+        """The other cells, indented; the last is wrapped where it is a text that does not fit."""
+        if not self._others:
+            return []
+        *firsts, last = self._others
+        if self._head[last].right or len(_GAP) + self._size(self._others) <= self._width:
+            return [(_GAP + self._joined(row, self._others)).rstrip()]
+        front = _GAP + self._joined(row, firsts)
+        start = 2 * len(_GAP) + self._size(firsts) if firsts else len(_GAP)
+        above: list[str] = []
+        if self._width - start < _NARROWEST:  # the text goes below the other cells
+            above, front, start = [front], "", 2 * len(_GAP)
+        words = textwrap.wrap(
+            row[last], self._width - start, break_long_words=False, break_on_hyphens=False
+        )
+        first, *more = words or [""]
+        wrapped = [front.ljust(start) + first, *(" " * start + line for line in more)]
+        return [line.rstrip() for line in (*above, *wrapped) if line.strip()]
