@@ -97,10 +97,18 @@ class _Layout:
         start = 2 * len(_GAP) + self._size(firsts) if firsts else len(_GAP)
         above: list[str] = []
         if self._width - start < _NARROWEST:  # the text goes below the other cells
-            above, front, start = [front], "", 2 * len(_GAP)
-        words = textwrap.wrap(
-            row[last], self._width - start, break_long_words=False, break_on_hyphens=False
+            above, front, start = self._wrapped(front, len(_GAP)), "", 2 * len(_GAP)
+        first, *more = self._wrapped(row[last], start) or [""]
+        words = [front.ljust(start) + first.lstrip(), *more]
+        return [line.rstrip() for line in (*above, *words) if line.strip()]
+
+    def _wrapped(self, text: str, indent: int) -> list[str]:
+        """Lines between words, each behind an indent; a word is never broken."""
+        return textwrap.wrap(
+            text.strip(),
+            max(self._width, indent + _NARROWEST),
+            initial_indent=" " * indent,
+            subsequent_indent=" " * indent,
+            break_long_words=False,
+            break_on_hyphens=False,
         )
-        first, *more = words or [""]
-        wrapped = [front.ljust(start) + first, *(" " * start + line for line in more)]
-        return [line.rstrip() for line in (*above, *wrapped) if line.strip()]

@@ -11,8 +11,11 @@ import traceback
 from collections.abc import Sequence
 
 import click
+from click.shell_completion import CompletionItem, shell_complete
 
 from qatspec import __version__
+from qatspec.cli.completion import COMPLETE
+from qatspec.cli.examples import EXAMPLES
 from qatspec.cli.output import ARGUMENTS, HELP, common_options, echo, settings, show, show_unwritten
 from qatspec.cli.streams import ReaderGoneError, own_stdout
 from qatspec.diag import Diagnostic, DiagnosticError, PluginFault, Span
@@ -41,6 +44,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "report": ("qatspec.cli.report", "Show what a work directory holds."),
     "schema": ("qatspec.cli.schema", "Write the JSON Schema of specs, for editors."),
     "plugins": ("qatspec.cli.plugins", "List installed plugins and what they register."),
+    "completion": (
+        "qatspec.cli.completion",
+        "Print the script that completes commands in a shell.",
+    ),
 }
 
 OK, DIAGNOSTICS, USAGE, PLUGIN, INTERNAL, INTERRUPTED = 0, 1, 2, 3, 4, 130
@@ -59,7 +66,16 @@ class _Commands(click.Group):
         if cmd_name not in COMMANDS:
             return None
         command: click.Command = importlib.import_module(COMMANDS[cmd_name][0]).command
-        return _with_common_options(command)
+        return _with_common_options(command, cmd_name)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Commands and options that begin so; modules of commands are not imported for it."""
+        names = [
+            CompletionItem(name, help=words)
+            for name, (_, words) in COMMANDS.items()
+            if name.startswith(incomplete)
+        ]
+        return [*names, *click.Command.shell_complete(self, ctx, incomplete)]
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -74,19 +90,22 @@ class _Commands(click.Group):
             formatter.write_dl([(name, words) for name, (_, words) in COMMANDS.items()])
 
 
-def _with_common_options(command: click.Command) -> click.Command:
-    """The command (and those below it) with --help, --format, --strict and --debug."""
+def _with_common_options(command: click.Command, path: str) -> click.Command:
+    """The command (and those below it) with --help, --format, --strict and --debug, and with its
+    examples at the end of its help."""
     command.get_help_option = lambda ctx: HELP  # type: ignore[method-assign]
+    if path in EXAMPLES:
+        command.epilog = "\b\nExamples:\n" + "".join(f"  {line}\n" for line in EXAMPLES[path])
     if isinstance(command, click.Group):
-        for child in command.commands.values():
-            _with_common_options(child)
+        for name, child in command.commands.items():
+            _with_common_options(child, f"{path} {name}")
     elif not any("--debug" in param.opts for param in command.params):
         command.params.extend(common_options())
     return command
 
 
 def _show_version(context: click.Context, _: click.Parameter, value: bool) -> None:
-    if value:
+    if value and not context.resilient_parsing:
         echo(f"qatspec {__version__}")
         context.exit()
 
@@ -123,6 +142,8 @@ def run(args: Sequence[str] | None = None) -> int:
 
     What plugins and libraries print on the way goes to stderr.
     """
+    if asked := os.environ.get(COMPLETE):  # by the script of `qatspec completion`
+        return shell_complete(cli, {}, "qatspec", COMPLETE, asked)
     arguments = list(sys.argv[1:] if args is None else args)
     # torch reads it when it is imported: its own remarks on data-parallel training help no user.
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")

@@ -141,6 +141,11 @@ def echo_json(data: Any) -> None:
     write(clean(json.dumps(hide_values(data), indent=2, ensure_ascii=False)))
 
 
+def terminal_width() -> int | None:
+    """Columns of the terminal that stdout is; None where it is none."""
+    return shutil.get_terminal_size().columns if stdout().isatty() else None
+
+
 def tables() -> Console:
     """Where tables go: as wide as the terminal, and anywhere else as wide as they are."""
     from qatspec.cli.console import CleanConsole

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from qatspec.cli import options
-from qatspec.cli.output import echo, echo_json, settings
+from qatspec.cli.output import echo, echo_json, settings, terminal_width
 from qatspec.plan import device_kind, plan_data, plan_table, resolve, status
 
 
@@ -46,4 +46,4 @@ def command(
     if settings().format == "json":
         echo_json(plan_data(plan, statuses))
     else:
-        echo(plan_table(plan, statuses))
+        echo(plan_table(plan, statuses, terminal_width()))

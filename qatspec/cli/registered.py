@@ -49,16 +49,11 @@ def print_registered(kind: str, record: Any, provider: Provider) -> None:
     if not schema.get("properties"):
         echo(f"  it takes no {what}")
         return
-    from rich.table import Table
+    from qatspec.cli.columns import Column, print_columns
 
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    table.add_column(what, overflow="fold", min_width=12)
-    for name in ("value", "default", "what it is"):
-        table.add_column(name, overflow="fold")
-    for row in _rows(schema, ""):
-        table.add_row(*row)
+    head = (Column(what, title=True), Column("value"), Column("default"), Column("what it is"))
     echo()
-    tables().print(table)
+    print_columns(tables(), head, list(_rows(schema, "")))
 
 
 def qspec_words(spec: QSpec | None) -> str:

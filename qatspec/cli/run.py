@@ -138,7 +138,7 @@ def _run(
     options.check_data(loaded)
     plan = resolve(loaded, device=chosen.type, nproc=processes, threads=threads)
     workdir = workdir or options.default_workdir(loaded)
-    console = CleanConsole(file=stdout(), width=None if stdout().isatty() else 140, quiet=quiet)
+    console = CleanConsole(file=stdout(), width=None if stdout().isatty() else 1000, quiet=quiet)
     with loaded.document.located(), Live(console, partial(options.warn, loaded)) as live:
         summary = run(
             plan,

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import click
 import yaml
 from rich.console import Console
-from rich.table import Table
 
 from qatspec.cli import options
+from qatspec.cli.columns import Column, print_columns
 from qatspec.cli.console import CleanConsole
 from qatspec.cli.held import Held, stale_option
 from qatspec.cli.live import Live
@@ -265,21 +265,24 @@ def _print(
         f"the whole model: {_figure(sensitivity.in_float, metric)} in float, "
         f"{_figure(sensitivity.quantized, metric)} quantized\n"
     )
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for name in ("module", "op", "dB" if metric == "sqnr" else metric, "suggestion", "rule"):
-        right = name in ("dB", metric)
-        table.add_column(name, justify="right" if right else "left", overflow="fold")
-    for harm in sensitivity.harms:
-        table.add_row(
+    head = (
+        Column("module", title=True),
+        Column("op"),
+        Column("dB" if metric == "sqnr" else metric, right=True),
+        Column("rule", usual="-"),
+        Column("suggestion"),
+    )
+    rows = [
+        (
             harm.site.name,
             harm.site.op,
             _figure(harm.measured, ""),
+            options.short_location(options.spec_location(spec, harm.site.rule)),
             remedies.get(harm.site.name, ""),
-            options.short_location(options.spec_location(spec, harm.site.rule))
-            if harm.site.rule
-            else "-",
         )
-    console.print(table)
+        for harm in sensitivity.harms
+    ]
+    print_columns(console, head, rows)
     if not suggestions:
         console.print("\nno module is above the threshold (ten times the median error)")
 

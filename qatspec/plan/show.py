@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
@@ -12,6 +13,7 @@ from qatspec.plan.model import FORMAT, Plan
 from qatspec.plan.status import StepStatus
 
 _REASONS = 3
+_NARROWEST = 20
 
 
 def plan_data(plan: Plan, statuses: Sequence[StepStatus]) -> dict[str, Any]:
@@ -25,8 +27,11 @@ def plan_data(plan: Plan, statuses: Sequence[StepStatus]) -> dict[str, Any]:
     }
 
 
-def plan_table(plan: Plan, statuses: Sequence[StepStatus]) -> str:
-    """One line a step: its state, digest, what it starts from, and what `run` will do and why."""
+def plan_table(plan: Plan, statuses: Sequence[StepStatus], width: int | None = None) -> str:
+    """One line a step: its state, digest, what it starts from, and what `run` will do and why.
+
+    width: columns to wrap the last cell at, between words; None: lines are as long as they are.
+    """
     rows = [("step", "state", "digest", "from", "what run does")]
     for item in statuses:
         step = item.step
@@ -35,11 +40,23 @@ def plan_table(plan: Plan, statuses: Sequence[StepStatus]) -> str:
         rows.append((step.name, item.state, step.digest[:12], source, first))
         rows += [("", "", "", "", line) for line in others]
     widths = [max(len(row[i]) for row in rows) for i in range(4)]
-    lines = [
-        "  ".join([*(cell.ljust(w) for cell, w in zip(row, widths, strict=False)), row[4]]).rstrip()
-        for row in rows
-    ]
+    start = sum(widths) + 2 * len(widths)
+    lines = []
+    for row in rows:
+        front = "".join(f"{cell:{size}}  " for cell, size in zip(row, widths, strict=False))
+        for words in _wrapped(row[4], None if width is None else width - start):
+            lines.append(f"{front}{words}".rstrip())
+            front = " " * start
     return "\n".join([f"{plan.spec.name} for {plan.spec.march}", "", *lines])
+
+
+def _wrapped(words: str, width: int | None) -> list[str]:
+    """Words in lines of `width` columns, which a longer word exceeds."""
+    if width is None or len(words) <= width:
+        return [words]
+    return textwrap.wrap(
+        words, max(width, _NARROWEST), break_long_words=False, break_on_hyphens=False
+    )
 
 
 def _deeds(item: StepStatus) -> list[str]:
