@@ -12,10 +12,10 @@ COMPLETE = "_QATSPEC_COMPLETE"
 SHELLS = ("bash", "zsh", "fish")
 
 
-@click.command(name="completion", short_help="Print the script that completes commands in a shell.")
+@click.command(name="completion", short_help="Print the script for completion in a shell.")
 @click.argument("shell", type=click.Choice(SHELLS))
 def command(shell: str) -> None:
-    """Print the script with which SHELL completes commands, options, choices and paths of qatspec.
+    """Print the script with which SHELL completes commands, options, choices and paths.
 
     \b
     bash: add to ~/.bashrc
@@ -27,7 +27,5 @@ def command(shell: str) -> None:
     """
     kind = get_completion_class(shell)
     assert kind is not None
-    script = (
-        kind.source_template % kind(click.Command("qatspec"), {}, "qatspec", COMPLETE).source_vars()
-    )
-    echo(script)
+    completion = kind(click.Command("qatspec"), {}, "qatspec", COMPLETE)
+    echo(kind.source_template % completion.source_vars())

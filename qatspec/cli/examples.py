@@ -12,7 +12,7 @@ EXAMPLES: Mapping[str, Sequence[str]] = {
     "show": ("qatspec show digits.yaml --places",),
     "plan": (
         "qatspec plan digits.yaml",
-        "qatspec plan digits.yaml --set stages.qat.trainer.epochs=4",
+        "qatspec plan digits.yaml --set vars.lr=0.01",
     ),
     "diff": ("qatspec diff digits.yaml other.yaml",),
     "migrate": ("qatspec migrate digits.yaml",),
@@ -34,7 +34,7 @@ EXAMPLES: Mapping[str, Sequence[str]] = {
     "schema": ("qatspec schema --output qatspec.schema.json",),
     "plugins list": ("qatspec plugins list",),
     "plugins show": ("qatspec plugins show fcos",),
-    "plugins check": ("qatspec plugins check qatspec --format json",),
+    "plugins check": ("qatspec plugins check demo",),
     "plugins new": ("qatspec plugins new my_models --kind model",),
     "completion": ('eval "$(qatspec completion bash)"',),
 }

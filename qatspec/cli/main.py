@@ -44,10 +44,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "report": ("qatspec.cli.report", "Show what a work directory holds."),
     "schema": ("qatspec.cli.schema", "Write the JSON Schema of specs, for editors."),
     "plugins": ("qatspec.cli.plugins", "List installed plugins and what they register."),
-    "completion": (
-        "qatspec.cli.completion",
-        "Print the script that completes commands in a shell.",
-    ),
+    "completion": ("qatspec.cli.completion", "Print the script for completion in a shell."),
 }
 
 OK, DIAGNOSTICS, USAGE, PLUGIN, INTERNAL, INTERRUPTED = 0, 1, 2, 3, 4, 130
