@@ -32,15 +32,16 @@ class ComparisonText:
         console.print(
             f"{spec.name}: stage {stage}, march {spec.march}, "
             f"{comparison.images} images of data.val\n\n"
-            "Signal to noise in dB. fake: fake-quant against float, int: integers against float,\n"
-            "f~int: integers against fake-quant, lost: loss of int against the worst input layer."
+            "Signal to noise in dB. fake: fake-quant against float, int: integers against\n"
+            "float, f~int: integers against fake-quant, lost: loss of int against the\n"
+            "worst input layer."
         )
         self._noise(comparison.layers)
         for number, rule in enumerate(self.rules, 1):
             console.print(f"  rule {number}  {spec_location(spec, rule)}", soft_wrap=True)
         console.print(
-            "\nDistance in LSB between fake-quant and integers, share of the elements in percent:\n"
-            "first given equal inputs, then end to end."
+            "\nDistance in LSB between fake-quant and integers, share of the elements in\n"
+            "percent: first given equal inputs, then end to end."
         )
         self._steps()
         console.print()
