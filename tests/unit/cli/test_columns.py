@@ -41,7 +41,7 @@ def test_a_narrow_terminal_has_the_titles_above_the_figures():
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("width", [20, 40, 60, 80, 120, 200])
+@pytest.mark.parametrize("width", [30, 40, 60, 80, 120, 200])
 def test_no_name_is_cut_and_only_names_are_longer_than_the_terminal(width):
     shown = lines(HEAD, ROWS, width)
     for row, printed in zip(ROWS, shown[1:], strict=True):
