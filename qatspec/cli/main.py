@@ -28,7 +28,7 @@ from qatspec.process.interrupt import Interrupted, handled
 COMMANDS: dict[str, tuple[str, str]] = {
     "new": ("qatspec.cli.new", "Write a spec to start from."),
     "import-hat": ("qatspec.cli.import_hat", "Write the spec that a config of HAT amounts to."),
-    "validate": ("qatspec.cli.validate", "Check a spec without running it."),
+    "validate": ("qatspec.cli.validate", "Check specs without running them."),
     "show": ("qatspec.cli.show", "Print a spec merged, resolved and with its defaults."),
     "plan": ("qatspec.cli.plan", "Show the steps of a spec: run, cached or changed."),
     "diff": ("qatspec.cli.diff", "Compare the plans of two specs by meaning."),

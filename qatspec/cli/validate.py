@@ -8,13 +8,15 @@ import click
 
 from qatspec.cli import options
 from qatspec.cli.output import echo, is_text, show
-from qatspec.diag import DiagnosticError
+from qatspec.diag import Diagnostic, DiagnosticError
 from qatspec.plan import data_findings, rule_warnings
-from qatspec.spec import fix_files, load, warnings
+from qatspec.spec import Spec, fix_files, load, warnings
 
 
-@click.command(name="validate", short_help="Check a spec without running it.")
-@options.spec
+@click.command(name="validate", short_help="Check specs without running them.")
+@click.argument(
+    "specs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="SPEC..."
+)
 @options.overrides
 @options.workdir
 @options.allow_code
@@ -24,25 +26,48 @@ from qatspec.spec import fix_files, load, warnings
     help="Apply every fix that needs no decision to the files, then check again.",
 )
 def command(
-    spec: Path, overrides: tuple[str, ...], workdir: Path | None, allow_code: bool, fix: bool
+    specs: tuple[Path, ...],
+    overrides: tuple[str, ...],
+    workdir: Path | None,
+    allow_code: bool,
+    fix: bool,
 ) -> None:
-    """Check SPEC and print each problem with its file, its line and a fix.
+    """Check each SPEC and print each problem with its file, its line and a fix.
 
-    Exit code 0: SPEC can run (warnings do not count, except with --strict). Exit code 1: it cannot.
-    --fix edits SPEC and the files that it extends where only one fix is possible: a misspelt key or
-    name, a chip in place of its march, a number in quotes.
+    Exit code 0: every SPEC can run (warnings do not count, except with --strict). Exit code 1: one
+    cannot. --fix edits SPEC and the files that it extends where only one fix is possible: a
+    misspelt key or name, a chip in place of its march, a number in quotes. --format sarif prints
+    one log for code scanning.
     """
-    if fix:
-        for edit, title in fix_files(spec, overrides, allow_code=allow_code):
-            echo(f"{edit.span.file}:{edit.span.line}:{edit.span.col}: {title}", err=True)
-    loaded = load(spec, overrides, allow_code=allow_code)
-    of_rules, known = rule_warnings(workdir or options.default_workdir(loaded), loaded)
-    diagnostics = (*warnings(loaded), *loaded.document.resolve(of_rules), *data_findings(loaded))
-    if any(d.severity == "error" for d in diagnostics):
-        raise DiagnosticError(diagnostics, loaded.document.texts)
-    show(diagnostics, loaded.document.texts)
+    diagnostics: list[Diagnostic] = []
+    texts: dict[str, str] = {}
+    passed: list[str] = []
+    for spec in specs:
+        if fix:
+            for edit, title in fix_files(spec, overrides, allow_code=allow_code):
+                echo(f"{edit.span.file}:{edit.span.line}:{edit.span.col}: {title}", err=True)
+        try:
+            loaded = load(spec, overrides, allow_code=allow_code)
+            of_rules, known = rule_warnings(workdir or options.default_workdir(loaded), loaded)
+        except DiagnosticError as error:
+            diagnostics += error.diagnostics
+            texts |= error.texts
+            continue
+        texts |= loaded.document.texts
+        problems = (*warnings(loaded), *loaded.document.resolve(of_rules), *data_findings(loaded))
+        diagnostics += problems
+        if not any(d.severity == "error" for d in problems):
+            passed.append(_summary(spec, loaded, known))
     if is_text():
-        stages = ", ".join(loaded.stages)
-        echo(f"{spec}: ok ({loaded.model.type} for {loaded.march}: {stages})")
-        if not known:
-            echo(f"what its rules match is not yet known: run `qatspec check {spec}`")
+        for line in passed:
+            echo(line)
+    if any(d.severity == "error" for d in diagnostics):
+        raise DiagnosticError(diagnostics, texts)
+    show(diagnostics, texts)
+
+
+def _summary(path: Path, spec: Spec, known: bool) -> str:
+    """What is said of a spec that can run. known: the ops that its rules match are recorded."""
+    line = f"{path}: ok ({spec.model.type} for {spec.march}: {', '.join(spec.stages)})"
+    unknown = f"\nwhat its rules match is not yet known: run `qatspec check {path}`"
+    return line if known else line + unknown

@@ -115,23 +115,32 @@ def _matches_nothing(rule: Rule, paths: set[str]) -> Diagnostic:
 
 
 def _shadowed(rules: QConfigRules, matches: Sequence[tuple[Call, RuleMatch]]) -> list[Diagnostic]:
-    """One warning for each pair of rules, naming the first op that they contend for."""
+    """One warning for a set of rules: the first op that two of them contend for, and a note for
+    each rule that loses to another one."""
     other: Precedence = (
         "module_name_first" if rules.precedence == "object_type_first" else "object_type_first"
     )
-    diagnostics: dict[tuple[int, int], Diagnostic] = {}
+    contending: dict[tuple[int, int], tuple[Call, Rule, Rule]] = {}
     for call, match in matches:
-        if not match.shadowed or match.winner is None:
-            continue
-        loser = next(r for r in match.losers if r.value != match.winner.value)
-        diagnostics.setdefault(
-            (id(match.winner), id(loser)),
-            QS314.warning(
-                f"`{match.winner.key}` decides `{call.node}`; with "
-                f"`precedence: {other}` it would be `{loser.key}`",
-                help=f"set `precedence: {other}` if that is what you mean",
-                at=match.winner.at or None,
-                notes=(Note("the rule that loses", at=loser.at or None),),
-            ),
+        if match.shadowed and match.winner is not None:
+            loser = next(r for r in match.losers if r.value != match.winner.value)
+            contending.setdefault((id(match.winner), id(loser)), (call, match.winner, loser))
+    if not contending:
+        return []
+    first, *others = contending.values()
+    call, winner, loser = first
+    more = f"; {len(others)} more rules contend" if len(others) > 1 else ""
+    more = "; one more rule contends" if len(others) == 1 else more
+    notes = [Note("the rule that loses", at=loser.at or None)]
+    notes += [
+        Note(f"`{r.key}` loses to `{w.key}` at `{c.node}`", at=r.at or None) for c, w, r in others
+    ]
+    return [
+        QS314.warning(
+            f"`{winner.key}` decides `{call.node}`; with `precedence: {other}` it would be "
+            f"`{loser.key}`{more}",
+            help=f"set `precedence: {other}` if that is what you mean",
+            at=winner.at or None,
+            notes=tuple(notes),
         )
-    return list(diagnostics.values())
+    ]
