@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from collections.abc import Mapping
 from functools import partial
@@ -16,8 +17,12 @@ from qatspec.cli.columns import Column, print_columns
 from qatspec.cli.console import CleanConsole
 from qatspec.cli.live import Live, duration
 from qatspec.cli.streams import stdout
+from qatspec.diag.codes import QS921
 from qatspec.diag.words import file_size
 from qatspec.spec import STAGES, Spec
+
+#: tracker of plugin `trackers` -> the package that it needs, of the extra of its name
+TRACKERS = {"tensorboard": "tensorboard", "mlflow": "mlflow", "wandb": "wandb"}
 
 if TYPE_CHECKING:
     from qatspec.train.distributed import Ranks
@@ -64,6 +69,13 @@ if TYPE_CHECKING:
     "(reading losses) and eval.",
 )
 @click.option(
+    "--track",
+    type=click.Choice(tuple(TRACKERS)),
+    multiple=True,
+    help="Show the training in this tracker too: below logs/ in the work directory, or where "
+    "MLFLOW_TRACKING_URI or WANDB_MODE say. Can be given several times.",
+)
+@click.option(
     "--quiet",
     is_flag=True,
     help="Print warnings and errors only. logs/run.log in the work directory has the rest.",
@@ -83,6 +95,7 @@ def command(
     device: str,
     smoke: bool,
     profile: bool,
+    track: tuple[str, ...],
     quiet: bool,
     allow_code: bool,
 ) -> None:
@@ -106,7 +119,7 @@ def command(
     with rank_zero(device) as ranks:
         _run(
             spec, step, with_deps, overrides, workdir, ranks, threads, device, smoke, profile,
-            quiet, allow_code,
+            track, quiet, allow_code,
         )  # fmt: skip
 
 
@@ -121,6 +134,7 @@ def _run(
     device: str,
     smoke: bool,
     profile: bool,
+    track: tuple[str, ...],
     quiet: bool,
     allow_code: bool,
 ) -> None:
@@ -130,6 +144,7 @@ def _run(
     from qatspec.plan import default_threads, resolve
     from qatspec.train.process import pick_device
 
+    _demand_trackers(track)
     processes = ranks.world if ranks else 1
     threads = threads or default_threads(processes)
     loaded = options.load(spec, overrides, allow_code, smoke=smoke)
@@ -150,9 +165,20 @@ def _run(
             on_event=live.show,
             smoke=smoke,
             profile=profile,
+            track=track,
         )
     shown = workdir.with_name(f"{workdir.name}-smoke") if smoke else workdir
     print_summary(console, summary, loaded, shown)
+
+
+def _demand_trackers(track: tuple[str, ...]) -> None:
+    """Raise DiagnosticError QS921 where a tracker is not installed."""
+    for name in track:
+        if importlib.util.find_spec(TRACKERS[name]) is None:
+            raise QS921.error(
+                f"--track {name} needs the package `{TRACKERS[name]}`, which is not installed",
+                help=f"pip install 'qatspec[{name}]'",
+            )
 
 
 #: stage -> its metrics in the summary

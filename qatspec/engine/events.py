@@ -5,8 +5,9 @@ from __future__ import annotations
 
 #: kind -> keys that are always there
 EVENTS: dict[str, tuple[str, ...]] = {
-    # spec: its name; steps: the stages that are asked for
-    "run_started": ("spec", "steps"),
+    # spec: its name; steps: the stages that are asked for; digest: of the plan; settings: pointer
+    # -> value of the spec; track: names of the trackers that are asked for
+    "run_started": ("spec", "steps", "workdir", "digest", "settings", "track"),
     # number of total; resumed_from: the optimizer step it goes on from, None from the start
     "step_started": ("number", "total", "resumed_from"),
     "step_cached": ("metrics",),

@@ -30,6 +30,7 @@ from qatspec.plan.status import StepStatus, needed
 from qatspec.process import interrupt
 from qatspec.process.interrupt import Interrupted
 from qatspec.registry.recorder import ignore
+from qatspec.source import written
 from qatspec.spec import Trainer
 from qatspec.stages import Outcome
 from qatspec.stages.rehearsal import preflight
@@ -55,6 +56,7 @@ def run(
     resume: bool = True,
     smoke: bool = False,
     profile: bool = False,
+    track: Sequence[str] = (),
 ) -> summaries.Summary:
     """Run the plan's steps in order.
 
@@ -67,6 +69,7 @@ def run(
     on_event   called with every StageEvent, as plugins are.
     resume     False: an interrupted step starts over, and its checkpoints are removed.
     profile    report where the time of each training went, as an event "profile".
+    track      names of trackers, which plugins read in the event "run_started".
     smoke      two steps a stage on a few examples, in `<workdir>-smoke`.
 
     Returns what `<workdir>/summary.json` holds.
@@ -87,7 +90,7 @@ def run(
         sweep_leftovers(workdir, None if smoke else _smoke_folder(workdir))
         return _Run(
             plan, workdir, wanted, device, ranks, Reporter(log, on_event), resume, smoke, profile,
-            alone,
+            alone, track,
         ).walk()  # fmt: skip
 
 
@@ -103,10 +106,19 @@ class _Run:
     smoke: bool
     profile: bool
     alone: bool
+    track: Sequence[str]
     foreseen: bool = False
 
     def walk(self) -> summaries.Summary:
-        self.reporter.emit("run_started", spec=self.plan.spec.name, steps=list(self.wanted))
+        self.reporter.emit(
+            "run_started",
+            spec=self.plan.spec.name,
+            steps=list(self.wanted),
+            workdir=str(self.workdir.resolve()),
+            digest=self.plan.digest,
+            settings=written({k: v for step in self.plan.steps for k, v in step.keys.items()}),
+            track=list(self.track),
+        )
         entries: list[dict[str, Any]] = []
         try:
             names = [step.name for step in self.plan.steps]

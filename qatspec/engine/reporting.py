@@ -26,14 +26,19 @@ class Reporter:
         self._history: History | None = None
         self._meter: Meter | None = None
         self._digest = ""
+        self._faults: list[Diagnostic] = []
 
     def emit(self, kind: str, step: str = "", /, **data: Any) -> None:
         """Pass an event on. step: its stage, "" for the run's own."""
         event = StageEvent(kind=kind, step=step, data=data)
         self._log.record(event, self._digest)
-        registry().emit(event)
+        faults = registry().emit(event)
         if self._on_event:
             self._on_event(event)
+        for fault in faults:
+            if fault not in self._faults:  # what raises at each step is told once
+                self._faults.append(fault)
+                self.tell(step, fault)
 
     def report(self, stage: str, kind: str, data: Mapping[str, Any]) -> None:
         """Pass on what a stage reports."""

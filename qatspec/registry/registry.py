@@ -314,10 +314,12 @@ class Registry:
             self._hooks.remove(plugin.entry_point)
             self._records.clear()
 
-    def emit(self, event: StageEvent) -> None:
+    def emit(self, event: StageEvent) -> list[Diagnostic]:
         """Send `event` to every plugin. An exception becomes a fault of its plugin and is not
-        raised."""
+        raised. Returns the new faults."""
+        known = len(self._hooks.faults)
         self._hooks.ask("qatspec_stage_event", event=event)
+        return self._hooks.faults[known:]
 
     def checks(self, spec: SpecView) -> list[Diagnostic]:
         """Return the findings of the plugins' own checks of `spec`. A check that raises gives a

@@ -15,8 +15,8 @@ _READ_BY_PYTHON = frozenset(
     {
         "PIL", "click", "jsonschema", "matplotlib", "numpy", "onnx", "onnxruntime", "pandas",
         "pluggy", "pycocotools", "qatspec", "qatspec_demo", "qatspec_horizon",
-        "qatspec_onnxruntime", "qatspec_openvino", "qatspec_qnn", "qatspec_vision", "rich", "scipy",
-        "sklearn", "timm", "torch", "torchvision", "yaml",
+        "qatspec_onnxruntime", "qatspec_openvino", "qatspec_qnn", "qatspec_trackers",
+        "qatspec_vision", "rich", "scipy", "sklearn", "timm", "torch", "torchvision", "yaml",
     }
 )  # fmt: skip
 #: What reads files by itself in those packages: modules, and names of functions.

@@ -17,6 +17,7 @@ MODULES = (
     "qatspec_openvino.plugin",
     "qatspec_qnn.plugin",
     "qatspec_demo.plugin",
+    "qatspec_trackers.plugin",
 )
 
 

@@ -1,0 +1,1 @@
+"""Trackers of trainings: TensorBoard, MLflow and Weights & Biases."""
