@@ -90,9 +90,10 @@ def test_mlflow(tmp_path, monkeypatch):
 
 
 def test_weights_and_biases_offline(tmp_path, monkeypatch):
-    pytest.importorskip("wandb", reason="Weights & Biases is not installed")
+    wandb = pytest.importorskip("wandb", reason="Weights & Biases is not installed")
     monkeypatch.delenv("WANDB_MODE", raising=False)
     play("wandb", tmp_path)
+    wandb.teardown()  # waits until the files are written
     (file,) = (tmp_path / "logs/wandb").glob("offline-run-*/run-*.wandb")
     assert b"float/metrics/AP" in file.read_bytes()
 
