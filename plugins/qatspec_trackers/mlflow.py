@@ -23,8 +23,11 @@ class Tracking:
 
     def __init__(self, run: Mapping[str, Any]) -> None:
         self._client = MlflowClient()
-        found = self._client.get_experiment_by_name(run["spec"])
-        experiment = found.experiment_id if found else self._client.create_experiment(run["spec"])
+        known_experiment = self._client.get_experiment_by_name(run["spec"])
+        if known_experiment is not None:
+            experiment = known_experiment.experiment_id
+        else:
+            experiment = self._client.create_experiment(run["spec"])
         tags = {_KEY: run["workdir"], "qatspec.digest": run["digest"]}
         query = " and ".join(f"tags.`{name}` = '{value}'" for name, value in tags.items())
         known = self._client.search_runs([experiment], query, max_results=1)
