@@ -170,7 +170,7 @@ def _recognized(
 
 
 def _unknown(records: Sequence[DatasetDef], folder: Path) -> Diagnostic:
-    known = [record.name for record in records if record.recognize is not None]
+    known = [r for r in records if r.recognize is not None]
     if len(records) == 1:
         return QS910.diagnostic(
             f"data set `{records[0].name}` does not recognise what is in `{folder}`",
@@ -179,8 +179,10 @@ def _unknown(records: Sequence[DatasetDef], folder: Path) -> Diagnostic:
         )
     return QS910.diagnostic(
         f"no data set recognises pictures with labels in `{folder}`",
-        help=f"give the folder that holds both pictures and labels; {quote_list(known)} are "
-        "recognised, and `qatspec plugins show NAME` says which files each of them reads",
+        help="give the folder that holds both pictures and labels, in one of these forms: "
+        + "; ".join(f"`{record.name}`, {record.summary}" for record in known)
+        + ". The tools that write other forms, such as LabelMe's JSON, export to one of these; "
+        "`qatspec plugins show NAME` says which files each of them reads",
         span=Span(file=str(folder)),
     )
 

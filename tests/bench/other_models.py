@@ -3,6 +3,7 @@
     python tests/bench/other_models.py --state models.json                 # one of each family
     python tests/bench/other_models.py --state models.json --only resnet   # again, by family
     python tests/bench/other_models.py --state models.json --table         # what is known
+    python tests/bench/other_models.py --state short.json --short          # short models
     python tests/bench/other_models.py --state quick.json --quick          # up to the integers
 
 Takes the smallest model of each file of `timm.models`, of each file of `torchvision.models` and
@@ -16,9 +17,9 @@ each layer's integers are within one step of its fake-quant, given equal inputs,
 onnxruntime; "refused" where a diagnostic says why before training; "crash" and "wrong" are faults
 of qatspec. "noise" is the distance of the fake-quant outputs from the float model's, as a share of
 their spread, and "steps" the largest distance of the integers from the fake-quant outputs, in steps
-of the output's scale. About 40 minutes on two cores. With `--quick` two of the equal blocks in a
-row are kept of each model, and the chain ends with a backward pass and lower: a model is then
-"lowered".
+of the output's scale. About 40 minutes on two cores. With `--short` two of the equal blocks in a
+row are kept of each model; with `--quick`, moreover, the chain ends with a backward pass and lower:
+a model is then "lowered".
 """
 
 from __future__ import annotations
@@ -203,7 +204,7 @@ def _size(module: Any) -> int:
     return sum(p.numel() for p in module.parameters())
 
 
-def try_model(name: str, quick: bool = False) -> dict[str, Any]:
+def try_model(name: str, short: bool = False, quick: bool = False) -> dict[str, Any]:
     """One model through the chain; what came of it."""
     import numpy as np
     import torch
@@ -228,7 +229,7 @@ def try_model(name: str, quick: bool = False) -> dict[str, Any]:
 
     model, x = build(name)
     record: dict[str, Any] = {"model": name, "size": x.shape[-1]}
-    if quick:
+    if short or quick:
         model = shortened(model, x)
     with torch.no_grad():
         expected = tensors(model(x))
@@ -289,25 +290,26 @@ def try_model(name: str, quick: bool = False) -> dict[str, Any]:
     return {**record, "result": "whole", **numbers}
 
 
-def _answer(name: str, path: Path, quick: bool) -> None:
+def _answer(name: str, path: Path, short: bool, quick: bool) -> None:
     """What the process of one model does."""
     resource.setrlimit(resource.RLIMIT_CPU, (LIMIT_S, LIMIT_S))
     with open(os.devnull, "w") as null, contextlib.redirect_stdout(null):
         try:
-            result = try_model(name, quick)
+            result = try_model(name, short, quick)
         except Exception as error:  # noqa: BLE001  the library's own
             result = {"result": "not built", "why": [f"{type(error).__name__}: {error}"[:400]]}
     path.write_text(json.dumps(result))
 
 
-def run(state: Path, only: str | None, quick: bool) -> None:
+def run(state: Path, only: str | None, short: bool, quick: bool) -> None:
     known = json.loads(state.read_text()) if state.exists() else {"families": {}, "results": {}}
     declare_missing_ops()
     if not known["families"]:
         known["families"] = smallest()
         state.write_text(json.dumps(known, indent=1))
-    importlib.import_module("qatspec.api")
-    importlib.import_module("onnxruntime")
+    for library in ("qatspec.api", "onnxruntime", "timm", "torchvision"):
+        if importlib.util.find_spec(library.partition(".")[0]):
+            importlib.import_module(library)
     processes = multiprocessing.get_context("fork")  # which imports the libraries once
     for family, name in known["families"].items():
         if (only is None and family in known["results"]) or (
@@ -317,7 +319,7 @@ def run(state: Path, only: str | None, quick: bool) -> None:
         begin = time.monotonic()
         with tempfile.TemporaryDirectory() as folder:
             answer = Path(folder, "answer.json")
-            process = processes.Process(target=_answer, args=(name, answer, quick))
+            process = processes.Process(target=_answer, args=(name, answer, short, quick))
             process.start()
             process.join()
             if answer.exists():
@@ -346,15 +348,16 @@ def main() -> None:
     parser.add_argument("--only")
     parser.add_argument("--model", help="try one, `library:name`")
     parser.add_argument("--table", action="store_true")
+    parser.add_argument("--short", action="store_true", help="two of equal blocks in a row")
     parser.add_argument("--quick", action="store_true", help="short models, up to the integers")
     options = parser.parse_args()
     if options.model:
         declare_missing_ops()
-        print(json.dumps(try_model(options.model, options.quick)))
+        print(json.dumps(try_model(options.model, options.short, options.quick)))
     elif options.table:
         table(options.state)
     else:
-        run(options.state, options.only, options.quick)
+        run(options.state, options.only, options.short, options.quick)
         table(options.state)
 
 

@@ -18,6 +18,7 @@ from qatspec.cli.main import run
 from qatspec.cli.new_data import inspect
 from qatspec.cli.new_tasks import TASKS
 from qatspec.diag import DiagnosticError
+from qatspec.registry import registry
 from qatspec.spec import load
 from tests import sets
 from tests.libraries import fake_libraries
@@ -325,17 +326,28 @@ def test_a_set_that_fits_several(folder: Path, capsys: pytest.CaptureFixture[str
     assert "QS301" in capsys.readouterr().err and not Path("third").exists()
 
 
+@pytest.mark.parametrize("several", [False, True])
 def test_a_table_with_a_column_for_each_class(
-    folder: Path, capsys: pytest.CaptureFixture[str]
+    folder: Path, several: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Of several columns of 0 and 1 none is the class."""
-    rows = [",".join(["image", *sets.NAMES])]
+    """A picture is of one class; marks of several are no classification."""
+    rows, labels = [",".join(["image", *sets.NAMES])], []
     for one in sets.drawn("train"):
         one.save(folder)
-        rows.append(",".join([f"{one.name}.jpg", *(str(int(n == one.label)) for n in range(3))]))
+        marks = [n == one.label or (several and n == 0) for n in range(3)]
+        rows.append(",".join([f"{one.name}.jpg", *(str(int(mark)) for mark in marks)]))
+        labels.append(one.label)
     sets.write(folder / "labels.csv", "\n".join(rows))
-    call("new", "pictures", code=1)
-    assert "QS910" in capsys.readouterr().err
+    call("new", "pictures", "--output", ".", code=int(several))
+    if several:
+        assert "QS910" in capsys.readouterr().err
+        return
+    role = load("pictures.yaml").data["train"].dataset
+    assert role.params["label_columns"] == role.params["classes"] == [*sets.NAMES]
+    every = {k: v for k, v in role.params.items() if k != "part"}
+    data = registry().dataset(role.type).open(every, folder, Path.cwd())
+    rng = np.random.default_rng(0)
+    assert [int(data.sample(i, rng).target["label"]) for i in range(len(data))] == labels
 
 
 @pytest.mark.parametrize("with_folder", [True, False])

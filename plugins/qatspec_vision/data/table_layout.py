@@ -33,13 +33,13 @@ class Row(NamedTuple):
 def locate(params: Mapping[str, Any], base_dir: Path) -> Listing:
     """The pictures of a split with their labels.
 
-    Without `classes`, the classes are the labels of the whole table, so that the splits of a set
-    agree: in the order of numbers where all are whole numbers, else by name.
+    Without `classes`, the classes are `label_columns`, or the labels of the whole table, so that
+    the splits of a set agree: in the order of numbers where all are whole numbers, else by name.
     Raises DiagnosticError: QS910, QS958 with the places of faults."""
     root, path = _table(params, base_dir)
     text, rows, problems = _rows(params, root, path)
     listed = _given_classes(params, base_dir)
-    classes = listed if listed is not None else _sorted({row.label for row in rows})
+    classes = listed or params.get("label_columns") or _sorted({row.label for row in rows})
     label_of = {name: label for label, name in enumerate(classes)}
     wanted = params.get("split")
     chosen = [row for row in rows if wanted is None or row.split == wanted]
@@ -101,38 +101,54 @@ def _rows(params: Mapping[str, Any], root: Path, path: Path) -> tuple[str, list[
     except OSError as error:
         raise missing(path, why_unreadable(error), ADVICE) from error
     problems, rows = Problems(), []
+    labels = params.get("label_columns")
     columns = {
-        "file": params["file_column"],
-        "label": params["label_column"],
-        **({"split": params["split_column"]} if "split" in params else {}),
+        "file_column": params["file_column"],
+        **({"split_column": params["split_column"]} if "split" in params else {}),
     }
+    label_columns = labels or [params["label_column"]]
     folder, suffix = root / params["images"], params["suffix"]
     lines = _parsed(path, text, problems)
     _, head = next(lines, (1, []))
-    if absent := [column for column in columns.values() if column not in head]:
+    if absent := [column for column in (*columns.values(), *label_columns) if column not in head]:
         shown = ", ".join(f"`{c}`" for c in head[:12])
         why = f"the first line names the columns {shown or 'nothing'}, and not `{absent[0]}`"
-        key = next(k for k, column in columns.items() if column == absent[0])
-        problems.add(path, 1, why, f"set `{key}_column` to one of them", text=text)
+        of_labels = "label_columns" if labels else "label_column"
+        key = next((k for k, column in columns.items() if column == absent[0]), of_labels)
+        problems.add(path, 1, why, f"set `{key}` to one of them", text=text)
         problems.stop()
     places = {key: head.index(column) for key, column in columns.items()}
+    label_places = [head.index(column) for column in label_columns]
     for line, fields in lines:
         if not any(fields):
             continue
-        if len(fields) <= max(places.values()):
+        if len(fields) <= max(*places.values(), *label_places):
             why = f"the line has {len(fields)} columns, the first line {len(head)}"
             problems.add(path, line, why, "complete the line", text=text)
             continue
-        file, label = fields[places["file"]], fields[places["label"]]
+        file, label = fields[places["file_column"]], fields[label_places[0]]
+        if labels:
+            marked = [
+                c for c, at in zip(labels, label_places, strict=True) if _is_marked(fields[at])
+            ]
+            label = marked[0] if marked else ""
+            if len(marked) > 1:
+                why = f"the line marks several classes: {', '.join(f'`{c}`' for c in marked[:4])}"
+                problems.add(path, line, why, "mark the one class of the picture", text=text)
+                continue
         if not file or not label:
             why = "the line has no file" if not file else "the line has no label"
             problems.add(path, line, why, "complete the line, or remove it", text=text)
             continue
-        split = fields[places["split"]] if "split" in places else ""
+        split = fields[places["split_column"]] if "split_column" in places else ""
         rows.append(Row(line, folder / f"{file}{suffix}", label, split))
     if not rows:
         problems.add(path, 0, "the table has no row", "write a line for each picture")
     return text, rows, problems
+
+
+def _is_marked(field: str) -> bool:
+    return field.lower() in ("1", "1.0", "true")
 
 
 def _parsed(path: Path, text: str, problems: Problems) -> Iterator[tuple[int, list[str]]]:

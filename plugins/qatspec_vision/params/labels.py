@@ -109,6 +109,14 @@ TABLE = closed(
         "images": _path("The folder that names of pictures are relative to.", ""),
         "file_column": _path("The column with the name of the picture.", "file"),
         "label_column": _path("The column with the class.", "label"),
+        "label_columns": {
+            "type": "array",
+            "items": {"type": "string"},
+            "minItems": 2,
+            "uniqueItems": True,
+            "description": "In place of `label_column`: a column for each class, of which one has "
+            "1 (or true) on each line, and the others 0.",
+        },
         "suffix": _path("What is added to the name of each picture, such as .jpg.", ""),
         "split": _path("Take the lines that have this split; default: all lines."),
         "split_column": _path("The column with the split.", "split"),

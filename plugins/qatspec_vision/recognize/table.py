@@ -15,6 +15,7 @@ _LABELS = (
     "species", "breed", "diagnosis", "y",
 )  # fmt: skip
 _SPLITS = ("split", "set", "subset", "fold", "partition")
+_MARKS = ("1", "1.0", "true")
 _SUFFIXES = ("", ".jpg", ".png", ".jpeg", ".tif")
 
 
@@ -41,11 +42,11 @@ def recognize(folder: Path) -> FoundData | None:
     units, pictures = [], []
     for table in tables:
         label = _label(table)
-        if label is None:
+        if not label:
             continue
         params: dict[str, Any] = {
             "table": table.path, "images": table.images, "file_column": table.file,
-            "label_column": label, "suffix": table.suffix,
+            **label, "suffix": table.suffix,
         }  # fmt: skip
         values = table.columns[table.file]
         step = max(1, len(values) // 100)
@@ -62,16 +63,9 @@ def recognize(folder: Path) -> FoundData | None:
     if not units:
         return None
     chosen, notes = roles(units)
-    named = {str(params["table"]) for params in chosen.values()}
-    labels = {
-        value
-        for table in tables
-        if table.path in named
-        for value in table.columns[str(chosen["train"]["label_column"])]
-    }
-    if len(labels) < 2:
+    classes = _classes(chosen["train"], tables, {str(p["table"]) for p in chosen.values()})
+    if len(classes) < 2:
         return None
-    classes = sorted(labels, key=int) if all(x.isdecimal() for x in labels) else sorted(labels)
     for of_role in chosen.values():
         of_role["classes"] = classes
     return FoundData(
@@ -106,23 +100,36 @@ def _table(folder_tree: Tree, path: str) -> Table | None:
     return None
 
 
-def _label(table: Table) -> str | None:
-    """The column of classes: one of a usual name, else the one with the fewest values."""
+def _label(table: Table) -> dict[str, Any]:
+    """The params for the column of classes, one of a usual name or else the one with the fewest
+    values, or for the columns of the classes; {} where there are none."""
     others = [c for c in table.columns if c != table.file and c.lower() not in _SPLITS]
     for name in _LABELS:
         if column := next((c for c in others if c.lower() == name), None):
-            return column
+            return {"label_column": column}
     flags = [c for c in others if _is_flag(table.columns[c])]
     if len(flags) > 1:
-        return None  # a column for each class, of which this data set reads one
+        marks = zip(*(table.columns[c] for c in flags), strict=True)
+        one_each = all(sum(m.lower() in _MARKS for m in line) == 1 for line in marks)
+        return {"label_columns": flags} if one_each else {}
     count = len(table.columns[table.file])
     distinct = {c: len(set(table.columns[c])) for c in others}
     fit = [c for c in others if 2 <= distinct[c] <= max(2, count // 2)]
-    return min(fit, key=lambda c: distinct[c], default=None)
+    column = min(fit, key=lambda c: distinct[c], default=None)
+    return {} if column is None else {"label_column": column}
+
+
+def _classes(params: dict[str, Any], tables: list[Table], chosen: set[str]) -> list[str]:
+    """The classes of the chosen tables. params: of the training set."""
+    if "label_columns" in params:
+        return list(params["label_columns"])
+    column = str(params["label_column"])
+    labels = {value for table in tables if table.path in chosen for value in table.columns[column]}
+    return sorted(labels, key=int) if all(x.isdecimal() for x in labels) else sorted(labels)
 
 
 def _is_flag(values: list[str]) -> bool:
-    return {value.lower() for value in values} <= {"0", "1", "0.0", "1.0", "true", "false"}
+    return {value.lower() for value in values} <= {*_MARKS, "0", "0.0", "false"}
 
 
 def _split_of_name(path: str) -> str:

@@ -169,6 +169,9 @@ def test_colours_that_the_spec_lists(tmp_path: Path) -> None:
     assert "1 `colours` for 4 classes" in refused("masks", tmp_path, **wrong)[0].message
 
 
+MARKS = {"split": None, "label_columns": ["a", "b"]}
+
+
 @pytest.mark.parametrize(
     ("text", "more", "line", "words"),
     [
@@ -178,6 +181,9 @@ def test_colours_that_the_spec_lists(tmp_path: Path) -> None:
         ("name,label\na.jpg,cat\n", {"split": None}, 1, "not `file`"),
         ("file,label\n", {"split": None}, 0, "no row"),
         ("file,label,split\ntrain_000.jpg,cat,test\n", {}, 0, "only `test`"),
+        ("file,a,b\ntrain_000.jpg,1,true\n", MARKS, 2, "several classes: `a`, `b`"),
+        ("file,a,b\ntrain_000.jpg,0,0\n", MARKS, 2, "no label"),
+        ("file,a,c\ntrain_000.jpg,0,1\n", MARKS, 1, "not `b`"),
         ("file,label\ntrain_000.jpg,cow\n", {"split": None, "classes": ["cat"]}, 2, "`cow`"),
     ],
 )
