@@ -95,9 +95,9 @@ class TileWork:
     ) -> _OpPart:
         box = wanted[op.output]
         local, skip = localise(op, box, self.program)
-        cuts = []
-        for name, part in needs(op, box, self.program).items():
-            base, every = wanted[name], slice(None)
+        cuts, parts = [], needs(op, box, self.program)
+        for name in (n for n in op.inputs if n in parts):  # x + x reads one value twice
+            part, base, every = parts[name], wanted[name], slice(None)
             index = (
                 every,
                 slice(part.c0 - base.c0, part.c1 - base.c0),

@@ -83,6 +83,20 @@ def test_an_input_may_be_an_output(net, noise, target):
     assert equal(run_compiled(assemble(program, target()), ints), interpret(program, *ints))
 
 
+@pytest.mark.parametrize("onchip", [1 << 20, 4096])
+def test_an_op_may_read_one_value_several_times(net, noise, target, onchip):
+    made = net()
+    x = made.conv(made.input(3, 12, 9), 4)
+    twice = made.requant(x, x, per_channel=False)
+    square = made.requant(made.emit("mul", [x, x]), per_channel=False)
+    channels = made.emit("concat", [x, twice, x], axis=1)
+    rows = made.emit("concat", [square, square, x], axis=2)
+    program = made.finish(channels, rows)
+    ints = noise(program)
+    artifact = assemble(program, target(onchip))
+    assert equal(run_compiled(artifact, ints), interpret(program, *ints))
+
+
 @pytest.mark.parametrize("onchip", [1 << 20, 6 * 1024])
 def test_products_of_activations_run_in_rows_and_heads(net, noise, target, onchip):
     made = net()
