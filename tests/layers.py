@@ -210,6 +210,14 @@ LAYERS: dict[str, tuple[int, Callable[[], nn.Module]]] = {
     "softplus": (4, lambda: nn.Softplus()),
     "prelu": (4, lambda: nn.PReLU(4)),
     "prelu 1-d": (3, lambda: nn.PReLU()),
+    # running sums
+    "cumsum last": (3, lambda: Op(lambda x: x.cumsum(-1))),
+    "cumsum of rows": (2, lambda: Op(lambda x: torch.cumsum(x, dim=1))),
+    "cumsum by keyword": (5, lambda: Op(lambda x: torch.cumsum(input=x, dim=-3))),
+    "cumsum of cumsum": (4, lambda: Op(lambda x: x.cumsum(2).cumsum(3))),
+    "cumsum behind a permute": (
+        3, lambda: Op(lambda x: x.permute(1, 0, 2).cumsum(0).transpose(0, 1))
+    ),
     # over what the input itself holds
     "softmax last": (3, lambda: Op(lambda x: F.softmax(x * 4.0, -1))),
     "softmax flat": (2, lambda: Op(lambda x: x.softmax(dim=1))),

@@ -120,6 +120,7 @@ def test_every_way(settled, tmp_path, body):
         (lambda net, x: x.transpose(0, 1), "no dim in front that is the batch alone"),
         (lambda net, x: x.flatten(0, 1), "no dim in front that is the batch alone"),
         (lambda net, x: torch.softmax(x.transpose(0, 1), 1), "sums over the batch"),
+        (lambda net, x: x.transpose(0, 1).cumsum(1), "sums over the batch"),
         (lambda net, x: torch.cat((x, x)).view(2, -1, 16, 8).mean(0), "joins along the batch"),
         (lambda net, x: x.transpose(0, 1)[:3].reshape(2, 3, 8), "from image to image"),
         (lambda net, x: x.flatten(0, 1)[:3], "slices the batch"),

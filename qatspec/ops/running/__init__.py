@@ -1,0 +1,1 @@
+"""Sums of all numbers up to a place along a dim."""
