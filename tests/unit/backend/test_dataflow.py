@@ -79,7 +79,7 @@ def without_a_row(commands: Stream, address: int, buffer: Box) -> Stream:
 
 
 def test_a_ring_too_small_or_commands_exchanged_are_refused_or_harmless(compiled, full, noise):
-    """Neighbours that do not depend on each other may be exchanged, and a ring that has room to
+    """Neighbours that do not depend on each other may be exchanged, and a ring that has space to
     load ahead works with a row less."""
     commands, ints = compiled.commands, noise(full, 1)
     streams = {}
