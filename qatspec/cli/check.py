@@ -67,8 +67,9 @@ def command(
     float.
 
     Every stage is also tried on one random batch, converted and compiled, to report what the march
-    cannot run. Exit code 1: a stage of the spec would fail. --format json prints everything as
-    data.
+    cannot run. Exit code 1: a stage of the spec would fail. Advice of the community tutorial that
+    the training of qat departs from is listed last, each with its reason and line. --format json
+    prints everything as data.
 
     The table of modules is stored in the work directory, where `explain` and `validate` read it.
     """
@@ -76,6 +77,7 @@ def command(
     from qatspec.graph.host import Host
     from qatspec.lower.split import host_parts
     from qatspec.prepare.findings import findings
+    from qatspec.spec.advice import advise
     from qatspec.stages.rehearsal import foresee
 
     if after is not None and (print_model or picture is not None):
@@ -98,6 +100,7 @@ def command(
         host = host_parts(deploy(prepared, prepared.example_inputs))
     with loaded.document.located():
         refused, warnings, weights = foresee(options.context(loaded, workdir, device="cpu"))
+    advice = advise(loaded)
     found_later = [r.diagnostic for r in refused]
     kept = _unrepeated(prepared.warnings, found_later)
     prepared.warnings = (*kept, *found_later, *warnings)
@@ -107,6 +110,9 @@ def command(
         data = _as_data(loaded, chosen, prepared, report)
         data["host"] = {"before": host.before, "after": host.after}
         data["weights"] = weights or None
+        data["advice"] = [
+            {**asdict(one), "place": options.spec_location(loaded, one.at)} for one in advice
+        ]
         echo_json(data)
         _exit(refused)
         return
@@ -117,6 +123,11 @@ def command(
     _report(loaded, chosen, prepared, report)
     if weights:
         echo(f"  {weights}")
+    if advice:
+        echo("\nadvice for qat")
+    for one in advice:
+        place = options.short_location(options.spec_location(loaded, one.at))
+        echo(f"  {place}: {one.advice}: {one.reason}")
     for name in host.before:
         echo(f"  host    {name}: in float before the compiled program")
     for name in host.after:

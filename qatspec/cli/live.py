@@ -77,6 +77,7 @@ class Live:
             "progress": self._moved,
             "metrics": self._metrics,
             "log": self._log,
+            "advice": self._advice,
             "profile": self._profile,
         }
         if event.kind in handlers:
@@ -110,6 +111,10 @@ class Live:
         self._print(f"  where the time of {data['steps']} steps went")
         for part, seconds in data["seconds"].items():
             self._print(f"    {part:<10}{seconds:9.2f} s {seconds / total:6.1%}")
+
+    def _advice(self, step: str, data: Mapping[str, Any]) -> None:
+        place = data["place"].rpartition("/")[2]
+        self._print(escape(f"  advice, {place}: {data['advice']}: {data['reason']}"))
 
     def _log(self, step: str, data: Mapping[str, Any]) -> None:
         if "diagnostic" in data:

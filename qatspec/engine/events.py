@@ -25,6 +25,8 @@ EVENTS: dict[str, tuple[str, ...]] = {
     "resources": ("step", "images_per_second", "memory_bytes", "device_memory_bytes"),
     # of a training: part -> seconds; steps. Reported where `profile` is asked for
     "profile": ("seconds", "steps"),
+    # of the tutorial: at a pointer of the spec, which is at `place` (file:line)
+    "advice": ("at", "place", "advice", "reason"),
     # message, and the diagnostic where it is one
     "log": ("message",),
     "step_finished": ("metrics", "seconds"),

@@ -15,6 +15,7 @@ import torch
 from qatspec.diag.codes import QS905, QS926, QS927, QS936
 from qatspec.diag.words import quote_list
 from qatspec.engine import kept, record as records, summary as summaries
+from qatspec.engine.advice import Adviser
 from qatspec.engine.history import History
 from qatspec.engine.job import Job, run_stage
 from qatspec.engine.leftovers import sweep_leftovers
@@ -32,7 +33,9 @@ from qatspec.process.interrupt import Interrupted
 from qatspec.registry.recorder import ignore
 from qatspec.source import written
 from qatspec.spec import Trainer
+from qatspec.spec.advice import advise
 from qatspec.stages import Outcome
+from qatspec.stages.advice import advise_on_inputs
 from qatspec.stages.rehearsal import preflight
 from qatspec.train.checkpoint import Checkpoint
 from qatspec.train.distributed import ALONE, Ranks
@@ -202,8 +205,12 @@ class _Run:
         present = sum(path.stat().st_size for path in there)
         later = self.wanted[self.wanted.index(step.name) + 1 :]
         report = partial(self.reporter.report, step.name)
-        preflight(job.context(ALONE, report), later, present)
+        context = job.context(ALONE, report)
+        preflight(context, later, present)
         self.foreseen = True
+        if "qat" in (step.name, *later):
+            advice = [*advise(self.plan.spec), *advise_on_inputs(context)]
+            self.reporter.advise(self.plan.spec, "qat", advice)
 
     def _make(self, step: Step, started: float) -> Record:
         folder = self.workdir / step.name
@@ -229,7 +236,10 @@ class _Run:
         if step.name not in PARALLEL:
             return run_stage(ALONE, *arguments, report)
         history = History(job.folder, step.name, resumed=resumed, judged=judged)
-        with self.reporter.recording(history, step.digest, pick_device(self.device)):
+        device = pick_device(self.device)
+        trains_qat = step.name == "qat" and judged is None
+        adviser = Adviser.of(self.plan.spec, self.workdir, device) if trains_qat else None
+        with self.reporter.recording(history, step.digest, device, adviser):
             if self.ranks is None:
                 outcome = run_stage(ALONE, *arguments, report)
             else:

@@ -158,6 +158,7 @@ _LINES: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "metrics": lambda data: f"validated  {_numbers(data)}",
     "resources": lambda data: _numbers(data),
     "log": _reason,
+    "advice": lambda data: f"advice: {data['advice']} ({data['place']}): {data['reason']}",
     "step_finished": lambda data: f"is finished  {_numbers(data['metrics'])}",
     "step_failed": lambda data: f"{data['status']}: {data['error']}",
     "run_finished": lambda data: f"finished: {data['summary']}",

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
 
 from qatspec.diag import Diagnostic
+from qatspec.engine.advice import Adviser
 from qatspec.engine.history import History
 from qatspec.engine.logs import Meter, RunLog
 from qatspec.registry import registry
+from qatspec.spec import Spec
+from qatspec.spec.advice import Advice
 from qatspec.types import StageEvent
 
 OnEvent = Callable[[StageEvent], None]
@@ -27,6 +30,7 @@ class Reporter:
         self._meter: Meter | None = None
         self._digest = ""
         self._faults: list[Diagnostic] = []
+        self._adviser: Adviser | None = None
 
     def emit(self, kind: str, step: str = "", /, **data: Any) -> None:
         """Pass an event on. step: its stage, "" for the run's own."""
@@ -47,7 +51,20 @@ class Reporter:
         resources = self._meter.read(kind, data) if self._meter is not None else None
         if resources is not None:
             self.emit("resources", stage, **resources)
+            self._advise(stage, "resources", resources)
         self.emit(kind, stage, **data)
+        self._advise(stage, kind, data)
+
+    def advise(self, spec: Spec, stage: str, advice: Iterable[Advice]) -> None:
+        """Pass on advice, with its place in the spec."""
+        for one in advice:
+            span = spec.document.span(one.at)
+            said = {"at": one.at, "advice": one.advice, "reason": one.reason}
+            self.emit("advice", stage, place=f"{span.file}:{span.line}", **said)
+
+    def _advise(self, stage: str, kind: str, data: Mapping[str, Any]) -> None:
+        if self._adviser is not None:
+            self.advise(self._adviser.spec, stage, self._adviser.hear(kind, data))
 
     def tell(self, stage: str, said: str | Diagnostic) -> None:
         """Pass on a message or a warning."""
@@ -57,11 +74,17 @@ class Reporter:
             self.emit("log", stage, message=said.message, diagnostic=said)
 
     @contextlib.contextmanager
-    def recording(self, history: History, digest: str, device: torch.device) -> Iterator[None]:
-        """Inside, what the stage reports is recorded. digest: of its step."""
+    def recording(
+        self, history: History, digest: str, device: torch.device, adviser: Adviser | None
+    ) -> Iterator[None]:
+        """Inside, what the stage reports is recorded. digest: of its step; adviser: watches it."""
         self._history, self._digest, self._meter = history, digest, Meter(device)
+        self._adviser = adviser
         try:
             with history:
                 yield
+            if adviser is not None:
+                self.advise(adviser.spec, "qat", adviser.finished())
         finally:
             self._history, self._digest, self._meter = None, "", None
+            self._adviser = None

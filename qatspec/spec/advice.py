@@ -1,0 +1,165 @@
+"""The community tutorial's advice on training a quantized model, as far as a spec shows whether it
+is followed. Advice is no warning: the vendor's own recipes depart from it where they measured so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from qatspec.source.pointer import join
+from qatspec.spec.model import Spec, Trainer
+
+#: The tutorial's learning rate, its least one, and its weight decay; a value is far from one of
+#: them beyond this factor.
+LEARNING_RATE, LEAST_RATE, WEIGHT_DECAY, FAR = 1e-3, 1e-6, 5e-5, 10.0
+#: Pictures of a step below which the statistics of batch norms are noise.
+SMALL_BATCH = 8
+#: Transforms of torchvision that change pictures much.
+_HEAVY = ("AugMix", "AutoAugment", "CutMix", "MixUp", "RandAugment", "TrivialAugmentWide")
+
+
+@dataclass(frozen=True, slots=True)
+class Advice:
+    """at: JSON pointer of what it is about. advice: what to try, as an imperative; reason: why."""
+
+    at: str
+    advice: str
+    reason: str
+
+
+def advise(spec: Spec) -> list[Advice]:
+    """Return the advice that the stage qat of a spec departs from, in the order of its keys."""
+    stage = spec.stages.get("qat")
+    trainer = stage.trainer if stage is not None else None
+    if trainer is None or trainer.optimizer is None:
+        return []
+    params = trainer.optimizer.params
+    return [
+        *_optimizer(params, join(trainer.at, "optimizer")),
+        *_schedule(trainer, float(params["lr"]), join(trainer.at, "scheduler")),
+        *_length(spec, trainer),
+        *_calibration(spec),
+        *_averaging(spec),
+        *_batch(spec, trainer),
+        *_augmentation(spec),
+    ]
+
+
+def _optimizer(params: Any, at: str) -> Iterator[Advice]:
+    rate, decay = float(params["lr"]), params.get("weight_decay")
+    if not LEARNING_RATE / FAR <= rate <= LEARNING_RATE * FAR:
+        yield Advice(
+            join(at, "lr"),
+            f"start from a learning rate near {LEARNING_RATE:g} (it is {rate:g})",
+            "quantized training begins from trained weights: a small rate changes nothing, and a "
+            "large one destroys them",
+        )
+    if decay is not None and not WEIGHT_DECAY / FAR <= float(decay) <= WEIGHT_DECAY * FAR:
+        yield Advice(
+            join(at, "weight_decay"),
+            f"try a weight decay near {WEIGHT_DECAY:g} (it is {float(decay):g})",
+            "decay moves the ranges of weights that quantization is adapting to",
+        )
+
+
+def _schedule(trainer: Trainer, rate: float, at: str) -> Iterator[Advice]:
+    params = trainer.scheduler.params
+    if params.get("warmup_steps"):
+        yield Advice(
+            join(at, "warmup_steps"),
+            "train qat without warm-up",
+            "its first rates are too small to change anything, and may lower the accuracy",
+        )
+    if trainer.scheduler.type == "step":
+        drops, factor = len(params["epochs"]), float(params["factor"])
+        if drops not in (1, 2) or factor != 0.1:
+            yield Advice(
+                at,
+                f"lower the learning rate once or twice by 0.1 (it is lowered {drops} times by "
+                f"{factor:g})",
+                "more steps end at rates that train nothing",
+            )
+        yield from _least(rate * factor**drops, at)
+    elif "min_lr" in params and float(params["min_lr"]):
+        yield from _least(float(params["min_lr"]), join(at, "min_lr"))
+
+
+def _least(rate: float, at: str) -> Iterator[Advice]:
+    if rate < LEAST_RATE * (1 - 1e-9):
+        yield Advice(
+            at,
+            f"end at a learning rate of at least {LEAST_RATE:g} (it ends at {rate:.2g})",
+            "below it the weights do not cross from one integer to the next",
+        )
+
+
+def _length(spec: Spec, trainer: Trainer) -> Iterator[Advice]:
+    float_stage = spec.stages.get("float")
+    of_float = float_stage.trainer.epochs if float_stage and float_stage.trainer else None
+    if not of_float or trainer.epochs is None:
+        return
+    if not of_float / 10 <= trainer.epochs <= max(of_float / 2, 1):
+        yield Advice(
+            join(trainer.at, "epochs"),
+            f"train qat for a tenth to a half of float's {of_float} epochs (it is "
+            f"{trainer.epochs})",
+            "shorter, it does not adapt; longer, it overfits",
+        )
+
+
+def _calibration(spec: Spec) -> Iterator[Advice]:
+    if "calibration" not in spec.stages:
+        yield Advice(
+            "/stages/qat",
+            "add a stage `calibration`",
+            "scales found before training are better than those of the first steps, which matters "
+            "more than any other setting",
+        )
+
+
+def _averaging(spec: Spec) -> Iterator[Advice]:
+    written: dict[str, None] = {}
+    for leaf in spec.quantization("qat"):
+        for rule in leaf.qconfig.rules if leaf.qconfig is not None else ():
+            activation = rule.value.activation if rule.value is not None else None
+            at = join(join(rule.at, "activation"), "averaging_constant")
+            if activation is None or activation.fake_quant != "fixed":
+                continue
+            if at in spec.document.spans:
+                written[at] = None
+    for at in written:
+        yield Advice(
+            at,
+            "delete `averaging_constant`, or let the scales move (`fake_quant: moving`)",
+            "the scales of these activations are fixed in qat: the constant has no effect",
+        )
+
+
+def _batch(spec: Spec, trainer: Trainer) -> Iterator[Advice]:
+    stage, role = spec.stages["qat"], spec.data["qat"]
+    size = (stage.batch_size or role.batch_size) * trainer.accumulate
+    if size < SMALL_BATCH and trainer.batch_norm == "running" and not trainer.freeze_from_epoch:
+        at = join(stage.at, "batch_size") if stage.batch_size else join(role.at, "batch_size")
+        yield Advice(
+            at,
+            f"set `batch_norm: frozen` in the trainer of qat, or raise the batch size ({size})",
+            "the statistics of so few pictures are noise, which the scales follow",
+        )
+
+
+def _augmentation(spec: Spec) -> Iterator[Advice]:
+    role = spec.data["qat"]
+    augment = role.dataset.params.get("augment")
+    if not isinstance(augment, dict):
+        return
+    heavy = [name for name in ("mosaic", "mixup") if augment.get(name)]
+    named = augment.get("torchvision") or ()
+    heavy += [n for n in (t if isinstance(t, str) else next(iter(t)) for t in named) if n in _HEAVY]
+    if heavy:
+        yield Advice(
+            join(join(role.dataset.at, "params"), "augment"),
+            f"give `data.qat` weaker augmentation (it has {', '.join(heavy)})",
+            "qat adapts to the inputs that the chip will see, and has few epochs for it",
+        )
