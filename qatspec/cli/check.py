@@ -126,8 +126,8 @@ def command(
     if advice:
         echo("\nadvice for qat")
     for one in advice:
-        place = options.short_location(options.spec_location(loaded, one.at))
-        echo(f"  {place}: {one.advice}: {one.reason}")
+        line = options.short_location(options.spec_location(loaded, one.at))
+        echo(f"  {line}: {one.advice}: {one.reason}")
     for name in host.before:
         echo(f"  host    {name}: in float before the compiled program")
     for name in host.after:

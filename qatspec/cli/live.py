@@ -113,8 +113,8 @@ class Live:
             self._print(f"    {part:<10}{seconds:9.2f} s {seconds / total:6.1%}")
 
     def _advice(self, step: str, data: Mapping[str, Any]) -> None:
-        place = data["place"].rpartition("/")[2]
-        self._print(escape(f"  advice, {place}: {data['advice']}: {data['reason']}"))
+        line = data["place"].rpartition("/")[2]
+        self._print(escape(f"  advice, {line}: {data['advice']}: {data['reason']}"))
 
     def _log(self, step: str, data: Mapping[str, Any]) -> None:
         if "diagnostic" in data:

@@ -32,10 +32,10 @@ def advise_on_inputs(context: Context) -> list[Advice]:
 def of_batch(inputs: Inputs, batch: Batch) -> list[Advice]:
     """The advice on a batch. inputs: what the spec says of each of its tensors."""
     advice = []
-    for (name, given), values in zip(inputs.items(), batch.inputs, strict=True):
+    for (name, wanted), values in zip(inputs.items(), batch.inputs, strict=True):
         if values.is_floating_point() and values.numel() > 1:
-            at = given.at
-            key = join(at, "mean") if isinstance(given, InputSpec) else at
+            at = wanted.at
+            key = join(at, "mean") if isinstance(wanted, InputSpec) else at
             advice += _of_values(values, name or "image", key)
     return advice
 
