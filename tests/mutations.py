@@ -320,6 +320,7 @@ MUTATIONS: dict[str, Edit] = {
     "min_lr": sets(f"{_COSINE}/min_lr", 0.01),
     "amp": sets(f"{_FLOAT}/trainer/amp", "bf16"),
     "amp of qat": sets(f"{_QAT}/trainer/amp", "bf16"),
+    "channels_last": sets(f"{_FLOAT}/trainer/channels_last", True),
     "early_stop": sets(f"{_FLOAT}/trainer/early_stop", {"patience": 1, "min_delta": 50}),
     "plateau": sets(_COSINE, {"type": "plateau", "patience": 0}),
     # calibration

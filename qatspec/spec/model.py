@@ -175,6 +175,7 @@ class Trainer:
     accumulate: batches of one optimizer step.
     amp: format of convolutions and matrix products in training; None: float32.
     compile: train by torch.compile.
+    channels_last: memory format of 2-d convolutions.
     checkpoint_steps: a resumable checkpoint at least every so many steps (and every epoch).
     """
 
@@ -188,6 +189,7 @@ class Trainer:
     accumulate: int = default("trainer", "accumulate")
     amp: Literal["bf16", "fp16"] | None = default("trainer", "amp")
     compile: bool = default("trainer", "compile")
+    channels_last: bool = default("trainer", "channels_last")
     early_stop: EarlyStop | None = default("trainer", "early_stop")
     batch_norm: Literal["running", "synchronized", "frozen"] = default("trainer", "batch_norm")
     freeze_from_epoch: int | None = None

@@ -23,7 +23,10 @@ def validator(
     context: Context, model: nn.Module, to_eval: Callable[[], object]
 ) -> Callable[[], Mapping[str, float]]:
     """A function that evaluates `model` with its current weights on data.val; every process of the
-    stage calls it, and evaluates a part with the weights of rank 0."""
+    stage calls it, and evaluates a part with the weights of rank 0. Lays out `model` in memory as
+    the stage's trainer asks."""
+    trainer = context.spec.stages[context.stage].trainer or Trainer()
+    lay_out(model, trainer)
     loader = context.loader("val")
 
     def validate() -> Mapping[str, float]:
@@ -39,6 +42,13 @@ def validator(
         )
 
     return validate
+
+
+def lay_out(model: nn.Module, trainer: Trainer) -> None:
+    """Give the weights of 2-d convolutions the memory format that a trainer asks for; convolutions
+    compute in the format of their weights."""
+    if trainer.channels_last:
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def validation_progress(context: Context) -> Callable[[int, int], None]:

@@ -13,6 +13,7 @@ from qatspec.diag.codes import QS942, QS943
 from qatspec.spec import InputSpec, TensorSpec, Trainer
 from qatspec.stages.context import Context
 from qatspec.stages.exhausted import too_large
+from qatspec.stages.training import lay_out
 from qatspec.train.evaluate import rehearse
 from qatspec.train.loader import Batch, Loader
 from qatspec.train.loss import ForwardMode, Loss, demand_compiler
@@ -54,6 +55,7 @@ class TriedData:
         pattern of the trainer matches nothing, QS963 where nothing can be compiled; PluginFault."""
         trainer = self.context.spec.stages[stage].trainer or Trainer()
         freeze(model, trainer)
+        lay_out(model, trainer)
         if trainer.compile:
             demand_compiler(self.context.device, trainer.at)
         autocast = trainer.amp if stage == "float" else None

@@ -23,7 +23,14 @@ from qatspec.train.distributed import ALONE, Processes
 from qatspec.train.ema import WeightAverage
 from qatspec.train.loader import Batch, Loader
 from qatspec.train.loss import ForwardMode, Loss
-from qatspec.train.optim import build_optimizer, build_schedule, clip, freeze, freeze_statistics
+from qatspec.train.optim import (
+    build_optimizer,
+    build_schedule,
+    clip,
+    freeze,
+    freeze_statistics,
+    load_optimizer,
+)
 from qatspec.train.scales import LearnedScales
 from qatspec.train.timing import Stopwatch
 from qatspec.train.watch import Watch
@@ -358,7 +365,7 @@ class _Loop:
 
     def _restore(self, checkpoint: Checkpoint) -> None:
         self.training.model.load_state_dict(dict(checkpoint.state_dict))
-        self.optimizer.load_state_dict(dict(checkpoint.optimizer or {}))
+        load_optimizer(self.optimizer, checkpoint.optimizer or {})
         self.watch.load_state_dict(checkpoint.scheduler or {})
         if checkpoint.scaler:
             self.scaler.load_state_dict(dict(checkpoint.scaler))

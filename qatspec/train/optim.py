@@ -103,6 +103,16 @@ def build_optimizer(model: nn.Module, component: Component) -> torch.optim.Optim
     return optimizer
 
 
+def load_optimizer(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
+    """Load a state dict; tensors of a parameter's shape get its memory format, which a checkpoint
+    does not keep and without which torch takes its slow path on a GPU."""
+    optimizer.load_state_dict(dict(state))
+    for parameter, kept in optimizer.state.items():
+        for key, value in kept.items():
+            if isinstance(value, torch.Tensor) and value.shape == parameter.shape:
+                kept[key] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+
+
 def tensors_per_parameter(component: Component) -> int:
     """Return how many tensors of a parameter's shape the optimizer keeps for each parameter."""
     return _OPTIMIZERS[component.type][1](component.params)

@@ -187,6 +187,7 @@ TRAINER_KEYS = {
     "accumulate": st.integers(1, 4),
     "amp": st.one_of(st.none(), choice("bf16", "fp16")),
     "compile": st.booleans(),
+    "channels_last": st.booleans(),
     "early_stop": st.one_of(st.none(), some({"patience": POSITIVE}, min_delta=FRACTION)),
     "batch_norm": st.one_of(
         choice("running", "synchronized", "frozen"),

@@ -225,6 +225,28 @@ def test_mixed_precision_resumes_with_the_same_bytes(make_training, last, amp):
     torch.testing.assert_close(*near, rtol=0.1, atol=0.05)
 
 
+def test_channels_last_resumes_with_the_same_bytes(make_training, last, toy_net):
+    class Net(toy_net):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Sequential(nn.Conv2d(1, 3, 1), nn.Conv2d(3, 4, 3))
+            self.to(memory_format=torch.channels_last)
+
+    def make(folder, epochs):
+        torch.manual_seed(0)
+        return make_training(folder, model=Net(), epochs=epochs, optimizer=part(
+            "optimizer", "adamw", lr=0.01), scheduler=part("scheduler", "constant"))  # fmt: skip
+
+    unbroken = make("unbroken", 2)
+    fit(unbroken)
+    fit(make("broken", 1))
+    again = make("broken", 2)
+    fit(again, last(again))
+    assert again.model.conv[1].weight.is_contiguous(memory_format=torch.channels_last)
+    assert last(again).to_bytes() == last(unbroken).to_bytes()
+    assert all(value.is_contiguous() for value in last(again).state_dict.values())
+
+
 def test_a_step_whose_scaled_gradient_overflows_is_left_out(make_training, last):
     norms = []
     training = make_training(
