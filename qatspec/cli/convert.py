@@ -82,7 +82,7 @@ def command(
         exactness = {**exact, **exact_binary}.get(path.name)
         note = ""
         if exactness is not None:
-            distance = "bit-exact" if exactness.bit_exact else f"within {exactness.max_lsb} LSB"
+            distance = "bit-exact" if exactness.bit_exact else "not bit-exact"
             note = f"  ({distance}: {exactness.compared})"
         echo(f"{path}{note}")
 

@@ -259,5 +259,5 @@ def _exactness(artifact: Mapping[str, Any]) -> str:
     unknown."""
     if artifact["bit_exact"] is None:
         return ""
-    distance = "bit-exact" if artifact["bit_exact"] else f"within {artifact['max_lsb']} LSB"
+    distance = "bit-exact" if artifact["bit_exact"] else "not bit-exact"
     return ": ".join(filter(None, (distance, artifact["compared"])))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -269,7 +270,12 @@ def _march_options(
         return raw  # the march itself has been reported
     schema = names.march(march).options
     if wrong := check(raw, schema, at):
-        raise DiagnosticError(wrong)
+        words = (
+            f"the march is `{march}`, which has keys of its own here; with `--set march={march}`, "
+            "`--set 'stages.compile={}'` leaves out the settings of another march"
+        )
+        note = Note(words, at="/march")
+        raise DiagnosticError(replace(d, notes=(*d.notes, note)) for d in wrong)
     return cast("Mapping[str, Any]", with_defaults(schema, raw))
 
 

@@ -92,11 +92,12 @@ def real_inputs(
 def compare(
     reference: IntegerModel, other: IntegerModel, inputs: Sequence[Sequence[np.ndarray]]
 ) -> Exactness:
-    """Run both models on the same inputs and return the largest distance over all outputs.
+    """Run both models on the same inputs and return the largest distance over all outputs: in
+    steps, and in words as a share of the output's largest value, as int32 outputs have many steps.
 
     inputs: one image each, in the form that `other` accepts. Frames of a camera are converted to
     integers for the reference."""
-    largest = 0
+    largest, share = 0, 0.0
     feds = other.runtime_inputs if isinstance(other, Artifact) else ()
     fed = {f.port.name: f for f in feds}
     for feed in inputs:
@@ -110,8 +111,11 @@ def compare(
         for mine, theirs in zip(reference.run(*ints), other.run(*feed), strict=True):
             distance = np.abs(mine.astype(np.int64) - theirs.astype(np.int64))
             largest = max(largest, int(distance.max(initial=0)))
+            size = int(np.abs(mine.astype(np.int64)).max(initial=1))
+            share = max(share, int(distance.max(initial=0)) / size)
+    apart = f", apart by at most {100 * share:.2g} % of the largest output" if largest else ""
     return Exactness(
-        bit_exact=largest == 0, max_lsb=largest, compared=_compared(other, len(inputs))
+        bit_exact=largest == 0, max_lsb=largest, compared=_compared(other, len(inputs)) + apart
     )
 
 

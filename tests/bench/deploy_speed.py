@@ -13,6 +13,8 @@ Nets of random weights, batch 1, calibrated on one made-up picture: `resnet18` a
                   point 0 behind a relu, else 128); default session
     bin fast      the artifact of the same, `opt: fast`
     bin exact     the same with `opt: exact`
+    openvino f32  the float32 file of the first row in OpenVINO, where that is installed
+    bin openvino  the artifact of `march: openvino` there; onnxruntime does not run in these two
     program       the executor of qatspec (numpy and torch), for scale
     <peer>        what another quantizer makes of the same float net (tests/bench/peers)
 
@@ -28,6 +30,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import importlib.util
 import platform
 import statistics
 import tempfile
@@ -125,6 +128,29 @@ def session(path: Path, feeds: list[np.ndarray], threads: int, **settings: str) 
     return Row(lambda: list(made.run(None, feed)), kinds)
 
 
+def openvino_rows(
+    program: Program,
+    float_file: Path,
+    images: list[np.ndarray],
+    ints: list[np.ndarray],
+    threads: int,
+) -> dict[str, Row]:
+    """float32 and the compiled artifact in OpenVINO on the CPU; none where it is not installed."""
+    if importlib.util.find_spec("openvino") is None:
+        print("OpenVINO is not installed: its rows are left out")
+        return {}
+    from qatspec_openvino.march import open_artifact, open_model, runner
+
+    in_float = open_model(float_file.read_bytes(), {"device": "CPU", "precision": "f32"}, threads)
+    request = in_float.create_infer_request()
+    artifact = compile_program(program, "openvino")
+    model = runner(open_artifact(artifact, threads), artifact)
+    return {
+        "openvino f32": Row(lambda: list(request.infer(images).values())),
+        "bin openvino": Row(lambda: model(*ints)),
+    }
+
+
 def _built(build: Callable[[], torch.nn.Module]) -> torch.nn.Module:
     """The net with the same random weights every time."""
     torch.manual_seed(0)
@@ -181,6 +207,7 @@ def rows(
         path = folder / f"{opt}.onnx"
         path.write_bytes(artifact.sections["model.onnx"])
         found[f"bin {opt}"] = session(path, ints, threads)
+    found |= openvino_rows(program, folder / "float.onnx", images, ints, threads)
     found["program"] = Row(lambda: program.run(*ints))
     return found, prepared, program, x
 

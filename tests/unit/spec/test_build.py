@@ -1,5 +1,7 @@
 """Documents to Specs: defaults, merging of quantize, and what must hold between stages."""
 
+from pathlib import Path
+
 import pytest
 
 from qatspec.diag import DiagnosticError
@@ -269,3 +271,13 @@ def test_code_needs_leave(build, tmp_path):
     registry = fake_registry()
     spec = load(tmp_path / "spec.yaml", allow_code=True, registry=registry)
     assert registry.model(spec.model.type).name == "mine"
+
+
+def test_another_march_by_set_says_how_its_compile_keys_go():
+    """What the note says is followed."""
+    quickstart = Path(__file__).parents[3] / "specs" / "quickstart.yaml"
+    with pytest.raises(DiagnosticError) as caught:
+        load(quickstart, ["march=litert"])
+    (problem,) = caught.value.diagnostics
+    assert problem.code == "QS201" and "stages.compile={}" in problem.notes[0].text
+    assert load(quickstart, ["march=litert", "stages.compile={}"]).march == "litert"
