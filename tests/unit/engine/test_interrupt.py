@@ -388,17 +388,3 @@ def test_warnings_and_faults_of_other_processes_reach_the_terminal(project):
     assert result.returncode == 3, result.stderr
     assert "only rank 1 meets this" in result.stderr
     assert "Traceback" not in result.stderr
-
-
-def test_batch_size_counts_for_each_process():
-    """What the schema says of `batch_size`."""
-    from qatspec.train.loader import Loader
-
-    class Numbers:
-        classes = ()
-
-        def __len__(self) -> int:
-            return 24
-
-    loader = Loader(Numbers(), batch_size=4, seed=0, world=2)  # type: ignore[arg-type]
-    assert loader.epoch_steps == 3

@@ -140,3 +140,17 @@ def test_a_killed_process_is_started_again(tmp_path, by_nproc):
     shutil.rmtree(here.parent)
     assert "resumed from step" in end(launcher)
     assert results(project.workdir) == by_nproc
+
+
+def test_batch_size_counts_for_each_process():
+    """What the schema says of `batch_size`."""
+    from qatspec.train.loader import Loader
+
+    class Numbers:
+        classes = ()
+
+        def __len__(self) -> int:
+            return 24
+
+    loader = Loader(Numbers(), batch_size=4, seed=0, world=2)  # type: ignore[arg-type]
+    assert loader.epoch_steps == 3
