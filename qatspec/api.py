@@ -145,6 +145,7 @@ if TYPE_CHECKING:  # the same names for type checkers; tests/contract holds both
         FoundData as FoundData,
         FusePattern as FusePattern,
         Hardware as Hardware,
+        HostCpu as HostCpu,
         LibraryModel as LibraryModel,
         Limit as Limit,
         March as March,
@@ -191,7 +192,8 @@ _export(
     "PictureDataset",
     "PrepareConfig", "PrepareConfigDef", "QConfig", "QConfigDef", "QSpec",
     "QuantHandler", "Sample", "Shared",
-    "StageEvent", "TaskModel", "Verdict", "lazy", "Hardware", "Limit", "OpSupport", "tiled_march",
+    "StageEvent", "TaskModel", "Verdict", "lazy", "Hardware", "HostCpu", "Limit", "OpSupport",
+    "tiled_march",
 )  # fmt: skip
 _export("qatspec.spec", "InputSpec", "Spec", "TensorSpec", "load")
 _export("qatspec.registry", "Registry", "registry")

@@ -21,6 +21,7 @@ from qatspec.api import (
     Arithmetic,
     Capabilities,
     Hardware,
+    HostCpu,
     Limit,
     OpSupport,
 )
@@ -55,34 +56,49 @@ TRIAL_OPTIONS: Mapping[str, Any] = {"opt": "O1", "verify": False}
 
 _MOVES = OpSupport(dtypes=("int8", "int16", "int32"))
 
-_OWN_STATISTICS = "the chip has no such norm; use a batch norm, which is folded"
-_SOFTMAX = "the chip leaves it to the CPU; use a sigmoid"
-#: Softmax runs on the CPU unless it is forced off it, Reduce on bernoulli2 too (RDK
-#: supported_op_list); norms over the input's own statistics and products of two activations are in
-#: no table of either chip.
-BAYES_FLOAT_OPS: Mapping[str, str] = {
+_OWN_STATISTICS = "the chip has no such norm; a batch norm is folded"
+_SOFTMAX = "the chip has no softmax; a sigmoid runs on it"
+_PLACES = "the chip finds no places of extremes"
+_QUOTIENTS = "the chip has no quotient of two activations"
+_PRODUCTS = "the chip has no product of two activations; convolutions run on it"
+#: What runs on the CPU: softmax unless it is forced off it, Reduce on bernoulli2 too (RDK
+#: supported_op_list); norms over the input's own statistics, products, quotients and places of
+#: extremes are in no table of either chip.
+_BAYES_HOST_OPS: Mapping[str, str] = {
     "softmax": _SOFTMAX,
     "log_softmax": _SOFTMAX,
+    "exp_below_max": _SOFTMAX,
     "layer_norm": _OWN_STATISTICS,
     "group_norm": _OWN_STATISTICS,
     "instance_norm": _OWN_STATISTICS,
     "instance_norm1d": _OWN_STATISTICS,
     "instance_norm2d": _OWN_STATISTICS,
     "instance_norm3d": _OWN_STATISTICS,
-    "matmul": "the chip has no product of two activations; use convolutions",
+    "standardize": _OWN_STATISTICS,
+    "affine": _OWN_STATISTICS,
+    "matmul": _PRODUCTS,
+    "divide": _QUOTIENTS,
+    "argmax": _PLACES,
 }
 
-_FITTED = "tables are fitted to it on bayes alone; use relu, or sigmoid and a product"
+_FITTED = "tables are fitted to it on bayes alone; relu runs on the chip"
 #: "SiLU/GELU/exp are LUT-fits only on Bayes", ELU on the CPU (RDK supported_op_list).
-BERNOULLI2_FLOAT_OPS: Mapping[str, str] = {
-    **BAYES_FLOAT_OPS,
+_BERNOULLI2_HOST_OPS: Mapping[str, str] = {
+    **_BAYES_HOST_OPS,
     "silu": _FITTED,
     "gelu": _FITTED,
     "exp": _FITTED,
-    "elu": "the chip leaves it to the CPU; use relu",
+    "elu": "the chip has no ELU; relu runs on it",
+    "reduce_max": "the chip has no largest number of whole dims",
 }
 
+#: Assumed, as no page of the vendor times its CPU ops: a core of Cortex-A53 (X3) or A55 reads and
+#: writes a number in 4 and 2 cycles, and a hand-over takes as long as 20 layers of the chip.
+BERNOULLI2_HOST = HostCpu(ops=_BERNOULLI2_HOST_OPS, elements_per_us=300, start_us=100)
+BAYES_HOST = HostCpu(ops=_BAYES_HOST_OPS, elements_per_us=750, start_us=40)
+
 BERNOULLI2 = Capabilities(
+    host=BERNOULLI2_HOST,
     hardware=Hardware(
         cores=2,
         clock_mhz=1000,
@@ -165,6 +181,7 @@ BERNOULLI2 = Capabilities(
 )
 
 BAYES = Capabilities(
+    host=BAYES_HOST,
     hardware=Hardware(
         cores=2,
         clock_mhz=1000,
@@ -246,6 +263,7 @@ _X5 = "published times of RDK X5, rows of the fit (README)"
 #: RDK X5. The vendor prints one core, 1 GHz and 10 TOPS; no public table holds its limits of ops,
 #: which are assumed to be those of bayes.
 BAYES_E = Capabilities(
+    host=BAYES_HOST,
     hardware=Hardware(
         cores=1,
         clock_mhz=1000,

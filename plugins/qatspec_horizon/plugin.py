@@ -21,9 +21,7 @@ from qatspec_horizon.capabilities import (
     ARITHMETIC,
     BAYES,
     BAYES_E,
-    BAYES_FLOAT_OPS,
     BERNOULLI2,
-    BERNOULLI2_FLOAT_OPS,
     ONE_CORE_OPTIONS,
     OPTIONS,
     TRIAL_OPTIONS,
@@ -72,7 +70,7 @@ def qatspec_prepare_configs() -> Iterable[PrepareConfigDef]:
     return [
         PrepareConfigDef(
             name="horizon",
-            summary="ops that the march leaves to the CPU stay in float; shared convs tied",
+            summary="shared convs tied; ops that the march leaves to the CPU are quantized too",
             config=PrepareConfig(march_preset=True, shared_conv="tied"),
             aliases=("HorizonPrepareCustomConfigDict",),
         )
@@ -91,7 +89,6 @@ def qatspec_marches() -> Iterable[March]:
             capabilities=BERNOULLI2,
             options=OPTIONS,
             trial_options=TRIAL_OPTIONS,
-            float_ops=BERNOULLI2_FLOAT_OPS,
         ),
         tiled_march(
             name="bayes",
@@ -102,7 +99,6 @@ def qatspec_marches() -> Iterable[March]:
             capabilities=BAYES,
             options=OPTIONS,
             trial_options=TRIAL_OPTIONS,
-            float_ops=BAYES_FLOAT_OPS,
         ),
         tiled_march(
             name="bayes_e",
@@ -113,6 +109,5 @@ def qatspec_marches() -> Iterable[March]:
             capabilities=BAYES_E,
             options=ONE_CORE_OPTIONS,
             trial_options=TRIAL_OPTIONS,
-            float_ops=BAYES_FLOAT_OPS,
         ),
     ]

@@ -1,7 +1,7 @@
 """The command stream: what the cores and the DMA queues do, as bytes, in an order that is right
 for one unit after the other.
 
-Four commands. Addresses count bytes; those of `load`, `store` and operands are on-chip, where a
+Five commands. Addresses count bytes; those of `load`, `store` and operands are on-chip, where a
 value lies in the layout of `qatspec.backend.packing`. Values that are parts of another one lie in
 its memory (`qatspec.backend.views`): `value` and the boxes of loads, stores and buffers are those
 of the value that has the memory.
@@ -10,6 +10,7 @@ weight  the layer's constants for output channels box.c0..c1 -> address
 load    box of a value in DDR -> address
 execute box of the layer's output from the operands; address: of the result
 store   address -> box of a value in DDR
+host    the CPU computes the layer from values in DDR to a value in DDR; no address
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ import numpy as np
 
 from qatspec.backend.region import Box
 
-OpCode = Literal["weight", "load", "execute", "store"]
-_CODES: tuple[OpCode, ...] = ("weight", "load", "execute", "store")
+OpCode = Literal["weight", "load", "execute", "store", "host"]
+_CODES: tuple[OpCode, ...] = ("weight", "load", "execute", "store", "host")
 #: 32-bit words of a command before its operands, and of an operand.
 _HEAD, _OPERAND = 11, 5
 

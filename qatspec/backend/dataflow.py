@@ -16,6 +16,7 @@ import numpy as np
 
 from qatspec.backend.commands import BadStream, Command
 from qatspec.backend.compiled import Compiled
+from qatspec.backend.layers import Layer
 from qatspec.backend.packing import LINE, constant_spans, features_bytes
 from qatspec.backend.region import Box, full_box, layer_needs, splits
 
@@ -86,6 +87,7 @@ class _Dataflow:
             "load": self._load,
             "execute": self._execute,
             "store": self._store,
+            "host": self._host,
         }
         done = 0
         try:
@@ -104,18 +106,16 @@ class _Dataflow:
 
     def _load(self, command: Command) -> None:
         name, box = self.names[command.value], command.box
-        everything = full_box(self.program.values[name].shape)
-        self._read(self.ddr, self._home(name), name, everything, box)
+        self._read(self.ddr, self._home(name), name, self._full(name), box)
         self._write(self.chip, command.address, name, command.buffer, box)
 
     def _store(self, command: Command) -> None:
         name, box = self.names[command.value], command.box
-        everything = full_box(self.program.values[name].shape)
         self._read(self.chip, command.address, name, command.buffer, box)
-        self._write(self.ddr, self._home(name), name, everything, box)
+        self._write(self.ddr, self._home(name), name, self._full(name), box)
 
     def _execute(self, command: Command) -> None:
-        layer = self.compiled.layers[command.layer]
+        layer = self._layer_on(command, host=False)
         needs = self._needed(command)
         for name, operand in zip(layer.inputs, command.operands, strict=True):
             root, box = self._at_home(name, needs[name])
@@ -128,12 +128,29 @@ class _Dataflow:
             raise BadStream(f"layer `{layer.name}` does not write `{self.names[command.value]}`")
         self._write(self.chip, command.address, root, command.buffer, box)
 
+    def _host(self, command: Command) -> None:
+        layer, needs = self._layer_on(command, host=True), self._needed(command)
+        for name in layer.inputs:
+            root, box = self._at_home(name, needs[name])
+            self._read(self.ddr, self._home(root), root, self._full(root), box)
+        root, box = self._at_home(layer.output, command.box)
+        self._write(self.ddr, self._home(root), root, self._full(root), box)
+
+    def _layer_on(self, command: Command, *, host: bool) -> Layer:
+        layer = self.compiled.layers[command.layer]
+        if layer.host != host:
+            raise BadStream(f"layer `{layer.name}` runs on the {'CPU' if layer.host else 'chip'}")
+        return layer
+
+    def _full(self, name: str) -> Box:
+        return full_box(self.program.values[name].shape)
+
     def _needed(self, command: Command) -> dict[str, Box]:
         """What the layer reads for the command's box, which it must be able to compute alone."""
         key = command.layer, command.box
         if key not in self._needs:
             layer, box = self.compiled.layers[command.layer], command.box
-            everything = full_box(self.program.values[layer.output].shape)
+            everything = self._full(layer.output)
             by_rows, step = splits(layer, self.program)
             step = step or everything.c1
             if (

@@ -34,7 +34,10 @@ class _Emitter:
 
     def stream(self) -> Iterator[Command]:
         for i, stage in enumerate(self.placement.stages):
-            if stage.passes is not None:
+            if stage.host:
+                yield from self._prefetch(sorted(stage.prefetch, key=lambda p: (p[0], abs(p[1]))))
+                yield self._host(stage.layers[0])
+            elif stage.passes is not None:
                 yield from self._passes(i, stage)
             else:
                 assert stage.strips is not None
@@ -244,6 +247,13 @@ class _Emitter:
                 address=result.address, box=piece, buffer=result.box, core=core,
                 constants=constants, operands=operands,
             )  # fmt: skip
+
+    def _host(self, k: int) -> Command:
+        box = Box(0, self.net.channels(k), 0, self.net.heights[self.net.parts[k].root])
+        return Command(
+            code="host", layer=self.net.layers[k].index, value=self.index[self.net.parts[k].root],
+            address=0, box=box, buffer=box,
+        )  # fmt: skip
 
     def _share(self, k: int, box: Box) -> list[Box]:
         """A box for each core: a share of the rows."""

@@ -83,14 +83,15 @@ def decode(artifact: Artifact) -> Compiled:
         packed = _layout(artifact.sections)
         program = _program(artifact.sections, packed)
         memory = json.loads(artifact.sections["memory"])
+        target = Target.from_record(memory["target"])
         compiled = Compiled(
             program=program,
-            target=Target.from_record(memory["target"]),
+            target=target,
             opt=str(memory["opt"]),
             cores=int(memory["cores"]),
             packed=packed,
             weights=artifact.sections["weights"],
-            layers=group(program),
+            layers=group(program, target),
             commands=stream.decode(artifact.sections["commands"]),
             ddr=_addresses(memory["ddr"], program),
             onchip_bytes=int(memory["onchip_bytes"]),

@@ -37,7 +37,8 @@ class Effort:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Group:
     """Layers start..end of a plan. mode: "whole" (layer by layer, each value between them on chip
-    in full), "strips" (in `steps` strips) or "passes" (one layer, see `tile`)."""
+    in full), "strips" (in `steps` strips), "passes" (one layer, see `tile`) or "host" (one layer on
+    the CPU)."""
 
     start: int
     end: int
@@ -68,6 +69,11 @@ def fuse(net: Network, budget: int, effort: Effort) -> list[Group]:
     by_layer = [search.layer_by_layer(start) for start in range(count)]
     failed = []
     for end in range(1, count + 1):
+        if net.layers[end - 1].host:
+            moved = net.part_bytes(end - 1)
+            cost = search.cost(end - 1, end, moved, moved)
+            offer(Group(start=end - 1, end=end, mode="host"), cost)
+            continue
         for start in range(end):
             costs = by_layer[start]
             if end - start <= len(costs):
@@ -136,6 +142,8 @@ class _Search:
         closing: dict[int, int] = {}
         costs: list[float] = []
         for k in range(start, min(count, start + (count if self.effort.fuse else 1))):
+            if net.layers[k].host:
+                break
             if k > start:
                 live = np.append(live, self.least[k])
             part = net.parts[k]
@@ -185,6 +193,8 @@ class _Search:
         members: list[int] = []
         groups = []
         for start in range(end - 1, max(-1, end - 1 - self.longest), -1):
+            if net.layers[start].host:
+                break
             members.append(start)
             constants += net.const_bytes(start)
             guard = max(guard, effort.depth * net.const_bytes(start, net.smallest_chunk(start)))

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
+from qatspec.backend.target import Target
 from qatspec.ir import Op
 from qatspec.kinds import Trait, has
 from qatspec.program import Program
@@ -14,7 +15,8 @@ from qatspec.program import Program
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layer:
     """ops in execution order, the first is the anchor; inputs: activations from outside, in order
-    of first use; consts likewise; output: the one value that leaves."""
+    of first use; consts likewise; output: the one value that leaves; host: whether the CPU beside
+    the chip runs it."""
 
     index: int
     name: str
@@ -22,12 +24,14 @@ class Layer:
     inputs: tuple[str, ...]
     consts: tuple[str, ...]
     output: str
+    host: bool = False
 
 
-def group(program: Program) -> tuple[Layer, ...]:
+def group(program: Program, target: Target) -> tuple[Layer, ...]:
     """The layers of `program`, in execution order.
 
-    A rider joins the op before it if nobody else reads what lies between, and if it is not yet part
+    What the march leaves to the CPU is a layer of its own with what alone reads its result there. A
+    rider joins the op before it if nobody else reads what lies between, and if it is not yet part
     of another layer (two convolutions summed by one requantization: the first takes it, the second
     hands over its accumulator). A layer runs where its last op stood, when all inputs are there.
     """
@@ -42,7 +46,7 @@ def group(program: Program) -> tuple[Layer, ...]:
         if index in taken:
             continue
         chain = [index]
-        while (rider := _rider(program, chain[-1], readers, ports)) is not None:
+        while (rider := _rider(program, target, chain[-1], readers, ports)) is not None:
             if rider in taken:
                 break
             chain.append(rider)
@@ -50,21 +54,26 @@ def group(program: Program) -> tuple[Layer, ...]:
         chains.append(chain)
     chains.sort(key=lambda chain: chain[-1])
     names: Counter[str] = Counter()
-    return tuple(_layer(program, i, chain, names) for i, chain in enumerate(chains))
+    return tuple(_layer(program, target, i, chain, names) for i, chain in enumerate(chains))
 
 
 def _rider(
-    program: Program, index: int, readers: dict[str, list[int]], ports: set[str]
+    program: Program, target: Target, index: int, readers: dict[str, list[int]], ports: set[str]
 ) -> int | None:
     """The op that can follow op `index` in its layer: the only reader of its result."""
     output = program.ops[index].output
     users = readers.get(output, [])
-    if len(users) != 1 or output in ports or not has(program.ops[users[0]], Trait.FOLLOWS):
+    if len(users) != 1 or output in ports:
+        return None
+    user, hosted = program.ops[users[0]], bool(target.on_host(program.ops[index]))
+    if hosted != bool(target.on_host(user)) or not (hosted or has(user, Trait.FOLLOWS)):
         return None
     return users[0]
 
 
-def _layer(program: Program, index: int, chain: list[int], names: Counter[str]) -> Layer:
+def _layer(
+    program: Program, target: Target, index: int, chain: list[int], names: Counter[str]
+) -> Layer:
     ops = tuple(program.ops[i] for i in chain)
     made = {op.output for op in ops}
     read = dict.fromkeys(name for op in ops for name in op.inputs if name not in made)
@@ -78,4 +87,5 @@ def _layer(program: Program, index: int, chain: list[int], names: Counter[str]) 
         inputs=tuple(n for n in read if n not in program.consts),
         consts=tuple(n for n in read if n in program.consts),
         output=ops[-1].output,
+        host=target.on_host(ops[0]) is not None,
     )

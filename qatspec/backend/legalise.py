@@ -32,8 +32,10 @@ def verdict(op: Op, program: Program, target: Target) -> Verdict:
     program  the Program that it is part of.
     target   the march.
 
-    Returns a Verdict with the reason of a refusal.
+    Returns a Verdict with the reason of a refusal. What the march leaves to the CPU is no refusal.
     """
+    if target.on_host(op) is not None:
+        return Verdict(True)
     rules = target.ops.get(op.kind)
     if rules is None:
         return Verdict(False, f"{target.march} has no {op.kind}")
@@ -64,9 +66,17 @@ def verdict(op: Op, program: Program, target: Target) -> Verdict:
     return Verdict(True)
 
 
-def legalise(program: Program, target: Target) -> None:
-    """Hold every op against the march. Raises DiagnosticError QS801 with all that do not fit."""
-    problems = refusals((op, verdict(op, program, target)) for op in program.ops)
+def legalise(program: Program, target: Target, *, strict: bool) -> None:
+    """Hold every op against the march. Raises DiagnosticError QS801 with all that do not fit, among
+    them, where it is strict, those that the march leaves to the CPU."""
+
+    def answer(op: Op) -> Verdict:
+        reason = target.on_host(op) if strict else None
+        if reason is None:
+            return verdict(op, program, target)
+        return Verdict(False, f"runs on the CPU: {reason}", fix="take out `strict`")
+
+    problems = refusals((op, answer(op)) for op in program.ops)
     if problems:
         raise DiagnosticError(problems)
 

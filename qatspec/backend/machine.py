@@ -119,6 +119,7 @@ class _Bound:
             "load": self._load,
             "execute": self._execute,
             "store": self._store,
+            "host": self._host,
         }
         self.steps = [bind[command.code](command) for command in self.compiled.commands]
 
@@ -196,6 +197,35 @@ class _Bound:
         def run() -> Tensor:
             _copy(reads)
             result.copy_(constants.tile()(operands))
+            _copy(writes)
+            return result
+
+        return run
+
+    def _host(self, command: Command) -> Callable[[], Tensor]:
+        """The CPU reads and writes DDR; its constants are not loaded by commands."""
+        layer, box = self.compiled.layers[command.layer], command.box
+        needs = layer_needs(layer, box, self.program)
+        operands: dict[str, Tensor] = {}
+        reads: _Copies = []
+        for name in layer.inputs:
+            root, part = self._at_home(name, needs[name])
+            tile = operands[name] = self._tile(("operand", len(operands)), name, part)
+            everything = full_box(self.program.values[root].shape)
+            reads += self._copies(
+                self.ddr, self._address(root), root, everything, part, tile, write=False
+            )
+        root, part = self._at_home(layer.output, box)
+        result = self._tile("result", layer.output, part)
+        everything = full_box(self.program.values[root].shape)
+        writes = self._copies(
+            self.ddr, self._address(root), root, everything, part, result, write=True
+        )
+        function = self.machine.work.tile(layer, box, self.program.consts)
+
+        def run() -> Tensor:
+            _copy(reads)
+            result.copy_(function(operands))
             _copy(writes)
             return result
 

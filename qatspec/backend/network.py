@@ -9,7 +9,7 @@ from functools import cached_property
 
 import numpy as np
 
-from qatspec.backend.cost import layer_us
+from qatspec.backend.cost import host_us, layer_us
 from qatspec.backend.layers import Layer
 from qatspec.backend.packing import LINE, Packed, constant_spans
 from qatspec.backend.region import Box, full_box, splits, view
@@ -175,7 +175,9 @@ class Network:
         return min(low * unit, channels) if low else None
 
     def compute_us(self, k: int) -> float:
-        """Time of one core for the whole of layer k."""
+        """Time of one core, or of the CPU, for the whole of layer k."""
+        if self.layers[k].host:
+            return host_us(self.layers[k], self.program, self.target)
         box = full_box(self.program.values[self.layers[k].output].shape)
         return layer_us(self.layers[k], box, self.program, self.target)
 

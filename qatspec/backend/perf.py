@@ -11,6 +11,7 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -30,6 +31,7 @@ NOTE = (
     "modelled by qatspec from public figures, not measured; the bin is qatspec's own format, "
     "not the vendor compiler's"
 )
+HOST_HEADER = ["layer", "why the chip does not run it", "cost"]
 HEADER = ["layer", "ops", "computing cost (no DDR)", "load/store cost"]
 #: Slices of the run for which bandwidth and utilization are listed.
 INTERVALS = 20
@@ -121,7 +123,8 @@ def _summary(artifact: Artifact, timed: Timing) -> dict[str, Any]:
         "BPU OPs per run (working)": ops,
         "latency (ms)": _round(latency / 1e3),
         "latency (us)": _round(latency),
-        "latency (ms) by segments": [_round(latency / 1e3)],
+        "latency (ms) by segments": _segments(timed),
+        "latency of the CPU's parts (ms)": _round(sum(_host_times(timed).values()) / 1e3),
         "latency error": target.hardware.accuracy or "not compared with published times",
         "multicore sync time (ms)": 0.0,
         "FPS": _round(fps),
@@ -144,6 +147,7 @@ def _summary(artifact: Artifact, timed: Timing) -> dict[str, Any]:
         "input features": [["input feature", "dtype", "shape (without batch)"]]
         + [[p.name, p.dtype, "x".join(map(str, p.shape))] for p in artifact.inputs],
         **_intervals(timed),
+        "CPU parts": [HOST_HEADER, *_host_parts(timed)],
         "layer details": [HEADER, *_layers(timed)],
     }
 
@@ -171,7 +175,7 @@ def _layers(timed: Timing) -> list[list[str]]:
     traffic = [0.0] * len(compiled.layers)
     rate = compiled.target.hardware.ddr_bytes_per_us
     for event in timed.events:
-        if event.command.code == "execute":
+        if event.command.code in ("execute", "host"):
             compute[event.command.layer] += event.end - event.start
         else:
             traffic[event.command.layer] += event.moved / rate
@@ -184,6 +188,31 @@ def _layers(timed: Timing) -> list[list[str]]:
         ]
         for layer in compiled.layers
     ]
+
+
+def _segments(timed: Timing) -> list[float]:
+    """The times (ms) of the parts of a run that the chip and the CPU take in turn."""
+    times: list[float] = []
+    for _, some in groupby(timed.events, lambda event: event.command.code == "host"):
+        part = list(some)
+        times.append(_round((max(e.end for e in part) - min(e.start for e in part)) / 1e3))
+    return times
+
+
+def _host_times(timed: Timing) -> dict[int, float]:
+    """Layer -> time (us) of the CPU."""
+    events = (event for event in timed.events if event.command.code == "host")
+    return {event.command.layer: event.end - event.start for event in events}
+
+
+def _host_parts(timed: Timing) -> list[list[str]]:
+    """One row for each layer that the CPU runs: name, reason, time."""
+    compiled, rows = timed.compiled, []
+    for index, time in _host_times(timed).items():
+        layer = compiled.layers[index]
+        reasons = dict.fromkeys(compiled.target.on_host(op) or "" for op in layer.ops)
+        rows.append([layer.name, "; ".join(reasons), _cost(time, timed.latency)])
+    return rows
 
 
 def _cost(time: float, latency: float) -> str:

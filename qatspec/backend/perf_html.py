@@ -10,13 +10,15 @@ from qatspec.backend.compiled import Compiled
 from qatspec.backend.schedule import Event
 
 _WIDTH, _LANE, _LEFT = 1120, 30, 72
-_COLORS = {"execute": "#2f6f9f", "weight": "#c98a2b", "load": "#5b9f5b", "store": "#a4506a"}
+_COLORS = {"execute": "#2f6f9f", "weight": "#c98a2b", "load": "#5b9f5b", "store": "#a4506a",
+           "host": "#7a5fa8"}  # fmt: skip
 #: code of a command -> words
 MEANING = {
     "execute": "compute",
     "weight": "load weights",
     "load": "load features",
     "store": "store features",
+    "host": "CPU",
 }
 #: Events closer than this many pixels are drawn as one: a page stays small for any net.
 _MERGE = 0.6
@@ -55,6 +57,7 @@ def render(summary: dict[str, Any], compiled: Compiled, events: Sequence[Event])
 {_legend()}
 <h2>Layer details</h2>
 {_table(summary["layer details"][0], summary["layer details"][1:])}
+{_host_parts(summary["CPU parts"])}
 <h2>All figures</h2>
 {_figures(summary)}
 </body></html>
@@ -78,6 +81,7 @@ def _cards(summary: dict[str, Any]) -> str:
 def _timeline(events: Sequence[Event], cores: int, latency: float) -> str:
     """A lane for each core and one for each DMA queue over the time of a run."""
     lanes = [*(f"core {core}" for core in range(cores)), "loads", "stores"]
+    lanes += ["CPU"] * any(event.command.code == "host" for event in events)
     scale = (_WIDTH - _LEFT) / latency if latency else 0.0
     height = len(lanes) * _LANE + 34
     parts = [
@@ -113,7 +117,7 @@ def lane_of(event: Event, cores: int) -> int:
     """The unit that runs a command: a core by its number, then the queue of loads and of stores."""
     if event.command.code == "execute":
         return event.command.core
-    return cores + (event.command.code == "store")
+    return cores + ("load", "store", "host").index(event.command.code.replace("weight", "load"))
 
 
 def stretches(events: Sequence[Event], gap: float) -> list[tuple[str, float, float]]:
@@ -139,6 +143,11 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
         "<tr>" + "".join(f"<td>{escape(str(cell))}</td>" for cell in row) + "</tr>" for row in rows
     )
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _host_parts(rows: Sequence[Sequence[str]]) -> str:
+    """What the CPU runs, where it runs something."""
+    return f"<h2>On the CPU</h2>\n{_table(rows[0], rows[1:])}" if len(rows) > 1 else ""
 
 
 def _figures(summary: dict[str, Any]) -> str:

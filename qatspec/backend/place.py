@@ -41,7 +41,8 @@ class Keep:
 
 @dataclass(slots=True, kw_only=True)
 class Stage:
-    """Layers that run together. strips: None for a layer in passes, which `passes` describes.
+    """Layers that run together. strips: None for a layer in passes, which `passes` describes, and
+    for one on the CPU (`host`), which has nothing on chip.
     rings, constants: addresses of the buffers by root and by layer; slots: those of streamed
     constants; loads[s]: layers whose held constants are loaded at the start of this stage, before
     they are needed."""
@@ -50,6 +51,7 @@ class Stage:
     steps: int
     strips: Strips | None = None
     passes: Passes | None = None
+    host: bool = False
     arranged: Constants | None = None
     rings: dict[str, list[int]] = field(default_factory=dict)
     output: list[int] = field(default_factory=list)
@@ -99,6 +101,8 @@ class _Placer:
         if group.mode == "whole":
             self.stages += [Stage(layers=(k,), steps=1) for k in layers]
             self._keep_inside(layers, first)
+        elif group.mode == "host":
+            self.stages.append(Stage(layers=layers, steps=1, host=True))
         elif group.mode == "strips":
             self.stages.append(Stage(layers=layers, steps=group.steps))
         else:
@@ -155,7 +159,7 @@ class _Placer:
     def _plan(self, i: int, kept: set[str]) -> None:
         """The rings of a stage, and the constants of one in strips."""
         stage, effort = self.stages[i], self.effort
-        if stage.passes is not None:
+        if stage.passes is not None or stage.host:
             return
         stage.strips = build(
             self.net, stage.layers[0], stage.layers[-1] + 1, stage.steps,
@@ -169,6 +173,8 @@ class _Placer:
         """The bytes that stage i needs beside the keeps, with the constants as they are arranged
         or, for a single layer, in the smallest chunks."""
         stage, net = self.stages[i], self.net
+        if stage.host:
+            return 0
         if stage.passes is not None:
             buffers = [b for root, b in stage.passes.inputs.items() if root not in kept]
             if net.parts[stage.layers[0]].root not in kept:
@@ -192,6 +198,8 @@ class _Placer:
         space and time that they take first, as long as every stage fits as it is planned."""
         candidates = []
         for root, touches in self.touches.items():
+            if any(self.stages[i].host for i, _ in touches):
+                continue  # it passes through DDR in any case
             first, last = touches[0][0], touches[-1][0]
             c0, c1 = self._hull(root)
             keep = Keep(root, c0, c1, first, last)
@@ -261,6 +269,8 @@ class _Placer:
     def _finish(self, i: int) -> None:
         """The rings that are left, and constants in the space that is left."""
         stage, net, depth = self.stages[i], self.net, self.effort.depth
+        if stage.host:
+            return
         if stage.passes is not None:
             kept = self._kept(i)
             inputs = {r: b for r, b in stage.passes.inputs.items() if r not in kept}
@@ -315,6 +325,8 @@ class _Placer:
             pieces.append(Piece(size, i, i))
 
         for i, stage in enumerate(self.stages):
+            if stage.host:
+                continue
             if stage.passes is not None:
                 for root, (_, size, slots) in stage.passes.inputs.items():
                     for _ in range(slots):

@@ -140,7 +140,7 @@ def _need(op: Op, name: str, box: Box, program: Program) -> Box:
         )
     if op.kind == "linear":
         c0, c1 = full.c0, full.c1
-    if op.kind == "mul" and len(shape) == len(out):  # a dim of 1 is broadcast
+    if has(op, Trait.POINTWISE) and len(shape) == len(out):  # a dim of 1 is broadcast
         c0, c1 = (c0, c1) if full.c1 > 1 else (0, 1)
     return Box(c0, c1, h0, h1)
 

@@ -85,7 +85,7 @@ def rows_read(op: Op, name: str, program: Program, h0: Rows, h1: Rows) -> tuple[
         low, high = 0 * h0, 0 * h1 + height
     else:
         low, high = h0, h1
-    if op.kind == "mul" and height == 1:
+    if has(op, Trait.POINTWISE) and height == 1:
         low, high = 0 * h0, 0 * h1 + 1
     if isinstance(h0, int):
         low = min(max(int(low), 0), height - 1)

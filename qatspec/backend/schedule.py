@@ -16,7 +16,7 @@ import numpy as np
 
 from qatspec.backend.commands import Command
 from qatspec.backend.compiled import Compiled
-from qatspec.backend.cost import layer_us
+from qatspec.backend.cost import host_us, layer_us
 from qatspec.backend.layers import Layer
 from qatspec.backend.packing import constant_spans, features_bytes
 from qatspec.backend.region import Box, full_box, layer_needs
@@ -166,6 +166,7 @@ class _Clock:
         self.chip, self.ddr, self.bus = _Memory(), _Memory(), _Bus()
         self.free = {"load": 0.0, "store": 0.0}
         self.core_free = [0.0] * compiled.cores
+        self.host_free = 0.0
         self.started: set[tuple[int, int]] = set()
         self.work: dict[tuple[int, Box], float] = {}
         self.needs: dict[tuple[int, Box], dict[str, Box]] = {}
@@ -176,6 +177,7 @@ class _Clock:
             "load": self._load,
             "execute": self._execute,
             "store": self._store,
+            "host": self._host,
         }
         return tuple(steps[command.code](command) for command in self.compiled.commands)
 
@@ -232,6 +234,23 @@ class _Clock:
         _note(here, result, end, write=True)
         return Event(command, start, end, 0)
 
+    def _host(self, command: Command) -> Event:
+        layer = self.compiled.layers[command.layer]
+        root, box = self._at_home(layer.output, command.box)
+        here = self._value_in_ddr(root)
+        sources = []
+        for name in layer.inputs:
+            shape = self.program.values[name].shape
+            source, part = self._at_home(name, full_box(shape))
+            sources.append((self._value_in_ddr(source), part))
+        ready = [self.host_free, _writable(here, box)]
+        start = max(ready + [_readable(buffer, part) for buffer, part in sources])
+        end = self.host_free = start + host_us(layer, self.program, self.target)
+        for buffer, part in sources:
+            _note(buffer, part, end, write=False)
+        _note(here, box, end, write=True)
+        return Event(command, start, end, 0)
+
     def _at_home(self, name: str, box: Box) -> tuple[str, Box]:
         home = self.homes[name]
         return home.root, Box(box.c0 + home.channel, box.c1 + home.channel, box.h0, box.h1)
@@ -261,6 +280,9 @@ class _Clock:
 
     def _home(self, command: Command) -> _Buffer:
         """The command's value in DDR."""
-        name = self.names[command.value]
+        return self._value_in_ddr(self.names[command.value])
+
+    def _value_in_ddr(self, name: str) -> _Buffer:
         box = full_box(self.program.values[name].shape)
-        return self.ddr.buffer(self.compiled.ddr[name], self._size(command.value, box), box)
+        size = features_bytes(self.program.values[name], box, self.target)
+        return self.ddr.buffer(self.compiled.ddr[name], size, box)

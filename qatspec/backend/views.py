@@ -37,7 +37,7 @@ def homes(
     views = set()
     for layer in layers:
         (op, *riders) = layer.ops
-        if riders or (layer.output in outputs and op.kind != "concat"):
+        if riders or layer.host or (layer.output in outputs and op.kind != "concat"):
             continue
         if _resolve(op, home_of, fixed, program, target.hardware.align_channels_in):
             views.add(layer.index)

@@ -11,6 +11,7 @@ from qatspec.types.annotation import (
 from qatspec.types.capabilities import (
     Capabilities as Capabilities,
     Hardware as Hardware,
+    HostCpu as HostCpu,
     Limit as Limit,
     OpSupport as OpSupport,
 )

@@ -121,11 +121,31 @@ class Hardware:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HostCpu:
+    """The CPU beside the chip, and the ops that a march leaves to it.
+
+    ops              integer kind, or op of the model ("softmax") -> why the chip does not run it.
+    elements_per_us  numbers that it reads or writes, in numbers a microsecond.
+    start_us         to hand a layer to it and to go on behind it, in microseconds.
+    """
+
+    ops: Mapping[str, str]
+    elements_per_us: float
+    start_us: float
+
+    def __post_init__(self) -> None:
+        if self.elements_per_us <= 0 or self.start_us < 0:
+            raise ValueError("the CPU of a march takes time: `elements_per_us`, `start_us`")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Capabilities:
     """ops: integer kind -> what the march takes of it; None: every op, of any dtype and size.
     hardware: for marches that are compiled by `qatspec.api.tiled_march`.
+    host: the ops that run on the CPU beside the chip; None: what is not in `ops` is refused.
     max_lsb: integer kind -> steps by which the march's arithmetic may differ from fake-quant."""
 
     ops: Mapping[str, OpSupport] | None = None
     hardware: Hardware | None = None
+    host: HostCpu | None = None
     max_lsb: Mapping[str, int] = field(default_factory=dict)

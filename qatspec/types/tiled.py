@@ -38,6 +38,11 @@ TILED_OPTIONS: Mapping[str, JSONSchema] = {
             "(seconds at 512 px)"
         ),
     },
+    "strict": {
+        "type": "boolean",
+        "default": False,
+        "description": "refuse what the chip leaves to the CPU, instead of running it there",
+    },
 }
 
 

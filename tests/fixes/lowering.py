@@ -74,9 +74,9 @@ CASES += each(
     ),
     (
         "list only the modules before it under `quantize: modules`",
-        lambda: through(Whole(lambda m, x: m.a(x).softmax(1)), march="bayes", prepare="horizon"),
+        lambda: through(Whole(lambda m, x: m.a(x).cumsum(1)), march="bayes", prepare="horizon"),
         lambda: through(
-            Whole(lambda m, x: m.a(x).softmax(1)),
+            Whole(lambda m, x: m.a(x).cumsum(1)),
             march="bayes",
             prepare="horizon",
             modules={"a": {}},

@@ -202,8 +202,8 @@ def _sums(m: Any, x: Tensor) -> Tensor:
     return torch.cumsum(x, 1)
 
 
-def _softmax(m: Any, x: Tensor) -> Tensor:
-    return torch.softmax(m.a(x), 1)
+def _running_sums(m: Any, x: Tensor) -> Tensor:
+    return torch.cumsum(m.a(x), 1)
 
 
 def _null(name: str, model: nn.Module) -> list[Diagnostic]:
@@ -226,8 +226,8 @@ CASES += each(
     ),
     (
         "list only the modules before it under `quantize: modules`",
-        lambda: through(Whole(_softmax), march="bayes", prepare="horizon"),
-        lambda: through(Whole(_softmax), march="bayes", prepare="horizon", modules={"a": {}}),
+        lambda: through(Whole(_running_sums), march="bayes", prepare="horizon"),
+        lambda: through(Whole(_running_sums), march="bayes", prepare="horizon", modules={"a": {}}),
     ),
 )
 

@@ -198,7 +198,7 @@ def make_target(onchip: int = 1 << 20, **changes: Any) -> Target:
         "align_channels_in": 4,
         "align_channels_out": 8,
     }
-    rest = {"march": "bayes", "version": 1, "ops": dict.fromkeys(KINDS, ALL)}
+    rest = {"march": "bayes", "version": 1, "ops": dict.fromkeys(KINDS, ALL), "host": None}
     rest |= {key: changes.pop(key) for key in tuple(changes) if key in rest}
     return Target(hardware=Hardware(**(figures | changes)), **rest)
 

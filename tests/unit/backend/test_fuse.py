@@ -13,6 +13,7 @@ from qatspec.backend.machine import run_compiled
 from qatspec.backend.plan import LEVELS
 from qatspec.diag import DiagnosticError
 from qatspec.referee import interpret
+from qatspec.types import HostCpu
 
 
 def random_net(net, seed):
@@ -101,6 +102,25 @@ def test_random_nets_at_every_size(net, noise, target, seed):
             continue
         for got, wanted in zip(run_compiled(artifact, ints), expected, strict=True):
             assert np.array_equal(got, wanted), (seed, onchip, opt, cores)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_random_nets_with_parts_on_the_cpu(net, noise, target, seed):
+    """Layers of the CPU lie in DDR, between groups of the chip, whatever the level."""
+    program = random_net(net, seed)
+    ints, wanted = noise(program, 1), interpret(program, *noise(program, 1))
+    kinds = sorted({op.kind for op in program.ops} - {"conv"})
+    rng = np.random.default_rng(seed)
+    left = {str(kind): "none" for kind in rng.choice(kinds, 2, replace=False)}
+    host = HostCpu(ops=left, elements_per_us=100, start_us=10)
+    for onchip in (1 << 20, 12 * 1024):
+        opt = str(rng.choice(list(LEVELS)))
+        artifact = assemble(program, target(onchip, host=host), opt=opt, cores=2, verify=False)
+        outputs = run_compiled(artifact, ints)
+        assert all(np.array_equal(a, b) for a, b in zip(outputs, wanted, strict=True)), opt
+        summary = perf(artifact)["summary"]
+        assert len(summary["CPU parts"]) > 1
+        assert summary["latency (ms)"] > summary["latency of the CPU's parts (ms)"] >= 0.01
 
 
 def chain(net):

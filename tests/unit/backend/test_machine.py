@@ -75,6 +75,15 @@ def test_transposed_convolutions_split_by_output_channels(net, noise, target, gr
     assert equal(run_compiled(artifact, ints), interpret(program, *ints))
 
 
+def test_an_op_may_read_a_value_twice(net, noise, target):
+    made = net()
+    x = made.conv(made.input(3, 6, 6), 8)
+    squared = made.requant(made.emit("mul", [x, x]))
+    program = made.finish(made.conv(made.emit("concat", [squared, squared], axis=1), 4))
+    ints = noise(program)
+    assert equal(run_compiled(assemble(program, target()), ints), interpret(program, *ints))
+
+
 def test_an_input_may_be_an_output(net, noise, target):
     made = net()
     x = made.input(3, 5, 5)

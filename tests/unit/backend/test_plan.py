@@ -13,8 +13,8 @@ from qatspec.backend.schedule import latency_us, schedule
 from qatspec.diag import DiagnosticError
 
 
-def test_what_rides_behind_a_convolution_is_one_layer(small):
-    layers = group(small)
+def test_what_rides_behind_a_convolution_is_one_layer(small, target):
+    layers = group(small, target())
     assert [[op.kind for op in layer.ops] for layer in layers] == [
         ["conv", "requant"],
         ["conv", "requant"],
@@ -26,18 +26,18 @@ def test_what_rides_behind_a_convolution_is_one_layer(small):
     assert len(residual.inputs) == 2
 
 
-def test_two_convolutions_summed_are_two_layers_in_a_runnable_order(net):
+def test_two_convolutions_summed_are_two_layers_in_a_runnable_order(net, target):
     made = net()
     x = made.input(4, 6, 6)
     a, b = made.raw_conv(x, 4), made.raw_conv(x, 4)
-    layers = group(made.finish(made.requant(a, b)))
+    layers = group(made.finish(made.requant(a, b)), target())
     assert layers[0].output == b
     assert [op.kind for op in layers[1].ops] == ["conv", "requant"]
     assert b in layers[1].inputs
 
 
-def test_layers_of_one_module_have_names_of_their_own(small):
-    names = [layer.name for layer in group(small)]
+def test_layers_of_one_module_have_names_of_their_own(small, target):
+    names = [layer.name for layer in group(small, target())]
     assert len(set(names)) == len(names)
 
 

@@ -86,14 +86,24 @@ def test_explain_says_what_the_march_leaves_in_float(project):
     plugin = project.folder / "toy_plugin.py"
     before = "return self.head(self.stem(images))"
     assert before in plugin.read_text()
-    plugin.write_text(plugin.read_text().replace(before, f"{before}.softmax(1)"))
+    march = """
+from dataclasses import replace
+from qatspec_horizon import plugin as horizon
+
+@hookimpl
+def qatspec_marches():
+    bayes = next(m for m in horizon.qatspec_marches() if m.name == "bayes")
+    return [replace(bayes, name="mine", chips=(), float_ops={"softmax": "the chip has none"})]
+"""
+    plugin.write_text(plugin.read_text().replace(before, f"{before}.softmax(1)") + march)
+    project.edit("march: bayes", "march: mine")
     project.edit(
         "quantize: {prepare: horizon, quantize_output: false}", "quantize: {prepare: horizon}"
     )
     arguments = ("--allow-code", "--workdir", "work")
     assert project.call("check", "toy.yaml", *arguments).returncode == 0
     lines = project.call("explain", "toy.yaml", "", *arguments).stdout.splitlines()
-    assert any(line.startswith("  yet bayes leaves softmax in float: the chip ") for line in lines)
+    assert any(line.startswith("  yet mine leaves softmax in float: the chip ") for line in lines)
     project.edit("quantize: {prepare: horizon}", "quantize: {}")
     assert project.call("check", "toy.yaml", *arguments).returncode == 0
     assert "leaves" not in project.call("explain", "toy.yaml", "", *arguments).stdout

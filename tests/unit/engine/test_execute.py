@@ -288,6 +288,7 @@ def test_what_later_stages_would_refuse_is_told_before_any_training(project, cal
         text.replace("self.head(self.stem(images))", f"self.head(self.stem(images).{call})")
     )
     project.edit("quantize: {prepare: horizon,", "quantize: {")
+    project.edit("compile: {opt: O3}", "compile: {opt: O3, strict: true}")  # the CPU runs softmax
     with pytest.raises(DiagnosticError) as caught:
         project.run()
     assert {d.code for d in caught.value.diagnostics} == {code}

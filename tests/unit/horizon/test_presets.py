@@ -1,5 +1,7 @@
 """The Horizon presets as the rule "presets" states them, under their aliases too."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -8,6 +10,7 @@ from qatspec.api import (
     DiagnosticError,
     compile as compile_program,
     lower,
+    perf,
     prepare,
     registry,
     set_stage,
@@ -48,15 +51,6 @@ def _float(activation, march, preset):
     return [w.message for w in prepared.warnings if w.code == "QS608"]
 
 
-@pytest.mark.parametrize("activation", [nn.SiLU(), nn.GELU(), nn.ELU()])
-def test_what_bernoulli2_leaves_to_the_cpu_stays_in_float(activation):
-    """The preset's own case: without it, or for bayes, the op is quantized."""
-    (message,) = _float(activation, "bernoulli2", "horizon")
-    assert "stays in float: bernoulli2: " in message
-    assert _float(activation, "bernoulli2", None) == []
-    assert _float(activation, "bayes", "horizon") == []
-
-
 @pytest.mark.parametrize("activation", [nn.ReLU6(), nn.Sigmoid(), nn.Tanh()])
 def test_what_both_marches_take_is_quantized(activation):
     for march in ("bernoulli2", "bayes"):
@@ -95,24 +89,47 @@ def _settled(net, march, preset):
     return prepared, image
 
 
+def _on_the_cpu(net, march):
+    """The rows of perf's CPU parts. Compiling has compared every layer with the interpreter."""
+    program = lower(*_settled(net, march, "horizon"))
+    artifact = compile_program(program, march)
+    assert artifact.manifest["verified_frames"] == 1
+    _, *rows = perf(artifact)["summary"]["CPU parts"]
+    return program, rows
+
+
 @pytest.mark.parametrize("march", ["bernoulli2", "bayes"])
 @pytest.mark.parametrize("op", NET)
 def test_what_both_marches_leave_to_the_cpu(op, march):
-    """By the preset it stays in float, and conversion refuses it between quantized ops with the
-    march's reason; without it, the march refuses the integer ops that it is made of."""
-    (warning,) = _float(NET[op]().activation, march, "horizon")
-    assert f"stays in float: {march}: " in warning and "; use " in warning
+    """It is quantized, runs on the CPU between two parts of the chip, and has its price."""
+    assert _float(NET[op]().activation, march, "horizon") == []
+    program, rows = _on_the_cpu(NET[op](), march)
+    assert rows and {name.partition(":")[0] for name, *_ in rows} == {"activation"}
+    assert all("the chip has no" in reason for _, reason, _ in rows)
     with pytest.raises(DiagnosticError) as caught:
-        lower(*_settled(NET[op](), march, "horizon"))
+        compile_program(program, march, strict=True)
     (found,) = caught.value.diagnostics
-    assert found.code == "QS701" and found.message.startswith(f"{op} ")
-    assert f"{march}: " in found.message and "quantize: modules" in found.help
-    program = lower(*_settled(NET[op](), march, None))
+    assert found.code == "QS801" and "runs on the CPU: the chip has no" in found.message
+
+
+@pytest.mark.parametrize("activation", [nn.SiLU(), nn.GELU(), nn.ELU()])
+def test_bernoulli2_leaves_curved_activations_to_the_cpu(activation):
+    _, rows = _on_the_cpu(_Gate(activation), "bernoulli2")
+    assert [name for name, *_ in rows] == ["activation"]
+    _, rows = _on_the_cpu(_Gate(activation), "bayes")
+    assert rows == []
+
+
+def test_what_a_march_leaves_in_float_is_refused_between_integers(monkeypatch):
+    record = replace(registry().march("bayes"), float_ops={"softmax": "no such op; use a sigmoid"})
+    monkeypatch.setattr(registry(), "march", lambda name: record)
+    (warning,) = _float(nn.Softmax(1), "bayes", "horizon")
+    assert "stays in float: bayes: no such op; use a sigmoid" in warning
+    assert _float(nn.Softmax(1), "bayes", None) == []
     with pytest.raises(DiagnosticError) as caught:
-        compile_program(program, march)
+        lower(*_settled(NET["softmax"](), "bayes", "horizon"))
     (found,) = caught.value.diagnostics
-    named = "" if op == "matmul" else f" ({op})"
-    assert found.code == "QS801" and f"`activation`{named}: {march} has no " in found.message
+    assert found.code == "QS701" and "bayes: no such op" in found.message
 
 
 @pytest.mark.parametrize("march", ["bernoulli2", "bayes"])
@@ -121,12 +138,6 @@ def test_a_product_with_parameters_is_a_linear_layer(march):
     program = lower(*_settled(_Gate(_Projected()), march, "horizon"))
     assert "linear" in {op.kind for op in program.ops}
     assert compile_program(program, march).march == march
-
-
-def test_silu_is_refused_where_bernoulli2_leaves_it_to_the_cpu():
-    with pytest.raises(DiagnosticError, match=r"silu `activation`.*bernoulli2: tables"):
-        lower(*_settled(_Gate(nn.SiLU()), "bernoulli2", "horizon"))
-    assert lower(*_settled(_Gate(nn.SiLU()), "bernoulli2", None))
 
 
 def test_calibration_observes_by_percentile():
