@@ -80,8 +80,7 @@ def _cards(summary: dict[str, Any]) -> str:
 
 def _timeline(events: Sequence[Event], cores: int, latency: float) -> str:
     """A lane for each core and one for each DMA queue over the time of a run."""
-    lanes = [*(f"core {core}" for core in range(cores)), "loads", "stores"]
-    lanes += ["CPU"] * any(event.command.code == "host" for event in events)
+    lanes = lane_names(events, cores)
     scale = (_WIDTH - _LEFT) / latency if latency else 0.0
     height = len(lanes) * _LANE + 34
     parts = [
@@ -113,8 +112,15 @@ def _timeline(events: Sequence[Event], cores: int, latency: float) -> str:
     )
 
 
+def lane_names(events: Sequence[Event], cores: int) -> list[str]:
+    """Names of the units, in the order of `lane_of`; the CPU is one where it runs something."""
+    lanes = [*(f"core {core}" for core in range(cores)), "loads", "stores"]
+    return lanes + ["CPU"] * any(event.command.code == "host" for event in events)
+
+
 def lane_of(event: Event, cores: int) -> int:
-    """The unit that runs a command: a core by its number, then the queue of loads and of stores."""
+    """The unit that runs a command: a core by its number, then the queue of loads, that of
+    stores, the CPU."""
     if event.command.code == "execute":
         return event.command.core
     return cores + ("load", "store", "host").index(event.command.code.replace("weight", "load"))

@@ -8,7 +8,7 @@ from typing import Any
 
 from qatspec.backend.cost import macs
 from qatspec.backend.perf import MIB, Timing, timing
-from qatspec.backend.perf_html import MEANING, lane_of, stretches
+from qatspec.backend.perf_html import MEANING, lane_names, lane_of, stretches
 from qatspec.program import Artifact
 
 #: Stretches of the timeline that are closer than this share of the run are drawn as one.
@@ -81,7 +81,7 @@ def open_chip(path: Path) -> Chip | None:
 
 def _timeline(timed: Timing) -> list[dict[str, Any]]:
     cores = timed.compiled.cores
-    lanes = [*(f"core {core}" for core in range(cores)), "loads", "stores"]
+    lanes = lane_names(timed.events, cores)
     rows = []
     for lane, name in enumerate(lanes):
         events = [event for event in timed.events if lane_of(event, cores) == lane]
@@ -95,7 +95,7 @@ def _layers(timed: Timing) -> list[Layer]:
     compiled = timed.compiled
     us, moved = [0.0] * len(compiled.layers), [0] * len(compiled.layers)
     for event in timed.events:
-        if event.command.code == "execute":
+        if event.command.code in ("execute", "host"):
             us[event.command.layer] += event.end - event.start
         else:
             moved[event.command.layer] += event.moved

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 import yaml
@@ -20,6 +21,7 @@ from qatspec.graph import Prepared
 from qatspec.graph.deploy import deploy
 from qatspec.lower.split import host_parts
 from qatspec.prepare import Refused, prepare, set_stage
+from qatspec.registry import registry
 from qatspec.stages.foresight import further_refusals, integer_refusals
 
 X = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
@@ -116,6 +118,14 @@ def _through(model: nn.Module, x: Any, march: str, **settings: Any) -> list[Diag
             host = host_parts(deploy(prepared, prepared.example_inputs))
             export_host(prepared, host, Path(folder), "net")
     return found
+
+
+def softmax_in_float(**settings: Any) -> list[Diagnostic]:
+    """What is reported of a softmax behind a convolution, for a march that leaves it in float."""
+    record = replace(registry().march("bayes"), float_ops={"softmax": "the chip has none"})
+    model = Whole(lambda m, x: m.a(x).softmax(1))
+    with mock.patch.object(registry(), "march", lambda name: record):
+        return through(model, march="bayes", prepare="horizon", **settings)
 
 
 def codes(found: Found) -> list[str]:

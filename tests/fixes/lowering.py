@@ -21,6 +21,7 @@ from tests.fixes.following import (
     X,
     calibrated,
     each,
+    softmax_in_float,
     through,
     told,
 )
@@ -74,13 +75,8 @@ CASES += each(
     ),
     (
         "list only the modules before it under `quantize: modules`",
-        lambda: through(Whole(lambda m, x: m.a(x).cumsum(1)), march="bayes", prepare="horizon"),
-        lambda: through(
-            Whole(lambda m, x: m.a(x).cumsum(1)),
-            march="bayes",
-            prepare="horizon",
-            modules={"a": {}},
-        ),
+        softmax_in_float,
+        lambda: softmax_in_float(modules={"a": {}}),
     ),
 )
 

@@ -24,6 +24,7 @@ from tests.fixes.following import (
     calibrated,
     each,
     only_prepared,
+    softmax_in_float,
     through,
     told,
     written,
@@ -202,10 +203,6 @@ def _sums(m: Any, x: Tensor) -> Tensor:
     return torch.cumsum(x, 1)
 
 
-def _running_sums(m: Any, x: Tensor) -> Tensor:
-    return torch.cumsum(m.a(x), 1)
-
-
 def _null(name: str, model: nn.Module) -> list[Diagnostic]:
     rules = {"": {"activation": {}, "weight": {}}, "object_type": {name: None}}
     return only_prepared(model, qconfig=rules)
@@ -226,8 +223,8 @@ CASES += each(
     ),
     (
         "list only the modules before it under `quantize: modules`",
-        lambda: through(Whole(_running_sums), march="bayes", prepare="horizon"),
-        lambda: through(Whole(_running_sums), march="bayes", prepare="horizon", modules={"a": {}}),
+        softmax_in_float,
+        lambda: softmax_in_float(modules={"a": {}}),
     ),
 )
 
