@@ -66,15 +66,15 @@ def verdict(op: Op, program: Program, target: Target) -> Verdict:
     return Verdict(True)
 
 
-def legalise(program: Program, target: Target, *, strict: bool) -> None:
+def legalise(program: Program, target: Target, *, chip_only: bool) -> None:
     """Hold every op against the march. Raises DiagnosticError QS801 with all that do not fit, among
-    them, where it is strict, those that the march leaves to the CPU."""
+    them, where it must run on the chip alone, those that the march leaves to the CPU."""
 
     def answer(op: Op) -> Verdict:
-        reason = target.on_host(op) if strict else None
+        reason = target.on_host(op) if chip_only else None
         if reason is None:
             return verdict(op, program, target)
-        return Verdict(False, f"runs on the CPU: {reason}", fix="take out `strict`")
+        return Verdict(False, f"runs on the CPU: {reason}", fix="take out `chip_only`")
 
     problems = refusals((op, answer(op)) for op in program.ops)
     if problems:

@@ -24,7 +24,7 @@ def assemble(
     opt: str = TILED_OPTIONS["opt"]["default"],
     cores: int = TILED_OPTIONS["cores"]["default"],
     verify: bool = TILED_OPTIONS["verify"]["default"],
-    strict: bool = TILED_OPTIONS["strict"]["default"],
+    chip_only: bool = TILED_OPTIONS["chip_only"]["default"],
 ) -> Artifact:
     """Compile `program` for `target`: legalise, fuse, place, emit, schedule, encode.
 
@@ -32,13 +32,14 @@ def assemble(
     cores   how many cores one frame is split over.
     verify  run one seeded frame through the encoded commands and compare every layer with the
             interpreter; the manifest's `verified_frames` says whether it was done.
-    strict  refuse what the march leaves to the CPU.
+    chip_only
+            refuse what the march leaves to the CPU.
 
     Returns the Artifact. Raises DiagnosticError: QS801 for every op that the march cannot run,
     QS802 where a layer does not fit on chip, QS812 where the commands give other integers than the
     Program.
     """
-    legalise(program, target, strict=strict)
+    legalise(program, target, chip_only=chip_only)
     layers = group(program, target)
     packed = _lay_out(program, target)
     weights = pack_weights(program, packed)

@@ -38,7 +38,7 @@ TILED_OPTIONS: Mapping[str, JSONSchema] = {
             "(seconds at 512 px)"
         ),
     },
-    "strict": {
+    "chip_only": {
         "type": "boolean",
         "default": False,
         "description": "refuse what the chip leaves to the CPU, instead of running it there",

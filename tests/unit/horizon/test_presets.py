@@ -107,7 +107,7 @@ def test_what_both_marches_leave_to_the_cpu(op, march):
     assert rows and {name.partition(":")[0] for name, *_ in rows} == {"activation"}
     assert all("the chip has no" in reason for _, reason, _ in rows)
     with pytest.raises(DiagnosticError) as caught:
-        compile_program(program, march, strict=True)
+        compile_program(program, march, chip_only=True)
     (found,) = caught.value.diagnostics
     assert found.code == "QS801" and "runs on the CPU: the chip has no" in found.message
 
