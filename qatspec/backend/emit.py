@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from qatspec.backend.commands import Command, Operand
 from qatspec.backend.network import Network
-from qatspec.backend.place import Placement, Stage
+from qatspec.backend.placement import Placement, Stage
 from qatspec.backend.region import Box
 from qatspec.backend.strips import Strips, build
 from qatspec.backend.tile import pass_ranges

@@ -9,7 +9,7 @@ from qatspec.backend.layers import group
 from qatspec.backend.legalise import legalise
 from qatspec.backend.network import Network
 from qatspec.backend.packing import LINE, Packed, packed_layout
-from qatspec.backend.place import Placement
+from qatspec.backend.placement import Placement
 from qatspec.backend.plan import cheapest
 from qatspec.backend.target import Target, align
 from qatspec.kinds import Trait, has

@@ -1,80 +1,24 @@
-"""Placing: which values stay on chip between groups, when constants are loaded, and every address.
-
-A plan is a list of stages, one after the other: a group in strips, one layer of a group that runs
-layer by layer, or one layer in passes. Buffers live from one stage to another.
-"""
+"""Placing: which values stay on chip between groups, when constants are loaded, and every address."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import numpy as np
 
 from qatspec.backend.firstfit import Piece, earlier, first_fit
 from qatspec.backend.fuse import Effort, Group
 from qatspec.backend.network import Network
-from qatspec.backend.strips import Strips, build
-from qatspec.backend.tile import Constants, Passes, arrange, passes
+from qatspec.backend.placement import Keep, Placement, Stage
+from qatspec.backend.strips import build
+from qatspec.backend.tile import Constants, arrange, passes
 
 #: Constants are loaded at most so many stages ahead.
 _AHEAD = 12
 #: Constants of a layer that runs alone are loaded in at most so many pieces of at least so many
 #: bytes.
 _PIECES, _PIECE = 8, 48 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class Keep:
-    """Channels c0..c1 and all rows of a root stay on chip from stage `first` to stage `last`."""
-
-    root: str
-    c0: int
-    c1: int
-    first: int
-    last: int
-
-    def covers(self, stage: int) -> bool:
-        """Return whether the buffer is there in this stage."""
-        return self.first <= stage <= self.last
-
-
-@dataclass(slots=True, kw_only=True)
-class Stage:
-    """Layers that run together. strips: None for a layer in passes, which `passes` describes, and
-    for one on the CPU (`host`), which has nothing on chip.
-    rings, constants: addresses of the buffers by root and by layer; slots: those of streamed
-    constants; loads[s]: layers whose held constants are loaded at the start of this stage, before
-    they are needed."""
-
-    layers: tuple[int, ...]
-    steps: int
-    strips: Strips | None = None
-    passes: Passes | None = None
-    host: bool = False
-    arranged: Constants | None = None
-    rings: dict[str, list[int]] = field(default_factory=dict)
-    output: list[int] = field(default_factory=list)
-    constants: dict[int, int] = field(default_factory=dict)
-    slots: list[int] = field(default_factory=list)
-    prefetch: list[tuple[int, int]] = field(default_factory=list)  # (stage, layer or -1 - slot)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Placement:
-    """stages; keeps: whole buffers and their addresses; stored: parts that are written to DDR;
-    ddr: root -> address in DDR."""
-
-    stages: tuple[Stage, ...]
-    keeps: tuple[tuple[Keep, int], ...]
-    stored: frozenset[int]
-    ddr: dict[str, int]
-    onchip_bytes: int
-    ddr_bytes: int
-
-    def keep(self, root: str, stage: int) -> tuple[Keep, int] | None:
-        """The whole buffer of a root in this stage, and its address."""
-        return next(((k, a) for k, a in self.keeps if k.root == root and k.covers(stage)), None)
 
 
 def place_values(net: Network, groups: Sequence[Group], budget: int, effort: Effort) -> Placement:

@@ -10,7 +10,8 @@ from typing import Literal
 from qatspec.backend.compiled import Compiled
 from qatspec.backend.fuse import Effort, TooLarge, fuse
 from qatspec.backend.network import Network
-from qatspec.backend.place import Placement, place_values
+from qatspec.backend.place import place_values
+from qatspec.backend.placement import Placement
 from qatspec.backend.schedule import duration_us, schedule
 from qatspec.diag import DiagnosticError
 from qatspec.diag.codes import QS802
