@@ -1,4 +1,5 @@
-"""Placing: which values stay on chip between groups, when constants are loaded, and every address."""
+"""Placing: which values stay on chip between groups, when constants are loaded, and every
+address."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """A plan with every address: a list of stages, one after the other.
 
-A stage is a group in strips, one layer of a group that runs layer by layer, one layer in passes, or one
-on the CPU. Buffers live from one stage to another.
+A stage is a group in strips, one layer of a group that runs layer by layer, one layer in passes, or
+one on the CPU. Buffers live from one stage to another.
 """
 
 from __future__ import annotations
