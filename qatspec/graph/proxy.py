@@ -20,7 +20,14 @@ from torch.fx.proxy import Attribute
 
 from qatspec.graph.assign import assign, is_read_and_written
 from qatspec.graph.places import as_lists, by_position
-from qatspec.graph.sizes import BUILTINS, as_one_call, record, stands_for_plain, torch_functions
+from qatspec.graph.sizes import (
+    BUILTINS,
+    as_one_call,
+    is_plain,
+    record,
+    stands_for_plain,
+    torch_functions,
+)  # fmt: skip
 
 
 class _Known:
@@ -102,8 +109,12 @@ class ExampleProxy(_Known, fx.Proxy):
         return self.tracer.create_proxy("call_function", target, (self, other), {})
 
     def __getitem__(self, index: Any) -> Any:
-        """None among several results, such as weights that attention does not return, is None."""
+        """None among several results, such as weights that attention does not return, is None; a
+        slice of several results is a tuple of them."""
         parts = self.node.meta.get("example")
+        if isinstance(index, slice) and isinstance(parts, (list, tuple)) and not is_plain(parts):
+            count = self.tracer.length(self.node, "a slice")
+            return tuple(self[i] for i in range(count)[index])
         if isinstance(parts, (list, tuple)) and isinstance(index, int):
             known = -len(parts) <= index < len(parts)
             if known and parts[index] is None:

@@ -122,7 +122,9 @@ class Tracer(fx.Tracer):
         self.random = RandomOps(_model_span)
         self.examples = ExampleValues(module, self.random, self._fake_mode, earlier)
         # forward may be another method of the class, chosen in `__init__`
-        self.traced_func_name = getattr(module.forward, "__func__", module.forward).__name__
+        is_chosen = "forward" in vars(module)
+        forward = getattr(module.forward, "__func__", module.forward)
+        self.traced_func_name = forward.__name__ if is_chosen else "forward"
         with (
             following_inputs(module, self._wrap),
             without_fast_paths(),

@@ -18,7 +18,7 @@ from torch import fx, nn
 from torch.utils import _pytree as pytree
 
 from qatspec.graph.assign import assign
-from qatspec.prepare import parts, statistics
+from qatspec.prepare import moves, parts, statistics
 from qatspec.prepare.appending import Appending, between, is_constant, take_place
 from qatspec.prepare.assigning import assigned
 from qatspec.prepare.parts import leading_sizes, listed
@@ -271,6 +271,7 @@ def _matrix(x: Any, letters: str, batch: list[str], rows: list[str], columns: li
 _DEFINITIONS: Mapping[Any, Callable[..., Any]] = {
     **statistics.DEFINITIONS,
     **parts.DEFINITIONS,
+    **moves.DEFINITIONS,
     assign: assigned,
     torch.empty_like: lambda x, **settings: torch.zeros_like(x, **settings),
     F.scaled_dot_product_attention: _attention,

@@ -34,7 +34,8 @@ def _along(x: Any, dim: int, index: Any) -> Any:
     return x[places]
 
 
-def _flip(x: Any, *dims: Any) -> Any:
+def flip(x: Any, *dims: Any) -> Any:
+    """x in reverse order along dims."""
     for dim in listed(dims):
         x = _along(x, dim, reversed(range(_shape(x)[dim])))
     return x
@@ -147,7 +148,7 @@ def listed(values: tuple[Any, ...]) -> tuple[Any, ...]:
 
 DEFINITIONS: Mapping[Any, Callable[..., Any]] = {
     **dict.fromkeys((torch.index_select, "index_select"), _index_select),
-    **dict.fromkeys((torch.flip, "flip"), _flip),
+    **dict.fromkeys((torch.flip, "flip"), flip),
     **dict.fromkeys((torch.roll, "roll"), _roll),
     **dict.fromkeys(("repeat", "tile", torch.tile), _repeat),
     **dict.fromkeys((torch.repeat_interleave, "repeat_interleave"), _repeat_interleave),
