@@ -30,7 +30,7 @@ EXAMPLES: Mapping[str, Sequence[str]] = {
     ),
     "compare": ("qatspec compare digits.yaml --images 8",),
     "sensitivity": ("qatspec sensitivity digits.yaml --images 8 --output better.yaml",),
-    "report": ("qatspec report runs/digits",),
+    "report": ("qatspec report runs/digits", "qatspec report runs/digits --card"),
     "schema": ("qatspec schema --output qatspec.schema.json",),
     "plugins list": ("qatspec plugins list",),
     "plugins show": ("qatspec plugins show fcos",),

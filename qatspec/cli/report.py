@@ -15,7 +15,7 @@ from qatspec.cli.output import echo, show
 from qatspec.cli.outputs import is_stdout, write_output
 from qatspec.diag import DiagnosticError
 from qatspec.diag.codes import QS980
-from qatspec.render import clean_file
+from qatspec.render import clean, clean_file
 
 if TYPE_CHECKING:
     from qatspec.report.gathered import Run
@@ -47,6 +47,11 @@ if TYPE_CHECKING:
     help="Spec of the results, if it is no longer where the run read it. Fail if the results were "
     "made with settings that differ from it.",
 )
+@click.option(
+    "--card",
+    is_flag=True,
+    help="Write a model card in Markdown instead. Default file: MODEL_CARD.md in WORKDIR.",
+)
 @options.overrides
 @stale_option
 @options.allow_code
@@ -55,6 +60,7 @@ def command(
     output: Path | None,
     images: int,
     spec: Path | None,
+    card: bool,
     overrides: tuple[str, ...],
     stale: bool,
     allow_code: bool,
@@ -72,12 +78,27 @@ def command(
 
     if spec is not None and len(workdirs) > 1:
         raise click.UsageError("--spec is for one WORKDIR")
+    if card and len(workdirs) > 1:
+        raise click.UsageError("--card is for one WORKDIR")
     for workdir in workdirs:
         hold_summary(workdir, stale=stale)
+    if card:
+        _write_card(workdirs[0], output)
+        return
     load = partial(_load, spec, overrides, allow_code)
     sections = [_section(run, load, images, spec, stale) for run in gather_all(workdirs)]
     target = output or workdirs[0] / "report.html"
     write_output(target, clean_file(render(sections)))
+    if not is_stdout(target):
+        echo(str(target))
+
+
+def _write_card(workdir: Path, output: Path | None) -> None:
+    from qatspec.report.card import card
+    from qatspec.report.gathered import gather
+
+    target = output or workdir / "MODEL_CARD.md"
+    write_output(target, clean(card(gather(workdir))))
     if not is_stdout(target):
         echo(str(target))
 

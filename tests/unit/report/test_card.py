@@ -1,0 +1,39 @@
+"""The model card of a run."""
+
+from __future__ import annotations
+
+import yaml
+
+from qatspec.report.card import card
+from qatspec.report.gathered import gather
+
+
+def test_the_card_holds_what_the_run_records(finished):
+    run = gather(finished.workdir)
+    text = card(run)
+    _, matter, body = text.split("---\n", 2)
+    assert yaml.safe_load(matter) == {
+        "library_name": "qatspec", "tags": ["quantization", "qat", "march-bayes"],
+    }  # fmt: skip
+    assert body.startswith("\n# toy\n")
+    accuracy = run.summary["metrics"]["integer"]["accuracy"]
+    assert f"| integer | {accuracy:.2f} (" in body
+    for name in ("qat/qat-checkpoint-best.pth.tar", "convert/toy-qat.onnx", "compile/toy.bin"):
+        (artifact,) = (a for a in run.summary["artifacts"] if a["path"] == name)
+        assert f"| `{name}` |" in body and artifact["sha256"] in body
+    assert "last.pth.tar" not in body and "float-checkpoint" not in body
+    quantized = sum(bool(d["fake_quant"] or d["weight"]) for d in run.decisions)
+    table = body.partition("## Quantization")[2].partition("## Data")[0]
+    counts = [int(row.split("|")[3]) for row in table.splitlines() if row.startswith("| q")]
+    assert sum(counts) == quantized > 0
+    assert "| train | toy_corners | `" in body and "licences" in body
+
+
+def test_the_command_writes_it_into_the_work_directory(copy):
+    done = copy.call("report", "work", "--card")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip().endswith("MODEL_CARD.md")
+    assert (copy.workdir / "MODEL_CARD.md").read_text() == card(gather(copy.workdir))
+    assert copy.call("report", "work", "work", "--card").returncode == 2
+    piped = copy.call("report", "work", "--card", "--output", "-")
+    assert piped.stdout == card(gather(copy.workdir))
