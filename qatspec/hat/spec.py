@@ -222,6 +222,9 @@ def _smoke(spec: Mapping[str, Any]) -> dict[str, Any]:
         for stage, section in spec["stages"].items()
         if "batch_size_per_gpu" in section
     }
-    if "weights" in spec["stages"].get("float", {}).get("solver", {}):
-        parts["stages"]["float"] = {"solver": {"weights": None}}
+    if "float" in spec["stages"]:
+        # two steps from random weights: the rate of a long training would make them diverge
+        parts["stages"]["float"] = {"trainer": {"optimizer": {"lr": 0.001}}}
+        if "weights" in spec["stages"]["float"].get("solver", {}):
+            parts["stages"]["float"]["solver"] = {"weights": None}
     return {key: value for key, value in parts.items() if value}

@@ -22,6 +22,8 @@ _SOLVER_DEFAULTS = (
 _SILENT_CALLBACKS = ("StatsMonitor", "MetricUpdater", "Checkpoint", "SaveTraced", "TensorBoard")
 #: HAT's default decay, which its recipes rely on.
 _EMA = 0.9998
+#: Steps of warm-up where the config says epochs: about two of 24,000 pictures in batches of 48.
+_WARMUP = 1000
 _STAGES = ("float", "calibration", "qat")
 
 
@@ -128,7 +130,8 @@ def _poly(draft: Draft, stage: str, callback: Table, section: dict[str, Any]) ->
 
 
 def _warmup(draft: Draft, stage: str, callback: Table) -> dict[str, int]:
-    """`warmup_steps`; a warm-up in epochs is reported, as its steps depend on the data."""
+    """`warmup_steps`. Those of a warm-up in epochs depend on the data: a number is filled in, since
+    the config's learning rate may diverge without any, and reported."""
     callback.used |= {"step_log_interval", "warmup_begin_lr", "max_update", "warmup_mode"}
     length, unit = callback.number("warmup_len"), callback.take("warmup_by", "epoch")
     if not length:
@@ -138,11 +141,13 @@ def _warmup(draft: Draft, stage: str, callback: Table) -> dict[str, int]:
     draft.leave(
         f"the warm-up of {length} epochs of `{stage}_trainer`",
         callback.spans.get("warmup_len", callback.span),
-        "a spec counts warm-up in steps",
+        f"a spec counts warm-up in steps, and {_WARMUP} steps take its place",
         f"write `warmup_steps` into `stages.{stage}.trainer.scheduler`: {length} times the number "
         "of pictures, divided by the batch sizes of all processes together",
     )
-    return {}
+    at = f"/stages/{stage}/trainer/scheduler/warmup_steps"
+    draft.comments[at] = f"{length} epochs in the config"
+    return {"warmup_steps": _WARMUP}
 
 
 def _average(draft: Draft, stage: str, callback: Table, section: dict[str, Any]) -> None:

@@ -159,6 +159,8 @@ def test_what_is_not_carried_is_reported_once_with_its_line(shop):
         'dict(type="WandbLogger", project="shop")',
     }  # fmt: skip
     assert "warmup_steps" in reported["2"].help
+    scheduler = values(shop[0])["stages"]["float"]["trainer"]["scheduler"]
+    assert scheduler == {"type": "cosine", "warmup_steps": 1000}
     assert shop[1].missing == ("/march",)
 
 
