@@ -31,6 +31,10 @@ EXAMPLES: Mapping[str, Sequence[str]] = {
     "compare": ("qatspec compare digits.yaml --images 8",),
     "sensitivity": ("qatspec sensitivity digits.yaml --images 8 --output better.yaml",),
     "report": ("qatspec report runs/digits", "qatspec report runs/digits --card"),
+    "perf": (
+        "qatspec perf digits.yaml --march all",
+        "qatspec perf runs/digits/compile/digits.bin --trace trace.json",
+    ),
     "schema": ("qatspec schema --output qatspec.schema.json",),
     "plugins list": ("qatspec plugins list",),
     "plugins show": ("qatspec plugins show fcos",),

@@ -1,0 +1,102 @@
+"""`qatspec perf`: figures of every march before any training, and of a compiled file."""
+
+from __future__ import annotations
+
+import json
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from qatspec.cli import main
+from qatspec.registry import registry
+
+SPEC = """\
+qatspec: 1
+name: digits
+march: bayes
+model:
+  type: fcos
+  params:
+    num_classes: 10
+    backbone:
+      type: efficientnet
+      stem: 8
+      blocks: [{kernel: 3, repeats: 1, channels: 16, expand: 2, stride: 2}]
+      strides: [4]
+    neck: {channels: 16, stacks: 1, levels: 3}
+    head: {channels: 16, convs: 1}
+  input: {size: [64, 64]}
+data:
+  train: {type: digits_detection, params: {split: train, images: 8, size: 64}}
+  val: {type: digits_detection, params: {split: val, images: 4, size: 64}}
+stages:
+  float: {trainer: {epochs: 1, optimizer: {type: sgd, lr: 0.1}}}
+  qat:
+    trainer: {epochs: 1, optimizer: {type: sgd, lr: 0.1}}
+    qconfig: horizon_qat
+  convert: {}
+  compile: {opt: O1}
+"""
+
+
+@pytest.fixture
+def perf(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("spec.yaml").write_text(SPEC)
+
+    def perf(*arguments):
+        code = main.run(["perf", *arguments])
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return perf
+
+
+def test_every_march_is_modelled_before_any_training(perf):
+    code, out, _ = perf("spec.yaml", "--march", "all", "--format", "json")
+    reports = json.loads(out)
+    names = registry().names("march")
+    assert set(reports) == {n for n in names if registry().march(n).capabilities.hardware}
+    assert code == 0 and list(Path().iterdir()) == [Path("spec.yaml")]
+    for name in ("bernoulli2", "bayes", "bayes_e"):
+        assert reports[name]["BPU march"] == name
+        assert reports[name]["latency (us)"] > 0
+        assert (
+            reports[name]["latency error"] == registry().march(name).capabilities.hardware.accuracy
+        )
+    slow, fast = (reports[name]["latency (us)"] for name in ("bernoulli2", "bayes"))
+    assert slow > fast
+
+
+def test_a_march_that_refuses_says_why(perf):
+    code, out, _ = perf(
+        "spec.yaml", "--march", "bernoulli2", "--set", "model.params.num_classes=5000"
+    )
+    assert code == 1
+    assert "bernoulli2" in out and "QS801" in out and "is above 4096" in out
+
+
+def test_a_compiled_file_has_its_figures_and_a_trace(perf, tmp_path):
+    from qatspec.api import compile as compile_program
+    from tests.unit.backend.conftest import residual
+
+    artifact = compile_program(residual(march="bayes"), "bayes", verify=False)
+    artifact.save("net.bin")
+    code, out, _ = perf("net.bin", "--trace", "trace.json")
+    assert code == 0 and "bayes" in out and " ms" in out
+    events = json.loads(Path("trace.json").read_text())["traceEvents"]
+    rows = {e["tid"]: e["args"]["name"] for e in events if e["ph"] == "M"}
+    assert list(rows.values()) == ["core 0", "loads", "stores"]
+    commands = [e for e in events if e["ph"] == "X"]
+    end = max(e["ts"] + e["dur"] for e in commands)
+    code, out, _ = perf("net.bin", "--format", "json")
+    assert end == pytest.approx(json.loads(out)["latency (us)"], abs=0.01)
+    for tid in rows:  # a unit does one thing at a time
+        spans = sorted((e["ts"], e["ts"] + e["dur"]) for e in commands if e["tid"] == tid)
+        assert all(a[1] <= b[0] + 1e-3 for a, b in pairwise(spans))
+
+
+def test_options_that_do_not_fit_the_source_are_refused(perf):
+    assert perf("spec.yaml", "--trace", "trace.json")[0] == 2
+    assert perf("net.bin", "--march", "bayes")[0] == 2
