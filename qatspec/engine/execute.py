@@ -4,7 +4,7 @@ summary."""
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -42,7 +42,9 @@ from qatspec.train.distributed import ALONE, Ranks
 from qatspec.train.process import pick_device
 
 #: Stages that several processes share; the others are one process's work.
-PARALLEL = ("float", "calibration", "qat")
+PARALLEL = ("float", "calibration", "qat", "convert")
+#: Stages with a history.
+OBSERVED = ("float", "calibration", "qat")
 #: Optimizer steps of a stage in a smoke run.
 SMOKE_STEPS = 2
 
@@ -231,19 +233,18 @@ class _Run:
     ) -> Outcome:
         """What the stage makes, or the evaluation alone of the results in `judged`, by all
         processes that share it."""
-        arguments = (job, judged is not None)
         report = partial(self.reporter.report, step.name)
-        if step.name not in PARALLEL:
-            return run_stage(ALONE, *arguments, report)
+        compute: Callable[..., Outcome] = partial(run_stage, ALONE, report=report)
+        if self.ranks is not None and step.name in PARALLEL:
+            compute = partial(self.ranks.together, run_stage, report=report)
+        if step.name not in OBSERVED:
+            return compute(job, judged is not None)
         history = History(job.folder, step.name, resumed=resumed, judged=judged)
         device = pick_device(self.device)
         trains_qat = step.name == "qat" and judged is None
         adviser = Adviser.of(self.plan.spec, self.workdir, device) if trains_qat else None
         with self.reporter.recording(history, step.digest, device, adviser):
-            if self.ranks is None:
-                outcome = run_stage(ALONE, *arguments, report)
-            else:
-                outcome = self.ranks.together(run_stage, *arguments, report=report)
+            outcome = compute(job, judged is not None)
         return replace(outcome, outputs=(*outcome.outputs, history.path))
 
     def _job(self, step: Step, folder: Path) -> Job:

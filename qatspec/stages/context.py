@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
@@ -95,6 +95,13 @@ class Context:
         """The folder with the results of a stage. files: what is going to be read of them, if it is
         there; anything, unless given."""
         return self.locate(stage, files) if self.locate else self.workdir / stage
+
+    def alone(self) -> Context:
+        """This context for what rank 0 does by itself, while the other processes wait. It shares
+        the opened data sets and the warnings that were reported."""
+        context = replace(self, group=ALONE)
+        vars(context).update(_datasets=self._datasets, _told=self._told)
+        return context
 
     def build_model(self) -> nn.Module:
         """The float model, freshly initialised from the stage's seed, on the CPU."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 from qatspec.diag import Span
 from qatspec.diag.codes import QS922
@@ -32,37 +34,67 @@ _PROGRAM, _CONVERTED = ".program", "-converted.onnx"
 _ENDS = ("-qat.onnx", _CONVERTED, _PROGRAM, "-outputs.json", "-outputs.h")
 
 
+class _Made(NamedTuple):
+    """What rank 0 has made: the files of the stage, and how they were verified."""
+
+    outputs: tuple[Path, ...]
+    exact: dict[str, Exactness]
+
+
 def run(context: Context) -> Outcome:
     """Convert the stage's source (qat, or calibration where there is no qat) and judge the Program
-    itself on data.val."""
+    itself on data.val. Rank 0 converts, and all processes judge."""
+    return _judged(context, context.group.from_main(lambda: _make(context.alone())))
+
+
+def _make(context: Context) -> _Made:
     prepared = context.prepare(str(context.source))
     load_source(context, prepared.model)
     set_stage(prepared, "eval")
-    program, outputs, exact = convert(context, prepared)
-    return _judged(context, program, outputs, exact)
+    return _Made(*convert(context, prepared)[1:])
 
 
 def judge(context: Context) -> Outcome:
     """Evaluate the Program of the finished stage again, without converting."""
+    return _judged(context, context.group.from_main(lambda: _copy(context.alone())))
+
+
+def _copy(context: Context) -> _Made:
+    """The files of the finished stage, verified again."""
     finished = context.workdir / context.stage
     names = sorted(p.name for p in finished.glob(f"{context.spec.name}*") if p.is_file())
     for name in names:
         write_bytes(context.folder / name, (finished / name).read_bytes())
     files = {end: context.folder / f"{context.spec.name}{end}" for end in _ENDS}
-    program = load_program(files[_PROGRAM])
-    exact = verify_converted(context, program, files[_CONVERTED])
-    return _judged(context, program, tuple(context.folder / n for n in names), exact)
+    exact = verify_converted(context, load_program(files[_PROGRAM]), files[_CONVERTED])
+    return _Made(tuple(context.folder / n for n in names), exact)
 
 
-def _judged(
-    context: Context, program: Program, outputs: tuple[Path, ...], exact: dict[str, Exactness]
-) -> Outcome:
-    host = open_host(context.folder, context.spec.name, program.tree)
+def _judged(context: Context, made: _Made) -> Outcome:
+    shipped = [p for p in made.outputs if p.name.endswith((_PROGRAM, PRE, POST))]
+    folder = _within_reach(context, shipped)
+    program = load_program(folder / f"{context.spec.name}{_PROGRAM}")
+    host = open_host(folder, context.spec.name, program.tree)
     metrics = judge_program(context, program, program.tree, host)
-    shipped = [p for p in outputs if p.name.endswith((_PROGRAM, PRE, POST))]
+    if not context.group.is_main:
+        return Outcome(metrics=metrics)
     contents = "".join(sha256_of(path) for path in sorted(shipped))
     reproducible = {"program": hashlib.sha256(contents.encode()).hexdigest()}
-    return Outcome(metrics=metrics, outputs=outputs, exact=exact, gives=reproducible)
+    return Outcome(metrics=metrics, outputs=made.outputs, exact=made.exact, gives=reproducible)
+
+
+def _within_reach(context: Context, paths: Sequence[Path]) -> Path:
+    """The folder where this process finds the files `paths` of rank 0, which every process calls:
+    a folder of its own on another machine."""
+    group = context.group
+    contents = group.from_main(lambda: [path.read_bytes() for path in paths])
+    if group.scratch is None:
+        return context.folder
+    folder = group.scratch / "convert"
+    folder.mkdir(exist_ok=True)
+    for path, content in zip(paths, contents, strict=True):
+        write_bytes(folder / path.name, content)
+    return folder
 
 
 def convert(

@@ -65,13 +65,15 @@ def quantized(
 def judge(
     context: Context, model: IntegerModel, tree: Any, host: HostRunner | None = None
 ) -> dict[str, float]:
-    """Metrics of the integers themselves on data.val."""
+    """Metrics of the integers themselves on data.val; every process of the stage calls it, and
+    evaluates a part."""
     return evaluate(
         produce_with(model, tree, host, tuple(context.inputs)),
         context.decoder(),
         context.loader("val"),
-        device=torch.device("cpu"),
+        device=context.device,
         progress=validation_progress(context),
+        group=context.group,
     )
 
 
