@@ -66,9 +66,10 @@ def render(summary: dict[str, Any], compiled: Compiled, events: Sequence[Event])
 
 def _cards(summary: dict[str, Any]) -> str:
     cores = summary["BPU core number"]
+    error = escape(str(summary["latency error"]))
     used, size = summary["on-chip bytes used"], summary["on-chip bytes"]
     cards = [
-        (f"{summary['latency (ms)']:.3f} ms", f"latency, {cores} core{'s' * (cores > 1)}"),
+        (f"{summary['latency (ms)']:.3f} ms", f"latency, {cores} core{'s' * (cores > 1)}; {error}"),
         (f"{summary['FPS']:,.1f}", "frames a second"),
         (f"{summary['BPU OPs per frame (effective)'] / 1e6:,.1f} M", "OPs a frame (2 x MACs)"),
         (f"{summary['DDR megabytes per frame']:.3f} MB", "through DDR a frame"),
