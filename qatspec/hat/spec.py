@@ -21,6 +21,8 @@ from qatspec.source.write import block
 _STAGES = ("float", "calibration", "qat")
 #: A pixel of 8 bits, less 128 and by 128, is the chip's integer as it is.
 _CENTRED, _SCALE = 128, 0.0078125
+#: Classes of made-up pictures.
+_MADE_UP_CLASSES = 3
 #: What the community tutorial advises where a config says nothing.
 _TRAINERS: Mapping[str, Mapping[str, Any]] = {
     "float": {"epochs": 300, "optimizer": {"type": "sgd", "lr": 0.14, "momentum": 0.9}},
@@ -213,6 +215,8 @@ def _compile(top: Table) -> dict[str, Any]:
 def _smoke(spec: Mapping[str, Any]) -> dict[str, Any]:
     """Made-up pictures, so that `run --smoke` tries the spec before its data are there."""
     parts: dict[str, Any] = {"model": {"input": {"size": [128, 128]}}}
+    if spec["model"]["params"].get("num_classes", _MADE_UP_CLASSES) < _MADE_UP_CLASSES:
+        parts["model"]["params"] = {"num_classes": _MADE_UP_CLASSES}
     parts["data"] = {}
     for name, section in spec["data"].items():
         params = {"made_up": 4, **({"size": [128, 128]} if "size" in section["params"] else {})}
