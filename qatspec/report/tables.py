@@ -65,12 +65,10 @@ def verdict(run: Run) -> str:
 
 def _exactness(run: Run) -> list[str]:
     compared = [a for a in run.summary["artifacts"] if a["bit_exact"] is not None]
-    worst = max((a["max_lsb"] or 0 for a in compared), default=0)
-    if not compared:
-        return []
-    if all(a["bit_exact"] for a in compared):
+    differing = [a for a in compared if not a["bit_exact"]]
+    if compared and not differing:
         return ["files bit-exact with the Program"]
-    return [f"files within {worst} LSB of the Program"]
+    return [f"{a['path']} not bit-exact ({a['compared']})" for a in differing]
 
 
 def modules(

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import yaml
 
 from qatspec.report.card import card
 from qatspec.report.gathered import gather
+from qatspec.report.tables import verdict
 
 
 def test_the_card_holds_what_the_run_records(finished):
@@ -37,3 +40,14 @@ def test_the_command_writes_it_into_the_work_directory(copy):
     assert copy.call("report", "work", "work", "--card").returncode == 2
     piped = copy.call("report", "work", "--card", "--output", "-")
     assert piped.stdout == card(gather(copy.workdir))
+
+
+def test_a_file_that_differs_is_named_with_its_share_of_the_output(finished):
+    """An int32 output has many steps: their number alone says nothing."""
+    run = gather(finished.workdir)
+    (program,) = (a for a in run.summary["artifacts"] if a["kind"] == "program")
+    apart = {"bit_exact": False, "max_lsb": 8281, "compared": "4 images, apart by at most 0.4 %"}
+    summary = {**run.summary, "artifacts": [{**program, **apart}]}
+    sentence = verdict(replace(run, summary=summary))
+    assert "convert/toy.program not bit-exact (4 images, apart by at most 0.4 %)" in sentence
+    assert "8281" not in sentence

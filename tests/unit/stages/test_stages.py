@@ -155,6 +155,7 @@ def test_compare_finds_a_difference(finished):
 
     found = compare(program, Off(), inputs)
     assert (found.bit_exact, found.max_lsb) == (False, 3)
+    assert "of the largest output" in found.compared
 
 
 def test_a_tree_of_outputs_is_what_forward_returns(finished):
