@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from qatspec.diag.codes import CODES
-from qatspec.kinds.reference import page as kinds
 
 project = "qatspec"
 author = "The qatspec authors"
@@ -57,9 +56,20 @@ def write_pages(app: Any) -> None:
         text = page.read_text("utf-8")
         (target / f"{name}.md").write_text(text, encoding="utf-8")
     (target / "diagnostics.md").write_text(diagnostics(), encoding="utf-8")
-    (target / "kinds.md").write_text(kinds(), encoding="utf-8")
+
+
+def link_pages(app: Any, name: str, source: list[str]) -> None:
+    """Turn links of a page to files of the repository, which a reader of the repository follows,
+    into links to the site's pages of these files."""
+    if name.startswith("generated/"):
+        return
+    pages = {path: page for page, path in PAGES.items()} | {"qatspec/adr/README.md": "decisions"}
+    for path, page in pages.items():
+        source[0] = source[0].replace(f"](../{path}", f"](generated/{page}.md")
+    source[0] = source[0].replace("](../qatspec/adr/", "](generated/")
 
 
 def setup(app: Any) -> None:
     """Sphinx calls this before it reads any page."""
     app.connect("builder-inited", write_pages)
+    app.connect("source-read", link_pages)

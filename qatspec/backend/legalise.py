@@ -22,6 +22,7 @@ FIXES: Mapping[str, str] = {
     "argmax": "return the scores and take their places in `predict`",
     "divide": "divide by a constant, or move it into `predict` where it ends the model",
     "matmul": _IN_FLOAT,
+    "lut": f"use a relu or a clamp where it is an activation, or {_IN_FLOAT}",
 }
 
 
@@ -38,7 +39,7 @@ def verdict(op: Op, program: Program, target: Target) -> Verdict:
         return Verdict(True)
     rules = target.ops.get(op.kind)
     if rules is None:
-        return Verdict(False, f"{target.march} has no {op.kind}")
+        return Verdict(False, f"{target.march} has no {op.kind}", FIXES.get(op.kind, _IN_FLOAT))
     for name in _operands(op, program):
         dtype = program.values[name].dtype
         if dtype not in rules.dtypes:

@@ -17,6 +17,7 @@ from qatspec.diag.words import suggest
 #: Where the templates, which are specs of the repository, find their schema; and copies theirs.
 _SCHEMA, SCHEMA_FILE = "../schemas/qatspec-1.schema.json", "qatspec.schema.json"
 TEMPLATES = importlib.resources.files("qatspec.cli") / "templates"
+_MARCH = "bayes"
 
 
 def names() -> list[str]:
@@ -42,7 +43,7 @@ def names() -> list[str]:
     "those of ImageNet: timm:NAME or torchvision:NAME.",
 )
 @click.option("--type", "kind", metavar="NAME", help="Data set to read DIR as, if it fits several.")
-@click.option("--march", default="bayes", show_default=True, help="March of the spec.")
+@click.option("--march", default=_MARCH, show_default=True, help="March of the spec.")
 def command(
     source: str | None,
     listed: bool,
@@ -65,6 +66,11 @@ def command(
     elif source is not None and source in names():
         if library is not None:
             raise click.UsageError("a template has its own model: leave --from out")
+        if march != _MARCH:
+            raise click.UsageError(
+                f"a template has its own march: leave --march out, and run it with "
+                f"`--set march={march}`"
+            )
         text = (TEMPLATES / f"{source}.yaml").read_text("utf-8").replace(_SCHEMA, SCHEMA_FILE, 1)
         _write(output, source, text)
     elif source is not None and not Path(source).is_dir():

@@ -46,8 +46,11 @@ _USES = {
     "prepared\nmodule is quantized, lowered and compiled with it.",
     "fuse": "A spec need not name it: every product with a rectifier behind it, inside a "
     "prepared\nmodule, is fused. `qatspec check SPEC` shows where.",
-    "march": "In a spec:\n\n    march: $package",
-    "tiled-march": "In a spec:\n\n    march: $package",
+    "march": "In a spec:\n\n    march: $package\n\nor try it on any: "
+    "`qatspec check SPEC --set march=$package`.",
+    "tiled-march": "In a spec:\n\n    march: $package\n\nor try it on any: "
+    "`qatspec check SPEC --set march=$package`. After\n"
+    "`qatspec run`, `<name>.perf.html` in its folder `compile` shows the modelled time.",
     "observer": "In a qconfig of a spec:\n\n    qconfig:\n      activation: {observer: $package}",
 }
 
@@ -87,6 +90,11 @@ def write_package(name: str, kind: str, output: Path) -> Path:
         "version": importlib.metadata.version("qatspec"),
         "api": str(API_VERSION),
     }
+    words["holds"] = (
+        "what the chip takes, and its figures; imported at once"
+        if kind == "tiled-march"
+        else "what that record names; imported when it is first called"
+    )
     words["use"] = Template(_USES[kind]).substitute(words)
     for target, template in {
         "README.md": "README.md",

@@ -1,6 +1,11 @@
-"""The reference page of integer kinds, written from the table."""
+"""The reference page of integer kinds, written from the table:
+
+python -m qatspec.kinds.reference > docs/kinds.md
+"""
 
 from __future__ import annotations
+
+import sys
 
 from qatspec.kinds import KINDS, Kind
 
@@ -14,11 +19,15 @@ that it does not know.
 
 
 def page() -> str:
-    """Markdown: a section a kind with its operands, meaning and attributes."""
-    return _HEAD + "\n".join(_section(kind) for kind in KINDS.values())
+    """Markdown: an entry a kind with its operands, meaning and attributes."""
+    return _HEAD + "".join(_entry(kind) for kind in KINDS.values())
 
 
-def _section(kind: Kind) -> str:
+def _entry(kind: Kind) -> str:
     attributes = ", ".join(f"`{name}`" for name in kind.attributes)
     listed = f" Attributes: {attributes}." if attributes else ""
-    return f"`{kind.name}`\n: {kind.operands}. {kind.meaning}{listed}\n"
+    return f"- `{kind.name}`: {kind.operands}. {kind.meaning}{listed}\n"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(page())

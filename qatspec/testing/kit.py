@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from qatspec.registry import Plugin, Registry, registry
 from qatspec.testing import records
-from qatspec.testing.subject import ENTRY_POINT, Skipped, Subject
+from qatspec.testing.subject import ENTRY_POINT, Skipped, Subject, in_words
 from qatspec.types import Lazy, lazy
 
 Status = Literal["passed", "failed", "skipped"]
@@ -94,8 +94,6 @@ def _outcome(check: Check, item: str, *arguments: Any) -> Outcome:
     except Skipped as reason:
         return Outcome(check.name, item, "skipped", str(reason))
     except Exception as error:  # noqa: BLE001  somebody else's code may raise anything
-        words = (
-            str(error) if isinstance(error, AssertionError) else f"{type(error).__name__}: {error}"
-        )
+        words = str(error) if isinstance(error, AssertionError) else in_words(error)
         return Outcome(check.name, item, "failed", words)
     return Outcome(check.name, item, "passed")

@@ -15,7 +15,7 @@ from qatspec.program import Artifact, Program, dump
 from qatspec.referee import interpret
 from qatspec.schema import with_defaults
 from qatspec.testing.nets import all_examples, alone, images, prepared_for_eval
-from qatspec.testing.subject import Skipped, Subject
+from qatspec.testing.subject import Skipped, Subject, in_words
 from qatspec.types import RUNTIME_INPUT, Arithmetic, March, Verdict
 
 _MISSING = QS804  # the march's own runtime is not installed
@@ -93,6 +93,8 @@ def _compile(march: March, program: Program) -> Artifact | None:
         if diagnostic.code == _MISSING:
             raise Skipped(diagnostic.message) from error
         return None
+    except Exception as error:
+        raise AssertionError(f"{program.name}: compile raises {in_words(error)}") from error
     assert isinstance(artifact, Artifact), "compile returns no Artifact"
     return artifact
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from qatspec.diag import DiagnosticError
@@ -33,6 +34,16 @@ class Subject:
             with suppress(DiagnosticError):
                 records.append(self.registry.record(kind, name))
         return records
+
+
+def in_words(error: Exception) -> str:
+    """An exception with the line that raised it: "KeyError: 'x' (net.py:12)"."""
+    words, trace = f"{type(error).__name__}: {error}", error.__traceback__
+    if trace is None:
+        return words
+    while trace.tb_next is not None:
+        trace = trace.tb_next
+    return f"{words} ({Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno})"
 
 
 def example_params(schema: Mapping[str, Any]) -> dict[str, Any]:

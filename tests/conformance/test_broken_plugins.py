@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from types import ModuleType
 
@@ -28,6 +29,7 @@ from qatspec.api import (
     Sample,
     Verdict,
     codes,
+    hookimpl,
     interpret,
     lazy,
 )
@@ -317,3 +319,17 @@ def test_marches(fields, check):
         assert failing(check, marches=[record]) == [check]
     else:
         assert failing(marches=[record]) == []
+
+
+def test_a_compiler_that_raises_is_told_with_the_op_and_the_line():
+    def crash(program, options):
+        raise RuntimeError("no licence")
+
+    record = March(
+        name="kit_chip", summary="s", version=1, supports=supports, compile=crash, run=run
+    )
+    plugin = type("Broken", (), {"qatspec_marches": staticmethod(hookimpl(lambda: [record]))})()
+    checks = [check for check in CHECKS if check.name == "march_supports_what_it_compiles"]
+    (outcome,) = conform(plugin, checks)
+    wanted = r"\w+: compile raises RuntimeError: no licence \(test_broken_plugins.py:\d+\)"
+    assert re.fullmatch(wanted, outcome.reason), outcome.reason

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from qatspec.api import Artifact, lower
+from qatspec.testing.kit import CHECKS, conform
 from tests.contract.test_documentation import BLOCK
 
 PAGE = Path(__file__).parents[2] / "docs" / "add_your_chip.md"
@@ -56,3 +57,10 @@ def test_the_march_of_the_page_compiles_and_runs(package, settled, tmp_path):
         assert np.abs(found.astype(np.int64) - wanted).max() <= 255 * 8
     measured = march.measure(program, made, [program.quantize(x[:1].numpy())], None)
     assert measured["manifest"]["exactness"]["images"] == 1
+
+
+@pytest.mark.slow
+def test_the_kit_passes_the_march_of_the_page(package):
+    checks = [check for check in CHECKS if check.name == "march_supports_what_it_compiles"]
+    (outcome,) = conform(importlib.import_module("my_chip.plugin"), checks)
+    assert outcome.status == "passed", outcome.reason

@@ -57,8 +57,9 @@ def test_the_code_of_the_torch_page_runs(tmp_path, monkeypatch):
     assert onnx.load("model.onnx").graph.node
 
 
-def test_the_network_of_the_page_passes_check(tmp_path, monkeypatch, capsys):
-    """check prepares, converts and compiles it; no data is read."""
+@pytest.mark.slow
+def test_the_network_of_the_page_passes_check_and_smoke(tmp_path, monkeypatch, capsys):
+    """check prepares, converts and compiles it, and no data is read; smoke has made-up pictures."""
     monkeypatch.chdir(tmp_path)
     (code,), (spec,) = blocks("own_network", "python"), blocks("own_network", "yaml")
     Path("my_model.py").write_text(code)
@@ -66,4 +67,5 @@ def test_the_network_of_the_page_passes_check(tmp_path, monkeypatch, capsys):
     registry.cache_clear()
     assert run(["check", "mine.yaml", "--allow-code"]) == 0, capsys.readouterr().err
     assert "fake-quants" in capsys.readouterr().out
+    assert run(["run", "--smoke", "mine.yaml", "--allow-code"]) == 0, capsys.readouterr().err
     registry.cache_clear()

@@ -150,8 +150,9 @@ _MADE_UP = by_content(
     {
         "type": "integer",
         "minimum": 1,
-        "description": "Number of pictures of plain shapes that are drawn in this layout and "
-        "used instead of root's, to try a spec without its data. Metrics are meaningless.",
+        "description": "Number of pictures of plain shapes, of three classes, that are drawn in "
+        "this layout and used instead of root's, to try a spec without its data. Metrics are "
+        "meaningless.",
     }
 )
 

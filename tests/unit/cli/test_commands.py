@@ -197,6 +197,8 @@ def test_a_new_spec_finds_its_schema(run, tmp_path, monkeypatch):
     assert run("validate", "specs/quickstart.yaml")[0] == 0
     code, _, err = run("new", "quickstart")
     assert code == 1 and "QS906" in err
+    code, _, err = run("new", "quickstart", "--march", "bernoulli2")
+    assert code == 2 and "--set march=bernoulli2" in err
 
 
 def test_plugins_list(run):

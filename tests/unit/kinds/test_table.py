@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +14,8 @@ from qatspec.kinds.reference import page
 from qatspec.kinds.resizes.taps import bilinear_taps, nearest_index
 from qatspec.program import ProgramBuilder
 from qatspec.referee import interpret, interpreter, resizes
+
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
@@ -32,6 +35,11 @@ def test_every_kind_is_on_the_reference_page(kind):
     assert f"`{kind.name}`" in page()
     for attribute in kind.attributes:
         assert f"`{attribute}`" in page()
+
+
+def test_the_reference_page_is_fresh():
+    """Else: python -m qatspec.kinds.reference > docs/kinds.md."""
+    assert (ROOT / "docs" / "kinds.md").read_text("utf-8") == page()
 
 
 COMMUTING = {
