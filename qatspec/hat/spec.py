@@ -21,6 +21,8 @@ from qatspec.source.write import block
 _STAGES = ("float", "calibration", "qat")
 #: A pixel of 8 bits, less 128 and by 128, is the chip's integer as it is.
 _CENTRED, _SCALE = 128, 0.0078125
+#: How names of a config's sections end that the spec may not be read from.
+_SECTIONS = ("_trainer", "_solver", "_predictor", "_model", "_cfg")
 #: Classes of made-up pictures.
 _MADE_UP_CLASSES = 3
 #: What the community tutorial advises where a config says nothing.
@@ -115,7 +117,28 @@ def _spec(
     if stages != ["float"]:
         spec["stages"] |= {"convert": {}, "compile": _compile(top)}
     spec["smoke"] = _smoke(spec)
+    _leave_names(draft, top)
     return spec
+
+
+def _leave_names(draft: Draft, top: Table) -> None:
+    """Report sections of the config that no part of the spec was read from."""
+    stages = tuple(f"{stage}_" for stage in _STAGES)  # each is read from an evaluation of its own
+    for name, value in top.items():
+        if name.startswith(stages) or not isinstance(value, Table):
+            continue
+        if name.endswith(_SECTIONS) and not value.used:
+            draft.leave(
+                f"`{name}`", top.spans[name], "a spec has no such section",
+                "nothing, where it says again what the model and the stages say: the deployed "
+                "model, the integer stage and the export follow from them",
+            )  # fmt: skip
+    devices = top.get("device_ids")
+    if isinstance(devices, list) and len(devices) > 1:
+        draft.leave(
+            "`device_ids`", top.spans["device_ids"], "a spec does not name devices",
+            f"run it as `qatspec run SPEC --nproc {len(devices)}`",
+        )  # fmt: skip
 
 
 def _march(top: Table) -> str | None:

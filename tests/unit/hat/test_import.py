@@ -232,6 +232,14 @@ def test_a_config_cannot_exhaust_its_reader(tmp_path, text):
         assert {str(d.code) for d in error.diagnostics} == {"QS970"}
 
 
+def test_sections_without_a_counterpart_are_reported(tmp_path):
+    text = "int_infer_trainer = dict(num_epochs=0)\ntest_model = dict(type='A')\n"
+    _, result = imported(tmp_path, f"{text}device_ids = [0, 1]\nhelper = dict(a=1)\n")
+    names = [d.message.split("`")[1] for d in result.findings]
+    assert names == ["int_infer_trainer", "test_model", "device_ids"]
+    assert "--nproc 2" in result.findings[2].help
+
+
 def test_a_statement_that_is_not_followed_is_reported(tmp_path):
     text = "model = dict()\nwhile model:\n    model.update(a=1)\n"
     _, result = imported(tmp_path, text)
