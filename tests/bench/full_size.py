@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from torch.utils._pytree import tree_leaves
 
+from qatspec.api import compile
 from qatspec.export import OnnxRunner, export_qat_onnx, to_onnx
 from qatspec.graph.deploy import deploy
 from qatspec.lower import lower
@@ -30,6 +31,7 @@ from qatspec.prepare import prepare, set_stage
 from qatspec.program import Program
 from qatspec.referee import interpret
 from qatspec.registry import registry
+from qatspec.schema import with_defaults
 
 PARAMS = {"backbone": {"type": "efficientnet", "variant": "b0"}, "num_classes": 80}
 MODULES = {
@@ -87,7 +89,8 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
-    model = registry().model("fcos").build(PARAMS).eval()
+    record = registry().model("fcos")
+    model = record.build(with_defaults(record.params, PARAMS)).eval()
     x = torch.randn(1, 3, arguments.size, arguments.size)
     prepared = seconds(
         "prepare",
@@ -110,9 +113,11 @@ def main() -> None:
         "load in onnxruntime",
         lambda: OnnxRunner.load(folder / "converted.onnx", threads=arguments.threads),
     )
+    artifact = seconds("compile, O2", lambda: compile(program, "bayes", verify=False))
     ints = program.quantize(x.numpy())
-    same = equal(program.run(*ints), runner.run(*ints))
-    print(f"executor == onnxruntime on {len(program.outputs)} outputs: {same}")
+    outputs = program.run(*ints)
+    same = equal(outputs, runner.run(*ints)) and equal(outputs, artifact.run(*ints))
+    print(f"executor == onnxruntime == commands on {len(program.outputs)} outputs: {same}")
 
     small = torch.randn(1, 3, arguments.referee, arguments.referee)
     crop = lower(prepared, (small,))
@@ -127,12 +132,14 @@ def main() -> None:
             {
                 "float, torch eager": lambda: tree_leaves(model(x)),
                 "executor": lambda: program.run(*ints),
+                "commands of the bin": lambda: artifact.run(*ints),
                 "integers, onnxruntime": lambda: runner.run(*ints),
                 "float, onnxruntime": lambda: session.run(None, feed),
             }
         )
     for name in ("float, torch eager", "float, onnxruntime"):
         print(f"executor over {name}: {found['executor'] / found[name]:.2f}")
+    print(f"commands over executor: {found['commands of the bin'] / found['executor']:.2f}")
     ratio = found["integers, onnxruntime"] / found["float, onnxruntime"]
     print(f"integers in onnxruntime over float there: {ratio:.2f}")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20

@@ -85,28 +85,31 @@ def _matmul(op: Op, inputs: list[Value], consts: Consts) -> Result:
 
 def _accumulator(weight: np.ndarray, op: Op, x: Interval, axis: int, consts: Consts) -> Interval:
     """Per output channel, and bounding every partial sum as well: each holds 0 and the bias.
-    weight: int64 (O, everything that meets an output)."""
+    weight: integers (O, everything that meets an output). They are summed without a wider copy:
+    those of a large linear layer take a gigabyte as int64."""
     low, high = min(int(x.low.min()), 0), max(int(x.high.max()), 0)
     b = consts[op.inputs[2]].astype(np.int64) if len(op.inputs) == 3 else np.zeros(1, np.int64)
-    least = np.minimum(weight * low, weight * high).sum(1) + np.minimum(b, 0)
-    most = np.maximum(weight * low, weight * high).sum(1) + np.maximum(b, 0)
+    above = np.maximum(weight, 0).sum(1, dtype=np.int64)
+    below = np.minimum(weight, 0).sum(1, dtype=np.int64)
+    least = low * above + high * below + np.minimum(b, 0)
+    most = high * above + low * below + np.maximum(b, 0)
     return within_int32(Interval(least, most, axis))
 
 
 def _conv_bounds(op: Op, inputs: list[Interval], shape: Any, consts: Consts) -> Interval:
-    w = consts[op.inputs[1]].astype(np.int64)
+    w = consts[op.inputs[1]]
     return _accumulator(w.reshape(w.shape[0], -1), op, inputs[0], 1, consts)
 
 
 def _conv_transpose_bounds(op: Op, inputs: list[Interval], shape: Any, consts: Consts) -> Interval:
-    w = consts[op.inputs[1]].astype(np.int64)  # (I, O/g, kh, kw)
+    w = consts[op.inputs[1]]  # (I, O/g, kh, kw)
     groups = op.attrs["groups"]
     w = w.reshape(groups, w.shape[0] // groups, w.shape[1], -1).transpose(0, 2, 1, 3)
     return _accumulator(w.reshape(w.shape[0] * w.shape[1], -1), op, inputs[0], 1, consts)
 
 
 def _linear_bounds(op: Op, inputs: list[Interval], shape: Any, consts: Consts) -> Interval:
-    w = consts[op.inputs[1]].astype(np.int64)
+    w = consts[op.inputs[1]]
     return _accumulator(w, op, inputs[0], len(shape), consts)
 
 
