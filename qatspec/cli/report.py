@@ -113,7 +113,9 @@ def _load(spec: Path | None, overrides: tuple[str, ...], allow_code: bool, run: 
             f"the summary of `{run.workdir}` does not record its spec",
             help="name it with --spec SPEC",
         )
-    return options.load(Path(recorded["path"]), (*recorded["overrides"], *overrides), allow_code)
+    values = (*recorded["overrides"], *overrides)
+    smoke = recorded.get("smoke", False)
+    return options.load(Path(recorded["path"]), values, allow_code, smoke=smoke)
 
 
 def _section(

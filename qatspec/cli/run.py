@@ -238,11 +238,12 @@ def _print_stages(console: Console, summary: Mapping[str, Any], columns: list[st
 
 
 def _print_files(console: Console, summary: Mapping[str, Any]) -> None:
-    """A table of the files to deploy or to start from: all except intermediate checkpoints."""
+    """A table of the files to deploy or to start from: no histories, of checkpoints the best."""
     rows = [
         (a["path"], file_size(a["size"]), a["sha256"][:12], _exactness(a))
         for a in summary["artifacts"]
-        if a["kind"] != "checkpoint" or a["path"].endswith("-best.pth.tar")
+        if a["kind"] != "history"
+        and (a["kind"] != "checkpoint" or a["path"].endswith("-best.pth.tar"))
     ]
     head = (
         Column("file", title=True),

@@ -147,6 +147,7 @@ class _Run:
                 entries,
                 device=str(pick_device(self.device)),
                 nproc=self.ranks.world if self.ranks else 1,
+                smoke=self.smoke,
             )
             path = summaries.write(self.workdir, summary)
         self.reporter.emit("run_finished", summary=str(path))

@@ -36,9 +36,15 @@ Summary = dict[str, Any]
 
 
 def build(
-    plan: Plan, workdir: Path, steps: Sequence[Mapping[str, Any]], *, device: str, nproc: int
+    plan: Plan,
+    workdir: Path,
+    steps: Sequence[Mapping[str, Any]],
+    *,
+    device: str,
+    nproc: int,
+    smoke: bool,
 ) -> Summary:
-    """The summary of the work directory after `steps`."""
+    """The summary of the work directory after `steps`. smoke: of a smoke run."""
     plan = with_results(plan, workdir)
     records_of = {step.name: records.standing(plan, workdir, step) for step in plan.steps}
     done = {name: record for name, record in records_of.items() if record is not None}
@@ -49,7 +55,7 @@ def build(
     }
     return {
         "format": FORMAT,
-        "spec": _spec(plan),
+        "spec": {**_spec(plan), "smoke": smoke},
         "environment": environment(device, nproc),
         "steps": list(steps),
         "metrics": metrics,

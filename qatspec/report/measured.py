@@ -201,4 +201,4 @@ def _details(
 
 def decibels(value: float) -> float | None:
     """A ratio in dB with two decimals; None where nothing differs."""
-    return None if math.isinf(value) else round(value, 2)
+    return round(value, 2) if math.isfinite(value) else None

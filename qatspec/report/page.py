@@ -145,7 +145,10 @@ def command(run: Run) -> str:
         return ""
     words = ["qatspec", "run", spec["path"]]
     words += [word for override in spec["overrides"] for word in ("--set", override)]
-    return shlex.join([*words, "--workdir", str(run.workdir)])
+    if spec.get("smoke"):
+        words.append("--smoke")
+    workdir = str(run.workdir).removesuffix("-smoke") if spec.get("smoke") else str(run.workdir)
+    return shlex.join([*words, "--workdir", workdir])
 
 
 def _figure(value: Any, digits: int = 4) -> str:

@@ -26,8 +26,9 @@ COLOURS = {
     TAIL: "#E69F00",
     FLOAT: "#D55E00",
 }
+_WORST = "#FFE945"
 #: Least SQNR of a box in dB -> its colour where boxes are coloured by noise (cividis, Nunez 2018)
-NOISE = {40: "#00204C", 30: "#4C556B", 20: "#7D7C78", 10: "#BBAF70", -1000: "#FFE945"}
+NOISE = {40: "#00204C", 30: "#4C556B", 20: "#7D7C78", 10: "#BBAF70", -1000: _WORST}
 MEANS = {
     TAIL: "int32 tail: left at the accumulator's precision",
     FLOAT: "float: not quantized",
@@ -166,7 +167,7 @@ def _placed(
         module=_short(box.module, 34),
         shape=" x ".join(map(str, box.shape)),
         colour=COLOURS[box.dtype],
-        noise="" if db is None else next(c for least, c in NOISE.items() if db >= least),
+        noise="" if db is None else next((c for n, c in NOISE.items() if db >= n), _WORST),
         hover="\n".join(hover),
     )
 
