@@ -115,20 +115,26 @@ class Network:
             parts_of.setdefault(part.root, []).append(number)
         return parts_of
 
+    @cached_property
+    def _shapes(self) -> dict[str, tuple[int, int]]:
+        """Root -> its channels, and the bytes of a row of one channel."""
+        shapes = {}
+        for root in self.heights:
+            value = self.program.values[root]
+            channels, _, columns = view(value.shape)
+            width = align(columns, self.target.hardware.align_width) if columns > 1 else 1
+            shapes[root] = channels, width * np.dtype(STORAGE[value.dtype]).itemsize
+        return shapes
+
     def bytes(self, root: str, c0: int, c1: int, rows: int) -> int:
         """Bytes of a buffer of channels c0..c1 and so many rows of a root."""
-        value = self.program.values[root]
-        columns = view(value.shape)[2]
-        hardware = self.target.hardware
-        width = align(columns, hardware.align_width) if columns > 1 else 1
-        channels = align(c1 - c0, hardware.align_channels_in)
-        return align(channels * rows * width * np.dtype(STORAGE[value.dtype]).itemsize, LINE)
+        channels = align(c1 - c0, self.target.hardware.align_channels_in)
+        return align(channels * rows * self._shapes[root][1], LINE)
 
     def hull(self, root: str, c0: int, c1: int) -> tuple[int, int]:
         """The range of whole blocks of channels that holds c0..c1."""
         block = self.target.hardware.align_channels_in
-        last = view(self.program.values[root].shape)[0]
-        return c0 - c0 % block, min(align(c1, block), last)
+        return c0 - c0 % block, min(align(c1, block), self._shapes[root][0])
 
     def part_bytes(self, part: int) -> int:
         """Bytes of a whole part."""
@@ -153,14 +159,23 @@ class Network:
 
     def channels(self, k: int) -> int:
         """Channels of layer k's output."""
-        return view(self.program.values[self.layers[k].output].shape)[0]
+        return self._channels[k]
+
+    @cached_property
+    def _channels(self) -> list[int]:
+        return [view(self.program.values[layer.output].shape)[0] for layer in self.layers]
 
     def smallest_chunk(self, k: int) -> int:
         """The fewest channels that a chunk of layer k's output can have."""
-        step = self.channel_step[k]
-        if step is None:
-            return self.channels(k)
-        return min(align(self.target.hardware.align_channels_out, step), self.channels(k))
+        return self._smallest_chunks[k]
+
+    @cached_property
+    def _smallest_chunks(self) -> list[int]:
+        unit = self.target.hardware.align_channels_out
+        return [
+            channels if step is None else min(align(unit, step), channels)
+            for channels, step in zip(self._channels, self.channel_step, strict=True)
+        ]
 
     def chunk_for(self, k: int, space: int) -> int | None:
         """The most channels of layer k whose constants fit `space` bytes, or None."""

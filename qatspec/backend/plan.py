@@ -9,6 +9,7 @@ from typing import Literal
 
 from qatspec.backend.compiled import Compiled
 from qatspec.backend.fuse import Effort, TooLarge, fuse
+from qatspec.backend.groups import Groups
 from qatspec.backend.network import Network
 from qatspec.backend.place import place_values
 from qatspec.backend.placement import Placement
@@ -63,10 +64,11 @@ def cheapest(net: Network, opt: str, compiled: Callable[[Placement], list[Compil
     level = LEVELS[opt]
     best: tuple[float, float] | None = None
     chosen: Compiled | None = None
+    groups = Groups(net)
     fastest, rate = inf, net.target.hardware.ddr_bytes_per_us
     for effort in level.efforts:
         for size in _sizes(net.target.hardware.onchip_bytes)[: level.sizes]:
-            placed = _fitting(net, effort, size)
+            placed = _fitting(groups, effort, size)
             if placed is None:
                 break
             traffic, latency = 0.0, inf
@@ -85,7 +87,7 @@ def cheapest(net: Network, opt: str, compiled: Callable[[Placement], list[Compil
             if traffic / rate >= fastest or latency > _HOPELESS * fastest:
                 break  # with less memory more is moved
     if chosen is None:
-        raise _too_large(net)
+        raise _too_large(groups)
     return chosen
 
 
@@ -95,13 +97,13 @@ def _sizes(onchip: int) -> list[int]:
     return [onchip, *(size for size in reversed(steps) if size < onchip)]
 
 
-def _fitting(net: Network, effort: Effort, size: int) -> Placement | None:
+def _fitting(groups: Groups, effort: Effort, size: int) -> Placement | None:
     """A placement within `size` bytes; without double buffering where memory is too short."""
     for tried in _depths(effort):
         for share in _SHARES:
             budget = int(size * share)
             try:
-                placed = place_values(net, fuse(net, budget, tried), budget, tried)
+                placed = place_values(groups.net, fuse(groups, budget, tried), budget, tried)
             except TooLarge:
                 break
             if placed.onchip_bytes <= size:
@@ -114,12 +116,13 @@ def _depths(effort: Effort) -> Iterator[Effort]:
         yield Effort(depth=depth, fuse=effort.fuse, traffic=effort.traffic)
 
 
-def _too_large(net: Network) -> DiagnosticError:
+def _too_large(groups: Groups) -> DiagnosticError:
     """QS802 for every layer whose smallest tile is larger than the memory."""
+    net = groups.net
     onchip = net.target.hardware.onchip_bytes
     layers = [(0, onchip)]
     try:
-        fuse(net, onchip, Effort(depth=1, fuse=False))
+        fuse(groups, onchip, Effort(depth=1, fuse=False))
     except TooLarge as problem:
         layers = problem.layers
     return DiagnosticError(

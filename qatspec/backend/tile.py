@@ -35,20 +35,19 @@ def arrange(
 ) -> Constants | None:
     """The constants of `layers` within `space` bytes with the fewest bytes loaded, or None.
     depth: slots of streamed constants."""
-    sizes = {k: net.const_bytes(k) for k in layers}
-    if sum(sizes.values()) <= space:
-        held = tuple(k for k in layers if sizes[k])
-        return Constants(held=held, chunks={}, slot=0, slots=0, traffic=sum(sizes.values()))
-    guard = depth * max(net.const_bytes(k, net.smallest_chunk(k)) for k in layers)
-    left = space - guard
-    if left < 0:
+    sizes = {k: net.const_bytes(k) for k in layers if net.const_bytes(k)}
+    guard = 0
+    if sum(sizes.values()) > space:
+        guard = depth * max(net.const_bytes(k, net.smallest_chunk(k)) for k in layers)
+    if guard > space:
         return None
-    kept = []
-    for k in sorted(layers, key=lambda k: (-sizes[k], k)):
-        if 0 < sizes[k] <= left:
-            kept.append(k)
-            left -= sizes[k]
-    streamed = [k for k in layers if sizes[k] and k not in kept]
+    order = sorted(sizes, key=lambda k: (-sizes[k], k))
+    kept, left = hold([sizes[k] for k in order], space - guard)
+    held = tuple(sorted(k for k, stays in zip(order, kept, strict=True) if stays))
+    streamed = [k for k in sizes if k not in held]
+    traffic = sum(sizes[k] for k in held) + steps * sum(sizes[k] for k in streamed)
+    if not streamed:
+        return Constants(held=held, chunks={}, slot=0, slots=0, traffic=traffic)
     slot = min((left + guard) // depth, max(sizes[k] for k in streamed))
     chunks = {}
     for k in streamed:
@@ -57,9 +56,17 @@ def arrange(
             return None
         chunks[k] = chunk
     slot = max(net.const_bytes(k, chunk) for k, chunk in chunks.items())
-    traffic = sum(sizes[k] for k in kept) + steps * sum(sizes[k] for k in streamed)
-    held = tuple(sorted(kept))
     return Constants(held=held, chunks=chunks, slot=slot, slots=depth, traffic=traffic)
+
+
+def hold(sizes: Sequence[int], space: int) -> tuple[list[bool], int]:
+    """Which constants stay on chip, for their bytes from the largest to the smallest, and the bytes
+    of `space` that are left."""
+    kept = []
+    for size in sizes:
+        kept.append(size <= space)
+        space -= size * kept[-1]
+    return kept, space
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
