@@ -128,11 +128,11 @@ class _Search:
     def layer_by_layer(self, start: int) -> list[float]:
         """The cost of start..start + 1, start..start + 2, ..., as far as they fit."""
         costs: list[float] = []
-        for whole in self.groups.layer_by_layer(start, self.effort.depth, self.effort.fuse):
-            if whole.bytes > self.budget:
+        for group in self.groups.layer_by_layer(start, self.effort.depth, self.effort.fuse):
+            if group.bytes > self.budget:
                 break
             end = start + len(costs) + 1
-            costs.append(self.cost(start, end, whole.moved + whole.constants, whole.moved / 2))
+            costs.append(self.cost(start, end, group.moved + group.constants, group.moved / 2))
         return costs
 
     def strips(self, end: int) -> list[tuple[int, int, float]]:

@@ -15,7 +15,7 @@ from qatspec.backend.strips import Strips, step_counts
 _LONGEST = 64
 
 
-class Whole(NamedTuple):
+class LayerByLayer(NamedTuple):
     """A group that runs layer by layer. bytes: on chip. moved: bytes of values through DDR;
     constants: those of the constants."""
 
@@ -38,10 +38,10 @@ class Groups:
 
     def __init__(self, net: Network) -> None:
         self.net = net
-        self._layer_by_layer: dict[tuple[int, int, bool], Sequence[Whole]] = {}
+        self._layer_by_layer: dict[tuple[int, int, bool], Sequence[LayerByLayer]] = {}
         self._strips: dict[tuple[int, int, bool], Mapping[int, Sequence[Striped]]] = {}
 
-    def layer_by_layer(self, start: int, depth: int, several: bool) -> Sequence[Whole]:
+    def layer_by_layer(self, start: int, depth: int, several: bool) -> Sequence[LayerByLayer]:
         """The groups start..start + 1, start..start + 2, ..., layer by layer. depth: slots of
         streamed constants. several: groups of more than one layer too."""
         key = (start, depth, several)
@@ -58,7 +58,7 @@ class Groups:
         return self._strips[key]
 
 
-def _layer_by_layer(net: Network, start: int, depth: int, several: bool) -> list[Whole]:
+def _layer_by_layer(net: Network, start: int, depth: int, several: bool) -> list[LayerByLayer]:
     whole_memory, count = net.target.hardware.onchip_bytes, len(net.layers)
     live = np.zeros(count - start, np.int64)
     spans: dict[str, tuple[int, int, int]] = {}  # root -> first position, c0, c1
@@ -66,7 +66,7 @@ def _layer_by_layer(net: Network, start: int, depth: int, several: bool) -> list
     loads: dict[int, tuple[int, int, int]] = {}  # part -> c0, c1, bytes
     loaded = stored = constants = 0
     closing: dict[int, int] = {}
-    groups: list[Whole] = []
+    groups: list[LayerByLayer] = []
     for k in range(start, count if several else start + 1):
         if net.layers[k].host:
             break
@@ -105,7 +105,7 @@ def _layer_by_layer(net: Network, start: int, depth: int, several: bool) -> list
         until = net.last_reader[k]
         closing[until] = closing.get(until, 0) + net.part_bytes(k)
         stored -= closing.pop(k, 0)
-        groups.append(Whole(most, loaded + stored, constants))
+        groups.append(LayerByLayer(most, loaded + stored, constants))
     return groups
 
 
