@@ -33,11 +33,12 @@ def quantize_folded(
         along = geometry.per_channel(factor, weight)
         quantized = geometry.fake_quantize(weight * along, fake_quant)
         return quantized / along if unfold else quantized
-    if fake_quant.observes:
-        with torch.no_grad():
-            geometry.observe(weight * geometry.per_channel(factor, weight), fake_quant)
+    with torch.no_grad():
+        folded = weight * geometry.per_channel(factor, weight)
+        if fake_quant.observes:
+            geometry.observe(folded, fake_quant)
     result: Tensor = _Folded.apply(  # type: ignore[no-untyped-call]
-        weight, factor, fake_quant.scale, geometry, fake_quant.qspec, unfold
+        weight, factor, folded, fake_quant.scale, geometry, fake_quant.qspec, unfold
     )
     return result
 
@@ -48,16 +49,16 @@ class _Folded(torch.autograd.Function):
         ctx: Any,
         weight: Tensor,
         factor: Tensor,
+        folded: Tensor,
         scale: Tensor,
         geometry: Geometry,
         qspec: Any,
         unfold: bool,
     ) -> Tensor:
-        along = geometry.per_channel(factor, weight)
         # A fold that is called again before the backward moves its scale in place.
         steps = geometry.per_channel(scale.expand(factor.shape).clone(), weight)
-        result = (weight * along).div_(steps).round_().clamp_(qspec.qmin, qspec.qmax)
-        result.mul_(steps / along if unfold else steps)
+        result = torch.div(folded, steps).round_().clamp_(qspec.qmin, qspec.qmax)
+        result.mul_(steps / geometry.per_channel(factor, weight) if unfold else steps)
         ctx.save_for_backward(weight, factor, steps, *([result] if unfold else []))
         ctx.geometry, ctx.qspec = geometry, qspec
         return result
@@ -78,4 +79,4 @@ class _Folded(torch.autograd.Function):
             to_factor = geometry.sum_per_channel(products)
             to_factor = to_factor / factor if unfolded else to_factor
         to_weight = masked if unfolded else masked.mul_(along)
-        return to_weight, to_factor, None, None, None, None
+        return to_weight, to_factor, None, None, None, None, None
