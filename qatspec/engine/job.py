@@ -17,7 +17,7 @@ from qatspec.registry.recorder import recording
 from qatspec.spec import Spec
 from qatspec.stages import JUDGE, RUN, Context, Outcome
 from qatspec.train.distributed import ALONE, Processes
-from qatspec.train.process import make_repeatable, pick_device
+from qatspec.train.process import keep_freed_memory, make_repeatable, pick_device
 
 #: Examples of a data set in a smoke run.
 SMOKE_EXAMPLES = 8
@@ -73,6 +73,7 @@ def run_stage(
     """Run the stage of `job` in one of the processes of `group`; the result is that of rank 0.
     judging: evaluate what the finished stage made."""
     torch.set_num_threads(job.threads)
+    keep_freed_memory()
     with job.recording(group):
         if not group.is_main:
             _load_file_plugins(job.plan.spec)

@@ -1,7 +1,8 @@
-"""Device selection, seeding and determinism of the current process."""
+"""Device selection, seeding, determinism and memory of the current process."""
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import os
 import random
@@ -47,3 +48,23 @@ def make_repeatable(seed: int, stage: str) -> int:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # asked for by cuBLAS
     torch.use_deterministic_algorithms(True, warn_only=True)
     return derived
+
+
+#: Parameters of mallopt (malloc.h of glibc): the size from which an allocation is mapped by itself
+#: (its maximum), and the free memory at the end of the heap that goes back to the system.
+_MMAP_THRESHOLD, _TRIM_THRESHOLD = (-3, 1 << 25), (-1, (1 << 31) - 1)
+
+
+def keep_freed_memory() -> bool:
+    """Let the C library keep the memory of freed tensors for the next ones, instead of returning it
+    to the system and receiving it page by page again: that takes 3 to 9 % of the CPU time of a
+    training step. Nothing is done where variables of the environment set up malloc.
+
+    Returns whether the C library took the settings; it has to be glibc.
+    """
+    if any(name.startswith("MALLOC_") for name in os.environ):
+        return False
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    return mallopt is not None and all(
+        mallopt(*each) for each in (_MMAP_THRESHOLD, _TRIM_THRESHOLD)
+    )
