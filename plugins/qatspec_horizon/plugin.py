@@ -103,7 +103,7 @@ def qatspec_marches() -> Iterable[March]:
         tiled_march(
             name="bayes_e",
             summary="RDK X5: int8 and int16, one core; its limits of ops are assumed to be bayes'",
-            version=2,
+            version=3,
             chips=("x5", "rdk_x5"),
             arithmetic=ARITHMETIC,
             capabilities=BAYES_E,

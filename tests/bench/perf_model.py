@@ -135,7 +135,9 @@ def _report(
     capabilities, cores = MARCHES[march]
     target = Target.of(march, 1, capabilities)
     ops = dict.fromkeys((*target.ops, "matmul"), _ANY)
-    target = replace(target, ops=ops, hardware=replace(target.hardware, **changes))
+    # the published times are of the chip alone
+    hardware = replace(target.hardware, **changes)
+    target = replace(target, ops=ops, host=None, hardware=hardware)
     modelled: dict[Build, dict[str, float]] = {}
     errors: dict[str, list[float]] = {"fit": [], "test": []}
     traffic: list[float] = []
