@@ -32,7 +32,7 @@ from qatspec.graph.constants import of_numpy
 from qatspec.graph.ends import POST_PROCESS, Ends
 from qatspec.graph.example_values import ExampleValues
 from qatspec.graph.gradients import NO_GRAD
-from qatspec.graph.modes import kept_caches, without_fast_paths
+from qatspec.graph.modes import entering_wrapped_functions, kept_caches, without_fast_paths
 from qatspec.graph.module import TracedModule
 from qatspec.graph.ops import module_op
 from qatspec.graph.proxy import ExampleProxy, following_inputs
@@ -128,6 +128,7 @@ class Tracer(fx.Tracer):
         with (
             following_inputs(module, self._wrap),
             without_fast_paths(),
+            entering_wrapped_functions(),
             kept_caches(module),
             self.random,
             torch.enable_grad(),

@@ -56,6 +56,18 @@ class DropPath(nn.Module):
         return drop_path(x, 0.3, self.training)
 
 
+@torch.fx.wrap
+def wrapped_drop_path(x: Tensor, rate: float, training: bool) -> Tensor:
+    return drop_path(x, rate, training)
+
+
+class WrappedDropPath(nn.Module):
+    """A function that is one call to torch.fx (torchvision)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return wrapped_drop_path(x, 0.3, self.training)
+
+
 class StochasticDepth(nn.Module):
     """As in torchvision, by a random tensor that is rounded down."""
 
@@ -118,6 +130,7 @@ LAYERS = {
     "norm with drop path": lambda: NormAct(4, DropPath()),
     "drop path": DropPath,
     "stochastic depth": StochasticDepth,
+    "wrapped, twice": lambda: Residual(nn.Sequential(WrappedDropPath(), WrappedDropPath())),
     "drop block": DropBlock,
     "noise": Noise,
     "residual": lambda: Residual(DropPath()),
