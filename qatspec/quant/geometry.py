@@ -26,6 +26,24 @@ def _in_first(weight: Tensor, groups: int) -> Tensor:
     return split.transpose(1, 2).reshape(groups * inputs, outputs // groups, *kernel)
 
 
+def _pad(module: nn.modules.conv._ConvNd) -> tuple[int, ...]:
+    """The padding before and after each dim, the last dim first, as torch's forward has it. With
+    zeros it follows the attributes, which dilated backbones change after `__init__`; what other
+    modes pad is fixed by `__init__`."""
+    if module.padding_mode != "zeros":
+        return tuple(module._reversed_padding_repeated_twice)
+    if module.padding == "valid":
+        return (0,) * (2 * len(module.kernel_size))
+    sides: list[tuple[int, int]] = []
+    for dim in reversed(range(len(module.kernel_size))):
+        if isinstance(module.padding, str):
+            total = module.dilation[dim] * (module.kernel_size[dim] - 1)
+            sides.append((total // 2, total - total // 2))
+        else:
+            sides.append((module.padding[dim],) * 2)
+    return tuple(amount for side in sides for amount in side)
+
+
 @dataclass(frozen=True, slots=True)
 class Geometry:
     """How a conv or linear applies a weight. op: canonical name, "conv2d", "linear", ...
@@ -60,7 +78,7 @@ class Geometry:
             groups=module.groups,
             output_padding=module.output_padding,
             padding_mode=module.padding_mode,
-            pad=tuple(module._reversed_padding_repeated_twice),
+            pad=_pad(module),
         )
 
     @property

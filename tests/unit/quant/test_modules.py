@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -12,6 +15,7 @@ from qatspec.quant.fold import QuantFold, fold_batch_norm, freeze_batch_norm
 from qatspec.quant.geometry import Geometry
 from qatspec.quant.modules import QuantWeight, quantize_module
 from qatspec.types import QSpec
+from tests.forms import all_forms_agree
 
 
 def out_channels(layer: nn.Module) -> int:
@@ -154,3 +158,13 @@ def test_what_has_no_quantized_form_is_refused() -> None:
         quantize_module(nn.ReLU(), build_fake_quant(WEIGHT))
     with pytest.raises(TypeError):
         fold_batch_norm(nn.ReLU(), Geometry("conv2d"), build_fake_quant(WEIGHT))
+
+
+@pytest.mark.parametrize("padding", [(2, 2), "same"])
+def test_a_conv_that_is_dilated_after_init(padding: Any, tmp_path: Path) -> None:
+    """As backbones are for segmentation: what forward reads is what the attributes say then."""
+    layer = nn.Conv2d(4, 4, 3, padding=1 if padding == (2, 2) else padding)
+    layer.dilation, layer.padding = (2, 2), padding
+    x = torch.randn(2, 3, 4, 5, generator=torch.Generator().manual_seed(0))
+    net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU(), layer)
+    all_forms_agree(net, x, tmp_path, noise=0.2, steps=2.01, qconfig="horizon_qat")
