@@ -52,7 +52,7 @@ OPS: dict[str, Callable[[], nn.Module]] = {
     "decision": f(lambda x: x / 2 if x.max() > 1 else x),
     "number": f(lambda x: x * float(x.mean())),
     "array": f(lambda x: torch.from_numpy(x.detach().numpy() * 2)),
-    "cumsum": f(lambda x: torch.cumsum(x, 1)),
+    "logcumsumexp": f(lambda x: torch.logcumsumexp(x, 1)),
     "cumprod": f(lambda x: torch.cumprod(x, 1)),
     "sort": f(lambda x: torch.sort(x, 1)[0]),
     "topk": f(lambda x: torch.topk(x, 2, 1)[0]),

@@ -163,7 +163,7 @@ CASES += each(
     "QS724",
     (
         "move it, with what follows it, behind the outputs",
-        lambda: through(Whole(lambda m, x: torch.cumsum(m.a(x), 1)), modules={"a": {}}),
+        lambda: through(Whole(lambda m, x: torch.cumprod(m.a(x), 1)), modules={"a": {}}),
         lambda: through(Whole(lambda m, x: m.a(x)), modules={"a": {}}),
     ),
 )

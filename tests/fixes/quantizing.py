@@ -200,7 +200,7 @@ CASES += each(
 
 
 def _sums(m: Any, x: Tensor) -> Tensor:
-    return torch.cumsum(x, 1)
+    return torch.cumprod(x, 1)
 
 
 def _null(name: str, model: nn.Module) -> list[Diagnostic]:
@@ -213,7 +213,7 @@ CASES += each(
     (
         "a `null` rule accepts it",
         lambda: only_prepared(Net(_sums)),
-        lambda: _null("torch.cumsum", Net(_sums)),
+        lambda: _null("torch.cumprod", Net(_sums)),
     ),
     (
         "move it, with what follows it, behind the outputs",

@@ -138,7 +138,7 @@ class Clamps(Once):
 
 class Sums(Once):
     def forward(self, x: Tensor) -> Tensor:
-        return torch.cumsum(self.conv(x), 1)  # QS701
+        return torch.cumprod(self.conv(x), 1)  # QS701
 
 
 class Spectrum(Once):

@@ -14,7 +14,7 @@ REFUSED = """        if images.max() > 9:  # QS501
             images = images / 9
         assert not torch.isnan(images).any()  # QS501
         x = self.stem(images)
-        x = torch.cumsum(x, 1)  # QS701
+        x = torch.logcumsumexp(x, 1)  # QS701
         x = self.wide(x)  # QS801
         x = x * float(x.mean())  # QS501
         x = torch.cumprod(x, 1)  # QS701

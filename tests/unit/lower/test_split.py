@@ -107,14 +107,14 @@ def test_a_float_op_between_prepared_modules_says_the_way_out(settled):
 
         def forward(self, x):
             x = self.body(x)
-            return self.tail(x * self.gate(x).cumsum(1))
+            return self.tail(x * self.gate(x).cumprod(1))
 
     x = torch.randn(1, 3, 4, 4)
     with pytest.raises(DiagnosticError) as caught:
         lower(settled(Gate(), x, modules={"body": {}, "tail": {}}), (x,))
     found = {d.code: d for d in caught.value.diagnostics}
     assert set(found) == {"QS701", "QS702"}
-    assert "cumsum" in found["QS701"].message and "`gate`" in found["QS702"].message
+    assert "cumprod" in found["QS701"].message and "`gate`" in found["QS702"].message
     for diagnostic in found.values():
         assert diagnostic.help.startswith("no prepared module holds it")
         assert "`quantize: modules`" in diagnostic.help

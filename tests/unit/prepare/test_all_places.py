@@ -71,7 +71,7 @@ class Draws(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = F.dropout(x, 0.2)  # QS510
         x = self.bn(x)  # QS503 QS606
-        return torch.cumsum(self.conv(x), 1)  # QS608
+        return torch.cumprod(self.conv(x), 1)  # QS608
 
 
 class Writes(nn.Module):
@@ -99,7 +99,7 @@ class Halves(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = self.conv(x)
         y = self.conv(x.double().float()) + x.double()  # QS509 QS608
-        return torch.cumsum(y.float(), 1) + self.conv(x)  # QS608
+        return torch.cumprod(y.float(), 1) + self.conv(x)  # QS608
 
 
 MODELS: dict[str, Callable[[], nn.Module]] = {
@@ -171,7 +171,7 @@ class Chain(nn.Module):
         self.gru = nn.GRU(8, 8)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        x = self.b(torch.cumsum(self.a(x), 1))  # QS701
+        x = self.b(torch.cumprod(self.a(x), 1))  # QS701
         y = torch.cumprod(x, 1)  # QS701
         x = self.c(x.flatten(0, 1).view(x.shape))
         x = self.gru(x[:, 0])[0]  # QS701

@@ -199,7 +199,7 @@ class Scaled(nn.Module):
 
 OTHERS = {
     "a sort": (Op(lambda x: torch.sort(x)[0]), {}),
-    "a running sum": (Op(lambda x: x.cumsum(1)), {}),
+    "a running product": (Op(lambda x: x.cumprod(1)), {}),
     "two tensors": (Op(lambda x: torch.atan2(x, x.flip(1))), {}),
     "by all numbers": (Scaled(), {"non_traceable_module_class": [Scaled]}),
     "neighbours": (nn.LocalResponseNorm(2), {}),
