@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from qatspec.cli import video
 from qatspec.diag import Diagnostic, DiagnosticError, Span
-from qatspec.diag.codes import QS923
+from qatspec.diag.codes import QS911, QS923
 from qatspec.files import how_to_read, open_file, why_unreadable
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from qatspec.types import Sample
 
+_READABLE = "name a picture or a video that can be opened, an .npy array, or a folder of pictures"
 Read = Callable[[Path], "Sample"]
 Warn = Callable[[Diagnostic], None]
 
@@ -62,9 +63,16 @@ def inputs(
                 inside = source.is_dir()
                 yield replace(one, told=one.path.relative_to(source).as_posix()) if inside else one
         except DiagnosticError as error:  # noqa: PERF203
+            if not source.is_dir():
+                raise DiagnosticError([_of_a_file(d) for d in error.diagnostics]) from error
             if path == paths[-1] and not yielded:
                 raise
             warn_of(error, warn)
+
+
+def _of_a_file(diagnostic: Diagnostic) -> Diagnostic:
+    """What is told of a file that was named, and is no part of a data set."""
+    return replace(diagnostic, help=_READABLE) if diagnostic.code == QS911 else diagnostic
 
 
 def warn_of(error: DiagnosticError, warn: Warn) -> None:
