@@ -30,6 +30,7 @@ from qatspec.stages.context import Context
 from qatspec.stages.foresight import (
     further_refusals,
     integer_refusals,
+    parts_on_the_cpu,
     stand_ins,
     sums_at_the_limit,
 )
@@ -210,7 +211,9 @@ class Rehearsal:
                 self.refusals += of_march
                 return
             with self._of("compile"):
-                compile_to_files(context, program, spec.march, folder, measured=False)
+                files, _ = compile_to_files(context, program, spec.march, folder, measured=False)
+                for perf in (path for path in files if path.name.endswith(".perf.json")):
+                    self.warnings += parts_on_the_cpu(perf)
                 self.needs.append(of_files("compile", folder, self.needs[-1].total))
 
     def _at(self, stage: str) -> Context:

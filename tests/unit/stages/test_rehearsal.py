@@ -165,6 +165,22 @@ def test_sums_too_large_for_the_untrained_weights_are_a_prediction(project):
     project.run(step="float")  # the way out
 
 
+def test_parts_that_the_cpu_runs_are_a_warning(project):
+    plugin = project.folder / "toy_plugin.py"
+    text = plugin.read_text()
+    call = "self.head(self.stem(images))"
+    assert call in text
+    plugin.write_text(text.replace(call, "self.head(self.stem(images).softmax(1))"))
+    project.edit("quantize: {prepare: horizon,", "quantize: {")
+    done = project.call("check", "toy.yaml", "--allow-code")
+    assert (done.returncode, done.stderr.count("QS813")) == (0, 1), done.stderr
+    assert "% of model): the chip has no softmax" in done.stderr
+    # what the help says
+    project.edit("compile: {opt: O3}", "compile: {opt: O3, chip_only: true}")
+    done = project.call("check", "toy.yaml", "--allow-code")
+    assert done.returncode == 1 and "QS801" in done.stderr and "QS813" not in done.stderr
+
+
 def test_sums_that_training_may_make_too_large_are_a_warning(project):
     _quantized_with(project, "qint8")
     # 4 * 4 * 48 products of int16 by int8, of which int32 holds 516 at the limit
