@@ -108,7 +108,6 @@ class FakeQuantize(nn.Module):
 
     learned = False
     not_finite: Tensor
-    scale: Tensor
     zero_point: Tensor
     range_seen: Tensor
     quant_range: Tensor
@@ -136,6 +135,14 @@ class FakeQuantize(nn.Module):
         self.disabled = False
         if qspec.scale is not None:
             self.set_scale(torch.full((size,), qspec.scale))
+
+    @property
+    def scale(self) -> Tensor:
+        """The scale of everything that was observed, (1,) or (channels,)."""
+        self.settle()
+        scale = super().__getattr__("scale")  # among the module's buffers or parameters
+        assert isinstance(scale, Tensor)
+        return scale
 
     @property
     def fake_quant_on(self) -> bool:

@@ -49,7 +49,7 @@ class LearnedFakeQuantize(FakeQuantize):
         super().__init__(qspec, observer, channels)
         scale = self.scale
         del self.scale
-        self.scale = nn.Parameter(scale.clone())
+        self.register_parameter("scale", nn.Parameter(scale.clone()))
 
     def slope(self, quotient: Tensor, inside: Tensor) -> Tensor:
         """d (quantized / scale) / d scale, element by element. quotient: x / scale; inside: where

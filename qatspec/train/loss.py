@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
@@ -52,18 +52,18 @@ class Loss(nn.Module):
         self, inputs: Sequence[Tensor], targets: list[dict[str, Tensor]]
     ) -> dict[str, Tensor]:
         with self._around:
-            with registry().attribute_errors_of(self.model, "forward"):
-                outputs = self._outputs(inputs)
+            with registry().attribute_errors_of(self.model, "forward"), self._autocast(inputs):
+                outputs = self._call(*inputs)
+            if self._mode.autocast is not None:
+                outputs = pytree.tree_map_only(Tensor, _in_float32, outputs)
             with registry().attribute_errors_of(self.model, "loss"):
                 losses = cast(TaskModel, self.model).loss(outputs, targets)
         return losses_of(self.model, losses)
 
-    def _outputs(self, inputs: Sequence[Tensor]) -> Any:
+    def _autocast(self, inputs: Sequence[Tensor]) -> AbstractContextManager[Any]:
         if self._mode.autocast is None:
-            return self._call(*inputs)
-        with torch.autocast(inputs[0].device.type, AMP_DTYPES[self._mode.autocast]):
-            outputs = self._call(*inputs)
-        return pytree.tree_map_only(Tensor, _in_float32, outputs)
+            return nullcontext()
+        return torch.autocast(inputs[0].device.type, AMP_DTYPES[self._mode.autocast])
 
 
 def _in_float32(value: Tensor) -> Tensor:

@@ -1,5 +1,5 @@
 """One-dimensional series: MelGAN's generator and discriminators (arXiv:1910.06711), SCINet
-(arXiv:2106.09305), Informer's encoder (arXiv:2012.07436) with rotary positions (arXiv:2104.09864),
+(arXiv:2106.09305), Informer (arXiv:2012.07436; rotary positions, arXiv:2104.09864, in its encoder),
 a 1-d ResNet with gates and with soft thresholds (deep residual shrinkage, Zhao et al. 2019)."""
 
 from __future__ import annotations
@@ -211,6 +211,30 @@ class Informer(nn.Module):
         return self.head(x.mean(dim=1))
 
 
+class InformerDecoder(nn.Module):
+    """The decoder's context of queries that are not chosen: the sum of the values so far, in both
+    halves of the channels (there for heads)."""
+
+    def __init__(
+        self, width: float = 1.0, depth: float = 1.0, features: int = 7, outputs: int = 7
+    ) -> None:
+        super().__init__()
+        channels, layers = scaled(512, width), repeats(2, depth)
+        self.into = nn.Conv1d(features, channels, 3, padding=1)
+        self.value = nn.ModuleList(nn.Linear(channels, channels) for _ in range(layers))
+        self.project = nn.ModuleList(nn.Linear(channels, channels) for _ in range(layers))
+        self.norm = nn.ModuleList(nn.LayerNorm(channels) for _ in range(layers))
+        self.head = nn.Linear(channels, outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.into(x).transpose(1, 2)
+        for value, project, norm in zip(self.value, self.project, self.norm, strict=True):
+            a, b = value(x).chunk(2, dim=-1)
+            context = torch.cat((torch.cumsum(a, dim=1), b.cumsum(-2)), dim=-1)
+            x = norm(x + project(context))
+        return self.head(x)
+
+
 class _Shrink(nn.Module):
     """Residual block that moves small values to zero; what is small, a gate says per channel."""
 
@@ -270,5 +294,6 @@ NETS = (
     Net("scinet", SCINet, {}, {"width": 0.125, "steps": 16, "ahead": 4, "levels": 2}, (16,),
         channels=7),
     Net("informer", Informer, {}, {"width": 0.03125, "steps": 16}, (16,), channels=7),
+    Net("informer_decoder", InformerDecoder, {}, {"width": 0.03125}, (16,), channels=7),
     Net("shrinkage_net", ShrinkageNet, {}, {"width": 0.125, "depth": 0.5}, (64,), channels=1),
 )  # fmt: skip

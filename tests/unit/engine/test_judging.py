@@ -163,7 +163,7 @@ def test_a_lost_epoch_is_told_when_epochs_are_judged_again(copy, harm):
     [
         ("name=other", ["convert", "compile"]),
         ("march=onnxruntime", ["calibration", "qat", "convert", "compile"]),
-        ("model.input.mean=100", []),
+        ("model.input.mean=100", ["convert", "compile"]),  # files record it
         ("model.input.scale=0.5", ["calibration", "qat", "convert", "compile"]),
     ],
 )
