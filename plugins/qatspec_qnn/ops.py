@@ -39,6 +39,13 @@ def _refused(op: Op, program: Program) -> str | None:
         return "a dilated window"
     if op.kind == "requant" and result.dtype not in _BYTES and len(result.shape) > _MOST_DIMS:
         return f"{result.dtype} in {len(result.shape) + 1} dims, with the batch; the most are 4"
-    if op.kind == "linear" and not program.consts[op.inputs[1]].any():
+    if op.kind == "linear" and _is_added_to_every_image(op, program):
         return "a constant that is added to every image; its simulator gives other numbers"
     return None
+
+
+def _is_added_to_every_image(op: Op, program: Program) -> bool:
+    """Return whether the result is a constant of several numbers: without weights, of biases that
+    differ. One number for all places is computed rightly."""
+    weight, *biases = (program.consts[name] for name in op.inputs[1:])
+    return not weight.any() and any((bias != bias.flat[0]).any() for bias in biases)

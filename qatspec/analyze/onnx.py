@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from qatspec.analyze.compare import recorded
 from qatspec.analyze.measures import Steps
 from qatspec.diag.codes import QS721
-from qatspec.export.host import PRE, HostRunner
+from qatspec.export.host import PRE, HostRunner, network_feeds
+from qatspec.export.qdq import any_batch
 from qatspec.export.runner import runtime, session_options
 from qatspec.export.uint8 import ZERO_POINTS
 from qatspec.graph import Prepared
@@ -62,7 +63,8 @@ def compare_qat_onnx(
     for inputs in batches:
         fake = recorded(prepared.model, list(counts), inputs)[0]
         for name, session in sessions.items():
-            feeds = _feeds(session, [x.numpy() for x in inputs], host)
+            names = [port.name for port in session.get_inputs()]
+            feeds = network_feeds(names, [x.numpy() for x in inputs], host)
             results = session.run([f"{layer.call}.q" for layer, _ in places], feeds)
             for error, (layer, number), integers in zip(errors[name], places, results, strict=True):
                 scale = prepared.model.get_buffer(f"{layer.fake_quant}.scale").double()
@@ -88,23 +90,10 @@ def _host(path: Path) -> HostRunner | None:
     return HostRunner.load(path.parent, name) if has_host else None
 
 
-def _feeds(
-    session: Any, inputs: Sequence[np.ndarray], host: HostRunner | None
-) -> dict[str, np.ndarray]:
-    """The inputs of the file by name: those of the model, or what the host computes of them."""
-    names = [port.name for port in session.get_inputs()]
-    if host is None or host.pre is None:
-        return dict(zip(names, inputs, strict=True))
-    computed = dict(zip((p.name for p in host.pre.get_inputs()), inputs, strict=True))
-    results = (port.name for port in host.pre.get_outputs())
-    computed.update(zip(results, host.before(*inputs), strict=True))
-    return {name: computed[name] for name in names}
-
-
 def _session(path: Path, level: str, layers: Sequence[Layer]) -> Any:
     """The file with the integers of every layer as further outputs."""
     ort = runtime()
-    model = onnx.load_from_string(read_file(path, QS721, "QAT ONNX"))
+    model = any_batch(onnx.load_from_string(read_file(path, QS721, "QAT ONNX")))
     for layer in layers:
         model.graph.output.append(onnx.ValueInfoProto(name=f"{layer.call}.q"))
     options = session_options(0)

@@ -83,9 +83,30 @@ class HostRunner:
         inner = tree[HOST]
         if self.post is None:
             return inner, list(outputs)
-        carried = [outputs[i] for i in inner]
+        return self.tree, _run(self.post, self.fed_behind(tree, outputs, inputs))
+
+    def fed_behind(
+        self, tree: Any, outputs: Sequence[np.ndarray], inputs: Sequence[np.ndarray]
+    ) -> list[np.ndarray]:
+        """The inputs of the part behind the Program, in its order; arguments as of `behind`."""
+        carried = [outputs[i] for i in tree[HOST]]
         reads_inputs = len(self.post.get_inputs()) > len(carried)
-        return self.tree, _run(self.post, [*carried, *inputs] if reads_inputs else carried)
+        return [*carried, *inputs] if reads_inputs else carried
+
+
+def network_feeds(
+    names: Sequence[str], inputs: Sequence[np.ndarray], host: HostRunner | None
+) -> dict[str, np.ndarray]:
+    """The inputs of a QAT ONNX by name: those of the model, or what the host computes of them.
+
+    names: its inputs. inputs: those of the model. host: the parts beside the file, if any.
+    """
+    if host is None or host.pre is None:
+        return dict(zip(names, inputs, strict=True))
+    computed = dict(zip((p.name for p in host.pre.get_inputs()), inputs, strict=True))
+    results = (port.name for port in host.pre.get_outputs())
+    computed.update(zip(results, host.before(*inputs), strict=True))
+    return {name: computed[name] for name in names}
 
 
 def _run(part: Any, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:

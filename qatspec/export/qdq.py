@@ -19,12 +19,12 @@ import torch
 from torch import Tensor, fx
 
 from qatspec.diag import Collector, Diagnostic, DiagnosticError
-from qatspec.diag.codes import QS519, QS703, QS705, QS720
+from qatspec.diag.codes import QS519, QS703, QS705, QS720, QS726
 from qatspec.export.converted import described_image
 from qatspec.export.saturation import advice, saturating
 from qatspec.export.uint8 import Uint8, fits
 from qatspec.graph import Prepared
-from qatspec.graph.batch import Batch, Open
+from qatspec.graph.batch import Batch, Open, Size
 from qatspec.graph.context import GraphContext
 from qatspec.graph.deploy import (
     Deployment,
@@ -58,10 +58,12 @@ def export_qat_onnx(
     deployment: Deployment | None = None,
     image: Mapping[str, Any] | None = None,
     qdq: Form | None = None,
+    batch: int | None = None,
 ) -> tuple[Diagnostic, ...]:
     """Write the Q/DQ ONNX of a prepared model: what its forward takes and returns.
 
-    The batch is dynamic unless the model's own code holds for the batch of the example alone.
+    The batch is dynamic unless `batch` fixes it, or the model's own code holds for the batch of the
+    example alone.
     Fake-quants count as on, whatever stage the model is in; the disabled ones of unquantized
     outputs are omitted.
 
@@ -75,11 +77,12 @@ def export_qat_onnx(
                     metadata then record.
     qdq             activations of 8 bits as int8 with zero point 0, or as uint8 (which holds
                     quint8 as well); None: as the march has them (`March.qdq`).
+    batch           images a run, for runtimes that compile a graph for one size; None: any number.
 
     Returns warnings: QS732 where a CPU without VNNI may saturate, QS519 where the post-process, or
     what reads integers, is not in the file. Raises DiagnosticError: QS720 for an opset that is too
     low, QS808 for quint8 in an int8 file, QS724 for an op without ONNX form, QS705 for a scale that
-    was never observed.
+    was never observed, QS726 for a batch other than the one for which the model's code holds.
     """
     inputs = prepared.example_inputs if example_inputs is None else example_inputs
     deployment = deployment or deploy(prepared, inputs)
@@ -99,14 +102,14 @@ def export_qat_onnx(
         context = GraphContext(model, deployment.graph, prepared.march)
         opset = opset or needed
         try:
-            return write_graph(context, path, opset, name, deployment.batch, image, qdq)
+            return write_graph(context, path, opset, name, deployment.batch, image, qdq, batch)
         except DiagnosticError as refusal:
             for part, warning in _PARTS:
                 if (network := part(deployment)) is None:
                     continue
                 context = GraphContext(model, network, prepared.march)
                 with contextlib.suppress(DiagnosticError):
-                    warnings = write_graph(context, path, opset, name, None, image, qdq)
+                    warnings = write_graph(context, path, opset, name, None, image, qdq, batch)
                     return (warning(refusal), *warnings)
             raise
 
@@ -144,12 +147,13 @@ def write_graph(
     batch: Batch | None = None,
     image: Mapping[str, Any] | None = None,
     qdq: Form | None = None,
+    images: int | None = None,
 ) -> tuple[Diagnostic, ...]:
-    """Write one traced graph. batch: which of its sizes follow the batch, None: computed here. The
-    rest, what it returns and raises: as `export_qat_onnx`."""
+    """Write one traced graph. batch: which of its sizes follow the batch, None: computed here.
+    images: the number that fixes it. The rest, what it returns and raises: as `export_qat_onnx`."""
     if qdq is None:
         qdq = "int8" if context.march is None else registry().march(context.march).qdq
-    walk = _Walk(context, batch or Batch(context.root, context.graph), opset, name, qdq)
+    walk = _Walk(context, batch or Batch(context.root, context.graph), opset, name, qdq, images)
     walk.write(path, image)
     return () if walk.uint8 is None else advice(walk.writer.weights)
 
@@ -159,13 +163,34 @@ def tree_of(model: onnx.ModelProto) -> Any:
     return json.loads({p.key: p.value for p in model.metadata_props}[METADATA])["tree"]
 
 
+def any_batch(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return a QAT ONNX whose batch is not fixed: `model` itself, or a copy of it that takes any
+    number of images where `batch` fixed the sizes that it states."""
+    record = {p.key: p.value for p in model.metadata_props}.get(METADATA)
+    if record is None or "batch" not in json.loads(record):
+        return model
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    for port in copy.graph.input:
+        port.type.tensor_type.shape.dim[0].dim_param = BATCH
+    for port in copy.graph.output:
+        port.type.tensor_type.ClearField("shape")
+    return copy
+
+
 class _Walk:
     """Writes one traced graph, node by node."""
 
     def __init__(
-        self, context: GraphContext, batch: Batch, opset: int, name: str, qdq: Form
+        self,
+        context: GraphContext,
+        batch: Batch,
+        opset: int,
+        name: str,
+        qdq: Form,
+        images: int | None,
     ) -> None:
-        self.context, self.batch = context, batch
+        self.context, self.batch, self.images = context, batch, images
         unsigned = qdq == "uint8"
         self.writer = QdqWriter(context, batch, opset, name, unsigned=unsigned)
         self.uint8 = Uint8(self.writer) if unsigned else None
@@ -193,13 +218,13 @@ class _Walk:
                 )
             if isinstance(self.context.value(node), (list, tuple)):
                 self.writer.fail(node, "an output of several tensors at once")
-            shape = [
-                size if isinstance(size, int) else str(size) for size in self.writer.sizes(node)
-            ]
+            shape = [self._declared(size) for size in self.writer.sizes(node)]
             self.writer.graph.output(
                 self.writer.operand(node), node.name, self.writer.dtype(node), shape
             )
         record = {"form": "qdq", "march": self.context.march, "tree": tree}
+        if self.images is not None and self.batch.is_open:
+            record["batch"] = self.images
         readable = {}
         if image is not None:
             record["image"] = image
@@ -209,6 +234,21 @@ class _Walk:
             record["saturating"] = saturating(self.writer.weights)
         metadata = {METADATA: json.dumps(record, sort_keys=True), **readable}
         self.writer.graph.write(path, self.writer.opset, metadata)
+
+    def _declared(self, size: Size) -> int | str:
+        """A size as the file states it of an input or output."""
+        if isinstance(size, int):
+            return size
+        return str(size) if self.images is None else int(size.times * self.images + size.plus)
+
+    def _demand_batch(self, batch: int) -> None:
+        if self.images not in (None, batch):
+            raise QS726.error(
+                f"the model's code holds for a batch of {batch} alone: its QAT ONNX cannot have "
+                f"one of {self.images}",
+                help=f"write `batch: {batch}`, or reshape in forward by sizes of the input "
+                "(`x.shape[0]`) in place of numbers",
+            )
 
     def _repeated(self, node: fx.Node) -> str:
         """Write a tensor that forward makes from sizes alone, and that repeats for every image."""
@@ -248,7 +288,11 @@ class _Walk:
         """The name of the node's result, or the names of several."""
         if node.op == "placeholder":
             shape = self.context.shape(node)
-            first = [BATCH] if self.batch.is_open and shape else shape[:1]
+            first: list[int | str] = list(shape[:1])
+            if self.batch.is_open and shape:
+                first = [self.images or BATCH]
+            elif shape:
+                self._demand_batch(shape[0])
             return self.writer.graph.input(node.name, self.writer.dtype(node), [*first, *shape[1:]])
         module = self.context.module(node)
         if isinstance(module, FakeQuantize):

@@ -68,6 +68,8 @@ def build_stage(
         quantize = module_quant(raw["quantize"], join(at, "quantize"), names, findings, top)
     if name == "convert":
         options = {key: raw[key] for key in ("opset", "qdq")}
+        # without a default: a key that is absent leaves the digests of a spec as they were
+        options |= {key: raw[key] for key in ("batch", "float16") if key in raw}
     if name == "compile":
         with findings:
             options = _march_options(raw, at, names, march)

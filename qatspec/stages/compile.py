@@ -12,6 +12,7 @@ import onnx
 from qatspec.backend import compile as compile_program, write_perf
 from qatspec.diag.codes import QS806
 from qatspec.export.float32 import without_quantization
+from qatspec.export.qdq import any_batch
 from qatspec.program import Artifact, Program, load_program
 from qatspec.registry import registry
 from qatspec.spec import feeds
@@ -107,7 +108,7 @@ def _measure(
     march = registry().march(artifact.march)
     float32 = None
     if qat_onnx is not None and qat_onnx.exists():
-        float32 = without_quantization(onnx.load(qat_onnx)).SerializeToString()
+        float32 = without_quantization(any_batch(onnx.load(qat_onnx))).SerializeToString()
     assert march.measure is not None
     with registry().attribute_errors(march, f"march `{march.name}`, measuring `{program.name}`,"):
         ints = [artifact.feed(ports) for ports in inputs]

@@ -26,6 +26,7 @@ from qatspec.program import Program, load_program, save_program
 from qatspec.program.outputs import outputs_header, outputs_record
 from qatspec.spec import preprocessing
 from qatspec.stages.context import Context, Exactness, Outcome
+from qatspec.stages.float16 import write_float16
 from qatspec.stages.integers import compare, judge as judge_program, open_host, real_inputs
 from qatspec.stages.loading import load_source
 from qatspec.train.files import write_bytes, write_json, writing
@@ -102,14 +103,15 @@ def convert(
 ) -> tuple[Program, tuple[Path, ...], dict[str, Exactness]]:
     """Write `<name>-qat.onnx`, `<name>-converted.onnx`, `<name>.program` and the scales of its
     outputs, `<name>-outputs.json` and `.h`, of a model in eval stage; where forward does more than
-    what is prepared, `<name>-pre.onnx` and `<name>-post.onnx` too. Gives the Program, the files,
+    what is prepared, `<name>-pre.onnx` and `<name>-post.onnx` too; with `float16`, files of that
+    type. Gives the Program, the files,
     and how the converted ONNX compares on real images.
 
     Raises DiagnosticError QS922 when onnxruntime gives other integers than the Program."""
     name = context.spec.name
     stage = context.spec.stages.get("convert")  # `check` and `convert` need none in the spec
     options = stage.options if stage else {k: default("convert_stage", k) for k in ("opset", "qdq")}
-    opset = options["opset"]
+    opset, batch = options["opset"], options.get("batch")
     files = [context.folder / f"{name}{end}" for end in _ENDS]
     qat_onnx, converted, program_file, record, header = files
 
@@ -130,18 +132,23 @@ def convert(
             image=image,
             opset=opset,
             qdq=options["qdq"],
+            batch=batch,
         )
     for warning in warnings:
         context.report("log", {"message": warning.message, "diagnostic": warning})
     with writing(converted) as temporary:
         to_onnx(program, temporary, opset=opset)
     host = host_parts(deployment)
-    files += export_host(prepared, host, context.folder, name, opset=opset)
+    parts = export_host(prepared, host, context.folder, name, opset=opset)
+    files += parts
+    described = {**outputs_record(program), "host": {"before": host.before, "after": host.after}}
+    if options.get("float16"):
+        halves = write_float16(context, program, (qat_onnx, *parts), batch)
+        files += halves
+        described["float16"] = {path.name: apart for path, apart in halves.items()}
     if host.pre or host.post:
         context.report("log", {"message": f"on the host, in float: {_on_host(host)}"})
-    write_json(
-        record, {**outputs_record(program), "host": {"before": host.before, "after": host.after}}
-    )
+    write_json(record, described)
     write_bytes(header, encoded(outputs_header(program)))
 
     return program, tuple(files), verify_converted(context, program, converted)

@@ -9,13 +9,16 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
+from torch import nn
 
 from qatspec.analyze import compare_layers
 from qatspec.cli.compare import _problems
 from qatspec.diag import Diagnostic
 from qatspec.export import OnnxRunner, export_qat_onnx, runner as runner_module, to_onnx
+from qatspec.export.float16 import demand_finite, distances
 from qatspec.export.host import HostRunner, export_host
 from qatspec.export.saturation import PRECISION
 from qatspec.graph.deploy import deploy
@@ -216,6 +219,50 @@ def _hosted(together: bool) -> list[Diagnostic]:
 CASES += each(
     "QS725",
     ("keep the files of one convert step together", lambda: _hosted(False), lambda: _hosted(True)),
+)
+
+
+def _fixed_batch(flat: Any) -> list[Diagnostic]:
+    def act() -> Any:
+        prepared = calibrated(Whole(lambda m, x: m.fc(flat(m.a(x))), fc=nn.Linear(1024, 2)), X[:1])
+        set_stage(prepared, "eval")
+        with TemporaryDirectory() as folder:
+            return export_qat_onnx(prepared, Path(folder) / "qat.onnx", batch=4)
+
+    return told(act)
+
+
+CASES += each(
+    "QS726",
+    (
+        "reshape in forward by sizes of the input (`x.shape[0]`)",
+        lambda: _fixed_batch(lambda y: y.view(1, -1)),
+        lambda: _fixed_batch(lambda y: y.view(y.shape[0], -1)),
+    ),
+)
+
+
+def _halved(step: Any) -> list[Diagnostic]:
+    def act() -> Any:
+        prepared = calibrated(Whole(lambda m, x: step(1000 * m.a(x))), modules={"a": {}})
+        set_stage(prepared, "eval")
+        with TemporaryDirectory() as folder:
+            host = host_parts(deploy(prepared, (X,)))
+            (path,) = export_host(prepared, host, Path(folder), "net")
+            feed = np.full((1, 4, 16, 16), 0.05, np.float32)
+            model = onnx.load(path)
+            demand_finite(path, distances(model, [{model.graph.input[0].name: feed}]))
+
+    return told(act)
+
+
+CASES += each(
+    "QS727",
+    (
+        "keep all numbers below 65504 in forward",
+        lambda: _halved(lambda y: torch.exp(y)),
+        lambda: _halved(lambda y: torch.exp(y - y.amax(1, keepdim=True))),
+    ),
 )
 
 

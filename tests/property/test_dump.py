@@ -276,7 +276,8 @@ def specs(draw):
             solver=some(pre_step=choice("calibration", None), **SOLVER_KEYS), **own,
         ),
         "convert": some(
-            opset=st.integers(17, 21), qdq=choice("uint8", "int8"), solver=some(**SOLVER_KEYS)
+            opset=st.integers(17, 21), qdq=choice("uint8", "int8"), batch=POSITIVE,
+            float16=st.booleans(), solver=some(**SOLVER_KEYS)
         ),
         "compile": some(opt=choice("O0", "O3"), cores=POSITIVE),
     }  # fmt: skip

@@ -111,7 +111,9 @@ FULL = {
             "solver": {**_SOLVER, "pre_step": "calibration"},
             "quantize": {"modules": {"head": {"quantize_output": False}}},
         },
-        "convert": {"opset": 17, "qdq": "uint8", "solver": _SOLVER},
+        "convert": {
+            "opset": 17, "qdq": "uint8", "batch": 4, "float16": True, "solver": _SOLVER,
+        },
         "compile": {"opt": "O3", "cores": 1},
     },
 }  # fmt: skip
