@@ -35,6 +35,7 @@ EXAMPLES: Mapping[str, Sequence[str]] = {
         "qatspec perf digits.yaml --march all",
         "qatspec perf runs/digits/compile/digits.bin --trace trace.json",
     ),
+    "advise": ("qatspec advise digits.yaml --march bernoulli2 --tries 4",),
     "disasm": ("qatspec disasm runs/digits/compile/digits.bin",),
     "schema": ("qatspec schema --output qatspec.schema.json",),
     "plugins list": ("qatspec plugins list",),

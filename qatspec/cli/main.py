@@ -43,6 +43,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "sensitivity": ("qatspec.cli.sensitivity", "Rank modules by the harm of quantizing them."),
     "report": ("qatspec.cli.report", "Show what a work directory holds."),
     "perf": ("qatspec.cli.perf", "Model latency, traffic and memory on the chips."),
+    "advise": ("qatspec.cli.advise", "Find changes that make a network faster on the chip."),
     "disasm": ("qatspec.cli.disasm", "Print the commands of a compiled file, or compare two."),
     "schema": ("qatspec.cli.schema", "Write the JSON Schema of specs, for editors."),
     "plugins": ("qatspec.cli.plugins", "List installed plugins and what they register."),

@@ -3,15 +3,19 @@ batch gives the scales."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 
 from qatspec.backend import compile as compile_program, perf
+from qatspec.backend.advise import Advised, advise
+from qatspec.diag.codes import QS805
 from qatspec.lower import lower
 from qatspec.prepare import prepare_spec, set_stage
 from qatspec.prepare.inputs import random_inputs
+from qatspec.program import Artifact, Program
+from qatspec.registry import registry
 from qatspec.spec import Spec
 from qatspec.stages.context import build_model
 from qatspec.stages.foresight import stand_ins
@@ -28,6 +32,55 @@ def untrained_perf(spec: Spec, stage: str, options: Mapping[str, Any]) -> dict[s
     Returns the summary of `perf`. Raises DiagnosticError with what prepare, convert or compile
     refuses.
     """
+    program = untrained_program(spec, stage)
+    artifact = compile_program(program, spec.march, **_planning(options))
+    summary: dict[str, Any] = perf(artifact)["summary"]
+    return summary
+
+
+def untrained_advice(
+    spec: Spec,
+    stage: str,
+    options: Mapping[str, Any],
+    *,
+    most: int,
+    report: Callable[[str], None],
+) -> Advised:
+    """Find what costs most of an untrained network on the spec's march, and what to change.
+
+    spec, stage, options  as in `untrained_perf`.
+    most    how many changes are compiled.
+    report  called with a line before each compilation.
+
+    Raises DiagnosticError as `untrained_perf`, QS805 for a march without a model of time.
+    """
+    record = registry().march(spec.march)
+    if record.capabilities.hardware is None:
+        raise QS805.error(
+            f"there is no performance model for {spec.march}",
+            help="advise for one of the marches that `qatspec perf SPEC --march all` lists",
+        )
+    planning = _planning(options)
+
+    def compiled(program: Program, chosen: Mapping[str, Any]) -> Artifact:
+        return compile_program(program, spec.march, **chosen)
+
+    schema = record.options.get("properties", {})
+    settings: dict[str, dict[str, Any]] = {}
+    for name, value in (("opt", "O3"), ("cores", schema.get("cores", {}).get("maximum", 1))):
+        usual = TILED_OPTIONS[name]["default"]
+        if name in schema and planning.get(name, usual) != value:
+            settings[f"compile: {{{name}: {value}}}"] = {name: value}
+    program = untrained_program(spec, stage)
+    return advise(program, compiled, planning, most=most, settings=settings, report=report)
+
+
+def untrained_program(spec: Spec, stage: str) -> Program:
+    """Return the integers of an untrained network: one random batch gives the scales.
+
+    spec, stage: as in `untrained_perf`. Raises DiagnosticError with what prepare or convert
+    refuses.
+    """
     prepared = prepare_spec(spec, stage, build_model(spec))
     inputs = random_inputs(prepared.example_inputs)
     with torch.no_grad(), stand_ins(prepared.model) as spoilt:
@@ -35,8 +88,9 @@ def untrained_perf(spec: Spec, stage: str, options: Mapping[str, Any]) -> dict[s
     for fake_quant in spoilt:
         fake_quant.not_finite.zero_()
     set_stage(prepared, "eval")
-    program = lower(prepared, prepared.example_inputs, name=spec.name)
+    return lower(prepared, prepared.example_inputs, name=spec.name)
+
+
+def _planning(options: Mapping[str, Any]) -> dict[str, Any]:
     planning = {key: value for key, value in options.items() if key in TILED_OPTIONS}
-    artifact = compile_program(program, spec.march, **{**planning, "verify": False})
-    summary: dict[str, Any] = perf(artifact)["summary"]
-    return summary
+    return {**planning, "verify": False}

@@ -122,11 +122,8 @@ def compare(
 
 
 def _compared(model: IntegerModel, images: int) -> str:
-    """Describe what a run of `model` on `images` images compares. `Artifact.run` of a file with
-    commands executes the Program in it; the commands themselves are run by its compiler alone."""
+    """Describe what a run of `model` on `images` images compares: a file with commands is run by
+    them (`qatspec.backend.machine`)."""
     on_images = f"{images} image{'s' if images != 1 else ''}"
-    frames = model.manifest.get("verified_frames") if isinstance(model, Artifact) else None
-    if frames is None:
-        return on_images
-    commands = f"commands on {frames} frame" if frames else "commands not run"
-    return f"Program inside on {on_images}, {commands}"
+    by_commands = isinstance(model, Artifact) and "commands" in model.sections
+    return f"{on_images}, by its commands" if by_commands else on_images

@@ -100,3 +100,31 @@ def test_a_compiled_file_has_its_figures_and_a_trace(perf, tmp_path):
 def test_options_that_do_not_fit_the_source_are_refused(perf):
     assert perf("spec.yaml", "--trace", "trace.json")[0] == 2
     assert perf("net.bin", "--march", "bayes")[0] == 2
+
+
+def advise(capsys, *arguments):
+    code = main.run(["advise", "spec.yaml", *arguments])
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+def test_advice_names_what_to_change_with_its_line(perf, capsys):
+    wide = ("--set", "model.params.backbone.stem=20", "--tries", "3")
+    code, out, _ = advise(capsys, *wide, "--format", "json")
+    told = json.loads(out)
+    assert code == 0 and told["march"] == "bayes" and 0 < told["tried"] <= 3
+    assert told["costs"][0]["source"].startswith("qatspec_vision/")
+    assert told["advice"] and all(row["gain"] > 0 for row in told["advice"])
+    assert all(row["before"] - row["after"] == row["gain"] for row in told["advice"])
+    gains = [row["gain"] for row in told["advice"]]
+    assert gains == sorted(gains, reverse=True)
+    code, out, _ = advise(capsys, *wide)
+    assert code == 0 and "What costs most" in out
+    assert all(row["what"] in out for row in told["advice"])
+
+
+def test_advice_for_a_march_that_refuses_or_has_no_model_of_time(perf, capsys):
+    code, _, err = advise(capsys, "--march", "bernoulli2", "--set", "model.params.num_classes=5000")
+    assert code == 1 and "QS801" in err and "is above 4096" in err
+    code, _, err = advise(capsys, "--march", "onnxruntime", "--set", "stages.compile={}")
+    assert code == 1 and "QS805" in err
