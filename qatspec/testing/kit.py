@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -75,9 +76,15 @@ def conform(plugin: object, checks: Sequence[Check] = CHECKS) -> list[Outcome]:
     The plugin need not be installed; it takes part in the process-wide registry meanwhile.
     """
     under_test = Plugin(ENTRY_POINT, "under-test", "0", plugin)
-    subject = Subject(plugin, Registry([under_test]))
     with registry().added(under_test):
-        return [outcome for check in checks for outcome in _ask(subject, check)]
+        return [outcome for check in checks for outcome in _ask(_subject(plugin), check)]
+
+
+@functools.lru_cache(maxsize=16)
+def _subject(plugin: object) -> Subject:
+    """One for all checks of a plugin, also where each check is a test of its own: compiling every
+    example is most of the kit's time."""
+    return Subject(plugin, Registry([Plugin(ENTRY_POINT, "under-test", "0", plugin)]))
 
 
 def _ask(subject: Subject, check: Check) -> Iterator[Outcome]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -88,6 +88,15 @@ def alone(example: Example) -> Chain:
     if has_trait(example.op, OpTrait.BATCH_NORM):
         parts.insert(0, {1: nn.MaxPool1d, 2: nn.MaxPool2d, 3: nn.MaxPool3d}[dims](1))
     return Chain(*parts, dims=dims).eval()
+
+
+def one_layer_nets() -> Iterator[tuple[str, Chain, tuple[int, ...]]]:
+    """(op, net, shape of what its layers take): each example alone, then each op of two branches,
+    which its example of one tensor shows only after a change of layout."""
+    for example in all_examples():
+        yield example.op, alone(example), tuple(example.shape)
+    for op, function in _JOINS.items():
+        yield f"{op} of two branches", Chain(_Join(function)).eval(), (2, 4, 8, 8)
 
 
 def images(shape: Sequence[int] = (2, 4, 8, 8)) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +22,12 @@ class Skipped(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """plugin: the module under test. registry: it alone."""
+    """plugin: the module under test. registry: it alone. made: what one check computed of its
+    records and the next one reads (Programs of the examples, compiled files)."""
 
     plugin: object
     registry: Registry
+    made: dict[tuple[str | bytes, ...], Any] = field(default_factory=dict)
 
     def records(self, kind: str) -> list[Any]:
         """Its records of a kind, by name; of two with one name, none (names_are_unique fails)."""
