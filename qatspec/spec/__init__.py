@@ -14,6 +14,7 @@ from qatspec.spec.inputs import (
 from qatspec.spec.migrate import migrate as migrate
 from qatspec.spec.model import (
     STAGES as STAGES,
+    Candidate as Candidate,
     Component as Component,
     DataRole as DataRole,
     GivenInput as GivenInput,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from qatspec.registry import Registry, registry as installed
 from qatspec.schema import check, example, spec_schema, with_defaults
 from qatspec.source import Document, load_document
 from qatspec.source.pointer import join, split
+from qatspec.spec.candidates import with_candidates
 from qatspec.spec.collect import Findings
 from qatspec.spec.inputs import (
     check_inputs,
@@ -20,7 +22,7 @@ from qatspec.spec.inputs import (
     taken_from_input,
     warn_of_inputs,
 )
-from qatspec.spec.model import Component, DataRole, Spec, Stage
+from qatspec.spec.model import Component, DataRole, GivenInput, Spec, Stage
 from qatspec.spec.modules import module_quant
 from qatspec.spec.qconfig import repeated_rules
 from qatspec.spec.stages import build_stage, check_stages, ordered
@@ -58,6 +60,21 @@ def build(document: Document, names: Registry, *, allow_code: bool = False) -> S
     raw = with_defaults(spec_schema(), document.data)
     inputs = read_inputs(raw["model"])
     _file_plugins(document, raw["plugins"], names, allow_code)
+    spec = _build(document, raw, inputs, names)
+    return with_candidates(spec, partial(_build_candidate, names=names))
+
+
+def _build_candidate(document: Document, names: Registry) -> Spec:
+    """The Spec of a candidate, whose plugins are loaded already. Raises DiagnosticError."""
+    if wrong := check(document.data, spec_schema()):
+        raise DiagnosticError(wrong)
+    raw = with_defaults(spec_schema(), document.data)
+    return _build(document, raw, read_inputs(raw["model"]), names)
+
+
+def _build(
+    document: Document, raw: Mapping[str, Any], inputs: Mapping[str, GivenInput], names: Registry
+) -> Spec:
     findings = Findings()
     with findings:
         names.march(raw["march"], "/march")

@@ -208,14 +208,15 @@ class Trainer:
 class Solver:
     """Where a stage starts from: the community tutorial's <stage>_solver.
 
-    pre_step None: the default predecessor that the spec has. pre_step_checkpoint: best or last.
+    pre_step None: the default predecessor that the spec has. pre_step_checkpoint: best, last or
+    epoch-N (four digits), as files are named.
     weights: file that the float model begins with, relative to the spec; entry: that of the file
     which holds them; key_map: how its keys become the model's, "by_order" or (regex, replacement)
     pairs; fresh: patterns of the model's keys that are not loaded.
     """
 
     pre_step: StageName | None = default("solver", "pre_step")
-    pre_step_checkpoint: Literal["best", "last"] = default("solver", "pre_step_checkpoint")
+    pre_step_checkpoint: str = default("solver", "pre_step_checkpoint")
     allow_miss: bool = default("solver", "allow_miss")
     ignore_extra: bool = default("solver", "ignore_extra")
     weights: str | None = default("float_solver", "weights")
@@ -230,7 +231,12 @@ class Solver:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
     """One stage. trainer and solver for float, calibration and qat; options for convert (opset)
-    and compile (opt and what the march's own schema takes)."""
+    and compile (opt and what the march's own schema takes).
+
+    seed        that the stage's random generators start from; None: the spec's.
+    candidates  name -> the keys of the stage that a candidate changes; init_from: names of
+                checkpoints of float; seeds: of candidates (`qatspec.spec.candidates`).
+    """
 
     name: StageName
     trainer: Trainer | None = None
@@ -239,7 +245,25 @@ class Stage:
     quantize: ModuleQuant | None = None
     batch_size: int | None = None
     options: Params = field(default_factory=dict)
+    seed: int | None = None
+    candidates: Mapping[str, Params] = field(default_factory=dict)
+    init_from: tuple[str, ...] = ()
+    seeds: tuple[int, ...] = ()
     at: str = _beside()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """One variant of a stage.
+
+    name   "slow-last-seed-1": of the candidate, the checkpoint and the seed, as far as the stage
+           tries several. group: the same without the seed.
+    spec   the spec in which the stage is that variant, and nothing is tried.
+    """
+
+    name: str
+    group: str
+    spec: Spec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -252,6 +276,8 @@ class Spec:
     no name, is the only one, under "".
     stages holds those that the file names, in the order of STAGES. quantization(stage) gives the
     modules to prepare with every qconfig filled in (nearest module's, else the stage's).
+    tried is the stage that is run in several variants, None where there is none, and candidates
+    are those variants in the order of the spec.
     """
 
     name: str
@@ -264,6 +290,8 @@ class Spec:
     stages: Mapping[str, Stage]
     plugins: tuple[str, ...]
     document: Document = field(compare=False, repr=False)
+    tried: StageName | None = None
+    candidates: tuple[Candidate, ...] = field(default=(), compare=False, repr=False)
 
     @property
     def input(self) -> InputSpec | None:

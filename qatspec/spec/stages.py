@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from qatspec.diag import Diagnostic, DiagnosticError, Note
-from qatspec.diag.codes import QS208, QS310, QS401, QS402, QS403
+from qatspec.diag.codes import QS208, QS310, QS401, QS402, QS403, QS405
 from qatspec.registry import Registry
 from qatspec.schema import check, with_defaults
 from qatspec.source.pointer import join
@@ -81,8 +81,17 @@ def build_stage(
         quantize=quantize,
         batch_size=raw.get("batch_size_per_gpu"),
         options=options,
+        seed=raw.get("seed"),
+        candidates=raw.get("candidates", {}),
+        init_from=tuple(map(checkpoint_name, raw.get("init_from", ()))),
+        seeds=tuple(raw.get("seeds", ())),
         at=at,
     )
+
+
+def checkpoint_name(said: str | Mapping[str, int]) -> str:
+    """The name of a checkpoint in its file's: best, last, or epoch-0008 for {epoch: 8}."""
+    return said if isinstance(said, str) else f"epoch-{said['epoch']:04d}"
 
 
 def predecessor(spec: Spec, stage: StageName) -> StageName | None:
@@ -144,7 +153,9 @@ def check_stages(spec: Spec, names: Registry) -> list[Diagnostic]:
         findings.add(check_runtime_input(last.options, spec.inputs, last.at))
     for stage in spec.stages:
         with findings:
-            predecessor(spec, cast("StageName", stage))
+            before = predecessor(spec, cast("StageName", stage))
+            if before is not None:
+                _demand_kept(spec, cast("StageName", stage), before)
         if stage in ("calibration", "qat"):
             with findings:
                 spec.quantization(stage)
@@ -156,6 +167,31 @@ def check_stages(spec: Spec, names: Registry) -> list[Diagnostic]:
         opset = check_opset(spec, cast("StageName", predecessor(spec, "convert")))
         findings.add([opset] if opset else [])
     return findings.diagnostics
+
+
+def _demand_kept(spec: Spec, name: StageName, before: StageName) -> None:
+    """Raise DiagnosticError QS405 where a stage starts from an epoch that `before` does not
+    keep."""
+    kind, _, number = spec.stages[name].solver.pre_step_checkpoint.partition("-")
+    if kind != "epoch":
+        return
+    at = f"/stages/{name}/solver/pre_step_checkpoint"
+    trainer, epoch = spec.stages[before].trainer or Trainer(), int(number)
+    if before == "calibration" or trainer.epochs is None:
+        raise QS405.error(
+            f"stage {before} has no epochs to start from",
+            help="write `best` or `last`",
+            at=at,
+        )
+    every = trainer.validate_epochs
+    if epoch > trainer.epochs or (epoch % every and epoch != trainer.epochs):
+        kept = f"{every}, {2 * every}, ..." if every > 1 else "1"
+        raise QS405.error(
+            f"stage {before} keeps no checkpoint of epoch {epoch}",
+            help=f"choose one of {kept} to {trainer.epochs}"
+            + (f" (it validates after every {every} epochs)" if every > 1 else ""),
+            at=at,
+        )
 
 
 def _calibrated(spec: Spec) -> bool:
@@ -195,6 +231,8 @@ def weights_file(spec: Spec, solver: Solver) -> Path | None:
 
 def _solver(raw: Mapping[str, Any], at: str) -> Solver:
     """Raises DiagnosticError QS310, QS311 for patterns of `fresh` and of a key map."""
+    if "pre_step_checkpoint" in raw:
+        raw = {**raw, "pre_step_checkpoint": checkpoint_name(raw["pre_step_checkpoint"])}
     fresh = tuple(raw.get("fresh") or ())
     for index, pattern in enumerate(fresh):
         check_regex(pattern, join(at, "fresh", index))
