@@ -39,6 +39,7 @@ FORMAT = 1
 @click.option("--onnx", is_flag=True, help="Compare the QAT ONNX of the work directory, too.")
 @options.overrides
 @options.workdir
+@options.candidate
 @stale_option
 @options.allow_code
 def command(
@@ -49,6 +50,7 @@ def command(
     onnx: bool,
     overrides: tuple[str, ...],
     workdir: Path | None,
+    candidate: str | None,
     stale: bool,
     allow_code: bool,
 ) -> None:
@@ -63,10 +65,13 @@ def command(
     from qatspec.stages.models import open_prepared, result_file
 
     loaded = options.load(spec, overrides, allow_code)
+    loaded, workdir = options.of_candidate(loaded, workdir, candidate)
     chosen = options.quantized_stage(loaded, stage)
     with loaded.document.located():
         held = Held(loaded, workdir, stale=stale)
         context = options.context(loaded, workdir, device="cpu", limit=images, locate=held.folder)
+        shown = _candidate(loaded, context.workdir, candidate)
+        loaded = context.spec
         prepared, _ = open_prepared(context, result_file(context, chosen))
         comparison = compare_layers(prepared, _batches(context))
         files = {}
@@ -76,14 +81,22 @@ def command(
             files = compare_qat_onnx(prepared, path, _batches(context))
     problems = _problems(comparison, threshold)
     if is_text():
-        ComparisonText(tables(), loaded, comparison).print(chosen, files)
+        ComparisonText(tables(), loaded, comparison, shown).print(chosen, files)
         if any(d.severity == "error" for d in problems):
             raise DiagnosticError(loaded.document.resolve(problems), loaded.document.texts)
         show(loaded.document.resolve(problems), loaded.document.texts)
         return
-    echo_json(_data(loaded, chosen, comparison, files, threshold, problems))
+    data = _data(loaded, chosen, comparison, files, threshold, problems)
+    echo_json({**data, "candidate": shown})
     if any(d.severity == "error" for d in problems):
         raise click.exceptions.Exit(1)
+
+
+def _candidate(spec: Spec, workdir: Path, asked: str | None) -> str | None:
+    """The name of the candidate that is compared; None where the spec has none."""
+    from qatspec.plan import chosen_name
+
+    return asked if asked or spec.tried is None else chosen_name(workdir, spec.tried)
 
 
 def _batches(context: Context) -> Iterator[Sequence[Tensor]]:

@@ -20,17 +20,23 @@ _WORST = 5
 
 
 class ComparisonText:
-    """Prints a comparison. Lines of the spec are numbered, and listed below the first table."""
+    """Prints a comparison. Lines of the spec are numbered, and listed below the first table.
 
-    def __init__(self, console: Console, spec: Spec, comparison: Comparison) -> None:
+    candidate: its name, where a stage is run in several variants."""
+
+    def __init__(
+        self, console: Console, spec: Spec, comparison: Comparison, candidate: str | None = None
+    ) -> None:
+        self.candidate = candidate
         self.console, self.spec, self.comparison = console, spec, comparison
         self.rules = list(dict.fromkeys(e.rule for e in comparison.layers if e.rule))
 
     def print(self, stage: str, files: Mapping[str, list[OnnxError]]) -> None:
         """Every table. files: name -> layers of the QAT ONNX, run so."""
         comparison, spec, console = self.comparison, self.spec, self.console
+        variant = f"candidate {self.candidate}, " if self.candidate else ""
         console.print(
-            f"{spec.name}: stage {stage}, march {spec.march}, "
+            f"{spec.name}: stage {stage}, {variant}march {spec.march}, "
             f"{comparison.images} images of data.val\n\n"
             "Signal to noise in dB. fake: fake-quant against float, int: integers against\n"
             "float, f~int: integers against fake-quant, lost: loss of int against the\n"

@@ -36,6 +36,7 @@ from qatspec.cli.streams import stdout
 )
 @options.overrides
 @options.workdir
+@options.candidate
 @stale_option
 @options.device
 @options.allow_code
@@ -46,6 +47,7 @@ def command(
     limit: int | None,
     overrides: tuple[str, ...],
     workdir: Path | None,
+    candidate: str | None,
     stale: bool,
     device: str,
     allow_code: bool,
@@ -60,6 +62,7 @@ def command(
     from qatspec.types import StageEvent
 
     loaded = options.load(spec, overrides, allow_code)
+    loaded, workdir = options.of_candidate(loaded, workdir, candidate)
     console = CleanConsole(file=stdout())
     with loaded.document.located(), Live(console, partial(options.warn, loaded)) as live:
         held = Held(loaded, workdir, stale=stale)

@@ -15,7 +15,7 @@ from qatspec.diag import Diagnostic, DiagnosticError, Span
 from qatspec.diag.codes import QS926, QS930, QS931
 from qatspec.diag.words import quote_list
 from qatspec.files import read_json
-from qatspec.plan import Change, Plan, resolve, results
+from qatspec.plan import Change, Plan, as_chosen, resolve, results
 from qatspec.plan.checkpoints import SUFFIX
 from qatspec.plan.reading import ComparedResult, compare_with_spec, locate
 from qatspec.plan.results import workdir_of
@@ -102,7 +102,7 @@ class Held:
 
     @cached_property
     def _resolved(self) -> Plan:
-        return resolve(self._spec)
+        return as_chosen(resolve(self._spec), self._workdir)
 
     def _unknown(self, path: Path, why: Sequence[Diagnostic]) -> None:
         message = f"`{path}` cannot be checked against the spec: {why[0].message}"

@@ -55,6 +55,13 @@ allow_code = click.option(
 )
 
 
+candidate = click.option(
+    "--candidate",
+    metavar="NAME",
+    help="Read the results of this candidate of a stage. Default: the one that was chosen.",
+)
+
+
 def images(which: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """The option --images. which: its help text, which says what is counted."""
     return click.option(
@@ -124,6 +131,32 @@ def default_workdir(spec: Spec) -> Path:
     return Path("runs") / spec.name
 
 
+def chosen(spec: Spec, workdir: Path) -> Spec:
+    """The spec of the candidate whose result is that of its stage; the spec itself where nothing is
+    tried, or nothing chosen yet."""
+    from qatspec.plan import chosen_name
+
+    name = chosen_name(workdir, spec.tried) if spec.tried is not None else None
+    return next((c.spec for c in spec.candidates if c.name == name), spec)
+
+
+def of_candidate(spec: Spec, workdir: Path | None, name: str | None) -> tuple[Spec, Path | None]:
+    """The spec and the work directory of the candidate `name`; those that are given for None.
+
+    Raises UsageError where the spec has no such candidate."""
+    from qatspec.plan import candidate_folder
+
+    if name is None:
+        return spec, workdir
+    names = [candidate.name for candidate in spec.candidates]
+    if name not in names:
+        words = suggest(name, names) or "it has none"
+        raise click.UsageError(f"the spec has no candidate `{name}`; {words}")
+    candidate_spec = spec.candidates[names.index(name)].spec
+    folder = candidate_folder(workdir or default_workdir(spec), str(spec.tried), name)
+    return candidate_spec, folder
+
+
 def context(
     spec: Spec,
     workdir: Path | None,
@@ -147,6 +180,7 @@ def context(
             echo(data["message"], err=True)
 
     workdir = workdir or default_workdir(spec)
+    spec = chosen(spec, workdir)
     return Context(
         spec=spec,
         stage="",

@@ -134,6 +134,7 @@ def _section(
     try:
         loaded = load(run)
         with loaded.document.located():
+            of_chosen = options.chosen(loaded, run.workdir)
             measured = _measure(loaded, run, images, spec, stale)
     except DiagnosticError as error:
         if spec is not None:
@@ -147,7 +148,9 @@ def _section(
         run=run,
         chip=chip,
         measured=measured,
-        location_of=lambda pointer: options.short_location(options.spec_location(loaded, pointer)),
+        location_of=lambda pointer: options.short_location(
+            options.spec_location(of_chosen, pointer)
+        ),
     )
 
 

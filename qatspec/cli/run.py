@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -56,6 +56,12 @@ if TYPE_CHECKING:
 @options.threads
 @options.device
 @click.option(
+    "--jobs",
+    type=click.IntRange(min=1),
+    help="Candidates of a stage that run at the same time, each in a process of its own. Default: "
+    "one for each GPU, or one on the CPU.",
+)
+@click.option(
     "--smoke",
     is_flag=True,
     help="Run two training steps of each stage, with the changes of the spec's `smoke` section, "
@@ -93,6 +99,7 @@ def command(
     max_restarts: int,
     threads: int | None,
     device: str,
+    jobs: int | None,
     smoke: bool,
     profile: bool,
     track: tuple[str, ...],
@@ -117,9 +124,13 @@ def command(
         launch(nproc, nnodes, rdzv_endpoint, max_restarts)
         return
     with rank_zero(device) as ranks:
+        if ranks is not None and jobs is not None and jobs > 1:
+            raise click.UsageError(
+                "--jobs is for a run of one process: candidates share the others"
+            )
         _run(
-            spec, step, with_deps, overrides, workdir, ranks, threads, device, smoke, profile,
-            track, quiet, allow_code,
+            spec, step, with_deps, overrides, workdir, ranks, threads, device, jobs, smoke,
+            profile, track, quiet, allow_code,
         )  # fmt: skip
 
 
@@ -132,6 +143,7 @@ def _run(
     ranks: Ranks | None,
     threads: int | None,
     device: str,
+    jobs: int | None,
     smoke: bool,
     profile: bool,
     track: tuple[str, ...],
@@ -166,6 +178,7 @@ def _run(
             smoke=smoke,
             profile=profile,
             track=track,
+            jobs=jobs,
         )
     shown = workdir.with_name(f"{workdir.name}-smoke") if smoke else workdir
     print_summary(console, summary, loaded, shown)
@@ -234,7 +247,36 @@ def _print_stages(console: Console, summary: Mapping[str, Any], columns: list[st
             duration(step["seconds"]) if step["status"] != "cached" else "",
         )
         rows.append(row)
+        tried = summary.get("tried")
+        if tried is not None and tried["stage"] == step["stage"]:
+            base = summary["metrics"].get("float", {}).get(columns[0])
+            rows += candidate_rows(tried, columns, base)
     print_columns(console, head, rows)
+
+
+def candidate_rows(
+    tried: Mapping[str, Any], columns: Sequence[str], of_float: float | None
+) -> list[tuple[str, ...]]:
+    """Rows of the candidates of a stage, and of mean and spread over seeds. of_float: the first
+    metric in float."""
+    rows = []
+    for one in tried["candidates"]:
+        figures = [one["metrics"].get(column) for column in columns]
+        delta = _delta(figures[0], of_float if tried["stage"] != "float" else None)
+        cells = ("" if figure is None else f"{figure:.2f}" for figure in figures)
+        status = "chosen" if one["name"] == tried["chosen"] else ""
+        rows.append((f"  {one['name']}", *cells, delta, status, duration(one["seconds"])))
+    for group in tried["groups"]:
+        name = ", ".join(filter(None, (group["name"], f"mean of {group['seeds']} seeds")))
+        mean, spread = group["mean"], group["spread"]
+        cells = (f"{mean[c]:.2f} ±{spread[c]:.2f}" if c in mean else "" for c in columns)
+        delta = _delta(mean.get(columns[0]), of_float if tried["stage"] != "float" else None)
+        rows.append((f"  {name}", *cells, delta, "", ""))
+    return rows
+
+
+def _delta(value: float | None, of_float: float | None) -> str:
+    return "" if value is None or of_float is None else f"{value - of_float:+.2f}"
 
 
 def _print_files(console: Console, summary: Mapping[str, Any]) -> None:

@@ -70,6 +70,7 @@ _LONGEST_NAME = 100
 )
 @options.overrides
 @options.workdir
+@options.candidate
 @stale_option
 @options.allow_code
 def command(
@@ -82,6 +83,7 @@ def command(
     output: Path | None,
     overrides: tuple[str, ...],
     workdir: Path | None,
+    candidate: str | None,
     stale: bool,
     allow_code: bool,
 ) -> None:
@@ -95,6 +97,7 @@ def command(
     from qatspec.stages.models import open_prepared, result_file
 
     loaded = options.load(spec, overrides, allow_code)
+    loaded, workdir = options.of_candidate(loaded, workdir, candidate)
     if output is not None:
         demand_output(output, loaded)
         _demand_utf_8(spec, output)

@@ -10,7 +10,6 @@ import torch
 
 from qatspec.plan import results
 from qatspec.registry import registry
-from qatspec.source.pointer import join
 from qatspec.spec import Spec
 from qatspec.spec.advice import Advice
 
@@ -68,9 +67,9 @@ class Adviser:
         below = self._of_float - self._best
         if below > _WORTH_A_TRY and stage.solver.pre_step_checkpoint == "best":
             yield Advice(
-                join(join(stage.at, "solver"), "pre_step_checkpoint"),
-                f"try another checkpoint of float: --set stages.{stage.name}.solver."
-                f"pre_step_checkpoint=last (qat ends {below:.2f} below float)",
+                "/stages/qat/init_from",
+                "try several checkpoints of float: `init_from: [best, last]` in stage qat (it ends "
+                f"{below:.2f} below float)",
                 "the best float model may be close to overfitting, and a worse one may become the "
                 "better quantized one",
             )

@@ -16,20 +16,32 @@ from qatspec.diag.codes import QS905, QS926, QS927, QS936
 from qatspec.diag.words import quote_list
 from qatspec.engine import kept, record as records, summary as summaries
 from qatspec.engine.advice import Adviser
+from qatspec.engine.candidates import adopt, lay_out as lay_out_candidate, own_steps
 from qatspec.engine.history import History
-from qatspec.engine.job import Job, run_stage
+from qatspec.engine.job import Job, load_file_plugins, run_stage
 from qatspec.engine.leftovers import sweep_leftovers
 from qatspec.engine.lock import locked
 from qatspec.engine.logs import RunLog
+from qatspec.engine.parallel import Call, run_all
 from qatspec.engine.reporting import OnEvent, Reporter
 from qatspec.engine.resuming import continue_from, lay_out
-from qatspec.plan import Plan, Step, results, status, step_status, with_keys, with_results
+from qatspec.plan import (
+    Plan,
+    PlannedCandidate,
+    Step,
+    results,
+    status,
+    step_status,
+    with_keys,
+    with_results,
+)
 from qatspec.plan.checkpoints import checkpoint_files
 from qatspec.plan.opened import carry_over
 from qatspec.plan.results import RECORD, TRAINING, Record, Result
 from qatspec.plan.status import StepStatus, needed
 from qatspec.process import interrupt
 from qatspec.process.interrupt import Interrupted
+from qatspec.registry import registry
 from qatspec.registry.recorder import ignore
 from qatspec.source import written
 from qatspec.spec import Trainer
@@ -62,6 +74,7 @@ def run(
     smoke: bool = False,
     profile: bool = False,
     track: Sequence[str] = (),
+    jobs: int | None = None,
 ) -> summaries.Summary:
     """Run the plan's steps in order.
 
@@ -75,6 +88,8 @@ def run(
     resume     False: an interrupted step starts over, and its checkpoints are removed.
     profile    report where the time of each training went, as an event "profile".
     track      names of trackers, which plugins read in the event "run_started".
+    jobs       candidates of a stage that run at the same time, each in a process; None: one for
+               each GPU where `device` names none of them, else one. With `ranks`, always one.
     smoke      two steps a stage on a few examples, in `<workdir>-smoke`.
 
     Returns what `<workdir>/summary.json` holds.
@@ -95,7 +110,45 @@ def run(
         sweep_leftovers(workdir, None if smoke else _smoke_folder(workdir))
         return _Run(
             plan, workdir, wanted, device, ranks, Reporter(log, on_event), resume, smoke, profile,
-            alone, track,
+            alone, track, jobs,
+        ).walk()  # fmt: skip
+
+
+def run_candidate(
+    plan: Plan,
+    candidate: PlannedCandidate,
+    workdir: Path,
+    *,
+    device: str,
+    ranks: Ranks | None,
+    on_event: OnEvent,
+    resume: bool,
+    smoke: bool,
+    profile: bool,
+    foreseen: bool,
+) -> None:
+    """Run the steps of a candidate in its work directory, of which finished ones are skipped.
+
+    plan      of the spec. workdir: of the spec, with the results that the candidate starts from.
+    foreseen  the first training of the run has tried what its stages would refuse.
+
+    Raises as `run` does, with places of the candidate's spec.
+    """
+    folder = lay_out_candidate(plan, candidate, workdir)
+    spec = candidate.plan.spec
+    with (
+        interrupt.handled(),
+        locked(folder),
+        RunLog(folder) as log,
+        spec.document.located(),
+    ):
+        load_file_plugins(spec)
+        ignore(workdir)
+        sweep_leftovers(folder, _smoke_folder(folder))
+        reporter = Reporter(log, on_event, to_plugins=False)
+        _Run(
+            candidate.plan, folder, own_steps(plan, candidate), device, ranks, reporter, resume,
+            smoke, profile, False, (), None, foreseen, advises=False,
         ).walk()  # fmt: skip
 
 
@@ -112,7 +165,9 @@ class _Run:
     profile: bool
     alone: bool
     track: Sequence[str]
+    jobs: int | None = None
     foreseen: bool = False
+    advises: bool = True
 
     def walk(self) -> summaries.Summary:
         self.reporter.emit(
@@ -125,6 +180,7 @@ class _Run:
             track=list(self.track),
         )
         entries: list[dict[str, Any]] = []
+        asked = self.plan
         try:
             names = [step.name for step in self.plan.steps]
             for name in names:
@@ -133,7 +189,7 @@ class _Run:
                 interrupt.check()
                 if name in self.wanted and self.alone:
                     self._put_inputs_in_place(name)
-                self.plan = with_results(self.plan, self.workdir)
+                self.plan = with_results(asked, self.workdir)
                 step = self.plan.step(name)
                 if name in self.wanted:
                     entries.append(self._entry(step))
@@ -142,7 +198,7 @@ class _Run:
                     entries.append({**self._entry(step), "status": "cached"})
         finally:
             summary = summaries.build(
-                self.plan,
+                asked,
                 self.workdir,
                 entries,
                 device=str(pick_device(self.device)),
@@ -180,8 +236,11 @@ class _Run:
                 record = self._judge(step, self._put_in_place(step), started)
             else:
                 self._demand_inputs(step)
-                self._foresee(step, state)
-                record = self._make(step, started)
+                if step.name == self.plan.tried:
+                    record = self._try_candidates(step, started)
+                else:
+                    self._foresee(step, state)
+                    record = self._make(step, started)
         except BaseException as error:
             entry["seconds"] = round(time.monotonic() - started, 3)
             if isinstance(error, Interrupted):
@@ -193,7 +252,8 @@ class _Run:
             entry.update(status="cached", cached_from=f"{step.name}/{RECORD}")
             self.reporter.emit("step_cached", step.name, metrics=record["metrics"])
             return
-        entry.update(status="judged" if state.is_done else "run", seconds=record["seconds"])
+        status = "judged" if state.is_done else "run"
+        entry.update(status=status, seconds=record["seconds"], digest=record["digest"])
         self.reporter.emit(
             "step_finished", step.name, metrics=record["metrics"], seconds=record["seconds"]
         )
@@ -211,7 +271,7 @@ class _Run:
         context = job.context(ALONE, report)
         preflight(context, later, present)
         self.foreseen = True
-        if "qat" in (step.name, *later):
+        if self.advises and "qat" in (step.name, *later):
             advice = [*advise(self.plan.spec), *advise_on_inputs(context)]
             self.reporter.advise(self.plan.spec, "qat", advice)
 
@@ -223,6 +283,58 @@ class _Run:
         self._started(step, resumed.step if resumed else None)
         outcome = self._perform(step, job, resumed=resumed)
         return records.write(folder, step, outcome, time.monotonic() - started)
+
+    def _try_candidates(self, step: Step, started: float) -> Record:
+        """Run the candidates of a stage, and make the result of the best one that of the stage."""
+        self._started(step, None)
+        jobs = self._devices()
+        for number, candidate in enumerate(self.plan.candidates) if len(jobs) == 1 else ():
+            interrupt.check()
+            run_candidate(
+                on_event=partial(self.reporter.forward, candidate.name),
+                device=self.device,
+                ranks=self.ranks,
+                **self._of_candidate(candidate, first=number == 0),
+            )
+        if len(jobs) > 1:
+            calls = [
+                Call(c.name, {"ranks": None, **self._of_candidate(c, first=n == 0)})
+                for n, c in enumerate(self.plan.candidates)
+            ]
+            run_all(run_candidate, calls, jobs, self.reporter.forward)
+        self.foreseen = True
+        self.plan = with_results(self.plan, self.workdir)
+        step = self.plan.step(step.name)
+        metric = registry().dataset(self.plan.spec.data["val"].dataset.type).metric
+        tell = partial(self.reporter.tell, step.name)
+        return adopt(self.plan, step, self.workdir, metric, time.monotonic() - started, tell)
+
+    def _of_candidate(self, candidate: PlannedCandidate, *, first: bool) -> dict[str, Any]:
+        """Arguments of `run_candidate`. What is prepared as in the spec is tried once."""
+        known = self.foreseen or not first
+        alike = all(
+            candidate.plan.spec.quantization(stage) == self.plan.spec.quantization(stage)
+            for stage in candidate.plan.spec.stages
+        )
+        return {
+            "plan": self.plan,
+            "candidate": candidate,
+            "workdir": self.workdir,
+            "resume": self.resume,
+            "smoke": self.smoke,
+            "profile": self.profile,
+            "foreseen": known and alike,
+        }
+
+    def _devices(self) -> list[str]:
+        """Where candidates run, as many as run at the same time."""
+        chosen, count = pick_device(self.device), torch.cuda.device_count()
+        several = chosen.type == "cuda" and ":" not in self.device
+        jobs = self.jobs or (count if several else 1)
+        jobs = min(1 if self.ranks is not None else jobs, len(self.plan.candidates))
+        if not several:
+            return [self.device] * jobs
+        return [f"cuda:{number % count}" for number in range(jobs)]
 
     def _perform(
         self,
@@ -242,7 +354,7 @@ class _Run:
             return compute(job, judged is not None)
         history = History(job.folder, step.name, resumed=resumed, judged=judged)
         device = pick_device(self.device)
-        trains_qat = step.name == "qat" and judged is None
+        trains_qat = step.name == "qat" and judged is None and self.advises
         adviser = Adviser.of(self.plan.spec, self.workdir, device) if trains_qat else None
         with self.reporter.recording(history, step.digest, device, adviser):
             outcome = compute(job, judged is not None)
@@ -396,4 +508,6 @@ def _smoke(plan: Plan) -> Plan:
         for name, stage in plan.spec.stages.items()
     }
     steps = tuple(with_keys(step, {"smoke": SMOKE_STEPS}) for step in plan.steps)
-    return replace(plan, spec=replace(plan.spec, stages=stages), steps=steps)
+    candidates = tuple(replace(c, plan=_smoke(c.plan)) for c in plan.candidates)
+    spec = replace(plan.spec, stages=stages)
+    return replace(plan, spec=spec, steps=steps, candidates=candidates)

@@ -44,6 +44,13 @@ class Job:
         """The file that this process records in."""
         return (group.scratch or self.folder) / JOURNAL
 
+    @property
+    def seed(self) -> int:
+        """The seed that the stage asks for, else the spec's."""
+        spec = self.plan.spec
+        asked = spec.stages[self.stage].seed
+        return spec.seed if asked is None else asked
+
     def context(
         self, group: Processes, report: Callable[[str, Mapping[str, Any]], None] | None = None
     ) -> Context:
@@ -56,7 +63,7 @@ class Job:
             source=step.inputs[0] if step.inputs else None,
             digests={"step": step.digest, "evaluation": step.evaluation},
             device=pick_device(self.device, group.local_rank),
-            seed=make_repeatable(self.plan.spec.seed, self.stage),
+            seed=make_repeatable(self.seed, self.stage),
             group=group,
             limit=SMOKE_EXAMPLES if self.smoke else None,
             profile=self.profile,
@@ -76,7 +83,7 @@ def run_stage(
     keep_freed_memory()
     with job.recording(group):
         if not group.is_main:
-            _load_file_plugins(job.plan.spec)
+            load_file_plugins(job.plan.spec)
         outcome = (JUDGE if judging else RUN)[job.stage](job.context(group, report))
     if group.world > 1 and job.plan.spec.plugins:
         _gather_journals(group, job)
@@ -97,7 +104,7 @@ def _gather_journals(group: Processes, job: Job) -> None:
             file.writelines(texts)
 
 
-def _load_file_plugins(spec: Spec) -> None:
+def load_file_plugins(spec: Spec) -> None:
     """Load the plugin files of the spec in a process that has not loaded the spec; the user has
     already allowed them."""
     for number, name in enumerate(spec.plugins):

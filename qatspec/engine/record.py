@@ -7,7 +7,7 @@ of the stage (see `qatspec.plan.results`).
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +38,16 @@ def begin(folder: Path, step: Step) -> None:
         raise cannot_write(folder / RECORD, error) from error
 
 
-def write(folder: Path, step: Step, outcome: Outcome, seconds: float) -> Record:
-    """Record `outcome`, whose files lie in `folder`. Raises DiagnosticError QS903."""
+def write(
+    folder: Path,
+    step: Step,
+    outcome: Outcome,
+    seconds: float,
+    said: Mapping[str, Any] | None = None,
+) -> Record:
+    """Record `outcome`, whose files lie in `folder`. said: further keys of the record.
+
+    Raises DiagnosticError QS903."""
     outputs = {}
     for path in outcome.outputs:
         exact = outcome.exact.get(path.name)
@@ -60,6 +68,7 @@ def write(folder: Path, step: Step, outcome: Outcome, seconds: float) -> Record:
         "outputs": outputs,
         "metrics": dict(outcome.metrics),
         "seconds": round(seconds, 3),
+        **(said or {}),
     }
     _write(folder, record)
     (folder / JOURNAL).unlink(missing_ok=True)

@@ -21,11 +21,16 @@ OnEvent = Callable[[StageEvent], None]
 
 
 class Reporter:
-    """Passes events on (`qatspec.engine.events` lists them). on_event: the caller's function."""
+    """Passes events on (`qatspec.engine.events` lists them).
 
-    def __init__(self, log: RunLog, on_event: OnEvent | None) -> None:
+    on_event    the caller's function.
+    to_plugins  False: the caller passes the events to the plugins.
+    """
+
+    def __init__(self, log: RunLog, on_event: OnEvent | None, *, to_plugins: bool = True) -> None:
         self._log = log
         self._on_event = on_event
+        self._to_plugins = to_plugins
         self._history: History | None = None
         self._meter: Meter | None = None
         self._digest = ""
@@ -36,13 +41,19 @@ class Reporter:
         """Pass an event on. step: its stage, "" for the run's own."""
         event = StageEvent(kind=kind, step=step, data=data)
         self._log.record(event, self._digest)
-        faults = registry().emit(event)
+        faults = registry().emit(event) if self._to_plugins else ()
         if self._on_event:
             self._on_event(event)
         for fault in faults:
             if fault not in self._faults:  # what raises at each step is told once
                 self._faults.append(fault)
                 self.tell(step, fault)
+
+    def forward(self, candidate: str, event: StageEvent) -> None:
+        """Pass on an event of a candidate, as one of a stage "qat/slow". What its run as such
+        tells is in the log of its own work directory."""
+        if event.step:
+            self.emit(event.kind, f"{event.step}/{candidate}", **event.data)
 
     def report(self, stage: str, kind: str, data: Mapping[str, Any]) -> None:
         """Pass on what a stage reports."""

@@ -45,7 +45,7 @@ def build(
     smoke: bool,
 ) -> Summary:
     """The summary of the work directory after `steps`. smoke: of a smoke run."""
-    plan = with_results(plan, workdir)
+    asked, plan = plan, with_results(plan, workdir)
     records_of = {step.name: records.standing(plan, workdir, step) for step in plan.steps}
     done = {name: record for name, record in records_of.items() if record is not None}
     metrics = {
@@ -55,11 +55,12 @@ def build(
     }
     return {
         "format": FORMAT,
-        "spec": {**_spec(plan), "smoke": smoke},
+        "spec": {**_spec(asked), "smoke": smoke},
         "environment": environment(device, nproc),
         "steps": list(steps),
         "metrics": metrics,
         "delta_to_float": _delta_to_float(metrics),
+        **_tried(plan, done),
         "artifacts": [
             {"path": path, "compared": None, **output}  # older records do not say it
             for record in done.values()
@@ -73,6 +74,15 @@ def build(
             for entry in [_performance(workdir / path)]
         ],
     }
+
+
+def _tried(plan: Plan, done: Mapping[str, Any]) -> dict[str, Any]:
+    """What the candidates of a stage came to; nothing where there are none, or none is chosen."""
+    record = done.get(plan.tried or "")
+    if record is None or "candidates" not in record:
+        return {}
+    keys = ("chosen", "candidates", "groups")
+    return {"tried": {"stage": plan.tried, **{key: record[key] for key in keys}}}
 
 
 def _spec(plan: Plan) -> dict[str, Any]:

@@ -14,7 +14,13 @@ from qatspec.plan.digest import (
     device_kind as device_kind,
     with_keys as with_keys,
 )
-from qatspec.plan.model import Plan as Plan, PluginRef as PluginRef, Step as Step
+from qatspec.plan.model import (
+    Plan as Plan,
+    PlannedCandidate as PlannedCandidate,
+    PluginRef as PluginRef,
+    Step as Step,
+    candidate_folder as candidate_folder,
+)
 from qatspec.plan.modules import (
     load_modules as load_modules,
     rule_warnings as rule_warnings,
@@ -26,6 +32,8 @@ from qatspec.plan.results import RECORD_FORMAT as RECORD_FORMAT
 from qatspec.plan.show import plan_data as plan_data, plan_table as plan_table
 from qatspec.plan.status import (
     StepStatus as StepStatus,
+    as_chosen as as_chosen,
+    chosen_name as chosen_name,
     status as status,
     step_status as step_status,
     with_results as with_results,

@@ -72,6 +72,8 @@ def _surroundings(key: str, before: Any, now: Any, again: Collection[str]) -> st
     kind, _, name = key.partition(":")
     if kind == "input":
         return f"{name} runs again" if name in again else f"it starts from another {name}"
+    if kind == "candidate":
+        return _candidate(name, before, now)
     if kind == "data":
         return f"the files of data.{name} changed"
     if kind == "plugin" and str(now).startswith(f"{name}=={FILE} ") and before is not _MISSING:
@@ -81,6 +83,12 @@ def _surroundings(key: str, before: Any, now: Any, again: Collection[str]) -> st
     if key in ("qatspec", "torch"):
         return f"{key} changed: {_versions(before, now)}"
     return f"{key}: {_plain(before)} -> {_plain(now)}"
+
+
+def _candidate(name: str, before: Any, now: Any) -> str:
+    if before is _MISSING:
+        return f"candidate {name} is new"
+    return f"candidate {name} " + ("was removed" if now is _MISSING else "changed")
 
 
 def _versions(before: Any, now: Any) -> str:

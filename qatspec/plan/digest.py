@@ -7,18 +7,20 @@ import importlib.metadata
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import qatspec
 from qatspec.diag.codes import QS907
-from qatspec.plan.model import Step
+from qatspec.plan.model import PlannedCandidate, Step
 from qatspec.registry.plugins import hash_sources
 from qatspec.source import written
 
 _BATCH_SIZE = re.compile(r"/data/(?!val/)\w+/batch_size|/stages/\w+/batch_size_per_gpu")
+#: Begins the key of a candidate, which holds the digest of its step.
+CANDIDATE = "candidate:"
 _GPU_FILES = ("nvidia[0-9]*", "dxg", "kfd")
 
 
@@ -66,6 +68,11 @@ def with_keys(step: Step, more: Mapping[str, Any]) -> Step:
 def starting_from(step: Step, before: str, taken: str) -> Step:
     """The step as it is when what it takes of the finished step `before` has the sha256 `taken`."""
     return with_keys(step, {f"input:{before}": taken})
+
+
+def tried_step(step: Step, candidates: Iterable[PlannedCandidate]) -> Step:
+    """A step that chooses the best of its candidates: it depends on the tensors of all of them."""
+    return with_keys(step, {f"{CANDIDATE}{c.name}": c.steps[-1].digest for c in candidates})
 
 
 def default_threads(processes: int = 1) -> int:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from qatspec.spec import Spec
 
 FORMAT = 1
+#: The folder of the work directories of candidates.
+CANDIDATES = "candidates"
 #: (file plugin, its folder) of several.
 Folders = tuple[tuple[str, str], ...]
 
@@ -66,13 +69,17 @@ class Step:
 class Plan:
     """What `qatspec run` executes, and nothing else.
 
-    spec    what is planned. digest: sha256 of the meaning of `spec`, in hexadecimal digits.
-    steps   one for each stage that runs, in order.
+    spec        what is planned; behind a stage with candidates, the spec of the best one.
+    digest      sha256 of the meaning of `spec`, in hexadecimal digits.
+    steps       one for each stage that runs, in order.
+    tried       the stage that is run in several variants, which are `candidates`.
     """
 
     spec: Spec
     digest: str
     steps: tuple[Step, ...]
+    tried: str | None = None
+    candidates: tuple[PlannedCandidate, ...] = ()
 
     def step(self, name: str) -> Step:
         """Return the step called `name`. Raises KeyError."""
@@ -80,3 +87,30 @@ class Plan:
             if step.name == name:
                 return step
         raise KeyError(name)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedCandidate:
+    """A variant of a stage (`qatspec.spec.Candidate`) with its plan, of which the steps up to that
+    stage are run in a work directory of its own. A step that is equal to the spec's is run once, in
+    the work directory of the spec."""
+
+    name: str
+    group: str
+    plan: Plan
+    stage: str
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """Its steps, the last of which is the tried stage."""
+        names = [step.name for step in self.plan.steps]
+        return self.plan.steps[: names.index(self.stage) + 1]
+
+    def folder(self, workdir: Path) -> Path:
+        """Its work directory, in that of the spec."""
+        return candidate_folder(workdir, self.stage, self.name)
+
+
+def candidate_folder(workdir: Path, stage: str, name: str) -> Path:
+    """The work directory of the candidate `name` of a stage."""
+    return workdir / CANDIDATES / f"{stage}-{name}"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from qatspec.plan import results
 from qatspec.plan.changes import Change, changes, edits
-from qatspec.plan.digest import starting_from, with_keys
+from qatspec.plan.digest import CANDIDATE, starting_from, with_keys
 from qatspec.plan.model import Plan, Step
 from qatspec.plan.results import Result, workdir_of
 
@@ -67,7 +67,8 @@ def _differences(plan: Plan, result: Result) -> Iterator[tuple[Change, bool]]:
     edited = edits(result.edited(step))
     yield from ((change, False) for change in edited)
     machine = {k: result.keys[k] for k in _MACHINE if k in step.keys and k in result.keys}
-    step = with_keys(step, machine)
+    tried = {k: v for k, v in result.keys.items() if k.startswith(CANDIDATE) and k in step.keys}
+    step = with_keys(step, {**machine, **tried})  # candidates' digests cover the machine too
     for name in step.inputs:
         taken = result.keys.get(f"input:{name}")
         sources = [
@@ -96,6 +97,6 @@ def _sources(step: Step, before: str, taken: object, workdir: Path) -> Iterator[
     """The finished results of `before` that gave what a result of `step` took."""
     current = results.find(workdir / before, before)
     for result in (current, *results.kept(workdir, before)):
-        record = result.record if result is not None else None
-        if result is not None and record and record.get("gives", {}).get(step.takes) == taken:
+        taken_here = results.taken_of(result, step.takes) if result is not None else None
+        if result is not None and taken_here is not None and taken_here == taken:
             yield result

@@ -13,10 +13,11 @@ from qatspec.plan.digest import (
     digest_of_keys,
     software,
     starting_from,
+    tried_step,
     with_environment,
     with_keys,
 )
-from qatspec.plan.model import Plan, Step
+from qatspec.plan.model import Plan, PlannedCandidate, Step
 from qatspec.plan.provided import (
     TRAINED_ON,
     fingerprint,
@@ -89,11 +90,28 @@ def resolve(
         judged_by = _judged_by(spec, values, judging, names)
         judge = plugin_of("dataset", spec.data["val"].dataset.type, names).entry_point
         judging_folders = names.folders([judge])
+        candidates = tuple(
+            PlannedCandidate(
+                name=candidate.name,
+                group=candidate.group,
+                plan=resolve(
+                    candidate.spec,
+                    device=device,
+                    threads=threads,
+                    nproc=nproc,
+                    registry=names,
+                ),
+                stage=str(spec.tried),
+            )
+            for candidate in spec.candidates
+        )
         steps: list[Step] = []
         for name in cast("list[StageName]", list(spec.stages)):
             step = _step(spec, name, values, machine, names)
             trainer = spec.stages[name].trainer
-            if trainer is not None and trainer.watches_validation:
+            if name == spec.tried:
+                step = tried_step(step, candidates)
+            if name == spec.tried or (trainer is not None and trainer.watches_validation):
                 step = replace(with_keys(step, judged_by), watches=True)
             if name in _JUDGED or (name == "compile" and not names.march(spec.march).bit_exact):
                 step = replace(
@@ -104,7 +122,13 @@ def resolve(
                 )
             steps.append(_after(step, steps))
     plan_digest = digest({"values": values, "evaluation": judging, "software": software()})
-    return Plan(spec=spec, digest=plan_digest, steps=tuple(steps))
+    return Plan(
+        spec=spec,
+        digest=plan_digest,
+        steps=tuple(steps),
+        tried=spec.tried,
+        candidates=candidates,
+    )
 
 
 def _step(
@@ -124,6 +148,9 @@ def _step(
         keys = {p: v for p, v in keys.items() if not _INPUT_SCALE.fullmatch(p)}
     if name != "compile" and "" not in spec.inputs:
         keys["/model/inputs#names"] = sorted(spec.inputs)  # what forward is called with
+    if stage.seed is not None and "/seed" in keys:
+        keys["/seed"] = stage.seed
+    keys.pop(f"/stages/{name}/seed", None)
     plugins = tuple(plugins_of(spec, name, names))
     keys.update(sources(plugins))
     if name in TRAINED_ON:

@@ -21,7 +21,13 @@ from typing import Any
 from qatspec.diag import DiagnosticError, Span
 from qatspec.diag.codes import QS935
 from qatspec.files import read_json
-from qatspec.plan.checkpoints import checkpoint_files, is_intact, read_header, sha256_of
+from qatspec.plan.checkpoints import (
+    SUFFIX,
+    checkpoint_files,
+    is_intact,
+    read_header,
+    sha256_of,
+)
 from qatspec.plan.model import Step
 from qatspec.plan.opened import Opened, edited, opened_by
 
@@ -124,6 +130,19 @@ def find(folder: Path, stage: str) -> Result | None:
     if checkpoints or (folder / RECORD).exists():
         return Result(folder=folder, stage=stage, digest="", keys={})
     return None
+
+
+def taken_of(result: Result, takes: str) -> str | None:
+    """The sha256 of what a later stage takes of a result: of the weights of `best` and `last`, of a
+    program, of the file of an epoch's checkpoint; None where the result is unfinished or has no
+    such thing."""
+    if result.record is None:
+        return None
+    gives = result.record.get("gives", {})
+    name = f"{result.stage}/{result.stage}-checkpoint-{takes}{SUFFIX}"
+    file = result.record["outputs"].get(name, {})
+    taken = gives.get(takes, file.get("sha256"))
+    return None if taken is None else str(taken)
 
 
 def beside(path: Path) -> Result | None:

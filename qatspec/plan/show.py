@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -39,6 +39,7 @@ def plan_table(plan: Plan, statuses: Sequence[StepStatus], width: int | None = N
         source = ", ".join(step.inputs) or "-"
         rows.append((step.name, item.state, step.digest[:12], source, first))
         rows += [("", "", "", "", line) for line in others]
+        rows += [row for name, states in item.candidates for row in _candidate_rows(name, states)]
     widths = [max(len(row[i]) for row in rows) for i in range(4)]
     start = sum(widths) + 2 * len(widths)
     lines = []
@@ -48,6 +49,17 @@ def plan_table(plan: Plan, statuses: Sequence[StepStatus], width: int | None = N
             lines.append(f"{front}{words}".rstrip())
             front = " " * start
     return "\n".join([f"{plan.spec.name} for {plan.spec.march}", "", *lines])
+
+
+def _candidate_rows(
+    name: str, states: Sequence[StepStatus]
+) -> Iterator[tuple[str, str, str, str, str]]:
+    """Lines of a candidate: its stage under its name, and what is run for it alone before."""
+    *before, tried = states
+    for shown, item in ((f"  {name}: {s.step.name}", s) for s in before):
+        yield shown, item.state, item.step.digest[:12], ", ".join(item.step.inputs), _deeds(item)[0]
+    source = ", ".join(tried.step.inputs) or "-"
+    yield f"  {name}", tried.state, tried.step.digest[:12], source, _deeds(tried)[0]
 
 
 def _wrapped(words: str, width: int | None) -> list[str]:
@@ -87,6 +99,18 @@ def _step_json(item: StepStatus) -> dict[str, Any]:
         "plugins": [asdict(ref) for ref in step.plugins],
         "keys": dict(step.keys),
         "judged_by": dict(step.judged_by),
+        **_candidates_json(item),
+    }
+
+
+def _candidates_json(item: StepStatus) -> dict[str, Any]:
+    if not item.candidates:
+        return {}
+    return {
+        "candidates": [
+            {"name": name, "steps": [_step_json(state) for state in states]}
+            for name, states in item.candidates
+        ]
     }
 
 

@@ -12,9 +12,9 @@ from typing import Literal
 
 from qatspec.plan import results
 from qatspec.plan.changes import Change, changes, edits
-from qatspec.plan.digest import starting_from
+from qatspec.plan.digest import CANDIDATE, starting_from, tried_step, with_keys
 from qatspec.plan.history import SUFFIX as HISTORY
-from qatspec.plan.model import Plan, Step
+from qatspec.plan.model import Plan, PlannedCandidate, Step
 from qatspec.plan.results import TRAINING, Result
 from qatspec.plan.resume import Point, continuation, describe, resume_point
 from qatspec.spec import Trainer
@@ -35,6 +35,8 @@ class StepStatus:
     damaged    outputs of a finished result that are not what the stage wrote.
     point      where a training resumes: in `result`, or in `continued`, a training of another
                length. A training of this step without one has no intact checkpoint.
+    candidates of a stage that is run in several variants: (name, the status of each step that is
+               run in the candidate's work directory, of which the last one is the stage).
     """
 
     step: Step
@@ -47,6 +49,7 @@ class StepStatus:
     damaged: tuple[str, ...] = ()
     point: Point | None = None
     continued: Result | None = None
+    candidates: tuple[tuple[str, tuple[StepStatus, ...]], ...] = ()
 
     @property
     def is_done(self) -> bool:
@@ -58,6 +61,8 @@ class StepStatus:
         """Return whether the step has checkpoints, but no intact one."""
         if self.step.name not in TRAINING or self.is_done or self.point is not None:
             return False
+        if any(key.startswith(CANDIDATE) for key in self.step.keys):
+            return False  # its checkpoints are copies
         return self.result is not None and bool(self.result.checkpoints)
 
 
@@ -65,30 +70,113 @@ def status(plan: Plan, workdir: str | Path) -> tuple[StepStatus, ...]:
     """The status of every step, in order. A step is looked at as it is when those before it are
     done, as far as they stand already."""
     statuses: list[StepStatus] = []
-    for step in plan.steps:
-        for before in (s for s in statuses if s.step.name in step.inputs and s.is_done):
-            step = with_input(step, before.result)
-        statuses.append(step_status(plan, step, Path(workdir), statuses))
+    for index in range(len(plan.steps)):
+        step = _after_done(plan.steps[index], statuses)
+        if step.name != plan.tried:
+            statuses.append(step_status(plan, step, Path(workdir), statuses))
+            continue
+        of_candidates = [_of_candidate(c, statuses, Path(workdir)) for c in plan.candidates]
+        steps = {f"{CANDIDATE}{s.name}": s.statuses[-1].step.digest for s in of_candidates}
+        state = step_status(plan, with_keys(step, steps), Path(workdir), statuses)
+        names = tuple((s.name, s.statuses) for s in of_candidates)
+        statuses.append(replace(state, candidates=names))
+        if state.is_done:
+            plan = as_chosen(plan, workdir)
     return tuple(statuses)
 
 
+@dataclass(frozen=True, slots=True)
+class _OfCandidate:
+    name: str
+    statuses: tuple[StepStatus, ...]
+
+
+def _of_candidate(
+    candidate: PlannedCandidate, before: Sequence[StepStatus], workdir: Path
+) -> _OfCandidate:
+    """The status of the steps that a candidate does not share with the spec. before: of the steps
+    of the spec."""
+    of_spec = {state.step.name: state for state in before}
+    statuses: list[StepStatus] = []
+    for step in candidate.steps:
+        step = _after_done(step, statuses)
+        same = of_spec.get(step.name)
+        if same is not None and same.step.digest == step.digest:
+            statuses.append(same)
+        else:
+            folder = candidate.folder(workdir)
+            statuses.append(step_status(candidate.plan, step, folder, statuses))
+    return _OfCandidate(candidate.name, tuple(s for s in statuses if s not in before))
+
+
+def _after_done(step: Step, statuses: Sequence[StepStatus]) -> Step:
+    """The step as it is when the finished steps that it starts from stand."""
+    for before in (s for s in statuses if s.step.name in step.inputs and s.is_done):
+        step = with_input(step, before.result)
+    return step
+
+
 def with_results(plan: Plan, workdir: str | Path) -> Plan:
-    """The plan with the digest of each step updated for the finished results in `workdir`."""
-    steps = []
+    """The plan with the digest of each step updated for the finished results in `workdir`. Behind a
+    stage with candidates, it is the plan of the one that was chosen."""
+    workdir = Path(workdir)
+    plan = as_chosen(plan, workdir)
+    steps: list[Step] = []
+    candidates = plan.candidates
     for step in plan.steps:
+        if step.name == plan.tried:
+            candidates = tuple(_candidate_with_results(c, steps, workdir) for c in candidates)
+            step = tried_step(step, candidates)
         for name in step.inputs:
-            step = with_input(step, results.find(Path(workdir) / name, name))
+            step = with_input(step, results.find(workdir / name, name))
         steps.append(step)
-    return replace(plan, steps=tuple(steps))
+    return replace(plan, steps=tuple(steps), candidates=candidates)
+
+
+def _candidate_with_results(
+    candidate: PlannedCandidate, of_spec: Sequence[Step], workdir: Path
+) -> PlannedCandidate:
+    """A candidate with the digests of its steps updated. of_spec: the updated steps of the spec."""
+    digests = {step.name: step.digest for step in of_spec}
+    steps: list[Step] = []
+    homes: dict[str, Path] = {}
+    for step in candidate.plan.steps:
+        for name in step.inputs:
+            step = with_input(step, results.find(homes[name] / name, name))
+        shared = digests.get(step.name) == step.digest
+        homes[step.name] = workdir if shared else candidate.folder(workdir)
+        steps.append(step)
+    return replace(candidate, plan=replace(candidate.plan, steps=tuple(steps)))
+
+
+def as_chosen(plan: Plan, workdir: str | Path) -> Plan:
+    """The plan with the spec of the candidate that was chosen in a work directory, and with its
+    steps behind the stage that tried it; the plan itself where none was."""
+    if plan.tried is None:
+        return plan
+    chosen = chosen_name(Path(workdir), plan.tried)
+    candidate = next((c for c in plan.candidates if c.name == chosen), None)
+    if candidate is None:
+        return plan
+    number = len(candidate.steps)
+    steps = (*plan.steps[:number], *candidate.plan.steps[number:])
+    return replace(plan, spec=candidate.plan.spec, steps=steps)
+
+
+def chosen_name(workdir: Path, stage: str) -> str | None:
+    """The name of the candidate whose result is that of a stage; None where there is none."""
+    result = results.find(workdir / stage, stage)
+    said = result.record.get("chosen") if result is not None and result.record else None
+    return said if isinstance(said, str) else None
 
 
 def with_input(step: Step, before: Result | None) -> Step:
     """The step with the digest that it has when it starts from `before`, a finished result or
     None."""
-    gives = before.record.get("gives", {}) if before is not None and before.record else {}
-    if before is None or step.takes not in gives:
+    taken = results.taken_of(before, step.takes) if before is not None else None
+    if before is None or taken is None:
         return step
-    return starting_from(step, before.stage, gives[step.takes])
+    return starting_from(step, before.stage, taken)
 
 
 def step_status(
@@ -145,8 +233,8 @@ def _why_displaced(
 def needed(plan: Plan, stage: str) -> Callable[[str], bool]:
     """Tells whether anything needs an output of a finished stage. Of checkpoints that is the best
     one, and the last one where a later stage starts from it; a history is read by people alone."""
-    solvers = (plan.spec.stages[s.name].solver for s in plan.steps if stage in s.inputs)
-    names = {"", "best", *(solver.pre_step_checkpoint for solver in solvers)}
+    plans = [plan, *(candidate.plan for candidate in plan.candidates)]
+    names = {"", "best", *(s.takes for p in plans for s in p.steps if stage in s.inputs)}
 
     def is_needed(output: str) -> bool:
         which = output.partition("-checkpoint-")[2].partition(".")[0]
@@ -185,6 +273,9 @@ def _may_change(step: Step, earlier: Sequence[StepStatus]) -> Iterator[Change]:
 
 def _training(plan: Plan, state: StepStatus, workdir: Path) -> StepStatus:
     """Where a training resumes, if it does."""
+    if state.step.name == plan.tried:
+        number = len(plan.candidates)
+        return replace(state, does=f"runs {number} candidates and keeps the best one")
     trainer = plan.spec.stages[state.step.name].trainer or Trainer()
     if state.result is not None and state.result.checkpoints:
         point = resume_point(state.result, trainer, state.step.evaluation)

@@ -41,7 +41,7 @@ def derive(
         keys = split(pointer)
         tree = _changed(tree, keys, _merging(over, keys[-1]))
     for pointer, value in (values or {}).items():
-        tree = _changed(tree, split(pointer), lambda _, value=value: value)
+        tree = _changed(tree, split(pointer), _setting(value))
     return to_document(tree, document.path, document.texts)
 
 
@@ -59,6 +59,10 @@ def _tree(document: Document, pointer: str, value: Any) -> Tree:
 
 def _merging(over: Tree, key: str) -> Callable[[Tree | None], Tree]:
     return lambda below: over if below is None else merge(below, over, key=key)
+
+
+def _setting(value: Tree) -> Callable[[Tree | None], Tree]:
+    return lambda _: value
 
 
 def _changed(tree: Tree, keys: Sequence[str], change: Callable[[Tree | None], Tree | None]) -> Tree:

@@ -21,7 +21,7 @@ from qatspec.source.pointer import join
 from qatspec.source.tree import Tree
 from qatspec.spec.collect import Findings
 from qatspec.spec.model import Candidate, Spec, Stage, StageName
-from qatspec.spec.stages import checkpoint_name, predecessor
+from qatspec.spec.stages import predecessor
 
 KEYS = ("candidates", "init_from", "seeds")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_]*")

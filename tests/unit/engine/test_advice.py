@@ -42,7 +42,8 @@ def test_another_float_checkpoint_where_qat_ends_below(spec):
     below = adviser(spec, 60.0)
     told(below, 58.0, 58.5, 57.0)
     (advice,) = below.finished()
-    assert "stages.calibration.solver.pre_step_checkpoint=last" in advice.advice
+    assert "`init_from: [best, last]` in stage qat" in advice.advice
+    assert advice.at == "/stages/qat/init_from"
     assert "1.50 below float" in advice.advice
     near = adviser(spec, 60.0)
     told(near, 58.0, 59.5)
