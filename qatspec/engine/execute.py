@@ -88,7 +88,7 @@ def run(
     resume     False: an interrupted step starts over, and its checkpoints are removed.
     profile    report where the time of each training went, as an event "profile".
     track      names of trackers, which plugins read in the event "run_started".
-    jobs       candidates of a stage that run at the same time, each in a process; None: one for
+    jobs       number of candidates that run at the same time, each in a process; None: one for
                each GPU where `device` names none of them, else one. With `ranks`, always one.
     smoke      two steps a stage on a few examples, in `<workdir>-smoke`.
 
