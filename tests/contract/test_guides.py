@@ -15,7 +15,10 @@ from qatspec.spec import load
 
 DOCS = Path(__file__).parents[2] / "docs"
 BLOCK = re.compile(r"^```(yaml|python)\n(.*?)^```", re.MULTILINE | re.DOTALL)
-GUIDES = ("accuracy", "from_brevitas", "from_torch_fx", "from_ultralytics", "from_hat")
+GUIDES = (
+    "accuracy", "diverges", "file_differs", "from_brevitas", "from_hat", "from_torch_fx",
+    "from_ultralytics", "refused", "too_slow",
+)  # fmt: skip
 STAGES = """
 stages:
   float: {trainer: {epochs: 1, optimizer: {type: sgd, lr: 0.1}}}

@@ -15,6 +15,7 @@ import torch
 #: versions that were tried.
 PACKAGES: dict[str, tuple[str, ...]] = {
     "fx_qnnpack": (),
+    "pt2e": ("--no-deps torchao==0.18.0",),
     "brevitas": ("brevitas==0.13.4 onnxoptimizer",),
     "modelopt": ("nvidia-modelopt==0.47.0 requests huggingface_hub",),
     "nncf": ("nncf==3.4.0 torchao",),
@@ -38,7 +39,7 @@ def export(peer: str, model: torch.nn.Module, x: torch.Tensor, venvs: Path, fold
     are, or are made. Returns the ONNX file, in `folder`. Raises RuntimeError with what the peer
     printed where it fails.
     """
-    python = _python(peer, venvs)
+    python = interpreter(peer, venvs)
     net, out = folder / f"{peer}.pt", folder / f"{peer}.onnx"
     torch.save((model, x), net)
     script = Path(__file__).parent / f"with_{peer}.py"
@@ -53,7 +54,7 @@ def export(peer: str, model: torch.nn.Module, x: torch.Tensor, venvs: Path, fold
     return out
 
 
-def _python(peer: str, venvs: Path) -> Path:
+def interpreter(peer: str, venvs: Path) -> Path:
     """The interpreter of the peer's environment, which is made where there is none."""
     home = venvs / peer
     python = home / "bin" / "python"

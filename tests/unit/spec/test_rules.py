@@ -46,6 +46,30 @@ def test_equal_values_are_not_shadowed():
     assert not decide(found, module="x", ops=CONV).shadowed
 
 
+def test_values_that_are_equal_but_not_one_object_are_not_shadowed():
+    same = QConfig(activation=QSpec(averaging_constant=0.1))
+    assert same is not A
+    match = decide(
+        rules(("object_type", "conv2d", A), ("module_name", "x", same)), module="x", ops=CONV
+    )
+    assert kinds(match) == ["object_type", "module_name"]
+    assert not match.shadowed
+
+
+@pytest.mark.parametrize("module", ["stem", "body.conv", "a"])
+def test_a_regex_that_is_the_path_itself_matches(module):
+    """Its literal beginning is as long as the path, the longest that is looked up."""
+    match = decide(rules(("module_name_regex", module, A)), module=module, ops=CONV)
+    assert kinds(match) == ["module_name_regex"]
+
+
+def test_a_rule_for_one_call_needs_the_calls_number():
+    found = rules(("module_name_object_type_order", ("m", "conv2d", 0), A), ("global", "", B))
+    assert decide(found, module="m", ops=CONV).qconfig == B
+    assert decide(found, module="m", ops=CONV, index=0).qconfig == A
+    assert decide(found, module="m", ops=CONV, index=1).qconfig == B
+
+
 def test_nothing_matches():
     match = decide(rules(("module_name", "other", A)), module="layer1", ops=CONV)
     assert match.winner is None
