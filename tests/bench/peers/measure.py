@@ -26,7 +26,8 @@ import numpy as np
 import onnxruntime
 import task
 import torch
-from adapters import ADAPTERS, Adapter, Exported
+from adapter import Adapter, Exported
+from adapters import ADAPTERS
 from torch import Tensor, nn
 
 RATE = 0.001

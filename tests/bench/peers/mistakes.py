@@ -31,7 +31,8 @@ from typing import Any
 import numpy as np
 import task
 import torch
-from adapters import ADAPTERS, Adapter
+from adapter import Adapter
+from adapters import ADAPTERS
 from measure import runner
 from torch import Tensor, nn
 
