@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from PIL import Image
@@ -16,7 +19,15 @@ from qatspec_vision.data.layout import Layout
 from qatspec.api import folder_being_made
 from qatspec_demo.draw import draw_picture
 from qatspec_demo.identity import DRAWN_BY, fingerprint
-from qatspec_demo.scans import load_scans
+from qatspec_demo.scans import Scans, load_scans
+
+#: Boxes (xywh in whole pixels) and labels of a picture.
+Drawn: TypeAlias = tuple[list[list[int]], list[int]]
+#: With fewer pictures, a process would take longer to start than it saves.
+_PICTURES_A_PROCESS = 50
+_PICTURES_A_CALL = 25
+#: Elsewhere a process is started anew, and imports everything again.
+_FORKS = hasattr(os, "sched_getaffinity") and "fork" in multiprocessing.get_all_start_methods()
 
 
 def open_digits(params: Mapping[str, Any], cache_dir: Path, base_dir: Path) -> CocoDetection:
@@ -43,18 +54,15 @@ def _build(
     with folder_being_made(folder) as unfinished:
         (unfinished / "pictures").mkdir()
         scans = load_scans(split)
+        draw = partial(_draw, unfinished / "pictures", scans, picture, digits, height, seed)
         coco: dict[str, list[dict[str, Any]]] = {
             "images": [],
             "annotations": [],
             "categories": [{"id": digit, "name": str(digit)} for digit in range(10)],
         }
-        for index in range(images):
-            rng = np.random.default_rng((seed, index))
-            drawn = draw_picture(scans, picture, digits, height, rng)
-            name = f"{index:06d}.png"
-            Image.fromarray(drawn.pixels).save(unfinished / "pictures" / name, compress_level=1)
+        for index, (boxes, labels) in enumerate(_in_parallel(draw, images)):
             coco["images"].append(
-                {"id": index, "file_name": name, "width": picture, "height": picture}
+                {"id": index, "file_name": _name(index), "width": picture, "height": picture}
             )
             coco["annotations"] += [
                 {
@@ -65,8 +73,36 @@ def _build(
                     "area": box[2] * box[3],
                     "iscrowd": 0,
                 }
-                for number, (box, label) in enumerate(
-                    zip(drawn.boxes, drawn.labels, strict=True), start=1
-                )
+                for number, (box, label) in enumerate(zip(boxes, labels, strict=True), start=1)
             ]
         (unfinished / "annotations.json").write_text(json.dumps(coco), encoding="utf-8")
+
+
+def _name(index: int) -> str:
+    return f"{index:06d}.png"
+
+
+def _draw(
+    folder: Path,
+    scans: Scans,
+    size: int,
+    digits: tuple[int, int],
+    height: tuple[int, int],
+    seed: int,
+    index: int,
+) -> Drawn:
+    """Write picture number `index`, and return its boxes and labels."""
+    drawn = draw_picture(scans, size, digits, height, np.random.default_rng((seed, index)))
+    Image.fromarray(drawn.pixels).save(folder / _name(index), compress_level=1)
+    return drawn.boxes, drawn.labels
+
+
+def _in_parallel(draw: Callable[[int], Drawn], images: int) -> Iterator[Drawn]:
+    """`draw` of each number, in order, by as many processes as there are cores to use. Each picture
+    has a generator of its own, so that the number of processes changes nothing."""
+    processes = min(len(os.sched_getaffinity(0)), images // _PICTURES_A_PROCESS) if _FORKS else 0
+    if processes < 2:
+        yield from map(draw, range(images))
+        return
+    with multiprocessing.get_context("fork").Pool(processes) as pool:
+        yield from pool.imap(draw, range(images), chunksize=_PICTURES_A_CALL)

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from qatspec.plan.checkpoints import SUFFIX, checkpoint_path, is_intact
+from qatspec.plan.checkpoints import SUFFIX, checkpoint_path, is_intact, sha256_of
 from qatspec.train.checkpoint import Checkpoint, load, load_weights, save
 from qatspec.train.distributed import ALONE, Processes
 
@@ -30,10 +30,11 @@ def weights_sha256(weights: Mapping[str, Tensor]) -> str:
 
 def gives(folder: Path, stage: str) -> dict[str, str]:
     """What a later stage may start from: "best" and "last" -> the sha256 of its weights."""
-    return {
-        which: weights_sha256(load(checkpoint_path(folder, stage, which)).weights)
-        for which in ("best", "last")
-    }
+    best, last = (checkpoint_path(folder, stage, which) for which in ("best", "last"))
+    chosen = weights_sha256(load(best).weights)
+    if is_intact(last) and sha256_of(last) == sha256_of(best):
+        return {"best": chosen, "last": chosen}
+    return {"best": chosen, "last": weights_sha256(load(last).weights)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

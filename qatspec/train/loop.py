@@ -31,6 +31,7 @@ from qatspec.train.optim import (
     freeze_statistics,
     load_optimizer,
 )
+from qatspec.train.process import fill_new_memory
 from qatspec.train.scales import LearnedScales
 from qatspec.train.timing import Stopwatch
 from qatspec.train.watch import Watch
@@ -135,6 +136,7 @@ class _Loop:
         if (self.steps == 0 and resume is None) or self.unfinished:
             self._finish(-(-self.step // self.epoch_steps))
         forward = self.training.group.wrap(Loss(self.training.model, self._mode()))
+        fill_new_memory(True)  # a first step that reads what was not written gives NaN
         while self.step < self.steps and not self.watch.ended:
             epoch, start = divmod(self.step, self.epoch_steps)
             self._enter(epoch)
@@ -164,6 +166,7 @@ class _Loop:
         loaded = iter(self.clock.waiting_for(self._on_device(epoch, start * parts)))
         while batches := list(islice(loaded, parts)):
             self._train(forward, batches, epoch)
+            fill_new_memory(False)
             if self.step == self.steps or self.step % self.epoch_steps == 0:
                 break
             if self.training.group.world == 1:

@@ -85,6 +85,9 @@ def _compiled(model: nn.Module, at: str) -> Callable[..., Any]:
     def call(*inputs: Tensor) -> Any:
         return model(*inputs)
 
+    if torch.are_deterministic_algorithms_enabled():  # the compiler is told only now
+        warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+        torch.use_deterministic_algorithms(True, warn_only=warn_only)
     compiled = torch.compile(call)
 
     def run(*inputs: Tensor) -> Any:

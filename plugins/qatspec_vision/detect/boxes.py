@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 
@@ -60,15 +63,25 @@ def nms(boxes: Tensor, labels: Tensor, threshold: float, most: int) -> Tensor:
         return labels
     # Classes are moved apart, so that boxes of different ones never overlap.
     apart = boxes + (labels * (boxes.max() - boxes.min() + 1)).to(boxes.dtype)[:, None]
-    corner, opposite = apart[:, :2], apart[:, 2:]
-    areas = area(apart)
-    alive = torch.ones_like(labels, dtype=torch.bool)
-    kept: list[int] = []
-    while len(kept) < most and alive.any():
-        best = int(alive.byte().argmax())
-        kept.append(best)
-        sides = torch.minimum(opposite, opposite[best]) - torch.maximum(corner, corner[best])
-        overlap = sides.clamp_(min=0).prod(dim=1)
-        alive &= overlap <= threshold * (areas + areas[best] - overlap)
-        alive[best] = False
+    at_least = torch.promote_types(apart.dtype, torch.float32)  # numpy has no bfloat16
+    kept = _greedy(apart.detach().to("cpu", at_least).numpy(), threshold, most)
     return torch.tensor(kept, device=labels.device)
+
+
+def _greedy(boxes: NDArray[Any], threshold: float, most: int) -> list[int]:
+    """Indices of the boxes (K, 4) that stay, best first. In numpy, whose calls on a few numbers
+    take a fifth of torch's time; the arithmetic is the same."""
+    x, y, right, bottom = boxes.T
+    rows = np.stack([x, y, right, bottom, (right - x) * (bottom - y)])
+    index = np.arange(len(boxes))
+    kept: list[int] = []
+    while len(kept) < most and len(index):
+        kept.append(int(index[0]))
+        best = rows[:, 0]
+        sides = np.minimum(rows[2:4], best[2:4, None]) - np.maximum(rows[:2], best[:2, None])
+        np.maximum(sides, 0, out=sides)
+        overlap = sides[0] * sides[1]
+        stays = overlap <= threshold * (rows[4] + best[4] - overlap)
+        stays[0] = False
+        rows, index = rows[:, stays], index[stays]
+    return kept

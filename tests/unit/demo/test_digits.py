@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from qatspec_demo import identity
+from qatspec_demo import digits as digits_module, identity, scans as scans_module
 from qatspec_demo.digits import open_digits
 from qatspec_demo.draw import CONTRAST, LUMA, draw_picture
 from qatspec_demo.scans import load_scans
@@ -36,6 +36,16 @@ def test_splits_share_no_scan_and_lose_none() -> None:
     assert not shared
     assert sorted(np.unique(val.labels)) == list(range(10))
     assert 0.18 < len(val.labels) / 1797 < 0.2
+
+
+def test_scans_are_those_that_scikit_learn_loads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From its file, and where that lies elsewhere by its function."""
+    pixels, labels = scans_module._stored()
+    digits = sklearn_datasets.load_digits()
+    assert np.array_equal(pixels, digits.images)
+    assert np.array_equal(labels, digits.target)
+    monkeypatch.setattr(Path, "is_file", lambda path: False)
+    assert np.array_equal(scans_module._stored()[0], pixels)
 
 
 def test_boxes_hold_their_digit_and_keep_apart() -> None:
@@ -93,6 +103,16 @@ def test_built_once_and_the_same_each_time(tmp_path: Path) -> None:
     assert (folder / "annotations.json").stat().st_mtime_ns == stamp
     open_digits(params(), tmp_path / "two", tmp_path)
     assert digest(next((tmp_path / "two").iterdir())) == first
+
+
+def test_processes_draw_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    open_digits(params(images=7), tmp_path / "one", tmp_path)
+    monkeypatch.setattr(digits_module, "_PICTURES_A_PROCESS", 2)
+    monkeypatch.setattr(digits_module, "_PICTURES_A_CALL", 2)
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: {0, 1, 2}, raising=False)
+    open_digits(params(images=7), tmp_path / "three", tmp_path)
+    one, three = (digest(next((tmp_path / name).iterdir())) for name in ("one", "three"))
+    assert one == three
 
 
 def test_more_pictures_begin_with_the_same(tmp_path: Path) -> None:

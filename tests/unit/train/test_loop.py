@@ -94,6 +94,28 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_checkpoint(
     assert last(training).step == 3
 
 
+def test_memory_that_was_not_written_is_not_finite_in_the_first_step(make_training, toy_net):
+    """Later steps do not pay for it."""
+    filled = []
+
+    class Reading(toy_net):
+        def forward(self, images):
+            filled.append(torch.utils.deterministic.fill_uninitialized_memory)
+            return super().forward(images) + (torch.empty(1) if reads else 0)
+
+    try:
+        torch.set_deterministic_debug_mode("warn")
+        reads = True
+        with pytest.raises(DiagnosticError, match="epoch 1, step 1"):
+            fit(make_training("reads", model=Reading()))
+        reads, filled = False, []
+        fit(make_training("writes", model=Reading()))
+        assert filled[0]
+        assert not any(filled[1:])
+    finally:
+        torch.set_deterministic_debug_mode("default")
+
+
 @pytest.mark.parametrize("check_steps", [1, 3, 100])
 def test_a_gradient_that_is_not_finite_stops_before_it_reaches_a_checkpoint(
     make_training, last, check_steps

@@ -4,8 +4,9 @@ import ctypes
 import platform
 
 import pytest
+import torch
 
-from qatspec.train.process import keep_freed_memory
+from qatspec.train.process import fill_new_memory, keep_freed_memory, make_repeatable
 
 
 @pytest.fixture(autouse=True)
@@ -27,3 +28,16 @@ def test_settings_of_the_environment_stay(monkeypatch):
 def test_another_c_library(monkeypatch):
     monkeypatch.setattr(ctypes, "CDLL", lambda name: object())
     assert not keep_freed_memory()
+
+
+def test_kernels_are_deterministic_and_new_memory_is_not_filled():
+    try:
+        make_repeatable(0, "float")
+        assert torch.are_deterministic_algorithms_enabled()
+        assert torch.is_deterministic_algorithms_warn_only_enabled()
+        assert not torch.utils.deterministic.fill_uninitialized_memory
+        fill_new_memory(True)
+        assert torch.empty(4).isnan().all()
+    finally:
+        torch.set_deterministic_debug_mode("default")
+        fill_new_memory(True)

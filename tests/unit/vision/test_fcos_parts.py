@@ -106,11 +106,13 @@ def slow_nms(boxes: Tensor, labels: Tensor, threshold: float, most: int) -> list
     return kept
 
 
+@pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("most", [5, 100])
-def test_nms_is_greedy_within_classes(most: int) -> None:
-    generator = torch.Generator().manual_seed(1)
+def test_nms_is_greedy_within_classes(most: int, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
     corner = torch.rand(60, 2, generator=generator) * 40
     boxes = torch.cat([corner, corner + 5 + torch.rand(60, 2, generator=generator) * 20], 1)
+    boxes[10:13], boxes[20, 2:] = boxes[9], boxes[20, :2]  # equal ones, and one without area
     labels = torch.randint(3, (60,), generator=generator)
     kept = nms(boxes, labels, 0.5, most)
     assert kept.tolist() == slow_nms(boxes, labels, 0.5, most)
