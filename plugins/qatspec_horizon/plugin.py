@@ -15,6 +15,7 @@ from qatspec.api import (
     QConfigDef,
     QSpec,
     hookimpl,
+    lazy,
     tiled_march,
 )
 from qatspec_horizon.capabilities import (
@@ -26,6 +27,9 @@ from qatspec_horizon.capabilities import (
     OPTIONS,
     TRIAL_OPTIONS,
 )
+
+#: What convert writes for the vendor's tools.
+HANDOFFS = {"horizon": lazy("qatspec_horizon.handoff:mapper_configuration")}
 
 #: Weights: int8 per output channel; the range follows the weight at every step (constant 1).
 WEIGHT = QSpec(observer="moving_average", averaging_constant=1.0, ch_axis=0)
@@ -89,6 +93,7 @@ def qatspec_marches() -> Iterable[March]:
             capabilities=BERNOULLI2,
             options=OPTIONS,
             trial_options=TRIAL_OPTIONS,
+            handoffs=HANDOFFS,
         ),
         tiled_march(
             name="bayes",
@@ -99,6 +104,7 @@ def qatspec_marches() -> Iterable[March]:
             capabilities=BAYES,
             options=OPTIONS,
             trial_options=TRIAL_OPTIONS,
+            handoffs=HANDOFFS,
         ),
         tiled_march(
             name="bayes_e",
@@ -109,5 +115,6 @@ def qatspec_marches() -> Iterable[March]:
             capabilities=BAYES_E,
             options=ONE_CORE_OPTIONS,
             trial_options=TRIAL_OPTIONS,
+            handoffs=HANDOFFS,
         ),
     ]

@@ -4,7 +4,11 @@ from qatspec.spec.build import build as build, load as load, warnings as warning
 from qatspec.spec.coverage import Call as Call, check_rules as check_rules
 from qatspec.spec.dump import dump as dump
 from qatspec.spec.fixes import fix_files as fix_files
-from qatspec.spec.image import check_image as check_image, takes_scale as takes_scale
+from qatspec.spec.image import (
+    check_image as check_image,
+    picture_record as picture_record,
+    takes_scale as takes_scale,
+)
 from qatspec.spec.inputs import (
     CHANNELS as CHANNELS,
     FROM_INPUT as FROM_INPUT,

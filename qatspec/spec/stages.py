@@ -14,6 +14,7 @@ from qatspec.registry import Registry
 from qatspec.schema import check, with_defaults
 from qatspec.source.pointer import join
 from qatspec.spec.collect import Findings
+from qatspec.spec.handoff import check_handoff
 from qatspec.spec.model import (
     STAGES,
     Component,
@@ -69,7 +70,7 @@ def build_stage(
     if name == "convert":
         options = {key: raw[key] for key in ("opset", "qdq")}
         # without a default: a key that is absent leaves the digests of a spec as they were
-        options |= {key: raw[key] for key in ("batch", "float16") if key in raw}
+        options |= {key: raw[key] for key in ("batch", "float16", "handoff") if key in raw}
     if name == "compile":
         with findings:
             options = _march_options(raw, at, names, march)
@@ -151,6 +152,8 @@ def check_stages(spec: Spec, names: Registry) -> list[Diagnostic]:
     findings = Findings()
     if (last := spec.stages.get("compile")) is not None:
         findings.add(check_runtime_input(last.options, spec.inputs, last.at))
+    if (convert := spec.stages.get("convert")) is not None and "handoff" in convert.options:
+        findings.add(check_handoff(spec, names))
     for stage in spec.stages:
         with findings:
             before = predecessor(spec, cast("StageName", stage))

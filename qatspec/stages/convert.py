@@ -27,6 +27,7 @@ from qatspec.program.outputs import outputs_header, outputs_record
 from qatspec.spec import preprocessing
 from qatspec.stages.context import Context, Exactness, Outcome
 from qatspec.stages.float16 import write_float16
+from qatspec.stages.handoff import write_handoff
 from qatspec.stages.integers import compare, judge as judge_program, open_host, real_inputs
 from qatspec.stages.loading import load_source
 from qatspec.train.files import write_bytes, write_json, writing
@@ -104,7 +105,7 @@ def convert(
     """Write `<name>-qat.onnx`, `<name>-converted.onnx`, `<name>.program` and the scales of its
     outputs, `<name>-outputs.json` and `.h`, of a model in eval stage; where forward does more than
     what is prepared, `<name>-pre.onnx` and `<name>-post.onnx` too; with `float16`, files of that
-    type. Gives the Program, the files,
+    type; with `handoff`, those for a vendor's tools. Gives the Program, the files,
     and how the converted ONNX compares on real images.
 
     Raises DiagnosticError QS922 when onnxruntime gives other integers than the Program."""
@@ -142,6 +143,8 @@ def convert(
     parts = export_host(prepared, host, context.folder, name, opset=opset)
     files += parts
     described = {**outputs_record(program), "host": {"before": host.before, "after": host.after}}
+    if "handoff" in options:
+        files += write_handoff(context, deployment, options["handoff"], batch or 1)
     if options.get("float16"):
         halves = write_float16(context, program, (qat_onnx, *parts), batch)
         files += halves

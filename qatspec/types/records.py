@@ -262,6 +262,10 @@ class March:
     float_ops     canonical op -> why the march leaves it in float; read where the prepare preset
                   asks for the march's special cases. Between quantized ops conversion refuses it,
                   with that reason. "matmul" is a product of two activations.
+    handoffs      name for `convert: {handoff: NAME}` -> (facts) -> configuration of a tool of the
+                  vendor, which is written as YAML. facts: name, march, onnx (file), input (its
+                  name), size, format, mean and std of the picture (of each channel), fed
+                  (`rt_input_type`), layout (`rt_input_layout`), opt.
     """
 
     name: str
@@ -285,6 +289,9 @@ class March:
     bit_exact: bool = True
     qdq: Literal["int8", "uint8"] = "int8"
     float_ops: Mapping[str, str] = field(default_factory=dict)
+    handoffs: Mapping[str, Callable[[Mapping[str, Any]], Mapping[str, Any]]] = field(
+        default_factory=dict
+    )
 
     def __post_init__(self) -> None:
         capabilities: object = self.capabilities

@@ -277,7 +277,7 @@ def specs(draw):
         ),
         "convert": some(
             opset=st.integers(17, 21), qdq=choice("uint8", "int8"), batch=POSITIVE,
-            float16=st.booleans(), solver=some(**SOLVER_KEYS)
+            float16=st.booleans(), handoff=st.just("horizon"), solver=some(**SOLVER_KEYS)
         ),
         "compile": some(opt=choice("O0", "O3"), cores=POSITIVE),
     }  # fmt: skip

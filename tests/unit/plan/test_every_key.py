@@ -112,7 +112,8 @@ FULL = {
             "quantize": {"modules": {"head": {"quantize_output": False}}},
         },
         "convert": {
-            "opset": 17, "qdq": "uint8", "batch": 4, "float16": True, "solver": _SOLVER,
+            "opset": 17, "qdq": "uint8", "batch": 4, "float16": True, "handoff": "horizon",
+            "solver": _SOLVER,
         },
         "compile": {"opt": "O3", "cores": 1},
     },
