@@ -17,7 +17,9 @@ def check_handoff(spec: Spec, names: Registry) -> list[Diagnostic]:
     known = names.march(spec.march).handoffs
     if asked not in known:
         others = sorted(n for n in names.names("march") if asked in names.march(n).handoffs)
-        way = f"write `march: {others[0]}`, or delete `handoff`" if others else "delete `handoff`"
+        way: str | None = (
+            f"write `march: {others[0]}`, or delete `handoff`" if others else "delete `handoff`"
+        )
         if known:
             way = suggest(asked, sorted(known))
         return [

@@ -20,6 +20,7 @@ from qatspec.files import encoded, write_file
 from qatspec.graph.deploy import Deployment
 from qatspec.onnxgraph.seal import sealed
 from qatspec.registry import registry
+from qatspec.schema import with_defaults
 from qatspec.spec import InputSpec, picture_record
 from qatspec.stages.context import Context
 from qatspec.stages.integers import IMAGES
@@ -55,16 +56,17 @@ def _facts(context: Context, model: onnx.ModelProto, path: Path) -> dict[str, An
     (image,) = spec.inputs.values()
     assert isinstance(image, InputSpec)
     compiling = spec.stages.get("compile")
-    options = compiling.options if compiling else {}
+    march = registry().march(spec.march)
+    options: Any = with_defaults(march.options, dict(compiling.options) if compiling else {})
     return {
         **picture_record(image),
         "name": spec.name,
         "march": spec.march,
         "onnx": path.name,
         "input": model.graph.input[0].name,
-        "fed": options.get("rt_input_type", "featuremap"),
-        "layout": options.get("rt_input_layout", "NCHW"),
-        "opt": options.get("opt", "O2"),
+        "fed": options.get("rt_input_type"),
+        "layout": options.get("rt_input_layout"),
+        "opt": options.get("opt"),
     }
 
 

@@ -265,7 +265,7 @@ class March:
     handoffs      name for `convert: {handoff: NAME}` -> (facts) -> configuration of a tool of the
                   vendor, which is written as YAML. facts: name, march, onnx (file), input (its
                   name), size, format, mean and std of the picture (of each channel), fed
-                  (`rt_input_type`), layout (`rt_input_layout`), opt.
+                  (`rt_input_type`), layout (`rt_input_layout`), opt; None: no such option.
     """
 
     name: str
