@@ -53,13 +53,14 @@ def proposals(program: Program, timed: Timing, costs: Sequence[Cost]) -> Iterato
     """Yield what may be changed of a compiled network; `timed`: its schedule, `costs`: its
     layers."""
     net = _Net(program, timed, costs)
-    yield from _widths(net)
-    yield from _groups(net)
-    yield from _kernels(net)
-    yield from _activations(net)
-    yield from _fused(net)
-    yield from _narrower_spills(net)
-    yield from _smaller_image(net)
+    known: list[Change] = []
+    for ways in (
+        _widths, _groups, _kernels, _activations, _fused, _narrower_spills, _smaller_image,
+    ):  # fmt: skip
+        for proposal in ways(net):
+            if proposal.change not in known:  # one width may be narrower for two reasons
+                known.append(proposal.change)
+                yield proposal
 
 
 class _Net:

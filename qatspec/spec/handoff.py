@@ -20,7 +20,7 @@ def check_handoff(spec: Spec, names: Registry) -> list[Diagnostic]:
         way: str | None = (
             f"write `march: {others[0]}`, or delete `handoff`" if others else "delete `handoff`"
         )
-        if known:
+        if known and not others:
             way = suggest(asked, sorted(known))
         return [
             QS728.diagnostic(

@@ -138,7 +138,7 @@ class Fake:
                 compile=lambda program, options: None,
                 run=lambda artifact, arrays: [],
                 capabilities=Capabilities(ops=ops),
-                handoffs={"horizon": dict} if name == "bayes" else {},
+                handoffs={"horizon": dict, **({"board": dict} if name == "bayes" else {})},
             )
             for name, chips, ops in (
                 ("bayes", ("j5",), {"conv": OpSupport(dtypes=("int8", "int16"))}),

@@ -30,6 +30,8 @@ def advised(program, target, most=20, **options):
     for advice in result.advice:
         assert advice.before == result.latency > advice.after
         assert advice.gain == advice.before - advice.after
+    changes = [(a.what, a.modules) for a in (*result.advice, *result.free)]
+    assert len(set(changes)) == len(changes)
     gains = [advice.gain for advice in result.advice]
     assert gains == sorted(gains, reverse=True)
     assert all(a.after <= 1.001 * result.latency and a.more > 0 for a in result.free)
