@@ -39,7 +39,7 @@ from qatspec.spec import (
     weights_file,
 )
 from qatspec.spec.model import StageName
-from qatspec.types import March, PrepareConfig
+from qatspec.types import RUNTIME_INPUT, March, PrepareConfig
 
 #: What a prepared model depends on, besides its inputs (`_of_inputs`).
 _PREPARED = ("/model/type", "/model/params", "/quantize")
@@ -191,6 +191,9 @@ def _parts(spec: Spec, name: StageName) -> tuple[str, ...]:
         parts += (f"/stages/{before}/qconfig", f"/stages/{before}/quantize")
     if name == "convert" and preprocessing(spec) is not None:
         parts += _recorded(spec)  # in its files
+    if name == "convert" and "handoff" in stage.options:
+        # the configuration of the vendor's tool has them
+        parts += tuple(f"/stages/compile/{key}" for key in ("opt", *RUNTIME_INPUT))
     if stage.solver.allow_miss or stage.solver.fresh:
         parts += ("/seed",)  # it initialises what the checkpoint lacks
     if name == "compile":

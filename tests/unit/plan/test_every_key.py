@@ -215,6 +215,8 @@ def dependents(pointer):
         return [] if rest[1] == "batch_size" else [own]  # each stage has batch_size_per_gpu
     if first == "quantize":
         return PREPARED
+    if rest == ["compile", "opt"]:
+        return ["convert", "compile"]  # a hand-off states it
     prepares = rest[0] == "qat" and rest[1] in ("qconfig", "quantize")
     return ["qat", "convert"] if prepares else [rest[0]]
 
@@ -265,6 +267,7 @@ def of_inputs():
         "tokens": {"shape": [7], "dtype": "int64", "range": [0, 9]},
     }
     data["stages"]["compile"]["rt_input_type"] = {"left": "nv12"}
+    del data["stages"]["convert"]["handoff"]  # it is for one picture
     return data
 
 
