@@ -21,6 +21,11 @@ def assign(x: Tensor, places: Any, values: Any) -> Tensor:
     return x
 
 
+def replaced(x: Tensor, places: Any, values: Any) -> Tensor:
+    """Return a copy of x with `values` at `places`."""
+    return assign(x.clone(), places, values)
+
+
 def is_read_and_written(value: fx.Node, x: fx.Node, places: Any) -> bool:
     """Return whether `value` is what Python computes first for `x[places] += y`: an op that changes
     x[places] in place. It then becomes the op that gives a new tensor, which is assigned."""

@@ -19,6 +19,7 @@ from torch import fx, nn
 from torch.fx.proxy import Attribute
 
 from qatspec.graph.assign import assign, is_read_and_written
+from qatspec.graph.messages import is_in_message
 from qatspec.graph.places import as_lists, by_position
 from qatspec.graph.sizes import (
     BUILTINS,
@@ -26,6 +27,7 @@ from qatspec.graph.sizes import (
     is_plain,
     record,
     stands_for_plain,
+    tensor_methods,
     torch_functions,
 )  # fmt: skip
 
@@ -52,10 +54,14 @@ class _Known:
         return hash(self._number()) if stands_for_plain(self) else id(self)
 
     def __str__(self) -> str:
-        return str(self._number()) if stands_for_plain(self) else repr(self)
+        return str(self._shown()) if stands_for_plain(self) else repr(self)
 
     def __format__(self, spec: str) -> str:
-        return format(self._number(), spec) if stands_for_plain(self) else repr(self)
+        return format(self._shown(), spec) if stands_for_plain(self) else repr(self)
+
+    def _shown(self) -> Any:
+        """The number, which decides nothing where it stands in a message."""
+        return self.node.meta["example"] if is_in_message() else self._number()
 
     def _number(self) -> Any:
         return self.tracer.fixed(self.node, None, "a number")
@@ -178,6 +184,10 @@ def following_inputs(root: nn.Module, wrapped: Sequence[Callable[..., Any]] = ()
                 change(file, name, new)
     for name, (_, new) in made.items():
         change(vars(torch), name, new)
+    methods = tensor_methods()
+    replaced = {name: vars(torch.Tensor).get(name, _ABSENT) for name in methods}
+    for name, method in methods.items():
+        setattr(torch.Tensor, name, method)
     for function in wrapped:
         home = sys.modules.get(getattr(function, "__module__", None) or "")
         homes = [vars(home)] if home and not any(vars(home) is file for file in files) else []
@@ -187,6 +197,11 @@ def following_inputs(root: nn.Module, wrapped: Sequence[Callable[..., Any]] = ()
     try:
         yield
     finally:
+        for name, before in replaced.items():
+            if before is _ABSENT:
+                delattr(torch.Tensor, name)  # which uncovers that of its base
+            else:
+                setattr(torch.Tensor, name, before)
         for file, name, old in reversed(changed):
             if old is _ABSENT:
                 del file[name]

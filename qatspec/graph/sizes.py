@@ -205,6 +205,30 @@ def _factory(original: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
+#: Methods of tensors that take sizes: torch reads the numbers of proxies there, which fixes them.
+_METHODS = (
+    "expand", "new_empty", "new_full", "new_ones", "new_zeros", "repeat", "reshape", "tile",
+    "unflatten", "view",
+)  # fmt: skip
+
+
+def tensor_methods() -> dict[str, Callable[..., Any]]:
+    """name -> a method of torch.Tensor that is a node where a size is one: of a tensor that the
+    model makes of no input, such as `torch.eye(3).repeat(n, 1, 1)`."""
+    return {name: _method(name, getattr(torch.Tensor, name)) for name in _METHODS}
+
+
+def _method(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def call(tensor: Any, *args: Any, **kwargs: Any) -> Any:
+        proxy = _proxy_in([*args, kwargs])
+        if proxy is None:
+            return original(tensor, *args, **kwargs)
+        return proxy.tracer.create_proxy("call_method", name, (tensor, *args), kwargs)
+
+    return call
+
+
 def as_one_call(function: Callable[..., Any]) -> Callable[..., Any]:
     """`function`, recorded as one node where it is called with a proxy."""
 

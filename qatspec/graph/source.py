@@ -27,7 +27,7 @@ def _is_model_code(filename: str) -> bool:
     return not filename.startswith(("<", *_SKIPPED))
 
 
-def model_frame(stop: CodeType) -> FrameType | None:
+def model_frame(stop: CodeType | None = None) -> FrameType | None:
     """The innermost running frame of the model's code, None when `stop` comes first."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None and frame.f_code is not stop:

@@ -17,7 +17,19 @@ from qatspec.graph.assign import assign
 from qatspec.graph.sizes import is_plain
 from qatspec.graph.source import line_span
 
+#: Names of NumPy for settings, which torch accepts -> torch's own.
+_NAMES_OF_NUMPY = {"axis": "dim", "keepdims": "keepdim"}
 _IN_PLACE_OPERATORS = ("iadd", "isub", "imul", "itruediv")
+
+
+def with_names_of_torch(target: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Return the keyword arguments of a call with torch's names: `axis=1` as `dim=1`.
+
+    target: a function, or the name of a method of tensors. Functions in Python, such as a user's,
+    keep theirs."""
+    if isinstance(target, str) or inspect.isbuiltin(target):
+        return {_NAMES_OF_NUMPY.get(key, key): value for key, value in kwargs.items()}
+    return kwargs
 
 
 def tensors_by_position(graph: fx.Graph, modules: Mapping[str, nn.Module]) -> None:

@@ -41,6 +41,7 @@ from qatspec.graph.refusals import Refusals
 from qatspec.graph.size_caches import answer_for_a_new_shape
 from qatspec.graph.sizes import fixed, is_plain, real_type
 from qatspec.graph.source import frame_span, model_frame, stable_name
+from qatspec.graph.spelling import with_names_of_torch
 from qatspec.graph.steps import Method
 from qatspec.quant.fake_quant import FakeQuantize
 from qatspec.quant.modules import QuantOp
@@ -236,6 +237,8 @@ class Tracer(fx.Tracer):
         proxy_factory_fn: Callable[[fx.Node], fx.Proxy] | None = None,
     ) -> fx.Proxy:
         self.random.watch_python()
+        if kind in ("call_function", "call_method"):
+            kwargs = with_names_of_torch(target, kwargs)
         proxy = super().create_proxy(kind, target, args, kwargs, name, type_expr, proxy_factory_fn)
         node = proxy.node
         node.meta["owner"] = self.scope.module_path

@@ -47,6 +47,9 @@ class Appending(fx.proxy.GraphAppendingTracer):
         return node.target(*args, **kwargs)  # type: ignore[operator]
 
 
+_PARTS = (operator.getitem, len)
+
+
 def take_place(node: fx.Node, result: Any, made: list[fx.Node]) -> bool:
     """Let what reads a node read `result` instead, and erase what is no longer read.
 
@@ -62,6 +65,9 @@ def take_place(node: fx.Node, result: Any, made: list[fx.Node]) -> bool:
         for user in list(node.users):
             if user.target is len:  # of an assignment to several names
                 _become_number(user, len(result))
+                continue
+            if user.op == "call_function" and user.args[0] is node and user.target not in _PARTS:
+                user.args = ([part.node for part in result], *user.args[1:])  # torch.stack(parts)
                 continue
             index: Any = user.args[1] if user.target is operator.getitem else None
             part = None if index is None else result[index]

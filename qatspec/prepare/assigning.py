@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import fx
 
+from qatspec.prepare import indexing
+
 
 def assigned(x: Any, places: Any, values: Any) -> Any:
     """x with `values` at `places`: for each dim a slice, a number or, for one dim, a list of
@@ -22,7 +24,9 @@ def assigned(x: Any, places: Any, values: Any) -> Any:
             places = torch.unsqueeze(places, -1)
         return torch.masked_fill(x, places, values)
     index = _index(places if isinstance(places, tuple) else (places,), _shape(x))
-    if index is None or _rows(x, index)[0] != list(range(_shape(x)[0])):
+    if index is None:
+        return indexing.put(x, places, values)
+    if _rows(x, index)[0] != list(range(_shape(x)[0])):
         return NotImplemented
     if isinstance(values, (fx.Proxy, torch.Tensor)):
         values = _spread(x, index, values)

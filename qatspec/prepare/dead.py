@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import torch
 from torch import fx, nn
 
 from qatspec.diag.codes import QS506
 from qatspec.prepare.unit import Unit
 
+_ASSERTS = (torch._assert, torch._assert_async)
+
 
 def drop_dead(unit: Unit) -> None:
     """Remove the ops that no output depends on. Warns (QS506) of each branch, by its last op, and
     of each module with parameters that is never called."""
+    for node in list(unit.graph.nodes):
+        if node.target in _ASSERTS and not node.users:
+            unit.graph.erase_node(node)  # numbers are checked by no integer program
     before = list(unit.graph.nodes)
     tips = [node for node in before if not node.users and _computes(unit, node)]
     unit.graph.eliminate_dead_code()

@@ -18,7 +18,7 @@ from torch import fx, nn
 from torch.utils import _pytree as pytree
 
 from qatspec.graph.assign import assign
-from qatspec.prepare import moves, parts, statistics
+from qatspec.prepare import indexing, moves, parts, statistics
 from qatspec.prepare.appending import Appending, between, is_constant, take_place
 from qatspec.prepare.assigning import assigned
 from qatspec.prepare.parts import leading_sizes, listed
@@ -29,7 +29,8 @@ def decompose(root: nn.Module, graph: fx.Graph) -> None:
     for node in list(graph.nodes):
         key = node.target if node.op in ("call_function", "call_method") else None
         definition = _DEFINITIONS.get(key) if isinstance(key, str) or callable(key) else None
-        if definition is not None and "example" in node.meta:
+        erased = node._erased  # with a call of several results, whose part it was
+        if definition is not None and "example" in node.meta and not erased:
             replace_by(definition, root, graph, node)
 
 
@@ -272,6 +273,7 @@ _DEFINITIONS: Mapping[Any, Callable[..., Any]] = {
     **statistics.DEFINITIONS,
     **parts.DEFINITIONS,
     **moves.DEFINITIONS,
+    **indexing.DEFINITIONS,
     assign: assigned,
     torch.empty_like: lambda x, **settings: torch.zeros_like(x, **settings),
     F.scaled_dot_product_attention: _attention,

@@ -126,6 +126,9 @@ def _graph(end: End, read: Sequence[Read]) -> fx.Graph:
         made[key] = graph.placeholder(name)
         if isinstance(key, fx.Node):
             made[key].meta = dict(key.meta)
+    for node in end.nodes:  # a parameter has the shape that passes look for
+        if node.op == "get_attr" and "example" in node.meta:
+            made[str(node.target)].meta["example"] = node.meta["example"]
 
     def here(node: fx.Node) -> fx.Node:
         return made[end.operand(node)]

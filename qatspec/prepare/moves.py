@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import fx
 
+from qatspec.prepare.appending import is_constant
 from qatspec.prepare.assigning import assigned
-from qatspec.prepare.parts import flip
+from qatspec.prepare.parts import flip, listed
 
 
 def _rank(x: Any) -> int:
@@ -99,6 +100,30 @@ def _broadcast_to(x: Any, *size: Any) -> Any:
     return x.expand(*size)
 
 
+def _expand_as(x: Any, other: Any) -> Any:
+    """A constant in the shape of another tensor, of which it takes the sizes alone."""
+    return x.expand(other.size()) if is_constant(x) else NotImplemented
+
+
+def _meshgrid(*tensors: Any, indexing: Any = "ij") -> Any:
+    """Each tensor of numbers along a dim of its own, repeated along the others. What is made from
+    sizes alone stays a constant."""
+    axes = listed(tensors)
+    several = all(_rank(x) == 1 for x in axes) and not all(map(is_constant, axes))
+    if not several or not any(_is_float(x) for x in axes):
+        return NotImplemented
+    sizes, order = [x.size(0) for x in axes], list(range(len(axes)))
+    if indexing == "xy":
+        sizes[:2], order[:2] = sizes[1::-1], order[1::-1]
+    shapes = ([-1 if i == k else 1 for i in range(len(axes))] for k in order)
+    return tuple(x.reshape(*shape).expand(*sizes) for x, shape in zip(axes, shapes, strict=True))
+
+
+def _is_float(x: Any) -> bool:
+    example = x.node.meta["example"] if isinstance(x, fx.Proxy) else x
+    return bool(example.is_floating_point())
+
+
 def _unflatten(x: Any, dim: int, sizes: Any) -> Any:
     return x.unflatten(dim, sizes)
 
@@ -138,6 +163,8 @@ DEFINITIONS: Mapping[Any, Callable[..., Any]] = {
     **dict.fromkeys((torch.hstack, torch.column_stack), _hstack),
     torch.dstack: _dstack,
     **dict.fromkeys((torch.broadcast_to, "broadcast_to"), _broadcast_to),
+    "expand_as": _expand_as,
+    **dict.fromkeys((torch.meshgrid, torch.functional.meshgrid), _meshgrid),
     torch.unflatten: _unflatten,
     torch.nn.functional.softmin: _softmin,
     **dict.fromkeys((torch.diff, "diff"), _diff),

@@ -34,9 +34,9 @@ def _along(x: Any, dim: int, index: Any) -> Any:
     return x[places]
 
 
-def flip(x: Any, *dims: Any) -> Any:
+def flip(x: Any, *places: Any, dims: Any = ()) -> Any:
     """x in reverse order along dims."""
-    for dim in listed(dims):
+    for dim in (*listed(places), *([dims] if isinstance(dims, int) else dims)):
         x = _along(x, dim, reversed(range(_shape(x)[dim])))
     return x
 
@@ -60,16 +60,32 @@ def _along_range(x: Any, dim: int, start: int, stop: int) -> Any:
     return x[part]
 
 
-def _repeat(x: Any, *sizes: Any) -> Any:
-    """Each dim as often as its number says; more numbers than dims put dims in front."""
-    times = listed(sizes)
-    if not all(isinstance(n, int) for n in times):
+def _repeat(x: Any, *sizes: Any, repeats: Any = (), dims: Any = ()) -> Any:
+    """Each dim as often as its number says; more numbers than dims put dims in front. A number that
+    follows the sizes of the input gives a new dim of that size, which is merged with its dim."""
+    times = (*listed(sizes), *repeats, *dims)
+    if not all(isinstance(_value(n), int) for n in times):
         return NotImplemented
+    if is_constant(x) and any(isinstance(n, fx.Proxy) for n in times):
+        return NotImplemented  # its numbers are known
     for _ in range(len(times) - len(_shape(x))):
         x = torch.unsqueeze(x, 0)
-    for dim, count in enumerate(times):
-        x = torch.cat([x] * count, dim) if count > 1 else x
+    for dim, count in enumerate(times, len(_shape(x)) - len(times)):
+        if isinstance(count, fx.Proxy):
+            x = _repeated(x, dim, count)
+        elif count != 1:
+            x = torch.cat([x] * count, dim) if count else _along_range(x, dim, 0, 0)
     return x
+
+
+def _repeated(x: Any, dim: int, count: Any) -> Any:
+    """x one time after the other along a dim."""
+    sizes = [-1] * len(_shape(x))
+    if _shape(x)[dim] == 1:
+        sizes[dim] = count
+        return x.expand(*sizes)
+    sizes.insert(dim, count)
+    return torch.flatten(torch.unsqueeze(x, dim).expand(*sizes), dim, dim + 1)
 
 
 def _repeat_interleave(x: Any, repeats: Any, dim: Any = None, **settings: Any) -> Any:

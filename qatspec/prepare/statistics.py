@@ -71,7 +71,7 @@ def _length(
 ) -> Any:
     """The length along dims. The derivative of a Euclidean one at zero is zero, unlike that of a
     root."""
-    if rest or p not in (1, 2, inf, "fro", None):
+    if any(v is not None for v in rest.values()) or p not in (1, 2, inf, "fro", None):
         return NotImplemented
     dims = _dims(x, dim)
     if p == 1:
