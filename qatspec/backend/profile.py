@@ -160,7 +160,7 @@ def reason(spill: Spill, timed: Timing, held: Sequence[tuple[float, int, int]]) 
             f"it has {spill.size // KIB:,} KB and waits for `{readers}`; until then others hold up "
             f"to {busiest // KIB:,} of {size // KIB:,} KB"
         )
-    return "the plan with this value on chip is not faster: its layers would run in thinner strips"
+    return "it would fit beside what lies there; of the plans that were tried, this one is the best"
 
 
 @dataclass(slots=True)

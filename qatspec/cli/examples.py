@@ -33,7 +33,7 @@ EXAMPLES: Mapping[str, Sequence[str]] = {
     "report": ("qatspec report runs/digits", "qatspec report runs/digits --card"),
     "perf": (
         "qatspec perf digits.yaml --march all",
-        "qatspec perf runs/digits/compile/digits.bin --trace trace.json",
+        "qatspec perf runs/digits/compile/digits.bin --trace trace.json --page perf.html",
     ),
     "advise": ("qatspec advise digits.yaml --march bernoulli2 --tries 4",),
     "disasm": ("qatspec disasm runs/digits/compile/digits.bin",),

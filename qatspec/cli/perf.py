@@ -45,12 +45,20 @@ _HEAD = (
     metavar="FILE.json",
     help="Write the schedule of FILE.bin for Perfetto (ui.perfetto.dev).",
 )
+@click.option(
+    "--page",
+    type=click.Path(path_type=Path),
+    metavar="FILE.html",
+    help="Write a page of FILE.bin with charts: timeline, memory on chip, roofline, layers, and "
+    "why values pass through DDR.",
+)
 def command(
     source: Path,
     overrides: tuple[str, ...],
     allow_code: bool,
     marches: tuple[str, ...],
     trace: Path | None,
+    page: Path | None,
 ) -> None:
     """Model what SPEC's network, or a compiled FILE.bin, costs on the chip: latency with its error,
     frames a second, bytes through DDR a frame, memory on chip, and what runs on the CPU.
@@ -62,10 +70,11 @@ def command(
     if source.suffix == ".bin":
         if marches:
             raise click.UsageError("--march is for a spec: a compiled file has its march")
-        _compiled(source, trace)
+        _compiled(source, trace, page)
         return
-    if trace is not None:
-        raise click.UsageError("--trace needs a compiled file: FILE.bin")
+    if trace is not None or page is not None:
+        option = "--page" if trace is None else "--trace"
+        raise click.UsageError(f"{option} needs a compiled file: FILE.bin")
     loaded = options.load(source, overrides, allow_code)
     names = _tiled() if "all" in marches else list(marches) or [loaded.march]
     reports = {name: _modelled(source, (*overrides, f"march={name}"), allow_code) for name in names}
@@ -101,7 +110,7 @@ def _modelled(source: Path, overrides: Sequence[str], allow_code: bool) -> dict[
         return {"refused": [f"{d.code}: {d.message}" for d in errors]}
 
 
-def _compiled(file: Path, trace: Path | None) -> None:
+def _compiled(file: Path, trace: Path | None, page: Path | None) -> None:
     from qatspec.backend import perf
     from qatspec.program import Artifact
 
@@ -118,6 +127,12 @@ def _compiled(file: Path, trace: Path | None) -> None:
         write_output(trace, json.dumps(trace_events(artifact)) + "\n")
         if not is_stdout(trace):
             echo(str(trace))
+    if page is not None:
+        from qatspec.report.perf_page import render_perf
+
+        write_output(page, render_perf(artifact))
+        if not is_stdout(page):
+            echo(str(page))
 
 
 def _row(report: Mapping[str, Any]) -> list[str]:

@@ -7,7 +7,6 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from qatspec.report.chip import Chip
 from qatspec.report.gathered import Run
 from qatspec.report.measured import Histogram
 
@@ -206,107 +205,6 @@ def histogram(one: Histogram) -> Chart:
                 "encoding": {"x": {"field": "clip", "type": "quantitative"}},
             },
         ],
-    }
-
-
-def timeline(chip: Chip) -> Chart:
-    """What each core and each queue does over the time of a frame."""
-    lanes = list(dict.fromkeys(row["lane"] for row in chip.timeline))
-    return {
-        "title": f"a frame on {chip.march}: {chip.latency:,.1f} us, modelled",
-        "height": 34 * max(len(lanes), 1),
-        "data": {"values": chip.timeline},
-        "mark": {"type": "bar", "height": 20, "clip": True},
-        "encoding": {
-            "x": {"field": "start", "type": "quantitative", "title": "us"},
-            "x2": {"field": "end"},
-            "y": {"field": "lane", "type": "nominal", "sort": lanes, "title": None},
-            "color": {"field": "what", "type": "nominal", "title": None},
-            "tooltip": [{"field": name} for name in ("lane", "what", "start", "end")],
-        },
-        "params": [
-            {
-                "name": "zoom",
-                "select": {
-                    "type": "interval",
-                    "encodings": ["x"],
-                    "zoom": "wheel![event.shiftKey]",
-                },
-                "bind": "scales",
-            }
-        ],
-    }
-
-
-def roofline(chip: Chip) -> Chart:
-    """Each layer's operations a second over its operations a byte, below the two roofs. A layer
-    takes as long as its computing or its traffic, whichever is longer."""
-    points: Rows = []
-    for layer in (layer for layer in chip.layers if layer.ops and layer.moved and layer.us):
-        us = max(layer.us, layer.moved / chip.bytes_per_us)
-        point = {"layer": layer.name, "node": layer.node, "us": round(us, 3)}
-        intensity, rate = layer.ops / layer.moved, layer.ops / us / 1e3
-        points.append({**point, "intensity": round(intensity, 4), "rate": round(rate, 4)})
-    if not points:
-        return {"title": "roofline", "data": {"values": []}}
-    ridge = chip.ops_per_us / chip.bytes_per_us
-    marks = [ridge, *(float(p["intensity"]) for p in points)]
-    ends = [min(marks) / 2, ridge, max(marks) * 2]
-    roof = [
-        {"intensity": x, "rate": min(chip.ops_per_us, x * chip.bytes_per_us) / 1e3} for x in ends
-    ]
-    x = {"field": "intensity", "type": "quantitative", "scale": {"type": "log"}}
-    y = {"field": "rate", "type": "quantitative", "scale": {"type": "log"}}
-    tooltip = [{"field": name} for name in ("layer", "node", "intensity", "rate", "us")]
-    return {
-        "title": "roofline: compute and DDR of the model of time",
-        "height": 300,
-        "layer": [
-            {
-                "data": {"values": roof},
-                "mark": {"type": "line", "color": "#D55E00"},
-                "encoding": {
-                    "x": {**x, "title": "operations / byte through DDR"},
-                    "y": {**y, "title": "G operations / s"},
-                },
-            },
-            {
-                "data": {"values": points},
-                "mark": {"type": "circle", "opacity": 0.8},
-                "encoding": {
-                    "x": x,
-                    "y": y,
-                    "size": {"field": "us", "type": "quantitative", "title": "us"},
-                    "tooltip": tooltip,
-                },
-            },
-        ],
-    }
-
-
-def memory(chip: Chip) -> Chart:
-    """Bytes through DDR by layer, in the order in which they run."""
-    rows = [
-        {"layer": layer.name, "KiB": round(layer.moved / 1024, 2), "order": index}
-        for index, layer in enumerate(chip.layers)
-        if layer.moved
-    ]
-    return {
-        "title": f"through DDR by layer, in order; on chip: {chip.onchip:,} of "
-        f"{chip.onchip_size:,} bytes",
-        "height": 180,
-        "data": {"values": rows},
-        "mark": {"type": "bar"},
-        "encoding": {
-            "x": {
-                "field": "order",
-                "type": "ordinal",
-                "title": "layer",
-                "axis": {"labels": False, "ticks": False},
-            },
-            "y": {"field": "KiB", "type": "quantitative"},
-            "tooltip": [{"field": "layer"}, {"field": "KiB"}],
-        },
     }
 
 

@@ -9,10 +9,13 @@ from typing import Any
 from qatspec.backend.cost import macs
 from qatspec.backend.perf import MIB, Timing, timing
 from qatspec.backend.perf_html import MEANING, lane_names, lane_of, stretches
+from qatspec.backend.profile import Spill, on_chip, reason, spills
 from qatspec.program import Artifact
 
 #: Stretches of the timeline that are closer than this share of the run are drawn as one.
 _MERGE = 1 / 1500
+#: Times at which the memory on chip is drawn.
+_POINTS = 600
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +41,8 @@ class Chip:
 
     latency   of a frame, in microseconds.
     timeline  {lane, what, start, end} of each stretch, in microseconds.
+    held      (time, bytes of values, bytes of constants) on chip, where it changes.
+    spilled   (value, reason) of each that passes through DDR, the most bytes first.
     onchip, onchip_size: bytes used of the memory on the chip; ops_per_us, bytes_per_us: the most
     that the cores compute and that DDR moves.
     """
@@ -46,6 +51,8 @@ class Chip:
     latency: float
     timeline: list[dict[str, Any]]
     layers: list[Layer]
+    held: list[tuple[float, int, int]]
+    spilled: list[tuple[Spill, str]]
     onchip: int
     onchip_size: int
     ops_per_us: float
@@ -63,20 +70,32 @@ def open_chip(path: Path) -> Chip | None:
     Returns None where its march has no model of time. Raises DiagnosticError for a damaged file.
     """
     artifact = Artifact.load(path)
-    if "commands" not in artifact.sections:
-        return None
-    timed = timing(artifact)
+    return chip_of(timing(artifact)) if "commands" in artifact.sections else None
+
+
+def chip_of(timed: Timing) -> Chip:
+    """The run of a compiled file whose schedule is known."""
+    held = on_chip(timed)
     compiled, hardware = timed.compiled, timed.compiled.target.hardware
     return Chip(
         march=compiled.target.march,
         latency=timed.latency,
         timeline=_timeline(timed),
         layers=_layers(timed),
+        held=_thinned(held),
+        spilled=[(spill, reason(spill, timed, held)) for spill in spills(timed)],
         onchip=compiled.onchip_bytes,
         onchip_size=hardware.onchip_bytes,
         ops_per_us=2.0 * hardware.macs_per_cycle * compiled.cores * hardware.clock_mhz,
         bytes_per_us=hardware.ddr_bytes_per_us,
     )
+
+
+def _thinned(held: list[tuple[float, int, int]]) -> list[tuple[float, int, int]]:
+    """At most `_POINTS` times: of as many neighbours as there need to be, the fullest."""
+    size = -(-len(held) // _POINTS)
+    parts = [held[start : start + size] for start in range(0, len(held), size)]
+    return [max(part, key=lambda row: row[1] + row[2]) for part in parts[:-1]] + parts[-1][-1:]
 
 
 def _timeline(timed: Timing) -> list[dict[str, Any]]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from qatspec.diag.codes import QS921
 from qatspec.report import charts, tables
+from qatspec.report.chip_charts import of_chip
 from qatspec.report.gathered import Run
 from qatspec.report.picture import NOISE, draw_graph
 
@@ -38,13 +39,32 @@ class Section:
 
 def render(sections: Sequence[Section]) -> str:
     """The text of the page. Raises DiagnosticError QS921 without jinja2 or vl-convert."""
+    runs = [section.run for section in sections]
+    drawn = Charts()
+    return render_template(
+        "page.html.jinja",
+        drawn,
+        runs=runs,
+        sections=[_content(section, drawn, len(runs) == 1) for section in sections],
+        metric_names=tables.metric_names(runs),
+        results=tables.RESULTS,
+        differing=tables.differing_keys(runs) if len(runs) > 1 else [],
+        curves=drawn.add(charts.curves(runs)) if len(runs) > 1 else [],
+        noise_colours=NOISE,
+    )
+
+
+def render_template(name: str, drawn: Charts, **values: Any) -> str:
+    """The text of a page of this folder, with its charts, style and scripts.
+
+    Raises DiagnosticError QS921 without jinja2 or vl-convert."""
     try:
         import jinja2
 
         library = _library()
     except ModuleNotFoundError as error:
         raise QS921.error(
-            f"the report is made with {error.name}, which is not installed",
+            f"the page is made with {error.name}, which is not installed",
             help="pip install 'qatspec[report]'",
         ) from error
     folder = importlib.resources.files("qatspec.report")
@@ -53,24 +73,16 @@ def render(sections: Sequence[Section]) -> str:
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-        loader=jinja2.FunctionLoader(lambda name: (folder / name).read_text("utf-8")),
+        loader=jinja2.FunctionLoader(lambda file: (folder / file).read_text("utf-8")),
     )
     environment.filters["figure"] = _figure
-    runs = [section.run for section in sections]
-    drawn = _Charts()
-    page: str = environment.get_template("page.html.jinja").render(
-        runs=runs,
-        sections=[_content(section, drawn, len(runs) == 1) for section in sections],
-        metric_names=tables.metric_names(runs),
-        results=tables.RESULTS,
-        differing=tables.differing_keys(runs) if len(runs) > 1 else [],
-        curves=drawn.add(charts.curves(runs)) if len(runs) > 1 else [],
+    page: str = environment.get_template(name).render(
         charts=drawn.specs,
         configuration=charts.configuration(),
-        noise_colours=NOISE,
         style=(folder / "page.css").read_text("utf-8"),
         script=(folder / "page.js").read_text("utf-8"),
         library=library,
+        **values,
     )
     return page
 
@@ -84,7 +96,7 @@ def _library() -> str:
     return script.replace("</script", "<\\/script")
 
 
-class _Charts:
+class Charts:
     """The charts of a page by their ids."""
 
     def __init__(self) -> None:
@@ -100,10 +112,10 @@ class _Charts:
         return added
 
 
-def _content(section: Section, drawn: _Charts, alone: bool) -> dict[str, Any]:
+def _content(section: Section, drawn: Charts, alone: bool) -> dict[str, Any]:
     run, measured, chip = section.run, section.measured, section.chip
     columns, rows = tables.per_class(measured)
-    on_chip = [charts.timeline(chip), charts.roofline(chip), charts.memory(chip)] if chip else []
+    on_chip = of_chip(chip) if chip else []
     return {
         "run": run,
         "verdict": tables.verdict(run),

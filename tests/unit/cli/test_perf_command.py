@@ -83,7 +83,35 @@ def test_a_compiled_file_has_its_figures_and_a_trace(perf, tmp_path):
         assert all(a[1] <= b[0] + 1e-3 for a, b in pairwise(spans))
 
 
+def test_the_page_of_a_file_has_its_charts_and_why_values_leave_the_chip(perf):
+    from qatspec.api import compile as compile_program
+    from tests.unit.backend.conftest import Net
+
+    made = Net("spilling", "bernoulli2")
+    x = made.conv(made.input(3, 448, 448), 16)
+    for _ in range(2):
+        x = made.conv(x, 24)
+    compile_program(made.finish(x), "bernoulli2", opt="O1", verify=False).save("net.bin")
+    code, _, err = perf("net.bin", "--page", "page.html")
+    assert code == 0, err
+    page = Path("page.html").read_text("utf-8")
+    body, data = page.split('<script type="application/json" id="charts">')
+    drawn = json.loads(data.partition("</script>")[0])
+    assert len(drawn) == body.count('<div class="chart"') == 4
+    assert all(word in body for word in ("memory on chip over time", "roofline", 'id="layers"'))
+    assert "KB, the memory on chip 1,024" in body and "conv_3" in body
+    assert body.count('class="sortable"') == 2 and 'data-table="layer-table"' in body
+    assert "default-src 'none'" in body and not [w for w in ("src=", "http:") if w in body]
+    stacked = next(c for c in drawn.values() if "layer" in c and "data" in c["layer"][0]
+                   and "what" in c["layer"][0]["data"]["values"][0])  # fmt: skip
+    rows = stacked["layer"][0]["data"]["values"]
+    assert max(row["KiB"] for row in rows) > 0
+    again = perf("net.bin", "--page", "again.html")
+    assert again[0] == 0 and Path("again.html").read_text("utf-8") == page
+
+
 def test_options_that_do_not_fit_the_source_are_refused(perf):
+    assert perf("spec.yaml", "--page", "page.html")[0] == 2
     assert perf("spec.yaml", "--trace", "trace.json")[0] == 2
     assert perf("net.bin", "--march", "bayes")[0] == 2
 
