@@ -18,20 +18,21 @@ class Tracking:
 
     def __init__(self, run: Mapping[str, Any]) -> None:
         self._folder = Path(run["workdir"]) / "logs" / "tensorboard"
-        self._writer: SummaryWriter | None = None
+        self._writers: dict[str, SummaryWriter] = {}  # candidates may run at the same time
 
     def show(self, event: StageEvent) -> None:
         """Show an event (see Tracker)."""
         if event.kind == "step_started":
             resumed = event.data["resumed_from"]
             folder = str(self._folder / event.step)
-            self._writer = SummaryWriter(
+            self._writers[event.step] = SummaryWriter(
                 folder, purge_step=None if resumed is None else resumed + 1
             )
-        if self._writer is None:
+        writer = self._writers.get(event.step)
+        if writer is None:
             return
         for name, value in numbers(event).items():
-            self._writer.add_scalar(name, value, step_of(event))
+            writer.add_scalar(name, value, step_of(event))
         if event.kind in ("step_finished", "step_failed"):
-            self._writer.close()
-            self._writer = None
+            writer.close()
+            del self._writers[event.step]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console
@@ -45,9 +46,7 @@ class Live:
         self._console = console
         self._warn = warn
         self._warned: list[Diagnostic] = []
-        self._bar: TaskID | None = None
-        self._phase = ""
-        self._plain: _Plain | None = None
+        self._phases: dict[str, _Phase] = {}  # step -> what it does: candidates run side by side
         self._progress = Progress(
             TextColumn("  {task.description}"),
             BarColumn(bar_width=28),
@@ -92,21 +91,22 @@ class Live:
         self._print(f"[bold]{step}[/] cached{_figures(data['metrics'])}")
 
     def _step_finished(self, step: str, data: Mapping[str, Any]) -> None:
-        self._end_phase()
-        self._print(f"  done in {duration(data['seconds'])}{_figures(data['metrics'])}")
+        self._end_phase(step)
+        said = f"done in {duration(data['seconds'])}{_figures(data['metrics'])}"
+        self._print(f"  {_of(step)}{said}")
 
     def _step_failed(self, step: str, data: Mapping[str, Any]) -> None:
-        self._end_phase()
+        self._end_phase(step)
         self._print(f"  [red]{step} {data['status']}[/]")
 
     def _metrics(self, step: str, data: Mapping[str, Any]) -> None:
-        self._end_phase()
+        self._end_phase(step)
         figures = {k: v for k, v in data.items() if k not in ("epoch", "step")}
         where = f"epoch {data['epoch']}" if "epoch" in data else f"step {data['step']}"
-        self._print(f"  {where}{_figures(figures)}")
+        self._print(f"  {_of(step)}{where}{_figures(figures)}")
 
     def _profile(self, step: str, data: Mapping[str, Any]) -> None:
-        self._end_phase()
+        self._end_phase(step)
         total = sum(data["seconds"].values()) or 1.0
         self._print(f"  where the time of {data['steps']} steps went")
         for part, seconds in data["seconds"].items():
@@ -125,29 +125,41 @@ class Live:
             self._print(escape(f"  {data['message']}"))
 
     def _moved(self, step: str, data: Mapping[str, Any]) -> None:
-        phase = data.get("phase", step)
-        if phase != self._phase:
-            self._end_phase()
-            self._phase = phase
-            self._plain = _Plain(phase, data["unit"], data["done"])
-            self._bar = self._progress.add_task(
-                phase, total=data["total"], completed=data["done"], unit=data["unit"], note=""
+        name = data.get("phase", step)
+        name = f"{step}: {name}" if "/" in step and name != step else name
+        phase = self._phases.get(step)
+        if phase is None or phase.name != name:
+            self._end_phase(step)
+            bar = self._progress.add_task(
+                name, total=data["total"], completed=data["done"], unit=data["unit"], note=""
             )
+            phase = _Phase(name, bar, _Plain(name, data["unit"], data["done"]))
+            self._phases[step] = phase
         note = f"epoch {data['epoch']}  loss {data['loss']:.3f}" if "loss" in data else ""
-        if self._bar is not None:
-            self._progress.update(self._bar, completed=data["done"], note=note)
-        if not self._console.is_terminal and self._plain is not None:
-            line = self._plain.line(data["done"], data["total"], note)
+        self._progress.update(phase.bar, completed=data["done"], note=note)
+        if not self._console.is_terminal:
+            line = phase.plain.line(data["done"], data["total"], note)
             if line:
                 self._print(line)
 
-    def _end_phase(self) -> None:
-        if self._bar is not None:
-            self._progress.remove_task(self._bar)
-        self._bar, self._phase = None, ""
+    def _end_phase(self, step: str) -> None:
+        if (phase := self._phases.pop(step, None)) is not None:
+            self._progress.remove_task(phase.bar)
 
     def _print(self, text: str) -> None:
         self._console.print(text, markup=True, highlight=False, soft_wrap=True)
+
+
+def _of(step: str) -> str:
+    """What begins a line of a candidate; several may print lines at the same time."""
+    return escape(f"{step}: ") if "/" in step else ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Phase:
+    name: str
+    bar: TaskID
+    plain: _Plain
 
 
 class _Plain:

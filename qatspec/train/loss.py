@@ -53,7 +53,15 @@ class Loss(nn.Module):
     ) -> dict[str, Tensor]:
         with self._around:
             with registry().attribute_errors_of(self.model, "forward"), self._autocast(inputs):
-                outputs = self._call(*inputs)
+                try:
+                    outputs = self._call(*inputs)
+                except (MemoryError, torch.OutOfMemoryError):
+                    raise
+                except Exception:
+                    if not self._mode.compiled:
+                        raise
+                    self.model(*inputs)  # what fails uncompiled too is a fault of the model
+                    raise
             if self._mode.autocast is not None:
                 outputs = pytree.tree_map_only(Tensor, _in_float32, outputs)
             with registry().attribute_errors_of(self.model, "loss"):

@@ -74,6 +74,23 @@ def test_tensorboard(tmp_path):
     } == EXPECTED
 
 
+def test_candidates_at_the_same_time_have_a_folder_each(tmp_path):
+    pytest.importorskip("tensorboard", reason="TensorBoard is not installed")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    first, *others = events(tmp_path)
+    play_one = plugin.qatspec_stage_event
+    play_one(StageEvent(kind=first[0], step="", data={**first[2], "track": ["tensorboard"]}))
+    for kind, _, data in others[:-1]:
+        for name in ("qat/base", "qat/slow"):
+            play_one(StageEvent(kind=kind, step=name, data=data))
+    play_one(StageEvent(kind="run_finished", step="", data=others[-1][2]))
+    for name in ("base", "slow"):
+        read = EventAccumulator(str(tmp_path / "logs/tensorboard/qat" / name))
+        read.Reload()
+        assert [s.step for s in read.Scalars(f"qat/{name}/loss")] == [1, 2]
+
+
 def test_mlflow(tmp_path, monkeypatch):
     mlflow = pytest.importorskip("mlflow", reason="MLflow is not installed")
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
