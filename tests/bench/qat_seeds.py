@@ -1,7 +1,9 @@
-"""Settings of qat with several seeds, to integers: is their difference more than that of seeds?
+r"""Settings of qat with several seeds, to integers: is their difference more than that of seeds?
 
     python tests/bench/qat_seeds.py                      float32, bf16 and fp16 on the quickstart
-    python tests/bench/qat_seeds.py --seeds 0 1 --amp bf16 --set 'vars.train_images=[320, 320]'
+    python tests/bench/qat_seeds.py --seeds 0 1 --amp bf16 --set 'vars.train_images=[320, 48]' \
+        --set 'vars.float_epochs=[6, 1]' --set 'vars.val_images=[80, 16]' \
+        --set 'vars.qat_epochs=[1, 1]' --set stages.float.trainer.scheduler.warmup_steps=20
     python tests/bench/qat_seeds.py --spec SPEC
 
 Every variant is a candidate of stage qat (docs/candidates.md); each is then converted, and the
