@@ -16,9 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from qatspec.quant.fake_quant import FakeQuantize
-from qatspec.quant.folded import quantize_folded
+from qatspec.quant.folded import is_folded_at_once, quantize_folded
 from qatspec.quant.functional import FunctionalNorm
 from qatspec.quant.geometry import Geometry
+from qatspec.quant.kept import folded_once, forget
 from qatspec.quant.modules import QuantOp, adopt
 
 
@@ -67,10 +68,16 @@ class QuantFold(QuantOp):
     def forward(
         self, x: Tensor, weight: Tensor, bias: Tensor | None, *norm: Tensor | None
     ) -> Tensor:
-        geometry, fake_quant, factor = self.geometry, self.weight_fake_quant, self._factor(*norm)
+        geometry, fake_quant = self.geometry, self.weight_fake_quant
+        if not (self.training or fake_quant.observes) and is_folded_at_once(fake_quant):
+            of = (weight, bias, *self.norm(*norm), fake_quant.scale)
+            return self.multiply(
+                x, *folded_once(self, x, of, lambda: self._quantized(weight, bias, *norm))
+            )
+        forget(self)
         if not self.training or self.frozen:
-            weight = quantize_folded(geometry, weight, factor, fake_quant, unfold=False)
-            return self.multiply(x, weight, self._shift(factor, bias, *norm))
+            return self.multiply(x, *self._quantized(weight, bias, *norm))
+        factor = self._factor(*norm)
         # Undoing the factor on the weight instead of the output is the same number and costs no
         # pass over the activations. A channel with gamma == 0 is quantized unfolded: its output
         # is beta whatever the weight, and 0 / 0 would be NaN.
@@ -78,6 +85,16 @@ class QuantFold(QuantOp):
         weight = quantize_folded(geometry, weight, factor, fake_quant, unfold=True)
         y = self.multiply(x, weight, bias, factor)
         return super().forward(y, *norm)  # type: ignore[no-any-return]
+
+    def _quantized(
+        self, weight: Tensor, bias: Tensor | None, *norm: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """(weight, bias) with the running statistics folded in, the weight quantized."""
+        factor = self._factor(*norm)
+        quantized = quantize_folded(
+            self.geometry, weight, factor, self.weight_fake_quant, unfold=False
+        )
+        return quantized, self._shift(factor, bias, *norm)
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, fold={self.geometry.op}"

@@ -29,7 +29,7 @@ def quantize_folded(
     weight: float32 in its own layout. factor: (out,), not 0. unfold: divide the result by the
     factor again. Returns a tensor of the weight's shape.
     """
-    if fake_quant.learned or not fake_quant.fake_quant_on:
+    if not is_folded_at_once(fake_quant):
         along = geometry.per_channel(factor, weight)
         quantized = geometry.fake_quantize(weight * along, fake_quant)
         return quantized / along if unfold else quantized
@@ -41,6 +41,11 @@ def quantize_folded(
         weight, factor, folded, fake_quant.scale, geometry, fake_quant.qspec, unfold
     )
     return result
+
+
+def is_folded_at_once(fake_quant: FakeQuantize) -> bool:
+    """Return whether the function below quantizes, and no forward of the fake-quant runs."""
+    return fake_quant.fake_quant_on and not fake_quant.learned
 
 
 class _Folded(torch.autograd.Function):

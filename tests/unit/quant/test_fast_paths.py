@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from hypothesis import given, settings, strategies as st
 from torch import nn
 
+from qatspec.quant import kept
 from qatspec.quant.build import build_fake_quant
 from qatspec.quant.fake_quant import bounds_of_x, fake_quantize
+from qatspec.quant.fold import fold_batch_norm
 from qatspec.quant.folded import quantize_folded
 from qatspec.quant.geometry import Geometry
 from qatspec.quant.observers import MinMaxObserver, MovingAverageMinMaxObserver, counts_of
@@ -137,3 +141,90 @@ def test_bounds_follow_a_scale_that_is_changed_in_place():
         x = torch.tensor([10.0, 20.0], requires_grad=True)
         fake_quant(x).sum().backward()
         assert x.grad.tolist() == passes
+
+
+def _fold(per_channel: bool, affine: bool) -> tuple[nn.Conv2d, nn.Module]:
+    conv, norm = nn.Conv2d(4, 6, 3), nn.BatchNorm2d(6, affine=affine)
+    norm.running_mean.uniform_(-1, 1), norm.running_var.uniform_(0.5, 2)
+    qspec = QSpec(ch_axis=0 if per_channel else None, averaging_constant=1.0)
+    fold = fold_batch_norm(norm, Geometry.of(conv), build_fake_quant(qspec, 6))
+    fold.seed(conv.weight, conv.bias)
+    return conv, fold.eval()
+
+
+def _loads(conv: nn.Conv2d, fold: nn.Module) -> None:
+    state = {key: value * 2 if key == "running_var" else value
+             for key, value in fold.state_dict().items()}  # fmt: skip
+    fold.load_state_dict(state)
+
+
+def _trains(conv: nn.Conv2d, fold: nn.Module) -> None:
+    fold.train()
+    y = fold(torch.randn(2, 4, 5, 5), conv.weight, conv.bias)
+    assert fold not in kept._KEPT
+    y.square().mean().backward()
+    torch.optim.SGD(conv.parameters(), 0.1).step()
+    fold.eval()
+
+
+#: Ways in which a weight, or what is folded into it, changes between two evaluations.
+CHANGES = {
+    "weight": lambda conv, fold: conv.weight.mul_(1.5),
+    "bias": lambda conv, fold: conv.bias.add_(1),
+    "new weight": lambda conv, fold: setattr(conv, "weight", nn.Parameter(conv.weight * 2)),
+    "new memory": lambda conv, fold: setattr(conv.weight, "data", conv.weight * 2),
+    "scale": lambda conv, fold: fold.weight_fake_quant.set_scale(fold.weight_fake_quant.scale * 3),
+    "mean": lambda conv, fold: fold.running_mean.add_(1),
+    "variance": lambda conv, fold: fold.running_var.mul_(2),
+    "gamma": lambda conv, fold: fold.weight.mul_(2) if fold.weight is not None else None,
+    "off": lambda conv, fold: fold.weight_fake_quant.enable_fake_quant(False),
+    "on": lambda conv, fold: fold.weight_fake_quant.enable_fake_quant(True),
+    "loads": _loads,
+    "trains": torch.enable_grad()(_trains),
+    "nothing": lambda conv, fold: None,
+}
+
+
+@given(
+    changes=st.lists(st.sampled_from(sorted(CHANGES)), max_size=6), seed=st.integers(0, 2**31),
+    per_channel=st.booleans(), affine=st.booleans(),
+)  # fmt: skip
+@settings(max_examples=60, deadline=None)
+@torch.no_grad()
+def test_evaluation_keeps_a_folded_weight_until_it_changes(changes, seed, per_channel, affine):
+    torch.manual_seed(seed)
+    conv, fold = _fold(per_channel, affine)
+    x = torch.randn(2, 4, 5, 5)
+    for change in ["nothing", *changes]:
+        CHANGES[change](conv, fold)
+        first = fold(x, conv.weight, conv.bias)
+        again, copied = fold(x, conv.weight, conv.bias), copy.deepcopy(fold)
+        kept.forget(fold)
+        plain_result = fold(x, conv.weight, conv.bias)
+        assert torch.equal(first, plain_result)
+        assert torch.equal(again, plain_result)
+        assert torch.equal(copied(x, conv.weight, conv.bias), plain_result)
+
+
+def test_what_is_kept_is_used_and_ends_with_its_module(monkeypatch):
+    conv, fold = _fold(per_channel=True, affine=True)
+    x = torch.randn(2, 4, 5, 5)
+    calls = []
+    quantized = type(fold)._quantized
+
+    def counted(*operands):
+        calls.append(operands)
+        return quantized(*operands)
+
+    monkeypatch.setattr(type(fold), "_quantized", counted)
+    with torch.no_grad():
+        fold(x, conv.weight, conv.bias), fold(x, conv.weight, conv.bias)
+    assert len(calls) == 1
+    with torch.inference_mode():
+        fold(x, conv.weight, conv.bias)
+    fold(x, conv.weight, conv.bias)  # with gradients
+    assert len(calls) == 3
+    count = len(kept._KEPT)
+    calls.clear()
+    del fold
+    assert len(kept._KEPT) == count - 1
