@@ -58,16 +58,16 @@ _MOVES = OpSupport(dtypes=("int8", "int16", "int32"))
 
 _OWN_STATISTICS = "the chip has no such norm; a batch norm is folded"
 _SOFTMAX = "the chip has no softmax; a sigmoid runs on it"
+_LOG_SOFTMAX = "the chip has no logarithm of a softmax; a softmax runs on it"
 _PLACES = "the chip finds no places of extremes"
 _QUOTIENTS = "the chip has no quotient of two activations"
 _PRODUCTS = "the chip has no product of two activations; convolutions run on it"
-#: What runs on the CPU: softmax unless it is forced off it, Reduce on bernoulli2 too (RDK
-#: supported_op_list); norms over the input's own statistics, products, quotients and places of
-#: extremes are in no table of either chip.
+#: What runs on the CPU: norms over the input's own statistics, logarithms of a softmax and places
+#: of extremes are in no table of the chips. The vendor's converter leaves a softmax to the CPU
+#: unless it is told otherwise; D-Robotics' published nets for RDK X5 are converted with it on the
+#: chip (`set_Softmax_input_int8`), as are products of two activations (`HzSQuantizedMatmul`).
 _BAYES_HOST_OPS: Mapping[str, str] = {
-    "softmax": _SOFTMAX,
-    "log_softmax": _SOFTMAX,
-    "exp_below_max": _SOFTMAX,
+    "log_softmax": _LOG_SOFTMAX,
     "layer_norm": _OWN_STATISTICS,
     "group_norm": _OWN_STATISTICS,
     "instance_norm": _OWN_STATISTICS,
@@ -76,15 +76,19 @@ _BAYES_HOST_OPS: Mapping[str, str] = {
     "instance_norm3d": _OWN_STATISTICS,
     "standardize": _OWN_STATISTICS,
     "affine": _OWN_STATISTICS,
-    "matmul": _PRODUCTS,
-    "divide": _QUOTIENTS,
     "argmax": _PLACES,
 }
 
 _FITTED = "tables are fitted to it on bayes alone; relu runs on the chip"
-#: "SiLU/GELU/exp are LUT-fits only on Bayes", ELU on the CPU (RDK supported_op_list).
+#: Softmax and Reduce on the CPU, "SiLU/GELU/exp are LUT-fits only on Bayes", ELU on the CPU (RDK
+#: supported_op_list).
 _BERNOULLI2_HOST_OPS: Mapping[str, str] = {
     **_BAYES_HOST_OPS,
+    "softmax": _SOFTMAX,
+    "log_softmax": _SOFTMAX,
+    "exp_below_max": _SOFTMAX,
+    "matmul": _PRODUCTS,
+    "divide": _QUOTIENTS,
     "silu": _FITTED,
     "gelu": _FITTED,
     "exp": _FITTED,
@@ -92,10 +96,11 @@ _BERNOULLI2_HOST_OPS: Mapping[str, str] = {
     "reduce_max": "the chip has no largest number of whole dims",
 }
 
-#: Assumed, as no page of the vendor times its CPU ops: a core of Cortex-A53 (X3) or A55 reads and
-#: writes a number in 4 and 2 cycles, and a hand-over takes as long as 20 layers of the chip.
-BERNOULLI2_HOST = HostCpu(ops=_BERNOULLI2_HOST_OPS, elements_per_us=300, start_us=100)
-BAYES_HOST = HostCpu(ops=_BAYES_HOST_OPS, elements_per_us=750, start_us=40)
+#: X3: numbers a microsecond fitted on YOLOv5n, YOLOv8n-seg and RepViT, whose activations are on its
+#: CPU. X5 (and by assumption Journey 5): YOLO11n takes 16.6 ms longer with its softmax of 320,000
+#: numbers on the CPU (D-Robotics' page of YOLO11). The hand-over is assumed.
+BERNOULLI2_HOST = HostCpu(ops=_BERNOULLI2_HOST_OPS, elements_per_us=640, start_us=100)
+BAYES_HOST = HostCpu(ops=_BAYES_HOST_OPS, elements_per_us=135, start_us=40)
 
 BERNOULLI2 = Capabilities(
     host=BERNOULLI2_HOST,
@@ -109,19 +114,22 @@ BERNOULLI2 = Capabilities(
         ddr_bytes_per_us=9500,
         start_overhead_us=5.0,
         run_overhead_us=0.0,
+        table_lanes=2.7,
         align_width=8,
         align_channels_in=4,
         align_channels_out=4,
-        accuracy="7 rows of the fit: 2 % median, 17 % worst; GoogLeNet (not fitted): 9 %",
+        accuracy="",
         fitted={
-            "macs_per_cycle": "X3M ResNet18 and EfficientNet-lite4: 6 % below the 254-256 MAC/ns "
-            "of 1x1 convs in the X3 layer table",
-            "depthwise_macs_per_cycle": "X3 layer table: depthwise 3x3 at 256 MAC/ns",
-            "vector_lanes": "X3 layer table: 36 operations/ns in the preprocessing layer",
-            "onchip_bytes": "assumed: X3 layer table moves some 0.4 MB features of MobileNetV1",
-            "ddr_bytes_per_us": "X3 layer table: large weight loads at 9.4-9.7 GB/s",
-            "start_overhead_us": "X3M EfficientNet-lite0 and -lite2: what their layers take beyond "
-            "the time of the array",
+            "macs_per_cycle": "fitted: ResNet18 and EfficientNet-lite4, 6 % below the 254-256 "
+            "MAC/ns of 1x1 convs in the X3 layer table",
+            "depthwise_macs_per_cycle": "dump: X3 layer table, depthwise 3x3 at 256 MAC/ns",
+            "vector_lanes": "dump: X3 layer table, 36 operations/ns in the preprocessing layer",
+            "table_lanes": "fitted: YOLOv5s v2.0, whose leaky ReLUs are tables",
+            "onchip_bytes": "assumed: the X3 layer table moves some 0.4 MB features of MobileNetV1",
+            "ddr_bytes_per_us": "dump: X3 layer table, large weight loads at 9.4-9.7 GB/s",
+            "start_overhead_us": "fitted: EfficientNet-lite0 and -lite2, what their layers take "
+            "beyond the time of the array",
+            "clock_mhz": "printed: the X3M tables are measured at 1 GHz",
         },
     ),
     max_lsb={"resize_bilinear": 1, "sum_pool": 1},
@@ -192,18 +200,20 @@ BAYES = Capabilities(
         ddr_bytes_per_us=8030,
         start_overhead_us=2.0,
         run_overhead_us=0.0,
+        softmax_lanes=1.0,
         align_width=8,
         align_channels_in=4,
         align_channels_out=8,
         accuracy="not fitted: published times disagree by half among themselves",
         fitted={
-            "clock_mhz": "not printed for Journey 5; 1 GHz as on RDK X5 and S100",
-            "macs_per_cycle": "MobileNetV2 32x32 layer dump: 1x1 convs up to 4,044 MAC/ns",
-            "depthwise_macs_per_cycle": "MobileNetV2 32x32 layer dump: depthwise 260-640 MAC/ns",
+            "clock_mhz": "assumed: 1 GHz as on RDK X5 and S100, not printed for Journey 5",
+            "macs_per_cycle": "dump: MobileNetV2 32x32, 1x1 convs up to 4,044 MAC/ns",
+            "depthwise_macs_per_cycle": "dump: MobileNetV2 32x32, depthwise 260-640 MAC/ns",
             "vector_lanes": "assumed: half the depthwise rate",
-            "onchip_bytes": "assumed: MobileNetV1 224 stores 130,688 B: features stay on chip",
-            "ddr_bytes_per_us": "MobileNetV2 32x32 layer dump: 8.03 GB/s sustained",
-            "start_overhead_us": "MobileNetV2 32x32, one frame: 0.3766 ms for 2.366 MiB",
+            "softmax_lanes": "assumed: that of RDK X5 in the ratio of the arrays",
+            "onchip_bytes": "assumed: MobileNetV1 224 stores 130,688 B, so features stay on chip",
+            "ddr_bytes_per_us": "dump: MobileNetV2 32x32, 8.03 GB/s sustained",
+            "start_overhead_us": "dump: MobileNetV2 32x32, one frame takes 0.3766 ms for 2.366 MiB",
         },
     ),
     max_lsb={"resize_bilinear": 1, "sum_pool": 1},
@@ -246,7 +256,10 @@ BAYES = Capabilities(
         "sum_pool": OpSupport(
             dtypes=("int8", "int16"), limits=(Limit(of="kernel", low=1, high=256),)
         ),
-        "reduce_sum": OpSupport(dtypes=("int8", "int16")),
+        "matmul": OpSupport(dtypes=("int8", "int16")),
+        "exp_below_max": OpSupport(dtypes=("int8", "int16")),
+        "divide": OpSupport(dtypes=("int8", "int16", "int32"), results=("int8", "int16")),
+        "reduce_sum": OpSupport(dtypes=("int8", "int16", "int32")),
         "reduce_max": OpSupport(dtypes=("int8", "int16")),
         "resize_nearest": OpSupport(dtypes=("int8", "int16")),
         "resize_bilinear": OpSupport(dtypes=("int8",)),
@@ -259,7 +272,7 @@ BAYES = Capabilities(
     },
 )
 
-_X5 = "published times of RDK X5, rows of the fit (README)"
+_X5 = "rows of RDK X5 marked fit (README)"
 #: RDK X5. The vendor prints one core, 1 GHz and 10 TOPS; no public table holds its limits of ops,
 #: which are assumed to be those of bayes.
 BAYES_E = Capabilities(
@@ -268,28 +281,30 @@ BAYES_E = Capabilities(
         cores=1,
         clock_mhz=1000,
         macs_per_cycle=1536,
-        depthwise_macs_per_cycle=256,
+        depthwise_macs_per_cycle=128,
         vector_lanes=16,
         onchip_bytes=2 * 1024 * 1024,
-        ddr_bytes_per_us=6000,
-        start_overhead_us=2.0,
+        ddr_bytes_per_us=5900,
+        start_overhead_us=1.2,
         run_overhead_us=0.0,
-        port_bytes_per_cycle=96,
+        port_bytes_per_cycle=30,
+        softmax_lanes=0.33,
         align_width=8,
         align_channels_in=4,
         align_channels_out=8,
-        accuracy="23 rows that were not fitted: 8 % median, 32 % worst",
+        accuracy="",
         fitted={
-            "macs_per_cycle": f"{_X5}: YOLO nets that compute bounds",
-            "depthwise_macs_per_cycle": "assumed: the rate that the X3 layer table shows",
-            "vector_lanes": f"{_X5}: attention of YOLO11n",
-            "onchip_bytes": f"{_X5}: YOLOv8x is bound by compute from 2 MiB on",
-            "ddr_bytes_per_us": f"{_X5}: small classifiers that DDR bounds",
-            "start_overhead_us": f"{_X5}: small classifiers",
-            "port_bytes_per_cycle": "assumed: a quarter of the channels of a dense convolution",
-            "align_width": "D-Robotics' hints on the shapes that X5 pads",
-            "align_channels_in": "D-Robotics' hints on the shapes that X5 pads",
-            "align_channels_out": "D-Robotics' hints on the shapes that X5 pads",
+            "macs_per_cycle": f"fitted: {_X5}",
+            "depthwise_macs_per_cycle": f"fitted: {_X5}",
+            "vector_lanes": "assumed: the rows that are fitted on do not tell 8 from 16",
+            "softmax_lanes": f"fitted: {_X5}",
+            "ddr_bytes_per_us": f"fitted: {_X5}",
+            "start_overhead_us": f"fitted: {_X5}",
+            "port_bytes_per_cycle": f"fitted: {_X5}",
+            "onchip_bytes": "assumed: from 2 MiB on the large detectors are bound by compute",
+            "align_width": "printed: D-Robotics' hints on the shapes that X5 pads",
+            "align_channels_in": "printed: D-Robotics' hints on the shapes that X5 pads",
+            "align_channels_out": "printed: D-Robotics' hints on the shapes that X5 pads",
         },
     ),
     max_lsb=BAYES.max_lsb,

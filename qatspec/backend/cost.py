@@ -10,16 +10,21 @@ from math import prod
 from qatspec.backend.layers import Layer
 from qatspec.backend.packing import features_bytes
 from qatspec.backend.region import Box, layer_needs, view
+from qatspec.backend.rows import along_columns
 from qatspec.backend.target import Target, align
 from qatspec.ir import Op
 from qatspec.kinds import Trait, has
 from qatspec.program import Program
 
+#: The kinds of a softmax that take a number at a time: a table that is entered from the largest
+#: number of a row, and the quotient.
+_SOFTMAX = ("exp_below_max", "divide")
+
 
 def layer_us(layer: Layer, box: Box, program: Program, target: Target) -> float:
     """Time of one core for `box` of a layer's output: the array, or the port to the memory on chip
     where that takes longer. What rides behind a convolution runs in the same pass and costs nothing
-    more; the start of a layer is not counted."""
+    more, but for tables where the march has a rate of them; the start of a layer is not counted."""
     anchor = layer.ops[0]
     if has(anchor, Trait.WEIGHTED):
         cycles = _mac_cycles(anchor, box, program, target)
@@ -27,6 +32,10 @@ def layer_us(layer: Layer, box: Box, program: Program, target: Target) -> float:
         cycles = _product_cycles(anchor, box, program, target)
     else:
         cycles = sum(_vector_cycles(op, box, program, target) for op in layer.ops)
+    if target.hardware.table_lanes:
+        tables = sum(op.kind == "lut" for op in layer.ops[1:])
+        width = view(program.values[layer.output].shape)[2]
+        cycles += tables * box.channels * box.rows * width / target.hardware.table_lanes
     port = target.hardware.port_bytes_per_cycle
     if port:
         cycles = max(cycles, _port_bytes(layer, box, program, target) / port)
@@ -88,12 +97,12 @@ def _mac_cycles(op: Op, box: Box, program: Program, target: Target) -> float:
 
 
 def _product_cycles(op: Op, box: Box, program: Program, target: Target) -> float:
-    """Cycles of a product of two activations, one multiplication a lane: the array takes weights
-    that are constant alone."""
-    inner = program.values[op.inputs[0]].shape[-1]
-    columns = align(view(program.values[op.output].shape)[2], target.hardware.align_width)
-    work = box.channels * box.rows * columns * inner
-    return work / target.hardware.vector_lanes
+    """Cycles of a product of two activations: the array takes the second one as its weights."""
+    hardware, source = target.hardware, program.values[op.inputs[0]]
+    passes = 2 if source.dtype == "int16" else 1
+    columns = align(view(program.values[op.output].shape)[2], hardware.align_width)
+    inner = align(source.shape[-1], hardware.align_channels_in)
+    return box.channels * box.rows * columns * inner * passes / hardware.macs_per_cycle
 
 
 def _taps(op: Op) -> int:
@@ -112,5 +121,13 @@ def _vector_cycles(op: Op, box: Box, program: Program, target: Target) -> float:
     read = 0
     if has(op, Trait.REDUCES):
         channels, rows, columns = view(program.values[op.inputs[0]].shape)
+        rows = box.rows if along_columns(op) else rows
         read = min(channels, box.channels) * rows * columns
-    return max(made, read) / target.hardware.vector_lanes
+    return max(made, read) / _lanes(op, target)
+
+
+def _lanes(op: Op, target: Target) -> float:
+    """Elements a cycle of an op that multiplies by no weight."""
+    hardware = target.hardware
+    slow = hardware.softmax_lanes if op.kind in _SOFTMAX else 0
+    return slow or hardware.vector_lanes

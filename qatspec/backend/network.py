@@ -171,10 +171,15 @@ class Network:
 
     @cached_property
     def _smallest_chunks(self) -> list[int]:
-        unit = self.target.hardware.align_channels_out
+        """Weights are packed in blocks of output channels; features alone in smaller ones."""
+        hardware = self.target.hardware
+        units = [
+            hardware.align_channels_out if layer.consts else hardware.align_channels_in
+            for layer in self.layers
+        ]
         return [
             channels if step is None else min(align(unit, step), channels)
-            for channels, step in zip(self._channels, self.channel_step, strict=True)
+            for unit, channels, step in zip(units, self._channels, self.channel_step, strict=True)
         ]
 
     def chunk_for(self, k: int, space: int) -> int | None:

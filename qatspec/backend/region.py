@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from math import prod
 
 from qatspec.backend.layers import Layer
-from qatspec.backend.rows import divisible, local_rows, rows_read
+from qatspec.backend.rows import along_columns, divisible, local_rows, rows_read
 from qatspec.ir import Op
 from qatspec.kinds import Trait, has
 from qatspec.program import Program
@@ -97,6 +97,10 @@ def _channel_step(op: Op, program: Program) -> int:
         return int(image and op.attrs["axis"] > 1)
     if has(op, Trait.RESIZES) or op.kind == "pad":
         return 1
+    if along_columns(op):
+        return int(image)
+    if op.kind == "transpose":
+        return int(image and op.attrs["perm"] == (0, 1, 3, 2))
     if has(op, Trait.REDUCES):
         return int(tuple(sorted(op.attrs["axes"])) == (2, 3))
     return 0
@@ -173,5 +177,6 @@ def const_range(op: Op, name: str, box: Box, program: Program) -> tuple[int, int
     if has(op, Trait.INPUTS_FIRST) and name == op.inputs[1]:
         size = op.attrs["groups"] * program.values[name].shape[1]
     channels = full_box(program.values[op.output].shape).c1
-    splits_too = _op_splits(op, program)[1] > 0 and op.kind != "lut"
+    table = op.kind in ("lut", "exp_below_max")
+    splits_too = _op_splits(op, program)[1] > 0 and not table
     return (box.c0, box.c1) if splits_too and size == channels else (0, size)

@@ -30,6 +30,8 @@ def divisible(op: Op, program: Program) -> bool:
         return _padding_is_narrow(op, program.values[op.inputs[1]].shape[2])
     if op.kind == "concat":
         return image and op.attrs["axis"] in (1, 3)
+    if along_columns(op):
+        return image
     if op.kind == "matmul":
         return image and shapes[0][0] == shapes[1][0]
     if op.kind == "slice":
@@ -38,6 +40,14 @@ def divisible(op: Op, program: Program) -> bool:
         source, rows = shapes[0][1], op.attrs["size"][0]
         return image and rows % source == 0 and not op.attrs.get("align_corners", False)
     return has(op, Trait.IMAGES)
+
+
+def along_columns(op: Op) -> bool:
+    """Return whether a number of the result rests on its row of an image alone: an exponential
+    below the maximum, or a sum, of the columns."""
+    if op.kind == "exp_below_max":
+        return bool(op.attrs["axis"] == 3)
+    return has(op, Trait.REDUCES) and op.attrs["axes"] == (3,) and op.attrs["keepdim"]
 
 
 def _padding_is_narrow(op: Op, kernel: int) -> bool:

@@ -68,7 +68,13 @@ class OpSupport:
     limits: tuple[Limit, ...] = ()
 
 
-_MAY_BE_ZERO = ("start_overhead_us", "run_overhead_us", "port_bytes_per_cycle")
+_MAY_BE_ZERO = (
+    "start_overhead_us",
+    "run_overhead_us",
+    "port_bytes_per_cycle",
+    "softmax_lanes",
+    "table_lanes",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +86,9 @@ class Hardware:
     macs_per_cycle            dense convolutions and linear, per core, int8.
     depthwise_macs_per_cycle  convolutions with one input channel a group, per core.
     vector_lanes              elements a cycle of everything else, per core.
+    softmax_lanes             elements a cycle of quotients and of the exponentials of a softmax; 0:
+                              as many as of everything else.
+    table_lanes               elements a cycle of a table behind a convolution; 0: without a cost.
     onchip_bytes              memory for one frame, in bytes.
     ddr_bytes_per_us          effective bandwidth of the memory outside, in bytes a microsecond.
     start_overhead_us         to start one layer, in microseconds.
@@ -105,6 +114,8 @@ class Hardware:
     align_channels_in: int
     align_channels_out: int
     port_bytes_per_cycle: float = 0
+    softmax_lanes: float = 0
+    table_lanes: float = 0
     accuracy: str = ""
     fitted: Mapping[str, str] = field(default_factory=dict)
 

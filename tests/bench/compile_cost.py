@@ -2,7 +2,7 @@
 
     python tests/bench/compile_cost.py vgg16 --march bayes_e --opt O2
 
-Nets are those of `published_nets` at 224 px; weights are random, no frame is verified.
+Nets are those of `qatspec_horizon.published` at 224 px; weights are random, no frame is verified.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import argparse
 import resource
 import time
 
-import published_nets as nets
+from qatspec_horizon.published import nets
 
 from qatspec.api import Program, compile, perf
 

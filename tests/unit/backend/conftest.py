@@ -178,7 +178,7 @@ ALL = OpSupport(dtypes=("int8", "int16", "int32"), weights=("int8",))
 KINDS = (
     "conv", "conv_transpose", "linear", "requant", "mul", "clamp", "max_pool", "sum_pool",
     "reduce_sum", "resize_nearest", "resize_bilinear", "concat", "reshape", "transpose", "slice",
-    "pad", "lut", "matmul",
+    "pad", "lut", "matmul", "exp_below_max", "divide",
 )  # fmt: skip
 
 

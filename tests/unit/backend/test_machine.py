@@ -106,6 +106,26 @@ def test_an_op_may_read_one_value_several_times(net, noise, target, onchip):
     assert equal(run_compiled(artifact, ints), interpret(program, *ints))
 
 
+@pytest.mark.parametrize("onchip", [1 << 20, 40 * 1024])
+def test_a_softmax_of_columns_runs_in_rows_and_heads(net, noise, target, onchip):
+    """Scores of two heads, which take 40 KiB as exponentials, and the transpose of the weights."""
+    made = net()
+    x = made.conv(made.input(3, 8, 8), 16, kernel=1)
+    heads = made.emit("reshape", [x], shape=(2, 8, 64))
+    turned = made.emit("transpose", [heads], perm=(0, 1, 3, 2))
+    scores = made.requant(made.emit("matmul", [turned, heads]), per_channel=False)
+    table = made.const("int32", np.arange(256, 0, -1))
+    powers = made.emit("exp_below_max", [scores, table], dtype="int32", axis=3)
+    total = made.emit("reduce_sum", [powers], axes=(3,), keepdim=True)
+    levels = {"dtype": "int8", "low": -128, "high": 127, "rounding": "half_up"}
+    weights = made.emit("divide", [powers, total], multiplier=128, shift=0, **levels)
+    weights = made.emit("transpose", [weights], perm=(0, 1, 3, 2))
+    program = made.finish(made.requant(made.emit("matmul", [heads, weights]), per_channel=False))
+    ints = noise(program)
+    artifact = assemble(program, target(onchip))
+    assert equal(run_compiled(artifact, ints), interpret(program, *ints))
+
+
 @pytest.mark.parametrize("onchip", [1 << 20, 6 * 1024])
 def test_products_of_activations_run_in_rows_and_heads(net, noise, target, onchip):
     made = net()

@@ -98,8 +98,15 @@ def _on_the_cpu(net, march):
     return program, rows
 
 
-@pytest.mark.parametrize("march", ["bernoulli2", "bayes"])
-@pytest.mark.parametrize("op", NET)
+#: bayes computes them on the chip
+ON_BAYES = ("softmax", "matmul")
+
+
+@pytest.mark.parametrize(
+    "op, march",
+    [(op, march) for op in NET for march in ("bernoulli2", "bayes")
+     if march == "bernoulli2" or op not in ON_BAYES],
+)  # fmt: skip
 def test_what_both_marches_leave_to_the_cpu(op, march):
     """It is quantized, runs on the CPU between two parts of the chip, and has its price."""
     assert _float(NET[op]().activation, march, "horizon") == []
@@ -110,6 +117,15 @@ def test_what_both_marches_leave_to_the_cpu(op, march):
         compile_program(program, march, chip_only=True)
     (found,) = caught.value.diagnostics
     assert found.code == "QS801" and "runs on the CPU: the chip has no" in found.message
+
+
+@pytest.mark.parametrize("op", ON_BAYES)
+@pytest.mark.parametrize("march", ["bayes", "bayes_e"])
+def test_bayes_multiplies_activations_and_has_a_softmax(op, march):
+    program, rows = _on_the_cpu(NET[op](), march)
+    assert rows == []
+    assert {"exp_below_max", "matmul"} & {o.kind for o in program.ops}
+    assert compile_program(program, march, chip_only=True).march == march
 
 
 @pytest.mark.parametrize("activation", [nn.SiLU(), nn.GELU(), nn.ELU()])

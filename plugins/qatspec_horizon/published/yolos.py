@@ -6,9 +6,8 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from published_nets import Net
-
-from qatspec.program import Program
+from qatspec.api import Program
+from qatspec_horizon.published.nets import Net
 
 #: version -> size -> (depth, width, most channels)
 SIZES = {
@@ -112,18 +111,19 @@ class Yolo(Net):
         k = self._emit("reshape", [k], shape=(heads, key, n))
         v = self._emit("reshape", [v], shape=(heads, channels // heads, n))
         turned = self._emit("transpose", [q], perm=(0, 1, 3, 2))
-        scores = self._requant([self._emit("matmul", [turned, k])], 1)
-        weights = self._emit("lut", [scores, self.table()], dtype="int8")  # stands for softmax
-        v = self._emit("transpose", [v], perm=(0, 1, 3, 2))
-        y = self._requant([self._emit("matmul", [weights, v])], 1)
-        y = self._emit("transpose", [y], perm=(0, 1, 3, 2))
+        weights = self.softmax(self._requant([self._emit("matmul", [turned, k])], 1))
+        weights = self._emit("transpose", [weights], perm=(0, 1, 3, 2))
+        y = self._requant([self._emit("matmul", [v, weights])], 1)
         y = self._emit("reshape", [y], shape=(channels, rows, columns))
-        return self.conv(y, channels)
+        places = self._emit("reshape", [v], shape=(channels, rows, columns))
+        return self.conv(self.add(y, self.conv(places, channels, 3, groups=channels)), channels)
 
     def classify_image(self, x: str) -> Program:
         return self.classify(self.conv(x, 1280), 1000)
 
-    def detect(self, *maps: str, further: int = 0, masks: bool = False) -> Program:
+    def detect(
+        self, *maps: str, further: int = 0, masks: bool = False, classes: int = 80
+    ) -> Program:
         """Boxes and classes of every map, without anchors (v5u, v8, YOLO11). further: numbers at
         each place besides (17 x 3 of a pose, 32 of a mask); masks: with the branch of prototypes.
         """
@@ -134,7 +134,7 @@ class Yolo(Net):
         if masks:
             y = self.doubled(self.conv(maps[0], self.ch(256), 3))
             outputs.append(self.conv(self.conv(y, self.ch(256), 3), 32))
-        boxes, scores = max(16, first // 4, 64), max(first, 80)
+        boxes, scores = max(16, first // 4, 64), max(first, classes)
         for x in maps:
             y = self.conv(self.conv(x, boxes, 3), boxes, 3)
             outputs.append(self.raw(y, 64))
@@ -143,14 +143,17 @@ class Yolo(Net):
                 y = self.conv(self.conv(y, scores, 3, groups=scores), scores)
             else:
                 y = self.conv(self.conv(x, scores, 3), scores, 3)
-            outputs.append(self.raw(y, 80))
+            outputs.append(self.raw(y, classes))
         return self.builder.finish(outputs)
 
 
-def yolo(version: str, size: str, task: str = "detect", pixels: int = 640) -> Program:
+def yolo(
+    version: str, size: str, task: str = "detect", pixels: int = 640, activation: str = ""
+) -> Program:
     """version: "v5", "v8" or "11". task: "detect", "anchors" (the one-layer heads of v5), "pose",
-    "seg" or "cls"."""
+    "seg", "obb" or "cls". activation: of the convolutions, where the CPU runs it."""
     net = Yolo(f"yolo_{version}{size}_{task}", version, size, pixels)
+    net.activation = activation
     eleven = version == "11"
     stem = (6, 2) if version == "v5" else (3, 2)
     x = net.conv(net.image, net.ch(64), *stem)
@@ -176,5 +179,6 @@ def yolo(version: str, size: str, task: str = "detect", pixels: int = 640) -> Pr
     large = net.block(net.concat(net.down(middle, 512), fifth), 1024, count, False, 0.5, True)
     if task == "anchors":
         return net.builder.finish([net.raw(m, 255) for m in (small, middle, large)])
-    further = {"pose": 51, "seg": 32}.get(task, 0)
-    return net.detect(small, middle, large, further=further, masks=task == "seg")
+    further = {"pose": 51, "seg": 32, "obb": 1}.get(task, 0)
+    classes = 15 if task == "obb" else 80
+    return net.detect(small, middle, large, further=further, masks=task == "seg", classes=classes)

@@ -5,9 +5,11 @@ EfficientNet-lite0 and EfficientNet-B0 without squeeze-and-excitation Tan and Le
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
-from qatspec.program import Program, ProgramBuilder
+from qatspec.api import Program, ProgramBuilder, Provenance
 
 #: (expansion, channels, repeats, stride, kernel)
 _MOBILENET_V2 = [
@@ -23,9 +25,13 @@ _EFFICIENTNET_B0 = [
 class Net:
     """Layers on a ProgramBuilder."""
 
-    def __init__(self, name: str, size: int) -> None:
+    def __init__(self, name: str, rows: int, columns: int | None = None) -> None:
         self.builder = ProgramBuilder(name)
-        self.image = self.builder.input("image", "int8", (3, size, size), 1 / 128)
+        #: the op behind each convolution where the chip leaves it to the CPU ("silu"); on the chip
+        #: a table behind a convolution costs nothing
+        self.activation = ""
+        shape = (3, rows, columns or rows)
+        self.image = self.builder.input("image", "int8", shape, 1 / 128)
         self.count = 0
 
     def conv(
@@ -38,19 +44,39 @@ class Net:
         residual: str | None = None,
     ) -> str:
         """Convolution and requantization, with a residual in between if one is given."""
-        channels = self.builder.values[x].shape[0]
-        weight = np.zeros((out, channels // groups, kernel, kernel), np.int8)
+        odd = stride == 1 or kernel % 2
+        padding = (kernel - 1) // 2 if odd else kernel // 2 - 1
+        square = ((kernel,) * 2, (stride,) * 2, (padding,) * 4)
+        return self.window(x, out, *square, groups, residual)
+
+    def window(
+        self,
+        x: str,
+        out: int,
+        kernel: tuple[int, int],
+        stride: tuple[int, int],
+        padding: tuple[int, ...],
+        groups: int = 1,
+        residual: str | None = None,
+        dilation: int = 1,
+    ) -> str:
+        """`conv` with any window."""
+        weight = np.zeros((out, self.channels(x) // groups, *kernel), np.int8)
         sums = self._emit(
             "conv",
             [x, self._const("int8", weight), self._const("int32", np.zeros(out, np.int32))],
-            stride=(stride, stride),
-            padding=((kernel - 1) // 2,) * 4
-            if stride == 1 or kernel % 2
-            else (kernel // 2 - 1,) * 4,
-            dilation=(1, 1),
+            stride=stride,
+            padding=padding,
+            dilation=(dilation,) * 2,
             groups=groups,
         )
-        return self._requant([sums, residual] if residual else [sums], out)
+        result = self._requant([sums, residual] if residual else [sums], out)
+        if not self.activation:
+            return result
+        self.count += 1
+        operands = [result, self._const("int8", np.zeros(256, np.int8))]
+        name, origin = f"{self.activation}_{self.count}", Provenance(op=self.activation)
+        return self.builder.emit("lut", operands, name=name, scale=1.0, origin=origin, dtype="int8")
 
     def channels(self, x: str) -> int:
         return self.builder.values[x].shape[0]
@@ -91,8 +117,15 @@ class Net:
         cut = {"axis": 1, "step": 1}
         return [self._emit("slice", [x], start=s, stop=s + channels, **cut) for s in starts]
 
-    def table(self) -> str:
-        return self._const("int8", np.zeros(256, np.int8))
+    def softmax(self, x: str) -> str:
+        """Along the last dim."""
+        last = len(self.builder.values[x].shape)
+        table = self._const("int32", np.ones(256, np.int32))
+        levels = {"low": -128, "high": 127, "rounding": "half_up", "multiplier": 128, "shift": 0}
+        part = {"origin": Provenance(op="softmax")}
+        powers = self._emit("exp_below_max", [x, table], dtype="int32", axis=last, **part)
+        total = self._emit("reduce_sum", [powers], axes=(last,), keepdim=True, **part)
+        return self._emit("divide", [powers, total], dtype="int8", **levels, **part)
 
     def classify(self, x: str, classes: int) -> Program:
         """Global average, a linear layer, one output."""
@@ -113,7 +146,7 @@ class Net:
     def _const(self, dtype: str, array: np.ndarray) -> str:
         return self.builder.const("constant", dtype, array)
 
-    def _emit(self, kind: str, inputs: list[str], **attrs: object) -> str:
+    def _emit(self, kind: str, inputs: list[str], **attrs: Any) -> str:
         self.count += 1
         return self.builder.emit(kind, inputs, name=f"{kind}_{self.count}", scale=1.0, **attrs)
 

@@ -4,9 +4,8 @@ of re-parametrised nets are folded. Sources: torchvision (ResNeXt50, GoogLeNet, 
 
 from __future__ import annotations
 
-from published_nets import Net
-
-from qatspec.program import Program
+from qatspec.api import Program
+from qatspec_horizon.published.nets import Net
 
 
 class Classifier(Net):

@@ -1,0 +1,100 @@
+"""Prints every published row beside the modelled time, or fits the constants of a march.
+
+    python -m qatspec_horizon.published --march bayes-e
+    python -m qatspec_horizon.published --march bayes-e --rows fit --fit ddr_bytes_per_us
+
+A row counts with a static estimate or the time of the chip alone, else with cores / saturated FPS;
+a net that the CPU runs a part of counts with the time of one frame. `--fit` compiles every net for
+each step that it tries, which takes hours for all figures: `--only` names the nets.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+from collections.abc import Mapping
+
+from qatspec_horizon.published.fitting import Scored, band, fit, score, sizes
+from qatspec_horizon.published.table import MARCHES, Row, rows
+
+
+def main() -> None:
+    """Run the program."""
+    parser = argparse.ArgumentParser(prog="qatspec_horizon.published", description=__doc__)
+    parser.add_argument("--march", action="append", choices=list(MARCHES))
+    parser.add_argument("--opt", default="balance")
+    parser.add_argument("--rows", choices=["all", "fit", "test"], default="all")
+    parser.add_argument("--only", nargs="*", default=[""], help="words of the models' names")
+    parser.add_argument("--set", nargs="*", default=[], metavar="FIGURE=VALUE")
+    parser.add_argument("--fit", nargs="*", default=[], metavar="FIGURE")
+    parser.add_argument("--markdown", action="store_true", help="rows of a table for a page")
+    arguments = parser.parse_args()
+    figures = {name: float(text) for name, text in (s.split("=") for s in arguments.set)}
+    for march in arguments.march or MARCHES:
+        chosen = [
+            row
+            for row in rows(march)
+            if arguments.rows in ("all", "fit" if row.fits else "test")
+            and any(word in row.model.lower() for word in arguments.only)
+        ]
+        if arguments.fit:
+            _fit(march, [row for row in chosen if row.fits], arguments, figures)
+        else:
+            _report(march, chosen, arguments, figures)
+
+
+def _report(
+    march: str, chosen: list[Row], arguments: argparse.Namespace, figures: Mapping[str, float]
+) -> None:
+    every: list[Scored] = []
+    for scored in score(chosen, arguments.opt, figures):
+        every.append(scored)
+        _say(_line(march, scored, arguments.markdown))
+    for part, fits in (("fit", True), ("test", False)):
+        if some := [s for s in every if s.row.fits == fits]:
+            _say(f"{march}, {part} {band(some)}")
+    moved = [100 * (s.ddr_mib / s.row.ddr_mib - 1) for s in every if s.row.ddr_mib]
+    if moved:
+        _say(
+            f"{march}: DDR bytes against published ones: {min(moved):+.0f} to {max(moved):+.0f} %"
+        )
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+def _line(march: str, scored: Scored, markdown: bool) -> str:
+    row, part = scored.row, "fit" if scored.row.fits else "test"
+    ddr = f"{scored.ddr_mib:.1f}" + (f" of {row.ddr_mib:.1f}" if row.ddr_mib else "")
+    if not markdown:
+        times = f"{row.ms:>9.3f}{scored.ms:>9.3f}{scored.percent:>+7.1f} %"
+        return f"{row.model[:24]:<26}{part:<6}{times}  {ddr} MiB"
+    cells = (march, row.model, row.target, part, f"{row.ms:.3f}", f"{scored.ms:.3f}")
+    return f"| {' | '.join(cells)} | {scored.percent:+.1f} % | {ddr} |"
+
+
+def _fit(
+    march: str, chosen: list[Row], arguments: argparse.Namespace, figures: dict[str, float]
+) -> None:
+    target = chosen[0].machine()
+    start = {
+        name: getattr(target.host, name[5:])
+        if name.startswith("host.")
+        else getattr(target.hardware, name)
+        for name in arguments.fit
+    }
+
+    def loss(tried: Mapping[str, float]) -> float:
+        return statistics.mean(sizes(score(chosen, arguments.opt, {**figures, **tried})))
+
+    def step(name: str, value: float, error: float) -> None:
+        _say(f"{march}: {name} {value:g}: mean error {error:.2f} %")
+
+    _say(f"{march}: {len(chosen)} rows, {fit(loss, start, report=step)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,168 @@
+"""The rows of published times, and the net of each. `rows.csv` holds facts alone: chip, net, size,
+time and where it was printed."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+
+from qatspec.api import Program, Target
+from qatspec_horizon.capabilities import BAYES, BAYES_E, BERNOULLI2
+from qatspec_horizon.published import classifiers, detectors, gelan, mobile, nets
+from qatspec_horizon.published.yolos import yolo
+
+Build = Callable[[], Program]
+
+#: march of the table -> the march of qatspec, its capabilities
+MARCHES = {
+    "bernoulli2": ("bernoulli2", BERNOULLI2),
+    "bayes": ("bayes", BAYES),
+    "bayes-e": ("bayes_e", BAYES_E),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """A published time. ms: of one frame on one core; target: what it is a time of. ddr_mib: MiB
+    through DDR a frame, None where the page does not print them. The other fields are written as
+    the page writes them."""
+
+    chip: str
+    march: str
+    model: str
+    variant: str
+    input: str
+    batch: str
+    ms: float
+    target: str
+    ddr_mib: float | None
+    source: str
+
+    @property
+    def fits(self) -> bool:
+        """Whether constants may be fitted on this row: the last hexadecimal digit of the sha256 of
+        `chip|march|model|variant|input|batch` is even."""
+        parts = (self.chip, self.march, self.model, self.variant, self.input, self.batch)
+        return int(hashlib.sha256("|".join(parts).encode()).hexdigest()[-1], 16) % 2 == 0
+
+    @property
+    def net(self) -> str:
+        """The name of its net in `NETS`."""
+        name = self.model.lower().replace("_seg", "-seg").replace("_pose", "-pose")
+        return f"{name}, CPU" if self.march == "bernoulli2" and f"{name}, CPU" in NETS else name
+
+    def machine(self) -> Target:
+        """The chip as it was measured: with the clock that the row states."""
+        march, capabilities = MARCHES[self.march]
+        target = Target.of(march, 1, capabilities)
+        if "1.2 GHz" not in self.chip:
+            return target
+        return replace(target, hardware=replace(target.hardware, clock_mhz=1200))
+
+
+def rows(march: str) -> list[Row]:
+    """The rows of a march of the table ("bernoulli2", "bayes" or "bayes-e"), by time."""
+    return sorted((row for row in _every_row() if row.march == march), key=lambda row: row.ms)
+
+
+@cache
+def _every_row() -> tuple[Row, ...]:
+    with (Path(__file__).parent / "rows.csv").open(newline="", encoding="utf-8") as file:
+        return tuple(_row(record) for record in csv.DictReader(file))
+
+
+def _row(record: Mapping[str, str]) -> Row:
+    ddr = record["ddr_mib"]
+    figures = {"ms": float(record["ms"]), "ddr_mib": float(ddr) if ddr else None}
+    words = {key: text for key, text in record.items() if key not in figures}
+    return Row(**words, **figures)  # type: ignore[arg-type]
+
+
+def _yolos() -> dict[str, Build]:
+    made: dict[str, Build] = {}
+    tasks = {"": "detect", "-pose": "pose", "-seg": "seg", "-cls": "cls"}
+    for version in ("v8", "11"):
+        for size in "nsmlx":
+            for ending, task in tasks.items():
+                pixels = 224 if task == "cls" else 640
+                form = (version, size, task, pixels)
+                made[f"yolo{version}{size}{ending}"] = lambda form=form: yolo(*form)
+    for size in "nsmlx":
+        made[f"yolov5{size}u"] = lambda s=size: yolo("v5", s)
+        made[f"yolov5{size}_v7.0"] = lambda s=size: yolo("v5", s, "anchors")
+        made[f"yolov5{size}_v2.0"] = lambda s=size: detectors.yolov5_v2(s)
+        made[f"yolov10{size}"] = lambda s=size: gelan.yolov10(s)
+    made["yolov8n_obb"] = lambda: yolo("v8", "n", "obb", 1024)
+    made |= {"yolov9s": gelan.yolov9s, "yolov9c": gelan.yolov9c, "yolov9e": gelan.yolov9e}
+    made["yolov9c-seg"] = lambda: gelan.yolov9c(masks=True)
+    return made
+
+
+def _on_cpu() -> dict[str, Build]:
+    """Nets whose activation the CPU of an X3 runs."""
+    made: dict[str, Build] = {"yolov10n": lambda: gelan.yolov10("n", "silu")}
+    for size in "nsmlx":
+        made[f"yolov5{size}_v7.0"] = lambda s=size: yolo("v5", s, "anchors", activation="silu")
+        made[f"yolov8{size}"] = lambda s=size: yolo("v8", s, activation="silu")
+        made[f"yolov8{size}-seg"] = lambda s=size: yolo("v8", s, "seg", activation="silu")
+    small = (48, 96, 192, 384), (2, 2, 14, 2)
+    made["repvit"] = lambda: mobile.repvit("repvit_m0_9", *small, activation="gelu")
+    return {f"{name}, CPU": build for name, build in made.items()}
+
+
+def _classifiers() -> dict[str, Build]:
+    c, m = classifiers, mobile
+    made: dict[str, Build] = {
+        "mobilenetv1": nets.mobilenet_v1,
+        "mobilenetv2": nets.mobilenet_v2,
+        "mobilenetv3_large_100": c.mobilenet_v3,
+        "resnet18": nets.resnet18,
+        "se-resnet50": c.se_resnet50,
+        "resnext50_32x4d": c.resnext50,
+        "googlenet": c.googlenet,
+        "inception_v3": lambda: detectors.inception_v3(395),
+        "efficientnet-lite0": lambda: c.efficientnet("lite0", 1.0, 1.0, lite=True),
+        "efficientnet-lite2": lambda: c.efficientnet("lite2", 1.1, 1.2, 260, lite=True),
+        "efficientnet-lite4": lambda: c.efficientnet("lite4", 1.4, 1.8, 300, lite=True),
+        "efficientnet-b0": nets.efficientnet_lite0,  # relu, without squeeze and excitation
+        "repvgg_a1": lambda: c.repvgg("repvgg_a1", (64, 128, 256, 1280)),
+        "repvgg_a2": lambda: c.repvgg("repvgg_a2", (96, 192, 384, 1408)),
+        "mobileone_s1": lambda: c.mobileone("mobileone_s1", (96, 192, 512, 1280)),
+        "mobileone_s2": lambda: c.mobileone("mobileone_s2", (96, 256, 640, 2048)),
+        "mobileone_s4": lambda: c.mobileone("mobileone_s4", (192, 448, 896, 2048), (0, 0, 5, 1)),
+        "repvit_m0_9": lambda: m.repvit("repvit_m0_9", (48, 96, 192, 384), (2, 2, 14, 2)),
+        "repvit_m1_1": lambda: m.repvit("repvit_m1_1", (64, 128, 256, 512), (2, 2, 12, 2)),
+        "repghost": lambda: m.repghost("repghost_100", 1.0),
+        "fastvit_t8": m.fastvit_t8,
+    }
+    for name, width, depth in (("b2", 1.1, 1.2), ("b3", 1.2, 1.4), ("b4", 1.4, 1.8)):
+        form = name, width, depth
+        made[f"efficientnet_{name}"] = lambda form=form: c.efficientnet(*form)
+    for name, width, depths in (
+        ("t0", 40, (1, 2, 8, 2)), ("t1", 64, (1, 2, 8, 2)), ("t2", 96, (1, 2, 8, 2)),
+        ("s", 128, (1, 2, 13, 2)),
+    ):  # fmt: skip
+        shape = f"fasternet_{name}", width, depths
+        made[f"fasternet_{name}"] = lambda shape=shape: c.fasternet(*shape)
+    for percent in (100, 130, 150):
+        made[f"repghostnet_{percent}"] = lambda p=percent: m.repghost(f"repghost_{p}", p / 100)
+    for size in ("small", "medium"):
+        made[f"mobilenetv4_conv_{size}"] = lambda s=size: m.mobilenet_v4(f"mobilenetv4_conv_{s}")
+    return made
+
+
+#: the model as the table writes it, in lower case -> its layers
+NETS: dict[str, Build] = {
+    **_classifiers(),
+    "mobilenet_ssd": detectors.mobilenet_ssd,
+    "efficientdet": detectors.efficientdet,
+    "efficientdet (dequant removed)": detectors.efficientdet,
+    "deeplabv3+ (modified)": detectors.deeplab,
+    "yolov5s": lambda: detectors.yolov5_v2("s", 672),
+    **_yolos(),
+    **_on_cpu(),
+}
