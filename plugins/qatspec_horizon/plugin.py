@@ -87,7 +87,7 @@ def qatspec_marches() -> Iterable[March]:
         tiled_march(
             name="bernoulli2",
             summary="Journey 3, X3M, RDK X3: int8, 256 MACs a cycle and core",
-            version=3,
+            version=4,
             chips=("xj3", "j3", "x3", "x3m", "x3pi", "rdk_x3"),
             arithmetic=ARITHMETIC,
             capabilities=BERNOULLI2,
@@ -98,7 +98,7 @@ def qatspec_marches() -> Iterable[March]:
         tiled_march(
             name="bayes",
             summary="Journey 5, RDK Ultra: int8 and int16, 4,096 MACs a cycle and core",
-            version=3,
+            version=4,
             chips=("j5", "ultra", "rdk_ultra"),
             arithmetic=ARITHMETIC,
             capabilities=BAYES,
@@ -109,7 +109,7 @@ def qatspec_marches() -> Iterable[March]:
         tiled_march(
             name="bayes_e",
             summary="RDK X5: int8 and int16, one core; its limits of ops are assumed to be bayes'",
-            version=3,
+            version=4,
             chips=("x5", "rdk_x5"),
             arithmetic=ARITHMETIC,
             capabilities=BAYES_E,

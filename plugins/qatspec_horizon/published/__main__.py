@@ -56,9 +56,7 @@ def _report(
             _say(f"{march}, {part} {band(some)}")
     moved = [100 * (s.ddr_mib / s.row.ddr_mib - 1) for s in every if s.row.ddr_mib]
     if moved:
-        _say(
-            f"{march}: DDR bytes against published ones: {min(moved):+.0f} to {max(moved):+.0f} %"
-        )
+        _say(f"{march}: DDR bytes against published ones: {min(moved):+.0f} to {max(moved):+.0f} %")
 
 
 def _say(line: str) -> None:

@@ -11,6 +11,7 @@ import math
 import statistics
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from qatspec.api import Target, assemble, perf
 from qatspec_horizon.published.table import NETS, Row
@@ -38,8 +39,8 @@ class Scored:
 def changed(target: Target, figures: Mapping[str, float]) -> Target:
     """`target` with other figures of its hardware, or of the CPU beside it ("host.start_us").
     Raises TypeError for an unknown one."""
-    chip = {name: value for name, value in figures.items() if not name.startswith("host.")}
-    beside = {name[5:]: value for name, value in figures.items() if name.startswith("host.")}
+    chip: dict[str, Any] = {n: v for n, v in figures.items() if not n.startswith("host.")}
+    beside: dict[str, Any] = {n[5:]: v for n, v in figures.items() if n.startswith("host.")}
     host = replace(target.host, **beside) if target.host and beside else target.host
     return replace(target, hardware=replace(target.hardware, **chip), host=host)
 

@@ -143,7 +143,7 @@ class Net:
             "requant", [*terms, *scales, shift], dtype="int8", axis=1, rounding="half_up", **limits
         )
 
-    def _const(self, dtype: str, array: np.ndarray) -> str:
+    def _const(self, dtype: Any, array: np.ndarray) -> str:
         return self.builder.const("constant", dtype, array)
 
     def _emit(self, kind: str, inputs: list[str], **attrs: Any) -> str:

@@ -7,8 +7,9 @@ import csv
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
 from qatspec.api import Program, Target
 from qatspec_horizon.capabilities import BAYES, BAYES_E, BERNOULLI2
@@ -77,9 +78,8 @@ def _every_row() -> tuple[Row, ...]:
 
 def _row(record: Mapping[str, str]) -> Row:
     ddr = record["ddr_mib"]
-    figures = {"ms": float(record["ms"]), "ddr_mib": float(ddr) if ddr else None}
-    words = {key: text for key, text in record.items() if key not in figures}
-    return Row(**words, **figures)  # type: ignore[arg-type]
+    figures: dict[str, Any] = {"ms": float(record["ms"]), "ddr_mib": float(ddr) if ddr else None}
+    return Row(**{**record, **figures})
 
 
 def _yolos() -> dict[str, Build]:
@@ -89,13 +89,12 @@ def _yolos() -> dict[str, Build]:
         for size in "nsmlx":
             for ending, task in tasks.items():
                 pixels = 224 if task == "cls" else 640
-                form = (version, size, task, pixels)
-                made[f"yolo{version}{size}{ending}"] = lambda form=form: yolo(*form)
+                made[f"yolo{version}{size}{ending}"] = partial(yolo, version, size, task, pixels)
     for size in "nsmlx":
-        made[f"yolov5{size}u"] = lambda s=size: yolo("v5", s)
-        made[f"yolov5{size}_v7.0"] = lambda s=size: yolo("v5", s, "anchors")
-        made[f"yolov5{size}_v2.0"] = lambda s=size: detectors.yolov5_v2(s)
-        made[f"yolov10{size}"] = lambda s=size: gelan.yolov10(s)
+        made[f"yolov5{size}u"] = partial(yolo, "v5", size)
+        made[f"yolov5{size}_v7.0"] = partial(yolo, "v5", size, "anchors")
+        made[f"yolov5{size}_v2.0"] = partial(detectors.yolov5_v2, size)
+        made[f"yolov10{size}"] = partial(gelan.yolov10, size)
     made["yolov8n_obb"] = lambda: yolo("v8", "n", "obb", 1024)
     made |= {"yolov9s": gelan.yolov9s, "yolov9c": gelan.yolov9c, "yolov9e": gelan.yolov9e}
     made["yolov9c-seg"] = lambda: gelan.yolov9c(masks=True)
@@ -106,9 +105,9 @@ def _on_cpu() -> dict[str, Build]:
     """Nets whose activation the CPU of an X3 runs."""
     made: dict[str, Build] = {"yolov10n": lambda: gelan.yolov10("n", "silu")}
     for size in "nsmlx":
-        made[f"yolov5{size}_v7.0"] = lambda s=size: yolo("v5", s, "anchors", activation="silu")
-        made[f"yolov8{size}"] = lambda s=size: yolo("v8", s, activation="silu")
-        made[f"yolov8{size}-seg"] = lambda s=size: yolo("v8", s, "seg", activation="silu")
+        made[f"yolov5{size}_v7.0"] = partial(yolo, "v5", size, "anchors", activation="silu")
+        made[f"yolov8{size}"] = partial(yolo, "v8", size, activation="silu")
+        made[f"yolov8{size}-seg"] = partial(yolo, "v8", size, "seg", activation="silu")
     small = (48, 96, 192, 384), (2, 2, 14, 2)
     made["repvit"] = lambda: mobile.repvit("repvit_m0_9", *small, activation="gelu")
     return {f"{name}, CPU": build for name, build in made.items()}
@@ -140,18 +139,16 @@ def _classifiers() -> dict[str, Build]:
         "fastvit_t8": m.fastvit_t8,
     }
     for name, width, depth in (("b2", 1.1, 1.2), ("b3", 1.2, 1.4), ("b4", 1.4, 1.8)):
-        form = name, width, depth
-        made[f"efficientnet_{name}"] = lambda form=form: c.efficientnet(*form)
+        made[f"efficientnet_{name}"] = partial(c.efficientnet, name, width, depth)
     for name, width, depths in (
         ("t0", 40, (1, 2, 8, 2)), ("t1", 64, (1, 2, 8, 2)), ("t2", 96, (1, 2, 8, 2)),
         ("s", 128, (1, 2, 13, 2)),
     ):  # fmt: skip
-        shape = f"fasternet_{name}", width, depths
-        made[f"fasternet_{name}"] = lambda shape=shape: c.fasternet(*shape)
+        made[f"fasternet_{name}"] = partial(c.fasternet, f"fasternet_{name}", width, depths)
     for percent in (100, 130, 150):
-        made[f"repghostnet_{percent}"] = lambda p=percent: m.repghost(f"repghost_{p}", p / 100)
+        made[f"repghostnet_{percent}"] = partial(m.repghost, f"repghost_{percent}", percent / 100)
     for size in ("small", "medium"):
-        made[f"mobilenetv4_conv_{size}"] = lambda s=size: m.mobilenet_v4(f"mobilenetv4_conv_{s}")
+        made[f"mobilenetv4_conv_{size}"] = partial(m.mobilenet_v4, f"mobilenetv4_conv_{size}")
     return made
 
 

@@ -108,6 +108,16 @@ def test_a_march_without_a_model_of_time(full, target, tmp_path):
         perf(other)
 
 
+@pytest.mark.parametrize("onchip", [1 << 20, 64 * 1024, 16 * 1024])
+def test_a_frame_on_two_cores_is_no_slower_than_on_one(full, target, onchip):
+    """But for the half percent within which fewer bytes decide."""
+    one, two = (
+        perf(assemble(full, target(onchip), cores=cores, verify=False))["summary"]["latency (us)"]
+        for cores in (1, 2)
+    )
+    assert two <= 1.005 * one
+
+
 def test_a_frame_on_each_core_is_bounded_by_cores_and_ddr(full, target):
     for rate, share in ((1e9, 2.0), (1000, None)):
         summary = perf(assemble(full, target(ddr_bytes_per_us=rate)))["summary"]
