@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from qatspec.backend.commands import Command, Operand
 from qatspec.backend.network import Network
-from qatspec.backend.placement import Placement, Stage
+from qatspec.backend.placement import Keep, Placement, Stage
 from qatspec.backend.region import Box
 from qatspec.backend.strips import Strips, build
 from qatspec.backend.tile import pass_ranges
@@ -29,7 +29,8 @@ class _Emitter:
     placement: Placement
     cores: int
     index: dict[str, int]  # value -> its number in the stream
-    present: set[tuple[int, int]] = field(default_factory=set)  # (address of a keep, part)
+    #: a keep and a part that lies in it: two keeps of a root may follow each other at one address
+    present: set[tuple[Keep, int]] = field(default_factory=set)
     loaded: set[tuple[int, int]] = field(default_factory=set)  # (stage, layer or -1 - chunk)
 
     def stream(self) -> Iterator[Command]:
@@ -183,12 +184,12 @@ class _Emitter:
                 kept = self.placement.keep(read.root, i)
                 if kept is None:
                     continue
-                keep, address = kept
+                keep, _ = kept
                 for source in read.sources:
                     part = net.parts[source]
-                    if source in inside or (address, source) in self.present:
+                    if source in inside or (keep, source) in self.present:
                         continue
-                    self.present.add((address, source))
+                    self.present.add((keep, source))
                     c0, c1 = max(part.c0, keep.c0), min(part.c1, keep.c1)
                     box = Box(c0, c1, 0, net.heights[read.root])
                     yield self._load(k, read.root, box, self._buffer(i, stage, read.root))
@@ -240,7 +241,7 @@ class _Emitter:
         )
         kept = self.placement.keep(part.root, i)
         if kept is not None:
-            self.present.add((kept[1], k))
+            self.present.add((kept[0], k))
         for core, piece in enumerate(self._share(k, box)):
             yield Command(
                 code="execute", layer=layer.index, value=self.index[part.root],

@@ -106,6 +106,20 @@ def test_an_op_may_read_one_value_several_times(net, noise, target, onchip):
     assert equal(run_compiled(artifact, ints), interpret(program, *ints))
 
 
+@pytest.mark.parametrize("onchip", [1 << 20, 12 * 1024, 8 * 1024, 6 * 1024])
+def test_two_parts_of_a_concat_may_stay_on_chip_one_after_the_other(net, noise, target, onchip):
+    """At one address, in buffers of other channels: the second one is loaded."""
+    made = net()
+    x = made.conv(made.input(3, 8, 8), 32, kernel=1)
+    parts = [made.emit("slice", [x], axis=1, start=s, stop=s + 16, step=1) for s in (0, 16)]
+    for _ in range(4):
+        parts.append(made.add(parts[-1], made.conv(made.conv(parts[-1], 16), 16)))
+    program = made.finish(made.conv(made.emit("concat", parts, axis=1), 16, kernel=1))
+    ints = noise(program)
+    artifact = assemble(program, target(onchip), opt="O2")
+    assert equal(run_compiled(artifact, ints), interpret(program, *ints))
+
+
 @pytest.mark.parametrize("onchip", [1 << 20, 40 * 1024])
 def test_a_softmax_of_columns_runs_in_rows_and_heads(net, noise, target, onchip):
     """Scores of two heads, which take 40 KiB as exponentials, and the transpose of the weights."""
