@@ -42,7 +42,7 @@ PARTS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ("qatspec.kinds.requantization.kind", "qatspec.kinds.products.kind"),
         ("tests/unit/program/test_requantize.py", "tests/unit/kinds/test_table.py"),
     ),
-    "digests": (("qatspec.plan.digest",), ("tests/unit/plan/test_plan.py",)),
+    "digests": (("qatspec.plan.digest",), ("tests/unit/plan/test_digest.py",)),
     "scheduler": (("qatspec.backend.schedule",), ("tests/unit/backend/test_plan.py",)),
 }  # fmt: skip
 

@@ -11,7 +11,9 @@ from typing import Any
 from unittest import mock
 
 from adapter import Adapter, Batches, Exported, run
-from torch import Tensor, nn
+from torch import Tensor, library, nn
+
+_DECLARED: list[Any] = []  # ops live as long as their library
 
 
 class ModelOpt(Adapter):
@@ -138,6 +140,13 @@ class Aimet(Adapter):
 
 class Mct(Adapter):
     note = "its example target (imx500): scales are powers of two; batch norms are folded"
+
+    def __init__(self) -> None:
+        # pip's torchvision, for CUDA, loads beside torch for CPUs once these exist
+        if not _DECLARED:
+            _DECLARED.append(ops := library.Library("torchvision", "DEF"))
+            ops.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+            ops.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
 
     def _init(self, net: nn.Module, batches: Batches, core: Any, **options: Any) -> nn.Module:
         import model_compression_toolkit as mct

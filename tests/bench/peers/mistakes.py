@@ -28,7 +28,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import task
 import torch
 from adapter import Adapter
@@ -217,9 +216,7 @@ def heard(run: Callable[[], Any]) -> tuple[str, list[str]]:
             contextlib.redirect_stderr(printed),
         ):
             warnings.simplefilter("always")
-            result = run()
-            if not np.isfinite(result).all():
-                print("the file's outputs are not finite")  # this program's words: no answer
+            run()
     except Exception as raised:  # noqa: BLE001  what it says is the result
         error = f"{type(raised).__name__}: {raised}"
     finally:
@@ -237,9 +234,9 @@ def judged(words: tuple[str, ...], error: str, lines: list[str]) -> dict[str, st
         return {"answer": "named", "text": telling[0].strip()[:200]}
     if error:
         return {"answer": "error", "text": error.strip().splitlines()[0][:200]}
-    if lines and lines[0] != "the file's outputs are not finite":
+    if lines:
         return {"answer": "said", "text": lines[0].strip()[:200]}
-    return {"answer": "silent", "text": lines[0] if lines else ""}
+    return {"answer": "silent", "text": ""}
 
 
 def main() -> None:

@@ -1,0 +1,88 @@
+"""The comparison with other quantizers (tests/bench/peers): its tables, judge and own row."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from pathlib import Path
+
+import pytest
+
+PEERS = Path(__file__).parents[1] / "bench/peers"
+
+
+@pytest.fixture
+def program(monkeypatch):
+    """Imports a program of the folder, which finds its neighbours by their bare names."""
+    pytest.importorskip("sklearn")
+    monkeypatch.syspath_prepend(str(PEERS))
+    return importlib.import_module
+
+
+@pytest.mark.parametrize(
+    "error, lines, answer",
+    [
+        ("ValueError: no layer body.99", [], "named"),
+        ("ValueError: bad", [], "error"),
+        ("", ["nothing matches body.99"], "named"),
+        ("ValueError: bad", ["nothing matches body.99"], "named"),
+        ("", ["converting"], "said"),
+        ("", [], "silent"),
+    ],
+)
+def test_an_answer_is_judged_by_its_words(program, error, lines, answer):
+    assert program("mistakes").judged(("body.99",), error, lines)["answer"] == answer
+
+
+def test_what_is_said_is_heard_in_every_way(program):
+    import logging
+    import sys
+    import warnings
+
+    def run():
+        print("printed")
+        sys.stderr.write("written\n")
+        warnings.warn("warned", stacklevel=1)
+        logging.getLogger("some_package").warning("logged")
+        raise KeyError("raised")
+
+    error, lines = program("mistakes").heard(run)
+    assert error == "KeyError: 'raised'"
+    assert {"printed", "written", "warned", "logged"} <= set(lines)
+
+
+def test_the_tables_show_failures_and_spread(program, tmp_path):
+    row = {
+        "float": 80.0, "prepare_s": 1.5, "step": [1.4, 1.5, 1.6], "peak_before_training_mib": 600,
+        "speed": "RuntimeError: no", "int4": "not offered",
+        "int8": [{"fake_quant": 79.0, "onnxruntime": 78.5, "export_s": 1.0, "mean": 0.001,
+                  "worst": 0.02}, {"fake_quant": 80.0, "onnxruntime": 78.5, "failed": "late"}],
+    }  # fmt: skip
+    (tmp_path / "brevitas-resnet18.json").write_text(json.dumps(row))
+    said = {"peer": "brevitas", "a misspelt key": {"answer": "silent", "text": ""}}
+    (tmp_path / "brevitas-mistakes.json").write_text(json.dumps(said))
+    text = importlib.import_module("tests.bench.peers.__main__").printed(tmp_path)
+    assert "1.50 (1.40-1.60)" in text and "| failed |" in text
+    assert "79.0 to 80.0 | 78.5 | not offered" in text
+    assert "| a misspelt key | silent |" in text
+
+
+def test_pictures_of_a_seed_are_the_same_and_val_shares_no_digit_with_training(program):
+    import torch
+
+    pictures = program("task").Pictures()
+    (first,), (again,) = (list(pictures.batches(3, 1)) for _ in range(2))
+    assert torch.equal(first[0], again[0]) and torch.equal(first[1], again[1])
+    assert not torch.equal(first[0], next(pictures.batches(4, 1))[0])
+    assert not set(pictures._train.tolist()) & set(pictures._val.tolist())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("bits", [8, 4])
+def test_the_row_of_qatspec_goes_from_a_float_net_to_its_file(program, tmp_path, bits):
+    pytest.importorskip("onnxruntime")
+    mistakes = program("mistakes")
+    adapter = program("adapters").ADAPTERS["qatspec"]()
+    net = mistakes._settled(mistakes.Net())
+    values = mistakes.chain(adapter, net, mistakes._batches(), tmp_path / "net.onnx", bits)
+    assert values.shape == (1, 10)
