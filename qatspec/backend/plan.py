@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from math import floor, inf, log
 from typing import Literal
 
+from qatspec.backend import checks
 from qatspec.backend.compiled import Compiled
 from qatspec.backend.fuse import Effort, TooLarge, fuse
 from qatspec.backend.groups import Groups
@@ -65,6 +66,8 @@ def cheapest(net: Network, opt: str, compiled: Callable[[Placement], list[Compil
     best: tuple[float, float] | None = None
     chosen: Compiled | None = None
     groups = Groups(net)
+    if checks.enabled():
+        checks.check_views(net)
     fastest, rate = inf, net.target.hardware.ddr_bytes_per_us
     for effort in level.efforts:
         for size in _sizes(net.target.hardware.onchip_bytes)[: level.sizes]:
@@ -74,6 +77,8 @@ def cheapest(net: Network, opt: str, compiled: Callable[[Placement], list[Compil
             traffic, latency = 0.0, inf
             for candidate in compiled(placed):
                 events = schedule(candidate)
+                if checks.enabled():
+                    checks.check_schedule(events, candidate)
                 traffic = sum(event.moved for event in events)
                 latency = min(latency, duration_us(events, candidate))
                 fastest = min(fastest, latency)
@@ -103,10 +108,14 @@ def _fitting(groups: Groups, effort: Effort, size: int) -> Placement | None:
         for share in _SHARES:
             budget = int(size * share)
             try:
-                placed = place_values(groups.net, fuse(groups, budget, tried), budget, tried)
+                cut = fuse(groups, budget, tried)
+                placed = place_values(groups.net, cut, budget, tried)
             except TooLarge:
                 break
             if placed.onchip_bytes <= size:
+                if checks.enabled():
+                    checks.check_groups(cut, groups.net)
+                    checks.check_placement(placed, groups.net, size)
                 return placed
     return None
 
