@@ -29,6 +29,8 @@ from qatspec.api import (
 if TYPE_CHECKING:
     from qatspec.api import Program
 
+#: The largest number of half precision.
+_LARGEST_HALF = float(np.finfo(np.float16).max)
 #: The Q/DQ ONNX, and an ONNX of one node that holds the context binary.
 MODEL, CONTEXT = "model.onnx", "context.onnx"
 
@@ -37,9 +39,11 @@ def compile_model(program: Program, options: Mapping[str, Any]) -> Artifact:
     """The Program as a context binary for one chip.
 
     Raises DiagnosticError: QS804 without the vendor's package, QS801 where the compiler leaves ops
-    to the CPU, QS803 where it refuses the chip or the model.
+    to the CPU, or numbers do not fit half precision, QS803 where it refuses the chip or the model.
     """
     runtime = _runtime()
+    if options["compiled"]:  # ranges before training, in a trial, say nothing
+        _demand_half(program)
     with scratch_folder() as folder:
         to_qdq_onnx(program, folder / MODEL, batch=options["batch"], node_units=True)
         if options["compiled"]:
@@ -61,6 +65,28 @@ def compile_model(program: Program, options: Mapping[str, Any]) -> Artifact:
         },
         sections=sections,
     )
+
+
+def _demand_half(program: Program) -> None:
+    """Raise QS801 for sums that no op rounds of numbers beyond float16: the chip computes them in
+    half precision, and its simulator returns wrong numbers without an error."""
+    readers = Counter(name for op in program.ops for name in op.inputs)
+    for op in program.ops:
+        value = program.values.get(op.inputs[0])
+        result = program.values[op.output]
+        if op.kind not in ("conv", "linear") or result.scale is None or readers[op.output]:
+            continue
+        if value is None or value.scale is None:
+            continue
+        largest = 255 * float(value.scale.max())
+        if largest > _LARGEST_HALF:
+            layer = op.origin.module or op.output
+            raise codes.QS801.error(
+                f"`{layer}` on qnn: sums that no op rounds are computed in half precision, and its "
+                f"input may reach {largest:.3g}, beyond {_LARGEST_HALF:.0f}",
+                help="write `quantize_output: true` for its module, or train the model: ranges "
+                "like this are those of weights without training",
+            )
 
 
 def _context(folder: Path, soc_model: int) -> bytes:

@@ -6,6 +6,8 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
+#: How the results end that `Uint8.widened` makes on integers.
+WIDENED = ".widened.q"
 _ROUNDS = ("QuantizeLinear", "DequantizeLinear")
 
 
@@ -13,22 +15,30 @@ def without_quantization(model: onnx.ModelProto) -> onnx.ModelProto:
     """Drop every QuantizeLinear and DequantizeLinear.
 
     model: what `export_qat_onnx` wrote. Weights keep the numbers that their integers stand for.
-    Bounds and fills of ops between the two, which are integers, become 0 and a large number: the
-    file is as fast as the float model, and computes other numbers where it clamps.
+    Channels of 0 that the uint8 form adds are dropped. Bounds and fills of ops between the two,
+    which are integers, become 0 and a large number: the file is as fast as the float model, and
+    computes other numbers where it clamps.
     """
     constants = {i.name: numpy_helper.to_array(i) for i in model.graph.initializer}
     renamed: dict[str, str] = {}
     nodes: list[onnx.NodeProto] = []
+    widened: dict[str, int] = {}
     for node in model.graph.node:
         inputs = [renamed.get(name, name) for name in node.input]
         if node.op_type in _ROUNDS and inputs[0] in constants:
             constants[node.output[0]] = _real(node, [constants[name] for name in inputs])
-        elif node.op_type in _ROUNDS:
+        elif node.op_type in _ROUNDS or node.output[0].endswith(WIDENED):
             renamed[node.output[0]] = inputs[0]
+            if node.op_type == "Pad":
+                widened[node.output[0]] = int(constants[inputs[1]][5])
+            elif node.input[0] in widened:
+                widened[node.output[0]] = widened[node.input[0]]
         else:
             kept = onnx.NodeProto()
             kept.CopyFrom(node)
             kept.input[:] = inputs
+            if more := widened.get(node.input[0]):
+                constants[inputs[1]] = constants[inputs[1]][:, :-more]
             for name in kept.input:
                 if name in constants and constants[name].dtype == np.uint8:
                     constants[name] = _bound(constants[name])

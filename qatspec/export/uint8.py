@@ -40,6 +40,9 @@ class Uint8:
     grids: dict[str, list[str]] = field(default_factory=dict)
     numbers: dict[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        self.writer.widen = self.widened
+
     def pair(self, node: fx.Node, x: str, fake_quant: FakeQuantize) -> str:
         """Write QuantizeLinear, the clamp before fake-quant `node` if there is one, and
         DequantizeLinear."""
@@ -86,6 +89,16 @@ class Uint8:
             q = self._clip(integers[0], levels, f"{node.name}.q")
             return self._dequantized(q, grid, node.name)
         return self._moved(node, handler, grid) if self._moves(node, handler) else None
+
+    def widened(self, x: str, more: int, name: str) -> str | None:
+        """Write `more` channels of 0 behind those of result `x`, on its integers. Returns the
+        result, called `name`; None where `x` is not dequantized integers."""
+        if (q := self.integers.get(x)) is None:
+            return None
+        graph, grid = self.writer.graph, self.grids[q]
+        pads = graph.const(f"{name}.pads", [0, 0, 0, 0, 0, more, 0, 0], np.int64)
+        q = graph.node("Pad", [q, pads, grid[1]], f"{name}.q")
+        return graph.node("DequantizeLinear", [q, *grid], name)
 
     def _moved(self, node: fx.Node, handler: QuantHandler, grid: list[str]) -> Any:
         """Let the handler write the op on its operands' integers, and dequantize the results."""

@@ -33,6 +33,8 @@ class QdqWriter:
              pad fills in.
     steps    name of a result -> the scale of the uint8 integers that it stands for.
     unsigned weights may be rewritten as unsigned integers by a runtime.
+    widen    (name of a result, channels, name) -> the same with so many more channels, of 0;
+             returns None where the result is not dequantized uint8.
     """
 
     graph: GraphWriter
@@ -54,6 +56,7 @@ class QdqWriter:
         self.steps: dict[str, np.float32] = {}
         self.carried_fill: Callable[[float], str]
         self.unsigned = unsigned
+        self.widen: Callable[[str, int, str], str | None] = lambda x, more, name: None
 
     # -- reading -------------------------------------------------------------------------------
 

@@ -7,9 +7,14 @@
     python tests/bench/train.py lite0   --data ../shared/data/imagenet_sample [--weights FILE]
     python tests/bench/train.py coco128 --data ../shared/data/coco128
     python tests/bench/train.py bccd --fast          made-up data, two steps a stage
+    python tests/bench/train.py lite0 --march onnxruntime --data ...     for another march
 
 `quickstart` and `yolo_bccd` are in the specs/ of the project, the others in that of this folder;
 `quickstart` brings its own data.
+
+With --march, calibration and qat take the presets of that march, and a march whose format has no
+int32 outputs quantizes the last layers too. Where the march's file promises no equality with the
+Program, the row `bin` has the metrics of the file itself, those of `qatspec eval --stage bin`.
 
 Killed and started again, it goes on from the last checkpoint. Prints a table of metrics with
 seconds, seconds of CPU and peak memory a stage (each runs in a process of its own; of a stage that
@@ -38,7 +43,36 @@ SPECS = Path(__file__).parent / "specs"
 PROJECT_SPECS = Path(__file__).resolve().parents[2] / "specs"
 STAGES = ("float", "calibration", "qat", "convert", "compile")
 #: stage -> its metrics in summary.json
-METRICS = {"float": "float", "calibration": "calibration", "qat": "qat", "convert": "integer"}
+METRICS = {
+    "float": "float",
+    "calibration": "calibration",
+    "qat": "qat",
+    "convert": "integer",
+    "compile": "bin",
+}
+#: The row of a stage where it is not its name.
+ROWS = {"convert": "integer (convert)", "compile": "bin (compile)"}
+
+_UNSIGNED = {
+    "stages.calibration.qconfig": "onnxruntime_calibration",
+    "stages.qat.qconfig": "onnxruntime_calibrated",
+}
+#: march -> what changes in a spec for Horizon's marches. HEADS: the module whose outputs are int32.
+MARCHES: dict[str, dict[str, str]] = {
+    "onnxruntime": _UNSIGNED,
+    "openvino": _UNSIGNED,
+    "qnn": _UNSIGNED,
+    "litert": {},
+}
+HEADS = {"camvid": "decode_head"}
+
+
+def for_march(name: str, march: str) -> dict[str, str]:
+    """The settings that run the spec NAME for a march; options of another march's compiler go."""
+    settings = {"march": march, "stages.compile": "{}", **MARCHES[march]}
+    if march == "litert":
+        settings[f"quantize.modules.{HEADS.get(name, 'head')}.quantize_output"] = "true"
+    return settings
 
 
 @dataclass(frozen=True)
@@ -132,8 +166,7 @@ def print_table(summary: Mapping[str, Any], usage: Mapping[str, Mapping[str, flo
             )
         took = usage.get(stage)
         cells += [f"{took[key]:.0f}" for key in ("seconds", "cpu", "peak")] if took else [""] * 3
-        label = "integer (convert)" if stage == "convert" else stage
-        print(f"| {label} | {' | '.join(cells)} |")
+        print(f"| {ROWS.get(stage, stage)} | {' | '.join(cells)} |")
 
 
 def verdicts(name: str, metrics: Mapping[str, Mapping[str, float]]) -> bool:
@@ -152,6 +185,7 @@ def main() -> None:
     parser.add_argument("--workdir", type=Path, help="default: runs/bench/NAME")
     parser.add_argument("--weights", type=Path, help="lite0: the file of weights")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--march", choices=MARCHES, help="default: that of the spec")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="settings")
     parser.add_argument("--fast", action="store_true", help="made-up data, two steps a stage")
     given = parser.parse_args()
@@ -160,7 +194,8 @@ def main() -> None:
         parser.error("quickstart brings its data" if quickstart else "--data is needed, or --fast")
 
     workdir = (given.workdir or Path("runs/bench") / given.name).resolve()
-    settings = dict(text.split("=", 1) for text in given.settings)
+    settings = for_march(given.name, given.march) if given.march else {}
+    settings |= dict(text.split("=", 1) for text in given.settings)
     if given.data is not None:
         settings["vars.data"] = str(given.data.resolve())
         if given.name == "lite0":

@@ -19,11 +19,13 @@ class Function:
 
     value  what it computes, in float64.
     write  (emit, x, name of the result) -> the ONNX result.
+    units  whether a compiler that matches node units (`to_qdq_onnx`) has every op of it.
     """
 
     name: str
     value: Callable[[np.ndarray], np.ndarray]
     write: Callable[[Values, str, str], str]
+    units: bool = True
 
 
 def _sigmoid(x: np.ndarray) -> np.ndarray:
@@ -61,7 +63,7 @@ FUNCTIONS = (
     Function("hard sigmoid", lambda x: np.clip(x / 6 + 0.5, 0, 1), _node("HardSigmoid", **_SIXTH)),
     Function("hard swish", lambda x: x * np.clip(x / 6 + 0.5, 0, 1), _node("HardSwish")),
     Function("swish", lambda x: x * _sigmoid(x), _times(_node("Sigmoid"))),
-    Function("gelu", lambda x: x * (1 + np.vectorize(erf)(x * 0.5**0.5)) / 2, _gelu),
+    Function("gelu", lambda x: x * (1 + np.vectorize(erf)(x * 0.5**0.5)) / 2, _gelu, units=False),
     Function("elu", lambda x: np.where(x > 0, x, np.expm1(np.minimum(x, 0))), _node("Elu")),
     Function("absolute value", np.abs, _node("Abs")),
 )
@@ -101,7 +103,7 @@ def _leaky(numbers: np.ndarray, values: np.ndarray) -> Sequence[Function]:
 def lut(emit: Values, op: Op) -> None:
     """A table over every integer."""
     function = known_function(op, emit.program)
-    if function is not None:
+    if function is not None and (function.units or not emit.has_node_units):
         emit.keep(op.output, function.write(emit, emit.x(op), f"{op.output}.function"))
         return
     lowest = RANGE[emit.dtype(op.inputs[0])][0]

@@ -15,6 +15,9 @@ from qatspec.quant.functional import FunctionalConv
 from qatspec.quant.geometry import Geometry
 from qatspec.quant.modules import QuantOp, is_weight_quantized
 
+#: Output channels from which onnxruntime's uint8 convolution reads pixels in place (MlasConvSym).
+DIRECT = 16
+
 
 def to_onnx(node: fx.Node, q: QdqWriter) -> str:
     """Conv, ConvTranspose, Gemm or MatMul."""
@@ -38,19 +41,40 @@ def _quantized(q: QdqWriter, node: fx.Node, module: QuantOp) -> str:
     geometry = module.geometry
     if not geometry.transposed:  # runtimes compute transposed convolutions in float
         q.weights[str(node.target)] = levels.numpy()
+    x, more = _widened(q, node, geometry, levels, module.weight_fake_quant)
+    if more:
+        levels = torch.cat([levels, torch.zeros_like(levels[:, :1]).repeat(1, more, 1, 1)], 1)
     weight = _dequantized(q, key, levels, module.weight_fake_quant, geometry)
     shape = tuple(levels.shape)
     if bias is None:
-        return _apply(q, node, geometry, weight, shape, None)
+        return _apply(q, node, geometry, weight, shape, None, x)
     numbers = bias.detach().numpy()
     if _fits(q, node, numbers, module.weight_fake_quant):
         name = _bias(q, node, geometry, numbers, module.weight_fake_quant)
-        return _apply(q, node, geometry, weight, shape, name)
+        return _apply(q, node, geometry, weight, shape, name, x)
     # Runtimes round the bias of a fused op to int32, in steps of both scales: it stays outside.
-    product = _apply(q, node, geometry, weight, shape, None)
+    product = _apply(q, node, geometry, weight, shape, None, x)
     aligned = numbers if geometry.op == "linear" else numbers.reshape(-1, *[1] * (len(shape) - 2))
     name = q.graph.const(f"{node.target}.bias", aligned, np.float32)
     return q.graph.node("Add", [product, name], node.name)
+
+
+def _widened(
+    q: QdqWriter, node: fx.Node, geometry: Geometry, levels: Tensor, weight_fake_quant: FakeQuantize
+) -> tuple[str | None, int]:
+    """(operand of a 2-d convolution, channels that it has more than the tensor): a multiple of 4
+    channels, for which onnxruntime reads pixels in place instead of copying each window. (None, 0)
+    where the convolution is written as it is."""
+    out, channels, *kernel = levels.shape
+    more = -channels % 4
+    suits = len(kernel) == 2 and kernel != [1, 1] and geometry.groups == 1 and out >= DIRECT
+    zeros = geometry.padding_mode == "zeros" and not geometry.transposed
+    if not more or not suits or not zeros or weight_fake_quant.qspec.dtype != "qint8":
+        return None, 0
+    if all(map(q.is_float, node.users)):  # runtimes compute it in float
+        return None, 0
+    x = q.widen(q.operand(node.args[0]), more, f"{node.name}.widened")
+    return (None, 0) if x is None else (x, more)
 
 
 def _bias(
@@ -128,8 +152,9 @@ def _apply(
     weight: str,
     shape: tuple[int, ...],
     bias: str | None,
+    x: str | None = None,
 ) -> str:
-    x = q.operand(node.args[0])
+    x = x or q.operand(node.args[0])
     if geometry.op == "linear":
         return _linear(q, node, x, weight, bias)
     # torch lists the last dim first, (left, right, top, bottom); ONNX top, left, bottom, right

@@ -16,8 +16,10 @@ from torch import nn
 
 from qatspec.diag import DiagnosticError
 from qatspec.export import OnnxRunner, export_qat_onnx, runner, to_onnx
+from qatspec.export.float32 import without_quantization
 from qatspec.export.saturation import PRECISION, pair_bound
 from qatspec.lower import lower
+from qatspec.ops.convolution import onnx as convolution
 from tests.nets import check_onnx
 from tests.unit.export.test_float_ops import CASES, Op
 from tests.unit.export.test_qdq import run
@@ -301,3 +303,33 @@ def test_a_last_linear_layer_is_an_integer_kernel(settled, tmp_path):
     (real,) = program.dequantize(program.run(*program.quantize(x.numpy())))
     (found,) = run(tmp_path / "a.onnx", x, optimized=False)
     assert np.abs(found - real).max() <= 2e-6 * np.abs(real).max()
+
+
+@pytest.mark.parametrize("channels", [3, 5, 8])
+def test_channels_are_widened_for_the_kernel_that_reads_in_place(
+    settled, tmp_path, monkeypatch, channels
+):
+    """Channels of 0 change no number; float32's file beside it does not have them."""
+    x = torch.randn(2, channels, 9, 9)
+    net = nn.Sequential(nn.Conv2d(channels, 16, 3, 2, 1), nn.ReLU(), nn.Conv2d(16, 16, 1))
+    prepared = settled(net, x, march="onnxruntime", qconfig="onnxruntime_qat", quantize_output=True)
+    files = {}
+    for name, least in (("wide", convolution.DIRECT), ("as it is", 10**9)):
+        monkeypatch.setattr(convolution, "DIRECT", least)
+        export_qat_onnx(prepared, tmp_path / "a.onnx", (x,))
+        files[name] = onnx.load(tmp_path / "a.onnx")
+    shapes = {
+        name: [list(i.dims) for i in model.graph.initializer if len(i.dims) == 4]
+        for name, model in files.items()
+    }
+    assert shapes["wide"] == [[16, -channels % 4 + channels, 3, 3], [16, 16, 1, 1]]
+    assert shapes["as it is"] == [[16, channels, 3, 3], [16, 16, 1, 1]]
+    bare = [without_quantization(model) for model in files.values()]
+    assert [[list(i.dims) for i in m.graph.initializer if len(i.dims) == 4] for m in bare] == [
+        shapes["as it is"]
+    ] * 2
+    ort = pytest.importorskip("onnxruntime")
+    sessions = [ort.InferenceSession(m.SerializeToString()) for m in (*files.values(), *bare)]
+    wide, narrow, *real = (s.run(None, {s.get_inputs()[0].name: x.numpy()})[0] for s in sessions)
+    assert np.array_equal(wide, narrow) and np.unique(wide).size > 20
+    assert np.array_equal(*real)

@@ -97,3 +97,18 @@ def test_without_the_package_the_pip_line_is_given(program, monkeypatch):
     (found,) = caught.value.diagnostics
     assert found.code == "QS804"
     assert found.help == "pip install 'qatspec[qnn]'"
+
+
+def test_numbers_beyond_half_precision_are_refused(qnn, settled):
+    """Its simulator returns wrong numbers for them without an error."""
+    x = torch.randn(1, 3, 8, 8)
+    net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU(), nn.Conv2d(4, 2, 1))
+    with torch.no_grad():
+        net[0].weight *= 1e6
+    program = lower(settled(net, x), (x,))
+    with pytest.raises(DiagnosticError) as caught:
+        compile_program(program, "qnn")
+    (diagnostic,) = caught.value.diagnostics
+    assert diagnostic.code == "QS801" and "half precision" in diagnostic.message
+    compile_program(program, "qnn", compiled=False)  # a trial, whose ranges say nothing
+    compile_program(lower(settled(net, x, quantize_output=True), (x,)), "qnn")
