@@ -138,10 +138,10 @@ def taken_of(result: Result, takes: str) -> str | None:
     such thing."""
     if result.record is None:
         return None
-    gives = result.record.get("gives", {})
-    name = f"{result.stage}/{result.stage}-checkpoint-{takes}{SUFFIX}"
-    file = result.record["outputs"].get(name, {})
-    taken = gives.get(takes, file.get("sha256"))
+    taken = result.record.get("gives", {}).get(takes)
+    if taken is None and takes not in ("best", "last"):  # whose weights count, not their file
+        name = f"{result.stage}/{result.stage}-checkpoint-{takes}{SUFFIX}"
+        taken = result.record["outputs"].get(name, {}).get("sha256")
     return None if taken is None else str(taken)
 
 
