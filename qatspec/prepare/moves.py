@@ -150,6 +150,9 @@ def _select_scatter(x: Any, values: Any, dim: int, index: int) -> Any:
     return assigned(x, (*[slice(None)] * (dim % _rank(x)), index), values)
 
 
+#: What torch.meshgrid calls, which is recorded where its tensors are in a list.
+_MESHGRID = torch._VF.meshgrid  # type: ignore[attr-defined]
+
 DEFINITIONS: Mapping[Any, Callable[..., Any]] = {
     **dict.fromkeys((torch.movedim, torch.moveaxis, "movedim", "moveaxis"), _movedim),
     **dict.fromkeys((torch.swapaxes, torch.swapdims, "swapaxes", "swapdims"), _swapped),
@@ -164,7 +167,7 @@ DEFINITIONS: Mapping[Any, Callable[..., Any]] = {
     torch.dstack: _dstack,
     **dict.fromkeys((torch.broadcast_to, "broadcast_to"), _broadcast_to),
     "expand_as": _expand_as,
-    **dict.fromkeys((torch.meshgrid, torch.functional.meshgrid), _meshgrid),
+    **dict.fromkeys((torch.meshgrid, _MESHGRID), _meshgrid),
     torch.unflatten: _unflatten,
     torch.nn.functional.softmin: _softmin,
     **dict.fromkeys((torch.diff, "diff"), _diff),

@@ -61,6 +61,12 @@ CASES: dict[str, Callable[[Tensor], Tensor]] = {
     "a constant in another's shape": lambda x: torch.cat([x, table(x).expand_as(x)], 1),
     "a grid": lambda x: x[:, :2] + grid(x, "ij"),
     "a grid by columns": lambda x: x[:, :2] + grid(x, "xy"),
+    "a grid of a list": lambda x: (
+        x[:, :2]
+        + torch.stack(
+            torch.meshgrid([torch.arange(6).float() * x.size(1) * 0.01] * 2, indexing="ij")
+        )
+    ),
     "parts of a grid": lambda x: x + torch.mul(*grid(x, "ij").unbind(1)).unsqueeze(1),
     "parts of a variance": lambda x: torch.var_mean(x, 1)[0] + torch.var_mean(x, 1)[1],
     "shapes in messages": shown,
