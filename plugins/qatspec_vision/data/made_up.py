@@ -17,8 +17,9 @@ from qatspec_vision.data.files import made_up_digest
 
 #: (height, width) of every picture, and its objects
 SIZE, OBJECTS = (96, 128), 3
-#: Classes that occur, and those that a COCO file lists.
-CLASSES, CATEGORIES = 3, 80
+#: Classes that occur, beside the background of a segmentation, and those that a COCO file lists. A
+#: data set does not know the model, and every model has this one class.
+CLASSES, CATEGORIES = 1, 80
 
 Draw = Callable[[Path, str, int], None]
 
