@@ -137,14 +137,10 @@ SCHEDULERS = (
     {"type": "poly", "power": 0.5, "warmup_steps": 3},
     {"type": "one_cycle", "rise": 0.5, "start_factor": 0.5, "end_factor": 0.5},
     {
-        "type": "plateau",
-        "factor": 0.5,
-        "patience": 2,
-        "min_delta": 0.5,
-        "min_factor": 0.1,
+        "type": "plateau", "factor": 0.5, "patience": 2, "min_delta": 0.5, "min_factor": 0.1,
         "warmup_steps": 3,
     },
-)
+)  # fmt: skip
 OTHERS = [("optimizer", o) for o in OPTIMIZERS] + [("scheduler", s) for s in SCHEDULERS]
 #: Texts whose other values are a closed set.
 OTHER = {
@@ -384,44 +380,6 @@ def test_every_key_of_an_optimizer_and_a_scheduler_counts(key, value, tmp_path):
         assert [a.name for a, b in pairs if own_keys(a) != own_keys(b)] == ["float"], pointer
 
 
-def tried():
-    """FULL with a stage qat in several variants."""
-    data = json.loads(json.dumps(FULL))
-    del data["stages"]["calibration"]["solver"]["pre_step_checkpoint"]
-    data["stages"]["float"]["trainer"].update(epochs=9, validate_epochs=1)
-    data["stages"]["qat"].update(
-        init_from=["last", {"epoch": 7}], candidates={"slow": {"batch_size_per_gpu": 3}}, seeds=[0]
-    )
-    return data
-
-
-TRIED = tried()
-
-
-@pytest.mark.parametrize(
-    "pointer", ["init_from/1/epoch", "candidates/slow/batch_size_per_gpu", "seeds/0"]
-)
-def test_candidates_count_for_the_stage_that_tries_them(pointer, tmp_path):
-    before = build(tmp_path, TRIED)
-    data = json.loads(json.dumps(TRIED))
-    edit(data, f"/stages/qat/{pointer}", 8)
-    after = build(tmp_path, data)
-    pairs = zip(before.steps, after.steps, strict=True)
-    assert [a.name for a, b in pairs if own_keys(a) != own_keys(b)] == ["qat"]
-    assert all(c.stage == "qat" for c in after.candidates) and len(after.candidates) == 2
-
-
-def test_a_seed_of_a_stage_is_that_of_the_stage_alone(tmp_path):
-    before = build(tmp_path, FULL)
-    data = json.loads(json.dumps(FULL))
-    data["stages"]["qat"]["seed"] = FULL["seed"] + 1
-    after = build(tmp_path, data)
-    pairs = zip(before.steps, after.steps, strict=True)
-    assert [a.name for a, b in pairs if own_keys(a) != own_keys(b)] == ["qat"]
-    data["stages"]["qat"]["seed"] = FULL["seed"]
-    assert [s.digest for s in build(tmp_path, data).steps] == [s.digest for s in before.steps]
-
-
 def test_the_full_spec_has_every_key():
     names = set()
 
@@ -433,9 +391,10 @@ def test_the_full_spec_has_every_key():
             collect(value)
 
     collect(spec_schema())
-    specs = (FULL, OF_INPUTS, TRIED)
+    specs = (FULL, OF_INPUTS)
     used = {key for spec in specs for pointer, _ in leaves(spec) for key in split(pointer)}
     used |= {key for _, value in OTHERS for key in value}
     of_files = {"weights", "entry", "key_map", "fresh"}  # these need files beside the spec
-    elsewhere = {"extends", "plugins"} | of_files
+    of_candidates = {"candidates", "init_from", "seeds", "epoch"}  # test_candidate_keys.py
+    elsewhere = {"extends", "plugins"} | of_files | of_candidates
     assert names - used - elsewhere == set()
