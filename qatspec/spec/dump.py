@@ -10,6 +10,7 @@ from typing import Any
 from qatspec.schema import spec_schema, with_defaults
 from qatspec.source.pointer import join
 from qatspec.source.write import block
+from qatspec.spec.candidates import start_stage
 from qatspec.spec.model import Spec
 
 #: What has done its work once a spec is loaded.
@@ -41,6 +42,9 @@ def _resolved(spec: Spec) -> dict[str, Any]:
     for name, stage in written["stages"].items():
         if "quantize" in stage:
             data["stages"][name]["quantize"] = stage["quantize"]
+    if spec.tried is not None and spec.stages[spec.tried].init_from:  # says it in its place
+        start = data["stages"][start_stage(spec, spec.tried)]
+        start.get("solver", {}).pop("pre_step_checkpoint", None)
     if "compile" in spec.stages:
         data["stages"]["compile"] = dict(spec.stages["compile"].options)
     data["stages"] = {name: data["stages"][name] for name in spec.stages}

@@ -263,6 +263,27 @@ INPUTS = st.one_of(
 
 
 @st.composite
+def tried(draw, trainer, stages):
+    """Keys that run one of the stages in several variants. trainer: of float."""
+    name = draw(st.sampled_from([n for n in stages if n in ("calibration", "qat")]))
+    kept = ["best", "last", *([{"epoch": trainer["epochs"]}] if "epochs" in trainer else [])]
+    keys = draw(
+        some(
+            seeds=st.lists(st.integers(0, 9), min_size=1, max_size=2, unique=True),
+            init_from=st.lists(st.sampled_from(kept), min_size=1, max_size=2, unique_by=json.dumps),
+            candidates=st.dictionaries(
+                choice("a", "b_2"), some(trainer=st.just({})), min_size=1, max_size=2
+            ),
+            seed=st.integers(0, 9),
+        )
+    )
+    stages[name].update(keys)
+    if "init_from" in keys:
+        for stage in stages.values():  # `init_from` says it
+            stage.get("solver", {}).pop("pre_step_checkpoint", None)
+
+
+@st.composite
 def specs(draw):
     """A spec that loads, with any key of the language that stands in a single file."""
     top = draw(st.one_of(TOP, NESTED))
@@ -283,6 +304,9 @@ def specs(draw):
     }  # fmt: skip
     count = draw(st.integers(0, 4))
     chosen = {name: draw(stages[name]) for name in list(stages)[:count]}
+    of_float = draw(some({"trainer": TRAINER}, batch_size_per_gpu=POSITIVE))
+    if chosen:
+        draw(tried(of_float["trainer"], chosen))
     spec = {
         "qatspec": 1,
         "name": draw(NAME),
@@ -294,7 +318,7 @@ def specs(draw):
         },
         "data": draw(some({"train": ROLE, "val": ROLE}, calibration=ROLE)),
         "stages": {
-            "float": draw(some({"trainer": TRAINER}, batch_size_per_gpu=POSITIVE)),
+            "float": of_float,
             **chosen,
         },
         **draw(some(seed=st.integers(0, 2**32 - 1), quantize=st.just(top))),
