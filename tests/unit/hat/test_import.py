@@ -93,7 +93,7 @@ def values(spec):
 
 def test_what_a_config_says_stands_in_the_spec(shop):
     spec = values(shop[0])
-    assert spec["name"], spec["march"] == ("shop_fcos", "bernoulli2")
+    assert (spec["name"], spec["march"]) == ("shop_fcos", "bernoulli2")
     params = spec["model"]["params"]
     assert (params["num_classes"], params["backbone"]["variant"]) == (5, "b2")
     assert params["neck"] == {"channels": 112, "stacks": 5, "levels": 5}
@@ -307,3 +307,13 @@ def test_the_yaml_of_the_page_is_a_valid_spec(tmp_path):
     stage = "  qat: {trainer: {epochs: 1, optimizer: {type: sgd, lr: 0.1}}}\n"
     second.write_text(f"{base}quantize:\n{quantize}stages:\n{float_stage}{stage}")
     assert warnings(load(second)) == ()
+
+
+def test_two_smoke_steps_of_an_imported_spec_do_not_diverge(shop, tmp_path):
+    """Rates of a long training, and statistics of two pictures, make gradients overflow."""
+    path = tmp_path / "shop.yaml"
+    path.write_text(shop[1].text, encoding="utf-8")
+    stages = load(path, smoke=True).stages
+    for name in ("float", "qat"):
+        assert stages[name].trainer.optimizer.params["lr"] <= 1e-3
+    assert stages["qat"].trainer.batch_norm == "frozen"
