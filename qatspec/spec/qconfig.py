@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from qatspec.diag import Diagnostic, DiagnosticError, Note
@@ -108,8 +109,10 @@ def _unknown_ops(value: Mapping[Any, Any], at: str, names: Registry) -> Iterator
 
 def _value(raw: Any, at: str, names: Registry) -> tuple[QConfig | None, str | None]:
     """A rule's value and the name of the preset it came from."""
-    if raw is None or isinstance(raw, QConfig):
-        return raw, None
+    if raw is None:
+        return None, None
+    if isinstance(raw, QConfig):
+        raw = {"activation": raw.activation, "weight": raw.weight}
     if isinstance(raw, str):
         preset = names.qconfig(raw, at)
         return preset.config, preset.name
@@ -124,10 +127,13 @@ def _value(raw: Any, at: str, names: Registry) -> tuple[QConfig | None, str | No
 
 
 def _qspec(raw: Any, at: str, names: Registry) -> QSpec | None:
-    if raw is None or isinstance(raw, QSpec):
-        return raw
-    names.observer(raw["observer"], join(at, "observer"))
-    return QSpec(**raw)
+    if raw is None:
+        return None
+    values = asdict(raw) if isinstance(raw, QSpec) else raw
+    if wrong := check(values, {"$ref": "#/$defs/qspec", "$defs": spec_schema()["$defs"]}, at):
+        raise DiagnosticError(wrong)
+    names.observer(values["observer"], join(at, "observer"))
+    return QSpec(**values)
 
 
 def _plain(value: Any) -> Any:
