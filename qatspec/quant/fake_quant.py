@@ -18,6 +18,8 @@ from qatspec.quant.regrid import MIN_SCALE, converted, scale_from
 from qatspec.types import QSpec
 
 Bounds = tuple[float, float]
+#: Key of a state dict, at a fake-quant whose calibration was fed a number that is not finite.
+NOT_FINITE = "not_finite"
 
 
 class _StraightThrough(torch.autograd.Function):
@@ -124,7 +126,7 @@ class FakeQuantize(nn.Module):
         self.register_buffer("zero_point", torch.zeros(size, dtype=torch.int64))
         self.register_buffer("range_seen", torch.zeros(1, dtype=torch.uint8))
         self.register_buffer("quant_range", torch.tensor([qspec.qmin, qspec.qmax]))
-        # Not part of state dicts: it tells of the present calibration alone.
+        # Of the present calibration alone: part of a state dict only where it is set.
         self.register_buffer("not_finite", torch.zeros(1, dtype=torch.uint8), persistent=False)
         self.activation_post_process = observer
         self._fake_quant_on = True
@@ -250,9 +252,13 @@ class FakeQuantize(nn.Module):
         self._observer_on = bool(self.observer_enabled.item())
         self._has_scale, self._is_behind = bool(self.range_seen.item()), False
 
-    def _save_to_state_dict(self, *args: Any, **kwargs: Any) -> None:
+    def _save_to_state_dict(
+        self, destination: dict[str, Any], prefix: str, keep_vars: bool
+    ) -> None:
         self.settle()
-        super()._save_to_state_dict(*args, **kwargs)
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        if self.calibrating and self.saw_not_finite:
+            destination[f"{prefix}{NOT_FINITE}"] = self.not_finite.clone()
 
     def extra_repr(self) -> str:
         per_channel = self.qspec.ch_axis is not None

@@ -9,7 +9,7 @@ from itertools import accumulate
 
 from torch import Tensor, nn
 
-from qatspec.quant.fake_quant import FakeQuantize
+from qatspec.quant.fake_quant import NOT_FINITE, FakeQuantize
 from qatspec.quant.regrid import OBSERVER, dtype_of
 
 
@@ -38,7 +38,8 @@ def fit_state(model: nn.Module, state: Mapping[str, Tensor]) -> FittedState:
     - A batch norm's counter of batches is not a weight: files of other projects need not have it.
     - A conv that prepare copied (shared_conv: copy) starts from the one it was copied from.
     """
-    state_of_model = model.state_dict()
+    marks = f".{NOT_FINITE}"  # of the model's present calibration, not of what is loaded
+    state_of_model = {k: v for k, v in model.state_dict().items() if not k.endswith(marks)}
     entries = dict(state)
     for copied, source in _copies(model).items():
         for key in [k for k in entries if k.startswith(f"{source}.")]:

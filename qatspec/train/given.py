@@ -14,9 +14,10 @@ from typing import Any
 from torch import Tensor, nn
 
 from qatspec.diag import Diagnostic
-from qatspec.diag.codes import QS902
+from qatspec.diag.codes import QS610, QS902
 from qatspec.graph import Prepared
 from qatspec.language import default
+from qatspec.quant.fake_quant import NOT_FINITE
 from qatspec.train.checkpoint import load_weights
 from qatspec.train.key_maps import KeyMap, mapped
 from qatspec.train.loadable import has_shape, require_overlap
@@ -58,8 +59,9 @@ def load_state(
     at       pointer of the solver that asks for it; None outside a spec.
 
     Returns what was recognised and converted. Raises DiagnosticError: QS901, QS905, QS915, QS960
-    (the file cannot be read, or is ambiguous), QS902 (it does not fit), QS941 (scales without their
-    dtype), QS955 (numbers that are not finite), QS956 (nothing would be loaded).
+    (the file cannot be read, or is ambiguous), QS610 (activations that were not finite in its
+    calibration), QS902 (it does not fit), QS941 (scales without their dtype), QS955 (numbers that
+    are not finite), QS956 (nothing would be loaded).
     """
     model = target if isinstance(target, nn.Module) else target.model
     if isinstance(source, Mapping):
@@ -68,6 +70,7 @@ def load_state(
     else:
         path = Path(source)
         file = read_weights(path, entry, at)
+    _require_finite_calibration(file.tensors, path, at)
     weights = mapped(file.tensors, key_map, model, source=path, at=f"{at or ''}/key_map")
     recognized = _recognized(weights, model, fresh, path, at or "")
     if allow_miss and ignore_extra:
@@ -82,6 +85,22 @@ def load_state(
         names=recognized.names,
     )
     return Given((*file.told, *recognized.told), (*file.warnings, *warnings))
+
+
+def _require_finite_calibration(
+    weights: Mapping[str, Tensor], source: Path, at: str | None
+) -> None:
+    marks = f".{NOT_FINITE}"
+    spoilt = [key.removesuffix(marks) for key in weights if key.endswith(marks)]
+    if spoilt:
+        more = f", and {len(spoilt) - 1} more behind it" if len(spoilt) > 1 else ""
+        raise QS610.error(
+            f"in the calibration that `{source}` comes from, what fake-quant `{spoilt[0]}` was fed "
+            f"was not finite on at least one batch{more}",
+            help="remove the images that cause it from the calibration data or correct the op, "
+            "calibrate again, and load that state",
+            at=at,
+        )
 
 
 @dataclass(frozen=True, slots=True)

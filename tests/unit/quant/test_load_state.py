@@ -167,3 +167,26 @@ def test_what_is_refused(tmp_path: Path) -> None:
     assert code_of(prepared(qconfig()), {}) == "QS901"
     other = {"other": torch.ones(1)}
     assert code_of(prepared(qconfig()), other, allow_miss=True, ignore_extra=True) == "QS956"
+
+
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_a_calibration_that_was_fed_a_nan_is_refused_elsewhere_too(prefix):
+    """Also where `set_stage`, which tells of it, was never called."""
+    model = calibrated(qconfig())
+    spoilt = X.clone()
+    spoilt[1, 0, 3, 3] = float("nan")
+    with torch.no_grad():
+        model.model(spoilt)
+    state = {f"{prefix}{key}": value for key, value in model.model.state_dict().items()}
+    with pytest.raises(DiagnosticError) as caught:
+        load_state(prepared(qconfig()), state)
+    (found,) = caught.value.diagnostics
+    assert found.code == "QS610" and "the given state" in found.message
+    # what the help says
+    set_stage(model, "calibration")
+    with torch.no_grad():
+        model.model(X)
+    fresh = prepared(qconfig())
+    load_state(fresh, model.model.state_dict())
+    load_state(model, fresh.model.state_dict())  # into one that was spoilt before
+    set_stage(fresh, "qat")
