@@ -41,8 +41,11 @@ data:
   val: {{type: imagefolder_classification, params: {{root: ., made_up: 3}}, batch_size: 3}}
 quantize: {{prepare: horizon, quantize_output: false}}
 stages:
-  float: {{trainer: {{epochs: 2, optimizer: {{type: adamw, lr: 0.01}}}}}}
-  calibration: {{trainer: {{steps: 2}}, qconfig: horizon_calibration}}
+  float: {{trainer: {{epochs: 8, optimizer: {{type: adamw, lr: 0.01}}}}}}
+  calibration:
+    trainer: {{steps: 2}}
+    qconfig: horizon_calibration
+    solver: {{pre_step_checkpoint: last}}  # of one class: every epoch is as good as the first one
   qat: {{trainer: {{epochs: 1, optimizer: {{type: sgd, lr: 0.0001}}}}, qconfig: horizon_calibrated}}
   convert: {{}}
   compile: {{opt: O0, rt_input_type: {kind}, rt_input_layout: NHWC}}
@@ -74,7 +77,7 @@ def test_one_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, image: str
     images = torch.from_numpy(wanted.astype(np.float32))
 
     with torch.no_grad():
-        real = open_model(context, folder / "float/float-checkpoint-best.pth.tar")(images).numpy()
+        real = open_model(context, folder / "float/float-checkpoint-last.pth.tar")(images).numpy()
         observed = folder / "calibration/calibration-checkpoint-best.pth.tar"
         calibrated = open_model(context, observed)(images).numpy()
         faked = open_model(context, folder / "qat/qat-checkpoint-best.pth.tar")(images).numpy()
