@@ -96,9 +96,9 @@ _BERNOULLI2_HOST_OPS: Mapping[str, str] = {
     "reduce_max": "the chip has no largest number of whole dims",
 }
 
-#: X3: numbers a microsecond set by hand on YOLOv5n, YOLOv5s and RepViT, whose activations are on its
-#: CPU. X5 (and by assumption Journey 5): YOLO11n takes 16.6 ms longer with its softmax of 320,000
-#: numbers on the CPU (D-Robotics' page of YOLO11). The hand-over is assumed.
+#: X3: numbers a microsecond set by hand on YOLOv5n, YOLOv5s and RepViT, whose activations are on
+#: its CPU. X5 (and by assumption Journey 5): YOLO11n takes 16.6 ms longer with its softmax of
+#: 320,000 numbers on the CPU (D-Robotics' page of YOLO11). The hand-over is assumed.
 BERNOULLI2_HOST = HostCpu(ops=_BERNOULLI2_HOST_OPS, elements_per_us=640, start_us=100)
 BAYES_HOST = HostCpu(ops=_BAYES_HOST_OPS, elements_per_us=135, start_us=40)
 
