@@ -23,10 +23,10 @@ _INSTEAD: Mapping[str, tuple[str, str]] = {
     "log_softmax": ("a sigmoid", "table"),
     "layer_norm": ("a batch norm, which is folded", "nothing"),
     "group_norm": ("a batch norm, which is folded", "nothing"),
-    **dict.fromkeys(
-        ("instance_norm", "instance_norm1d", "instance_norm2d", "instance_norm3d"),
-        ("a batch norm, which is folded", "nothing"),
-    ),
+    "instance_norm": ("a batch norm, which is folded", "nothing"),
+    "instance_norm1d": ("a batch norm, which is folded", "nothing"),
+    "instance_norm2d": ("a batch norm, which is folded", "nothing"),
+    "instance_norm3d": ("a batch norm, which is folded", "nothing"),
 }
 _RELU = ("ReLU", "clamp")
 

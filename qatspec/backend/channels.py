@@ -37,7 +37,8 @@ class Channels:
                 else:
                     producers.append(op)
                 continue
-            if op.kind in ("concat", "slice", "reshape", "transpose", "argmax", "matmul"):
+            moves = has(op, Trait.REARRANGES) or has(op, Trait.LAST_TWO_DIMS)
+            if moves or op.kind == "concat" or op.kind == "argmax":
                 moves_channels = op.kind == "concat" and op.attrs["axis"] == 1
                 flattens = op.kind == "reshape" and len(op.attrs["shape"]) == 1
                 fixed.add(op.output)

@@ -16,10 +16,6 @@ from qatspec.ir import Op
 from qatspec.kinds import Trait, has
 from qatspec.program import Program
 
-#: The kinds of a softmax that take a number at a time: a table that is entered from the largest
-#: number of a row, and the quotient.
-_SOFTMAX = ("exp_below_max", "divide")
-
 
 def layer_us(layer: Layer, box: Box, program: Program, target: Target) -> float:
     """Time of one core for `box` of a layer's output: the array, or the port to the memory on chip
@@ -129,5 +125,5 @@ def _vector_cycles(op: Op, box: Box, program: Program, target: Target) -> float:
 def _lanes(op: Op, target: Target) -> float:
     """Elements a cycle of an op that multiplies by no weight."""
     hardware = target.hardware
-    slow = hardware.softmax_lanes if op.kind in _SOFTMAX else 0
+    slow = hardware.softmax_lanes if has(op, Trait.SOFTMAX) else 0
     return slow or hardware.vector_lanes

@@ -177,6 +177,5 @@ def const_range(op: Op, name: str, box: Box, program: Program) -> tuple[int, int
     if has(op, Trait.INPUTS_FIRST) and name == op.inputs[1]:
         size = op.attrs["groups"] * program.values[name].shape[1]
     channels = full_box(program.values[op.output].shape).c1
-    table = op.kind in ("lut", "exp_below_max")
-    splits_too = _op_splits(op, program)[1] > 0 and not table
+    splits_too = _op_splits(op, program)[1] > 0 and not has(op, Trait.TABLE)
     return (box.c0, box.c1) if splits_too and size == channels else (0, size)

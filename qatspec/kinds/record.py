@@ -30,6 +30,8 @@ class Trait(enum.Enum):
     WINDOWED = "a result row needs a window of input rows: stride and padding are attributes"
     FOLLOWS = "it can run behind another op of the same layer, on the accumulator"
     IMAGES = "it takes (C, H, W) alone"
+    TABLE = "its second operand is a table, which each number of the first one enters"
+    SOFTMAX = "a step of a softmax: the table entered from the largest number, or the quotient"
     REDUCES = "it reduces whole dims, named by the attribute `axes`"
     RESIZES = "it changes rows and columns to the attribute `size`"
     REARRANGES = "its result holds integers of its one operand alone, in another shape or order"

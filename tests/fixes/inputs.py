@@ -101,3 +101,34 @@ CASES += each(
         _stated("x: {size: [48, 64]}, ids: {shape: [16], dtype: int64}"),
     ),
 )
+
+
+def _handed(march: str, convert: str) -> list[Diagnostic]:
+    """What is said of a spec of one picture for a march, with these options of convert."""
+    text = SPEC.format(inputs="x: {size: [32, 32]}").replace("inputs: {x: ", "input: ")
+    text = text.replace("[32, 32]}}}", "[32, 32]}}").replace("march: bayes", f"march: {march}")
+    text += "  qat: {trainer: {epochs: 1, optimizer: {type: sgd, lr: 0.01}}, "
+    text += f"qconfig: horizon_qat}}\n  convert: {convert}\n"
+
+    def act() -> Any:
+        with TemporaryDirectory() as folder:
+            path = Path(folder) / "spec.yaml"
+            path.write_text(text)
+            return warnings(load(path))
+
+    return told(act)
+
+
+CASES += each(
+    "QS728",
+    (
+        "write `march: bayes`",
+        lambda: _handed("onnxruntime", "{handoff: horizon}"),
+        lambda: _handed("bayes", "{handoff: horizon}"),
+    ),
+    (
+        "or delete `handoff`",
+        lambda: _handed("onnxruntime", "{handoff: horizon}"),
+        lambda: _handed("onnxruntime", "{}"),
+    ),
+)

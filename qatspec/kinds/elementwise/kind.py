@@ -137,6 +137,6 @@ KINDS = (
         bounds=_divide_bounds,
         step=lazy("qatspec.kinds.elementwise.step:divide"),
         onnx=lazy("qatspec.kinds.elementwise.onnx:divide"),
-        traits=frozenset({Trait.POINTWISE}),
+        traits=frozenset({Trait.POINTWISE, Trait.SOFTMAX}),
     ),
 )

@@ -33,7 +33,7 @@ KINDS = (
         bounds=_bounds,
         step=lazy("qatspec.kinds.tables.step:lut"),
         onnx=lazy("qatspec.kinds.tables.onnx:lut"),
-        traits=frozenset({Trait.POINTWISE, Trait.FOLLOWS}),
+        traits=frozenset({Trait.POINTWISE, Trait.FOLLOWS, Trait.TABLE}),
     ),
     Kind(
         name="exp_below_max",
@@ -46,5 +46,6 @@ KINDS = (
         bounds=_bounds,
         step=lazy("qatspec.kinds.tables.step:exp_below_max"),
         onnx=lazy("qatspec.kinds.tables.onnx:exp_below_max"),
+        traits=frozenset({Trait.TABLE, Trait.SOFTMAX}),
     ),
 )

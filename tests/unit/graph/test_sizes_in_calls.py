@@ -40,6 +40,9 @@ FOLLOWED = {
     "a size times a list": lambda net, x: sum(x.shape[1] * [net.conv(x)]),
     "a tuple": lambda net, x: net.conv(x).view(x.shape[0], *((2,) * (x.shape[1] - 1)), 16, 16),
     "as_tensor": lambda net, x: net.conv(x) * torch.as_tensor([x.shape[3]], dtype=torch.float32),
+    "expand a tensor that is no buffer": lambda net, x: (
+        net.conv(x) + net.v.expand(x.shape[0], 4, 1, 1)
+    ),
     "a number alone": lambda net, x: net.conv(x) * x.shape[1] * 0.5,
 }
 
@@ -56,7 +59,6 @@ def test_followed(name: str) -> None:
 
 
 OF_OTHERS = {
-    "expand": lambda net, x: net.conv(x) + net.v.expand(x.shape[0], 4, 1, 1),
     "roll": lambda net, x: net.conv(x) + net.t.roll(x.shape[3], 3)[..., :16],
     "split": lambda net, x: net.conv(x) + net.t.split(x.shape[3], 3)[0],
     "interpolate": lambda net, x: net.conv(x) + F.interpolate(net.t, size=x.shape[2:]),
