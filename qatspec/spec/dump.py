@@ -44,7 +44,8 @@ def _resolved(spec: Spec) -> dict[str, Any]:
             data["stages"][name]["quantize"] = stage["quantize"]
     if spec.tried is not None and spec.stages[spec.tried].init_from:  # says it in its place
         start = data["stages"][start_stage(spec, spec.tried)]
-        start.get("solver", {}).pop("pre_step_checkpoint", None)
+        if "solver" in start:
+            del start["solver"]["pre_step_checkpoint"]
     if "compile" in spec.stages:
         data["stages"]["compile"] = dict(spec.stages["compile"].options)
     data["stages"] = {name: data["stages"][name] for name in spec.stages}
