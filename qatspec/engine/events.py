@@ -16,6 +16,8 @@ EVENTS: dict[str, tuple[str, ...]] = {
     "progress": ("done", "total", "unit"),
     # of a validation: step, epoch where there are epochs, and every metric by its name
     "metrics": ("step",),
+    # of a validation: Dataset.details, its metrics, which of them chooses, the number of images
+    "details": ("details", "metrics", "metric", "images"),
     # of fake-quants at the end of an epoch: path -> number, or [least, median, largest] of channels
     "scales": ("step", "scales"),
     # names of the checkpoints (last, best, epoch-0001) that are written next

@@ -3,8 +3,10 @@
 
     {"time", "digest", "step", "images_per_second", "memory_bytes", "device_memory_bytes"}
 
-Both are appended to by every run. No result is made of them, and no failure to write them ends a
-training: a full disk is reported where a checkpoint cannot be written.
+Both are appended to by every run. Beside them, `<stage>-details.json` holds what the data set tells
+of each class at the stage's best validation (qatspec.plan.details). No result is made of them, and
+no failure to write them ends a training: a full disk is reported where a checkpoint cannot be
+written.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from typing import Any
 
 import torch
 
+from qatspec.plan.details import keep_details
 from qatspec.source import hide
 from qatspec.types import StageEvent
 
@@ -50,6 +53,10 @@ class RunLog:
             if event.step not in self._times:
                 self._times[event.step] = _appender(times_path(self._workdir, event.step))
             self._times[event.step].emit(_record(logging.INFO, json.dumps(entry)))
+        if event.kind == "details" and "/" not in event.step:  # a candidate's are in its own folder
+            # neither a full disk nor a data set's own types are a reason to end a training
+            with contextlib.suppress(OSError, TypeError, ValueError):
+                keep_details(self._workdir, event.step, digest, event.data)
         if event.kind in _LINES:
             level = _LEVELS.get(event.kind, logging.INFO)
             diagnostic = event.data.get("diagnostic")

@@ -10,6 +10,8 @@ from typing import Any
 from qatspec.report.gathered import Run
 from qatspec.report.measured import Histogram
 
+#: Class -> points (recall, precision).
+Curves = Mapping[str, Sequence[tuple[float, float]]]
 Chart = dict[str, Any]
 Rows = list[dict[str, Any]]
 
@@ -208,20 +210,58 @@ def histogram(one: Histogram) -> Chart:
     }
 
 
+#: Classes with a curve of their own where there are more, and points of each curve.
+_DRAWN, _CURVE_POINTS = 8, 26
+
+
 def of_classes(details: Mapping[str, Mapping[str, Any]], classes: Sequence[str]) -> list[Chart]:
     """Charts of what a data set tells of its classes (`Dataset.details`) in float and in
-    integers."""
-    curves = [
-        {"what": what, "class": name, "recall": recall, "precision": value}
-        for what, detail in details.items()
-        for name, points in detail.get("curves", {}).items()
-        for recall, value in points
+    integers. Of many classes, those whose precision differs most between them are drawn beside the
+    mean of all."""
+    curves = {what: detail.get("curves", {}) for what, detail in details.items()}
+    chosen = _most_different(curves)
+    rows = [
+        {"what": what, "class": name, "recall": recall, "precision": round(value, 4)}
+        for what, of_class in curves.items()
+        for name, points in _with_mean(of_class, chosen).items()
+        for recall, value in points[:: -(-len(points) // _CURVE_POINTS)]
     ]
-    drawn = [_precision(curves)] if curves else []
+    drawn = [_precision(rows)] if rows else []
     for what, detail in details.items():
         if "confusion" in detail:
             drawn.append(_confusion(f"confusion, {what}", classes, detail["confusion"]))
     return drawn
+
+
+def _most_different(curves: Mapping[str, Curves]) -> list[str] | None:
+    """The classes whose mean precision differs most between the results; None where all of them
+    are few enough to draw."""
+    names = list(dict.fromkeys(name for of_class in curves.values() for name in of_class))
+    if len(names) <= _DRAWN:
+        return None
+
+    def apart(name: str) -> float:
+        means = [_mean([p for _, p in of_class.get(name, ())]) for of_class in curves.values()]
+        return max(means) - min(means)
+
+    return sorted(names, key=apart, reverse=True)[:_DRAWN]
+
+
+def _with_mean(of_class: Curves, chosen: Sequence[str] | None) -> Curves:
+    """The curves to draw; the mean of all of them first where they are only some."""
+    if chosen is None or not of_class:
+        return of_class
+    lengths = {len(points) for points in of_class.values()}
+    kept = {name: of_class[name] for name in chosen if name in of_class}
+    if len(lengths) > 1:  # a data set with recalls of its own for each class
+        return kept
+    columns = zip(*of_class.values(), strict=True)
+    mean = [(points[0][0], _mean([p for _, p in points])) for points in columns]
+    return {f"mean of {len(of_class)}": mean, **kept}
+
+
+def _mean(numbers: Sequence[float]) -> float:
+    return sum(numbers) / len(numbers) if numbers else 0.0
 
 
 def _precision(rows: Rows) -> Chart:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from qatspec.diag import DiagnosticError, Span
 from qatspec.diag.codes import QS925
 from qatspec.files import read_file, read_json, why_unreadable
 from qatspec.plan import results
+from qatspec.plan.details import details_path, read_details
 from qatspec.plan.history import Entry, history_path, read_history
 from qatspec.plan.results import TRAINING
 from qatspec.schema.load import summary_schema
@@ -31,6 +32,8 @@ class Run:
     decisions  of the last stage that quantizes (qatspec.graph.Decision as JSON).
     history    stage -> entries (qatspec.plan.history); times: stage -> throughput and memory.
     keys       pointer -> value of the spec, of all stages.
+    details    "float" and "integer" -> what the data set told of each class at the run's own
+               evaluation (qatspec.plan.details); only those whose metrics are the summary's.
     """
 
     name: str
@@ -41,6 +44,7 @@ class Run:
     history: Mapping[str, Sequence[Entry]]
     times: Mapping[str, Sequence[Mapping[str, Any]]]
     keys: Mapping[str, Any]
+    details: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 def gather(workdir: Path, name: str = "") -> Run:
@@ -74,7 +78,22 @@ def gather(workdir: Path, name: str = "") -> Run:
         history={s: read_history(history_path(workdir / s, s)) for s in TRAINING},
         times={s: _lines(workdir / "logs" / f"{s}-times.jsonl") for s in TRAINING},
         keys=keys,
+        details=_details(workdir, summary["metrics"]),
     )
+
+
+def _details(workdir: Path, metrics: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """What the run recorded of the classes, where it is of the checkpoints that it ended with."""
+    recorded = {
+        result: read_details(details_path(workdir, stage))
+        for result, stage in (("float", "float"), ("integer", "convert"))
+        if result in metrics
+    }
+    return {
+        result: content
+        for result, content in recorded.items()
+        if content is not None and content["metrics"] == metrics[result]
+    }
 
 
 def gather_all(workdirs: Sequence[Path]) -> list[Run]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.resources
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -114,7 +114,8 @@ class Charts:
 
 def _content(section: Section, drawn: Charts, alone: bool) -> dict[str, Any]:
     run, measured, chip = section.run, section.measured, section.chip
-    columns, rows = tables.per_class(measured)
+    classes = of_classes(run, measured)
+    columns, rows = tables.per_class(classes.details)
     on_chip = of_chip(chip) if chip else []
     return {
         "run": run,
@@ -130,12 +131,49 @@ def _content(section: Section, drawn: Charts, alone: bool) -> dict[str, Any]:
         "graph": _graph(section),
         "class_columns": columns,
         "class_rows": rows,
-        "class_charts": drawn.add(charts.of_classes(measured.details, measured.classes))
-        if measured
-        else [],
+        "class_images": classes.images,
+        "class_of_run": classes.of_run,
+        "class_charts": drawn.add(charts.of_classes(classes.details, classes.names)),
         "chip": chip,
         "chip_charts": drawn.add(on_chip),
     }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Classes:
+    """What the page shows of each class.
+
+    details  "float" and "integer" -> what the data set tells (Dataset.details).
+    names    of the labels, in their order.
+    images   examples that were judged. of_run: they are all of data.val, judged by the run.
+    """
+
+    details: Mapping[str, Mapping[str, Any]]
+    names: Sequence[str]
+    images: int
+    of_run: bool
+
+
+def of_classes(run: Run, measured: Measured | None) -> Classes:
+    """What the run recorded at its own evaluations, where it did for each result; else what was
+    measured for the page."""
+    results = {"float", "integer"} & run.summary["metrics"].keys()
+    if results and run.details.keys() == results:
+        kept = {name: run.details[name] for name in ("float", "integer") if name in results}
+        told = {name: one["details"] for name, one in kept.items()}
+        listed = list(
+            dict.fromkeys(name for one in told.values() for name in one.get("classes", {}))
+        )
+        return Classes(
+            details=told,
+            names=measured.classes if measured else listed,
+            images=max(one["images"] for one in kept.values()),
+            of_run=True,
+        )
+    details = measured.details if measured else {}
+    names = measured.classes if measured else ()
+    images = measured.images if measured else 0
+    return Classes(details=details, names=names, images=images, of_run=False)
 
 
 def _graph(section: Section) -> str:

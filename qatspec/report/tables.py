@@ -160,17 +160,17 @@ def metric_names(runs: Sequence[Run]) -> list[str]:
     )
 
 
-def per_class(measured: Measured | None) -> tuple[list[str], list[list[Any]]]:
+def per_class(details: Mapping[str, Mapping[str, Any]]) -> tuple[list[str], list[list[Any]]]:
     """(columns, rows) of the metrics of each class in float and in integers; empty where the data
-    set tells none."""
-    if measured is None or not measured.details:
-        return [], []
-    tables = {what: detail.get("classes", {}) for what, detail in measured.details.items()}
-    names = list(dict.fromkeys(name for table in tables.values() for name in table))
-    metrics = list(dict.fromkeys(m for t in tables.values() for row in t.values() for m in row))
-    columns = ["class", *(f"{metric}, {what}" for metric in metrics for what in tables)]
+    set tells none.
+
+    details  "float" and "integer" -> what the data set tells (Dataset.details)."""
+    told = {what: detail.get("classes", {}) for what, detail in details.items()}
+    names = list(dict.fromkeys(name for table in told.values() for name in table))
+    metrics = list(dict.fromkeys(m for t in told.values() for row in t.values() for m in row))
+    columns = ["class", *(f"{metric}, {what}" for metric in metrics for what in told)]
     rows = [
-        [name, *(tables[what].get(name, {}).get(metric) for metric in metrics for what in tables)]
+        [name, *(told[what].get(name, {}).get(metric) for metric in metrics for what in told)]
         for name in names
     ]
     return columns, rows if metrics else []

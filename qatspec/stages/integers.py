@@ -16,7 +16,7 @@ from qatspec.graph.arguments import port_name
 from qatspec.ir import IntegerModel, on_host, unflatten
 from qatspec.program import Artifact, interpret_frames
 from qatspec.stages.context import Context, Exactness
-from qatspec.stages.training import validation_progress
+from qatspec.stages.training import class_details, validation_progress
 from qatspec.train.evaluate import Produce, evaluate
 
 #: real images that converted and compiled files are compared on
@@ -74,6 +74,7 @@ def judge(
         device=context.device,
         progress=validation_progress(context),
         group=context.group,
+        tell=class_details(context),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import torch
 from torch import nn
@@ -14,7 +14,7 @@ from qatspec.spec import Trainer
 from qatspec.stages.context import Context, Outcome
 from qatspec.stages.exhausted import too_large
 from qatspec.train.chosen import Judging, gives, judge_again
-from qatspec.train.evaluate import evaluate
+from qatspec.train.evaluate import Tell, evaluate
 from qatspec.train.loop import Training, fit
 from qatspec.types import TaskModel
 
@@ -39,6 +39,7 @@ def validator(
             device=context.device,
             progress=validation_progress(context),
             group=context.group,
+            tell=class_details(context),
         )
 
     return validate
@@ -56,6 +57,17 @@ def validation_progress(context: Context) -> Callable[[int, int], None]:
     return lambda done, total: context.report(
         "progress", {"done": done, "total": total, "unit": "image", "phase": "evaluate"}
     )
+
+
+def class_details(context: Context) -> Tell:
+    """Report what the data set tells of each class, for `qatspec report`."""
+    chooses = context.metric()
+
+    def tell(details: Mapping[str, Any], metrics: Mapping[str, float], images: int) -> None:
+        data = {"details": details, "metrics": metrics, "images": images, "metric": chooses}
+        context.report("details", data)
+
+    return tell
 
 
 def train(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain, islice
@@ -23,6 +24,9 @@ from qatspec.types import TaskModel
 Produce = Callable[..., Any]
 Predict = Callable[[Any], list[dict[str, Tensor]]]
 Progress = Callable[[int, int], None]
+#: Takes what a data set tells of each class (Dataset.details), the metrics of the same evaluation,
+#: and the number of its images.
+Tell = Callable[[Mapping[str, Any], Mapping[str, float], int], None]
 #: meta and prediction of an image
 Predicted = tuple[Mapping[str, Any], Mapping[str, np.ndarray]]
 
@@ -35,23 +39,34 @@ def evaluate(
     device: torch.device,
     progress: Progress | None = None,
     group: Processes = ALONE,
+    tell: Tell | None = None,
 ) -> dict[str, float]:
     """Run the whole set through `produce` (inputs to raw outputs) and `predict`, and let the data
     set judge: metrics, 0-100.
 
     group: every process of it calls this function. Each predicts a part of the batches, rank 0
-    judges all of them in the data set's order, and all return its metrics."""
+    judges all of them in the data set's order, and all return its metrics.
+    tell: called in rank 0 where the data set has `details`."""
     predicted = _predicted(produce, predict, loader, device=device, progress=progress, group=group)
     made = _merged(predicted, loader, group, device)
-    metrics: dict[str, float] = group.from_main(lambda: _judged(predict, loader, made))
+    metrics: dict[str, float] = group.from_main(lambda: _judged(predict, loader, made, tell))
     return metrics
 
 
-def _judged(predict: Predict, loader: Loader, made: Sequence[Predicted]) -> dict[str, float]:
+def _judged(
+    predict: Predict, loader: Loader, made: Sequence[Predicted], tell: Tell | None
+) -> dict[str, float]:
     dataset = loader.dataset
     with registry().attribute_errors_of(getattr(dataset, "limited", dataset), "evaluate"):
         metrics = judge(dataset, predict, loader.definition, made)
-    return metrics_of(dataset, loader.definition, metrics)
+    checked = metrics_of(dataset, loader.definition, metrics)
+    details = getattr(getattr(dataset, "limited", dataset), "details", None)
+    if tell is not None and details is not None:
+        # No training ends because of what only a report shows; `qatspec report` calls `details`
+        # again where nothing is recorded, and then reports its errors.
+        with contextlib.suppress(Exception):
+            tell(details(made), checked, len(made))
+    return checked
 
 
 @torch.no_grad()

@@ -40,6 +40,14 @@ class Corners:
         right = [meta["id"] % 4 == int(p["label"]) for meta, p in predictions]
         return {"accuracy": 100.0 * sum(right) / len(right)}
 
+    def details(self, predictions) -> dict[str, object]:
+        counts = np.zeros((4, 4), int)
+        for meta, prediction in predictions:
+            counts[meta["id"] % 4, int(prediction["label"])] += 1
+        shares = 100 * counts.diagonal() / counts.sum(axis=1)
+        classes = {n: {"recall": float(s)} for n, s in zip(self.classes, shares, strict=True)}
+        return {"classes": classes, "confusion": counts.tolist()}
+
 
 class Net(nn.Module):
     def __init__(self, width: int) -> None:

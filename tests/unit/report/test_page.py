@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from qatspec.picture import ModelInput
+from qatspec.plan.details import details_path
 from qatspec.report import charts, tables
 from qatspec.report.gathered import gather, gather_all
-from qatspec.report.page import command
+from qatspec.report.page import command, of_classes
 from qatspec.report.pictures import difference, picture_of
 from qatspec.spec import InputSpec
 from tests.conftest import Project
@@ -70,6 +71,54 @@ def test_rows_have_noise_range_and_shares_of_time(reported, finished):
     assert (row.rule, row.activation, row.weight) == ("spec:1", "qint8", "qint8")
     assert row.low < 0 < row.high and row.fake_quant_db is None
     assert -row.low / row.high == pytest.approx(128 / 127)
+
+
+def test_classes_are_those_of_the_whole_set(reported):
+    """The report was made of 4 pictures; the run evaluated all 32."""
+    part = reported.page.split(">Classes</h2>")[1].split("<h2")[0]
+    assert "On all 32 images" in part
+    cells = re.findall(r"<td>bottom left</td>(.*?)</tr>", part)[0]
+    assert re.findall(r'data-value="([^"]+)"', cells) == ["100.0", "100.0"]
+    titles = re.findall(r"<figcaption>(confusion.*?)</figcaption>", part)
+    assert titles == ["confusion, float", "confusion, integer"]
+    counts = [c["data"]["values"] for c in embedded(reported.page, "charts").values()
+              if c.get("mark") == {"type": "rect"}]  # fmt: skip
+    assert [sum(row["count"] for row in rows) for rows in counts] == [32, 32]
+
+
+@pytest.mark.parametrize("damage", ["other metrics", "gone"])
+def test_classes_of_another_checkpoint_are_not_shown(finished, tmp_path, damage):
+    folder = tmp_path / "work"
+    shutil.copytree(finished.workdir, folder)
+    assert gather(folder).details.keys() == {"float", "integer"}
+    path = details_path(folder, "convert")
+    if damage == "gone":
+        path.unlink()
+    else:
+        content = json.loads(path.read_text())
+        path.write_text(json.dumps({**content, "metrics": {"accuracy": 12.5}}))
+    run = gather(folder)
+    assert run.details.keys() == {"float"}
+    assert not of_classes(run, None).of_run
+
+
+def curves_of(count: int, precision: float):
+    points = [(i / 100, precision) for i in range(101)]
+    return {"curves": {f"class {i}": points for i in range(count)}}
+
+
+def test_of_many_classes_those_that_lost_most_are_drawn_beside_the_mean():
+    real, integer = curves_of(80, 0.8), curves_of(80, 0.8)
+    integer["curves"]["class 33"] = [(r, 0.1) for r, _ in integer["curves"]["class 33"]]
+    (chart,) = charts.of_classes({"float": real, "integer": integer}, ())
+    rows = chart["data"]["values"]
+    names = list(dict.fromkeys(row["class"] for row in rows))
+    assert names[:2] == ["mean of 80", "class 33"] and len(names) == 9
+    mean = {row["what"]: row["precision"] for row in rows if row["class"] == "mean of 80"}
+    assert mean == {"float": 0.8, "integer": pytest.approx(0.8 - 0.7 / 80, abs=1e-4)}
+    assert len(json.dumps(rows)) < 50_000
+    (few,) = charts.of_classes({"float": curves_of(3, 0.5)}, ())
+    assert {row["class"] for row in few["data"]["values"]} == {"class 0", "class 1", "class 2"}
 
 
 def test_the_command_makes_the_run_again(reported):
