@@ -21,12 +21,16 @@ class RandomOps(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     running_line: the line of the model's code that is running. drawn: line -> name of the op.
     drawn_in_python: the same of the generators of Python and NumPy, whose numbers no graph can draw
-    anew.
+    anew. It is filled only where watches_python: to look at the states of those generators takes as
+    long as to record a node.
     """
 
-    def __init__(self, running_line: Callable[[], Span | None]) -> None:
+    def __init__(
+        self, running_line: Callable[[], Span | None], *, watches_python: bool = False
+    ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.running_line = running_line
+        self.watches_python = watches_python
         self.drawn: dict[Span | None, str] = {}
         self.drawn_in_python: dict[Span | None, str] = {}
         self._states = _states_in_python()
@@ -39,8 +43,14 @@ class RandomOps(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self.drawn.setdefault(self.running_line(), name)
         return func(*args, **(kwargs or {}))
 
+    def needs_to_watch_python(self) -> bool:
+        """Whether the model drew from a generator of Python or NumPy, which was not watched."""
+        return not self.watches_python and self._states != _states_in_python()
+
     def watch_python(self) -> None:
         """Note that the model drew from a generator of Python or NumPy since the last call."""
+        if not self.watches_python:
+            return
         before, self._states = self._states, _states_in_python()
         for name, state in self._states.items():
             if state != before[name]:

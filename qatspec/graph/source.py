@@ -62,7 +62,7 @@ def line_span(source: str) -> Span | None:
 def _file_of(name: str) -> str:
     """The file of the loaded module that has this stable name; the name where there is none."""
     for module, loaded in list(sys.modules.items()):
-        file = getattr(loaded, "__file__", None)
+        file = getattr(loaded, "__dict__", {}).get("__file__")  # asks no module that loads lazily
         if file and file.endswith(name) and _stable(module, str(file)) == name:
             return str(file)
     return name

@@ -237,12 +237,18 @@ def _in_training(path: str) -> Diagnostic:
 def _traced(module: nn.Module, tracer: Tracer) -> fx.Graph | None:
     """The graph of the module; None where tracing could not go on behind what it reported."""
     while True:
+        graph, error = None, None
         try:
-            return tracer.run(module)
-        except Exception as error:  # noqa: BLE001, PERF203 - whatever the model's code raises
-            if not tracer.refusals.retry():
-                tracer.refusals.fail("", module, error)
-                return None
+            graph = tracer.run(module)
+        except Exception as raised:  # noqa: BLE001 - whatever the model's code raises
+            error = raised
+        if tracer.random.needs_to_watch_python():
+            tracer.watches_python = True
+        elif error is None:
+            return graph
+        elif not tracer.refusals.retry():
+            tracer.refusals.fail("", module, error)
+            return None
 
 
 def _untraceable(path: str, module: nn.Module, error: Exception) -> Diagnostic:

@@ -107,6 +107,7 @@ class Tracer(fx.Tracer):
         #: id of the code of a traced module's forward -> path, and which node a line computes
         self._generated: dict[int, tuple[str, dict[int, str]]] = {}
         self.random = RandomOps(_model_span)
+        self.watches_python = False
 
     def run(self, module: nn.Module) -> fx.Graph:
         """Return the graph of `module` in its present mode. The examples of the previous run's
@@ -120,7 +121,7 @@ class Tracer(fx.Tracer):
             if isinstance(m, TracedModule)
         }
         self._stored = {}
-        self.random = RandomOps(_model_span)
+        self.random = RandomOps(_model_span, watches_python=self.watches_python)
         self.examples = ExampleValues(module, self.random, self._fake_mode, earlier)
         # forward may be another method of the class, chosen in `__init__`
         is_chosen = "forward" in vars(module)

@@ -305,12 +305,17 @@ def _role(file: str) -> str:
         return "qatspec"
     if file.startswith("<"):
         return ""
-    path = os.path.realpath(file)
+    path = _real_path(file)
     for folder in (f for f in _recorder.folders if _is_in(path, f)):
         inner = (i for i in (*installed_folders(), _QATSPEC) if _is_in(i, folder))
         if not any(_is_in(path, i) for i in inner):
             return "plugin"
     return ""
+
+
+@cache  # of thousands of modules, for each folder that is watched
+def _real_path(file: str) -> str:
+    return os.path.realpath(file)
 
 
 def _is_asked_for(*, listing: bool) -> bool:

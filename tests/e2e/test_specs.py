@@ -1,7 +1,8 @@
 """Every spec with --smoke, from training to the binary, without its data.
 
-The networks are made narrow and shallow here, so that all of them take less than a minute; by hand,
-`qatspec run SPEC --smoke` goes through the whole network.
+The networks are made narrow and shallow here, and all but those of the tutorial are compiled at O1,
+which searches for no schedule, so that each takes seconds; by hand, `qatspec run SPEC --smoke` goes
+through the whole network.
 """
 
 from __future__ import annotations
@@ -60,7 +61,8 @@ def no_data(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_smoke(name: str, tmp_path: Path) -> None:
     path = SPECS / f"{name}.yaml"
     family = load(path, smoke=True).model.type
-    spec = load(path, SMALLER[family], smoke=True)
+    level = () if name in TUTORIAL else ("stages.compile.opt=O1",)
+    spec = load(path, (*SMALLER[family], *level), smoke=True)
     events: list[StageEvent] = []
     summary = run(resolve(spec), tmp_path / "work", smoke=True, on_event=events.append)
 
