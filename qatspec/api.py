@@ -11,6 +11,7 @@ if TYPE_CHECKING:  # the same names for type checkers; tests/contract holds both
     from qatspec.backend import (
         Target as Target,
         Times as Times,
+        Timing as Timing,
         assemble as assemble,
         compile as compile,
         measured_exactness as measured_exactness,
@@ -18,6 +19,7 @@ if TYPE_CHECKING:  # the same names for type checkers; tests/contract holds both
         perf as perf,
         run_in_batches as run_in_batches,
         time_in_turn as time_in_turn,
+        timing as timing,
         verdict as verdict,
         write_perf as write_perf,
     )
@@ -228,8 +230,8 @@ _export("qatspec.export.runner", "open_session")
 _export("qatspec.backend.machine", "run_compiled")
 _export(
     "qatspec.backend",
-    "Target", "Times", "assemble", "compile", "measured_exactness", "measured_perf", "perf",
-    "run_in_batches", "time_in_turn", "verdict", "write_perf",
+    "Target", "Times", "Timing", "assemble", "compile", "measured_exactness", "measured_perf",
+    "perf", "run_in_batches", "time_in_turn", "timing", "verdict", "write_perf",
 )  # fmt: skip
 _export("qatspec.train.given", "Given", "load_state")
 _export("qatspec.engine", "run")

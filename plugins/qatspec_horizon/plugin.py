@@ -1,4 +1,5 @@
-"""What this plugin registers: the Horizon presets and the marches bernoulli2, bayes and bayes_e.
+"""What this plugin registers: the Horizon presets, the marches bernoulli2, bayes and bayes_e, and
+nash_e, nash_m and nash_p as far as facts allow.
 
 The names in `aliases` are those of the community QAT tutorial.
 """
@@ -27,6 +28,7 @@ from qatspec_horizon.capabilities import (
     OPTIONS,
     TRIAL_OPTIONS,
 )
+from qatspec_horizon.nash import EXPERIMENTAL, NASH_E, NASH_M, NASH_P
 
 #: What convert writes for the vendor's tools.
 HANDOFFS = {"horizon": lazy("qatspec_horizon.handoff:mapper_configuration")}
@@ -116,5 +118,23 @@ def qatspec_marches() -> Iterable[March]:
             options=ONE_CORE_OPTIONS,
             trial_options=TRIAL_OPTIONS,
             handoffs=HANDOFFS,
+        ),
+        *(
+            tiled_march(
+                name=name,
+                summary=f"{chips}: experimental, int8 and int16; its limits are assumed",
+                version=1,
+                chips=names,
+                experimental=EXPERIMENTAL,
+                arithmetic=ARITHMETIC,
+                capabilities=capabilities,
+                options=ONE_CORE_OPTIONS,
+                trial_options=TRIAL_OPTIONS,
+            )
+            for name, chips, names, capabilities in (
+                ("nash_e", "Journey 6E, RDK S100", ("j6e", "s100", "rdk_s100"), NASH_E),
+                ("nash_m", "Journey 6M, RDK S100P", ("j6m", "s100p", "rdk_s100p"), NASH_M),
+                ("nash_p", "Journey 6P, RDK S600", ("j6p", "s600", "rdk_s600"), NASH_P),
+            )
         ),
     ]

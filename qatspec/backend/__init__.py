@@ -10,6 +10,11 @@ from qatspec.backend.measured import (
     run_in_batches as run_in_batches,
     time_in_turn as time_in_turn,
 )
-from qatspec.backend.perf import perf as perf, write_perf as write_perf
+from qatspec.backend.perf import (
+    Timing as Timing,
+    perf as perf,
+    timing as timing,
+    write_perf as write_perf,
+)
 from qatspec.backend.pipeline import assemble as assemble
 from qatspec.backend.target import Target as Target

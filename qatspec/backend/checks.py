@@ -1,7 +1,8 @@
 """What must hold after each planning pass. They are cheap, and run where the environment variable
 QATSPEC_CHECK_PASSES is set, as the tests of the backend do.
 
-`emit` has its check in `dataflow`, which every reader of a file runs.
+`emit` has its check in `dataflow`, which every reader of a file runs, and what each pass makes of
+some small nets is written in tests/golden.
 """
 
 from __future__ import annotations
@@ -11,10 +12,11 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 from qatspec.backend.compiled import Compiled
+from qatspec.backend.cost import layer_us
 from qatspec.backend.fuse import Group
 from qatspec.backend.network import Network
 from qatspec.backend.placement import Placement, Stage
-from qatspec.backend.region import view
+from qatspec.backend.region import full_box, view
 from qatspec.backend.schedule import Event
 
 VARIABLE = "QATSPEC_CHECK_PASSES"
@@ -82,6 +84,43 @@ def check_placement(placed: Placement, net: Network, budget: int) -> None:
         overlap = [(a, b) for a, b in pairwise(ends) if a[1] > b[0]]
         _demand(not overlap, f"place: buffers of stage {number} overlap: {overlap}")
         _demand(not ends or ends[-1][1] <= budget, f"place: stage {number} ends at {ends[-1:]}")
+
+
+def check_tiles(placed: Placement, net: Network) -> None:
+    """Tile: a stage has all constants of its layers, held or streamed in chunks that their slots
+    hold, and a layer in passes has slots for each of its chunks."""
+    for number, stage in enumerate(placed.stages):
+        if stage.passes is not None:
+            k, tile = stage.layers[0], stage.passes
+            fits = net.const_bytes(k, tile.channels) <= tile.constants
+            _demand(fits, f"tile: constants of stage {number} exceed their slot")
+            _demand(1 <= tile.channels <= net.channels(k), f"tile: {tile.channels} channels a pass")
+        if stage.arranged is None:
+            continue
+        held, chunks = set(stage.arranged.held), stage.arranged.chunks
+        wanted = {k for k in stage.layers if net.const_bytes(k)}
+        _demand(held | set(chunks) == wanted, f"tile: stage {number} lacks constants of {wanted}")
+        twice = held & set(chunks)
+        _demand(not twice, f"tile: stage {number} holds and streams constants of {twice}")
+        for k, chunk in chunks.items():
+            fits = net.const_bytes(k, chunk) <= stage.arranged.slot and stage.arranged.slots > 0
+            _demand(fits, f"tile: {chunk} channels of layer {k} exceed their slot")
+
+
+def check_cost(events: Sequence[Event], compiled: Compiled) -> None:
+    """Cost: every layer runs, and in parts it takes no less than in one, shared by the cores."""
+    times = [0.0] * len(compiled.layers)
+    for event in events:
+        if event.command.code in ("execute", "host"):
+            times[event.command.layer] += event.end - event.start
+    for index in sorted({e.command.layer for e in events if e.command.code == "execute"}):
+        layer = compiled.layers[index]
+        box = full_box(compiled.program.values[layer.output].shape)
+        least = layer_us(layer, box, compiled.program, compiled.target)
+        _demand(
+            times[index] >= least * (1 - _EPSILON),
+            f"cost: `{layer.name}` takes {times[index]:.3f} us in parts, {least:.3f} in one",
+        )
 
 
 def _pieces(stage: Stage, net: Network) -> Iterator[tuple[int, int]]:

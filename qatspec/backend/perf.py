@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from qatspec.backend.cost import macs
 from qatspec.backend.encode import decode
 from qatspec.backend.perf_html import render
 from qatspec.backend.schedule import Event, duration_us, schedule
+from qatspec.backend.target import Target
 from qatspec.diag.codes import QS805
 from qatspec.files import encoded, write_file
 from qatspec.program import Artifact
@@ -40,18 +41,35 @@ MIB = 2**20
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """A bin and when its commands run; latency in us, what a run takes in all."""
+    """A compiled file and when its commands run.
+
+    compiled  what the file holds, decoded.
+    events    a command's start and end in us, in the order of the stream.
+    """
 
     compiled: Compiled
     events: tuple[Event, ...]
 
     @property
     def latency(self) -> float:
+        """The microseconds that a run takes in all."""
         return duration_us(self.events, self.compiled)
+
+    def under(self, target: Target) -> Timing:
+        """The same commands with the figures of another target. Addresses stay, so its memory and
+        alignment must be those of the file's own."""
+        compiled = replace(self.compiled, target=target)
+        return Timing(compiled, schedule(compiled))
 
 
 def timing(artifact: Artifact) -> Timing:
-    """Schedule a bin. Raises DiagnosticError: QS805 where the march has no model of time, QS811."""
+    """Schedule a compiled file.
+
+    artifact  what `assemble` gave.
+
+    Returns when each command runs. Raises DiagnosticError: QS805 where the march has no model of
+    time, QS811 for a damaged file.
+    """
     if "commands" not in artifact.sections:
         raise QS805.error(
             f"there is no performance model for {artifact.march}",

@@ -41,7 +41,7 @@ def assemble(
     """
     legalise(program, target, chip_only=chip_only)
     layers = group(program, target)
-    packed = _lay_out(program, target)
+    packed = lay_out(program, target)
     weights = pack_weights(program, packed)
 
     net = Network.of(program, target, packed, layers)
@@ -72,7 +72,7 @@ def assemble(
     return verified(artifact, program)
 
 
-def _lay_out(program: Program, target: Target) -> dict[str, Packed]:
+def lay_out(program: Program, target: Target) -> dict[str, Packed]:
     """A place in the weights section for every constant, in the order of first use."""
     packed: dict[str, Packed] = {}
     end = 0

@@ -54,6 +54,11 @@ _ALIKE = 0.005
 #: Smaller sizes are not tried where one is slower than the best by this factor.
 _HOPELESS = 1.1
 
+#: A plan that takes a part of the memory is the plan for every smaller memory down to so many times
+#: that part: what was chosen fits there too, what was not chosen is no better with less memory, and
+#: constants are loaded in one piece where twice their bytes are free.
+_SPARE = 2
+
 #: Shares of a size that are planned with: what does not fit by sum of bytes alone may fail to fit
 #: as whole pieces, then a smaller plan is made.
 _SHARES = (1.0, 0.95, 0.9, 0.8, 0.7, 0.6, 0.5)
@@ -70,15 +75,20 @@ def cheapest(net: Network, opt: str, compiled: Callable[[Placement], list[Compil
         checks.check_views(net)
     fastest, rate = inf, net.target.hardware.ddr_bytes_per_us
     for effort in level.efforts:
+        enough = inf
         for size in _sizes(net.target.hardware.onchip_bytes)[: level.sizes]:
-            placed = _fitting(groups, effort, size)
+            if size >= enough:
+                continue  # the plan would be the one before
+            placed, plainly = _fitting(groups, effort, size)
             if placed is None:
                 break
+            enough = _SPARE * placed.onchip_bytes if plainly else inf
             traffic, latency = 0.0, inf
             for candidate in compiled(placed):
                 events = schedule(candidate)
                 if checks.enabled():
                     checks.check_schedule(events, candidate)
+                    checks.check_cost(events, candidate)
                 traffic = sum(event.moved for event in events)
                 latency = min(latency, duration_us(events, candidate))
                 fastest = min(fastest, latency)
@@ -102,8 +112,10 @@ def _sizes(onchip: int) -> list[int]:
     return [onchip, *(size for size in reversed(steps) if size < onchip)]
 
 
-def _fitting(groups: Groups, effort: Effort, size: int) -> Placement | None:
-    """A placement within `size` bytes; without double buffering where memory is too short."""
+def _fitting(groups: Groups, effort: Effort, size: int) -> tuple[Placement | None, bool]:
+    """A placement within `size` bytes, without double buffering where memory is too short, and
+    whether it is the first one that was tried."""
+    plainly = True
     for tried in _depths(effort):
         for share in _SHARES:
             budget = int(size * share)
@@ -116,8 +128,11 @@ def _fitting(groups: Groups, effort: Effort, size: int) -> Placement | None:
                 if checks.enabled():
                     checks.check_groups(cut, groups.net)
                     checks.check_placement(placed, groups.net, size)
-                return placed
-    return None
+                    checks.check_tiles(placed, groups.net)
+                return placed, plainly
+            plainly = False
+        plainly = False
+    return None, False
 
 
 def _depths(effort: Effort) -> Iterator[Effort]:

@@ -73,12 +73,14 @@ class Plan:
     digest      sha256 of the meaning of `spec`, in hexadecimal digits.
     steps       one for each stage that runs, in order.
     tried       the stage that is run in several variants, which are `candidates`.
+    experimental  why the march is no more than a sketch of its chip, "" where it is more.
     """
 
     spec: Spec
     digest: str
     steps: tuple[Step, ...]
     tried: str | None = None
+    experimental: str = ""
     candidates: tuple[PlannedCandidate, ...] = ()
 
     def step(self, name: str) -> Step:

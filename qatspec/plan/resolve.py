@@ -127,6 +127,7 @@ def resolve(
         digest=plan_digest,
         steps=tuple(steps),
         tried=spec.tried,
+        experimental=names.march(spec.march).experimental,
         candidates=candidates,
     )
 

@@ -22,13 +22,15 @@ def plan_data(plan: Plan, statuses: Sequence[StepStatus]) -> dict[str, Any]:
         "format": FORMAT,
         "name": plan.spec.name,
         "march": plan.spec.march,
+        **({"experimental": plan.experimental} if plan.experimental else {}),
         "digest": plan.digest,
         "steps": [_step_json(s) for s in statuses],
     }
 
 
 def plan_table(plan: Plan, statuses: Sequence[StepStatus], width: int | None = None) -> str:
-    """One line a step: its state, digest, what it starts from, and what `run` will do and why.
+    """One line a step: its state, digest, what it starts from, and what `run` will do and why. An
+    experimental march is named as one.
 
     width: columns to wrap the last cell at, between words; None: lines are as long as they are.
     """
@@ -48,7 +50,10 @@ def plan_table(plan: Plan, statuses: Sequence[StepStatus], width: int | None = N
         for words in _wrapped(row[4], None if width is None else width - start):
             lines.append(f"{front}{words}".rstrip())
             front = " " * start
-    return "\n".join([f"{plan.spec.name} for {plan.spec.march}", "", *lines])
+    head = [f"{plan.spec.name} for {plan.spec.march}"]
+    if plan.experimental:
+        head += _wrapped(f"{plan.spec.march} is experimental: {plan.experimental}", width)
+    return "\n".join([*head, "", *lines])
 
 
 def _candidate_rows(

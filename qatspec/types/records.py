@@ -246,6 +246,7 @@ class March:
     version       of the capabilities; it counts up with each change, and is part of digests.
     arithmetic    the integer arithmetic of the chip.
     chips         chip names that mean this march ("j5"): they get a did-you-mean.
+    experimental  why the march is no more than a sketch of its chip; `plan` prints it.
     capabilities  what the march takes and how fast it is, as typed data.
     options       JSON schema of `stages.compile`'s further keys.
     trial_options options laid over the spec's where compile is tried before training: they refuse
@@ -272,6 +273,7 @@ class March:
     summary: str
     version: int
     chips: tuple[str, ...] = ()
+    experimental: str = ""
     arithmetic: Arithmetic = field(default_factory=Arithmetic)
     capabilities: Capabilities = field(default_factory=Capabilities)
     options: JSONSchema = field(default_factory=lambda: NO_PARAMS)

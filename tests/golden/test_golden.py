@@ -5,6 +5,7 @@
     <net>/program.txt       the integer Program
     <net>/qat_onnx.txt      the Q/DQ file of the prepared model
     <net>/integer_onnx.txt  the integer ONNX of the Program
+    passes/<case>.txt       what each pass of the tiling backend makes of a small Program
 
 QATSPEC_BLESS=1 pytest tests/golden writes them anew: read the difference before you commit it.
 """
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,7 @@ from qatspec.spec import qconfig_rules
 from qatspec.types import PrepareConfig
 from tests.golden.nets import NETS, build, settled
 from tests.golden.onnx_text import onnx_text
+from tests.golden.passes import CASES, pass_text
 
 HERE = Path(__file__).parent
 AFTER = ("module", "annotate", "weights")
@@ -73,18 +75,30 @@ def _difference(file: Path, now: str) -> str:
 
 @pytest.mark.parametrize("name", NETS)
 def test_what_a_net_becomes_is_as_written(name: str, tmp_path: Path) -> None:
-    found = []
-    for file, now in _texts(name, tmp_path).items():
-        golden = HERE / name / file
+    texts = _texts(name, tmp_path)
+    _compare({HERE / name / file: now for file, now in texts.items()})
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_what_the_passes_of_the_backend_make_is_as_written(name: str) -> None:
+    _compare({HERE / "passes" / f"{name}.txt": pass_text(CASES[name])})
+
+
+def _compare(texts: Mapping[Path, str]) -> None:
+    differences = []
+    for golden, now in texts.items():
         if os.environ.get("QATSPEC_BLESS"):
             golden.parent.mkdir(exist_ok=True)
             golden.write_text(now, encoding="utf-8")
-        found.append(_difference(golden, now))
-    assert not any(found), "\n".join(("", *filter(None, found), f"if it is meant: {BLESS}"))
+        differences.append(_difference(golden, now))
+    assert not any(differences), "\n".join(
+        ("", *filter(None, differences), f"if it is meant: {BLESS}")
+    )
 
 
 def test_every_golden_belongs_to_a_net() -> None:
     assert {path.name for path in HERE.iterdir() if (path / "graph.txt").exists()} == set(NETS)
+    assert {path.stem for path in (HERE / "passes").glob("*.txt")} == set(CASES)
 
 
 def test_a_difference_names_the_file_and_the_lines(tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 
 A row is modelled by compiling its net and reading the latency of the compiled file. Constants are
 chosen by coordinate descent on the rows that are even (`Row.fits`): one figure after the other is
-raised and lowered by a factor, and what lowers the mean error of those rows is kept.
+raised and lowered by a factor, and what lowers the mean error of those rows is kept. While figures
+move, the commands of each net stay and are timed again (`Planned`); with the figures that this ends
+at, every net is compiled again, until new commands lower the error no further.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from qatspec.api import Target, assemble, perf
+from qatspec.api import DiagnosticError, Target, Timing, assemble, perf, timing
 from qatspec_horizon.published.table import NETS, Row
 
 
@@ -45,19 +47,66 @@ def changed(target: Target, figures: Mapping[str, float]) -> Target:
     return replace(target, hardware=replace(target.hardware, **chip), host=host)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refused:
+    """A row whose net the march refuses; reason: the diagnostic that says so."""
+
+    row: Row
+    reason: str
+
+
 def score(
     rows: Iterable[Row], opt: str, figures: Mapping[str, float] | None = None
-) -> Iterator[Scored]:
+) -> Iterator[Scored | Refused]:
     """Every row with its modelled time at an opt level. figures: in the place of the march's."""
-    modelled: dict[tuple[str, float], tuple[float, float]] = {}
+    modelled: dict[tuple[str, float], tuple[float, float] | str] = {}
     for row in rows:
         target = changed(row.machine(), figures or {})
         key = row.net, target.hardware.clock_mhz
         if key not in modelled:
-            summary = perf(assemble(NETS[row.net](), target, opt=opt, verify=False))["summary"]
-            modelled[key] = summary["latency (ms)"], summary["DDR megabytes per frame"]
-        ms, ddr = modelled[key]
-        yield Scored(row=row, ms=ms, ddr_mib=ddr)
+            try:
+                artifact = assemble(NETS[row.net](), target, opt=opt, verify=False)
+            except DiagnosticError as error:
+                modelled[key] = error.diagnostics[0].message
+            else:
+                summary = perf(artifact)["summary"]
+                modelled[key] = summary["latency (ms)"], summary["DDR megabytes per frame"]
+        result = modelled[key]
+        if isinstance(result, str):
+            yield Refused(row=row, reason=result)
+        else:
+            yield Scored(row=row, ms=result[0], ddr_mib=result[1])
+
+
+class Planned:
+    """Rows with the commands of their nets, compiled once. Rows that the march refuses are left
+    out.
+
+    figures: in the place of the march's, as the nets are compiled.
+    """
+
+    def __init__(self, rows: Iterable[Row], opt: str, figures: Mapping[str, float]) -> None:
+        self.rows: list[tuple[Row, tuple[str, float]]] = []
+        self.timings: dict[tuple[str, float], Timing] = {}
+        for row in rows:
+            target = changed(row.machine(), figures)
+            key = row.net, target.hardware.clock_mhz
+            if key not in self.timings:
+                try:
+                    artifact = assemble(NETS[row.net](), target, opt=opt, verify=False)
+                except DiagnosticError:
+                    continue
+                self.timings[key] = timing(artifact)
+            self.rows.append((row, key))
+
+    def score(self, figures: Mapping[str, float]) -> Iterator[Scored]:
+        """Every row with its time under other figures, by the same commands."""
+        latencies: dict[tuple[str, float], float] = {}
+        for row, key in self.rows:
+            if key not in latencies:
+                target = changed(row.machine(), figures)
+                latencies[key] = self.timings[key].under(target).latency / 1e3
+            yield Scored(row=row, ms=latencies[key], ddr_mib=0.0)
 
 
 def sizes(scored: Iterable[Scored]) -> list[float]:

@@ -210,10 +210,11 @@ def resnet18() -> Program:
     return net.classify(x, 1000)
 
 
-def resnet50() -> Program:
-    net = Net("resnet50", 224)
+def resnet50(depths: tuple[int, ...] = (3, 4, 6, 3)) -> Program:
+    """depths: blocks of each stage; (3, 8, 36, 3) is ResNet-152."""
+    net = Net(f"resnet{3 * sum(depths) + 2}", 224)
     x = net.max_pool(net.conv(net.image, 64, 7, 2))
-    for width, repeats, first in ((64, 3, 1), (128, 4, 2), (256, 6, 2), (512, 3, 2)):
+    for width, repeats, first in zip((64, 128, 256, 512), depths, (1, 2, 2, 2), strict=True):
         for repeat in range(repeats):
             stride = first if repeat == 0 else 1
             shortcut = net.conv(x, 4 * width, 1, stride) if repeat == 0 else x

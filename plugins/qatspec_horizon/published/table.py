@@ -13,16 +13,24 @@ from typing import Any
 
 from qatspec.api import Program, Target
 from qatspec_horizon.capabilities import BAYES, BAYES_E, BERNOULLI2
+from qatspec_horizon.nash import NASH_E, NASH_M, NASH_P
 from qatspec_horizon.published import classifiers, detectors, gelan, mobile, nets
 from qatspec_horizon.published.yolos import yolo
 
 Build = Callable[[], Program]
+
+#: What stands behind the name of a net whose activations are ops: an X3 leaves them to its CPU, and
+#: the nash marches take time for them.
+_TABLES = "activations as ops"
 
 #: march of the table -> the march of qatspec, its capabilities
 MARCHES = {
     "bernoulli2": ("bernoulli2", BERNOULLI2),
     "bayes": ("bayes", BAYES),
     "bayes-e": ("bayes_e", BAYES_E),
+    "nash-e": ("nash_e", NASH_E),
+    "nash-m": ("nash_m", NASH_M),
+    "nash-p": ("nash_p", NASH_P),
 }
 
 
@@ -54,7 +62,9 @@ class Row:
     def net(self) -> str:
         """The name of its net in `NETS`."""
         name = self.model.lower().replace("_seg", "-seg").replace("_pose", "-pose")
-        return f"{name}, CPU" if self.march == "bernoulli2" and f"{name}, CPU" in NETS else name
+        tables = f"{name}, {_TABLES}"
+        counts = self.march == "bernoulli2" or self.march.startswith("nash")
+        return tables if counts and tables in NETS else name
 
     def machine(self) -> Target:
         """The chip as it was measured: with the clock that the row states."""
@@ -66,7 +76,7 @@ class Row:
 
 
 def rows(march: str) -> list[Row]:
-    """The rows of a march of the table ("bernoulli2", "bayes" or "bayes-e"), by time."""
+    """The rows of a march of the table ("bernoulli2", "bayes-e", ...), by time."""
     return sorted((row for row in _every_row() if row.march == march), key=lambda row: row.ms)
 
 
@@ -101,16 +111,18 @@ def _yolos() -> dict[str, Build]:
     return made
 
 
-def _on_cpu() -> dict[str, Build]:
-    """Nets whose activation the CPU of an X3 runs."""
+def _with_activations() -> dict[str, Build]:
+    """Nets whose activations are ops."""
     made: dict[str, Build] = {"yolov10n": lambda: gelan.yolov10("n", "silu")}
     for size in "nsmlx":
         made[f"yolov5{size}_v7.0"] = partial(yolo, "v5", size, "anchors", activation="silu")
         made[f"yolov8{size}"] = partial(yolo, "v8", size, activation="silu")
         made[f"yolov8{size}-seg"] = partial(yolo, "v8", size, "seg", activation="silu")
+        made[f"yolo11{size}"] = partial(yolo, "11", size, activation="silu")
+        made[f"yolov5{size}u"] = partial(yolo, "v5", size, activation="silu")
     small = (48, 96, 192, 384), (2, 2, 14, 2)
     made["repvit"] = lambda: mobile.repvit("repvit_m0_9", *small, activation="gelu")
-    return {f"{name}, CPU": build for name, build in made.items()}
+    return {f"{name}, {_TABLES}": build for name, build in made.items()}
 
 
 def _classifiers() -> dict[str, Build]:
@@ -120,11 +132,15 @@ def _classifiers() -> dict[str, Build]:
         "mobilenetv2": nets.mobilenet_v2,
         "mobilenetv3_large_100": c.mobilenet_v3,
         "resnet18": nets.resnet18,
+        "resnet152": lambda: nets.resnet50((3, 8, 36, 3)),
         "se-resnet50": c.se_resnet50,
         "resnext50_32x4d": c.resnext50,
         "googlenet": c.googlenet,
         "inception_v3": lambda: detectors.inception_v3(395),
         "efficientnet-lite0": lambda: c.efficientnet("lite0", 1.0, 1.0, lite=True),
+        "efficientnet_lite0": lambda: c.efficientnet("lite0", 1.0, 1.0, lite=True),
+        "efficientnet_lite1": lambda: c.efficientnet("lite1", 1.0, 1.1, 240, lite=True),
+        "efficientnet_lite4": lambda: c.efficientnet("lite4", 1.4, 1.8, 380, lite=True),
         "efficientnet-lite2": lambda: c.efficientnet("lite2", 1.1, 1.2, 260, lite=True),
         "efficientnet-lite4": lambda: c.efficientnet("lite4", 1.4, 1.8, 300, lite=True),
         "efficientnet-b0": nets.efficientnet_lite0,  # relu, without squeeze and excitation
@@ -161,5 +177,5 @@ NETS: dict[str, Build] = {
     "deeplabv3+ (modified)": detectors.deeplab,
     "yolov5s": lambda: detectors.yolov5_v2("s", 672),
     **_yolos(),
-    **_on_cpu(),
+    **_with_activations(),
 }

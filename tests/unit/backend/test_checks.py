@@ -114,7 +114,7 @@ def test_each_level_runs_its_passes_in_one_order(net, target, monkeypatch, opt):
 def planned(net, target):
     program, march = chain(net), target(48 * 1024)
     layers = group(program, march)
-    facts = Network.of(program, march, pipeline._lay_out(program, march), layers)
+    facts = Network.of(program, march, pipeline.lay_out(program, march), layers)
     effort = Effort(depth=2)
     groups = fuse(Groups(facts), 40 * 1024, effort)
     return facts, groups, place_values(facts, groups, 40 * 1024, effort)
@@ -168,3 +168,48 @@ def test_faults_of_schedule_are_noticed(net, target):
         checks.check_schedule([replace(e, moved=e.moved + 10**6) for e in events], compiled)
     with pytest.raises(checks.PassError, match="backwards"):
         checks.check_schedule([replace(events[0], end=-1.0), *events[1:]], compiled)
+
+
+def test_faults_of_tile_are_noticed(planned):
+    facts, _, placed = planned
+    checks.check_tiles(placed, facts)
+    stage = next(s for s in placed.stages if s.arranged is not None and s.arranged.held)
+    arranged, (k, *_) = stage.arranged, stage.arranged.held
+    stage.arranged = replace(arranged, held=())
+    with pytest.raises(checks.PassError, match="lacks constants"):
+        checks.check_tiles(placed, facts)
+    stage.arranged = replace(arranged, chunks={k: facts.channels(k)}, slot=1, slots=2)
+    with pytest.raises(checks.PassError, match="holds and streams"):
+        checks.check_tiles(placed, facts)
+    held = tuple(other for other in arranged.held if other != k)
+    stage.arranged = replace(arranged, held=held, chunks={k: facts.channels(k)}, slot=1, slots=2)
+    with pytest.raises(checks.PassError, match="exceed their slot"):
+        checks.check_tiles(placed, facts)
+
+
+def test_faults_of_passes_over_channels_are_noticed(net, target):
+    made = net()
+    x = made.conv(made.input(8, 4, 4), 64, kernel=1)
+    program, march = made.finish(made.conv(x, 48)), target(12 * 1024)
+    layers = group(program, march)
+    facts = Network.of(program, march, pipeline.lay_out(program, march), layers)
+    effort = Effort(depth=2)
+    placed = place_values(facts, fuse(Groups(facts), 12 * 1024, effort), 12 * 1024, effort)
+    checks.check_tiles(placed, facts)
+    stage = next(s for s in placed.stages if s.passes is not None)
+    tile = stage.passes
+    stage.passes = replace(tile, constants=tile.constants - 1)
+    with pytest.raises(checks.PassError, match="exceed their slot"):
+        checks.check_tiles(placed, facts)
+    stage.passes = replace(tile, channels=0)
+    with pytest.raises(checks.PassError, match="channels a pass"):
+        checks.check_tiles(placed, facts)
+
+
+def test_faults_of_cost_are_noticed(net, target):
+    compiled = decode(assemble(chain(net), target(), verify=False))
+    events = schedule(compiled)
+    checks.check_cost(events, compiled)
+    short = [replace(e, end=e.start + 0.4 * (e.end - e.start)) for e in events]
+    with pytest.raises(checks.PassError, match="in parts"):
+        checks.check_cost(short, compiled)

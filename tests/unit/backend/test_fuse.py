@@ -104,6 +104,21 @@ def test_random_nets_at_every_size(net, noise, target, seed):
             assert np.array_equal(got, wanted), (seed, onchip, opt, cores)
 
 
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("opt", ["O2", "O3"])
+def test_sizes_of_memory_that_give_the_same_plan_are_passed_over(
+    net, target, monkeypatch, seed, opt
+):
+    """The file is the one that a search over every size gives."""
+    program = random_net(net, seed)
+    for onchip in (1 << 20, 24 * 1024):
+        options = {"opt": opt, "verify": False}
+        fast = assemble(program, target(onchip), **options).to_bytes()
+        with monkeypatch.context() as patch:
+            patch.setattr("qatspec.backend.plan._SPARE", 1e12)
+            assert assemble(program, target(onchip), **options).to_bytes() == fast
+
+
 @pytest.mark.parametrize("seed", range(8))
 def test_random_nets_with_parts_on_the_cpu(net, noise, target, seed):
     """Layers of the CPU lie in DDR, between groups of the chip, whatever the level."""

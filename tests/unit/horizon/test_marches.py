@@ -153,3 +153,27 @@ def test_chip_names_lead_to_their_march(chip, march):
 def test_wrong_options(march):
     with pytest.raises(DiagnosticError, match="QS803"):
         compile_program(conv_net(), march, opt="O4")
+
+
+NASH = {
+    "nash_e": ("j6e", "s100", "RDK_S100"),
+    "nash_m": ("j6m", "s100p"),
+    "nash_p": ("j6p", "s600", "rdk_s600"),
+}
+
+
+@pytest.mark.parametrize("name", NASH)
+def test_marches_without_printed_limits_are_experimental(name):
+    """A chip's name leads to its march, which says that it is a sketch, and compiles."""
+    march = registry().march(name)
+    assert march.experimental and "experimental" in march.summary
+    assert march.capabilities.hardware.accuracy.startswith("experimental")
+    for chip in NASH[name]:
+        with pytest.raises(DiagnosticError, match="QS309") as caught:
+            registry().march(chip)
+        assert name in (caught.value.diagnostics[0].help or "")
+    program = conv_net()
+    artifact = compile_program(program, name, verify=True)
+    assert artifact.manifest["verified_frames"] == 1
+    assert perf(artifact)["summary"]["latency error"] == march.capabilities.hardware.accuracy
+    assert not registry().march("bayes").experimental

@@ -1,10 +1,22 @@
 """Nets with published times: their definitions, which rows constants are fitted on, and the fit."""
 
+import argparse
 from math import prod
 
 import pytest
 from qatspec_horizon.capabilities import BAYES, BAYES_E, BERNOULLI2
-from qatspec_horizon.published.fitting import Scored, band, changed, fit, score, sizes
+from qatspec_horizon.nash import NASH_E, NASH_M, NASH_P
+from qatspec_horizon.published.__main__ import _report
+from qatspec_horizon.published.fitting import (
+    Planned,
+    Refused,
+    Scored,
+    band,
+    changed,
+    fit,
+    score,
+    sizes,
+)
 from qatspec_horizon.published.table import MARCHES, NETS, rows
 
 from qatspec.api import assemble, perf
@@ -43,7 +55,10 @@ def test_rows_to_fit_on_follow_from_their_key():
     assert not fits["SE-ResNet50"] and not fits["Inception_v3"]
 
 
-@pytest.mark.parametrize("capabilities", [BERNOULLI2, BAYES, BAYES_E])
+MARCHES_OF_CHIPS = [BERNOULLI2, BAYES, BAYES_E, NASH_E, NASH_M, NASH_P]
+
+
+@pytest.mark.parametrize("capabilities", MARCHES_OF_CHIPS)
 def test_every_figure_says_what_it_rests_on(capabilities):
     kinds = [text.partition(":")[0] for text in capabilities.hardware.fitted.values()]
     assert set(kinds) <= {"printed", "dump", "fitted", "assumed"}
@@ -58,6 +73,30 @@ def test_a_row_is_modelled_by_compiling_its_net():
     (slower,) = score([row], "balance", {"macs_per_cycle": 120})
     assert slower.ms > 1.5 * scored.ms
     assert band([scored]).startswith("1 rows: ")
+
+
+def test_figures_move_by_the_same_commands():
+    """The time that the fit looks at is that of the compiled file, and of other figures besides."""
+    (row, *_) = (row for row in rows("bayes-e") if row.net == "mobilenetv2")
+    planned = Planned([row], "balance", {})
+    (scored,) = score([row], "balance")
+    (same,) = planned.score({})
+    (slower,) = planned.score({"macs_per_cycle": 300, "ddr_bytes_per_us": 3000})
+    assert same.ms == pytest.approx(scored.ms, abs=1e-6) and slower.ms > 1.3 * same.ms
+
+
+def test_a_net_that_the_march_refuses_is_printed_and_the_next_one_follows(capsys):
+    """A memory that no layer of the first net fits, and one that every net fits."""
+    (row, *_) = (row for row in rows("bernoulli2") if row.net == "mobilenetv1")
+    (refused,) = score([row], "balance", {"onchip_bytes": 512})
+    assert isinstance(refused, Refused) and "does not fit the on-chip memory" in refused.reason
+    arguments = argparse.Namespace(opt="balance", markdown=False)
+    _report("bernoulli2", [row], arguments, {"onchip_bytes": 512})
+    assert "refused: `" in capsys.readouterr().out
+    arguments.markdown = True
+    _report("bernoulli2", [row], arguments, {"onchip_bytes": 512})
+    assert capsys.readouterr().out.count("|") == 9
+    assert Planned([row], "balance", {"onchip_bytes": 512}).rows == []
 
 
 def test_the_clock_is_that_of_the_row():

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -233,6 +234,27 @@ def test_status_says_why(plan, tmp_path):
     assert (change.span.file, change.span.line) == ("--set", 1)
     table = plan_table(after, states)
     assert "--set:1  /stages/qat/trainer/optimizer/lr" in table
+
+
+class Sketch:
+    """A march that is no more than a sketch of its chip."""
+
+    @hookimpl
+    def qatspec_marches(self):
+        (march, *_) = Fake().qatspec_marches()
+        return [replace(march, name="sketch", chips=(), experimental="its limits are assumed")]
+
+
+def test_an_experimental_march_is_named_as_one(plan, tmp_path):
+    registry = fake_registry(Plugin("sketch", "sketch", "1", Sketch()))
+    states = lambda planned: status(planned, tmp_path)  # noqa: E731
+    sketched = plan("march=sketch", registry=registry)
+    table = plan_table(sketched, states(sketched))
+    assert "\nsketch is experimental: its limits are assumed\n" in table
+    assert plan_data(sketched, states(sketched))["experimental"] == "its limits are assumed"
+    sure = plan(registry=registry)
+    assert "experimental" not in plan_table(sure, states(sure))
+    assert "experimental" not in plan_data(sure, states(sure))
 
 
 def test_status_tells_what_judges_anew(plan, tmp_path):
