@@ -44,6 +44,15 @@ OPTIONS: Mapping[str, Any] = {
     },
 }
 
+#: Its table of operators states at most 128 frames.
+BERNOULLI2_OPTIONS: Mapping[str, Any] = {
+    **OPTIONS,
+    "properties": {
+        **OPTIONS["properties"],
+        "batch": {**TILED_OPTIONS["batch"], "maximum": 128},
+    },
+}
+
 ONE_CORE_OPTIONS: Mapping[str, Any] = {
     **OPTIONS,
     "properties": {**OPTIONS["properties"], "cores": TILED_OPTIONS["cores"]},

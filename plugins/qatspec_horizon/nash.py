@@ -18,80 +18,72 @@ EXPERIMENTAL = "limits of ops and rounding are assumed to be those of bayes; tim
 
 _S100 = "rows of RDK S100 marked fit (README)"
 
-NASH_E = Capabilities(
-    host=BAYES_HOST,
-    hardware=Hardware(
-        cores=1,
-        clock_mhz=1000,
-        macs_per_cycle=11000,
-        depthwise_macs_per_cycle=1024,
-        vector_lanes=256,
-        onchip_bytes=3 * 1024 * 1024,
-        ddr_bytes_per_us=30000,
-        start_overhead_us=0.6,
-        run_overhead_us=0.0,
-        port_bytes_per_cycle=256,
-        softmax_lanes=16.0,
-        table_lanes=13.0,
-        align_width=8,
-        align_channels_in=4,
-        align_channels_out=8,
-        accuracy="experimental: 5 rows that were not fitted",
-        fitted={
-            "cores": "printed: RDK S100 is measured on one core",
-            "clock_mhz": "printed: RDK S100 is measured at 1.0 GHz",
-            "macs_per_cycle": f"fitted: {_S100}",
-            "depthwise_macs_per_cycle": f"fitted: {_S100}",
-            "vector_lanes": "assumed: those of bayes",
-            "table_lanes": f"fitted: {_S100}",
-            "softmax_lanes": "assumed: the ratio of X5 to its array",
-            "onchip_bytes": "assumed: the vendor prints two levels of memory without sizes",
-            "ddr_bytes_per_us": f"fitted: {_S100}",
-            "start_overhead_us": f"fitted: {_S100}",
-            "port_bytes_per_cycle": f"fitted: {_S100}",
-            "align_width": "assumed: that of bayes",
-            "align_channels_in": "assumed: that of bayes",
-            "align_channels_out": "assumed: that of bayes",
-        },
-    ),
-    max_lsb=BAYES.max_lsb,
-    ops=BAYES.ops,
+_E = Hardware(
+    cores=1,
+    clock_mhz=1000,
+    macs_per_cycle=11000,
+    depthwise_macs_per_cycle=1024,
+    vector_lanes=256,
+    onchip_bytes=3 * 1024 * 1024,
+    ddr_bytes_per_us=30000,
+    start_overhead_us=0.6,
+    run_overhead_us=0.0,
+    port_bytes_per_cycle=256,
+    softmax_lanes=16.0,
+    table_lanes=13.0,
+    align_width=8,
+    align_channels_in=4,
+    align_channels_out=8,
+    accuracy="experimental: 5 rows that were not fitted",
+    fitted={
+        "cores": "printed: RDK S100 is measured on one core",
+        "clock_mhz": "printed: RDK S100 is measured at 1.0 GHz",
+        "macs_per_cycle": f"fitted: {_S100}",
+        "depthwise_macs_per_cycle": f"fitted: {_S100}",
+        "vector_lanes": "assumed: those of bayes",
+        "table_lanes": f"fitted: {_S100}",
+        "softmax_lanes": "assumed: the ratio of X5 to its array",
+        "onchip_bytes": "assumed: the vendor prints two levels of memory without sizes",
+        "ddr_bytes_per_us": f"fitted: {_S100}",
+        "start_overhead_us": f"fitted: {_S100}",
+        "port_bytes_per_cycle": f"fitted: {_S100}",
+        "align_width": "assumed: that of bayes",
+        "align_channels_in": "assumed: that of bayes",
+        "align_channels_out": "assumed: that of bayes",
+    },
 )
 
-assert NASH_E.hardware is not None
-NASH_M = replace(
-    NASH_E,
-    hardware=replace(
-        NASH_E.hardware,
-        clock_mhz=1500,
-        accuracy="experimental: 3 rows that were not fitted",
-        fitted={
-            **{
-                name: "assumed: that of nash_e"
-                for name, text in NASH_E.hardware.fitted.items()
-                if text.startswith("fitted")
-            },
-            "cores": "printed: RDK S100P is measured on one core",
-            "clock_mhz": "printed: RDK S100P is measured at 1.5 GHz",
+_M = replace(
+    _E,
+    clock_mhz=1500,
+    accuracy="experimental: 3 rows that were not fitted",
+    fitted={
+        **{
+            name: "assumed: that of nash_e"
+            for name, text in _E.fitted.items()
+            if text.startswith("fitted")
         },
-    ),
+        "cores": "printed: RDK S100P is measured on one core",
+        "clock_mhz": "printed: RDK S100P is measured at 1.5 GHz",
+    },
 )
 
-NASH_P = replace(
-    NASH_M,
-    hardware=replace(
-        NASH_M.hardware,
-        cores=4,
-        macs_per_cycle=13000,
-        accuracy="experimental: 3 rows that were not fitted",
-        fitted={
-            **{
-                name: text.replace("nash_e", "nash_m")
-                for name, text in NASH_M.hardware.fitted.items()
-            },
-            "cores": "printed: RDK S600 is measured on four cores",
-            "clock_mhz": "assumed: that of nash_m",
-            "macs_per_cycle": "fitted: rows of RDK S600 marked fit (README)",
-        },
-    ),
+_P = replace(
+    _M,
+    cores=4,
+    macs_per_cycle=13000,
+    accuracy="experimental: 3 rows that were not fitted",
+    fitted={
+        **{name: text.replace("nash_e", "nash_m") for name, text in _M.fitted.items()},
+        "cores": "printed: RDK S600 is measured on four cores",
+        "clock_mhz": "assumed: that of nash_m",
+        "macs_per_cycle": "fitted: rows of RDK S600 marked fit (README)",
+    },
 )
+
+
+def _abilities(hardware: Hardware) -> Capabilities:
+    return Capabilities(host=BAYES_HOST, hardware=hardware, max_lsb=BAYES.max_lsb, ops=BAYES.ops)
+
+
+NASH_E, NASH_M, NASH_P = _abilities(_E), _abilities(_M), _abilities(_P)

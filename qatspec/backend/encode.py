@@ -53,6 +53,7 @@ def encode(compiled: Compiled) -> Artifact:
         "ddr": list(compiled.ddr.items()),
         "onchip_bytes": compiled.onchip_bytes,
         "ddr_bytes": compiled.ddr_bytes,
+        **_batch(compiled),
     }
     return Artifact(
         march=target.march,
@@ -65,7 +66,7 @@ def encode(compiled: Compiled) -> Artifact:
             "bit_exact": True,
             "max_lsb": 0,
             "verified_frames": 0,
-            "options": {"opt": compiled.opt, "cores": compiled.cores},
+            "options": {"opt": compiled.opt, "cores": compiled.cores, **_batch(compiled)},
         },
         sections={
             "program": _json(structure),
@@ -96,12 +97,18 @@ def decode(artifact: Artifact) -> Compiled:
             ddr=_addresses(memory["ddr"], program),
             onchip_bytes=int(memory["onchip_bytes"]),
             ddr_bytes=int(memory["ddr_bytes"]),
+            batch=int(memory.get("batch", 1)),
             fed={fed.port.name: fed for fed in artifact.runtime_inputs},
         )
         _check(compiled)
     except _BROKEN as problem:
         raise broken(artifact, problem) from problem
     return compiled
+
+
+def _batch(compiled: Compiled) -> dict[str, int]:
+    """The frames of a run, where they are several."""
+    return {"batch": compiled.batch} if compiled.batch > 1 else {}
 
 
 def broken(artifact: Artifact, problem: object) -> DiagnosticError:
@@ -161,6 +168,7 @@ def _check(compiled: Compiled) -> None:
     if (
         not 1 <= compiled.cores <= target.hardware.cores
         or target.hardware.onchip_bytes < compiled.onchip_bytes
+        or compiled.batch < 1
     ):
         raise ValueError("the memory plan does not fit its target")
     for number, command in enumerate(compiled.commands):

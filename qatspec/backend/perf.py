@@ -121,24 +121,26 @@ def _summary(artifact: Artifact, timed: Timing) -> dict[str, Any]:
     ops = sum(2 * macs(op, compiled.program) for op in compiled.program.ops)
     loaded = sum(e.moved for e in events if e.command.code in ("weight", "load"))
     stored = sum(e.moved for e in events if e.command.code == "store")
-    moved = loaded + stored
-    fps = 1e6 / latency if latency else 0.0
+    frames, moved = compiled.batch, loaded + stored
+    runs = 1e6 / latency if latency else 0.0
+    fps = runs * frames
     return {
         "model name": compiled.program.name,
         "note": NOTE,
         "BPU march": target.march,
         "BPU core number": compiled.cores,
         "BPU PE number": target.hardware.macs_per_cycle * compiled.cores,
-        "compiling options": f"--march {target.march} --opt {compiled.opt} --core {compiled.cores}",
+        "compiling options": f"--march {target.march} --opt {compiled.opt} --core {compiled.cores}"
+        + (f" --batch {frames}" if frames > 1 else ""),
         "HBDK version": f"none: qatspec {__version__}",
         "runtime version": f"qatspec {__version__}",
         "model json CRC": artifact.manifest["program"][:16],
         "model param CRC": f"{crc32(compiled.weights):08x}",
-        "frame per run": 1,
+        "frame per run": frames,
         "BPU OPs per frame (effective)": ops,
-        "BPU OPs per run (effective)": ops,
+        "BPU OPs per run (effective)": ops * frames,
         "BPU OPs per frame (working)": ops,
-        "BPU OPs per run (working)": ops,
+        "BPU OPs per run (working)": ops * frames,
         "latency (ms)": _round(latency / 1e3),
         "latency (us)": _round(latency),
         "latency (ms) by segments": _segments(timed),
@@ -149,17 +151,17 @@ def _summary(artifact: Artifact, timed: Timing) -> dict[str, Any]:
         "worst FPS": _round(fps),
         "FPS, a frame on each core": _round(_saturated_fps(timed, moved)),
         "frame per second": _round(fps),
-        "run per second": _round(fps),
-        "loaded bytes per frame": loaded,
+        "run per second": _round(runs),
+        "loaded bytes per frame": moved // frames - stored // frames,
         "loaded bytes per run": loaded,
-        "stored bytes per frame": stored,
+        "stored bytes per frame": stored // frames,
         "stored bytes per run": stored,
-        "DDR bytes per frame": moved,
+        "DDR bytes per frame": moved // frames,
         "DDR bytes per run": moved,
-        "DDR bytes per second": _round(moved * fps),
-        "DDR megabytes per frame": _round(moved / MIB),
+        "DDR bytes per second": _round(moved * runs),
+        "DDR megabytes per frame": _round(moved / frames / MIB),
         "DDR megabytes per run": _round(moved / MIB),
-        "DDR megabytes per second": _round(moved * fps / MIB),
+        "DDR megabytes per second": _round(moved * runs / MIB),
         "on-chip bytes used": compiled.onchip_bytes,
         "on-chip bytes": target.hardware.onchip_bytes,
         "input features": [["input feature", "dtype", "shape (without batch)"]]
@@ -174,11 +176,12 @@ def _saturated_fps(timed: Timing, moved: int) -> float:
     """Frames a second with every core of the chip busy with frames of its own, as far as DDR
     carries their traffic."""
     hardware = timed.compiled.target.hardware
-    frames = hardware.cores // timed.compiled.cores
+    runs = hardware.cores // timed.compiled.cores
     if not timed.latency:
         return 0.0
     shared = 1e6 * hardware.ddr_bytes_per_us / moved if moved else float("inf")
-    return min(frames * 1e6 / timed.latency, max(shared, 1e6 / timed.latency))
+    alone = 1e6 / timed.latency
+    return timed.compiled.batch * min(runs * alone, max(shared, alone))
 
 
 def _round(value: float) -> float:
@@ -200,7 +203,7 @@ def _layers(timed: Timing) -> list[list[str]]:
     return [
         [
             layer.name,
-            f"{sum(2 * macs(op, compiled.program) for op in layer.ops):,}",
+            f"{sum(2 * macs(op, compiled.program) for op in layer.ops) * compiled.batch:,}",
             _cost(compute[layer.index], timed.latency),
             _cost(traffic[layer.index], timed.latency),
         ]

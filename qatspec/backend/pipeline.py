@@ -23,6 +23,7 @@ def assemble(
     *,
     opt: str = TILED_OPTIONS["opt"]["default"],
     cores: int = TILED_OPTIONS["cores"]["default"],
+    batch: int = TILED_OPTIONS["batch"]["default"],
     verify: bool = TILED_OPTIONS["verify"]["default"],
     chip_only: bool = TILED_OPTIONS["chip_only"]["default"],
 ) -> Artifact:
@@ -30,6 +31,7 @@ def assemble(
 
     opt     effort: O0, O1, O2, O3, ddr, fast or balance.
     cores   how many cores one frame is split over.
+    batch   frames of a run, which every command works on.
     verify  run one seeded frame through the encoded commands and compare every layer with the
             interpreter; the manifest's `verified_frames` says whether it was done.
     chip_only
@@ -44,7 +46,7 @@ def assemble(
     packed = lay_out(program, target)
     weights = pack_weights(program, packed)
 
-    net = Network.of(program, target, packed, layers)
+    net = Network.of(program, target, packed, layers, batch)
 
     def compiled(placed: Placement) -> list[Compiled]:
         return [
@@ -60,6 +62,7 @@ def assemble(
                 ddr=placed.ddr,
                 onchip_bytes=placed.onchip_bytes,
                 ddr_bytes=placed.ddr_bytes,
+                batch=batch,
             )
             for used in range(cores, 0, -1)  # a frame on several cores may be the slower one
         ]

@@ -209,12 +209,13 @@ class _Clock:
         layer, hardware = self.compiled.layers[command.layer], self.target.hardware
         key = (command.layer, command.box)
         if key not in self.work:
-            self.work[key] = layer_us(layer, command.box, self.program, self.target)
+            us = layer_us(layer, command.box, self.program, self.target)
+            self.work[key] = us * self.compiled.batch
             self.needs[key] = layer_needs(layer, command.box, self.program)
         sources = []
         for name, operand in zip(layer.inputs, command.operands, strict=True):
             root, box = self._at_home(name, self.needs[key][name])
-            size = features_bytes(self.program.values[root], operand.box, self.target)
+            size = self._bytes(root, operand.box)
             sources.append((self.chip.buffer(operand.address, size, operand.box), box))
         if layer.consts:
             # the constants of a share of the rows are those of all its channels
@@ -245,7 +246,7 @@ class _Clock:
             sources.append((self._value_in_ddr(source), part))
         ready = [self.host_free, _writable(here, box)]
         start = max(ready + [_readable(buffer, part) for buffer, part in sources])
-        end = self.host_free = start + host_us(layer, self.program, self.target)
+        end = self.host_free = start + self._host_us(layer)
         for buffer, part in sources:
             _note(buffer, part, end, write=False)
         _note(here, box, end, write=True)
@@ -264,13 +265,21 @@ class _Clock:
     def _constants(self, layer: Layer, box: Box) -> int:
         return constant_spans(layer, box, self.program, self.compiled.packed)[1]
 
+    def _host_us(self, layer: Layer) -> float:
+        return host_us(layer, self.program, self.target, self.compiled.batch)
+
+    def _bytes(self, name: str, box: Box) -> int:
+        """Bytes of `box` of all frames of a run."""
+        size = features_bytes(self.program.values[name], box, self.target)
+        return size * self.compiled.batch
+
     def _size(self, value: int, box: Box) -> int:
-        return features_bytes(self.program.values[self.names[value]], box, self.target)
+        return self._bytes(self.names[value], box)
 
     def _loaded(self, command: Command) -> int:
         """Bytes that a load moves: frames are converted on their way, so theirs count."""
         if fed := self.compiled.fed.get(self.names[command.value]):
-            return fed.frame_bytes(command.box.h0, command.box.h1)
+            return fed.frame_bytes(command.box.h0, command.box.h1) * self.compiled.batch
         return self._size(command.value, command.box)
 
     def _here(self, command: Command) -> _Buffer:
@@ -284,5 +293,5 @@ class _Clock:
 
     def _value_in_ddr(self, name: str) -> _Buffer:
         box = full_box(self.program.values[name].shape)
-        size = features_bytes(self.program.values[name], box, self.target)
+        size = self._bytes(name, box)
         return self.ddr.buffer(self.compiled.ddr[name], size, box)

@@ -29,6 +29,16 @@ TILED_OPTIONS: Mapping[str, JSONSchema] = {
         "default": 1,
         "description": "cores that one frame is split over",
     },
+    "batch": {
+        "type": "integer",
+        "minimum": 1,
+        "maximum": 4096,
+        "default": 1,
+        "description": (
+            "frames of a run: every command works on all of them, so constants are loaded and "
+            "layers started once a run, and values take so many times the memory"
+        ),
+    },
     "verify": {
         "type": "boolean",
         "default": True,

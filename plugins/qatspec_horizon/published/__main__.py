@@ -16,6 +16,7 @@ import math
 import statistics
 import sys
 from collections.abc import Mapping
+from functools import partial
 
 from qatspec_horizon.published.fitting import (
     Planned,
@@ -111,21 +112,25 @@ def _fit(
     least = math.inf
     while True:
         planned = Planned(chosen, arguments.opt, {**figures, **best})
-        error = statistics.mean(sizes(planned.score({**figures, **best})))
+        error = _mean_error(planned, figures, best)
         _say(f"{march}: {len(planned.rows)} rows compiled: mean error {error:.2f} %")
         if error > least - 0.05:
             break
         least = error
         best = fit(
-            lambda tried, planned=planned: statistics.mean(
-                sizes(planned.score({**figures, **tried}))
-            ),
+            partial(_mean_error, planned, figures),
             best,
             report=lambda name, value, error: _say(f"  {name} {value:g}: {error:.2f} %"),
         )
     for name, value in best.items():
         before = bases.get(name, "assumed")
         _say(f"{march}: {name} = {value:g}, fitted on {len(planned.rows)} rows (was {before})")
+
+
+def _mean_error(
+    planned: Planned, figures: Mapping[str, float], tried: Mapping[str, float]
+) -> float:
+    return statistics.mean(sizes(planned.score({**figures, **tried})))
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ def test_every_pass_holds_its_rules_on_random_nets(checking, net, target, seed):
     for onchip, opt in ((1 << 20, "O2"), (24 * 1024, "O3"), (9 * 1024, "ddr"), (5 * 1024, "O1")):
         for march in (target(onchip), target(onchip, host=host)):
             with tolerated():
-                assemble(program, march, opt=opt, verify=False)
+                assemble(program, march, opt=opt, batch=1 + seed % 3, verify=False)
 
 
 @contextmanager

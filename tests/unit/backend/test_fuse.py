@@ -95,13 +95,14 @@ def test_random_nets_at_every_size(net, noise, target, seed):
     rng = np.random.default_rng(seed)
     for onchip in (1 << 20, 24 * 1024, 9 * 1024, 5 * 1024):
         opt, cores = str(rng.choice(list(LEVELS))), int(rng.integers(1, 3))
+        options = {"opt": opt, "cores": cores, "batch": int(rng.choice([1, 1, 2, 5]))}
         try:
-            artifact = assemble(program, target(onchip), opt=opt, cores=cores, verify=False)
+            artifact = assemble(program, target(onchip), **options, verify=False)
         except DiagnosticError as error:
             assert onchip < 1 << 20 and {d.code for d in error.diagnostics} == {"QS802"}
             continue
         for got, wanted in zip(run_compiled(artifact, ints), expected, strict=True):
-            assert np.array_equal(got, wanted), (seed, onchip, opt, cores)
+            assert np.array_equal(got, wanted), (seed, onchip, options)
 
 
 @pytest.mark.parametrize("seed", range(6))

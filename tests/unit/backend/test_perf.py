@@ -2,7 +2,9 @@
 
 import json
 import re
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from qatspec.backend import assemble, perf, write_perf
@@ -127,3 +129,36 @@ def test_a_frame_on_each_core_is_bounded_by_cores_and_ddr(full, target):
             assert saturated == pytest.approx(share * alone, rel=1e-6)
     two = perf(assemble(full, target(), cores=2))["summary"]
     assert two["FPS, a frame on each core"] == two["FPS"]
+
+
+def test_a_batch_loads_constants_and_starts_layers_once(full, noise, target):
+    """The integers are those of each frame, constants pass once a run, and a frame takes less."""
+    march = target(1 << 20)
+    one, four = (assemble(full, march, batch=batch) for batch in (1, 4))
+    ints = noise(full, 6)
+    for got, wanted in zip(four.run(*ints), one.run(*ints), strict=True):
+        assert np.array_equal(got, wanted)
+    alone, batched = (perf(artifact)["summary"] for artifact in (one, four))
+    assert batched["frame per run"] == 4 and alone["frame per run"] == 1
+    assert batched["FPS"] == pytest.approx(4e6 / batched["latency (us)"])
+    assert 1.1 * alone["FPS"] < batched["FPS"] < 4 * alone["FPS"]
+    assert batched["BPU OPs per run (working)"] == 4 * alone["BPU OPs per run (working)"]
+    assert batched["DDR bytes per run"] < 4 * alone["DDR bytes per run"]
+    assert batched["DDR bytes per frame"] == batched["DDR bytes per run"] // 4
+    assert four.manifest["options"] == {"opt": "O2", "cores": 1, "batch": 4}
+    again = perf(Artifact.from_bytes(four.to_bytes()))["summary"]
+    assert again == batched
+
+
+def test_a_layer_that_fits_for_fewer_frames_alone_names_the_batch(full, target):
+    with pytest.raises(DiagnosticError, match="QS802") as caught:
+        assemble(full, target(24 * 1024), batch=500)
+    assert "a smaller `batch` than 500" in caught.value.diagnostics[0].help
+
+
+def test_a_file_with_no_frame_a_run_is_refused(full, target):
+    artifact = assemble(full, target(), batch=2)
+    memory = json.loads(artifact.sections["memory"])
+    broken = {**artifact.sections, "memory": json.dumps({**memory, "batch": 0}).encode()}
+    with pytest.raises(DiagnosticError, match="QS811"):
+        perf(replace(artifact, sections=broken))
