@@ -116,7 +116,7 @@ def check_cost(events: Sequence[Event], compiled: Compiled) -> None:
     for index in sorted({e.command.layer for e in events if e.command.code == "execute"}):
         layer = compiled.layers[index]
         box = full_box(compiled.program.values[layer.output].shape)
-        least = layer_us(layer, box, compiled.program, compiled.target) * compiled.batch
+        least = layer_us(layer, box, compiled.program, compiled.target) * compiled.frames
         _demand(
             times[index] >= least * (1 - _EPSILON),
             f"cost: `{layer.name}` takes {times[index]:.3f} us in parts, {least:.3f} in one",

@@ -38,16 +38,16 @@ def layer_us(layer: Layer, box: Box, program: Program, target: Target) -> float:
     return target.cycles_to_us(cycles)
 
 
-def host_us(layer: Layer, program: Program, target: Target, batch: int = 1) -> float:
+def host_us(layer: Layer, program: Program, target: Target, frames: int = 1) -> float:
     """Time of the CPU for a layer that runs there: every number that it reads or makes, once more
     to be dequantized or quantized where it comes from the chip or goes there, and the hand-over.
-    batch: frames of a run, which are handed over together."""
+    frames: how many a run has, which are handed over together."""
     host = target.host
     assert host is not None
     values = [*layer.inputs, layer.output]
     values += [name for op in layer.ops for name in (*op.inputs, op.output)]
     numbers: int = sum(prod(program.values[n].shape) for n in values if n not in program.consts)
-    return host.start_us + batch * numbers / host.elements_per_us
+    return host.start_us + frames * numbers / host.elements_per_us
 
 
 def _port_bytes(layer: Layer, box: Box, program: Program, target: Target) -> int:

@@ -44,6 +44,7 @@ def pack_weights(program: Program, packed: Mapping[str, Packed]) -> bytes:
 def encode(compiled: Compiled) -> Artifact:
     """The Artifact; equal programs and options give equal bytes."""
     program, target = compiled.program, compiled.target
+    batch = {"batch": compiled.frames} if compiled.frames > 1 else {}
     structure, _ = unpack(serde.MAGIC, serde.VERSION, serde.to_bytes(program))
     del structure["sections"]
     memory = {
@@ -53,7 +54,7 @@ def encode(compiled: Compiled) -> Artifact:
         "ddr": list(compiled.ddr.items()),
         "onchip_bytes": compiled.onchip_bytes,
         "ddr_bytes": compiled.ddr_bytes,
-        **_batch(compiled),
+        **({"frames": compiled.frames} if compiled.frames > 1 else {}),
     }
     return Artifact(
         march=target.march,
@@ -66,7 +67,7 @@ def encode(compiled: Compiled) -> Artifact:
             "bit_exact": True,
             "max_lsb": 0,
             "verified_frames": 0,
-            "options": {"opt": compiled.opt, "cores": compiled.cores, **_batch(compiled)},
+            "options": {"opt": compiled.opt, "cores": compiled.cores, **batch},
         },
         sections={
             "program": _json(structure),
@@ -97,18 +98,13 @@ def decode(artifact: Artifact) -> Compiled:
             ddr=_addresses(memory["ddr"], program),
             onchip_bytes=int(memory["onchip_bytes"]),
             ddr_bytes=int(memory["ddr_bytes"]),
-            batch=int(memory.get("batch", 1)),
+            frames=int(memory.get("frames", 1)),
             fed={fed.port.name: fed for fed in artifact.runtime_inputs},
         )
         _check(compiled)
     except _BROKEN as problem:
         raise broken(artifact, problem) from problem
     return compiled
-
-
-def _batch(compiled: Compiled) -> dict[str, int]:
-    """The frames of a run, where they are several."""
-    return {"batch": compiled.batch} if compiled.batch > 1 else {}
 
 
 def broken(artifact: Artifact, problem: object) -> DiagnosticError:
@@ -168,7 +164,7 @@ def _check(compiled: Compiled) -> None:
     if (
         not 1 <= compiled.cores <= target.hardware.cores
         or target.hardware.onchip_bytes < compiled.onchip_bytes
-        or compiled.batch < 1
+        or compiled.frames < 1
     ):
         raise ValueError("the memory plan does not fit its target")
     for number, command in enumerate(compiled.commands):

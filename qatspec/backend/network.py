@@ -46,7 +46,7 @@ class Read:
 @dataclass(frozen=True, kw_only=True)
 class Network:
     """The facts of one program on one target. Layers and parts go by their position: part k is
-    what layer k writes, part -1 - i is input port i. batch: frames of a run; bytes and times are
+    what layer k writes, part -1 - i is input port i. frames: how many a run has; bytes and times are
     those of all of them."""
 
     program: Program
@@ -59,7 +59,7 @@ class Network:
     divisible: tuple[bool, ...]
     channel_step: tuple[int | None, ...]
     heights: Mapping[str, int]
-    batch: int = 1
+    frames: int = 1
     cache: dict[tuple[int, int | None], int] = field(default_factory=dict)
     ranges: dict[tuple[int, tuple[int, int]], dict[str, tuple[int, int]]] = field(
         default_factory=dict
@@ -72,7 +72,7 @@ class Network:
         target: Target,
         packed: Mapping[str, Packed],
         layers: Sequence[Layer],
-        batch: int = 1,
+        frames: int = 1,
     ) -> Network:
         """The network of the layers that `group` found."""
         home_of, views = homes(layers, program, target)
@@ -94,7 +94,7 @@ class Network:
             divisible=tuple(by_rows for by_rows, _ in split),
             channel_step=tuple(step for _, step in split),
             heights={p.root: view(program.values[p.root].shape)[1] for p in parts.values()},
-            batch=batch,
+            frames=frames,
         )
 
     @cached_property
@@ -137,7 +137,7 @@ class Network:
     def bytes(self, root: str, c0: int, c1: int, rows: int) -> int:
         """Bytes of a buffer of channels c0..c1 and so many rows of a root."""
         channels = align(c1 - c0, self.target.hardware.align_channels_in)
-        return align(channels * rows * self._shapes[root][1], LINE) * self.batch
+        return align(channels * rows * self._shapes[root][1], LINE) * self.frames
 
     def hull(self, root: str, c0: int, c1: int) -> tuple[int, int]:
         """The range of whole blocks of channels that holds c0..c1."""
@@ -205,9 +205,9 @@ class Network:
     def compute_us(self, k: int) -> float:
         """Time of one core, or of the CPU, for the whole of layer k."""
         if self.layers[k].host:
-            return host_us(self.layers[k], self.program, self.target, self.batch)
+            return host_us(self.layers[k], self.program, self.target, self.frames)
         box = full_box(self.program.values[self.layers[k].output].shape)
-        return layer_us(self.layers[k], box, self.program, self.target) * self.batch
+        return layer_us(self.layers[k], box, self.program, self.target) * self.frames
 
 
 def _part(name: str, home_of: Mapping[str, Home], program: Program) -> Part:

@@ -56,8 +56,12 @@ class Timing:
         return duration_us(self.events, self.compiled)
 
     def under(self, target: Target) -> Timing:
-        """The same commands with the figures of another target. Addresses stay, so its memory and
-        alignment must be those of the file's own."""
+        """Schedule the same commands with the figures of another target.
+
+        target  with the memory and alignment of the file's target, since addresses stay.
+
+        Returns the new times.
+        """
         compiled = replace(self.compiled, target=target)
         return Timing(compiled, schedule(compiled))
 
@@ -121,7 +125,7 @@ def _summary(artifact: Artifact, timed: Timing) -> dict[str, Any]:
     ops = sum(2 * macs(op, compiled.program) for op in compiled.program.ops)
     loaded = sum(e.moved for e in events if e.command.code in ("weight", "load"))
     stored = sum(e.moved for e in events if e.command.code == "store")
-    frames, moved = compiled.batch, loaded + stored
+    frames, moved = compiled.frames, loaded + stored
     runs = 1e6 / latency if latency else 0.0
     fps = runs * frames
     return {
@@ -181,7 +185,7 @@ def _saturated_fps(timed: Timing, moved: int) -> float:
         return 0.0
     shared = 1e6 * hardware.ddr_bytes_per_us / moved if moved else float("inf")
     alone = 1e6 / timed.latency
-    return timed.compiled.batch * min(runs * alone, max(shared, alone))
+    return timed.compiled.frames * min(runs * alone, max(shared, alone))
 
 
 def _round(value: float) -> float:
@@ -203,7 +207,7 @@ def _layers(timed: Timing) -> list[list[str]]:
     return [
         [
             layer.name,
-            f"{sum(2 * macs(op, compiled.program) for op in layer.ops) * compiled.batch:,}",
+            f"{sum(2 * macs(op, compiled.program) for op in layer.ops) * compiled.frames:,}",
             _cost(compute[layer.index], timed.latency),
             _cost(traffic[layer.index], timed.latency),
         ]

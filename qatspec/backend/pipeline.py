@@ -31,7 +31,7 @@ def assemble(
 
     opt     effort: O0, O1, O2, O3, ddr, fast or balance.
     cores   how many cores one frame is split over.
-    batch   frames of a run, which every command works on.
+    batch   number of frames of a run, which every command works on.
     verify  run one seeded frame through the encoded commands and compare every layer with the
             interpreter; the manifest's `verified_frames` says whether it was done.
     chip_only
@@ -62,7 +62,7 @@ def assemble(
                 ddr=placed.ddr,
                 onchip_bytes=placed.onchip_bytes,
                 ddr_bytes=placed.ddr_bytes,
-                batch=batch,
+                frames=batch,
             )
             for used in range(cores, 0, -1)  # a frame on several cores may be the slower one
         ]

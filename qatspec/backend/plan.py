@@ -155,7 +155,7 @@ def _too_large(groups: Groups) -> DiagnosticError:
                 f"`{net.layers[k].name}` does not fit the on-chip memory: its smallest tile "
                 f"needs {needed} bytes, {onchip} are left",
                 help="make the layer smaller: fewer channels, a smaller input"
-                + (f"; or a smaller `batch` than {net.batch}" if net.batch > 1 else ""),
+                + (f"; or a smaller `batch` than {net.frames}" if net.frames > 1 else ""),
                 at=net.layers[k].ops[0].origin.rule or None,
             )
             for k, needed in layers

@@ -77,7 +77,7 @@ def costs(timed: Timing) -> tuple[Cost, ...]:
     rows = []
     for layer in compiled.layers:
         count, time = sum(macs(op, compiled.program) for op in layer.ops), us[layer.index]
-        count *= compiled.batch
+        count *= compiled.frames
         possible = hardware.macs_per_cycle * hardware.clock_mhz * time
         rows.append(
             Cost(
@@ -110,7 +110,7 @@ def spills(timed: Timing) -> tuple[Spill, ...]:
             continue
         layer = makers.get(name) or compiled.layers[command.layer]
         value = compiled.program.values[name]
-        size = features_bytes(value, full_box(value.shape), compiled.target) * compiled.batch
+        size = features_bytes(value, full_box(value.shape), compiled.target) * compiled.frames
         one = spilled.setdefault(
             name,
             Spill(
@@ -196,7 +196,7 @@ def _lives(timed: Timing) -> list[_Life]:
         life.start, life.end = min(life.start, start), max(life.end, end)
 
     def hold(root: str, address: int, box: Box, span: tuple[float, float]) -> None:
-        size = features_bytes(compiled.program.values[root], box, compiled.target) * compiled.batch
+        size = features_bytes(compiled.program.values[root], box, compiled.target) * compiled.frames
         touch(address, size, *span, False)
 
     for event in timed.events:

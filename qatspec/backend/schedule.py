@@ -210,7 +210,7 @@ class _Clock:
         key = (command.layer, command.box)
         if key not in self.work:
             us = layer_us(layer, command.box, self.program, self.target)
-            self.work[key] = us * self.compiled.batch
+            self.work[key] = us * self.compiled.frames
             self.needs[key] = layer_needs(layer, command.box, self.program)
         sources = []
         for name, operand in zip(layer.inputs, command.operands, strict=True):
@@ -266,12 +266,12 @@ class _Clock:
         return constant_spans(layer, box, self.program, self.compiled.packed)[1]
 
     def _host_us(self, layer: Layer) -> float:
-        return host_us(layer, self.program, self.target, self.compiled.batch)
+        return host_us(layer, self.program, self.target, self.compiled.frames)
 
     def _bytes(self, name: str, box: Box) -> int:
         """Bytes of `box` of all frames of a run."""
         size = features_bytes(self.program.values[name], box, self.target)
-        return size * self.compiled.batch
+        return size * self.compiled.frames
 
     def _size(self, value: int, box: Box) -> int:
         return self._bytes(self.names[value], box)
@@ -279,7 +279,7 @@ class _Clock:
     def _loaded(self, command: Command) -> int:
         """Bytes that a load moves: frames are converted on their way, so theirs count."""
         if fed := self.compiled.fed.get(self.names[command.value]):
-            return fed.frame_bytes(command.box.h0, command.box.h1) * self.compiled.batch
+            return fed.frame_bytes(command.box.h0, command.box.h1) * self.compiled.frames
         return self._size(command.value, command.box)
 
     def _here(self, command: Command) -> _Buffer:

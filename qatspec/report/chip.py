@@ -124,7 +124,7 @@ def _layers(timed: Timing) -> list[Layer]:
             node=next((op.origin.node for op in layer.ops if op.origin.node), ""),
             kind=layer.ops[0].kind,
             us=us[layer.index],
-            ops=sum(2 * macs(op, compiled.program) for op in layer.ops) * compiled.batch,
+            ops=sum(2 * macs(op, compiled.program) for op in layer.ops) * compiled.frames,
             moved=moved[layer.index],
         )
         for layer in compiled.layers

@@ -49,6 +49,7 @@ VERBS = [
     "Return",
     "Round",
     "Run",
+    "Schedule",
     "Send",
     "Switch",
     "Take",

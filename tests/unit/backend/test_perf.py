@@ -159,6 +159,6 @@ def test_a_layer_that_fits_for_fewer_frames_alone_names_the_batch(full, target):
 def test_a_file_with_no_frame_a_run_is_refused(full, target):
     artifact = assemble(full, target(), batch=2)
     memory = json.loads(artifact.sections["memory"])
-    broken = {**artifact.sections, "memory": json.dumps({**memory, "batch": 0}).encode()}
+    broken = {**artifact.sections, "memory": json.dumps({**memory, "frames": 0}).encode()}
     with pytest.raises(DiagnosticError, match="QS811"):
         perf(replace(artifact, sections=broken))
