@@ -16,7 +16,7 @@ from qatspec.program import Program, RuntimeInput
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Compiled:
     """All that a bin holds, decoded. ddr: value -> address; sizes in bytes. fed: by the name of an
-    input, what stands in DDR in its place, converted while it is loaded. frames: how many a run has;
+    input, what stands in DDR in its place, converted while it is loaded. frames: those of a run;
     addresses are those of the first one, with space for the others behind each buffer."""
 
     program: Program

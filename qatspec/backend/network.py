@@ -46,7 +46,7 @@ class Read:
 @dataclass(frozen=True, kw_only=True)
 class Network:
     """The facts of one program on one target. Layers and parts go by their position: part k is
-    what layer k writes, part -1 - i is input port i. frames: how many a run has; bytes and times are
+    what layer k writes, part -1 - i is input port i. frames: those of a run; bytes and times are
     those of all of them."""
 
     program: Program
