@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 from click.shell_completion import get_completion_class
 
-from qatspec.cli.output import echo
+from qatspec.cli.output import write_product
 
 #: The variable of the environment by which the shell's script asks for completions.
 COMPLETE = "_QATSPEC_COMPLETE"
@@ -28,4 +28,4 @@ def command(shell: str) -> None:
     kind = get_completion_class(shell)
     assert kind is not None
     completion = kind(click.Command("qatspec"), {}, "qatspec", COMPLETE)
-    echo(kind.source_template % completion.source_vars())
+    write_product(kind.source_template % completion.source_vars() + "\n")

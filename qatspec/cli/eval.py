@@ -11,7 +11,7 @@ from qatspec.cli import options
 from qatspec.cli.console import CleanConsole
 from qatspec.cli.held import Held, stale_option
 from qatspec.cli.live import Live
-from qatspec.cli.streams import stdout
+from qatspec.cli.output import echo_json, people, settings
 
 
 @click.command(name="eval", short_help="Evaluate a stage's result on data.val.")
@@ -63,7 +63,7 @@ def command(
 
     loaded = options.load(spec, overrides, allow_code)
     loaded, workdir = options.of_candidate(loaded, workdir, candidate)
-    console = CleanConsole(file=stdout())
+    console = CleanConsole(file=people())
     with loaded.document.located(), Live(console, partial(options.warn, loaded)) as live:
         held = Held(loaded, workdir, stale=stale)
         context = options.context(
@@ -83,6 +83,9 @@ def command(
             device=context.device,
             progress=validation_progress(context),
         )
+    if settings().format == "json":
+        echo_json({"format_version": 1, "stage": result, "file": str(path), "metrics": metrics})
+        return
     console.print(f"{path}", highlight=False, soft_wrap=True)
     for name, value in metrics.items():
         console.print(f"  {name:<12}{value:7.2f}", highlight=False)

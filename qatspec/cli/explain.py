@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from qatspec.cli import options
-from qatspec.cli.output import echo
+from qatspec.cli.output import echo, echo_json, settings
 from qatspec.cli.registered import qspec_words
 from qatspec.diag import CODES
 from qatspec.diag.words import nearest, suggest
@@ -56,14 +56,14 @@ def command(
     are evaluated only for the types given with --op.
     """
     if module is None:
-        echo(_page(subject))
+        _print(_page(subject).splitlines())
         return
     spec = options.load(Path(subject), overrides, allow_code)
     known = [s for s in ("calibration", "qat") if s in spec.stages]
     if stage is not None and stage not in known:
         raise click.UsageError(f"no stage `{stage}` prepares modules; {suggest(stage, known)}")
     if not known:
-        echo("the spec has neither calibration nor qat: nothing is quantized")
+        _print(["the spec has neither calibration nor qat: nothing is quantized"])
         return
     chosen = stage or known[-1]
     with spec.document.located():
@@ -78,7 +78,14 @@ def command(
             lines = _by_rules(spec, chosen, module, unit, rules, ops, built=calls is not None)
         else:
             lines = list(_built(spec, chosen, module, rules, calls))
-    echo("\n".join(lines))
+    _print(lines)
+
+
+def _print(lines: Sequence[str]) -> None:
+    if settings().format == "json":
+        echo_json({"format_version": 1, "lines": list(lines)})
+    else:
+        echo("\n".join(lines))
 
 
 def _page(code: str) -> str:

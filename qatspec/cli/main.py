@@ -16,7 +16,16 @@ from click.shell_completion import CompletionItem, shell_complete
 from qatspec import __version__
 from qatspec.cli.completion import COMPLETE
 from qatspec.cli.examples import EXAMPLES
-from qatspec.cli.output import ARGUMENTS, HELP, common_options, echo, settings, show, show_unwritten
+from qatspec.cli.output import (
+    ARGUMENTS,
+    HELP,
+    common_options,
+    echo,
+    settings,
+    show,
+    show_unwritten,
+    write_document,
+)
 from qatspec.cli.streams import ReaderGoneError, own_stdout
 from qatspec.diag import Diagnostic, DiagnosticError, PluginFault, Span
 from qatspec.diag.codes import QS008, QS946, QS947
@@ -171,9 +180,15 @@ def _run(arguments: list[str]) -> int:
             with handled(ending="TORCHELASTIC_RUN_ID" in os.environ):
                 cli.invoke(context)
         except Interrupted as error:
-            return _interrupted(error, arguments)
+            code = _interrupted(error, arguments)
+            write_document()
+            return code
         except BaseException as error:  # noqa: BLE001  every end of a command has its exit code
-            return _end(error)
+            code = _end(error)
+            # help, a usage error, or the end of another process: no diagnostics are missing
+            write_document(ended=not isinstance(error, click.exceptions.Exit | click.UsageError))
+            return code
+        write_document()
         chosen = settings()
         return DIAGNOSTICS if chosen.strict and chosen.warned else OK
 

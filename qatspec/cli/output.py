@@ -7,9 +7,9 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
@@ -26,14 +26,30 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
+#: Formats that are one document, which is written when the command ends.
+_DOCUMENTS = ("json", "sarif")
+
+
 @dataclass(slots=True)
 class Settings:
-    """Values of --format, --strict and --debug; `warned`: a warning was shown."""
+    """Values of --format, --strict and --debug; `warned`: a warning was shown.
+
+    held, texts  diagnostics of the document, and the texts of their files.
+    data         what the command writes for programs, which the document holds as well.
+    open_keys    the keys of `data` are names of the user's: diagnostics are not put among them.
+    written      stdout has the command's output already: a spec, a schema, or what the processes
+                 that it started wrote.
+    """
 
     format: Format = "text"
     strict: bool = False
     debug: bool = False
     warned: bool = False
+    held: list[Diagnostic] = field(default_factory=list)
+    texts: dict[str, str] = field(default_factory=dict)
+    data: Any = None
+    open_keys: bool = False
+    written: bool = False
 
 
 def settings() -> Settings:
@@ -95,18 +111,51 @@ def common_options() -> list[click.Option]:
 
 
 def show(diagnostics: Iterable[Diagnostic], texts: Mapping[str, str] | None = None) -> None:
-    """Write diagnostics: text to stderr (none: nothing), formats for programs to stdout."""
+    """Write diagnostics: text to stderr (none: nothing), `github` to stdout. Those of a format that
+    is one document are kept for its end (`write_document`)."""
     shown_diagnostics = tuple(diagnostics)
     chosen = settings()
     if not shown_diagnostics and chosen.format == "text":
         return
     chosen.warned |= any(d.severity == "warning" for d in shown_diagnostics)
+    if is_document():
+        chosen.held += shown_diagnostics
+        chosen.texts |= {**_code(shown_diagnostics), **(texts or {})}
+        return
     to_stderr = chosen.format == "text"
     stream = sys.stderr if to_stderr else stdout()
     color = stream.isatty() and "NO_COLOR" not in os.environ
     shown = {**_code(shown_diagnostics), **(texts or {})}
     width = shutil.get_terminal_size().columns if stream.isatty() else None
     write(render(shown_diagnostics, shown, chosen.format, color=color, width=width), err=to_stderr)
+
+
+def write_document(*, ended: bool = True) -> None:
+    """Write the document of `--format json` and `sarif`: the data of the command with its
+    diagnostics, or these alone. Other formats have none.
+
+    ended: the command ran to its end or to an error, so that there are diagnostics to write, if
+    only none. Where stdout has another output of the command already, or the keys of its data are
+    names, they go to stderr.
+    """
+    chosen = settings()
+    if not is_document() or (not ended and chosen.data is None):
+        return
+    rendered = render(chosen.held, chosen.texts, chosen.format)
+    if chosen.data is None or chosen.format != "json":
+        if not chosen.written or chosen.held:
+            write(rendered, err=chosen.written)
+        return
+    data = hide_values(chosen.data)
+    if chosen.held and not chosen.open_keys:
+        data = {**data, "diagnostics": json.loads(rendered)["diagnostics"]}
+    write(_json(data), err=chosen.written)
+    if chosen.held and chosen.open_keys:
+        write(rendered, err=True)
+
+
+def _json(data: Any) -> str:
+    return clean(json.dumps(data, indent=2, ensure_ascii=False))
 
 
 def show_unwritten(error: OSError) -> None:
@@ -131,14 +180,29 @@ def _code(diagnostics: Iterable[Diagnostic]) -> dict[str, str]:
 
 
 def echo(text: str = "", *, err: bool = False, nl: bool = True) -> None:
-    """Write text for people, cleaned, to stdout or stderr."""
-    write(clean(hide(text)), err=err, nl=nl)
+    """Write text for people, cleaned, to stdout or stderr: to stderr where stdout is for a
+    document."""
+    write(clean(hide(text)), err=err or is_document(), nl=nl)
 
 
-def echo_json(data: Any) -> None:
-    """Write data as JSON to stdout. Values of the environment are hidden in its texts, never in its
-    keys, so that a program that reads it finds them under every environment."""
-    write(clean(json.dumps(hide_values(data), indent=2, ensure_ascii=False)))
+def write_product(text: str) -> None:
+    """Write what the command is for, cleaned, to stdout in every format: a spec, a schema, a
+    script."""
+    settings().written = True
+    write(clean(text), nl=False)
+
+
+def echo_json(data: Mapping[str, Any], *, open_keys: bool = False) -> None:
+    """Write data as JSON to stdout; with `--format json` at the end, with the diagnostics. Values
+    of the environment are hidden in its texts, never in its keys, so that a program that reads it
+    finds them under every environment.
+
+    open_keys: its keys are names of the user's, and diagnostics go to stderr."""
+    if is_document():
+        chosen = settings()
+        chosen.data, chosen.open_keys = data, open_keys
+    else:
+        write(_json(hide_values(data)))
 
 
 def terminal_width() -> int | None:
@@ -150,8 +214,19 @@ def tables() -> Console:
     """Where tables go: as wide as the terminal, and anywhere else as wide as they are."""
     from qatspec.cli.console import CleanConsole
 
-    wide = None if stdout().isatty() else 1000
-    return CleanConsole(file=stdout(), highlight=False, markup=False, width=wide)
+    stream = people()
+    wide = None if stream.isatty() else 1000
+    return CleanConsole(file=stream, highlight=False, markup=False, width=wide)
+
+
+def people() -> TextIO:
+    """The stream of text for people: stderr where stdout is for a document."""
+    return sys.stderr if is_document() else stdout()
+
+
+def is_document() -> bool:
+    """Return whether stdout is for one document (JSON, SARIF)."""
+    return settings().format in _DOCUMENTS
 
 
 def is_text() -> bool:

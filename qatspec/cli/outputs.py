@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from qatspec.cli.output import settings
 from qatspec.cli.streams import stdout
 from qatspec.diag import DiagnosticError, Span
 from qatspec.diag.codes import QS906
@@ -35,6 +36,7 @@ def write_output(path: Path, text: str) -> None:
     """
     demand_output(path)
     if is_stdout(path):
+        settings().written = True
         stdout().write(text)
         stdout().flush()
         return

@@ -79,7 +79,7 @@ def command(
     names = _tiled() if "all" in marches else list(marches) or [loaded.march]
     reports = {name: _modelled(source, (*overrides, f"march={name}"), allow_code) for name in names}
     if settings().format == "json":
-        echo_json(reports)
+        echo_json(reports, open_keys=True)
     else:
         rows = [[name, *_row(report)] for name, report in reports.items()]
         print_columns(tables(), _HEAD, rows)

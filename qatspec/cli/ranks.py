@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from qatspec.cli.output import ARGUMENTS
+from qatspec.cli.output import ARGUMENTS, settings
 from qatspec.cli.streams import stdout_for_children
 from qatspec.diag.codes import QS908
 from qatspec.process import scratch_folder
@@ -95,6 +95,7 @@ def launch(nproc: int, nnodes: int, endpoint: str | None, max_restarts: int) -> 
         )
         try:
             launch_agent(config, sys.executable, ["-m", "qatspec", *arguments])
+            settings().written = True  # by rank 0
         except SignalException as error:
             raise click.exceptions.Exit(128 + error.sigval) from error  # rank 0 has told
         except ChildFailedError as error:

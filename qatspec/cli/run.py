@@ -16,7 +16,7 @@ from qatspec.cli import options
 from qatspec.cli.columns import Column, print_columns
 from qatspec.cli.console import CleanConsole
 from qatspec.cli.live import Live, duration
-from qatspec.cli.streams import stdout
+from qatspec.cli.output import echo_json, people, settings
 from qatspec.diag.codes import QS921
 from qatspec.diag.words import file_size
 from qatspec.spec import STAGES, Spec
@@ -165,7 +165,8 @@ def _run(
     options.check_data(loaded)
     plan = resolve(loaded, device=chosen.type, nproc=processes, threads=threads)
     workdir = workdir or options.default_workdir(loaded)
-    console = CleanConsole(file=stdout(), width=None if stdout().isatty() else 1000, quiet=quiet)
+    stream = people()
+    console = CleanConsole(file=stream, width=None if stream.isatty() else 1000, quiet=quiet)
     with loaded.document.located(), Live(console, partial(options.warn, loaded)) as live:
         summary = run(
             plan,
@@ -182,6 +183,9 @@ def _run(
         )
     shown = workdir.with_name(f"{workdir.name}-smoke") if smoke else workdir
     print_summary(console, summary, loaded, shown)
+    if settings().format == "json":
+        parts = {key: summary[key] for key in ("metrics", "delta_to_float", "performance")}
+        echo_json({"format_version": 1, "summary": str(shown / "summary.json"), **parts})
 
 
 def _demand_trackers(track: tuple[str, ...]) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from qatspec.cli.output import echo
+from qatspec.cli.output import echo, write_product
 from qatspec.cli.outputs import write_output
 from qatspec.registry import registry
 from qatspec.schema import merged_schema
@@ -21,7 +21,7 @@ def command(output: Path | None) -> None:
     To use it in an editor, make `# yaml-language-server: $schema=qatspec.schema.json` the first
     line of a spec."""
     if output is None:
-        echo(schema_text(), nl=False)
+        write_product(schema_text())
     else:
         write_output(output, schema_text())
         echo(f"wrote {output}", err=True)

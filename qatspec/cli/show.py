@@ -7,8 +7,7 @@ from pathlib import Path
 import click
 
 from qatspec.cli import options
-from qatspec.cli.streams import write
-from qatspec.render import clean
+from qatspec.cli.output import write_product
 from qatspec.spec import dump
 
 
@@ -26,4 +25,4 @@ def command(
     """
     loaded = options.load(spec, overrides, allow_code, smoke=smoke)
     # `dump` keeps references to the environment; to replace equal words too would rename keys
-    write(clean(dump(loaded, places=places)), nl=False)
+    write_product(dump(loaded, places=places))
