@@ -22,6 +22,8 @@ MOST_MOVED = 12
 #: told apart by people with any colour vision (Okabe & Ito 2008)
 _COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C8C00"]
 _LINE = {"type": "line", "strokeWidth": 1.5, "clip": True}
+#: Characters of a name of which two stand side by side below a chart.
+_LONG = 22
 _STAGES = ("float", "calibration", "qat")
 
 
@@ -60,6 +62,7 @@ def curves(runs: Sequence[Run]) -> list[Chart]:
 
 def _curve(title: str, y: str, rows: Rows, *, log: bool = False, points: bool = False) -> Chart:
     several_runs = len({row["run"] for row in rows}) > 1
+    names = list(dict.fromkeys(row["name"] for row in rows))
     scale = {"type": "log"} if log and all(row["value"] > 0 for row in rows) else {"zero": False}
     encoding: dict[str, Any] = {
         "x": {
@@ -69,7 +72,13 @@ def _curve(title: str, y: str, rows: Rows, *, log: bool = False, points: bool = 
             "axis": {"tickMinStep": 1, "format": "~s"},
         },
         "y": {"field": "value", "type": "quantitative", "title": y, "scale": scale},
-        "color": {"field": "name", "type": "nominal", "title": None, "sort": None},
+        "color": {
+            "field": "name",
+            "type": "nominal",
+            "title": None,
+            "sort": None,
+            "legend": _legend(names),
+        },
         "tooltip": [
             {"field": "name"},
             {"field": "step"},
@@ -93,6 +102,14 @@ def _curve(title: str, y: str, rows: Rows, *, log: bool = False, points: bool = 
             }
         ],
     }
+
+
+def _legend(names: Sequence[str]) -> dict[str, Any] | None:
+    """None for one curve, whose name is the chart's; one column where names are long."""
+    if len(names) < 2:
+        return None
+    longest = max(map(len, names))
+    return {"columns": 1, "labelLimit": 340} if longest > _LONG else {"columns": 2}
 
 
 def _losses(runs: Sequence[Run], stage: str) -> Rows:

@@ -40,10 +40,17 @@ PARTS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     ),
     "bounds": (
         ("qatspec.kinds.requantization.kind", "qatspec.kinds.products.kind"),
-        ("tests/unit/program/test_requantize.py", "tests/unit/kinds/test_table.py"),
+        (
+            "tests/unit/program/test_requantize.py",
+            "tests/unit/kinds/test_table.py",
+            "tests/unit/kinds/test_bounds.py",
+        ),
     ),
     "digests": (("qatspec.plan.digest",), ("tests/unit/plan/test_digest.py",)),
-    "scheduler": (("qatspec.backend.schedule",), ("tests/unit/backend/test_plan.py",)),
+    "scheduler": (
+        ("qatspec.backend.schedule",),
+        ("tests/unit/backend/test_schedule.py", "tests/unit/backend/test_plan.py"),
+    ),
 }  # fmt: skip
 
 

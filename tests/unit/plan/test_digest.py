@@ -6,11 +6,25 @@ import hashlib
 import importlib.metadata
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from qatspec.diag import DiagnosticError
-from qatspec.plan.digest import default_threads, device_kind, digest, digest_of_keys
+from qatspec.plan.digest import (
+    default_threads,
+    device_kind,
+    digest,
+    digest_of_keys,
+    software,
+    starting_from,
+    tried_step,
+    with_environment,
+    with_keys,
+)
+from qatspec.plan.model import Step
+from qatspec.registry.plugins import hash_sources
+from qatspec.source.environment import remember
 
 
 def test_the_text_that_is_hashed():
@@ -100,3 +114,53 @@ def test_auto_is_what_torch_would_use(monkeypatch, tmp_path, torch, files, visib
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     assert device_kind("auto") == kind
+
+
+def step_of(**keys):
+    return Step(
+        name="qat", inputs=("float",), outputs=("qat/best",), digest=digest_of_keys(keys),
+        keys=keys, plugins=(),
+    )  # fmt: skip
+
+
+def test_further_keys_are_sorted_replace_others_and_are_in_the_digest():
+    step = step_of(b=1, c=2)
+    more = with_keys(step, {"a": 0, "c": 3})
+    assert list(more.keys.items()) == [("a", 0), ("b", 1), ("c", 3)]
+    assert more.digest == digest_of_keys({"a": 0, "b": 1, "c": 3}) != step.digest
+    assert (more.name, more.inputs, step.keys) == ("qat", ("float",), {"b": 1, "c": 2})
+
+
+def test_a_step_depends_on_what_it_takes_of_the_step_before():
+    step = step_of(**{"input:float": "planned"})
+    taken = starting_from(step, "float", "sha")
+    assert taken.keys == {"input:float": "sha"} and taken.digest == digest_of_keys(taken.keys)
+
+
+def test_a_step_depends_on_the_last_step_of_each_candidate():
+    first, last = step_of(x=1), step_of(x=2)
+    candidates = [
+        SimpleNamespace(name=name, steps=(first, tried))
+        for name, tried in (("fast", last), ("slow", first))
+    ]
+    tried = tried_step(step_of(y=1), candidates)
+    assert tried.keys == {"candidate:fast": last.digest, "candidate:slow": first.digest, "y": 1}
+    assert tried.digest == digest_of_keys(tried.keys)
+
+
+def test_a_value_of_the_environment_counts_beside_its_reference(monkeypatch):
+    here, there = ({"root": remember("DATA", value), "seed": 0} for value in ("/here", "/there"))
+    keys = with_environment({"z": 1, **here})
+    assert list(keys) == ["root", "root#environment", "seed", "z"]
+    assert keys["root"] == "/here" and keys["root#environment"] == digest("/here")
+    assert with_environment(there)["root#environment"] == digest("/there")
+    assert with_environment({"b": 1, "a": "x"}) == {"a": "x", "b": 1}
+
+
+def test_software_is_the_sources_and_the_version_of_torch():
+    import qatspec
+
+    assert software() == {
+        "qatspec": f"{qatspec.__version__} {hash_sources(qatspec)}",
+        "torch": importlib.metadata.version("torch"),
+    }

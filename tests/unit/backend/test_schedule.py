@@ -1,0 +1,101 @@
+"""The parts of the model of time: the bus, buffers in memory, and when they may be used."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from qatspec.backend import assemble
+from qatspec.backend.encode import decode
+from qatspec.backend.region import Box
+from qatspec.backend.schedule import (
+    _Bus,
+    _Memory,
+    _note,
+    _readable,
+    _rows,
+    _writable,
+    duration_us,
+    latency_us,
+    schedule,
+)
+
+
+def test_transfers_take_the_first_free_time_of_the_bus():
+    """Against a list of the slots of time, one microsecond each."""
+    rng = np.random.default_rng(0)
+    for _ in range(60):
+        bus, free = _Bus(), np.ones(400, bool)
+        for _ in range(25):
+            ready, length = int(rng.integers(0, 60)), int(rng.integers(0, 9))
+            slots = np.flatnonzero(free & (np.arange(400) >= ready))[:length]
+            expected = (slots[0], slots[-1] + 1) if length else (ready, ready)
+            assert bus.take(ready, length) == expected
+            free[slots] = False
+            starts, ends = np.array(bus._starts), np.array(bus._ends)
+            assert (starts < ends).all() and (ends[:-1] <= starts[1:]).all()
+            assert (ends - starts).sum() >= (~free).sum()
+
+
+def test_a_bus_that_is_busy_is_shared():
+    bus = _Bus()
+    assert bus.take(2.0, 3.0) == (2.0, 5.0)
+    assert bus.take(0.0, 4.0) == (0.0, 7.0)  # two before, two behind
+    assert bus.take(6.0, 1.0) == (7.0, 8.0)
+    assert bus.take(9.0, 1.0) == (9.0, 10.0)
+    assert bus.take(0.0, 2.0) == (8.0, 11.0)
+
+
+@pytest.mark.parametrize(
+    "first, end, rows, expected",
+    [(0, 4, 4, [0, 1, 2, 3]), (7, 12, 4, [0, 1, 2, 3]), (1, 3, 4, [1, 2]), (2, 4, 4, [2, 3]),
+     (3, 5, 4, [3, 0]), (5, 8, 4, [1, 2, 3]), (6, 9, 4, [2, 3, 0])],
+)  # fmt: skip
+def test_rows_lie_in_a_ring(first, end, rows, expected):
+    buffer = _Memory().buffer(0, 64, Box(0, 8, 0, rows))
+    assert np.arange(rows)[_rows(buffer, Box(0, 8, first, end))].tolist() == expected
+
+
+def test_reading_waits_for_writes_of_these_rows_and_channels_alone():
+    buffer = _Memory().buffer(0, 64, Box(0, 8, 0, 4))
+    _note(buffer, Box(0, 4, 0, 2), 5.0, write=True)
+    _note(buffer, Box(4, 8, 0, 4), 9.0, write=True)
+    assert _readable(buffer, Box(0, 4, 0, 2)) == 5.0
+    assert _readable(buffer, Box(0, 4, 2, 4)) == 0.0
+    assert _readable(buffer, Box(3, 5, 3, 4)) == 9.0
+    assert _readable(buffer, Box(0, 8, 0, 1)) == 9.0
+
+
+def test_writing_waits_for_reads_as_well():
+    buffer = _Memory().buffer(0, 64, Box(0, 8, 0, 4))
+    _note(buffer, Box(0, 8, 0, 4), 2.0, write=True)
+    _note(buffer, Box(0, 8, 1, 2), 7.0, write=False)
+    assert _writable(buffer, Box(0, 8, 1, 2)) == 7.0
+    assert _writable(buffer, Box(0, 8, 2, 4)) == 2.0
+    assert _readable(buffer, Box(0, 8, 1, 2)) == 2.0
+    _note(buffer, Box(0, 8, 1, 2), 3.0, write=False)  # an earlier end changes nothing
+    assert _writable(buffer, Box(0, 8, 1, 2)) == 7.0
+
+
+def test_a_buffer_waits_for_what_lay_where_it_lies():
+    memory, box = _Memory(), Box(0, 8, 0, 4)
+    old = memory.buffer(0, 64, box)
+    assert memory.buffer(0, 64, box) is old
+    _note(old, box, 6.0, write=True)
+    _note(old, Box(0, 8, 0, 1), 8.0, write=False)
+    assert memory.buffer(64, 64, box).free == 0.0  # it begins where the other ends
+    over = memory.buffer(63, 2, box)
+    assert over.free == 8.0 and _readable(over, box) == 8.0 and _writable(over, box) == 8.0
+    assert memory.buffer(0, 64, box) is not old
+    assert memory.buffer(0, 64, box).free == 8.0
+
+
+def test_the_time_of_a_run_is_its_last_end_and_the_overhead(full, target):
+    compiled = decode(assemble(full, target(16 * 1024)))
+    events = schedule(compiled)
+    last = max(event.end for event in events)
+    overhead = compiled.target.hardware.run_overhead_us
+    assert latency_us(compiled) == duration_us(events, compiled) == last + overhead
+    assert duration_us((), compiled) == overhead
+    assert len(events) == len(compiled.commands)
+    assert all(event.start <= event.end for event in events)
