@@ -145,7 +145,9 @@ def _installed(dist: str) -> list[Plugin]:
     if not matching:
         names = sorted({p.dist for p in plugins} | {p.entry_point for p in plugins})
         message = f"no installed distribution with plugins is called `{dist}`"
-        raise QS301.error(message, help=suggest(dist, names) or "pip install it")
+        here = (Path(dist) / "pyproject.toml").is_file()
+        help_ = f"install it first: pip install -e {dist}" if here else suggest(dist, names)
+        raise QS301.error(message, help=help_ or "pip install it")
     faults = [p.fault for p in matching if p.fault is not None]
     if faults:
         raise DiagnosticError(faults)

@@ -105,6 +105,15 @@ def test_show_by_alias_and_unknown(capsys):
     assert "did you mean `fcos`?" in capsys.readouterr().err
 
 
+def test_check_of_a_package_that_is_not_installed_says_how(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert run(["plugins", "new", "far-net", "--kind", "model"]) == 0
+    assert run(["plugins", "check", "far-net"]) == 1
+    assert "help: install it first: pip install -e far-net" in capsys.readouterr().err
+    assert run(["plugins", "check", "observer"]) == 1
+    assert "`observers`" in capsys.readouterr().err
+
+
 def test_new_refuses(tmp_path, capsys):
     new = ["plugins", "new", "--kind", "model", "--output", str(tmp_path)]
     assert run([*new, "class"]) == 2
