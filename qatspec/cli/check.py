@@ -202,7 +202,8 @@ def _report(spec: Spec, stage: str, prepared: Prepared, report: Findings) -> Non
     print_decisions(decisions, rules, console)
     console.print()
     for number, rule in enumerate(rules, 1):
-        console.print(f"  rule {number}  {options.spec_location(spec, rule)}")
+        name = f"rule {number}" if len(rules) > 1 else "the only rule"  # which has no column
+        console.print(f"  {name}  {options.spec_location(spec, rule)}")
     quantized = sum(d.fake_quant is not None for d in decisions)
     console.print(f"\n{quantized} fake-quants, {len(report.tails)} of them off as int32 tails")
     for path in report.tails:

@@ -12,6 +12,8 @@ from qatspec.render.clean import clean, clean_line, mask
 from qatspec.source import split_lines
 
 _WIDTH = 100
+#: Columns beside it: the number of the line with its bar, and "..." on both sides.
+_MARGIN = 14
 _NARROWEST = 40
 _STYLES = {"error": "1;31", "warning": "1;33", "bold": "1", "dim": "2", "help": "36"}
 
@@ -37,7 +39,7 @@ def _one(diagnostic: Diagnostic, texts: Mapping[str, str], color: bool, width: i
     lines = [
         first.replace(f"{location}{head}", painted, 1),
         *(f"    {line}" for line in rest),
-        *_excerpt(diagnostic.span, texts, diagnostic.severity, color),
+        *_excerpt(diagnostic.span, texts, diagnostic.severity, color, width),
     ]
     if diagnostic.help:
         first, *more = clean(diagnostic.help).rstrip("\n").split("\n")
@@ -51,7 +53,7 @@ def _one(diagnostic: Diagnostic, texts: Mapping[str, str], color: bool, width: i
         lines += [f"        {line}" for line in rest]
         if note.span is not None:
             lines.append(f"   --> {_location(note.span)}")
-            lines += _excerpt(note.span, texts, "help", color)
+            lines += _excerpt(note.span, texts, "help", color, width)
     if diagnostic.origin:
         lines.append(f"  {_paint('from:', 'dim', color)} {clean_line(diagnostic.origin)}")
     return "\n".join(lines)
@@ -68,8 +70,11 @@ def _wrapped(words: str, width: int | None, indent: int) -> list[str]:
     return [line.replace("\0", " ") for line in lines] or [words]
 
 
-def _excerpt(span: Span | None, texts: Mapping[str, str], style: str, color: bool) -> list[str]:
-    """The line of `span` with its text underlined; nothing where the text is not at hand."""
+def _excerpt(
+    span: Span | None, texts: Mapping[str, str], style: str, color: bool, width: int | None
+) -> list[str]:
+    """The line of `span` with its text underlined; nothing where the text is not at hand. A line
+    that is longer than the terminal is cut around the text."""
     if span is None or span.line == 0 or span.file not in texts:
         return []
     lines = split_lines(texts[span.file])
@@ -79,12 +84,13 @@ def _excerpt(span: Span | None, texts: Mapping[str, str], style: str, color: boo
     start = min(span.col - 1, len(line))
     end = span.end_col - 1 if span.end_line == span.line else len(line)
     end = min(max(end, start + 1), max(len(line), start + 1))
-    cut = max(0, start - _WIDTH // 2) if end > _WIDTH else 0
-    shown = line[cut : cut + _WIDTH]
+    most = _WIDTH if width is None else min(_WIDTH, max(width - _MARGIN, _NARROWEST))
+    cut = max(0, start - most // 2) if end > most else 0
+    shown = line[cut : cut + most]
     prefix = "..." if cut else ""
-    suffix = "..." if cut + _WIDTH < len(line) else ""
+    suffix = "..." if cut + most < len(line) else ""
     before = " " * (len(prefix) + _columns(line[cut:start]))
-    carets = "^" * max(1, min(_columns(line[start:end]), _WIDTH))
+    carets = "^" * max(1, _columns(line[start : min(end, cut + most)]))
     number = f"{span.line:>5}"
     return [
         f"{_paint(f'{number} |', 'dim', color)} {prefix}{mask(shown)}{suffix}",

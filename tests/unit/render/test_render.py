@@ -65,6 +65,18 @@ def test_words_are_wrapped_in_a_terminal(width, color):
     assert all(line.startswith(("  ", "a.yaml")) for line in lines)
 
 
+@pytest.mark.parametrize("width", [80, 120])
+def test_lines_of_a_file_fit_into_a_terminal(width):
+    """The text at fault is in view, with as many carets as are above them."""
+    for first, last in ((304, 307), (4, 9), (300, 560)):
+        shown, carets = render([found(4, first, last)], TEXTS, width=width).splitlines()[1:3]
+        assert len(carets) <= len(shown) <= width
+        start = carets.index("^")
+        assert carets.count("^") == min(last - first, len(shown.removesuffix("...")) - start)
+        line = TEXTS["a.yaml"].splitlines()[3]
+        assert line[first - 1 :].startswith(shown[start:].removesuffix("..."))
+
+
 def test_a_span_beyond_the_text_is_no_crash():
     assert render([found(99, 1, 2)], TEXTS).count("\n") == 0
     assert "^" in render([found(1, 80, 90)], TEXTS)
