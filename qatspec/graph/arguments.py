@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
-from collections import OrderedDict
-from collections.abc import Sequence
+from collections import OrderedDict, defaultdict
+from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any
 
 from torch import fx
@@ -62,14 +64,58 @@ def rebind(bound: inspect.BoundArguments, values: Sequence[Any]) -> inspect.Boun
     return inspect.BoundArguments(bound.signature, arguments)
 
 
-def has_named(result: Any) -> bool:
-    """Return whether the result of forward holds a named tuple, of which fx would make an op, or an
-    OrderedDict, of which it would make a dict."""
-    if isinstance(result, dict):
-        return type(result) is OrderedDict or any(map(has_named, result.values()))
-    if isinstance(result, (list, tuple)):
-        return hasattr(result, "_fields") or any(map(has_named, result))
-    return False
+def named_parts(result: Any) -> dict[str, Any] | None:
+    """The parts of a result that a model's code reads as attributes: of a named tuple, of what
+    torch returns as one, of a dataclass, and of a dict of a class of its own, such as the
+    `ModelOutput` of transformers. None for anything else."""
+    if isinstance(result, tuple):
+        names = getattr(result, "_fields", None) or getattr(result, "__match_args__", ())
+        return dict(zip(names, result, strict=True)) if names else None
+    if _is_record(result):
+        return {f.name: getattr(result, f.name) for f in dataclasses.fields(result) if f.init}
+    if isinstance(result, dict) and type(result) not in (dict, OrderedDict, defaultdict):
+        return dict(result.items())
+    return None
+
+
+def _is_record(result: Any) -> bool:
+    return dataclasses.is_dataclass(result) and not isinstance(result, type)
+
+
+def register_records(result: Any) -> bool:
+    """Make the classes of dataclasses and dicts in a result of forward known to torch's pytree, as
+    torch.export asks of its users and transformers does by itself. Return whether the result holds
+    anything but tuples, lists, dicts and their leaves, of which torch.fx would make an op or a
+    plain dict."""
+    parts = named_parts(result)
+    branches = parts if parts is not None else result
+    if not isinstance(branches, (dict, list, tuple)):
+        return False
+    cls = type(result)
+    if parts is not None and not isinstance(result, tuple) and cls not in pytree.SUPPORTED_NODES:
+        make = partial(_from_fields if _is_record(result) else _from_items, cls)
+        pytree.register_pytree_node(cls, _flat, make, flatten_with_keys_fn=_flat_with_keys)
+    inside = branches.values() if isinstance(branches, dict) else branches
+    has_records = [register_records(branch) for branch in inside]  # all of them, not the first
+    return parts is not None or cls is OrderedDict or any(has_records)
+
+
+def _flat(result: Any) -> tuple[list[Any], tuple[str, ...]]:
+    parts = named_parts(result) or {}
+    return list(parts.values()), tuple(parts)
+
+
+def _flat_with_keys(result: Any) -> tuple[list[Any], tuple[str, ...]]:
+    leaves, names = _flat(result)
+    return [(pytree.MappingKey(n), leaf) for n, leaf in zip(names, leaves, strict=True)], names
+
+
+def _from_fields(cls: type, values: Iterable[Any], names: Sequence[str]) -> Any:
+    return cls(**dict(zip(names, values, strict=True)))
+
+
+def _from_items(cls: type, values: Iterable[Any], names: Sequence[str]) -> Any:
+    return cls(zip(names, values, strict=True))
 
 
 def take_apart(result: Any) -> tuple[Any, bool]:

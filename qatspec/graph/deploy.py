@@ -16,6 +16,7 @@ from torch.nn.utils.parametrize import ParametrizationList
 from torch.utils import _pytree as pytree
 
 from qatspec.diag import Collector
+from qatspec.graph.arguments import named_parts
 from qatspec.graph.batch import Batch
 from qatspec.graph.context import GraphContext
 from qatspec.graph.ends import POST_PROCESS
@@ -25,7 +26,7 @@ from qatspec.graph.prepared import Prepared
 from qatspec.graph.sizes import fixed, is_plain
 from qatspec.graph.trace import trace
 from qatspec.graph.weights import require_switched_on, require_usable, seed_weights
-from qatspec.ir import CONSTANT
+from qatspec.ir import ATTRIBUTES, CONSTANT, NAMED_TUPLE
 from qatspec.spec.symbols import symbol
 
 _CALLS = ("call_function", "call_method", "call_module")
@@ -185,12 +186,15 @@ def is_plain_constant(value: Any) -> bool:
 
 def output_tree(graph: fx.Graph) -> tuple[list[Any], Any]:
     """(flat outputs, each once; the tree of their indexes and of constants, as `Program.tree`).
-    Tuples count as lists."""
+    Tuples without names count as lists."""
     flat: list[Any] = []
     return flat, _index(returned(graph), flat)
 
 
 def _index(result: Any, flat: list[Any]) -> Any:
+    if (parts := named_parts(result)) is not None:
+        kind = NAMED_TUPLE if isinstance(result, tuple) else ATTRIBUTES
+        return {kind: _index(parts, flat)}
     if isinstance(result, (list, tuple)):
         return [_index(branch, flat) for branch in result]
     if isinstance(result, dict):

@@ -23,9 +23,9 @@ from qatspec.graph.advice import untraceable
 from qatspec.graph.arguments import (
     TreeCodeGen,
     flat_arguments,
-    has_named,
     leaf_name,
     rebind,
+    register_records,
     take_apart,
 )
 from qatspec.graph.constants import of_numpy
@@ -300,8 +300,10 @@ class Tracer(fx.Tracer):
         def call(*flat_values: Any) -> Any:
             tree = pytree.tree_unflatten(list(flat_values), spec)
             again = rebind(bound, tree)
-            result, changed = take_apart(root_fn(*again.args, **again.kwargs))
-            if flat and not changed and not has_named(result):
+            result = root_fn(*again.args, **again.kwargs)
+            has_records = register_records(result)
+            result, changed = take_apart(result)
+            if flat and not changed and not has_records:
                 return result
             out, out_spec = pytree.tree_flatten(result)
             self.graph._codegen = TreeCodeGen(_PyTreeInfo(names, spec, out_spec))

@@ -20,8 +20,11 @@ from qatspec.ir.interval import (
     within_int32 as within_int32,
 )
 from qatspec.ir.ports import (
+    ATTRIBUTES as ATTRIBUTES,
     CONSTANT as CONSTANT,
     HOST as HOST,
+    NAMED_TUPLE as NAMED_TUPLE,
+    Attributes as Attributes,
     check_inputs as check_inputs,
     is_constant as is_constant,
     on_host as on_host,

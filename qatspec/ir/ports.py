@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import namedtuple
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,6 +19,23 @@ HOST = "$host"
 #: The one key of a leaf of a tree that is a constant of the model's instead of an output:
 #: {CONSTANT: None}, or a number, a truth value or a text.
 CONSTANT = "$constant"
+
+#: The one key of the tree of a named tuple, and of an object whose parts are attributes, such as a
+#: dataclass: {NAMED_TUPLE: {name: tree}}, {ATTRIBUTES: {name: tree}}.
+NAMED_TUPLE, ATTRIBUTES = "$named_tuple", "$attributes"
+
+
+class Attributes(dict[str, Any]):
+    """The parts of a result by name, as keys and as attributes: what stands for a dataclass, whose
+    class a file of integers does not hold."""
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self[name]
+        except KeyError:
+            raise AttributeError(
+                f"the outputs have no part `{name}`", name=name, obj=self
+            ) from None
 
 
 def on_host(tree: Any) -> bool:
@@ -56,12 +74,17 @@ def is_constant(tree: Any) -> bool:
 def unflatten(tree: Any, flat: Sequence[Any]) -> Any:
     """The structure that the model's forward returns, from the outputs in port order.
 
-    tree: `Program.tree`: an output index, a constant, or lists and dicts of trees; tuples come back
-    as lists.
+    tree: `Program.tree`: an output index, a constant, or lists, dicts, NAMED_TUPLE and ATTRIBUTES
+    of trees; tuples come back as lists, dataclasses as Attributes.
     """
     if is_constant(tree):
         return tree[CONSTANT]
     if isinstance(tree, dict):
+        if set(tree) == {NAMED_TUPLE}:
+            parts = unflatten(tree[NAMED_TUPLE], flat)
+            return namedtuple("Outputs", parts)(**parts)
+        if set(tree) == {ATTRIBUTES}:
+            return Attributes(unflatten(tree[ATTRIBUTES], flat))
         return {key: unflatten(branch, flat) for key, branch in tree.items()}
     if isinstance(tree, list):
         return [unflatten(branch, flat) for branch in tree]

@@ -15,7 +15,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 from qatspec.diag import DiagnosticError
 from qatspec.diag.codes import QS504, QS505
 from qatspec.diag.words import quote_list, suggest
-from qatspec.graph.arguments import flat_arguments
+from qatspec.graph.arguments import flat_arguments, register_records
 from qatspec.graph.modes import eval_mode
 from qatspec.graph.source import model_span
 
@@ -138,6 +138,7 @@ def module_at(model: nn.Module, path: str, at: str = "") -> nn.Module:
 
 def _note_producer(captured: Capture, name: str) -> Any:
     def hook(module: nn.Module, args: Any, result: Any) -> None:
+        register_records(result)
         for leaf in pytree.tree_leaves(result):
             if isinstance(leaf, torch.Tensor):
                 captured.producers.setdefault(leaf, name)  # type: ignore[no-untyped-call]
@@ -156,6 +157,7 @@ def _note_result(captured: Capture, path: str) -> Any:
     def hook(module: nn.Module, args: Any, result: Any) -> None:
         call = captured.calls[path]
         if call.result is None:
+            register_records(result)
             call.result = result
 
     return hook

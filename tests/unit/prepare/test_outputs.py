@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict, namedtuple
 from collections.abc import Callable
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -153,3 +155,65 @@ def test_several_tensors_of_one_op_are_returned_as_they_are(name, tmp_path) -> N
         step = 2e-2 if y.dtype == np.float32 else 0
         assert abs(real[i] - y).max() <= step
         assert abs(written[i] - y).max() <= step
+
+
+Named = namedtuple("Named", "logits extra")
+
+
+@dataclass
+class Record:
+    logits: Tensor
+    extra: Any = None
+
+
+@dataclass
+class ModelOutput(OrderedDict):
+    """As transformers builds it: what is set is an item too."""
+
+    logits: Tensor | None = None
+    extra: Any = None
+
+    def __post_init__(self) -> None:
+        self.update({f.name: v for f in fields(self) if (v := getattr(self, f.name)) is not None})
+
+
+class Items(dict):
+    __getattr__ = dict.__getitem__
+
+
+#: a class whose parts are attributes -> one of its objects, with and without a second part
+RECORDS: dict[str, Callable[[Any, Any], Any]] = {
+    "named tuple": Named,
+    "dataclass": Record,
+    "model output": ModelOutput,
+    "dict with attributes": lambda a, b: Items(logits=a, extra=b),
+    "record in a record": lambda a, b: Record(Named(a, None), {"in a dict": Record(b)}),
+}
+
+
+@pytest.mark.parametrize("extra", [False, True])
+@pytest.mark.parametrize("kind", RECORDS)
+def test_what_is_read_by_attribute_stays_so(kind: str, extra: bool) -> None:
+    prepared = _prepared(lambda net, x, y: RECORDS[kind](y, y.relu() if extra else None))
+    fake = prepared.model(X)
+    assert type(fake) is type(RECORDS[kind](None, None))
+    program = lower(prepared, (X,))
+    integers = produce_with(program, program.tree)(X)
+    for one, two in ((fake.logits, integers.logits), (fake.extra, integers.extra)):
+        assert _same_records(one, two)
+
+
+def _same_records(fake: Any, integers: Any) -> bool:
+    if isinstance(fake, Record | Named):
+        parts = ("logits", "extra")
+        return all(_same_records(getattr(fake, p), getattr(integers, p)) for p in parts)
+    if isinstance(fake, dict):
+        return all(_same_records(fake[key], integers[key]) for key in fake)
+    return fake is integers if fake is None else torch.allclose(fake, integers, atol=0.1)
+
+
+def test_a_result_of_torch_that_has_names_keeps_them() -> None:
+    prepared = _prepared(lambda net, x, y: y.max(1))
+    program = lower(prepared, (X,))
+    integers = produce_with(program, program.tree)(X)
+    assert torch.equal(integers.indices, prepared.model(X).indices)
