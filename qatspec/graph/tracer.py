@@ -48,8 +48,10 @@ from qatspec.quant.modules import QuantOp
 
 #: Modules that are never entered, besides torch's own (fx's rule).
 _LEAVES = (FakeQuantize, QuantOp, Method)
-#: Modules of torch's that only call others, and are entered as a user's are.
+#: Modules of torch's that only call others, or one function, and are entered as a user's are.
 _COMPOSITE = (
+    nn.Bilinear, nn.CosineSimilarity, nn.LocalResponseNorm, nn.PairwiseDistance, nn.RMSNorm,
+    nn.LPPool1d, nn.LPPool2d, nn.LPPool3d, nn.Softmax2d, nn.Softmin,
     nn.Transformer, nn.TransformerEncoder, nn.TransformerDecoder,
     nn.TransformerEncoderLayer, nn.TransformerDecoderLayer,
 )  # fmt: skip

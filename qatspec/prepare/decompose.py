@@ -18,7 +18,7 @@ from torch import fx, nn
 from torch.utils import _pytree as pytree
 
 from qatspec.graph.assign import assign
-from qatspec.prepare import indexing, moves, parts, statistics
+from qatspec.prepare import composites, indexing, moves, parts, statistics
 from qatspec.prepare.appending import Appending, between, is_constant, take_place
 from qatspec.prepare.assigning import assigned
 from qatspec.prepare.parts import leading_sizes, listed
@@ -274,6 +274,7 @@ _DEFINITIONS: Mapping[Any, Callable[..., Any]] = {
     **parts.DEFINITIONS,
     **moves.DEFINITIONS,
     **indexing.DEFINITIONS,
+    **composites.DEFINITIONS,
     assign: assigned,
     torch.empty_like: lambda x, **settings: torch.zeros_like(x, **settings),
     F.scaled_dot_product_attention: _attention,

@@ -12,6 +12,7 @@ from torch.utils import _pytree as pytree
 
 from qatspec.graph.ops import module_op
 from qatspec.prepare.appending import Appending, between, take_place
+from qatspec.prepare.composites import POOL_MODULES, pool_module
 from qatspec.prepare.decompose import attention_weights
 from qatspec.prepare.functional import register
 
@@ -24,7 +25,8 @@ def decompose_modules(root: nn.Module, graph: fx.Graph) -> None:
             continue
         module = modules[str(node.target)]
         definition = _DEFINITIONS.get(type(module))
-        if definition is not None and module_op(module) is None:
+        is_op = module_op(module) is not None and type(module) not in POOL_MODULES
+        if definition is not None and not is_op:
             _replace(root, graph, node, definition, module)
 
 
@@ -130,6 +132,7 @@ def _attention(
 
 
 _DEFINITIONS: Mapping[type[nn.Module], Definition] = {
+    **dict.fromkeys(POOL_MODULES, pool_module),
     nn.Unfold: _unfold,
     nn.Fold: _fold,
     nn.GLU: _glu,

@@ -15,10 +15,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import fx
 
 from qatspec.graph.assign import replaced
 from qatspec.prepare.appending import is_constant
+
+#: Numbers of a matrix that sums by position: larger ones would take most of a model's memory.
+_LARGEST_MATRIX = 1 << 22
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +54,13 @@ class _Block:
         if self.first == self.last:
             return self.x
         return torch.flatten(self.x, self.first, self.last)
+
+    def folded(self, x: Any) -> Any:
+        """A tensor with one dim of positions in the shape of x."""
+        if self.first == self.last:
+            return x
+        behind = _shape(self.x)[self.last + 1 :]
+        return x.reshape(*_front(self.x, self.first), *self.sizes(), *behind)
 
     def at(self, x: Any, positions: Any, shape: Sequence[int]) -> Any:
         """x at positions along the one dim, which becomes dims of `shape`."""
@@ -161,11 +172,59 @@ def _meta(index: Any) -> Any:
     return value
 
 
+def add(x: Any, places: Any, values: Any) -> Any:
+    """x with the sum of the values that name a constant position added there."""
+    block = _block(x, places)
+    if block is None or not isinstance(values, fx.Proxy):
+        return NotImplemented
+    return _sums(block, block.numbers()[block.within], _spread(block, values))
+
+
+def _sums(block: _Block, positions: Any, values: Any) -> Any:
+    """The block's x plus values (the dims in front, positions, the dims behind), summed by
+    position: a product with a constant matrix of 0 and 1."""
+    count, positions = block.count(), torch.flatten(positions)
+    if count * math.prod(_shape(positions)) > _LARGEST_MATRIX:
+        return NotImplemented
+    numbers = torch.unsqueeze(torch.flatten(block.numbers()), 1)
+    matrix = torch.eq(numbers, torch.unsqueeze(positions, 0)).to(torch.float32)
+    sums = F.linear(torch.transpose(values, block.first, -1), matrix)
+    return block.x + block.folded(torch.transpose(sums, block.first, -1))
+
+
 # -- ops with an index tensor --------------------------------------------------------------------
 
 
 def _index_put(x: Any, indices: Any, values: Any, accumulate: bool = False) -> Any:
     return NotImplemented if accumulate else put(x, tuple(indices), values)
+
+
+def _index_add(x: Any, dim: int, index: Any, source: Any, alpha: float = 1) -> Any:
+    return add(x, _at(x, dim, index), source if alpha == 1 else source * alpha)
+
+
+def _scatter_add(x: Any, dim: int, index: Any, src: Any) -> Any:
+    """x plus numbers of `src` at an index for each number, the same in every image. Where all rows
+    along `dim` have the same index, only the numbers along it are summed."""
+    block, index = _of_each(x, dim, index)
+    if block is None or not hasattr(src, "node"):
+        return NotImplemented
+    shape, dim = _shape(index), dim % len(_shape(x))
+    row = _row(index, dim)
+    alike = all(n == m for k, (n, m) in enumerate(zip(shape, _shape(x), strict=True)) if k > dim)
+    if row is not None and alike and shape[1:dim] == _shape(x)[1:dim]:
+        part = src[tuple(slice(0, n) for n in (None, *shape[1:]))]
+        return add(x, _at(x, dim, row), part)
+    order = torch.gather(torch.unsqueeze(block.numbers(), 0), dim, index)
+    part = torch.flatten(src[tuple(slice(0, n) for n in (None, *shape[1:]))], 1)
+    return _sums(block, order, part)
+
+
+def _row(index: Any, dim: int) -> Any:
+    """The index along `dim` where it was expanded from one row."""
+    row: Any = fx.Proxy(index.node.args[0], index.tracer)
+    sizes = _shape(row)
+    return torch.flatten(row) if math.prod(sizes) == sizes[dim] else None
 
 
 def _index_copy(x: Any, dim: int, index: Any, source: Any) -> Any:
@@ -264,4 +323,6 @@ DEFINITIONS: Mapping[Any, Callable[..., Any]] = {
     **dict.fromkeys((torch.gather, "gather"), _gather),
     **dict.fromkeys((torch.take_along_dim, "take_along_dim"), _take_along_dim),
     **dict.fromkeys((torch.scatter, "scatter", "scatter_"), _scatter),
+    **dict.fromkeys((torch.index_add, "index_add", "index_add_"), _index_add),
+    **dict.fromkeys((torch.scatter_add, "scatter_add", "scatter_add_"), _scatter_add),
 }

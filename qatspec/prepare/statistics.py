@@ -66,7 +66,7 @@ def _std_mean(*args: Any, **kwargs: Any) -> Any:
     return torch.sqrt(var), mean
 
 
-def _length(
+def length(
     x: Any, p: Any = "fro", dim: Any = None, keepdim: bool = False, out: Any = None, **rest: Any
 ) -> Any:
     """The length along dims. The derivative of a Euclidean one at zero is zero, unlike that of a
@@ -85,23 +85,30 @@ def _vector_norm(
     x: Any, order: Any = 2, dim: Any = None, keepdim: bool = False, **rest: Any
 ) -> Any:
     order = rest.pop("ord", order)
-    return NotImplemented if order == 2 else _length(x, order, dim, keepdim, **rest)
+    return NotImplemented if order == 2 else length(x, order, dim, keepdim, **rest)
 
 
 def _normalize(x: Any, p: float = 2.0, dim: Any = 1, eps: float = 1e-12, out: Any = None) -> Any:
     """x / max(length, eps)."""
-    length = NotImplemented if out is not None else _length(x, p, dim, True)
-    return NotImplemented if length is NotImplemented else x / torch.clamp(length, min=eps)
+    size = NotImplemented if out is not None else length(x, p, dim, True)
+    return NotImplemented if size is NotImplemented else x / torch.clamp(size, min=eps)
 
 
 def _cosine_similarity(x1: Any, x2: Any, dim: int = 1, eps: float = 1e-8) -> Any:
     """The product of both, each divided by its length."""
-    lengths = (torch.linalg.vector_norm(x, 2, dim, True) for x in (x1, x2))
-    a, b = (x / torch.clamp(length, min=eps) for x, length in zip((x1, x2), lengths, strict=True))
+    sizes = (torch.linalg.vector_norm(x, 2, dim, True) for x in (x1, x2))
+    a, b = (x / torch.clamp(size, min=eps) for x, size in zip((x1, x2), sizes, strict=True))
     return (a * b).sum(dim)
 
 
-def _logsumexp(x: Any, dim: Any, keepdim: bool = False) -> Any:
+def _pairwise_distance(
+    x1: Any, x2: Any, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False
+) -> Any:
+    """The length of the difference, to which torch adds eps."""
+    return length(x1 - x2 + eps, p, -1, keepdim)
+
+
+def logsumexp(x: Any, dim: Any, keepdim: bool = False) -> Any:
     """The largest number, and the logarithm of the sum of exponentials of what is below it."""
     largest = x.amax(dim, keepdim=True)
     rest = torch.log(torch.exp(x - largest).sum(dim, keepdim=keepdim))
@@ -113,9 +120,10 @@ DEFINITIONS: Mapping[Any, Definition] = {
     **dict.fromkeys((torch.std, "std"), _std),
     torch.var_mean: _var_mean,
     torch.std_mean: _std_mean,
-    **dict.fromkeys((torch.norm, "norm"), _length),
+    **dict.fromkeys((torch.norm, "norm"), length),
     torch.linalg.vector_norm: _vector_norm,
     F.normalize: _normalize,
     F.cosine_similarity: _cosine_similarity,
-    **dict.fromkeys((torch.logsumexp, "logsumexp"), _logsumexp),
+    F.pairwise_distance: _pairwise_distance,
+    **dict.fromkeys((torch.logsumexp, "logsumexp"), logsumexp),
 }

@@ -45,6 +45,14 @@ CASES: dict[str, Callable[[Any, Tensor], Tensor]] = {
     "gather fewer": lambda net, x: torch.gather(x, 3, net.order.expand(x.shape[0], 3, 4, 1)),
     "take_along_dim": lambda net, x: torch.take_along_dim(x, net.order, 1),
     "scatter": lambda net, x: x.scatter(1, net.order.expand(x.size(0), 3, 6, 6), x[:, :3].relu()),
+    "index_add": lambda net, x: x.index_add(1, net.order[0, :, 0, 0], x[:, :3].relu(), alpha=0.5),
+    "index_add to zeros": lambda net, x: x.new_zeros(x.shape[0], 4, 6, 8).index_add_(
+        3, net.again, x
+    ),
+    "scatter_add of rows": lambda net, x: torch.scatter_add(
+        x, 3, net.again.view(1, 1, 1, 6).expand(x.size(0), 4, 6, 6), x.relu()
+    ),
+    "scatter_add": lambda net, x: x.scatter_add(1, net.order.expand(x.size(0), 3, 6, 6), x.relu()),
     "scatter a number": lambda net, x: x.scatter(1, net.order[:, :1].expand(2, 1, 6, 6), 0.5),
 }
 #: Torch itself names the number of images there.
@@ -56,6 +64,7 @@ class Net(nn.Module):
         super().__init__()
         self.conv, self.head = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 3, 1)
         self.register_buffer("two", torch.tensor([0, 2]))
+        self.register_buffer("again", torch.tensor([0, 3, 3, 1, 3, 0]))  # one of them never
         self.register_buffer("rows", torch.tensor([1, 4]))
         self.register_buffer("columns", torch.tensor([5, -6]))
         self.register_buffer("apart", torch.tensor([[0], [3]]))
