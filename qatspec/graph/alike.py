@@ -1,5 +1,5 @@
 """Ops that read only the shape or the type of a tensor, written with these: `zeros_like(x)` is a
-constant, `x.view_as(y)` a view by sizes, `x.type_as(y)` a cast."""
+constant, `x.view_as(y)` a view by sizes, `x.type_as(y)` and `x.to(y)` casts."""
 
 from __future__ import annotations
 
@@ -27,8 +27,10 @@ def write_with_sizes(graph: fx.Graph) -> None:
             _replace(graph, node, _full)
         elif node.target in _SHAPED and node.op == "call_method" and len(node.args) == 2:
             _replace(graph, node, _shaped)
-        elif node.target == "type_as" and node.op == "call_method" and len(node.args) == 2:
+        elif node.op == "call_method" and _casts_like_another(node):
             _replace(graph, node, _cast)
+        elif node.target == "new_tensor" and node.op == "call_method" and len(node.args) == 2:
+            _replace(graph, node, _numbers)
         elif node.target in (torch.narrow, "narrow") and len(node.args) == 4:
             _replace(graph, node, _narrowed)
 
@@ -57,11 +59,26 @@ def _shaped(graph: fx.Graph, node: fx.Node) -> tuple[str, Any, Any, dict[str, An
     return "call_method", _SHAPED[str(node.target)], (x, _size(graph, node, like)), {}
 
 
+def _casts_like_another(node: fx.Node) -> bool:
+    """Whether a call is `x.type_as(y)` or `x.to(y)`."""
+    if node.target not in ("type_as", "to") or len(node.args) != 2 or node.kwargs:
+        return False
+    like = node.args[1]
+    return isinstance(like, fx.Node) and isinstance(like.meta.get("example"), torch.Tensor)
+
+
 def _cast(graph: fx.Graph, node: fx.Node) -> tuple[str, Any, Any, dict[str, Any]]:
     x, like = node.args
     example = node.meta["example"]
     device = _made(graph, node, getattr, (like, "device"), example.device)
     return "call_method", "to", (x, device, example.dtype), {}
+
+
+def _numbers(graph: fx.Graph, node: fx.Node) -> tuple[str, Any, Any, dict[str, Any]]:
+    like, numbers = node.args
+    example = node.meta["example"]
+    device = _made(graph, node, getattr, (like, "device"), example.device)
+    return "call_function", torch.tensor, (numbers,), {"dtype": example.dtype, "device": device}
 
 
 def _narrowed(graph: fx.Graph, node: fx.Node) -> tuple[str, Any, Any, dict[str, Any]]:

@@ -11,9 +11,13 @@ from typing import Any
 
 from torch import fx
 from torch.fx.graph import _Namespace, _PyTreeCodeGen
+from torch.fx.immutable_collections import immutable_dict
 from torch.utils import _pytree as pytree
 
 from qatspec.graph.sizes import is_plain
+
+#: Dicts of Python's, and what torch.fx makes of them in a graph.
+_PLAIN_DICTS = (dict, OrderedDict, defaultdict, immutable_dict)
 
 
 class TreeCodeGen(_PyTreeCodeGen):
@@ -73,7 +77,7 @@ def named_parts(result: Any) -> dict[str, Any] | None:
         return dict(zip(names, result, strict=True)) if names else None
     if _is_record(result):
         return {f.name: getattr(result, f.name) for f in dataclasses.fields(result) if f.init}
-    if isinstance(result, dict) and type(result) not in (dict, OrderedDict, defaultdict):
+    if isinstance(result, dict) and type(result) not in _PLAIN_DICTS:
         return dict(result.items())
     return None
 

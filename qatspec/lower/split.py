@@ -2,7 +2,8 @@
 prepared.
 
 What evaluation alone computes behind the network (`qatspec.graph.ends`) runs on the host in float.
-So does what reads integers among the inputs, in front of it (`qatspec.graph.integer_inputs`).
+So does what reads integers among the inputs, in front of it (`qatspec.graph.integer_inputs`), and
+what is returned beside its results and depends on sizes alone.
 Otherwise the boundary is the spec's: ops outside the prepared modules run on the host in float,
 unless they stand between prepared modules (then they have to be lowered with them) or only move
 numbers (then the chip moves them exactly). What is cut off becomes two graphs of their own.
@@ -87,7 +88,19 @@ def split(prepared: Prepared, context: GraphContext) -> Split:
         behind = behind or POST_PROCESS in node.meta
         if node not in needed and (behind or not context.moves(node)):
             after[node] = None
+    after |= dict.fromkeys(_constant_outputs(context))
     return _cut(graph, before, after, context)
+
+
+def _constant_outputs(context: GraphContext) -> list[fx.Node]:
+    """Tensors that a model returns and that its ops compute from sizes and buffers alone, such as
+    anchors."""
+    returned = output_tree(context.graph)[0]
+    return [
+        n
+        for n in context.graph.nodes
+        if n in returned and n.op in _CALLS and yields_tensor(n) and context.is_constant(n)
+    ]
 
 
 def _cut(

@@ -67,10 +67,13 @@ def _by_running(lowering: Lowering, norm: RunningNorm) -> ScaledInts:
     """A depthwise 1x1 conv with weights of +-64: the scale is the norm's, the bias int32."""
     node, x = lowering.node, lowering.small_integers(norm.x)
     slope, offset = _affine(lowering, norm)
+    shape, name = lowering.shape()[1:], f"{node.name}.picture"
+    pictures = lowering.value_shape(x)[0] // shape[0]  # several, where they share the batch's dim
+    slope, offset = np.tile(slope, pictures), np.tile(offset, pictures)
+    shape = (shape[0] * pictures, *shape[1:])
     scale = x.step * np.maximum(np.abs(slope), np.finfo(np.float32).tiny) / _UNIT
     step, bias = fit_bias(scale, offset)
     weight = np.rint(np.sign(slope) * _UNIT / step).reshape(-1, 1, 1, 1)
-    shape, name = lowering.shape()[1:], f"{node.name}.picture"
     picture = len(shape) == 3
     if not picture:
         flat = (shape[0], 1, prod(shape[1:]))

@@ -17,6 +17,7 @@ HANDLERS = (
             "batch_norm": "f:batch_norm torch.batch_norm",
         },
         OpTrait.BATCH_NORM,
+        OpTrait.IMAGES,
         lower="lower_batch_norm",
         to_onnx="write_batch_norm",
     ),

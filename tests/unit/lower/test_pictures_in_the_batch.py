@@ -37,9 +37,26 @@ class Apart(nn.Module):
         return self.inside(pictures).reshape(n, 2, -1)
 
 
+class Norm(nn.BatchNorm2d):
+    """A norm of numbers alone, of pixels in a row."""
+
+    def __init__(self) -> None:
+        super().__init__(4)
+        with torch.no_grad():
+            self.weight.copy_(torch.tensor([0.5, -1.0, 2.0, 1.0]))
+            self.running_mean.copy_(torch.tensor([0.1, -0.2, 0.3, 0.0]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows = x.flatten(2)
+        y = F.batch_norm(rows, self.running_mean, self.running_var, self.weight, self.bias)
+        return y.unflatten(2, x.shape[2:])
+
+
 OPS = {
     "conv": lambda: nn.Conv2d(4, 3, 3, padding=1),
     "conv with norm": lambda: nn.Sequential(nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4), nn.ReLU()),
+    "norm alone": lambda: nn.Sequential(nn.ReLU(), nn.BatchNorm2d(4)),
+    "norm as a function": lambda: Norm(),
     "depthwise conv": lambda: nn.Conv2d(4, 8, 3, groups=4, bias=False),
     "depthwise conv with norm": lambda: nn.Sequential(
         nn.Conv2d(4, 4, 3, padding=1, groups=4), nn.BatchNorm2d(4), nn.ReLU()

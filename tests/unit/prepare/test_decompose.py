@@ -72,6 +72,8 @@ CASES = {
     ".to(dtype)": lambda x: x.to(x.dtype),
     ".to(device)": lambda x: x.to(x.device),
     ".type_as": lambda x: x.type_as(x),
+    "numbers .to a tensor": lambda x: x * torch.arange(x.shape[-1]).to(x),
+    ".new_tensor": lambda x: x * x.new_tensor([0.5, 1.0, 1.5, 2.0])[:, None, None],
     ".float": lambda x: x.float(),
     ".data": lambda x: x.view(*x.data.size()),
     "computed from .data": lambda x: x + x.data.mean(1, keepdim=True),

@@ -18,10 +18,13 @@ from torch.utils import _pytree as pytree
 from qatspec.analyze.compare import compare_layers
 from qatspec.diag import DiagnosticError
 from qatspec.export import export_qat_onnx, to_onnx
+from qatspec.export.host import HostRunner, export_host
 from qatspec.export.qdq import tree_of
 from qatspec.export.runner import OnnxRunner
+from qatspec.graph.deploy import deploy
 from qatspec.ir import outputs_of, unflatten
 from qatspec.lower import lower
+from qatspec.lower.split import host_parts
 from qatspec.prepare import prepare, set_stage
 from qatspec.program import load_program, save_program
 from qatspec.stages.integers import produce_with
@@ -212,8 +215,31 @@ def _same_records(fake: Any, integers: Any) -> bool:
     return fake is integers if fake is None else torch.allclose(fake, integers, atol=0.1)
 
 
+@pytest.mark.parametrize("make", [dict, OrderedDict])
+def test_dicts_of_python_stay_plain(make: Any) -> None:
+    program = lower(_prepared(lambda net, x, y: [make(a=y, b={"c": None})]), (X,))
+    assert program.tree == [{"a": 0, "b": {"c": {"$constant": None}}}]
+
+
 def test_a_result_of_torch_that_has_names_keeps_them() -> None:
     prepared = _prepared(lambda net, x, y: y.max(1))
     program = lower(prepared, (X,))
     integers = produce_with(program, program.tree)(X)
     assert torch.equal(integers.indices, prepared.model(X).indices)
+
+
+def test_numbers_that_follow_sizes_alone_are_made_on_the_host(tmp_path: Path) -> None:
+    """Anchors beside the results, as detectors return them."""
+
+    def anchors(net: Any, x: Tensor, y: Tensor) -> Any:
+        rows = torch.arange(x.shape[2], dtype=x.dtype) + 0.5
+        return y, torch.stack(torch.meshgrid(rows, rows, indexing="ij"), -1).view(1, -1, 2)
+
+    prepared = _prepared(anchors)
+    deployment = deploy(prepared, (X,))
+    program = lower(prepared, (X,))
+    export_host(prepared, host_parts(deployment), tmp_path, "net")
+    host = HostRunner.load(tmp_path, "net")
+    fake, integers = prepared.model(X), produce_with(program, program.tree, host)(X)
+    assert torch.equal(fake[1], integers[1])
+    assert torch.allclose(fake[0], integers[0], atol=0.1)
