@@ -46,21 +46,46 @@ def test_the_script_names_the_program_and_asks_for_completions(monkeypatch, caps
     assert f"{COMPLETE}={shell}_complete" in script and "qatspec" in script
 
 
-@pytest.mark.skipif(shutil.which("bash") is None, reason="bash is not installed")
-def test_bash_completes(tmp_path):
-    """The script is loaded, and bash calls it for `qatspec val`."""
-    program = tmp_path / "qatspec"
-    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m qatspec "$@"\n')
-    program.chmod(0o755)
-    script = """
+#: shell -> what completes `qatspec val` in it, as at its prompt
+IN_SHELLS = {
+    "bash": """
         eval "$(qatspec completion bash)"
         COMP_WORDS=(qatspec val); COMP_CWORD=1
         _qatspec_completion qatspec val qatspec
         echo "${COMPREPLY[@]}"
-    """
+    """,
+    # `_describe` lists the names that stand in an array; at a prompt it needs the line editor
+    "zsh": """
+        autoload -Uz compinit && compinit -u -D
+        eval "$(qatspec completion zsh)"
+        [[ $_comps[qatspec] = _qatspec_completion ]] || exit 1
+        _describe() { print -r -- ${(P)3} }
+        words=(qatspec val) CURRENT=2
+        _qatspec_completion
+    """,
+    "fish": """
+        qatspec completion fish | source
+        complete -C "qatspec val"
+    """,
+}
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_a_shell_completes(tmp_path, shell):
+    """The script is loaded, and the shell calls it for `qatspec val`."""
+    if shutil.which(shell) is None:
+        pytest.skip(f"{shell} is not installed")
+    program = tmp_path / "qatspec"
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m qatspec "$@"\n')
+    program.chmod(0o755)
     root = str(Path(__file__).parents[3])
-    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHONPATH": root}
+    environment = {
+        **os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHONPATH": root,
+        "HOME": str(tmp_path),
+    }  # fmt: skip
+    alone = ["-f"] if shell == "zsh" else []  # without the files that a user has
     done = subprocess.run(
-        ["bash", "-c", script], capture_output=True, text=True, env=environment, timeout=60
-    )
-    assert done.stdout.split() == ["validate"], done.stderr
+        [shell, *alone, "-c", IN_SHELLS[shell]],
+        capture_output=True, text=True, env=environment, timeout=60,
+    )  # fmt: skip
+    assert done.stdout.partition("\t")[0].split(":")[0].split() == ["validate"], done.stderr
