@@ -168,7 +168,8 @@ class Mct(Adapter):
         if bits != 8 or pattern:
             kinds = [NodeTypeFilter(nn.Conv2d), NodeTypeFilter(nn.Linear)]
             filters = [pattern] if pattern else kinds
-            core.bit_width_config.set_manual_weights_bit_width(filters, [bits] * len(filters))
+            widths, attributes = [bits] * len(filters), ["weight"] * len(filters)
+            core.bit_width_config.set_manual_weights_bit_width(filters, widths, attributes)
         return core
 
     def prepare(self, net: nn.Module, batches: Batches, bits: int) -> nn.Module:

@@ -194,6 +194,8 @@ MISTAKES: dict[str, tuple[tuple[str, ...], Made]] = {
     "training that diverged": (("NaN", "nan", "finite", "infinit", "stem.0"), _diverged),
 }  # fmt: skip
 VARIABLE = re.compile(r"0x[0-9a-f]+|\d+")
+#: What a progress bar writes, at moments of its own.
+PROGRESS = re.compile(r"\d+%\||it/s\]|s/it\]")
 
 
 class _Heard(logging.Handler):
@@ -222,7 +224,7 @@ def heard(run: Callable[[], Any]) -> tuple[str, list[str]]:
     finally:
         logging.getLogger().removeHandler(log)
     lines = [str(w.message) for w in warned] + log.lines + printed.getvalue().splitlines()
-    return error, [line for line in lines if line.strip()]
+    return error, [line for line in lines if line.strip() and not PROGRESS.search(line)]
 
 
 def judged(words: tuple[str, ...], error: str, lines: list[str]) -> dict[str, str]:

@@ -138,9 +138,9 @@ def test_a_step_depends_on_what_it_takes_of_the_step_before():
 
 
 def test_a_step_depends_on_the_last_step_of_each_candidate():
-    first, last = step_of(x=1), step_of(x=2)
+    before, first, last = (step_of(x=number) for number in range(3))
     candidates = [
-        SimpleNamespace(name=name, steps=(first, tried))
+        SimpleNamespace(name=name, steps=(before, before, tried))
         for name, tried in (("fast", last), ("slow", first))
     ]
     tried = tried_step(step_of(y=1), candidates)
