@@ -20,7 +20,6 @@ from qatspec import __version__
 from qatspec.backend.compiled import Compiled
 from qatspec.backend.cost import macs
 from qatspec.backend.encode import decode
-from qatspec.backend.perf_html import render
 from qatspec.backend.schedule import Event, duration_us, schedule
 from qatspec.backend.target import Target
 from qatspec.diag.codes import QS805
@@ -66,6 +65,15 @@ class Timing:
         return Timing(compiled, schedule(compiled))
 
 
+def perf_page(artifact: Artifact) -> str:
+    """The page that `write_perf` writes. Raises DiagnosticError as `perf`, and QS921 where its
+    charts cannot be drawn."""
+    from qatspec.backend.perf_page import render  # reads this module
+
+    timed = timing(artifact)
+    return render(_summary(artifact, timed), timed, needs_charts=True)
+
+
 def timing(artifact: Artifact) -> Timing:
     """Schedule a compiled file.
 
@@ -105,12 +113,14 @@ def write_perf(artifact: Artifact, stem: str | os.PathLike[str]) -> tuple[Path, 
     Returns their paths; none for an artifact whose march has no model of time (its files are run
     and measured instead). Raises DiagnosticError as `perf`.
     """
+    from qatspec.backend.perf_page import render  # reads this module
+
     if "commands" not in artifact.sections:
         return ()
     measured = timing(artifact)
     report = {"summary": _summary(artifact, measured)}
     text = json.dumps(report, indent=2, allow_nan=False) + "\n"
-    page = clean_file(render(report["summary"], measured.compiled, measured.events))
+    page = clean_file(render(report["summary"], measured, needs_charts=False))
     files = []
     for suffix, content in ((".perf.json", text), (".perf.html", page)):
         path = Path(os.fspath(stem) + suffix)

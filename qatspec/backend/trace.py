@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from qatspec.backend.lanes import MEANING, lane_names, lane_of
 from qatspec.backend.perf import timing
-from qatspec.backend.perf_html import MEANING, lane_names, lane_of
 from qatspec.program import Artifact
 
 

@@ -128,9 +128,9 @@ def _compiled(file: Path, trace: Path | None, page: Path | None) -> None:
         if not is_stdout(trace):
             echo(str(trace))
     if page is not None:
-        from qatspec.report.perf_page import render_perf
+        from qatspec.backend.perf import perf_page
 
-        write_output(page, render_perf(artifact))
+        write_output(page, perf_page(artifact))
         if not is_stdout(page):
             echo(str(page))
 

@@ -123,7 +123,7 @@ def _section(
 ) -> Section:
     """A run as the page shows it. Where no spec was given and the model cannot be run, a warning
     and the page say why."""
-    from qatspec.report.chip import open_chip
+    from qatspec.backend.chip import open_chip
     from qatspec.report.page import Section
 
     bins = [run.workdir / a["path"] for a in run.summary["artifacts"] if a["kind"] == "bin"]

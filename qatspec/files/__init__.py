@@ -2,6 +2,7 @@
 digests of their contents are remembered between commands."""
 
 from qatspec.files.contents import (
+    cache_folder as cache_folder,
     content_digest as content_digest,
     file_digest as file_digest,
     file_digests as file_digests,

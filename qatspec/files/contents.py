@@ -132,16 +132,25 @@ def _remember(digests: Mapping[bytes, str]) -> None:
         )
 
 
+def cache_folder() -> Path | None:
+    """Return the folder of what qatspec keeps between commands, None where it cannot be made."""
+    try:
+        cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+        folder = Path(cache, "qatspec")
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except (OSError, RuntimeError):  # RuntimeError: the user has no home
+        return None
+    return folder
+
+
 def _use_database(action: Callable[[sqlite3.Connection], object]) -> None:
     """Run `action` in one transaction. Where the database cannot be used (a folder that may not be
     written, a full disk, another process that holds it), nothing is remembered, and files are read
     again next time; one that is damaged is deleted."""
-    try:
-        cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-        path = Path(cache, "qatspec", "contents-1.sqlite")
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except (OSError, RuntimeError):  # RuntimeError: the user has no home
+    folder = cache_folder()
+    if folder is None:
         return
+    path = folder / "contents-1.sqlite"
     try:
         with contextlib.closing(sqlite3.connect(path, timeout=_TIMEOUT_S)) as base, base:
             base.execute(

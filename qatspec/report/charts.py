@@ -7,20 +7,16 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from qatspec.page import Chart, Rows
 from qatspec.report.gathered import Run
 from qatspec.report.measured import Histogram
 
 #: Class -> points (recall, precision).
 Curves = Mapping[str, Sequence[tuple[float, float]]]
-Chart = dict[str, Any]
-Rows = list[dict[str, Any]]
-
 #: Points of a curve; steps between are averaged.
 POINTS = 400
 #: Fake-quants whose scales are drawn: those that moved most.
 MOST_MOVED = 12
-#: told apart by people with any colour vision (Okabe & Ito 2008)
-_COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C8C00"]
 _LINE = {"type": "line", "strokeWidth": 1.5, "clip": True}
 #: Characters of a name of which two stand side by side below a chart.
 _LONG = 22
@@ -320,21 +316,4 @@ def _confusion(title: str, classes: Sequence[str], counts: Sequence[Sequence[int
             "color": {"field": "share", "type": "quantitative", "scale": {"scheme": "viridis"}},
             "tooltip": [{"field": n} for n in ("true", "predicted", "count", "share")],
         },
-    }
-
-
-def configuration() -> dict[str, Any]:
-    """The look of all charts: the page's own colour of text, in light, dark and on paper."""
-    axis = {"labelColor": "currentColor", "titleColor": "currentColor", "gridColor": "#8883",
-            "domainColor": "#8888", "tickColor": "#8888", "titleFontWeight": "normal"}  # fmt: skip
-    legend = {"labelColor": "currentColor", "titleColor": "currentColor", "orient": "bottom",
-              "columns": 2, "labelLimit": 260, "symbolLimit": 30}  # fmt: skip
-    return {
-        "background": None,
-        "font": "system-ui, sans-serif",
-        "view": {"stroke": "#8884"},
-        "axis": axis,
-        "legend": legend,
-        "title": {"color": "currentColor", "anchor": "start", "fontSize": 13, "limit": 0},
-        "range": {"category": _COLOURS},
     }

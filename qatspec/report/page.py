@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import importlib.resources
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from qatspec.diag.codes import QS921
+from qatspec.backend.chip_charts import of_chip
+from qatspec.page import Charts, render_template
 from qatspec.report import charts, tables
-from qatspec.report.chip_charts import of_chip
 from qatspec.report.gathered import Run
 from qatspec.report.picture import NOISE, draw_graph
 
 if TYPE_CHECKING:
+    from qatspec.backend.chip import Chip
     from qatspec.graph import Decision
-    from qatspec.report.chip import Chip
     from qatspec.report.measured import Measured
 
 
@@ -42,6 +40,7 @@ def render(sections: Sequence[Section]) -> str:
     runs = [section.run for section in sections]
     drawn = Charts()
     return render_template(
+        "qatspec.report",
         "page.html.jinja",
         drawn,
         runs=runs,
@@ -52,64 +51,6 @@ def render(sections: Sequence[Section]) -> str:
         curves=drawn.add(charts.curves(runs)) if len(runs) > 1 else [],
         noise_colours=NOISE,
     )
-
-
-def render_template(name: str, drawn: Charts, **values: Any) -> str:
-    """The text of a page of this folder, with its charts, style and scripts.
-
-    Raises DiagnosticError QS921 without jinja2 or vl-convert."""
-    try:
-        import jinja2
-
-        library = _library()
-    except ModuleNotFoundError as error:
-        raise QS921.error(
-            f"the page is made with {error.name}, which is not installed",
-            help="pip install 'qatspec[report]'",
-        ) from error
-    folder = importlib.resources.files("qatspec.report")
-    environment = jinja2.Environment(
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        loader=jinja2.FunctionLoader(lambda file: (folder / file).read_text("utf-8")),
-    )
-    environment.filters["figure"] = _figure
-    page: str = environment.get_template(name).render(
-        charts=drawn.specs,
-        configuration=charts.configuration(),
-        style=(folder / "page.css").read_text("utf-8"),
-        script=(folder / "page.js").read_text("utf-8"),
-        library=library,
-        **values,
-    )
-    return page
-
-
-@cache
-def _library() -> str:
-    """Vega, Vega-Lite and Vega-Embed as one script; they take seconds to put together."""
-    import vl_convert
-
-    script: str = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
-    return script.replace("</script", "<\\/script")
-
-
-class Charts:
-    """The charts of a page by their ids."""
-
-    def __init__(self) -> None:
-        self.specs: dict[str, charts.Chart] = {}
-
-    def add(self, specs: Sequence[charts.Chart]) -> list[dict[str, str]]:
-        """Returns id and title of each."""
-        added = []
-        for spec in specs:
-            name = f"chart-{len(self.specs)}"
-            self.specs[name] = {"width": "container", **spec}
-            added.append({"id": name, "title": self.specs[name].pop("title")})
-        return added
 
 
 def _content(section: Section, drawn: Charts, alone: bool) -> dict[str, Any]:
@@ -199,14 +140,3 @@ def command(run: Run) -> str:
         words.append("--smoke")
     workdir = str(run.workdir).removesuffix("-smoke") if spec.get("smoke") else str(run.workdir)
     return shlex.join([*words, "--workdir", workdir])
-
-
-def _figure(value: Any, digits: int = 4) -> str:
-    """A number for people; "" for None."""
-    if value is None:
-        return ""
-    if isinstance(value, bool | str):
-        return str(value)
-    if isinstance(value, int):
-        return f"{value:,}"
-    return f"{value:,.{digits}g}" if abs(value) < 1e5 else f"{value:,.0f}"

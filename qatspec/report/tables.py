@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from qatspec.report.chip import Chip
+from qatspec.backend.chip import Chip
 from qatspec.report.gathered import Run
 from qatspec.report.measured import Measured, decibels
 from qatspec.types.qconfig import QRANGE

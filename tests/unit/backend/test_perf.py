@@ -2,13 +2,16 @@
 
 import json
 import re
+import sys
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from qatspec.backend import assemble, perf, write_perf
+from qatspec.backend.perf import perf_page
 from qatspec.diag import DiagnosticError
+from qatspec.page import template
 from qatspec.program import Artifact
 
 
@@ -93,10 +96,50 @@ def test_the_page_is_self_contained_and_says_what_it_is(net, target, tmp_path):
     program = made.finish(made.conv(made.input(3, 16, 16), 8))
     _, page = write_perf(assemble(program, target()), tmp_path / "x")
     text = page.read_text()
-    assert "<script" not in text
-    assert "http" not in text.replace("http-equiv", "")
+    assert "<script>alert" not in text and text.count("<script") == 4
+    assert "default-src 'none'" in text and "src=" not in text.partition("<script")[0]
     assert "modelled by qatspec from public figures, not measured" in text
-    assert text.count("<svg") == 1
+    for part in ("roofline", "memory on chip over time", 'id="spills"', 'data-table="layer-table"'):
+        assert part in text, part
+
+
+def test_the_page_of_a_command_is_the_one_that_compile_writes(full, target, tmp_path):
+    artifact = assemble(full, target())
+    _, page = write_perf(artifact, tmp_path / "x")
+    assert page.read_text() == perf_page(artifact)
+
+
+def test_without_what_draws_charts_a_file_has_its_page_all_the_same(
+    full, target, tmp_path, monkeypatch
+):
+    """`compile` needs no extra; the command that is asked for charts names it."""
+    artifact = assemble(full, target())
+    monkeypatch.setitem(sys.modules, "vl_convert", None)
+    template._library.cache_clear()
+    _, page = write_perf(artifact, tmp_path / "x")
+    text = page.read_text()
+    assert "qatspec[report]" in text and '<div class="chart"' not in text
+    assert 'id="spills"' in text and 'data-table="layer-table"' in text
+    with pytest.raises(DiagnosticError, match="QS921"):
+        perf_page(artifact)
+    template._library.cache_clear()
+
+
+def test_the_script_of_charts_is_put_together_once(full, target, tmp_path, monkeypatch):
+    """The next command takes it from the user's cache, also where that cannot be written."""
+    vl_convert = pytest.importorskip("vl_convert")
+    calls = []
+    monkeypatch.setattr(vl_convert, "javascript_bundle", lambda call: calls.append(call) or "draw")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    for _ in range(2):
+        template._library.cache_clear()
+        assert template._library(True) == "draw"
+    assert len(calls) == 1
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    template._library.cache_clear()
+    assert template._library(True) == "draw" and len(calls) == 2
+    template._library.cache_clear()
 
 
 def test_a_march_without_a_model_of_time(full, target, tmp_path):

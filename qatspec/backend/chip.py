@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from qatspec.backend.cost import macs
+from qatspec.backend.lanes import MEANING, lane_names, lane_of, stretches
 from qatspec.backend.perf import MIB, Timing, timing
-from qatspec.backend.perf_html import MEANING, lane_names, lane_of, stretches
 from qatspec.backend.profile import Spill, on_chip, reason, spills
 from qatspec.program import Artifact
 

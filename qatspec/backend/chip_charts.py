@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from qatspec.report.charts import Chart, Rows
-from qatspec.report.chip import Chip
+from qatspec.backend.chip import Chip
+from qatspec.page import Chart, Rows
 
 
 def timeline(chip: Chip) -> Chart:
