@@ -108,9 +108,14 @@ class Live:
     def _profile(self, step: str, data: Mapping[str, Any]) -> None:
         self._end_phase(step)
         total = sum(data["seconds"].values()) or 1.0
-        self._print(f"  where the time of {data['steps']} steps went")
+        lines = [f"  {_of(step)}where the time of {data['steps']} steps went"]
         for part, seconds in data["seconds"].items():
-            self._print(f"    {part:<10}{seconds:9.2f} s {seconds / total:6.1%}")
+            lines.append(f"    {part:<10}{seconds:9.2f} s {seconds / total:6.1%}")
+        quiet, self._console.quiet = self._console.quiet, False  # it is there only if asked for
+        try:
+            self._print("\n".join(lines))
+        finally:
+            self._console.quiet = quiet
 
     def _advice(self, step: str, data: Mapping[str, Any]) -> None:
         line = data["place"].rpartition("/")[2]

@@ -84,7 +84,8 @@ if TYPE_CHECKING:
 @click.option(
     "--quiet",
     is_flag=True,
-    help="Print warnings and errors only. logs/run.log in the work directory has the rest.",
+    help="Print warnings and errors only, and what --profile asks for. logs/run.log in the work "
+    "directory has the rest.",
 )
 @options.allow_code
 def command(

@@ -89,12 +89,11 @@ def run_candidate(
     resume: bool,
     smoke: bool,
     profile: bool,
-    foreseen: bool,
 ) -> None:
     """Run the steps of a candidate in its work directory, of which finished ones are skipped.
 
     plan      of the spec. workdir: of the spec, with the results that the candidate starts from.
-    foreseen  the first training of the run has tried what its stages would refuse.
+    The run has tried before what the candidate's stages would refuse.
 
     Raises as `run` does, with places of the candidate's spec.
     """
@@ -112,5 +111,5 @@ def run_candidate(
         reporter = Reporter(log, on_event, to_plugins=False)
         Walk(
             candidate.plan, folder, own_steps(plan, candidate), device, ranks, reporter, resume,
-            smoke, profile, False, (), None, foreseen, advises=False,
+            smoke, profile, False, (), None, True, advises=False,
         ).walk()  # fmt: skip

@@ -17,6 +17,7 @@ from qatspec.diag.codes import QS908
 from qatspec.process import interrupt
 from qatspec.process.interrupt import Interrupted
 from qatspec.train.faults import Fault, fault_of
+from qatspec.train.process import pick_device
 from qatspec.types import StageEvent
 
 #: Seconds after which a signal to this process is noticed.
@@ -62,6 +63,17 @@ def run_all(
             interrupt.check()
     finally:
         _stop(running.values(), hear)
+
+
+def devices_of(device: str, jobs: int | None, calls: int) -> list[str]:
+    """Where calls run, one entry for each that runs at the same time.
+
+    device  of `--device`. jobs: how many at the same time; None: one for each GPU where `device`
+            names none of them, else one."""
+    count = torch.cuda.device_count()
+    several = pick_device(device).type == "cuda" and ":" not in device
+    jobs = min(jobs or (count if several else 1), calls)
+    return [f"cuda:{number % count}" if several else device for number in range(jobs)]
 
 
 @dataclass

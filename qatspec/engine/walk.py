@@ -17,9 +17,10 @@ from qatspec.diag.words import quote_list
 from qatspec.engine import kept, record as records, summary as summaries
 from qatspec.engine.advice import Adviser
 from qatspec.engine.candidates import adopt
+from qatspec.engine.foreseeing import of_candidate, trials_of_candidates
 from qatspec.engine.history import History
 from qatspec.engine.job import Job, run_stage
-from qatspec.engine.parallel import Call, run_all
+from qatspec.engine.parallel import Call, devices_of, run_all
 from qatspec.engine.reporting import Reporter
 from qatspec.engine.resuming import continue_from, lay_out
 from qatspec.plan import (
@@ -178,14 +179,30 @@ class Walk:
         resumes = state.point is not None and self.resume
         there = checkpoint_files(state.result.folder, step.name) if state.result and resumes else []
         present = sum(path.stat().st_size for path in there)
-        later = self.wanted[self.wanted.index(step.name) + 1 :]
+        later = self._later(step)
         report = partial(self.reporter.report, step.name)
         context = job.context(ALONE, report)
         preflight(context, later, present)
+        if self.plan.tried in later:
+            self._foresee_candidates(later, step.name)
         self.foreseen = True
         if self.advises and "qat" in (step.name, *later):
             advice = [*advise(self.plan.spec), *advise_on_inputs(context)]
             self.reporter.advise(self.plan.spec, "qat", advice)
+
+    def _later(self, step: Step) -> tuple[str, ...]:
+        """The wanted steps behind a step."""
+        return self.wanted[self.wanted.index(step.name) + 1 :]
+
+    def _foresee_candidates(self, later: Sequence[str], first: str | None) -> None:
+        """What the candidates of a stage would refuse, before any of them trains. first: the stage
+        that trains before them, with the spec's own settings tried."""
+        for trial in trials_of_candidates(self.plan, self.workdir, later, first):
+            report = partial(self.reporter.report, f"{self.plan.tried}/{trial.candidate.name}")
+            job = self._job(trial.candidate.plan.step(trial.first), self.workdir)
+            job = replace(job, plan=trial.candidate.plan)
+            with of_candidate(trial.candidate):
+                preflight(job.context(ALONE, report), trial.later)
 
     def _make(self, step: Step, started: float) -> Record:
         folder = self.workdir / step.name
@@ -200,35 +217,32 @@ class Walk:
         """Run the candidates of a stage, and make the result of the best one that of the stage."""
         assert self.try_one is not None, "candidates try no others"
         self._started(step, None)
-        jobs = self._devices()
-        for number, candidate in enumerate(self.plan.candidates) if len(jobs) == 1 else ():
+        if not self.foreseen:
+            self._foresee_candidates(self._later(step), None)
+            self.foreseen = True
+        at_once = 1 if self.ranks is not None else self.jobs
+        jobs = devices_of(self.device, at_once, len(self.plan.candidates))
+        for candidate in self.plan.candidates if len(jobs) == 1 else ():
             interrupt.check()
             self.try_one(
                 on_event=partial(self.reporter.forward, candidate.name),
                 device=self.device,
                 ranks=self.ranks,
-                **self._of_candidate(candidate, first=number == 0),
+                **self._of_candidate(candidate),
             )
         if len(jobs) > 1:
             calls = [
-                Call(c.name, {"ranks": None, **self._of_candidate(c, first=n == 0)})
-                for n, c in enumerate(self.plan.candidates)
+                Call(c.name, {"ranks": None, **self._of_candidate(c)}) for c in self.plan.candidates
             ]
             run_all(self.try_one, calls, jobs, self.reporter.forward)
-        self.foreseen = True
         self.plan = with_results(self.plan, self.workdir)
         step = self.plan.step(step.name)
         metric = registry().dataset(self.plan.spec.data["val"].dataset.type).metric
         tell = partial(self.reporter.tell, step.name)
         return adopt(self.plan, step, self.workdir, metric, time.monotonic() - started, tell)
 
-    def _of_candidate(self, candidate: PlannedCandidate, *, first: bool) -> dict[str, Any]:
-        """Arguments of `run_candidate`. What is prepared as in the spec is tried once."""
-        known = self.foreseen or not first
-        alike = all(
-            candidate.plan.spec.quantization(stage) == self.plan.spec.quantization(stage)
-            for stage in candidate.plan.spec.stages
-        )
+    def _of_candidate(self, candidate: PlannedCandidate) -> dict[str, Any]:
+        """Arguments of `run_candidate`, of which every candidate was tried."""
         return {
             "plan": self.plan,
             "candidate": candidate,
@@ -236,18 +250,7 @@ class Walk:
             "resume": self.resume,
             "smoke": self.smoke,
             "profile": self.profile,
-            "foreseen": known and alike,
         }
-
-    def _devices(self) -> list[str]:
-        """Where candidates run, as many as run at the same time."""
-        chosen, count = pick_device(self.device), torch.cuda.device_count()
-        several = chosen.type == "cuda" and ":" not in self.device
-        jobs = self.jobs or (count if several else 1)
-        jobs = min(1 if self.ranks is not None else jobs, len(self.plan.candidates))
-        if not several:
-            return [self.device] * jobs
-        return [f"cuda:{number % count}" for number in range(jobs)]
 
     def _perform(
         self,

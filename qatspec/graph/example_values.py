@@ -44,6 +44,29 @@ def _keeps_shape(module: nn.Module, x: Any) -> bool:
     return type(module) in _KEEP_SHAPE
 
 
+def _shape_behind(module: nn.Module, x: Any) -> tuple[int, ...] | None:
+    """The shape of what a convolution or a linear layer of torch makes of `x`, from its settings
+    alone; None for any other module, and where torch itself has to say what is wrong."""
+    weight = getattr(module, "weight", None)
+    if not isinstance(x, torch.Tensor) or weight is None or x.dtype != weight.dtype:
+        return None
+    if type(module) is nn.Linear:
+        fits = x.ndim > 0 and x.shape[-1] == module.in_features
+        return (*x.shape[:-1], module.out_features) if fits else None
+    if type(module) not in (nn.Conv1d, nn.Conv2d) or x.ndim != weight.ndim:
+        return None
+    assert isinstance(module, nn.Conv1d | nn.Conv2d)
+    padding = module.padding
+    if isinstance(padding, str) or x.shape[1] != module.in_channels:
+        return None
+    dims = zip(
+        x.shape[2:], module.kernel_size, module.stride, padding, module.dilation, strict=True
+    )
+    sizes = [(n + 2 * p - d * (k - 1) - 1) // s + 1 for n, k, s, p, d in dims]
+    is_reflected = module.padding_mode != "zeros"  # it asks for more than the size
+    return None if min(sizes) < 1 or is_reflected else (x.shape[0], module.out_channels, *sizes)
+
+
 def _is_stored(node: fx.Node) -> bool:
     return node.op == "get_attr" or is_plain(node.meta.get("example"))
 
@@ -160,6 +183,9 @@ class ExampleValues:
             return self._fake_of(target, target)
         if _keeps_shape(target, args[0] if args else None):
             return torch.empty_like(args[0])  # not itself: equal memory means a view
+        shape = _shape_behind(target, args[0]) if len(args) == 1 and not kwargs else None
+        if shape is not None:
+            return args[0].new_empty(shape)
         if isinstance(target, QuantOp):  # folding and quantizing the weight leave shapes alone
             weight = args[1] if len(args) > 1 else self._fake_of(target, lambda: target.weight)
             return target.geometry.apply(args[0], self.fake(weight), None)

@@ -15,7 +15,7 @@ from qatspec.export import OnnxRunner, export_qat_onnx, to_onnx
 from qatspec.export.host import POST, PRE, export_host
 from qatspec.files import encoded
 from qatspec.graph import Prepared
-from qatspec.graph.deploy import deploy
+from qatspec.graph.deploy import Deployment, deploy
 from qatspec.graph.host import Host
 from qatspec.language import default
 from qatspec.lower import lower
@@ -100,13 +100,15 @@ def _within_reach(context: Context, paths: Sequence[Path]) -> Path:
 
 
 def convert(
-    context: Context, prepared: Prepared
+    context: Context, prepared: Prepared, deployment: Deployment | None = None
 ) -> tuple[Program, tuple[Path, ...], dict[str, Exactness]]:
     """Write `<name>-qat.onnx`, `<name>-converted.onnx`, `<name>.program` and the scales of its
     outputs, `<name>-outputs.json` and `.h`, of a model in eval stage; where forward does more than
     what is prepared, `<name>-pre.onnx` and `<name>-post.onnx` too; with `float16`, files of that
     type; with `handoff`, those for a vendor's tools. Gives the Program, the files,
     and how the converted ONNX compares on real images.
+
+    deployment: that of the model and one example, where the caller has it.
 
     Raises DiagnosticError QS922 when onnxruntime gives other integers than the Program."""
     name = context.spec.name
@@ -117,7 +119,7 @@ def convert(
     qat_onnx, converted, program_file, record, header = files
 
     example = context.example
-    deployment = deploy(prepared, example)
+    deployment = deployment or deploy(prepared, example)
     image = preprocessing(context.spec)
     program = lower(prepared, example, name=name, deployment=deployment)
     program = replace(program, image=image)

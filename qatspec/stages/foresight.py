@@ -6,8 +6,9 @@ import copy
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from qatspec.diag.codes import QS708, QS724, QS813
 from qatspec.diag.words import quote_list
 from qatspec.export import export_qat_onnx
 from qatspec.graph import Prepared
+from qatspec.graph.deploy import Deployment, deploy
 from qatspec.graph.source import line_span
 from qatspec.ir import RANGE, Overflow, interval
 from qatspec.kinds import Trait, has, op_range
@@ -26,6 +28,7 @@ from qatspec.lower import NotLowered, lower
 from qatspec.prepare import Refused, set_stage
 from qatspec.prepare.inputs import random_inputs
 from qatspec.process import scratch_folder
+from qatspec.program import Program
 from qatspec.quant.fake_quant import FakeQuantize
 from qatspec.registry import registry
 
@@ -63,21 +66,45 @@ def _lines(diagnostic: Diagnostic) -> set[tuple[str, int]]:
     return {(span.file, span.line) for span in spans if span is not None}
 
 
-def integer_refusals(prepared: Prepared, march: str) -> list[Diagnostic]:
-    """QS7xx for what of `prepared`, in its eval stage, has no integer form, and, of the rest, QS724
-    for what has no ONNX form and QS801 for what `march` cannot run, with the module, the line of
-    the model's code and the rule."""
+@dataclass(frozen=True, slots=True)
+class Integers:
+    """What the integers of a prepared model are, found without writing files.
+
+    refusals    what of it has no integer form, no ONNX form, or is nothing for its march.
+    deployment, program: those of the model; None where something has no integer form.
+    """
+
+    refusals: list[Diagnostic]
+    deployment: Deployment | None = None
+    program: Program | None = None
+
+
+def integers_of(prepared: Prepared, march: str, example_inputs: Sequence[Any]) -> Integers:
+    """Lower `prepared`, which is in its eval stage, and ask `march` what it runs.
+
+    The refusals are QS7xx for what has no integer form, and, of the rest, QS724 for what has no
+    ONNX form and QS801 for what `march` cannot run, with the module, the line of the model's code
+    and the rule. example_inputs: as forward takes them."""
     diagnostics: Sequence[Diagnostic] = ()
+    deployment, untraced = None, Collector()
     try:
-        program = lower(prepared, prepared.example_inputs)
+        deployment = deploy(prepared, example_inputs, untraced)
+        traced = None if untraced else deployment  # what cannot be traced is lower's to report
+        program = lower(prepared, example_inputs, deployment=traced)
     except NotLowered as error:
         diagnostics, program = (*error.diagnostics, *_without_onnx(prepared, error)), error.part
     except DiagnosticError as error:
-        return list(error.diagnostics)
+        return Integers(list(error.diagnostics))
     record = registry().march(march)
     with registry().attribute_errors(record, f"march `{march}`, asked what it supports,"):
         answers = [(op, record.supports(op, program)) for op in program.ops]
-    return [*diagnostics, *refusals(answers, line_span)]
+    refused = [*diagnostics, *refusals(answers, line_span)]
+    return Integers(refused) if diagnostics else Integers(refused, deployment, program)
+
+
+def integer_refusals(prepared: Prepared, march: str) -> list[Diagnostic]:
+    """The refusals of `integers_of`, for inputs like those that the model was prepared with."""
+    return integers_of(prepared, march, prepared.example_inputs).refusals
 
 
 def _without_onnx(prepared: Prepared, error: NotLowered) -> list[Diagnostic]:
@@ -89,13 +116,9 @@ def _without_onnx(prepared: Prepared, error: NotLowered) -> list[Diagnostic]:
     return [d for d in problems.diagnostics if d.code == QS724 and not known.issuperset(_lines(d))]
 
 
-def sums_at_the_limit(prepared: Prepared) -> list[Diagnostic]:
-    """QS708, a warning, for products of `prepared`, in its eval stage, whose sums int32 would not
-    hold if every weight were at the limit of its dtype: what training makes of them decides."""
-    try:
-        program = lower(prepared, prepared.example_inputs)
-    except DiagnosticError:
-        return []
+def sums_at_the_limit(program: Program) -> list[Diagnostic]:
+    """QS708, a warning, for products of `program` whose sums int32 would not hold if every weight
+    were at the limit of its dtype: what training makes of them decides."""
     layers = []
     for op in program.ops:
         if not has(op, Trait.WEIGHTED):

@@ -29,7 +29,7 @@ from qatspec.spec.model import Stage, StageName
 from qatspec.stages.context import Context
 from qatspec.stages.foresight import (
     further_refusals,
-    integer_refusals,
+    integers_of,
     parts_on_the_cpu,
     stand_ins,
     sums_at_the_limit,
@@ -188,8 +188,10 @@ class Rehearsal:
         from qatspec.stages.convert import convert
 
         spec, compiled = self.context.spec, "compile" in self.stages
-        problems = integer_refusals(prepared, spec.march)
-        self.warnings += sums_at_the_limit(prepared)
+        integers = integers_of(prepared, spec.march, self.context.example)
+        problems = integers.refusals
+        if integers.program is not None:
+            self.warnings += sums_at_the_limit(integers.program)
         if self.spoilt:
             problems = [d for d in problems if d.code in _STRUCTURAL]
         of_march = [Refusal("compile", d) for d in problems if d.code == QS801]
@@ -203,7 +205,7 @@ class Rehearsal:
                 self._at("convert"), spec=_sooner(spec), folder=folder, examples=(tuple(drawn),)
             )
             with self._of("convert"):
-                program = convert(context, prepared)[0]
+                program = convert(context, prepared, integers.deployment)[0]
                 self.needs.append(of_files("convert", folder))
             if not compiled:
                 return

@@ -1,11 +1,16 @@
 """How long `prepare` takes and what a training step costs, beside torch.ao's FX mode.
 
-A program, not a test: `python tests/bench/prepare.py` on a quiet machine.
-Step ratio: seconds of a step (forward, backward) of the prepared model over the float one's.
+    python tests/bench/prepare.py                       times and step ratios
+    python tests/bench/prepare.py --nodes 500 5000      how the time grows with the graph
+    python tests/bench/prepare.py --nodes 500 --peer    beside torch.ao
+
+A program, not a test. Step ratio: seconds of a step (forward, backward) of the prepared model over
+the float one's. Times of `--nodes` are those of the CPU, which a loaded machine changes less.
 """
 
 from __future__ import annotations
 
+import argparse
 import copy
 import statistics
 import time
@@ -16,6 +21,9 @@ import torch
 from torch import Tensor, nn
 
 from qatspec.prepare import prepare, set_stage
+
+#: Nodes that a block has in the graph.
+NODES_OF_BLOCK = 7
 
 
 class Block(nn.Module):
@@ -71,9 +79,45 @@ def step_seconds(model: nn.Module, x: Tensor) -> float:
     return median_seconds(step, 7)
 
 
+def deep(nodes: int) -> nn.Module:
+    """A residual net whose graph has about so many nodes."""
+    stem = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1, bias=False), nn.BatchNorm2d(8), nn.ReLU())
+    return nn.Sequential(stem, *(Block(8) for _ in range(round((nodes - 3) / NODES_OF_BLOCK))))
+
+
+def growth(sizes: list[int], peer: bool) -> None:
+    """Print the seconds of the CPU that prepare takes for graphs of these sizes."""
+    x = torch.randn(2, 3, 32, 32)
+    ours(deep(50), x)
+    for nodes in sizes:
+        model = deep(nodes)
+        seconds = min(cpu_seconds(ours, model, x) for _ in range(2))
+        print(
+            f"{nodes:6} nodes {seconds:7.2f} s, {seconds / nodes * 1e3:.2f} ms a node", flush=True
+        )
+        if peer:
+            other = min(cpu_seconds(torchs, model, x) for _ in range(2))
+            print(f"   torch.ao  {other:7.2f} s, ratio {seconds / other:.2f}", flush=True)
+
+
+def cpu_seconds(
+    way: Callable[[nn.Module, Tensor], nn.Module], model: nn.Module, x: Tensor
+) -> float:
+    start = time.process_time()
+    way(model, x)
+    return time.process_time() - start
+
+
 def main() -> None:
     warnings.simplefilter("ignore")
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--nodes", type=int, nargs="+")
+    parser.add_argument("--peer", action="store_true")
+    options = parser.parse_args()
     torch.manual_seed(0)
+    if options.nodes:
+        growth(options.nodes, options.peer)
+        return
     model, x = net(), torch.randn(8, 3, 128, 128)
     plain = step_seconds(model, x)
     print(f"float step {plain * 1e3:.0f} ms, {torch.get_num_threads()} threads")

@@ -6,6 +6,7 @@ import io
 
 from rich.console import Console
 
+from qatspec.cli.console import CleanConsole
 from qatspec.cli.live import Live
 from qatspec.types import StageEvent
 
@@ -46,3 +47,20 @@ def test_candidates_side_by_side_are_told_apart(monkeypatch):
 
 def test_a_stage_alone_needs_no_name():
     assert shown(("metrics", "qat", {"epoch": 1, "step": 4, "AP": 7.0})) == ["  epoch 1  AP 7.0"]
+
+
+def test_a_profile_that_was_asked_for_is_printed_under_quiet_too():
+    out = io.StringIO()
+    console = CleanConsole(file=out, width=100, quiet=True)
+    with Live(console, lambda diagnostic: None) as live:
+        seconds = {"data": 1.0, "forward": 3.0}
+        for kind, data in (
+            ("profile", {"seconds": seconds, "steps": 4}),
+            ("metrics", {"step": 4, "AP": 7.0}),
+        ):
+            live.show(StageEvent(kind=kind, step="qat", data=data))
+    assert [line.split() for line in out.getvalue().splitlines()] == [
+        ["where", "the", "time", "of", "4", "steps", "went"],
+        ["data", "1.00", "s", "25.0%"],
+        ["forward", "3.00", "s", "75.0%"],
+    ]

@@ -9,8 +9,10 @@ import subprocess
 import jsonschema
 import pytest
 
+from qatspec.diag import DiagnosticError
 from qatspec.engine import candidates as engine_candidates, record as records
 from qatspec.engine.candidates import choose, groups_of
+from qatspec.engine.foreseeing import trials_of_candidates
 from qatspec.plan import plan_data, plan_table, status
 from qatspec.schema.load import summary_schema
 from tests.unit.engine.test_execute import STAGES, Killed, statuses, tree as every_file
@@ -315,3 +317,48 @@ def test_two_processes_run_each_candidate_together(project):
     )  # fmt: skip
     assert refused.returncode == 2
     assert "--jobs" in refused.stderr
+
+
+@pytest.mark.parametrize("known", ["nothing", "float"])
+def test_rules_of_a_candidate_are_tried_before_anything_trains(project, known):
+    if known == "float":
+        project.run(step="float")
+    write(
+        project,
+        "    candidates:\n      calm: {trainer: {optimizer: {lr: 0.002}}}\n"
+        "      frozen: {trainer: {freeze: [nothing.of.this.name]}}\n",
+    )
+    with pytest.raises(DiagnosticError) as refused:
+        project.run()
+    (diagnostic,) = refused.value.diagnostics
+    assert diagnostic.code == "QS962"
+    assert "candidate `frozen`" in diagnostic.notes[-1].message
+    assert not list(project.workdir.glob("candidates/*/*/*.pth.tar"))
+    assert not list(project.workdir.glob("qat/*.pth.tar"))
+    assert (project.workdir / "float" / "step.json").exists() == (known == "float")
+
+
+def test_a_trial_of_candidates_is_not_repeated(project):
+    write(
+        project,
+        "    candidates:\n      a: {trainer: {optimizer: {lr: 0.002}, epochs: 3}}\n"
+        "      b: {trainer: {grad_clip: 2.0}}\n      c: {qconfig: horizon_qat}\n",
+        SEEDS,
+    )
+    plan = project.plan()
+    later = ("calibration", "qat", "convert", "compile")
+
+    def trials(first):
+        made = trials_of_candidates(plan, project.workdir, later, first)
+        return [(trial.candidate.name, trial.first, trial.later) for trial in made]
+
+    behind = ("convert", "compile")
+    assert trials("float") == [
+        ("b-seed-0", "float", ("calibration", "qat")),
+        ("c-seed-0", "float", ("calibration", "qat", *behind)),
+    ]
+    assert trials(None) == [
+        ("a-seed-0", "qat", behind),
+        ("b-seed-0", "qat", ()),
+        ("c-seed-0", "qat", behind),
+    ]
