@@ -332,7 +332,7 @@ def test_rules_of_a_candidate_are_tried_before_anything_trains(project, known):
         project.run()
     (diagnostic,) = refused.value.diagnostics
     assert diagnostic.code == "QS962"
-    assert "candidate `frozen`" in diagnostic.notes[-1].message
+    assert "candidate `frozen`" in diagnostic.notes[-1].text
     assert not list(project.workdir.glob("candidates/*/*/*.pth.tar"))
     assert not list(project.workdir.glob("qat/*.pth.tar"))
     assert (project.workdir / "float" / "step.json").exists() == (known == "float")

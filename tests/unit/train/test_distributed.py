@@ -6,6 +6,12 @@ import subprocess
 import sys
 import textwrap
 
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from qatspec.train.distributed import Processes
+
 SCRIPT = textwrap.dedent(
     """
     import sys
@@ -135,3 +141,28 @@ def test_every_process_rounds_alike(tmp_path):
     lines = run(tmp_path, QUANTIZED, timeout=300).splitlines()
     assert len(lines) == 9
     assert [line for line in lines if not line.endswith(" [] 1 [True]")] == []
+
+
+class Branches(nn.Module):
+    """A net in which the input decides which layer is used; a third one is never used."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(2, 1) for _ in range(3))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layers[int(x.sum() > 0)](x)
+
+
+def test_batches_may_use_different_parameters():
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        net = Branches()
+        wrapped = Processes(rank=0, world=2).wrap(net)
+        for sign, used in ((1.0, 1), (-1.0, 0), (1.0, 1)):
+            net.zero_grad()
+            wrapped(torch.full((1, 2), sign)).sum().backward()
+            gradients = [layer.weight.grad is not None for layer in net.layers]
+            assert gradients == [number == used for number in range(3)]
+    finally:
+        dist.destroy_process_group()
