@@ -110,7 +110,9 @@ class _Loop:
         self.epochs = -(-self.steps // self.epoch_steps)
         assert trainer.optimizer is not None  # the schema requires it of a stage that trains
         freeze(training.model, trainer)
-        self.optimizer = build_optimizer(training.model, trainer.optimizer)
+        # A loss scaler skips steps; with it, torch's own order of operations is kept.
+        fused = training.device.type == "cpu" and trainer.amp != "fp16"
+        self.optimizer = build_optimizer(training.model, trainer.optimizer, fused=fused)
         self.schedule = build_schedule(
             self.optimizer, trainer.scheduler, steps=self.steps, epoch_steps=self.epoch_steps
         )

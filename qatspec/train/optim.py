@@ -37,6 +37,8 @@ _OPTIMIZERS: dict[str, tuple[str, Callable[[Mapping[str, Any]], int]]] = {
     "asgd": ("ASGD", lambda params: 1),
     "rprop": ("Rprop", lambda params: 2),
 }
+#: Those of which torch updates all parameters in one kernel on a CPU.
+_FUSED = ("sgd", "adamw", "adam", "adagrad")
 
 
 def freeze(model: nn.Module, trainer: Trainer) -> None:
@@ -68,13 +70,18 @@ def freeze_statistics(model: nn.Module, trainer: Trainer, epoch: int) -> None:
     freeze_batch_norm(model, lambda name: frozen or _matches(trainer.freeze, name))
 
 
-def build_optimizer(model: nn.Module, component: Component) -> torch.optim.Optimizer:
+def build_optimizer(
+    model: nn.Module, component: Component, *, fused: bool = False
+) -> torch.optim.Optimizer:
     """Build the optimizer over every parameter that takes gradients.
 
     component: a trainer's `optimizer`, with every key that the schema has for its type. Weight
     decay applies to weights (two and more dimensions) alone: decaying a learned scale would shrink
     its range, and biases and batch-norm parameters do not add capacity. A group of the component
     states its own.
+
+    fused: update all parameters in one kernel, where torch has one for the type. Its results differ
+    from those of single operations in the last bit.
     """
     settings = dict(component.params)
     rules = settings.pop("groups")
@@ -97,10 +104,16 @@ def build_optimizer(model: nn.Module, component: Component) -> torch.optim.Optim
             groups[next(numbers, 0), parameter.dim() > 1]["params"].append(parameter)
     pairs = {key: tuple(value) for key, value in settings.items() if isinstance(value, list)}
     make = getattr(torch.optim, _OPTIMIZERS[component.type][0])
-    optimizer: torch.optim.Optimizer = make(
-        [group for group in groups.values() if group["params"]], **{**settings, **pairs}
-    )
+    kept = [group for group in groups.values() if group["params"]]
+    if fused and component.type in _FUSED and not _has_sparse_gradients(model):
+        settings["fused"] = True
+    optimizer: torch.optim.Optimizer = make(kept, **{**settings, **pairs})
     return optimizer
+
+
+def _has_sparse_gradients(model: nn.Module) -> bool:
+    """Whether an embedding of the model gives a sparse gradient, which no fused kernel takes."""
+    return any(getattr(module, "sparse", False) for module in model.modules())
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:

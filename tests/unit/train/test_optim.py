@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 
 import pytest
@@ -17,6 +18,7 @@ from qatspec.train.optim import (
     build_schedule,
     freeze,
     freeze_statistics,
+    load_optimizer,
     tensors_per_parameter,
 )
 from tests.trainers import part
@@ -209,3 +211,42 @@ def test_values_of_the_gradient_are_clipped(make_training):
     fit(training)
     after = nn.utils.parameters_to_vector(training.model.parameters()).detach()
     assert 0.9e-3 < float((after - before).abs().max()) <= 1.01e-3
+
+
+def convs() -> nn.Sequential:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 6, (1, 3)), nn.Flatten())
+    return model.to(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw", "adam", "adagrad"])
+def test_one_kernel_for_all_parameters_takes_the_same_steps(name):
+    """Weights of convolutions lie channels last, and what is loaded into an optimizer does not."""
+    models = convs(), convs()
+    made = [
+        build_optimizer(model, part("optimizer", name, lr=0.01), fused=fused)
+        for model, fused in zip(models, (True, False), strict=True)
+    ]
+    assert [optimizer.param_groups[0]["fused"] for optimizer in made] == [True, None]
+    for step in range(6):
+        if step == 3:
+            for optimizer in made:
+                state = copy.deepcopy(optimizer.state_dict())
+                for kept in state["state"].values():
+                    kept.update({k: v.contiguous() for k, v in kept.items() if v is not None})
+                load_optimizer(optimizer, state)
+        x = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(step))
+        for model, optimizer in zip(models, made, strict=True):
+            optimizer.zero_grad()
+            model(x).square().sum().backward()
+            optimizer.step()
+    for a, b in zip(*(model.parameters() for model in models), strict=True):
+        assert torch.allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
+def test_sparse_gradients_are_given_to_no_single_kernel():
+    model = nn.Sequential(nn.Embedding(5, 2, sparse=True))
+    optimizer = build_optimizer(model, part("optimizer", "sgd", lr=0.1), fused=True)
+    model(torch.tensor([1])).sum().backward()
+    optimizer.step()
+    assert optimizer.param_groups[0]["fused"] is None
