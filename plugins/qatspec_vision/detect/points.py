@@ -34,6 +34,11 @@ class Points(NamedTuple):
     xy: Tensor
     stride: Tensor
 
+    def images(self, start: int, end: int) -> Points:
+        """The points of images start..end of the batch."""
+        parts = (part[start:end] for part in (self.logits, self.boxes, self.quality))
+        return Points(*parts, self.xy, self.stride)
+
 
 def gather_points(outputs: Outputs, strides: Sequence[int], to_boxes: ToBoxes) -> Points:
     """Convert the raw outputs of a head to Points."""

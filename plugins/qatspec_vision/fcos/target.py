@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from qatspec_vision.detect.assignment import DynamicTarget
+from qatspec_vision.detect.assignment import DynamicTarget, of_labels
 
 
 class DynamicFcosTarget(DynamicTarget):
@@ -24,4 +24,4 @@ class DynamicFcosTarget(DynamicTarget):
         self, logits: Tensor, quality: Tensor, labels: Tensor, iou: Tensor, giou: Tensor
     ) -> Tensor:
         focal = 0.25 * F.softplus(-logits) * torch.sigmoid(-logits) ** 2
-        return focal.t()[labels] + self.giou_weight * (1 - giou)
+        return of_labels(focal, labels) + self.giou_weight * (1 - giou)

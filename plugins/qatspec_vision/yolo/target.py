@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from qatspec_vision.detect.assignment import DynamicTarget
+from qatspec_vision.detect.assignment import DynamicTarget, of_labels
 
 
 class SimOTATarget(DynamicTarget):
@@ -22,9 +22,9 @@ class SimOTATarget(DynamicTarget):
     def cost(
         self, logits: Tensor, quality: Tensor, labels: Tensor, iou: Tensor, giou: Tensor
     ) -> Tensor:
-        scores = (logits.sigmoid() * quality.sigmoid()[:, None]).sqrt()
+        scores = (logits.sigmoid() * quality.sigmoid()[..., None]).sqrt()
         right, wrong = -_log(scores), -_log(1 - scores)
-        entropy = wrong.sum(1) + (right - wrong).t()[labels]
+        entropy = wrong.sum(-1)[..., None, :] + of_labels(right - wrong, labels)
         return entropy - self.iou_weight * (iou + 1e-8).log()
 
 

@@ -172,3 +172,23 @@ def test_yolo_learns_a_box_smaller_than_a_cell() -> None:
     )  # fmt: skip
     assert int(TARGETS["yolo"](points, [target]).positive.sum()) == 1
     assert not TARGETS["fcos"](points, [target]).positive.any()
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_images_that_are_assigned_together_or_apart_get_the_same(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    xy, stride = grid()
+    corners = torch.rand(6, len(xy), 4) * SIDE
+    boxes = torch.cat([corners[..., :2], corners[..., :2] + corners[..., 2:]], dim=-1)
+    points = Points(torch.randn(6, len(xy), CLASSES), boxes, torch.randn(6, len(xy)), xy, stride)
+    targets = [
+        {"boxes": boxes[n, :count], "labels": torch.arange(count) % CLASSES}
+        for n, count in enumerate([3, 0, 5, 1, 0, 7])
+    ]
+    together = TARGETS[name](points, targets)
+    for pairs in (1, 8 * len(xy)):
+        monkeypatch.setattr("qatspec_vision.detect.assignment._PAIRS", pairs)
+        for one, other in zip(together, TARGETS[name](points, targets), strict=True):
+            assert torch.equal(one, other)
