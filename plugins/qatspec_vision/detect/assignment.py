@@ -59,7 +59,7 @@ class DynamicTarget(nn.Module):
     def forward(self, points: Points, targets: Sequence[Mapping[str, Tensor]]) -> Assigned:
         """Points and one {boxes (M, 4), labels (M,)} an image -> Assigned."""
         counts = [len(target["labels"]) for target in targets]
-        owners = []
+        owners: list[Tensor] = []
         for start, end in _batches(counts, len(points.xy)):
             # A box of zeros, which has no area, stands where an image has fewer boxes than others.
             boxes = pad_sequence([t["boxes"] for t in targets[start:end]], batch_first=True)

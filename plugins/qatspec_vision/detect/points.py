@@ -36,8 +36,12 @@ class Points(NamedTuple):
 
     def images(self, start: int, end: int) -> Points:
         """The points of images start..end of the batch."""
-        parts = (part[start:end] for part in (self.logits, self.boxes, self.quality))
-        return Points(*parts, self.xy, self.stride)
+        logits, boxes, quality = (
+            self.logits[start:end],
+            self.boxes[start:end],
+            self.quality[start:end],
+        )
+        return Points(logits, boxes, quality, self.xy, self.stride)
 
 
 def gather_points(outputs: Outputs, strides: Sequence[int], to_boxes: ToBoxes) -> Points:
