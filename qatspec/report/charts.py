@@ -83,7 +83,11 @@ def _curve(title: str, y: str, rows: Rows, *, log: bool = False, points: bool = 
         ],
     }
     if several_runs:
-        encoding["strokeDash"] = {"field": "run", "type": "nominal", "title": None, "sort": None}
+        of_run = {"field": "run", "type": "nominal", "title": None, "sort": None}
+        if len(names) == 1:
+            encoding["color"] = of_run
+        else:
+            encoding["strokeDash"] = {**of_run, "legend": {"symbolType": "stroke"}}
     return {
         "title": title,
         "data": {"values": rows},

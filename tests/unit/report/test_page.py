@@ -150,7 +150,19 @@ def test_runs_stand_side_by_side(finished, tmp_path):
     assert tables.differing_keys(runs) == [("/seed", [3, 4])]
     curves = {chart["title"]: chart for chart in charts.curves(runs)}
     assert {row["run"] for row in curves["qat: loss"]["data"]["values"]} == {"a/run", "b/run"}
-    assert curves["qat: loss"]["encoding"]["strokeDash"]["field"] == "run"
+    encoding = curves["qat: learning rate"]["encoding"]  # one curve a run: told apart by colour
+    assert encoding["color"]["field"] == "run" and "strokeDash" not in encoding
+
+
+def test_several_curves_of_several_runs_are_told_apart_by_dashes():
+    rows = [{"run": run, "name": name, "step": step, "value": 1.0}
+            for run in "ab" for name in ("loss", "cls") for step in (1, 2)]  # fmt: skip
+    encoding = charts._curve("float: loss", "loss", rows)["encoding"]
+    assert (encoding["color"]["field"], encoding["strokeDash"]["field"]) == ("name", "run")
+    alone = charts._curve("float: loss", "loss", rows[:2])["encoding"]
+    assert alone["color"]["legend"] is None
+    long = [{**row, "name": row["name"] * 12} for row in rows]
+    assert charts._curve("t", "y", long)["encoding"]["color"]["legend"]["columns"] == 1
 
 
 def test_long_curves_are_averaged():
