@@ -20,7 +20,9 @@ from torch import Tensor
 
 from qatspec.ir import EXACT32, Interval, Op, ProgramData
 
-_BYTES = {"int4": torch.int8, "int8": torch.int8, "uint8": torch.uint8}
+#: The dtypes of tensors of bytes.
+BYTES = (torch.int8, torch.uint8)
+_HOLDERS = {"int4": torch.int8, "int8": torch.int8, "uint8": torch.uint8}
 #: What an op of a Program is made into: tensors of its operands that are no constants, to a result.
 Step = Callable[..., Tensor]
 #: Makes a step of an op; the constants become tensors here, once.
@@ -39,7 +41,7 @@ class ExactDtypes:
 
     def holder(self, name: str) -> torch.dtype:
         """The dtype of the tensor that is `name`: bytes for 8 bits, else `float_dtype`."""
-        return _BYTES.get(self.dtype(name)) or self.float_dtype(name)
+        return _HOLDERS.get(self.dtype(name)) or self.float_dtype(name)
 
     def float_dtype(self, name: str) -> torch.dtype:
         """The float dtype that holds every integer `name` can be."""

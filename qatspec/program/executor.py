@@ -5,14 +5,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from qatspec.ir import STORAGE, check_inputs
+from qatspec.ir import STORAGE, Op, check_inputs
 from qatspec.kinds import KINDS, Trait, has, ranges
 from qatspec.kinds.exact import ExactDtypes, Step, exact_kernels
+from qatspec.kinds.products.fused import requantized
 from qatspec.program.model import Program
 
 #: (name of an op's result, its integers in a float tensor) -> what the ops behind it are given.
@@ -20,20 +23,66 @@ from qatspec.program.model import Program
 Watch = Callable[[str, Tensor], Tensor]
 
 
+class _Unit(NamedTuple):
+    """A step with the names of its operands, constants left out, and of its result."""
+
+    step: Step
+    operands: tuple[str, ...]
+    output: str
+
+
 class Executor:
-    """A Program made ready to run: weights as tensors, one closure an op, values freed early."""
+    """A Program made ready to run: weights as tensors, one closure an op or for two ops that one
+    kernel computes, values freed early."""
 
     def __init__(self, program: Program) -> None:
         self.inputs, self.outputs = program.inputs, program.outputs
         self._program = program
-        self._exact = ExactDtypes(program, ranges(program), _accumulators_read_once(program))
-        last = {name: i for i, op in enumerate(program.ops) for name in op.inputs}
-        kept = {port.name for port in program.outputs}
-        self._steps: list[tuple[Step, tuple[str, ...], str, tuple[str, ...]]] = []
-        for i, op in enumerate(program.ops):
-            live = tuple(name for name in op.inputs if name not in program.consts)
-            done = tuple(dict.fromkeys(n for n in live if last[n] == i and n not in kept))
-            self._steps.append((KINDS[op.kind].step(self._exact, op), live, op.output, done))
+        self._read_once = _accumulators_read_once(program)
+        self._exact = ExactDtypes(program, ranges(program), self._read_once)
+
+    @cached_property
+    def _single(self) -> list[tuple[_Unit, list[str]]]:
+        """Every op as a step of its own."""
+        return self._with_ends([self._unit(op) for op in self._program.ops])
+
+    @cached_property
+    def _fused(self) -> list[tuple[_Unit, list[str]]]:
+        """Sums of products in one step with their requantization, where that is exact."""
+        fused, products = [], {}
+        for op in self._program.ops:
+            if op.output in self._read_once:
+                products[op.output] = op
+        joined: dict[str, _Unit] = {}
+        for op in self._program.ops:
+            if op.kind == "requant" and (product := products.get(op.inputs[0])) is not None:
+                step = requantized(self._exact, product, op)
+                if step is not None:
+                    joined[op.output] = _Unit(step, self._live(product), op.output)
+                    joined[product.output] = joined[op.output]
+        for op in self._program.ops:
+            unit = joined.get(op.output)
+            if unit is None:
+                fused.append(self._unit(op))
+            elif unit.output == op.output:
+                fused.append(unit)
+        return self._with_ends(fused)
+
+    def _unit(self, op: Op) -> _Unit:
+        return _Unit(KINDS[op.kind].step(self._exact, op), self._live(op), op.output)
+
+    def _live(self, op: Op) -> tuple[str, ...]:
+        return tuple(name for name in op.inputs if name not in self._program.consts)
+
+    def _with_ends(self, units: list[_Unit]) -> list[tuple[_Unit, list[str]]]:
+        """Each unit with the values that nothing behind it reads."""
+        last = {name: i for i, unit in enumerate(units) for name in unit.operands}
+        for port in self.outputs:
+            last.pop(port.name, None)
+        ends: list[list[str]] = [[] for _ in units]
+        for name, i in last.items():
+            ends[i].append(name)
+        return list(zip(units, ends, strict=True))
 
     def run(self, ints: Sequence[np.ndarray], watch: Watch | None = None) -> list[np.ndarray]:
         """Compute the outputs in integers, equal to `interpret`. Raises DiagnosticError QS712.
@@ -45,10 +94,12 @@ class Executor:
             for port, array in zip(self.inputs, arrays, strict=True):
                 tensor = torch.from_numpy(np.ascontiguousarray(array))
                 values[port.name] = tensor.to(self._exact.holder(port.name))
-            for step, operands, output, done in self._steps:
-                result = step(*[values[name] for name in operands])
-                values[output] = result if watch is None else self._watched(watch, output, result)
-                for name in done:
+            for unit, ends in self._fused if watch is None else self._single:
+                result = unit.step(*[values[name] for name in unit.operands])
+                if watch is not None:
+                    result = self._watched(watch, unit.output, result)
+                values[unit.output] = result
+                for name in ends:
                     del values[name]
             return [
                 values[port.name].numpy().astype(STORAGE[port.dtype], order="C")

@@ -4,10 +4,14 @@
     python tests/bench/speed.py step --peer       beside torch.ao's FX mode
     python tests/bench/speed.py calibration       calibration and fake-quant evaluation
     python tests/bench/speed.py step --threads 1 --rounds 10 --case lite0:8
+    python -m tests.bench.speed integers          the executor of Programs
+    python -m tests.bench.speed integers --case resnet18:1 --case vit_tiny:1
 
 Each figure is a median over rounds, in which every kind runs once after the other: wall clock, and
 in brackets the time of the CPU, which a loaded machine changes less. Ratios of steps are above 1
-(time over float's), those of calibration below 1 (images a second over float evaluation's).
+(time over float's), those of calibration below 1 (images a second over float evaluation's). Those
+of integers are the time of `program.run` over that of the float model in torch's eager mode, batch
+1 at the sizes of deploy_speed.py (and `vit_tiny` at 224), for the march of `--march`.
 """
 
 from __future__ import annotations
@@ -157,18 +161,57 @@ def seconds(kinds: Mapping[str, Callable[[], None]], rounds: int) -> dict[str, t
     }
 
 
+def integers(name: str, batch: int, march: str | None) -> dict[str, Callable[[], object]]:
+    """The float model in eager mode, and its integers."""
+    from qatspec.lower import lower
+    from tests.bench.deploy_speed import NETS as DEPLOYED, _built, _calibrated
+    from tests.zoo.zoo import net
+
+    if name == "vit_tiny":
+        zoo = net(name)
+        build, size, modules = lambda: zoo.build(**zoo.public), (224, 224), None
+    else:
+        build, size, modules = DEPLOYED[name]
+    x = torch.randn(batch, 3, *size, generator=torch.Generator().manual_seed(0))
+    options = {"modules": modules} if modules else {"quantize_output": False}
+    if march:
+        options["march"] = march
+    qconfig = "onnxruntime_qat" if march == "onnxruntime" else "horizon_qat"
+    program = lower(_calibrated(build, x[:1], qconfig=qconfig, **options), (x[:1],))
+    net_in_float, ints = _built(build), program.quantize(x.numpy())
+
+    def eager() -> object:
+        with torch.inference_mode():
+            return net_in_float(x)
+
+    return {"float": eager, "integers": lambda: program.run(*ints)}
+
+
 def main() -> None:
     warnings.simplefilter("ignore")
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=("step", "calibration"))
+    parser.add_argument("what", choices=("step", "calibration", "integers"))
+    parser.add_argument("--march", help="of the integers; default: none")
     parser.add_argument("--peer", action="store_true", help="torch.ao too")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--case", action="append", help="NET:BATCH, default: all of the table")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
+    if given.what == "integers":
+        print(f"{given.threads} threads, torch {torch.__version__}, march {given.march}")
+        for case in given.case or ("resnet18:1", "lite0:1", "fcos:1", "vit_tiny:1"):
+            name, batch = case.split(":")
+            taken = seconds(integers(name, int(batch), given.march), given.rounds)
+            (wall, cpu), (own_wall, own_cpu) = taken["float"], taken["integers"]
+            print(
+                f"{case}: float {cpu * 1e3:.0f} ms CPU; integers {own_cpu / cpu:.2f} of it "
+                f"({own_wall / wall:.2f} by the clock)",
+                flush=True,
+            )
+        return
     print(f"{given.threads} threads, torch {torch.__version__}, images of 128 x 128")
     for case in given.case or ("lite0:8", "resnet18:8", "lite0:32", "resnet18:32"):
         name, batch = case.split(":")

@@ -7,18 +7,39 @@ The kernels take activations as uint8 with a zero point and give float32, exact 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
-from typing import Any
+from math import prod
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from qatspec.kinds.exact import BYTES
+
 #: The kernels that torch's own compiler calls.
 _OPS = torch.ops.onednn
-_PLAIN: tuple[Any, ...] = (1.0, 0, torch.float32, "none", [], "")
+
+
+class Rounded(NamedTuple):
+    """The end of a kernel that gives bytes: round half even of sum * slope + offset (the bias of
+    the kernel), in `dtype` and within `limits` where they are narrower than the dtype. slope:
+    float32 (O,)."""
+
+    slope: Tensor
+    dtype: torch.dtype
+    limits: tuple[int, int] | None
+
+
+def _ending(rounded: Rounded | None) -> tuple[Any, ...]:
+    """The arguments of a kernel behind its operands."""
+    if rounded is None:
+        return (1.0, 0, torch.float32, "none", [], "")
+    if rounded.limits is None:
+        return (1.0, 0, rounded.dtype, "none", [], "")
+    return (1.0, 0, rounded.dtype, "hardtanh", [float(end) for end in rounded.limits], "")
 
 
 def unsigned(x: Tensor) -> tuple[Tensor, int]:
@@ -31,7 +52,7 @@ def unsigned(x: Tensor) -> tuple[Tensor, int]:
 class ByteConv:
     """A convolution of bytes. weight (O, I / groups, kH, kW) int8; bias (O,) float32 or None;
     stride, padding and dilation are pairs. Called with bytes (N, I, H, W) whose channels are
-    innermost; gives float32."""
+    innermost; gives float32, or bytes by `rounded`, whose offsets are the bias then."""
 
     def __init__(
         self,
@@ -41,9 +62,11 @@ class ByteConv:
         padding: Sequence[int],
         dilation: Sequence[int],
         groups: int,
+        rounded: Rounded | None = None,
     ) -> None:
-        self._bias = bias
-        self._weight, self._scales = weight, torch.ones(len(weight))
+        self._bias, self._ending = bias, _ending(rounded)
+        self._weight = weight
+        self._scales = torch.ones(len(weight)) if rounded is None else rounded.slope
         self._zeros = torch.zeros(len(weight), dtype=torch.int32)
         self._geometry = [list(stride), list(padding), list(dilation), groups]
         self._packed = cache(self._pack)  # in the order that suits the shape
@@ -58,17 +81,39 @@ class ByteConv:
         weight = self._packed(tuple(x.shape), zero)
         return _OPS.qconv2d_pointwise(  # type: ignore[no-any-return]
             x, 1.0, zero, weight, self._scales, self._zeros, self._bias, *self._geometry,
-            *_PLAIN,
+            *self._ending,
         )  # fmt: skip
+
+
+class SplitConv:
+    """A convolution in parts, each over some input channels, whose sums are added in float64 and
+    given as `dtype`."""
+
+    def __init__(
+        self, parts: Sequence[tuple[slice, ByteConv]], bias: Tensor | None, dtype: torch.dtype
+    ) -> None:
+        self._parts, self._dtype = parts, dtype
+        self._bias = None if bias is None else bias.double().view(-1, 1, 1)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        (first, *others) = (
+            conv(x[:, channels].contiguous(memory_format=torch.channels_last))
+            for channels, conv in self._parts
+        )
+        total = first.double()
+        for part in others:
+            total.add_(part)
+        return (total if self._bias is None else total.add_(self._bias)).to(self._dtype)
 
 
 class ByteLinear:
     """A linear layer of bytes. weight (O, I) int8; bias (O,) float32 or None. Called with (..., I);
-    gives float32."""
+    gives float32, or bytes by `rounded`, whose offsets are the bias then."""
 
-    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
-        self._bias = bias
-        self._weight, self._scales = weight, torch.ones(len(weight))
+    def __init__(self, weight: Tensor, bias: Tensor | None, rounded: Rounded | None = None) -> None:
+        self._bias, self._ending = bias, _ending(rounded)
+        self._weight = weight
+        self._scales = torch.ones(len(weight)) if rounded is None else rounded.slope
         self._zeros = torch.zeros(len(weight), dtype=torch.int32)
         self._packed = cache(self._pack)
 
@@ -80,7 +125,7 @@ class ByteLinear:
         x, zero = unsigned(x.reshape(-1, x.shape[-1]).contiguous())
         product = _OPS.qlinear_pointwise(
             x, 1.0, zero, self._packed(len(x)), self._scales, self._zeros, self._bias,
-            *_PLAIN,
+            *self._ending,
         )  # fmt: skip
         return product.view(*shape, -1)  # type: ignore[no-any-return]
 
@@ -123,6 +168,74 @@ def matmuls_are_exact() -> bool:
         return torch.equal(byte_matmul(x, y).double(), x.double() @ y.double())
 
     return _proves(exact)
+
+
+@cache
+def convs_round_once() -> bool:
+    """Whether convolutions that give bytes prove themselves on this CPU."""
+    geometries = [(64, 32, 3, 1), (64, 64, 3, 64), (3, 16, 7, 1), (320, 24, 1, 1)]
+    return convs_are_exact() and _proves(lambda: all(_conv_rounds_once(*g) for g in geometries))
+
+
+@cache
+def linears_round_once() -> bool:
+    """Whether linear layers that give bytes prove themselves on this CPU."""
+
+    def once() -> bool:
+        x = _extremes(torch.int8, 5, 384)
+        for w in (_extremes(torch.int8, 40, 384), _few_ones(40, 384)):
+            sums = F.linear(x.double(), w.double())
+            for ending, offset in _endings(sums):
+                y = ByteLinear(w, offset, ending)(x)
+                if not _is_rounded_once(y, sums, ending, offset):
+                    return False
+        return True
+
+    return linears_are_exact() and _proves(once)
+
+
+def _conv_rounds_once(inputs: int, outputs: int, kernel: int, groups: int) -> bool:
+    shape, geometry = (outputs, inputs // groups, kernel, kernel), ((1, 1), (kernel // 2,) * 2)
+    for w in (_extremes(torch.int8, *shape), _few_ones(*shape)):
+        for dtype in BYTES:
+            x = _extremes(dtype, 2, inputs, 9, 11).contiguous(memory_format=torch.channels_last)
+            sums = F.conv2d(x.double(), w.double(), padding=kernel // 2, groups=groups)
+            sums = sums.movedim(1, -1)
+            for ending, offset in _endings(sums):
+                y = ByteConv(w, offset, *geometry, (1, 1), groups, ending)(x).movedim(1, -1)
+                if not _is_rounded_once(y, sums, ending, offset):
+                    return False
+    return True
+
+
+def _few_ones(*shape: int) -> Tensor:
+    """Weights of which eight are 1 and the others 0, so that sums are small."""
+    first = torch.arange(prod(shape[1:]))
+    return (first < 8).to(torch.int8).expand(shape[0], -1).reshape(shape).contiguous()
+
+
+def _endings(sums: Tensor) -> Iterator[tuple[Rounded, Tensor]]:
+    """Ends of kernels of sums (..., O), with their offsets: slopes with which the largest sums are
+    clamped, and powers of two, with which small sums give ties."""
+    count, generator = sums.shape[-1], torch.Generator().manual_seed(1)
+    spread = torch.rand(count, generator=generator).add_(0.5)
+    slope = (200 / sums.abs().amax() * spread).float()
+    ties = torch.exp2(-torch.randint(1, 5, (count,), generator=generator).float())
+    offset = torch.randn(count, generator=generator)
+    for limits in (None, (0, 100)):
+        for dtype in BYTES:
+            yield Rounded(slope, dtype, limits), offset
+            yield Rounded(ties, dtype, limits), offset.mul(4).round_().div_(2)
+
+
+def _is_rounded_once(y: Tensor, sums: Tensor, ending: Rounded, offset: Tensor) -> bool:
+    """Whether bytes are what `qatspec.kinds.requantization.lines` assumes of sums (..., O)."""
+    info = torch.iinfo(ending.dtype)
+    low, high = ending.limits or (info.min, info.max)
+    exact = sums.float().double() * ending.slope.double()
+    ways = (exact.float() + offset, (exact + offset.double()).float())
+    fits = [y == way.round().clamp(low, high).to(ending.dtype) for way in ways]
+    return y.dtype == ending.dtype and bool((fits[0] | fits[1]).all())
 
 
 def _conv_is_exact(inputs: int, outputs: int, kernel: int, groups: int) -> bool:

@@ -1,26 +1,31 @@
-"""The executor's requantization: sum x * (m / 2^s), rounded and clamped, in float64.
+"""The executor's requantization: sum x * (m / 2^s), rounded and clamped.
 
-Exact: |sum x_i m_i| + 2^(s-1) < 2^53 (proven by the kind's bound), so that every product, partial
-sum and the half added to round half up is an integer below 2^53 times 2^-s, s <= 50, which float64
-holds: neither order nor fused multiply-add changes it. floor and round (half to even) are exact on
-float64.
+In float64 it is exact: |sum x_i m_i| + 2^(s-1) < 2^53 (proven by the kind's bound), so that every
+product, partial sum and the half added to round half up is an integer below 2^53 times 2^-s,
+s <= 50, which float64 holds: neither order nor fused multiply-add changes it. floor and round (half
+to even) are exact on float64. It is computed in int32 instead where the bound is below 2^31, and in
+float32 where lines are proven (qatspec.kinds.requantization.lines): half the memory.
 
-Fast: memory is gone through once, in blocks whose float64 copy stays in the cache, with the channel
+Fast: memory is gone through once, in blocks whose copy stays in the cache, with the channel
 innermost (channels-last images), so that the multipliers are a vector that each row repeats; an
 accumulator that nothing else reads is overwritten.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from qatspec.ir import Op
-from qatspec.kinds.exact import ExactDtypes, Step
+from qatspec.kinds.exact import BYTES, ExactDtypes, Step
 from qatspec.kinds.requantization import form_steps as steps
 from qatspec.kinds.requantization.forms import form_of
+from qatspec.kinds.requantization.lines import proven_lines
 
 #: Elements of a block, a thread: 1 MiB of float64.
 BLOCK = 1 << 17
@@ -28,43 +33,143 @@ BLOCK = 1 << 17
 ROW = 1 << 11
 
 
+#: (operands, scratch tensors of their shape) -> integers in the first scratch tensor, not clamped.
+Compute = Callable[[Sequence[Tensor], Tensor], Tensor]
+
+
+class Body(NamedTuple):
+    """How a block is computed. dtype: of the scratch tensors."""
+
+    dtype: torch.dtype
+    compute: Compute
+
+
+@dataclass(frozen=True)
+class Along:
+    """Where constants of one entry a channel lie. channel: the dim, None: one entry for all.
+    count: channels there."""
+
+    channel: int | None
+    count: int
+
+    def row(self, constant: Tensor) -> Tensor:
+        """The constant as long as a row of memory with the channel innermost."""
+        return constant.expand(self.count).repeat(max(ROW // self.count, 1))
+
+
 def requant(exact: ExactDtypes, op: Op) -> Step:
     """The step of a requant op."""
     if (form := form_of(op)) != "single":
         return steps.double_high(exact, op) if form == "double_high" else steps.float32(exact, op)
-    terms, a = len(op.inputs) // 2, op.attrs
-    dtype, rank = exact.holder(op.output), len(exact.shape(op.inputs[0])) + 1
-    unit = torch.exp2(-exact.const(op.inputs[-1], torch.float64))
-    ratios = [exact.const(m, torch.float64) * unit for m in op.inputs[terms : 2 * terms]]
-    per_channel = any(ratio.numel() > 1 for ratio in ratios)
-    channel = a["axis"] if per_channel else 1 if rank == 4 else rank - 1
-    channels = exact.shape(op.inputs[0])[channel - 1] if per_channel else 1
-    rows = [ratio.expand(channels).repeat(max(ROW // channels, 1)) for ratio in ratios]
-    low, high, rounding = float(a["low"]), float(a["high"]), a["rounding"]
+    a, terms = op.attrs, len(op.inputs) // 2
+    constants = [exact.array(name) for name in op.inputs[terms:]]
+    shape = exact.shape(op.inputs[0])
+    per_channel = any(constant.size > 1 for constant in constants)
+    along = Along(a["axis"], shape[a["axis"] - 1]) if per_channel else Along(None, 1)
+    dtype = exact.holder(op.output)
     overwrite = exact.may_overwrite(op.inputs[0]) and exact.holder(op.inputs[0]) == dtype
+    body = _in_int32(exact, op, constants, along) or _in_float32(exact, op, constants, along)
+    if body is None:
+        body = in_float64(constants[:-1], constants[-1], along, a["rounding"])
+    return requantizer(body, along, (a["low"], a["high"]), dtype, len(shape) + 1, overwrite)
 
-    def block(xs: Sequence[Tensor], out: Tensor, wide: Tensor) -> None:
-        width = out.shape[-1]
+
+def in_float64(
+    multipliers: Sequence[np.ndarray], shift: np.ndarray, along: Along, rounding: str
+) -> Body:
+    """Exact for every op. multipliers and shift: int64 (1,) or (C,)."""
+    unit = torch.exp2(-torch.from_numpy(np.array(shift)).double())
+    rows = [along.row(torch.from_numpy(np.array(m)).double() * unit) for m in multipliers]
+
+    def compute(xs: Sequence[Tensor], wide: Tensor) -> Tensor:
+        width = xs[0].shape[-1]
         v = wide[0].copy_(xs[0]).mul_(rows[0][:width])
         for x, row in zip(xs[1:], rows[1:], strict=True):
             v.add_(wide[1].copy_(x).mul_(row[:width]))
         if rounding == "half_up":
             v.add_(0.5)
-        v = v.round_() if rounding == "half_even" else v.floor_()
-        out.copy_(v.clamp_(low, high))
+        return v.round_() if rounding == "half_even" else v.floor_()
+
+    return Body(torch.float64, compute)
+
+
+def _in_int32(exact: ExactDtypes, op: Op, constants: list[np.ndarray], along: Along) -> Body | None:
+    """Several bytes whose sum, with the half that rounds it, int32 holds; else None."""
+    *multipliers, shift = constants
+    operands, rounding = op.inputs[: len(multipliers)], op.attrs["rounding"]
+    reach = [
+        exact.interval(name).magnitude * np.abs(m).max()
+        for name, m in zip(operands, multipliers, strict=True)
+    ]
+    half = (np.int64(1) << shift) >> 1
+    if len(operands) < 2 or shift.max() > 30 or sum(reach) + half.max() >= 1 << 31:
+        return None
+    if rounding == "half_even" or any(exact.holder(name) not in BYTES for name in operands):
+        return None
+    rows = [along.row(torch.from_numpy(m).int()) for m in multipliers]
+    halves, shifts = (along.row(torch.from_numpy(np.array(c)).int()) for c in (half, shift))
+
+    def compute(xs: Sequence[Tensor], wide: Tensor) -> Tensor:
+        width = xs[0].shape[-1]
+        v = wide[0].copy_(xs[0]).mul_(rows[0][:width])
+        for x, row in zip(xs[1:], rows[1:], strict=True):
+            v.add_(wide[1].copy_(x).mul_(row[:width]))
+        if rounding == "half_up":
+            v.add_(halves[:width])
+        return v.bitwise_right_shift_(shifts[:width])
+
+    return Body(torch.int32, compute)
+
+
+def _in_float32(
+    exact: ExactDtypes, op: Op, constants: list[np.ndarray], along: Along
+) -> Body | None:
+    """One term that float32 holds, to bytes, where a line is proven for each channel; else None."""
+    a, small = op.attrs, exact.float_dtype(op.inputs[0]) == torch.float32
+    if len(constants) != 2 or not small or exact.holder(op.output) not in BYTES:
+        return None
+    m, shift = (np.broadcast_to(constant, (along.count,)) for constant in constants)
+    reach = exact.interval(op.inputs[0])
+    if reach.axis != a["axis"] or len(reach.low) != along.count:
+        reach = reach.merged()
+    lines = proven_lines(m, shift, a["rounding"], (a["low"], a["high"]), reach, np.zeros_like(m))
+    if not lines.proven.all():
+        return None
+    slope, offset = (along.row(torch.from_numpy(part)) for part in (lines.slope, lines.offset))
+
+    def compute(xs: Sequence[Tensor], wide: Tensor) -> Tensor:
+        width = xs[0].shape[-1]
+        return wide[0].copy_(xs[0]).mul_(slope[:width]).add_(offset[:width]).round_()
+
+    return Body(torch.float32, compute)
+
+
+def requantizer(
+    body: Body,
+    along: Along,
+    limits: tuple[int, int],
+    dtype: torch.dtype,
+    rank: int,
+    overwrite: bool,
+) -> Step:
+    """The step for tensors of `rank` dims to `dtype`; overwrite: the first one may be written to,
+    and has that dtype."""
+    channel = along.channel or (1 if rank == 4 else rank - 1)
+    low, high = limits
+    width = len(along.row(torch.zeros(1)))
 
     def step(*operands: Tensor) -> Tensor:
-        plain = not per_channel and all(x.is_contiguous() for x in operands)
+        plain = along.channel is None and all(x.is_contiguous() for x in operands)
         inner = -1 if plain else channel  # the dim that is innermost in memory
         xs = [x.movedim(inner, -1).contiguous() for x in operands]
         out = xs[0] if overwrite else torch.empty(xs[0].shape, dtype=dtype)
-        width = len(rows[0])
         height = max(BLOCK * torch.get_num_threads() // width, 1)
         size = min(height * width, out.numel())
-        scratch = torch.empty(min(terms, 2), size, dtype=torch.float64)
+        scratch = torch.empty(min(len(xs), 2), size, dtype=body.dtype)
         for parts in zip(*(_blocks(x.view(-1), width, height) for x in (*xs, out)), strict=True):
             shape = (len(scratch), *parts[0].shape)
-            block(parts[:-1], parts[-1], scratch[:, : parts[0].numel()].view(shape))
+            wide = scratch[:, : parts[0].numel()].view(shape)
+            parts[-1].copy_(body.compute(parts[:-1], wide).clamp_(low, high))
         return out.movedim(-1, inner)
 
     return step

@@ -13,7 +13,13 @@ from qatspec.program.executor import Executor
 from qatspec.referee import interpret
 from qatspec.types import Arithmetic
 
-PROOFS = (kernels.convs_are_exact, kernels.linears_are_exact, kernels.matmuls_are_exact)
+PROOFS = (
+    kernels.convs_are_exact,
+    kernels.linears_are_exact,
+    kernels.matmuls_are_exact,
+    kernels.convs_round_once,
+    kernels.linears_round_once,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -58,6 +64,33 @@ def test_a_product_of_matrices_that_saturates_is_found(monkeypatch):
 
     monkeypatch.setattr(torch, "_int_mm", product)
     assert not kernels.matmuls_are_exact()
+
+
+@pytest.mark.parametrize("way", ["up", "toward zero"])
+@pytest.mark.parametrize("kind", ["conv", "linear"])
+def test_a_kernel_that_rounds_another_way_is_found(monkeypatch, kind, way):
+    """Half up differs from half even on ties alone."""
+    proof = {"conv": kernels.convs_round_once, "linear": kernels.linears_round_once}[kind]
+    if not proof():
+        pytest.skip("this CPU has no such kernel")
+    proof.cache_clear()
+    name = {"conv": "qconv2d_pointwise", "linear": "qlinear_pointwise"}[kind]
+    kernel = getattr(kernels._OPS, name)
+
+    def other(*arguments):
+        at = next(
+            i for i, a in enumerate(arguments) if a in (torch.int8, torch.uint8, torch.float32)
+        )
+        if arguments[at] is torch.float32:
+            return kernel(*arguments)
+        dtype, limits = arguments[at], arguments[at + 2] or None
+        info = torch.iinfo(dtype)
+        real = kernel(*arguments[:at], torch.float32, "none", [], "").double()
+        rounded = (real + 0.5).floor() if way == "up" else real.trunc()
+        return rounded.clamp(*(limits or (info.min, info.max))).to(dtype)
+
+    monkeypatch.setattr(kernels._OPS, name, other)
+    assert not proof()
 
 
 @pytest.mark.parametrize("lost", ["qconv_prepack", "qconv2d_pointwise"])

@@ -1,0 +1,127 @@
+"""A sum of products and the requantization behind it in one kernel of bytes, where lines in float32
+are proven to give the exact integers (qatspec.kinds.requantization.lines).
+
+Channels that are not proven are computed a second time, with their sums, and put over the
+kernel's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from qatspec.ir import EXACT32, RANGE, Op
+from qatspec.kinds.exact import BYTES, ExactDtypes, Step
+from qatspec.kinds.products.bytes import (
+    ByteConv,
+    ByteLinear,
+    Rounded,
+    convs_round_once,
+    linears_round_once,
+)
+from qatspec.kinds.products.step import conv_step, geometry_of
+from qatspec.kinds.requantization.forms import form_of
+from qatspec.kinds.requantization.lines import proven_lines
+from qatspec.kinds.requantization.step import Along, in_float64, requantizer
+
+#: The largest share of channels that are computed twice.
+MOST_TWICE = 0.4
+
+
+class _Channels(NamedTuple):
+    """What is constant for each channel of a result: int64 (C,)."""
+
+    multiplier: np.ndarray
+    shift: np.ndarray
+    bias: np.ndarray
+
+
+def requantized(exact: ExactDtypes, op: Op, requant: Op) -> Step | None:
+    """The step of a convolution or linear layer whose sums `requant` alone reads, with that
+    requantization; None where two steps are as good or exactness is not proven."""
+    kinds = {"conv": convs_round_once, "linear": linears_round_once}
+    if op.kind not in kinds or len(requant.inputs) != 3 or form_of(requant) != "single":
+        return None
+    dtype, channel = exact.holder(requant.output), 1 if op.kind == "conv" else -1
+    bytes_only = all(exact.holder(name) in BYTES for name in (*op.inputs[:2], requant.output))
+    if not bytes_only or not kinds[op.kind]():
+        return None
+    weight = exact.const(op.inputs[1], torch.int8)
+    channels = _channels(exact, op, requant, len(weight))
+    interval = exact.interval(op.output)
+    limits = requant.attrs["low"], requant.attrs["high"]
+    lines = proven_lines(
+        channels.multiplier, channels.shift, requant.attrs["rounding"], limits, interval,
+        channels.bias,
+    )  # fmt: skip
+    others = np.flatnonzero(~lines.proven)
+    small = interval.magnitude + np.abs(channels.bias).max() < EXACT32
+    if len(others) and (len(others) > MOST_TWICE * len(weight) or not small):
+        return None
+    full = RANGE[exact.dtype(requant.output)] == limits and exact.dtype(requant.output) != "int4"
+    rounded = Rounded(torch.from_numpy(lines.slope), dtype, None if full else limits)
+    offset = torch.from_numpy(lines.offset)
+    if op.kind == "linear":
+        step: Step = ByteLinear(weight, offset, rounded)
+    else:
+        geometry = geometry_of(exact, op)
+        if geometry is None or (len(others) and geometry.groups not in (1, len(weight))):
+            return None
+        step = conv_step(exact, op, ByteConv(weight, offset, *geometry, rounded))
+    if not len(others):
+        return step
+    return _with_others(step, _others(exact, op, requant, channels, others), others, channel)
+
+
+def _channels(exact: ExactDtypes, op: Op, requant: Op, count: int) -> _Channels:
+    bias = exact.array(op.inputs[2]) if len(op.inputs) == 3 else np.zeros(1)
+    constants = (*(exact.array(name) for name in requant.inputs[1:]), bias)
+    return _Channels(*(np.broadcast_to(c.astype(np.int64), (count,)) for c in constants))
+
+
+def _others(
+    exact: ExactDtypes, op: Op, requant: Op, channels: _Channels, others: np.ndarray
+) -> Step:
+    """The channels of `others` alone, by their sums in float32."""
+    a, bias = requant.attrs, torch.from_numpy(channels.bias[others]).float()
+    weight = exact.const(op.inputs[1], torch.int8)[torch.from_numpy(others)]
+    rank = len(exact.shape(op.output)) + 1
+    along = Along(1 if op.kind == "conv" else rank - 1, len(others))
+    body = in_float64([channels.multiplier[others]], channels.shift[others], along, a["rounding"])
+    dtype = exact.holder(requant.output)
+    round_off = requantizer(body, along, (a["low"], a["high"]), dtype, rank, overwrite=False)
+    if op.kind == "linear":
+        sums: Step = ByteLinear(weight, bias)
+        return lambda x: round_off(sums(x))
+    geometry = geometry_of(exact, op)
+    assert geometry is not None
+    depthwise = geometry.groups > 1
+    groups = len(others) if depthwise else 1
+    conv = conv_step(exact, op, ByteConv(weight, bias, *geometry._replace(groups=groups)))
+    picked = torch.from_numpy(others)
+
+    def step(x: Tensor) -> Tensor:
+        return round_off(conv(_picked(x, picked) if depthwise else x))
+
+    return step
+
+
+def _picked(x: Tensor, channels: Tensor) -> Tensor:
+    """Some channels of images, innermost in memory."""
+    return x.movedim(1, -1).contiguous().index_select(-1, channels).movedim(-1, 1)
+
+
+def _with_others(step: Step, again: Step, others: np.ndarray, channel: int) -> Step:
+    index = torch.from_numpy(others)
+    write: Callable[..., Tensor] = torch.Tensor.index_copy_
+
+    def both(x: Tensor) -> Tensor:
+        y = step(x)
+        write(y.movedim(channel, -1), -1, index, again(x).movedim(channel, -1))
+        return y
+
+    return both

@@ -1,0 +1,92 @@
+"""Products and their requantization in one kernel: used where proven, and equal to the referee."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from qatspec.kinds.products.bytes import convs_round_once, linears_round_once
+from qatspec.program import Program, ProgramBuilder
+from qatspec.program.executor import Executor
+from qatspec.referee import interpret
+from qatspec.types import Arithmetic
+
+#: Ratios that float32's lines hold; negative ones are never proven.
+PROVEN = 2.0**-8, 2.0**-4
+
+
+def program_of(rng, kind: str, *, unproven: float, limits, dtype: str, rounding: str) -> Program:
+    """A product of 32 channels with its requantization. unproven: share of channels without a
+    line."""
+    builder = ProgramBuilder("fused", None, Arithmetic(rounding=rounding))
+    channels = 32
+    x = builder.input("x", "int8", (channels, 6, 5) if kind != "linear" else (7, channels), 1.0)
+    size = {"linear": (channels, channels), "depthwise": (channels, 1, 3, 3)}
+    weight = rng.integers(-128, 128, size.get(kind, (channels, channels, 3, 3)))
+    w = builder.const("w", "int8", weight.astype(np.int8))
+    b = builder.const("b", "int32", rng.integers(-9000, 9000, channels).astype(np.int32))
+    groups = channels if kind == "depthwise" else 1
+    attrs = {"stride": (2, 1), "padding": (1, 1, 1, 1), "dilation": (1, 1), "groups": groups}
+    name = "linear" if kind == "linear" else "conv"
+    sums = builder.emit(
+        name, [x, w, b], name="sums", scale=1.0, **(attrs if name == "conv" else {})
+    )
+    ratio = rng.uniform(*PROVEN, channels)
+    ratio[: round(unproven * channels)] *= -1
+    m = builder.const("m", "int64", np.rint(ratio * 2.0**30).astype(np.int64) | 1)
+    s = builder.const("s", "int64", np.full(channels, 30, np.int64))
+    q = builder.emit(
+        "requant", [sums, m, s], name="q", scale=1.0, dtype=dtype, rounding=rounding,
+        axis=2 if kind == "linear" else 1, low=limits[0], high=limits[1],
+    )  # fmt: skip
+    return builder.finish([q], [0])
+
+
+@pytest.mark.parametrize("rounding", ["half_up", "half_even", "floor"])
+@pytest.mark.parametrize("kind", ["conv", "depthwise", "linear"])
+@pytest.mark.parametrize("unproven", [0.0, 0.2, 1.0], ids=["all", "most", "none"])
+def test_a_fused_step_equals_the_referee(kind, unproven, rounding):
+    rng = np.random.default_rng(0)
+    fits = linears_round_once() if kind == "linear" else convs_round_once()
+    for limits, dtype in [((-128, 127), "int8"), ((0, 90), "int8"), ((0, 255), "uint8")]:
+        options = {"limits": limits, "dtype": dtype, "rounding": rounding}
+        program = program_of(rng, kind, unproven=unproven, **options)
+        executor = Executor(program)
+        assert len(executor._fused) == (1 if fits and unproven < 1 else 2)
+        for batch in (1, 3):
+            shape = (batch, *program.inputs[0].shape)
+            x = rng.integers(-128, 128, shape).astype(np.int8)
+            x = np.where(rng.random(shape) < 0.3, 0, x)
+            (found,), (expected,) = executor.run([x]), interpret(program, x)
+            np.testing.assert_array_equal(found, expected)
+
+
+def test_who_watches_sees_the_sums():
+    """A watch sees the result of each op, and what it puts there is computed with."""
+    rng = np.random.default_rng(0)
+    options = {"limits": (-128, 127), "dtype": "int8", "rounding": "half_up"}
+    program = program_of(rng, "conv", unproven=0.0, **options)
+    names = []
+
+    def watch(name, tensor):
+        names.append(name)
+        return tensor.zero_() if name == "sums" else tensor
+
+    x = rng.integers(-128, 128, (1, *program.inputs[0].shape)).astype(np.int8)
+    (zeros,) = Executor(program).run([x], watch)
+    assert names == [op.output for op in program.ops]
+    assert not zeros.any()
+
+
+def test_a_sum_that_float32_does_not_hold_is_added_in_parts():
+    """2048 input channels of extreme weights: float64 is needed for the sum, float32 for parts."""
+    builder = ProgramBuilder("wide", None, Arithmetic())
+    rng = np.random.default_rng(0)
+    x = builder.input("x", "int8", (2048, 3, 3), 1.0)
+    w = builder.const("w", "int8", rng.choice([127, 126], (4, 2048, 1, 1)).astype(np.int8))
+    b = builder.const("b", "int32", np.arange(4, dtype=np.int32) - 2)
+    attrs = {"stride": (1, 1), "padding": (0, 0, 0, 0), "dilation": (1, 1), "groups": 1}
+    program = builder.finish([builder.emit("conv", [x, w, b], name="y", scale=1.0, **attrs)], [0])
+    ints = np.full((2, 2048, 3, 3), 127, np.int8)
+    ints[1] = rng.integers(-128, 128, ints[1].shape)
+    np.testing.assert_array_equal(program.run(ints)[0], interpret(program, ints)[0])
