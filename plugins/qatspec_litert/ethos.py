@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import csv
 import importlib.util
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -21,6 +19,7 @@ import numpy as np
 
 from qatspec.api import Artifact, DiagnosticError, codes, scratch_folder
 from qatspec_litert.march import MODEL, compile_tflite
+from qatspec_litert.vela import run_vela
 
 if TYPE_CHECKING:
     from qatspec.api import Program
@@ -103,16 +102,15 @@ def _missing() -> DiagnosticError:
 
 def _vela(source: Path, folder: Path, march: str, options: Mapping[str, Any]) -> None:
     accelerator = f"{march.replace('_', '-')}-{options['macs']}"
-    command = [sys.executable, "-m", "ethosu.vela", str(source), "--output-dir", str(folder)]
-    command += ["--accelerator-config", accelerator]
+    arguments = [str(source), "--output-dir", str(folder), "--accelerator-config", accelerator]
     if options["system"] is not None:
-        command += ["--system-config", options["system"]]
+        arguments += ["--system-config", options["system"]]
     if options["memory"] is not None:
-        command += ["--memory-mode", options["memory"]]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode or not (folder / COMPILED).exists():
-        words = [line for line in (done.stdout + done.stderr).splitlines() if "rror" in line]
-        said = words[-1].strip()[:200] if words else f"exit code {done.returncode}"
+        arguments += ["--memory-mode", options["memory"]]
+    ended = run_vela(arguments)
+    if ended.code or not (folder / COMPILED).exists():
+        words = [line for line in ended.said.splitlines() if "rror" in line]
+        said = words[-1].strip()[:200] if words else f"exit code {ended.code}"
         raise codes.QS803.error(
             f"Vela does not compile the file for {accelerator}: {said}",
             help="choose `system` and `memory` that fit the accelerator, or delete both",

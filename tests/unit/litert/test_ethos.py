@@ -7,6 +7,7 @@ import importlib.metadata
 import numpy as np
 import pytest
 import torch
+from qatspec_litert import vela as process_of_vela
 from torch import nn
 
 from qatspec.api import (
@@ -90,3 +91,16 @@ def test_without_vela(program, monkeypatch):
         compile_program(program, "ethos_u55")
     assert caught.value.diagnostics[0].code == "QS804"
     assert "qatspec[ethos]" in caught.value.diagnostics[0].help
+
+
+def test_one_process_compiles_one_file_after_another(program, vela):
+    """The same bytes each time, also behind a refusal and behind the end of the process."""
+    first = compile_program(program, "ethos_u55").to_bytes()
+    with pytest.raises(DiagnosticError):
+        compile_program(program, "ethos_u55", memory="Dedicated_Sram")
+    process = process_of_vela._process
+    assert compile_program(program, "ethos_u55").to_bytes() == first
+    assert process_of_vela._process is process
+    process.kill()
+    process.wait()
+    assert compile_program(program, "ethos_u55").to_bytes() == first
