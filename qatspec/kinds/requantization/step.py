@@ -97,14 +97,16 @@ def _in_int32(exact: ExactDtypes, op: Op, constants: list[np.ndarray], along: Al
     """Several bytes whose sum, with the half that rounds it, int32 holds; else None."""
     *multipliers, shift = constants
     operands, rounding = op.inputs[: len(multipliers)], op.attrs["rounding"]
-    reach = [
-        exact.interval(name).magnitude * np.abs(m).max()
+    if any(exact.holder(name) not in BYTES for name in operands):
+        return None
+    reach = [  # in Python's integers, which do not overflow
+        exact.interval(name).magnitude * int(np.abs(m).max())
         for name, m in zip(operands, multipliers, strict=True)
     ]
     half = (np.int64(1) << shift) >> 1
-    if len(operands) < 2 or shift.max() > 30 or sum(reach) + half.max() >= 1 << 31:
+    if len(operands) < 2 or shift.max() > 30 or sum(reach) + int(half.max()) >= 1 << 31:
         return None
-    if rounding == "half_even" or any(exact.holder(name) not in BYTES for name in operands):
+    if rounding == "half_even":
         return None
     rows = [along.row(torch.from_numpy(m).int()) for m in multipliers]
     halves, shifts = (along.row(torch.from_numpy(np.array(c)).int()) for c in (half, shift))

@@ -90,3 +90,24 @@ def test_a_sum_that_float32_does_not_hold_is_added_in_parts():
     ints = np.full((2, 2048, 3, 3), 127, np.int8)
     ints[1] = rng.integers(-128, 128, ints[1].shape)
     np.testing.assert_array_equal(program.run(ints)[0], interpret(program, ints)[0])
+
+
+@pytest.mark.parametrize("shift", [6, 16, 30])
+@pytest.mark.parametrize("rounding", ["half_up", "half_even", "floor"])
+@pytest.mark.parametrize("extra", [0, 1], ids=["int32 holds it", "int32 does not"])
+def test_sums_of_bytes_at_the_bound_of_int32(extra, rounding, shift):
+    """All 65536 pairs, with multipliers whose largest sum is just below 2^31 or just not."""
+    builder = ProgramBuilder("sum", None, Arithmetic(rounding=rounding))
+    x, y = (builder.input(name, "int8", (1, 256), 1.0) for name in "xy")
+    half = (1 << shift) >> 1
+    first = (2**31 - 1 - half) // 128 - 40000 + extra * 128
+    m, n = (builder.const(c, "int64", np.array([v])) for c, v in (("m", first), ("n", 40000)))
+    s = builder.const("s", "int64", np.array([shift]))
+    q = builder.emit(
+        "requant", [x, y, m, n, s], name="q", scale=1.0, dtype="int8", rounding=rounding,
+        axis=1, low=-128, high=127,
+    )  # fmt: skip
+    program = builder.finish([q], [0])
+    steps = np.arange(-128, 128, dtype=np.int8)
+    ints = [np.tile(steps, (256, 1, 1)), np.repeat(steps, 256).reshape(256, 1, 256)]
+    np.testing.assert_array_equal(program.run(*ints)[0], interpret(program, *ints)[0])
