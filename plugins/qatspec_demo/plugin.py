@@ -37,5 +37,6 @@ def qatspec_datasets() -> Iterable[DatasetDef]:
             fingerprint=lazy("qatspec_demo.identity:fingerprint"),
             classes=lazy("qatspec_demo.identity:class_names"),
             metric="AP",
+            fitting=lazy("qatspec_vision.data.fitting:fitted"),
         ),
     )

@@ -76,6 +76,7 @@ def qatspec_datasets() -> Iterable[DatasetDef]:
             metric="AP",
             recognize=lazy("qatspec_vision.recognize.coco:recognize"),
             precedence=60,
+            fitting=lazy("qatspec_vision.data.fitting:fitted"),
         ),
         DatasetDef(
             name="cityscapes_segmentation",
@@ -87,6 +88,7 @@ def qatspec_datasets() -> Iterable[DatasetDef]:
             metric="mIoU",
             recognize=lazy("qatspec_vision.recognize.cityscapes:recognize"),
             precedence=70,
+            fitting=lazy("qatspec_vision.data.fitting:fitted"),
         ),
         DatasetDef(
             name="imagefolder_classification",
@@ -98,6 +100,7 @@ def qatspec_datasets() -> Iterable[DatasetDef]:
             metric="top1",
             recognize=lazy("qatspec_vision.recognize.folders:recognize"),
             precedence=10,
+            fitting=lazy("qatspec_vision.data.fitting:classified"),
         ),
         DatasetDef(
             name="yolo_detection",
@@ -109,6 +112,7 @@ def qatspec_datasets() -> Iterable[DatasetDef]:
             metric="AP",
             recognize=lazy("qatspec_vision.recognize.yolo:recognize"),
             precedence=40,
+            fitting=lazy("qatspec_vision.data.fitting:fitted"),
         ),
         DatasetDef(
             name="voc_detection",
@@ -120,6 +124,7 @@ def qatspec_datasets() -> Iterable[DatasetDef]:
             metric="AP",
             recognize=lazy("qatspec_vision.recognize.voc:recognize"),
             precedence=50,
+            fitting=lazy("qatspec_vision.data.fitting:fitted"),
         ),
         DatasetDef(
             name="mask_segmentation",
@@ -131,6 +136,7 @@ def qatspec_datasets() -> Iterable[DatasetDef]:
             metric="mIoU",
             recognize=lazy("qatspec_vision.recognize.masks:recognize"),
             precedence=30,
+            fitting=lazy("qatspec_vision.data.fitting:fitted"),
         ),
         DatasetDef(
             name="csv_classification",
@@ -142,6 +148,7 @@ def qatspec_datasets() -> Iterable[DatasetDef]:
             metric="top1",
             recognize=lazy("qatspec_vision.recognize.table:recognize"),
             precedence=20,
+            fitting=lazy("qatspec_vision.data.fitting:classified"),
         ),
     )
 

@@ -147,16 +147,19 @@ def _run_alone(ported: Integers, source: Path, output: Path, every: int) -> None
     from qatspec.types import Sample
 
     fed, names = ModelInput.of(recorded), OutputNames(output)
+    says_fit = not {"resize", "crop"}.isdisjoint(recorded)
 
     def read(path: Path) -> Sample:
         image, meta = fed.read(path)
         height, width = fed.size
-        if "resize" not in recorded and (meta["height"], meta["width"]) != fed.size:
+        if not says_fit and (meta["height"], meta["width"]) != fed.size:
             raise unusable(
                 path,
-                f"it is not {width} x {height}, and the file does not record how other pictures "
-                "are fitted (`model.input.resize`), which the data set decided",
-                "pass the spec first and this file with --model, or give pictures of that size",
+                f"it is {meta['width']} x {meta['height']}, the model takes {width} x {height}, "
+                "and the file does not record how other pictures are fitted: neither "
+                "`model.input.resize` nor the data set of data.val said it",
+                "pass the spec first and this file with --model, give pictures of that size, or "
+                "write `resize: letterbox` or `stretch` into `model.input` and convert again",
             )
         return Sample(image, {}, meta)
 

@@ -74,11 +74,20 @@ def command(
         text = (TEMPLATES / f"{source}.yaml").read_text("utf-8").replace(_SCHEMA, SCHEMA_FILE, 1)
         _write(output, source, text)
     elif source is not None and not Path(source).is_dir():
-        raise click.UsageError(
-            f"`{source}` is neither a template nor a folder; {suggest(source, names())}"
-        )
+        raise click.UsageError(_no_source(source))
     else:
         _compose(None if source is None else Path(source), output, library, kind, march)
+
+
+def _no_source(source: str) -> str:
+    """Why `source` is nothing to write a spec for."""
+    if Path(source).exists():
+        return f"`{source}` is a file; give a folder of pictures and labels (unpack an archive)"
+    folder = Path(source).absolute().parent
+    beside = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    near = suggest(Path(source).name, [*names(), *beside])
+    hint = near if near and near.startswith("did") else suggest(source, names())
+    return f"there is no folder `{source}`, and no template of this name; {hint}"
 
 
 def _compose(

@@ -6,7 +6,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import log2
 from pathlib import Path
 from statistics import median
@@ -15,9 +15,10 @@ import click
 
 from qatspec.cli.new_spec import Draft, Task
 from qatspec.cli.new_tasks import TASKS, Library
+from qatspec.cli.new_unknown import unknown_folder, unread_pictures
 from qatspec.cli.output import echo, show
 from qatspec.diag import Diagnostic, DiagnosticError, Span
-from qatspec.diag.codes import QS910, QS918
+from qatspec.diag.codes import QS918
 from qatspec.diag.words import quote_list
 from qatspec.process import scratch_folder
 from qatspec.registry import Registry, registry
@@ -26,6 +27,8 @@ from qatspec.types import DatasetDef, FoundData
 
 #: Names of classes that are printed.
 _SHOWN = 12
+#: The tag of EXIF that says how a picture is turned, and its values for turns by a quarter.
+_ORIENTATION, _ON_ITS_SIDE = 274, (5, 6, 7, 8)
 
 
 @dataclass(frozen=True)
@@ -88,11 +91,11 @@ def inspect(folder: Path, kind: str | None = None) -> Inspected:
     train, val = (list(opened[role].classes) for role in ("train", "val"))
     if train != val:
         raise DiagnosticError(_other_classes(folder, train, val))
+    sizes, damaged = _sizes_of(data.pictures)
+    notes = [*data.notes, *damaged, *unread_pictures(folder)]
     if others:
-        notes = [*data.notes, f"it could also be read as {quote_list(others)} (--type)"]
-        data = FoundData(what=data.what, task=data.task, roles=data.roles,
-                          pictures=data.pictures, notes=notes)  # fmt: skip
-    return Inspected(folder, definition, data, train, counts, _sizes_of(data.pictures))
+        notes.append(f"it could also be read as {quote_list(others)} (--type)")
+    return Inspected(folder, definition, replace(data, notes=notes), train, counts, sizes)
 
 
 def draft(
@@ -164,27 +167,9 @@ def _recognized(
             if data is not None:
                 matches.append((record, data))
     if not matches:
-        raise DiagnosticError(_unknown(records, folder))
+        raise DiagnosticError(unknown_folder(records, folder))
     (definition, data), *others = matches
     return definition, data, [record.name for record, _ in others]
-
-
-def _unknown(records: Sequence[DatasetDef], folder: Path) -> Diagnostic:
-    known = [r for r in records if r.recognize is not None]
-    if len(records) == 1:
-        return QS910.diagnostic(
-            f"data set `{records[0].name}` does not recognise what is in `{folder}`",
-            help="leave --type out: what the folder holds is then recognised",
-            span=Span(file=str(folder)),
-        )
-    return QS910.diagnostic(
-        f"no data set recognises pictures with labels in `{folder}`",
-        help="give the folder that holds both pictures and labels, in one of these forms: "
-        + "; ".join(f"`{record.name}`, {record.summary}" for record in known)
-        + ". The tools that write other forms, such as LabelMe's JSON, export to one of these; "
-        "`qatspec plugins show NAME` says which files each of them reads",
-        span=Span(file=str(folder)),
-    )
 
 
 def _other_classes(folder: Path, train: Sequence[str], val: Sequence[str]) -> Diagnostic:
@@ -211,18 +196,28 @@ def _resizes_by_powers_of_two(march: str) -> bool:
     return any(limit.of == "scale_factor" and limit.power_of_two for limit in limits)
 
 
-def _sizes_of(pictures: Sequence[Path]) -> list[tuple[int, int]]:
-    """(height, width) of the pictures whose beginning can be read."""
-    return [size for path in pictures if (size := _size_of(path))]
+def _sizes_of(pictures: Sequence[Path]) -> tuple[list[tuple[int, int]], list[str]]:
+    """(height, width) of the pictures whose beginning can be read, and a note of the others."""
+    sizes = {path: _size_of(path) for path in pictures}
+    damaged = [path for path, size in sizes.items() if size is None]
+    notes = []
+    if damaged:
+        notes.append(
+            f"{len(damaged)} of {len(sizes)} looked at pictures cannot be read and will be "
+            f"left out, the first is `{damaged[0].name}`"
+        )
+    return [size for size in sizes.values() if size], notes
 
 
 def _size_of(path: Path) -> tuple[int, int] | None:
+    """(height, width) of an upright picture; None where its file does not say it."""
     from PIL import Image
 
     try:
         with Image.open(path) as image:
-            return image.height, image.width
-    except (OSError, ValueError, Image.DecompressionBombError):
+            turned = image.getexif().get(_ORIENTATION, 1) in _ON_ITS_SIDE
+            return (image.width, image.height) if turned else (image.height, image.width)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return None
 
 

@@ -105,7 +105,9 @@ stages:
       scheduler: {{type: cosine, warmup_steps: 10}}
   calibration: {{trainer: {{steps: "${{vars.calibration_steps}}"}}, qconfig: {calibration}}}
   qat:
-    trainer: {{epochs: "${{vars.qat_epochs}}", optimizer: {{type: adamw, lr: 0.0002}}}}
+    trainer:
+      epochs: ${{vars.qat_epochs}}
+      optimizer: {{type: adamw, lr: 0.0002, weight_decay: 0.00005}}
     qconfig: {calibrated}
   convert: {{}}
   compile: {{}}

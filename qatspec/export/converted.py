@@ -126,8 +126,10 @@ def described_image(image: Mapping[str, Any]) -> dict[str, str]:
 def _picture(image: Mapping[str, Any]) -> str:
     height, width = image["size"]
     mean, std = (" ".join(f"{number:g}" for number in image[key]) for key in ("mean", "std"))
-    resize = f", {image['resize']}" if "resize" in image else ""
-    return f"{image['format']} {width} x {height}{resize}; (pixel - {mean}) / {std}"
+    fit = f", {image['resize']}" if "resize" in image else ""
+    if "crop" in image:
+        fit = f", centre crop of {image['crop']:g}"
+    return f"{image['format']} {width} x {height}{fit}; (pixel - {mean}) / {std}"
 
 
 def _described(port: Port) -> str:

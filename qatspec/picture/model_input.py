@@ -27,6 +27,9 @@ class ModelInput:
     mean    one number, or one for each channel in the order of `format`: 0 to 255.
     std     as `mean`; image = (pixel - mean) / std, computed in float32.
     resize  how a picture of another size is fitted (`Placement.fitted`).
+    crop    above 0, at most 1: in place of `resize`, the centre crop of the input's ratio of sides
+            fills the input; its side as a share of that of the largest such crop. None: the whole
+            picture is taken.
     """
 
     size: tuple[int, int]
@@ -34,6 +37,7 @@ class ModelInput:
     mean: float | tuple[float, ...] = default("input", "mean")
     std: float | tuple[float, ...] = default("input", "std")
     resize: Resize = "letterbox"
+    crop: float | None = None
 
     @staticmethod
     def of(params: Mapping[str, Any]) -> ModelInput:
@@ -41,7 +45,7 @@ class ModelInput:
         may be one number, and a missing key has its default. Returns the record."""
         size = params["size"]
         height, width = (size, size) if isinstance(size, int) else size
-        rest: dict[str, Any] = {k: params[k] for k in ("format", "resize") if k in params}
+        rest: dict[str, Any] = {k: params[k] for k in ("format", "resize", "crop") if k in params}
         numbers: dict[str, Any] = {k: _numbers(params[k]) for k in ("mean", "std") if k in params}
         return ModelInput(size=(height, width), **rest, **numbers)
 
@@ -66,6 +70,22 @@ class ModelInput:
         """Return the placement of the whole picture `image` in the input."""
         return Placement.fitted((image.height, image.width), self.size, self.resize)
 
+    def cropped(self, image: Image.Image, box: tuple[float, float, float, float]) -> Image.Image:
+        """Return the part `box` (left, top, right, bottom in pixels) of the picture `image`,
+        resized to `size` (bicubic)."""
+        height, width = self.size
+        return image.resize((width, height), Image.Resampling.BICUBIC, box=box)
+
+    def fit(self, image: Image.Image) -> Image.Image:
+        """Return the picture `image` at `size`, as `crop` or `resize` says."""
+        if self.crop is None:
+            return self.fitted(image).paste(image, self.size, self.fill)
+        height, width = self.size
+        unit = min(image.height / height, image.width / width) * self.crop
+        w, h = unit * width, unit * height
+        left, top = (image.width - w) / 2, (image.height - h) / 2
+        return self.cropped(image, (left, top, left + w, top + h))
+
     def normalize(self, image: Image.Image) -> np.ndarray:
         """Compute (pixels - mean) / std of an RGB picture `image` of `size`.
 
@@ -78,11 +98,11 @@ class ModelInput:
 
     def read(self, path: Path) -> tuple[np.ndarray, dict[str, Any]]:
         """Read the picture file at `path`. Returns float32 (C, H, W) and what restores predictions
-        (`Placement.meta`, with the file's name as `id`). Raises DiagnosticError QS911."""
+        (`Placement.meta`, with the file's name as `id`; the name alone with `crop`). Raises
+        DiagnosticError QS911."""
         image = open_picture(path)
-        placement = self.fitted(image)
-        pasted = placement.paste(image, self.size, self.fill)
-        return self.normalize(pasted), {"id": path.name, **placement.meta(image)}
+        placed = {} if self.crop is not None else self.fitted(image).meta(image)
+        return self.normalize(self.fit(image)), {"id": path.name, **placed}
 
 
 def _numbers(value: float | Sequence[float]) -> float | tuple[float, ...]:

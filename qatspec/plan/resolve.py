@@ -32,6 +32,7 @@ from qatspec.source.pointer import join
 from qatspec.spec import (
     Spec,
     feeds,
+    picture_fitting,
     predecessor,
     prepare_config,
     preprocessing,
@@ -140,7 +141,7 @@ def _step(
     names: Registry,
 ) -> Step:
     before, stage = predecessor(spec, name), spec.stages[name]
-    keys: dict[str, Any] = {p: v for p, v in values.items() if within(p, _parts(spec, name))}
+    keys: dict[str, Any] = {p: v for p, v in values.items() if within(p, _parts(spec, name, names))}
     if machine["nproc"] == 1:
         keys.update((p, "running") for p, v in keys.items() if _is_synchronized(p, v))
     if stage.batch_size is not None:
@@ -157,6 +158,8 @@ def _step(
     if name in TRAINED_ON:
         keys[f"data:{TRAINED_ON[name]}"] = fingerprint(spec, TRAINED_ON[name], names)
         keys.update((k, v) for k, v in machine.items() if k != "nproc" or name in _PARALLEL)
+    if name == "convert" and (fitting := picture_fitting(spec, names)):
+        keys["/data/val/params#fitting"] = dict(fitting)
     if (weights := weights_file(spec, stage.solver)) is not None:
         keys["weights"] = weights_sha256(weights, stage.solver.at)
     if name in ("calibration", "qat"):
@@ -181,7 +184,7 @@ def _is_synchronized(pointer: str, value: Any) -> bool:
     return value == "synchronized" and pointer.endswith(("/batch_norm", "/batch_norm/before"))
 
 
-def _parts(spec: Spec, name: StageName) -> tuple[str, ...]:
+def _parts(spec: Spec, name: StageName, names: Registry) -> tuple[str, ...]:
     """Parts of the spec that a step's tensors depend on."""
     stage, before = spec.stages[name], predecessor(spec, name)
     parts = (*_PARTS[name], f"/stages/{name}")
@@ -190,7 +193,7 @@ def _parts(spec: Spec, name: StageName) -> tuple[str, ...]:
     if name == "convert":
         # the graph is prepared as in the stage it starts from, before its weights are loaded
         parts += (f"/stages/{before}/qconfig", f"/stages/{before}/quantize")
-    if name == "convert" and preprocessing(spec) is not None:
+    if name == "convert" and preprocessing(spec, names) is not None:
         parts += _recorded(spec)  # in its files
     if name == "convert" and "handoff" in stage.options:
         # the configuration of the vendor's tool has them

@@ -13,6 +13,7 @@ from qatspec.spec.inputs import (
     CHANNELS as CHANNELS,
     FROM_INPUT as FROM_INPUT,
     INPUTS as INPUTS,
+    picture_fitting as picture_fitting,
     preprocessing as preprocessing,
 )
 from qatspec.spec.migrate import migrate as migrate

@@ -7,6 +7,7 @@ from typing import Any
 
 from qatspec.diag import Diagnostic, Note
 from qatspec.diag.codes import QS206, QS618
+from qatspec.registry import Registry, registry
 from qatspec.source.pointer import join
 from qatspec.spec.image import (
     check_image,
@@ -99,14 +100,33 @@ def warn_of_inputs(spec: Spec) -> list[Diagnostic]:
     return [d for image in pictures for d in of_shares(image) or clipped_by_scale(spec, image)]
 
 
-def preprocessing(spec: Spec) -> dict[str, Any] | None:
+def preprocessing(spec: Spec, names: Registry | None = None) -> dict[str, Any] | None:
     """What files record of the inputs, as JSON: of `model.input` how a picture becomes the input
     (None where it has other channels than pictures of its format have, as features do), of
-    `model.inputs` the form of each, below `inputs`."""
+    `model.inputs` the form of each, below `inputs`.
+
+    How a picture is fitted is what the data set of data.val says, where it says it: infer reads
+    pictures with it. names: where its record is looked up; None: the installed plugins. Raises
+    PluginFault where its `fitting` raises."""
     if (image := spec.inputs.get("")) is not None:
         assert isinstance(image, InputSpec)
-        return picture_record(image) if image.channels == CHANNELS[image.format] else None
+        if image.channels != CHANNELS[image.format]:
+            return None
+        return {**picture_record(image), **picture_fitting(spec, names)}
     return {INPUTS: {name: _form(given) for name, given in spec.inputs.items()}}
+
+
+def picture_fitting(spec: Spec, names: Registry | None = None) -> Mapping[str, Any]:
+    """How data.val fits a picture of another size into `model.input`, as keys of
+    qatspec.picture.ModelInput; empty where it does not say.
+
+    names: where its record is looked up; None: the installed plugins. Raises PluginFault."""
+    names, dataset = names or registry(), spec.data["val"].dataset
+    definition = names.dataset(dataset.type)
+    if definition.fitting is None or "" not in spec.inputs:
+        return {}
+    with names.attribute_errors(definition, f"fitting of data set `{dataset.type}`"):
+        return {k: v for k, v in definition.fitting(dataset.params).items() if v is not None}
 
 
 def _form(given: GivenInput) -> dict[str, Any]:

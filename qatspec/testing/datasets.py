@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from qatspec.diag import DiagnosticError
+from qatspec.picture import ModelInput
 from qatspec.spec import FROM_INPUT, INPUTS, InputSpec
 from qatspec.testing.subject import Skipped, Subject, example_params
 from qatspec.types import DatasetDef
@@ -62,6 +64,27 @@ def recognizes_no_empty_folder(subject: Subject, dataset: DatasetDef) -> None:
         raise Skipped("it recognizes no folder")
     with tempfile.TemporaryDirectory() as folder:
         assert dataset.recognize(Path(folder)) is None, "it recognizes an empty folder"
+
+
+def fits_pictures_as_it_says(subject: Subject, dataset: DatasetDef) -> None:
+    """`read` takes pictures of other sizes as `fitting`, with the params' size, mean and std, says:
+    compiled files, which record it, then take them in the same way."""
+    if dataset.fitting is None:
+        raise Skipped("it does not say how pictures are fitted")
+    params = example_params(dataset.params)
+    if "size" not in params:
+        raise Skipped("its params have no size of the input")
+    with _opened(dataset) as data, tempfile.TemporaryDirectory() as folder:
+        assert hasattr(data, "read"), "it has no `read`, which `fitting` speaks of"
+        said = ModelInput.of({**params, **dataset.fitting(params)})
+        for width, height in ((97, 40), (40, 97), said.size[::-1]):
+            pixels = np.random.default_rng(7).integers(0, 256, (height, width, 3), np.uint8)
+            path = Path(folder, f"{width}.png")
+            Image.fromarray(pixels).save(path)
+            mine, wanted = data.read(path).image, said.read(path)[0]
+            assert mine.shape == wanted.shape and np.allclose(mine, wanted, rtol=0, atol=1e-4), (
+                f"a picture of {width} x {height} is not read as {dict(dataset.fitting(params))}"
+            )
 
 
 @contextmanager

@@ -87,6 +87,10 @@ class DatasetDef:
     where that takes long. Must not import torch. Raises DiagnosticError on missing data.
     recognize(folder) -> FoundData where the folder holds a set of this form, else None.
     precedence: of several sets that recognise a folder, the one with the highest number is taken.
+    fitting(params) -> how `read` fits a picture of any size into the input, as the keys of
+    qatspec.api.ModelInput that say it: {"resize": "letterbox"}, {"crop": 0.875}. Files record it,
+    so that they take pictures without the spec. None: files take pictures of the input's size, or
+    as `model.input.resize` says. Must not import torch.
     """
 
     name: str
@@ -98,6 +102,7 @@ class DatasetDef:
     classes: Callable[[Params, Path], Sequence[str] | None] | None = None
     recognize: Callable[[Path], FoundData | None] | None = None
     precedence: int = 0
+    fitting: Callable[[Params], Mapping[str, Any]] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

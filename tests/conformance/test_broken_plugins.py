@@ -18,6 +18,7 @@ from qatspec.api import (
     FoundData,
     March,
     ModelDef,
+    ModelInput,
     Observer,
     ObserverDef,
     PrepareConfig,
@@ -194,6 +195,24 @@ def test_data_sets():
         dataset(), recognize=lambda folder: FoundData(what="w", task="detection", roles={})
     )
     assert failing(datasets=[eager]) == ["dataset_recognizes_no_empty_folder"]
+
+
+class Stretches(Data):
+    def read(self, path):
+        image, meta = ModelInput(size=(4, 4), resize="stretch").read(path)
+        return Sample(image, {}, meta)
+
+
+def test_how_a_data_set_fits_pictures():
+    size = {"type": "integer", "default": 4, "description": "d"}
+    plain = replace(dataset(Stretches), params={**NO_PARAMS, "properties": {"size": size}})
+    fits = lambda said: replace(plain, fitting=lambda params: said)  # noqa: E731
+    assert failing(datasets=[plain]) == []
+    assert failing(datasets=[fits({"resize": "stretch"})]) == []
+    for said in ({"resize": "letterbox"}, {}, {"crop": 0.9}):
+        assert failing(datasets=[fits(said)]) == ["dataset_fits_pictures_as_it_says"]
+    without = replace(fits({"resize": "stretch"}), open=lambda params, cache, base: Data())
+    assert failing(datasets=[without]) == ["dataset_fits_pictures_as_it_says"]
 
 
 # -- presets and observers -------------------------------------------------------------------------

@@ -107,3 +107,4 @@ def test_one_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, image: str
     assert recorded == program.image == converted.image == artifact.image
     assert recorded["mean"] == list(spec.input.mean) and recorded["format"] == spec.input.format
     assert len(recorded["std"]) == 3
+    assert ("crop" in recorded) != ("resize" in recorded), "the data set's fit is recorded"

@@ -114,10 +114,18 @@ def chosen_part(
     val is about a fifth of them, by the hash of each name, so that a picture stays where it is when
     others come; train is the rest. Of two names and more, both parts have one at least. groups: the
     names by class, each of which is parted by itself.
+
+    Raises DiagnosticError QS910 for a part of less than two pictures.
     """
     every, part = set(names), params.get("part")
     if part is None:
         return every
+    if len(every) < 2:
+        raise missing(
+            Path(params["root"]),
+            f"of {len(every)} pictures there is no part for validation",
+            "add pictures: one at least is trained on, and another judges the training",
+        )
     held = set[str]().union(*map(_held_out, groups)) or _held_out(every)
     return held if part == "val" else every - held
 

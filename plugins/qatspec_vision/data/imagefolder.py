@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from qatspec.api import Diagnostic, ModelInput, Sample, open_picture
-from qatspec_vision.data import made_up, table_layout
+from qatspec_vision.data import fitting, made_up, table_layout
 from qatspec_vision.data.augment import shift_hsv
 from qatspec_vision.data.imagefolder_layout import Listing, locate
 from qatspec_vision.data.transforms import Transforms
@@ -37,8 +37,6 @@ class ImageFolder:
     """A classification set, its pictures read when asked for.
 
     fed      what the model takes.
-    crop     side of the centre crop, of the largest one with the input's ratio; None: the whole
-             picture, fitted as `fed.resize` says.
     augment  random changes.
     transforms  further random changes.
 
@@ -52,14 +50,12 @@ class ImageFolder:
         listing: Listing,
         *,
         fed: ModelInput,
-        crop: float | None,
         augment: ClassificationAugment,
         transforms: Transforms | None = None,
     ) -> None:
         self._entries = listing.entries
         self.classes: Sequence[str] = listing.classes
         self._fed = fed
-        self._crop = crop
         self._augment = augment
         self._transforms = transforms
 
@@ -71,7 +67,7 @@ class ImageFolder:
         path, label = self._entries[index]
         image, augment = open_picture(path), self._augment
         box = _random_box(image, augment.area, rng) if [*augment.area] != [1.0, 1.0] else None
-        image = self._take(image, box) if box else self._fitted(image)
+        image = self._fed.cropped(image, box) if box else self._fed.fit(image)
         if rng.random() < augment.flip:
             image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
         if any(augment.hsv):
@@ -84,8 +80,8 @@ class ImageFolder:
     def read(self, path: Path) -> Sample:
         """Any picture, as `sample` gives one, without augmentation and target.
         Raises DiagnosticError QS911."""
-        image = open_picture(path)
-        return Sample(self._fed.normalize(self._fitted(image)), {}, {"id": path.name})
+        image, meta = self._fed.read(path)
+        return Sample(image, {}, meta)
 
     def evaluate(
         self, predictions: Sequence[tuple[Mapping[str, Any], Mapping[str, np.ndarray]]]
@@ -114,20 +110,6 @@ class ImageFolder:
         }
         return {"classes": classes, "confusion": confusion.tolist()}
 
-    def _fitted(self, image: Image.Image) -> Image.Image:
-        """Fit a picture to the size of the input, without random changes."""
-        height, width = self._fed.size
-        if self._crop is None:
-            return self._fed.fitted(image).paste(image, self._fed.size, self._fed.fill)
-        unit = min(image.height / height, image.width / width) * self._crop
-        w, h = unit * width, unit * height
-        left, top = (image.width - w) / 2, (image.height - h) / 2
-        return self._take(image, (left, top, left + w, top + h))
-
-    def _take(self, image: Image.Image, box: tuple[float, float, float, float]) -> Image.Image:
-        height, width = self._fed.size
-        return image.resize((width, height), Image.Resampling.BICUBIC, box=box)
-
 
 def open_imagefolder(params: Mapping[str, Any], cache_dir: Path, base_dir: Path) -> ImageFolder:
     """Open the registered data set `imagefolder_classification`; only made-up pictures are
@@ -147,12 +129,11 @@ def open_table(params: Mapping[str, Any], cache_dir: Path, base_dir: Path) -> Im
 
 def opened(listing: Listing, params: Mapping[str, Any]) -> ImageFolder:
     """The set of the listed pictures, from the params that every classification set shares."""
-    augment, fed = params["augment"], ModelInput.of(params)
+    augment, fed = params["augment"], ModelInput.of({**params, **fitting.classified(params)})
     return ImageFolder(
         Listing(listing.entries[: params.get("limit")], listing.classes),
         fed=fed,
         transforms=Transforms.of(augment, fed),
-        crop=None if "resize" in params else params["crop"],
         augment=ClassificationAugment(
             flip=augment["flip"], area=augment["area"], hsv=augment["hsv"]
         ),

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from qatspec.api import Diagnostic, DiagnosticError, Note, Span, codes
 
@@ -51,6 +52,28 @@ def omission_warning(count: int, first: str, path: Path, line: int) -> tuple[Dia
             f"{count} annotations are omitted, the first is {first}",
             help="correct or remove them; training and evaluation continue without them",
             span=Span(str(path), line, 1, line, 2),
+        ),
+    )
+
+
+def shared(
+    kind: str, names: Iterable[str], folder: Path, taken: str = "its labels are taken for each"
+) -> tuple[Diagnostic, ...]:
+    """The warning QS959 that pictures differ by their suffix alone, so that one file has the labels
+    of them all. names: of the pictures; taken: what is done then, in words."""
+    by_stem: dict[PurePosixPath, list[str]] = {}
+    for name in names:
+        by_stem.setdefault(PurePosixPath(name).with_suffix(""), []).append(name)
+    several = [same for same in by_stem.values() if len(same) > 1]
+    if not several:
+        return ()
+    of_first = " and ".join(f"`{name}`" for name in several[0])
+    more = f" (and {len(several) - 1} more names)" if len(several) > 1 else ""
+    return (
+        codes.QS959.warning(
+            f"{of_first}{more} have one {kind}: {taken}",
+            help="remove the copies; give pictures that differ names and labels that differ",
+            span=Span(file=str(folder)),
         ),
     )
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from qatspec.api import Diagnostic, content_digest, read_file, why_no_folder, why_unreadable
 from qatspec_vision.data import names, xml_lines
 from qatspec_vision.data.files import chosen_part, files, lines, missing, pictures, with_transforms
-from qatspec_vision.data.problems import Problems, omission_warning, unpaired
+from qatspec_vision.data.problems import Problems, omission_warning, shared, unpaired
 from qatspec_vision.data.xml_lines import Element
 
 ADVICE = (
@@ -55,17 +55,16 @@ def locate(params: Mapping[str, Any], base_dir: Path) -> Layout:
     stems = sorted(by_stem)
     if listed:
         stems = _listed(root / listed.replace("{split}", params["split"]), by_stem, images)
-    part = chosen_part(stems, params)
-    stems = [stem for stem in stems if stem in part]
     if not stems:
         raise missing(images, "no picture in it", ADVICE)
+    if not any(f"{stem}.xml" in texts for stem in stems):
+        raise missing(annotations, "no annotation file `*.xml` of a picture in it", ADVICE)
+    part = chosen_part(stems, params)
     pairs = [
         (by_stem[stem], annotations / f"{stem}.xml" if f"{stem}.xml" in texts else None)
         for stem in stems
-    ]
-    if not any(path for _, path in pairs):
-        raise missing(annotations, "no annotation file `*.xml` of a picture in it", ADVICE)
-    pairs = pairs[: params.get("limit")]
+        if stem in part
+    ][: params.get("limit")]
     return Layout(images, annotations, pairs, [annotations / name for name in sorted(texts)])
 
 
@@ -110,6 +109,8 @@ def read_annotations(
     }
     without = [name for name, path in layout.pairs if path is None]
     warnings = unpaired("annotation file", without, len(layout.pairs), layout.annotations)
+    there = pictures(layout.images)
+    warnings += shared("annotation file", there, layout.images, "the last of them is used")
     if empty := [row for row in empty if row[0] in in_split]:
         path, line, what = empty[0]
         warnings += omission_warning(len(empty), what, path, line)

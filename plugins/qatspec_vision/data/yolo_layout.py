@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from qatspec.api import Diagnostic, content_digest, read_file, why_no_folder, why_unreadable
 from qatspec_vision.data import names
 from qatspec_vision.data.files import chosen_part, files, lines, missing, pictures, with_transforms
-from qatspec_vision.data.problems import Problems, omission_warning, unpaired
+from qatspec_vision.data.problems import Problems, omission_warning, shared, unpaired
 
 ADVICE = (
     "set `root` and `split` so that `<root>/images/<split>/` and `<root>/labels/<split>/` exist, "
@@ -59,15 +59,17 @@ def locate(params: Mapping[str, Any], base_dir: Path) -> Layout:
     if listed := params.get("list"):
         wanted = _listed(root / listed.replace("{split}", params["split"]), files_there, images)
         files_there = [name for name in files_there if name in wanted]
-    part = chosen_part(files_there, params)
-    chosen = [name for name in files_there if name in part]
     present = {name for name in files(labels) if name.endswith(".txt")}
-    named = [(name, str(PurePosixPath(name).with_suffix(".txt"))) for name in chosen]
-    pairs = [Pair(name, labels / text if text in present else None) for name, text in named]
-    if not any(pair.labels for pair in pairs):
+    named = [(name, str(PurePosixPath(name).with_suffix(".txt"))) for name in files_there]
+    if not any(text in present for _, text in named):
         why = "no label file `*.txt` of a picture in it"
         raise missing(labels, why, ADVICE)
-    pairs = pairs[: params.get("limit")]
+    part = chosen_part(files_there, params)
+    pairs = [
+        Pair(name, labels / text if text in present else None)
+        for name, text in named
+        if name in part
+    ][: params.get("limit")]
     said = names.class_names(_names(params), root)
     return Layout(images, labels, pairs, said.classes, said.keypoints)
 
@@ -140,6 +142,7 @@ def read_labels(layout: Layout) -> tuple[dict[str, list[Box]], tuple[Diagnostic,
     problems.stop()
     without = [pair.name for pair in layout.pairs if pair.labels is None]
     warnings = unpaired("label file", without, len(layout.pairs), layout.labels)
+    warnings += shared("label file", (pair.name for pair in layout.pairs), layout.labels)
     if empty:
         path, line, written = empty[0]
         warnings += omission_warning(len(empty), f"`{written}`, a box without a size", path, line)

@@ -42,6 +42,7 @@ def recognize(folder: Path) -> FoundData | None:
     splits = {str(params.get("split", "")) for params in chosen.values()}
     classes = sorted(set[str]().union(*(by_split[split] for split in splits)))
     chosen = {role: {**params, "classes": classes} for role, params in chosen.items()}
+    notes += _empty(folder, splits, classes)
     pictures = some(folder_tree, [str(params.get("split", "")) for params in chosen.values()])
     return FoundData(
         what="a folder for each class",
@@ -50,3 +51,11 @@ def recognize(folder: Path) -> FoundData | None:
         pictures=pictures,
         notes=notes,
     )
+
+
+def _empty(folder: Path, splits: set[str], classes: list[str]) -> list[str]:
+    """A note of folders beside those of the classes in which there is no picture."""
+    beside = {path.name for split in splits for path in (folder / split).iterdir() if path.is_dir()}
+    hidden = {name for name in beside if name.startswith((".", "__")) or role_of(name)}
+    names = sorted(beside - hidden - set(classes))
+    return [f"no picture in: {', '.join(f'`{name}`' for name in names)}"] if names else []

@@ -133,7 +133,7 @@ def test_files_that_record_how_pictures_become_their_input(project):
         with np.load(project.folder / out / "a.npz") as arrays:
             found = {name: arrays[name] for name in arrays.files}
         result = project.call("infer", f"work/{file}", "--input", "wide.png", "--output", "other")
-        assert result.returncode == 1 and "it is not 16 x 16" in result.stderr
+        assert result.returncode == 1 and "the model takes 16 x 16" in result.stderr
         if number == 0:
             from qatspec.program import load_program
 
@@ -142,6 +142,39 @@ def test_files_that_record_how_pictures_become_their_input(project):
             first = found
         assert np.array_equal(found["images"], wanted)
         assert all(np.array_equal(found[name], first[name]) for name in first)
+
+
+READS = """image, meta = ModelInput(size=(16, 16), crop=0.8).read(path)
+        return Sample(image, {}, meta)
+        try:
+            with Image"""
+
+
+def test_files_take_pictures_of_any_size_as_the_data_set_does(project):
+    """Alone and with the spec, the same integers, where the data set says how it fits pictures."""
+    plugin = project.folder / "toy_plugin.py"
+    text = plugin.read_text().replace("try:\n            with Image", READS)
+    text = text.replace("import DatasetDef", "import ModelInput, DatasetDef")
+    said = 'metric="accuracy", fitting=lambda params: {"crop": 0.8},'
+    plugin.write_text(text.replace('metric="accuracy",', said))
+    project.run("stages.float.trainer.epochs=1")
+    for name, size in (("wide", (20, 50, 3)), ("tall", (40, 9, 3))):
+        pixels = RNG.integers(0, 255, size, dtype=np.uint8)
+        Image.fromarray(pixels).save(project.folder / f"{name}.png")
+    with_spec = ("toy.yaml", "--workdir", "work", "--allow-code", "--stale", "--model")
+    for number, file in enumerate(("convert/toy-converted.onnx", "compile/toy.bin")):
+        picture = ("wide.png", "tall.png")[number]
+        held = []
+        for way, before in (("alone", ()), ("spec", with_spec)):
+            out = f"{way}{number}"
+            result = project.call(
+                "infer", *before, f"work/{file}", "--input", picture, "--output", out
+            )
+            assert result.returncode == 0, result.stderr
+            with np.load((project.folder / out / picture).with_suffix(".npz")) as arrays:
+                held.append({name: arrays[name] for name in arrays.files})
+        assert all(np.array_equal(held[0][name], held[1][name]) for name in held[0])
+        assert len(np.unique(held[0]["images"])) > 50, "the picture is in the integers"
 
 
 SPEC = """

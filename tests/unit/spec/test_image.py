@@ -122,6 +122,7 @@ def test_numbers_of_pixels_from_0_to_1_are_told(spec, image, told):
 def test_files_record_how_pictures_become_the_input(spec):
     assert preprocessing(spec("mean: 0, std: 255")) == {
         "format": "rgb", "size": [48, 64], "mean": [0, 0, 0], "std": [255, 255, 255],
+        "crop": 0.875,  # what the data set does without `resize`
     }  # fmt: skip
     assert preprocessing(spec("channels: 12")) is None, "features are no picture"
     assert preprocessing(spec(f"{IMAGENET}, resize: stretch")) == {

@@ -1,0 +1,131 @@
+"""What `qatspec new DIR` says of folders that people have and it cannot use, or not wholly."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from qatspec.cli.new_data import inspect
+from qatspec.diag import DiagnosticError
+from tests import sets
+from tests.e2e.conftest import call
+
+LABELME = {"version": "5.0", "shapes": [], "imagePath": "a.jpg", "imageData": None}
+FORMS = {
+    "LabelMe": ("a.json", json.dumps(LABELME)),
+    "Label Studio": ("export.json", json.dumps([{"id": 1, "annotations": [], "data": {}}])),
+    "the VGG Image Annotator": ("via.json", json.dumps({"_via_img_metadata": {}})),
+    "Supervisely": ("a.jpg.json", json.dumps({"objects": [], "size": {}})),
+    "Datumaro": ("default.json", json.dumps({"items": [], "categories": {}})),
+    "CVAT": ("annotations.xml", "<annotations><image id='0' name='a.jpg'></image></annotations>"),
+    "KITTI": ("label_2/a.txt", "Car 0.00 0 -1.5 100 100 200 200 1.5 1.6 3.9 1 1 8 -1.5\n"),
+    "COCO": ("x.json", json.dumps({"images": [], "annotations": [], "categories": []})),
+    "YOLO": ("my_txts/a.txt", "0 0.5 0.5 0.1 0.1\n"),
+}
+
+
+@pytest.mark.parametrize("tool", list(FORMS))
+def test_labels_of_other_tools_are_named(
+    folder: Path, tool: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What the folder holds, who writes such labels, the way out, and the forms that are read."""
+    name, text = FORMS[tool]
+    (folder / "images").mkdir()
+    for picture in ("a.jpg", "b.jpg"):
+        Image.new("RGB", (8, 8)).save(folder / "images" / picture)
+    sets.write(folder / name, text)
+    call("new", "pictures", code=1)
+    err = capsys.readouterr().err
+    assert "QS910" in err and f"labels in the form of {tool} are not read" in err
+    assert f"2 files of .jpg, 1 file of {Path(name).suffix}" in err
+    assert "`yolo_detection`, " in err and "`coco_detection`, " in err
+
+
+def test_the_way_out_for_labels_of_yolo_in_a_folder_of_another_name(folder: Path) -> None:
+    sets.yolo(folder, "images/{split}", "my_txts/{split}")
+    with pytest.raises(DiagnosticError, match="form of YOLO"):
+        inspect(folder)
+    (folder / "my_txts").rename(folder / "labels")
+    assert inspect(folder).counts == {"train": 4, "val": 2}
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [("nothing", "it holds no file"), ("pictures", "it holds 1 file of .png"), ("notes", ".md")],
+)
+def test_a_folder_without_labels(folder: Path, content: str, words: str) -> None:
+    if content == "pictures":
+        Image.new("RGB", (8, 8)).save(folder / "a.png")
+    if content == "notes":
+        sets.write(folder / "notes.md", "nothing")
+        sets.write(folder / "broken.json", "{")
+    with pytest.raises(DiagnosticError, match=words):
+        inspect(folder)
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("picture", "did you mean `pictures`?"),
+        ("elsewhere/data", "there is no folder `elsewhere/data`"),
+        ("data.zip", "is a file; give a folder of pictures and labels"),
+        ("quickstat", "did you mean `quickstart`?"),
+    ],
+)
+def test_a_path_that_is_no_folder(
+    folder: Path, path: str, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.make_archive("data", "zip", folder)
+    call("new", path, code=2)
+    assert words in " ".join(capsys.readouterr().err.split())
+
+
+def test_one_picture_cannot_be_parted(folder: Path) -> None:
+    sets.yolo(folder, "images", "labels")
+    first, *others = sorted((folder / "images").iterdir())
+    for path in others:
+        path.unlink()
+    with pytest.raises(DiagnosticError, match="of 1 pictures there is no part for validation"):
+        inspect(folder)
+    Image.new("RGB", (48, 32)).save(folder / "images/second.jpg")
+    assert inspect(folder).counts == {"train": 1, "val": 1}
+    assert first.is_file()
+
+
+@pytest.mark.parametrize("write", [sets.yolo, sets.voc])
+def test_pictures_that_share_labels_are_told(
+    folder: Path, write, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(folder)
+    inspect(folder)
+    assert "QS959" not in capsys.readouterr().err
+    path = next(folder.rglob("train_000.jpg"))
+    Image.open(path).save(path.with_suffix(".png"))
+    inspect(folder)
+    err = capsys.readouterr().err
+    assert "warning[QS959]" in err and "train_000.jpg` and `train_000.png`" in err, err
+
+
+def test_what_will_be_left_out_is_told(folder: Path) -> None:
+    """Pictures that cannot be read, formats that are not read, folders without pictures; a turned
+    picture has the size that it is shown in."""
+    sets.imagefolder(folder)
+    paths = sorted(folder.rglob("*.jpg"))
+    assert inspect(folder).data.notes == []
+    (paths[0].parent.parent / "fish").mkdir()
+    paths[0].write_bytes(b"no picture")
+    paths[1].rename(paths[1].with_suffix(".HEIC"))
+    turned = Image.open(paths[2])
+    exif = turned.getexif()
+    exif[274] = 6
+    turned.save(paths[2], exif=exif)
+    inspected = inspect(folder)
+    said = "\n".join(inspected.data.notes)
+    assert f"cannot be read and will be left out, the first is `{paths[0].name}`" in said
+    assert "no picture in: `fish`" in said
+    assert "not read: 1 pictures of `.heic`; save them as .png or .jpg" in said
+    assert sets.SIZE in inspected.sizes and sets.SIZE[::-1] in inspected.sizes
