@@ -27,9 +27,8 @@ class ModelInput:
     mean    one number, or one for each channel in the order of `format`: 0 to 255.
     std     as `mean`; image = (pixel - mean) / std, computed in float32.
     resize  how a picture of another size is fitted (`Placement.fitted`).
-    crop    above 0, at most 1: in place of `resize`, the centre crop of the input's ratio of sides
-            fills the input; its side as a share of that of the largest such crop. None: the whole
-            picture is taken.
+    crop    in place of `resize`: a factor above 0 to 1. The input is filled by a centre crop of its
+            own ratio of sides, so many times the size of the largest one. None: as `resize` says.
     """
 
     size: tuple[int, int]
