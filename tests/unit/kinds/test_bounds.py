@@ -39,11 +39,11 @@ def test_an_accumulator_is_bounded_by_its_largest_partial_sums(low, high, seed):
 
 
 def test_channels_of_a_transposed_convolution_are_those_of_its_groups():
-    weight = np.arange(-8, 8).reshape(4, 2, 1, 2)  # (I, O/g, kh, kw) in two groups
+    weight = np.arange(-12, 12).reshape(6, 2, 1, 2)  # (I, O/g, kh, kw) in two groups
     found = bounds("conv_transpose", weight, interval(0, 1), groups=2)
     expected = [
         (np.minimum(part, 0).sum(), np.maximum(part, 0).sum())
-        for group in (weight[:2], weight[2:])
+        for group in (weight[:3], weight[3:])
         for part in (group[:, 0], group[:, 1])
     ]
     assert list(zip(found.low, found.high, strict=True)) == expected
@@ -93,7 +93,7 @@ def test_a_requantization_that_float64_does_not_hold_is_refused():
     with pytest.raises(Overflow, match="2\\^53"):
         requant(0, 1, exact - 1, 1)
     with pytest.raises(Overflow):
-        requant(-1, 0, exact, 1)
+        requant(-1, 0, 4 * exact, 1)
     assert requant(0, 1, exact // 2 - 1, 1, count=2).low[0] == -128
     with pytest.raises(Overflow):
         requant(0, 1, exact // 2, 1, count=2)
@@ -162,3 +162,46 @@ def test_shapes_of_matrix_products(a, b, result):
             infer(op, values, {})
     else:
         assert infer(op, values, {}) == ("int32", result)
+
+
+def requant_of(*shapes, axis=1, dtypes=None):
+    """Shape of the sum of requantized values; the last shapes are those of its constants."""
+    count = (len(shapes) - 1) // 2
+    names = [f"v{i}" for i in range(len(shapes))]
+    dtypes = dtypes or ["int32"] * count + ["int64"] * (len(shapes) - count)
+    values = [
+        Value(name=n, dtype=d, shape=s) for n, d, s in zip(names, dtypes, shapes, strict=True)
+    ]
+    attrs = {"dtype": "int8", "low": -128, "high": 127, "rounding": "half_up", "axis": axis}
+    arrays = {v.name: np.ones(v.shape, np.int64) for v in values[count:]}
+    return infer(Op(kind="requant", inputs=tuple(names), output="y", attrs=attrs), values, arrays)
+
+
+def test_a_requantization_has_the_shape_of_its_operands():
+    x = (4, 6)
+    assert requant_of(x, (1,), (4,)) == ("int8", x)
+    assert requant_of(x, (6,), (6,), axis=2) == ("int8", x)
+    assert requant_of(x, x, (4,), (1,), (1,)) == ("int8", x)
+    assert requant_of((), (1,), (1,)) == ("int8", ())
+
+
+@pytest.mark.parametrize(
+    "shapes, more",
+    [(((4, 6), (4,)), {}), (((4, 6), (4, 6), (1,), (1,)), {}),
+     (((4, 6), (4, 5), (1,), (1,), (1,)), {}), (((4, 6), (6,), (1,)), {}),
+     (((4, 6), (1,), (4,)), {"axis": 2}), (((4, 6), (1,), (2,)), {}),
+     (((), (2,), (1,)), {}), (((4, 6), (1,), (1,)), {"dtypes": ["int64", "int64", "int64"]}),
+     (((4, 6), (1,), (1,)), {"dtypes": ["int32", "int32", "int64"]})],
+)  # fmt: skip
+def test_a_requantization_that_is_malformed_is_refused(shapes, more):
+    with pytest.raises(Malformed):
+        requant_of(*shapes, **more)
+
+
+def test_which_operands_are_no_constants():
+    counts = {
+        (name, count): KINDS[name].activations(count)
+        for name, count in [("requant", 3), ("requant", 5), ("requant", 9), ("conv", 2),
+                            ("conv", 3), ("linear", 3), ("conv_transpose", 2), ("matmul", 2)]
+    }  # fmt: skip
+    assert list(counts.values()) == [1, 2, 4, 1, 1, 1, 1, 2]
