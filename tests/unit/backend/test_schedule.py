@@ -77,6 +77,17 @@ def test_writing_waits_for_reads_as_well():
     assert _writable(buffer, Box(0, 8, 1, 2)) == 7.0
 
 
+@pytest.mark.parametrize("when", [_readable, _writable])
+def test_channels_beside_each_other_do_not_wait(when):
+    buffer = _Memory().buffer(0, 64, Box(0, 12, 0, 4))
+    for low, end in ((0, 2.0), (4, 5.0), (8, 9.0)):
+        _note(buffer, Box(low, low + 4, 0, 4), end, write=True)
+    assert [when(buffer, Box(c, c + 4, 0, 4)) for c in (0, 4, 8)] == [2.0, 5.0, 9.0]
+    assert when(buffer, Box(3, 5, 0, 4)) == 5.0 and when(buffer, Box(7, 9, 0, 4)) == 9.0
+    _note(buffer, Box(4, 8, 0, 4), 20.0, write=False)
+    assert [_writable(buffer, Box(c, c + 4, 0, 4)) for c in (0, 4, 8)] == [2.0, 20.0, 9.0]
+
+
 def test_a_buffer_waits_for_what_lay_where_it_lies():
     memory, box = _Memory(), Box(0, 8, 0, 4)
     old = memory.buffer(0, 64, box)
