@@ -50,6 +50,15 @@ def host_us(layer: Layer, program: Program, target: Target, frames: int = 1) -> 
     return host.start_us + frames * numbers / host.elements_per_us
 
 
+def tail_us(program: Program, target: Target, frames: int) -> float:
+    """Time of the CPU to take over the outputs of a run: every number is read and written once, as
+    by what dequantizes or decodes it. 0 where the march says nothing of a CPU."""
+    if target.host is None:
+        return 0.0
+    numbers: int = sum(prod(port.shape) for port in program.outputs)
+    return target.host.start_us + 2 * frames * numbers / target.host.elements_per_us
+
+
 def _port_bytes(layer: Layer, box: Box, program: Program, target: Target) -> int:
     """Bytes of features that a core reads and writes on chip for `box`."""
     needs = layer_needs(layer, box, program)

@@ -18,7 +18,7 @@ from zlib import crc32
 
 from qatspec import __version__
 from qatspec.backend.compiled import Compiled
-from qatspec.backend.cost import macs
+from qatspec.backend.cost import macs, tail_us
 from qatspec.backend.encode import decode
 from qatspec.backend.schedule import Event, duration_us, schedule
 from qatspec.backend.target import Target
@@ -159,6 +159,9 @@ def _summary(artifact: Artifact, timed: Timing) -> dict[str, Any]:
         "latency (us)": _round(latency),
         "latency (ms) by segments": _segments(timed),
         "latency of the CPU's parts (ms)": _round(sum(_host_times(timed).values()) / 1e3),
+        "tail on the CPU, not in the latency (ms)": _round(
+            tail_us(compiled.program, target, frames) / 1e3
+        ),
         "latency error": target.hardware.accuracy or "not compared with published times",
         "multicore sync time (ms)": 0.0,
         "FPS": _round(fps),

@@ -152,3 +152,5 @@ def _row(report: Mapping[str, Any]) -> list[str]:
 def _print_host_parts(name: str, report: Mapping[str, Any]) -> None:
     for layer, reason, cost in report.get("CPU parts", [()])[1:]:
         echo(f"  {name}: `{layer}` runs on the CPU, {cost}: {reason}")
+    if tail := report.get("tail on the CPU, not in the latency (ms)"):
+        echo(f"  {name}: besides, the CPU takes {tail:.3f} ms to dequantize the outputs once")

@@ -13,6 +13,7 @@ from qatspec.backend.perf import perf_page
 from qatspec.diag import DiagnosticError
 from qatspec.page import template
 from qatspec.program import Artifact
+from qatspec.types import HostCpu
 
 
 @pytest.fixture
@@ -205,3 +206,18 @@ def test_a_file_with_no_frame_a_run_is_refused(full, target):
     broken = {**artifact.sections, "memory": json.dumps({**memory, "frames": 0}).encode()}
     with pytest.raises(DiagnosticError, match="QS811"):
         perf(replace(artifact, sections=broken))
+
+
+def test_the_tail_on_the_cpu_is_counted_beside_the_latency(full, target):
+    """Every number of the outputs is read and written once; a march without a CPU states none."""
+    host = HostCpu(ops={}, elements_per_us=10, start_us=3)
+    key = "tail on the CPU, not in the latency (ms)"
+    without, beside, two = (
+        perf(assemble(full, march, batch=batch))["summary"]
+        for march, batch in ((target(), 1), (target(host=host), 1), (target(host=host), 2))
+    )
+    numbers = sum(int(np.prod(port.shape)) for port in full.outputs)
+    assert without[key] == 0
+    assert beside[key] == pytest.approx((3 + 2 * numbers / 10) / 1e3, abs=1e-6)
+    assert two[key] == pytest.approx((3 + 4 * numbers / 10) / 1e3, abs=1e-6)
+    assert beside["latency (us)"] == without["latency (us)"]
