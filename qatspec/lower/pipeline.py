@@ -29,6 +29,7 @@ from qatspec.lower.integer_results import as_int32
 from qatspec.lower.origin import origins
 from qatspec.lower.pictures import on_pictures
 from qatspec.lower.split import is_inside, split
+from qatspec.lower.unserved import known_reason
 from qatspec.lowering import (
     FailedOperand,
     Lowering,
@@ -203,6 +204,8 @@ def _lower(node: fx.Node, lowering: Lowering, decision: Decision | None, batch: 
     if handler is None:
         module = context.module(node)
         name = context.rule_names(node)[-1] if module is None else symbol(type(module))
+        if known := known_reason(node, name, context):
+            raise Unlowerable(QS701, *known, by_rule=False)
         by_plugin = f'serve it by a plugin, `QuantHandler(ops=("{name}",), ...)`, '
         if module is not None and not any(True for _ in module.parameters()):
             pattern = f"{{additional_quant_pattern: {{{name}: NAME}}}}"

@@ -41,6 +41,12 @@ def _first(step: Any) -> Any:
     return Whole(lambda m, x: m.b(m.a(step(x))))
 
 
+def _assigned(x: Tensor, places: Any) -> Tensor:
+    x = x.clone()
+    x[places] = 0.5
+    return x
+
+
 KEPT = {"non_traceable_module_name": ["0"]}
 CASES: list[Case] = []
 CASES += each(
@@ -49,6 +55,19 @@ CASES += each(
         "amax over dims",
         _before(lambda m, x: x / x.max()),
         _before(lambda m, x: x / x.amax((1, 2, 3), True).abs()),
+    ),
+    (
+        "assign at fixed positions behind the batch",
+        _before(lambda m, x: _assigned(x, 0)),
+        _before(lambda m, x: _assigned(x, (slice(None), 0))),
+    ),
+    (
+        "move it, with what follows it, behind the outputs",
+        _before(
+            lambda m, x: F.grid_sample(x, x[:, :2].tanh().permute(0, 2, 3, 1), align_corners=False)
+        ),
+        lambda: through(Whole(lambda m, x: m.a(x))),
+        ("QS506",),
     ),
     ("keep the whole batch", _before(lambda m, x: x[[0, 1]]), _before(lambda m, x: x)),
     (

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from tests.fixes.following import (
     Case,
     Net,
+    Whole,
     each,
     only_prepared,
     proposed,
@@ -143,6 +144,12 @@ class Drops(nn.Module):
         return x * torch.sigmoid(x) if self.training else torch.relu(x)
 
 
+def _another_input(m: Any, x: Any) -> Any:
+    """The last layer reads another tensor in each mode."""
+    y = m.a(x)
+    return m.b(y.sigmoid() if m.training else y.tanh())
+
+
 CASES += each(
     "QS503",
     (
@@ -161,6 +168,12 @@ CASES += each(
         "move what only one mode needs out of the prepared module",
         lambda: through(Aux(False)),
         lambda: through(Aux(True)),
+    ),
+    (
+        "add `boundary: [a]` to `prepare`",
+        lambda: through(Whole(_another_input)),
+        lambda: through(Whole(_another_input), prepare={"boundary": ["a"]}),
+        ("QS517",),
     ),
     (
         "keep it as it is: `prepare: {non_traceable_module_class",

@@ -1,0 +1,38 @@
+"""Why an op that no quant handler knows is refused, where the reason is known, and what to do."""
+
+from __future__ import annotations
+
+from math import prod
+
+from torch import fx
+
+from qatspec.graph.advice import without_integers
+from qatspec.graph.assign import assign, replaced
+from qatspec.graph.context import GraphContext
+
+_ASSIGNED = "it assigns at positions that follow the input, or to single images of the batch"
+_FIXED_POSITIONS = (
+    "assign at fixed positions behind the batch (`x[:, 0] = ...`, or indices in a buffer), or "
+    "choose with `torch.where`"
+)
+#: The last name of an op that reads its input between pixels -> how many numbers each position
+#: takes.
+_READS_BETWEEN_PIXELS = {"grid_sample": 4, "grid_sampler": 4, "deform_conv2d": 4}
+
+
+def known_reason(node: fx.Node, name: str, context: GraphContext) -> tuple[str, str] | None:
+    """(reason, advice) for an op; None where nothing is known but that no handler takes it.
+
+    name: of the op as a rule names it, `torch.nn.functional.grid_sample`.
+    """
+    if node.target in (assign, replaced):
+        return _ASSIGNED, _FIXED_POSITIONS
+    last = name.removesuffix(".default").rpartition(".")[2]
+    if last in _READS_BETWEEN_PIXELS:
+        numbers = prod(context.shape(node)[1:]) * _READS_BETWEEN_PIXELS[last]
+        reason = (
+            "no march reads at positions that are computed from the input; here it would read "
+            f"{numbers} numbers of each image"
+        )
+        return reason, f"serve it by a plugin for a chip that does, or {without_integers(None)}"
+    return None
