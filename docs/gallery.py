@@ -1,7 +1,7 @@
 """Make the tables and pictures of docs/gallery.md from finished work directories.
 
     python docs/gallery.py quickstart=runs/quickstart          # figures, then the page's tables
-    python docs/gallery.py quickstart=runs/quickstart --pictures [--stale]
+    python docs/gallery.py quickstart=runs/quickstart --pictures top curves [--stale]
     python docs/gallery.py                                     # the tables alone
 
 `docs/gallery/NAME.json` keeps the figures of a run, as its summary.json has them, without places
@@ -20,7 +20,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ PICTURES = {
     "predictions": ((".pairs",), 1100),
     "curves": (("#run-1-curves ~ .charts",), 1100),
     "modules": ((".tall",), 1300),
+    "classes": (("#run-1-classes ~ .charts",), 900),
 }
 #: Pixels of a picture's height at most: the upper part of what is longer.
 HEIGHT = 640
@@ -102,8 +103,8 @@ def kept() -> dict[str, dict[str, Any]]:
     return {path.stem: json.loads(path.read_text("utf-8")) for path in FIGURES.glob("*.json")}
 
 
-def pictures(name: str, page: Path) -> dict[str, bytes]:
-    """File name -> picture as WebP, of the parts that the page has."""
+def pictures(name: str, page: Path, parts: Sequence[str]) -> dict[str, bytes]:
+    """File name -> picture as WebP, of those parts (keys of PICTURES) that the page has."""
     from PIL import Image
     from playwright.sync_api import sync_playwright
 
@@ -112,7 +113,8 @@ def pictures(name: str, page: Path) -> dict[str, bytes]:
         browser = playwright.chromium.launch(
             executable_path=shutil.which("chromium"), args=["--no-sandbox"]
         )
-        for part, (selectors, width) in PICTURES.items():
+        for part in parts:
+            selectors, width = PICTURES[part]
             shown = browser.new_page(viewport={"width": width, "height": 900})
             shown.set_default_timeout(600_000)
             shown.goto(page.absolute().as_uri())
@@ -150,7 +152,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("runs", nargs="*", metavar="NAME=WORKDIR")
-    parser.add_argument("--pictures", action="store_true", help="take pictures of its report")
+    parser.add_argument("--pictures", nargs="+", choices=PICTURES, help="parts of its report")
     parser.add_argument("--stale", action="store_true", help="also of results of other software")
     parser.add_argument("--allow-code", action="store_true", help="for specs with Python files")
     given = parser.parse_args()
@@ -168,7 +170,7 @@ def main() -> None:
             page = Path(scratch) / "report.html"
             command = [sys.executable, "-m", "qatspec", "report", folder, "--output", str(page)]
             subprocess.run([*command, *options], check=True)
-            for file, content in pictures(name, page).items():
+            for file, content in pictures(name, page, given.pictures).items():
                 (FIGURES / file).write_bytes(content)
                 sys.stdout.write(f"{file}: {len(content) / 1024:.0f} KiB\n")
     PAGE.write_text(filled(PAGE.read_text("utf-8"), kept()), "utf-8")
