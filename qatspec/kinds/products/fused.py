@@ -69,8 +69,13 @@ def requantized(exact: ExactDtypes, op: Op, requant: Op) -> Step | None:
         step: Step = ByteLinear(weight, offset, rounded)
     else:
         geometry = geometry_of(exact, op)
-        if geometry is None or (len(others) and geometry.groups not in (1, len(weight))):
+        if geometry is None:
             return None
+        if len(others) and geometry.groups > 1:
+            if geometry.groups != len(weight) or weight.shape[1] != 1:
+                return None  # the inputs of some channels are not as simply picked
+            if len(others) == 1:  # an image of one channel, see geometry_of: one more beside it
+                others = np.sort([others[0], others[0] - 1 if others[0] else 1])
         step = conv_step(exact, op, ByteConv(weight, offset, *geometry, rounded))
     if not len(others):
         return step
