@@ -35,10 +35,13 @@ class Held:
     """The results in a work directory, checked against a spec.
 
     workdir  default: the spec's own. stale: results of other settings are a warning, not an error.
+    smoke: the results are those of a smoke run, and so is `workdir`.
     """
 
-    def __init__(self, spec: Spec, workdir: Path | None, *, stale: bool) -> None:
-        self._spec, self._stale = spec, stale
+    def __init__(
+        self, spec: Spec, workdir: Path | None, *, stale: bool, smoke: bool = False
+    ) -> None:
+        self._spec, self._stale, self._smoke = spec, stale, smoke
         self._workdir = workdir or options.default_workdir(spec)
         self._told: set[str] = set()
 
@@ -102,7 +105,12 @@ class Held:
 
     @cached_property
     def _resolved(self) -> Plan:
-        return as_chosen(resolve(self._spec), self._workdir)
+        plan = resolve(self._spec)
+        if self._smoke:
+            from qatspec.engine.wanted import smoke_plan
+
+            plan = smoke_plan(plan)
+        return as_chosen(plan, self._workdir)
 
     def _unknown(self, path: Path, why: Sequence[Diagnostic]) -> None:
         message = f"`{path}` cannot be checked against the spec: {why[0].message}"
@@ -120,7 +128,10 @@ class Held:
             self._warn(QS930.warning(message))
 
     def _run_first(self, folder: Path) -> str:
-        command = f"qatspec run {self._spec.document.path} --workdir {workdir_of(folder)}"
+        workdir = str(workdir_of(folder))
+        if self._smoke:
+            workdir = f"{workdir.removesuffix('-smoke')} --smoke"
+        command = f"qatspec run {self._spec.document.path} --workdir {workdir}"
         return f"run `{command}` first (with the same --set, if any)"
 
     def _report(self, message: str, advice: str, at: str | None, span: Span | None) -> None:

@@ -105,16 +105,16 @@ def _write_card(workdir: Path, output: Path | None) -> None:
 
 def _load(spec: Path | None, overrides: tuple[str, ...], allow_code: bool, run: Run) -> Spec:
     """The spec that was given, or the one that the run read. Raises DiagnosticError QS980."""
-    if spec is not None:
-        return options.load(spec, overrides, allow_code)
     recorded = run.summary["spec"]
+    smoke = recorded.get("smoke", False)
+    if spec is not None:
+        return options.load(spec, overrides, allow_code, smoke=smoke)
     if "path" not in recorded:
         raise QS980.error(
             f"the summary of `{run.workdir}` does not record its spec",
             help="name it with --spec SPEC",
         )
     values = (*recorded["overrides"], *overrides)
-    smoke = recorded.get("smoke", False)
     return options.load(Path(recorded["path"]), values, allow_code, smoke=smoke)
 
 
@@ -160,7 +160,8 @@ def _measure(
     """Run the quantized model; None where there is none, or no image is asked for."""
     from qatspec.report.measured import measure
 
-    held = Held(loaded, run.workdir, stale=stale)
+    smoke = run.summary["spec"].get("smoke", False)
+    held = Held(loaded, run.workdir, stale=stale, smoke=smoke)
     for stage in loaded.stages if spec is not None else ():
         held.in_place(stage)
     made = run.summary["metrics"]

@@ -225,3 +225,20 @@ def test_a_patch_of_sensitivity_leaves_the_baseline_whole(done):
     summary = json.loads((done.workdir / "summary.json").read_text())
     assert [s["status"] for s in summary["steps"]] == ["cached"] * 5
     assert done.call(*READING["eval"]).stdout == before
+
+
+def test_the_report_of_a_smoke_run(project):
+    """Its results are held against the smoke plan; the advice names the command that made them."""
+    run = ("run", "toy.yaml", "--workdir", "work", "--smoke", "--device", "cpu", "--allow-code")
+    assert project.call(*run).returncode == 0
+    report = ("report", "work-smoke", "--images", "2", "--spec", "toy.yaml", "--allow-code")
+    made = project.call(*report)
+    assert (made.returncode, made.stderr) == (0, "")
+    project.edit("ema: 0.9", "ema: 0.8")
+    stale = project.call(*report)
+    assert stale.returncode == 1
+    assert "/stages/float/trainer/ema: 0.9 -> 0.8" in stale.stderr
+    advice = " ".join(stale.stderr.replace("=", " ").split())
+    assert "`qatspec run toy.yaml --workdir work --smoke`" in advice
+    assert project.call(*run).returncode == 0
+    assert project.call(*report).returncode == 0

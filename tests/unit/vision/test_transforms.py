@@ -141,22 +141,25 @@ def test_without_the_package(name: str, tmp_path: Path, monkeypatch: Any) -> Non
 
 
 @pytest.mark.parametrize(
-    "error",
+    ("code", "way"),
     [
-        RuntimeError("operator torchvision::nms does not exist"),
-        ImportError("undefined symbol"),
-        ModuleNotFoundError("No module named 'torch.x'", name="torch.x"),
+        ("raise RuntimeError('operator inner::nms does not exist')", "release of inner that fits"),
+        ("raise ImportError('undefined symbol')", "release of inner that fits"),
+        ("import torch.not_there", "release of inner that fits"),
+        ("import not_there.at_all", "pip install not_there"),
     ],
 )
-def test_a_package_that_does_not_fit_torch(error: Exception, monkeypatch: Any) -> None:
+def test_a_package_whose_import_fails_in_one_that_it_imports(
+    code: str, way: str, tmp_path: Path, monkeypatch: Any
+) -> None:
     from qatspec_vision import installed
 
-    def fail(module: str) -> None:
-        raise error
-
-    monkeypatch.setattr(installed.importlib, "import_module", fail)
-    with pytest.raises(DiagnosticError, match="QS917: the installed `torchvision` cannot be"):
-        installed.library("torchvision.models", "models of torchvision")
+    (tmp_path / "outer.py").write_text("import inner\n")
+    (tmp_path / "inner.py").write_text(f"{code}\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(DiagnosticError, match="QS917: the installed `outer` cannot be") as caught:
+        installed.library("outer", "models of outer")
+    assert way in (caught.value.diagnostics[0].help or "")
 
 
 def test_the_version_is_part_of_the_digest(name: str, tmp_path: Path, monkeypatch: Any) -> None:
