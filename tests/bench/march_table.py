@@ -93,6 +93,8 @@ def answers(make: Prepare, marches: list[str]) -> dict[str, list[str]]:
             prepared = make(group[0])
             program = lower(prepared, prepared.example_inputs)
         except DiagnosticError as problem:
+            if problem.diagnostics[0].code.startswith("QS0"):  # a plugin is broken, not the model
+                raise
             found |= {march: [d.message for d in problem.diagnostics] for march in group}
             continue
         for march in group:
