@@ -67,12 +67,29 @@ def _cdist(x1: Any, x2: Any, p: float = 2.0, compute_mode: Any = None) -> Any:
     return statistics.length(difference, p, -1)
 
 
+def _pairs(reduce: Callable[[Any], Any], x1: Any, x2: Any) -> Any:
+    """What `reduce` makes of the last dim of the pairs of two tensors, one of which may have a
+    single number along a dim behind the batch."""
+    if len(_shape(x1)) != len(_shape(x2)):
+        return NotImplemented
+    sizes = [max(pair) for pair in zip(_shape(x1), _shape(x2), strict=True)]
+    if any(_shape(x)[:1] != tuple(sizes[:1]) for x in (x1, x2)):
+        return NotImplemented
+    spread = [
+        x.expand(*(-1 if n == m else m for n, m in zip(_shape(x), sizes, strict=True)))
+        if list(_shape(x)) != sizes
+        else x
+        for x in (x1, x2)
+    ]
+    return reduce(torch.stack(spread, -1))
+
+
 def _hypot(x1: Any, x2: Any) -> Any:
-    return torch.linalg.vector_norm(torch.stack((x1, x2), -1), 2, -1)
+    return _pairs(lambda pairs: torch.linalg.vector_norm(pairs, 2, -1), x1, x2)
 
 
 def _logaddexp(x1: Any, x2: Any) -> Any:
-    return statistics.logsumexp(torch.stack((x1, x2), -1), -1)
+    return _pairs(lambda pairs: statistics.logsumexp(pairs, -1), x1, x2)
 
 
 def _vecdot(x1: Any, x2: Any, dim: int = -1) -> Any:
