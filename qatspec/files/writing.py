@@ -36,6 +36,9 @@ def replacing(path: Path) -> Iterator[Path]:
         sync(temporary)
         temporary.replace(target)
         sync(target.parent)
+    except OSError as error:
+        error.filename = error.filename or str(path)  # a write names no file, as on a full disk
+        raise
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)

@@ -3,6 +3,7 @@ that it can be sent to a colleague."""
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import importlib.resources
 from collections.abc import Sequence
@@ -87,12 +88,14 @@ def _library(needed: bool) -> str:
     version = importlib.metadata.version("vl-convert-python")
     folder = cache_folder()
     kept = folder / f"vega-{version}.js" if folder else None
-    if kept is not None and kept.is_file():
-        return kept.read_text("utf-8")
+    if kept is not None:
+        with contextlib.suppress(OSError, UnicodeDecodeError):
+            return kept.read_text("utf-8")
     script: str = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
     script = script.replace("</script", "<\\/script")
     if kept is not None:
-        write_file(kept, script.encode())
+        with contextlib.suppress(OSError):  # it is put together again next time
+            write_file(kept, script.encode())
     return script
 
 

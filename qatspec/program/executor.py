@@ -15,7 +15,7 @@ from torch import Tensor
 from qatspec.ir import STORAGE, Op, check_inputs
 from qatspec.kinds import KINDS, Trait, has, ranges
 from qatspec.kinds.exact import ExactDtypes, Step, exact_kernels
-from qatspec.kinds.products.fused import requantized
+from qatspec.program.fused import requantized
 from qatspec.program.model import Program
 
 #: (name of an op's result, its integers in a float tensor) -> what the ops behind it are given.

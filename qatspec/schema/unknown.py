@@ -42,13 +42,15 @@ def unknown_keys(error: ValidationError, root: JSONSchema, at: str) -> Iterator[
         other, written = _AS_VALUES.get(key, ("", ""))
         if other in allowed:
             advice = written
+        elif value[key] is None and (pair := _without_space(key, allowed)):
+            near, advice = None, f"write a space behind the colon: `{pair}`"
         elif near is None:
             advice = _elsewhere(key, error, root, allowed)
         elif plain != key:
             advice = f"a non-breaking space is part of this key: write `{near}`, with plain spaces"
         else:
             advice = f"did you mean `{near}`?"
-        sure = sure_correction(meant, free)
+        sure = sure_correction(meant, free) if near else None
         free = [k for k in free if k != sure]  # one slip a key: two would make it stand twice
         yield QS201.diagnostic(
             f"unknown key `{key}`",
@@ -57,6 +59,12 @@ def unknown_keys(error: ValidationError, root: JSONSchema, at: str) -> Iterator[
             key=True,
             fix=Fix(f"`{key}` -> `{sure}`", text=scalars.written(sure)) if sure else None,
         )
+
+
+def _without_space(key: str, allowed: Sequence[str]) -> str | None:
+    """`depth: 0.1` for the key `depth:0.1`, which YAML reads in `{depth:0.1}`; else None."""
+    name, colon, text = key.partition(":")
+    return f"{name}: {text}" if colon and text and name in allowed else None
 
 
 def _elsewhere(key: str, error: ValidationError, root: JSONSchema, allowed: Sequence[str]) -> str:

@@ -65,6 +65,8 @@ def test_pointers_are_escaped():
     ("value", "help_"),
     [
         ({"kind": "round", "sise": 1}, "did you mean `size`?"),
+        ({"kind": "round", "size:4": None}, "write a space behind the colon: `size: 4`"),
+        ({"kind": "round", "size:4": 1}, "did you mean `size`?"),
         ({"kind": "round", "threads": 1}, "it belongs under `deep`: `deep: {threads: 1}`"),
         ({"kind": "round", "qqqq": 1},
          "remove it; allowed here: `kind`, `size`, `names`, `deep`"),
