@@ -47,15 +47,16 @@ def _keeps_shape(module: nn.Module, x: Any) -> bool:
 def _shape_behind(module: nn.Module, x: Any) -> tuple[int, ...] | None:
     """The shape of what a convolution or a linear layer of torch makes of `x`, from its settings
     alone; None for any other module, and where torch itself has to say what is wrong."""
-    weight = getattr(module, "weight", None)
-    if not isinstance(x, torch.Tensor) or weight is None or x.dtype != weight.dtype:
+    if type(module) not in (nn.Linear, nn.Conv1d, nn.Conv2d):  # a computed weight has its own class
         return None
-    if type(module) is nn.Linear:
+    assert isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d)
+    if not isinstance(x, torch.Tensor) or x.dtype != module.weight.dtype:
+        return None
+    if isinstance(module, nn.Linear):
         fits = x.ndim > 0 and x.shape[-1] == module.in_features
         return (*x.shape[:-1], module.out_features) if fits else None
-    if type(module) not in (nn.Conv1d, nn.Conv2d) or x.ndim != weight.ndim:
+    if x.ndim != module.weight.ndim:
         return None
-    assert isinstance(module, nn.Conv1d | nn.Conv2d)
     padding = module.padding
     if isinstance(padding, str) or x.shape[1] != module.in_channels:
         return None

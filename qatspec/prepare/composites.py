@@ -61,12 +61,6 @@ def _bilinear(x1: Any, x2: Any, weight: Any, bias: Any = None) -> Any:
     return y if bias is None else y + bias
 
 
-def _cdist(x1: Any, x2: Any, p: float = 2.0, compute_mode: Any = None) -> Any:
-    """The length of each difference of a row of x1 and one of x2."""
-    difference = torch.unsqueeze(x1, -2) - torch.unsqueeze(x2, -3)
-    return statistics.length(difference, p, -1)
-
-
 def _pairs(reduce: Callable[[Any], Any], x1: Any, x2: Any) -> Any:
     """What `reduce` makes of the last dim of the pairs of two tensors, one of which may have a
     single number along a dim behind the batch."""
@@ -156,7 +150,6 @@ DEFINITIONS: Mapping[Any, Callable[..., Any]] = {
     F.lp_pool3d: partial(_lp_pool, F.avg_pool3d, 3),
     F.local_response_norm: _local_response_norm,
     F.bilinear: _bilinear,
-    torch.cdist: _cdist,
     **dict.fromkeys((torch.hypot, "hypot"), _hypot),
     **dict.fromkeys((torch.logaddexp, "logaddexp"), _logaddexp),
     **dict.fromkeys((torch.fmax, "fmax"), lambda x1, x2: torch.maximum(x1, x2)),

@@ -36,8 +36,6 @@ CASES: dict[str, tuple[Any, Callable[[Any, Tensor], Tensor]]] = {
     "cosine": (nn.CosineSimilarity(), lambda m, x: m(*_apart(_rows(x)))),
     "distance": (nn.PairwiseDistance(keepdim=True), lambda m, x: m(*_apart(_rows(x)))),
     "sums of distances": (nn.PairwiseDistance(1), lambda m, x: m(*_apart(x))),
-    "all distances": (None, lambda m, x: torch.cdist(*_apart(_rows(x)))),
-    "all sums": (None, lambda m, x: torch.cdist(_rows(x), _rows(x).roll(1, 1), p=1)),
     "hypot": (None, lambda m, x: torch.hypot(*_apart(x))),
     "logaddexp": (None, lambda m, x: torch.logaddexp(*_apart(x))),
     "hypot of one channel": (None, lambda m, x: torch.hypot(x[:, :1], x)),

@@ -202,7 +202,7 @@ OTHERS = {
     "a running product": (Op(lambda x: x.cumprod(1)), {}),
     "two tensors": (Op(lambda x: torch.atan2(x, x.flip(1))), {}),
     "by all numbers": (Scaled(), {"non_traceable_module_class": [Scaled]}),
-    "neighbours": (nn.LocalResponseNorm(2), {}),
+    "neighbours": (nn.CrossMapLRN2d(2), {}),
 }
 
 

@@ -67,7 +67,7 @@ def test_a_handler_of_a_plugin_is_asked_before_the_table(fields, call) -> None:
 
 
 UNKNOWN = {
-    "module": nn.LocalResponseNorm(2),
+    "module": nn.CrossMapLRN2d(2),
     "function": Op(lambda x: torch.cumprod(x, 1)),
     "method": Op(lambda x: x.cumprod(1)),
 }

@@ -135,12 +135,12 @@ def test_a_refused_op_names_the_key_and_following_it_serves_the_op(
 ) -> None:
     """QS701 prints the YAML; `ramp` takes the place of its placeholder."""
     torch.manual_seed(0)
-    layer = nn.LocalResponseNorm(2)
+    layer = nn.CrossMapLRN2d(2)
     with pytest.raises(DiagnosticError) as caught:
         converted(Net(layer), {}, tmp_path)
     (found,) = (d for d in caught.value.diagnostics if d.code == "QS701")
     config = written(str(found.help), "prepare")["additional_quant_pattern"]
-    assert config == {"torch.nn.LocalResponseNorm": "NAME"}
+    assert config == {"torch.nn.CrossMapLRN2d": "NAME"}
     fake, real = converted(Net(layer), dict.fromkeys(config, "ramp"), tmp_path)
     assert real.shape == tuple(fake.shape)
 

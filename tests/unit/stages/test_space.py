@@ -57,10 +57,12 @@ def test_the_advice_works(project, monkeypatch):
     project.edit("epochs: 3", "epochs: 30")
     whole = _refused(project, monkeypatch, 1000)
     wanted = _bytes(re.search(r"write about ([\d.]+ \w+)", whole.message)[1])
-    found = _refused(project, monkeypatch, int(0.6 * wanted))
+    checkpoints = sum(_parts(whole.message)[stage] for stage in ("float", "qat"))
+    free = int(wanted - 0.5 * checkpoints)
+    found = _refused(project, monkeypatch, free)
     (between,) = re.findall(r"validate_epochs: (\d+)", found.help)
     more = f"stages.float.trainer.validate_epochs={int(between) - 1}"
-    _refused(project, monkeypatch, int(0.6 * wanted), more)
+    _refused(project, monkeypatch, free, more)
 
     def stop(event) -> None:
         if event.kind == "step_started":
