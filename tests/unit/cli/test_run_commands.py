@@ -265,9 +265,11 @@ def test_a_full_disk(project):
     before = results(project.workdir)
     project.edit("epochs: 3", "epochs: 4")
     limit = (8192, resource.getrlimit(resource.RLIMIT_FSIZE)[1])
-    result = project.command(
-        *RUN, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limit)
-    )
+    refused = {"preexec_fn": lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limit)}
+    rehearsed = project.command(*RUN, **refused)  # its page is written to a scratch folder
+    assert rehearsed.returncode == 1
+    assert "QS947" in rehearsed.stderr and "toy.perf.html" in rehearsed.stderr
+    result = project.command(*RUN, "--step", "float", **refused)
     assert result.returncode == 1
     assert "QS903" in result.stderr and "Traceback" not in result.stderr
     assert not list(project.workdir.rglob("*.tmp"))
