@@ -9,7 +9,7 @@ from typing import Any
 from qatspec.backend.cost import macs
 from qatspec.backend.lanes import MEANING, lane_names, lane_of, stretches
 from qatspec.backend.perf import MIB, Timing, timing
-from qatspec.backend.profile import Spill, on_chip, reason, spills
+from qatspec.backend.profile import Spill, on_chip, reason, spent, spills
 from qatspec.program import Artifact
 
 #: Stretches of the timeline that are closer than this share of the run are drawn as one.
@@ -112,12 +112,7 @@ def _timeline(timed: Timing) -> list[dict[str, Any]]:
 
 def _layers(timed: Timing) -> list[Layer]:
     compiled = timed.compiled
-    us, moved = [0.0] * len(compiled.layers), [0] * len(compiled.layers)
-    for event in timed.events:
-        if event.command.code in ("execute", "host"):
-            us[event.command.layer] += event.end - event.start
-        else:
-            moved[event.command.layer] += event.moved
+    us, moved = spent(timed)
     return [
         Layer(
             name=layer.name,

@@ -64,16 +64,23 @@ class Spill:
         return self.stored + self.loaded
 
 
-def costs(timed: Timing) -> tuple[Cost, ...]:
-    """Every layer, the dearest first: by time of the cores plus that of its traffic."""
+def spent(timed: Timing) -> tuple[list[float], list[int]]:
+    """(microseconds of the cores, bytes through DDR) of every layer."""
     compiled = timed.compiled
-    hardware = compiled.target.hardware
     us, moved = [0.0] * len(compiled.layers), [0] * len(compiled.layers)
     for event in timed.events:
         if event.command.code in ("execute", "host"):
             us[event.command.layer] += event.end - event.start
         else:
             moved[event.command.layer] += event.moved
+    return us, moved
+
+
+def costs(timed: Timing) -> tuple[Cost, ...]:
+    """Every layer, the dearest first: by time of the cores plus that of its traffic."""
+    compiled = timed.compiled
+    hardware = compiled.target.hardware
+    us, moved = spent(timed)
     rows = []
     for layer in compiled.layers:
         count, time = sum(macs(op, compiled.program) for op in layer.ops), us[layer.index]

@@ -74,6 +74,15 @@ def requant(exact: ExactDtypes, op: Op) -> Step:
     return requantizer(body, along, (a["low"], a["high"]), dtype, len(shape) + 1, overwrite)
 
 
+def _summed(xs: Sequence[Tensor], rows: Sequence[Tensor], wide: Tensor) -> Tensor:
+    """The sum of each operand by its row of multipliers, in the dtype of the scratch tensors."""
+    width = xs[0].shape[-1]
+    v = wide[0].copy_(xs[0]).mul_(rows[0][:width])
+    for x, row in zip(xs[1:], rows[1:], strict=True):
+        v.add_(wide[1].copy_(x).mul_(row[:width]))
+    return v
+
+
 def in_float64(
     multipliers: Sequence[np.ndarray], shift: np.ndarray, along: Along, rounding: str
 ) -> Body:
@@ -82,10 +91,7 @@ def in_float64(
     rows = [along.row(torch.from_numpy(np.array(m)).double() * unit) for m in multipliers]
 
     def compute(xs: Sequence[Tensor], wide: Tensor) -> Tensor:
-        width = xs[0].shape[-1]
-        v = wide[0].copy_(xs[0]).mul_(rows[0][:width])
-        for x, row in zip(xs[1:], rows[1:], strict=True):
-            v.add_(wide[1].copy_(x).mul_(row[:width]))
+        v = _summed(xs, rows, wide)
         if rounding == "half_up":
             v.add_(0.5)
         return v.round_() if rounding == "half_even" else v.floor_()
@@ -112,10 +118,7 @@ def _in_int32(exact: ExactDtypes, op: Op, constants: list[np.ndarray], along: Al
     halves, shifts = (along.row(torch.from_numpy(np.array(c)).int()) for c in (half, shift))
 
     def compute(xs: Sequence[Tensor], wide: Tensor) -> Tensor:
-        width = xs[0].shape[-1]
-        v = wide[0].copy_(xs[0]).mul_(rows[0][:width])
-        for x, row in zip(xs[1:], rows[1:], strict=True):
-            v.add_(wide[1].copy_(x).mul_(row[:width]))
+        v, width = _summed(xs, rows, wide), xs[0].shape[-1]
         if rounding == "half_up":
             v.add_(halves[:width])
         return v.bitwise_right_shift_(shifts[:width])
