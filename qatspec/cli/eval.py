@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 
 import click
@@ -64,7 +63,7 @@ def command(
     loaded = options.load(spec, overrides, allow_code)
     loaded, workdir = options.of_candidate(loaded, workdir, candidate)
     console = CleanConsole(file=people())
-    with loaded.document.located(), Live(console, partial(options.warn, loaded)) as live:
+    with loaded.document.located(), Live(console, options.Warnings(loaded)) as live:
         held = Held(loaded, workdir, stale=stale)
         context = options.context(
             loaded,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ from qatspec.types import StageEvent
 
 #: seconds between lines where there is no terminal
 PLAIN_INTERVAL = 5.0
+#: Columns by which what does not fit into a line begins further to the right.
+_HANGING = 4
 
 
 class _Rate(ProgressColumn):
@@ -152,12 +155,34 @@ class Live:
             self._progress.remove_task(phase.bar)
 
     def _print(self, text: str) -> None:
-        self._console.print(text, markup=True, highlight=False, soft_wrap=True)
+        """Print lines; on a terminal they are wrapped between words, below their beginning."""
+        console = self._console
+        for line in console.render_str(text, markup=True, highlight=False).split("\n"):
+            parts = _wrapped(line, console) if console.is_terminal else [line]
+            for part in parts:
+                console.print(part, highlight=False, soft_wrap=True)
 
 
 def _of(step: str) -> str:
     """What begins a line of a candidate; several may print lines at the same time."""
     return escape(f"{step}: ") if "/" in step else ""
+
+
+def _wrapped(line: Text, console: Console) -> list[Text]:
+    """The lines of a text, no longer than the console is wide where its words allow it."""
+    if line.cell_len <= console.width:
+        return [line]
+    begin = len(line.plain) - len(line.plain.lstrip())
+    limit, start, breaks = console.width, 0, []
+    for word in re.finditer(r"\S+", line.plain):
+        if word.end() - start > limit and word.start() > start + begin:
+            breaks.append(start := word.start())
+            limit = console.width - begin - _HANGING
+    first, *others = line.divide(breaks)
+    parts = [first, *(Text(" " * (begin + _HANGING)) + part for part in others)]
+    for part in parts:
+        part.rstrip()
+    return parts
 
 
 @dataclass(frozen=True, slots=True)

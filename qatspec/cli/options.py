@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from qatspec.cli.output import echo, show
+from qatspec.cli.output import echo, is_text, show
 from qatspec.diag import Diagnostic, DiagnosticError
 from qatspec.diag.words import suggest
 
@@ -101,6 +101,27 @@ def warn(spec: Spec, diagnostic: Diagnostic) -> None:
     show(spec.document.resolve([diagnostic]), spec.document.texts)
 
 
+class Warnings:
+    """Prints the warnings of a command's stages with the lines of the spec that they refer to. What
+    an earlier stage reported with the same words, such as a rule that both calibration and qat
+    have, is one line with its place."""
+
+    def __init__(self, spec: Spec) -> None:
+        self._spec = spec
+        self._causes: set[tuple[str, ...]] = set()
+
+    def __call__(self, diagnostic: Diagnostic) -> None:
+        cause = (diagnostic.code, diagnostic.message, diagnostic.origin or "")
+        if cause not in self._causes or not is_text():
+            self._causes.add(cause)
+            warn(self._spec, diagnostic)
+            return
+        (resolved,) = self._spec.document.resolve([diagnostic])
+        if (span := resolved.span) is not None:
+            place = f"{span.file}:{span.line}:{span.col}"
+            echo(f"{place}: {resolved.severity}[{resolved.code}]: as above", err=True)
+
+
 def quantized_stage(spec: Spec, asked: str | None) -> str:
     """The stage whose prepared model a command inspects: `asked`, or else the last such stage.
 
@@ -173,9 +194,11 @@ def context(
     from qatspec.stages import Context
     from qatspec.train.process import make_repeatable, pick_device
 
+    warn_once = Warnings(spec)
+
     def report_warnings(kind: str, data: Mapping[str, Any]) -> None:
         if kind == "log" and "diagnostic" in data:
-            warn(spec, data["diagnostic"])
+            warn_once(data["diagnostic"])
         elif kind == "log":
             echo(data["message"], err=True)
 

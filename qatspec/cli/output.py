@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import sys
+import textwrap
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -183,6 +184,20 @@ def echo(text: str = "", *, err: bool = False, nl: bool = True) -> None:
     """Write text for people, cleaned, to stdout or stderr: to stderr where stdout is for a
     document."""
     write(clean(hide(text)), err=err or is_document(), nl=nl)
+
+
+def echo_wrapped(text: str) -> None:
+    """Write a line for people, wrapped between words where it goes to a terminal."""
+    indent = " " * (len(text) - len(text.lstrip()))
+    width = terminal_width()
+    if width is None or is_document():
+        echo(text)
+        return
+    lines = textwrap.wrap(
+        text.strip(), max(width, 40), initial_indent=indent, subsequent_indent=f"{indent}    ",
+        break_long_words=False, break_on_hyphens=False,
+    )  # fmt: skip
+    echo("\n".join(lines))
 
 
 def write_product(text: str) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import os
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -168,7 +167,7 @@ def _run(
     workdir = workdir or options.default_workdir(loaded)
     stream = people()
     console = CleanConsole(file=stream, width=None if stream.isatty() else 1000, quiet=quiet)
-    with loaded.document.located(), Live(console, partial(options.warn, loaded)) as live:
+    with loaded.document.located(), Live(console, options.Warnings(loaded)) as live:
         summary = run(
             plan,
             workdir,

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from qatspec.diag import Diagnostic
+from qatspec.diag import Diagnostic, grouped
 from qatspec.files import read_json
 from qatspec.plan.digest import digest, software
 from qatspec.registry import Registry, registry as installed
@@ -70,7 +70,8 @@ def rules_of(spec: Spec, stage: str) -> dict[tuple[str, str], QConfigRules]:
 def rule_warnings(
     workdir: Path, spec: Spec, registry: Registry | None = None
 ) -> tuple[list[Diagnostic], bool]:
-    """(QS312 and QS314 of every stage whose module table is there, is none missing)."""
+    """(QS312 and QS314 of every stage whose module table is there, is none missing). What two
+    stages have in the same words is one warning with both places."""
     diagnostics: dict[Diagnostic, None] = {}
     known = True
     for stage in _prepared(spec):
@@ -86,7 +87,7 @@ def rule_warnings(
             by_rules["" if call.entry else call.unit, call.entry].append(call)
         groups = ((rules[key], of_it) for key, of_it in by_rules.items())
         diagnostics.update(dict.fromkeys(check_rules(groups)))
-    return list(diagnostics), known
+    return grouped(diagnostics), known
 
 
 def _prepared(spec: Spec) -> Iterator[str]:

@@ -14,6 +14,8 @@ from qatspec.plan.status import StepStatus
 
 _REASONS = 3
 _NARROWEST = 20
+#: Spaces before the last cell where it stands below the others.
+_INDENT = 4
 
 
 def plan_data(plan: Plan, statuses: Sequence[StepStatus]) -> dict[str, Any]:
@@ -32,7 +34,8 @@ def plan_table(plan: Plan, statuses: Sequence[StepStatus], width: int | None = N
     """One line a step: its state, digest, what it starts from, and what `run` will do and why. An
     experimental march is named as one.
 
-    width: columns to wrap the last cell at, between words; None: lines are as long as they are.
+    width: columns to wrap the last cell at, between words; it stands below the others where a word
+    of it would be longer than the rest of the line. None: lines are as long as they are.
     """
     rows = [("step", "state", "digest", "from", "what run does")]
     for item in statuses:
@@ -44,9 +47,15 @@ def plan_table(plan: Plan, statuses: Sequence[StepStatus], width: int | None = N
         rows += [row for name, states in item.candidates for row in _candidate_rows(name, states)]
     widths = [max(len(row[i]) for row in rows) for i in range(4)]
     start = sum(widths) + 2 * len(widths)
+    below = width is not None and start + _longest_word(rows) > width
     lines = []
     for row in rows:
         front = "".join(f"{cell:{size}}  " for cell, size in zip(row, widths, strict=False))
+        if below:
+            lines += [front.rstrip()] if front.strip() else []
+            front, start = " " * _INDENT, _INDENT
+            if not row[4]:
+                continue
         for words in _wrapped(row[4], None if width is None else width - start):
             lines.append(f"{front}{words}".rstrip())
             front = " " * start
@@ -54,6 +63,11 @@ def plan_table(plan: Plan, statuses: Sequence[StepStatus], width: int | None = N
     if plan.experimental:
         head += _wrapped(f"{plan.spec.march} is experimental: {plan.experimental}", width)
     return "\n".join([*head, "", *lines])
+
+
+def _longest_word(rows: Sequence[Sequence[str]]) -> int:
+    """Characters of the longest word of the last cells, at least _NARROWEST."""
+    return max(_NARROWEST, *(len(word) for row in rows for word in row[4].split()))
 
 
 def _candidate_rows(
@@ -78,7 +92,7 @@ def _wrapped(words: str, width: int | None) -> list[str]:
 
 def _deeds(item: StepStatus) -> list[str]:
     """What `run` does with a step, as lines: "starts from the beginning because spec.yaml:9  ...;
-    the old one is kept as .kept/float-0123"."""
+    the old one is kept as .kept/float-0123", which ends the last line."""
     reasons = [_reason(change) for change in item.because]
     first, *others = reasons or [""]
     kept = f"the old one is kept as {item.kept_as}" if item.kept_as else ""
@@ -86,7 +100,8 @@ def _deeds(item: StepStatus) -> list[str]:
     lines = [f"  and {reason}" for reason in others[: _REASONS - 1]]
     if len(reasons) > _REASONS:
         lines.append(f"  and {len(reasons) - _REASONS} more changes")
-    return ["; ".join(filter(None, (deed, kept))), *lines]
+    *before, last = [deed, *lines]
+    return [*before, "; ".join(filter(None, (last, kept)))]
 
 
 def _step_json(item: StepStatus) -> dict[str, Any]:

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import io
+import re
+from dataclasses import replace
+from types import SimpleNamespace
 
 from rich.console import Console
 
 from qatspec.cli.console import CleanConsole
 from qatspec.cli.live import Live
+from qatspec.cli.options import Warnings
+from qatspec.diag import Span
+from qatspec.diag.codes import QS312
 from qatspec.types import StageEvent
 
 
@@ -63,4 +69,35 @@ def test_a_profile_that_was_asked_for_is_printed_under_quiet_too():
         ["where", "the", "time", "of", "4", "steps", "went"],
         ["data", "1.00", "s", "25.0%"],
         ["forward", "3.00", "s", "75.0%"],
+    ]
+
+
+def test_a_terminal_gets_lines_that_are_broken_between_words():
+    out = io.StringIO()
+    words = "calibration of other settings is kept as .kept/calibration-0260c7444e1b509e (193 KiB)"
+    with Live(CleanConsole(file=out, width=50, force_terminal=True), lambda d: None) as live:
+        live.show(StageEvent(kind="log", step="calibration", data={"message": words}))
+        live.show(StageEvent(kind="log", step="calibration", data={"message": f"{'n' * 60} end"}))
+    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]|\r", "", out.getvalue())
+    assert [line for line in plain.splitlines() if line.strip()] == [
+        "  calibration of other settings is kept as",
+        "      .kept/calibration-0260c7444e1b509e (193 KiB)",
+        f"  {'n' * 60}",
+        "      end",
+    ]
+
+
+def test_a_warning_in_the_words_of_an_earlier_stage_is_its_place(capsys):
+    def resolve(diagnostics):
+        return [replace(d, span=Span("spec.yaml", int(d.at[1:]), 3, 1, 4)) for d in diagnostics]
+
+    spec = SimpleNamespace(document=SimpleNamespace(texts={}, resolve=resolve))
+    warned = Warnings(spec)
+    for line, rule in (("/2", "stem"), ("/5", "stem"), ("/6", "head")):
+        warned(QS312.warning(f"the rule `{rule}` matches nothing", help="look", at=line))
+    said = capsys.readouterr().err.splitlines()
+    assert [line for line in said if line.startswith("spec.yaml")] == [
+        "spec.yaml:2:3: warning[QS312]: the rule `stem` matches nothing",
+        "spec.yaml:5:3: warning[QS312]: as above",
+        "spec.yaml:6:3: warning[QS312]: the rule `head` matches nothing",
     ]

@@ -131,6 +131,21 @@ def test_warnings(spec, tmp_path):
     assert "loses to `cls.*`" in contending.notes[1].text
 
 
+def test_rules_of_two_stages_are_said_once_with_both_places(spec, tmp_path):
+    rules = SPEC[SPEC.index("    qconfig:\n") :]
+    text = SPEC.replace("  qat:\n", f"  calibration:\n    trainer: {{steps: 1}}\n{rules}  qat:\n")
+    for stage in ("calibration", "qat"):
+        save_modules(tmp_path, spec(text), stage, CALLS, NAMES)
+    warnings, _ = rule_warnings(tmp_path, spec(text), NAMES)
+    assert [d.code for d in warnings].count("QS314") == 1
+    assert len({d.message for d in warnings}) == len(warnings) == 4
+    ours = [d for d in warnings if d.at.startswith("/stages")]
+    assert len(ours) == 3
+    for one in ours:
+        assert one.at.startswith("/stages/calibration/")
+        assert one.notes[0].at == one.at.replace("calibration", "qat")
+
+
 def test_presets_alone_need_no_table(spec, tmp_path):
     text = SPEC[: SPEC.index("    qconfig:\n")] + "    qconfig: horizon_qat\n"
     text = text.replace('{"": horizon_qat, module_name: {lost: null}}', "horizon_qat")

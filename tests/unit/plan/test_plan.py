@@ -236,6 +236,32 @@ def test_status_says_why(plan, tmp_path):
     assert "--set:1  /stages/qat/trainer/optimizer/lr" in table
 
 
+@pytest.mark.parametrize("width", [80, 100, 200])
+def test_a_narrow_table_cuts_no_name(plan, tmp_path, width):
+    before = plan()
+    record(tmp_path, before, *ALL)
+    pointer = "stages.qat.qconfig.module_name_regex"
+    after = plan(f"{pointer}.a=null", f"{pointer}.backbone_of_a_long_name=null", "seed=7")
+    states = [
+        replace(state, kept_as=f".kept/{state.step.name}-0123456789abcdef")
+        for state in status(after, tmp_path)
+    ]
+    states[0] = replace(states[0], does="", because=(), kept_as="")  # a step without a word
+    lines = plan_table(after, states, width).splitlines()
+    assert [line for line in lines if len(line) > width and " " in line.strip()] == []
+    words = plan_table(after, states).split()
+    assert " ".join(lines).split() == words  # in the same order, and none is broken
+    assert all(lines[2:])
+
+
+def test_where_the_old_result_is_kept_stands_behind_all_reasons(plan, tmp_path):
+    record(tmp_path, plan(), "float")
+    (state,) = status(plan("stages.float.trainer.epochs=4", "seed=7"), tmp_path)[:1]
+    table = plan_table(plan(), [replace(state, kept_as=".kept/float-0123")])
+    assert len(state.because) > 1
+    assert table.endswith("; the old one is kept as .kept/float-0123")
+
+
 class Sketch:
     """A march that is no more than a sketch of its chip."""
 
