@@ -118,8 +118,8 @@ class Warnings:
             return
         (resolved,) = self._spec.document.resolve([diagnostic])
         if (span := resolved.span) is not None:
-            place = f"{span.file}:{span.line}:{span.col}"
-            echo(f"{place}: {resolved.severity}[{resolved.code}]: as above", err=True)
+            line = f"{span.file}:{span.line}:{span.col}"
+            echo(f"{line}: {resolved.severity}[{resolved.code}]: as above", err=True)
 
 
 def quantized_stage(spec: Spec, asked: str | None) -> str:

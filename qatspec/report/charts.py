@@ -56,6 +56,28 @@ def curves(runs: Sequence[Run]) -> list[Chart]:
     return [chart for chart in charts if chart["data"]["values"]]
 
 
+def of_candidates(run: Run) -> list[Chart]:
+    """Loss and first metric of the stage that tried several candidates, a curve for each."""
+    if not run.candidates:
+        return []
+    tried = run.summary["tried"]
+    metric = next(iter(tried["candidates"][0]["metrics"]), "")
+    losses: dict[str, list[tuple[int, float]]] = {}
+    metrics: dict[str, list[tuple[int, float]]] = {}
+    for one in run.candidates:
+        steps = [entry for entry in one.history if entry["kind"] == "step"]
+        judged = [entry for entry in one.history if entry["kind"] == "metrics"]
+        losses[one.name] = [(entry["step"], entry["loss"]) for entry in steps]
+        values = [(entry["step"], entry["metrics"].get(metric)) for entry in judged]
+        metrics[one.name] = [(step, value) for step, value in values if value is not None]
+    title = f"candidates of {tried['stage']}"
+    charts = [
+        _curve(f"{title}: loss", "loss", _rows(run, losses)),
+        _curve(f"{title}: {metric}", metric, _rows(run, metrics), points=True),
+    ]
+    return [chart for chart in charts if chart["data"]["values"]]
+
+
 def _curve(title: str, y: str, rows: Rows, *, log: bool = False, points: bool = False) -> Chart:
     several_runs = len({row["run"] for row in rows}) > 1
     names = list(dict.fromkeys(row["name"] for row in rows))

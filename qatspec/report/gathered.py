@@ -17,10 +17,25 @@ from qatspec.files import read_file, read_json, why_unreadable
 from qatspec.plan import results
 from qatspec.plan.details import details_path, read_details
 from qatspec.plan.history import Entry, history_path, read_history
+from qatspec.plan.model import candidate_folder
 from qatspec.plan.results import TRAINING
 from qatspec.schema.load import summary_schema
 
 _MAX_BYTES = 1 << 28
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """A candidate of a stage.
+
+    keys     pointer -> value of the spec, of the candidate's stage.
+    history  its entries (qatspec.plan.history). Both are empty where the candidate's folder has
+             another result by now.
+    """
+
+    name: str
+    keys: Mapping[str, Any]
+    history: Sequence[Entry]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +49,7 @@ class Run:
     keys       pointer -> value of the spec, of all stages.
     details    "float" and "integer" -> what the data set told of each class at the run's own
                evaluation (qatspec.plan.details); only those whose metrics are the summary's.
+    candidates  of the stage that tried several.
     """
 
     name: str
@@ -45,6 +61,7 @@ class Run:
     times: Mapping[str, Sequence[Mapping[str, Any]]]
     keys: Mapping[str, Any]
     details: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    candidates: Sequence[Candidate] = ()
 
 
 def gather(workdir: Path, name: str = "") -> Run:
@@ -79,7 +96,29 @@ def gather(workdir: Path, name: str = "") -> Run:
         times={s: _lines(workdir / "logs" / f"{s}-times.jsonl") for s in TRAINING},
         keys=keys,
         details=_details(workdir, summary["metrics"]),
+        candidates=_candidates(workdir, summary.get("tried")),
     )
+
+
+def _candidates(workdir: Path, tried: Mapping[str, Any] | None) -> list[Candidate]:
+    """What the folders of the candidates tell beside the summary's rows of them."""
+    if tried is None:
+        return []
+    candidates, stage = [], tried["stage"]
+    for row in tried["candidates"]:
+        folder = candidate_folder(workdir, stage, row["name"]) / stage
+        result = None
+        with contextlib.suppress(DiagnosticError):  # of another version
+            result = results.find(folder, stage)
+        same = result is not None and result.digest == row["digest"]
+        candidates.append(
+            Candidate(
+                name=row["name"],
+                keys=result.keys if result is not None and same else {},
+                history=read_history(history_path(folder, stage)) if same else (),
+            )
+        )
+    return candidates
 
 
 def _details(workdir: Path, metrics: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:

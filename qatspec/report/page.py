@@ -61,6 +61,8 @@ def _content(section: Section, drawn: Charts, alone: bool) -> dict[str, Any]:
     return {
         "run": run,
         "verdict": tables.verdict(run),
+        "candidate_settings": tables.settings_of_candidates(run),
+        "candidate_charts": drawn.add(charts.of_candidates(run)),
         "command": command(run),
         "measured": measured,
         "unmeasured": section.unmeasured,

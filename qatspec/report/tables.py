@@ -176,6 +176,19 @@ def per_class(details: Mapping[str, Mapping[str, Any]]) -> tuple[list[str], list
     return columns, rows if metrics else []
 
 
+def settings_of_candidates(run: Run) -> dict[str, list[tuple[str, Any]]]:
+    """Candidate -> (key, value) of the settings that are not the same for all candidates of a
+    stage; keys begin behind the stage."""
+    every = [one.keys for one in run.candidates]
+    pointers = dict.fromkeys(key for keys in every for key in keys)
+    different = [p for p in pointers if any(k.get(p) != every[0].get(p) for k in every)]
+    begin = f"/stages/{run.summary['tried']['stage']}/" if run.candidates else ""
+    return {
+        one.name: [(p.removeprefix(begin), one.keys[p]) for p in different if p in one.keys]
+        for one in run.candidates
+    }
+
+
 def differing_keys(runs: Sequence[Run]) -> list[tuple[str, list[Any]]]:
     """(pointer, its value in each run) of spec values that are not the same in all runs."""
     pointers = dict.fromkeys(key for run in runs for key in run.keys)

@@ -14,6 +14,8 @@ from qatspec.engine import candidates as engine_candidates, record as records
 from qatspec.engine.candidates import choose, groups_of
 from qatspec.engine.foreseeing import trials_of_candidates
 from qatspec.plan import plan_data, plan_table, status
+from qatspec.report import charts, tables
+from qatspec.report.gathered import gather
 from qatspec.schema.load import summary_schema
 from tests.unit.engine.test_execute import STAGES, Killed, statuses, tree as every_file
 
@@ -90,6 +92,37 @@ def test_the_best_candidate_is_the_result_of_the_stage(tried):
     for path in sorted((tried.workdir / "qat").glob("*.pth.tar")):
         assert path.read_bytes() == (folder / path.name).read_bytes()
     jsonschema.Draft202012Validator(dict(summary_schema())).validate(tried.summary)
+
+
+def test_the_report_tells_what_candidates_differ_in_and_how_they_trained(tried):
+    run = gather(tried.workdir)
+    settings = {name: dict(rows) for name, rows in tables.settings_of_candidates(run).items()}
+    lr = "trainer/optimizer/lr"
+    assert {name: rows[lr] for name, rows in settings.items()} == {
+        "wild-last": 1.0, "wild-epoch-1": 1.0, "calm-last": 0.002, "calm-epoch-1": 0.002,
+    }  # fmt: skip
+    assert "trainer/epochs" not in settings["calm-last"]  # it is the same for all
+    loss, metric = charts.of_candidates(run)
+    assert metric["title"] == "candidates of qat: accuracy"
+    for chart in (loss, metric):
+        assert {row["name"] for row in chart["data"]["values"]} == set(settings)
+    last = {row["name"]: row["value"] for row in metric["data"]["values"]}
+    chosen = tried.summary["metrics"]["qat"]["accuracy"]
+    assert last["calm-last"] == pytest.approx(chosen, abs=1e-3)
+
+
+def test_the_report_leaves_out_a_candidate_whose_folder_has_another_result(again):
+    path = again.workdir / "summary.json"
+    summary = json.loads(path.read_text())
+    for row in summary["tried"]["candidates"]:
+        row["digest"] = "0" * 64 if row["name"] == "calm-last" else row["digest"]
+    path.write_text(json.dumps(summary))
+    run = gather(again.workdir)
+    (gone,) = (one for one in run.candidates if one.name == "calm-last")
+    assert not gone.keys and not gone.history
+    assert {row["name"] for row in charts.of_candidates(run)[0]["data"]["values"]} == {
+        "wild-last", "wild-epoch-1", "calm-epoch-1",
+    }  # fmt: skip
 
 
 def test_equals_give_the_first_one_and_seeds_count_together():
