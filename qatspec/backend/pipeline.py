@@ -48,26 +48,23 @@ def assemble(
 
     net = Network.of(program, target, packed, layers, batch)
 
-    def compiled(placed: Placement) -> list[Compiled]:
-        return [
-            Compiled(
-                program=program,
-                target=target,
-                opt=opt,
-                cores=cores,
-                packed=packed,
-                weights=weights,
-                layers=layers,
-                commands=emit(net, placed, used),
-                ddr=placed.ddr,
-                onchip_bytes=placed.onchip_bytes,
-                ddr_bytes=placed.ddr_bytes,
-                frames=batch,
-            )
-            for used in range(cores, 0, -1)  # a frame on several cores may be the slower one
-        ]
+    def compiled(placed: Placement, used: int) -> Compiled:
+        return Compiled(
+            program=program,
+            target=target,
+            opt=opt,
+            cores=cores,
+            packed=packed,
+            weights=weights,
+            layers=layers,
+            commands=emit(net, placed, used),
+            ddr=placed.ddr,
+            onchip_bytes=placed.onchip_bytes,
+            ddr_bytes=placed.ddr_bytes,
+            frames=batch,
+        )
 
-    artifact = encode(cheapest(net, opt, compiled))
+    artifact = encode(cheapest(net, opt, cores, compiled))
     if not verify:
         return artifact
     from qatspec.backend.verify import verified  # imports torch

@@ -64,33 +64,65 @@ _SPARE = 2
 _SHARES = (1.0, 0.95, 0.9, 0.8, 0.7, 0.6, 0.5)
 
 
-def cheapest(net: Network, opt: str, compiled: Callable[[Placement], list[Compiled]]) -> Compiled:
-    """The best plan of an opt level. compiled: the command streams of a placement, in the order in
-    which they are preferred. Raises DiagnosticError QS802 with every layer that cannot fit."""
-    level = LEVELS[opt]
-    best: tuple[float, float] | None = None
+def cheapest(
+    net: Network, opt: str, cores: int, compiled: Callable[[Placement, int], Compiled]
+) -> Compiled:
+    """The best plan of an opt level.
+
+    cores     the most cores that a frame is split over. The plans for each number of cores are
+              compared as an opt level asks, and of their best ones the fastest is taken, the one
+              for fewer cores where two are as fast: more cores are never slower.
+    compiled  the command stream of a placement on so many cores.
+
+    Raises DiagnosticError QS802 with every layer that cannot fit.
+    """
+    search = _Search(net, LEVELS[opt], compiled)
     chosen: Compiled | None = None
-    groups = Groups(net)
-    if checks.enabled():
-        checks.check_views(net)
-    fastest, rate = inf, net.target.hardware.ddr_bytes_per_us
-    for effort in level.efforts:
-        enough = inf
-        for size in _sizes(net.target.hardware.onchip_bytes)[: level.sizes]:
-            if size >= enough:
-                continue  # the plan would be the one before
-            placed, plainly = _fitting(groups, effort, size)
-            if placed is None:
-                break
-            enough = _SPARE * placed.onchip_bytes if plainly else inf
-            traffic, latency = 0.0, inf
-            for candidate in compiled(placed):
+    least = inf
+    for used in range(1, cores + 1):
+        latency, plan = search.best(used)
+        if plan is None:
+            raise _too_large(search.groups)
+        if latency < least:
+            least, chosen = latency, plan
+    assert chosen is not None
+    return chosen
+
+
+class _Search:
+    """The plans of one level. Placements are made once for all numbers of cores."""
+
+    def __init__(
+        self, net: Network, level: Level, compiled: Callable[[Placement, int], Compiled]
+    ) -> None:
+        self.net, self.level, self.groups, self.compiled = net, level, Groups(net), compiled
+        self._placed: dict[tuple[Effort, int], tuple[Placement | None, bool]] = {}
+        if checks.enabled():
+            checks.check_views(net)
+
+    def best(self, cores: int) -> tuple[float, Compiled | None]:
+        """The best plan on so many cores and its latency in us; None where a layer fits in no
+        way."""
+        level, hardware = self.level, self.net.target.hardware
+        best: tuple[float, float] | None = None
+        chosen: Compiled | None = None
+        fastest, least = inf, inf
+        for effort in level.efforts:
+            enough = inf
+            for size in _sizes(hardware.onchip_bytes)[: level.sizes]:
+                if size >= enough:
+                    continue  # the plan would be the one before
+                placed, plainly = self._fitting(effort, size)
+                if placed is None:
+                    break
+                enough = _SPARE * placed.onchip_bytes if plainly else inf
+                candidate = self.compiled(placed, cores)
                 events = schedule(candidate)
                 if checks.enabled():
                     checks.check_schedule(events, candidate)
                     checks.check_cost(events, candidate)
                 traffic = sum(event.moved for event in events)
-                latency = min(latency, duration_us(events, candidate))
+                latency = duration_us(events, candidate)
                 fastest = min(fastest, latency)
                 cost = {
                     "latency": (latency, traffic),
@@ -98,12 +130,17 @@ def cheapest(net: Network, opt: str, compiled: Callable[[Placement], list[Compil
                     "both": (float(floor(log(latency) / _ALIKE)), traffic),
                 }[level.best]
                 if best is None or cost < best:
-                    best, chosen = cost, candidate
-            if traffic / rate >= fastest or latency > _HOPELESS * fastest:
-                break  # with less memory more is moved
-    if chosen is None:
-        raise _too_large(groups)
-    return chosen
+                    best, chosen, least = cost, candidate, latency
+                slow = latency > _HOPELESS * fastest
+                if slow or traffic / hardware.ddr_bytes_per_us >= fastest:
+                    break  # with less memory more is moved
+        return least, chosen
+
+    def _fitting(self, effort: Effort, size: int) -> tuple[Placement | None, bool]:
+        key = effort, size
+        if key not in self._placed:
+            self._placed[key] = _fitting(self.groups, effort, size)
+        return self._placed[key]
 
 
 def _sizes(onchip: int) -> list[int]:
