@@ -124,7 +124,8 @@ def _write(output: Path, name: str, text: str, *, smoke: bool = False) -> None:
         raise DiagnosticError(_there(target)) from None
     write_output(output / SCHEMA_FILE, schema_text())
     next_ = f"qatspec run {'--smoke ' if smoke else ''}{target}"
-    echo(f"wrote {target} and {SCHEMA_FILE} for editors; next: {next_}")
+    first = "" if smoke else ", before it with --smoke: two steps of each stage"
+    echo(f"wrote {target} and {SCHEMA_FILE} for editors; next: {next_}{first}")
 
 
 def _demand_free(target: Path) -> None:

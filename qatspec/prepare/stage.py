@@ -8,6 +8,7 @@ from torch import nn
 
 from qatspec.diag.codes import QS605
 from qatspec.diag.words import quote_list
+from qatspec.graph.calibrated import calibration_warnings
 from qatspec.graph.prepared import Prepared
 from qatspec.graph.weights import require_usable, seed_weights
 from qatspec.quant.fake_quant import FakeQuantize, FixedActivationFakeQuantize
@@ -30,7 +31,7 @@ def set_stage(prepared: Prepared, stage: Stage) -> None:
 
     Raises DiagnosticError for qat and eval: QS605 where a fixed scale was never observed (for eval,
     where any scale was not), and QS609, QS610, QS705 where weights, activations or scales are not
-    finite.
+    finite. When it leaves calibration, warnings QS614 and QS615 are added to `prepared.warnings`.
     """
     model = prepared.model
     weights = weight_fake_quants(model)
@@ -47,6 +48,10 @@ def set_stage(prepared: Prepared, stage: Stage) -> None:
         require_usable(prepared)
         _require_ranges(activations, stage)
         seed_weights(model)
+    if stage != "calibration" and prepared.stage == "calibration":
+        prepared.warnings = tuple(
+            dict.fromkeys((*prepared.warnings, *calibration_warnings(prepared)))
+        )
     for _, fake_quant in activations:
         moving = not isinstance(fake_quant, FixedActivationFakeQuantize)
         # A learned scale takes its first training batch's where it has none, then moves by itself.

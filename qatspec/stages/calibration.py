@@ -9,6 +9,7 @@ from functools import partial
 
 import torch
 
+from qatspec.graph.calibrated import calibration_warnings
 from qatspec.graph.weights import require_finite_activations
 from qatspec.plan.checkpoints import checkpoint_path
 from qatspec.prepare import set_stage
@@ -71,6 +72,7 @@ def run(context: Context) -> Outcome:
                 interrupt.check(saved, f"step {done} of {total}")
 
     validate = validator(context, prepared.model, lambda: set_stage(prepared, "eval"))
+    context.warn(calibration_warnings(prepared))
     with interrupt.saved_before(saved, f"step {done} of {total}"):
         metrics = dict(validate())
     context.report("metrics", {"step": done, **metrics})

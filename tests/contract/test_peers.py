@@ -47,9 +47,22 @@ def test_what_is_said_is_heard_in_every_way(program):
         logging.getLogger("some_package").warning("logged")
         raise KeyError("raised")
 
-    error, lines = program("mistakes").heard(run)
-    assert error == "KeyError: 'raised'"
+    error, lines, result = program("mistakes").heard(run)
+    assert error == "KeyError: 'raised'" and result is None
     assert {"printed", "written", "warned", "logged"} == set(lines)
+
+
+@pytest.mark.parametrize("mistake, answer", [
+    ("one convolution on two", "right"), ("black pictures", "named"), ("never ran", "named"),
+])  # fmt: skip
+def test_what_python_users_of_qatspec_are_told(program, tmp_path, monkeypatch, mistake, answer):
+    pytest.importorskip("onnxruntime")
+    mistakes = program("mistakes")
+    (tmp_path / "qatspec-mistakes.json").write_text("{}")
+    monkeypatch.setattr("sys.argv", ["mistakes", "qatspec", str(tmp_path), "--only", mistake])
+    mistakes.main()
+    (said,) = json.loads((tmp_path / "qatspec-mistakes.json").read_text()).values()
+    assert said["answer"] == answer, said
 
 
 def test_the_tables_show_failures_and_spread(program, tmp_path):

@@ -82,9 +82,12 @@ def silent(result: Any) -> list[Diagnostic]:
 def calibrated(
     model: nn.Module, x: Any = X, qconfig: Any = "horizon_qat", **settings: Any
 ) -> Prepared:
-    """The model after prepare and one batch of calibration."""
+    """The model after prepare and one batch of calibration; its batch norms saw a batch."""
     torch.manual_seed(0)
     inputs = x if isinstance(x, tuple) else (x,)
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.num_batches_tracked == 0:
+            module.num_batches_tracked += 1
     prepared = prepare(model.eval(), inputs, qconfig=qconfig, **settings)
     with torch.no_grad():
         prepared.model(*inputs)

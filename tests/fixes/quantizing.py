@@ -246,27 +246,6 @@ CASES += each(
 )
 
 
-def _calibrated_on(*batches: Tensor) -> list[Diagnostic]:
-    def act() -> Any:
-        prepared = prepare(Net(_plain).eval(), (X,), qconfig="horizon_calibration")
-        for batch in batches:
-            set_stage(prepared, "calibration")
-            prepared.model(batch)
-        set_stage(prepared, "eval")
-
-    return told(act)
-
-
-CASES += each(
-    "QS610",
-    (
-        'calibrate again after `set_stage(prepared, "calibration")`',
-        lambda: _calibrated_on(X * math.inf),
-        lambda: _calibrated_on(X * math.inf, X),
-    ),
-)
-
-
 def _switched(*, on: bool) -> list[Diagnostic]:
     def act() -> Any:
         prepared = calibrated(Net(_plain))

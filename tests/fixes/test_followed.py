@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from qatspec.diag import CODES
-from tests.fixes import files, inputs, lowering, objects, quantizing, tracing
+from tests.fixes import calibrating, files, inputs, lowering, objects, quantizing, tracing
 from tests.fixes.following import Case, codes, errors
 
 CASES = [
@@ -13,6 +13,7 @@ CASES = [
     *objects.CASES,
     *inputs.CASES,
     *quantizing.CASES,
+    *calibrating.CASES,
     *lowering.CASES,
     *files.CASES,
 ]

@@ -25,9 +25,12 @@ class Qatspec(Adapter):
         self.prepared = prepare(
             net, (x,), qconfig=rules, march="onnxruntime", quantize_output=False
         )
+        self._print_warnings()
+        return self.prepared
+
+    def _print_warnings(self) -> None:
         for warning in self.prepared.warnings:
             print(f"{warning.code}: {warning.message}")
-        return self.prepared
 
     def _prepared(self, net: nn.Module, x: Tensor, preset: str, bits: int) -> Any:
         from qatspec.registry import registry
@@ -57,6 +60,7 @@ class Qatspec(Adapter):
         from qatspec.api import set_stage
 
         set_stage(self.prepared, "qat" if on else "eval")
+        self._print_warnings()
 
     def export(self, net: nn.Module, x: Tensor, file: Path) -> Exported:
         from qatspec.api import compile, lower

@@ -90,6 +90,7 @@ class Nncf(Adapter):
 
 class Aimet(Adapter):
     note = "batch norms are folded before training"
+    _opset = 17
 
     def __init__(self) -> None:
         # its data loaders alone need it; the build of pip does not load beside torch for CPUs
@@ -109,12 +110,13 @@ class Aimet(Adapter):
         return simulated.model
 
     def prepare(self, net: nn.Module, batches: Batches, bits: int) -> nn.Module:
+        self._opset = 17 if bits > 4 else 21  # the first one with integers of 4 bits
         return self._simulated(net, batches, bits, None)
 
     def export(self, net: nn.Module, x: Tensor, file: Path) -> Exported:
         from aimet_torch import onnx
 
-        onnx.export(net, x, str(file), opset_version=17, dynamo=False)
+        onnx.export(net, x, str(file), opset_version=self._opset, dynamo=False)
         return Exported(file)
 
     def _configured(self, net: nn.Module, batches: Batches, **keys: Any) -> nn.Module:

@@ -15,7 +15,7 @@ import torch
 #: versions that were tried.
 PACKAGES: dict[str, tuple[str, ...]] = {
     "fx_qnnpack": (),
-    "pt2e": ("--no-deps torchao==0.18.0",),
+    "pt2e": ("--no-deps torchao==0.18.0", "onnxscript"),
     "brevitas": ("brevitas==0.13.4 onnxoptimizer",),
     "modelopt": ("nvidia-modelopt==0.47.0 requests huggingface_hub",),
     "nncf": ("nncf==3.4.0 torchao",),
