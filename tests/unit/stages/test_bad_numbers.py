@@ -102,3 +102,15 @@ def test_a_batch_of_the_calibration(project) -> None:
     plugin.write_text(text)
     done = project.call(*command, "--workdir", "work")
     assert done.returncode == 0, done.stderr
+
+
+def test_a_run_tells_of_an_activation_that_calibration_saw_as_zeros(project):
+    plugin = project.folder / "toy_plugin.py"
+    dead = "self.head(self.stem(images) * 0)"
+    plugin.write_text(plugin.read_text().replace("self.head(self.stem(images))", dead))
+    project.edit("epochs: 3", "epochs: 1")
+    project.run(step="calibration", with_deps=True)
+    said = [e.data["diagnostic"] for e in project.events if "diagnostic" in e.data]
+    (warning,) = (d for d in said if d.code == "QS614")
+    assert "the result of `mul`" in warning.message
+    assert warning.span is not None and warning.span.file.endswith("toy_plugin.py")
