@@ -16,6 +16,7 @@ from qatspec.cli.output import echo, echo_json, echo_wrapped, settings, tables
 from qatspec.cli.outputs import demand_output, write_output
 from qatspec.diag import Collector, Diagnostic, DiagnosticError, Span, grouped
 from qatspec.diag.codes import QS608, QS701, QS801
+from qatspec.page import demand_packages
 from qatspec.plan import save_modules
 from qatspec.render import clean_file
 
@@ -86,6 +87,7 @@ def command(
         )
     loaded = options.load(spec, overrides, allow_code)
     if picture is not None:
+        demand_packages("jinja2", "grandalf")
         demand_output(picture, loaded)
     chosen = options.quantized_stage(loaded, stage)
     if after is not None:

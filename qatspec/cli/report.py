@@ -15,6 +15,7 @@ from qatspec.cli.output import echo, show
 from qatspec.cli.outputs import is_stdout, write_output
 from qatspec.diag import DiagnosticError
 from qatspec.diag.codes import QS980
+from qatspec.page import demand_packages
 from qatspec.render import clean, clean_file
 
 if TYPE_CHECKING:
@@ -80,6 +81,8 @@ def command(
         raise click.UsageError("--spec is for one WORKDIR")
     if card and len(workdirs) > 1:
         raise click.UsageError("--card is for one WORKDIR")
+    if not card:
+        demand_packages("jinja2", "vl_convert", "grandalf")
     for workdir in workdirs:
         hold_summary(workdir, stale=stale)
     if card:

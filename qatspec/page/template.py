@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import importlib.resources
+import importlib.util
 from collections.abc import Sequence
 from functools import cache
 from typing import Any
@@ -34,6 +35,17 @@ class Charts:
             self.specs[name] = {"width": "container", **spec}
             added.append({"id": name, "title": self.specs[name].pop("title")})
         return added
+
+
+def demand_packages(*names: str) -> None:
+    """Raise DiagnosticError QS921, before anything is measured, where a package that a page or a
+    picture is made with is not installed. names: as they are imported."""
+    for name in names:
+        if importlib.util.find_spec(name) is None:
+            raise QS921.error(
+                f"the page is made with {name}, which is not installed",
+                help="pip install 'qatspec[report]'",
+            )
 
 
 def render_template(

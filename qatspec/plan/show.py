@@ -45,6 +45,8 @@ def plan_table(plan: Plan, statuses: Sequence[StepStatus], width: int | None = N
         rows.append((step.name, item.state, step.digest[:12], source, first))
         rows += [("", "", "", "", line) for line in others]
         rows += [row for name, states in item.candidates for row in _candidate_rows(name, states)]
+    if not any(row[4] for row in rows[1:]):  # everything is cached
+        rows[0] = (*rows[0][:4], "")
     widths = [max(len(row[i]) for row in rows) for i in range(4)]
     start = sum(widths) + 2 * len(widths)
     below = width is not None and start + _longest_word(rows) > width

@@ -262,6 +262,15 @@ def test_where_the_old_result_is_kept_stands_behind_all_reasons(plan, tmp_path):
     assert table.endswith("; the old one is kept as .kept/float-0123")
 
 
+def test_a_plan_of_cached_steps_has_no_column_of_deeds(plan, tmp_path):
+    record(tmp_path, plan(), *ALL)
+    states = status(plan(), tmp_path)
+    assert plan_table(plan(), states).splitlines()[2].split() == [
+        "step", "state", "digest", "from",
+    ]  # fmt: skip
+    assert "what run does" in plan_table(plan(), status(plan("seed=7"), tmp_path))
+
+
 class Sketch:
     """A march that is no more than a sketch of its chip."""
 

@@ -220,6 +220,25 @@ def test_a_run_whose_spec_is_gone_is_reported_without_measurements(reported, tmp
     assert "Curves</h2>" in page and "Pictures</h2>" not in page and "gone.yaml" in page
 
 
+@pytest.mark.parametrize("words", [("report", "work"), ("check", "toy.yaml", "--picture", "g.svg")])
+def test_a_package_that_is_missing_is_told_before_anything_is_measured(
+    finished, monkeypatch, words
+):
+    import importlib.util
+
+    real = importlib.util.find_spec
+
+    def find_spec(name, *args):
+        return None if name == "grandalf" else real(name, *args)
+
+    monkeypatch.setattr("importlib.util.find_spec", find_spec)
+    for measuring in ("qatspec.cli.report._measure", "qatspec.cli.check._prepare"):
+        monkeypatch.setattr(measuring, lambda *args: pytest.fail("it was measured"))
+    result = finished.call(*words, "--allow-code")
+    assert result.returncode == 1 and "QS921" in result.stderr
+    assert "pip install 'qatspec[report]'" in result.stderr
+
+
 @pytest.fixture(scope="module")
 def browser():
     api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
