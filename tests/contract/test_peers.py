@@ -81,6 +81,19 @@ def test_the_tables_show_failures_and_spread(program, tmp_path):
     assert "| a misspelt key | silent |" in text
 
 
+def test_the_table_of_networks_counts_those_that_are_whole():
+    of_networks = importlib.import_module("tests.bench.peers.__main__").of_networks
+    rows = {
+        "qatspec": {"timm:a": {"result": "whole"}, "timm:b": {"result": "differs", "mean": 0.115}},
+        "mct": {"timm:a": {"result": "refused", "stage": "export"}, "timm:b": {"result": "slow"}},
+    }
+    assert of_networks(rows).splitlines()[2:] == [
+        "| a | whole | refused in export |",
+        "| b | differs, 0.12 | slow |",
+        "| **whole** | 1 of 2 | 0 of 2 |",
+    ]
+
+
 def test_pictures_of_a_seed_are_the_same_and_val_shares_no_digit_with_training(program):
     import torch
 

@@ -4,15 +4,16 @@
     python -m tests.bench.peers --table --results FOLDER
 
 The first command measures each named quantizer in a virtual environment of its own (made at the
-first use, see environments.py): measure.py for each net, then mistakes.py. The results folder keeps
-a JSON file for each, so that one command a quantizer adds a row, and a second call measures it
-again. The float nets are trained once, into the same folder. Further options go to measure.py. The
-second command prints the tables of docs/peers.md.
+first use, see environments.py): measure.py for each net, then mistakes.py, and networks.py where
+timm is installed. The results folder keeps a JSON file for each, so that one command a quantizer
+adds a row, and a second call measures it again. The float nets are trained once, into the same
+folder. Further options go to measure.py. The second command prints the tables of docs/peers.md.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import subprocess
@@ -41,8 +42,11 @@ def measure(peer: str, venvs: Path, results: Path, options: Sequence[str]) -> No
     python = sys.executable if peer == "qatspec" else interpreter(peer, venvs)
     environment = {**os.environ, "PYTHONPATH": str(HERE.parents[2]), "OMP_NUM_THREADS": "1"}
     parts = [("measure.py", peer, name, results, *options) for name in NETS]
+    parts.append(("mistakes.py", peer, results))
+    if importlib.util.find_spec("timm"):
+        parts.append(("networks.py", peer, results))
     with (results / f"{peer}.log").open("w") as log:
-        for program, *words in [*parts, ("mistakes.py", peer, results)]:
+        for program, *words in parts:
             command = [python, HERE / program, *words]
             done = subprocess.run(
                 [*map(str, command)], env=environment, stdout=log, stderr=log, check=False
@@ -124,7 +128,27 @@ def printed(results: Path) -> str:
     lines = [["mistake", *(NAMES[peer] for peer in answers)], ["---"] * (len(answers) + 1)]
     lines += [[m, *(row[m]["answer"] for row in answers.values())] for m in mistakes]
     parts.append("\n".join(f"| {' | '.join(line)} |" for line in lines))
+    parts.append(of_networks(_read(results, "networks")))
     return "\n\n".join(parts)
+
+
+def of_networks(rows: dict[str, dict[str, Any]]) -> str:
+    """What came of each network, a column for each quantizer, and how many are whole."""
+    if not rows:
+        return "no networks"
+    lines = [["network", *(NAMES[peer] for peer in rows)], ["---"] * (len(rows) + 1)]
+    for name in next(iter(rows.values())):
+        cells = [row.get(name, {"result": "-"}) for row in rows.values()]
+        lines.append([name.removeprefix("timm:"), *map(_outcome, cells)])
+    whole = [[one["result"] == "whole" for one in row.values()] for row in rows.values()]
+    lines.append(["**whole**", *(f"{sum(row)} of {len(row)}" for row in whole)])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _outcome(one: dict[str, Any]) -> str:
+    if one["result"] == "differs":
+        return f"differs, {one['mean']:.2f}"
+    return f"refused in {one['stage']}" if one["result"] == "refused" else str(one["result"])
 
 
 def main() -> None:
