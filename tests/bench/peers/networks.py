@@ -10,7 +10,7 @@ own: prepare, calibrate, one step of training, export, onnxruntime.
 
     whole    a file whose outputs are, in the mean, within a tenth of a standard deviation of the
              trained net's
-    differs  a file whose outputs are further away
+    differs  a file whose outputs are further away; not finite: they, or the trained net's, are NaN
     refused  an error; `why` has its first line, `stage` where it was raised
     slow     more than `--limit` seconds of processor time
 """
@@ -84,7 +84,10 @@ def through(peer: str, name: str) -> dict[str, Any]:
         first = (str(error).strip() or "no text").splitlines()[0]
         why = f"{type(error).__name__}: {first}"[:200]
         return {**answer, "result": "refused", "stage": stage, "why": why}
-    far = float(np.abs(np.concatenate(rows) - expected).mean() / max(expected.std(), 1e-12))
+    outputs = np.concatenate(rows)
+    if not (np.isfinite(outputs).all() and np.isfinite(expected).all()):
+        return {**answer, "result": "not finite"}
+    far = float(np.abs(outputs - expected).mean() / max(expected.std(), 1e-12))
     return {**answer, "result": "whole" if far <= NEAR else "differs", "mean": round(far, 4)}
 
 
