@@ -15,11 +15,11 @@ from qatspec.diag import Diagnostic, DiagnosticError, Span
 from qatspec.diag.codes import QS926, QS930, QS931
 from qatspec.diag.words import quote_list
 from qatspec.files import read_json
-from qatspec.plan import Change, Plan, as_chosen, resolve, results
+from qatspec.plan import Change, Plan, as_chosen, resolve, results, with_recorded_sizes
 from qatspec.plan.checkpoints import SUFFIX
 from qatspec.plan.reading import ComparedResult, compare_with_spec, locate
 from qatspec.plan.results import workdir_of
-from qatspec.spec import STAGES, Spec
+from qatspec.spec import STAGES, TRIED, Spec, unchosen, with_sizes
 
 stale_option = click.option(
     "--stale",
@@ -105,7 +105,10 @@ class Held:
 
     @cached_property
     def _resolved(self) -> Plan:
-        plan = resolve(self._spec)
+        spec = with_recorded_sizes(self._spec, self._workdir)
+        if self._smoke:
+            spec = with_sizes(spec, dict.fromkeys(unchosen(self._spec), TRIED))
+        plan = resolve(spec)
         if self._smoke:
             from qatspec.engine.wanted import smoke_plan
 

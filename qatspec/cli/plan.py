@@ -8,7 +8,14 @@ import click
 
 from qatspec.cli import options
 from qatspec.cli.output import echo, echo_json, settings, terminal_width
-from qatspec.plan import device_kind, plan_data, plan_table, resolve, status
+from qatspec.plan import (
+    device_kind,
+    plan_data,
+    plan_table,
+    resolve,
+    status,
+    with_recorded_sizes,
+)
 
 
 @click.command(name="plan", short_help="Show the steps of a spec: run, cached or changed.")
@@ -41,8 +48,10 @@ def command(
     """
     loaded = options.load(spec, overrides, allow_code)
     options.check_data(loaded)
+    workdir = workdir or options.default_workdir(loaded)
+    loaded = with_recorded_sizes(loaded, workdir)
     plan = resolve(loaded, device=device_kind(device), nproc=nproc * nnodes, threads=threads)
-    statuses = status(plan, workdir or options.default_workdir(loaded))
+    statuses = status(plan, workdir)
     if settings().format == "json":
         echo_json(plan_data(plan, statuses))
     else:

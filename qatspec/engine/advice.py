@@ -88,7 +88,7 @@ class Adviser:
         total = torch.cuda.get_device_properties(self._device).total_memory
         if self._memory < _USED * total:
             yield Advice(
-                "/stages/qat/batch_size",
+                "/stages/qat/batch_size_per_gpu",
                 f"raise the batch size: {self._memory / total:.0%} of the GPU's memory is used",
                 "larger batches give steadier statistics and scales",
             )

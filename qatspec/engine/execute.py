@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from qatspec.engine import summary as summaries
+from qatspec.engine.batch_sizes import with_chosen_sizes
 from qatspec.engine.candidates import lay_out as lay_out_candidate, own_steps
 from qatspec.engine.job import load_file_plugins
 from qatspec.engine.leftovers import sweep_leftovers
@@ -63,18 +64,27 @@ def run(
     the stages raise. Interrupted, a KeyboardInterrupt,
     after SIGINT, SIGTERM or SIGHUP; a stage that trains has then saved its last step.
     """
-    workdir = Path(workdir)
-    if smoke:
-        plan, workdir = smoke_plan(plan), smoke_folder(workdir)
+    workdir = smoke_folder(Path(workdir)) if smoke else Path(workdir)
     wanted = steps_to_run(plan, step, with_deps)
     alone = step is not None and not with_deps
     pick_device(device)
     with interrupt.handled(), locked(workdir), RunLog(workdir) as log:
         ignore(workdir)
         sweep_leftovers(workdir, None if smoke else smoke_folder(workdir))
+        reporter = Reporter(log, on_event)
+        plan = with_chosen_sizes(
+            plan,
+            workdir,
+            wanted,
+            device=device,
+            processes=ranks.world if ranks else 1,
+            smoke=smoke,
+            reporter=reporter,
+        )
+        plan = smoke_plan(plan) if smoke else plan
         return Walk(
-            plan, workdir, wanted, device, ranks, Reporter(log, on_event), resume, smoke, profile,
-            alone, track, jobs, try_one=run_candidate,
+            plan, workdir, wanted, device, ranks, reporter, resume, smoke, profile, alone, track,
+            jobs, try_one=run_candidate,
         ).walk()  # fmt: skip
 
 

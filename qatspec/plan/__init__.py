@@ -1,5 +1,6 @@
 """The Plan: what a spec compiles to."""
 
+from qatspec.plan.batch_sizes import with_recorded_sizes as with_recorded_sizes
 from qatspec.plan.changes import Change as Change, changes as changes
 from qatspec.plan.data import data_findings as data_findings
 from qatspec.plan.diff import (

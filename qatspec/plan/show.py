@@ -11,6 +11,7 @@ from qatspec.diag import Span
 from qatspec.plan.changes import Change
 from qatspec.plan.model import FORMAT, Plan
 from qatspec.plan.status import StepStatus
+from qatspec.spec import unchosen
 
 _REASONS = 3
 _NARROWEST = 20
@@ -64,7 +65,19 @@ def plan_table(plan: Plan, statuses: Sequence[StepStatus], width: int | None = N
     head = [f"{plan.spec.name} for {plan.spec.march}"]
     if plan.experimental:
         head += _wrapped(f"{plan.spec.march} is experimental: {plan.experimental}", width)
-    return "\n".join([*head, "", *lines])
+    return "\n".join([*head, *_batch_sizes(plan), "", *lines])
+
+
+def _batch_sizes(plan: Plan) -> Iterator[str]:
+    """A line for each batch size that the spec leaves to a run."""
+    for at, size in plan.spec.chosen_sizes.items():
+        yield f"{_dotted(at)}: {size}, chosen by the first run (batch-sizes.json)"
+    for at in unchosen(plan.spec):
+        yield f"{_dotted(at)}: auto, chosen when `run` begins; digests change with it"
+
+
+def _dotted(pointer: str) -> str:
+    return pointer.strip("/").replace("/", ".")
 
 
 def _longest_word(rows: Sequence[Sequence[str]]) -> int:

@@ -1,6 +1,12 @@
 """The frozen Spec, its construction from a Document, and quant-rule matching (pure)."""
 
-from qatspec.spec.build import build as build, load as load, warnings as warnings
+from qatspec.spec.batch_sizes import TRIED as TRIED, unchosen as unchosen
+from qatspec.spec.build import (
+    build as build,
+    load as load,
+    warnings as warnings,
+    with_sizes as with_sizes,
+)
 from qatspec.spec.coverage import Call as Call, check_rules as check_rules
 from qatspec.spec.dump import dump as dump
 from qatspec.spec.fixes import fix_files as fix_files

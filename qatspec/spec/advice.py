@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from qatspec.source.pointer import join
+from qatspec.spec.batch_sizes import unchosen
 from qatspec.spec.model import Spec, Trainer
 
 #: The tutorial's learning rate, its least one, and its weight decay; a value is far from one of
@@ -140,8 +141,12 @@ def _averaging(spec: Spec) -> Iterator[Advice]:
 def _batch(spec: Spec, trainer: Trainer) -> Iterator[Advice]:
     stage, role = spec.stages["qat"], spec.data["qat"]
     size = (stage.batch_size or role.batch_size) * trainer.accumulate
+    at = join(role.at, "batch_size")
+    if stage.batch_size:
+        at = join(stage.at, "batch_size_per_gpu")
+    if at in unchosen(spec):
+        return
     if size < SMALL_BATCH and trainer.batch_norm == "running" and not trainer.freeze_from_epoch:
-        at = join(stage.at, "batch_size") if stage.batch_size else join(role.at, "batch_size")
         yield Advice(
             at,
             f"set `batch_norm: frozen` in the trainer of qat, or raise the batch size ({size})",

@@ -13,6 +13,7 @@ from qatspec.registry import Registry, registry as installed
 from qatspec.schema import check, example, spec_schema, with_defaults
 from qatspec.source import Document, load_document
 from qatspec.source.pointer import join, split
+from qatspec.spec.batch_sizes import batch_size, refused, with_batch_sizes
 from qatspec.spec.candidates import with_candidates
 from qatspec.spec.collect import Findings
 from qatspec.spec.inputs import (
@@ -104,8 +105,18 @@ def _build(
     )
     findings.add(check_inputs(spec))
     findings.add(check_stages(spec, names))
+    findings.add(refused(document))
     findings.stop()
     return spec
+
+
+def with_sizes(spec: Spec, sizes: Mapping[str, int], registry: Registry | None = None) -> Spec:
+    """A loaded spec with chosen batch sizes (pointer -> number) in place of `auto`, in its
+    candidates too. registry: where names are looked up; None: the installed plugins.
+
+    Raises DiagnosticError."""
+    one = partial(_build_candidate, names=registry or installed())
+    return with_batch_sizes(spec, sizes, lambda document: with_candidates(one(document), one))
 
 
 def warnings(spec: Spec, registry: Registry | None = None) -> tuple[Diagnostic, ...]:
@@ -188,7 +199,7 @@ def _data(
             dataset=_component(
                 "dataset", raw[role], join("/data", role), names, findings, of_inputs
             ),
-            batch_size=raw[role]["batch_size"],
+            batch_size=batch_size(raw[role]["batch_size"]),
             workers=raw[role]["workers"],
             broken=raw[role]["broken"],
             at=join("/data", role),

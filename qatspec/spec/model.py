@@ -278,6 +278,7 @@ class Spec:
     modules to prepare with every qconfig filled in (nearest module's, else the stage's).
     tried is the stage that is run in several variants, None where there is none, and candidates
     are those variants in the order of the spec.
+    chosen_sizes holds the batch sizes that a run chose where the file says `auto`, by pointer.
     """
 
     name: str
@@ -292,6 +293,7 @@ class Spec:
     document: Document = field(compare=False, repr=False)
     tried: StageName | None = None
     candidates: tuple[Candidate, ...] = field(default=(), compare=False, repr=False)
+    chosen_sizes: Mapping[str, int] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def input(self) -> InputSpec | None:

@@ -13,6 +13,7 @@ from qatspec.diag.codes import QS208, QS310, QS401, QS402, QS403, QS405
 from qatspec.registry import Registry
 from qatspec.schema import check, with_defaults
 from qatspec.source.pointer import join
+from qatspec.spec.batch_sizes import batch_size
 from qatspec.spec.collect import Findings
 from qatspec.spec.handoff import check_handoff
 from qatspec.spec.model import (
@@ -65,6 +66,7 @@ def build_stage(
     if "qconfig" in raw:
         with findings:
             qconfig = qconfig_rules(raw["qconfig"], join(at, "qconfig"), names)
+    size = raw.get("batch_size_per_gpu")
     if "quantize" in raw:
         quantize = module_quant(raw["quantize"], join(at, "quantize"), names, findings, top)
     if name == "convert":
@@ -80,7 +82,7 @@ def build_stage(
         solver=solver,
         qconfig=qconfig,
         quantize=quantize,
-        batch_size=raw.get("batch_size_per_gpu"),
+        batch_size=None if size is None else batch_size(size),
         options=options,
         seed=raw.get("seed"),
         candidates=raw.get("candidates", {}),

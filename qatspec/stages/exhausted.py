@@ -19,6 +19,10 @@ def too_large(spec: Spec, name: str, size: int, error: BaseException) -> Diagnos
         f"write `{key}: {size // 2}`, and `accumulate: {2 * trainer.accumulate}` in the trainer to "
         "keep the size of a step"
     )
+    if f"{at}/{key}" in spec.chosen_sizes:
+        advice = f"{advice}, in place of `auto`, whose record another process or machine made"
+    elif size > 1:
+        advice += f"; or `{key}: auto`, which measures a step and chooses a size that fits"
     if size == 1:
         advice = "lower the input's size, or use a device with more memory"
     words = str(error).partition("\n")[0]

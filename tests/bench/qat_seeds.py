@@ -6,6 +6,9 @@ r"""Settings of qat with several seeds, to integers: is their difference more th
         --set 'vars.qat_epochs=[1, 1]' --set stages.float.trainer.scheduler.warmup_steps=20
     python tests/bench/qat_seeds.py --spec SPEC
 
+With --stored, qat starts from the float and calibration that the work directory holds, whatever
+settings or version they are of.
+
 Every variant is a candidate of stage qat (docs/candidates.md); each is then converted, and the
 metric of the integer Program is printed with mean and spread (standard deviation of a sample).
 Killed and started again, it goes on where it was. The work directory is that of --workdir.
@@ -41,7 +44,9 @@ def main() -> None:
     device = torch.device(options.device).type
     plan = resolve(spec, device=device, threads=torch.get_num_threads())
     metric = registry().dataset(spec.data["val"].dataset.type).metric
-    summary = run(plan, options.workdir, step="qat", with_deps=True, device=options.device)
+    summary = run(
+        plan, options.workdir, step="qat", with_deps=not options.stored, device=options.device
+    )
     of_qat = {one["name"]: one["metrics"][metric] for one in summary["tried"]["candidates"]}
     integers = {c.name: _integers(c, options, device, metric) for c in spec.candidates}
     print(f"{'variant':<12} {'qat ' + metric:>18} {'integer ' + metric:>18}")
@@ -74,6 +79,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--set", dest="overrides", action="append", default=[])
     parser.add_argument("--workdir", type=Path, default=Path("runs/qat-seeds"))
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--stored", action="store_true")
     parser.add_argument("--allow-code", action="store_true")
     return parser.parse_args()
 
