@@ -2,6 +2,7 @@
 
 The order of an epoch comes from (seed, epoch), and the randomness of a sample from (seed, epoch,
 index). A batch is a data-loader item, so that going on in mid-epoch is a slice of the batch list.
+Worker processes of a training stay from epoch to epoch: what they are asked for names its epoch.
 
 An example that cannot be read is reported and skipped: the next readable one takes its
 place in training; in evaluation nothing does, so that no picture counts twice.
@@ -12,12 +13,12 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset as TorchDataset
+from torch.utils.data import DataLoader, Dataset as TorchDataset, Sampler, get_worker_info
 
 from qatspec.diag import Diagnostic, DiagnosticError, PluginFault
 from qatspec.diag.codes import QS909
@@ -89,6 +90,9 @@ class Loader:
     judges: bool = False
     inputs: Inputs = field(default_factory=lambda: ONE_PICTURE)
     pinned: bool = False
+    _kept: list[DataLoader[Any]] = field(
+        default_factory=list, init=False, compare=False, repr=False
+    )
 
     def __post_init__(self) -> None:
         if len(self.dataset) == 0:
@@ -126,20 +130,9 @@ class Loader:
         self, batches: Sequence[list[int]], epoch: int, *, replacing: bool, demanding: bool = True
     ) -> Iterator[Batch]:
         """demanding: raise where no example at all can be read."""
-        items = _Batches(self, batches, epoch, replacing)
-        # a generator of its own: the loader draws from it, and never from the training's
-        generator = torch.Generator().manual_seed(self.seed)
+        asked = [_Asked(epoch, number, indices) for number, indices in enumerate(batches)]
         yielded, warned = False, set[Diagnostic]()
-        loader = DataLoader(
-            items,
-            batch_size=None,
-            num_workers=self.workers,
-            generator=generator,
-            pin_memory=self.pinned,
-            # In a spawned process the default is to spawn, which would pickle the data set.
-            multiprocessing_context="fork" if self.workers else None,
-        )
-        for item in watched(loader):
+        for item in watched(self._loader(asked, replacing)):
             for broken in item.left_out:
                 for diagnostic in broken.diagnostics:
                     self.warn(_as_warning(diagnostic))
@@ -154,6 +147,32 @@ class Loader:
                 raise DiagnosticError(item.fatal.diagnostics) from RuntimeError(item.fatal.trace)
         if not yielded and batches and demanding:
             raise DiagnosticError(item.left_out[-1].diagnostics)
+
+    def close(self) -> None:
+        """End the worker processes of the training, which would otherwise end with this record."""
+        self._kept.clear()
+
+    def _loader(self, asked: Sequence[_Asked], training: bool) -> DataLoader[Any]:
+        """A data loader of what is asked for. A training gets the same one in each epoch."""
+        keeps = training and self.workers > 0
+        if keeps and self._kept:
+            cast(_Order, self._kept[0].sampler).asked = asked
+            return self._kept[0]
+        loader = DataLoader(
+            _Batches(self, replacing=training),
+            batch_size=None,
+            sampler=_Order(asked),
+            num_workers=self.workers,
+            # of its own: the loader draws from it, and never from the training's
+            generator=torch.Generator().manual_seed(self.seed),
+            pin_memory=self.pinned,
+            persistent_workers=keeps,
+            # In a spawned process the default is to spawn, which would pickle the data set.
+            multiprocessing_context="fork" if self.workers else None,
+        )
+        if keeps:
+            self._kept.append(loader)
+        return loader
 
 
 def _as_warning(diagnostic: Diagnostic) -> Diagnostic:
@@ -186,24 +205,42 @@ class _Item:
         return replace(self, batch=self.batch.pin_memory()) if self.batch else self
 
 
-class _Batches(TorchDataset[Any]):
-    """replacing: whether another example replaces one that cannot be read."""
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A batch that is to be loaded: examples of an epoch by their indices."""
 
-    def __init__(
-        self, loader: Loader, batches: Sequence[list[int]], epoch: int, replacing: bool
-    ) -> None:
-        self._dataset, self._definition = loader.dataset, loader.definition
-        self._seed, self._skipping = loader.seed, loader.skip_broken
-        self._batches, self._epoch, self._replacing = batches, epoch, replacing
-        self._judges, self._inputs = loader.judges, loader.inputs
+    epoch: int
+    number: int
+    indices: Sequence[int]
+
+
+class _Order(Sampler[_Asked]):
+    """The batches of the next pass over a data loader, in order."""
+
+    def __init__(self, asked: Sequence[_Asked]) -> None:
+        self.asked = asked
 
     def __len__(self) -> int:
-        return len(self._batches)
+        return len(self.asked)
 
-    def __getitem__(self, number: int) -> _Item:
+    def __iter__(self) -> Iterator[_Asked]:
+        return iter(self.asked)
+
+
+class _Batches(TorchDataset[Any]):
+    """replacing: whether another example replaces one that cannot be read: in training."""
+
+    def __init__(self, loader: Loader, replacing: bool) -> None:
+        self._dataset, self._definition = loader.dataset, loader.definition
+        self._seed, self._skipping = loader.seed, loader.skip_broken
+        self._epoch, self._replacing = -1, replacing
+        self._judges, self._inputs = loader.judges, loader.inputs
+
+    def __getitem__(self, asked: _Asked) -> _Item:
+        self._enter(asked.epoch)
         samples: list[Sample] = []
         broken: list[_Broken] = []
-        for index in self._batches[number]:
+        for index in asked.indices:
             read = self._first_readable(index, broken)
             if isinstance(read, _Broken):
                 return _Item(left_out=tuple(broken), fatal=read)
@@ -211,12 +248,22 @@ class _Batches(TorchDataset[Any]):
                 samples.append(read)
         try:
             check_equal_shapes(self._dataset, samples, self._definition, self._inputs)
-            batch = _collate(samples, self._inputs, number) if samples else None
+            batch = _collate(samples, self._inputs, asked.number) if samples else None
         except PluginFault as fault:
             fatal = _Broken((fault.diagnostic(),), traceback.format_exc(), fault=True)
             return _Item(left_out=tuple(broken), fatal=fatal)
         warnings = dict.fromkeys(w for sample in samples for w in sample.warnings)
         return _Item(batch, tuple(warnings), tuple(broken))
+
+    def _enter(self, epoch: int) -> None:
+        """Begin an epoch in a worker process, which has a copy of the data set; the other copy was
+        told in `shuffled`."""
+        if epoch == self._epoch:
+            return
+        self._epoch = epoch
+        begin = getattr(self._dataset, "begin_epoch", None)
+        if begin is not None and self._replacing and get_worker_info() is not None:
+            begin(epoch)
 
     def _first_readable(self, index: int, broken: list[_Broken]) -> Sample | _Broken | None:
         """The example at `index`, or where that is broken, the next one (when replacing). Broken

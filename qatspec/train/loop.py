@@ -82,7 +82,10 @@ def fit(training: Training, resume: Checkpoint | None = None) -> tuple[Metrics, 
     signal, with a checkpoint of the last step that was done.
     """
     with interrupt.deferred():
-        return _Loop(training).run(resume)
+        try:
+            return _Loop(training).run(resume)
+        finally:
+            training.loader.close()
 
 
 #: Steps of a GPU between two readings of their values.

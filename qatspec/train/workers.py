@@ -34,7 +34,9 @@ def watched(loader: DataLoader[Any]) -> Iterator[Any]:
             return
         yield item
     died = _died(_dead(items))
-    del items  # ends the other workers; the error caught above would have kept them
+    # ends the other workers; the error caught above, and a loader that keeps them, would not
+    del items
+    loader._iterator = None
     raise DiagnosticError(died)
 
 

@@ -37,7 +37,8 @@ class Dataset(Protocol):
 
     A data set whose pictures change in the course of training (augmentation that rests in the last
     epochs) may also have `begin_epoch(epoch: int)`, which is called before each epoch of a stage
-    with its number from 0.
+    with its number from 0: in the process of the training, and in each loader worker, which has a
+    copy of the data set and stays from epoch to epoch.
     """
 
     #: class names in label order

@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 from qatspec.picture import ModelInput, restore_boxes, restore_mask
+from qatspec.picture.model_input import MODES
 
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 RNG = np.random.default_rng(0)
@@ -69,3 +70,20 @@ def test_an_input_of_its_own_size_is_not_resampled(tmp_path):
     for resize in ("letterbox", "stretch"):
         image, _ = ModelInput(size=(6, 8), mean=0.0, std=1.0, resize=resize).read(path)
         assert np.array_equal(image.transpose(1, 2, 0), pixels)
+
+
+@pytest.mark.parametrize("levels", [(128, 128), ((123.7, 116.3, 103.5), (58.4, 57.1, 57.4))])
+@pytest.mark.parametrize("mode", ["rgb", "bgr", "yuv444", "gray"])
+def test_normalizing_has_the_bytes_of_the_formula(mode, levels):
+    """As NumPy computes it with the channels behind, in float32."""
+    mean, std = levels if mode != "gray" else (125.3, (51.2,))
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 9, 3), np.uint8)
+    image = Image.fromarray(pixels)
+    fed = ModelInput(size=(6, 9), format=mode, mean=mean, std=std)
+    behind = np.asarray(image.convert(MODES[mode]), np.float32).reshape(6, 9, -1)
+    behind = behind[..., ::-1] if mode == "bgr" else behind
+    expected = (behind - np.asarray(mean, np.float32)) / np.asarray(std, np.float32)
+    made = fed.normalize(image)
+    assert made.dtype == np.float32 and made.flags.c_contiguous
+    assert made.tobytes() == expected.transpose(2, 0, 1).tobytes()
+    assert np.array_equal(np.asarray(image), pixels)

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import math
+import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -83,6 +85,35 @@ def test_workers_never_change_bytes(toy_set):
     loaders = [Loader(toy_set(), batch_size=4, seed=3, workers=w) for w in (0, 2)]
     assert images(loaders[0].shuffled(1)) == images(loaders[1].shuffled(1))
     assert images(loaders[0].shuffled(1)) != images(loaders[0].shuffled(2))
+
+
+def test_workers_stay_for_the_epochs_of_a_training(toy_set):
+    """They begin each epoch, also after one that was left in the middle."""
+
+    class Epochs(toy_set):
+        def begin_epoch(self, epoch: int) -> None:
+            self.epoch = epoch
+
+        def sample(self, index, rng):
+            made = super().sample(index, rng)
+            return replace(made, meta={**made.meta, "epoch": self.epoch, "process": os.getpid()})
+
+    loader = Loader(Epochs(), batch_size=4, seed=3, workers=2)
+    alone = Loader(Epochs(), batch_size=4, seed=3)
+    next(loader.shuffled(5))
+    processes = set()
+    for epoch in (0, 1, 2):
+        batches = list(loader.shuffled(epoch))
+        assert images(batches) == images(alone.shuffled(epoch))
+        metas = [meta for batch in batches for meta in batch.metas]
+        assert {meta["epoch"] for meta in metas} == {epoch}
+        processes |= {meta["process"] for meta in metas}
+    assert len(processes) == 2 and os.getpid() not in processes
+    loader.close()
+    with pytest.raises(ProcessLookupError):
+        os.kill(next(iter(processes)), 0)
+    assert images(loader.shuffled(1)) == images(alone.shuffled(1))
+    loader.close()
 
 
 def test_going_on_in_mid_epoch_is_a_slice(toy_set):
