@@ -96,7 +96,7 @@ class ModelInput:
             pixels = pixels[..., ::-1]
         # Bytes are turned into planes, and the planes are computed in place: a fourth of the time
         # of numbers with the channels behind, in which a tuple of means is broadcast.
-        planes = pixels.transpose(2, 0, 1).astype(np.float32, order="C")
+        planes: np.ndarray = pixels.transpose(2, 0, 1).astype(np.float32, order="C")
         for value, apply in ((self.mean, np.subtract), (self.std, np.divide)):
             level = np.asarray(value, np.float32)
             apply(planes, level if level.ndim == 0 else level[:, None, None], out=planes)

@@ -50,7 +50,8 @@ def main() -> None:
     of_qat = {one["name"]: one["metrics"][metric] for one in summary["tried"]["candidates"]}
     integers = {c.name: _integers(c, options, device, metric) for c in spec.candidates}
     print(f"{'variant':<12} {'qat ' + metric:>18} {'integer ' + metric:>18}")
-    print(f"{'float':<12} {summary['metrics']['float'][metric]:18.2f}")
+    if "float" in summary["metrics"]:  # it is not of this run with --stored
+        print(f"{'float':<12} {summary['metrics']['float'][metric]:18.2f}")
     for group in variants:
         names = [c.name for c in spec.candidates if c.group == group]
         cells = [_cell([values[n] for n in names]) for values in (of_qat, integers)]
