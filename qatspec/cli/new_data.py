@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -29,6 +30,9 @@ from qatspec.types import DatasetDef, FoundData
 _SHOWN = 12
 #: The tag of EXIF that says how a picture is turned, and its values for turns by a quarter.
 _ORIENTATION, _ON_ITS_SIDE = 274, (5, 6, 7, 8)
+#: Beginnings of names of files about a data set, and suffixes.
+_ABOUT = ("readme", "license", "licence", "copying", "citation", "changelog", "notice")
+_DOCUMENTS = (".md", ".rst", ".pdf", ".docx", ".html", ".log", ".zip", ".tar", ".gz", ".7z")
 
 
 @dataclass(frozen=True)
@@ -145,12 +149,22 @@ def spec_name(text: str) -> str:
 
 def _set_folder(folder: Path) -> Path:
     """Return the folder that holds the data set: an unpacked archive often has one folder alone,
-    which is entered."""
+    which is entered, beside notes about the set."""
     while True:
-        there = [path for path in folder.iterdir() if not path.name.startswith((".", "__MACOSX"))]
+        there = [
+            path
+            for path in folder.iterdir()
+            if not path.name.startswith((".", "__MACOSX")) and not _is_about(path)
+        ]
         if len(there) != 1 or not there[0].is_dir():
             return folder
         folder = there[0]
+
+
+def _is_about(path: Path) -> bool:
+    """Return whether a file is about a data set and no part of it, by its name."""
+    is_read_first = path.name.lower().startswith(_ABOUT)
+    return path.is_file() and (is_read_first or path.suffix.lower() in _DOCUMENTS)
 
 
 def _recognized(
@@ -210,11 +224,19 @@ def _sizes_of(pictures: Sequence[Path]) -> tuple[list[tuple[int, int]], list[str
 
 
 def _size_of(path: Path) -> tuple[int, int] | None:
-    """(height, width) of an upright picture; None where its file does not say it."""
+    """(height, width) of an upright picture; None where it cannot be read, by the beginning of its
+    file."""
     from PIL import Image
 
+    from qatspec.picture import MAX_PIXELS
+
     try:
-        with Image.open(path) as image:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow warns of pictures above another limit
+            image = Image.open(path)
+        with image:
+            if image.width * image.height > MAX_PIXELS:
+                return None
             turned = image.getexif().get(_ORIENTATION, 1) in _ON_ITS_SIDE
             return (image.width, image.height) if turned else (image.height, image.width)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):

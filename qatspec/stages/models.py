@@ -65,6 +65,12 @@ def open_integers(path: Path) -> Integers:
         return Artifact.load(path)
     if path.name.endswith("-converted.onnx"):
         return OnnxRunner.load(path)
+    if path.name.endswith(SUFFIX) and path.exists():
+        raise QS924.error(
+            f"the checkpoint `{path.name}` holds weights, and no model",
+            help=f"name the spec that it was trained with: `qatspec infer SPEC --model {path}`",
+            span=Span(file=str(path)),
+        )
     kinds = f"a checkpoint (*{SUFFIX}), *.program, *-converted.onnx or *.bin"
     beside = _runnable_beside(path) if path.suffix == ".onnx" else []
     raise QS924.error(

@@ -6,6 +6,7 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -129,3 +130,148 @@ def test_what_will_be_left_out_is_told(folder: Path) -> None:
     assert "no picture in: `fish`" in said
     assert "not read: 1 pictures of `.heic`; save them as .png or .jpg" in said
     assert sets.SIZE in inspected.sizes and sets.SIZE[::-1] in inspected.sizes
+
+
+KINDS = {
+    "yolo": sets.yolo, "voc": sets.voc, "coco": sets.coco, "masks": sets.masks,
+    "colours": lambda root: sets.masks(root, coloured=True), "imagefolder": sets.imagefolder,
+    "table": sets.table,
+}  # fmt: skip
+TEXTS = ("data.yaml", "classes.txt", "classes.csv", "labels.csv")
+
+
+@pytest.mark.parametrize("kind", list(KINDS))
+def test_a_link_to_a_folder_above_adds_no_picture(folder: Path, kind: str) -> None:
+    """Pictures of validation would be trained on."""
+    KINDS[kind](folder)
+    (next(folder.rglob("train_000.jpg")).parent / "above").symlink_to("..")
+    assert inspect(folder).counts == {"train": 4, "val": 2}
+
+
+@pytest.mark.parametrize("kind", list(KINDS))
+def test_a_folder_beside_notes_is_entered(folder: Path, kind: str) -> None:
+    KINDS[kind](folder / "inner")
+    for name in ("README.txt", "LICENSE", "paper.pdf"):
+        sets.write(folder / name, "about the set")
+    inspected = inspect(folder)
+    assert inspected.folder.name == "inner" and inspected.data.notes == []
+
+
+@pytest.mark.parametrize("kind", list(KINDS))
+def test_texts_of_other_encodings(
+    folder: Path, kind: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """UTF-16 with its mark is read as it is; of others no character is replaced silently."""
+    KINDS[kind](folder)
+    files = [path for name in TEXTS for path in folder.rglob(name)]
+    classes = inspect(folder).classes
+    if kind == "coco":
+        path = folder / "annotations/instances_train.json"
+        path.write_bytes(path.read_text().encode("utf-16"))
+        with pytest.raises(DiagnosticError, match="it is UTF-16 text; save it as UTF-8"):
+            inspect(folder)
+        return
+    for path in files:
+        path.write_bytes(path.read_text().encode("utf-16"))
+    assert inspect(folder).classes == classes
+    for path in files:
+        path.write_bytes(path.read_text("utf-16").replace("dog", "hünd").encode("latin-1"))
+    if not files:
+        return
+    call("new", "pictures", code=1)
+    err = capsys.readouterr().err
+    assert "is not UTF-8 text: line" in err and "holds the byte 0xFC" in err
+    for path in files:
+        path.write_text(path.read_text("latin-1"), "utf-8")
+    assert "hünd" in inspect(folder).classes
+
+
+@pytest.mark.parametrize(
+    ("kind", "suffix", "way"),
+    [("coco", ".JPG", "rename it as `train_001.jpg`"),
+     ("coco", ".heic", "save it as `train_001.jpg`"),
+     ("voc", ".heic", "save it as `train_001.jpg`"),
+     ("table", ".jpeg", "rename it as `train_001.jpg`")],
+)  # fmt: skip
+def test_a_picture_under_another_name_is_told(
+    folder: Path, kind: str, suffix: str, way: str
+) -> None:
+    """One picture that is not there hides no set: the message has its place and a way out."""
+    KINDS[kind](folder)
+    path = next(folder.rglob("train_001.jpg"))
+    moved = path.rename(path.with_suffix(suffix))
+    with pytest.raises(DiagnosticError) as caught:
+        inspect(folder)
+    (problem,) = caught.value.diagnostics
+    assert f"{moved.name}` is there: {way}, or " in problem.help
+    moved.rename(path)
+    assert inspect(folder).counts == {"train": 4, "val": 2}
+
+
+def test_a_damaged_annotation_file_hides_no_split(folder: Path) -> None:
+    """Its split is not replaced by another one."""
+    sets.coco(folder)
+    path = folder / "annotations/instances_train.json"
+    text = path.read_text()
+    path.write_text(text[:-20])
+    with pytest.raises(DiagnosticError, match=r"instances_train.json` is not a COCO detection"):
+        inspect(folder)
+    path.rename(folder / "annotations/other_train.json")  # another kind of file, and no boxes
+    (folder / "annotations/other_train.json").write_text("{}")
+    assert "there is no split for validation" in "".join(inspect(folder).data.notes)
+
+
+@pytest.mark.parametrize("kind", ["voc", "coco"])
+def test_boxes_outside_of_their_picture_are_told(
+    folder: Path, kind: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    KINDS[kind](folder)
+    inspect(folder)
+    assert "QS913" not in capsys.readouterr().err
+    if kind == "coco":
+        path = folder / "annotations/instances_train.json"
+        content = json.loads(path.read_text())
+        content["annotations"][1]["bbox"] = [100, 100, 10, 10]
+        path.write_text(json.dumps(content))
+    else:
+        path = next(folder.rglob("train_001.xml"))
+        path.write_text(path.read_text().replace("<xmax>", "<xmax>9"))
+    inspect(folder)
+    err = capsys.readouterr().err
+    assert (
+        "warning[QS913]: 1 boxes reach out of their pictures, the first of `train_001.jpg`" in err
+    )
+    assert "in 48 x 32 pixels" in err
+
+
+def test_a_stray_number_in_a_mask_renames_no_class(folder: Path) -> None:
+    sets.masks(folder)
+    path = folder / "masks/train/train_001.png"
+    mask = np.array(Image.open(path))
+    mask[:2] = 77
+    Image.fromarray(mask).save(path)
+    inspected = inspect(folder)
+    assert inspected.classes == ["background", *sets.NAMES]
+    assert "no class in `classes.txt`: 77; write them into the param `ignore`" in "".join(
+        inspected.data.notes
+    )
+
+
+def test_a_mask_of_two_pictures_is_told(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sets.masks(folder)
+    path = next(folder.rglob("images/train/train_001.jpg"))
+    Image.open(path).save(path.with_suffix(".png"))
+    inspect(folder)
+    assert "`train_001.jpg` and `train_001.png` have one mask" in capsys.readouterr().err
+
+
+def test_a_picture_with_too_many_pixels_is_told(
+    folder: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    sets.imagefolder(folder)
+    path = next(folder.rglob("train_001.jpg"))
+    path.write_bytes(b"P6 12000 9000 255\n")  # a file of that size is not decoded either
+    assert "cannot be read and will be left out, the first is `train_001.jpg`" in "".join(
+        inspect(folder).data.notes
+    )
+    assert not recwarn.list

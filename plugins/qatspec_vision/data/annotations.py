@@ -3,6 +3,7 @@ Standard library only."""
 
 from __future__ import annotations
 
+import codecs
 import json
 import math
 from collections.abc import Callable, Mapping
@@ -65,6 +66,8 @@ def _parsed(path: Path) -> Any:
         with open_file(path) as file:
             start = file.read(64).removeprefix(b"\xef\xbb\xbf").lstrip()
         if not start.startswith(b"{"):  # known before gigabytes of something else are read
+            if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+                raise malformed(path, "it is UTF-16 text; save it as UTF-8")
             raise malformed(path, "it does not start with `{`, as a JSON mapping does")
         return json.loads(read_file(path, MAX_BYTES))
     except OSError as error:

@@ -52,7 +52,8 @@ def locate(params: Mapping[str, Any], base_dir: Path) -> list[Pair]:
     absent = [p for p in pairs if f"{p.name}_gtFine_{kind}.png" not in present]
     if absent:
         why = f"{len(absent)} of {len(pairs)} pictures have no labels"
-        raise missing(absent[0].labels, why, ADVICE)
+        some_absent = "add the missing files, or remove these pictures"
+        raise missing(absent[0].labels, why, ADVICE if len(absent) == len(pairs) else some_absent)
     return pairs
 
 

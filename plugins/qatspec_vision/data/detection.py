@@ -24,6 +24,9 @@ from qatspec_vision.data.mosaic import Scene, mixup, mosaic
 from qatspec_vision.data.picture import rotation_ignored
 from qatspec_vision.data.transforms import Transforms
 
+#: Pixels that a box may reach out of its picture: tools round, and count from 0 or 1.
+_ROUNDED = 2
+
 
 @dataclass(frozen=True, kw_only=True)
 class Annotated:
@@ -79,6 +82,7 @@ class DetectionSet:
         self._targets = self._targets_by_image(annotated.annotations)
         if not any(len(labels) for _, labels in self._targets.values()):
             self.diagnostics += (_no_object(annotated.source),)
+        self.diagnostics += _over_the_edge(annotated)
         self._fed = fed
         self._augment = augment
         self._active = self._augment.at(epoch=0)
@@ -248,6 +252,34 @@ def _stated_size(entry: Mapping[str, Any]) -> tuple[int, int] | None:
     size = entry.get("width"), entry.get("height")
     stated = all(size)
     return (int(size[0]), int(size[1])) if stated else None  # type: ignore[arg-type]
+
+
+def _over_the_edge(annotated: Annotated) -> tuple[Diagnostic, ...]:
+    """The warning QS913 that boxes reach out of their pictures, whose sizes are stated."""
+    if annotated.relative:  # shares of a picture are checked where they are read
+        return ()
+    by_id = {image["id"]: image for image in annotated.images}
+    outside = []
+    for annotation in annotated.annotations:
+        image = by_id.get(annotation["image_id"], {})
+        x, y, width, height = annotation["bbox"]
+        ends = x + width, y + height
+        if (size := _stated_size(image)) and (
+            min(x, y) < -_ROUNDED or any(e > s + _ROUNDED for e, s in zip(ends, size, strict=True))
+        ):
+            outside.append((image["file_name"], [round(float(v), 2) for v in (x, y, *ends)], size))
+    if not outside:
+        return ()
+    name, (x1, y1, x2, y2), (width, height) = outside[0]
+    return (
+        codes.QS913.warning(
+            f"{len(outside)} boxes reach out of their pictures, the first of `{name}`: from "
+            f"({x1:g}, {y1:g}) to ({x2:g}, {y2:g}), in {width} x {height} pixels",
+            help="correct them; training cuts off what lies outside, and a box of which little is "
+            "left is no target",
+            span=Span(file=str(annotated.source)),
+        ),
+    )
 
 
 def _no_object(path: Path) -> Diagnostic:

@@ -64,15 +64,18 @@ def _pictures(folder: Path) -> Iterator[str]:
 
 
 def _entries(
-    folder: Path, prefix: str = "", above: frozenset[tuple[int, int]] = frozenset()
+    folder: Path, prefix: str = "", above: frozenset[tuple[int, int]] | None = None
 ) -> Iterator[tuple[str, bool]]:
     """(name, is it a regular file) of all that is below a folder and is no folder.
 
-    above: device and inode of the folders that hold this one.
+    above: device and inode of the folders that hold this one; None where no link was followed.
     """
     try:
         status = folder.stat()
         identity = (status.st_dev, status.st_ino)
+        if above is None:
+            holding = [parent.stat() for parent in folder.resolve().parents]
+            above = frozenset((parent.st_dev, parent.st_ino) for parent in holding)
         if identity in above:
             return
         with os.scandir(folder) as iterator:

@@ -19,6 +19,7 @@ from qatspec_vision.data.files import (
     why_unreadable_file,
     with_transforms,
 )
+from qatspec_vision.data.texts import restoring
 
 ADVICE = (
     "set `root` and `split` so that `<root>/annotations/instances_<split>.json` and "
@@ -106,5 +107,7 @@ def read_annotations(layout: Layout) -> dict[str, Any]:
     if absent:
         total = len(content["images"])
         why = f"{len(absent)} of {total} pictures are missing"
-        raise missing(layout.images / absent[0], why, ADVICE)
+        advice = "restore them, or take them out of the annotation file"
+        advice = ADVICE if len(absent) == total else restoring(absent[0], present, advice)
+        raise missing(layout.images / absent[0], why, advice)
     return content

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from qatspec.api import (
+    Diagnostic,
     DiagnosticError,
     Span,
     codes,
@@ -19,6 +20,7 @@ from qatspec.api import (
 from qatspec_vision.data.cityscapes_layout import IGNORED
 from qatspec_vision.data.masks_layout import classes_of, locate
 from qatspec_vision.data.names import Names
+from qatspec_vision.data.problems import shared
 from qatspec_vision.data.segmentation import SegmentationSet, options
 
 
@@ -34,12 +36,13 @@ def open_masks(params: Mapping[str, Any], cache_dir: Path, base_dir: Path) -> Se
         if named.colours is None
         else partial(_coloured, names=named, ignored=params["ignore_colours"])
     )
-    return SegmentationSet(
-        locate(params, base_dir)[: params.get("limit")],
-        named.classes,
-        read,
-        **options(params),
-    )
+    pairs = locate(params, base_dir)[: params.get("limit")]
+    warnings: tuple[Diagnostic, ...] = ()
+    if pairs and "{name}" not in params["mask_name"]:
+        warnings = shared(
+            "mask", (pair.name for pair in pairs), pairs[0].picture.parent, "it is taken for each"
+        )
+    return SegmentationSet(pairs, named.classes, read, diagnostics=warnings, **options(params))
 
 
 def _numbers(path: Path, classes: int, ignored: list[int]) -> np.ndarray:

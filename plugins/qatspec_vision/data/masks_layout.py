@@ -12,6 +12,7 @@ from qatspec_vision.data.cityscapes_layout import Pair
 from qatspec_vision.data.files import chosen_part, files, missing, pictures, with_transforms
 from qatspec_vision.data.names import Names
 from qatspec_vision.data.problems import Problems
+from qatspec_vision.data.texts import restoring
 
 ADVICE = (
     "set `root` and `split` so that `<root>/images/<split>/` and `<root>/masks/<split>/` hold "
@@ -36,7 +37,12 @@ def locate(params: Mapping[str, Any], base_dir: Path) -> list[Pair]:
     absent = [pair for pair in pairs if _mask_name(pair.name, form) not in present]
     if absent:
         why = f"{len(absent)} of {len(pairs)} pictures have no mask"
-        raise missing(absent[0].labels, why, f"{ADVICE}; `mask_name` says how masks are called")
+        if len(absent) == len(pairs):
+            advice = f"{ADVICE}; `mask_name` says how masks are called"
+        else:
+            wanted = _mask_name(absent[0].name, form)
+            advice = restoring(wanted, present, "add the masks, or remove these pictures")
+        raise missing(absent[0].labels, why, advice)
     return pairs
 
 

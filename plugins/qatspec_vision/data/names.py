@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from qatspec.api import read_file, why_unreadable
+from qatspec.api import why_unreadable
 from qatspec_vision.data.files import lines, missing
 from qatspec_vision.data.problems import Problems
+from qatspec_vision.data.texts import read_text
 
 _MAX_BYTES = 64 << 20
 #: A class of more than these is a number of something else.
@@ -36,13 +37,14 @@ def class_names(names: str | Sequence[str], root: Path) -> Names:
 
     A YAML file has `names` (a list, or a mapping from number to name); a CSV file the columns
     name, r, g, b; any other file a name on each line.
-    Raises DiagnosticError: QS910 where the file is not there, QS958 for one that holds no names.
+    Raises DiagnosticError: QS910 where the file is not there, QS958 for one that holds no names
+    or is not UTF-8.
     """
     if not isinstance(names, str):
         return Names(list(names))
     path = root / names
     try:
-        text = read_file(path, _MAX_BYTES).decode("utf-8-sig", "replace")
+        text = read_text(path, _MAX_BYTES)
     except OSError as error:
         advice = "name the file of class names by `classes`, or list the names there"
         raise missing(path, why_unreadable(error), advice) from error

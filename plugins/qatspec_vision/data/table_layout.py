@@ -9,11 +9,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from qatspec.api import content_digest, read_file, why_unreadable
+from qatspec.api import content_digest, why_unreadable
 from qatspec_vision.data import names
 from qatspec_vision.data.files import chosen_part, missing, why_unreadable_file, with_transforms
 from qatspec_vision.data.imagefolder_layout import Listing
 from qatspec_vision.data.problems import Problems
+from qatspec_vision.data.texts import read_text, restoring
 
 ADVICE = "set `root` and `table` so that the file `<root>/<table>` exists"
 #: An index of ImageNet-21k has 0.5 GB.
@@ -55,10 +56,19 @@ def locate(params: Mapping[str, Any], base_dir: Path) -> Listing:
         if not os.path.isfile(row.picture):  # noqa: PTH113  no OSError for odd names
             why = f"there is no picture `{row.picture}`"
             help_ = "remove the line, or set `images` to the folder that names are relative to"
+            help_ = restoring(str(row.picture), _beside(row.picture), help_)
             problems.add(path, row.line, why, help_, text=text)
     problems.stop()
     chosen = _part(chosen, root, params)
     return Listing([(row.picture, label_of[row.label]) for row in chosen], classes)
+
+
+def _beside(picture: Path) -> list[str]:
+    """The files of the folder where a picture should be."""
+    try:
+        return [str(path) for path in picture.parent.iterdir()]
+    except (OSError, ValueError):  # no folder, or a name that no file can have
+        return []
 
 
 def _part(rows: list[Row], root: Path, params: Mapping[str, Any]) -> list[Row]:
@@ -97,7 +107,7 @@ def _table(params: Mapping[str, Any], base_dir: Path) -> tuple[Path, Path]:
 
 def _rows(params: Mapping[str, Any], root: Path, path: Path) -> tuple[str, list[Row], Problems]:
     try:
-        text = read_file(path, _MAX_BYTES).decode("utf-8-sig", "replace")
+        text = read_text(path, _MAX_BYTES)
     except OSError as error:
         raise missing(path, why_unreadable(error), ADVICE) from error
     problems, rows = Problems(), []

@@ -11,6 +11,7 @@ from qatspec.api import Diagnostic, content_digest, read_file, why_no_folder, wh
 from qatspec_vision.data import names, xml_lines
 from qatspec_vision.data.files import chosen_part, files, lines, missing, pictures, with_transforms
 from qatspec_vision.data.problems import Problems, omission_warning, shared, unpaired
+from qatspec_vision.data.texts import decoded, restoring
 from qatspec_vision.data.xml_lines import Element
 
 ADVICE = (
@@ -127,7 +128,7 @@ def _read(
         problems.add(path, 0, why_unreadable(error), "restore the file")
         return Annotation(None, [])
     except xml_lines.MalformedError as error:
-        problems.add(path, error.line, f"it is not XML: {error}", "write the file again")
+        problems.add(path, error.line, f"it is not XML: {error}", _how_to_write(data))
         return Annotation(None, [])
     text, boxes = data.decode("utf-8", "replace"), []
     if root.tag != "annotation":
@@ -159,6 +160,18 @@ def _read(
     return Annotation(_size(root), boxes)
 
 
+def _how_to_write(data: bytes) -> str:
+    """The way out for a file that is not XML, from its bytes."""
+    try:
+        data.decode("utf-8")
+    except UnicodeDecodeError:
+        return (
+            "save it as UTF-8, or name its encoding in the first line: "
+            '`<?xml version="1.0" encoding="iso-8859-1"?>`'
+        )
+    return "write the file again"
+
+
 def _number(element: Element | None) -> float | None:
     try:
         number = float(element.text) if element else math.nan
@@ -176,16 +189,17 @@ def _size(root: Element) -> tuple[int, int] | None:
 def _listed(path: Path, by_stem: Mapping[str, str], images: Path) -> list[str]:
     """The pictures of a list: a name on each line, and what else stands there."""
     try:
-        text = read_file(path, _MAX_BYTES).decode("utf-8-sig", "replace")
+        text = decoded(read_file(path, _MAX_BYTES), "surrogateescape")
     except OSError as error:
         raise missing(path, why_unreadable(error), ADVICE) from error
-    problems, stems = Problems(), []
+    problems, stems, present = Problems(), [], list[str]()
     for line, written in enumerate(lines(text), start=1):
         if not written.strip():
             continue
         stem = _stem_of(written.strip(), by_stem)
         if stem is None:
             help_ = f"remove the line, or add the picture to `{images}`"
+            help_ = restoring(written.strip(), present or (present := files(images)), help_)
             problems.add(path, line, f"there is no picture `{written.strip()}`", help_, text=text)
         else:
             stems.append(stem)

@@ -12,6 +12,7 @@ from qatspec.api import Diagnostic, content_digest, read_file, why_no_folder, wh
 from qatspec_vision.data import names
 from qatspec_vision.data.files import chosen_part, files, lines, missing, pictures, with_transforms
 from qatspec_vision.data.problems import Problems, omission_warning, shared, unpaired
+from qatspec_vision.data.texts import decoded, restoring
 
 ADVICE = (
     "set `root` and `split` so that `<root>/images/<split>/` and `<root>/labels/<split>/` exist, "
@@ -80,7 +81,7 @@ def _listed(path: Path, known: list[str], images: Path) -> set[str]:
     Raises DiagnosticError QS910 for a list that cannot be read and for a picture that is not there.
     """
     try:
-        text = read_file(path, _MAX_BYTES).decode("utf-8-sig", "replace")
+        text = decoded(read_file(path, _MAX_BYTES), "surrogateescape")
     except OSError as error:
         advice = "name the list of the split by `list`"
         raise missing(path, why_unreadable(error), advice) from error
@@ -90,8 +91,9 @@ def _listed(path: Path, known: list[str], images: Path) -> set[str]:
             tails = ("/".join(parts[at:]) for at in range(len(parts)))
             name = next((tail for tail in tails if tail in there), None)
             if name is None:
+                advice = "restore the picture, or take its line out of the list"
                 raise missing(images / parts[-1], f"`{path.name}` lists it, and it is not there",
-                              "restore the picture, or take its line out of the list")  # fmt: skip
+                              restoring(parts[-1], known, advice))  # fmt: skip
             names.add(name)
     if not names:
         raise missing(path, "it lists no picture", "write a path on each line")
@@ -124,7 +126,7 @@ def read_labels(layout: Layout) -> tuple[dict[str, list[Box]], tuple[Diagnostic,
         if pair.labels is None:
             continue
         try:
-            text = read_file(pair.labels, _MAX_BYTES).decode("utf-8-sig", "replace")
+            text = decoded(read_file(pair.labels, _MAX_BYTES))
         except OSError as error:
             problems.add(pair.labels, 0, why_unreadable(error), "restore the file")
             continue

@@ -26,13 +26,13 @@ def recognize(folder: Path) -> FoundData | None:
     """Annotation files in COCO's form whose pictures are there."""
     folder_tree = tree(folder)
     units: list[Unit] = []
-    unread = []
+    unread: list[str] = []
     for below, names in sorted(folder_tree.others.items()):
         for name in names:
             path = f"{below}/{name}".lstrip("/")
             images = _images(folder_tree, path) if name.endswith(".json") else None
             if images is None:
-                if name.endswith(".json") and '"bbox"' in folder_tree.text(path):
+                if name.endswith(".json"):
                     unread.append(path)
                 continue
             split = _split(path)
@@ -42,6 +42,7 @@ def recognize(folder: Path) -> FoundData | None:
             units.append(Unit(split, params))
     if not units:
         return None
+    unread = _with_splits(folder_tree, units, unread)
     chosen, notes = roles(units)
     if unread:
         names = ", ".join(f"`{path}`" for path in unread)
@@ -53,6 +54,25 @@ def recognize(folder: Path) -> FoundData | None:
         pictures=some(folder_tree, [str(p["images"]).strip(".") for p in chosen.values()]),
         notes=notes,
     )
+
+
+def _with_splits(folder_tree: Tree, units: list[Unit], unread: list[str]) -> list[str]:
+    """Add the files that cannot be used to the units, where their names differ from that of a unit
+    by the split alone: opening them tells what is wrong. Return the others that hold boxes."""
+    left = []
+    for path in unread:
+        split = _split(path)
+        others = [unit for unit in units if split and unit.split not in ("", split)]
+        named_alike = (
+            unit for unit in others if unit.params["annotations"] == path.replace(split, unit.split)
+        )
+        like = next(named_alike, None)
+        if like is None or any(unit.split == split for unit in units):
+            left += [path] if '"bbox"' in folder_tree.text(path) else []
+            continue
+        images = str(like.params["images"]).replace(like.split, split)
+        units.append(Unit(split, {"split": split, "annotations": path, "images": images}))
+    return left
 
 
 def _split(path: str) -> str:

@@ -124,7 +124,11 @@ def _classes(folder_tree: Tree, masks: list[Path], notes: list[str]) -> dict[str
         names = ["_".join(map(str, colour)) for colour in ordered]
         return {"classes": names, "colours": [list(colour) for colour in ordered]}
     known = sorted(numbers - {_IGNORED})
-    if numbers and (numbers == {0, _IGNORED} or (known and known[-1] > 2 * len(known) + 8)):
+    texts = [name for name in files if name.endswith(".txt")]
+    listed = sum(map(bool, map(str.strip, folder_tree.text(texts[0]).splitlines()))) if texts else 0
+    are_numbers = sum(number < listed for number in known) > len(known) / 2
+    are_levels = known and known[-1] > 2 * len(known) + 8 and not are_numbers
+    if numbers and (numbers == {0, _IGNORED} or are_levels):
         ordered_levels = sorted(numbers)
         notes.append("masks hold levels of grey that are not class numbers: each is a class")
         names = ["background", "foreground"] if len(numbers) == 2 else (
@@ -132,8 +136,13 @@ def _classes(folder_tree: Tree, masks: list[Path], notes: list[str]) -> dict[str
         return {"classes": names, "colours": [[level] * 3 for level in ordered_levels]}
     if not known:
         return None
-    texts = [name for name in files if name.endswith(".txt")]
     if texts:
+        if strange := [number for number in known if number >= listed]:
+            numbers_said = ", ".join(map(str, strange[:8]))
+            notes.append(
+                f"masks hold numbers of no class in `{texts[0]}`: {numbers_said}; write them into "
+                "the param `ignore`, or name their classes"
+            )
         return {"classes": texts[0]}
     notes.append("no file names the classes: they are called by their numbers")
     return {"classes": [f"class_{number}" for number in range(known[-1] + 1)]}

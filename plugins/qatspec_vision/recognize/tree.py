@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from qatspec_vision.data.files import PICTURES
+from qatspec_vision.data.texts import decoded
 
 #: Files of a folder that are looked at; a larger set is recognised by these.
 _MAX_FILES = 2_000_000
@@ -52,7 +53,7 @@ class Tree(NamedTuple):
         """The beginning of a text file; "" where it cannot be read."""
         try:
             with (self.root / path.lstrip("/")).open("rb") as file:
-                return file.read(limit).decode("utf-8-sig", "replace")
+                return decoded(file.read(limit))
         except OSError:
             return ""
 
