@@ -80,6 +80,17 @@ def test_a_file_for_other_runtimes(toy):
     assert inputs_of(toy) == ["0.png", "1.png"]
 
 
+def test_a_checkpoint_without_its_spec(toy):
+    """The command that the message names runs."""
+    result = toy.call(
+        "infer", "work/qat/qat-checkpoint-best.pth.tar", "--input", "in", "--output", "x"
+    )
+    assert result.returncode == 1 and "holds weights, and no model" in result.stderr
+    named = re.search(r"`qatspec infer SPEC --model (\S+)`", result.stderr)
+    infer(toy, "--input", "in", "--model", named[1])
+    assert inputs_of(toy) == ["0.png", "1.png"]
+
+
 def write_video(path, frames):
     av = pytest.importorskip("av")
     with av.open(str(path), "w") as container:
