@@ -36,7 +36,7 @@ def build_torchvision(params: Mapping[str, Any]) -> Classifier:
             _replace_outputs(net, trained, classes)
         return net
 
-    return _built("torchvision", create, name)
+    return _built("torchvision", create, name, "weights: null")
 
 
 def build_timm(params: Mapping[str, Any]) -> Classifier:
@@ -47,7 +47,8 @@ def build_timm(params: Mapping[str, Any]) -> Classifier:
     options = {**params["options"], "pretrained": params["pretrained"]}
     if "num_classes" in params:
         options["num_classes"] = params["num_classes"]
-    return _built("timm", lambda: timm.create_model(params["name"], **options), params["name"])
+    name = params["name"]
+    return _built("timm", lambda: timm.create_model(name, **options), name, "pretrained: false")
 
 
 def _replace_outputs(net: nn.Module, trained: int, classes: int) -> None:
@@ -63,14 +64,18 @@ def _replace_outputs(net: nn.Module, trained: int, classes: int) -> None:
                 setattr(parent, key, new)
 
 
-def _built(package: str, create: Callable[[], nn.Module], name: str) -> Classifier:
+def _built(
+    package: str, create: Callable[[], nn.Module], name: str, untrained: str
+) -> Classifier:
+    """untrained: the param that leaves the published weights out."""
     try:
         return Classifier(create())
     except OSError as error:
         raise codes.QS917.error(
             f"{package} cannot fetch the published weights of `{name}`: {error}",
-            help="build the model once where there is a network and copy the cache, or leave the "
-            "weights out and name a file of them by `stages.float.solver.weights`",
+            help="build the model once where there is a network and copy the cache, or set "
+            f"`{untrained}` in `model.params` and name a file of weights by "
+            "`stages.float.solver.weights`",
             at="/model/params/name",
         ) from error
     except _REFUSALS as error:
