@@ -64,9 +64,7 @@ def _replace_outputs(net: nn.Module, trained: int, classes: int) -> None:
                 setattr(parent, key, new)
 
 
-def _built(
-    package: str, create: Callable[[], nn.Module], name: str, untrained: str
-) -> Classifier:
+def _built(package: str, create: Callable[[], nn.Module], name: str, untrained: str) -> Classifier:
     """untrained: the param that leaves the published weights out."""
     try:
         return Classifier(create())

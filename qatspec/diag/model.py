@@ -123,6 +123,8 @@ class Diagnostic:
     message   what is wrong: lower case, no full stop, values in backticks.
     help      the way out, imperative.
     at        JSON pointer into the spec ("/stages/qat/trainer"), resolved to `span` by `source`.
+              What opening a data set raises may have one that leads on from its entry in the spec
+              ("params/size"); without any, the place is that entry.
     key       the place is the key at `at`, not its value.
     span      the place in a file.
     severity  "error" or "warning".

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from qatspec.diag import Diagnostic
+from qatspec.diag import Diagnostic, DiagnosticError
 from qatspec.diag.codes import QS918
 from qatspec.graph import Prepared
 from qatspec.plan.checkpoints import checkpoint_path, is_intact
@@ -19,7 +20,7 @@ from qatspec.prepare import prepare_spec
 from qatspec.prepare.inputs import example_inputs, forward_inputs
 from qatspec.registry import registry
 from qatspec.registry.recorder import judging
-from qatspec.spec import Spec
+from qatspec.spec import Component, Spec
 from qatspec.train.checkpoint import Checkpoint, load
 from qatspec.train.distributed import ALONE, Processes
 from qatspec.train.evaluate import Predict
@@ -60,6 +61,22 @@ def build_model(spec: Spec) -> nn.Module:
     with registry().attribute_errors(definition, f"building model `{definition.name}`"):
         model = definition.build(spec.model.params)
     return check_model(definition, model)
+
+
+@contextmanager
+def _placed(component: Component) -> Iterator[None]:
+    """Give errors without a place that of the component whose params cause them. A pointer that
+    does not begin with `/` leads on from there: a data set does not know its role."""
+    try:
+        yield
+    except DiagnosticError as error:
+        diagnostics = [
+            replace(each, at="/".join(filter(None, (component.at, each.at))))
+            if each.span is None and not (each.at or "").startswith("/")
+            else each
+            for each in error.diagnostics
+        ]
+        raise DiagnosticError(diagnostics, error.texts) from error
 
 
 @dataclass(kw_only=True)
@@ -212,7 +229,10 @@ class Context:
             component = self.spec.data[role].dataset
             definition = registry().dataset(component.type, component.at)
             base = Path(self.spec.document.path).parent
-            with registry().attribute_errors(definition, f"opening `{definition.name}`"):
+            with (
+                _placed(component),
+                registry().attribute_errors(definition, f"opening `{definition.name}`"),
+            ):
                 opened = definition.open(component.params, self.cache / "data", base)
             check_dataset(definition, opened)
             self.warn(getattr(opened, "diagnostics", ()))

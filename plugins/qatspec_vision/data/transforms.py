@@ -18,6 +18,8 @@ from qatspec_vision.installed import library
 
 #: Integers below it seed torch's generator.
 _SEEDS = 1 << 63
+#: Where the transforms are in the entry of a data set.
+_AT = "params/augment/torchvision"
 
 
 class Transforms:
@@ -33,7 +35,7 @@ class Transforms:
     def __init__(self, entries: Sequence[Any], fed: ModelInput) -> None:
         self._fed, self._torch = fed, importlib.import_module("torch")
         self._v2, self._kinds = (
-            library(f"torchvision.{module}", "transforms of `augment.torchvision`")
+            library(f"torchvision.{module}", "transforms of `augment.torchvision`", _AT)
             for module in ("transforms.v2", "tv_tensors")
         )
         self._apply = self._v2.Compose([self._built(entry) for entry in entries])
@@ -75,6 +77,7 @@ class Transforms:
                 f"{str(made.dtype).removeprefix('torch.')} {tuple(made.shape)}",
                 help="leave out what changes the size or the type of pictures: `size`, `mean` and "
                 "`std` are those of `model.input`",
+                at=_AT,
             )
         kept = {name: np.asarray(changed[name]) for name in targets}
         if "boxes" in kept:
@@ -89,12 +92,14 @@ class Transforms:
             raise codes.QS917.error(
                 f"torchvision.transforms.v2 has no transform `{name}`",
                 help=f"did you mean `{near[0]}`?" if near else "write a name of its documentation",
+                at=_AT,
             )
         known = inspect.signature(kind).parameters
         if unknown := [key for key in params if key not in known]:
             raise codes.QS917.error(
                 f"`{name}` of torchvision has no param `{unknown[0]}`",
                 help=f"it takes {', '.join(f'`{key}`' for key in known) or 'none'}",
+                at=_AT,
             )
         try:
             return kind(**self._values(params, known))
@@ -102,6 +107,7 @@ class Transforms:
             raise codes.QS917.error(
                 f"torchvision does not build `{name}`: {error}",
                 help="correct its params as the documentation of torchvision has them",
+                at=_AT,
             ) from error
 
     def _values(self, params: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
