@@ -275,3 +275,35 @@ def test_a_picture_with_too_many_pixels_is_told(
         inspect(folder).data.notes
     )
     assert not recwarn.list
+
+
+@pytest.mark.parametrize("start", ["/home/me/data/train/", "C:\\data\\train\\", "train\\", "./"])
+def test_coco_files_of_another_machine(folder: Path, start: str) -> None:
+    """Paths from the root, and separators of Windows, as Label Studio writes them there."""
+    sets.coco(folder)
+    path = folder / "annotations/instances_train.json"
+    content = json.loads(path.read_text())
+    for image in content["images"]:
+        image["file_name"] = f"{start}{image['file_name']}"
+    path.write_text(json.dumps(content))
+    call("new", "pictures")
+    call("plan", "specs/pictures.yaml")  # digests the pictures
+    assert inspect(folder).counts == {"train": 4, "val": 2}
+
+
+def test_a_damaged_file_of_names_is_told(folder: Path) -> None:
+    sets.yolo(folder)
+    (folder / "data.yaml").write_text("train: images/train\nnames: [cat, dog, bird\n")
+    with pytest.raises(DiagnosticError, match="it is not YAML"):
+        inspect(folder)
+
+
+def test_a_picture_of_two_classes_is_told(folder: Path) -> None:
+    sets.table(folder)
+    path = folder / "labels.csv"
+    rows = path.read_text().splitlines()
+    path.write_text("\n".join([*rows, rows[1], rows[1].replace("cat", "dog")]))
+    with pytest.raises(DiagnosticError, match=r"is `dog` here and `cat` in line 2") as caught:
+        inspect(folder)
+    (problem,) = caught.value.diagnostics
+    assert problem.span is not None and problem.span.line == len(rows) + 2

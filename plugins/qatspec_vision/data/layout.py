@@ -4,6 +4,7 @@ needs the fingerprint, and planning loads neither torch nor numpy."""
 from __future__ import annotations
 
 import json
+import os.path
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,13 +20,15 @@ from qatspec_vision.data.files import (
     why_unreadable_file,
     with_transforms,
 )
-from qatspec_vision.data.texts import restoring
+from qatspec_vision.data.texts import restoring, tails
 
 ADVICE = (
     "set `root` and `split` so that `<root>/annotations/instances_<split>.json` and "
     "`<root>/<split>/` exist, or name both by `annotations` and `images`"
 )
 
+#: A path of Windows, from the root, or from the folder where the file was written.
+_OF_ANOTHER_MACHINE = re.compile(r"\\|^\.{0,2}/|^[A-Za-z]:")
 _FILE_NAME = re.compile(rb'"file_name"\s*:\s*("(?:[^"\\]|\\.)*")')
 
 
@@ -95,7 +98,16 @@ def _named_pictures(layout: Layout) -> set[str]:
         names = {json.loads(name) for name in _FILE_NAME.findall(text)}
     except (OSError, ValueError):
         names = set()
-    return names or set(files(layout.images))
+    return {_relative(name, layout.images) for name in names} or set(files(layout.images))
+
+
+def _relative(name: str, images: Path) -> str:
+    """A file name as it is below the folder of pictures, where the file was written on another
+    machine: with its folders in front, or with the separators of Windows."""
+    if not _OF_ANOTHER_MACHINE.search(name):
+        return name
+    below = (tail for tail in tails(name) if not tail.startswith((".", "/")))
+    return next((tail for tail in below if os.path.isfile(images / tail)), name)  # noqa: PTH113
 
 
 def read_annotations(layout: Layout) -> dict[str, Any]:
@@ -103,6 +115,8 @@ def read_annotations(layout: Layout) -> dict[str, Any]:
     one, QS910 where pictures that it names are absent."""
     content = read(layout.annotations)
     present = set(files(layout.images))
+    for image in content["images"]:
+        image["file_name"] = _relative(image["file_name"], layout.images)
     absent = [i["file_name"] for i in content["images"] if i["file_name"] not in present]
     if absent:
         total = len(content["images"])

@@ -48,7 +48,13 @@ def locate(params: Mapping[str, Any], base_dir: Path) -> Listing:
         splits = ", ".join(f"`{s}`" for s in sorted({row.split for row in rows})[:8])
         why = f"no line has the split `{wanted}`, only {splits}"
         problems.add(path, 0, why, "set `split` to one of them")
+    first: dict[Path, Row] = {}
     for row in chosen:
+        other = first.setdefault(row.picture, row)
+        if other.label != row.label:
+            name, label = row.picture.name, other.label
+            why = f"`{name}` is `{row.label}` here and `{label}` in line {other.line}"
+            problems.add(path, row.line, why, "give a picture one class", text=text)
         if row.label not in label_of:
             help_ = "correct the label, or add it to `classes`"
             why = f"`{row.label}` is none of the classes"

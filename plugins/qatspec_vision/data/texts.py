@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import codecs
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
 from qatspec.api import read_file
@@ -44,6 +44,13 @@ def read_text(path: Path, max_bytes: int) -> str:
         problems.add(path, line, why, SAVE_AS_UTF8)
         problems.stop()
         raise AssertionError from error  # stop() has raised
+
+
+def tails(path: str) -> Iterator[str]:
+    """A path, and what is left of it without its first folders, with forward slashes."""
+    yield path
+    parts = PurePosixPath(path.replace("\\", "/")).parts
+    yield from ("/".join(parts[at:]) for at in range(1 if parts[:1] == ("/",) else 0, len(parts)))
 
 
 def restoring(name: str, present: Iterable[str], otherwise: str) -> str:

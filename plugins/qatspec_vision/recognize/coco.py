@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from qatspec.api import FoundData
+from qatspec_vision.data.texts import tails
 from qatspec_vision.recognize.tree import (
     Tree,
     Unit,
@@ -110,4 +111,7 @@ def _images(folder_tree: Tree, path: str) -> str | None:
         *picture_units(folder_tree),
         *folder_tree.pictures,
     )
-    return next((p for p in places if folder_tree.holds(f"{p}/{name}".lstrip("/"))), None)
+    named = list(tails(name))
+    return next(
+        (p for p in places for n in named if folder_tree.holds(f"{p}/{n}".lstrip("/"))), None
+    )

@@ -100,8 +100,8 @@ def _classes(folder_tree: Tree, labels: list[str], notes: list[str]) -> str | li
 def _has_names(text: str) -> bool:
     try:
         content: Any = yaml.safe_load(text)
-    except yaml.YAMLError:
-        return False
+    except yaml.YAMLError:  # a fault in the file of names is told when the set is opened
+        return any(line.startswith("names:") for line in text.split("\n"))
     return isinstance(content, dict) and isinstance(content.get("names"), (list, dict))
 
 
