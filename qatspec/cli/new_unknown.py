@@ -25,6 +25,9 @@ _OTHER_PICTURES = (
     ".arw", ".cr2", ".cr3", ".dng", ".exr", ".heic", ".heif", ".jxl", ".nef", ".psd", ".raw",
     ".svg",
 )  # fmt: skip
+#: Formats that change the numbers of a mask, and names of folders of masks.
+_LOSSY = (".jpg", ".jpeg", ".webp")
+_MASKS = ("masks", "mask", "segmentationclass", "gt", "targets", "segmentation", "annotations")
 _EXPORT = "export it from the tool as COCO, VOC or YOLO, with the pictures"
 #: Keys of a label file in JSON -> (what writes it, the way out).
 _JSON_FORMS: Mapping[frozenset[str], tuple[str, str]] = {
@@ -111,7 +114,18 @@ def _form_of(files: Sequence[Path]) -> tuple[str, str] | None:
                 continue
             if form := form_of(text):
                 return form
-    return None
+    return _of_pictures(files)
+
+
+def _of_pictures(files: Sequence[Path]) -> tuple[str, str] | None:
+    """Masks that were saved with losses, in a folder of their own with the pictures' names."""
+    lossy = [path for path in files if path.suffix.lower() in _LOSSY]
+    masks = [path for path in lossy if any(part.lower() in _MASKS for part in path.parts[-3:-1])]
+    named = {path.stem for path in masks}
+    if not any(path.stem in named for path in set(lossy) - set(masks)):
+        return None
+    way = "write the masks as PNG from what they were made of: JPEG blends the numbers of classes"
+    return "masks in JPEG", way
 
 
 def _of_json(text: str) -> tuple[str, str] | None:

@@ -307,3 +307,26 @@ def test_a_picture_of_two_classes_is_told(folder: Path) -> None:
         inspect(folder)
     (problem,) = caught.value.diagnostics
     assert problem.span is not None and problem.span.line == len(rows) + 2
+
+
+def test_masks_in_jpeg_are_named(folder: Path) -> None:
+    sets.masks(folder)
+    for path in (folder / "masks").rglob("*.png"):
+        Image.open(path).save(path.with_suffix(".jpg"))
+        path.unlink()
+    with pytest.raises(DiagnosticError, match="labels in the form of masks in JPEG are not read"):
+        inspect(folder)
+
+
+def test_a_test_set_without_labels_is_not_validated_on(folder: Path) -> None:
+    sets.coco(folder)
+    path = folder / "annotations/instances_val.json"
+    content = json.loads(path.read_text())
+    path.unlink()
+    (folder / "val").rename(folder / "test")
+    text = json.dumps({**content, "annotations": []})
+    (folder / "annotations/instances_test.json").write_text(text)
+    roles = inspect(folder).data.roles
+    assert {role: params["split"] for role, params in roles.items()} == {
+        "train": "train", "val": "train",
+    }  # fmt: skip

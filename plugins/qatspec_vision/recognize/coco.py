@@ -68,12 +68,22 @@ def _with_splits(folder_tree: Tree, units: list[Unit], unread: list[str]) -> lis
             unit for unit in others if unit.params["annotations"] == path.replace(split, unit.split)
         )
         like = next(named_alike, None)
-        if like is None or any(unit.split == split for unit in units):
+        is_there = any(unit.split == split for unit in units)
+        if like is None or is_there or _is_without_objects(folder_tree.root / path):
             left += [path] if '"bbox"' in folder_tree.text(path) else []
             continue
         images = str(like.params["images"]).replace(like.split, split)
         units.append(Unit(split, {"split": split, "annotations": path, "images": images}))
     return left
+
+
+def _is_without_objects(path: Path) -> bool:
+    """Return whether a file is intact and annotates nothing, as those of test sets."""
+    try:
+        content: Any = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(content, dict) and not content.get("annotations")
 
 
 def _split(path: str) -> str:
