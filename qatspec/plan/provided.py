@@ -41,9 +41,7 @@ def fingerprint(spec: Spec, role: str, names: Registry) -> str:
                 raise names.interface_fault(message, "fingerprint", record=record)
             return digest_of_data
     except DiagnosticError as error:
-        raise DiagnosticError(
-            tuple(_placed(d, dataset.at) for d in error.diagnostics), error.texts
-        ) from error
+        raise placed(error, dataset.at) from error
 
 
 def weights_sha256(weights: Path, at: str) -> str:
@@ -99,11 +97,18 @@ def missing_package(path: Path, error: MissingPackageError, at: str | None) -> D
     )
 
 
-def _placed(diagnostic: Diagnostic, at: str) -> Diagnostic:
-    """Locate a diagnostic of a data set that has no place at the role that names the data."""
-    if diagnostic.at is not None or diagnostic.span is not None:
-        return diagnostic
-    return replace(diagnostic, at=at)
+def placed(error: DiagnosticError, at: str) -> DiagnosticError:
+    """The error of a data set, which does not know the role that names it, with its places.
+
+    at: JSON pointer of the role. It is the place of diagnostics without one; a pointer that does
+    not begin with `/` leads on from it."""
+    diagnostics = [
+        replace(each, at="/".join(filter(None, (at, each.at))))
+        if each.span is None and not (each.at or "").startswith("/")
+        else each
+        for each in error.diagnostics
+    ]
+    return DiagnosticError(diagnostics, error.texts)
 
 
 def plugins_of(spec: Spec, name: StageName, names: Registry) -> Iterable[PluginRef]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -16,11 +15,12 @@ from qatspec.diag import Diagnostic, DiagnosticError
 from qatspec.diag.codes import QS918
 from qatspec.graph import Prepared
 from qatspec.plan.checkpoints import checkpoint_path, is_intact
+from qatspec.plan.provided import placed
 from qatspec.prepare import prepare_spec
 from qatspec.prepare.inputs import example_inputs, forward_inputs
 from qatspec.registry import registry
 from qatspec.registry.recorder import judging
-from qatspec.spec import Component, Spec
+from qatspec.spec import Spec
 from qatspec.train.checkpoint import Checkpoint, load
 from qatspec.train.distributed import ALONE, Processes
 from qatspec.train.evaluate import Predict
@@ -61,22 +61,6 @@ def build_model(spec: Spec) -> nn.Module:
     with registry().attribute_errors(definition, f"building model `{definition.name}`"):
         model = definition.build(spec.model.params)
     return check_model(definition, model)
-
-
-@contextmanager
-def _placed(component: Component) -> Iterator[None]:
-    """Give errors without a place that of the component whose params cause them. A pointer that
-    does not begin with `/` leads on from there: a data set does not know its role."""
-    try:
-        yield
-    except DiagnosticError as error:
-        diagnostics = [
-            replace(each, at="/".join(filter(None, (component.at, each.at))))
-            if each.span is None and not (each.at or "").startswith("/")
-            else each
-            for each in error.diagnostics
-        ]
-        raise DiagnosticError(diagnostics, error.texts) from error
 
 
 @dataclass(kw_only=True)
@@ -229,11 +213,11 @@ class Context:
             component = self.spec.data[role].dataset
             definition = registry().dataset(component.type, component.at)
             base = Path(self.spec.document.path).parent
-            with (
-                _placed(component),
-                registry().attribute_errors(definition, f"opening `{definition.name}`"),
-            ):
-                opened = definition.open(component.params, self.cache / "data", base)
+            try:
+                with registry().attribute_errors(definition, f"opening `{definition.name}`"):
+                    opened = definition.open(component.params, self.cache / "data", base)
+            except DiagnosticError as error:
+                raise placed(error, component.at) from error
             check_dataset(definition, opened)
             self.warn(getattr(opened, "diagnostics", ()))
             self._agree(role, opened.classes)
