@@ -258,23 +258,23 @@ def _over_the_edge(annotated: Annotated) -> tuple[Diagnostic, ...]:
     """The warning QS913 that boxes reach out of their pictures, whose sizes are stated."""
     if annotated.relative:  # shares of a picture are checked where they are read
         return ()
-    by_id = {image["id"]: image for image in annotated.images}
+    sizes = {image["id"]: _stated_size(image) for image in annotated.images}
     outside = []
-    for annotation in annotated.annotations:
-        image = by_id.get(annotation["image_id"], {})
-        x, y, width, height = annotation["bbox"]
-        ends = x + width, y + height
-        if (size := _stated_size(image)) and (
-            min(x, y) < -_ROUNDED or any(e > s + _ROUNDED for e, s in zip(ends, size, strict=True))
-        ):
-            outside.append((image["file_name"], [round(float(v), 2) for v in (x, y, *ends)], size))
+    for annotation in annotated.annotations:  # COCO has 860,000
+        if size := sizes.get(annotation["image_id"]):
+            x, y, width, height = annotation["bbox"]
+            right, bottom = x + width - size[0], y + height - size[1]
+            if max(-x, -y, right, bottom) > _ROUNDED:
+                outside.append((annotation, size))
     if not outside:
         return ()
-    name, (x1, y1, x2, y2), (width, height) = outside[0]
+    first, size = outside[0]
+    name = next(i["file_name"] for i in annotated.images if i["id"] == first["image_id"])
+    x, y, width, height = (float(v) for v in first["bbox"])
     return (
         codes.QS913.warning(
             f"{len(outside)} boxes reach out of their pictures, the first of `{name}`: from "
-            f"({x1:g}, {y1:g}) to ({x2:g}, {y2:g}), in {width} x {height} pixels",
+            f"({x:g}, {y:g}) to ({x + width:g}, {y + height:g}), in {size[0]} x {size[1]} pixels",
             help="correct them; training cuts off what lies outside, and a box of which little is "
             "left is no target",
             span=Span(file=str(annotated.source)),
