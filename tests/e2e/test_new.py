@@ -290,7 +290,7 @@ def test_what_from_does_not_take(arguments: tuple[str, ...], folder: Path, libra
         ("yolo", "labels/val/val_000.txt", "val_000.txt"),
         ("voc of Roboflow", "val/val_000.xml", "val_000.xml"),
         ("voc", "ImageSets/Main/val.txt", "val.txt"),
-        ("coco", "annotations/instances_val.json", "omitted: `annotations/instances_val.json`"),
+        ("coco", "annotations/instances_val.json", "`instances_val.json` is not a COCO detection"),
     ],
 )
 def test_a_fault_in_the_first_file_does_not_hide_a_split(
