@@ -14,6 +14,10 @@ Severity = Literal["error", "warning"]
 
 _PAGES = Path(__file__).parent / "codes"
 
+#: First digit of a code -> `Code.about`: what is refused by these is the network, or how it is
+#: quantized.
+_ABOUT = {"5": "/model", "6": "/quantize", "7": "/model"}
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class Span:
@@ -82,18 +86,23 @@ class Parts(TypedDict, total=False):
 
 class Code(str):
     """A diagnostic code such as `QS505`: a string that knows its headline and its page, and makes
-    the diagnostics that carry it. A code is never reused for another diagnostic."""
+    the diagnostics that carry it. A code is never reused for another diagnostic.
 
-    __slots__ = ("headline",)
+    about: JSON pointer to the part of a spec where a diagnostic without a place of its own is
+    shown; "" where no part of a spec is at fault, None: by the code's first digit."""
+
+    __slots__ = ("about", "headline")
     headline: str
+    about: str
 
-    def __new__(cls, id_: str, headline: str) -> Code:
+    def __new__(cls, id_: str, headline: str, about: str | None = None) -> Code:
         code = super().__new__(cls, id_)
         code.headline = headline
+        code.about = _ABOUT.get(id_[2:3], "") if about is None else about
         return code
 
     def __reduce__(self) -> tuple[Any, ...]:  # for processes that pass diagnostics to each other
-        return Code, (str(self), self.headline)
+        return Code, (str(self), self.headline, self.about)
 
     @property
     def page(self) -> str:

@@ -64,6 +64,8 @@ class Document:
             replace(n, span=self.span(n.at, key=True)) if n.at is not None and n.span is None else n
             for n in diagnostic.notes
         )
+        if diagnostic.at is None and diagnostic.span is None and diagnostic.code.about:
+            diagnostic = replace(diagnostic, at=diagnostic.code.about, key=True)
         if diagnostic.at is None or diagnostic.span is not None:
             return replace(
                 diagnostic, notes=notes, fix=place_fix(diagnostic.fix, diagnostic.span, self.texts)

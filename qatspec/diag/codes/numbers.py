@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from qatspec.diag.model import Code
 
-QS609 = Code("QS609", "a weight that is not finite")
-QS610 = Code("QS610", "an activation that was not finite in calibration")
-QS611 = Code("QS611", "fake-quants are switched off")
+QS609 = Code("QS609", "a weight that is not finite", about="/model")
+QS610 = Code("QS610", "an activation that was not finite in calibration", about="/model")
+QS611 = Code("QS611", "fake-quants are switched off", about="/model")
 QS955 = Code("QS955", "a file of weights holds numbers that are not finite")
 QS956 = Code("QS956", "nothing was loaded from a file of weights")
 QS960 = Code("QS960", "a file holds several weights that fit the model")
