@@ -7,7 +7,8 @@ from typing import Any
 
 from torch import Tensor, fx
 
-_NEW_TENSORS: dict[Any, Any] = {
+#: Operators that write in place -> those that give a new tensor.
+NEW_TENSORS: dict[Any, Any] = {
     operator.iadd: operator.add,
     operator.isub: operator.sub,
     operator.imul: operator.mul,
@@ -29,7 +30,7 @@ def replaced(x: Tensor, places: Any, values: Any) -> Tensor:
 def is_read_and_written(value: fx.Node, x: fx.Node, places: Any) -> bool:
     """Return whether `value` is what Python computes first for `x[places] += y`: an op that changes
     x[places] in place. It then becomes the op that gives a new tensor, which is assigned."""
-    new = _NEW_TENSORS.get(value.target)
+    new = NEW_TENSORS.get(value.target)
     read = value.args[0] if value.args else None
     if new is None or not isinstance(read, fx.Node) or read.target is not operator.getitem:
         return False

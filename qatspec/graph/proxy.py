@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 from torch.fx.proxy import Attribute
+from torch.utils import _pytree as pytree
 
 from qatspec.graph.assign import assign, is_read_and_written
 from qatspec.graph.messages import is_in_message
@@ -145,6 +146,8 @@ class ExampleProxy(_Known, fx.Proxy):
                     return self[i]
         if name == "dtype" and isinstance(parts, torch.Tensor):  # no input changes it
             return parts.dtype
+        if name == "requires_grad" and isinstance(parts, torch.Tensor):  # a choice of how to train
+            return False
         if name == "mT":  # an attribute by name, a transposition by what it does
             return self.transpose(-2, -1)
         return _Attribute(self, name)
@@ -162,6 +165,8 @@ class _Attribute(_Known, Attribute):
 def following_inputs(root: nn.Module, wrapped: Sequence[Callable[..., Any]] = ()) -> Iterator[None]:
     """Let the model's code call functions that know proxies, for a while: `int`, `min`,
     `isinstance` and the like in the files of the model, and torch's functions that take sizes.
+
+    TorchScript functions, which know no proxies, run as the Python functions they were made of.
 
     wrapped: functions that are recorded as one call, wherever the files call them.
 
@@ -188,6 +193,8 @@ def following_inputs(root: nn.Module, wrapped: Sequence[Callable[..., Any]] = ()
     replaced = {name: vars(torch.Tensor).get(name, _ABSENT) for name in methods}
     for name, method in methods.items():
         setattr(torch.Tensor, name, method)
+    call_script = torch.jit.ScriptFunction.__call__
+    torch.jit.ScriptFunction.__call__ = functools.partialmethod(_call_scripted, call_script)
     for function in wrapped:
         home = sys.modules.get(getattr(function, "__module__", None) or "")
         homes = [vars(home)] if home and not any(vars(home) is file for file in files) else []
@@ -197,6 +204,7 @@ def following_inputs(root: nn.Module, wrapped: Sequence[Callable[..., Any]] = ()
     try:
         yield
     finally:
+        torch.jit.ScriptFunction.__call__ = call_script
         for name, before in replaced.items():
             if before is _ABSENT:
                 delattr(torch.Tensor, name)  # which uncovers that of its base
@@ -210,6 +218,21 @@ def following_inputs(root: nn.Module, wrapped: Sequence[Callable[..., Any]] = ()
 
 
 _ABSENT = object()
+
+
+def _python_of(value: Any) -> Callable[..., Any] | None:
+    """The Python function that a TorchScript function was made of; None for anything else."""
+    scripted = isinstance(value, torch.jit.ScriptFunction)
+    return getattr(value, "_torchdynamo_inline", None) if scripted else None
+
+
+def _call_scripted(function: Any, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Call a TorchScript function, in Python where an argument holds a proxy."""
+    python = _python_of(function)
+    leaves = pytree.tree_leaves((args, kwargs))
+    if python is not None and any(isinstance(leaf, fx.Proxy) for leaf in leaves):
+        return python(*args, **kwargs)
+    return call(function, *args, **kwargs)
 
 
 def _module_globals(root: nn.Module) -> Iterator[dict[str, Any]]:
@@ -227,7 +250,8 @@ def _module_globals(root: nn.Module) -> Iterator[dict[str, Any]]:
         names = vars(sys.modules[name])
         yield names
         if name in direct:
-            waiting += [v.__module__ for v in list(names.values()) if inspect.isfunction(v)]
+            functions = [_python_of(v) or v for v in list(names.values())]
+            waiting += [v.__module__ for v in functions if inspect.isfunction(v)]
             waiting += [v.__name__ for v in list(names.values()) if inspect.ismodule(v)]
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import operator
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,7 +15,7 @@ from torch.utils import _pytree as pytree
 
 from qatspec.diag import Diagnostic, DiagnosticError
 from qatspec.diag.codes import QS502
-from qatspec.graph.assign import assign
+from qatspec.graph.assign import NEW_TENSORS, assign
 from qatspec.graph.sizes import is_plain
 from qatspec.graph.source import line_span
 
@@ -46,14 +48,18 @@ def tensors_by_position(graph: fx.Graph, modules: Mapping[str, nn.Module]) -> No
 
 def follow_in_place(graph: fx.Graph, modules: Mapping[str, nn.Module]) -> None:
     """Let everything behind an op that changes its operand in place read the op's result: what
-    Python's aliases mean, said by the graph's edges, which is all that passes look at.
+    Python's aliases mean, said by the graph's edges, which is all that passes look at. What changes
+    a part of a tensor, `x[:, :2].relu_()`, is an item assignment of the result.
 
     Raises DiagnosticError QS502 where another tensor that lies in the changed memory is read later
     (what the operand is a view of, or a view of it), and for the argument `out`.
     """
     refused: list[Diagnostic] = []
-    position = {node: i for i, node in enumerate(graph.nodes)}
-    for node in graph.nodes:
+    position: dict[fx.Node, float] = {node: i for i, node in enumerate(graph.nodes)}
+    parts: dict[fx.Node, _Part] = {}
+    for node in list(graph.nodes):
+        if node.target is operator.getitem and _is_tensor(node.args[0]):
+            parts[node] = _Part(*node.args)
         if isinstance(node.kwargs.get("out"), fx.Node):
             refused.append(_writes_out(node))
         changed = node.args[0] if node.args else None
@@ -62,15 +68,65 @@ def follow_in_place(graph: fx.Graph, modules: Mapping[str, nn.Module]) -> None:
         for user in list(changed.users):
             if position[user] > position[node]:
                 user.replace_input_with(changed, node)
+        others = []
         for other in graph.nodes:
             if other is node:
                 break
             read_later = any(position[user] > position[node] for user in other.users)
             if read_later and other is not changed and _overlap(other, changed):
-                refused.append(_shared_memory(node, changed, other))
-                break
+                others.append(other)
+        part = parts.get(changed)
+        if part is not None and others == [part.x] and _becomes_new(node):
+            parts[node] = part
+            new = _written_back(graph, node, part, position)
+            parts.update({n: _Part(new, p.places) for n, p in parts.items() if p.x is part.x})
+        elif others:
+            refused.append(_shared_memory(node, changed, others[0]))
     if refused:
         raise DiagnosticError(refused)
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A tensor that is x[places]."""
+
+    x: Any
+    places: Any
+
+
+def _is_tensor(value: Any) -> bool:
+    return isinstance(value, fx.Node) and isinstance(value.meta.get("example"), torch.Tensor)
+
+
+def _written_back(
+    graph: fx.Graph, node: fx.Node, part: _Part, position: dict[fx.Node, float]
+) -> fx.Node:
+    """Let what reads `part.x` behind `node`, which changed the part in place, read the assignment
+    of the part to it. Returns that."""
+    with graph.inserting_after(node):
+        new = graph.call_function(assign, (part.x, part.places, node))
+    new.meta.update(node.meta)
+    new.meta["example"] = part.x.meta["example"]
+    position[new] = position[node] + 0.5
+    for user in list(part.x.users):
+        if position[user] > position[new]:
+            user.replace_input_with(part.x, new)
+    return new
+
+
+def _becomes_new(node: fx.Node) -> bool:
+    """Let an op that changes its operand give a new tensor instead; False where torch has no such
+    op, and for modules."""
+    name = str(getattr(node.target, "__name__", node.target))
+    if node.target in NEW_TENSORS:
+        node.target = NEW_TENSORS[node.target]
+    elif node.op == "call_method" and hasattr(torch.Tensor, name[:-1]):
+        node.target = name[:-1]
+    elif node.op == "call_function" and name.endswith("_") and hasattr(torch, name[:-1]):
+        node.target = getattr(torch, name[:-1])
+    else:
+        return False
+    return True
 
 
 def _overlap(a: fx.Node, b: fx.Node) -> bool:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
+from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from qatspec.diag import Diagnostic, DiagnosticError
@@ -26,7 +28,9 @@ def copied(model: nn.Module) -> nn.Module:
     """
     results = [tensor for module in model.modules() for tensor in stored_results(module)]
     try:
-        made = copy.deepcopy(model, {id(tensor): tensor.detach() for tensor in results})
+        known: dict[int, Any] = {id(tensor): tensor.detach() for tensor in results}
+        known |= {id(function): function for function in _scripted(model)}
+        made = copy.deepcopy(model, known)
     except Exception as error:
         obstacles = list(_obstacles(model)) or [("the model", _first_line(error), False)]
         raise DiagnosticError([_refused(*item) for item in obstacles]) from error
@@ -75,6 +79,13 @@ def _obstacles(model: nn.Module) -> Iterator[tuple[str, str, bool]]:
 
 def _is_result(value: object) -> bool:
     return isinstance(value, Tensor) and not value.is_leaf
+
+
+def _scripted(model: nn.Module) -> Iterator[Any]:
+    """TorchScript functions that modules hold: nothing changes them, and Python cannot copy
+    them."""
+    for module in model.modules():
+        yield from (v for v in vars(module).values() if isinstance(v, torch.jit.ScriptFunction))
 
 
 def _refused(name: str, why: str, is_result: bool) -> Diagnostic:

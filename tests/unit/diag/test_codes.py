@@ -74,6 +74,7 @@ def test_a_diagnostic_passes_between_processes(through):
     assert found == QS505.warning("m")
     assert isinstance(found.code, Code)
     assert found.code.headline == QS505.headline
+    assert found.code.about == QS505.about == "/model"
 
 
 def test_a_plain_string_is_no_code():
