@@ -193,8 +193,9 @@ def following_inputs(root: nn.Module, wrapped: Sequence[Callable[..., Any]] = ()
     replaced = {name: vars(torch.Tensor).get(name, _ABSENT) for name in methods}
     for name, method in methods.items():
         setattr(torch.Tensor, name, method)
-    call_script = torch.jit.ScriptFunction.__call__
-    torch.jit.ScriptFunction.__call__ = functools.partialmethod(_call_scripted, call_script)
+    scripted: Any = torch.jit.ScriptFunction
+    call_script = scripted.__call__
+    scripted.__call__ = functools.partialmethod(_call_scripted, call_script)
     for function in wrapped:
         home = sys.modules.get(getattr(function, "__module__", None) or "")
         homes = [vars(home)] if home and not any(vars(home) is file for file in files) else []
@@ -204,7 +205,7 @@ def following_inputs(root: nn.Module, wrapped: Sequence[Callable[..., Any]] = ()
     try:
         yield
     finally:
-        torch.jit.ScriptFunction.__call__ = call_script
+        scripted.__call__ = call_script
         for name, before in replaced.items():
             if before is _ABSENT:
                 delattr(torch.Tensor, name)  # which uncovers that of its base
@@ -222,8 +223,9 @@ _ABSENT = object()
 
 def _python_of(value: Any) -> Callable[..., Any] | None:
     """The Python function that a TorchScript function was made of; None for anything else."""
-    scripted = isinstance(value, torch.jit.ScriptFunction)
-    return getattr(value, "_torchdynamo_inline", None) if scripted else None
+    if not isinstance(value, torch.jit.ScriptFunction):
+        return None
+    return getattr(value, "_torchdynamo_inline", None)
 
 
 def _call_scripted(function: Any, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
