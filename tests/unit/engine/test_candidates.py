@@ -16,6 +16,7 @@ from qatspec.engine.foreseeing import trials_of_candidates
 from qatspec.plan import plan_data, plan_table, status
 from qatspec.report import charts, tables
 from qatspec.report.gathered import gather
+from qatspec.report.page import Section, render
 from qatspec.schema.load import summary_schema
 from tests.unit.engine.test_execute import STAGES, Killed, statuses, tree as every_file
 
@@ -109,6 +110,9 @@ def test_the_report_tells_what_candidates_differ_in_and_how_they_trained(tried):
     last = {row["name"]: row["value"] for row in metric["data"]["values"]}
     chosen = tried.summary["metrics"]["qat"]["accuracy"]
     assert last["calm-last"] == pytest.approx(chosen, abs=1e-3)
+    page = render([Section(run=run)]).split('<script type="application/json"')[0]
+    part = page.split(">Candidates of qat</h2>")[1].split("<h2")[0]
+    assert part.count(f"<code>{lr}</code> 0.002") == 2 and part.count('class="chart"') == 2
 
 
 def test_the_report_leaves_out_a_candidate_whose_folder_has_another_result(again):
