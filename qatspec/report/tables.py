@@ -178,9 +178,9 @@ def per_class(details: Mapping[str, Mapping[str, Any]]) -> tuple[list[str], list
 
 def settings_of_candidates(run: Run) -> dict[str, list[tuple[str, Any]]]:
     """Candidate -> (key, value) of the settings that are not the same for all candidates of a
-    stage; keys begin behind the stage."""
+    stage; keys begin behind the stage, and digests of what it starts from are no settings."""
     every = [one.keys for one in run.candidates]
-    pointers = dict.fromkeys(key for keys in every for key in keys)
+    pointers = dict.fromkeys(key for keys in every for key in keys if key.startswith("/"))
     different = [p for p in pointers if any(k.get(p) != every[0].get(p) for k in every)]
     begin = f"/stages/{run.summary['tried']['stage']}/" if run.candidates else ""
     return {
