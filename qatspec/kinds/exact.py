@@ -23,6 +23,11 @@ from qatspec.ir import EXACT32, Interval, Op, ProgramData
 #: The dtypes of tensors of bytes.
 BYTES = (torch.int8, torch.uint8)
 _HOLDERS = {"int4": torch.int8, "int8": torch.int8, "uint8": torch.uint8}
+#: Below this, |a| + |r| of integers a and r have floor(a / r + 1/2) without a division in float64.
+#: It is floor(a / r + 1/2 + 1 / |4 r|): (2 a + r) / (2 r) is a multiple of 1 / |2 r|, and that sum
+#: is at least 1 / |4 r| away from every integer. Rounding 1 / r, two products and two sums moves it
+#: by less than 2^-49 (|a / r| + 1), which is below 2^-49 2^47 / |r|. The same holds without 1/2.
+NEAR = 1 << 47
 #: What an op of a Program is made into: tensors of its operands that are no constants, to a result.
 Step = Callable[..., Tensor]
 #: Makes a step of an op; the constants become tensors here, once.

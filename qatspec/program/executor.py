@@ -55,17 +55,19 @@ class Executor:
                 products[op.output] = op
         joined: dict[str, _Unit] = {}
         for op in self._program.ops:
-            if op.kind == "requant" and (product := products.get(op.inputs[0])) is not None:
-                step = requantized(self._exact, product, op)
-                if step is not None:
-                    joined[op.output] = _Unit(step, self._live(product), op.output)
-                    joined[product.output] = joined[op.output]
+            if op.kind != "requant":
+                continue
+            for name in op.inputs:
+                product = products.get(name)
+                if product and (step := requantized(self._exact, product, op)) is not None:
+                    others = (other for other in self._live(op) if other != name)
+                    unit = _Unit(step, (*self._live(product), *others), op.output)
+                    joined |= {op.output: unit, name: unit}
+                    break
         for op in self._program.ops:
-            unit = joined.get(op.output)
-            if unit is None:
-                fused.append(self._unit(op))
-            elif unit.output == op.output:
-                fused.append(unit)
+            one = joined.get(op.output) or self._unit(op)
+            if one.output == op.output:
+                fused.append(one)
         return self._with_ends(fused)
 
     def _unit(self, op: Op) -> _Unit:
@@ -112,8 +114,9 @@ class Executor:
 
 
 def _accumulators_read_once(program: Program) -> frozenset[str]:
-    """Results of weighted ops that one op reads, once: nothing else sees their memory."""
+    """Sums of products that one op reads, once: nothing else sees their memory."""
     uses = Counter(name for op in program.ops for name in op.inputs)
     uses.update(port.name for port in program.outputs)
-    accumulators = (op.output for op in program.ops if has(op, Trait.WEIGHTED))
+    products = (op for op in program.ops if has(op, Trait.WEIGHTED) or op.kind == "matmul")
+    accumulators = (op.output for op in products)
     return frozenset(name for name in accumulators if uses[name] == 1)

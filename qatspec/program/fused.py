@@ -1,8 +1,9 @@
-"""A sum of products and the requantization behind it in one kernel of bytes, where lines in float32
-are proven to give the exact integers (qatspec.kinds.requantization.lines).
+"""A sum of products and the requantization behind it in one step: one kernel of bytes where lines
+in float32 are proven to give the exact integers (qatspec.kinds.requantization.lines), and otherwise
+the kernel's sums in int32, which the requantization reads as they are.
 
-Channels that are not proven are computed a second time, with their sums, and put over the
-kernel's.
+Where no kernel gives int32, channels that are not proven are computed a second time, with their
+sums, and put over the kernel's.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from qatspec.ir import EXACT32, RANGE, Op
+from qatspec.ir import EXACT32, EXACT64, RANGE, Op
 from qatspec.kinds.exact import BYTES, ExactDtypes, Step
 from qatspec.kinds.products.bytes import (
     ByteConv,
@@ -23,13 +24,20 @@ from qatspec.kinds.products.bytes import (
     convs_round_once,
     linears_round_once,
 )
-from qatspec.kinds.products.step import conv_step, geometry_of
+from qatspec.kinds.products.step import conv_step, geometry_of, int32_sums
 from qatspec.kinds.requantization.forms import form_of
-from qatspec.kinds.requantization.lines import proven_lines
-from qatspec.kinds.requantization.step import Along, in_float64, requantizer
+from qatspec.kinds.requantization.lines import NEIGHBOURS, proven_lines
+from qatspec.kinds.requantization.step import (
+    Along,
+    in_float64,
+    requant as requant_step,
+    requantizer,
+)
 
 #: The largest share of channels that are computed twice.
 MOST_TWICE = 0.4
+#: How many slopes are tried on either side where sums in int32 are nearly as good.
+FEW_NEIGHBOURS = 4
 
 
 class _Channels(NamedTuple):
@@ -41,10 +49,67 @@ class _Channels(NamedTuple):
 
 
 def requantized(exact: ExactDtypes, op: Op, requant: Op) -> Step | None:
-    """The step of a convolution or linear layer whose sums `requant` alone reads, with that
-    requantization; None where two steps are as good or exactness is not proven."""
+    """The step of products whose sums `requant` alone reads, with that requantization; None where
+    two steps are as good or exactness is not proven. It takes the operands of `op`, then the others
+    of `requant`."""
+    if form_of(requant) != "single":
+        return None
+    if (sums := int32_sums(exact, op)) is None:
+        return _in_one_kernel(exact, op, requant, MOST_TWICE)
+    return _in_one_kernel(exact, op, requant, 0.0) or _of_int32(exact, op, requant, sums)
+
+
+def _of_int32(exact: ExactDtypes, op: Op, requant: Op, sums: Step) -> Step | None:
+    """`sums` without their bias, requantized."""
+    terms = len(requant.inputs) // 2
+    at = requant.inputs.index(op.output)
+    if len(op.inputs) < 3:
+        round_off = requant_step(exact, requant)
+    elif (with_bias := _with_bias(exact, op, requant)) is None:
+        return None
+    else:
+        round_off = with_bias
+    if terms == 1:
+        return lambda *operands: round_off(sums(*operands))
+    count = 2 if op.kind == "matmul" else 1
+
+    def step(*operands: Tensor) -> Tensor:
+        others = list(operands[count:])
+        others.insert(at, sums(*operands[:count]))
+        return round_off(*others)
+
+    return step
+
+
+def _with_bias(exact: ExactDtypes, op: Op, requant: Op) -> Step | None:
+    """The requantization of a linear layer's sums to which it adds the bias; None where float64
+    does not hold every sum."""
+    a, terms = requant.attrs, len(requant.inputs) // 2
+    *multipliers, shift = (exact.array(name).astype(np.int64) for name in requant.inputs[terms:])
+    at, rank = requant.inputs.index(op.output), len(exact.shape(op.output)) + 1
+    per_channel = any(constant.size > 1 for constant in (*multipliers, shift))
+    if per_channel and a["axis"] != rank - 1:
+        return None
+    bias = exact.array(op.inputs[2]).astype(np.int64)
+    extra = [2 * np.abs(bias) if k == at else np.zeros(1) for k in range(terms)]
+    reach = sum(
+        (exact.interval(name).magnitude + more.astype(np.float64)) * np.abs(m)
+        for name, more, m in zip(requant.inputs, extra, multipliers, strict=False)
+    )
+    if np.max(reach + np.exp2(shift - 1.0)) >= EXACT64 // 2:  # reach is rounded
+        return None
+    biases = [bias if k == at else np.zeros(1, np.int64) for k in range(terms)]
+    along = Along(rank - 1, len(bias))
+    body = in_float64(multipliers, shift, along, a["rounding"], biases)
+    limits, dtype = (a["low"], a["high"]), exact.holder(requant.output)
+    return requantizer(body, along, limits, dtype, rank, overwrite=False)
+
+
+def _in_one_kernel(exact: ExactDtypes, op: Op, requant: Op, most_twice: float) -> Step | None:
+    """A convolution or linear layer in a kernel that gives bytes. most_twice: the largest share of
+    channels that may be computed a second time."""
     kinds = {"conv": convs_round_once, "linear": linears_round_once}
-    if op.kind not in kinds or len(requant.inputs) != 3 or form_of(requant) != "single":
+    if op.kind not in kinds or len(requant.inputs) != 3:
         return None
     dtype, channel = exact.holder(requant.output), 1 if op.kind == "conv" else -1
     bytes_only = all(exact.holder(name) in BYTES for name in (*op.inputs[:2], requant.output))
@@ -56,11 +121,11 @@ def requantized(exact: ExactDtypes, op: Op, requant: Op) -> Step | None:
     limits = requant.attrs["low"], requant.attrs["high"]
     lines = proven_lines(
         channels.multiplier, channels.shift, requant.attrs["rounding"], limits, interval,
-        channels.bias,
+        channels.bias, NEIGHBOURS if most_twice else FEW_NEIGHBOURS,
     )  # fmt: skip
     others = np.flatnonzero(~lines.proven)
     small = interval.magnitude + np.abs(channels.bias).max() < EXACT32
-    if len(others) and (len(others) > MOST_TWICE * len(weight) or not small):
+    if len(others) and (len(others) > most_twice * len(weight) or not small):
         return None
     full = RANGE[exact.dtype(requant.output)] == limits and exact.dtype(requant.output) != "int4"
     rounded = Rounded(torch.from_numpy(lines.slope), dtype, None if full else limits)

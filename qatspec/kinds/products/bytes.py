@@ -130,13 +130,35 @@ class ByteLinear:
         return product.view(*shape, -1)  # type: ignore[no-any-return]
 
 
+class IntLinear:
+    """The sums of a linear layer of int8 in int32, without a bias. weight (O, I)."""
+
+    def __init__(self, weight: Tensor) -> None:
+        self._weight = _plain(weight.t())
+
+    def __call__(self, x: Tensor) -> Tensor:
+        rows = x.reshape(-1, x.shape[-1]).contiguous()
+        product = torch._int_mm(_plain(rows), self._weight)
+        return product.view(*x.shape[:-1], product.shape[-1])
+
+
+def _plain(matrix: Tensor) -> Tensor:
+    """`matrix`, in order where a dim has one entry: torch 2.13 takes any stride of such a dim for
+    the distance of rows, and reads beyond the data."""
+    if 1 not in matrix.shape:
+        return matrix
+    return torch.empty(matrix.shape, dtype=matrix.dtype).copy_(matrix)
+
+
 def byte_matmul(x: Tensor, y: Tensor) -> Tensor:
     """Products of int8 matrices (..., M, K) and (..., K, N) in int32."""
-    shape = np.broadcast_shapes(x.shape[:-2], y.shape[:-2])
-    product = torch.empty(*shape, x.shape[-2], y.shape[-1], dtype=torch.int32)
-    pairs = (t.expand(*shape, *t.shape[-2:]).flatten(0, -3) for t in (x, y))
-    for a, b, out in zip(*pairs, product.view(-1, *product.shape[-2:]), strict=True):
-        torch._int_mm(a, b, out=out)
+    if x.shape[:-2] != y.shape[:-2]:
+        shape = np.broadcast_shapes(x.shape[:-2], y.shape[:-2])
+        x, y = (t.expand(*shape, *t.shape[-2:]) for t in (x, y))
+    product = torch.empty(*x.shape[:-1], y.shape[-1], dtype=torch.int32)
+    matrices = (t.flatten(0, -3).unbind(0) if t.ndim > 2 else (t,) for t in (x, y, product))
+    for a, b, out in zip(*matrices, strict=True):
+        torch._int_mm(_plain(a), _plain(b), out=out)
     return product
 
 
@@ -165,7 +187,9 @@ def matmuls_are_exact() -> bool:
 
     def exact() -> bool:
         x, y = _extremes(torch.int8, 2, 20, 320), _extremes(torch.int8, 2, 24, 320).mT
-        return torch.equal(byte_matmul(x, y).double(), x.double() @ y.double())
+        products = x.double() @ y.double()
+        layer = IntLinear(y[0].t())(x[0]).double()
+        return torch.equal(byte_matmul(x, y).double(), products) and torch.equal(layer, products[0])
 
     return _proves(exact)
 

@@ -18,6 +18,7 @@ from qatspec.kinds.exact import BYTES, ExactDtypes, Step, padded
 from qatspec.kinds.products.bytes import (
     ByteConv,
     ByteLinear,
+    IntLinear,
     SplitConv,
     byte_matmul,
     convs_are_exact,
@@ -153,6 +154,17 @@ def linear(exact: ExactDtypes, op: Op) -> Step:
         return ByteLinear(exact.const(op.inputs[1], torch.int8), b)
     w = exact.const(op.inputs[1], dtype)
     return lambda x: F.linear(x.to(dtype), w, b)
+
+
+def int32_sums(exact: ExactDtypes, op: Op) -> Step | None:
+    """The sums of a linear layer or of a product of matrices in int32, the bias left out; None
+    where no kernel of bytes gives them."""
+    signed = all(exact.holder(name) == torch.int8 for name in op.inputs[:2])
+    if not signed or op.kind not in ("linear", "matmul") or not _is_of_bytes(exact, op):
+        return None
+    if not (linears_are_exact() and matmuls_are_exact()):
+        return None  # torch multiplies in loops without the instructions that linear layers need
+    return byte_matmul if op.kind == "matmul" else IntLinear(exact.const(op.inputs[1], torch.int8))
 
 
 def matmul(exact: ExactDtypes, op: Op) -> Step:

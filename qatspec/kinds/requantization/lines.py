@@ -51,12 +51,14 @@ def proven_lines(
     limits: tuple[int, int],
     reach: Interval,
     bias: np.ndarray,
+    neighbours: int = NEIGHBOURS,
 ) -> Lines:
     """The lines of v = x + bias for each channel, over x: a kernel adds the bias to its products by
     the offset.
 
     m, shift, bias: int64 (C,). limits: low and high of the result, within 8 bits. reach: what v can
-    be. A channel whose m is not positive is not proven.
+    be. neighbours: how many slopes are tried on either side. A channel whose m is not positive is
+    not proven.
     """
     low, high = limits
     slope = np.ldexp(m.astype(np.float64), -shift).astype(np.float32)
@@ -66,7 +68,7 @@ def proven_lines(
     first[left] = gates(m[left], shift[left], rounding, low, high)
     ends = (np.broadcast_to(end, m.shape)[:, None] for end in (reach.low, reach.high))
     above, below = _sides(first, bias[:, None], low, *ends)
-    for step in sorted(range(-NEIGHBOURS, NEIGHBOURS + 1), key=abs):
+    for step in sorted(range(-neighbours, neighbours + 1), key=abs):
         tried = (slope[left].view(np.int32) + np.int32(step)).view(np.float32)
         offset, proven = _offsets(tried, above[left], below[left], low)
         done = left[proven]

@@ -29,6 +29,8 @@ from qatspec.kinds.requantization.lines import proven_lines
 
 #: Elements of a block, a thread: 1 MiB of float64.
 BLOCK = 1 << 17
+#: Elements of a tensor that is computed at once, and the least of its last dim.
+AT_ONCE, SHORTEST = 1 << 18, 32
 #: Elements of a row of multipliers: long enough that a row's own cost does not count.
 ROW = 1 << 11
 
@@ -74,26 +76,41 @@ def requant(exact: ExactDtypes, op: Op) -> Step:
     return requantizer(body, along, (a["low"], a["high"]), dtype, len(shape) + 1, overwrite)
 
 
-def _summed(xs: Sequence[Tensor], rows: Sequence[Tensor], wide: Tensor) -> Tensor:
-    """The sum of each operand by its row of multipliers, in the dtype of the scratch tensors."""
+def _summed(
+    xs: Sequence[Tensor], rows: Sequence[Tensor], wide: Tensor, start: Tensor | None
+) -> Tensor:
+    """The row `start` and each operand by its row of multipliers, added in the dtype of the scratch
+    tensors."""
     width = xs[0].shape[-1]
-    v = wide[0].copy_(xs[0]).mul_(rows[0][:width])
+    v, row = wide[0].copy_(xs[0]), rows[0][:width]
+    if start is None:
+        v.mul_(row)
+    else:
+        torch.addcmul(start[:width], v, row, out=v)
     for x, row in zip(xs[1:], rows[1:], strict=True):
-        v.add_(wide[1].copy_(x).mul_(row[:width]))
+        v.addcmul_(wide[1].copy_(x), row[:width])
     return v
 
 
 def in_float64(
-    multipliers: Sequence[np.ndarray], shift: np.ndarray, along: Along, rounding: str
+    multipliers: Sequence[np.ndarray],
+    shift: np.ndarray,
+    along: Along,
+    rounding: str,
+    bias: Sequence[np.ndarray] = (),
 ) -> Body:
-    """Exact for every op. multipliers and shift: int64 (1,) or (C,)."""
+    """Exact for every op. multipliers and shift: int64 (1,) or (C,). bias: integers that are still
+    to be added to each operand, where every sum with them stays below 2^53 / 2^shift."""
     unit = torch.exp2(-torch.from_numpy(np.array(shift)).double())
-    rows = [along.row(torch.from_numpy(np.array(m)).double() * unit) for m in multipliers]
+    scaled = [torch.from_numpy(np.array(m)).double() * unit for m in multipliers]
+    rows = [along.row(m) for m in scaled]
+    first = torch.tensor([0.5 if rounding == "half_up" else 0.0], dtype=torch.float64)
+    for m, b in zip(scaled, bias, strict=False):
+        first = first + m * torch.from_numpy(np.array(b)).double()
+    start = along.row(first) if first.any() else None
 
     def compute(xs: Sequence[Tensor], wide: Tensor) -> Tensor:
-        v = _summed(xs, rows, wide)
-        if rounding == "half_up":
-            v.add_(0.5)
+        v = _summed(xs, rows, wide, start)
         return v.round_() if rounding == "half_even" else v.floor_()
 
     return Body(torch.float64, compute)
@@ -117,11 +134,11 @@ def _in_int32(exact: ExactDtypes, op: Op, constants: list[np.ndarray], along: Al
     rows = [along.row(torch.from_numpy(m).int()) for m in multipliers]
     halves, shifts = (along.row(torch.from_numpy(np.array(c)).int()) for c in (half, shift))
 
+    start = halves if rounding == "half_up" else None
+
     def compute(xs: Sequence[Tensor], wide: Tensor) -> Tensor:
-        v, width = _summed(xs, rows, wide), xs[0].shape[-1]
-        if rounding == "half_up":
-            v.add_(halves[:width])
-        return v.bitwise_right_shift_(shifts[:width])
+        v = _summed(xs, rows, wide, start)
+        return v.bitwise_right_shift_(shifts[: v.shape[-1]])
 
     return Body(torch.int32, compute)
 
@@ -143,8 +160,7 @@ def _in_float32(
     slope, offset = (along.row(torch.from_numpy(part)) for part in (lines.slope, lines.offset))
 
     def compute(xs: Sequence[Tensor], wide: Tensor) -> Tensor:
-        width = xs[0].shape[-1]
-        return wide[0].copy_(xs[0]).mul_(slope[:width]).add_(offset[:width]).round_()
+        return _summed(xs, [slope], wide, offset).round_()
 
     return Body(torch.float32, compute)
 
@@ -166,7 +182,13 @@ def requantizer(
     def step(*operands: Tensor) -> Tensor:
         plain = along.channel is None and all(x.is_contiguous() for x in operands)
         inner = -1 if plain else channel  # the dim that is innermost in memory
-        xs = [x.movedim(inner, -1).contiguous() for x in operands]
+        last = inner in (-1, rank - 1)
+        xs = [x if last else x.movedim(inner, -1) for x in operands]
+        if not overwrite and _at_once(xs[0], along, width):
+            wide = torch.empty(min(len(xs), 2), *xs[0].shape, dtype=body.dtype)
+            found = _as(body.compute(xs, wide).clamp_(low, high), dtype)
+            return found if last else found.movedim(-1, inner)
+        xs = [x.contiguous() for x in xs]
         out = xs[0] if overwrite else torch.empty(xs[0].shape, dtype=dtype)
         height = max(BLOCK * torch.get_num_threads() // width, 1)
         size = min(height * width, out.numel())
@@ -174,10 +196,37 @@ def requantizer(
         for parts in zip(*(_blocks(x.view(-1), width, height) for x in (*xs, out)), strict=True):
             shape = (len(scratch), *parts[0].shape)
             wide = scratch[:, : parts[0].numel()].view(shape)
-            parts[-1].copy_(body.compute(parts[:-1], wide).clamp_(low, high))
+            _write(body.compute(parts[:-1], wide).clamp_(low, high), parts[-1])
         return out.movedim(-1, inner)
 
     return step
+
+
+def _at_once(x: Tensor, along: Along, width: int) -> bool:
+    """Whether a tensor is small, and its last dim as long as the multipliers are, so that blocks
+    would cost more than they save."""
+    length = x.shape[-1]
+    fits = length == along.count if along.count > 1 else length <= width
+    return x.numel() <= AT_ONCE and length >= SHORTEST and fits
+
+
+def _as(v: Tensor, dtype: torch.dtype) -> Tensor:
+    """Integers in a tensor of a dtype that holds them."""
+    if dtype != torch.uint8:
+        return v.to(dtype)
+    out = torch.empty(v.shape, dtype=dtype)
+    _write(v, out)
+    return out
+
+
+def _write(v: Tensor, out: Tensor) -> None:
+    """Copy integers that the dtype of `out` holds. Conversions to int8 are vectorised, those to
+    uint8 are not."""
+    if out.dtype == torch.uint8 and v.dtype != torch.uint8:
+        out.view(torch.int8).copy_(v.sub_(128))
+        out.bitwise_xor_(128)
+    else:
+        out.copy_(v)
 
 
 def _blocks(flat: Tensor, width: int, height: int) -> list[Tensor]:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from qatspec.ir import RANGE, Op
-from qatspec.kinds.exact import ExactDtypes, Step
+from qatspec.kinds.exact import BYTES, ExactDtypes, Step
 
 
 def lut(exact: ExactDtypes, op: Op) -> Step:
@@ -14,7 +14,23 @@ def lut(exact: ExactDtypes, op: Op) -> Step:
         exact.const(op.inputs[1], exact.holder(op.output)),
         RANGE[exact.dtype(op.inputs[0])][0],
     )
-    return lambda x: looked_up(table, x.to(torch.int32) - lowest)
+    if exact.holder(op.inputs[0]) not in BYTES or table.dtype not in BYTES or len(table) != 256:
+        return lambda x: looked_up(table, x.to(torch.int32) - lowest)
+    by_byte = table.roll(lowest)  # by the byte of x as an unsigned number
+    every_pair = torch.arange(1 << 16, dtype=torch.int32).to(torch.uint16).view(torch.uint8)
+    pairs = by_byte[every_pair.long()].view(torch.int16)
+
+    def in_pairs(x: Tensor) -> Tensor:
+        inner = innermost(x)
+        x = x.movedim(inner, -1)
+        flat = x.reshape(-1)
+        if flat.numel() % 2 or flat.storage_offset() % 2:
+            taken = by_byte.index_select(0, flat.view(torch.uint8).to(torch.int32))
+        else:
+            taken = pairs.index_select(0, flat.view(torch.uint16).to(torch.int32)).view(table.dtype)
+        return taken.view(x.shape).movedim(-1, inner)
+
+    return in_pairs
 
 
 def exp_below_max(exact: ExactDtypes, op: Op) -> Step:
@@ -30,6 +46,11 @@ def exp_below_max(exact: ExactDtypes, op: Op) -> Step:
 def looked_up(table: Tensor, index: Tensor) -> Tensor:
     """table[index], in the order in which `index` lies in memory; a third of the time that indexing
     takes."""
-    inner = 1 if index.ndim == 4 and not index.is_contiguous() else -1
+    inner = innermost(index)
     index = index.movedim(inner, -1)
     return table.index_select(0, index.reshape(-1)).view(index.shape).movedim(-1, inner)
+
+
+def innermost(x: Tensor) -> int:
+    """The dim that is innermost in memory, of tensors as images or in order."""
+    return 1 if x.ndim == 4 and not x.is_contiguous() else -1
