@@ -186,8 +186,8 @@ def requantizer(
         xs = [x if last else x.movedim(inner, -1) for x in operands]
         if not overwrite and _at_once(xs[0], along, width):
             wide = torch.empty(min(len(xs), 2), *xs[0].shape, dtype=body.dtype)
-            found = _as(body.compute(xs, wide).clamp_(low, high), dtype)
-            return found if last else found.movedim(-1, inner)
+            result = _as(body.compute(xs, wide).clamp_(low, high), dtype)
+            return result if last else result.movedim(-1, inner)
         xs = [x.contiguous() for x in xs]
         out = xs[0] if overwrite else torch.empty(xs[0].shape, dtype=dtype)
         height = max(BLOCK * torch.get_num_threads() // width, 1)
