@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from copy import copy
 from dataclasses import replace
+from itertools import tee
 from typing import cast
 
 import numpy as np
@@ -65,17 +67,16 @@ def _programs(subject: Subject, march: March) -> Iterator[tuple[str, Program]]:
         yield op, replace(Program.from_bytes(data), march=march.name)
 
 
-def _alike(subject: Subject, march: March) -> Sequence[tuple[str, bytes]]:
-    """What `_lowered` gave for a march with the same arithmetic and capabilities: the figures of
-    its hardware change no Program."""
+def _alike(subject: Subject, march: March) -> Iterator[tuple[str, bytes]]:
+    """What `_lowered` gives for a march with the same arithmetic and capabilities: the figures of
+    its hardware change no Program. Each Program is made once, when a check first asks for it."""
     abilities = replace(march.capabilities, hardware=None)
     facts = march.arithmetic, abilities, march.float_ops, march.qdq
     lowered = subject.made.setdefault(("programs",), [])
-    for known, programs in lowered:
-        if known == facts:
-            return cast("Sequence[tuple[str, bytes]]", programs)
-    lowered.append((facts, tuple(_lowered(march))))
-    return cast("Sequence[tuple[str, bytes]]", lowered[-1][1])
+    if facts not in [known for known, _ in lowered]:
+        lowered.append((facts, tee(_lowered(march), 1)[0]))
+    (programs,) = (programs for known, programs in lowered if known == facts)
+    return cast("Iterator[tuple[str, bytes]]", copy(programs))  # from the first one on
 
 
 def _lowered(march: March) -> Iterator[tuple[str, bytes]]:
@@ -83,9 +84,10 @@ def _lowered(march: March) -> Iterator[tuple[str, bytes]]:
         x = images(shape)
         prepared = prepared_for_eval(model, x, march=march.name)
         try:
-            yield op, lower(prepared, (x,), name=op).to_bytes()
+            data = lower(prepared, (x,), name=op).to_bytes()
         except DiagnosticError:  # no integer form: nothing that a march could refuse
             continue
+        yield op, data
 
 
 def _compiled(subject: Subject, march: March, program: Program) -> bytes | None:
