@@ -161,7 +161,7 @@ def test_stdout(ran, target, tmp_path):
     if target == "link":
         (tmp_path / "link").symlink_to("/dev/stdout")
         target = str(tmp_path / "link")
-    plain = ran.command("schema").stdout
+    plain = ran.call("schema").stdout
     result = ran.command("schema", "--output", target)
     assert (result.returncode, result.stdout) == (0, plain)
     log = tmp_path / "log"

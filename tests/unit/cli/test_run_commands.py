@@ -14,6 +14,10 @@ import pytest
 from PIL import Image
 
 RUN = ("run", "toy.yaml", "--allow-code", "--workdir", "work", "--device", "cpu")
+
+#: Seconds that a loaded machine may take.
+PATIENCE = 300
+
 COMMON = ("--allow-code", "--workdir", "work", "--device", "cpu")
 
 
@@ -226,7 +230,7 @@ def start(project) -> subprocess.Popen:
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     checkpoint = project.workdir / "float/float-checkpoint-last.pth.tar"
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE
     while not checkpoint.exists():
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
@@ -238,10 +242,10 @@ def start(project) -> subprocess.Popen:
 def test_ctrl_c_ends_with_130_and_the_next_run_goes_on(project):
     process = start(project)
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
     assert "Traceback" not in errors
-    result = project.command(*RUN, "--step", "float")
+    result = project.call(*RUN, "--step", "float")
     assert result.returncode == 0, result.stderr
     assert "resumed from step" in result.stdout
 
@@ -251,17 +255,17 @@ def test_kill_9_costs_nothing_but_time(project, tmp_path):
     process = start(project)
     process.kill()
     process.communicate()
-    assert project.command(*RUN, "--step", "float").returncode == 0
+    assert project.call(*RUN, "--step", "float").returncode == 0
     unbroken = type(project)(tmp_path / "unbroken")
     unbroken.edit("count: 32", "count: 800")
-    assert unbroken.command(*RUN, "--step", "float").returncode == 0
+    assert unbroken.call(*RUN, "--step", "float").returncode == 0
     assert results(project.workdir) == results(unbroken.workdir)
 
 
 @pytest.mark.slow
 def test_a_full_disk(project):
     """A file size limit stands in for it: the kernel refuses the write in the same way."""
-    assert project.command(*RUN, "--step", "float").returncode == 0
+    assert project.call(*RUN, "--step", "float").returncode == 0
     before = results(project.workdir)
     project.edit("epochs: 3", "epochs: 4")
     limit = (8192, resource.getrlimit(resource.RLIMIT_FSIZE)[1])
@@ -273,9 +277,9 @@ def test_a_full_disk(project):
     assert result.returncode == 1
     assert "QS903" in result.stderr and "Traceback" not in result.stderr
     assert not list(project.workdir.rglob("*.tmp"))
-    assert project.command(*RUN, "--step", "float").returncode == 0
+    assert project.call(*RUN, "--step", "float").returncode == 0
     project.edit("epochs: 4", "epochs: 3")
-    back = project.command(*RUN, "--step", "float")
+    back = project.call(*RUN, "--step", "float")
     assert "float cached" in back.stdout
     assert results(project.workdir) == before
 

@@ -131,7 +131,8 @@ def test_settings_that_tensors_do_not_depend_on(done, override):
 
 def test_what_a_training_ran_on_is_no_other_setting(project):
     for extra in (("--nproc", "2"), ()):
-        done = project.command("run", "toy.yaml", *ON, "--step", "float", *extra)
+        start = project.command if extra else project.call
+        done = start("run", "toy.yaml", *ON, "--step", "float", *extra)
         assert done.returncode == 0, done.stderr
         result = project.call("eval", "toy.yaml", "--stage", "float", *ON)
         assert result.returncode == 0, result.stderr
