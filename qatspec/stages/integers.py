@@ -96,11 +96,13 @@ def compare(
     reference: IntegerModel, other: IntegerModel, inputs: Sequence[Sequence[np.ndarray]]
 ) -> Exactness:
     """Run both models on the same inputs and return the largest distance over all outputs: in
-    steps, and in words as a share of the output's largest value, as int32 outputs have many steps.
+    steps, and in words as a share of the largest value that the output has on any of the inputs, as
+    int32 outputs have many steps.
 
     inputs: one image each, in the form that `other` accepts. Frames of a camera are converted to
     integers for the reference."""
-    largest, share = 0, 0.0
+    apart = np.zeros(len(reference.outputs), np.int64)
+    reached = np.ones(len(reference.outputs), np.int64)
     feds = other.runtime_inputs if isinstance(other, Artifact) else ()
     fed = {f.port.name: f for f in feds}
     for feed in inputs:
@@ -111,14 +113,17 @@ def compare(
                 interpret_frames(fed[name], frames) if name in fed else frames
                 for name, frames in zip(names, feed, strict=True)
             ]
-        for mine, theirs in zip(reference.run(*ints), other.run(*feed), strict=True):
-            distance = np.abs(mine.astype(np.int64) - theirs.astype(np.int64))
-            largest = max(largest, int(distance.max(initial=0)))
-            size = int(np.abs(mine.astype(np.int64)).max(initial=1))
-            share = max(share, int(distance.max(initial=0)) / size)
-    apart = f", apart by at most {100 * share:.2g} % of the largest output" if largest else ""
+        pairs = zip(reference.run(*ints), other.run(*feed), strict=True)
+        for output, (mine, theirs) in enumerate(pairs):
+            wide = mine.astype(np.int64)
+            distance = np.abs(wide - theirs.astype(np.int64)).max(initial=0)
+            apart[output] = max(apart[output], distance)
+            reached[output] = max(reached[output], np.abs(wide).max(initial=0))
+    largest = int(apart.max(initial=0))
+    share = 100 * float((apart / reached).max(initial=0.0))
+    words = f", apart by at most {share:.2g} % of the largest value of an output" if largest else ""
     return Exactness(
-        bit_exact=largest == 0, max_lsb=largest, compared=_compared(other, len(inputs)) + apart
+        bit_exact=largest == 0, max_lsb=largest, compared=_compared(other, len(inputs)) + words
     )
 
 

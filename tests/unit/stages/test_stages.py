@@ -155,7 +155,24 @@ def test_compare_finds_a_difference(finished):
 
     found = compare(program, Off(), inputs)
     assert (found.bit_exact, found.max_lsb) == (False, 3)
-    assert "of the largest output" in found.compared
+    assert "of the largest value of an output" in found.compared
+
+
+def test_the_distance_is_a_share_of_what_the_output_reaches_on_all_inputs():
+    """An output that happens to be near zero on one picture makes no large share."""
+
+    class Gives:
+        outputs = ("a", "b")
+
+        def __init__(self, off):
+            self.off = off
+
+        def run(self, ints):
+            return [np.array([[ints[0]]]) + self.off, np.array([[7 * ints[0]]])]
+
+    found = compare(Gives(0), Gives(2), [[np.array([1])], [np.array([-200])]])
+    assert found.max_lsb == 2
+    assert found.compared == "2 images, apart by at most 1 % of the largest value of an output"
 
 
 def test_a_tree_of_outputs_is_what_forward_returns(finished):
