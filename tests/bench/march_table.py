@@ -129,6 +129,9 @@ def main() -> None:
     parser.add_argument("--marches", nargs="+", help="default: all that are registered")
     parser.add_argument("--rows", type=Path, help="JSON lines of finished rows")
     given = parser.parse_args()
+    known = {path.stem for path in SPECS.glob("*.yaml")} | {net.name for net in nets()}
+    if unknown := sorted(set(given.names) - known):
+        parser.error(f"neither a spec nor a net of the zoo: {', '.join(unknown)}")
     warnings.filterwarnings("ignore")
     torch.set_num_threads(1)
     marches = given.marches or sorted(registry().names("march"))

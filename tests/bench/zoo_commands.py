@@ -70,6 +70,8 @@ def main() -> None:
     parser.add_argument("--march", nargs="+", choices=MARCHES, default=list(MARCHES))
     parser.add_argument("--rows", type=Path, help="JSON lines of finished rows")
     given = parser.parse_args()
+    if unknown := sorted(set(given.names) - {net.name for net in nets()}):
+        parser.error(f"no net of the zoo: {', '.join(unknown)}")
     warnings.filterwarnings("ignore")
     done: dict[tuple[str, str], dict[str, Any]] = {}
     if given.rows and given.rows.exists():
