@@ -18,7 +18,8 @@ from qatspec.export.float32 import without_quantization
 from qatspec.export.opset11 import NotInOpset11, in_opset_11
 from qatspec.export.qdq import write_graph
 from qatspec.graph.context import GraphContext
-from qatspec.graph.deploy import Deployment, output_tree, without_post_process
+from qatspec.graph.deploy import Deployment, output_tree
+from qatspec.graph.float_parts import without_post_process
 from qatspec.graph.modes import eval_mode
 from qatspec.process import scratch_folder
 from qatspec.quant.fake_quant import FakeQuantize

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import onnx
@@ -30,10 +30,9 @@ from qatspec.graph.deploy import (
     Deployment,
     deploy,
     output_tree,
-    without_integer_ops,
-    without_post_process,
     yields_tensor,
 )
+from qatspec.graph.float_parts import without_head, without_head_and_tail, without_tail
 from qatspec.graph.modes import eval_mode
 from qatspec.onnxgraph import BATCH
 from qatspec.qdq import QdqWriter
@@ -79,10 +78,11 @@ def export_qat_onnx(
                     quint8 as well); None: as the march has them (`March.qdq`).
     batch           images a run, for runtimes that compile a graph for one size; None: any number.
 
-    Returns warnings: QS732 where a CPU without VNNI may saturate, QS519 where the post-process, or
-    what reads integers, is not in the file. Raises DiagnosticError: QS720 for an opset that is too
-    low, QS808 for quint8 in an int8 file, QS724 for an op without ONNX form, QS705 for a scale that
-    was never observed, QS726 for a batch other than the one for which the model's code holds.
+    Returns warnings: QS732 where a CPU without VNNI may saturate, QS519 where the float part in
+    front of the integers, or that behind them, is not in the file. Raises DiagnosticError: QS720
+    for an opset that is too low, QS808 for quint8 in an int8 file, QS724 for an op without ONNX
+    form, QS705 for a scale that was never observed, QS726 for a batch other than the one for which
+    the model's code holds.
     """
     inputs = prepared.example_inputs if example_inputs is None else example_inputs
     deployment = deployment or deploy(prepared, inputs)
@@ -114,29 +114,39 @@ def export_qat_onnx(
             raise
 
 
-def _ends_early(refusal: DiagnosticError) -> Diagnostic:
-    first = refusal.diagnostics[0]
-    return QS519.warning(
-        f"the QAT ONNX ends where the post-process begins, which it cannot hold: {first.message}",
-        help="nothing, if you mean that: `-post.onnx` holds the post-process; to have all in one "
-        "file, write that step with ops that quant handlers know",
-        span=first.span,
-    )
+def _in_part(where: str, file: str) -> Callable[[DiagnosticError], Diagnostic]:
+    """The warning that a file holds a part of the model, from why it cannot hold the whole."""
 
+    def warning(refusal: DiagnosticError) -> Diagnostic:
+        first = refusal.diagnostics[0]
+        return QS519.warning(
+            f"the QAT ONNX {where}, which it cannot hold: {first.message}",
+            help=f"nothing, if you mean that: {file} the rest; to have all in one file, write it "
+            "with ops that quant handlers know",
+            span=first.span,
+        )
 
-def _begins_late(refusal: DiagnosticError) -> Diagnostic:
-    first = refusal.diagnostics[0]
-    return QS519.warning(
-        "the QAT ONNX begins behind the ops that read integers, which it cannot hold: "
-        f"{first.message}",
-        help="nothing, if you mean that: `-pre.onnx` holds those ops; to have all in one file, "
-        "write them with ops that quant handlers know",
-        span=first.span,
-    )
+    return warning
 
 
 #: What a file may hold where it cannot hold the whole model, and the warning of that.
-_PARTS = ((without_post_process, _ends_early), (without_integer_ops, _begins_late))
+_PARTS = (
+    (
+        without_tail,
+        _in_part("ends where the float part behind the integers begins", "`-post.onnx` holds"),
+    ),
+    (
+        without_head,
+        _in_part("begins behind the float part in front of the integers", "`-pre.onnx` holds"),
+    ),
+    (
+        without_head_and_tail,
+        _in_part(
+            "holds what is between the float parts in front of the integers and behind them",
+            "`-pre.onnx` and `-post.onnx` hold",
+        ),
+    ),
+)
 
 
 def write_graph(

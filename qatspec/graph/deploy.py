@@ -18,9 +18,7 @@ from torch.utils import _pytree as pytree
 from qatspec.diag import Collector
 from qatspec.graph.arguments import named_parts
 from qatspec.graph.batch import Batch
-from qatspec.graph.context import GraphContext
 from qatspec.graph.ends import POST_PROCESS
-from qatspec.graph.integer_inputs import reading_integers
 from qatspec.graph.modes import eval_mode
 from qatspec.graph.prepared import Prepared
 from qatspec.graph.sizes import fixed, is_plain
@@ -92,47 +90,6 @@ def deploy_graph(
         if node.op in _CALLS and not node.users and node.target is not fixed:
             graph.erase_node(node)  # what a refused decision alone reads
     return graph
-
-
-def without_post_process(deployment: Deployment) -> fx.Graph | None:
-    """Return the graph that ends where the post-process begins, and returns what that reads; None
-    where there is none."""
-    graph, batch = deployment.graph, deployment.batch
-    behind = [n for n in graph.nodes if POST_PROCESS in n.meta]
-    if not behind:
-        return None
-    read = {n for node in (*behind, graph.output_node()) for n in node.all_input_nodes}
-    network, made = fx.Graph(), dict[fx.Node, fx.Node]()
-    results = []
-    for node in graph.nodes:
-        if node.op == "output" or POST_PROCESS in node.meta:
-            continue
-        made[node] = network.node_copy(node, made.__getitem__)
-        computed = node.op in _CALLS and not batch.is_constant(node)
-        if node in read and computed and carries_tensor(node.meta.get("example")):
-            results.append(made[node])
-    network.output(tuple(results))
-    return network
-
-
-def without_integer_ops(deployment: Deployment) -> fx.Graph | None:
-    """Return the graph that begins with what the ops on integer inputs give; None where there are
-    none."""
-    graph = deployment.graph
-    context = GraphContext(deployment.prepared.model, graph, deployment.prepared.march)
-    integer_ops = reading_integers(context)
-    if not integer_ops:
-        return None
-    network, made = fx.Graph(), dict[fx.Node, fx.Node]()
-    for node in graph.nodes:
-        readers = [user for user in node.users if user not in integer_ops]
-        begins = node in integer_ops or node.op == "placeholder"
-        if not begins:
-            made[node] = network.node_copy(node, made.__getitem__)
-        elif readers:
-            made[node] = network.placeholder(node.name)
-            made[node].meta = dict(node.meta)
-    return network
 
 
 def _inline_fixed_sizes(graph: fx.Graph, batch: Batch) -> None:

@@ -18,6 +18,7 @@ from qatspec.graph.advice import without_integers
 from qatspec.graph.batch import Batch
 from qatspec.graph.context import GraphContext
 from qatspec.graph.deploy import Deployment, deploy, output_tree, yields_tensor
+from qatspec.graph.float_parts import is_inside
 from qatspec.graph.modes import eval_mode
 from qatspec.graph.refusals import REFUSED
 from qatspec.graph.source import line_span
@@ -28,7 +29,7 @@ from qatspec.lower.constants import fold
 from qatspec.lower.integer_results import as_int32
 from qatspec.lower.origin import origins
 from qatspec.lower.pictures import on_pictures
-from qatspec.lower.split import is_inside, split
+from qatspec.lower.split import split
 from qatspec.lower.unserved import known_reason
 from qatspec.lowering import (
     FailedOperand,
@@ -128,7 +129,7 @@ def _lowered(
     origin = origins(prepared)
     builder = ProgramBuilder(name, prepared.march, registry().arithmetic(prepared.march))
     lowering = Lowering(builder, context, origin, grids(context))
-    cut = split(prepared, context)
+    cut = split(deployment, context)
     lowering.host = frozenset((*cut.before, *cut.after))
     for node in graph.nodes:
         lowering.node = node

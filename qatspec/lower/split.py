@@ -1,12 +1,6 @@
 """Where the chip's part of a model begins and ends, where its forward does more than what is
-prepared.
-
-What evaluation alone computes behind the network (`qatspec.graph.ends`) runs on the host in float.
-So does what reads integers among the inputs, in front of it (`qatspec.graph.integer_inputs`), and
-what is returned beside its results and depends on sizes alone.
-Otherwise the boundary is the spec's: ops outside the prepared modules run on the host in float,
-unless they stand between prepared modules (then they have to be lowered with them) or only move
-numbers (then the chip moves them exactly). What is cut off becomes two graphs of their own.
+prepared: `qatspec.graph.float_parts` says which ops the host runs. What is cut off becomes two
+graphs of their own.
 """
 
 from __future__ import annotations
@@ -19,15 +13,13 @@ from torch import fx
 
 from qatspec.diag import DiagnosticError, Span
 from qatspec.diag.codes import QS707
-from qatspec.graph import Prepared
 from qatspec.graph.batch import Batch
 from qatspec.graph.context import GraphContext
 from qatspec.graph.deploy import Deployment, output_tree, yields_tensor
 from qatspec.graph.ends import POST_PROCESS
+from qatspec.graph.float_parts import float_parts
 from qatspec.graph.host import Host
-from qatspec.graph.integer_inputs import reading_integers
 from qatspec.ir import unflatten
-from qatspec.lower.closing import fake_quant_of
 
 _CALLS = ("call_module", "call_function", "call_method")
 
@@ -50,7 +42,7 @@ def host_parts(deployment: Deployment) -> Host:
     """Return the float parts of a model, which run on the host."""
     prepared, graph = deployment.prepared, deployment.graph
     context = GraphContext(prepared.model, graph, prepared.march)
-    parts = split(prepared, context)
+    parts = split(deployment, context)
     flat, tree = output_tree(graph)
     images = [n for n in graph.nodes if n.op == "placeholder"]
     reads_images = any(n in images for node in parts.after for n in node.all_input_nodes)
@@ -62,60 +54,28 @@ def host_parts(deployment: Deployment) -> Host:
     return Host(_names(parts.before, context), _names(parts.after, context), pre, post)
 
 
-def split(prepared: Prepared, context: GraphContext) -> Split:
+def split(deployment: Deployment, context: GraphContext) -> Split:
     """Divide the deploy graph. Raises DiagnosticError QS707 where a float part behind the chip's
     reads something that the chip's part does not give."""
-    graph = context.graph
-    closing = [n for n in graph.nodes if fake_quant_of(n, context.modules) is not None]
-    inside = {
-        n
-        for n in graph.nodes
-        if any(is_inside(n, path) for path in prepared.modules) and POST_PROCESS not in n.meta
-    }
-    needed = _closure(closing, lambda n: n.all_input_nodes)
-    reached = _closure([n for n in graph.nodes if n in inside], lambda n: n.users)
-    floats = [
-        n
-        for n in graph.nodes
-        if n.op in _CALLS and n not in inside and yields_tensor(n) and not context.is_constant(n)
-    ]
-    heads = [n for n in floats if n in needed and n not in reached and not context.moves(n)]
-    heads += [n for n in reading_integers(context) if n in needed]
-    before = _closure(heads, lambda n: n.all_input_nodes)
-    after: dict[fx.Node, None] = {}
-    for node in floats:
-        behind = any(n in after for n in node.all_input_nodes)
-        behind = behind or POST_PROCESS in node.meta
-        if node not in needed and (behind or not context.moves(node)):
-            after[node] = None
-    after |= dict.fromkeys(_constant_outputs(context))
-    return _cut(graph, before, after, context)
-
-
-def _constant_outputs(context: GraphContext) -> list[fx.Node]:
-    """Tensors that a model returns and that its ops compute from sizes and buffers alone, such as
-    anchors."""
-    returned = output_tree(context.graph)[0]
-    return [
-        n
-        for n in context.graph.nodes
-        if n in returned and n.op in _CALLS and yields_tensor(n) and context.is_constant(n)
-    ]
+    before, after = float_parts(deployment, context)
+    return _cut(deployment, before, after, context)
 
 
 def _cut(
-    graph: fx.Graph,
+    deployment: Deployment,
     before: dict[fx.Node, None],
     after: dict[fx.Node, None],
     context: GraphContext,
 ) -> Split:
+    graph, batch = deployment.graph, deployment.batch
     host = {**before, **after}
     on_chip = [n for n in graph.nodes if n not in host and n.op in _CALLS]
     entering = _read(
         on_chip, [n for n in graph.nodes if n in before or n.op == "placeholder"], context
     )
     results = [n for n in graph.nodes if n.op == "output"]
-    leaving = _read([*after, *results], on_chip, context)
+    computed = [n for n in on_chip if not batch.is_constant(n, of_batch=True)]
+    leaving = _read([*after, *results], computed, context)
     for node in after:
         for operand in node.all_input_nodes:
             image = operand.op == "placeholder" and POST_PROCESS not in node.meta
@@ -169,27 +129,6 @@ def _read(
     return [
         n for n in candidates if n in wanted and yields_tensor(n) and not context.is_constant(n)
     ]
-
-
-def _closure(start: Iterable[fx.Node], step: Any) -> dict[fx.Node, None]:
-    """Everything that `step` reaches from `start`, in the order of the graph."""
-    visited: set[fx.Node] = set()
-    waiting = list(start)
-    graph = waiting[0].graph if waiting else None
-    while waiting:
-        node = waiting.pop()
-        if node not in visited:
-            visited.add(node)
-            waiting += list(step(node))
-    return {n: None for n in graph.nodes if n in visited} if graph is not None else {}
-
-
-def is_inside(node: fx.Node, path: str) -> bool:
-    """Return whether the op belongs to the module at `path`; "" is the whole model."""
-    if node.op not in _CALLS:
-        return False
-    owner = str(node.target) if node.op == "call_module" else str(node.meta.get("owner", ""))
-    return not path or f"{owner}.".startswith(f"{path}.")
 
 
 def _names(nodes: Sequence[fx.Node], context: GraphContext) -> tuple[str, ...]:
