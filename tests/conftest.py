@@ -26,6 +26,12 @@ os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="qatspec-tests-")
 atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 
 
+def pytest_addoption(parser):
+    parser.addoption(
+        "--full", action="store_true", help="all cases of the tests that take a sample otherwise"
+    )
+
+
 @pytest.fixture(autouse=True)
 def no_values_of_other_tests():
     """A process hides the values of the environment that it has read: each test its own."""

@@ -31,7 +31,7 @@ def known_reason(node: fx.Node, name: str, context: GraphContext) -> tuple[str, 
     if last in _READS_BETWEEN_PIXELS:
         numbers = prod(context.shape(node)[1:]) * _READS_BETWEEN_PIXELS[last]
         reason = (
-            "no march reads at positions that are computed from the input; here it would read "
+            "no march reads between pixels, at positions that a tensor names; here it would read "
             f"{numbers} numbers of each image"
         )
         return reason, f"serve it by a plugin for a chip that does, or {without_integers(None)}"

@@ -1,6 +1,7 @@
 """Every net of the zoo, at its test size: it lowers, exports and runs in onnxruntime, every integer
 as by the executor and by the interpreter; both forms of its Q/DQ file give equal numbers; and in
-onnxruntime's fast kernels, with unsigned activations, every layer is one integer away at most."""
+onnxruntime's fast kernels, with unsigned activations, every layer is one integer away at most (every
+third net; all of them with `pytest --full`)."""
 
 from __future__ import annotations
 
@@ -22,8 +23,14 @@ from tests.zoo.zoo import nets
 pytest.importorskip("onnxruntime")
 
 
-@pytest.mark.parametrize("net", nets(), ids=lambda net: net.name)
-def test_fast_kernels(net):
+def pytest_generate_tests(metafunc):
+    if "sampled" in metafunc.fixturenames:
+        step = 1 if metafunc.config.getoption("full") else 3
+        metafunc.parametrize("sampled", nets()[::step], ids=lambda net: net.name)
+
+
+def test_fast_kernels(sampled):
+    net = sampled
     torch.manual_seed(0)
     model = net.build(**net.tiny).eval()
     x = torch.randn(1, net.channels, *net.tiny_size)
