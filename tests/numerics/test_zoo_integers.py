@@ -1,7 +1,7 @@
 """Every net of the zoo, at its test size: it lowers, exports and runs in onnxruntime, every integer
 as by the executor and by the interpreter; both forms of its Q/DQ file give equal numbers; and in
-onnxruntime's fast kernels, with unsigned activations, every layer is one integer away at most (every
-third net; all of them with `pytest --full`)."""
+onnxruntime's fast kernels, with unsigned activations, every layer is one integer away at most
+(every third net; all of them with `pytest --full`)."""
 
 from __future__ import annotations
 
