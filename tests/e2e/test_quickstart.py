@@ -120,7 +120,7 @@ def test_boxes_of_the_bin_are_those_that_eval_judges(ran, tmp_path):
         lines = [line.split() for line in result.stdout.splitlines() if line.startswith("  ")]
         return {name: float(value) for name, value in lines}
 
-    (folder,) = (f for f in (ran / "work/data").iterdir() if len(list(f.glob("*/*.png"))) == 16)
+    (folder,) = (f for f in (ran / "work/data").iterdir() if len(list(f.glob("*/*.bmp"))) == 16)
     result = qatspec(
         ran, "infer", SPEC, *loose, "--model", "work/compile/quickstart.bin",
         "--input", folder / "pictures", "--output", tmp_path / "out",
