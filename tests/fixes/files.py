@@ -195,7 +195,7 @@ def _in_one_file(function: Any) -> list[Diagnostic]:
 CASES += each(
     "QS519",
     (
-        "to have all in one file, write that step with ops that quant handlers know",
+        "to have all in one file, write it with ops that quant handlers know",
         lambda: _in_one_file(lambda y: y.topk(1, 2)[0]),
         lambda: _in_one_file(lambda y: y.amax(2, keepdim=True)),
         ("QS517",),
