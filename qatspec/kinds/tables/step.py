@@ -23,7 +23,7 @@ def lut(exact: ExactDtypes, op: Op) -> Step:
     def in_pairs(x: Tensor) -> Tensor:
         inner = innermost(x)
         x = x.movedim(inner, -1)
-        flat = x.reshape(-1)
+        flat = x.reshape(-1).contiguous()  # of a part, it may be a view with steps
         if flat.numel() % 2 or flat.storage_offset() % 2:
             taken = by_byte.index_select(0, flat.view(torch.uint8).to(torch.int32))
         else:

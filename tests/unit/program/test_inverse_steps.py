@@ -175,3 +175,5 @@ def test_tables_of_bytes_in_pairs(shape, dtypes):
     step, expected = lut(Executor(program)._exact, program.ops[0]), interpret(program, ints)[0]
     behind = torch.from_numpy(np.concatenate([[0], ints.reshape(-1)]).astype(dtypes[0]))[1:]
     np.testing.assert_array_equal(step(behind).numpy().reshape(ints.shape), expected)
+    spread = torch.from_numpy(np.repeat(ints.reshape(-1), 2))[::2]  # a view with steps
+    np.testing.assert_array_equal(step(spread).numpy().reshape(ints.shape), expected)
