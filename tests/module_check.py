@@ -20,7 +20,7 @@ from qatspec.diag import DiagnosticError
 from qatspec.export import OnnxRunner, export_qat_onnx, to_onnx
 from qatspec.export.qdq import tree_of
 from qatspec.graph.deploy import Deployment, deploy
-from qatspec.ir import NAMED_TUPLE
+from qatspec.ir import unflatten
 from qatspec.lower.pipeline import lower_layers
 from qatspec.prepare import prepare, set_stage
 from qatspec.referee.interpreter import interpret_all
@@ -158,10 +158,7 @@ class Layers(fx.Interpreter):
 
 
 def _flat(tree: Any) -> list[Any]:
-    """The leaves of what forward returns, or of a tree of indexes; dicts by their sorted keys,
-    named tuples in their order."""
-    if isinstance(tree, dict) and NAMED_TUPLE in tree:
-        return _flat(list(tree[NAMED_TUPLE].values()))
+    """The leaves of what forward returns; dicts by their sorted keys."""
     if isinstance(tree, dict):
         return [leaf for key in sorted(tree) for leaf in _flat(tree[key])]
     if isinstance(tree, (list, tuple)):
@@ -170,7 +167,7 @@ def _flat(tree: Any) -> list[Any]:
 
 
 def _nested(tree: Any, flat: Any) -> list[Any]:
-    return [flat[i] for i in _flat(tree)]
+    return _flat(unflatten(tree, flat))
 
 
 def _distance(a: Tensor, b: Tensor) -> float:

@@ -24,7 +24,7 @@ from qatspec.graph.prepared import Prepared
 from qatspec.graph.sizes import fixed, is_plain
 from qatspec.graph.trace import trace
 from qatspec.graph.weights import require_switched_on, require_usable, seed_weights
-from qatspec.ir import ATTRIBUTES, CONSTANT, NAMED_TUPLE
+from qatspec.ir import ATTRIBUTES, CONSTANT, NAMED_TUPLE, in_order
 from qatspec.spec.symbols import symbol
 
 _CALLS = ("call_function", "call_method", "call_module")
@@ -155,7 +155,7 @@ def _index(result: Any, flat: list[Any]) -> Any:
     if isinstance(result, (list, tuple)):
         return [_index(branch, flat) for branch in result]
     if isinstance(result, dict):
-        return {str(key): _index(branch, flat) for key, branch in result.items()}
+        return in_order({str(key): _index(branch, flat) for key, branch in result.items()})
     if is_plain_constant(result):
         return {CONSTANT: result}
     for i, known in enumerate(flat):

@@ -23,6 +23,9 @@ CONSTANT = "$constant"
 #: The one key of the tree of a named tuple, and of an object whose parts are attributes, such as a
 #: dataclass: {NAMED_TUPLE: {name: tree}}, {ATTRIBUTES: {name: tree}}.
 NAMED_TUPLE, ATTRIBUTES = "$named_tuple", "$attributes"
+#: The one key of the tree of a dict whose keys are not in alphabetical order, in which files have
+#: them: {ORDERED: [[{CONSTANT: key}, tree], ...]}.
+ORDERED = "$ordered"
 
 
 class Attributes(dict[str, Any]):
@@ -74,8 +77,8 @@ def is_constant(tree: Any) -> bool:
 def unflatten(tree: Any, flat: Sequence[Any]) -> Any:
     """The structure that the model's forward returns, from the outputs in port order.
 
-    tree: `Program.tree`: an output index, a constant, or lists, dicts, NAMED_TUPLE and ATTRIBUTES
-    of trees; tuples come back as lists, dataclasses as Attributes.
+    tree: `Program.tree`: an output index, a constant, or lists, dicts, ORDERED, NAMED_TUPLE and
+    ATTRIBUTES of trees; tuples come back as lists, dataclasses as Attributes.
     """
     if is_constant(tree):
         return tree[CONSTANT]
@@ -85,10 +88,19 @@ def unflatten(tree: Any, flat: Sequence[Any]) -> Any:
             return namedtuple("Outputs", parts)(**parts)
         if set(tree) == {ATTRIBUTES}:
             return Attributes(unflatten(tree[ATTRIBUTES], flat))
+        if set(tree) == {ORDERED}:
+            return {key[CONSTANT]: unflatten(branch, flat) for key, branch in tree[ORDERED]}
         return {key: unflatten(branch, flat) for key, branch in tree.items()}
     if isinstance(tree, list):
         return [unflatten(branch, flat) for branch in tree]
     return flat[tree]
+
+
+def in_order(branches: dict[str, Any]) -> dict[str, Any]:
+    """The tree of a dict of trees, whose order files keep."""
+    if list(branches) == sorted(branches):
+        return branches
+    return {ORDERED: [[{CONSTANT: key}, branch] for key, branch in branches.items()]}
 
 
 def renumbered(tree: Any, ports: Sequence[int]) -> Any:

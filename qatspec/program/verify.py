@@ -10,6 +10,7 @@ from qatspec.diag import Diagnostic, DiagnosticError
 from qatspec.diag.codes import QS704, QS711
 from qatspec.ir import (
     CONSTANT,
+    ORDERED,
     RANGE,
     STORAGE,
     Interval,
@@ -143,6 +144,13 @@ def _op(program: Program, op: Op, known: dict[str, Interval]) -> Diagnostic | No
     return None
 
 
+def _branch(pair: Any) -> Any:
+    """The tree of a key, of a dict that keeps its order; None where it is no such pair."""
+    if not isinstance(pair, list) or len(pair) != 2 or not is_constant(pair[0]):
+        return None
+    return pair[1] if isinstance(pair[0][CONSTANT], str) else None
+
+
 def _tree(tree: Any, outputs: int, depth: int = 0) -> list[str]:
     if depth > 32:
         return ["the output tree is nested too deeply"]
@@ -150,7 +158,9 @@ def _tree(tree: Any, outputs: int, depth: int = 0) -> list[str]:
         value = tree[CONSTANT]
         plain = value is None or isinstance(value, (bool, int, float, str))
         return [] if plain else [f"the output tree holds {value!r}, which is no constant"]
-    if isinstance(tree, dict):
+    if isinstance(tree, dict) and set(tree) == {ORDERED}:
+        branches = list(map(_branch, tree[ORDERED])) if isinstance(tree[ORDERED], list) else [None]
+    elif isinstance(tree, dict):
         branches = list(tree.values()) if all(isinstance(k, str) for k in tree) else [None]
     elif isinstance(tree, list):
         branches = tree

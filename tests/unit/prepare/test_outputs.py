@@ -63,6 +63,9 @@ CONSTANTS: dict[str, Callable[[Any, Tensor, Tensor], Any]] = {
     "a shape": lambda net, x, y: {"y": y, "size": x.shape[2:]},
     "the same twice": lambda net, x, y: [y, None, y, 3, 3],
     "an output again as a number": lambda net, x, y: [y, 0, {"n": 0, "y": y}],
+    "a dict in its order": lambda net, x, y: {"y": y, "b": {"z": y + 1, "a": None}, "$": 3},
+    "a named tuple": lambda net, x, y: Named(y, {"second": y + 1, "first": y}),
+    "names of torch": lambda net, x, y: y.max(1),
 }
 
 
@@ -94,7 +97,7 @@ def listed(tree: Any) -> Any:
 
 def same(a: Any, b: Any) -> bool:
     if isinstance(a, dict):
-        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
+        return list(a) == list(b) and all(same(a[key], b[key]) for key in a)
     if isinstance(a, list):
         return len(a) == len(b) and all(map(same, a, b))
     if isinstance(a, Tensor):

@@ -66,6 +66,9 @@ MUTATIONS = {
     "scale of another size": lambda p: replace(p, outputs=(replace(p.outputs[0], axis=2),)),
     "tree past the outputs": lambda p: replace(p, tree=[0, 2]),
     "tree of words": lambda p: replace(p, tree={"a": "b"}),
+    "order that is none": lambda p: replace(p, tree={"$ordered": 3}),
+    "order without keys": lambda p: replace(p, tree={"$ordered": [[0, 0]]}),
+    "order of one": lambda p: replace(p, tree={"$ordered": [[{"$constant": "a"}]]}),
     "a value nobody defines": lambda p: replace(
         p, values={**p.values, "ghost": Value(name="ghost", dtype="int8", shape=(1,))}
     ),
