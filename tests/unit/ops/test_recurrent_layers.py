@@ -96,6 +96,6 @@ def test_what_onnx_cannot_do_is_refused(tmp_path: Path) -> None:
     prepared.model(X)
     set_stage(prepared, "eval")
     with pytest.raises(DiagnosticError, match="with a projection") as caught:
-        export_qat_onnx(prepared, tmp_path / "qat.onnx")
+        export_host(prepared, host_parts(deploy(prepared, (X,))), tmp_path, "net")
     (found,) = caught.value.diagnostics
     assert found.code == "QS724" and found.span is not None and found.span.file == __file__
