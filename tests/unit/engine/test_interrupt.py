@@ -23,7 +23,7 @@ from tests.conftest import Project
 RUN = ("run", "toy.yaml", "--allow-code", "--workdir", "work", "--device", "cpu")
 
 #: Seconds that a loaded machine may take.
-PATIENCE = 120
+PATIENCE = 300
 
 
 @pytest.fixture(autouse=True)
