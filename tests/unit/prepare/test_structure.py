@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
+from qatspec.ir.ports import unflatten
 from qatspec.lower import lower
 from qatspec.prepare import prepare, set_stage
 from qatspec.quant.fake_quant import FakeQuantize
@@ -174,7 +175,7 @@ def test_parts_made_in_forward_and_named_results():
     torch.testing.assert_close(found.far, wanted.far)
     assert "stem.0.weight" in prepared.model.state_dict()
     program = lower(prepared, (x,))
-    (names,) = program.tree.values()
-    assert names == {"near": 0, "far": 1} and len(program.outputs) == 2
+    named = unflatten(program.tree, ("first", "second"))
+    assert named._asdict() == {"near": "first", "far": "second"} and len(program.outputs) == 2
     again = pickle.loads(pickle.dumps(prepared.model))
     assert type(again(x)) is Pair
