@@ -11,6 +11,8 @@ from rich.text import Text
 
 _GAP = "  "
 _NARROWEST = 20
+#: Columns that a text beside other cells gets at least; in fewer, it stands below them.
+_BESIDE = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +20,8 @@ class Column:
     """A column of a table.
 
     right  its cells are figures, which stand to the right.
-    usual  a cell that says nothing: it is left out, and so is the column where every cell is one.
+    usual  a cell that says nothing: it is left out, and so is the column that has only such cells
+           and empty ones.
     title  it stands in the first line of a row that needs two.
     """
 
@@ -41,12 +44,13 @@ def print_columns(console: Console, head: Sequence[Column], rows: Sequence[Seque
 def lines(head: Sequence[Column], rows: Sequence[Sequence[str]], width: int) -> list[list[str]]:
     """The lines of the head and of each row.
 
-    A row is one line where all fit into `width`. Otherwise its titles stand in a line of their own,
-    and its other cells below, whose last column is wrapped between words. No cell is cut.
+    A row is one line where all fit into `width`, or all but the text of the last column, which is
+    then wrapped between words in its column. Otherwise the titles stand in a line of their own, and
+    the other cells below, whose last column is wrapped in the same way. No cell is cut.
     """
     kept = [
         i for i, column in enumerate(head)
-        if column.title or not rows or any(row[i] != column.usual for row in rows)
+        if column.title or not rows or any(row[i] not in ("", column.usual) for row in rows)
     ]  # fmt: skip
     cells = [[head[i].name for i in kept]]
     cells += [["" if row[i] == head[i].usual else row[i] for i in kept] for row in rows]
@@ -62,13 +66,27 @@ class _Layout:
         self._sizes = [max(len(row[i]) for row in cells) for i in range(len(head))]
         self._titles = [i for i, column in enumerate(head) if column.title]
         self._others = [i for i, column in enumerate(head) if not column.title]
+        self._text = self._start_of_text(cells)
 
     def row(self, row: Sequence[str]) -> list[str]:
         """The lines of one row."""
         every = range(len(row))
         if self._size(every) <= self._width:
             return [self._joined(row, every)]
+        if self._text is not None:
+            front = self._joined(row, every[:-1]).ljust(self._text)
+            first, *more = self._wrapped(row[-1], self._text) or [""]
+            return [(front + first.lstrip()).rstrip(), *more]
         return [*self._title(row), *self._below(row)]
+
+    def _start_of_text(self, cells: Sequence[Sequence[str]]) -> int | None:
+        """Where the last column begins if it is a text that can be wrapped beside the others."""
+        last = len(self._head) - 1
+        if last < 1 or self._head[last].right or self._head[last].title:
+            return None
+        start = self._size(range(last)) + len(_GAP)
+        longest = max((len(word) for row in cells for word in row[last].split()), default=0)
+        return start if self._width - start >= max(longest, _BESIDE) else None
 
     def _size(self, which: Sequence[int]) -> int:
         return sum(self._sizes[i] for i in which) + len(_GAP) * (len(which) - 1)

@@ -123,9 +123,9 @@ def _write(output: Path, name: str, text: str, *, smoke: bool = False) -> None:
     except FileExistsError:
         raise DiagnosticError(_there(target)) from None
     write_output(output / SCHEMA_FILE, schema_text())
-    next_ = f"qatspec run {'--smoke ' if smoke else ''}{target}"
-    first = "" if smoke else ", before it with --smoke: two steps of each stage"
-    echo(f"wrote {target} and {SCHEMA_FILE} for editors; next: {next_}{first}")
+    then = "" if smoke else f", then qatspec run {target}"
+    echo(f"wrote {target}, and {SCHEMA_FILE} for editors")
+    echo(f"next: qatspec run --smoke {target} (two steps of each stage){then}")
 
 
 def _demand_free(target: Path) -> None:

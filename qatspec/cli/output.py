@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import sys
 import textwrap
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
-from qatspec.cli.streams import stdout, write
+from qatspec.cli.streams import is_colored, stdout, write
 from qatspec.diag import Diagnostic
 from qatspec.diag.codes import QS945
 from qatspec.render import FORMATS, Format, clean, render
@@ -125,7 +124,7 @@ def show(diagnostics: Iterable[Diagnostic], texts: Mapping[str, str] | None = No
         return
     to_stderr = chosen.format == "text"
     stream = sys.stderr if to_stderr else stdout()
-    color = stream.isatty() and "NO_COLOR" not in os.environ
+    color = is_colored(stream)
     shown = {**_code(shown_diagnostics), **(texts or {})}
     width = shutil.get_terminal_size().columns if stream.isatty() else None
     write(render(shown_diagnostics, shown, chosen.format, color=color, width=width), err=to_stderr)

@@ -88,9 +88,20 @@ def stdout() -> TextIO:
     return sys.stdout if _own is None else cast("TextIO", _own)
 
 
+def is_colored(stream: TextIO) -> bool:
+    """Return whether text that is written to the stream has colours: NO_COLOR forbids them,
+    FORCE_COLOR (not "0") demands them, and otherwise terminals have them, but for TERM=dumb."""
+    if os.environ.get("NO_COLOR"):
+        return False
+    if os.environ.get("FORCE_COLOR", "0") not in ("", "0"):
+        return True
+    return stream.isatty() and os.environ.get("TERM") != "dumb"
+
+
 def write(text: str, *, err: bool = False, nl: bool = True) -> None:
     """Write text that is clean already to stdout or stderr."""
-    click.echo(text, file=sys.stderr if err else stdout(), nl=nl)
+    stream = sys.stderr if err else stdout()
+    click.echo(text, file=stream, nl=nl, color=is_colored(stream) or None)
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -92,6 +93,27 @@ def test_the_table_of_networks_counts_those_that_are_whole():
         "| b | differs, 0.12 | slow |",
         "| **whole** | 1 of 2 | 0 of 2 |",
     ]
+
+
+def test_the_readme_has_the_figures_of_the_page():
+    """Every figure of README's table is one of the same quantizer in docs/peers.md."""
+    root = Path(__file__).parents[2]
+    page = (root / "docs/peers.md").read_text("utf-8")
+    part = (root / "README.md").read_text("utf-8").split("## Beside other quantizers")[1]
+    rows = {}
+    for row in re.findall(r"^\|(.+)\|$", page, re.MULTILINE):
+        name, *cells = (cell.strip() for cell in row.split("|"))
+        rows.setdefault(name, []).extend(cells)
+    table = re.findall(r"^\|(.+)\|$", part.split("\n## ")[0], re.MULTILINE)[2:]
+    assert len(table) >= 7
+    for row in table:
+        name, step, speed, mean, top, _, _ = (cell.strip() for cell in row.split("|"))
+        known = " | ".join(rows[name]).replace("*", "")
+        for cell in (step, speed, mean, top):
+            assert all(figure in known for figure in cell.replace("*", "").split(" to ")), (
+                name,
+                cell,
+            )
 
 
 def test_pictures_of_a_seed_are_the_same_and_val_shares_no_digit_with_training(program):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 from pathlib import Path
@@ -97,6 +98,24 @@ def test_containers_install_by_the_commands_of_the_readme():
     assert (ROOT / ".devcontainer" / container["build"]["dockerfile"]).resolve().is_file()
     schemas = container["customizations"]["vscode"]["settings"]["yaml.schemas"]
     assert all((ROOT / path).is_file() for path in schemas)
+
+
+def test_the_program_of_containers_runs_every_command_of_their_files(tmp_path):
+    """Here without a package index: what it would run, and that a command that fails is told."""
+    from tests.bench import containers
+
+    image = (ROOT / "Dockerfile").read_text("utf-8")
+    (command,) = containers.of_image(image)
+    assert command.count("pip install") == image.count("pip install") == 2
+    assert containers.of_container('{"postCreateCommand": "true"}') == ["true"]
+    steps = containers.of_action((ROOT / "action.yml").read_text("utf-8"))
+    assert [bool(re.search(word, step)) for word, step in zip(
+        ("pip install", "qatspec validate"), steps, strict=True
+    )] == [True, True]  # fmt: skip
+    environment = {"PATH": os.environ["PATH"]}
+    assert containers.tried("image", ["echo made > file", "test -f file"], tmp_path, environment)
+    assert not containers.tried("image", ["false | true", "touch after"], tmp_path, environment)
+    assert not (tmp_path / "after").exists()
 
 
 def test_the_entry_of_schemastore_names_the_schema():

@@ -40,7 +40,10 @@ ANSWERS = ("named", "right", "error", "said", "silent")
 def measure(peer: str, venvs: Path, results: Path, options: Sequence[str]) -> None:
     """Run the programs for one quantizer; what they print goes into a log beside their results."""
     python = sys.executable if peer == "qatspec" else interpreter(peer, venvs)
-    environment = {**os.environ, "PYTHONPATH": str(HERE.parents[2]), "OMP_NUM_THREADS": "1"}
+    environment = {
+        **os.environ, "PYTHONPATH": str(HERE.parents[2]), "OMP_NUM_THREADS": "1",
+        "NNCF_EXTENSION_LOAD_TIMEOUT": "0",  # its extension is compiled within 60 s, or never
+    }  # fmt: skip
     parts = [("measure.py", peer, name, results, *options) for name in NETS]
     parts.append(("mistakes.py", peer, results))
     if importlib.util.find_spec("timm"):

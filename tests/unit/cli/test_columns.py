@@ -54,3 +54,18 @@ def test_no_name_is_cut_and_only_names_are_longer_than_the_terminal(width):
 def test_a_column_of_usual_cells_is_left_out():
     assert "why" not in lines(HEAD, ROWS[:1], 200)[0][0]
     assert lines(HEAD, [], 200) == [["node  dtype  dB  code  why"]]
+
+
+def test_a_text_that_is_too_long_is_wrapped_in_its_column_where_the_names_fit():
+    rows = [*ROWS, ("neck", "qint8", "7.0", "net.py:2", "not fused: its other operand is late")]
+    shown = lines(HEAD, rows, 125)
+    start = shown[0][0].index("why")
+    assert len(shown[0]) == len(shown[1]) == len(shown[3]) == 1, "a line where all fits"
+    assert [line[start:] for line in shown[2]] == [
+        "not fused: its other operand is computed", "after it",
+    ]  # fmt: skip
+    assert shown[2][1].strip() == "after it"
+
+
+def test_a_column_of_usual_and_empty_cells_is_left_out():
+    assert "why" not in lines(HEAD, [ROWS[0], ("a", "qint8", "1", "b.py:1", "")], 200)[0][0]
