@@ -62,8 +62,8 @@ def command(
 
     loaded = options.load(spec, overrides, allow_code)
     loaded, workdir = options.of_candidate(loaded, workdir, candidate)
-    console = CleanConsole(file=people())
-    with loaded.document.located(), Live(console, options.Warnings(loaded)) as live:
+    moving = CleanConsole(stderr=True)  # stdout has the metrics alone, however long they take
+    with loaded.document.located(), Live(moving, options.Warnings(loaded)) as live:
         held = Held(loaded, workdir, stale=stale)
         context = options.context(
             loaded,
@@ -85,6 +85,7 @@ def command(
     if settings().format == "json":
         echo_json({"format_version": 1, "stage": result, "file": str(path), "metrics": metrics})
         return
+    console = CleanConsole(file=people())
     console.print(f"{path}", highlight=False, soft_wrap=True)
     for name, value in metrics.items():
         console.print(f"  {name:<12}{value:7.2f}", highlight=False)

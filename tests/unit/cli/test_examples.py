@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from qatspec.cli import live
 from qatspec.cli.examples import EXAMPLES
-from qatspec.cli.main import COMMANDS, cli
+from qatspec.cli.main import COMMANDS, cli, run
 from qatspec.registry import registry
 from tests.conftest import Project
 
@@ -145,3 +146,17 @@ def test_a_command_that_fails_writes_one_document(folder):
         "compare", "digits.yaml", "--allow-code", "--threshold", "500", "--format", "json"
     )
     assert done.returncode == 1 and json.loads(done.stdout)["diagnostics"]
+
+
+def test_progress_of_eval_is_not_among_its_metrics(finished, monkeypatch, capfd):
+    """However slow the machine is, stdout has the file and its metrics alone."""
+    monkeypatch.setattr(live, "PLAIN_INTERVAL", 0.0)
+    monkeypatch.chdir(finished.folder)
+    options = ("--workdir", "work", "--allow-code", "--device", "cpu")
+    try:
+        assert run(["eval", "toy.yaml", "--stage", "qat", *options]) == 0
+    finally:
+        registry.cache_clear()  # the plugin is of that folder alone
+    shown = capfd.readouterr()
+    assert [line.split()[0] for line in shown.out.splitlines()[1:]] == ["accuracy"]
+    assert "left" in shown.err and "left" not in shown.out
