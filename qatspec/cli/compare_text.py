@@ -44,7 +44,8 @@ class ComparisonText:
         )
         self._noise(comparison.layers)
         for number, rule in enumerate(self.rules, 1):
-            console.print(f"  rule {number}  {spec_location(spec, rule)}", soft_wrap=True)
+            name = f"rule {number}" if len(self.rules) > 1 else "the only rule"  # has no column
+            console.print(f"  {name}  {spec_location(spec, rule)}", soft_wrap=True)
         console.print(
             "\nDistance in LSB between fake-quant and integers, share of the elements in\n"
             "percent: first given equal inputs, then end to end."
@@ -72,17 +73,16 @@ class ComparisonText:
             )
             for layer in layers
         ]
-        head = (*_figures("layer", "fake", "int", "f~int", "lost"), Column("rule"))
+        head = (*_figures("layer", "fake", "int", "f~int", "lost"), self._rule_column())
         print_columns(self.console, head, rows)
 
     def _steps(self) -> None:
-        shares = ("0", "1", "2", ">2", "max")
-        head = (
-            Column("layer", title=True),
-            *(Column(name, right=True) for name in shares),
-            Column("|"),
-            *(Column(name, right=True) for name in shares),
+        shares = (
+            *(Column(name, right=True) for name in ("0", "1")),
+            *(Column(name, right=True, usual="0") for name in ("2", ">2")),
+            Column("max", right=True),
         )
+        head = (Column("layer", title=True), *shares, Column("|"), *shares)
         rows = [
             (e.node.removeprefix(":"), *_shares(e.local), "|", *_shares(e.end_to_end))
             for e in self.comparison.layers
@@ -124,7 +124,7 @@ class ComparisonText:
             for layer in self.comparison.worst[:_WORST]
         ]
         figures = (Column("int", right=True), Column("lost", right=True))
-        head = (Column("layer", title=True), *figures, Column("rule"), Column("model code"))
+        head = (Column("layer", title=True), *figures, self._rule_column(), Column("model code"))
         print_columns(self.console, head, rows)
 
     def _outputs(self) -> None:
@@ -150,6 +150,9 @@ class ComparisonText:
                 f"the first layer that differs is {first.node}, in {share:.3g} % of its elements"
             )
         self.console.print(f"\nQAT ONNX in onnxruntime, {name}:\n  {apart}")
+
+    def _rule_column(self) -> Column:
+        return Column("rule", usual="1" if len(self.rules) == 1 else "")
 
     def _number(self, layer: LayerError) -> str:
         """The number of the rule in the list below the first table."""
