@@ -33,4 +33,5 @@ from qatspec.lowering.planes import (
 )
 from qatspec.lowering.quotient import quotient as quotient
 from qatspec.lowering.resampling import resampled as resampled
+from qatspec.lowering.segments import table as table
 from qatspec.lowering.tables import lookup as lookup

@@ -12,6 +12,7 @@ from qatspec.ir import RANGE
 from qatspec.lowering.lowering import Lowering
 from qatspec.lowering.operands import Grid
 from qatspec.lowering.pending import ScaledInts
+from qatspec.lowering.segments import table
 from qatspec.quant.guarded import GuardedOperand
 
 
@@ -31,8 +32,8 @@ def lookup(
     grid      of the results; None: that of the fake-quant behind this node.
 
     Returns integers on `grid`, each correctly rounded from float64, half to even (rule: exact
-    rounding). Raises Unlowerable where the operand is not quantized so, or nothing quantizes the
-    result (QS703).
+    rounding); of an operand of 16 bits, within one of that (qatspec/adr/0125). Raises Unlowerable
+    where the operand is not quantized so, or nothing quantizes the result (QS703).
     """
     x = lowering.small_integers(operand)
     grid = grid or lowering.required_grid("a table")
@@ -45,6 +46,5 @@ def lookup(
     with np.errstate(all="ignore"):
         real = function(numbers.astype(np.float64))
         real = np.nan_to_num(real / grid.scale, nan=0.0)
-    levels = np.clip(np.rint(real), *RANGE[grid.dtype])
-    table = lowering.const("table", grid.dtype, levels)
-    return lowering.emit("lut", (x.value, table), grid.scale, dtype=grid.dtype)
+    operands, attrs = table(lowering, "table", grid.dtype, np.clip(real, *RANGE[grid.dtype]))
+    return lowering.emit("lut", (x.value, *operands), grid.scale, dtype=grid.dtype, **attrs)

@@ -180,8 +180,8 @@ def _pad(a: Attrs, x: Ints) -> Ints:
     return _pad_hw(x, a["padding"], a["value"])
 
 
-def _lut(a: Attrs, lowest: int, x: Ints, table: Ints) -> Ints:
-    return table[x - lowest]
+def _lut(a: Attrs, lowest: int, x: Ints, *table: Ints) -> Ints:
+    return statistics.looked_up(a, x - lowest, *table)
 
 
 _EVALUATE: dict[str, Callable[..., Ints]] = {

@@ -17,8 +17,21 @@ def _product(a: Attrs, x: Ints, y: Ints) -> Ints:
     return np.asarray(x @ y)
 
 
-def _numerators(a: Attrs, x: Ints, table: Ints) -> Ints:
-    return np.asarray(table[x.max(a["axis"], keepdims=True) - x])
+def looked_up(a: Attrs, i: Ints, table: Ints, segments: Ints | None = None) -> Ints:
+    """Entry i of a table. In segments of 256 entries, those that are not in it lie on the straight
+    line between two that are."""
+    if segments is None:
+        return np.asarray(table[i])
+    word = segments[i >> 8]
+    shift, bits = word & 15, a.get("fraction_bits", 0)
+    at, rest = (word >> 4) + ((i & 255) >> shift), i & ((1 << shift) - 1)
+    after = np.minimum(at + 1, len(table) - 1)  # what is read where the rest is 0 does not count
+    between = table[at] * ((1 << shift) - rest) + table[after] * rest
+    return np.asarray((between + (1 << (shift + bits)) // 2) >> (shift + bits))
+
+
+def _numerators(a: Attrs, x: Ints, *table: Ints) -> Ints:
+    return looked_up(a, x.max(a["axis"], keepdims=True) - x, *table)
 
 
 def _quotient(a: Attrs, x: Ints, y: Ints) -> Ints:

@@ -216,9 +216,17 @@ class Grower:
 
     def grow_lut(self, x: ScaledInts) -> ScaledInts:
         low, high = RANGE[self.dtype]
-        table = self.rng.integers(low, high + 1, high - low + 1)
-        name = self.builder.const("table", self.dtype, table)
-        return self.emit("lut", [x.value, name], x.scale, dtype=self.dtype)
+        names = [x.value]
+        if self.dtype == "int16" and self.rng.random() < 0.5:
+            shifts = self.rng.integers(0, 9, 256)
+            first = np.cumsum(256 >> shifts) - (256 >> shifts)
+            table = self.rng.integers(low, high + 1, int(first[-1]) + 257)
+            names.append(self.builder.const("table", self.dtype, table))
+            names.append(self.builder.const("segments", "int32", first << 4 | shifts))
+        else:
+            table = self.rng.integers(low, high + 1, high - low + 1)
+            names.append(self.builder.const("table", self.dtype, table))
+        return self.emit("lut", names, x.scale, dtype=self.dtype)
 
     def grow_matmul(self, x: ScaledInts) -> ScaledInts:
         y = self.emit("transpose", [x.value], x.scale, perm=(0, 1, 3, 2))

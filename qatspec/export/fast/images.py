@@ -9,6 +9,7 @@ import numpy as np
 from qatspec.export.fast.values import Values
 from qatspec.ir import Op
 from qatspec.kinds.resizes.taps import bilinear_taps
+from qatspec.kinds.tables.segments import entries
 
 
 def max_pool(emit: Values, op: Op) -> str:
@@ -122,7 +123,6 @@ def lut(emit: Values, op: Op) -> str | None:
         index = graph.node(
             "Sub", [index, graph.const("first", first, np.int32)], f"{op.output}.first"
         )
-    table = graph.const(
-        op.inputs[1], emit.array(op, 1).astype(np.int64) + emit.zero_point(op.output), np.uint8
-    )
+    levels = entries(op, emit.array).astype(np.int64) + emit.zero_point(op.output)
+    table = graph.const(op.inputs[1], levels, np.uint8)
     return graph.node("Gather", [table, index], op.output)

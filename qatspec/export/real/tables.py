@@ -11,6 +11,7 @@ import numpy as np
 
 from qatspec.export.real.values import Values
 from qatspec.ir import RANGE, Op, ProgramData
+from qatspec.kinds.tables.segments import entries
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +74,7 @@ def known_function(op: Op, program: ProgramData) -> Function | None:
     """Return the function of `FUNCTIONS`, or a leaky relu, that an 8-bit table holds, each entry
     within one integer; None for any other table."""
     x, y = (program.values[name] for name in (op.inputs[0], op.output))
-    table = program.consts[op.inputs[1]]
+    table = entries(op, lambda op, i: program.consts[op.inputs[i]])
     scales = [value.scale for value in (x, y)]
     if any(scale is None or scale.size > 1 for scale in scales) or len(table) > 256:
         return None
@@ -124,5 +125,5 @@ def exp_below_max(emit: Values, op: Op) -> None:
 
 def _looked_up(emit: Values, op: Op, index: str) -> None:
     unit = emit.own_unit(op.output)[0][:1]
-    table = emit.graph.const(op.inputs[1], emit.array(op, 1) * unit, np.float32)
+    table = emit.graph.const(op.inputs[1], entries(op, emit.array) * unit, np.float32)
     emit.keep(op.output, emit.graph.node("Gather", [table, index], f"{op.output}.found"), unit)

@@ -6,6 +6,7 @@ import numpy as np
 
 from qatspec.ir import RANGE, STORAGE, Op
 from qatspec.kinds.emitter import Emitter
+from qatspec.kinds.tables.segments import entries
 
 
 def lut(emit: Emitter, op: Op) -> str:
@@ -14,7 +15,7 @@ def lut(emit: Emitter, op: Op) -> str:
     index = graph.node(
         "Sub", [index, graph.const("lowest", lowest, np.int32)], f"{op.output}.index"
     )
-    table = graph.const(op.inputs[1], emit.array(op, 1), STORAGE[op.attrs["dtype"]])
+    table = graph.const(op.inputs[1], entries(op, emit.array), STORAGE[op.attrs["dtype"]])
     return graph.node("Gather", [table, index], op.output)
 
 
@@ -22,7 +23,7 @@ def exp_below_max(emit: Emitter, op: Op) -> str:
     graph = emit.graph
     x = graph.cast(emit.x(op), np.int32, f"{op.output}.x")
     below = graph.node("Sub", [_largest(emit, op, x), x], f"{op.output}.below")
-    table = graph.const(op.inputs[1], emit.array(op, 1), STORAGE[op.attrs["dtype"]])
+    table = graph.const(op.inputs[1], entries(op, emit.array), STORAGE[op.attrs["dtype"]])
     return graph.node("Gather", [table, below], op.output)
 
 

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from qatspec.ir import RANGE, Op
 from qatspec.kinds.exact import BYTES, ExactDtypes, Step
+from qatspec.kinds.tables.segments import entries
 
 
 def lut(exact: ExactDtypes, op: Op) -> Step:
-    table, lowest = (
-        exact.const(op.inputs[1], exact.holder(op.output)),
-        RANGE[exact.dtype(op.inputs[0])][0],
-    )
+    table, lowest = _table(exact, op), RANGE[exact.dtype(op.inputs[0])][0]
     if exact.holder(op.inputs[0]) not in BYTES or table.dtype not in BYTES or len(table) != 256:
         return lambda x: looked_up(table, x.to(torch.int32) - lowest)
     by_byte = table.roll(lowest)  # by the byte of x as an unsigned number
@@ -34,13 +33,19 @@ def lut(exact: ExactDtypes, op: Op) -> Step:
 
 
 def exp_below_max(exact: ExactDtypes, op: Op) -> Step:
-    axis, table = op.attrs["axis"], exact.const(op.inputs[1], exact.holder(op.output))
+    axis, table = op.attrs["axis"], _table(exact, op)
 
     def step(x: Tensor) -> Tensor:
         x = x.to(torch.int32)
         return looked_up(table, x.amax(axis, keepdim=True) - x)
 
     return step
+
+
+def _table(exact: ExactDtypes, op: Op) -> Tensor:
+    """An entry for every integer, in the dtype of the result."""
+    every = entries(op, lambda op, i: exact.array(op.inputs[i]))
+    return torch.from_numpy(np.ascontiguousarray(every)).to(exact.holder(op.output))
 
 
 def looked_up(table: Tensor, index: Tensor) -> Tensor:

@@ -11,13 +11,15 @@ from torch import fx
 from qatspec.graph.context import GraphContext
 from qatspec.ir import RANGE, DType
 from qatspec.kinds import BYTES
-from qatspec.lowering import Lowering, PendingSum, ScaledInts, expanded, quotient
+from qatspec.lowering import Lowering, PendingSum, ScaledInts, expanded, quotient, table
 from qatspec.ops.softmax.calls import Softmax
 from qatspec.types import Annotation, Observed
 
 #: Bits of the largest exponential, of a sum of them, and of the fractions that are added up where
 #: what rounding takes from each would count in the sum.
 _UNIT_BITS, _SUM_BITS, _REST_BITS = 20, 30, 10
+#: An exponential of a number of 16 bits may be off by so small a part of itself.
+_EXP_BITS = 18
 #: Bits of the index of a table of logarithms.
 _INDEX_BITS = 15
 
@@ -65,9 +67,11 @@ def _logarithm(lowering: Lowering, total: ScaledInts, size: int) -> ScaledInts:
         )
         index = _requant(lowering, operands, 1.0, "index", "int16")
         sums = np.maximum(np.arange(low, high + 1) * 2.0**shift, reached)
-        table = lowering.const("log", "int32", np.rint(np.log(sums / reached) / step))
+        logs, attrs = table(lowering, "log", "int32", np.log(sums / reached) / step)
         name = f"{lowering.node.name}.log"
-        part = lowering.emit("lut", (index.value, table), step, name=name, dtype="int32")
+        part = lowering.emit(
+            "lut", (index.value, *logs), step, name=name, dtype="int32", **attrs
+        )
         parts.append(part.value)
         reached = max(high * 2.0**shift, reached)
         shift += octaves
@@ -79,12 +83,12 @@ def _logarithm(lowering: Lowering, total: ScaledInts, size: int) -> ScaledInts:
 
 
 def _requant(
-    lowering: Lowering, operands: Sequence[str], scale: float, name: str, dtype: DType
+    lowering: Lowering, operands: Sequence[str], scale: float, name: str, dtype: DType, low: int = 0
 ) -> ScaledInts:
-    """The terms of a requant, from 0 on. Each has one multiplier for all channels."""
+    """The terms of a requant, from `low` on. Each has one multiplier for all channels."""
     return lowering.emit_value_axes(
         "requant", operands, scale, lowering.common_batch_dim(operands), dtype=dtype,
-        name=f"{lowering.node.name}.{name}", axis=1, rounding="half_up", low=0,
+        name=f"{lowering.node.name}.{name}", axis=1, rounding="half_up", low=low,
         high=RANGE[dtype][1],
     )  # fmt: skip
 
@@ -105,14 +109,19 @@ def _exponentials(
         lowering.fail("it sums over the batch", "name another dim")
     unit = min(1 << _UNIT_BITS, (1 << _SUM_BITS) // shape[axis])
     low, high = RANGE[lowering.dtype(x)]
-    below = np.arange(high - low + 1, dtype=np.float64) * x.step
-    real = unit * np.exp(-below)
-    exponentials = _looked_up(lowering, x, axis, np.rint(real), 1.0 / unit, "exp")
+    real = unit * np.exp(-np.arange(high - low + 1, dtype=np.float64) * x.step)
+    has_rests = shape[axis] * (256 if _eight_bits(lowering) else 65536) > unit  # 1/8 of a step
+    if has_rests and len(real) > 256:
+        exponentials, rests = _parted(lowering, x, axis, real * 2.0**_REST_BITS, 1.0 / unit)
+    else:
+        exponentials = _looked_up(lowering, x, axis, real, 1.0 / unit, "exp")
     total = _total(lowering, exponentials, axis)
-    if shape[axis] * (256 if _eight_bits(lowering) else 65536) > unit:  # an eighth of a step
-        rest = np.rint((real - np.rint(real)) * 2.0**_REST_BITS)
-        scale = exponentials.step * 2.0**-_REST_BITS
-        rests = _total(lowering, _looked_up(lowering, x, axis, rest, scale, "rest"), axis)
+    if has_rests:
+        if len(real) <= 256:
+            rest = np.rint((real - np.rint(real)) * 2.0**_REST_BITS)
+            scale = exponentials.step * 2.0**-_REST_BITS
+            rests = _looked_up(lowering, x, axis, rest, scale, "rest")
+        rests = _total(lowering, rests, axis)
         operands = (
             total.value,
             rests.value,
@@ -124,13 +133,37 @@ def _exponentials(
     return exponentials, total, x, axis
 
 
+def _parted(
+    lowering: Lowering, x: ScaledInts, axis: int, real: np.ndarray, scale: float
+) -> tuple[ScaledInts, ScaledInts]:
+    """(exponentials, rests): what a table in segments gives for numbers of 16 bits, rounded, and
+    what rounding took. real: the exponentials with the bits of the rests; scale: without them."""
+    fine_scale = scale * 2.0**-_REST_BITS
+    fine = _looked_up(lowering, x, axis, real, fine_scale, "fine")
+    one = lowering.const("one", "int64", [1])
+    shift = lowering.const("exp.shift", "int64", [_REST_BITS])
+    rounded = _requant(lowering, (fine.value, one, shift), scale, "exp", "int32")
+    terms = (
+        fine.value,
+        rounded.value,
+        one,
+        lowering.const("whole.below", "int64", [-1 << _REST_BITS]),
+        lowering.const("none", "int64", [0]),
+    )
+    half = 1 << (_REST_BITS - 1)
+    return rounded, _requant(lowering, terms, fine_scale, "rest", "int32", low=-half)
+
+
 def _looked_up(
-    lowering: Lowering, x: ScaledInts, axis: int, table: np.ndarray, scale: float, suffix: str
+    lowering: Lowering, x: ScaledInts, axis: int, real: np.ndarray, scale: float, suffix: str
 ) -> ScaledInts:
-    """The table's entry of how far each number lies below the maximum."""
-    operands = (x.value, lowering.const(suffix, "int32", table))
-    name = f"{lowering.node.name}.{suffix}"
-    return lowering.emit("exp_below_max", operands, scale, name=name, dtype="int32", axis=axis)
+    """The entry, of those in `real`, of how far each number lies below the maximum."""
+    error = np.maximum(0.25, np.abs(real) * 2.0**-_EXP_BITS)
+    operands, attrs = table(lowering, suffix, "int32", real, error)
+    return lowering.emit(
+        "exp_below_max", (x.value, *operands), scale, name=f"{lowering.node.name}.{suffix}",
+        dtype="int32", axis=axis, **attrs,
+    )  # fmt: skip
 
 
 def _total(lowering: Lowering, x: ScaledInts, axis: int) -> ScaledInts:

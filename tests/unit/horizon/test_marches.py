@@ -15,6 +15,7 @@ from qatspec.api import (
 )
 from qatspec.ir import Provenance
 from qatspec.kinds import KINDS
+from qatspec.lowering.segments import in_segments
 from qatspec.program import Program, ProgramBuilder
 
 MARCHES = ["bernoulli2", "bayes"]
@@ -114,6 +115,27 @@ def test_bernoulli2_gives_no_16_bits():
 @pytest.mark.parametrize("options", [{"kernel": 9}, {"dtype": "int16"}, {"dilation": 3}])
 def test_bayes_runs_what_bernoulli2_refuses(options):
     assert compile_program(conv_net(**options), "bayes").march == "bayes"
+
+
+@pytest.mark.parametrize("kind", ["lut", "exp_below_max"])
+def test_bayes_holds_tables_over_16_bits_in_few_bytes(kind, tmp_path):
+    """By its commands, with the referee's integers; a full table has 128 KiB."""
+    rng = np.random.default_rng(0)
+    builder = ProgramBuilder("curve")
+    x = builder.input("x", "int16", (8, 6, 20), 1 / 4096)
+    far = np.arange(65536.0) / 4096
+    exact = 32767 * (np.exp(-far) if kind == "exp_below_max" else np.tanh(far - 8))
+    entries, words = in_segments(exact, 0, 0.25)
+    operands = (x, builder.const("t", "int16", entries), builder.const("w", "int32", words))
+    axis = {"axis": 1} if kind == "exp_below_max" else {}
+    y = builder.emit(kind, operands, name="y", scale=1 / 32767, dtype="int16", **axis)
+    program = builder.finish([y])
+    made = compile_program(program, "bayes", opt="O2", verify=True)
+    made.save(tmp_path / "net.bin")
+    assert (tmp_path / "net.bin").stat().st_size < 16_000
+    ints = rng.integers(-(1 << 15), 1 << 15, (2, 8, 6, 20)).astype(np.int16)
+    (found,), (expected,) = made.run(ints), interpret(program, ints)
+    assert np.array_equal(found, expected)
 
 
 def test_perf_names_the_march_and_is_the_same_twice():

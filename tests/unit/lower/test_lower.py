@@ -152,6 +152,28 @@ def test_tables_round_half_to_even(settled):
     )
 
 
+@pytest.mark.parametrize(
+    "function", [torch.sigmoid, F.silu, F.hardswish, torch.exp, torch.sign, torch.round]
+)
+def test_tables_over_16_bits_take_few_entries(function, settled):
+    """Within one of the correctly rounded entry, and of few bytes."""
+
+    class Curve(nn.Module):
+        def forward(self, x):
+            return function(x)
+
+    x = torch.linspace(-9, 9, 4096).reshape(1, 1, 64, 64)
+    qconfig = {"": {"activation": {"dtype": "qint16"}}}
+    prepared = settled(Curve(), x, qconfig=qconfig, quantize_output=True)
+    program = lower(prepared, (x,))
+    (op,) = (op for op in program.ops if op.kind == "lut")
+    assert sum(program.consts[name].nbytes for name in op.inputs[1:]) < 24_000
+    (found,) = program.run(*program.quantize(x.numpy()))
+    with torch.no_grad():
+        expected = np.rint(prepared.model(x).double().numpy() / program.outputs[0].scale[0])
+    assert np.abs(found - expected).max() <= 1
+
+
 @pytest.mark.parametrize("weight", ["qint4", "qint8", "qint16"])
 @pytest.mark.parametrize("activation", ["qint4", "qint8", "qint16"])
 def test_every_pair_of_dtypes(activation, weight, settled, tmp_path):
