@@ -69,9 +69,7 @@ def _logarithm(lowering: Lowering, total: ScaledInts, size: int) -> ScaledInts:
         sums = np.maximum(np.arange(low, high + 1) * 2.0**shift, reached)
         logs, attrs = table(lowering, "log", "int32", np.log(sums / reached) / step)
         name = f"{lowering.node.name}.log"
-        part = lowering.emit(
-            "lut", (index.value, *logs), step, name=name, dtype="int32", **attrs
-        )
+        part = lowering.emit("lut", (index.value, *logs), step, name=name, dtype="int32", **attrs)
         parts.append(part.value)
         reached = max(high * 2.0**shift, reached)
         shift += octaves
@@ -83,13 +81,15 @@ def _logarithm(lowering: Lowering, total: ScaledInts, size: int) -> ScaledInts:
 
 
 def _requant(
-    lowering: Lowering, operands: Sequence[str], scale: float, name: str, dtype: DType, low: int = 0
-) -> ScaledInts:
-    """The terms of a requant, from `low` on. Each has one multiplier for all channels."""
+    lowering: Lowering, operands: Sequence[str], scale: float, name: str, dtype: DType,
+    bounds: tuple[int, int] | None = None,
+) -> ScaledInts:  # fmt: skip
+    """The terms of a requant, from 0 on or within `bounds`. Each has one multiplier for all
+    channels."""
+    low, high = bounds or (0, RANGE[dtype][1])
     return lowering.emit_value_axes(
         "requant", operands, scale, lowering.common_batch_dim(operands), dtype=dtype,
-        name=f"{lowering.node.name}.{name}", axis=1, rounding="half_up", low=low,
-        high=RANGE[dtype][1],
+        name=f"{lowering.node.name}.{name}", axis=1, rounding="half_up", low=low, high=high,
     )  # fmt: skip
 
 
@@ -142,7 +142,8 @@ def _parted(
     fine = _looked_up(lowering, x, axis, real, fine_scale, "fine")
     one = lowering.const("one", "int64", [1])
     shift = lowering.const("exp.shift", "int64", [_REST_BITS])
-    rounded = _requant(lowering, (fine.value, one, shift), scale, "exp", "int32")
+    most, half = round(real[0]) >> _REST_BITS, 1 << (_REST_BITS - 1)
+    rounded = _requant(lowering, (fine.value, one, shift), scale, "exp", "int32", (0, most))
     terms = (
         fine.value,
         rounded.value,
@@ -150,8 +151,7 @@ def _parted(
         lowering.const("whole.below", "int64", [-1 << _REST_BITS]),
         lowering.const("none", "int64", [0]),
     )
-    half = 1 << (_REST_BITS - 1)
-    return rounded, _requant(lowering, terms, fine_scale, "rest", "int32", low=-half)
+    return rounded, _requant(lowering, terms, fine_scale, "rest", "int32", (-half, half))
 
 
 def _looked_up(
