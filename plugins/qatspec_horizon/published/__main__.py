@@ -27,7 +27,7 @@ from qatspec_horizon.published.fitting import (
     score,
     sizes,
 )
-from qatspec_horizon.published.table import MARCHES, Row, rows
+from qatspec_horizon.published.table import MARCHES, Row, figures_digest, rows
 
 
 def main() -> None:
@@ -59,6 +59,8 @@ def _report(
     march: str, chosen: list[Row], arguments: argparse.Namespace, figures: Mapping[str, float]
 ) -> None:
     every: list[Scored] = []
+    if arguments.markdown and not figures:
+        _say(f"Figures of `{march}`: {figures_digest(march)}")
     for scored in score(chosen, arguments.opt, figures):
         if isinstance(scored, Refused):
             _say(_refused(march, scored, arguments.markdown))

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,21 @@ class Row:
 def rows(march: str) -> list[Row]:
     """The rows of a march of the table ("bernoulli2", "bayes-e", ...), by time."""
     return sorted((row for row in _every_row() if row.march == march), key=lambda row: row.ms)
+
+
+def figures_digest(march: str) -> str:
+    """Eight hexadecimal digits that follow from every number of a march's model of time. README's
+    table states those that it was made with."""
+    capabilities = MARCHES[march][1]
+    hardware = {n: v for n, v in asdict(capabilities.hardware).items() if _is_number(v)}
+    host = capabilities.host
+    beside = [host.elements_per_us, host.start_us] if host else []
+    text = json.dumps([sorted(hardware.items()), beside])
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float))
 
 
 @cache
