@@ -84,9 +84,9 @@ def rows(march: str) -> list[Row]:
 def figures_digest(march: str) -> str:
     """Eight hexadecimal digits that follow from every number of a march's model of time. README's
     table states those that it was made with."""
-    capabilities = MARCHES[march][1]
-    hardware = {n: v for n, v in asdict(capabilities.hardware).items() if _is_number(v)}
-    host = capabilities.host
+    target = Target.of(march, 1, MARCHES[march][1])
+    hardware = {n: v for n, v in asdict(target.hardware).items() if _is_number(v)}
+    host = target.host
     beside = [host.elements_per_us, host.start_us] if host else []
     text = json.dumps([sorted(hardware.items()), beside])
     return hashlib.sha256(text.encode()).hexdigest()[:8]
