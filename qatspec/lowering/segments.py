@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from qatspec.ir import DType
+from qatspec.ir import STORAGE, DType
 from qatspec.kinds.tables.segments import SEGMENT, SEGMENT_BITS, SEGMENTS, SHIFT_BITS
 from qatspec.lowering.lowering import Lowering
 
@@ -21,29 +21,29 @@ def table(
     suffix    of the names of constants.
     dtype     of the results.
     exact     float64, the real value of each entry, in integers of the result before rounding,
-              within the range of `dtype`. 65536 of them come in segments where that takes less.
+              within the range of `dtype`. 65536 of them come in segments where that takes less than
+              three quarters of the bytes.
     error     how far an interpolated entry may be from the real one beyond the rounding of the
-              entries between which it lies, in integers of the result: a number or one for each.
+              entries between which it lies, in integers of the result, or in sixteenths of them
+              where these are no int32: a number or one for each.
     """
     if len(exact) == SEGMENT * SEGMENTS:
-        bits = 8 if dtype not in ("int16", "int32") else 0
-        segmented = in_segments(exact, bits, error)
-        if segmented is not None:
-            values, words = segmented
-            narrow = max(-values.min(), values.max()) < 1 << 15
+        bits = 0 if dtype == "int32" else 8
+        entries, words = in_segments(exact, bits, error)
+        narrow = max(-entries.min(), entries.max()) < 1 << 15
+        size = (2 if narrow else 4) * entries.size + 4 * words.size
+        if 4 * size < 3 * exact.size * np.dtype(STORAGE[dtype]).itemsize:
             names: tuple[str, ...] = (
-                lowering.const(suffix, "int16" if narrow else "int32", values),
+                lowering.const(suffix, "int16" if narrow else "int32", entries),
                 lowering.const(f"{suffix}.segments", "int32", words),
             )
             return names, {"fraction_bits": bits} if bits else {}
     return (lowering.const(suffix, dtype, np.rint(exact)),), {}
 
 
-def in_segments(
-    exact: np.ndarray, fraction_bits: int, error: Any
-) -> tuple[np.ndarray, np.ndarray] | None:
-    """(entries, words of the segments) as the kind `lut` defines them, or None where they are no
-    quarter shorter. Arguments as of `table`; fraction_bits: of the entries."""
+def in_segments(exact: np.ndarray, fraction_bits: int, error: Any) -> tuple[np.ndarray, np.ndarray]:
+    """(entries, words of the segments) as the kind `lut` defines them. Arguments as of `table`;
+    fraction_bits: of the entries."""
     real = exact * 2.0**fraction_bits
     knots = np.rint(real).reshape(SEGMENTS, SEGMENT)
     ends = np.append(knots[1:, 0], knots[-1, -1])
@@ -59,8 +59,6 @@ def in_segments(
         away = np.abs(between.reshape(knots.shape) - real.reshape(knots.shape))
         shifts[(away <= allowed).all(1)] = shift
     counts = SEGMENT >> shifts
-    if 4 * (counts.sum() + 1 + SEGMENTS) > 3 * real.size:
-        return None
     first = np.concatenate([[0], np.cumsum(counts)[:-1]])
     kept = [row[:: 1 << shift] for row, shift in zip(knots, shifts.tolist(), strict=True)]
     return np.append(np.concatenate(kept), ends[-1]), first << SHIFT_BITS | shifts

@@ -125,14 +125,15 @@ def test_bayes_holds_tables_over_16_bits_in_few_bytes(kind, tmp_path):
     x = builder.input("x", "int16", (8, 6, 20), 1 / 4096)
     far = np.arange(65536.0) / 4096
     exact = 32767 * (np.exp(-far) if kind == "exp_below_max" else np.tanh(far - 8))
-    entries, words = in_segments(exact, 0, 0.25)
-    operands = (x, builder.const("t", "int16", entries), builder.const("w", "int32", words))
-    axis = {"axis": 1} if kind == "exp_below_max" else {}
-    y = builder.emit(kind, operands, name="y", scale=1 / 32767, dtype="int16", **axis)
+    entries, words = in_segments(exact, 8, 0.25)
+    operands = (x, builder.const("t", "int32", entries), builder.const("w", "int32", words))
+    attrs = {"axis": 1} if kind == "exp_below_max" else {}
+    attrs["fraction_bits"] = 8
+    y = builder.emit(kind, operands, name="y", scale=1 / 32767, dtype="int16", **attrs)
     program = builder.finish([y])
     made = compile_program(program, "bayes", opt="O2", verify=True)
     made.save(tmp_path / "net.bin")
-    assert (tmp_path / "net.bin").stat().st_size < 16_000
+    assert (tmp_path / "net.bin").stat().st_size < 20_000
     ints = rng.integers(-(1 << 15), 1 << 15, (2, 8, 6, 20)).astype(np.int16)
     (found,), (expected,) = made.run(ints), interpret(program, ints)
     assert np.array_equal(found, expected)
