@@ -154,3 +154,5 @@ def _print_host_parts(name: str, report: Mapping[str, Any]) -> None:
         echo(f"  {name}: `{layer}` runs on the CPU, {cost}: {reason}")
     if tail := report.get("tail on the CPU, not in the latency (ms)"):
         echo(f"  {name}: besides, the CPU takes {tail:.3f} ms to dequantize the outputs once")
+    if most := report.get("predictions on the CPU, at most, not in the latency (ms)"):
+        echo(f"  {name}: and at most {most:.3f} ms to make predictions of them (decoding, NMS)")

@@ -29,12 +29,19 @@ def untrained_perf(spec: Spec, stage: str, options: Mapping[str, Any]) -> dict[s
     stage    the stage whose quantization the network gets.
     options  of the compile stage; what plans the commands is used, and no frame is verified.
 
-    Returns the summary of `perf`. Raises DiagnosticError with what prepare, convert or compile
+    Returns the summary of `perf`, and the time of the CPU for `predict` where the model tells how
+    many numbers it reads (`predict_numbers`). Raises DiagnosticError with what prepare, convert or compile
     refuses.
     """
-    program = untrained_program(spec, stage)
+    model = build_model(spec)
+    program, outputs = _untrained(spec, stage, model)
     artifact = compile_program(program, spec.march, **_planning(options))
     summary: dict[str, Any] = perf(artifact)["summary"]
+    host = registry().march(spec.march).capabilities.host
+    numbers = getattr(model, "predict_numbers", None)
+    if host is not None and numbers is not None:
+        us = numbers(outputs) / host.elements_per_us
+        summary["predictions on the CPU, at most, not in the latency (ms)"] = round(us / 1e3, 6)
     return summary
 
 
@@ -81,14 +88,19 @@ def untrained_program(spec: Spec, stage: str) -> Program:
     spec, stage: as in `untrained_perf`. Raises DiagnosticError with what prepare or convert
     refuses.
     """
-    prepared = prepare_spec(spec, stage, build_model(spec))
+    return _untrained(spec, stage, build_model(spec))[0]
+
+
+def _untrained(spec: Spec, stage: str, model: torch.nn.Module) -> tuple[Program, Any]:
+    """The Program of an untrained model, and what its forward returns for one random batch."""
+    prepared = prepare_spec(spec, stage, model)
     inputs = random_inputs(prepared.example_inputs)
     with torch.no_grad(), stand_ins(prepared.model) as spoilt:
-        prepared.model(*inputs)
+        outputs = prepared.model(*inputs)
     for fake_quant in spoilt:
         fake_quant.not_finite.zero_()
     set_stage(prepared, "eval")
-    return lower(prepared, prepared.example_inputs, name=spec.name)
+    return lower(prepared, prepared.example_inputs, name=spec.name), outputs
 
 
 def _planning(options: Mapping[str, Any]) -> dict[str, Any]:

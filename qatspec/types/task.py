@@ -111,6 +111,9 @@ class TaskModel(Protocol):
     """What ModelDef.build returns: an nn.Module with these methods.
 
     Loss, target assignment and post-process are never quantized: they are not in forward.
+
+    A model may also have `predict_numbers(outputs)`, which returns how many numbers `predict` reads
+    or makes for one image at most; `qatspec perf SPEC` counts them as time of the CPU.
     """
 
     def forward(self, *inputs: torch.Tensor) -> Any:

@@ -55,6 +55,18 @@ class Decoder(nn.Module):
             for s, b in zip(self.scores(points), boxes, strict=True)
         ]
 
+    def numbers(self, outputs: Outputs) -> int:
+        """Return how many numbers are read or made for one image at most: each output once and what
+        follows from it once, candidates in their order, and in suppression every candidate beside
+        every box that is kept."""
+        classes, raw, _ = outputs
+        cells = [m.shape[-2] * m.shape[-1] for m in classes]
+        depth, sides = classes[0].shape[1], raw[0].shape[1]
+        candidates = sum(min(self.nms_pre, n * depth) for n in cells)
+        once = 2 * sum(cells) * (depth + sides + 1)
+        pair = sides + 1  # a box and how far it overlaps
+        return once + candidates * pair + min(self.max_detections, candidates) * candidates * pair
+
     def _best_of_image(self, scores: Tensor, boxes: Tensor, cells: list[int]) -> dict[str, Tensor]:
         """scores (A, C), zero where too low, boxes (A, 4), number of cells of each map -> one
         prediction."""

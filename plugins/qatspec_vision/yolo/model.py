@@ -88,6 +88,10 @@ class YOLO(nn.Module):
         predictions: list[dict[str, Tensor]] = self.post_process(outputs)
         return predictions
 
+    def predict_numbers(self, outputs: Outputs) -> int:
+        """The numbers that `predict` reads or makes for one image at most (see Decoder)."""
+        return self.post_process.numbers(outputs)
+
 
 def build(params: Mapping[str, Any]) -> YOLO:
     """Build the registered model `yolo` from its params, which hold every key of the schema."""

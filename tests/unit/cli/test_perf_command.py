@@ -55,6 +55,15 @@ def test_every_march_is_modelled_before_any_training(perf):
     assert slow > fast
 
 
+def test_decoding_and_suppression_are_counted(perf):
+    """336 points of 10 classes: every number once and what follows from it, and 100 boxes that stay
+    beside each of 1,800 candidates."""
+    numbers = 2 * 336 * (10 + 4 + 1) + 5 * 1800 + 100 * 1800 * 5
+    elements = registry().march("bayes").capabilities.host.elements_per_us
+    _, out, _ = perf("spec.yaml")
+    assert f"and at most {numbers / elements / 1e3:.3f} ms to make predictions of them" in out
+
+
 def test_a_march_that_refuses_says_why(perf):
     code, out, _ = perf(
         "spec.yaml", "--march", "bernoulli2", "--set", "model.params.num_classes=5000"
