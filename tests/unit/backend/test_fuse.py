@@ -168,15 +168,16 @@ def test_a_layer_by_layer_plan_moves_every_value_twice(net, target):
     assert moved["O1"]["DDR bytes per frame"] > 4 * moved["O2"]["DDR bytes per frame"]
 
 
-@pytest.mark.parametrize("opt", ["O2", "O3"])
-def test_more_memory_is_never_slower(net, full, small, target, opt):
-    """Latencies that differ by less than half a percent count as alike: fewer bytes decide."""
+@pytest.mark.parametrize(("opt", "alike"), [("O2", 1.0051), ("O3", 1.0)])
+def test_more_memory_is_never_slower(net, full, small, target, opt, alike):
+    """At O2, latencies that differ by less than half a percent count as alike: fewer bytes
+    decide."""
     for program in (chain(net), full, small, random_net(net, 3)):
         latencies = []
         for kib in (16, 24, 32, 48, 64, 96, 128, 256):
             artifact = assemble(program, target(kib * 1024), opt=opt, verify=False)
             latencies.append(perf(artifact)["summary"]["latency (us)"])
-        assert all(b <= 1.0051 * a for a, b in pairwise(latencies)), latencies
+        assert all(b <= alike * a for a, b in pairwise(latencies)), latencies
 
 
 def test_more_memory_never_moves_more(net, full, target):
