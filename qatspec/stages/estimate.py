@@ -30,8 +30,8 @@ def untrained_perf(spec: Spec, stage: str, options: Mapping[str, Any]) -> dict[s
     options  of the compile stage; what plans the commands is used, and no frame is verified.
 
     Returns the summary of `perf`, and the time of the CPU for `predict` where the model tells how
-    many numbers it reads (`predict_numbers`). Raises DiagnosticError with what prepare, convert or compile
-    refuses.
+    many numbers it reads (`predict_numbers`). Raises DiagnosticError with what prepare, convert or
+    compile refuses.
     """
     model = build_model(spec)
     program, outputs = _untrained(spec, stage, model)
