@@ -53,7 +53,7 @@ def figures(workdir: Path) -> dict[str, Any]:
     environment = summary["environment"]
     return {
         "spec": summary["spec"]["name"],
-        "settings": summary["spec"]["overrides"],
+        "settings": [text for text in summary["spec"]["overrides"] if not _names_a_file(text)],
         "threads": environment["threads"],
         "packages": {name: environment["packages"][name] for name in ("torch", "onnxruntime")},
         "metrics": summary["metrics"],
@@ -61,6 +61,10 @@ def figures(workdir: Path) -> dict[str, Any]:
         "artifacts": artifacts,
         "performance": summary["performance"],
     }
+
+
+def _names_a_file(setting: str) -> bool:
+    return Path(setting.partition("=")[2]).is_absolute()
 
 
 def table(run: Mapping[str, Any]) -> str:

@@ -17,6 +17,7 @@ from qatspec.kinds import KINDS, Trait, has, ranges
 from qatspec.kinds.exact import ExactDtypes, Step, exact_kernels
 from qatspec.program.fused import requantized
 from qatspec.program.model import Program
+from qatspec.program.rows import Ops, chain
 
 #: (name of an op's result, its integers in a float tensor) -> what the ops behind it are given.
 #: Either tensor is only valid until it returns: the op behind may write its result there.
@@ -53,9 +54,9 @@ class Executor:
         for op in self._program.ops:
             if op.output in self._read_once:
                 products[op.output] = op
-        joined: dict[str, _Unit] = {}
+        joined = self._chains()
         for op in self._program.ops:
-            if op.kind != "requant":
+            if op.kind != "requant" or op.output in joined:
                 continue
             for name in op.inputs:
                 product = products.get(name)
@@ -69,6 +70,16 @@ class Executor:
             if one.output == op.output:
                 fused.append(one)
         return self._with_ends(fused)
+
+    def _chains(self) -> dict[str, _Unit]:
+        """Every result of a chain over rows -> its step, which is done where the last one is."""
+        makers = {op.output: op for op in self._program.ops}
+        ops, joined = Ops(makers, _readers(self._program)), dict[str, _Unit]()
+        for op in self._program.ops:
+            if made := chain(self._exact, ops, op):
+                unit = _Unit(made.step, made.operands, op.output)
+                joined |= dict.fromkeys((op.output, *made.covered), unit)
+        return joined
 
     def _unit(self, op: Op) -> _Unit:
         return _Unit(KINDS[op.kind].step(self._exact, op), self._live(op), op.output)
@@ -113,10 +124,16 @@ class Executor:
         return shown.to(self._exact.holder(name))
 
 
-def _accumulators_read_once(program: Program) -> frozenset[str]:
-    """Sums of products that one op reads, once: nothing else sees their memory."""
+def _readers(program: Program) -> Counter[str]:
+    """How many ops read a value, outputs counted."""
     uses = Counter(name for op in program.ops for name in op.inputs)
     uses.update(port.name for port in program.outputs)
+    return uses
+
+
+def _accumulators_read_once(program: Program) -> frozenset[str]:
+    """Sums of products that one op reads, once: nothing else sees their memory."""
+    uses = _readers(program)
     products = (op for op in program.ops if has(op, Trait.WEIGHTED) or op.kind == "matmul")
     accumulators = (op.output for op in products)
     return frozenset(name for name in accumulators if uses[name] == 1)

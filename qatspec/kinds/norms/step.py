@@ -13,16 +13,31 @@ from qatspec.kinds.exact import NEAR, ExactDtypes, Step, rounded
 from qatspec.kinds.norms.kind import standardize_reach
 
 
+def _reach(exact: ExactDtypes, op: Op) -> tuple[bool, bool]:
+    """Whether float64 holds every integer on the way, and whether a product by an inverse is the
+    quotient."""
+    a = op.attrs
+    count = prod(exact.shape(op.inputs[0])[axis - 1] for axis in a["axes"])
+    reach = standardize_reach(a, count, exact.interval(op.inputs[0]))
+    double = max(reach.sums, reach.above + reach.below) < EXACT64 // 4
+    largest = exact.interval(op.inputs[0]).magnitude
+    unit = count << (a["bits"] + a["root_bits"])
+    return double, double and 2 * largest * unit + reach.below < NEAR
+
+
+def has_near_inverse(exact: ExactDtypes, op: Op) -> bool:
+    """Return whether a norm's quotients are products by inverses, see `NEAR`."""
+    return _reach(exact, op)[1]
+
+
 def standardize(exact: ExactDtypes, op: Op) -> Step:
     """In float64 where it holds every integer on the way, else in int64."""
     a, dtype, axes = op.attrs, exact.holder(op.output), list(op.attrs["axes"])
     count = prod(exact.shape(op.inputs[0])[axis - 1] for axis in axes)
     bits, root_bits, epsilon = a["bits"], a["root_bits"], a["epsilon"]
-    reach = standardize_reach(a, count, exact.interval(op.inputs[0]))
-    double = max(reach.sums, reach.above + reach.below) < EXACT64 // 4
+    double, near = _reach(exact, op)
     largest = exact.interval(op.inputs[0]).magnitude
     unit = count << (bits + root_bits)  # what one step of x is in the dividend
-    near = double and 2 * largest * unit + reach.below < NEAR
     squares = torch.float32 if count * largest**2 < EXACT32 else torch.float64
 
     def by_inverse(x: Tensor) -> Tensor:

@@ -15,13 +15,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from functools import cache
+from math import prod
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from qatspec.ir import Op
+from qatspec.kinds import loops
 from qatspec.kinds.exact import BYTES, ExactDtypes, Step
 from qatspec.kinds.requantization import form_steps as steps
 from qatspec.kinds.requantization.forms import form_of
@@ -39,11 +42,21 @@ ROW = 1 << 11
 Compute = Callable[[Sequence[Tensor], Tensor], Tensor]
 
 
+class Line(NamedTuple):
+    """round(sum x slope + start) in float64, half even or else floor. slopes and start: (1,) or
+    (C,)."""
+
+    slopes: list[np.ndarray]
+    start: np.ndarray
+    even: bool
+
+
 class Body(NamedTuple):
-    """How a block is computed. dtype: of the scratch tensors."""
+    """How a block is computed. dtype: of the scratch tensors. line: the same for a loop."""
 
     dtype: torch.dtype
     compute: Compute
+    line: Line | None = None
 
 
 @dataclass(frozen=True)
@@ -70,10 +83,39 @@ def requant(exact: ExactDtypes, op: Op) -> Step:
     along = Along(a["axis"], shape[a["axis"] - 1]) if per_channel else Along(None, 1)
     dtype = exact.holder(op.output)
     overwrite = exact.may_overwrite(op.inputs[0]) and exact.holder(op.inputs[0]) == dtype
-    body = _in_int32(exact, op, constants, along) or _in_float32(exact, op, constants, along)
+    width = along.count if per_channel else shape[-1]
+    body = None
+    if not _takes_loop(terms, dtype, width, prod(shape)):
+        body = _in_int32(exact, op, constants, along) or _in_float32(exact, op, constants, along)
     if body is None:
         body = in_float64(constants[:-1], constants[-1], along, a["rounding"])
     return requantizer(body, along, (a["low"], a["high"]), dtype, len(shape) + 1, overwrite)
+
+
+def line_of(exact: ExactDtypes, op: Op) -> Line:
+    """A requantization of the form `single` in float64."""
+    constants = [exact.array(name) for name in op.inputs[len(op.inputs) // 2 :]]
+    return _line(constants[:-1], constants[-1], op.attrs["rounding"])
+
+
+def _line(
+    multipliers: Sequence[np.ndarray],
+    shift: np.ndarray,
+    rounding: str,
+    bias: Sequence[np.ndarray] = (),
+) -> Line:
+    unit = np.exp2(-shift.astype(np.float64))
+    slopes = [m.astype(np.float64) * unit for m in multipliers]
+    start = np.array([0.5 if rounding == "half_up" else 0.0])
+    for slope, b in zip(slopes, bias, strict=False):
+        start = start + slope * b.astype(np.float64)
+    return Line(slopes, start, rounding == "half_even")
+
+
+def _takes_loop(terms: int, dtype: torch.dtype, width: int, elements: int) -> bool:
+    """Whether a requantization to `dtype` is a loop of numba's. width: of a row."""
+    few = terms < 3 and dtype in BYTES and width >= SHORTEST
+    return few and elements >= loops.LEAST and loops.installed()
 
 
 def _summed(
@@ -101,19 +143,15 @@ def in_float64(
 ) -> Body:
     """Exact for every op. multipliers and shift: int64 (1,) or (C,). bias: integers that are still
     to be added to each operand, where every sum with them stays below 2^53 / 2^shift."""
-    unit = torch.exp2(-torch.from_numpy(np.array(shift)).double())
-    scaled = [torch.from_numpy(np.array(m)).double() * unit for m in multipliers]
-    rows = [along.row(m) for m in scaled]
-    first = torch.tensor([0.5 if rounding == "half_up" else 0.0], dtype=torch.float64)
-    for m, b in zip(scaled, bias, strict=False):
-        first = first + m * torch.from_numpy(np.array(b)).double()
-    start = along.row(first) if first.any() else None
+    line = _line(multipliers, shift, rounding, bias)
+    rows = [along.row(torch.from_numpy(slope)) for slope in line.slopes]
+    start = along.row(torch.from_numpy(line.start)) if line.start.any() else None
 
     def compute(xs: Sequence[Tensor], wide: Tensor) -> Tensor:
         v = _summed(xs, rows, wide, start)
-        return v.round_() if rounding == "half_even" else v.floor_()
+        return v.round_() if line.even else v.floor_()
 
-    return Body(torch.float64, compute)
+    return Body(torch.float64, compute, line)
 
 
 def _in_int32(exact: ExactDtypes, op: Op, constants: list[np.ndarray], along: Along) -> Body | None:
@@ -178,12 +216,25 @@ def requantizer(
     channel = along.channel or (1 if rank == 4 else rank - 1)
     low, high = limits
     width = len(along.row(torch.zeros(1)))
+    line = body.line
+
+    @cache
+    def constants(length: int) -> tuple[Any, ...]:
+        """Of rows of that length, for a loop."""
+        assert line is not None
+        parts = (np.broadcast_to(part, (length,)) for part in (*line.slopes, line.start))
+        ends = float(low), float(high), line.even
+        return (*(np.ascontiguousarray(part) for part in parts), *ends)
 
     def step(*operands: Tensor) -> Tensor:
         plain = along.channel is None and all(x.is_contiguous() for x in operands)
         inner = -1 if plain else channel  # the dim that is innermost in memory
         last = inner in (-1, rank - 1)
         xs = [x if last else x.movedim(inner, -1) for x in operands]
+        if line and _takes_loop(len(xs), dtype, xs[0].shape[-1], xs[0].numel()):
+            loop = loops.requantize_one if len(xs) == 1 else loops.requantize_two
+            result = loops.over_rows(loop, xs, constants(xs[0].shape[-1]), dtype)
+            return result if last else result.movedim(-1, inner)
         if not overwrite and _at_once(xs[0], along, width):
             wide = torch.empty(min(len(xs), 2), *xs[0].shape, dtype=body.dtype)
             result = _as(body.compute(xs, wide).clamp_(low, high), dtype)
