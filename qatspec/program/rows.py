@@ -43,11 +43,12 @@ class Ops(NamedTuple):
 
 def chain(exact: ExactDtypes, ops: Ops, op: Op) -> Chain | None:
     """The chain that ends in `op`, where there is one and its loop saves time."""
-    if op.kind not in ("requant", "divide") or exact.holder(op.output) not in BYTES:
+    build = _ENDS.get(op.kind)
+    if build is None or exact.holder(op.output) not in BYTES:
         return None
     if not loops.installed() or prod(exact.shape(op.output)) < loops.LEAST:
         return None
-    return _norm(exact, ops, op) if op.kind == "requant" else _softmax(exact, ops, op)
+    return build(exact, ops, op)
 
 
 def _norm(exact: ExactDtypes, ops: Ops, op: Op) -> Chain | None:
@@ -76,7 +77,7 @@ def _norm(exact: ExactDtypes, ops: Ops, op: Op) -> Chain | None:
 def _softmax(exact: ExactDtypes, ops: Ops, op: Op) -> Chain | None:
     above = ops.maker(op.inputs[0], "exp_below_max", readers=2)
     total = ops.maker(op.inputs[1], "reduce_sum")
-    if not above or not total or total.inputs[0] != above.output:
+    if not above or not total or total.inputs[0] != above.output or len(above.inputs) != 2:
         return None
     last = len(exact.shape(op.output))
     axes = (above.attrs["axis"], *total.attrs["axes"])
@@ -95,6 +96,10 @@ def _softmax(exact: ExactDtypes, ops: Ops, op: Op) -> Chain | None:
     sums, operands = first.sums, first.operands
     both: Step = (lambda *xs: step(sums(*xs))) if sums else step
     return Chain(both, operands, (above.output, total.output, *first.covered))
+
+
+#: The kind that ends a chain -> how it is made.
+_ENDS = {"requant": _norm, "divide": _softmax}
 
 
 class _First(NamedTuple):
