@@ -1,7 +1,7 @@
-"""Every net of the zoo, at its test size: it lowers, exports and runs in onnxruntime, every integer
-as by the executor and by the interpreter; both forms of its Q/DQ file give equal numbers; and in
-onnxruntime's fast kernels, with unsigned activations, every layer is one integer away at most
-(every third net; all of them with `pytest --full`)."""
+"""Nets of the zoo, at their test size: each lowers, exports and runs in onnxruntime, every integer
+as by the executor and by the interpreter; both forms of its Q/DQ file give equal numbers (every
+second net); and in onnxruntime's fast kernels, with unsigned activations, every layer is one
+integer away at most (every third net). `pytest --full` takes all of them."""
 
 from __future__ import annotations
 
@@ -24,13 +24,12 @@ pytest.importorskip("onnxruntime")
 
 
 def pytest_generate_tests(metafunc):
-    if "sampled" in metafunc.fixturenames:
-        step = 1 if metafunc.config.getoption("full") else 3
-        metafunc.parametrize("sampled", nets()[::step], ids=lambda net: net.name)
+    step = {test_integers: 2, test_fast_kernels: 3}[metafunc.function]
+    step = 1 if metafunc.config.getoption("full") else step
+    metafunc.parametrize("net", nets()[::step], ids=lambda net: net.name)
 
 
-def test_fast_kernels(sampled):
-    net = sampled
+def test_fast_kernels(net):
     torch.manual_seed(0)
     model = net.build(**net.tiny).eval()
     x = torch.randn(1, net.channels, *net.tiny_size)
@@ -40,7 +39,6 @@ def test_fast_kernels(sampled):
         assert layer.max_lsb <= 1, name
 
 
-@pytest.mark.parametrize("net", nets(), ids=lambda net: net.name)
 def test_integers(net, tmp_path):
     torch.manual_seed(0)
     model = net.build(**net.tiny).eval()
