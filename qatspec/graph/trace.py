@@ -201,7 +201,8 @@ def _by_batch(node: fx.Node) -> Diagnostic:
     return QS503.diagnostic(
         f"batch norm `{node.target}` has no running statistics: in evaluation, too, it normalizes "
         "with those of the batch, so that the result for one image depends on the others",
-        help="build it with `track_running_stats=True` and train it",
+        help="build it with `track_running_stats=True` and train it; a trained model gets the "
+        "statistics of example inputs from `qatspec.api.prepare`",
         span=line_span(str(node.meta.get("source", ""))),
         subject=f"`{node.target}`",
     )

@@ -24,6 +24,7 @@ from qatspec.prepare.configure import overlapping
 from qatspec.prepare.copying import copied
 from qatspec.prepare.hooks import refused_hooks
 from qatspec.prepare.inputs import example_inputs, forward_inputs
+from qatspec.prepare.lasting import keep_statistics
 from qatspec.prepare.listing import Listing, list_unit
 from qatspec.prepare.passes import run_passes
 from qatspec.prepare.preconditions import require_module, unusual_modules
@@ -77,7 +78,8 @@ def prepare(
     """Insert fake-quants into a model. Returns a Prepared in stage calibration.
 
     model           any nn.Module that can be traced; copied unless `inplace`.
-    example_inputs  the model's arguments, on the model's device; only shapes and structure count.
+    example_inputs  the model's arguments, on the model's device; only shapes and structure count,
+                    unless batch norms keep no running statistics: then their numbers, too (QS615).
     qconfig         a preset's name, the spec language's mapping, a QConfig, or QConfigRules.
     prepare         a preset's name, the spec language's mapping, or a PrepareConfig.
     modules         path -> {qconfig, prepare, quantize_input, quantize_output}, or ModuleQuant:
@@ -97,7 +99,7 @@ def prepare(
         quantize_output=quantize_output,
     )
     leaves = (whole_model,) if modules is None else _leaves(modules, whole_model)
-    return _prepare(model, example_inputs, leaves, march, (), march, inplace)
+    return _prepare(model, example_inputs, leaves, march, (), march, inplace, has_data=True)
 
 
 def prepare_spec(
@@ -167,12 +169,13 @@ def _prepare(
     scales: Sequence[float | None],
     trained_for: str | None,
     inplace: bool = False,
+    has_data: bool = False,
 ) -> Prepared:
     """scales: the fixed scale of each of the model's own inputs, in every unit that takes it; None
-    where it is observed."""
+    where it is observed. has_data: see `_run`."""
     refusals = Collector()
     units, model = _run(
-        model, example_inputs, leaves, march, scales, trained_for, refusals, inplace
+        model, example_inputs, leaves, march, scales, trained_for, refusals, inplace, has_data
     )
     if refusals and not all(unit.finished for unit in units):
         raise Refused(refusals, [w for unit in units for w in unit.warnings])
@@ -217,11 +220,13 @@ def _run(
     trained_for: str | None,
     refusals: Collector,
     inplace: bool = False,
+    has_data: bool = False,
     last: str | None = None,
 ) -> tuple[list[Unit], nn.Module]:
     """Prepare every unit. Returns the units and the model with their modules in it.
 
-    refusals: takes in what cannot be prepared. last: the name of the last pass to run; None: all.
+    refusals: takes in what cannot be prepared. has_data: the example inputs are data, from which
+    batch norms can take statistics. last: the name of the last pass to run; None: all.
     Raises DiagnosticError for what leaves nothing to run the passes on.
     """
     fused_add = registry().arithmetic(trained_for).fused_add
@@ -238,6 +243,7 @@ def _run(
     model = model if inplace else copied(model)
     for module in model.modules():
         compute_on_read(module)
+    told = keep_statistics(model, asked, example_inputs) if has_data else []
     units: list[Unit] = []
     unknown = Collector()
     for leaf in leaves:
@@ -252,6 +258,7 @@ def _run(
         module, call = module_at(model, unit.path), captured.calls[unit.path]
         unit.start(module, call, call.scales(module, example_inputs, scales))
         unit.refusals = refusals
+        unit.warnings += told if unit is units[0] else []
         run_passes(unit, last)
         if unit.path and (unit.finished or last):
             replacements.replace(module, unit.module)

@@ -100,15 +100,6 @@ class Draws(Once):
         return self.conv(x) + torch.randn_like(x)  # QS510
 
 
-class Norms(Once):
-    def __init__(self) -> None:
-        super().__init__()
-        self.norm = nn.BatchNorm2d(4, track_running_stats=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.norm(self.conv(x))  # QS503
-
-
 class Modes(Part):
     def forward(self, x: Tensor) -> Tensor:
         return self.conv(x) if self.training else self.other(self.conv(x + 1))  # QS503

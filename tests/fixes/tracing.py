@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from qatspec.diag import Diagnostic
+from qatspec.prepare import pipeline
 from tests.fixes.following import (
     Case,
     Net,
@@ -150,14 +153,28 @@ def _another_input(m: Any, x: Any) -> Any:
     return m.b(y.sigmoid() if m.training else y.tanh())
 
 
+def _by_batch() -> nn.Module:
+    return Net(lambda m, x: m.norm(x), norm=nn.BatchNorm2d(4, track_running_stats=False))
+
+
+def _of_a_spec(model: nn.Module) -> list[Diagnostic]:
+    """What is reported where the example inputs are made up."""
+    with mock.patch.object(pipeline, "keep_statistics", return_value=[]):
+        return through(model)
+
+
 CASES += each(
     "QS503",
     (
         "build it with `track_running_stats=True`",
-        lambda: through(
-            Net(lambda m, x: m.norm(x), norm=nn.BatchNorm2d(4, track_running_stats=False))
-        ),
-        lambda: through(Net(lambda m, x: m.norm(x), norm=nn.BatchNorm2d(4))),
+        lambda: _of_a_spec(_by_batch()),
+        lambda: _of_a_spec(Net(lambda m, x: m.norm(x), norm=nn.BatchNorm2d(4))),
+    ),
+    (
+        "gets the statistics of example inputs from `qatspec.api.prepare`",
+        lambda: _of_a_spec(_by_batch()),
+        lambda: through(_by_batch()),
+        ("QS615",),
     ),
     (
         "let `train(False)` of the model reach it",

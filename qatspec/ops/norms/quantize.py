@@ -104,7 +104,9 @@ def _affine(lowering: Lowering, norm: RunningNorm) -> tuple[np.ndarray, np.ndarr
     if mean is None or variance is None:
         lowering.fail(
             "a norm without running statistics has no integer form",
-            "build it with `track_running_stats=True`",
+            "build it with `track_running_stats=True`"
+            if lowering.node.op == "call_module"
+            else "pass `running_mean`, `running_var` and `training=self.training` to it",
         )
     slope = (1.0 if gamma is None else gamma) / np.sqrt(variance + norm.eps)
     return slope, (0.0 if beta is None else beta) - mean * slope

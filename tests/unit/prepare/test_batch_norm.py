@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+from unittest import mock
+
 import pytest
 import torch
 from torch import nn
 
 from qatspec.diag import DiagnosticError
-from qatspec.prepare import prepare, set_stage
+from qatspec.lower import lower
+from qatspec.prepare import pipeline, prepare, set_stage
 from qatspec.quant.fold import freeze_batch_norm
 from tests.unit.prepare.conftest import image
 
@@ -95,14 +99,93 @@ def test_negative_gamma_folds_with_its_sign() -> None:
     assert (prepared.model(image()) - net(image())).abs().max() < 0.05 * net(image()).abs().max()
 
 
-def test_a_norm_without_running_statistics_is_refused_and_the_fix_works() -> None:
-    def net(**settings):
-        return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4, **settings)).eval()
+NORMS = {
+    "2-d": (nn.BatchNorm2d, lambda x: x),
+    "1-d of features": (nn.BatchNorm1d, lambda x: x.mean((2, 3))),
+    "1-d of rows": (nn.BatchNorm1d, lambda x: x.flatten(2)),
+    "3-d": (nn.BatchNorm3d, lambda x: x.unsqueeze(2)),
+}
+
+
+class ByBatch(nn.Module):
+    """A norm that keeps no running statistics behind a convolution."""
+
+    def __init__(self, kind: str, **settings: Any) -> None:
+        super().__init__()
+        norm, self.layout = NORMS[kind]
+        self.conv, self.norm = nn.Conv2d(3, 4, 3), norm(4, track_running_stats=False, **settings)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.relu(self.norm(self.layout(self.conv(x))))
+
+
+@pytest.mark.parametrize("settings", [{}, {"affine": False}, {"eps": 0.1}], ids=str)
+@pytest.mark.parametrize("kind", NORMS)
+def test_a_norm_of_the_batch_gets_the_statistics_of_the_examples(kind: str, settings: Any) -> None:
+    net, x = ByBatch(kind, **settings), torch.randn(5, 3, 8, 8) * 2 + 1
+    before = [name for name, _ in net.named_buffers()]
+    prepared = prepare(net, (x,), qconfig="horizon_qat", quantize_output=True)
+    (warning,) = (w for w in prepared.warnings if w.code == "QS615")
+    assert "`norm`" in warning.message
+    assert [name for name, _ in net.named_buffers()] == before and net.training
+    with torch.no_grad():  # of the examples the result is the float net's, of one of them too
+        torch.testing.assert_close(prepared.model(x), net.eval()(x), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(prepared.model(x[:1]), net(x)[:1], rtol=1e-4, atol=1e-5)
+    set_stage(prepared, "qat")
+    mean = prepared.model.norm.running_mean.clone()
+    prepared.model.train()
+    prepared.model(x * 3)
+    assert not torch.equal(prepared.model.norm.running_mean, mean)
+    set_stage(prepared, "eval")
+    program = lower(prepared, (x,))
+    (real,) = program.dequantize(program.run(*program.quantize(x.numpy())))
+    with torch.no_grad():
+        steps = abs(real - prepared.model(x).numpy()).max() / program.outputs[0].scale.max()
+    assert steps <= 2.02
+
+
+def test_a_norm_that_runs_on_several_tensors_averages_over_them() -> None:
+    class Twice(ByBatch):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(x) + super().forward(x * 3)
+
+    net, x = Twice("2-d"), torch.randn(5, 3, 8, 8)
+    prepared = prepare(net, (x,), qconfig="horizon_qat")
+    with torch.no_grad():
+        mean = (net.conv(x) + net.conv(x * 3)).mean((0, 2, 3)) / 2
+    torch.testing.assert_close(prepared.model.norm.running_mean, mean)
+
+
+def test_parts_that_are_not_prepared_keep_their_norms() -> None:
+    net = nn.Sequential(ByBatch("2-d"), nn.BatchNorm2d(4, track_running_stats=False))
+    prepared = prepare(net, (torch.randn(2, 3, 8, 8),), qconfig="horizon_qat", modules={"0": {}})
+    assert prepared.model.get_submodule("1").running_mean is None
+    (warning,) = (w for w in prepared.warnings if w.code == "QS615")
+    assert "`0.norm`;" in warning.message
+
+
+def test_made_up_examples_give_no_statistics() -> None:
+    """A spec's example inputs say nothing of its data."""
+    net, x = ByBatch("2-d"), torch.randn(2, 3, 8, 8)
+    with (
+        mock.patch.object(pipeline, "keep_statistics", return_value=[]),
+        pytest.raises(DiagnosticError) as error,
+    ):
+        prepare(net, (x,), qconfig="horizon_qat")
+    (found,) = error.value.diagnostics
+    assert found.code == "QS503" and "`norm` has no running statistics" in found.message
+    assert "track_running_stats=True" in found.help
+
+
+def test_statistics_of_a_batch_by_a_function_are_refused_with_what_to_pass() -> None:
+    class Function(ByBatch):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return nn.functional.batch_norm(self.conv(x), None, None, training=True)
 
     x = torch.randn(2, 3, 8, 8)
+    prepared = prepare(Function("2-d"), (x,), qconfig="horizon_qat")
+    prepared.model(x)
+    set_stage(prepared, "eval")
     with pytest.raises(DiagnosticError) as error:
-        prepare(net(track_running_stats=False), (x,), qconfig="horizon_qat")
-    (found,) = error.value.diagnostics
-    assert found.code == "QS503" and "`1` has no running statistics" in found.message
-    assert "track_running_stats=True" in found.help
-    prepare(net(track_running_stats=True), (x,), qconfig="horizon_qat")
+        lower(prepared, (x,))
+    assert "pass `running_mean`, `running_var`" in error.value.diagnostics[0].help
