@@ -92,8 +92,8 @@ def _told(paths: Sequence[str]) -> Diagnostic:
     who = "a batch norm has" if len(paths) == 1 else f"{len(paths)} batch norms have"
     return QS615.warning(
         f"{who} no running statistics, so that the float model's result for one image depends on "
-        f"the others of its batch: {quote_list(paths)}; the prepared model has those of the example "
-        "inputs as running statistics, and training averages over its batches",
+        f"the others of its batch: {quote_list(paths)}; the prepared model has those of the "
+        "example inputs as running statistics, and training averages over its batches",
         help="pass a batch of real data as example inputs, or build the norms with "
         "`track_running_stats=True` and train the float model",
     )

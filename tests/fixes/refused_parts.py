@@ -147,7 +147,7 @@ class Recurs(Once):
 
 
 PARTS: tuple[type[nn.Module], ...] = (
-    Fine, Decides, Raises, Asserts, Loops, Counts, Arrays, Writes, Batches, Drops, Draws, Norms,
+    Fine, Decides, Raises, Asserts, Loops, Counts, Arrays, Writes, Batches, Drops, Draws,
     Modes, Doubles, Masks, Clamps, Sums, Spectrum, Recurs,
 )  # fmt: skip
 
