@@ -14,6 +14,7 @@ from torch import fx, nn
 from qatspec.graph.constants import evaluate
 from qatspec.graph.modes import eval_mode
 from qatspec.graph.ops import canonical_op, has_trait, resolve_spelling, rule_names
+from qatspec.graph.sizes import is_plain
 from qatspec.quant.modules import QuantOp, as_quant_op
 from qatspec.registry import registry
 from qatspec.types import OpTrait
@@ -57,6 +58,21 @@ class GraphContext:
                         computed and all(known[n] for n in other.all_input_nodes)
                     )
         return known.get(node, False)
+
+    def is_returned_constant(self, node: fx.Node) -> bool:
+        """Return whether the op makes a tensor of parameters, buffers and sizes, that of the batch
+        too, which is returned and that no other op reads."""
+        if not node.op.startswith("call_") or [user.op for user in node.users] != ["output"]:
+            return False
+        waiting = [node]
+        while waiting:
+            here = waiting.pop()
+            if is_plain(here.meta.get("example")) or here.op == "get_attr":
+                continue
+            if not here.op.startswith("call_"):
+                return False
+            waiting += here.all_input_nodes
+        return True
 
     def constant(self, node: Any) -> Any:
         """Return the present value of a `node` for which `is_constant` holds; anything else

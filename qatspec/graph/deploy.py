@@ -86,10 +86,22 @@ def deploy_graph(
     with eval_mode(prepared.model):
         inputs = tuple(example_inputs)
         graph = trace(prepared.model, inputs, leaf=(ParametrizationList,), problems=problems)
+    _copy_returned(graph)
     for node in reversed(list(graph.nodes) if problems else []):
         if node.op in _CALLS and not node.users and node.target is not fixed:
             graph.erase_node(node)  # what a refused decision alone reads
     return graph
+
+
+def _copy_returned(graph: fx.Graph) -> None:
+    """Return copies of parameters and buffers: a float part behind the integers makes them."""
+    end = graph.output_node()
+    for node in list(end.all_input_nodes):
+        if node.op == "get_attr" and isinstance(node.meta.get("example"), Tensor):
+            with graph.inserting_before(end):
+                copied = graph.call_method("clone", (node,))
+            copied.meta = dict(node.meta)
+            end.replace_input_with(node, copied)
 
 
 def _inline_fixed_sizes(graph: fx.Graph, batch: Batch) -> None:

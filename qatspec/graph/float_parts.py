@@ -166,7 +166,10 @@ def _constant_outputs(context: GraphContext) -> list[fx.Node]:
     return [
         n
         for n in context.graph.nodes
-        if n in returned and n.op in _CALLS and yields_tensor(n) and context.is_constant(n)
+        if n in returned
+        and n.op in _CALLS
+        and yields_tensor(n)
+        and (context.is_constant(n) or context.is_returned_constant(n))
     ]
 
 

@@ -72,8 +72,8 @@ def lower_output(node: Any, lowering: Lowering) -> str:
     if not lowering.is_tensor(node):
         lowering.fail(
             f"the model returns `{node}`, which is not a tensor that its ops compute",
-            "return only tensors that forward computes from its inputs, in tuples, lists and "
-            "dicts, and constants: no size that follows the batch, no parameter",
+            "return only tensors, in tuples, lists and dicts, and constants: no size that follows "
+            "the batch",
             QS703,
         )
     x = lowering.value(node)

@@ -26,6 +26,9 @@ def annotate(unit: Unit) -> None:
     by_last = {group.last: group for group in unit.groups}
     on_host = reading_integers(unit.context)
     for group in unit.groups:
+        if unit.context.is_returned_constant(group.anchor):
+            group.annotation = Annotation(output=Float("the same for all images"), inputs=())
+            continue
         if group.anchor in on_host:
             group.annotation = Annotation(output=Float(REASON), inputs=())
             continue

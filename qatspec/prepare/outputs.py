@@ -15,8 +15,8 @@ from qatspec.prepare.unit import Unit
 
 
 def check_outputs(unit: Unit) -> None:
-    """Warn (QS514) of each output that is neither a tensor that ops compute nor a constant: a size
-    that follows the batch, a parameter. The fake-quant model returns it as the float model does,
+    """Warn (QS514) of each output that is neither a tensor nor a constant: a size that follows the
+    batch. The fake-quant model returns it as the float model does,
     but convert would refuse it."""
     for path, node in pytree.tree_flatten_with_path(returned(unit.graph))[0]:
         what = _no_result(unit, node)
@@ -27,19 +27,17 @@ def check_outputs(unit: Unit) -> None:
         unit.warnings.append(
             QS514.warning(
                 f"{where} returns {what}{at}, which a converted model cannot",
-                help="return tensors that forward computes from its input, and constants; add the "
-                "others in `predict`, or in the code that calls the module",
+                help="return tensors and constants; add the others in `predict`, or in the code "
+                "that calls the module",
                 span=unit.span(node) if isinstance(node, fx.Node) else None,
             )
         )
 
 
 def _no_result(unit: Unit, node: Any) -> str | None:
-    """What an output is in words; None for a tensor that forward computes, and for a constant."""
+    """What an output is in words; None for a tensor and for a constant."""
     if not isinstance(node, fx.Node):
         return None if is_plain_constant(node) else f"the constant {node!r}"
-    if node.op == "get_attr":
-        return f"the parameter or buffer `{node.target}`"
     value = unit.context.value(node)
     if "example" not in node.meta or carries_tensor(value):  # without one it is no plain value
         return None

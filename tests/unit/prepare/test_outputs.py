@@ -39,6 +39,7 @@ class Net(nn.Module):
         super().__init__()
         self.conv, self.give = nn.Conv2d(3, 4, 3), give
         self.scale = nn.Parameter(torch.ones(3))
+        self.register_buffer("anchors", torch.arange(12.0).view(1, 6, 2))
 
     def forward(self, x: Tensor) -> Any:
         return self.give(self, x, self.conv(x))
@@ -48,7 +49,6 @@ class Net(nn.Module):
 REFUSED: dict[str, tuple[Callable[[Any, Tensor, Tensor], Any], str]] = {
     "the batch": (lambda net, x, y: (y, x.shape[0]), "returns a size at [1]"),
     "a shape with the batch": (lambda net, x, y: {"y": y, "size": x.shape}, "at ['size']"),
-    "a parameter": (lambda net, x, y: (y, net.scale), "parameter or buffer `scale` at [1]"),
     "infinity": (lambda net, x, y: (y, float("inf")), "the constant inf at [1]"),
     "a type": (lambda net, x, y: (y, torch.float16), "the constant torch.float16 at [1]"),
 }
@@ -231,18 +231,47 @@ def test_a_result_of_torch_that_has_names_keeps_them() -> None:
     assert torch.equal(integers.indices, prepared.model(X).indices)
 
 
-def test_numbers_that_follow_sizes_alone_are_made_on_the_host(tmp_path: Path) -> None:
+def _grid(net: Any, x: Tensor, y: Tensor) -> Any:
     """Anchors beside the results, as detectors return them."""
+    rows = torch.arange(x.shape[2], dtype=x.dtype) + 0.5
+    return y, torch.stack(torch.meshgrid(rows, rows, indexing="ij"), -1).view(1, -1, 2)
 
-    def anchors(net: Any, x: Tensor, y: Tensor) -> Any:
-        rows = torch.arange(x.shape[2], dtype=x.dtype) + 0.5
-        return y, torch.stack(torch.meshgrid(rows, rows, indexing="ij"), -1).view(1, -1, 2)
 
-    prepared = _prepared(anchors)
+#: Tensors that no image changes.
+TABLES: dict[str, Callable[[Any, Tensor, Tensor], Any]] = {
+    "of a size": _grid,
+    "a parameter": lambda net, x, y: (y, net.scale),
+    "a buffer": lambda net, x, y: (y, net.anchors),
+    "a part of a buffer": lambda net, x, y: {"maps": y, "anchors": net.anchors[:, 1:4] * 8},
+    "a buffer that the network reads, too": lambda net, x, y: (
+        y * net.anchors[0, 1].sum(), net.anchors, net.anchors,
+    ),
+    "made in forward": lambda net, x, y: (y, torch.arange(4)),
+    "from numpy": lambda net, x, y: (torch.from_numpy(np.eye(3)).to(x.dtype), y),
+    "of each image": lambda net, x, y: (y, torch.arange(4).expand(x.shape[0], 4)),
+    "real numbers of each image": lambda net, x, y: (y, net.scale.expand(x.size(0), -1) * 0.3),
+    "repeated": lambda net, x, y: (y, net.anchors.repeat(y.shape[0], 1, 1)),
+    "zeros": lambda net, x, y: [y, x.new_zeros(x.shape[0], 3), torch.ones(x.shape[0], 1)],
+    "a mask": lambda net, x, y: (y, torch.ones(x.shape[0], 5, dtype=torch.bool)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", TABLES)
+def test_tensors_that_no_image_changes_are_made_on_the_host(kind: str, tmp_path: Path) -> None:
+    prepared = _prepared(TABLES[kind])
+    assert not [w for w in prepared.warnings if w.code in ("QS514", "QS608")]
     deployment = deploy(prepared, (X,))
     program = lower(prepared, (X,))
     export_host(prepared, host_parts(deployment), tmp_path, "net")
     host = HostRunner.load(tmp_path, "net")
-    fake, integers = prepared.model(X), produce_with(program, program.tree, host)(X)
-    assert torch.equal(fake[1], integers[1])
-    assert torch.allclose(fake[0], integers[0], atol=0.1)
+    for images in (X, torch.cat([X, X[:1]])):
+        fake, integers = prepared.model(images), produce_with(program, program.tree, host)(images)
+        fake, integers = listed(fake), listed(integers)
+        assert list(fake) == list(integers) if isinstance(fake, dict) else True
+        for a, b in zip(pytree.tree_leaves(fake), pytree.tree_leaves(integers), strict=True):
+            assert a.dtype == b.dtype
+            if a.shape[1:] == (4, 6, 6):
+                assert torch.allclose(a, b, atol=0.1 * float(a.detach().abs().max()))
+            else:
+                assert torch.equal(a, b)
+    export_qat_onnx(prepared, tmp_path / "qat.onnx", (X,))
