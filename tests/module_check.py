@@ -142,7 +142,11 @@ class Layers(fx.Interpreter):
         if layer is None or not isinstance(found, Tensor):
             return found
         scale = float(np.max(layer.scale))
-        real = torch.from_numpy(self.values[layer.value].astype(np.float64) * layer.scale)
+        integers = self.values[layer.value].astype(np.float64)
+        along = [1] * integers.ndim
+        if layer.axis is not None:  # an int32 tail: a scale for each channel
+            along[layer.axis] = -1
+        real = torch.from_numpy(integers * layer.scale.reshape(along))
         mine = layer.batch_dim.in_front(found, layer.batch_dim.shared(real.shape[1:]))
         if mine.shape != real.shape:
             raise Wrong(f"{n.name}: {tuple(mine.shape)} against {tuple(real.shape)}")

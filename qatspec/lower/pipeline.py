@@ -94,6 +94,7 @@ class Layer:
     value       name of the Program's value.
     scale       of the call's tensor; the value's own where the value is not also another tensor's
                 (x and 2 * x).
+    axis        dim of the value along which `scale` lies, the batch being 0; None: one scale.
     batch_dim   which dim of the call's tensor holds the batch; in the value it is the first.
     origin      the group that the fake-quant closes.
     """
@@ -102,6 +103,7 @@ class Layer:
     call: str
     value: str
     scale: np.ndarray
+    axis: int | None
     batch_dim: BatchDim
     origin: Provenance
 
@@ -182,7 +184,8 @@ def _layers(
         term = x.terms[0]
         if len(x.terms) == 1 and not x.bounded and term.value in program.values:
             scale, dim = term.scale.astype(np.float32), lowering.batch_dim(term)
-            yield Layer(str(node.target), node.name, term.value, scale, dim, origin(node))
+            call = (str(node.target), node.name, term.value)
+            yield Layer(*call, scale, term.axis, dim, origin(node))
 
 
 def _lower(node: fx.Node, lowering: Lowering, decision: Decision | None, batch: Batch) -> Any:

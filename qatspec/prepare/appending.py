@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, fx, nn
 from torch._subclasses.fake_tensor import FakeTensor
 
+from qatspec.graph.sizes import is_plain
+
 
 class Appending(fx.proxy.GraphAppendingTracer):
     """Appends nodes that have an example value and stand for `origin`, a node of the graph of
@@ -110,4 +112,18 @@ def is_constant(x: Any) -> bool:
             return False
         waiting += [n for n in node.all_input_nodes if n not in visited]
         visited.update(node.all_input_nodes)
+    return True
+
+
+def is_table(node: fx.Node) -> bool:
+    """Return whether a value depends on no number of an input, but perhaps on sizes."""
+    waiting, visited = [node], {node}
+    while waiting:
+        here = waiting.pop()
+        if here.op == "get_attr" or is_plain(here.meta.get("example")):
+            continue
+        if not here.op.startswith("call_"):
+            return False
+        waiting += [n for n in here.all_input_nodes if n not in visited]
+        visited.update(here.all_input_nodes)
     return True

@@ -18,10 +18,11 @@ from torch import fx, nn
 from torch.utils import _pytree as pytree
 
 from qatspec.graph.assign import assign
-from qatspec.prepare import composites, indexing, moves, parts, statistics
+from qatspec.prepare import composites, indexing, moves, parts, sampling, statistics
 from qatspec.prepare.appending import Appending, between, is_constant, take_place
 from qatspec.prepare.assigning import assigned
 from qatspec.prepare.parts import leading_sizes, listed
+from qatspec.prepare.resized import check_sizes
 
 
 def decompose(root: nn.Module, graph: fx.Graph) -> None:
@@ -50,6 +51,8 @@ def replace_by(
         except (TypeError, fx.proxy.TraceError):  # another overload, or sizes that are not fixed
             result = NotImplemented
     made, name = between(last, node), node.name
+    if result is not NotImplemented:
+        check_sizes(root, node, result, made)
     if take_place(node, result, made) and isinstance(result, fx.Proxy) and result.node in made:
         result.node.name = name
 
@@ -275,6 +278,7 @@ _DEFINITIONS: Mapping[Any, Callable[..., Any]] = {
     **moves.DEFINITIONS,
     **indexing.DEFINITIONS,
     **composites.DEFINITIONS,
+    **sampling.DEFINITIONS,
     assign: assigned,
     torch.empty_like: lambda x, **settings: torch.zeros_like(x, **settings),
     F.scaled_dot_product_attention: _attention,

@@ -48,13 +48,14 @@ def _roll(x: Any, shifts: Any, dims: Any = None) -> Any:
     for shift, dim in pairs:
         size = _shape(x)[dim]
         if shift % size:
-            parts = [_along_range(x, dim, size - shift % size, size)]
-            parts.append(_along_range(x, dim, 0, size - shift % size))
+            # from the nearer end, so that the positions hold for other sizes, too
+            split = -shift if abs(shift) < size else size - shift % size
+            parts = [_along_range(x, dim, split, None), _along_range(x, dim, None, split)]
             x = torch.cat(parts, dim)
     return x
 
 
-def _along_range(x: Any, dim: int, start: int, stop: int) -> Any:
+def _along_range(x: Any, dim: int, start: int | None, stop: int | None) -> Any:
     dims = [slice(None)] * (dim % len(_shape(x)))
     part = (*dims, slice(start, stop))
     return x[part]
