@@ -10,8 +10,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
-from qatspec.graph.constants import evaluate
-from qatspec.graph.constants import result as computed
+from qatspec.graph.constants import evaluate, result as computed
 from qatspec.graph.sizes import fixed
 from qatspec.prepare.appending import is_table
 

@@ -1,4 +1,4 @@
-"""F.grid_sample at positions that no image changes: pixels at constant places, weighted and added."""
+"""F.grid_sample at positions that no image changes: pixels at constant places, weighted, added."""
 
 from __future__ import annotations
 
