@@ -21,10 +21,11 @@ from qatspec.cli.output import echo, show
 from qatspec.diag import Diagnostic, DiagnosticError, Span
 from qatspec.diag.codes import QS918
 from qatspec.diag.words import quote_list
+from qatspec.files import in_both
 from qatspec.process import scratch_folder
 from qatspec.registry import Registry, registry
 from qatspec.schema import with_defaults
-from qatspec.types import DatasetDef, FoundData
+from qatspec.types import Dataset, DatasetDef, FoundData
 
 #: Names of classes that are printed.
 _SHOWN = 12
@@ -96,10 +97,21 @@ def inspect(folder: Path, kind: str | None = None) -> Inspected:
     if train != val:
         raise DiagnosticError(_other_classes(folder, train, val))
     sizes, damaged = _sizes_of(data.pictures)
-    notes = [*data.notes, *damaged, *unread_pictures(folder)]
+    notes = [*data.notes, *_in_both(opened), *damaged, *unread_pictures(folder)]
     if others:
         notes.append(f"it could also be read as {quote_list(others)} (--type)")
     return Inspected(folder, definition, replace(data, notes=notes), train, counts, sizes)
+
+
+def _in_both(opened: Mapping[str, Dataset]) -> list[str]:
+    """A note of pictures that are in train and in val."""
+    train, val = (getattr(opened[role], "pictures", ()) for role in ("train", "val"))
+    pairs = in_both(train, val)
+    if not pairs:
+        return []
+    mine, other = pairs[0]
+    are = f"{len(pairs)} pictures are" if len(pairs) > 1 else "a picture is"
+    return [f"{are} in train and in val: `{other}` holds the bytes of `{mine}` (QS965)"]
 
 
 def draft(

@@ -25,6 +25,8 @@ _OTHER_PICTURES = (
     ".arw", ".cr2", ".cr3", ".dng", ".exr", ".heic", ".heif", ".jxl", ".nef", ".psd", ".raw",
     ".svg",
 )  # fmt: skip
+#: Suffixes of pictures that are read.
+_PICTURES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 #: Formats that change the numbers of a mask, and names of folders of masks.
 _LOSSY = (".jpg", ".jpeg", ".webp")
 _MASKS = ("masks", "mask", "segmentationclass", "gt", "targets", "segmentation", "annotations")
@@ -71,11 +73,26 @@ def unknown_folder(records: Sequence[DatasetDef], folder: Path) -> Diagnostic:
             help=f"{way}; then give that folder. Else {read}",
             span=span,
         )
+    if _is_one_class(folder, files):
+        return QS910.diagnostic(
+            f"the pictures in `{folder}` are of one class at most: no label lies beside them, and "
+            "they are in one folder",
+            help="to tell classes apart, put the pictures of each into a folder that is called by "
+            "the class, two or more beside each other (`intact/`, `broken/`), and give the folder "
+            f"above them; to find one kind of object, add label files with its boxes. Here {read}",
+            span=span,
+        )
     return QS910.diagnostic(
         f"no data set recognises pictures with labels in `{folder}`: {held}",
         help=f"give the folder that holds both pictures and labels; {read}",
         span=span,
     )
+
+
+def _is_one_class(folder: Path, files: Sequence[Path]) -> bool:
+    """Whether there are pictures alone, in folders of one name or in the folder itself."""
+    parents = {path.parent.name if path.parent != folder else "" for path in files}
+    return len(parents) == 1 and all(path.suffix.lower() in _PICTURES for path in files)
 
 
 def unread_pictures(folder: Path) -> list[str]:

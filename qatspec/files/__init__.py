@@ -17,6 +17,7 @@ from qatspec.files.reading import (
     why_no_folder as why_no_folder,
     why_unreadable as why_unreadable,
 )
+from qatspec.files.twice import in_both as in_both
 from qatspec.files.writing import (
     encoded as encoded,
     replacing as replacing,

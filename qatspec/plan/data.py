@@ -9,7 +9,7 @@ from pathlib import Path
 
 from qatspec.diag import Diagnostic, DiagnosticError, Note
 from qatspec.diag.codes import QS914
-from qatspec.plan.provided import weights_finding
+from qatspec.plan.provided import weights_finding, with_smoke_run
 from qatspec.registry import Registry, registry as installed
 from qatspec.spec import Spec, weights_file
 from qatspec.spec.model import DataRole
@@ -30,7 +30,8 @@ def data_findings(spec: Spec, registry: Registry | None = None) -> tuple[Diagnos
         try:
             classes = _classes(spec, role, names)
         except DiagnosticError as error:
-            diagnostics += [replace(d, at=role.dataset.at, span=None) for d in error.diagnostics]
+            told = with_smoke_run(error, spec).diagnostics
+            diagnostics += [_of_role(d, role.dataset.at) for d in told]
             continue
         if classes is not None and outputs is not None and classes != outputs:
             others.setdefault(classes, []).append(role)
@@ -53,6 +54,13 @@ def _classes(spec: Spec, role: DataRole, names: Registry) -> int | None:
     with names.attribute_errors(record, f"classes of data set `{record.name}`"):
         class_names_of = record.classes(role.dataset.params, Path(spec.document.path).parent)
         return None if class_names_of is None else len(class_names_of)
+
+
+def _of_role(diagnostic: Diagnostic, at: str) -> Diagnostic:
+    """The diagnostic at the role's data set, with the line of a file that it is about as a note."""
+    span = diagnostic.span
+    notes = (Note("in this file", span=span),) if span is not None and span.line else ()
+    return replace(diagnostic, at=at, span=None, notes=(*diagnostic.notes, *notes))
 
 
 def _other_number(spec: Spec, roles: Sequence[DataRole], classes: int, outputs: int) -> Diagnostic:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from qatspec.diag import Diagnostic, DiagnosticError, Span
-from qatspec.diag.codes import QS901, QS905, QS915
+from qatspec.diag.codes import QS901, QS905, QS910, QS915
 from qatspec.files import how_to_read, open_file, why_unreadable
 from qatspec.plan.model import PluginRef
 from qatspec.plan.weight_files import (
@@ -41,7 +41,20 @@ def fingerprint(spec: Spec, role: str, names: Registry) -> str:
                 raise names.interface_fault(message, "fingerprint", record=record)
             return digest_of_data
     except DiagnosticError as error:
-        raise placed(error, dataset.at) from error
+        raise placed(with_smoke_run(error, spec), dataset.at) from error
+
+
+def with_smoke_run(error: DiagnosticError, spec: Spec) -> DiagnosticError:
+    """The error; where data are not there (QS910) and the spec's `smoke` names others, its help
+    says so."""
+    smoke = spec.document.data.get("smoke")
+    if not isinstance(smoke, dict) or "data" not in smoke:
+        return error
+    way = f"`qatspec run {spec.document.path} --smoke` tries the spec with the data of its `smoke`"
+    diagnostics = [
+        replace(d, help=f"{d.help}; {way}") if d.code == QS910 else d for d in error.diagnostics
+    ]
+    return DiagnosticError(diagnostics, error.texts)
 
 
 def weights_sha256(weights: Path, at: str) -> str:

@@ -25,6 +25,7 @@ def _grid_sample(
 ) -> Any:
     """As torch's, for `bilinear` and `nearest`, with zeros or the border outside."""
     points = _points(x, grid)
+    tracer: Any = None if points is None else x.tracer  # an `Appending`
     if points is None or mode not in ("bilinear", "nearest"):
         return NotImplemented
     if padding_mode not in ("zeros", "border"):
@@ -33,9 +34,9 @@ def _grid_sample(
     flat, total = x.flatten(2), None
     at = _pixels(points, height, width, bool(align_corners), padding_mode == "border")
     for place, weight in _corners(*at, height, width, mode == "nearest"):
-        part = flat[:, :, x.tracer.buffer(place.reshape(-1))]
+        part = flat[:, :, tracer.buffer(place.reshape(-1))]
         if not bool((weight == 1).all()):
-            part = part * x.tracer.buffer(weight.float().reshape(1, 1, -1))
+            part = part * tracer.buffer(weight.float().reshape(1, 1, -1))
         total = part if total is None else total + part
     return None if total is None else total.unflatten(2, tuple(points.shape[:2]))
 
@@ -47,7 +48,8 @@ def _points(x: Any, grid: Any) -> Tensor | None:
     if isinstance(grid, fx.Proxy):
         if not is_table(grid.node):
             return None
-        grid = evaluate(x.tracer.module, grid.node)
+        tracer: Any = x.tracer
+        grid = evaluate(tracer.module, grid.node)
     if not isinstance(grid, Tensor) or not torch.equal(grid, grid[:1].expand_as(grid)):
         return None
     return grid[0].detach()

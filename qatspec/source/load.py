@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import cast
 
 from qatspec.diag import Code, DiagnosticError, Span
-from qatspec.diag.codes import QS108, QS111, QS115, QS307
+from qatspec.diag.codes import QS108, QS111, QS115, QS303, QS307
 from qatspec.source import overrides as command_line
 from qatspec.source.document import Document, to_document
 from qatspec.source.fixes import place_fix
@@ -51,14 +51,18 @@ def load_document(
     texts: dict[str, str] = {}
     if overrides:
         texts[COMMAND_LINE] = "\n".join(overrides)
+    tree = None
     try:
         tree = _read(Path(path), str(path), None, (), texts)
-        if smoke:
-            tree = _with_smoke(tree)
-        tree = command_line.apply(tree, overrides)
-        return to_document(substitute(tree), str(path), texts)
+        resolved = substitute(command_line.apply(_with_smoke(tree) if smoke else tree, overrides))
+        return to_document(resolved, str(path), texts)
     except DiagnosticError as error:
-        placed = (replace(d, fix=place_fix(d.fix, d.span, texts)) for d in error.diagnostics)
+        placed = [replace(d, fix=place_fix(d.fix, d.span, texts)) for d in error.diagnostics]
+        if tree is not None and not smoke and _needs_none(error, tree, overrides):
+            placed = [
+                replace(d, help=f"{d.help}; `qatspec run {path} --smoke` needs none")
+                for d in placed
+            ]
         raise DiagnosticError(placed, {**texts, **error.texts}) from None
     except RecursionError:
         # references to references to deep values: each is within bounds, their product is not
@@ -115,6 +119,20 @@ def _with_smoke(tree: Tree) -> Tree:
     """What is no mapping is left to the schema to report."""
     smoke = cast("dict[str, Tree]", tree.value).get("smoke")
     return merge(tree, smoke) if smoke and isinstance(smoke.value, dict) else tree
+
+
+def _needs_none(error: DiagnosticError, tree: Tree, overrides: Sequence[str]) -> bool:
+    """Whether the spec lacks environment variables alone, none of which its `smoke` asks for."""
+    if any(d.code != QS303 for d in error.diagnostics):
+        return False
+    with_smoke = _with_smoke(tree)
+    if with_smoke is tree:
+        return False
+    try:
+        substitute(command_line.apply(with_smoke, overrides))
+    except DiagnosticError:
+        return False
+    return True
 
 
 def _extended(entry: Tree | None) -> list[tuple[str, Span]]:

@@ -11,8 +11,9 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from qatspec.diag import Diagnostic, DiagnosticError
-from qatspec.diag.codes import QS918
+from qatspec.diag import Diagnostic, DiagnosticError, Note
+from qatspec.diag.codes import QS918, QS965
+from qatspec.files import in_both
 from qatspec.graph import Prepared
 from qatspec.plan.checkpoints import checkpoint_path, is_intact
 from qatspec.plan.provided import placed
@@ -221,8 +222,33 @@ class Context:
             check_dataset(definition, opened)
             self.warn(getattr(opened, "diagnostics", ()))
             self._agree(role, opened.classes)
+            if self.limit is None:
+                self.warn(self._in_both(role, opened))
             self._datasets[role] = opened if self.limit is None else Limited(opened, self.limit)
         return self._datasets[role]
+
+    def _in_both(self, role: str, opened: Dataset) -> list[Diagnostic]:
+        """A warning QS965 of pictures that are in data.val and in data that trains. Sets that name
+        the same files, all of them, are meant to be the same."""
+        roles = {**self._datasets, role: opened}
+        trained = next((name for name in ("train", "qat") if name in roles), None)
+        if trained is None or "val" not in roles or role not in (trained, "val"):
+            return []
+        first, second = (getattr(roles[name], "pictures", ()) for name in (trained, "val"))
+        pairs = [] if list(first) == list(second) else in_both(first, second)
+        if not pairs:
+            return []
+        mine, other = pairs[0]
+        who = "a picture" if len(pairs) == 1 else f"{len(pairs)} of {len(second)} pictures"
+        return [
+            QS965.warning(
+                f"{who} of data.val {'is' if len(pairs) == 1 else 'are'} in data.{trained}, too: "
+                f"`{other}` holds the bytes of `{mine}`",
+                help="take them out of one of the two: the metric is of pictures that were trained",
+                at=self.spec.data["val"].dataset.at,
+                notes=(Note(f"data.{trained}", at=self.spec.data[trained].dataset.at),),
+            )
+        ]
 
     def _agree(self, role: str, classes: Sequence[str]) -> None:
         """A class has one label in every role. Raises DiagnosticError QS918."""

@@ -318,6 +318,41 @@ def test_a_folder_that_is_no_set(
     assert "QS910" in capsys.readouterr().err and not Path("specs").exists()
 
 
+@pytest.mark.parametrize("below", [("",), ("cat",), ("train/cat", "val/cat")])
+def test_pictures_of_one_class(
+    below: tuple[str, ...], folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for part in below:
+        (folder / part).mkdir(parents=True, exist_ok=True)
+        for i in range(3):
+            Image.new("RGB", (8, 8), (i, 0, 0)).save(folder / part / f"{i}.png")
+    call("new", "pictures", code=1)
+    err = " ".join(capsys.readouterr().err.split())
+    assert "are of one class at most" in err and "two or more beside each other" in err
+    for part in below if below != ("",) else ():  # what the help says
+        path = folder / part
+        (path.with_name("dog")).mkdir()
+        Image.new("RGB", (8, 8), (99, 0, 0)).save(path.with_name("dog") / "a.png")
+    if below != ("",):
+        call("new", "pictures")
+
+
+@pytest.mark.parametrize("kind", list(KINDS))
+def test_a_picture_in_train_and_in_val(
+    kind: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    KINDS[kind][0](folder)
+    call("new", "pictures", "--output", "before")
+    assert "QS965" not in capsys.readouterr().out
+    pictures = [path for path in sorted(folder.rglob("*.[pj][np]g")) if "mask" not in str(path)]
+    train = next(path for path in pictures if "train" in str(path))
+    val = next(path for path in pictures if "val" in str(path))
+    shutil.copy(train, val)
+    call("new", "pictures", "--output", "after")
+    out = " ".join(capsys.readouterr().out.split())
+    assert "a picture is in train and in val" in out and val.name in out
+
+
 def test_what_is_there_is_never_overwritten(folder: Path) -> None:
     sets.yolo(folder)
     call("new", "pictures")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,7 +83,10 @@ class DetectionSet:
         self._targets = self._targets_by_image(annotated.annotations)
         if not any(len(labels) for _, labels in self._targets.values()):
             self.diagnostics += (_no_object(annotated.source),)
-        self.diagnostics += _over_the_edge(annotated)
+        self.diagnostics += (
+            *_over_the_edge(annotated),
+            *_same_names(annotated.source, self.classes),
+        )
         self._fed = fed
         self._augment = augment
         self._active = self._augment.at(epoch=0)
@@ -91,6 +95,11 @@ class DetectionSet:
 
     def __len__(self) -> int:
         return len(self._images)
+
+    @property
+    def pictures(self) -> list[Path]:
+        """The files of the pictures, in order."""
+        return [self._given.folder / image["file_name"] for image in self._images]
 
     def sample(self, index: int, rng: np.random.Generator) -> Sample:
         """The picture at `index`, augmented by `rng` alone; a mosaic, mixup or what torchvision
@@ -278,6 +287,22 @@ def _over_the_edge(annotated: Annotated) -> tuple[Diagnostic, ...]:
             help="correct them; training cuts off what lies outside, and a box of which little is "
             "left is no target",
             span=Span(file=str(annotated.source)),
+        ),
+    )
+
+
+def _same_names(path: Path, classes: Sequence[str]) -> tuple[Diagnostic, ...]:
+    """A warning of categories that have one name; a file of Roboflow often has two."""
+    several = [name for name, count in Counter(classes).items() if count > 1]
+    if not several:
+        return ()
+    numbers = [i for i, name in enumerate(classes) if name == several[0]]
+    return (
+        codes.QS958.warning(
+            f"categories {numbers[0]} and {numbers[1]} of `{path.name}` have the same name, "
+            f"`{several[0]}`: they are trained and judged as two classes",
+            help="give each category a name that no other has, or use one id for both",
+            span=Span(file=str(path)),
         ),
     )
 

@@ -62,6 +62,11 @@ class ImageFolder:
     def __len__(self) -> int:
         return len(self._entries)
 
+    @property
+    def pictures(self) -> list[Path]:
+        """The files of the pictures, in order."""
+        return [path for path, _ in self._entries]
+
     def sample(self, index: int, rng: np.random.Generator) -> Sample:
         """The picture at `index`, augmented by `rng` alone. Raises DiagnosticError QS911."""
         path, label = self._entries[index]

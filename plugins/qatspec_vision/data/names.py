@@ -37,10 +37,13 @@ def class_names(names: str | Sequence[str], root: Path) -> Names:
 
     A YAML file has `names` (a list, or a mapping from number to name); a CSV file the columns
     name, r, g, b; any other file a name on each line.
-    Raises DiagnosticError: QS910 where the file is not there, QS958 for one that holds no names
-    or is not UTF-8.
+    Raises DiagnosticError: QS910 where the file is not there, QS958 for one that holds no names,
+    is not UTF-8 or counts its classes wrongly, and for two classes of one name.
     """
     if not isinstance(names, str):
+        problems = Problems()
+        _demand_distinct(root, names, problems)
+        problems.stop()
         return Names(list(names))
     path = root / names
     try:
@@ -59,8 +62,27 @@ def class_names(names: str | Sequence[str], root: Path) -> Names:
             read_names = Names([line for line in stripped if line])
     if not read_names.classes:
         problems.add(path, 0, f"`{path.name}` holds no class names", _FORMS)
+    _demand_distinct(path, read_names.classes, problems, text)
     problems.stop()
     return read_names
+
+
+def _demand_distinct(
+    path: Path, classes: Sequence[str], problems: Problems, text: str = ""
+) -> None:
+    """Note classes of one name: the metric of each is told by its name. text: of the file, whose
+    line of the second is shown."""
+    first: dict[str, int] = {}
+    for number, name in enumerate(classes):
+        if name and first.setdefault(name, number) != number:
+            holding = [i for i, line in enumerate(lines(text), start=1) if name in line]
+            where = holding[-1] if holding else 0
+            message = f"classes {first[name]} and {number} have the same name, `{name}`"
+            advice = (
+                "give each class a name that no other has; where both are one class, write the "
+                "same number in the labels of both and take one of the names out"
+            )
+            problems.add(path, where, message, advice, text=text if where else "")
 
 
 _FORMS = (
@@ -84,6 +106,7 @@ def _of_yaml(path: Path, text: str, problems: Problems) -> list[str]:
     names = content.get("names") if isinstance(content, Mapping) else None
     if isinstance(names, Mapping) and all(_is_number(key) for key in names):
         names = {int(key): name for key, name in names.items()}
+        _demand_count(path, content, len(names), text, problems)
         if set(names) == set(range(len(names))):
             return _texts(path, [names[key] for key in sorted(names)], problems)
         expected = f"0 to {len(names) - 1}"
@@ -91,10 +114,23 @@ def _of_yaml(path: Path, text: str, problems: Problems) -> list[str]:
             path, 0, f"the numbers of `names` are not {expected}", f"count from {expected}"
         )
     elif isinstance(names, list) and len(names) <= _MAX_CLASSES:
+        _demand_count(path, content, len(names), text, problems)
         return _texts(path, names, problems)
     else:
         problems.add(path, 0, "it has no list `names`", "write `names: [first, second, ...]`")
     return [""]
+
+
+def _demand_count(
+    path: Path, content: Mapping[str, Any], count: int, text: str, problems: Problems
+) -> None:
+    """Note a number of classes, YOLO's `nc`, that is not that of the names."""
+    stated = content.get("nc")
+    if not _is_number(stated) or int(str(stated)) == count:
+        return
+    line = next((i for i, t in enumerate(lines(text), start=1) if t.lstrip().startswith("nc")), 0)
+    message = f"`nc` says {stated} classes, and `names` has {count}"
+    problems.add(path, line, message, "correct the one that is wrong", text=text if line else "")
 
 
 def _texts(path: Path, names: Sequence[Any], problems: Problems) -> list[str]:

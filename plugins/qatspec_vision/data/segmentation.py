@@ -56,6 +56,11 @@ class SegmentationSet:
     def __len__(self) -> int:
         return len(self._pairs)
 
+    @property
+    def pictures(self) -> list[Path]:
+        """The files of the pictures, in order."""
+        return [pair.picture for pair in self._pairs]
+
     def sample(self, index: int, rng: np.random.Generator) -> Sample:
         """The picture at `index`, augmented by `rng` alone. Raises DiagnosticError QS911."""
         pair, augment = self._pairs[index], self._augment

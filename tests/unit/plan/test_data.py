@@ -73,6 +73,30 @@ def test_a_wrong_root_and_a_wrong_split(tmp_path, kind):
     assert [(d.code, d.span.line) for d in roots] == [("QS910", 7), ("QS910", 8)]
 
 
+def test_a_spec_whose_smoke_needs_no_data_says_so(tmp_path):
+    path = tmp_path / "spec.yaml"
+    text = SPEC.format(
+        kind="coco_detection", classes="num_classes: 1", split="val", params="root: none, "
+    )
+    for more, told in (("", False), ("smoke: {vars: {a: 1}}\n", False),
+                       ("smoke: {data: {train: {params: {made_up: 4}}}}\n", True)):  # fmt: skip
+        path.write_text(text + more)
+        found = data_findings(load(path))
+        assert {d.code for d in found} == {"QS910"}
+        assert all((f"`qatspec run {path} --smoke`" in d.help) == told for d in found)
+
+
+def test_two_classes_of_one_name_are_told_with_their_line(tmp_path):
+    (tmp_path / "set/images/train").mkdir(parents=True)
+    (tmp_path / "set/labels/train").mkdir(parents=True)
+    (tmp_path / "set/data.yaml").write_text("names:\n- cat\n- dog\n- cat\n")
+    params = "root: set, classes: data.yaml, "
+    spec = _spec(tmp_path, "yolo_detection", "num_classes: 3", split="train", params=params)
+    found = data_findings(spec)
+    assert [(d.code, d.span.line) for d in found] == [("QS958", 7), ("QS958", 8)]
+    assert all(d.notes[-1].span.line == 4 for d in found)
+
+
 def test_a_file_that_is_no_annotation_file_is_left_to_the_set(tmp_path):
     _coco(tmp_path, ["a"])
     for text in (

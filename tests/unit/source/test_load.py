@@ -129,6 +129,17 @@ def test_every_bad_reference_is_reported_once(write):
     assert [d.code for d in failure(path)] == ["QS302", "QS303", "QS304"]
 
 
+def test_a_variable_that_a_smoke_run_does_not_need(write, monkeypatch):
+    monkeypatch.delenv("QATSPEC_NOT_SET", raising=False)
+    root, smoke = "a: {root: '${env:QATSPEC_NOT_SET}/x'}\n", "smoke: {a: {root: made}}\n"
+    (found,) = failure(path := write("a.yaml", root + smoke))
+    assert found.code == "QS303" and f"`qatspec run {path} --smoke` needs none" in found.help
+    assert load_document(path, smoke=True).data["a"] == {"root": "made"}
+    for text in (root, root + "smoke: {b: 1}\n"):
+        (found,) = failure(write("b.yaml", text))
+        assert found.code == "QS303" and "--smoke" not in found.help
+
+
 def test_a_failing_variable_is_reported_where_it_stands(write):
     path = write("a.yaml", "vars: {x: '${vars.gone}'}\na: ${vars.x}\nb: ${vars.x}\n")
     (found,) = failure(path)

@@ -196,6 +196,23 @@ def test_a_stage_has_a_batch_size_of_its_own(project):
     assert steps == {"float": 3 * 32 // 8, "qat": 1 * 32 // 4}
 
 
+@pytest.mark.parametrize("which", ["a copy", "all of them", "none", "not told"])
+def test_pictures_of_both_train_and_val_are_told(which, context, monkeypatch, tmp_path):
+    train, val = context.dataset("train"), context.dataset("val")
+    files = [tmp_path / name for name in ("a.png", "b.png", "c.png", "copy.png")]
+    for path, content in zip(files, (b"a", b"b", b"c", b"a"), strict=True):
+        path.write_bytes(content)
+    if which != "not told":
+        monkeypatch.setattr(train, "pictures", files[:2], raising=False)
+        other = {"a copy": files[2:], "all of them": files[:2], "none": files[2:3]}[which]
+        monkeypatch.setattr(val, "pictures", other, raising=False)
+    told = context._in_both("val", val)
+    assert [d.code for d in told] == ["QS965"] * (which == "a copy")
+    if told:
+        assert "copy.png" in told[0].message and "a.png" in told[0].message
+        assert told[0].at == context.spec.data["val"].dataset.at
+
+
 def test_a_class_has_one_label_in_every_role(context, monkeypatch):
     train, val = context.dataset("train"), context.dataset("val")
     assert list(train.classes) == list(val.classes)
