@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch._subclasses.fake_tensor import FakeTensor
 
-from qatspec.graph.sizes import is_plain
+from qatspec.graph.sizes import fixed, is_plain
 
 
 class Appending(fx.proxy.GraphAppendingTracer):
@@ -80,6 +80,8 @@ def take_place(node: fx.Node, result: Any, made: list[fx.Node]) -> bool:
     if replaced:
         node.graph.erase_node(node)
     for new in reversed(made):
+        if replaced and new.target is fixed:
+            continue
         if not new.users and not (replaced and isinstance(result, fx.Proxy) and new is result.node):
             new.graph.erase_node(new)
     return replaced
@@ -127,3 +129,15 @@ def is_table(node: fx.Node) -> bool:
         waiting += [n for n in here.all_input_nodes if n not in visited]
         visited.update(here.all_input_nodes)
     return True
+
+
+def example_number(value: Any) -> Any:
+    """The number that a proxy of one stands for in the example, which later inputs must have, too
+    (`fixed`); anything else as it is."""
+    if not isinstance(value, fx.Proxy) or not is_plain(value.node.meta.get("example")):
+        return value
+    number, tracer = value.node.meta["example"], value.tracer
+    assert isinstance(tracer, Appending)
+    source = str(tracer.origin.meta.get("source", ""))
+    tracer.create_proxy("call_function", fixed, (value, number, source), {})
+    return number

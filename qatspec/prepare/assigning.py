@@ -9,6 +9,7 @@ import torch
 from torch import fx
 
 from qatspec.prepare import indexing
+from qatspec.prepare.appending import example_number
 
 
 def assigned(x: Any, places: Any, values: Any) -> Any:
@@ -23,7 +24,7 @@ def assigned(x: Any, places: Any, values: Any) -> Any:
         for _ in range(len(_shape(x)) - len(_shape(places))):  # a mask is for the first dims
             places = torch.unsqueeze(places, -1)
         return torch.masked_fill(x, places, values)
-    index = _index(places if isinstance(places, tuple) else (places,), _shape(x))
+    index = _index(places if isinstance(places, tuple) else (places,), x)
     if index is None:
         return indexing.put(x, places, values)
     if _rows(x, index)[0] != list(range(_shape(x)[0])):
@@ -33,9 +34,10 @@ def assigned(x: Any, places: Any, values: Any) -> Any:
     return _placed(x, _rows(x, index), values)
 
 
-def _index(places: Sequence[Any], shape: tuple[int, ...]) -> list[Any] | None:
-    """An index for each dim of a shape; None where the places are something else."""
-    indices = list(places)
+def _index(places: Sequence[Any], x: Any) -> list[Any] | None:
+    """An index for each dim of x; None where the places are something else."""
+    shape = _shape(x)
+    indices = [_example_place(place, x) for place in places]
     if not all(p is Ellipsis or isinstance(p, (int, slice, list)) for p in indices):
         return None
     lists = [p for p in indices if isinstance(p, list)]
@@ -49,6 +51,15 @@ def _index(places: Sequence[Any], shape: tuple[int, ...]) -> list[Any] | None:
         return None
     rows = [_positions(p, n) for p, n in zip(indices, shape, strict=True)]
     return indices if all(r and len(set(r)) == len(r) for r in rows) else None
+
+
+def _example_place(place: Any, x: Any) -> Any:
+    """The place with numbers of sizes as those of the example: `x[:, : x.shape[1] // 4]`."""
+    if isinstance(place, slice):
+        return slice(*(_example_place(v, x) for v in (place.start, place.stop, place.step)))
+    if isinstance(place, fx.Node):  # in a slice
+        place = fx.Proxy(place, x.tracer)
+    return example_number(place)
 
 
 def _positions(index: int | slice | list[int], size: int) -> list[int]:

@@ -138,6 +138,17 @@ POOL_MODULES = tuple(
     for dims in (1, 2, 3)
 )
 
+
+def _of_two(function: Callable[..., Any]) -> Callable[..., Any]:
+    """torch.max and torch.min of two tensors."""
+
+    def call(x: Any, other: Any) -> Any:
+        example = other.node.meta.get("example") if isinstance(other, fx.Proxy) else other
+        return function(x, other) if isinstance(example, torch.Tensor) else NotImplemented
+
+    return call
+
+
 DEFINITIONS: Mapping[Any, Callable[..., Any]] = {
     **{
         getattr(package, name): partial(_without_channels, getattr(package, name), dims)
@@ -153,6 +164,8 @@ DEFINITIONS: Mapping[Any, Callable[..., Any]] = {
     **dict.fromkeys((torch.hypot, "hypot"), _hypot),
     **dict.fromkeys((torch.logaddexp, "logaddexp"), _logaddexp),
     **dict.fromkeys((torch.fmax, "fmax"), lambda x1, x2: torch.maximum(x1, x2)),
+    **dict.fromkeys((torch.max, "max"), _of_two(torch.maximum)),
+    **dict.fromkeys((torch.min, "min"), _of_two(torch.minimum)),
     **dict.fromkeys((torch.fmin, "fmin"), lambda x1, x2: torch.minimum(x1, x2)),
     torch.linalg.vecdot: _vecdot,
     **dict.fromkeys((torch.diagonal, "diagonal"), _diagonal),

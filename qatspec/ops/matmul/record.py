@@ -10,7 +10,7 @@ HANDLERS = (
         "matmul",
         "matmul",
         "product of two matrices",
-        {"matmul": "torch.matmul torch.bmm operator.matmul t:matmul t:bmm"},
+        {"matmul": "torch.matmul torch.bmm torch.mm operator.matmul t:matmul t:bmm t:mm"},
         OpTrait.PRODUCTS,
     ),
 )

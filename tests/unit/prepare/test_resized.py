@@ -44,6 +44,15 @@ MAY_CHECK: dict[str, Callable[[Tensor], Any]] = {
 }
 
 
+def _upper_half(x: Tensor) -> Tensor:
+    y = x.clone()
+    y[:, :, : x.shape[2] // 2] = 0
+    return y
+
+
+MAY_CHECK["half of the height"] = _upper_half
+
+
 class Net(nn.Module):
     def __init__(self, step: Callable[[Tensor], Any]) -> None:
         super().__init__()
