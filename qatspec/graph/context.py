@@ -60,7 +60,7 @@ class GraphContext:
         return known.get(node, False)
 
     def is_returned_constant(self, node: fx.Node) -> bool:
-        """Return whether the op makes a tensor of parameters, buffers and sizes, that of the batch
+        """Return whether `node` makes a tensor of parameters, buffers and sizes, that of the batch
         too, which is returned and that no other op reads."""
         if not node.op.startswith("call_") or [user.op for user in node.users] != ["output"]:
             return False

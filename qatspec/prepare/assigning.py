@@ -37,7 +37,7 @@ def assigned(x: Any, places: Any, values: Any) -> Any:
 def _index(places: Sequence[Any], x: Any) -> list[Any] | None:
     """An index for each dim of x; None where the places are something else."""
     shape = _shape(x)
-    indices = [_example_place(place, x) for place in places]
+    indices = [_example_index(part, x) for part in places]
     if not all(p is Ellipsis or isinstance(p, (int, slice, list)) for p in indices):
         return None
     lists = [p for p in indices if isinstance(p, list)]
@@ -53,13 +53,13 @@ def _index(places: Sequence[Any], x: Any) -> list[Any] | None:
     return indices if all(r and len(set(r)) == len(r) for r in rows) else None
 
 
-def _example_place(place: Any, x: Any) -> Any:
-    """The place with numbers of sizes as those of the example: `x[:, : x.shape[1] // 4]`."""
-    if isinstance(place, slice):
-        return slice(*(_example_place(v, x) for v in (place.start, place.stop, place.step)))
-    if isinstance(place, fx.Node):  # in a slice
-        place = fx.Proxy(place, x.tracer)
-    return example_number(place)
+def _example_index(index: Any, x: Any) -> Any:
+    """The index with numbers of sizes as those of the example: `x[:, : x.shape[1] // 4]`."""
+    if isinstance(index, slice):
+        return slice(*(_example_index(v, x) for v in (index.start, index.stop, index.step)))
+    if isinstance(index, fx.Node):  # in a slice
+        index = fx.Proxy(index, x.tracer)
+    return example_number(index)
 
 
 def _positions(index: int | slice | list[int], size: int) -> list[int]:

@@ -33,8 +33,8 @@ def _grid_sample(
     height, width = x.node.meta["example"].shape[2:]
     flat, total = x.flatten(2), None
     at = _pixels(points, height, width, bool(align_corners), padding_mode == "border")
-    for place, weight in _corners(*at, height, width, mode == "nearest"):
-        part = flat[:, :, tracer.buffer(place.reshape(-1))]
+    for pixel, weight in _corners(*at, height, width, mode == "nearest"):
+        part = flat[:, :, tracer.buffer(pixel.reshape(-1))]
         if not bool((weight == 1).all()):
             part = part * tracer.buffer(weight.float().reshape(1, 1, -1))
         total = part if total is None else total + part
