@@ -49,6 +49,13 @@ def requantize_two(
             out[row, c] = np.int32(min(max(z, low), high))
 
 
+def look_up(x: Any, table: Any, out: Any) -> None:
+    """out = table[x]. x: uint8 (R, C). table: 256 entries."""
+    for row in range(x.shape[0]):
+        for c in range(x.shape[1]):
+            out[row, c] = table[x[row, c]]
+
+
 def standardize(
     x: Any, unit: int, epsilon: int, root_bits: int, weight: Any, bias: Any, slope: Any, start: Any,
     low: float, high: float, even: bool, out: Any,

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from qatspec.ir import RANGE, Op
+from qatspec.kinds import loops
 from qatspec.kinds.exact import BYTES, ExactDtypes, Step
 from qatspec.kinds.tables.segments import entries
 
@@ -16,12 +17,16 @@ def lut(exact: ExactDtypes, op: Op) -> Step:
     if exact.holder(op.inputs[0]) not in BYTES or table.dtype not in BYTES or len(table) != 256:
         return lambda x: looked_up(table, x.to(torch.int32) - lowest)
     by_byte = table.roll(lowest)  # by the byte of x as an unsigned number
+    numbers = (by_byte.numpy(),)
     every_pair = torch.arange(1 << 16, dtype=torch.int32).to(torch.uint16).view(torch.uint8)
     pairs = by_byte[every_pair.long()].view(torch.int16)
 
     def in_pairs(x: Tensor) -> Tensor:
         inner = innermost(x)
         x = x.movedim(inner, -1)
+        if loops.pays(x):
+            one = x.contiguous().view(torch.uint8)
+            return loops.over_rows(loops.look_up, [one], numbers, table.dtype).movedim(-1, inner)
         flat = x.reshape(-1).contiguous()  # of a part, it may be a view with steps
         if flat.numel() % 2 or flat.storage_offset() % 2:
             taken = by_byte.index_select(0, flat.view(torch.uint8).to(torch.int32))

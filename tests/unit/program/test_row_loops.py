@@ -18,10 +18,13 @@ ENDS = {"int8": (-128, 128, np.int8), "uint8": (0, 256, np.uint8)}
 
 
 @pytest.fixture
-def _in_python(monkeypatch):
+def in_python(monkeypatch):
+    """Loops for tensors of any size, run by Python; gives those that were used."""
+    used = []
     monkeypatch.setattr(loops, "LEAST", 1)
     monkeypatch.setattr(loops, "installed", lambda: True)
-    monkeypatch.setattr(loops, "_compiled", lambda loop: loop)
+    monkeypatch.setattr(loops, "_compiled", lambda loop: used.append(loop) or loop)
+    return used
 
 
 def of_range(rng, shape, low=-128, high=128, dtype=np.int8) -> np.ndarray:
@@ -57,6 +60,14 @@ def sums_of(rng, rounding: str, dtype: str, terms: int) -> Program:
         low=low, high=high - 9,
     )  # fmt: skip
     return builder.finish([q], [0])
+
+
+def table_of(rng, dtype: str, shape: tuple[int, ...]) -> Program:
+    """A table of bytes over bytes."""
+    builder = ProgramBuilder("table", None, Arithmetic())
+    x = builder.input("x", dtype, shape, 1.0)
+    t = builder.const("t", "int8", rng.integers(-128, 128, 256).astype(np.int8))
+    return builder.finish([builder.emit("lut", [x, t], name="y", scale=1.0, dtype="int8")], [0])
 
 
 def norm_of(rng, rounding: str, dtype: str) -> Program:
@@ -105,18 +116,19 @@ def softmax_of(rng, rounding: str, dtype: str, *, product: bool) -> Program:
     return builder.finish([last], [0])
 
 
-@pytest.mark.usefixtures("_in_python")
+@pytest.mark.usefixtures("in_python")
 @pytest.mark.parametrize("rounding", ROUNDINGS)
 @pytest.mark.parametrize("dtype", LIMITS)
 class TestInPython:
     @pytest.mark.parametrize("terms", [1, 2])
-    def test_sums(self, rounding, dtype, terms):
+    def test_sums(self, in_python, rounding, dtype, terms):
         rng = np.random.default_rng(0)
         program = sums_of(rng, rounding, dtype, terms)
         ints = [of_range(rng, (3, 5, 16))]
         if terms == 2:
             ints.append(of_range(rng, (3, 5, 40), 0, 256, np.uint8))
         assert_equal(program, 1, *ints)
+        assert in_python == [loops.requantize_one if terms == 1 else loops.requantize_two]
 
     def test_norms(self, rounding, dtype):
         rng = np.random.default_rng(0)
@@ -124,6 +136,14 @@ class TestInPython:
         x = of_range(rng, (3, 6, 48))
         x[0, 0] = 7  # without a variance
         assert_equal(program, 1, x)
+
+    def test_tables(self, in_python, rounding, dtype):
+        rng = np.random.default_rng(0)
+        x = of_range(rng, (3, 6, 33), *ENDS[dtype])
+        assert_equal(table_of(rng, dtype, (6, 33)), 1, x)
+        images = of_range(rng, (2, 5, 4, 3), *ENDS[dtype])
+        assert_equal(table_of(rng, dtype, (5, 4, 3)), 1, images)
+        assert in_python == [loops.look_up] * 2
 
     @pytest.mark.parametrize("product", [False, True])
     def test_softmax(self, rounding, dtype, product):
@@ -138,6 +158,7 @@ class TestInPython:
 PROGRAMS = [
     lambda rng: sums_of(rng, "half_up", "int8", 1),
     pytest.param(lambda rng: sums_of(rng, "half_even", "uint8", 2), marks=pytest.mark.slow),
+    lambda rng: table_of(rng, "int8", (6, 33)),
     pytest.param(lambda rng: norm_of(rng, "half_up", "int8"), marks=pytest.mark.slow),
     pytest.param(
         lambda rng: softmax_of(rng, "half_up", "int8", product=True), marks=pytest.mark.slow
@@ -145,7 +166,7 @@ PROGRAMS = [
 ]
 
 
-@pytest.mark.parametrize("build", PROGRAMS, ids=["one", "two", "norm", "softmax"])
+@pytest.mark.parametrize("build", PROGRAMS, ids=["one", "two", "table", "norm", "softmax"])
 def test_numba_compiles_them(monkeypatch, build):
     """In two threads, which share the rows out."""
     pytest.importorskip("numba", reason="the extra `fast` is not installed")
