@@ -112,9 +112,11 @@ def _deeds(item: StepStatus) -> list[str]:
     first, *others = reasons or [""]
     kept = f"the old one is kept as {item.kept_as}" if item.kept_as else ""
     deed = " because ".join(filter(None, (item.does, first)))
-    lines = [f"  and {reason}" for reason in others[: _REASONS - 1]]
-    if len(reasons) > _REASONS:
-        lines.append(f"  and {len(reasons) - _REASONS} more changes")
+    # a single reason more takes the line that would count it
+    shown = others if len(reasons) <= _REASONS + 1 else others[: _REASONS - 1]
+    lines = [f"  and {reason}" for reason in shown]
+    if len(shown) < len(others):
+        lines.append(f"  and {len(others) - len(shown)} more changes")
     *before, last = [deed, *lines]
     return [*before, "; ".join(filter(None, (last, kept)))]
 
