@@ -41,11 +41,16 @@ stages:
 
 
 def load_document(
-    path: str | Path, overrides: Sequence[str] = (), *, smoke: bool = False
+    path: str | Path,
+    overrides: Sequence[str] = (),
+    *,
+    smoke: bool = False,
+    allow_unset: bool = False,
 ) -> Document:
     """Read `path`, merge what it extends, apply overrides ("vars.fast=1"), resolve references.
 
-    smoke: merge the spec's `smoke` over the rest first.
+    smoke: merge the spec's `smoke` over the rest first. allow_unset: take the name of a variable of
+    the environment that is not set for its value.
     Raises DiagnosticError with places; its `texts` hold the lines to show.
     """
     texts: dict[str, str] = {}
@@ -54,7 +59,8 @@ def load_document(
     tree = None
     try:
         tree = _read(Path(path), str(path), None, (), texts)
-        resolved = substitute(command_line.apply(_with_smoke(tree) if smoke else tree, overrides))
+        read = _with_smoke(tree) if smoke else tree
+        resolved = substitute(command_line.apply(read, overrides), allow_unset=allow_unset)
         return to_document(resolved, str(path), texts)
     except DiagnosticError as error:
         placed = [replace(d, fix=place_fix(d.fix, d.span, texts)) for d in error.diagnostics]

@@ -21,14 +21,17 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _ESCAPED = "\x00"
 
 
-def substitute(tree: Tree, environ: Mapping[str, str] = os.environ) -> Tree:
+def substitute(
+    tree: Tree, environ: Mapping[str, str] = os.environ, *, allow_unset: bool = False
+) -> Tree:
     """`tree` with every reference resolved.
 
     A reference that is the whole value keeps the type of what it names; inside a text it must
-    name a scalar. References nest, innermost first. Raises DiagnosticError with everything found:
-    QS302, QS303, QS304, QS305, QS107.
+    name a scalar. References nest, innermost first. allow_unset: a variable of the environment that
+    is not set has its name in angle brackets as its value. Raises DiagnosticError with everything
+    found: QS302, QS303, QS304, QS305, QS107.
     """
-    resolver = _Resolver(tree, environ)
+    resolver = _Resolver(tree, environ, allow_unset)
     result = resolver.resolve(tree)
     if resolver.diagnostics:
         raise DiagnosticError(resolver.diagnostics.values())
@@ -40,8 +43,8 @@ class _Unresolved(Exception):
 
 
 class _Resolver:
-    def __init__(self, root: Tree, environ: Mapping[str, str]) -> None:
-        self.root, self.environ = root, environ
+    def __init__(self, root: Tree, environ: Mapping[str, str], allow_unset: bool) -> None:
+        self.root, self.environ, self.allow_unset = root, environ, allow_unset
         self.diagnostics: dict[tuple[Span, str], Diagnostic] = {}
         self._done: dict[int, Tree] = {}
         self._chain: list[str] = []
@@ -160,7 +163,7 @@ class _Resolver:
         if not _NAME.fullmatch(name):
             message = f"`{name}` is not the name of an environment variable"
             raise self._fail(tree, QS304, message, "write `${env:<NAME>}`")
-        value = self.environ.get(name)
+        value = self.environ.get(name, f"<{name}>" if self.allow_unset else None)
         if value is None:
             near = suggest(name, [n for n in self.environ if n[:1] == name[:1]]) or ""
             advice = near if near.startswith("did") else f"export {name}=... before the command"

@@ -36,6 +36,7 @@ def load(
     *,
     allow_code: bool = False,
     smoke: bool = False,
+    allow_unset: bool = False,
     registry: Registry | None = None,
 ) -> Spec:
     """Read a spec and check everything that needs no torch.
@@ -44,12 +45,14 @@ def load(
     overrides   values to set, as `--set` takes them: "vars.fast=1".
     allow_code  load the Python files that the spec names under `plugins`.
     smoke       merge the spec's `smoke` over the rest.
+    allow_unset accept variables of the environment that are not set: each has its name as its
+                value. Such a spec can be checked and not run.
     registry    where names are looked up; None: the installed plugins.
 
     Returns the Spec, with the defaults of absent keys. Raises DiagnosticError with every finding of
     the first phase that has any, with places.
     """
-    document = load_document(path, overrides, smoke=smoke)
+    document = load_document(path, overrides, smoke=smoke, allow_unset=allow_unset)
     with document.located():
         return build(document, registry or installed(), allow_code=allow_code)
 

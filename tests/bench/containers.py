@@ -97,16 +97,18 @@ def main() -> int:
     home = copied(folder)
     works = True
     image = [*of_image((home / "Dockerfile").read_text("utf-8")), "qatspec --help"]
+    action = (home / "action.yml").read_text("utf-8")
     container = of_container((home / ".devcontainer/devcontainer.json").read_text("utf-8"))
     for name, commands in (
         ("image", [*image, "qatspec plan specs/quickstart.yaml"]),
         ("devcontainer", [*container, "pytest -q tests/unit/cli/test_columns.py"]),
-        ("action", of_action((home / "action.yml").read_text("utf-8"))),
+        ("action", of_action(action)),
     ):
         # the action's `validate` needs no torch, and must not find any
         environment = fresh(folder / name, sees_torch=options.sees_torch and name != "action")
         environment |= {"GITHUB_ACTION_PATH": str(home), "TORCH_INDEX": ""}
-        environment |= {"SPECS": "specs/*.yaml", "SARIF": "qatspec.sarif", "OPTIONS": ""}
+        environment |= {"SPECS": "specs/*.yaml", "SARIF": "qatspec.sarif"}
+        environment |= {"OPTIONS": yaml.safe_load(action)["inputs"]["options"]["default"]}
         works &= tried(name, commands, home, environment)
     return 0 if works else 1
 

@@ -71,6 +71,25 @@ def test_the_hook_of_pre_commit_takes_several_files(tmp_path, monkeypatch, capsy
     assert shown.out.count(": ok (") == 1 and "broken.yaml:2:1" in shown.err
 
 
+def test_specs_pass_in_ci_without_their_data_weights_and_variables(tmp_path, monkeypatch, capsys):
+    (hook,) = yaml.safe_load((ROOT / ".pre-commit-hooks.yaml").read_text("utf-8"))
+    given = action()["inputs"]["options"]["default"].split()
+    assert hook["args"] == given == ["--without-data"]
+    for name in ("BCCD_ROOT", "COCO_ROOT", "IMAGENET_ROOT", "LITE0_WEIGHTS"):
+        monkeypatch.delenv(name, raising=False)
+    names = ("yolo_bccd", "fcos_efficientnetb2_mscoco", "efficientnetlite0_imagenet")
+    paths = [str(ROOT / "specs" / f"{name}.yaml") for name in names]
+    assert run(["validate", *paths, *given]) == 0
+    assert capsys.readouterr().out.count(": ok (") == 3
+    assert run(["validate", *paths]) == 1
+    assert capsys.readouterr().err.count("error[QS303]") == 4  # variables
+    monkeypatch.setenv("COCO_ROOT", str(tmp_path))
+    assert run(["validate", paths[1]]) == 1
+    assert "error[QS910]" in capsys.readouterr().err
+    assert run(["validate", paths[1], "--set", "model.params.levels=5", *given]) == 1
+    assert "levels" in capsys.readouterr().err
+
+
 def test_sarif_of_several_specs_is_one_log(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     for name in ("a.yaml", "b.yaml"):
