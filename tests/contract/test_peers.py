@@ -76,10 +76,11 @@ def test_the_tables_show_failures_and_spread(program, tmp_path):
     (tmp_path / "brevitas-resnet18.json").write_text(json.dumps(row))
     said = {"peer": "brevitas", "a misspelt key": {"answer": "silent", "text": ""}}
     (tmp_path / "brevitas-mistakes.json").write_text(json.dumps(said))
+    (tmp_path / "nncf-mistakes.json").write_text(json.dumps({"peer": "nncf"}))  # broken off
     text = importlib.import_module("tests.bench.peers.__main__").printed(tmp_path)
     assert "1.50 (1.40-1.60)" in text and "| failed |" in text
     assert "79.0 to 80.0 | 78.5 | not offered" in text
-    assert "| a misspelt key | silent |" in text
+    assert "| a misspelt key | silent | - |" in text
 
 
 def test_the_table_of_networks_counts_those_that_are_whole():

@@ -42,7 +42,7 @@ def measure(peer: str, venvs: Path, results: Path, options: Sequence[str]) -> No
     python = sys.executable if peer == "qatspec" else interpreter(peer, venvs)
     environment = {
         **os.environ, "PYTHONPATH": str(HERE.parents[2]), "OMP_NUM_THREADS": "1",
-        "NNCF_EXTENSION_LOAD_TIMEOUT": "0",  # its extension is compiled within 60 s, or never
+        "NNCF_EXTENSION_LOAD_TIMEOUT": "0",  # it gives up after 60 s of compiling its extension
     }  # fmt: skip
     parts = [("measure.py", peer, name, results, *options) for name in NETS]
     parts.append(("mistakes.py", peer, results))
@@ -129,7 +129,9 @@ def printed(results: Path) -> str:
         key for key, said in next(iter(answers.values()), {}).items() if isinstance(said, dict)
     ]
     lines = [["mistake", *(NAMES[peer] for peer in answers)], ["---"] * (len(answers) + 1)]
-    lines += [[m, *(row[m]["answer"] for row in answers.values())] for m in mistakes]
+    lines += [
+        [m, *(row.get(m, {"answer": "-"})["answer"] for row in answers.values())] for m in mistakes
+    ]
     parts.append("\n".join(f"| {' | '.join(line)} |" for line in lines))
     parts.append(of_networks(_read(results, "networks")))
     return "\n\n".join(parts)

@@ -294,7 +294,7 @@ def main() -> None:
                 "text": f"{result:.3f} of a standard deviation",
             }
         print(mistake, answers[mistake], flush=True)
-    kept.write_text(json.dumps(answers, indent=1))
+        kept.write_text(json.dumps(answers, indent=1))
 
 
 if __name__ == "__main__":
