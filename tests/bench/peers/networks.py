@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib
 import json
 import multiprocessing
 import os
@@ -114,6 +115,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     other_models.declare_missing_ops()
+    importlib.import_module("timm")  # before an adapter stands in for torchvision, which it needs
     networks = chosen(options.folder, options.every, options.count)
     with contextlib.suppress(Exception):  # imports what the processes need, once
         mistakes.chain(
