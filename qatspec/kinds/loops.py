@@ -7,7 +7,6 @@ the same bounds prove them exact. Each is compiled once on a machine, for its dt
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -111,8 +110,12 @@ def softmax(
 
 @cache
 def installed() -> bool:
-    """Whether numba is."""
-    return importlib.util.find_spec("numba") is not None
+    """Whether numba is, and can be imported beside this NumPy."""
+    try:
+        import numba  # noqa: F401
+    except Exception:  # noqa: BLE001 - it raises what its parts raise
+        return False
+    return True
 
 
 def pays(x: Tensor) -> bool:

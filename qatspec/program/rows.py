@@ -46,7 +46,7 @@ def chain(exact: ExactDtypes, ops: Ops, op: Op) -> Chain | None:
     build = _ENDS.get(op.kind)
     if build is None or exact.holder(op.output) not in BYTES:
         return None
-    if not loops.installed() or prod(exact.shape(op.output)) < loops.LEAST:
+    if prod(exact.shape(op.output)) < loops.LEAST or not loops.installed():
         return None
     return build(exact, ops, op)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -153,6 +155,11 @@ class TestInPython:
         ints = [of_range(rng, (3, *shape)) for shape in shapes]
         chained = rounding != "half_even"  # whose quotients are divisions
         assert_equal(program, 1 if chained else 3 + product, *ints)
+
+
+def test_a_numba_that_cannot_be_imported_is_none(monkeypatch):
+    monkeypatch.setitem(sys.modules, "numba", None)
+    assert not loops.installed.__wrapped__()
 
 
 PROGRAMS = [
