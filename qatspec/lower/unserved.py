@@ -29,10 +29,20 @@ def known_reason(node: fx.Node, name: str, context: GraphContext) -> tuple[str, 
         return _ASSIGNED, _FIXED_POSITIONS
     last = name.removesuffix(".default").rpartition(".")[2]
     if last in _READS_BETWEEN_PIXELS:
-        numbers = prod(context.shape(node)[1:]) * _READS_BETWEEN_PIXELS[last]
+        numbers = _reads(node, last, context) * _READS_BETWEEN_PIXELS[last]
         reason = (
             "no march reads between pixels, at positions that a tensor names; here it would read "
             f"{numbers} numbers of each image"
         )
         return reason, f"serve it by a plugin for a chip that does, or {without_integers(None)}"
     return None
+
+
+def _reads(node: fx.Node, last: str, context: GraphContext) -> int:
+    """Positions between pixels, with their channels, that the op reads for one image: for a
+    deformable convolution one for each tap of its kernel, in every channel of its operand."""
+    shape = context.shape(node)[1:]
+    if last != "deform_conv2d":
+        return prod(shape)
+    channels, taps = context.shape(node.args[0])[1], context.shape(node.args[1])[2:]
+    return channels * prod(taps) * prod(shape[1:])
