@@ -173,10 +173,14 @@ def _broken(limit: Limit, measures: Mapping[str, tuple[int, ...]]) -> str | None
     if not values or measures.get("groups") == (limit.unless_groups,):
         return None
     name = limit.of.replace("_", " ")
+    if limit.of == "scale_factor" and 0 in values:
+        return f"{name}: a size is not a multiple of the size before"
     shown = "x".join(map(str, values))
     if limit.low is not None and min(values) < limit.low:
         return f"{name} {shown} is below {limit.low}"
     if limit.high is not None and max(values) > limit.high:
+        if limit.of == "align_corners":  # 1 where it does, 0 where not
+            return "it aligns corners"
         return f"{name} {shown} is above {limit.high}"
     if limit.one_of and any(v not in limit.one_of for v in values):
         return f"{name} {shown} is not one of {', '.join(map(str, limit.one_of))}"

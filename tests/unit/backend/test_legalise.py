@@ -4,11 +4,14 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 
 from qatspec.backend import assemble, verdict
 from qatspec.backend.legalise import measure, refusals
 from qatspec.diag import DiagnosticError, Span
 from qatspec.ir import Op, Provenance
+from qatspec.prepare import prepare, set_stage
+from qatspec.stages.foresight import integer_refusals
 from qatspec.types import Limit, OpSupport, Verdict
 from qatspec.types.capabilities import MEASURES
 
@@ -166,3 +169,30 @@ def test_verdict_agrees_with_compile(full, target):
         (found,) = caught.value.diagnostics
         more = re.findall(r"; here and at (\d+) more", found.message)
         assert 1 + sum(map(int, more)) == len(refused)
+
+
+@pytest.mark.parametrize(
+    ("size", "settings", "words"),
+    [
+        ((16, 16), {"align_corners": False}, ""),
+        ((16, 16), {"align_corners": True}, "it aligns corners"),
+        ((16, 12), {"align_corners": False}, "a size is not a multiple of the size before"),
+        ((24, 24), {"align_corners": False}, "scale factor 3x3 is not a power of two"),
+    ],
+)
+def test_a_resize_that_bernoulli2_cannot_do_is_told_in_words(size, settings, words):
+    class Net(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = torch.nn.Conv2d(3, 4, 1)
+
+        def forward(self, x):
+            resize = torch.nn.functional.interpolate
+            return resize(self.conv(x), size=size, mode="bilinear", **settings)
+
+    x = torch.randn(1, 3, 8, 8)
+    prepared = prepare(Net(), (x,), qconfig="horizon_qat", march="bernoulli2", quantize_output=True)
+    prepared.model(x)
+    set_stage(prepared, "eval")
+    told = [d.message for d in integer_refusals(prepared, "bernoulli2")]
+    assert bool(told) == bool(words) and all(words in message for message in told), told

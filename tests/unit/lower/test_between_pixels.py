@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor, library, nn
 
 from qatspec.diag import DiagnosticError
 from qatspec.lower import lower
 from qatspec.prepare import prepare, set_stage
 
 CHANNELS, MADE, SIZE, KERNEL = 4, 6, (8, 6), (3, 5)
-LIBRARY = torch.library.Library("qatspec_deforms", "FRAGMENT")  # torchvision may be absent
+LIBRARY = library.Library("qatspec_deforms", "FRAGMENT")  # torchvision may be absent
 LIBRARY.define("deform_conv2d(Tensor x, Tensor weight, Tensor offset) -> Tensor")
 
 
