@@ -99,7 +99,8 @@ def _data(run: Run) -> str:
 
 
 def _fingerprint(run: Run, role: str) -> str:
-    value = run.keys.get(f"data:{role}", run.keys.get("data:train"))
+    others = None if role == "val" else run.keys.get("data:train")  # the role has train's data
+    value = run.keys.get(f"data:{role}", others)
     return f"`{str(value)[:12]}`" if value else _UNKNOWN
 
 
@@ -132,6 +133,7 @@ def _made_by(run: Run) -> str:
     ]
     if "path" in spec:
         sets = [word for line in spec.get("overrides", ()) for word in ("--set", line)]
+        sets += ["--smoke"] if spec.get("smoke") else []
         name = spec["path"].rpartition("/")[2]
         lines.append(f"- `{shlex.join(['qatspec', 'run', name, *sets])}`")
     seconds = sum(step["seconds"] for step in run.summary["steps"])

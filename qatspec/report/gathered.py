@@ -85,7 +85,7 @@ def gather(workdir: Path, name: str = "") -> Run:
     for step in summary["steps"]:
         with contextlib.suppress(DiagnosticError):  # of another version
             result = results.find(workdir / step["stage"], step["stage"])
-            keys.update(result.keys if result is not None else {})
+            keys.update(_keys(result) if result is not None else {})
     return Run(
         name=name or workdir.resolve().name,
         workdir=workdir,
@@ -98,6 +98,12 @@ def gather(workdir: Path, name: str = "") -> Run:
         details=_details(workdir, summary["metrics"]),
         candidates=_candidates(workdir, summary.get("tried")),
     )
+
+
+def _keys(result: results.Result) -> dict[str, Any]:
+    """What a stage's tensors and its metrics depend on: data.val decides the metrics alone."""
+    judged_by = (result.record or {}).get("judged_by")
+    return {**(judged_by if isinstance(judged_by, dict) else {}), **result.keys}
 
 
 def _candidates(workdir: Path, tried: Mapping[str, Any] | None) -> list[Candidate]:

@@ -145,7 +145,7 @@ class Mct(Adapter):
 
     def __init__(self) -> None:
         # pip's torchvision, for CUDA, loads beside torch for CPUs once these exist
-        if not _DECLARED:
+        if not _DECLARED and "torchvision" not in sys.modules:
             _DECLARED.append(ops := library.Library("torchvision", "DEF"))
             ops.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
             ops.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")

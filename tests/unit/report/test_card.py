@@ -30,6 +30,14 @@ def test_the_card_holds_what_the_run_records(finished):
     counts = [int(row.split("|")[3]) for row in table.splitlines() if row.startswith("| q")]
     assert sum(counts) == quantized > 0
     assert "| train | toy_corners | `" in body and "licences" in body
+    assert f"| val | toy_corners | `{run.keys['data:val'][:12]}` |" in body
+    keys = {**run.keys, "data:train": "0123", "data:val": "4567"}
+    assert "| val | toy_corners | `4567` |" in card(replace(run, keys=keys))
+    unknown = {key: value for key, value in run.keys.items() if key != "data:val"}
+    assert "| val | toy_corners | not recorded |" in card(replace(run, keys=unknown))
+    assert "--smoke" not in body
+    smoke = {**run.summary, "spec": {**run.summary["spec"], "smoke": True}}
+    assert "--smoke`" in card(replace(run, summary=smoke))
 
 
 def test_the_command_writes_it_into_the_work_directory(copy):
