@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from torch import nn
 
-from qatspec.diag import Diagnostic
+from qatspec.diag import Diagnostic, Span
 from qatspec.diag.codes import QS614, QS615
 from qatspec.diag.words import quote_list
 from qatspec.graph.prepared import Prepared
@@ -39,13 +39,7 @@ def _zero(prepared: Prepared, calibrated: Mapping[str, FakeQuantize]) -> Iterato
     zero = [path for path, module in calibrated.items() if (module.scale <= MIN_SCALE).all()]
     if not zero:
         return
-    decided = [d for d in prepared.decisions.values() if d.fake_quant in zero]
-    what, span = f"what fake-quant `{zero[0]}` was fed", None
-    if decided:
-        first = decided[0]
-        name = first.module or first.node.removeprefix(":")
-        what = f"the input `{name}`" if first.op == "placeholder" else f"the result of `{name}`"
-        span = line_span(first.source)
+    what, span = first_fed(prepared, zero)
     more = f", and {len(zero) - 1} more activations" if len(zero) > 1 else ""
     yield QS614.warning(
         f"in calibration, {what} was 0 in every batch{more}: its scale is {MIN_SCALE:.2g}, which "
@@ -54,6 +48,17 @@ def _zero(prepared: Prepared, calibrated: Mapping[str, FakeQuantize]) -> Iterato
         "calibrate again",
         span=span,
     )
+
+
+def first_fed(prepared: Prepared, fake_quants: Sequence[str]) -> tuple[str, Span | None]:
+    """What the first of `fake_quants` in the order of the graph was fed, in words, and its line."""
+    decided = [d for d in prepared.decisions.values() if d.fake_quant in fake_quants]
+    if not decided:
+        return f"what fake-quant `{fake_quants[0]}` was fed", None
+    first = decided[0]
+    name = first.module or first.node.removeprefix(":")
+    what = f"the input `{name}`" if first.op == "placeholder" else f"the result of `{name}`"
+    return what, line_span(first.source)
 
 
 def _untrained_norms(model: nn.Module) -> Iterator[Diagnostic]:

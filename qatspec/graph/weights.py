@@ -11,11 +11,11 @@ from torch import Tensor, fx, nn
 from qatspec.diag import Diagnostic, DiagnosticError
 from qatspec.diag.codes import QS609, QS610, QS611, QS705
 from qatspec.diag.words import quote_list
+from qatspec.graph.calibrated import first_fed
 from qatspec.graph.constants import evaluate
 from qatspec.graph.modes import eval_mode
 from qatspec.graph.module import TracedModule
 from qatspec.graph.prepared import Prepared
-from qatspec.graph.source import line_span
 from qatspec.quant.fake_quant import FakeQuantize, is_usable_scale
 from qatspec.quant.modules import QuantOp, is_weight_quantized
 
@@ -119,12 +119,7 @@ def _not_finite_activations(prepared: Prepared, batch: str) -> Iterator[Diagnost
     spoilt = [n for n, m in modules if isinstance(m, FakeQuantize) and m.saw_not_finite]
     if not spoilt:
         return
-    decided = [d for d in prepared.decisions.values() if d.fake_quant in spoilt]
-    what, span = f"what fake-quant `{spoilt[0]}` was fed", None
-    if decided:
-        first = decided[0]
-        where = f"in module `{first.module}`" if first.module else f"`{first.node}`"
-        what, span = f"the result of {first.op} {where}", line_span(first.source)
+    what, span = first_fed(prepared, spoilt)
     behind = f", and {len(spoilt) - 1} more behind it" if len(spoilt) > 1 else ""
     yield QS610.diagnostic(
         f"in calibration, {what} was not finite on {batch}{behind}",
