@@ -2,6 +2,7 @@
 
     python tests/bench/speed.py step              steps of training, by mode
     python tests/bench/speed.py step --peer       beside torch.ao's FX mode
+    python tests/bench/speed.py compiled          steps under torch.compile (needs a C++ compiler)
     python tests/bench/speed.py calibration       calibration and fake-quant evaluation
     python tests/bench/speed.py step --threads 1 --rounds 10 --case lite0:8
     python -m tests.bench.speed integers          the executor of Programs
@@ -11,7 +12,10 @@ Each figure is a median over rounds, in which every kind runs once after the oth
 in brackets the time of the CPU, which a loaded machine changes less. Ratios of steps are above 1
 (time over float's), those of calibration below 1 (images a second over float evaluation's). Those
 of integers are the time of `program.run` over that of the float model in torch's eager mode, batch
-1 at the sizes of deploy_speed.py (and `vit_tiny` at 224), for the march of `--march`.
+1 at the sizes of deploy_speed.py (and `vit_tiny` at 224), for the march of `--march`. `compiled`
+compares compiled steps with those of the compiled float model, says how long the first step took,
+with what is compiled in it, and how far the compiled model's outputs in evaluation are from those
+of its eager mode, in percent of the largest.
 """
 
 from __future__ import annotations
@@ -106,24 +110,62 @@ def torchs(net: nn.Module, x: Tensor) -> nn.Module:
     return prepare_qat_fx(net.train(), mapping, (x[:1],))
 
 
-def steps(net: Callable[[], nn.Module], x: Tensor, peer: bool) -> dict[str, Callable[[], None]]:
-    """Kind of training -> one step of it, forward and backward."""
+def step(model: nn.Module, x: Tensor) -> None:
+    """Forward and backward."""
+    model.zero_grad()
+    model(x).square().mean().backward()
+
+
+def _trained(net: Callable[[], nn.Module], x: Tensor) -> dict[str, nn.Module]:
+    """Kind of training -> a model for it."""
     frozen = calibrated(net(), x, "horizon_calibrated")
     freeze_batch_norm(frozen)
-    models = {
+    return {
         "float": net().train(),
         "frozen": frozen,
         "running": calibrated(net(), x, "horizon_calibrated"),
         "moving": calibrated(net(), x, "horizon_qat"),
     }
+
+
+def steps(net: Callable[[], nn.Module], x: Tensor, peer: bool) -> dict[str, Callable[[], None]]:
+    """Kind of training -> one step of it."""
+    models = _trained(net, x)
     if peer:
         models["torch.ao"] = torchs(net(), x)
+    return {kind: lambda model=model: step(model, x) for kind, model in models.items()}
 
-    def step(model: nn.Module) -> None:
-        model.zero_grad()
-        model(x).square().mean().backward()
 
-    return {kind: lambda model=model: step(model) for kind, model in models.items()}
+def compiled(net: Callable[[], nn.Module], x: Tensor, rounds: int) -> list[str]:
+    """A cell for each kind of training that is compiled, the float model's first."""
+    models = _trained(net, x)
+    del models["moving"]
+    kinds, first, apart = {}, {}, {}
+    for kind, model in models.items():
+        torch._dynamo.reset()
+        made = torch.compile(model, fullgraph=True)
+        kinds[kind] = lambda model=made: step(model, x)
+        start = time.perf_counter()
+        kinds[kind]()
+        first[kind] = time.perf_counter() - start
+        apart[kind] = _apart(model, made, x)
+    taken = seconds(kinds, rounds)
+    wall, cpu = taken["float"]
+    return [
+        f"{kind} {w / wall:.2f} ({c / cpu:.2f}), first step {first[kind]:.0f} s, "
+        f"outputs {apart[kind]:.2g} % apart"
+        for kind, (w, c) in taken.items()
+    ]
+
+
+def _apart(model: nn.Module, made: Callable[[Tensor], Tensor], x: Tensor) -> float:
+    """The largest distance of compiled outputs in evaluation, in percent of the largest output."""
+    model.eval()
+    with torch.no_grad():
+        eager = model(x)
+        apart = (made(x) - eager).abs().max() / eager.abs().max() * 100
+    model.train()
+    return float(apart)
 
 
 def forwards(net: Callable[[], nn.Module], x: Tensor) -> dict[str, Callable[[], None]]:
@@ -192,7 +234,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=("step", "calibration", "integers"))
+    parser.add_argument("what", choices=("step", "compiled", "calibration", "integers"))
     parser.add_argument("--march", help="of the integers; default: none")
     parser.add_argument("--peer", action="store_true", help="torch.ao too")
     parser.add_argument("--rounds", type=int, default=9)
@@ -217,6 +259,9 @@ def main() -> None:
         name, batch = case.split(":")
         torch.manual_seed(0)
         x = torch.randn(int(batch), 3, 128, 128)
+        if given.what == "compiled":
+            print(f"{case}: {'; '.join(compiled(NETS[name], x, given.rounds))}", flush=True)
+            continue
         stepping = given.what == "step"
         kinds = steps(NETS[name], x, given.peer) if stepping else forwards(NETS[name], x)
         taken = seconds(kinds, given.rounds)
