@@ -74,16 +74,17 @@ def check_placement(placed: Placement, net: Network, budget: int) -> None:
     _demand(layers == list(range(len(net.layers))), f"place: layers run in the order {layers}")
     _demand(placed.onchip_bytes <= budget, f"place: {placed.onchip_bytes} bytes of {budget}")
     for number, stage in enumerate(placed.stages):
-        pieces = [
+        kept = [
             (address, net.bytes(keep.root, keep.c0, keep.c1, net.heights[keep.root]))
             for keep, address in placed.keeps
             if keep.covers(number)
         ]
-        pieces += _pieces(stage, net)
-        ends = sorted((address, address + size) for address, size in pieces if size)
-        overlap = [(a, b) for a, b in pairwise(ends) if a[1] > b[0]]
-        _demand(not overlap, f"place: buffers of stage {number} overlap: {overlap}")
-        _demand(not ends or ends[-1][1] <= budget, f"place: stage {number} ends at {ends[-1:]}")
+        pieces = [*kept, *_pieces(stage, net)]
+        for chunk in _queue(stage) or [(0, 0)]:
+            ends = sorted((address, address + size) for address, size in [*pieces, chunk] if size)
+            overlap = [(a, b) for a, b in pairwise(ends) if a[1] > b[0]]
+            _demand(not overlap, f"place: buffers of stage {number} overlap: {overlap}")
+            _demand(not ends or ends[-1][1] <= budget, f"place: stage {number} ends at {ends[-1:]}")
 
 
 def check_tiles(placed: Placement, net: Network) -> None:
@@ -135,8 +136,15 @@ def _pieces(stage: Stage, net: Network) -> Iterator[tuple[int, int]]:
         for root, addresses in stage.rings.items():
             yield from ((address, stage.strips.rings[root].bytes) for address in addresses)
     yield from ((address, net.const_bytes(k)) for k, address in stage.constants.items())
-    if stage.arranged is not None:
+    if stage.arranged is not None and not stage.arranged.queued:
         yield from ((address, stage.arranged.slot) for address in stage.slots)
+
+
+def _queue(stage: Stage) -> list[tuple[int, int]]:
+    """(address, bytes) of the chunks of constants that come one after the other."""
+    if stage.arranged is None or not stage.arranged.queued:
+        return []
+    return [(address, stage.arranged.slot) for address in stage.slots]
 
 
 def check_schedule(events: Sequence[Event], compiled: Compiled) -> None:

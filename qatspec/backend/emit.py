@@ -36,7 +36,7 @@ class _Emitter:
     def stream(self) -> Iterator[Command]:
         for i, stage in enumerate(self.placement.stages):
             if stage.host:
-                yield from self._prefetch(sorted(stage.prefetch, key=lambda p: (p[0], abs(p[1]))))
+                yield from self._prefetch(self._ahead(stage, 0))
                 yield self._host(stage.layers[0])
             elif stage.passes is not None:
                 yield from self._passes(i, stage)
@@ -48,7 +48,8 @@ class _Emitter:
 
     def _strips(self, i: int, stage: Stage, strips: Strips) -> Iterator[Command]:
         chunks = enumerate(_chunks(self.net, stage, strips))
-        ahead = sorted(stage.prefetch, key=lambda p: (p[0], abs(p[1])))
+        assert stage.arranged is not None
+        ahead = [] if stage.arranged.queued else self._ahead(stage, 0)
         for step in range(stage.steps):
             if step == 0:
                 yield from self._whole_inputs(i, stage)
@@ -82,6 +83,8 @@ class _Emitter:
             address = stage.slots[number % len(stage.slots)]
             if (i, -1 - number) not in self.loaded:
                 yield self._weights(k, c0, c1, address)
+            if stage.arranged.queued:
+                yield from self._prefetch(self._ahead(stage, number))
             yield from self._execute(i, stage, k, Box(c0, c1, *rows), address)
 
     def _hold(self, i: int, stage: Stage, k: int) -> Iterator[Command]:
@@ -89,6 +92,11 @@ class _Emitter:
         if (i, k) not in self.loaded:
             self.loaded.add((i, k))
             yield self._weights(k, 0, self.net.channels(k), stage.constants[k])
+
+    def _ahead(self, stage: Stage, number: int) -> list[tuple[int, int]]:
+        """(stage, layer or -1 - slot) of what is loaded before chunk `number`, in order of use."""
+        ahead = [(i, what) for chunk, i, what in stage.prefetch if chunk == number]
+        return sorted(ahead, key=lambda p: (p[0], abs(p[1])))
 
     def _prefetch(self, ahead: Sequence[tuple[int, int]]) -> Iterator[Command]:
         """Constants of later stages whose buffers are free by now: (stage, layer or chunk)."""
@@ -141,7 +149,7 @@ class _Emitter:
             if stage.slots and (i, -1 - number) not in self.loaded:
                 yield self._weights(k, c0, c1, address)
             if number == 0:
-                yield from self._prefetch(sorted(stage.prefetch, key=lambda p: (p[0], abs(p[1]))))
+                yield from self._prefetch(self._ahead(stage, 0))
             ranges = pass_ranges(net, k, (c0, c1))
             buffers = {
                 root: Buffer(

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 
 @dataclass(frozen=True, slots=True)
 class Piece:
@@ -18,47 +20,60 @@ class Piece:
 def first_fit(pieces: Sequence[Piece]) -> tuple[list[int], int]:
     """An address for each piece, such that pieces alive at one time never overlap, and the bytes
     used in all. Large pieces first, each at the lowest address that is free for its life."""
-    placed: list[tuple[int, Piece]] = []
+    memory = Memory()
     addresses = [0] * len(pieces)
     order = sorted(range(len(pieces)), key=lambda i: (-pieces[i].size, pieces[i].first, i))
     for i in order:
-        addresses[i] = _lowest(pieces[i], placed)
-        placed.append((addresses[i], pieces[i]))
-    used = max((a + p.size for a, p in zip(addresses, pieces, strict=True)), default=0)
-    return addresses, used
+        addresses[i] = memory.add(pieces[i])
+    return addresses, memory.used
 
 
-def _lowest(piece: Piece, placed: Sequence[tuple[int, Piece]]) -> int:
-    """The lowest address that is free for the life of `piece`."""
-    taken = sorted(
-        (start, start + other.size)
-        for start, other in placed
-        if other.first <= piece.last and piece.first <= other.last
-    )
-    address = 0
-    for start, end in taken:
-        if start - address >= piece.size:
-            break
-        address = max(address, end)
-    return address
+class Memory:
+    """Pieces and their addresses, by number in the order in which they were added."""
 
+    def __init__(self) -> None:
+        self._rows = np.zeros((64, 4), np.int64)  # address, end, first, last
+        self._count = 0
 
-def earlier(
-    pieces: list[Piece], addresses: list[int], movable: Sequence[int], budget: int, most: int
-) -> list[int]:
-    """Let the `movable` pieces live from up to `most` stages earlier, where that takes no more than
-    `budget` bytes. None starts before one that stands before it in `movable`: they are loaded in
-    this order. Changes pieces and addresses; returns the first stage of each piece."""
-    floor = 0
-    for i in movable:
-        others = [(a, p) for j, (a, p) in enumerate(zip(addresses, pieces, strict=True)) if j != i]
-        piece = pieces[i]
-        near = [(a, p) for a, p in others if p.first <= piece.last and piece.first - most <= p.last]
-        for first in range(piece.first - 1, max(floor, piece.first - most) - 1, -1):
-            longer = Piece(piece.size, first, piece.last)
-            address = _lowest(longer, near)
-            if address + piece.size > budget:
+    def add(self, piece: Piece) -> int:
+        """Place a piece at the lowest address that is free for its life; returns the address."""
+        if self._count == len(self._rows):
+            self._rows = np.concatenate([self._rows, np.zeros_like(self._rows)])
+        address = self._lowest(piece, -1)
+        self._rows[self._count] = address, address + piece.size, piece.first, piece.last
+        self._count += 1
+        return address
+
+    @property
+    def used(self) -> int:
+        """The end of the piece that ends last."""
+        return int(self._rows[: self._count, 1].max(initial=0))
+
+    def earlier(self, number: int, least: int, budget: int) -> tuple[int, int]:
+        """Let a piece live from as early on as it can, from `least` on, at any address within
+        `budget`. Returns its address and the first stage of its life."""
+        address, end, first, last = (int(x) for x in self._rows[number])
+        low, high = min(least, first), first  # at `high` it fits; a longer life fits no better
+        while low < high:
+            middle = (low + high) // 2
+            longer = Piece(end - address, middle, last)
+            start = self._lowest(longer, number)
+            if start + longer.size <= budget:
+                high = middle
+                self._rows[number] = start, start + longer.size, middle, last
+            else:
+                low = middle + 1
+        return int(self._rows[number, 0]), high
+
+    def _lowest(self, piece: Piece, number: int) -> int:
+        """The lowest address that is free for the life of `piece`, which has `number` here."""
+        rows = self._rows[: self._count]
+        alive = (rows[:, 2] <= piece.last) & (rows[:, 3] >= piece.first)
+        if number >= 0:
+            alive[number] = False
+        address = 0
+        for start, end in sorted(rows[alive, :2].tolist()):
+            if start - address >= piece.size:
                 break
-            pieces[i], addresses[i] = longer, address
-        floor = max(floor, pieces[i].first)
-    return [piece.first for piece in pieces]
+            address = max(address, end)
+        return address

@@ -3,20 +3,22 @@ address."""
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import accumulate
 
 import numpy as np
 
-from qatspec.backend.firstfit import Piece, earlier, first_fit
+from qatspec.backend.firstfit import Memory, Piece, first_fit
 from qatspec.backend.fuse import Effort, Group
 from qatspec.backend.network import Network
 from qatspec.backend.placement import Keep, Placement, Stage
 from qatspec.backend.strips import build
 from qatspec.backend.tile import Constants, arrange, passes
 
-#: Constants are loaded at most so many stages ahead.
-_AHEAD = 12
+#: Constants are loaded at most so many stages ahead; chunks that come in a queue count as stages.
+_AHEAD = 64
 #: Constants of a layer that runs alone are loaded in at most so many pieces of at least so many
 #: bytes.
 _PIECES, _PIECE = 8, 48 * 1024
@@ -230,24 +232,22 @@ class _Placer:
         assert stage.strips is not None
         space = self.budget - int(self.live[i]) - stage.strips.ring_bytes
         size = net.const_bytes(k)
-        if depth > 1 and _PIECE < size <= space // depth:
-            # in pieces, so that the first channels are computed while the others are loaded
-            pieces = min(_PIECES, size // _PIECE + 1)
-            chunk = net.chunk_for(k, -(-size // pieces) + net.const_bytes(k, net.smallest_chunk(k)))
-            slot = net.const_bytes(k, chunk) if chunk else size
-            count = -(-net.channels(k) // chunk) if chunk else 1
-            if chunk and count > 1 and slot * count <= space:
+        if depth > 1 and size > min(_PIECE, space // depth):
+            # in pieces, so that the first channels are computed while the others are loaded, each
+            # in memory of its own from then until it is used
+            pieces, least = min(_PIECES, size // _PIECE + 1), net.smallest_chunk(k)
+            piece = -(-size // pieces) + net.const_bytes(k, least)
+            chunk = net.chunk_for(k, min(piece, space // 8)) or least
+            slot, count = net.const_bytes(k, chunk), -(-net.channels(k) // chunk)
+            if count > 1:
                 stage.arranged = Constants(
-                    held=(), chunks={k: chunk}, slot=slot, slots=count, traffic=size
+                    held=(), chunks={k: chunk}, slot=slot, slots=count, traffic=size, queued=True
                 )
                 return
         if size > space // depth:
-            # half of the space for four chunks, the rest for those of the next layer
-            chunk = net.chunk_for(k, space // 8) if depth > 1 else net.chunk_for(k, space)
-            slots = 4 if chunk and depth > 1 else depth
-            chunk = chunk or net.smallest_chunk(k)
+            chunk = net.chunk_for(k, space // depth) or net.smallest_chunk(k)
             slot = net.const_bytes(k, chunk)
-            slots = min(slots, -(-net.channels(k) // chunk))
+            slots = min(depth, -(-net.channels(k) // chunk))
             if slot * slots < size:
                 stage.arranged = Constants(
                     held=(), chunks={k: chunk}, slot=slot, slots=slots, traffic=size
@@ -257,18 +257,34 @@ class _Placer:
             held=(k,) if size else (), chunks={}, slot=0, slots=0, traffic=size
         )
 
+    def _times(self) -> list[int]:
+        """When each stage begins, and the end: a stage takes a time, or one for each chunk of a
+        queue."""
+        lengths = [s.arranged.slots if s.arranged and s.arranged.queued else 1 for s in self.stages]
+        return [0, *accumulate(lengths)]
+
     def _assign(self) -> Placement:
-        net = self.net
-        pieces: list[Piece] = [Piece(self._size(k), k.first, k.last) for k in self.keeps]
-        targets: list[tuple[str, int, int | str]] = [("keep", i, 0) for i in range(len(self.keeps))]
+        net, times = self.net, self._times()
+        pieces: list[Piece] = []
+        targets: list[tuple[str, int, int | str]] = []
         constants: list[int] = []
+        queue: list[int] = []
 
         def take(kind: str, i: int, what: int | str, size: int) -> None:
-            if kind in ("held", "slot"):
+            if kind in ("held", "slot", "queue"):
                 constants.append(len(pieces))
+            first, last = i, i
+            if kind == "keep":
+                first, last = self.keeps[i].first, self.keeps[i].last
+            life = times[first], times[last + 1] - 1
+            if kind == "queue":
+                queue.append(len(pieces))
+                life = (times[i] + int(what),) * 2
             targets.append((kind, i, what))
-            pieces.append(Piece(size, i, i))
+            pieces.append(Piece(size, *life))
 
+        for number, keep in enumerate(self.keeps):
+            take("keep", number, 0, self._size(keep))
         for i, stage in enumerate(self.stages):
             if stage.host:
                 continue
@@ -288,13 +304,11 @@ class _Placer:
             for k in stage.arranged.held:
                 take("held", i, k, net.const_bytes(k))
             for number in range(stage.arranged.slots):
-                take("slot", i, number, stage.arranged.slot)
-        addresses, used = first_fit(pieces)
-        starts = [piece.first for piece in pieces]
-        if self.effort.depth > 1:
-            starts = earlier(pieces, addresses, constants, self.budget, _AHEAD)
-            ends = [a + p.size for a, p in zip(addresses, pieces, strict=True)]
-            used = max(ends, default=0)
+                kind = "queue" if stage.arranged.queued else "slot"
+                take(kind, i, number, stage.arranged.slot)
+        addresses, starts, used = _fitted(
+            pieces, queue, constants, self.budget if self.effort.depth > 1 else 0
+        )
         keeps = []
         for (kind, i, what), address, start in zip(targets, addresses, starts, strict=True):
             stage = self.stages[i] if kind != "keep" else self.stages[0]
@@ -308,9 +322,10 @@ class _Placer:
                 stage.constants[int(what)] = address
             else:
                 stage.slots.append(address)
-            if kind in ("held", "slot") and start < i:
+            if start < (times[i] + int(what) if kind == "queue" else times[i]) and kind != "keep":
+                at = bisect_right(times, start) - 1
                 layer = int(what) if kind == "held" else -1 - int(what)
-                self.stages[start].prefetch.append((i, layer))
+                self.stages[at].prefetch.append((start - times[at], i, layer))
         stored, ddr, ddr_bytes = self._offchip()
         return Placement(
             stages=tuple(self.stages),
@@ -345,6 +360,26 @@ class _Placer:
             pieces.append(Piece(size, first, last))
         addresses, used = first_fit(pieces)
         return frozenset(stored), dict(zip(lives, addresses, strict=True)), used
+
+
+def _fitted(
+    pieces: Sequence[Piece], queue: Sequence[int], constants: Sequence[int], budget: int
+) -> tuple[list[int], list[int], int]:
+    """Addresses, the first stages of the pieces' lives, and the bytes used in all. `constants`,
+    some of them in a `queue`, are loaded as early as `budget` bytes allow, in their order."""
+    memory = Memory()
+    addresses, starts = [0] * len(pieces), [piece.first for piece in pieces]
+    number: dict[int, int] = {}
+    for some in (set(range(len(pieces))) - set(queue), queue):
+        for i in sorted(some, key=lambda i: (-pieces[i].size, pieces[i].first, i)):
+            number[i] = len(number)
+            addresses[i] = memory.add(pieces[i])
+    floor = 0
+    for i in constants if budget else ():
+        least = max(floor, pieces[i].first - _AHEAD)
+        addresses[i], starts[i] = memory.earlier(number[i], least, budget)
+        floor = max(floor, starts[i])
+    return addresses, starts, memory.used
 
 
 def _ranges(net: Network, k: int) -> list[tuple[str, int, int]]:

@@ -32,8 +32,8 @@ class Stage:
     """Layers that run together. strips: None for a layer in passes, which `passes` describes, and
     for one on the CPU (`host`), which has nothing on chip.
     rings, constants: addresses of the buffers by root and by layer; slots: those of streamed
-    constants; loads[s]: layers whose held constants are loaded at the start of this stage, before
-    they are needed."""
+    constants. prefetch: constants of later stages that are loaded in this one, each with the number
+    of the chunk of this stage that it is loaded before, where its constants come in a queue."""
 
     layers: tuple[int, ...]
     steps: int
@@ -45,7 +45,8 @@ class Stage:
     output: list[int] = field(default_factory=list)
     constants: dict[int, int] = field(default_factory=dict)
     slots: list[int] = field(default_factory=list)
-    prefetch: list[tuple[int, int]] = field(default_factory=list)  # (stage, layer or -1 - slot)
+    #: (chunk, stage, layer or -1 - slot)
+    prefetch: list[tuple[int, int, int]] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

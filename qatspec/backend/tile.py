@@ -16,13 +16,15 @@ from qatspec.backend.target import align
 class Constants:
     """How a group has its constants on chip. held: layers whose constants stay for all steps.
     chunks: the other layers, whose constants are loaded in each step through slots of `slot`
-    bytes, for so many output channels at a time."""
+    bytes, for so many output channels at a time. queued: each chunk of the only layer has a slot of
+    its own, from when it is loaded until it is used."""
 
     held: tuple[int, ...]
     chunks: dict[int, int]
     slot: int
     slots: int
     traffic: int
+    queued: bool = False
 
     @property
     def bytes(self) -> int:

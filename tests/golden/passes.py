@@ -136,9 +136,10 @@ def _placement(placed: Placement) -> Iterator[str]:
             yield f"stage {number}: constants of {k} at {address:#x}"
         if stage.slots:
             yield f"stage {number}: slots at {_hex(stage.slots)}"
-        for later, layer in stage.prefetch:
+        for chunk, later, layer in stage.prefetch:
             what = f"constants of {layer}" if layer >= 0 else f"slot {-1 - layer}"
-            yield f"stage {number}: loads {what} of stage {later}"
+            before = f" before chunk {chunk}" if chunk else ""
+            yield f"stage {number}{before}: loads {what} of stage {later}"
     yield f"stored: {sorted(placed.stored)}"
     yield f"DDR: {', '.join(f'{root} at {a:#x}' for root, a in placed.ddr.items())}"
 

@@ -149,6 +149,25 @@ def test_faults_of_place_are_noticed(planned):
         checks.check_placement(placed, facts, 48 * 1024)
 
 
+def test_a_queue_of_constants_is_checked_chunk_by_chunk(net, target):
+    """Chunks may follow each other in one piece of memory, and none may lie in that of a value."""
+    made = net()
+    x = made.conv(made.conv(made.input(16, 12, 12), 128, stride=2), 128)
+    program, march = made.finish(made.conv(x, 64)), target(112 * 1024)
+    layers = group(program, march)
+    facts = Network.of(program, march, pipeline.lay_out(program, march), layers)
+    effort = Effort(depth=2)
+    placed = place_values(facts, fuse(Groups(facts), 112 * 1024, effort), 112 * 1024, effort)
+    checks.check_placement(placed, facts, 112 * 1024)
+    queues = [s for s in placed.stages if s.arranged is not None and s.arranged.queued]
+    sizes = [stage.arranged.slot * len(stage.slots) for stage in queues]
+    assert max(sizes) > 112 * 1024
+    stage = queues[0]
+    stage.slots[-1] = next(iter(stage.rings.values()))[0] if stage.rings else placed.keeps[0][1]
+    with pytest.raises(checks.PassError, match="overlap"):
+        checks.check_placement(placed, facts, 112 * 1024)
+
+
 def test_faults_of_views_are_noticed(planned):
     facts, _, _ = planned
     checks.check_views(facts)

@@ -128,6 +128,20 @@ def test_loads_overlap_compute_from_o1_on(net, target):
     assert overlapped("O0") < overlapped("O1") / 50
 
 
+def test_large_constants_arrive_while_layers_before_them_run(net, target):
+    """Those of two layers do not fit beside each other: memory that a chunk of the first leaves is
+    filled by one of the second, and the queue of loads never waits."""
+    made = net()
+    x = made.input(32, 24, 24)
+    for _ in range(8):
+        x = made.conv(x, 32)
+    x = made.conv(made.conv(x, 64, stride=4), 128)
+    program = made.finish(made.conv(x, 64))
+    compiled = decode_artifact(assemble(program, target(128 * 1024, ddr_bytes_per_us=800)))
+    moved = sum(event.moved for event in schedule(compiled))
+    assert latency_us(compiled) < 1.03 * moved / 800
+
+
 def test_the_stream_survives_its_bytes(full, target):
     commands = decode_artifact(assemble(full, target(16 * 1024))).commands
     assert decode(encode(commands)) == commands
