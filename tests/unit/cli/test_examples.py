@@ -153,6 +153,7 @@ def test_progress_of_eval_is_not_among_its_metrics(finished, monkeypatch, capfd)
     monkeypatch.setattr(live, "PLAIN_INTERVAL", 0.0)
     monkeypatch.chdir(finished.folder)
     options = ("--workdir", "work", "--allow-code", "--device", "cpu")
+    registry.cache_clear()  # other projects bring the same plugin
     try:
         assert run(["eval", "toy.yaml", "--stage", "qat", *options]) == 0
     finally:
