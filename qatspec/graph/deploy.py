@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from torch import Tensor, fx
+from torch import Tensor, fx, nn
 from torch.fx.graph import _PyTreeCodeGen
 from torch.nn.utils.parametrize import ParametrizationList
 from torch.utils import _pytree as pytree
@@ -25,6 +25,7 @@ from qatspec.graph.sizes import fixed, is_plain
 from qatspec.graph.trace import trace
 from qatspec.graph.weights import require_switched_on, require_usable, seed_weights
 from qatspec.ir import ATTRIBUTES, CONSTANT, NAMED_TUPLE, in_order
+from qatspec.quant.train_only import TrainOnly
 from qatspec.spec.symbols import symbol
 
 _CALLS = ("call_function", "call_method", "call_module")
@@ -86,11 +87,24 @@ def deploy_graph(
     with eval_mode(prepared.model):
         inputs = tuple(example_inputs)
         graph = trace(prepared.model, inputs, leaf=(ParametrizationList,), problems=problems)
+    _keep_constants(prepared.model, graph)
     _copy_returned(graph)
     for node in reversed(list(graph.nodes) if problems else []):
         if node.op in _CALLS and not node.users and node.target is not fixed:
             graph.erase_node(node)  # what a refused decision alone reads
     return graph
+
+
+def _keep_constants(model: nn.Module, graph: fx.Graph) -> None:
+    """Let what reads a constant that forward replaces while training read the constant itself."""
+    constants: set[fx.Node] = set()
+    for node in list(graph.nodes):
+        module = model.get_submodule(str(node.target)) if node.op == "call_module" else None
+        if isinstance(module, TrainOnly) and node.args[0] in constants:
+            node.replace_all_uses_with(node.args[0])
+            graph.erase_node(node)
+        elif node.op == "get_attr" or (node.op in _CALLS and {*node.all_input_nodes} <= constants):
+            constants.add(node)
 
 
 def _copy_returned(graph: fx.Graph) -> None:

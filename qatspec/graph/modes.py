@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import fx, nn
@@ -58,12 +59,14 @@ def kept_caches(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def kept_attributes(model: nn.Module) -> Iterator[Callable[[], None]]:
-    """Every attribute to which forward assigns what it computes, while it is traced, is afterwards
-    what it was before. Gives a function that restores them at once."""
-    kept = [(module, dict(vars(module))) for module in model.modules()]
+    """Every attribute and buffer to which forward assigns what it computes, while it is traced, is
+    afterwards what it was before. Gives a function that restores them at once."""
+    kept = [(module, dict(vars(module)), dict(module._buffers)) for module in model.modules()]
 
     def restore() -> None:
-        for module, before in kept:
+        for module, before, buffers in kept:
+            for name in assigned_buffers(module):
+                module._buffers[name] = buffers[name]
             attributes = vars(module)
             for name, value in list(attributes.items()):
                 if name in _TABLES or before.get(name) is value:
@@ -76,6 +79,12 @@ def kept_attributes(model: nn.Module) -> Iterator[Callable[[], None]]:
         yield restore
     finally:
         restore()
+
+
+def assigned_buffers(module: nn.Module) -> dict[str, fx.Proxy]:
+    """The module's buffers to which forward has assigned what it computes, while it was traced."""
+    buffers: dict[str, Any] = module._buffers
+    return {name: x for name, x in buffers.items() if isinstance(x, fx.Proxy)}
 
 
 @contextmanager

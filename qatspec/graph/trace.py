@@ -8,9 +8,10 @@ shapes run too. What depends on the numbers themselves is an error with the mode
 
 from __future__ import annotations
 
+import operator
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import CodeType, FrameType
 from typing import Any
 
@@ -20,7 +21,7 @@ from qatspec.diag import Collector, Diagnostic, Span
 from qatspec.diag.codes import QS502, QS503, QS510
 from qatspec.graph.advice import in_evaluation_alone, untraceable
 from qatspec.graph.alike import write_with_sizes
-from qatspec.graph.modes import kept_attributes, kept_modes
+from qatspec.graph.modes import assigned_buffers, kept_attributes, kept_modes
 from qatspec.graph.refusals import Refusals
 from qatspec.graph.source import line_span, model_span
 from qatspec.graph.spelling import follow_in_place, tensors_by_position
@@ -42,6 +43,9 @@ _INSTEAD = (
         r"call it on the tensor: `x.\1(...)` instead of `torch.Tensor.\1(x, ...)`",
     ),
 )
+
+#: What Python's assignments with an operator call, which then assign the tensor itself.
+_ON_ITSELF = {operator.iadd, operator.isub, operator.imul, operator.itruediv}
 
 
 def trace(
@@ -115,6 +119,8 @@ def trace_modes(
             known = _with_steps(module, tracer, tracer_for, restore)
             evaluation, tracer = known or (evaluation, tracer)
         problems.add(tracer.refusals.problems.diagnostics)
+        problems.add(_assigned(module))
+        restore()
         problems.add(_random(name, span) for span, name in tracer.random.drawn.items())
         problems.add(_in_python(n, span) for span, n in tracer.random.drawn_in_python.items())
         problems.add(_in_training(path) for path, m in module.named_modules() if _normalizes(m))
@@ -124,6 +130,7 @@ def trace_modes(
         problems.add(_by_batch(n) for n in evaluation.nodes if _lacks_statistics(n, modules))
         tracer.refusals.problems = problems
         training = _traced(module.train(), tracer)
+        problems.add(_assigned(module))
         problems.add(_in_python(n, span) for span, n in tracer.random.drawn_in_python.items())
         return None if training is None else (evaluation, training)
 
@@ -195,6 +202,23 @@ def _lacks_statistics(node: fx.Node, modules: Mapping[str, nn.Module]) -> bool:
     module = modules[str(node.target)] if node.op == "call_module" else None
     is_norm = isinstance(module, nn.modules.batchnorm._BatchNorm)
     return is_norm and module.running_mean is None  # type: ignore[union-attr]
+
+
+def _assigned(module: nn.Module) -> Iterator[Diagnostic]:
+    """Buffers that forward replaced while it was traced: a graph has no such step. `x += 1` is a
+    step on the buffer itself, and how many batches a norm has seen is not needed."""
+    for path, owner in module.named_modules():
+        for name, proxy in assigned_buffers(owner).items():
+            if name == "num_batches_tracked" or proxy.node.target in _ON_ITSELF:
+                continue
+            yield QS502.diagnostic(
+                f"forward assigns what it computes to the buffer `{f'{path}.{name}'.lstrip('.')}`: "
+                "a recorded graph would leave the buffer as it is",
+                help=f"change it in place, `self.{name}.copy_(...)` under `if self.training:` and "
+                "`torch.no_grad()`",
+                span=line_span(str(proxy.node.meta.get("source", ""))),
+                subject=f"`{path}`",
+            )
 
 
 def _by_batch(node: fx.Node) -> Diagnostic:

@@ -55,11 +55,12 @@ def merge_modes(unit: Unit) -> None:
                 replace_cached(graph, node, cached, twins)
                 rest = rest[len(cached) :]
                 continue
-            if part := find_part(node, rest, twins, alike):
+            if part := find_part(node, rest, passed, twins, alike):
                 if part.result is not None and part.source is not None:
                     parts[part.result] = insert_part(module, graph, node, part, twins)
                     twins[part.result] = part.source
-                rest = rest[len(part.nodes) :]
+                passed = [n for n in passed if n not in part.nodes]
+                rest = [n for n in rest if n not in part.nodes]
             else:
                 left = [*passed, *rest]
                 twin = next((n for n in left if alike(node, n, twins)), None)

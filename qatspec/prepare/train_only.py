@@ -38,11 +38,13 @@ Twins = Mapping[fx.Node, fx.Node]
 def find_part(
     node: fx.Node,
     training: Sequence[fx.Node],
+    passed: Sequence[fx.Node],
     twins: Twins,
     alike: Callable[[fx.Node, fx.Node, Any], bool],
 ) -> Part | None:
     """Return the part at the start of `training`, the rest of the training graph, that evaluation
-    lacks, so that the node behind it is `node`; None where there is none.
+    lacks, so that the node behind it is `node`; None where there is none. What the part reads of
+    `passed`, nodes before it that evaluation lacks too, belongs to it.
 
     twins: node of the training graph -> the same of the evaluation graph, of all before. alike:
     whether a node of each graph can be one, given the twins."""
@@ -50,11 +52,20 @@ def find_part(
         nodes, other = tuple(training[:length]), training[length]
         if nodes[-1].op not in ("call_function", "call_method", "get_attr"):
             return None
-        part = _before(node, other, nodes, twins)
+        part = _before(node, other, (*_read_of(passed, nodes), *nodes), twins)
         known = twins if part.result is None else {**twins, part.result: part.source}
         if _is_closed(part, twins) and alike(node, other, known):
             return part
     return None
+
+
+def _read_of(passed: Sequence[fx.Node], nodes: Sequence[fx.Node]) -> list[fx.Node]:
+    """The nodes of `passed` that `nodes` are computed from, in order."""
+    read = {n for node in nodes for n in node.all_input_nodes}
+    for node in reversed(passed):
+        if node in read:
+            read.update(node.all_input_nodes)
+    return [node for node in passed if node in read]
 
 
 def _before(node: fx.Node, other: fx.Node, nodes: tuple[fx.Node, ...], twins: Twins) -> Part:
@@ -75,10 +86,12 @@ def _is_closed(part: Part, twins: Twins) -> bool:
         return False
     if part.result is None or part.source is None:
         return _counts_batches(part.nodes)
-    reads = {twins.get(n) for node in part.nodes for n in node.all_input_nodes}
+    outer = {n for node in part.nodes for n in node.all_input_nodes} - inside
+    reads = {twins.get(n) for n in outer}
     shape = _shape(part.source)
     return (
         part.source in reads
+        and None not in reads
         and shape is not None
         and shape == _shape(part.result)
         and not any(node.op == "get_attr" for node in part.nodes)
