@@ -56,7 +56,7 @@ def test_the_way_out_for_labels_of_yolo_in_a_folder_of_another_name(folder: Path
 
 @pytest.mark.parametrize(
     ("content", "words"),
-    [("nothing", "it holds no file"), ("pictures", "it holds 1 file of .png"), ("notes", ".md")],
+    [("nothing", "it holds no file"), ("pictures", "no label lies beside them"), ("notes", ".md")],
 )
 def test_a_folder_without_labels(folder: Path, content: str, words: str) -> None:
     if content == "pictures":

@@ -29,7 +29,8 @@ class _MaxBlur(nn.Module):
 
 
 class ClippedVGG(nn.Module):
-    """Six convolutions, three linear layers; the input is normalized inside."""
+    """Six convolutions, three linear layers; the input is normalized inside, and the scores are
+    mixed by two matrices, as those of noisy labels are."""
 
     def __init__(
         self, width: float = 1.0, depth: float = 1.0, classes: int = 10, grid: int = 4
@@ -52,6 +53,8 @@ class ClippedVGG(nn.Module):
             nn.Linear(hidden, hidden), nn.BatchNorm1d(hidden), nn.Hardtanh(inplace=True),
             nn.Linear(hidden, classes), nn.BatchNorm1d(classes),
         )  # fmt: skip
+        self.confusion = nn.Parameter(torch.eye(classes) + 0.1 / classes)
+        self.register_buffer("order", torch.eye(classes).flip(0))
 
     def forward(self, x: Tensor) -> Tensor:
         x = x.clone().sub_(self.mean).div_(self.deviation)
@@ -65,7 +68,7 @@ class ClippedVGG(nn.Module):
                 x = F.hardtanh(x, min_val=-1.0, max_val=1.0)
             else:
                 x = F.relu(x).minimum(self.bound) if last else torch.minimum(x.relu(), self.bound)
-        return self.classifier(x)
+        return torch.mm(self.classifier(x), self.confusion).mm(self.order)
 
 
 class _Triplet(nn.Module):
