@@ -119,8 +119,6 @@ def trace_modes(
             known = _with_steps(module, tracer, tracer_for, restore)
             evaluation, tracer = known or (evaluation, tracer)
         problems.add(tracer.refusals.problems.diagnostics)
-        problems.add(_assigned(module))
-        restore()
         problems.add(_random(name, span) for span, name in tracer.random.drawn.items())
         problems.add(_in_python(n, span) for span, n in tracer.random.drawn_in_python.items())
         problems.add(_in_training(path) for path, m in module.named_modules() if _normalizes(m))
@@ -130,7 +128,8 @@ def trace_modes(
         problems.add(_by_batch(n) for n in evaluation.nodes if _lacks_statistics(n, modules))
         tracer.refusals.problems = problems
         training = _traced(module.train(), tracer)
-        problems.add(_assigned(module))
+        if training is not None:  # else the second trace has read what the first one assigned
+            problems.add(_assigned(module))
         problems.add(_in_python(n, span) for span, n in tracer.random.drawn_in_python.items())
         return None if training is None else (evaluation, training)
 
