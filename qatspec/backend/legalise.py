@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from math import prod
 
 from qatspec.backend.target import Target
@@ -90,15 +91,26 @@ def refusals(
 
     span_of: the line of the model's code from "file:line", None where its file is not known."""
     refused: dict[object, list[tuple[Op, Verdict]]] = {}
+    kinds: dict[object, set[str]] = {}
     for op, answer in answers:
+        one = op.origin if op.origin.node else op.output
+        kinds.setdefault(one, set()).add(op.kind)
         if not answer.ok:
-            one = op.origin if op.origin.node else op.output
             refused.setdefault(one, []).append((op, answer))
-    return grouped(dict.fromkeys(_refusal(parts, span_of) for parts in refused.values()))
+    return grouped(dict.fromkeys(_refusal(refused[one], kinds[one], span_of) for one in refused))
 
 
-def _refusal(parts: list[tuple[Op, Verdict]], span_of: Callable[[str], Span | None]) -> Diagnostic:
-    """Where the op comes from (module, line of the model, rule of the spec), why, and the fix."""
+def _refusal(
+    parts: list[tuple[Op, Verdict]], kinds: set[str], span_of: Callable[[str], Span | None]
+) -> Diagnostic:
+    """Where the op comes from (module, line of the model, rule of the spec), why, and the fix.
+
+    kinds: all integer ops that the op is made of."""
+    if not kinds <= {"lut", "requant"}:  # a table within a norm is no activation
+        parts = [
+            (op, replace(answer, fix=_IN_FLOAT) if op.kind == "lut" else answer)
+            for op, answer in parts
+        ]
     parts = sorted(
         parts, key=lambda part: part[0].kind not in FIXES
     )  # the causes with advice first

@@ -83,6 +83,8 @@ class Batch:
         """Return whether the op uses a number that follows the batch as a number, not as a size.
         Its result then has the same size for the number of another batch."""
         numbers = {n: n.meta["example"] for n in node.all_input_nodes if self._is_number(n)}
+        if _states_a_size(self._root, node):
+            return False
         if not numbers or not isinstance(node.meta.get("example"), Tensor):
             return False
         result = self._examples.compute(node, {**self._other, **numbers}.__getitem__)
@@ -130,6 +132,15 @@ class Batch:
             return one
         times = Fraction(other - one, self._size)
         return Open(times, one - times * self._size)
+
+
+def _states_a_size(root: nn.Module, node: fx.Node) -> bool:
+    """Whether the op compares the size that it is told with the one of its operand, and uses the
+    latter: `F.max_unpool2d(x, at, 2, output_size=y.size())`."""
+    target = node.target
+    if node.op == "call_module":
+        target = type(root.get_submodule(str(target)))
+    return str(getattr(target, "__name__", target)).lower().startswith(("max_unpool", "maxunpool"))
 
 
 def _unchanged(again: Any, example: Any) -> bool:

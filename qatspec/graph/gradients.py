@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -17,17 +18,18 @@ from qatspec.graph.spelling import writes_in_place
 NO_GRAD = "no_grad"
 
 
-def cut_gradients(root: nn.Module, graph: fx.Graph, *, inputs_have_gradients: bool = False) -> None:
+def cut_gradients(
+    root: nn.Module, graph: fx.Graph, *, trained_inputs: Iterable[fx.Node] = ()
+) -> None:
     """Detach results of torch.no_grad() where they are read outside of it, so that the graph
     trains the parameters that forward trains.
 
-    Only what depends on a parameter is detached: nothing else has a gradient, unless the graph's
-    inputs have one.
+    Only what depends on a parameter or on `trained_inputs` is detached: nothing else has a
+    gradient.
 
     Raises DiagnosticError QS515 for a change in place under torch.no_grad(), which autograd does
     not see: the gradient of what is read later passes as if nothing had been changed."""
-    placeholders = (n for n in graph.nodes if n.op == "placeholder")
-    trained = set(placeholders) if inputs_have_gradients else set[fx.Node]()
+    trained = set(trained_inputs)
     refused: list[Diagnostic] = []
     modules = dict(root.named_modules(remove_duplicate=False))
     for node in list(graph.nodes):
@@ -45,6 +47,21 @@ def cut_gradients(root: nn.Module, graph: fx.Graph, *, inputs_have_gradients: bo
                 _detach(graph, node, others)
     if refused:
         raise DiagnosticError(refused)
+
+
+def detach_operands(graph: fx.Graph) -> None:
+    """Let what forward computes under torch.no_grad() read detached operands, in a part of forward
+    that is a graph of its own: then it changes buffers in place as forward does, and what it hands
+    on has no gradient."""
+    for node in list(graph.nodes):
+        if not _off(node) or node.op == "placeholder":
+            continue
+        for operand in node.all_input_nodes:
+            if _off(operand) and operand.op != "placeholder":
+                continue
+            if isinstance(operand.meta.get("example"), torch.Tensor):
+                with graph.inserting_before(node):
+                    node.replace_input_with(operand, graph.call_method("detach", (operand,)))
 
 
 def _change_without_gradient(node: fx.Node) -> Diagnostic:

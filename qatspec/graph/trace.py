@@ -11,16 +11,18 @@ from __future__ import annotations
 import operator
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from types import CodeType, FrameType
 from typing import Any
 
-from torch import fx, nn
+import torch
+from torch import Tensor, fx, nn
 
 from qatspec.diag import Collector, Diagnostic, Span
 from qatspec.diag.codes import QS502, QS503, QS510
 from qatspec.graph.advice import in_evaluation_alone, untraceable
 from qatspec.graph.alike import write_with_sizes
+from qatspec.graph.gradients import NO_GRAD
 from qatspec.graph.modes import assigned_buffers, kept_attributes, kept_modes
 from qatspec.graph.refusals import Refusals
 from qatspec.graph.source import line_span, model_span
@@ -112,6 +114,7 @@ def trace_modes(
         return Tracer(example_inputs, example_kwargs, (), leaf_names, functions, refusals)
 
     tracer = tracer_for(Steps())
+    buffers = dict(module.named_buffers(remove_duplicate=False))
     with kept_modes(module), kept_attributes(module) as restore:
         evaluation = _traced(module.eval(), tracer)
         if tracer.refusals.problems:
@@ -126,10 +129,11 @@ def trace_modes(
             return None
         modules = dict(module.named_modules(remove_duplicate=False))
         problems.add(_by_batch(n) for n in evaluation.nodes if _lacks_statistics(n, modules))
+        always = {(path, name) for path, name, _ in _assigned(module)}
         tracer.refusals.problems = problems
         training = _traced(module.train(), tracer)
         if training is not None:  # else the second trace has read what the first one assigned
-            problems.add(_assigned(module))
+            problems.add(_write_back(module, training, buffers, always))
         problems.add(_in_python(n, span) for span, n in tracer.random.drawn_in_python.items())
         return None if training is None else (evaluation, training)
 
@@ -203,21 +207,59 @@ def _lacks_statistics(node: fx.Node, modules: Mapping[str, nn.Module]) -> bool:
     return is_norm and module.running_mean is None  # type: ignore[union-attr]
 
 
-def _assigned(module: nn.Module) -> Iterator[Diagnostic]:
-    """Buffers that forward replaced while it was traced: a graph has no such step. `x += 1` is a
-    step on the buffer itself, and how many batches a norm has seen is not needed."""
+def _assigned(module: nn.Module) -> Iterator[tuple[str, str, fx.Node]]:
+    """(path of the module, name, node) of the buffers that forward replaced while it was traced.
+    `x += 1` is a step on the buffer itself, and how many batches a norm has seen is not needed."""
     for path, owner in module.named_modules():
         for name, proxy in assigned_buffers(owner).items():
-            if name == "num_batches_tracked" or proxy.node.target in _ON_ITSELF:
-                continue
-            yield QS502.diagnostic(
-                f"forward assigns what it computes to the buffer `{f'{path}.{name}'.lstrip('.')}`: "
-                "a recorded graph would leave the buffer as it is",
-                help=f"change it in place, `self.{name}.copy_(...)` under `if self.training:` and "
-                "`torch.no_grad()`",
-                span=line_span(str(proxy.node.meta.get("source", ""))),
-                subject=f"`{path}`",
-            )
+            if name != "num_batches_tracked" and proxy.node.target not in _ON_ITSELF:
+                yield path, name, proxy.node
+
+
+def _write_back(
+    module: nn.Module,
+    training: fx.Graph,
+    buffers: Mapping[str, Tensor],
+    always: Container[tuple[str, str]],
+) -> Iterator[Diagnostic]:
+    """Let the graph of training copy into buffers what forward assigns to them: a graph has no
+    other such step.
+
+    buffers: those of the module, by path. always: (path, name) of those that evaluation assigns to
+    as well. Yields QS502 for these, and where the buffer cannot take the new numbers."""
+    output = training.output_node()
+    for path, name, node in list(_assigned(module)):
+        buffer = f"{path}.{name}".lstrip(".")
+        old, new = buffers[buffer], node.meta.get("example")
+        fits = isinstance(new, Tensor) and (new.shape, new.dtype) == (old.shape, old.dtype)
+        if (path, name) in always or not fits or node.graph is not training:
+            yield _unfitting(path, name, node, fits)
+            continue
+        assert isinstance(new, Tensor)
+        with training.inserting_before(output):
+            stored = training.get_attr(buffer)
+            copied = training.call_method("copy_", (stored, node))
+        for step in (stored, copied):
+            step.meta.update(node.meta, example=torch.empty_like(new))
+        copied.meta[NO_GRAD] = True
+
+
+def _unfitting(path: str, name: str, node: fx.Node, fits: bool) -> Diagnostic:
+    advice = (
+        f"change it while training alone, `self.{name}.copy_(...)` under `if self.training:` and "
+        "`torch.no_grad()`"
+        if fits
+        else "register it in `__init__` with the shape and the type that forward assigns; what is "
+        "of the size of a batch is an argument of forward, which returns the new one"
+    )
+    return QS502.diagnostic(
+        f"forward assigns what it computes to the buffer `{f'{path}.{name}'.lstrip('.')}`"
+        f"{'' if fits else ', which has another shape or type'}: "
+        "a recorded graph would leave the buffer as it is",
+        help=advice,
+        span=line_span(str(node.meta.get("source", ""))),
+        subject=f"`{path}`",
+    )
 
 
 def _by_batch(node: fx.Node) -> Diagnostic:

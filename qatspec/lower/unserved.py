@@ -15,6 +15,10 @@ _FIXED_POSITIONS = (
     "assign at fixed positions behind the batch (`x[:, 0] = ...`, or indices in a buffer), or "
     "choose with `torch.where`"
 )
+_UNPOOLED = (
+    "it writes at positions that follow the input, which no march does",
+    "enlarge with `F.interpolate` or a transposed convolution, and train again",
+)
 #: The last name of an op that reads its input between pixels -> how many numbers each position
 #: takes.
 _READS_BETWEEN_PIXELS = {"grid_sample": 4, "grid_sampler": 4, "deform_conv2d": 4}
@@ -35,6 +39,8 @@ def known_reason(node: fx.Node, name: str, context: GraphContext) -> tuple[str, 
             f"{numbers} numbers of each image"
         )
         return reason, f"serve it by a plugin for a chip that does, or {without_integers(None)}"
+    if last.lower().replace("_", "").startswith("maxunpool"):
+        return _UNPOOLED
     return None
 
 

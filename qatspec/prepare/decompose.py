@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Mapping
+import string
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -222,21 +223,64 @@ def _cat(tensors: Any, dim: int = 0) -> Any:
 
 
 def _einsum(equation: Any, *operands: Any) -> Any:
-    """A product of two tensors that sums over letters which both have: one matrix product."""
-    tensors = listed(operands)
-    plain = isinstance(equation, str) and "->" in equation and "." not in equation
-    if not plain or len(tensors) != 2:
+    """Sums of products of tensors without repeated letters: one matrix product for each further
+    tensor, from the left."""
+    if not isinstance(equation, str):
         return NotImplemented
-    inputs, _, result = equation.replace(" ", "").partition("->")
-    first, _, second = inputs.partition(",")
+    tensors = listed(operands)
+    letters = _letters(equation, [_value(x).ndim for x in tensors])
+    if letters is None or len(letters) != len(tensors) + 1:
+        return NotImplemented
+    *inputs, result = letters
+    y, had = tensors[0], inputs[0]
+    for i, (x, names) in enumerate(zip(tensors[1:], inputs[1:], strict=True), 2):
+        later = {*"".join(inputs[i:]), *result}
+        kept = "".join(c for c in dict.fromkeys(had + names) if c in later)
+        kept = result if i == len(tensors) else kept
+        y, had = _contracted(y, had, x, names, kept), kept
+    y, had = _summed(y, had, result)
+    return torch.permute(y, [had.index(c) for c in result]) if had != result else y
+
+
+def _letters(equation: str, ranks: Sequence[int]) -> list[str] | None:
+    """The letters of each operand and of the result, with `...` as capitals that the equation does
+    not have; None where a letter is repeated within one of them."""
+    inputs, arrow, result = equation.replace(" ", "").partition("->")
+    names = inputs.split(",")
+    spare = [c for c in string.ascii_uppercase if c not in equation]
+    counts = [rank - len(x.replace("...", "")) for x, rank in zip(names, ranks, strict=False)]
+    open_dims = max((n for n, x in zip(counts, names, strict=False) if "..." in x), default=0)
+    ends = spare[:open_dims]
+    names = [
+        x.replace("...", "".join(ends[len(ends) - n :]))
+        for x, n in zip(names, counts, strict=False)
+    ]
+    if not arrow:  # letters that stand once, in the order of the alphabet
+        once = sorted(c for c in {*"".join(names)} - {*ends} if "".join(names).count(c) == 1)
+        result = "".join(ends) + "".join(once)
+    letters = [*names, result.replace("...", "".join(ends))]
+    return letters if all(len({*x}) == len(x) for x in letters) else None
+
+
+def _summed(x: Any, names: str, kept: str) -> tuple[Any, str]:
+    """x summed over the letters that are not kept, and its letters then."""
+    dims = [i for i, c in enumerate(names) if c not in kept]
+    left = "".join(c for c in names if c in kept)
+    return (torch.sum(x, dims), left) if dims else (x, names)
+
+
+def _contracted(a: Any, first: str, b: Any, second: str, result: str) -> Any:
+    """The product of two tensors, summed over what the result lacks."""
+    if is_constant(a) and not is_constant(b):
+        a, first, b, second = b, second, a, first
+    a, first = _summed(a, first, second + result)
+    b, second = _summed(b, second, first + result)
+    if not second:
+        return torch.permute(a * b, [first.index(c) for c in result])
     summed = [c for c in first if c in second and c not in result]
     shared = [c for c in first if c in second and c in result]
     left = [c for c in first if c not in second]
     right = [c for c in second if c not in first]
-    letters = [first, second, result]
-    if any(len(set(x)) != len(x) for x in letters) or not set(left + right) <= set(result):
-        return NotImplemented
-    a, b = tensors
     size = dict(zip(second, leading_sizes(b, len(second)), strict=True))
     size |= dict(zip(first, leading_sizes(a, len(first)), strict=True))
     # where the second is the same for all images, what it shares stays behind the batch

@@ -14,10 +14,11 @@ from qatspec.diag import DiagnosticError
 from qatspec.diag.codes import QS503
 from qatspec.graph.arguments import TreeCodeGen
 from qatspec.graph.ends import Ends, call
-from qatspec.graph.gradients import cut_gradients
+from qatspec.graph.gradients import cut_gradients, detach_operands
 from qatspec.graph.sizes import is_plain
 from qatspec.graph.source import line_span
 from qatspec.prepare.functional import register
+from qatspec.prepare.train_only import changed_in_place, memory_of
 
 #: What an end reads: a node of the network, or the path of a parameter, buffer or module.
 Read = fx.Node | str
@@ -43,12 +44,28 @@ def attach(
     asks for. Returns the call of the `Ends`, which is the graph's result."""
     read = dict.fromkeys(key for end in (training, evaluation) for key in _read(end, network))
     ends = Ends(_graph(training, list(read)), _graph(evaluation, list(read)))
-    cut_gradients(module, ends.in_training.graph, inputs_have_gradients=True)
+    buffers = dict(module.named_buffers(remove_duplicate=False))
+    inputs = (n for n in ends.in_training.graph.nodes if n.op == "placeholder")
+    trained = [n for n, key in zip(inputs, read, strict=True) if _path(key) not in buffers]
+    cut_gradients(module, ends.in_training.graph, trained_inputs=trained)
+    detach_operands(ends.in_training.graph)
     ends.in_training.recompile()
     path = register(module, "end_of_forward", ends)
     output = graph.output_node()
+    modules = dict(module.named_modules(remove_duplicate=False))
+    written = {memory_of(n) for n in changed_in_place(training.nodes, modules)}
+
+    def argument(key: Read) -> fx.Node:
+        if isinstance(key, str):
+            return graph.get_attr(key)
+        if key.op == "get_attr" and memory_of(key) in written:
+            stored = graph.get_attr(str(key.target))  # what others read is fake-quantized
+            stored.meta = dict(key.meta)
+            return stored
+        return key
+
     with graph.inserting_before(output):
-        args = tuple(graph.get_attr(key) if isinstance(key, str) else key for key in read)
+        args = tuple(map(argument, read))
         end = graph.call_module(path, args)
     end.meta["owner"] = path
     output.args = (end,)
@@ -98,6 +115,13 @@ def training_nodes(
         if node.op != "output" and (node in alone or node in merged):
             add(node if node in alone else merged[node])
     return list(body)
+
+
+def _path(key: Read) -> str:
+    """The path of the parameter, buffer or module that an end reads; that of a node is empty."""
+    if isinstance(key, str):
+        return key
+    return str(key.target) if key.op == "get_attr" else ""
 
 
 def _returned(end: End) -> Iterator[fx.Node]:

@@ -17,7 +17,12 @@ from qatspec.graph.sizes import fixed, is_plain
 from qatspec.prepare.cached import find_cached, replace_cached
 from qatspec.prepare.ends import modes_differ
 from qatspec.prepare.functional import batch_norm_module, replace_call
-from qatspec.prepare.train_only import find_part, insert_part
+from qatspec.prepare.train_only import (
+    find_part,
+    insert_part,
+    insert_updates,
+    updates_of_buffers,
+)
 from qatspec.prepare.unit import Difference, Unit
 
 _DROPOUTS: dict[Any, type[nn.Module]] = {
@@ -86,6 +91,11 @@ def merge_modes(unit: Unit) -> None:
         node.meta[NO_GRAD] = other.meta.get(NO_GRAD)  # gradients are those of training
     left = [n for n in (*passed, *rest) if n.op != "output"]
     same = graph.output_node() not in alone and _form(graph) == _form(training)
+    if same and left:
+        updates = updates_of_buffers(module, left, {**twins, **parts}) or []
+        if updates:
+            insert_updates(module, graph, updates, {**twins, **parts})
+            left = [n for n in left if n not in updates]
     if same and left:
         raise modes_differ(left[:1])
     merged = {other: node for other, node in {**twins, **parts}.items() if node.op != "output"}

@@ -1,8 +1,9 @@
-"""Parts of forward that run while training alone, and hand one tensor on: they become modules."""
+"""Parts of forward that run while training alone, and hand one tensor on or update buffers: they
+become modules."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,8 +11,10 @@ import torch
 from torch import fx, nn
 from torch.utils import _pytree as pytree
 
+from qatspec.graph.gradients import detach_operands
+from qatspec.graph.spelling import writes_in_place
 from qatspec.prepare.functional import register
-from qatspec.quant.train_only import TrainOnly
+from qatspec.quant.train_only import TrainOnly, Updates
 
 #: No such part is longer than this many nodes.
 _LONGEST = 64
@@ -119,20 +122,99 @@ def insert_part(
     """Call the part as a module of `module` before a node of the evaluation graph. Returns the
     call."""
     assert part.source is not None
-    body, made = fx.Graph(), dict[fx.Node, fx.Node]()
-    inside = set(part.nodes)
-    read = (n for node in part.nodes for n in node.all_input_nodes if n not in inside)
-    operands = list(dict.fromkeys(read))
+    operands = _operands(part.nodes)
     operands.sort(key=lambda n: twins[n] is not part.source)  # what evaluation hands on is first
-    for node in operands:
-        made[node] = body.placeholder(node.name)
-    for node in part.nodes:
-        made[node] = body.node_copy(node, lambda n: made[n])
-        made[node].meta = {}
-    body.output(made[part.result])  # type: ignore[index]  # `insert_part` is of parts with one
+    body = _body(operands, part.nodes, part.result)
     name = register(module, f"{part.source.name}_train_only", TrainOnly(body))
     arguments: tuple[Any, ...] = tuple(twins[node] for node in operands)
     with graph.inserting_before(before):
         call = graph.call_module(name, arguments)
     call.meta = {**part.result.meta, "example": part.source.meta["example"]}  # type: ignore[union-attr]
     return call
+
+
+def updates_of_buffers(
+    module: nn.Module, left: Sequence[fx.Node], merged: Twins
+) -> list[fx.Node] | None:
+    """Return the nodes of `left`, what training alone computes, of which nothing is returned: they
+    change buffers in place for the next call, or have no effect. None where they change anything
+    else, or read what cannot be handed to them.
+
+    merged: node of the training graph -> the node that computes it in both modes."""
+    unread: set[fx.Node] = set()
+    for node in reversed(left):
+        if unread.issuperset(node.users):
+            unread.add(node)
+    nodes = [n for n in left if n in unread]
+    buffers = dict(module.named_buffers(remove_duplicate=False))
+    operands = _operands(nodes)
+    if any(n not in merged for n in operands) or any(n.op == "call_module" for n in nodes):
+        return None
+    if any(n.op == "get_attr" and n.target not in buffers for n in nodes):
+        return None
+    outer = {memory_of(n) for n in operands if n.target not in buffers or n.op != "get_attr"}
+    modules = dict(module.named_modules(remove_duplicate=False))
+    if any(memory_of(n) in outer for n in changed_in_place(nodes, modules)):
+        return None
+    behind = [n for n in left[0].graph.nodes if n not in unread and nodes and nodes[0] < n]
+    read = {memory_of(n) for n in operands}  # at the end of forward, where the nodes will run
+    return None if any(memory_of(n) in read for n in changed_in_place(behind, modules)) else nodes
+
+
+def insert_updates(
+    module: nn.Module, graph: fx.Graph, nodes: Sequence[fx.Node], twins: Twins
+) -> None:
+    """Let the merged graph run `updates_of_buffers` at its end, in a module that runs them while
+    training."""
+    read = [*_operands(nodes), *(n for n in nodes if n.op == "get_attr")]
+    body = _body(read, [n for n in nodes if n.op != "get_attr"], None)
+    name = register(module, "updates_of_buffers", Updates(body))
+    with graph.inserting_before(graph.output_node()):
+        arguments = []
+        for node in read:
+            if node.op == "get_attr":  # the buffer itself: what others read is fake-quantized
+                argument = graph.get_attr(str(node.target))
+                argument.meta = dict(node.meta)
+            else:
+                argument = twins[node]
+            arguments.append(argument)
+        graph.call_module(name, tuple(arguments))
+
+
+def _operands(nodes: Sequence[fx.Node]) -> list[fx.Node]:
+    """What the nodes read that is not one of them, each once."""
+    inside = set(nodes)
+    return list(dict.fromkeys(n for node in nodes for n in node.all_input_nodes if n not in inside))
+
+
+def _body(
+    operands: Sequence[fx.Node], nodes: Sequence[fx.Node], result: fx.Node | None
+) -> fx.Graph:
+    """A graph whose arguments are the operands, that runs the nodes and returns one of both."""
+    body, made = fx.Graph(), dict[fx.Node, fx.Node]()
+    for node in operands:
+        made[node] = body.placeholder(node.name)
+        made[node].meta = dict(node.meta)
+    for node in nodes:
+        made[node] = body.node_copy(node, lambda n: made[n])
+    body.output(None if result is None else made[result])
+    detach_operands(body)
+    for node in body.nodes:
+        node.meta = {}
+    return body
+
+
+def memory_of(node: fx.Node) -> int | None:
+    """An identifier of the memory in which a node's tensor lies; None where it is no tensor."""
+    example = node.meta.get("example")
+    return example.untyped_storage()._cdata if isinstance(example, torch.Tensor) else None
+
+
+def changed_in_place(
+    nodes: Iterable[fx.Node], modules: Mapping[str, nn.Module]
+) -> Iterator[fx.Node]:
+    """The tensors that nodes change in place."""
+    for node in nodes:
+        changed = node.args[0] if node.op.startswith("call_") and node.args else None
+        if isinstance(changed, fx.Node) and writes_in_place(node, modules):
+            yield changed

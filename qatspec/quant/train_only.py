@@ -1,4 +1,5 @@
-"""Layers that compute something while training alone: drop path, stochastic depth, noise."""
+"""Layers that compute something while training alone: drop path, stochastic depth, noise, and
+changes of buffers."""
 
 from __future__ import annotations
 
@@ -25,3 +26,18 @@ class TrainOnly(nn.Module):
             return x
         y: Tensor = self.body(x, *others)
         return y
+
+
+class Updates(nn.Module):
+    """Changes of buffers, which `body` makes of its operands while training. It returns nothing."""
+
+    _is_impure = True  # torch.fx keeps such a call, although nothing reads it
+
+    def __init__(self, body: fx.Graph) -> None:
+        super().__init__()
+        self.body = fx.GraphModule(nn.Module(), body)
+
+    def forward(self, *operands: Any) -> None:
+        """operands: what the body reads."""
+        if self.training:
+            self.body(*operands)
