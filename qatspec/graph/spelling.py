@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import operator
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -220,3 +220,19 @@ def writes_in_place(node: fx.Node, modules: Mapping[str, nn.Module]) -> bool:
             setting = node.args[at] if len(node.args) > at else node.kwargs.get("inplace", False)
             return bool(setting)
     return name in _IN_PLACE_OPERATORS or (name.endswith("_") and not name.endswith("__"))
+
+
+def memory_of(node: fx.Node) -> int | None:
+    """An identifier of the memory in which a node's tensor lies; None where it is no tensor."""
+    example = node.meta.get("example")
+    return example.untyped_storage()._cdata if isinstance(example, torch.Tensor) else None
+
+
+def changed_in_place(
+    nodes: Iterable[fx.Node], modules: Mapping[str, nn.Module]
+) -> Iterator[fx.Node]:
+    """The tensors that nodes change in place."""
+    for node in nodes:
+        changed = node.args[0] if node.op.startswith("call_") and node.args else None
+        if isinstance(changed, fx.Node) and writes_in_place(node, modules):
+            yield changed

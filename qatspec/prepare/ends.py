@@ -17,8 +17,8 @@ from qatspec.graph.ends import Ends, call
 from qatspec.graph.gradients import cut_gradients, detach_operands
 from qatspec.graph.sizes import is_plain
 from qatspec.graph.source import line_span
+from qatspec.graph.spelling import changed_in_place, memory_of
 from qatspec.prepare.functional import register
-from qatspec.prepare.train_only import changed_in_place, memory_of
 
 #: What an end reads: a node of the network, or the path of a parameter, buffer or module.
 Read = fx.Node | str

@@ -3,7 +3,7 @@ become modules."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ from torch import fx, nn
 from torch.utils import _pytree as pytree
 
 from qatspec.graph.gradients import detach_operands
-from qatspec.graph.spelling import writes_in_place
+from qatspec.graph.spelling import changed_in_place, memory_of
 from qatspec.prepare.functional import register
 from qatspec.quant.train_only import TrainOnly, Updates
 
@@ -202,19 +202,3 @@ def _body(
     for node in body.nodes:
         node.meta = {}
     return body
-
-
-def memory_of(node: fx.Node) -> int | None:
-    """An identifier of the memory in which a node's tensor lies; None where it is no tensor."""
-    example = node.meta.get("example")
-    return example.untyped_storage()._cdata if isinstance(example, torch.Tensor) else None
-
-
-def changed_in_place(
-    nodes: Iterable[fx.Node], modules: Mapping[str, nn.Module]
-) -> Iterator[fx.Node]:
-    """The tensors that nodes change in place."""
-    for node in nodes:
-        changed = node.args[0] if node.op.startswith("call_") and node.args else None
-        if isinstance(changed, fx.Node) and writes_in_place(node, modules):
-            yield changed
