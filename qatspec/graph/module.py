@@ -65,6 +65,16 @@ class TracedModule(fx.GraphModule):
                 )
             raise
 
+    @property
+    def code(self) -> Any:
+        """The code that fx generated; in a network with a module of that name, the module."""
+        for table in (self._modules, self._parameters, self._buffers):
+            if "code" in table:
+                return table["code"]
+        if "_code" not in vars(self):
+            raise AttributeError("no code has been generated")
+        return self._code
+
     def node_lines(self) -> dict[int, str]:
         """Return which node each line of `code` computes, the code that fx generated of the graph:
         number of the line -> name of the node.
@@ -72,7 +82,7 @@ class TracedModule(fx.GraphModule):
         A line holds `conv = self.conv(x);  x = None`, or `y += x;  iadd = y;  y = None`.
         """
         names_of_lines: dict[int, str] = {}
-        functions = [s for s in ast.parse(self.code).body if isinstance(s, ast.FunctionDef)]
+        functions = [s for s in ast.parse(self._code).body if isinstance(s, ast.FunctionDef)]
         for statement in functions[-1].body:  # `forward`, behind what declares wrapped functions
             targets = statement.targets if isinstance(statement, ast.Assign) else []
             if isinstance(statement, ast.AnnAssign):

@@ -156,6 +156,12 @@ def _addcdiv(x: Any, tensor1: Any, tensor2: Any, *, value: float = 1) -> Any:
     return x + (ratio if value == 1 else ratio * value)
 
 
+def _addmm(x: Any, a: Any, b: Any, *, beta: float = 1, alpha: float = 1) -> Any:
+    product = torch.matmul(a, b)
+    product = product if alpha == 1 else product * alpha
+    return product + (x if beta == 1 else x * beta)
+
+
 def _lerp(x: Any, end: Any, weight: Any) -> Any:
     return x + (end - x) * weight
 
@@ -333,6 +339,7 @@ _DEFINITIONS: Mapping[Any, Callable[..., Any]] = {
     **dict.fromkeys((torch.pow, operator.pow), _pow),
     **dict.fromkeys((torch.addcmul, "addcmul"), _addcmul),
     **dict.fromkeys((torch.addcdiv, "addcdiv"), _addcdiv),
+    **dict.fromkeys((torch.addmm, "addmm", torch.baddbmm, "baddbmm"), _addmm),
     **dict.fromkeys((torch.lerp, "lerp"), _lerp),
     **dict.fromkeys((torch.clamp, torch.clip, "clamp", "clip"), _clamp),
     **dict.fromkeys((torch.clamp_min, "clamp_min"), _clamp_min),

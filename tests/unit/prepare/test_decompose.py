@@ -60,6 +60,10 @@ CASES = {
     "clamp by the input": lambda x: torch.clip(x, max=x.flip(3)),
     "clamp_min": lambda x: x.clamp_min(-0.5),
     "clamp_max": lambda x: torch.clamp_max(x, max=0.25),
+    "addmm": lambda x: torch.addmm(_constant(5), x.mean((2, 3)), _constant(4, 5)),
+    "addmm with factors": lambda x: torch.addmm(
+        _constant(5), x.mean((2, 3)), _constant(4, 5), beta=0.5, alpha=2.0
+    ),
     "einsum of matrices": lambda x: torch.einsum("nchw,ncvw->nchv", x, x),
     "einsum over two letters": lambda x: torch.einsum("nchw,ndhw->ncd", x, x),
     "einsum in another order": lambda x: torch.einsum("bhij, bhjd -> bihd", x, x),

@@ -179,3 +179,25 @@ def test_parts_made_in_forward_and_named_results():
     assert named._asdict() == {"near": "first", "far": "second"} and len(program.outputs) == 2
     again = pickle.loads(pickle.dumps(prepared.model))
     assert type(again(x)) is Pair
+
+
+class Codebook(nn.Module):
+    """A network with a module of a name that torch.fx uses."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.code = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 1)
+
+    def forward(self, x):
+        return self.code(self.first(x))
+
+
+def test_a_module_may_be_called_code() -> None:
+    net, x = Codebook().eval(), torch.randn(2, 3, 8, 8)
+    prepared = prepare(net, (x,), qconfig="horizon_qat")
+    torch.testing.assert_close(prepared.model(x), net(x), atol=0.1, rtol=0)
+    assert set(net.state_dict()) <= set(prepared.model.state_dict())
+    set_stage(prepared, "eval")
+    again = copy.deepcopy(prepared.model)
+    torch.testing.assert_close(again(x), prepared.model(x))
+    assert isinstance(again.code, nn.Module)
