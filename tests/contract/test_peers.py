@@ -53,6 +53,12 @@ def test_what_is_said_is_heard_in_every_way(program):
     assert {"printed", "written", "warned", "logged"} == set(lines)
 
 
+def test_every_quantizer_has_its_script_for_files(program):
+    """deploy_speed.py offers all of PACKAGES, and runs with_PEER.py."""
+    scripts = {path.stem.removeprefix("with_") for path in PEERS.glob("with_*.py")}
+    assert scripts == set(program("environments").PACKAGES)
+
+
 @pytest.mark.parametrize("mistake, answer", [
     ("one convolution on two", "right"), ("black pictures", "named"), ("never ran", "named"),
 ])  # fmt: skip
