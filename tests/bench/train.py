@@ -7,7 +7,7 @@
     python tests/bench/train.py lite0   --data ../shared/data/imagenet_sample [--weights FILE]
     python tests/bench/train.py coco128 --data ../shared/data/coco128
     python tests/bench/train.py bccd --fast          made-up data, two steps a stage
-    python tests/bench/train.py lite0 --march onnxruntime --data ...     for another march
+    python tests/bench/train.py lite0 --march onnxruntime qnn --data ... for other marches
 
 `quickstart` and `yolo_bccd` are in the specs/ of the project, the others in that of this folder;
 `quickstart` brings its own data.
@@ -15,6 +15,8 @@
 With --march, calibration and qat take the presets of that march, and a march whose format has no
 int32 outputs quantizes the last layers too. Where the march's file promises no equality with the
 Program, the row `bin` has the metrics of the file itself, those of `qatspec eval --stage bin`.
+Several marches are run in turn from one float training; behind their tables stands one with the
+metric of the integers and that of the file, a row a march.
 
 Killed and started again, it goes on from the last checkpoint. Prints a table of metrics with
 seconds, seconds of CPU and peak memory a stage (each runs in a process of its own; of a stage that
@@ -50,6 +52,8 @@ METRICS = {
     "convert": "integer",
     "compile": "bin",
 }
+#: Metrics that are shown, of those that a task has.
+NAMES = ("AP", "AP50", "mIoU", "top1", "top5")
 #: The row of a stage where it is not its name.
 ROWS = {"convert": "integer (convert)", "compile": "bin (compile)"}
 
@@ -153,7 +157,7 @@ def run(
 def print_table(summary: Mapping[str, Any], usage: Mapping[str, Mapping[str, float]]) -> None:
     """A row a stage; a metric's loss against float stands behind it."""
     metrics = summary["metrics"]
-    names = [n for n in ("AP", "AP50", "mIoU", "top1", "top5") if n in metrics["float"]]
+    names = [n for n in NAMES if n in metrics["float"]]
     print(f"| stage | {' | '.join(names)} | seconds | CPU seconds | peak MiB |")
     print(f"|---|{'---|' * len(names)}---|---|---|")
     for stage in STAGES:
@@ -167,6 +171,19 @@ def print_table(summary: Mapping[str, Any], usage: Mapping[str, Mapping[str, flo
         took = usage.get(stage)
         cells += [f"{took[key]:.0f}" for key in ("seconds", "cpu", "peak")] if took else [""] * 3
         print(f"| {ROWS.get(stage, stage)} | {' | '.join(cells)} |")
+
+
+def print_files(summaries: Mapping[str, Mapping[str, Any]]) -> None:
+    """A row a march: the metric of the integers, that of the compiled file, and the difference."""
+    first = next(iter(summaries.values()))["metrics"]
+    metric = next(n for n in NAMES if n in first["float"])
+    print(f"| march | {metric} of the integers | of the compiled file | difference |")
+    print("|---|---|---|---|")
+    for march, summary in summaries.items():
+        integers = summary["metrics"]["integer"][metric]
+        file = summary["metrics"].get("bin", {}).get(metric)
+        cells = ("", "") if file is None else (f"{file:.2f}", f"{file - integers:+.2f}")
+        print(f"| {march} | {integers:.2f} | {' | '.join(cells)} |")
 
 
 def verdicts(name: str, metrics: Mapping[str, Mapping[str, float]]) -> bool:
@@ -185,7 +202,7 @@ def main() -> None:
     parser.add_argument("--workdir", type=Path, help="default: runs/bench/NAME")
     parser.add_argument("--weights", type=Path, help="lite0: the file of weights")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
-    parser.add_argument("--march", choices=MARCHES, help="default: that of the spec")
+    parser.add_argument("--march", choices=MARCHES, nargs="+", help="default: that of the spec")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="settings")
     parser.add_argument("--fast", action="store_true", help="made-up data, two steps a stage")
     given = parser.parse_args()
@@ -194,8 +211,7 @@ def main() -> None:
         parser.error("quickstart brings its data" if quickstart else "--data is needed, or --fast")
 
     workdir = (given.workdir or Path("runs/bench") / given.name).resolve()
-    settings = for_march(given.name, given.march) if given.march else {}
-    settings |= dict(text.split("=", 1) for text in given.settings)
+    settings: dict[str, str] = dict(text.split("=", 1) for text in given.settings)
     if given.data is not None:
         settings["vars.data"] = str(given.data.resolve())
         if given.name == "lite0":
@@ -204,9 +220,16 @@ def main() -> None:
         settings["vars.fast"] = "1"  # its way to little data
     name = f"{given.name}.yaml"
     spec = SPECS / name if (SPECS / name).exists() else PROJECT_SPECS / name
-    summary, usage = run(spec, workdir, settings, threads=given.threads, smoke=given.fast)
-    print_table(summary, usage)
-    if not given.fast and not verdicts(given.name, summary["metrics"]):
+    summaries, met = {}, True
+    for march in given.march or [None]:
+        ours = {**(for_march(given.name, march) if march else {}), **settings}
+        summary, usage = run(spec, workdir, ours, threads=given.threads, smoke=given.fast)
+        print_table(summary, usage)
+        summaries[march or "the spec's"] = summary
+        met = (given.fast or verdicts(given.name, summary["metrics"])) and met
+    if len(summaries) > 1:
+        print_files(summaries)
+    if not met:
         sys.exit(1)
 
 
