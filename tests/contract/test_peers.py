@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import math
 import re
 from pathlib import Path
 
@@ -121,6 +122,47 @@ def test_the_readme_has_the_figures_of_the_page():
                 name,
                 cell,
             )
+
+
+@pytest.fixture
+def kept():
+    """The program and the figures that it keeps."""
+    module = importlib.import_module("tests.bench.peers.__main__")
+    return module, module.kept_figures()
+
+
+def test_each_table_of_the_page_is_that_of_the_kept_figures(kept):
+    """Else: python -m tests.bench.peers --page."""
+    module, figures = kept
+    page = module.PAGE.read_text("utf-8")
+    assert figures and module.filled(page, module.tables(figures)) == page
+    marked = set(re.findall(r"<!-- ([\w: ]+) -->\n\|", page))
+    assert marked == set(module.tables(figures)) and {name.split(":")[0] for name in marked} == {
+        *figures
+    }
+
+
+def test_a_changed_outcome_changes_the_page(kept):
+    module, figures = kept
+    page = module.PAGE.read_text("utf-8")
+    first = next(iter(figures["networks"].values()))
+    first[next(iter(first))] = {"result": "slow"}
+    assert module.filled(page, module.tables(figures)) != page
+
+
+def test_kept_figures_have_no_places_of_the_machine(kept, tmp_path, monkeypatch):
+    module, _ = kept
+    for path in module.KEPT.glob("*.json"):
+        assert not re.search(r"/(root|home|tmp|work|usr)/|NaN", path.read_text("utf-8"))
+    page = tmp_path / "peers.md"
+    page.write_text("<!-- networks -->\n<!-- end -->\n")
+    monkeypatch.setattr(module, "PAGE", page)
+    row = {"timm:a": {"result": "refused", "stage": "train", "why": "E: /tmp/x", "mean": math.nan}}
+    (tmp_path / "mct-networks.json").write_text(json.dumps(row))
+    module.keep(tmp_path, tmp_path / "kept")
+    (file,) = (tmp_path / "kept").glob("*.json")
+    outcome = {"result": "refused", "stage": "train", "mean": None}
+    assert json.loads(file.read_text()) == {"mct": {"timm:a": outcome}}
 
 
 def test_pictures_of_a_seed_are_the_same_and_val_shares_no_digit_with_training(program):

@@ -2,12 +2,15 @@
 
     python -m tests.bench.peers qatspec brevitas --venvs FOLDER --results FOLDER
     python -m tests.bench.peers --table --results FOLDER
+    python -m tests.bench.peers --page --results FOLDER
 
 The first command measures each named quantizer in a virtual environment of its own (made at the
 first use, see environments.py): measure.py for each net, then mistakes.py, and networks.py where
 timm is installed. The results folder keeps a JSON file for each, so that one command a quantizer
 adds a row, and a second call measures it again. The float nets are trained once, into the same
-folder. Further options go to measure.py. The second command prints the tables of docs/peers.md.
+folder. Further options go to measure.py. The second command prints the tables. The third one
+keeps in docs/peers/*.json the figures whose tables docs/peers.md has between `<!-- TABLE -->` and
+`<!-- end -->`, and fills these tables from all that are kept; a test holds the page to them.
 """
 
 from __future__ import annotations
@@ -16,9 +19,10 @@ import argparse
 import importlib.util
 import json
 import os
+import re
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +34,14 @@ from task import NETS  # noqa: E402
 
 PEERS = ("qatspec", *PACKAGES)
 NAMES = {
-    "qatspec": "qatspec", "fx_qnnpack": "torch.ao FX, qnnpack", "pt2e": "torchao pt2e, x86",
+    "qatspec": "qatspec", "fx_qnnpack": "torch.ao FX, qnnpack", "pt2e": "torchao 0.18.0, pt2e, x86",
     "brevitas": "Brevitas 0.13.4", "aimet": "AIMET 2.42.0", "mct": "MCT 2.6.1",
     "modelopt": "ModelOpt 0.47.0", "nncf": "NNCF 3.4.0",
 }  # fmt: skip
 ANSWERS = ("named", "right", "error", "said", "silent")
+PAGE = HERE.parents[2] / "docs/peers.md"
+KEPT = PAGE.with_suffix("")
+_PART = re.compile(r"<!-- ([\w: -]+) -->\n.*?<!-- end -->", re.DOTALL)
 
 
 def measure(peer: str, venvs: Path, results: Path, options: Sequence[str]) -> None:
@@ -84,21 +91,38 @@ def _of_seeds(row: dict[str, Any], width: str, key: str, digits: int) -> str:
 
 
 def table(columns: dict[str, Callable[[dict[str, Any]], str]], rows: dict[str, Any]) -> str:
+    """A line for each row; the best figure of a column of BEST is bold."""
+    cells = {
+        title: {peer: cell(row) for peer, row in rows.items()} for title, cell in columns.items()
+    }
+    for title, column in cells.items():
+        numbers = {
+            peer: float(first[0])
+            for peer, text in column.items()
+            if (first := re.match(r"\d+(\.\d+)?", text))
+        }
+        if title in BEST and numbers:
+            best = BEST[title](numbers.values())
+            for peer in numbers:
+                if numbers[peer] == best:
+                    column[peer] = f"**{column[peer]}**"
     lines = [["", *columns], ["---"] * (len(columns) + 1)]
-    lines += [
-        [NAMES[peer], *(cell(row) for cell in columns.values())] for peer, row in rows.items()
-    ]
+    lines += [[NAMES[peer], *(column[peer] for column in cells.values())] for peer in rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 COSTS: dict[str, Callable[[dict[str, Any]], str]] = {
-    "prepare and calibrate, s": lambda r: str(r["prepare_s"]),
+    "prepare and calibrate, s": lambda r: f"{r['prepare_s']:.1f}",
     "a step of training, times float's": lambda r: _ratio(r, "step"),
     "peak memory, MiB": lambda r: str(r["peak_before_training_mib"]),
     "export, s": lambda r: _of_seeds(r, "int8", "export_s", 1),
     "speed in onnxruntime, times float32's": lambda r: _ratio(r, "speed"),
     "outputs from those trained, mean": lambda r: _of_seeds(r, "int8", "mean", 4),
     "worst": lambda r: _of_seeds(r, "int8", "worst", 3),
+}
+#: Columns where one figure is better than another. Of accuracies none is: their error is larger.
+BEST: dict[str, Callable[[Iterable[float]], float]] = {
+    title: max if title.startswith("speed") else min for title in COSTS
 }
 ACCURACY: dict[str, Callable[[dict[str, Any]], str]] = {
     "float": lambda r: f"{r['float']:.1f}",
@@ -150,6 +174,53 @@ def of_networks(rows: dict[str, dict[str, Any]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
+def keep(results: Path, folder: Path) -> None:
+    """Add the figures of a results folder to those that are kept, by net or kind of result."""
+    folder.mkdir(exist_ok=True)
+    marked = {match[1].partition(":")[0] for match in _PART.finditer(PAGE.read_text("utf-8"))}
+    for name in sorted(marked):
+        if rows := _read(results, name):
+            file = folder / f"{name}.json"
+            known = json.loads(file.read_text("utf-8")) if file.exists() else {}
+            known |= {peer: _figures(row) for peer, row in rows.items()}
+            ordered = {peer: known[peer] for peer in PEERS if peer in known}
+            file.write_text(f"{json.dumps(ordered, indent=1)}\n", "utf-8")
+
+
+def _figures(value: Any) -> Any:
+    """A result without the texts of errors, which name files of the machine, but for their kind."""
+    if isinstance(value, str):
+        return value.partition(":")[0]
+    if isinstance(value, list):
+        return [_figures(one) for one in value]
+    if isinstance(value, dict):
+        texts = ("note", "why")
+        return {key: _figures(one) for key, one in value.items() if key not in texts}
+    return None if value != value else value  # NaN is not JSON
+
+
+def tables(kept: Mapping[str, dict[str, Any]]) -> dict[str, str]:
+    """Name in the page -> its table."""
+    made = {}
+    for name in NETS:
+        if name in kept:
+            made[f"{name}: costs"] = table(COSTS, kept[name])
+            made[f"{name}: accuracy"] = table(ACCURACY, kept[name])
+    if "networks" in kept:
+        made["networks"] = of_networks(kept["networks"])
+    return made
+
+
+def filled(page: str, made: Mapping[str, str]) -> str:
+    """The page with each table between its marks."""
+    return _PART.sub(lambda match: f"<!-- {match[1]} -->\n{made[match[1]]}\n<!-- end -->", page)
+
+
+def kept_figures() -> dict[str, dict[str, Any]]:
+    """Net or kind of result -> its figures by quantizer."""
+    return {path.stem: json.loads(path.read_text("utf-8")) for path in KEPT.glob("*.json")}
+
+
 def _outcome(one: dict[str, Any]) -> str:
     if one["result"] == "differs":
         return f"differs, {one['mean']:.2f}"
@@ -164,6 +235,7 @@ def main() -> None:
     parser.add_argument("--venvs", type=Path, default=Path("peers"), help="their environments")
     parser.add_argument("--results", type=Path, default=Path("peers-results"))
     parser.add_argument("--table", action="store_true", help="print what is measured so far")
+    parser.add_argument("--page", action="store_true", help="keep it, and fill docs/peers.md")
     given, options = parser.parse_known_args()
     if unknown := set(given.peers) - set(PEERS):
         parser.error(f"no such quantizer: {', '.join(sorted(unknown))}")
@@ -172,6 +244,9 @@ def main() -> None:
         measure(peer, given.venvs.absolute(), given.results.absolute(), options)
     if given.table:
         print(printed(given.results))
+    if given.page:
+        keep(given.results, KEPT)
+        PAGE.write_text(filled(PAGE.read_text("utf-8"), tables(kept_figures())), "utf-8")
 
 
 if __name__ == "__main__":

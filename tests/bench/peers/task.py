@@ -111,7 +111,7 @@ class Lite(nn.Module):
 
 NETS: dict[str, type[nn.Module]] = {"resnet18": ResNet, "lite0": Lite}
 #: Steps of float training that each net gets.
-FLOAT_STEPS = {"resnet18": 400, "lite0": 400}
+FLOAT_STEPS = {"resnet18": 400, "lite0": 2000}
 
 
 class Pictures:
