@@ -28,4 +28,7 @@ def command(shell: str) -> None:
     kind = get_completion_class(shell)
     assert kind is not None
     completion = kind(click.Command("qatspec"), {}, "qatspec", COMPLETE)
-    write_product(kind.source_template % completion.source_vars() + "\n")
+    script = kind.source_template % completion.source_vars()
+    if shell == "fish":  # click's script cuts descriptions and files' names at their first comma
+        script = script.replace('string split ","', 'string split -m 1 ","')
+    write_product(script + "\n")

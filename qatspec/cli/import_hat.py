@@ -42,7 +42,7 @@ def command(config: Path, output: Path | None, march: str | None) -> None:
     for edit, title in fix_files(target):
         echo(f"{edit.span.file}:{edit.span.line}:{edit.span.col}: {title}", err=True)
     left = sum(d.code == QS971 for d in imported.findings)
-    echo(f"wrote {target}: {left} parts are not carried, {len(imported.missing)} are filled in")
+    echo(f"wrote {target}; parts not carried: {left}, filled in: {len(imported.missing)}")
     loaded = load(target)
     # the machine that imports need not be the one that has the data
     of_data = (replace(d, severity="warning") for d in data_findings(loaded))

@@ -66,6 +66,7 @@ IN_SHELLS = {
     "fish": """
         qatspec completion fish | source
         complete -C "qatspec val"
+        complete -C "qatspec compa"
     """,
 }
 
@@ -88,4 +89,8 @@ def test_a_shell_completes(tmp_path, shell):
         [shell, *alone, "-c", IN_SHELLS[shell]],
         capture_output=True, text=True, env=environment, timeout=60,
     )  # fmt: skip
-    assert done.stdout.partition("\t")[0].split(":")[0].split() == ["validate"], done.stderr
+    first, *others = done.stdout.splitlines()
+    assert first.partition("\t")[0].split(":")[0].split() == ["validate"], done.stderr
+    if shell == "fish":  # a description with commas
+        described = "Compare float, fake-quant and integers layer by layer."
+        assert others == [f"compare\t{described}"]
