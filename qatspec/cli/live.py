@@ -72,6 +72,7 @@ class Live:
     def show(self, event: StageEvent) -> None:
         """Show one event; other kinds of events are ignored."""
         handlers: dict[str, Callable[[str, Mapping[str, Any]], None]] = {
+            "rehearsal": self._rehearsal,
             "step_started": self._step_started,
             "step_cached": self._step_cached,
             "step_finished": self._step_finished,
@@ -84,6 +85,10 @@ class Live:
         }
         if event.kind in handlers:
             handlers[event.kind](event.step, event.data)
+
+    def _rehearsal(self, step: str, data: Mapping[str, Any]) -> None:
+        stages = ", ".join(data["stages"])
+        self._print(escape(f"before training, each stage is tried on a batch: {stages}"))
 
     def _step_started(self, step: str, data: Mapping[str, Any]) -> None:
         resumed = data["resumed_from"]

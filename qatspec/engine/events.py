@@ -8,6 +8,8 @@ EVENTS: dict[str, tuple[str, ...]] = {
     # spec: its name; steps: the stages that are asked for; digest: of the plan; settings: pointer
     # -> value of the spec; track: names of the trackers that are asked for
     "run_started": ("spec", "steps", "workdir", "digest", "settings", "track"),
+    # before the first training: the names of the stages that are tried on a batch
+    "rehearsal": ("stages",),
     # number of total; resumed_from: the optimizer step it goes on from, None from the start
     "step_started": ("number", "total", "resumed_from"),
     "step_cached": ("metrics",),

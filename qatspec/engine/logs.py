@@ -158,6 +158,7 @@ def _reason(data: Mapping[str, Any]) -> str:
 #: kind of event -> its line
 _LINES: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "run_started": lambda data: f"run of {data['spec']}: {', '.join(data['steps'])}",
+    "rehearsal": lambda data: f"tried on a batch before training: {', '.join(data['stages'])}",
     "step_started": lambda data: (
         f"starts, resumed from step {data['resumed_from']}" if data["resumed_from"] else "starts"
     ),

@@ -182,6 +182,7 @@ class Walk:
         later = self._later(step)
         report = partial(self.reporter.report, step.name)
         context = job.context(ALONE, report)
+        self.reporter.emit("rehearsal", step.name, stages=[step.name, *later])
         preflight(context, later, present)
         if self.plan.tried in later:
             self._foresee_candidates(later, step.name)

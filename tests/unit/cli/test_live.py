@@ -51,6 +51,12 @@ def test_candidates_side_by_side_are_told_apart(monkeypatch):
     ]
 
 
+def test_what_happens_before_training_is_said():
+    """Trying the stages of a large network takes a minute, in which nothing else is printed."""
+    (line,) = shown(("rehearsal", "float", {"stages": ["float", "qat"]}))
+    assert line == "before training, each stage is tried on a batch: float, qat"
+
+
 def test_a_stage_alone_needs_no_name():
     assert shown(("metrics", "qat", {"epoch": 1, "step": 4, "AP": 7.0})) == ["  epoch 1  AP 7.0"]
 

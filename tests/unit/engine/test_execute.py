@@ -275,6 +275,8 @@ def test_events_hold_what_they_promise(project):
     assert kinds[0] == "run_started" and kinds[-1] == "run_finished"
     assert [e.step for e in project.events if e.kind == "step_finished"] == STAGES
     assert {"progress", "metrics"} < set(kinds)
+    (tried,) = [e.data["stages"] for e in project.events if e.kind == "rehearsal"]
+    assert tried == STAGES and kinds.index("rehearsal") < kinds.index("step_started")
 
 
 @pytest.mark.parametrize(
