@@ -29,6 +29,8 @@ from qatspec.types import Dataset, DatasetDef, FoundData
 
 #: Names of classes that are printed.
 _SHOWN = 12
+#: Height and width of pictures in a smoke run, where the model takes any.
+_SMOKE_SIDE = 128
 #: The tag of EXIF that says how a picture is turned, and its values for turns by a quarter.
 _ORIENTATION, _ON_ITS_SIDE = 274, (5, 6, 7, 8)
 #: Beginnings of names of files about a data set, and suffixes.
@@ -130,6 +132,8 @@ def draft(
     root = os.path.relpath(inspected.folder, output)
     train = {"root": root, **recognized.roles["train"]}
     count = inspected.counts["train"]
+    size = inspected.input_size(task, march)
+    small = task.size is None and max(size) > _SMOKE_SIDE
     return Draft(
         name=name,
         march=march,
@@ -140,7 +144,7 @@ def draft(
         ],
         task=task,
         model_params={**task.params, "num_classes": len(inspected.classes)},
-        size=inspected.input_size(task, march),
+        size=size,
         dataset=inspected.definition.name,
         roles={
             "train": {**train, "augment": dict(task.augment)},
@@ -149,7 +153,11 @@ def draft(
         },
         batch=max(1, min(8, count)),
         workers=2 if count >= 200 else 0,
-        smoke={"vars": {"batch_size": min(2, count)}, **task.smoke},
+        smoke={
+            "vars": {"batch_size": min(2, count)},
+            **({"model": {"input": {"size": [_SMOKE_SIDE] * 2}}} if small else {}),
+            **task.smoke,
+        },
     )
 
 

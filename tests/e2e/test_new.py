@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from qatspec.cli.main import run
-from qatspec.cli.new_data import inspect
+from qatspec.cli.new_data import draft, inspect
 from qatspec.cli.new_tasks import TASKS
 from qatspec.diag import DiagnosticError
 from qatspec.registry import registry
@@ -89,6 +89,21 @@ def test_the_input_has_a_size_that_the_march_can_resize(kind: str, folder: Path)
             assert all(0 < side <= 512 and side % 32 == 0 for side in found), (size, march)
             if march == "bernoulli2":
                 assert all((side & (side - 1)) == 0 for side in found), size
+
+
+@pytest.mark.parametrize("side, tried", [(640, [128, 128]), (100, None)])
+@pytest.mark.parametrize("kind", ["masks", "yolo"])
+def test_a_smoke_run_takes_small_pictures(
+    kind: str, side: int, tried: list[int] | None, folder: Path
+) -> None:
+    """Two steps of each stage at 384 x 512 took a quarter of an hour on a busy machine."""
+    KINDS[kind][0](folder)
+    inspected = replace(inspect(folder), sizes=[(side, side)])
+    text = draft(inspected, "pictures", folder.parent, "bayes", None).text()
+    spec = folder.parent / "pictures.yaml"
+    spec.write_text(text)
+    size, small = (load(spec, smoke=smoke).input.size for smoke in (False, True))
+    assert list(small) == (tried or list(size))
 
 
 @pytest.mark.slow
