@@ -93,15 +93,11 @@ def test_the_input_has_a_size_that_the_march_can_resize(kind: str, folder: Path)
 
 @pytest.mark.parametrize("side, tried", [(640, [128, 128]), (100, None)])
 @pytest.mark.parametrize("kind", ["masks", "yolo"])
-def test_a_smoke_run_takes_small_pictures(
-    kind: str, side: int, tried: list[int] | None, folder: Path
-) -> None:
-    """Two steps of each stage at 384 x 512 took a quarter of an hour on a busy machine."""
+def test_smoke_runs_take_small_pictures(kind: str, side: int, tried: Any, folder: Path) -> None:
     KINDS[kind][0](folder)
     inspected = replace(inspect(folder), sizes=[(side, side)])
-    text = draft(inspected, "pictures", folder.parent, "bayes", None).text()
     spec = folder.parent / "pictures.yaml"
-    spec.write_text(text)
+    spec.write_text(draft(inspected, "pictures", folder.parent, "bayes", None).text())
     size, small = (load(spec, smoke=smoke).input.size for smoke in (False, True))
     assert list(small) == (tried or list(size))
 
