@@ -52,6 +52,23 @@ def assigned(net: Centered, mean: Tensor) -> None:
 
 
 @pytest.mark.parametrize("update", [in_place, copied, everywhere, assigned])
+def test_what_changes_it_is_not_lost_in_a_fake_quantized_copy(update) -> None:
+    torch.manual_seed(0)
+    net, x = Centered(update), torch.randn(4, 3, 8, 8)
+    plain = copy.deepcopy(net).train()
+    prepared = prepare(net, (x,), qconfig="horizon_qat")
+    prepared.model(x)
+    set_stage(prepared, "qat")
+    before = net.center.clone()
+    for _ in range(3):
+        prepared.model(x)
+        plain(x)
+    moved = (plain.center - before).abs().max()
+    assert (prepared.model.center - plain.center).abs().max() < 0.1 * moved
+    assert any(isinstance(m, FakeQuantize) for m in prepared.model.modules())
+
+
+@pytest.mark.parametrize("update", [in_place, copied, everywhere, assigned])
 def test_what_changes_it_in_place_trains_and_becomes_integers(update) -> None:
     torch.manual_seed(0)
     net, x = Centered(update), torch.randn(4, 3, 8, 8)
