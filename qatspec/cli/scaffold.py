@@ -37,6 +37,12 @@ _SUMMARIES = {
     "tiled-march": "A march",
     "observer": "An observer",
 }
+#: An existing spec may hold options of the march that it was written for, such as `opt`.
+_MARCH_USE = (
+    "In a spec:\n\n    march: $package\n\n"
+    "or on any spec, here without the options of its march:\n\n"
+    "    qatspec check SPEC --set march=$package --set 'stages.compile={}'"
+)
 #: kind -> how what it registers comes into a spec or a model
 _USES = {
     "model": "In a spec:\n\n    model:\n      type: $package\n      params: {num_classes: 10}",
@@ -46,11 +52,9 @@ _USES = {
     "prepared\nmodule is quantized, lowered and compiled with it.",
     "fuse": "A spec need not name it: every product with a rectifier behind it, inside a "
     "prepared\nmodule, is fused. `qatspec check SPEC` shows where.",
-    "march": "In a spec:\n\n    march: $package\n\nor try it on any: "
-    "`qatspec check SPEC --set march=$package`.",
-    "tiled-march": "In a spec:\n\n    march: $package\n\nor try it on any: "
-    "`qatspec check SPEC --set march=$package`. After\n"
-    "`qatspec run`, `<name>.perf.html` in its folder `compile` shows the modelled time.",
+    "march": _MARCH_USE,
+    "tiled-march": f"{_MARCH_USE}\n\nAfter `qatspec run`, `<name>.perf.html` in its folder "
+    "`compile` shows the modelled time.",
     "observer": "In a qconfig of a spec:\n\n    qconfig:\n      activation: {observer: $package}",
 }
 

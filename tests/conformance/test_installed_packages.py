@@ -6,6 +6,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -96,6 +97,16 @@ def test_written_packages_pass_the_command(environment, written, kind):
     assert f"{own} my_{kind.replace('-', '_')}" in said
     # data sets need neither recognize a folder nor say how pictures are fitted
     assert re.search(r" 0 failed, [012] skipped", said), said
+
+
+@pytest.mark.parametrize("kind", ["march", "tiled-march"])
+def test_the_command_of_a_march_takes_a_spec_of_another_one(environment, written, kind):
+    """The quickstart has `opt`, which a march that is not tiled does not know."""
+    readme = (written[KINDS.index(kind)] / "README.md").read_text("utf-8")
+    (options,) = re.findall(r"^    qatspec check SPEC (.+)$", readme, re.MULTILINE)
+    assert f"--set march=my_{kind.replace('-', '_')} " in options
+    spec = EXAMPLE.parents[1] / "specs/quickstart.yaml"
+    assert ": ok (" in environment.qatspec("validate", spec, *shlex.split(options))
 
 
 def test_the_example_runs_through_all_stages(environment):
