@@ -1,6 +1,8 @@
 """What pyproject.toml says of packages is what the folders hold (rule: packages)."""
 
 import importlib.resources
+import re
+import runpy
 import sys
 from pathlib import Path
 
@@ -62,3 +64,37 @@ def test_entry_points_are_importable():
 
     for target in CONFIG["project"]["entry-points"]["qatspec"].values():
         import_module(target)
+
+
+def description(source=None):
+    """README as a package index gets it from setup.py."""
+    program = runpy.run_path(str(ROOT / "setup.py"))
+    readme = (ROOT / "README.md").read_text("utf-8")
+    return program, program["long_description"](readme, source)
+
+
+LINK = re.compile(r"\[[^\]]+\]\(([^)\s]+)\)")
+
+
+def test_the_page_of_a_package_index_has_no_link_that_only_the_repository_has():
+    _, page = description()
+    assert "![" not in page and page.count("*Picture: ") == 6
+    assert all(target.startswith(("https://", "#")) for target in LINK.findall(page))
+    assert CONFIG["project"]["dynamic"] == ["readme"]
+
+
+def test_links_are_absolute_where_the_repository_is_named():
+    """Its address is the base of all, and the rest is a file that exists."""
+    program, page = description("https://example.org/o/qatspec")
+    targets = [target.split("/HEAD/") for target in LINK.findall(page) if "/HEAD/" in target]
+    assert {base.removeprefix("https://example.org/o/qatspec/") for base, _ in targets} == {
+        "raw", "blob"
+    }  # fmt: skip
+    assert len(targets) > 40 and all((ROOT / path).is_file() for _, path in targets)
+    source = program["source"]
+    assert source('[project.urls]\nSource = "https://example.org/o/qatspec/"\n') == (
+        "https://example.org/o/qatspec"
+    )
+    assert source((ROOT / "pyproject.toml").read_text("utf-8")) == CONFIG["project"].get(
+        "urls", {}
+    ).get("Source")
