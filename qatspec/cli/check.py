@@ -238,7 +238,7 @@ def print_decisions(decisions: Collection[Decision], rules: list[str], console: 
             _dtype(d.weight, d.weight),
             str(rules.index(d.rule) + 1) if d.rule else "",
             d.source,
-            d.reason,
+            d.reason.removeprefix("observed; "),
         )
         for d in decisions
     ]

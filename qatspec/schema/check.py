@@ -159,13 +159,25 @@ def _wrong_type(
 def _sample(value: Any, types: list[str], part: Any, root: JSONSchema) -> str | None:
     """A value of the right type, made from the wrong one where that says what was meant."""
     if "array" in types and not isinstance(value, Mapping) and value is not None:
-        return flow([value] * max(1, part.get("minItems", 1)))
-    if "object" in types and value is None and not part.get("required"):
+        return _as_list(value, part, root)
+    if "object" in types and not part.get("required"):
         return "{}"
     if "integer" in types and isinstance(value, float):
         return str(round(value))
     shown = example(part, root)
     return None if shown == "..." else shown
+
+
+def _as_list(value: Any, part: Any, root: JSONSchema) -> str | None:
+    """A list of the one entry that was written, or of the numbers in a text such as `128x128`."""
+    least = max(1, part.get("minItems", 1))
+    items = [facet.get("type", ()) for facet in facets(part.get("items", {}), None, root)]
+    types = {one for kind in items for one in ([kind] if isinstance(kind, str) else kind)}
+    if not isinstance(value, str) or "string" in types or not types & {"integer", "number"}:
+        return flow([value] * least)
+    numbers = [scalars.resolve(number) for number in re.findall(r"\d+(?:\.\d+)?", value)]
+    fits = least <= len(numbers) <= part.get("maxItems", len(numbers))
+    return flow(numbers) if fits else None
 
 
 def _fix(value: Any, text: str | None) -> Fix | None:
@@ -218,6 +230,8 @@ def _out_of_range(name: str, error: ValidationError) -> tuple[str, str]:
             return f"`{name}` has {size} of at least {bound} entries", f"give {bound}{meaning}"
         case "maxItems" | "maxLength" | "maxProperties":
             return f"`{name}` has {size} entries, at most {bound} fit", f"give {bound}{meaning}"
+        case "pattern" if _is_quoted_number(error):
+            return f"`{name}` cannot be the text `{shown}`", f"write it without quotes: `{value}`"
         case "pattern":
             form = cast("Mapping[str, Any]", error.schema).get(
                 "x-qatspec-form", f"a text that matches `{bound}`"
@@ -233,6 +247,12 @@ def _out_of_range(name: str, error: ValidationError) -> tuple[str, str]:
             return f"`{name}` has an entry too many", "remove it"
         case _:
             return f"`{name}`: {error.message}", "see `qatspec schema`"
+
+
+def _is_quoted_number(error: ValidationError) -> bool:
+    """A text that reads as a number, where the schema takes a number beside texts of a pattern."""
+    types = cast("Mapping[str, Any]", error.schema).get("type", ())
+    return bool({"integer", "number"} & {*types}) and _is_number(str(error.instance))
 
 
 def _is_number(text: str) -> bool:

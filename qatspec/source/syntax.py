@@ -99,12 +99,12 @@ def _in_brackets(
         return Mistake(message, f"write `{quoted}`", row, reference.start(), len(name), quoted)
     opening = "{" if closing == "}" else "["
     if opened and opened[0] != row:
-        first = lines[opened[0]]
-        return Mistake(
-            f"the `{opening}` is never closed",
-            f"write `{closing}` where its content ends, for example `{first.strip()}{closing}`",
-            *opened,
-        )
+        first, *comment = re.split(r"(\s+#.*)", lines[opened[0]].strip(), maxsplit=1)
+        corrected = f"{first.rstrip(', ')}{closing}"
+        advice = f"write `{closing}` where its content ends, for example `{corrected}`"
+        if comment and closing in comment[0]:
+            advice = f"what follows ` #` is a comment: write `{corrected}`, or remove the `#`"
+        return Mistake(f"the `{opening}` is never closed", advice, *opened)
     if line[column : column + 1] in ("}", "]"):
         corrected = f"{line[:column]}{closing}{line[column:]}".strip()
         message = f"`{line[column]}` closes a bracket that `{opening}` opened"

@@ -1,6 +1,9 @@
 """Schema errors as diagnostics, defaults, and what counts for digests."""
 
+import re
+
 import pytest
+import yaml
 from jsonschema import Draft202012Validator
 
 from qatspec.schema import affecting, check, merged_schema, with_defaults
@@ -79,6 +82,31 @@ def test_pointers_are_escaped():
 def test_the_way_out(value, help_):
     (diagnostic,) = check(value, BOX)
     assert diagnostic.help == help_
+
+
+SIZE = {"type": "array", "items": {"type": "integer"}, "minItems": 2, "maxItems": 2}
+AUTO = {"type": ["integer", "string"], "minimum": 1, "pattern": "^auto$"}
+
+
+@pytest.mark.parametrize(
+    ("value", "schema", "help_"),
+    [
+        ("128x96", SIZE, "write a list, such as `k: [128, 96]`"),
+        ("128, 96", SIZE, "write a list, such as `k: [128, 96]`"),
+        ("large", SIZE, "write a list"),
+        ("1x2x3", SIZE, "write a list"),
+        (128, SIZE, "write a list, such as `k: [128, 128]`"),
+        (["opt"], {"type": "object"}, "write a mapping, such as `k: {}`"),
+        ("16", AUTO, "write it without quotes: `16`"),
+        ("car", AUTO, "write a text that matches `^auto$`"),
+    ],
+)  # fmt: skip
+def test_the_way_out_passes(value, schema, help_):
+    schema = {"type": "object", "properties": {"k": schema}}
+    (diagnostic,) = check({"k": value}, schema)
+    assert diagnostic.help == help_
+    if written := re.search(r"`k: (.+)`", help_):
+        assert check({"k": yaml.safe_load(written[1])}, schema) == []
 
 
 def test_defaults_at_every_depth_and_shared_with_nobody():
