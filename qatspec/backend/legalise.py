@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from math import prod
 
+from qatspec.backend.cost import macs
 from qatspec.backend.target import Target
 from qatspec.diag import Diagnostic, DiagnosticError, Note, Span, grouped
 from qatspec.diag.codes import QS801
@@ -24,6 +25,19 @@ FIXES: Mapping[str, str] = {
     "divide": "divide by a constant, or move it into `predict` where it ends the model",
     "matmul": _IN_FLOAT,
     "lut": f"use a relu or a clamp where it is an activation, or {_IN_FLOAT}",
+}
+_FEWER_BITS = "quantize it on fewer bits (`activation: {dtype: qint8}`)"
+#: What to do about an op of the model that is several integer ops, where each of its refused parts
+#: has no advice of its own. Every march has what is proposed.
+OP_FIXES: Mapping[str, str] = {
+    "interpolate": (
+        "enlarge by a power of two with `scale_factor`, in mode 'nearest' or 'bilinear', without "
+        "`align_corners` and `antialias`, and make smaller with a pool or a convolution's stride"
+    ),
+    "add": (
+        "give both operands the same size: `F.interpolate` by a power of two, cut to the size by a "
+        "slice"
+    ),
 }
 
 
@@ -45,9 +59,8 @@ def verdict(op: Op, program: Program, target: Target) -> Verdict:
         dtype = program.values[name].dtype
         if dtype not in rules.dtypes:
             allowed = ", ".join(rules.dtypes)
-            return Verdict(
-                False, f"{op.kind} of {dtype}: {target.march} takes {allowed} (`{name}`)"
-            )
+            taken = f"{op.kind} of {dtype}: {target.march} takes {allowed} (`{name}`)"
+            return Verdict(False, taken, _FEWER_BITS if dtype == "int16" else "")
     weight = program.values[op.inputs[1]].dtype if has(op, Trait.WEIGHTED) else None
     if weight is not None and weight not in rules.weights:
         allowed = ", ".join(rules.weights)
@@ -78,34 +91,62 @@ def legalise(program: Program, target: Target, *, chip_only: bool) -> None:
             return verdict(op, program, target)
         return Verdict(False, f"runs on the CPU: {reason}", fix="take out `chip_only`")
 
-    problems = refusals((op, answer(op)) for op in program.ops)
+    problems = refusals(((op, answer(op)) for op in program.ops), program=program)
     if problems:
         raise DiagnosticError(problems)
 
 
 def refusals(
-    answers: Iterable[tuple[Op, Verdict]], span_of: Callable[[str], Span | None] = lambda _: None
+    answers: Iterable[tuple[Op, Verdict]],
+    span_of: Callable[[str], Span | None] = lambda _: None,
+    *,
+    program: Program | None = None,
 ) -> list[Diagnostic]:
     """QS801 once for each of the model's ops that is refused, whatever number of integer ops it is
     made of and of modules' calls it is refused in.
 
-    span_of: the line of the model's code from "file:line", None where its file is not known."""
+    span_of: the line of the model's code from "file:line", None where its file is not known.
+    program: what the ops are part of; with it, the price of a resize is told."""
     refused: dict[object, list[tuple[Op, Verdict]]] = {}
-    kinds: dict[object, set[str]] = {}
+    parts: dict[object, list[Op]] = {}
     for op, answer in answers:
         one = op.origin if op.origin.node else op.output
-        kinds.setdefault(one, set()).add(op.kind)
+        parts.setdefault(one, []).append(op)
         if not answer.ok:
             refused.setdefault(one, []).append((op, answer))
-    return grouped(dict.fromkeys(_refusal(refused[one], kinds[one], span_of) for one in refused))
+    return grouped(
+        dict.fromkeys(
+            _refusal(
+                refused[one], {op.kind for op in parts[one]}, span_of, _price(parts[one], program)
+            )
+            for one in refused
+        )
+    )
+
+
+def _price(parts: list[Op], program: Program | None) -> str:
+    """What a resize by matrices costs; empty for other ops."""
+    if program is None or parts[0].origin.op != "interpolate":
+        return ""
+    products = sum(macs(op, program) for op in parts)
+    if not products:
+        return ""
+    shape = program.values[parts[-1].output].shape
+    return (
+        f"it is computed by matrices, with {products:,} multiply-adds an image; mode 'bilinear' "
+        f"takes {2 ** len(shape[1:]) * prod(shape):,} for the same size"
+    )
 
 
 def _refusal(
-    parts: list[tuple[Op, Verdict]], kinds: set[str], span_of: Callable[[str], Span | None]
+    parts: list[tuple[Op, Verdict]],
+    kinds: set[str],
+    span_of: Callable[[str], Span | None],
+    price: str,
 ) -> Diagnostic:
     """Where the op comes from (module, line of the model, rule of the spec), why, and the fix.
 
-    kinds: all integer ops that the op is made of."""
+    kinds: all integer ops that the op is made of. price: of a resize, may be empty."""
     if kinds - {"requant"} != {"lut"}:  # a table within a norm is no activation
         parts = [
             (op, replace(answer, fix=_IN_FLOAT) if op.kind == "lut" else answer)
@@ -119,10 +160,15 @@ def _refusal(
     where = f"`{origin.module or origin.node.lstrip(':') or first.output}`"
     kind = "" if not origin.op or origin.op.startswith(first.kind) else f" ({origin.op})"
     fixes = [answer.fix or FIXES.get(op.kind, "") for op, answer in parts]
-    fix = next(filter(None, fixes), "change the module to fit the limit")
+    general = OP_FIXES.get(origin.op, "")
+    if general:  # what is between its parts has the bits that the first one gives
+        fixes = [f"{fixes[0]}, and {general}"] if fixes[0] else []
+    others = (FIXES[kind] for kind in sorted(kinds - {"lut"}) if kind in FIXES)
+    fix = next(filter(None, [*fixes, general, *others]), "change the module to fit the limit")
     reasons = dict.fromkeys(answer.reason for _, answer in parts)
     span = span_of(origin.source)
     notes = [Note(f"written at {origin.source}")] if origin.source and not span else []
+    notes += [Note(price)] if price else []
     notes += [Note("decided by this rule", at=origin.rule)] if origin.rule and span else []
     return QS801.diagnostic(
         f"{where}{kind}: {'; '.join(reasons)}",

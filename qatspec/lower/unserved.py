@@ -24,6 +24,15 @@ _UNPOOLED = (
 _READS_BETWEEN_PIXELS = {"grid_sample": 4, "grid_sampler": 4, "deform_conv2d": 4}
 
 
+_CONSTANT_GRID = "sample at constant positions (a grid in a buffer), which are sums of products"
+#: What to write in place of such an op.
+_INSTEAD = {
+    "grid_sample": _CONSTANT_GRID,
+    "grid_sampler": _CONSTANT_GRID,
+    "deform_conv2d": "use an ordinary convolution (`nn.Conv2d`) in its place and train again",
+}
+
+
 def known_reason(node: fx.Node, name: str, context: GraphContext) -> tuple[str, str] | None:
     """(reason, advice) for an op; None where nothing is known but that no handler takes it.
 
@@ -38,7 +47,8 @@ def known_reason(node: fx.Node, name: str, context: GraphContext) -> tuple[str, 
             "no march reads between pixels, at positions that a tensor names; here it would read "
             f"{numbers} numbers of each image"
         )
-        return reason, f"serve it by a plugin for a chip that does, or {without_integers(None)}"
+        moved = without_integers(None).removeprefix("replace it, or ")
+        return reason, f"{_INSTEAD[last]}, serve it by a plugin for a chip that does, or {moved}"
     if last.lower().replace("_", "").startswith("maxunpool"):
         return _UNPOOLED
     return None

@@ -98,7 +98,7 @@ def integers_of(prepared: Prepared, march: str, example_inputs: Sequence[Any]) -
     record = registry().march(march)
     with registry().attribute_errors(record, f"march `{march}`, asked what it supports,"):
         answers = [(op, record.supports(op, program)) for op in program.ops]
-    refused = [*diagnostics, *refusals(answers, line_span)]
+    refused = [*diagnostics, *refusals(answers, line_span, program=program)]
     return Integers(refused) if diagnostics else Integers(refused, deployment, program)
 
 

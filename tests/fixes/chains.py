@@ -72,6 +72,14 @@ OPS: dict[str, Callable[[], nn.Module]] = {
     "uneven pool": f(lambda x: F.adaptive_avg_pool2d(x, 3)),
     "uneven max pool": f(lambda x: F.adaptive_max_pool2d(x, 3)),
     "bicubic": f(lambda x: F.interpolate(x, scale_factor=2, mode="bicubic")),
+    "bicubic to a size": f(lambda x: F.interpolate(x, (13, 11), mode="bicubic")),
+    "aligned": f(lambda x: F.interpolate(x, (13, 9), mode="bilinear", align_corners=True)),
+    "antialias": f(lambda x: F.interpolate(x, (4, 4), mode="bilinear", antialias=True)),
+    "area": f(lambda x: F.interpolate(x, (5, 3), mode="area")),
+    "up in 3 dims": f(
+        lambda x: F.interpolate(x.unsqueeze(2), (2, 9, 9), mode="trilinear").flatten(1, 2)
+    ),
+    "sum with a vector": f(lambda x: x[..., :6, :5] + x[..., 1:2, 2:3]),
     "by three": f(lambda x: F.interpolate(x, scale_factor=3)),
     "quotient": f(lambda x: x / (x.abs() + 1)),
     "remainder": f(lambda x: torch.remainder(x, 0.5)),
@@ -82,6 +90,14 @@ OPS: dict[str, Callable[[], nn.Module]] = {
     "conv in 3 dims": f(lambda x, m: m(x.unsqueeze(2)), lambda: nn.Conv3d(4, 4, (1, 3, 3))),
     "wide": f(lambda x, m: m(x.flatten(1)), lambda: nn.Linear(256, 5000)),
 }  # fmt: skip
+#: Ops that the help about others proposes.
+PROPOSED: dict[str, Callable[[], nn.Module]] = {
+    "by two": f(lambda x: F.interpolate(x, scale_factor=2, mode="bilinear")),
+    "pooled": f(lambda x: F.avg_pool2d(x, 2)),
+    "sum of one size": f(
+        lambda x: x[..., :6, :5] + F.interpolate(x[..., 1:2, 2:3], scale_factor=8)[..., :6, :5]
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -102,7 +118,7 @@ class State:
 
     def reported(self) -> list[Diagnostic]:
         """What qatspec reports of it."""
-        net = Around(OPS[self.op](), whole=self.whole)
+        net = Around((OPS | PROPOSED)[self.op](), whole=self.whole)
         settings: dict[str, Any] = {"prepare": self.preset, "quantize_output": self.output}
         settings["qconfig"] = {"": {"activation": {"dtype": self.dtype}, "weight": {}}}
         if self.kept:
@@ -117,15 +133,21 @@ class State:
 def proposals(state: State, found: Diagnostic) -> Iterator[State]:
     """The states that a help text proposes, of those changes that need no thought."""
     text = found.help or ""
+    dtype = "qint8" if "fewer bits" in text else state.dtype
     if "under `quantize: modules`" in text or "(`quantize: modules`)" in text:
         yield replace(state, alone=True, follows="quantize: modules")
     if "behind the outputs" in text or "into `predict`" in text:
         yield replace(state, whole=False, follows="predict")
+    if "enlarge by a power of two" in text:
+        yield replace(state, op="by two", dtype=dtype, follows="enlarge by a power of two")
+        yield replace(state, op="pooled", dtype=dtype, follows="a pool")
+    if "same size: `F.interpolate`" in text:
+        yield replace(state, op="sum of one size", dtype=dtype, follows="the same size")
     if "choose another march" in text:
         yield replace(state, march="onnxruntime", preset=None, follows="another march")
     if "quantize_output: true" in text or "or quantize the output" in text:
         yield replace(state, output=True, follows="quantize_output: true")
-    if "fewer bits" in text:
+    if "fewer bits" in text and ", and " not in text:
         yield replace(state, dtype="qint8", follows="fewer bits")
     if kept := re.search(r"converts nothing may .*non_traceable_module_class: \[(.+?)\]", text):
         yield replace(state, converts=False, kept=kept[1], follows="non_traceable_module_class")
