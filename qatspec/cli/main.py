@@ -101,8 +101,8 @@ class _Commands(click.Group):
 
 
 def _with_common_options(command: click.Command, path: str) -> click.Command:
-    """The command (and those below it) with --help, --format, --strict and --debug, and with its
-    examples at the end of its help."""
+    """The command (and those below it) with --help and the common options, and with its examples at
+    the end of its help."""
     command.get_help_option = lambda ctx: HELP  # type: ignore[method-assign]
     if path in EXAMPLES:
         command.epilog = "\b\nExamples:\n" + "".join(f"  {line}\n" for line in EXAMPLES[path])

@@ -32,7 +32,7 @@ _DOCUMENTS = ("json", "sarif")
 
 @dataclass(slots=True)
 class Settings:
-    """Values of --format, --strict and --debug; `warned`: a warning was shown.
+    """Values of --format, --quiet, --strict and --debug; `warned`: a warning was shown.
 
     held, texts  diagnostics of the document, and the texts of their files.
     data         what the command writes for programs, which the document holds as well.
@@ -42,6 +42,7 @@ class Settings:
     """
 
     format: Format = "text"
+    quiet: bool = False
     strict: bool = False
     debug: bool = False
     warned: bool = False
@@ -64,6 +65,17 @@ def _keep(name: str) -> Callable[[click.Context, click.Parameter, Any], None]:
             setattr(context.find_root().ensure_object(Settings), name, value)
 
     return callback
+
+
+def _keep_format(context: click.Context, _: click.Parameter, value: Any) -> None:
+    """Of --format, and of --json, whose value is a bool."""
+    if not value:
+        return
+    chosen = context.find_root().ensure_object(Settings)
+    wanted: Format = "json" if value is True else value
+    if chosen.format not in ("text", wanted):
+        raise click.UsageError(f"two formats at once: {chosen.format} and {wanted}")
+    chosen.format = wanted
 
 
 def _show_help(context: click.Context, _: click.Parameter, value: bool) -> None:
@@ -90,8 +102,22 @@ def common_options() -> list[click.Option]:
             ["--format", "output_format"],
             type=click.Choice(FORMATS),
             expose_value=False,
-            callback=_keep("format"),
+            callback=_keep_format,
             help="Format of diagnostics. Default: text.",
+        ),
+        click.Option(
+            ["--json"],
+            is_flag=True,
+            expose_value=False,
+            callback=_keep_format,
+            help="Short for --format json.",
+        ),
+        click.Option(
+            ["--quiet"],
+            is_flag=True,
+            expose_value=False,
+            callback=_keep("quiet"),
+            help="Print warnings and errors only, and what is for programs.",
         ),
         click.Option(
             ["--strict"],
@@ -181,7 +207,9 @@ def _code(diagnostics: Iterable[Diagnostic]) -> dict[str, str]:
 
 def echo(text: str = "", *, err: bool = False, nl: bool = True) -> None:
     """Write text for people, cleaned, to stdout or stderr: to stderr where stdout is for a
-    document."""
+    document. With --quiet, only what is for stderr itself."""
+    if settings().quiet and not err:
+        return
     write(clean(hide(text)), err=err or is_document(), nl=nl)
 
 

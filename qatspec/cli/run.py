@@ -80,12 +80,6 @@ if TYPE_CHECKING:
     help="Show the training in this tracker too: below logs/ in the work directory, or where "
     "MLFLOW_TRACKING_URI or WANDB_MODE say. Can be given several times.",
 )
-@click.option(
-    "--quiet",
-    is_flag=True,
-    help="Print warnings and errors only, and what --profile asks for. logs/run.log in the work "
-    "directory has the rest.",
-)
 @options.allow_code
 def command(
     spec: Path,
@@ -103,14 +97,14 @@ def command(
     smoke: bool,
     profile: bool,
     track: tuple[str, ...],
-    quiet: bool,
     allow_code: bool,
 ) -> None:
     """Run the stages of SPEC. Cached stages are skipped; an interrupted stage resumes from its last
     checkpoint.
 
     Checkpoints, converted and compiled files and summary.json are written to the work directory,
-    the course of each training to <stage>/<stage>-history.jsonl, and a log to logs/run.log.
+    the course of each training to <stage>/<stage>-history.jsonl, and a log to logs/run.log, also
+    with --quiet, which still prints what --profile asks for.
 
     With --nproc, --nnodes or --max-restarts, the processes are started by torch's launcher. Under a
     launcher that sets RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT (torchrun, SLURM,
@@ -130,7 +124,7 @@ def command(
             )
         _run(
             spec, step, with_deps, overrides, workdir, ranks, threads, device, jobs, smoke,
-            profile, track, quiet, allow_code,
+            profile, track, allow_code,
         )  # fmt: skip
 
 
@@ -147,7 +141,6 @@ def _run(
     smoke: bool,
     profile: bool,
     track: tuple[str, ...],
-    quiet: bool,
     allow_code: bool,
 ) -> None:
     import torch
@@ -166,7 +159,7 @@ def _run(
     plan = resolve(loaded, device=chosen.type, nproc=processes, threads=threads)
     workdir = workdir or options.default_workdir(loaded)
     stream = people()
-    console = CleanConsole(file=stream, width=None if stream.isatty() else 1000, quiet=quiet)
+    console = CleanConsole(file=stream, width=None if stream.isatty() else 1000)
     with loaded.document.located(), Live(console, options.Warnings(loaded)) as live:
         summary = run(
             plan,

@@ -19,7 +19,7 @@ from qatspec.cli.columns import Column, print_columns
 from qatspec.cli.console import CleanConsole
 from qatspec.cli.held import Held, stale_option
 from qatspec.cli.live import Live
-from qatspec.cli.output import echo, echo_json, is_text, tables
+from qatspec.cli.output import echo, echo_json, is_text, settings, tables
 from qatspec.cli.outputs import demand_output, is_stdout, write_output
 from qatspec.diag import Span
 from qatspec.diag.codes import QS903
@@ -102,7 +102,7 @@ def command(
         _demand_utf_8(spec, output)
     chosen = stage or next((s for s in ("calibration", "qat") if s in loaded.stages), None)
     chosen = options.quantized_stage(loaded, chosen)
-    quiet = CleanConsole(stderr=True, quiet=not is_text())
+    quiet = CleanConsole(stderr=True, quiet=settings().quiet or not is_text())
     with loaded.document.located(), Live(quiet, options.Warnings(loaded)) as live:
         held = Held(loaded, workdir, stale=stale)
         context = options.context(loaded, workdir, device="cpu", limit=images, locate=held.folder)

@@ -39,6 +39,29 @@ def spec(tmp_path, monkeypatch):
     return "spec.yaml"
 
 
+@pytest.mark.parametrize("command", ["validate", "plan", "explain"])
+def test_quiet_prints_errors_alone(run, spec, command):
+    line = [command, spec, *(["backbone"] if command == "explain" else [])]
+    code, out, err = run(*line)
+    assert (code, err) == (0, "") and out
+    assert run(*line, "--quiet") == run("--quiet", *line) == (0, "", "")
+    code, out, err = run(*line, "--quiet", "--set", "march=bays")
+    assert (code, out) == (1, "") and "error[QS301]" in err
+
+
+def test_quiet_takes_nothing_from_what_is_for_programs(run, spec):
+    for line in (["plan", spec, "--json"], ["show", spec], ["schema"]):
+        assert run(*line, "--quiet") == run(*line)
+
+
+def test_json_is_short_for_its_format(run, spec):
+    code, out, err = run("plan", spec, "--json")
+    assert (code, err) == (0, "") and json.loads(out)["steps"]
+    assert run("plan", spec, "--format", "json") == run("--json", "plan", spec) == (0, out, "")
+    code, out, err = run("plan", spec, "--format", "sarif", "--json")
+    assert (code, out) == (2, "") and "two formats at once: sarif and json" in err
+
+
 @pytest.fixture
 def run(capsys):
     def run(*args):
