@@ -3,6 +3,7 @@ neither torch nor numpy."""
 
 from __future__ import annotations
 
+import difflib
 import functools
 import hashlib
 import os
@@ -171,7 +172,22 @@ def made_up_digest(params: Mapping[str, Any]) -> str:
 
 
 def missing(path: Path, why: str, advice: str) -> DiagnosticError:
-    """QS910 for a path of a data set."""
+    """QS910 for a path of a data set; where it is not there, with the nearest name that is."""
+    near = _nearest(path) if why.startswith("there is no such") else None
     return codes.QS910.error(
-        f"data not found: {why}: `{path}`", help=advice, span=Span(file=str(path))
+        f"data not found: {why}: `{path}`",
+        help=f"did you mean `{near}`? {advice}" if near else advice,
+        span=Span(file=str(path)),
     )
+
+
+def _nearest(path: Path) -> Path | None:
+    """The path with its first name that is not there replaced by the most similar one beside it."""
+    for parent in reversed(path.parents):
+        absent = parent / path.relative_to(parent).parts[0]
+        if not os.path.lexists(absent):
+            listed = parent.is_dir() and os.access(parent, os.R_OK)
+            beside = sorted(entry.name for entry in parent.iterdir()) if listed else []
+            close = difflib.get_close_matches(absent.name, beside, n=1)
+            return parent / close[0] if close else None
+    return None

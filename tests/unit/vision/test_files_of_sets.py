@@ -71,3 +71,18 @@ def test_a_folder_without_pictures_is_no_class(root: Path) -> None:
     assert not holds_pictures(root / "train/notes")
     params = {"root": ".", "split": "train"}
     assert locate(params, root).classes == class_names(params, root)
+
+
+@pytest.mark.parametrize(("written", "meant"), [
+    ({"root": "rooot", "split": "train"}, "root"),
+    ({"root": "root", "split": "trian"}, "root/train"),
+    ({"root": "elsewhere/pictures", "split": "train"}, None),
+])  # fmt: skip
+def test_a_misspelt_folder_is_answered_with_the_one_beside_it(
+    written: dict[str, str], meant: str | None, root: Path
+) -> None:
+    with pytest.raises(DiagnosticError, match="QS910") as caught:
+        locate(written, root.parent)
+    advice = caught.value.diagnostics[0].help
+    asked = f"did you mean `{root.parent / meant}`? " if meant else "`root`"
+    assert (asked in advice) and ("did you mean" in advice) == bool(meant)
