@@ -33,6 +33,15 @@ def pytest_addoption(parser):
     )
 
 
+def pytest_collection_modifyitems(config, items):
+    """Leave out what is marked `full`, unless it is asked for."""
+    if config.getoption("full"):
+        return
+    left_out = [item for item in items if item.get_closest_marker("full")]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if not item.get_closest_marker("full")]
+
+
 def pytest_collection_finish(session):
     """Collect garbage less often, and not what was imported: a collection goes through all of
     torch's objects each time, which was a tenth of the tests' CPU time."""

@@ -155,7 +155,7 @@ def hold_summary(workdir: Path, *, stale: bool) -> None:
     """Demand that the stages hold the results that `summary.json` of the last run names.
 
     Raises DiagnosticError QS930 (a warning with `stale`)."""
-    path = workdir / "summary.json"
+    path = workdir / results.SUMMARY
     try:
         steps = read_json(path, _LARGEST_SUMMARY)["steps"]
         done = [s for s in steps if s["status"] != "failed" and s["stage"] in STAGES]

@@ -14,7 +14,7 @@ from qatspec.cli.streams import stdout
 from qatspec.diag import DiagnosticError, Span
 from qatspec.diag.codes import QS906
 from qatspec.files import encoded, sweep
-from qatspec.plan.results import BEGUN, RECORD
+from qatspec.plan.results import BEGUN, RECORD, SUMMARY
 from qatspec.train.files import cannot_write, write_bytes
 
 if TYPE_CHECKING:
@@ -63,8 +63,6 @@ def demand_output(path: Path, spec: Spec | None = None) -> None:
         return
     if spec is not None and any(_is_same(path, file) for file in _files_of(spec)):
         raise in_the_way(path, "the command reads it", "give another file")
-    from qatspec.engine.summary import NAME as SUMMARY  # loads torch
-
     target = Path(os.path.realpath(path))
     if target.name == SUMMARY or any((target.parent / name).exists() for name in (BEGUN, RECORD)):
         raise in_the_way(path, "it is a result in a work directory", "give another file")

@@ -10,8 +10,8 @@ import tempfile
 from pathlib import Path
 
 from qatspec.engine.lock import NAME
-from qatspec.engine.summary import NAME as SUMMARY
 from qatspec.files import sweep
+from qatspec.plan.results import SUMMARY
 from qatspec.process import sweep_scratch
 from qatspec.process.scratch import PART, PREFIX
 from qatspec.spec import STAGES

@@ -15,12 +15,12 @@ import torch
 from qatspec import __version__
 from qatspec.engine import record as records
 from qatspec.plan import Plan, with_results
+from qatspec.plan.results import SUMMARY
 from qatspec.source import COMMAND_LINE, hide
 from qatspec.spec import dump
 from qatspec.train.files import write_json
 
 FORMAT = 1
-NAME = "summary.json"
 
 #: stage -> the key of its metrics: convert makes and judges the Program, compile a binary that
 #: promises no equality with it
@@ -99,7 +99,7 @@ def _spec(plan: Plan) -> dict[str, Any]:
 
 def write(workdir: Path, summary: Summary) -> Path:
     """Write it, atomically. Raises DiagnosticError QS903."""
-    path = workdir / NAME
+    path = workdir / SUMMARY
     write_json(path, summary)
     return path
 

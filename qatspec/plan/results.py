@@ -34,6 +34,8 @@ from qatspec.plan.opened import Opened, edited, opened_by
 #: Version of the records.
 RECORD_FORMAT = 2
 RECORD, BEGUN = "step.json", "begun.json"
+#: The summary of a run, at the top of a work directory.
+SUMMARY = "summary.json"
 #: The key of a record that holds the checksum of the others.
 CHECKSUM = "sha256"
 KEPT = ".kept"

@@ -72,7 +72,7 @@ def gather(workdir: Path, name: str = "") -> Run:
     Raises DiagnosticError QS925 where no run has left a summary, or a file that it names is
     damaged.
     """
-    path = workdir / "summary.json"
+    path = workdir / results.SUMMARY
     summary = _read(path)
     for error in Draft202012Validator(dict(summary_schema())).iter_errors(summary):
         raise _no_results(

@@ -22,6 +22,7 @@ from qatspec.registry import registry
 from qatspec.spec import load
 from tests import sets
 from tests.e2e.conftest import call
+from tests.sample import without
 
 KINDS: dict[str, tuple[Any, str]] = {
     "yolo": (sets.yolo, "yolo_detection"),
@@ -37,6 +38,7 @@ KINDS: dict[str, tuple[Any, str]] = {
     "table": (sets.table, "csv_classification"),
     "folders": (sets.imagefolder, "imagefolder_classification"),
 }  # fmt: skip
+RUN = ("yolo", "voc", "coco", "masks", "coloured masks", "table", "folders")
 #: What makes a run of a few pictures short.
 SHORT = (
     "vars.float_epochs=1", "vars.qat_epochs=1", "vars.calibration_steps=2",
@@ -66,8 +68,7 @@ def test_the_spec_validates_and_plans(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["yolo", "voc", "coco", "masks", "coloured masks", "table",
-                                  "folders"])  # fmt: skip
+@pytest.mark.parametrize("kind", without(RUN, "voc", "coloured masks"))
 def test_the_spec_runs(kind: str, folder: Path) -> None:
     KINDS[kind][0](folder)
     call("new", "pictures")
@@ -103,8 +104,10 @@ def test_smoke_runs_take_small_pictures(kind: str, side: int, tried: Any, folder
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("march", ["bernoulli2", "onnxruntime"])
-@pytest.mark.parametrize("kind", ["masks", "folders"])
+@pytest.mark.parametrize("kind, march", [
+    pytest.param("masks", "bernoulli2", marks=pytest.mark.full), ("masks", "onnxruntime"),
+    ("folders", "bernoulli2"), ("folders", "onnxruntime"),
+])  # fmt: skip
 def test_the_spec_runs_on_other_marches(kind: str, march: str, folder: Path) -> None:
     KINDS[kind][0](folder)
     for path in [*folder.rglob("*.jpg"), *folder.rglob("*.png")]:

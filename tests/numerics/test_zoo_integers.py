@@ -1,7 +1,7 @@
 """Nets of the zoo, at their test size: each lowers, exports and runs in onnxruntime, every integer
-as by the executor and by the interpreter; both forms of its Q/DQ file give equal numbers (every
-second net); and in onnxruntime's fast kernels, with unsigned activations, every layer is one
-integer away at most (every third net). `pytest --full` takes all of them."""
+as by the executor and by the interpreter; both forms of its Q/DQ file give equal numbers (each
+third net); and in onnxruntime's fast kernels, with unsigned activations, every layer is one integer
+away at most (each sixth net). `pytest --full` takes all of them."""
 
 from __future__ import annotations
 
@@ -17,18 +17,14 @@ from qatspec.graph.deploy import deploy
 from qatspec.lower import lower
 from qatspec.referee import interpret
 from tests.nets import check_onnx, settle
+from tests.sample import sample
 from tests.unit.export.test_qdq import run
 from tests.zoo.zoo import nets
 
 pytest.importorskip("onnxruntime")
 
 
-def pytest_generate_tests(metafunc):
-    step = {test_integers: 2, test_fast_kernels: 3}[metafunc.function]
-    step = 1 if metafunc.config.getoption("full") else step
-    metafunc.parametrize("net", nets()[::step], ids=lambda net: net.name)
-
-
+@pytest.mark.parametrize("net", sample(nets(), 6, start=1), ids=lambda net: net.name)
 def test_fast_kernels(net):
     torch.manual_seed(0)
     model = net.build(**net.tiny).eval()
@@ -39,6 +35,7 @@ def test_fast_kernels(net):
         assert layer.max_lsb <= 1, name
 
 
+@pytest.mark.parametrize("net", sample(nets(), 3), ids=lambda net: net.name)
 def test_integers(net, tmp_path):
     torch.manual_seed(0)
     model = net.build(**net.tiny).eval()

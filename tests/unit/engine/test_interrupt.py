@@ -19,6 +19,7 @@ import pytest
 
 from qatspec.process import interrupt
 from tests.conftest import Project
+from tests.sample import sample
 
 RUN = ("run", "toy.yaml", "--allow-code", "--workdir", "work", "--device", "cpu")
 
@@ -295,17 +296,17 @@ def test_ctrl_c_stops_all_processes(two, unbroken):
 
 
 @pytest.mark.slow
-def test_a_killed_process_is_named(two):
-    for rank in (1, 0):
-        process, others = two.start()
-        os.kill(others[rank], signal.SIGKILL)
-        two.go_on()
-        _, errors = process.communicate(timeout=PATIENCE)
-        assert process.returncode == 1, errors
-        assert errors.count("QS908") == 1
-        assert f"rank {rank} (pid {others[rank]}) was killed by signal 9 (SIGKILL)" in errors
-        assert "Traceback" not in errors
-        assert gone(others.values())
+@pytest.mark.parametrize("rank", sample([1, 0], 2))
+def test_a_killed_process_is_named(two, rank):
+    process, others = two.start()
+    os.kill(others[rank], signal.SIGKILL)
+    two.go_on()
+    _, errors = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 1, errors
+    assert errors.count("QS908") == 1
+    assert f"rank {rank} (pid {others[rank]}) was killed by signal 9 (SIGKILL)" in errors
+    assert "Traceback" not in errors
+    assert gone(others.values())
 
 
 @pytest.mark.slow

@@ -11,8 +11,9 @@ import torch
 from qatspec.diag import DiagnosticError
 from qatspec.spec import load
 from tests.foreseen import NETS, PICTURES, cases, difference, foreseen, happens, write
+from tests.sample import sample
 
-CASES = [*cases(PICTURES, 27, 11), *cases(NETS, 6, 4)]
+CASES = [*cases(PICTURES, 27, 11), *sample(cases(NETS, 6, 4), 2)]
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: "-".join(map(str, case.values())))

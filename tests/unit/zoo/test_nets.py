@@ -13,10 +13,9 @@ from qatspec.graph import Prepared
 from qatspec.graph.context import GraphContext
 from qatspec.prepare import prepare, set_stage
 from qatspec.quant.fake_quant import FakeQuantize
+from tests.sample import sample
 from tests.zoo import count
 from tests.zoo.zoo import Net, nets
-
-each_net = pytest.mark.parametrize("net", nets(), ids=lambda net: net.name)
 
 
 def tiny(net: Net) -> tuple[nn.Module, torch.Tensor]:
@@ -57,7 +56,7 @@ def test_public_size_without_figures(net: Net) -> None:
     assert count.params(model) > 2 * count.params(small)
 
 
-@each_net
+@pytest.mark.parametrize("net", sample(nets(), 3, start=2), ids=lambda net: net.name)
 def test_prepares_calibrates_and_trains(net: Net) -> None:
     model, x = tiny(net)
     prepared = prepare(model, (x,), qconfig="horizon_qat", prepare="horizon", march="bayes")
