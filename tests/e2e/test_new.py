@@ -104,10 +104,8 @@ def test_smoke_runs_take_small_pictures(kind: str, side: int, tried: Any, folder
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind, march", [
-    pytest.param("masks", "bernoulli2", marks=pytest.mark.full), ("masks", "onnxruntime"),
-    ("folders", "bernoulli2"), ("folders", "onnxruntime"),
-])  # fmt: skip
+@pytest.mark.parametrize("march", ["bernoulli2", "onnxruntime"])
+@pytest.mark.parametrize("kind", ["masks", "folders"])
 def test_the_spec_runs_on_other_marches(kind: str, march: str, folder: Path) -> None:
     KINDS[kind][0](folder)
     for path in [*folder.rglob("*.jpg"), *folder.rglob("*.png")]:
