@@ -38,7 +38,7 @@ KINDS: dict[str, tuple[Any, str]] = {
     "table": (sets.table, "csv_classification"),
     "folders": (sets.imagefolder, "imagefolder_classification"),
 }  # fmt: skip
-RUN = ("yolo", "voc", "coco", "masks", "coloured masks", "table", "folders")
+LAYOUTS = ["yolo", "voc", "coco", "masks", "coloured masks", "table", "folders"]
 #: What makes a run of a few pictures short.
 SHORT = (
     "vars.float_epochs=1", "vars.qat_epochs=1", "vars.calibration_steps=2",
@@ -68,7 +68,7 @@ def test_the_spec_validates_and_plans(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", without(RUN, "voc", "coloured masks"))
+@pytest.mark.parametrize("kind", without(LAYOUTS, "voc", "coloured masks"))
 def test_the_spec_runs(kind: str, folder: Path) -> None:
     KINDS[kind][0](folder)
     call("new", "pictures")
@@ -136,8 +136,7 @@ def test_masks_of_any_levels(folder: Path, levels: tuple[int, ...]) -> None:
         Image.fromarray(pixels).save(folder / "images" / f"{number}.jpg")
         mask = np.array(levels, np.uint8)[np.arange(32 * 48).reshape(32, 48) % len(levels)]
         Image.fromarray(mask).save(folder / "masks" / f"{number}.png")
-    found = inspect(folder)
-    assert found.definition.name == "mask_segmentation"
+    assert (found := inspect(folder)).definition.name == "mask_segmentation"
     assert len(found.classes) == (5 if levels == (3, 4) else len(levels))
     assert sum(found.counts.values()) == 4
 
