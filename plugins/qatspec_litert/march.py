@@ -49,6 +49,7 @@ def compile_tflite(march: str, form: str, program: Program, options: Mapping[str
             "bit_exact": True,
             "max_lsb": 0,
             "kernels": "XNNPACK" if form == "float32" else "reference",
+            "options": dict(options),
         },
         sections={MODEL: data},
     )

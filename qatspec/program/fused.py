@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from qatspec.ir import EXACT32, EXACT64, RANGE, Op
+from qatspec.ir import EXACT32, EXACT64, RANGE, Interval, Op
 from qatspec.kinds.exact import BYTES, ExactDtypes, Step
 from qatspec.kinds.products.bytes import (
     ByteConv,
@@ -26,7 +26,7 @@ from qatspec.kinds.products.bytes import (
 )
 from qatspec.kinds.products.step import conv_step, geometry_of, int32_sums
 from qatspec.kinds.requantization.forms import form_of
-from qatspec.kinds.requantization.lines import NEIGHBOURS, proven_lines
+from qatspec.kinds.requantization.lines import NEIGHBOURS, gates, proven_lines
 from qatspec.kinds.requantization.step import (
     Along,
     in_float64,
@@ -36,6 +36,8 @@ from qatspec.kinds.requantization.step import (
 
 #: The largest share of channels that are computed twice.
 MOST_TWICE = 0.4
+#: Below this, a kernel's int32 sums do not overflow, whichever zero point it takes bytes with.
+LARGEST_SUM = 1 << 29
 #: How many slopes are tried on either side where sums in int32 are nearly as good.
 FEW_NEIGHBOURS = 4
 
@@ -125,15 +127,19 @@ def _in_one_kernel(exact: ExactDtypes, op: Op, requant: Op, most_twice: float) -
     )  # fmt: skip
     others = np.flatnonzero(~lines.proven)
     small = interval.magnitude + np.abs(channels.bias).max() < EXACT32
-    if len(others) and (len(others) > most_twice * len(weight) or not small):
+    geometry = geometry_of(exact, op) if op.kind == "conv" else None
+    if len(others) and not small and not _clamps_beyond_float32(channels, requant, interval):
         return None
+    if len(others) > most_twice * len(weight):
+        if small or not most_twice or (op.kind == "conv" and geometry is None):
+            return None
+        return _of_sums(exact, op, requant, channels, np.arange(len(weight)))
     full = RANGE[exact.dtype(requant.output)] == limits and exact.dtype(requant.output) != "int4"
     rounded = Rounded(torch.from_numpy(lines.slope), dtype, None if full else limits)
     offset = torch.from_numpy(lines.offset)
     if op.kind == "linear":
         step: Step = ByteLinear(weight, offset, rounded)
     else:
-        geometry = geometry_of(exact, op)
         if geometry is None:
             return None
         if len(others) and geometry.groups > 1:
@@ -144,7 +150,18 @@ def _in_one_kernel(exact: ExactDtypes, op: Op, requant: Op, most_twice: float) -
         step = conv_step(exact, op, ByteConv(weight, offset, *geometry, rounded))
     if not len(others):
         return step
-    return _with_others(step, _others(exact, op, requant, channels, others), others, channel)
+    return _with_others(step, _of_sums(exact, op, requant, channels, others), others, channel)
+
+
+def _clamps_beyond_float32(channels: _Channels, requant: Op, interval: Interval) -> bool:
+    """Whether every sum that float32 does not hold is clamped, also where it is rounded to float32
+    before or behind the addition of the bias: rounding never changes the order of two numbers."""
+    m, shift, bias = channels
+    low, high = requant.attrs["low"], requant.attrs["high"]
+    if (m <= 0).any() or interval.magnitude + np.abs(bias).max() >= LARGEST_SUM:
+        return False
+    first = gates(m, shift, requant.attrs["rounding"], low, high)[:, [0, -1]]
+    return bool(np.abs(first).max() + 2 * np.abs(bias).max() < EXACT32 - 1)
 
 
 def _channels(exact: ExactDtypes, op: Op, requant: Op, count: int) -> _Channels:
@@ -153,10 +170,11 @@ def _channels(exact: ExactDtypes, op: Op, requant: Op, count: int) -> _Channels:
     return _Channels(*(np.broadcast_to(c.astype(np.int64), (count,)) for c in constants))
 
 
-def _others(
+def _of_sums(
     exact: ExactDtypes, op: Op, requant: Op, channels: _Channels, others: np.ndarray
 ) -> Step:
-    """The channels of `others` alone, by their sums in float32."""
+    """The channels of `others` alone, by their sums in float32, which holds all that are not
+    clamped."""
     a, bias = requant.attrs, torch.from_numpy(channels.bias[others]).float()
     weight = exact.const(op.inputs[1], torch.int8)[torch.from_numpy(others)]
     rank = len(exact.shape(op.output)) + 1
@@ -169,6 +187,9 @@ def _others(
         return lambda x: round_off(sums(x))
     geometry = geometry_of(exact, op)
     assert geometry is not None
+    if len(others) == len(channels.bias):
+        every = conv_step(exact, op, ByteConv(weight, bias, *geometry))
+        return lambda x: round_off(every(x))
     depthwise = geometry.groups > 1
     groups = len(others) if depthwise else 1
     conv = conv_step(exact, op, ByteConv(weight, bias, *geometry._replace(groups=groups)))

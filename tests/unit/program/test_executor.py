@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from qatspec.ir import RANGE
 from qatspec.kinds.requantization.step import BLOCK
 from qatspec.lower import lower
 from qatspec.program import Program, ProgramBuilder
@@ -85,6 +86,28 @@ def test_convolutions_of_every_geometry(seed):
             padding=tuple(int(v) for v in (*padding[:2], *padding[int(rng.choice([0, 2])) :][:2])),
         )
         assert_equal(program, extremes(rng, program, int(rng.integers(1, 4))))
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8"])
+def test_max_pools_of_every_window(dtype):
+    rng = np.random.default_rng(0)
+    low, high = RANGE[dtype]
+    for _ in range(20):
+        kernel, dilation = rng.integers(1, 6, 2), rng.integers(1, 3, 2)
+        size = np.maximum(rng.integers(1, 12, 2), dilation * (kernel - 1) + 1)
+        attrs = {
+            "kernel": kernel,
+            "stride": rng.integers(1, 4, 2),
+            "dilation": dilation,
+            "padding": rng.integers(0, np.tile(dilation * (kernel - 1) + 1, 2)),
+        }
+        builder = ProgramBuilder("pool", None, Arithmetic())
+        x = builder.input("x", dtype, (3, *(int(v) for v in size)), 1.0)
+        windows = {key: tuple(int(v) for v in value) for key, value in attrs.items()}
+        pooled = builder.emit("max_pool", [x], name="y", scale=1.0, **windows)
+        program = builder.finish([pooled], [0])
+        ints = rng.integers(low, high + 1, (2, *program.inputs[0].shape)).astype(dtype)
+        assert_equal(program, ints)
 
 
 def test_padding_beyond_the_reach_of_the_kernel():

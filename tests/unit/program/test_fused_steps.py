@@ -73,6 +73,38 @@ def test_a_fused_step_equals_the_referee(kind, unproven, rounding):
             np.testing.assert_array_equal(found, expected)
 
 
+@pytest.mark.parametrize("clamped", [True, False], ids=["clamped", "not clamped"])
+@pytest.mark.parametrize("kind", ["conv", "linear"])
+def test_sums_beyond_float32_that_are_clamped(kind, clamped):
+    """The channels without a line are computed by sums that float32 rounds, if every such sum is
+    clamped."""
+    rng = np.random.default_rng(0)
+    builder = ProgramBuilder("large", None, Arithmetic())
+    linear, channels = kind == "linear", 640
+    x = builder.input("x", "uint8", (7, channels) if linear else (channels, 6, 5), 1.0)
+    weight = rng.integers(-128, 128, (32, channels) if linear else (32, channels, 1, 1))
+    weight[:3] = np.array([127, -128, 127]).reshape(3, *[1] * (weight.ndim - 1))
+    w = builder.const("w", "int8", weight.astype(np.int8))
+    b = builder.const("b", "int32", rng.integers(-9000, 9000, 32).astype(np.int32))
+    ends = (0, 0, 0, 0)
+    attrs = {"stride": (1, 1), "padding": ends, "dilation": (1, 1), "groups": 1}
+    sums = builder.emit(kind, [x, w, b], name="sums", scale=1.0, **({} if linear else attrs))
+    ratio = rng.uniform(2.0**-16, 2.0**-15, 32) if clamped else np.full(32, 2.0**-18)
+    m = builder.const("m", "int64", np.rint(ratio * 2.0**34).astype(np.int64) | 1)
+    s = builder.const("s", "int64", np.full(32, 34, np.int64))
+    q = builder.emit(
+        "requant", [sums, m, s], name="q", scale=1.0, dtype="int8", rounding="half_up",
+        axis=2 if linear else 1, low=-128, high=127,
+    )  # fmt: skip
+    program = builder.finish([q], [0])
+    executor = Executor(program)
+    fits = linears_round_once() if linear else convs_round_once()
+    assert len(executor._fused) == (1 if fits and clamped else 2)
+    ints = rng.integers(0, 256, (2, *program.inputs[0].shape)).astype(np.uint8)
+    ints[0] = 255
+    np.testing.assert_array_equal(executor.run([ints])[0], interpret(program, ints)[0])
+
+
 def test_who_watches_sees_the_sums():
     """A watch sees the result of each op, and what it puts there is computed with."""
     rng = np.random.default_rng(0)
