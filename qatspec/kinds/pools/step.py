@@ -28,11 +28,9 @@ def max_pool(exact: ExactDtypes, op: Op) -> Step:
 def _largest(x: Tensor, dim: int, taps: int, stride: int, dilation: int) -> Tensor:
     """The maximum over windows of `taps` along one dim."""
     count = (x.shape[dim] - dilation * (taps - 1) - 1) // stride + 1
-    before = (slice(None),) * dim
-    parts = [
-        x[(*before, slice(start, start + (count - 1) * stride + 1, stride))]
-        for start in range(0, dilation * taps, dilation)
-    ]
+    reach, inner = (count - 1) * stride + 1, x.movedim(dim, 0)
+    starts = range(0, dilation * taps, dilation)
+    parts = [inner[start : start + reach : stride].movedim(0, dim) for start in starts]
     if taps == 1:
         return parts[0].clone()
     largest = torch.maximum(parts[0], parts[1])
