@@ -14,13 +14,14 @@ close to a half may land one integer away.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 
 import numpy as np
 
 from qatspec.export.fast import images, products, tails
 from qatspec.export.fast.values import Values
+from qatspec.export.fast.widths import widths
 from qatspec.ir import Op, ProgramData
 from qatspec.kinds import KINDS, Trait, has, ranges
 from qatspec.kinds.requantization.forms import form_of
@@ -79,6 +80,22 @@ class FastEmitter(Values):
             convolves = has(op, Trait.BYTE_KERNEL) and has(op, Trait.WINDOWED)
             if convolves and self._takes_bytes(op) and not self._is_fused(op):
                 self.tails.setdefault(tails.window_of(self, op), []).append(op)
+        self.widths = widths(self, self._rounded_convs(), self.readers)
+
+    def _rounded_convs(self) -> dict[str, Op]:
+        """The results of requantizations that are written together with a convolution -> it."""
+        convs = {op.output: op for op in self.program.ops if op.kind == "conv"}
+        return {
+            op.output: convs[op.inputs[0]]
+            for op in self.program.ops
+            if _is_single(op) and op.inputs[0] in convs and self._is_joined(op, convs)
+        }
+
+    def _is_joined(self, requant: Op, convs: Mapping[str, Op]) -> bool:
+        op = convs[requant.inputs[0]]
+        if not (self._takes_bytes(op) and self._is_fused(op) and self._is_rounded(requant)):
+            return False
+        return bool((self._factors(requant)[0] > 0).all())
 
     def emit(self, op: Op) -> None:
         """Write one op, or leave it to the requantization that alone reads it."""
@@ -99,13 +116,18 @@ class FastEmitter(Values):
 
     def _emit_requant(self, op: Op) -> None:
         first = self.fused.get(op.inputs[0])
-        rounds_to_nearest = op.attrs["rounding"] != "floor"  # as every kernel does
-        if self.is_narrow(op.output) and rounds_to_nearest and self._is_small(op):
-            self.shifted[op.output] = self._requantized(op, first)
+        if self._is_rounded(op):
+            known = self.wide if op.output in self.widths else self.shifted
+            known[op.output] = self._requantized(op, first)
             return
         if first:
             self.names[first.output] = self._sums(first)
         self.names[op.output] = KINDS[op.kind].onnx(self, op)
+
+    def _is_rounded(self, op: Op) -> bool:
+        """Return whether a requantization is to 8 bits, by a rounding as kernels have it."""
+        rounds_to_nearest = op.attrs["rounding"] != "floor"
+        return self.is_narrow(op.output) and rounds_to_nearest and self._is_small(op)
 
     def _requantized(self, op: Op, first: Op | None) -> str:
         """A requantization to 8 bits. first: the op whose sums it alone reads, not written yet."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,20 +20,27 @@ def requantized_conv(
     emit: Values, op: Op, weight: np.ndarray, requant: Op, factor: np.ndarray
 ) -> str:
     """A convolution and the requantization behind it: QLinearConv with the weight scale m / 2^s.
+    Channels by which its result or its operand is wider have weights of 0.
 
     Weights and zero points are not shared: see QdqWriter.integers.
     """
-    graph, out = emit.graph, len(weight)
+    graph, bias = emit.graph, emit.array(op, 2) if len(op.inputs) == 3 else None
+    more = emit.widths.get(requant.output, len(weight)) - len(weight)
+    factor = np.pad(np.broadcast_to(factor, (len(weight),)), (0, more), constant_values=1.0)
+    inner = emit.widths.get(op.inputs[0], 0) - weight.shape[1] if op.attrs["groups"] == 1 else 0
+    weight = np.pad(weight, [(0, more), (0, max(inner, 0)), (0, 0), (0, 0)])
+    if op.attrs["groups"] > 1 and more:
+        op = replace(op, attrs={**op.attrs, "groups": len(weight)})
     x, weight, window = _aligned(emit, op, weight)
     names = [
         x, emit.one(), emit.zero(op.inputs[0]),
         graph.const(op.inputs[1], weight, np.int8, shared=False),
-        graph.const(f"{requant.output}.m", np.broadcast_to(factor, (out,)), np.float32),
-        graph.const("zeros", np.zeros(out), np.int8, shared=False),
+        graph.const(f"{requant.output}.m", factor, np.float32),
+        graph.const("zeros", np.zeros(len(weight)), np.int8, shared=False),
         emit.one(), emit.zero(requant.output),
     ]  # fmt: skip
-    if len(op.inputs) == 3:
-        names.append(graph.const(op.inputs[2], emit.array(op, 2), np.int32))
+    if bias is not None:
+        names.append(graph.const(op.inputs[2], np.pad(bias, (0, more)), np.int32))
     q = graph.node("QLinearConv", names, f"{requant.output}.conv", **window)
     return emit.clipped(q, requant)
 
@@ -40,7 +48,7 @@ def requantized_conv(
 def _aligned(emit: Values, op: Op, weight: np.ndarray) -> tuple[str, np.ndarray, dict[str, Any]]:
     """The operand, weight and attributes of a convolution, widened to a multiple of 4 input
     channels where onnxruntime then reads pixels in place."""
-    x, (out, channels, *kernel) = emit.unsigned(op.inputs[0]), weight.shape
+    x, (out, channels, *kernel) = emit.widened(op.inputs[0]), weight.shape
     window = window_attributes(op, weight)
     if channels % 4 == 0 or op.attrs["groups"] > 1 or out < _DIRECT or kernel == [1, 1]:
         return x, weight, window

@@ -20,12 +20,16 @@ class Values(Emitter):
     shifted  results as uint8: int8 and int4 plus 128, uint8 as it is. Either form is written from
              the other where an op needs it.
     tails    convolutions with int32 results, by what they may have in common (tails.window_of).
+    widths   results that are written with more channels, to how many (qatspec.export.fast.widths).
+    wide     those of `widths` that are written, as uint8.
     """
 
     def __init__(self, program: ProgramData, writer: GraphWriter, opset: int) -> None:
         super().__init__(program, writer, opset)
         self.shifted: dict[str, str] = {}
         self.tails: dict[Hashable, list[Op]] = {}
+        self.widths: dict[str, int] = {}
+        self.wide: dict[str, str] = {}
 
     def x(self, op: Op, i: int = 0) -> str:
         return self.signed(op.inputs[i])
@@ -33,7 +37,7 @@ class Values(Emitter):
     def signed(self, name: str) -> str:
         """A value as the Program has it."""
         if name not in self.names and self.dtype(name) == "uint8":
-            self.names[name] = self.shifted[name]
+            self.names[name] = self.unsigned(name)
         if name not in self.names:
             real = self.real(name, np.ones(1), None)
             names = [real, self.one(), self.graph.const("none", 0, np.int8)]
@@ -42,6 +46,10 @@ class Values(Emitter):
 
     def unsigned(self, name: str) -> str:
         """A value as uint8."""
+        if name in self.wide and name not in self.shifted:
+            ends = [0, self.shape(name)[0], 1, 1]  # start, end, axis and step
+            cut = [self.graph.const("cut", [end], np.int64) for end in ends]
+            self.shifted[name] = self.graph.node("Slice", [self.wide[name], *cut], name)
         if name not in self.shifted and self.dtype(name) == "uint8":
             self.shifted[name] = self.names[name]
         if name not in self.shifted:
@@ -50,6 +58,10 @@ class Values(Emitter):
             names = [real, self.one(), self.zero(name)]
             self.shifted[name] = self.graph.node("QuantizeLinear", names, f"{name}.uint8")
         return self.shifted[name]
+
+    def widened(self, name: str) -> str:
+        """A value as uint8, with the channels that it is written with."""
+        return self.wide.get(name) or self.unsigned(name)
 
     def zero_point(self, name: str) -> int:
         """The uint8 that stands for 0 of a value."""

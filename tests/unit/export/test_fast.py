@@ -14,6 +14,7 @@ from torch import nn
 
 from qatspec.diag import DiagnosticError
 from qatspec.export import OnnxRunner, to_onnx
+from qatspec.export.exactness import layer_exactness
 from qatspec.export.fast import emitter
 from qatspec.kinds import KINDS, Trait
 from qatspec.lower import lower
@@ -66,6 +67,36 @@ def test_every_op_at_once(everything, tmp_path):
     for port, distance in zip(program.outputs, found, strict=True):
         step = 1 if port.dtype == "int8" else 127 * 8 * 9  # what one integer before it can add
         assert distance <= 3 * step
+
+
+@pytest.mark.parametrize(("kernel", "stride"), [(3, 1), (5, 2), (7, 1)])
+@pytest.mark.parametrize("read_twice", [False, True], ids=["alone", "read twice"])
+def test_depthwise_channels_become_a_multiple_of_16(read_twice, stride, kernel, settled, tmp_path):
+    """Of an inverted residual; results that others read as well keep their channels."""
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.expand = nn.Conv2d(8, 24, 1)
+            self.depthwise = nn.Conv2d(24, 24, kernel, stride, kernel // 2, groups=24)
+            self.project = nn.Conv2d(24, 8, 1)
+            self.other = nn.Conv2d(24, 8, 1)
+
+        def forward(self, x):
+            wide = F.relu(self.depthwise(F.relu6(self.expand(x))))
+            return self.project(wide) + (self.other(wide) if read_twice else 0)
+
+    x = torch.randn(2, 8, 12, 12)
+    program = lower(settled(Net(), x, quantize_output=True), (x,))
+    assert max(distances(program, tmp_path, 3 * x)) <= 2
+    groups = [
+        next(a.i for a in node.attribute if a.name == "group")
+        for node in onnx.load(tmp_path / "fast.onnx").graph.node
+        if node.op_type == "QLinearConv"
+    ]
+    assert max(groups) == (24 if read_twice else 32)
+    layers = layer_exactness(program, [program.quantize(x.numpy())])
+    assert all(layer.max_lsb <= 1 and layer.share > 0.9 for layer in layers.values())
 
 
 def kernels(folder):
