@@ -7,11 +7,10 @@ import sys
 from dataclasses import replace
 
 import numpy as np
-import onnx
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
 from qatspec.api import (
     Artifact,
@@ -23,12 +22,8 @@ from qatspec.api import (
     prepare,
     set_stage,
 )
-from qatspec.export import export_qat_onnx
-from qatspec.export.float32 import without_quantization
-from qatspec.graph import Prepared
 from qatspec.ir import RANGE
 from qatspec.program import Program, ProgramBuilder, forms
-from qatspec.registry import registry
 from qatspec.stages.foresight import march_findings
 from qatspec.types import Arithmetic
 
@@ -42,11 +37,6 @@ def runtime():
 
 
 def program_of(module: nn.Module, *shape: int, march: str, **options) -> Program:
-    prepared, x = prepared_of(module, *shape, march=march, **options)
-    return lower(prepared, (x,))
-
-
-def prepared_of(module: nn.Module, *shape: int, march: str, **options) -> tuple[Prepared, Tensor]:
     torch.manual_seed(0)
     for part in module.modules():
         if isinstance(part, (nn.BatchNorm2d, nn.BatchNorm1d)):
@@ -63,21 +53,7 @@ def prepared_of(module: nn.Module, *shape: int, march: str, **options) -> tuple[
         prepared.model(x)
     set_stage(prepared, "qat")
     set_stage(prepared, "eval")
-    return prepared, x
-
-
-def test_perf_has_float32_beside(tmp_path):
-    """LiteRT runs no ONNX: float32's time is onnxruntime's, and perf.json says so."""
-    prepared, x = prepared_of(nn.Conv2d(3, 8, 3), 3, 12, 12, march="litert")
-    program = lower(prepared, (x,))
-    export_qat_onnx(prepared, tmp_path / "qat.onnx", (x,))
-    float32 = without_quantization(onnx.load(tmp_path / "qat.onnx")).SerializeToString()
-    artifact, march = compile_program(program, "litert"), registry().march("litert")
-    ints = program.quantize(x.numpy())
-    perf = march.measure(program, artifact, [ints], float32)["perf"]
-    assert perf["float32 CPU time / CPU time"] > 0 and perf["latency (ms)"] > 0
-    assert perf["float32 ran in"].startswith("onnxruntime")
-    assert "float32 ran in" not in march.measure(program, artifact, [ints], None)["perf"]
+    return lower(prepared, (x,))
 
 
 def with_every_layer(program: Program) -> Program:
