@@ -12,7 +12,7 @@ import click
 from qatspec.cli import options
 from qatspec.cli.after import print_after
 from qatspec.cli.columns import Column, print_columns
-from qatspec.cli.output import echo, echo_json, echo_wrapped, settings, tables
+from qatspec.cli.output import echo, echo_json, settings, tables
 from qatspec.cli.outputs import demand_output, write_output
 from qatspec.diag import Collector, Diagnostic, DiagnosticError, Span, grouped
 from qatspec.diag.codes import QS608, QS701, QS801
@@ -124,12 +124,12 @@ def command(
         echo(str(prepared.model))
     _report(loaded, chosen, prepared, report)
     if weights:
-        echo_wrapped(f"  {weights}")
+        echo(f"  {weights}")
     if advice:
         echo("\nadvice for qat")
     for one in advice:
         line = options.short_location(options.spec_location(loaded, one.at))
-        echo_wrapped(f"  {line}: {one.advice}: {one.reason}")
+        echo(f"  {line}: {one.advice}: {one.reason}")
     for name in host.before:
         echo(f"  host    {name}: in float before the compiled program")
     for name in host.after:

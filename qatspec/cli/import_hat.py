@@ -47,7 +47,7 @@ def command(config: Path, output: Path | None, march: str | None) -> None:
     # the machine that imports need not be the one that has the data
     of_data = (replace(d, severity="warning") for d in data_findings(loaded))
     show((*warnings(loaded), *of_data), loaded.document.texts)
-    echo(f"next: qatspec run --smoke {target}")
+    echo(f"next: qatspec run --smoke {target}", wrap=False)
 
 
 def _there(target: Path) -> Diagnostic:

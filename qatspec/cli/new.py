@@ -123,9 +123,10 @@ def _write(output: Path, name: str, text: str, *, smoke: bool = False) -> None:
     except FileExistsError:
         raise DiagnosticError(_there(target)) from None
     write_output(output / SCHEMA_FILE, schema_text())
-    then = "" if smoke else f", then qatspec run {target}"
     echo(f"wrote {target}, and {SCHEMA_FILE} for editors")
-    echo(f"next: qatspec run --smoke {target} (two steps of each stage){then}")
+    echo(f"next: qatspec run --smoke {target} (two steps of each stage)", wrap=False)
+    if not smoke:
+        echo(f"then: qatspec run {target}", wrap=False)
 
 
 def _demand_free(target: Path) -> None:

@@ -205,26 +205,30 @@ def _code(diagnostics: Iterable[Diagnostic]) -> dict[str, str]:
     }
 
 
-def echo(text: str = "", *, err: bool = False, nl: bool = True) -> None:
+def echo(text: str = "", *, err: bool = False, nl: bool = True, wrap: bool = True) -> None:
     """Write text for people, cleaned, to stdout or stderr: to stderr where stdout is for a
-    document. With --quiet, only what is for stderr itself."""
+    document. With --quiet, only what is for stderr itself.
+
+    wrap: break lines between words where they go to a terminal, which would break them anywhere;
+    not for commands, which are copied."""
     if settings().quiet and not err:
         return
-    write(clean(hide(text)), err=err or is_document(), nl=nl)
+    shown = clean(hide(text))
+    width = terminal_width() if wrap and not (err or is_document()) else None
+    if width is not None:
+        shown = "\n".join(_wrapped(line, max(width, 40)) for line in shown.split("\n"))
+    write(shown, err=err or is_document(), nl=nl)
 
 
-def echo_wrapped(text: str) -> None:
-    """Write a line for people, wrapped between words where it goes to a terminal."""
-    indent = " " * (len(text) - len(text.lstrip()))
-    width = terminal_width()
-    if width is None or is_document():
-        echo(text)
-        return
+def _wrapped(line: str, width: int) -> str:
+    if len(line) <= width:
+        return line
+    indent = line[: len(line) - len(line.lstrip())]
     lines = textwrap.wrap(
-        text.strip(), max(width, 40), initial_indent=indent, subsequent_indent=f"{indent}    ",
+        line.strip(), width, initial_indent=indent, subsequent_indent=f"{indent}    ",
         break_long_words=False, break_on_hyphens=False,
     )  # fmt: skip
-    echo("\n".join(lines))
+    return "\n".join(lines)
 
 
 def write_product(text: str) -> None:

@@ -119,7 +119,8 @@ def new(name: str, kind: str, output: Path) -> None:
             f"it: choose another name, qatspec-{name} or my-{name}"
         )
     folder = write_package(name, kind, output)
-    echo(f"wrote {folder}; next: pip install -e {folder} && qatspec plugins check {name}")
+    echo(f"wrote {folder}")
+    echo(f"next: pip install -e {folder} && qatspec plugins check {name}", wrap=False)
 
 
 def _unregistered(name: str) -> Diagnostic:

@@ -120,8 +120,8 @@ def command(
         if output is not None:
             echo(f"{output}: {len(suggestions)} rules, extends {spec}")
             directory = workdir or options.default_workdir(loaded)
-            echo(f"qatspec run {output} --workdir {directory} starts from the same float stage and "
-                 "keeps these results")  # fmt: skip
+            echo("this starts from the same float stage and keeps these results:")
+            echo(f"  qatspec run {output} --workdir {directory}", wrap=False)
 
 
 def _progress(live: Live, stage: str) -> Callable[[int, int], None]:

@@ -1,6 +1,7 @@
 """The front half's commands: what they print and how they end (rule: exit codes)."""
 
 import json
+import shutil
 import sys
 import types
 from pathlib import Path
@@ -52,6 +53,25 @@ def test_quiet_prints_errors_alone(run, spec, command):
 def test_quiet_takes_nothing_from_what_is_for_programs(run, spec):
     for line in (["plan", spec, "--json"], ["show", spec], ["schema"]):
         assert run(*line, "--quiet") == run(*line)
+
+
+@pytest.mark.parametrize("line", [
+    ["explain", "spec.yaml", "backbone"], ["plugins", "list"], ["validate", "spec.yaml"],
+    ["explain", "QS201"], ["diff", "spec.yaml", "other.yaml"],
+    ["plugins", "new", "my-thing", "--kind", "model", "--output", "a-long-folder/" * 5],
+])  # fmt: skip
+def test_a_terminal_breaks_no_word(run, spec, monkeypatch, line):
+    """The words are those that a file gets; a line that is wider is a word or a command."""
+    Path("other.yaml").write_text(SPEC.replace("horizon_qat", "horizon_calibrated"))
+    code, wide, _ = run(*line)
+    if line[1] == "new":
+        shutil.rmtree("a-long-folder")
+    monkeypatch.setattr("qatspec.cli.output.terminal_width", lambda: 60)
+    again, narrow, _ = run(*line)
+    assert (code, wide.split()) == (again, narrow.split())
+    lines = [shown for shown in narrow.splitlines() if len(shown) > 60]
+    assert all(len(shown.split()) == 1 or "next: " in shown for shown in lines), lines
+    assert narrow != wide or max(map(len, wide.splitlines())) <= 60 or line[1] == "new"
 
 
 def test_json_is_short_for_its_format(run, spec):
