@@ -35,6 +35,7 @@ from qatspec.prepare.stage import set_stage
 from qatspec.prepare.unit import Unit
 from qatspec.prepare.units import units_of
 from qatspec.prepare.unmatched import unmatched_patterns
+from qatspec.process import garbage_kept
 from qatspec.quant.computed import compute_on_read
 from qatspec.registry import registry
 from qatspec.spec import check_rules, prepare_config, qconfig_rules
@@ -126,7 +127,8 @@ def graphs_after(spec: Spec, stage: str, model: nn.Module, last: str) -> tuple[L
     leaves, march = spec.quantization(stage), spec.march
     examples, scales = _examples(spec, model)
     refusals = Collector()
-    units, _ = _run(model, examples, leaves, march, scales, march, refusals, last=last)
+    with garbage_kept():
+        units, _ = _run(model, examples, leaves, march, scales, march, refusals, last=last)
     refusals.raise_if_any()
     return tuple(map(list_unit, units))
 
@@ -161,6 +163,7 @@ def _leaves(modules: Mapping[str, Any], base: ModuleQuant) -> tuple[ModuleQuant,
     return tuple(leaves)
 
 
+@garbage_kept()
 def _prepare(
     model: nn.Module,
     example_inputs: Sequence[Any],

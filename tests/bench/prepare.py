@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import gc
 import statistics
 import time
 import warnings
@@ -103,6 +104,7 @@ def growth(sizes: list[int], peer: bool) -> None:
 def cpu_seconds(
     way: Callable[[nn.Module, Tensor], nn.Module], model: nn.Module, x: Tensor
 ) -> float:
+    gc.collect()  # what an earlier run left is not this one's
     start = time.process_time()
     way(model, x)
     return time.process_time() - start
