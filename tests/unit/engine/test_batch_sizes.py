@@ -141,7 +141,7 @@ def test_sizes_that_no_training_needs_are_refused(project, override, key):
 def test_a_number_in_quotes_is_told_so(project):
     with pytest.raises(DiagnosticError) as caught:
         project.load("data.train.batch_size='8'")
-    assert "an integer of at least 1, or `auto`" in caught.value.diagnostics[0].help
+    assert "without quotes: `8`" in caught.value.diagnostics[0].help
 
 
 def test_live_tensors_are_counted_once_and_given_back():
