@@ -83,6 +83,7 @@ if TYPE_CHECKING:  # the same names for type checkers; tests/contract holds both
     from qatspec.picture import (
         AnnotatedPicture as AnnotatedPicture,
         ModelInput as ModelInput,
+        Pixels as Pixels,
         Placement as Placement,
         open_annotated_picture as open_annotated_picture,
         open_labels as open_labels,
@@ -157,6 +158,7 @@ if TYPE_CHECKING:  # the same names for type checkers; tests/contract holds both
         OpSupport as OpSupport,
         OpTrait as OpTrait,
         PictureDataset as PictureDataset,
+        PixelSample as PixelSample,
         PrepareConfig as PrepareConfig,
         PrepareConfigDef as PrepareConfigDef,
         QConfig as QConfig,
@@ -193,7 +195,7 @@ _export(
     "DetailedDataset",
     "PictureDataset",
     "PrepareConfig", "PrepareConfigDef", "QConfig", "QConfigDef", "QSpec",
-    "QuantHandler", "Sample", "Shared",
+    "PixelSample", "QuantHandler", "Sample", "Shared",
     "StageEvent", "TaskModel", "Verdict", "lazy", "Hardware", "HostCpu", "Limit", "OpSupport",
     "tiled_march",
 )  # fmt: skip
@@ -201,8 +203,8 @@ _export("qatspec.spec", "InputSpec", "Spec", "TensorSpec", "load")
 _export("qatspec.registry", "Registry", "registry")
 _export(
     "qatspec.picture",
-    "AnnotatedPicture", "ModelInput", "Placement", "open_annotated_picture", "open_labels",
-    "open_picture", "restore_boxes", "restore_mask",
+    "AnnotatedPicture", "ModelInput", "Pixels", "Placement", "open_annotated_picture",
+    "open_labels", "open_picture", "restore_boxes", "restore_mask",
 )  # fmt: skip
 _export("qatspec.plan", "Plan", "resolve")
 _export("qatspec.graph", "Decision", "DecisionKind", "Prepared")

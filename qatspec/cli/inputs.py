@@ -16,10 +16,10 @@ from qatspec.files import how_to_read, open_file, why_unreadable
 if TYPE_CHECKING:
     import numpy as np
 
-    from qatspec.types import Sample
+    from qatspec.types import PixelSample, Sample
 
 _READABLE = "name a picture or a video that can be opened, an .npy array, or a folder of pictures"
-Read = Callable[[Path], "Sample"]
+Read = Callable[[Path], "Sample | PixelSample"]
 Warn = Callable[[Diagnostic], None]
 
 

@@ -13,6 +13,7 @@ from qatspec.picture import ModelInput, restore_boxes, restore_mask
 from qatspec.registry import registry
 from qatspec.spec import CHANNELS, InputSpec, Spec
 from qatspec.train.protocol import check_sample
+from qatspec.train.samples import AnySample
 from qatspec.types import Sample
 
 #: What qatspec.picture.Placement.meta gives.
@@ -32,7 +33,7 @@ class Reader:
         self._record = registry().dataset(spec.data["val"].dataset.type)
         self.classes: Sequence[str] = dataset.classes
 
-    def read(self, path: Path) -> Sample:
+    def read(self, path: Path) -> AnySample:
         """A picture file as the model takes it. Raises DiagnosticError, PluginFault."""
         if hasattr(self._dataset, "read"):
             with registry().attribute_errors_of(self._dataset, "read"):

@@ -1,6 +1,7 @@
 """Pictures and label maps with the right numbers, whatever their files store."""
 
 from qatspec.picture.model_input import ModelInput as ModelInput
+from qatspec.picture.pixels import Pixels as Pixels
 from qatspec.picture.placement import (
     Placement as Placement,
     restore_boxes as restore_boxes,

@@ -11,7 +11,7 @@ from qatspec.spec import InputSpec
 from qatspec.spec.advice import Advice
 from qatspec.stages.context import Context
 from qatspec.train.loader import Batch
-from qatspec.train.protocol import Inputs
+from qatspec.train.samples import Inputs
 
 #: A mean beyond this many standard deviations is not near 0.
 _SHIFTED = 1.0

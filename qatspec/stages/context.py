@@ -26,8 +26,9 @@ from qatspec.train.checkpoint import Checkpoint, load
 from qatspec.train.distributed import ALONE, Processes
 from qatspec.train.evaluate import Predict
 from qatspec.train.loader import Loader
-from qatspec.train.protocol import Inputs, check_dataset, check_model
-from qatspec.types import Dataset, Sample, TaskModel
+from qatspec.train.protocol import check_dataset, check_model
+from qatspec.train.samples import Inputs
+from qatspec.types import Dataset, PixelSample, Sample, TaskModel
 
 Report = Callable[[str, Mapping[str, Any]], None]
 
@@ -296,7 +297,7 @@ class Limited:
         if begin := getattr(self._dataset, "begin_epoch", None):
             begin(epoch)
 
-    def sample(self, index: int, rng: Any) -> Sample:
+    def sample(self, index: int, rng: Any) -> Sample | PixelSample:
         return self._dataset.sample(index, rng)
 
     def evaluate(self, predictions: Any) -> dict[str, float]:

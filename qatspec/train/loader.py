@@ -25,32 +25,39 @@ from qatspec.diag.codes import QS909
 from qatspec.language import default
 from qatspec.registry import registry
 from qatspec.registry.recorder import judging
+from qatspec.train.byte_images import ByteImages
 from qatspec.train.protocol import (
-    ONE_PICTURE,
-    Inputs,
     check_equal_shapes,
     check_sample,
     target_tensor,
-    tensors_of,
 )
+from qatspec.train.samples import ONE_PICTURE, AnySample, Inputs, tensors_of
 from qatspec.train.workers import watched
-from qatspec.types import Dataset, DatasetDef, Sample
+from qatspec.types import Dataset, DatasetDef
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """inputs: a tensor for each argument of the model's forward, images (N, C, H, W) float32 where
-    it takes pictures; a target and a meta an example. number: of the batch among those that are
-    loaded, of which some may be unreadable."""
+    """loaded: a tensor for each argument of the model's forward, or pictures that are bytes; a
+    target and a meta an example. number: of the batch among those that are loaded, of which some
+    may be unreadable."""
 
-    inputs: tuple[Tensor, ...]
+    loaded: tuple[Tensor | ByteImages, ...]
     targets: list[dict[str, Tensor]]
     metas: list[Mapping[str, Any]]
     number: int = 0
 
+    @property
+    def inputs(self) -> tuple[Tensor, ...]:
+        """A tensor for each argument of the model's forward: images (N, C, H, W) float32 where it
+        takes pictures."""
+        return tuple(x.normalized() if isinstance(x, ByteImages) else x for x in self.loaded)
+
     def to(self, device: torch.device) -> Batch:
-        """The same batch on `device`; metas stay."""
-        return self._mapped(lambda value: value.to(device, non_blocking=True))
+        """The same batch on `device`, where pictures that travel as bytes are normalised; metas
+        stay."""
+        moved = self._mapped(lambda value: value.to(device, non_blocking=True))
+        return replace(moved, loaded=moved.inputs)
 
     def pin_memory(self) -> Batch:
         """The same batch in pinned memory. torch's data loader calls this method."""
@@ -58,7 +65,8 @@ class Batch:
 
     def _mapped(self, change: Callable[[Tensor], Tensor]) -> Batch:
         targets = [{k: change(v) for k, v in target.items()} for target in self.targets]
-        return replace(self, inputs=tuple(change(x) for x in self.inputs), targets=targets)
+        loaded = (x.mapped(change) if isinstance(x, ByteImages) else change(x) for x in self.loaded)
+        return replace(self, loaded=tuple(loaded), targets=targets)
 
     def __len__(self) -> int:
         """The number of examples."""
@@ -238,7 +246,7 @@ class _Batches(TorchDataset[Any]):
 
     def __getitem__(self, asked: _Asked) -> _Item:
         self._enter(asked.epoch)
-        samples: list[Sample] = []
+        samples: list[AnySample] = []
         broken: list[_Broken] = []
         for index in asked.indices:
             read = self._first_readable(index, broken)
@@ -265,7 +273,7 @@ class _Batches(TorchDataset[Any]):
         if begin is not None and self._replacing and get_worker_info() is not None:
             begin(epoch)
 
-    def _first_readable(self, index: int, broken: list[_Broken]) -> Sample | _Broken | None:
+    def _first_readable(self, index: int, broken: list[_Broken]) -> AnySample | _Broken | None:
         """The example at `index`, or where that is broken, the next one (when replacing). Broken
         ones on the way are appended to `broken`; what is fatal is returned."""
         count = len(self._dataset)
@@ -278,7 +286,7 @@ class _Batches(TorchDataset[Any]):
             broken.append(sample)
         return broken.pop() if self._replacing else None
 
-    def _sample(self, index: int) -> Sample | _Broken:
+    def _sample(self, index: int) -> AnySample | _Broken:
         rng = np.random.default_rng([self._seed, self._epoch, index])
         try:
             with judging(only=self._judges):
@@ -297,7 +305,7 @@ class _Batches(TorchDataset[Any]):
             return _Broken((fault.diagnostic(),), traceback.format_exc(), fault=True)
 
 
-def _collate(samples: Sequence[Sample], inputs: Inputs, number: int) -> Batch:
+def _collate(samples: Sequence[AnySample], inputs: Inputs, number: int) -> Batch:
     return Batch(
         tensors_of(samples, inputs),
         [{k: target_tensor(v) for k, v in s.target.items()} for s in samples],

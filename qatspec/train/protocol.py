@@ -16,15 +16,19 @@ from torch import Tensor, nn
 
 from qatspec.diag import Diagnostic, PluginFault
 from qatspec.diag.words import quote_list, suggest
+from qatspec.picture import Pixels
 from qatspec.registry import registry
 from qatspec.spec.model import GivenInput, InputSpec, TensorSpec
-from qatspec.types import DatasetDef, ModelDef, Sample
+from qatspec.train.samples import (
+    ONE_PICTURE,
+    PICTURE_DIMS,
+    AnySample,
+    Inputs,
+    arrays_of,
+    is_normalizable,
+)
+from qatspec.types import DatasetDef, ModelDef, PixelSample
 
-#: The model's inputs by name, in the order of forward; `model.input` is "".
-Inputs = Mapping[str, GivenInput]
-#: The inputs of a model that takes one picture of any size.
-ONE_PICTURE: Inputs = {"": InputSpec(size=(1, 1))}
-_PICTURE_DIMS = 3
 _SHOWN = 3
 _DEPTH = 3
 #: methods of torch's data sets and of other frameworks that authors write in place of ours
@@ -71,12 +75,13 @@ def check_dataset(definition: DatasetDef, dataset: Any) -> Any:
 
 def check_sample(
     dataset: Any, sample: Any, record: DatasetDef | None = None, inputs: Inputs = ONE_PICTURE
-) -> Sample:
+) -> AnySample:
     """Return what `sample` of a data set returned if a batch can be made of it.
 
     inputs: the model's inputs by name."""
-    image, target = getattr(sample, "image", None), getattr(sample, "target", None)
-    if not hasattr(sample, "image"):
+    is_bytes, target = isinstance(sample, PixelSample), getattr(sample, "target", None)
+    image = sample.pixels if is_bytes else getattr(sample, "image", None)
+    if not (is_bytes or hasattr(sample, "image")):
         raise _returned(dataset, "sample", sample, _expected(inputs), record)
     if wrong := _other_arrays(image, inputs):
         raise _returned(dataset, "sample", wrong, _expected(inputs), record)
@@ -90,7 +95,7 @@ def check_sample(
     if not _are_diagnostics(getattr(sample, "warnings", ())):
         what = f"warnings that are {describe(sample.warnings)}"
         raise _returned(dataset, "sample", what, "a sequence of Diagnostics", record)
-    return cast(Sample, sample)
+    return cast(AnySample, sample)
 
 
 def _expected(inputs: Inputs) -> str:
@@ -113,7 +118,7 @@ def _form(given: GivenInput) -> str:
 def _other_arrays(image: Any, inputs: Inputs) -> str | None:
     """What is wrong with the arrays of a sample, in words; None where they fit."""
     arrays = image
-    if tuple(inputs) == ("",) or (len(inputs) == 1 and isinstance(image, np.ndarray)):
+    if tuple(inputs) == ("",) or (len(inputs) == 1 and isinstance(image, np.ndarray | Pixels)):
         arrays = dict.fromkeys(inputs, image)
     if not isinstance(arrays, Mapping):
         return f"an image that is {describe(image)}"
@@ -127,6 +132,8 @@ def _other_arrays(image: Any, inputs: Inputs) -> str | None:
 
 
 def _fits(array: Any, given: GivenInput) -> bool:
+    if isinstance(array, Pixels):
+        return isinstance(given, InputSpec) and is_normalizable(array)
     if not isinstance(array, np.ndarray):
         return False
     if isinstance(given, TensorSpec) and given.is_integer:
@@ -134,45 +141,24 @@ def _fits(array: Any, given: GivenInput) -> bool:
     if array.dtype.newbyteorder("=") != np.float32:
         return False
     return (
-        array.ndim == _PICTURE_DIMS
-        if isinstance(given, InputSpec)
-        else (array.shape == given.shape)
+        array.ndim == PICTURE_DIMS if isinstance(given, InputSpec) else (array.shape == given.shape)
     )
-
-
-def arrays_of(sample: Sample, inputs: Inputs) -> list[np.ndarray]:
-    """The arrays of a sample in the order of `inputs`."""
-    if isinstance(sample.image, Mapping):
-        return [sample.image[name] for name in inputs]
-    return [sample.image]
-
-
-def tensors_of(samples: Sequence[Sample], inputs: Inputs = ONE_PICTURE) -> tuple[Tensor, ...]:
-    """Each input of samples as one batch, whatever the byte order of their arrays."""
-    columns = zip(*(arrays_of(sample, inputs) for sample in samples), strict=True)
-    return tuple(
-        torch.from_numpy(np.stack(column).astype(_dtype(given), copy=False))
-        for column, given in zip(columns, inputs.values(), strict=True)
-    )
-
-
-def _dtype(given: GivenInput) -> str:
-    return given.dtype if isinstance(given, TensorSpec) else "float32"
 
 
 def check_equal_shapes(
     dataset: Any,
-    samples: Sequence[Sample],
+    samples: Sequence[AnySample],
     record: DatasetDef | None = None,
     inputs: Inputs = ONE_PICTURE,
 ) -> None:
     """Raise PluginFault unless each input of a batch has one shape."""
     columns = zip(*(arrays_of(sample, inputs) for sample in samples), strict=True)
     for name, column in zip(inputs, columns, strict=False):
-        for array in column:
-            if array.shape != column[0].shape:
+        forms = [(one.values if isinstance(one, Pixels) else one).shape for one in column]
+        for form in forms:
+            if form != forms[0]:
                 of = f"`{name}`" if name else "images"
-                shapes = f"{_shape(column[0].shape)} and {_shape(array.shape)}"
+                shapes = f"{_shape(forms[0])} and {_shape(form)}"
                 what = f"{of} of {shapes} in one batch"
                 raise _returned(dataset, "sample", what, "one shape for every index", record)
 
@@ -297,6 +283,8 @@ def describe(value: object, depth: int = _DEPTH) -> str:
         return f"a {form}tensor {_shape(value.shape)} of {dtype}"
     if isinstance(value, np.ndarray):
         return f"an array {_shape(value.shape)} of {value.dtype}"
+    if isinstance(value, Pixels):
+        return f"Pixels of {describe(value.values)}, mean {value.mean} and std {value.std}"
     if isinstance(value, Mapping | list | tuple):
         return f"a {type(value).__name__} of {len(value)}{_items(value, depth - 1)}"
     if value is None or isinstance(value, bool | int | float):

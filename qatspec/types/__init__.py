@@ -44,6 +44,7 @@ from qatspec.types.task import (
     Dataset as Dataset,
     DetailedDataset as DetailedDataset,
     PictureDataset as PictureDataset,
+    PixelSample as PixelSample,
     Sample as Sample,
     TaskModel as TaskModel,
 )

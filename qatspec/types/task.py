@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import torch
 
     from qatspec.diag import Diagnostic
+    from qatspec.picture import Pixels
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,39 @@ class Sample:
     warnings: Sequence[Diagnostic] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class PixelSample:
+    """One example as a data set yields it whose picture is still bytes.
+
+    Batches of such examples are a fourth of the size on their way out of a worker process and into
+    the memory of a GPU, and are normalised there, with the same numbers.
+
+    pixels  the picture; with `model.inputs`, a mapping of their names to pictures and to arrays as
+            in Sample.image.
+    target, meta, warnings: as in Sample.
+    """
+
+    pixels: Pixels | Mapping[str, Pixels | np.ndarray]
+    target: Mapping[str, np.ndarray]
+    meta: Mapping[str, Any] = field(default_factory=dict)
+    warnings: Sequence[Diagnostic] = ()
+
+    @property
+    def image(self) -> np.ndarray | Mapping[str, np.ndarray]:
+        """The picture as in Sample.image, float32 (C, H, W), or the mapping; computed at each
+        access."""
+        if isinstance(self.pixels, Mapping):
+            return {name: _normalized(value) for name, value in self.pixels.items()}
+        return self.pixels.normalized()
+
+
+def _normalized(value: Pixels | np.ndarray) -> np.ndarray:
+    # This module is imported without numpy, which Pixels needs: no class to ask for.
+    either: Any = value
+    array: np.ndarray = either.normalized() if hasattr(either, "normalized") else either
+    return array
+
+
 class Dataset(Protocol):
     """What DatasetDef.open returns.
 
@@ -46,8 +80,9 @@ class Dataset(Protocol):
 
     def __len__(self) -> int: ...
 
-    def sample(self, index: int, rng: np.random.Generator) -> Sample:
-        """Return the example at `index`, 0 to the length of the set.
+    def sample(self, index: int, rng: np.random.Generator) -> Sample | PixelSample:
+        """Return the example at `index`, 0 to the length of the set: a PixelSample where the
+        picture is made of bytes to the end, a Sample where a change gives other numbers.
 
         All randomness comes from `rng`, which depends on (seed, epoch, index) alone, so that worker
         counts never change a byte. Raises DiagnosticError on a broken file; the data role's

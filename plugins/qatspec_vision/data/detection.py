@@ -13,6 +13,7 @@ import numpy as np
 from qatspec.api import (
     Diagnostic,
     ModelInput,
+    PixelSample,
     Sample,
     Span,
     codes,
@@ -101,7 +102,7 @@ class DetectionSet:
         """The files of the pictures, in order."""
         return [self._given.folder / image["file_name"] for image in self._images]
 
-    def sample(self, index: int, rng: np.random.Generator) -> Sample:
+    def sample(self, index: int, rng: np.random.Generator) -> PixelSample:
         """The picture at `index`, augmented by `rng` alone; a mosaic, mixup or what torchvision
         changed has a meta without more than its id, as nothing restores it.
         Raises DiagnosticError QS911."""
@@ -119,7 +120,7 @@ class DetectionSet:
             image, target = self._transforms(image, rng, **target)
             meta = {"id": meta["id"]}
         warnings = (rotation_ignored(self._given.source),) if self._rotation_ignored else ()
-        return Sample(self._fed.normalize(image), target, meta, warnings)
+        return PixelSample(self._fed.pixels(image), target, meta, warnings)
 
     def begin_epoch(self, epoch: int) -> None:
         """Set the epoch of the stage (from 0); mosaic and mixup are off in the last epochs."""

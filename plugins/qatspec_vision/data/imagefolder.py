@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from qatspec.api import Diagnostic, ModelInput, Sample, open_picture
+from qatspec.api import Diagnostic, ModelInput, PixelSample, Sample, open_picture
 from qatspec_vision.data import fitting, made_up, table_layout
 from qatspec_vision.data.augment import shift_hsv
 from qatspec_vision.data.imagefolder_layout import Listing, locate
@@ -67,7 +67,7 @@ class ImageFolder:
         """The files of the pictures, in order."""
         return [path for path, _ in self._entries]
 
-    def sample(self, index: int, rng: np.random.Generator) -> Sample:
+    def sample(self, index: int, rng: np.random.Generator) -> PixelSample:
         """The picture at `index`, augmented by `rng` alone. Raises DiagnosticError QS911."""
         path, label = self._entries[index]
         image, augment = open_picture(path), self._augment
@@ -80,7 +80,7 @@ class ImageFolder:
         if self._transforms:
             image, _ = self._transforms(image, rng)
         meta = {"id": path.name, "label": label}
-        return Sample(self._fed.normalize(image), {"label": np.array(label, np.int64)}, meta)
+        return PixelSample(self._fed.pixels(image), {"label": np.array(label, np.int64)}, meta)
 
     def read(self, path: Path) -> Sample:
         """Any picture, as `sample` gives one, without augmentation and target.

@@ -9,7 +9,14 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from qatspec.api import Diagnostic, ModelInput, Sample, open_annotated_picture, restore_mask
+from qatspec.api import (
+    Diagnostic,
+    ModelInput,
+    PixelSample,
+    Sample,
+    open_annotated_picture,
+    restore_mask,
+)
 from qatspec_vision.data.augment import FittedAugment, random_placement, shift_hsv
 from qatspec_vision.data.cityscapes_layout import IGNORED, Pair
 from qatspec_vision.data.iou import Confusion
@@ -61,7 +68,7 @@ class SegmentationSet:
         """The files of the pictures, in order."""
         return [pair.picture for pair in self._pairs]
 
-    def sample(self, index: int, rng: np.random.Generator) -> Sample:
+    def sample(self, index: int, rng: np.random.Generator) -> PixelSample:
         """The picture at `index`, augmented by `rng` alone. Raises DiagnosticError QS911."""
         pair, augment = self._pairs[index], self._augment
         labels = Image.fromarray(self._labels(pair.labels))
@@ -82,7 +89,7 @@ class SegmentationSet:
             image, target = self._transforms(image, rng, **target)
             meta = {"id": pair.name}
         target = {"mask": target["mask"].astype(np.int64)}
-        return Sample(self._fed.normalize(image), target, meta, warnings)
+        return PixelSample(self._fed.pixels(image), target, meta, warnings)
 
     def read(self, path: Path) -> Sample:
         """Any picture, as `sample` gives one, without augmentation and target.

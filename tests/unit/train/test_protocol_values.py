@@ -17,8 +17,8 @@ from qatspec.train.protocol import (
     metrics_of,
     predictions_of,
     target_tensor,
-    tensors_of,
 )
+from qatspec.train.samples import tensors_of
 
 _NO_NUMBERS = [torch.zeros((), device="meta"), torch.zeros(1).to_sparse()]
 
