@@ -50,6 +50,18 @@ def _scaled(norm: nn.Module) -> nn.Module:
     return norm
 
 
+def _views_in_place(x: Tensor) -> Tensor:
+    y = x * 0.5
+    y.unsqueeze_(1)
+    y.swapaxes_(1, 2)
+    return y[:, :, 0] - x
+
+
+def _learned_means(x: Tensor, p: Tensor) -> Tensor:
+    power = p.abs() + 2.0
+    return F.avg_pool2d(x.clamp(min=1e-3).pow(power), (9, 12)).pow(1.0 / power)
+
+
 def _tensor(*shape: int) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(3)) * 0.4 + 0.3
 
@@ -171,6 +183,16 @@ LAYERS: dict[str, tuple[int, Callable[[], nn.Module]]] = {
     "mean": (4, lambda: Op(lambda x: x.mean(2))),
     "mean of channels": (4, lambda: Op(lambda x: x.mean((1, 3), keepdim=True))),
     "amax": (4, lambda: Op(lambda x: torch.amax(x, (2, 3)))),
+    "amin": (4, lambda: Op(lambda x: torch.amin(x, (2, 3), keepdim=True))),
+    "amin of channels": (5, lambda: Op(lambda x: x.amin(dim=1))),
+    "min along a dim": (4, lambda: Op(lambda x: x - x.min(-1, keepdim=True).values)),
+    "aminmax": (3, lambda: Op(lambda x: torch.sub(*torch.aminmax(x, dim=2)[::-1]))),
+    "argmin": (3, lambda: Op(lambda x: x * (torch.argmin(x, dim=1, keepdim=True) * 0.1))),
+    # in place
+    "views in place": (
+        4, lambda: Op(lambda x: x.mul(0.5).unsqueeze_(1).transpose_(1, 2).squeeze_(2) + x)
+    ),
+    "view in place of what is read again": (3, lambda: Op(_views_in_place)),
     # resizing
     "nearest": (4, lambda: Op(lambda x: F.interpolate(x, size=(7, 30)))),
     "nearest 1-d": (3, lambda: nn.Upsample(scale_factor=2)),
@@ -210,6 +232,8 @@ LAYERS: dict[str, tuple[int, Callable[[], nn.Module]]] = {
     "softplus": (4, lambda: nn.Softplus()),
     "prelu": (4, lambda: nn.PReLU(4)),
     "prelu 1-d": (3, lambda: nn.PReLU()),
+    "learned exponent": (4, lambda: Op(lambda x, p: x.clamp(min=0.1).pow(p + 2.0), _tensor(1))),
+    "pool of learned means": (4, lambda: Op(_learned_means, _tensor(1))),
     # running sums
     "cumsum last": (3, lambda: Op(lambda x: x.cumsum(-1))),
     "cumsum of rows": (2, lambda: Op(lambda x: torch.cumsum(x, dim=1))),

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from math import prod
@@ -26,6 +27,10 @@ FIXES: Mapping[str, str] = {
     "matmul": _IN_FLOAT,
     "lut": f"use a relu or a clamp where it is an activation, or {_IN_FLOAT}",
 }
+_MEAN = (
+    "take the mean over the dims (`x.mean((2, 3), keepdim=True)`) where the window is the whole "
+    "picture, else use a smaller window"
+)
 _FEWER_BITS = "quantize it on fewer bits (`activation: {dtype: qint8}`)"
 #: What to do about an op of the model that is several integer ops, where each of its refused parts
 #: has no advice of its own. Every march has what is proposed.
@@ -34,6 +39,7 @@ OP_FIXES: Mapping[str, str] = {
         "enlarge by a power of two with `scale_factor`, in mode 'nearest' or 'bilinear', without "
         "`align_corners` and `antialias`, and make smaller with a pool or a convolution's stride"
     ),
+    "avg_pool": _MEAN,
     "add": (
         "give both operands the same size: `F.interpolate` by a power of two, cut to the size by a "
         "slice"
@@ -160,7 +166,7 @@ def _refusal(
     where = f"`{origin.module or origin.node.lstrip(':') or first.output}`"
     kind = "" if not origin.op or origin.op.startswith(first.kind) else f" ({origin.op})"
     fixes = [answer.fix or FIXES.get(op.kind, "") for op, answer in parts]
-    general = OP_FIXES.get(origin.op, "")
+    general = OP_FIXES.get(re.sub(r"\dd$", "", origin.op), "")  # avg_pool2d: of any number of dims
     if general:  # what is between its parts has the bits that the first one gives
         fixes = [f"{fixes[0]}, and {general}"] if fixes[0] else []
     others = (FIXES[kind] for kind in sorted(kinds - {"lut"}) if kind in FIXES)

@@ -21,6 +21,8 @@ from qatspec.graph.source import line_span
 
 #: Names of NumPy for settings, which torch accepts -> torch's own.
 _NAMES_OF_NUMPY = {"axis": "dim", "keepdims": "keepdim"}
+#: Methods that change the shape of a tensor and none of its numbers.
+_VIEWS_IN_PLACE = ("squeeze_", "swapaxes_", "swapdims_", "t_", "transpose_", "unsqueeze_")
 _IN_PLACE_OPERATORS = ("iadd", "isub", "imul", "itruediv")
 
 
@@ -68,6 +70,9 @@ def follow_in_place(graph: fx.Graph, modules: Mapping[str, nn.Module]) -> None:
         for user in list(changed.users):
             if position[user] > position[node]:
                 user.replace_input_with(changed, node)
+        if node.target in _VIEWS_IN_PLACE:
+            node.target = str(node.target)[:-1]
+            continue
         others = []
         for other in graph.nodes:
             if other is node:

@@ -15,6 +15,11 @@ from qatspec.prepare import indexing, statistics
 from qatspec.prepare.parts import leading_sizes
 
 
+def _value(x: Any) -> Any:
+    """The example value of a proxy, anything else as it is."""
+    return x.node.meta.get("example") if isinstance(x, fx.Proxy) else x
+
+
 def _shape(x: Any) -> tuple[int, ...]:
     return tuple((x.node.meta["example"] if isinstance(x, fx.Proxy) else x).shape)
 
@@ -139,14 +144,34 @@ POOL_MODULES = tuple(
 )
 
 
-def _of_two(function: Callable[..., Any]) -> Callable[..., Any]:
-    """torch.max and torch.min of two tensors."""
+def _max_of_two(x: Any, other: Any) -> Any:
+    """torch.max of two tensors."""
+    return torch.maximum(x, other) if isinstance(_value(other), torch.Tensor) else NotImplemented
 
-    def call(x: Any, other: Any) -> Any:
-        example = other.node.meta.get("example") if isinstance(other, fx.Proxy) else other
-        return function(x, other) if isinstance(example, torch.Tensor) else NotImplemented
 
-    return call
+def _least(x: Any, dim: Any = (), keepdim: bool = False) -> Any:
+    """amin: the largest of the negated numbers, negated."""
+    return -torch.amax(-x, dim, keepdim) if dim not in ((), [], None) else NotImplemented
+
+
+def _min(x: Any, dim: Any = None, keepdim: bool = False, other: Any = None) -> Any:
+    """The smaller of two tensors, or the least numbers along a dim and their indices."""
+    if other is not None or isinstance(_value(dim), torch.Tensor):
+        return torch.minimum(x, dim if other is None else other)
+    if dim is None:
+        return NotImplemented
+    largest = torch.max(-x, dim, keepdim)
+    return -largest[0], largest[1]
+
+
+def _argmin(x: Any, dim: Any = None, keepdim: bool = False) -> Any:
+    return torch.argmax(-x, dim, keepdim) if dim is not None else NotImplemented
+
+
+def _aminmax(x: Any, *, dim: Any = None, keepdim: bool = False) -> Any:
+    if dim is None:
+        return NotImplemented
+    return _least(x, dim, keepdim), torch.amax(x, dim, keepdim)
 
 
 DEFINITIONS: Mapping[Any, Callable[..., Any]] = {
@@ -164,8 +189,11 @@ DEFINITIONS: Mapping[Any, Callable[..., Any]] = {
     **dict.fromkeys((torch.hypot, "hypot"), _hypot),
     **dict.fromkeys((torch.logaddexp, "logaddexp"), _logaddexp),
     **dict.fromkeys((torch.fmax, "fmax"), lambda x1, x2: torch.maximum(x1, x2)),
-    **dict.fromkeys((torch.max, "max"), _of_two(torch.maximum)),
-    **dict.fromkeys((torch.min, "min"), _of_two(torch.minimum)),
+    **dict.fromkeys((torch.max, "max"), _max_of_two),
+    **dict.fromkeys((torch.min, "min"), _min),
+    **dict.fromkeys((torch.amin, "amin"), _least),
+    **dict.fromkeys((torch.argmin, "argmin"), _argmin),
+    **dict.fromkeys((torch.aminmax, "aminmax"), _aminmax),
     **dict.fromkeys((torch.fmin, "fmin"), lambda x1, x2: torch.minimum(x1, x2)),
     torch.linalg.vecdot: _vecdot,
     **dict.fromkeys((torch.diagonal, "diagonal"), _diagonal),

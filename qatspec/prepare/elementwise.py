@@ -40,8 +40,17 @@ def elementwise(unit: Unit) -> None:
             continue
         if node.op == "call_module" and str(node.target) not in units:
             _mark_module(context, node)
-        elif node.op in ("call_function", "call_method") and context.op(node) is None:
+        elif node.op in ("call_function", "call_method") and (
+            context.op(node) is None or _has_learned_exponent(context, node)
+        ):
             _make_module(context, [node])
+
+
+def _has_learned_exponent(context: GraphContext, node: fx.Node) -> bool:
+    """Whether it is a power whose exponent is a tensor of the model: a pool of learned means."""
+    exponent = [*node.args, node.kwargs.get("exponent")][1] if node.args else None
+    learned = context.op(node) == "pow" and isinstance(exponent, fx.Node)
+    return learned and context.is_float_tensor(exponent) and context.is_constant(exponent)
 
 
 # -- modules ---------------------------------------------------------------------------------------

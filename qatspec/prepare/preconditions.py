@@ -17,6 +17,7 @@ from torch.nn.parameter import Buffer, UninitializedBuffer, UninitializedParamet
 from qatspec.diag import Code, Diagnostic, DiagnosticError
 from qatspec.diag.codes import QS507, QS509
 from qatspec.diag.words import quote_list
+from qatspec.graph.module import TracedModule
 
 #: Named, not imported: importing torch._dynamo takes seconds.
 _COMPILED = "OptimizedModule"
@@ -51,6 +52,8 @@ def unusual_modules(units: Mapping[str, nn.Module]) -> list[Diagnostic]:
     problems = []
     alike: dict[_Kind, list[str]] = {}
     for unit_path, unit in units.items():
+        if taken := _taken_names(unit):
+            problems.append(_named_as_fx(unit_path, taken))
         for name, module in unit.named_modules():
             path = ".".join(part for part in (unit_path, name) if part)
             problem = _compiled_form(module, path) or _other_form(module, path)
@@ -65,6 +68,24 @@ def unusual_modules(units: Mapping[str, nn.Module]) -> list[Diagnostic]:
             kind.code.diagnostic(f"{quote_list(names)} {are} {kind.what}", help=kind.advice)
         )
     return problems
+
+
+def _taken_names(unit: nn.Module) -> list[str]:
+    """The parts of a module whose names torch.fx uses for what it keeps of a traced module."""
+    if isinstance(unit, fx.GraphModule):
+        return []
+    names = set(dir(TracedModule(nn.Module(), fx.Graph()))).difference(dir(nn.Module()))
+    parts = {**unit._parameters, **unit._buffers, **unit._modules}
+    return [n for n in parts if n in names and not (n == "code" and n in unit._modules)]
+
+
+def _named_as_fx(path: str, names: list[str]) -> Diagnostic:
+    where = f"`{path}`" if path else "the model"
+    return _unusual(
+        f"{where} has parts whose names torch.fx uses itself: {quote_list(names)}",
+        "rename them, or put the module into another one, `nn.Sequential(model)`, whose keys in "
+        "state dicts begin with `0.`",
+    )
 
 
 def _compiled_form(module: nn.Module, path: str) -> Diagnostic | None:

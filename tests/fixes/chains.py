@@ -60,7 +60,7 @@ OPS: dict[str, Callable[[], nn.Module]] = {
     "det": f(lambda x: torch.linalg.det(x)),
     "cdist": f(lambda x: torch.cdist(x.flatten(2), x.flatten(2))),
     "median": f(lambda x: x.median(1)[0]),
-    "amin": f(lambda x: x.amin(1)),
+    "kthvalue": f(lambda x: x.kthvalue(2, 1)[0]),
     "grid sample": f(lambda x: F.grid_sample(x, x.movedim(1, 3)[..., :2], align_corners=False)),
     "max over everything": f(lambda x: x / (x.max() + 1)),
     "softmax": f(lambda x: torch.softmax(x, 1)),
@@ -81,6 +81,7 @@ OPS: dict[str, Callable[[], nn.Module]] = {
     ),
     "sum with a vector": f(lambda x: x[..., :6, :5] + x[..., 1:2, 2:3]),
     "by three": f(lambda x: F.interpolate(x, scale_factor=3)),
+    "pool of the picture": f(lambda x: F.avg_pool2d(x, x.shape[2:])),
     "quotient": f(lambda x: x / (x.abs() + 1)),
     "remainder": f(lambda x: torch.remainder(x, 0.5)),
     "batch": f(lambda x: x[:1]),
@@ -94,6 +95,7 @@ OPS: dict[str, Callable[[], nn.Module]] = {
 PROPOSED: dict[str, Callable[[], nn.Module]] = {
     "by two": f(lambda x: F.interpolate(x, scale_factor=2, mode="bilinear")),
     "pooled": f(lambda x: F.avg_pool2d(x, 2)),
+    "mean": f(lambda x: x.mean((2, 3), keepdim=True)),
     "sum of one size": f(
         lambda x: x[..., :6, :5] + F.interpolate(x[..., 1:2, 2:3], scale_factor=8)[..., :6, :5]
     ),
@@ -143,6 +145,8 @@ def proposals(state: State, found: Diagnostic) -> Iterator[State]:
         yield replace(state, op="pooled", dtype=dtype, follows="a pool")
     if "same size: `F.interpolate`" in text:
         yield replace(state, op="sum of one size", dtype=dtype, follows="the same size")
+    if "take the mean over the dims" in text:
+        yield replace(state, op="mean", dtype=dtype, follows="the mean")
     if "choose another march" in text:
         yield replace(state, march="onnxruntime", preset=None, follows="another march")
     if "quantize_output: true" in text or "or quantize the output" in text:

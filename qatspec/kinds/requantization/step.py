@@ -83,7 +83,7 @@ def requant(exact: ExactDtypes, op: Op) -> Step:
     along = Along(a["axis"], shape[a["axis"] - 1]) if per_channel else Along(None, 1)
     dtype = exact.holder(op.output)
     overwrite = exact.may_overwrite(op.inputs[0]) and exact.holder(op.inputs[0]) == dtype
-    width = along.count if per_channel else shape[-1]
+    width = along.count if per_channel else (1, *shape)[-1]
     body = None
     if not _takes_loop(terms, dtype, width, prod(shape)):
         body = _in_int32(exact, op, constants, along) or _in_float32(exact, op, constants, along)

@@ -2,9 +2,19 @@
 
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
+import torch
 
-from qatspec.api import March, Verdict, compile as compile_program, hookimpl
+from qatspec.api import (
+    March,
+    Verdict,
+    compile as compile_program,
+    hookimpl,
+    lower,
+    prepare,
+    set_stage,
+)
 from qatspec.backend.compile import _filled
 from qatspec.diag import DiagnosticError, PluginFault
 from qatspec.registry import Plugin, registry
@@ -51,3 +61,25 @@ def test_a_compiler_that_returns_no_artifact_is_the_plugins_error(small):
     with registry().added(Plugin("empty", "empty", "1", module)), pytest.raises(PluginFault) as got:
         compile_program(small, "empty")
     assert "it returns a NoneType, not an Artifact" in str(got.value)
+
+
+def test_one_number_for_each_image():
+    """A distance of two vectors: its value has no dims beside the batch."""
+    x = torch.randn(3, 6, generator=torch.Generator().manual_seed(0))
+    prepared = prepare(_Distance(), (x,), qconfig="horizon_qat", march="bayes")
+    prepared.model(x)
+    set_stage(prepared, "eval")
+    program = lower(prepared, (x,))
+    assert [port.shape for port in program.outputs] == [()]
+    ints = program.quantize(x.numpy())
+    (made,), (wanted,) = compile_program(program, "bayes").run(*ints), program.run(*ints)
+    assert np.array_equal(made, wanted)
+
+
+class _Distance(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = torch.nn.Linear(6, 4), torch.nn.Linear(6, 4)
+
+    def forward(self, x):
+        return (self.a(x) - self.b(x)).pow(2).sum(1).add(1e-3).sqrt()

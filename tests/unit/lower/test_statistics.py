@@ -129,15 +129,30 @@ def test_products_of_16_bits_say_what_to_do(settled):
     assert "fewer bits" in found.help
 
 
-def test_a_pair_that_leaves_whole_is_two_outputs(settled):
+@pytest.mark.parametrize("pair", [torch.max, torch.min])
+def test_a_pair_that_leaves_whole_is_two_outputs(settled, pair):
     x = real(2, 4, 6)
-    prepared = settled(Op(lambda x: torch.max(x, 1)), x, quantize_output=True)
+    prepared = settled(Op(lambda x: pair(x, 1)), x, quantize_output=True)
     assert len(lower(prepared, (x,)).outputs) == 2
+    assert prepared.model(x).indices.equal(pair(x, 1).indices)
+
+
+def test_least_distances_to_a_bank_of_features(settled):
+    """As anomaly detectors have them: every pixel is a row, whose batch is merged."""
+    bank = real(9, 4)
+
+    def scores(x):
+        rows = x.permute(0, 2, 3, 1).reshape(-1, 4)
+        distance = (rows**2).sum(1, keepdim=True) - 2 * rows @ bank.t() + (bank**2).sum(1)
+        least, index = distance.min(1)
+        return least.view(x.shape[0], 1, *x.shape[2:]) + 0 * index.view(x.shape[0], 1, 6, 5)
+
+    assert deviation(settled, Op(scores), real(3, 4, 6, 5), "qint8") <= 1.01
 
 
 def test_a_pair_of_an_unknown_op_is_told(settled):
     x = real(2, 4, 6)
-    prepared = settled(Op(lambda x: torch.min(x, 1)), x, quantize_output=True)
+    prepared = settled(Op(lambda x: torch.sort(x, 1)), x, quantize_output=True)
     with pytest.raises(DiagnosticError) as caught:
         lower(prepared, (x,))
     (found,) = caught.value.diagnostics
