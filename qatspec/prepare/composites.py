@@ -83,6 +83,32 @@ def _pairs(reduce: Callable[[Any], Any], x1: Any, x2: Any) -> Any:
     return reduce(torch.stack(spread, -1))
 
 
+def _over_stack(x: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Any:
+    """The sum of what torch.stack puts side by side, one addition after another: nothing has to
+    hold all of them."""
+    node = x.node if isinstance(x, fx.Proxy) else None
+    if node is None or node.target is not torch.stack or keepdim or dtype is not None:
+        return NotImplemented
+    args: tuple[Any, ...] = node.args
+    tensors: Any = args[0]
+    along: Any = args[1] if len(args) > 1 else node.kwargs.get("dim", 0)
+    dim = dim[0] if isinstance(dim, (list, tuple)) and len(dim) == 1 else dim
+    simple = isinstance(tensors, (list, tuple)) and isinstance(dim, int) and isinstance(along, int)
+    rank = len(_shape(x))
+    if not simple or dim % rank != along % rank or len(node.users) > 1:
+        return NotImplemented
+    parts = [fx.Proxy(tensor, x.tracer) for tensor in tensors]
+    total: Any = parts[0]
+    for part in parts[1:]:
+        total = total + part
+    return total
+
+
+def _mean_over_stack(x: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Any:
+    total = _over_stack(x, dim, keepdim, dtype=dtype)
+    return total if total is NotImplemented else total * (1 / len(x.node.args[0]))
+
+
 def _hypot(x1: Any, x2: Any) -> Any:
     return _pairs(lambda pairs: torch.linalg.vector_norm(pairs, 2, -1), x1, x2)
 
@@ -184,6 +210,8 @@ DEFINITIONS: Mapping[Any, Callable[..., Any]] = {
     F.lp_pool1d: partial(_lp_pool, F.avg_pool1d, 1),
     F.lp_pool2d: partial(_lp_pool, F.avg_pool2d, 2),
     F.lp_pool3d: partial(_lp_pool, F.avg_pool3d, 3),
+    **dict.fromkeys((torch.sum, "sum"), _over_stack),
+    **dict.fromkeys((torch.mean, "mean"), _mean_over_stack),
     F.local_response_norm: _local_response_norm,
     F.bilinear: _bilinear,
     **dict.fromkeys((torch.hypot, "hypot"), _hypot),
