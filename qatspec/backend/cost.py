@@ -27,7 +27,8 @@ def layer_us(layer: Layer, box: Box, program: Program, target: Target) -> float:
     elif anchor.kind == "matmul":
         cycles = _product_cycles(anchor, box, program, target)
     else:
-        cycles = sum(_vector_cycles(op, box, program, target) for op in layer.ops)
+        # numbers pass once, through all ops of the layer
+        cycles = max(_vector_cycles(op, box, program, target) for op in layer.ops)
     if target.hardware.table_lanes:
         tables = sum(op.kind == "lut" for op in layer.ops[1:])
         width = view(program.values[layer.output].shape)[2]

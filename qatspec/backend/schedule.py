@@ -2,8 +2,9 @@
 
 Loads, stores and each core take their commands in order. A command starts when its unit is free,
 what it reads is there, and what it overwrites has been read. Both queues share the bandwidth of
-DDR: a transfer uses the time that the transfers before it have left. The first command of a layer
-on a core pays for its start. Times are microseconds.
+DDR: a transfer uses the time that the transfers before it have left. Where the march says so, a
+transfer takes a share of its time from the cores that compute meanwhile. The first command of a
+layer on a core pays for its start. Times are microseconds.
 """
 
 from __future__ import annotations
@@ -166,6 +167,7 @@ class _Clock:
         self.chip, self.ddr, self.bus = _Memory(), _Memory(), _Bus()
         self.free = {"load": 0.0, "store": 0.0}
         self.core_free = [0.0] * compiled.cores
+        self.stalls = [0.0] * compiled.cores  # what transfers take of a core's next time
         self.host_free = 0.0
         self.started: set[tuple[int, int]] = set()
         self.work: dict[tuple[int, Box], float] = {}
@@ -225,7 +227,10 @@ class _Clock:
         _, result = self._at_home(layer.output, command.box)
         ready = [self.core_free[command.core], _writable(here, result)]
         start = max(ready + [_readable(buffer, box) for buffer, box in sources])
-        end = start + self.work[key]
+        # a core that waits loses nothing
+        idle = start - self.core_free[command.core]
+        end = start + self.work[key] + max(0.0, self.stalls[command.core] - idle)
+        self.stalls[command.core] = 0.0
         if (command.layer, command.core) not in self.started:
             self.started.add((command.layer, command.core))
             end += hardware.start_overhead_us
@@ -260,6 +265,8 @@ class _Clock:
         ready = max(ready, self.free[queue])
         start, end = self.bus.take(ready, size / self.target.hardware.ddr_bytes_per_us)
         self.free[queue] = end
+        stall = self.target.hardware.ddr_stall * (end - start)
+        self.stalls = [before + stall for before in self.stalls]
         return Event(command, start, end, size)
 
     def _constants(self, layer: Layer, box: Box) -> int:

@@ -44,6 +44,8 @@ class Target:
         """Return the figures as JSON, for the compiled file."""
         figures = asdict(self.hardware)
         del figures["fitted"]
+        if not figures["ddr_stall"]:  # files of marches without it keep their bytes
+            del figures["ddr_stall"]
         record = {"march": self.march, "version": self.version, **figures, "ops": {}}
         if self.host is not None:
             record["host"] = {**asdict(self.host), "ops": dict(self.host.ops)}

@@ -74,6 +74,7 @@ _MAY_BE_ZERO = (
     "port_bytes_per_cycle",
     "softmax_lanes",
     "table_lanes",
+    "ddr_stall",
 )
 
 
@@ -95,6 +96,8 @@ class Hardware:
     run_overhead_us           once a run, in microseconds.
     port_bytes_per_cycle      features that a core reads and writes on chip, in bytes a cycle; 0:
                               without limit.
+    ddr_stall                 share of the time of a transfer through DDR that a core loses where it
+                              computes meanwhile, 0 to 1; 0: both run side by side.
     align_width, align_channels_in, align_channels_out: width and channels are padded to these
                               multiples.
     accuracy                  how near the modelled latency comes to published times, in words.
@@ -116,6 +119,7 @@ class Hardware:
     port_bytes_per_cycle: float = 0
     softmax_lanes: float = 0
     table_lanes: float = 0
+    ddr_stall: float = 0
     accuracy: str = ""
     fitted: Mapping[str, str] = field(default_factory=dict)
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from qatspec.backend import assemble
+from qatspec.backend import Target, assemble
+from qatspec.backend.cost import layer_us
 from qatspec.backend.encode import decode
-from qatspec.backend.region import Box
+from qatspec.backend.region import Box, full_box
 from qatspec.backend.schedule import (
     _Bus,
     _Memory,
@@ -110,3 +113,44 @@ def test_the_time_of_a_run_is_its_last_end_and_the_overhead(full, target):
     assert duration_us((), compiled) == overhead
     assert len(events) == len(compiled.commands)
     assert all(event.start <= event.end for event in events)
+
+
+def test_transfers_stall_a_core_that_computes_meanwhile(full, target):
+    """By a share of their time and no more; without the figure a file has the bytes it had."""
+    artifact = assemble(full, target(16 * 1024))
+    compiled = decode(artifact)
+    moving = sum(e.end - e.start for e in schedule(compiled) if e.command.code != "execute")
+    times = [
+        duration_us(schedule(stalled), stalled)
+        for share in (0.0, 0.3, 1.0)
+        for stalled in [replace(compiled, target=target(16 * 1024, ddr_stall=share))]
+    ]
+    assert times[0] == latency_us(compiled) and "ddr_stall" not in compiled.target.record()
+    assert times[0] < times[1] < times[2] <= times[0] + moving + 1e-6
+    stalled = target(ddr_stall=0.3)
+    assert Target.from_record(stalled.record()).hardware.ddr_stall == 0.3
+
+
+def test_transfers_stall_no_core_that_waits_for_them(net, target):
+    n = net()
+    program = n.finish(n.conv(n.input(8, 8, 8), 8))
+    first = []
+    for share in (0.0, 1.0):
+        events = schedule(decode(assemble(program, target(ddr_stall=share))))
+        first.append(next(e for e in events if e.command.code == "execute"))
+        loads = [e for e in events if e.command.code != "execute" and e.end <= first[-1].start]
+        assert len(loads) >= 2
+    assert first[0] == first[1]
+
+
+def test_numbers_pass_once_through_a_layer_of_the_vector_unit(net, target):
+    """A sum of two values and what rides behind it take the time of one pass."""
+    n = net()
+    x = n.input(16, 8, 8)
+    y = n.emit("clamp", [n.add(x, x)], low=-5, high=9)
+    compiled = decode(assemble(n.finish(y), target(1 << 20, start_overhead_us=0.0)))
+    (layer,) = compiled.layers
+    assert len(layer.ops) == 2
+    box = full_box((16, 8, 8))
+    us = layer_us(layer, box, compiled.program, compiled.target)
+    assert us == 16 * 8 * 8 / 16 / 1000
