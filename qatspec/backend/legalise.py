@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from math import prod
 
@@ -15,7 +15,7 @@ from qatspec.diag.codes import QS801
 from qatspec.ir import Op
 from qatspec.kinds import Trait, has
 from qatspec.program import Program
-from qatspec.types import Limit, Verdict
+from qatspec.types import Limit, OpSupport, Verdict
 
 _IN_FLOAT = "end the quantized modules before it (`quantize: modules`): it then runs in float"
 #: What to do about the kinds that few marches have, in words of the model.
@@ -32,6 +32,8 @@ _MEAN = (
     "picture, else use a smaller window"
 )
 _FEWER_BITS = "quantize it on fewer bits (`activation: {dtype: qint8}`)"
+_FIT = "change the module to fit the limit"
+_WEIGHTS = "quantize its weights on 8 bits (`weight: {dtype: qint8}`)"
 #: What to do about an op of the model that is several integer ops, where each of its refused parts
 #: has no advice of its own. Every march has what is proposed.
 OP_FIXES: Mapping[str, str] = {
@@ -61,30 +63,38 @@ def verdict(op: Op, program: Program, target: Target) -> Verdict:
     rules = target.ops.get(op.kind)
     if rules is None:
         return Verdict(False, f"{target.march} has no {op.kind}", FIXES.get(op.kind, _IN_FLOAT))
+    measures = measure(op, program)
+    broken = [reason for limit in rules.limits if (reason := _broken(limit, measures))]
+    reasons, fixes = [f"{op.kind} on {target.march}: {reason}" for reason in broken], []
+    for told, has_instead, fix in reversed(list(_wrong_dtypes(op, program, rules))):
+        reasons.insert(0, f"{op.kind} {told}: {target.march} {has_instead}")
+        fixes.insert(0, fix)
+    if not reasons:
+        return Verdict(True)
+    if any(fixes) and broken:  # another dtype alone would lead to the next refusal
+        fixes.append(_FIT)
+    return Verdict(False, "; ".join(reasons), ", and ".join(filter(None, dict.fromkeys(fixes))))
+
+
+def _wrong_dtypes(op: Op, program: Program, rules: OpSupport) -> Iterator[tuple[str, str, str]]:
+    """Each dtype or form of `op` that the march lacks, what it has in its stead, and the fix."""
     for name in _operands(op, program):
         dtype = program.values[name].dtype
         if dtype not in rules.dtypes:
-            allowed = ", ".join(rules.dtypes)
-            taken = f"{op.kind} of {dtype}: {target.march} takes {allowed} (`{name}`)"
-            return Verdict(False, taken, _FEWER_BITS if dtype == "int16" else "")
+            fix = _FEWER_BITS if dtype == "int16" else ""
+            yield f"of {dtype}", f"takes {', '.join(rules.dtypes)} (`{name}`)", fix
+            break
     weight = program.values[op.inputs[1]].dtype if has(op, Trait.WEIGHTED) else None
     if weight is not None and weight not in rules.weights:
-        allowed = ", ".join(rules.weights)
-        return Verdict(False, f"{op.kind} with {weight} weights: {target.march} takes {allowed}")
+        fix = _WEIGHTS if "int8" in rules.weights else ""
+        yield f"with {weight} weights", f"takes {', '.join(rules.weights)}", fix
     result = program.values[op.output].dtype
     if rules.results and result not in rules.results:
-        allowed = ", ".join(rules.results)
-        return Verdict(False, f"{op.kind} to {result}: {target.march} gives {allowed}")
+        fix = _FEWER_BITS if result == "int16" else ""
+        yield f"to {result}", f"gives {', '.join(rules.results)}", fix
     form = op.attrs.get("form", "single")
     if op.kind == "requant" and form not in rules.forms:
-        allowed = ", ".join(rules.forms)
-        return Verdict(False, f"{op.kind} of the form {form}: {target.march} has {allowed}")
-    measures = measure(op, program)
-    for limit in rules.limits:
-        reason = _broken(limit, measures)
-        if reason:
-            return Verdict(False, f"{op.kind} on {target.march}: {reason}")
-    return Verdict(True)
+        yield f"of the form {form}", f"has {', '.join(rules.forms)}", ""
 
 
 def legalise(program: Program, target: Target, *, chip_only: bool) -> None:
@@ -168,9 +178,9 @@ def _refusal(
     fixes = [answer.fix or FIXES.get(op.kind, "") for op, answer in parts]
     general = OP_FIXES.get(re.sub(r"\dd$", "", origin.op), "")  # avg_pool2d: of any number of dims
     if general:  # what is between its parts has the bits that the first one gives
-        fixes = [f"{fixes[0]}, and {general}"] if fixes[0] else []
+        fixes = [f"{fixes[0].removesuffix(f', and {_FIT}')}, and {general}"] if fixes[0] else []
     others = (FIXES[kind] for kind in sorted(kinds - {"lut"}) if kind in FIXES)
-    fix = next(filter(None, [*fixes, general, *others]), "change the module to fit the limit")
+    fix = next(filter(None, [*fixes, general, *others]), _FIT)
     reasons = dict.fromkeys(answer.reason for _, answer in parts)
     span = span_of(origin.source)
     notes = [Note(f"written at {origin.source}")] if origin.source and not span else []

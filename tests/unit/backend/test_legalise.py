@@ -158,6 +158,18 @@ def test_a_dtype_that_the_march_lacks(net, target):
     assert "conv of int16" in answer.reason
 
 
+@pytest.mark.parametrize("kernel", [9, 3])
+def test_all_that_the_march_lacks_is_told_at_once_and_the_advice_is_of_all(net, target, kernel):
+    """Fewer bits alone would lead to the refusal of the kernel."""
+    made = net()
+    x = made.input(4, 12, 12, dtype="int16")
+    program = made.finish(made.raw_conv(x, 4, kernel=kernel))
+    answer = verdict(program.ops[0], program, limited(target, "conv", Limit(of="kernel", high=7)))
+    assert "conv of int16" in answer.reason and "fewer bits" in answer.fix
+    assert ("kernel 9x9 is above 7" in answer.reason) == (kernel == 9)
+    assert answer.fix.endswith(", and change the module to fit the limit") == (kernel == 9)
+
+
 def test_verdict_agrees_with_compile(full, target):
     """For every op alone: refused by supports if and only if compile names it."""
     for op in full.ops:

@@ -145,7 +145,7 @@ def test_perf_names_the_march_and_is_the_same_twice():
     assert first == second
     summary = perf(artifact)["summary"]
     assert summary["BPU march"] == "bernoulli2"
-    assert summary["BPU PE number"] == 240
+    assert summary["BPU PE number"] == 255
 
 
 @pytest.mark.parametrize("march", MARCHES)
