@@ -65,7 +65,8 @@ def verdict(op: Op, program: Program, target: Target) -> Verdict:
         return Verdict(False, f"{target.march} has no {op.kind}", FIXES.get(op.kind, _IN_FLOAT))
     measures = measure(op, program)
     broken = [reason for limit in rules.limits if (reason := _broken(limit, measures))]
-    reasons, fixes = [f"{op.kind} on {target.march}: {reason}" for reason in broken], []
+    reasons = [f"{op.kind} on {target.march}: {reason}" for reason in broken]
+    fixes: list[str] = []
     for told, has_instead, fix in reversed(list(_wrong_dtypes(op, program, rules))):
         reasons.insert(0, f"{op.kind} {told}: {target.march} {has_instead}")
         fixes.insert(0, fix)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
@@ -22,7 +22,9 @@ from qatspec.backend.cost import macs, tail_us
 from qatspec.backend.encode import decode
 from qatspec.backend.schedule import Event, duration_us, schedule
 from qatspec.backend.target import Target
-from qatspec.diag.codes import QS805
+from qatspec.diag import Diagnostic, Note
+from qatspec.diag.codes import QS805, QS813
+from qatspec.diag.words import quote_list
 from qatspec.files import encoded, write_file
 from qatspec.program import Artifact
 from qatspec.render import clean_file
@@ -35,6 +37,8 @@ HOST_HEADER = ["layer", "why the chip does not run it", "cost"]
 HEADER = ["layer", "ops", "computing cost (no DDR)", "load/store cost"]
 #: Slices of the run for which bandwidth and utilization are listed.
 INTERVALS = 20
+#: Layers that a warning names; a detector with SiLU has eighty on X3's CPU.
+NAMED = 8
 MIB = 2**20
 
 
@@ -251,6 +255,32 @@ def _host_parts(timed: Timing) -> list[list[str]]:
         reasons = dict.fromkeys(compiled.target.on_host(op) or "" for op in layer.ops)
         rows.append([layer.name, "; ".join(reasons), _cost(time, timed.latency)])
     return rows
+
+
+def parts_on_the_cpu(summary: Mapping[str, Any]) -> list[Diagnostic]:
+    """QS813, a warning with the price of each, for what a compiled file leaves to the CPU.
+
+    summary  of `perf`, or of a march without a model of time; without "CPU parts", nothing is told.
+    """
+    _, *parts = summary.get("CPU parts") or [()]
+    if not parts:
+        return []
+    names = quote_list([layer for layer, _, _ in parts[:NAMED]])
+    more = len(parts) - NAMED
+    notes = [f"`{layer}`, {cost}: {reason}" for layer, reason, cost in parts[:NAMED]]
+    if more > 0:
+        total = summary["latency of the CPU's parts (ms)"]
+        names += f" and {more} more layers"
+        notes.append(f"{total:.3f} ms for all {len(parts)}; perf.json and `perf --json` list them")
+    return [
+        QS813.warning(
+            f"on {summary['BPU march']} the CPU beside the chip runs {names}",
+            help="nothing is required; `stages.compile.chip_only: true` refuses them, and `qatspec "
+            "perf SPEC --march all` compares other marches",
+            notes=tuple(map(Note, notes)),
+            at="/march",
+        )
+    ]
 
 
 def _cost(time: float, latency: float) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import click
 
 from qatspec.cli import options
 from qatspec.cli.columns import Column, print_columns
-from qatspec.cli.output import echo, echo_json, settings, tables
+from qatspec.cli.output import echo, echo_json, settings, show, tables
 from qatspec.cli.outputs import is_stdout, write_output
 from qatspec.diag import DiagnosticError
 from qatspec.registry import registry
@@ -65,7 +66,8 @@ def command(
 
     A spec needs no training and no data: the network is built, quantized on one random batch and
     compiled at level `opt` of the spec for each march. A march that refuses it says why. Figures
-    are modelled, not measured. Exit code 1: every march refuses the network.
+    are modelled, not measured. What a march leaves to the CPU is a warning with its price. Exit
+    code 1: every march refuses the network; with --strict, also where the CPU runs a part of it.
     """
     if source.suffix == ".bin":
         if marches:
@@ -75,6 +77,8 @@ def command(
     if trace is not None or page is not None:
         option = "--page" if trace is None else "--trace"
         raise click.UsageError(f"{option} needs a compiled file: FILE.bin")
+    from qatspec.backend.perf import parts_on_the_cpu
+
     loaded = options.load(source, overrides, allow_code)
     names = _tiled() if "all" in marches else list(marches) or [loaded.march]
     reports = {name: _modelled(source, (*overrides, f"march={name}"), allow_code) for name in names}
@@ -84,7 +88,10 @@ def command(
         rows = [[name, *_row(report)] for name, report in reports.items()]
         print_columns(tables(), _HEAD, rows)
         for name, report in reports.items():
-            _print_host_parts(name, report)
+            _print_behind(name, report)
+    for name, report in reports.items():
+        for warning in parts_on_the_cpu(report):
+            options.warn(loaded, warning if name == loaded.march else replace(warning, at=None))
     if all("refused" in report for report in reports.values()):
         raise click.exceptions.Exit(1)
 
@@ -112,6 +119,7 @@ def _modelled(source: Path, overrides: Sequence[str], allow_code: bool) -> dict[
 
 def _compiled(file: Path, trace: Path | None, page: Path | None) -> None:
     from qatspec.backend import perf
+    from qatspec.backend.perf import parts_on_the_cpu
     from qatspec.program import Artifact
 
     artifact = Artifact.load(file)
@@ -120,7 +128,8 @@ def _compiled(file: Path, trace: Path | None, page: Path | None) -> None:
         echo_json(report)
     else:
         print_columns(tables(), _HEAD, [[artifact.march, *_row(report)]])
-        _print_host_parts(artifact.march, report)
+        _print_behind(artifact.march, report)
+    show(replace(warning, at=None) for warning in parts_on_the_cpu(report))
     if trace is not None:
         from qatspec.backend.trace import trace_events
 
@@ -149,9 +158,8 @@ def _row(report: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _print_host_parts(name: str, report: Mapping[str, Any]) -> None:
-    for layer, reason, cost in report.get("CPU parts", [()])[1:]:
-        echo(f"  {name}: `{layer}` runs on the CPU, {cost}: {reason}")
+def _print_behind(name: str, report: Mapping[str, Any]) -> None:
+    """What the CPU does behind the compiled network."""
     if tail := report.get("tail on the CPU, not in the latency (ms)"):
         echo(f"  {name}: besides, the CPU takes {tail:.3f} ms to dequantize the outputs once")
     if most := report.get("predictions on the CPU, at most, not in the latency (ms)"):

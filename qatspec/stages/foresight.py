@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import copy
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from qatspec.backend.legalise import refusals
-from qatspec.diag import Collector, Diagnostic, DiagnosticError, Note
-from qatspec.diag.codes import QS708, QS724, QS813
+from qatspec.diag import Collector, Diagnostic, DiagnosticError
+from qatspec.diag.codes import QS708, QS724
 from qatspec.diag.words import quote_list
 from qatspec.export import export_qat_onnx
 from qatspec.graph import Prepared
@@ -138,22 +136,6 @@ def sums_at_the_limit(program: Program) -> list[Diagnostic]:
             "they do with the weights before it, not with every weight",
             help="nothing, unless convert refuses the trained model with QS704; fewer bits for the "
             "weights or the activations of these modules rule it out",
-        )
-    ]
-
-
-def parts_on_the_cpu(perf: Path) -> list[Diagnostic]:
-    """QS813, a warning, for what the compiled file of this `.perf.json` leaves to the CPU."""
-    _, *parts = json.loads(perf.read_text())["summary"].get("CPU parts") or [()]
-    if not parts:
-        return []
-    return [
-        QS813.warning(
-            f"the CPU beside the chip runs {quote_list([layer for layer, _, _ in parts])}",
-            help="`qatspec perf SPEC` prints their modelled time; `stages.compile.chip_only: true` "
-            "refuses them",
-            notes=tuple(Note(f"`{layer}`, {cost}: {reason}") for layer, reason, cost in parts),
-            at="/march",
         )
     ]
 

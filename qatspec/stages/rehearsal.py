@@ -7,6 +7,7 @@ nothing that is tried here depends on what the model learns, but where a comment
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -17,6 +18,7 @@ from typing import NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
+from qatspec.backend.perf import parts_on_the_cpu
 from qatspec.diag import Diagnostic, DiagnosticError
 from qatspec.diag.codes import QS701, QS702, QS703, QS704, QS706, QS801
 from qatspec.graph import Prepared
@@ -30,7 +32,6 @@ from qatspec.stages.context import Context
 from qatspec.stages.foresight import (
     further_refusals,
     integers_of,
-    parts_on_the_cpu,
     stand_ins,
     sums_at_the_limit,
 )
@@ -214,8 +215,10 @@ class Rehearsal:
                 return
             with self._of("compile"):
                 files, _ = compile_to_files(context, program, spec.march, folder, measured=False)
-                for perf in (path for path in files if path.name.endswith(".perf.json")):
-                    self.warnings += parts_on_the_cpu(perf)
+                for path in files:
+                    if path.name.endswith(".perf.json"):
+                        summary = json.loads(path.read_text())["summary"]
+                        self.warnings += parts_on_the_cpu(summary)
                 self.needs.append(of_files("compile", folder, self.needs[-1].total))
 
     def _at(self, stage: str) -> Context:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from itertools import pairwise
 from pathlib import Path
 
@@ -70,6 +71,43 @@ def test_a_march_that_refuses_says_why(perf):
     )
     assert code == 1
     assert "bernoulli2" in out and "QS801" in out and "is above 4096" in out
+
+
+SILU = """\
+qatspec: 1
+name: silu
+march: bernoulli2
+model:
+  type: yolo
+  params: {num_classes: 2, width: 0.125, depth: 0.01, activation: silu, strides: [8, 16],
+           head: {channels: 64, convs: 0}}
+  input: {size: [32, 32]}
+data:
+  train: {type: digits_detection, params: {split: train, images: 2, size: 32}}
+  val: {type: digits_detection, params: {split: val, images: 2, size: 32}}
+quantize:
+  modules: {backbone: {prepare: horizon}}
+stages:
+  float: {trainer: {epochs: 1, optimizer: {type: sgd, lr: 0.1}}}
+  qat: {trainer: {epochs: 1, optimizer: {type: sgd, lr: 0.1}}, qconfig: horizon_qat}
+  convert: {}
+  compile: {opt: O1}
+"""
+
+
+def test_what_the_cpu_runs_has_a_price_and_strict_refuses_it(perf):
+    """SiLU on X3: the warning says which layers, why, and their time; --strict ends in 1."""
+    Path("silu.yaml").write_text(SILU)
+    code, out, err = perf("silu.yaml")
+    assert code == 0 and " ms" in out
+    assert "QS813" in err and "silu.yaml:3:8" in err and "on bernoulli2 the CPU beside" in err
+    assert "`backbone.stem.2`" in err and "tables are fitted to it on bayes alone" in err
+    assert re.search(r"\d+ us \(\d+\.\d% of model\)", err)
+    strict, out, told = perf("silu.yaml", "--strict")
+    assert strict == 1 and told == err and " ms" in out
+    assert perf("silu.yaml", "--strict", "--march", "bayes")[0] == 0  # a table of the chip
+    relu = ("--set", "model.params.activation=relu")  # what the reason says
+    assert perf("silu.yaml", "--strict", *relu)[0] == 0
 
 
 def test_a_compiled_file_has_its_figures_and_a_trace(perf, tmp_path):
