@@ -180,6 +180,16 @@ def test_more_memory_is_never_slower(net, full, small, target, opt, alike):
         assert all(b <= alike * a for a, b in pairwise(latencies)), latencies
 
 
+def test_more_memory_is_never_slower_where_transfers_stall_the_cores(net, small, target):
+    for program in (small, random_net(net, 3)):
+        latencies = []
+        for kib in (16, 32, 64, 128):
+            march = target(kib * 1024, ddr_stall=0.45)  # of X3
+            artifact = assemble(program, march, opt="O3", verify=False)
+            latencies.append(perf(artifact)["summary"]["latency (us)"])
+        assert latencies == sorted(latencies, reverse=True)
+
+
 def test_more_memory_never_moves_more(net, full, target):
     for program in (chain(net), full):
         moved = []
