@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import prod
+
 import numpy as np
 
 from qatspec.api import Op
@@ -49,15 +51,33 @@ def _moved(writer: Writer, op: Op, x: str, tensor: int) -> int:
         scale = products.weight_scales(writer, op, x, 1, kernels.mul)
         one = writer.file.tensor(f"{op.output}.one", (1,), scale=scale, data=np.ones(1, np.int8))
         return writer.rounded(op, "MUL", [tensor, one], shape)
-    if len(writer.shape(x)) != 3 or op.attrs["axis"] != 1:
-        raise NotHeldError("its channels, which have a factor each, are no channels of a picture")
-    channels = writer.shape(x)[0]
-    weight = np.ones((1, 1, 1, channels), np.int8)
+    if len(writer.shape(x)) == 3 and op.attrs["axis"] == 1:
+        return _by_channels(writer, op, x, tensor, shape)
+    return _by_places(writer, op, x, tensor)
+
+
+def _by_channels(writer: Writer, op: Op, x: str, tensor: int, shape: tuple[int, ...]) -> int:
+    """A factor for each channel of an operand with the channels last: a convolution of 1s."""
+    weight = np.ones((1, 1, 1, shape[-1]), np.int8)
     operands = products.unit_operands(writer, op, x, weight)
     return writer.rounded(
         op, "DEPTHWISE_CONV_2D", [tensor, *operands], shape,
         padding=products.VALID, strideH=1, strideW=1, depthMultiplier=1,
     )  # fmt: skip
+
+
+def _by_places(writer: Writer, op: Op, x: str, tensor: int) -> int:
+    """A factor for each place along another dim: this dim as the channels of a picture."""
+    shape, axis = writer.shape(x), op.attrs["axis"]
+    tensor = writer.in_order(tensor, shape, op.output)
+    order = [i for i in range(len(shape) + 1) if i != axis] + [axis]
+    turned = [(1, *shape)[i] for i in order]
+    tensor = writer.permuted(tensor, order, op.output)
+    rows = (1, prod(turned[:-1]), 1, turned[-1])
+    made = _by_channels(writer, op, x, writer.reshaped(tensor, rows, op.output), rows)
+    made = writer.reshaped(made, turned, op.output)
+    made = writer.permuted(made, [order.index(i) for i in range(len(order))], op.output)
+    return writer.in_layout(made, shape, op.output)
 
 
 def _added(writer: Writer, op: Op, terms: list[str], tensors: list[int]) -> int:

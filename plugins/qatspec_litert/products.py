@@ -74,12 +74,21 @@ def weight_scales(
 ) -> np.ndarray:
     """The scales with which LiteRT computes the multipliers of the requantization `op`."""
     m, shift = (np.broadcast_to(writer.const(name), (channels,)) for name in op.inputs[-2:])
-    scales = kernels.scales_for(
-        kernel, writer.form, writer.scale(x), writer.scale(op.output), (m, shift)
-    )
-    if scales is None:
+    operand, result = writer.scale(x), writer.scale(op.output)
+    live = np.flatnonzero(live_channels(writer, op, channels))
+    scales = np.full(channels, result / operand, np.float32)
+    known = kernels.scales_for(kernel, writer.form, operand, result, (m[live], shift[live]))
+    if known is None:
         raise NotHeldError("no scale of a weight gives its multiplier in LiteRT")
+    scales[live] = known
     return scales
+
+
+def live_channels(writer: Writer, op: Op, channels: int) -> np.ndarray:
+    """int8 (channels,): 0 where the requantization `op` has a multiplier of 0 that no scale gives
+    in float32. Weights of 0 stand for it."""
+    m = np.broadcast_to(writer.const(op.inputs[-2]), (channels,))
+    return ((m != 0) | (writer.form != "float32")).astype(np.int8)
 
 
 def _operands(
@@ -87,11 +96,12 @@ def _operands(
 ) -> list[int]:
     """Weight and bias as tensors of the file. axis: of the weight's output channels."""
     channels = weight.shape[axis]
-    scales = weight_scales(writer, op, x, channels)
+    scales, live = weight_scales(writer, op, x, channels), live_channels(writer, op, channels)
+    weight = weight * np.expand_dims(live, [i for i in range(weight.ndim) if i != axis])
     w = writer.file.tensor(
         f"{op.output}.weight", weight.shape, scale=scales, axis=axis, data=weight
     )
-    levels = np.zeros(channels, np.int32) if bias is None else bias
+    levels = np.zeros(channels, np.int32) if bias is None else bias * live
     real = (writer.scale(x) * scales).astype(np.float32)
     b = writer.file.tensor(f"{op.output}.bias", (channels,), "int32", scale=real, data=levels)
     return [w, b]
@@ -237,13 +247,14 @@ def _conv_transpose(writer: Writer, op: Op, requant: Op) -> int:
     eh, ew = a["output_padding"]
     full = (height + top + bottom - eh, width + left + right - ew)
     scales = weight_scales(writer, requant, x, channels)
-    data = weight.transpose(1, 2, 3, 0)
+    live = live_channels(writer, requant, channels)
+    data = weight.transpose(1, 2, 3, 0) * live[:, None, None, None]
     w = writer.file.tensor(f"{op.output}.weight", data.shape, scale=scales, axis=0, data=data)
     bias = _bias(writer, op)
     b = writer.file.tensor(
         f"{op.output}.bias", (channels,), "int32",
         scale=(writer.scale(x) * scales).astype(np.float32),
-        data=np.zeros(channels, np.int32) if bias is None else bias,
+        data=np.zeros(channels, np.int32) if bias is None else bias * live,
     )  # fmt: skip
     shape = (1, *full, channels)
     made = writer.rounded(

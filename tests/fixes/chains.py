@@ -91,10 +91,15 @@ OPS: dict[str, Callable[[], nn.Module]] = {
     "conv in 3 dims": f(lambda x, m: m(x.unsqueeze(2)), lambda: nn.Conv3d(4, 4, (1, 3, 3))),
     "wide": f(lambda x, m: m(x.flatten(1)), lambda: nn.Linear(256, 5000)),
 }  # fmt: skip
+#: Positions between the pixels of pictures of 8 x 8.
+GRID = torch.rand(1, 8, 8, 2, generator=torch.Generator().manual_seed(1)) * 2 - 1
 #: Ops that the help about others proposes.
 PROPOSED: dict[str, Callable[[], nn.Module]] = {
     "by two": f(lambda x: F.interpolate(x, scale_factor=2, mode="bilinear")),
     "pooled": f(lambda x: F.avg_pool2d(x, 2)),
+    "grid in a buffer": f(
+        lambda x: F.grid_sample(x, GRID.expand(x.shape[0], -1, -1, -1), align_corners=False)
+    ),
     "mean": f(lambda x: x.mean((2, 3), keepdim=True)),
     "sum of one size": f(
         lambda x: x[..., :6, :5] + F.interpolate(x[..., 1:2, 2:3], scale_factor=8)[..., :6, :5]
@@ -145,6 +150,8 @@ def proposals(state: State, found: Diagnostic) -> Iterator[State]:
         yield replace(state, op="pooled", dtype=dtype, follows="a pool")
     if "same size: `F.interpolate`" in text:
         yield replace(state, op="sum of one size", dtype=dtype, follows="the same size")
+    if "sample at constant positions" in text:
+        yield replace(state, op="grid in a buffer", dtype="qint8", follows="constant positions")
     if "take the mean over the dims" in text:
         yield replace(state, op="mean", dtype=dtype, follows="the mean")
     if "choose another march" in text:

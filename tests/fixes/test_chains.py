@@ -18,9 +18,9 @@ WAYS = (
     ("onnxruntime", None, "qint16", False),
 )
 LITERT = ("litert", None, "qint8", True)
-RESIZES = {
+ON_LITERT = {
     "bicubic", "bicubic to a size", "aligned", "antialias", "area", "up in 3 dims", "by three",
-    "sum with a vector",
+    "sum with a vector", "grid sample",
 }  # fmt: skip
 STEPS = 3
 
@@ -50,7 +50,7 @@ def follow(state: State, before: tuple[State, ...] = ()) -> None:
 
 @pytest.mark.parametrize("op", OPS)
 def test_proposals_lead_to_integers(op: str) -> None:
-    for march, preset, dtype, output in (*WAYS, *([LITERT] if op in RESIZES else ())):
+    for march, preset, dtype, output in (*WAYS, *([LITERT] if op in ON_LITERT else ())):
         follow(State(op, march, preset, dtype, output))
 
 

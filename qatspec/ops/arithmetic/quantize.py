@@ -161,6 +161,7 @@ def _by_constant(
         and len(along) <= 1
         and batch not in along
         and axes <= set(along or axes)
+        and not _has_signs(factor, along, lowering)
     ):
         axis, scales = (along[0] if along else None), factor.reshape(-1)
         return PendingSum(
@@ -170,6 +171,14 @@ def _by_constant(
         lowering.fail("it multiplies tensors of different rank", "give both the same dims")
     y = lowering.tensor(torch.from_numpy(aligned))
     return _product(lowering.small_integers(x), y, lowering)
+
+
+def _has_signs(factor: np.ndarray, along: list[int], lowering: Lowering) -> bool:
+    """Whether the factors along a dim other than the channels need multipliers below 0, and the
+    march's form has none: a product with a quantized tensor then takes their place."""
+    single = lowering.builder.arithmetic.form == "single"
+    channels = [1] if len(lowering.shape()) == 4 else None
+    return not single and bool(along) and along != channels and bool((factor < 0).any())
 
 
 def _product(x: ScaledInts, y: ScaledInts, lowering: Lowering) -> ScaledInts:

@@ -124,6 +124,7 @@ class Call(nn.Module):
         return self.function(x)
 
 
+ROW = torch.linspace(0.1, 1.2, 9)
 CONVS = {
     "same": nn.Conv2d(6, 8, 3, padding=1),
     "stride": nn.Conv2d(6, 8, 3, 2, 1),
@@ -137,6 +138,10 @@ CONVS = {
     "relu6": nn.Sequential(nn.Conv2d(6, 8, 3), nn.ReLU6()),
     "clamped": nn.Sequential(nn.Conv2d(6, 8, 3), nn.Hardtanh(-0.3, 0.4)),
     "transposed": nn.ConvTranspose2d(6, 4, 4, 2, 1),
+    "channels times 0": nn.Sequential(
+        nn.ConvTranspose2d(6, 4, 2, 2),
+        Call(lambda x: x * torch.tensor([0.0, 1, 2, 0]).view(4, 1, 1)),
+    ),
     "transposed, odd": nn.ConvTranspose2d(6, 4, 3, 2, 1, output_padding=1),
 }
 NETS = {
@@ -153,6 +158,14 @@ NETS = {
     "swish": nn.Sequential(nn.Conv2d(6, 4, 1), nn.Hardswish()),
     "factor": Call(lambda x: x * 0.3),
     "factors": Call(lambda x: x * torch.tensor([0.3, 0.5, 0.7, 0.2, 1.1, 2.0]).view(1, 6, 1, 1)),
+    "factors of rows": Call(lambda x: F.hardtanh(x * ROW.view(1, 1, 9, 1), -0.3, 0.4)),
+    "factors of columns, some 0": Call(lambda x: x * F.relu(ROW - 0.5)),
+    "factors of columns of both signs": Call(lambda x: x * (ROW - 0.5)),
+    "factors of places": Call(lambda x: x.flatten(1).unflatten(1, (54, 9)) * ROW),
+    "factors of channels, some 0": Call(
+        lambda x: x * torch.tensor([0.0, 0.5, 0.0, 0.2, 1.1, 2.0]).view(1, 6, 1, 1)
+    ),
+    "factors of pixels": Call(lambda x: x * (ROW.view(9, 1) - ROW)),
     "largest": Call(lambda x: x.amax((2, 3))),
     "gate with a factor": Call(lambda x: x * (F.relu6(x + 3.0) * (1 / 6))),
     "factor in front of a convolution": nn.Sequential(Call(lambda x: x * 0.3), nn.Conv2d(6, 4, 3)),
