@@ -88,7 +88,7 @@ def live_channels(writer: Writer, op: Op, channels: int) -> np.ndarray:
     """int8 (channels,): 0 where the requantization `op` has a multiplier of 0 that no scale gives
     in float32. Weights of 0 stand for it."""
     m = np.broadcast_to(writer.const(op.inputs[-2]), (channels,))
-    return ((m != 0) | (writer.form != "float32")).astype(np.int8)
+    return np.asarray((m != 0) | (writer.form != "float32"), np.int8)
 
 
 def _operands(

@@ -28,22 +28,24 @@ class TracedModule(fx.GraphModule):
     original's classes, and methods such as `loss` and `predict` go on working on the traced module.
 
     root: gives its tables away and must not be used afterwards. origin: the class whose methods
-    answer for attributes that the module itself lacks.
+    answer for attributes that the module itself lacks. An attribute that is named as one of
+    torch.fx is lost, except `meta`: `qatspec.prepare.preconditions` refuses methods that read one.
 
-    copied: path of a child -> path of the child that it started as a copy of.
+    copied_convs: path of a child -> path of the child that it started as a copy of.
     """
 
-    copied: dict[str, str]
+    copied_convs: dict[str, str]
 
     def __init__(self, root: nn.Module, graph: fx.Graph, origin: type[nn.Module] | None = None):
         super().__init__(root, graph, (origin or type(root)).__name__)
         attributes = vars(self)
-        for key, value in vars(root).items():
-            if (key in _TABLES or key not in attributes) and key != "forward":
-                attributes[key] = value
+        kept = (_DEFINED | vars(self).keys() | {"forward"}) - _TABLES - {"meta"}
+        attributes.update({key: value for key, value in vars(root).items() if key not in kept})
+        if "meta" not in vars(root) and hasattr(origin or type(root), "meta"):
+            del self.meta
         rebind_hooks(self)
         self._origin = origin or type(root)
-        attributes.setdefault("copied", {})
+        attributes.setdefault("copied_convs", {})
         for child in self.children():
             if isinstance(child, Method):
                 child.attach(self)
@@ -102,6 +104,10 @@ class TracedModule(fx.GraphModule):
         state = {k: v for k, v in vars(self).items() if k not in _MADE_ANEW}
         vars(root).update(copy.deepcopy(state, memo))
         return TracedModule(root, copy.deepcopy(self.graph, memo), self._origin)
+
+
+#: what an attribute of a model must not replace
+_DEFINED = frozenset(dir(TracedModule)).difference(dir(nn.Module))
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,10 @@ instance) is refused here by name, with the call that gives the module to pass i
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from types import CodeType
 from typing import Any
 
 import torch
@@ -49,11 +51,10 @@ def unusual_modules(units: Mapping[str, nn.Module]) -> list[Diagnostic]:
     not plain float32 ones: one diagnostic for all tensors of a kind.
 
     units: path -> module to prepare."""
-    problems = []
+    problems: list[Diagnostic] = []
     alike: dict[_Kind, list[str]] = {}
     for unit_path, unit in units.items():
-        if taken := _taken_names(unit):
-            problems.append(_named_as_fx(unit_path, taken))
+        problems += _named_as_fx(unit_path, unit)
         for name, module in unit.named_modules():
             path = ".".join(part for part in (unit_path, name) if part)
             problem = _compiled_form(module, path) or _other_form(module, path)
@@ -70,22 +71,63 @@ def unusual_modules(units: Mapping[str, nn.Module]) -> list[Diagnostic]:
     return problems
 
 
-def _taken_names(unit: nn.Module) -> list[str]:
-    """The parts of a module whose names torch.fx uses for what it keeps of a traced module."""
+def _named_as_fx(path: str, unit: nn.Module) -> Iterator[Diagnostic]:
+    """The parts of a module, and the attributes that its methods read beside `forward`, whose names
+    torch.fx uses for what it keeps of a traced module."""
     if isinstance(unit, fx.GraphModule):
-        return []
+        return
+    where = f"`{path}`" if path else "the model"
     names = set(dir(TracedModule(nn.Module(), fx.Graph()))).difference(dir(nn.Module()))
     parts = {**unit._parameters, **unit._buffers, **unit._modules}
-    return [n for n in parts if n in names and not (n == "code" and n in unit._modules)]
+    taken = [n for n in parts if n in names and not (n == "code" and n in unit._modules)]
+    if taken:
+        yield _unusual(
+            f"{where} has parts whose names torch.fx uses itself: {quote_list(taken)}",
+            "rename them, or put the module into another one, `nn.Sequential(model)`, whose keys "
+            "in state dicts begin with `0.`",
+        )
+    others = {n for n in names.difference(parts, ("meta",)) if hasattr(unit, n)}
+    if others and (read := sorted(others & _read_by_methods(type(unit)))):
+        yield _unusual(
+            f"methods of {where} read attributes whose names torch.fx uses itself: "
+            f"{quote_list(read)}",
+            "rename these attributes",
+        )
 
 
-def _named_as_fx(path: str, names: list[str]) -> Diagnostic:
-    where = f"`{path}`" if path else "the model"
-    return _unusual(
-        f"{where} has parts whose names torch.fx uses itself: {quote_list(names)}",
-        "rename them, or put the module into another one, `nn.Sequential(model)`, whose keys in "
-        "state dicts begin with `0.`",
-    )
+def _read_by_methods(of: type[nn.Module]) -> set[str]:
+    """The names that methods of a class read when a traced module is asked for them: those that no
+    other method calls, such as `loss`, with what they call; not `forward` and what builds it."""
+    methods = {
+        name: _names_in(value)
+        for cls in reversed(of.__mro__[: of.__mro__.index(nn.Module)])
+        for name, value in vars(cls).items()
+        if not name.startswith("__") and name != "forward"
+    }
+    helpers = _names_in(of.__init__) | _names_in(of.forward)
+    helpers.update(*(read - {name} for name, read in methods.items()))
+    waiting = [name for name in methods if name in ("loss", "predict") or name not in helpers]
+    reached: set[str] = set()
+    while waiting:
+        name = waiting.pop()
+        if name not in reached:
+            reached.add(name)
+            waiting += methods.keys() & methods[name]
+    return set().union(*(methods[name] for name in reached))
+
+
+def _names_in(function: object) -> set[str]:
+    """The global names and attributes that a function, or what a property calls, refers to."""
+    if isinstance(function, property):
+        function = function.fget
+    codes = [getattr(inspect.unwrap(function), "__code__", None)] if callable(function) else []
+    names: set[str] = set()
+    while codes:
+        code = codes.pop()
+        if isinstance(code, CodeType):
+            names.update(code.co_names)
+            codes += code.co_consts
+    return names
 
 
 def _compiled_form(module: nn.Module, path: str) -> Diagnostic | None:

@@ -11,8 +11,8 @@ from qatspec.prepare.unit import Unit
 def copy_shared_convs(unit: Unit) -> None:
     """Copy the weighted modules that are called several times: `<path>_1`, `<path>_2` and so on.
 
-    `unit.module.copied` holds the path of each copy's original, for checkpoints of the float model.
-    Does nothing unless the unit's `prepare` has `shared_conv: copy`.
+    `unit.module.copied_convs` holds the path of each copy's original, for checkpoints of the float
+    model. Does nothing unless the unit's `prepare` has `shared_conv: copy`.
     """
     assert isinstance(unit.module, TracedModule)
     if unit.config.shared_conv != "copy":
@@ -29,5 +29,5 @@ def copy_shared_convs(unit: Unit) -> None:
         owner, _, name = copied.rpartition(".")
         clone = copy.deepcopy(unit.module.get_submodule(path))
         unit.module.get_submodule(owner).add_module(name, clone)
-        unit.module.copied[copied] = path
+        unit.module.copied_convs[copied] = path
         group.anchor.target = copied

@@ -114,6 +114,6 @@ def _copies(model: nn.Module) -> dict[str, str]:
     prefixes = {}
     for path, module in model.named_modules():
         prefix = f"{path}." if path else ""
-        for copied, source in getattr(module, "copied", {}).items():
+        for copied, source in getattr(module, "copied_convs", {}).items():
             prefixes[prefix + copied] = prefix + source
     return prefixes

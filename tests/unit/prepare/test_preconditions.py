@@ -122,39 +122,6 @@ def test_an_unusual_module_is_refused_and_the_fix_works(kind: str, inside: bool)
     works(Inside(fix(model)) if inside else fix(model))
 
 
-class _PartNamed(nn.Module):
-    """A convolution whose output a part of a chosen name changes."""
-
-    def __init__(self, name: str, part: object) -> None:
-        super().__init__()
-        self.conv, self.name = nn.Conv2d(3, 4, 1), name
-        setattr(self, name, part)
-
-    def forward(self, x: Tensor) -> Tensor:
-        part = getattr(self, self.name)
-        return part(self.conv(x)) if isinstance(part, nn.Module) else self.conv(x) * part
-
-
-FX_NAMES = sorted(
-    name
-    for name in {*dir(torch.fx.GraphModule), "meta"}.difference(dir(nn.Module()))
-    if not name.startswith("_")
-)
-
-
-@pytest.mark.parametrize("name", FX_NAMES)
-@pytest.mark.parametrize("kind", ["module", "parameter"])
-def test_names_that_torch_fx_uses(name: str, kind: str) -> None:
-    part = nn.Conv2d(4, 4, 1) if kind == "module" else nn.Parameter(torch.ones(4, 1, 1))
-    if (name, kind) != ("code", "module"):
-        error = refusal(_PartNamed(name, part))
-        assert codes(error) == {"QS507"} and f"`{name}`" in str(error)
-        assert "nn.Sequential(model)" in (error.diagnostics[0].help or "")
-        works(nn.Sequential(_PartNamed(name, part)))
-    else:
-        works(_PartNamed(name, part))
-
-
 def test_a_wrapper_around_prepared_modules_is_fine() -> None:
     works(nn.DataParallel(Inside(net())), modules={"module.stem": {}, "module.part": {}})
 
