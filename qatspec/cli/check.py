@@ -68,8 +68,9 @@ def command(
     float.
 
     Every stage is also tried on one random batch, converted and compiled, to report what the march
-    cannot run. Exit code 1: a stage of the spec would fail. Advice of the community tutorial that
-    the training of qat departs from is listed last, each with its reason and line. --format json
+    cannot run. Exit code 1: a stage of the spec would fail. Advice that the
+    training departs from, most of it the community tutorial's, is listed last, each with its reason
+    and line. --format json
     prints everything as data.
 
     The table of modules is stored in the work directory, where `explain` and `validate` read it.
@@ -126,7 +127,7 @@ def command(
     if weights:
         echo(f"  {weights}")
     if advice:
-        echo("\nadvice for qat")
+        echo("\nadvice for the training")
     for one in advice:
         line = options.short_location(options.spec_location(loaded, one.at))
         echo(f"  {line}: {one.advice}: {one.reason}")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rich.console import Console
 from rich.text import Text
+
+from qatspec.render import WORD, wrap
 
 _GAP = "  "
 _NARROWEST = 20
@@ -85,7 +86,7 @@ class _Layout:
         if last < 1 or self._head[last].right or self._head[last].title:
             return None
         start = self._size(range(last)) + len(_GAP)
-        longest = max((len(word) for row in cells for word in row[last].split()), default=0)
+        longest = max((len(word) for row in cells for word in WORD.findall(row[last])), default=0)
         return start if self._width - start >= max(longest, _BESIDE) else None
 
     def _size(self, which: Sequence[int]) -> int:
@@ -122,11 +123,5 @@ class _Layout:
 
     def _wrapped(self, text: str, indent: int) -> list[str]:
         """Lines between words, each behind an indent; a word is never broken."""
-        return textwrap.wrap(
-            text.strip(),
-            max(self._width, indent + _NARROWEST),
-            initial_indent=" " * indent,
-            subsequent_indent=" " * indent,
-            break_long_words=False,
-            break_on_hyphens=False,
-        )
+        width = max(self._width, indent + _NARROWEST)
+        return wrap(text.strip(), width, first=" " * indent, rest=" " * indent)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from rich.progress import (
 from rich.text import Text
 
 from qatspec.diag import Diagnostic
+from qatspec.render import WORD
 from qatspec.types import StageEvent
 
 #: seconds between lines where there is no terminal
@@ -179,7 +179,7 @@ def _wrapped(line: Text, console: Console) -> list[Text]:
         return [line]
     begin = len(line.plain) - len(line.plain.lstrip())
     limit, start, breaks = console.width, 0, []
-    for word in re.finditer(r"\S+", line.plain):
+    for word in WORD.finditer(line.plain):
         if word.end() - start > limit and word.start() > start + begin:
             breaks.append(start := word.start())
             limit = console.width - begin - _HANGING

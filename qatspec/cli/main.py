@@ -212,7 +212,8 @@ def _end(error: BaseException) -> int:
     if isinstance(error, ReaderGoneError):
         raise error
     if settings().debug:
-        echo("".join(traceback.format_exception(error)), err=True, nl=False)
+        traced = "".join(traceback.format_exception(error))
+        echo(traced, err=True, nl=False, wrap=False)
     if isinstance(error, DiagnosticError):
         show(error.diagnostics, error.texts)
         return PLUGIN if any(_of_plugin(d) for d in error.diagnostics) else DIAGNOSTICS
@@ -243,7 +244,7 @@ def _interrupted(error: Interrupted, arguments: Sequence[str]) -> int:
     if error.saved:
         echo(f"saved: {error.saved}", err=True)
     if error.stage:
-        echo(f"to resume: {shlex.join(['qatspec', *arguments])}", err=True)
+        echo(f"to resume: {shlex.join(['qatspec', *arguments])}", err=True, wrap=False)
     return error.exit_code
 
 

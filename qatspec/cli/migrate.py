@@ -21,5 +21,6 @@ def command(spec: Path) -> None:
         echo(f"{spec}: version {was} is the newest; nothing to do")
         return
     for edit in edits:
-        echo(f"{edit.span.file}:{edit.span.line}:{edit.span.col}: `{edit.text}`", err=True)
+        line = f"{edit.span.file}:{edit.span.line}:{edit.span.col}: `{edit.text}`"
+        echo(line, err=True, wrap=False)
     echo(f"{spec}: version {was} -> {VERSION}, {len(edits)} edits")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-import textwrap
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +15,7 @@ import click
 from qatspec.cli.streams import is_colored, stdout, write
 from qatspec.diag import Diagnostic
 from qatspec.diag.codes import QS945
-from qatspec.render import FORMATS, Format, clean, render
+from qatspec.render import FORMATS, Format, clean, render, wrap as wrap_words
 from qatspec.source import hide, hide_values
 
 #: Key of click's `Context.meta` for the arguments of the command line.
@@ -214,7 +213,7 @@ def echo(text: str = "", *, err: bool = False, nl: bool = True, wrap: bool = Tru
     if settings().quiet and not err:
         return
     shown = clean(hide(text))
-    width = terminal_width() if wrap and not (err or is_document()) else None
+    width = terminal_width(err=err or is_document()) if wrap else None
     if width is not None:
         shown = "\n".join(_wrapped(line, max(width, 40)) for line in shown.split("\n"))
     write(shown, err=err or is_document(), nl=nl)
@@ -224,11 +223,7 @@ def _wrapped(line: str, width: int) -> str:
     if len(line) <= width:
         return line
     indent = line[: len(line) - len(line.lstrip())]
-    lines = textwrap.wrap(
-        line.strip(), width, initial_indent=indent, subsequent_indent=f"{indent}    ",
-        break_long_words=False, break_on_hyphens=False,
-    )  # fmt: skip
-    return "\n".join(lines)
+    return "\n".join(wrap_words(line.strip(), width, first=indent, rest=f"{indent}    "))
 
 
 def write_product(text: str) -> None:
@@ -251,9 +246,10 @@ def echo_json(data: Mapping[str, Any], *, open_keys: bool = False) -> None:
         write(_json(hide_values(data)))
 
 
-def terminal_width() -> int | None:
-    """Columns of the terminal that stdout is; None where it is none."""
-    return shutil.get_terminal_size().columns if stdout().isatty() else None
+def terminal_width(*, err: bool = False) -> int | None:
+    """Columns of the terminal that stdout is, or stderr; None where it is none."""
+    stream = sys.stderr if err else stdout()
+    return shutil.get_terminal_size().columns if stream.isatty() else None
 
 
 def tables() -> Console:

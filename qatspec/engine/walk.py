@@ -187,9 +187,12 @@ class Walk:
         if self.plan.tried in later:
             self._foresee_candidates(later, step.name)
         self.foreseen = True
-        if self.advises and "qat" in (step.name, *later):
-            advice = [*advise(self.plan.spec), *advise_on_inputs(context)]
-            self.reporter.advise(self.plan.spec, "qat", advice)
+        if self.advises:
+            wanted = (step.name, *later)
+            of_inputs = advise_on_inputs(context) if "qat" in wanted else ()
+            for advice in (*advise(self.plan.spec), *of_inputs):
+                if advice.stage in wanted:
+                    self.reporter.advise(self.plan.spec, advice.stage, [advice])
 
     def _later(self, step: Step) -> tuple[str, ...]:
         """The wanted steps behind a step."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -11,6 +10,7 @@ from qatspec.diag import Span
 from qatspec.plan.changes import Change
 from qatspec.plan.model import FORMAT, Plan
 from qatspec.plan.status import StepStatus
+from qatspec.render import WORD, wrap
 from qatspec.spec import unchosen
 
 _REASONS = 3
@@ -82,7 +82,7 @@ def _dotted(pointer: str) -> str:
 
 def _longest_word(rows: Sequence[Sequence[str]]) -> int:
     """Characters of the longest word of the last cells, at least _NARROWEST."""
-    return max(_NARROWEST, *(len(word) for row in rows for word in row[4].split()))
+    return max(_NARROWEST, *(len(word) for row in rows for word in WORD.findall(row[4])))
 
 
 def _candidate_rows(
@@ -100,9 +100,7 @@ def _wrapped(words: str, width: int | None) -> list[str]:
     """Words in lines of `width` columns, which a longer word exceeds."""
     if width is None or len(words) <= width:
         return [words]
-    return textwrap.wrap(
-        words, max(width, _NARROWEST), break_long_words=False, break_on_hyphens=False
-    )
+    return wrap(words, max(width, _NARROWEST))
 
 
 def _deeds(item: StepStatus) -> list[str]:

@@ -10,6 +10,7 @@ from qatspec.diag import Diagnostic, Span
 from qatspec.render.clean import clean as clean, clean_file as clean_file, clean_line as clean_line
 from qatspec.render.machine import github, sarif, to_json
 from qatspec.render.text import text
+from qatspec.render.wrap import WORD as WORD, wrap as wrap
 from qatspec.source import hide
 
 Format = Literal["text", "json", "github", "sarif"]

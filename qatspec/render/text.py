@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
-import textwrap
 import unicodedata
 from collections.abc import Iterable, Mapping
 
 from qatspec.diag import Diagnostic, Span
 from qatspec.render.clean import clean, clean_line, mask
+from qatspec.render.wrap import wrap
 from qatspec.source import split_lines
 
 _WIDTH = 100
@@ -60,14 +59,10 @@ def _one(diagnostic: Diagnostic, texts: Mapping[str, str], color: bool, width: i
 
 
 def _wrapped(words: str, width: int | None, indent: int) -> list[str]:
-    """Words in lines of `width` columns less the indent; what stands in backticks stays on one
-    line, to be copied."""
+    """Words in lines of `width` columns less the indent."""
     if width is None:
         return [words]
-    kept = re.sub(r"`[^`]*`", lambda quoted: quoted[0].replace(" ", "\0"), words)
-    columns = max(width - indent, _NARROWEST)
-    lines = textwrap.wrap(kept, columns, break_long_words=False, break_on_hyphens=False)
-    return [line.replace("\0", " ") for line in lines] or [words]
+    return wrap(words, max(width - indent, _NARROWEST)) or [words]
 
 
 def _excerpt(

@@ -8,15 +8,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from qatspec.registry import Registry, registry as installed
 from qatspec.source.pointer import join
 from qatspec.spec.batch_sizes import unchosen
 from qatspec.spec.model import Spec, Trainer
+from qatspec.spec.presets import Purpose, purpose, relative
 
 #: The tutorial's learning rate, its least one, and its weight decay; a value is far from one of
 #: them beyond this factor.
 LEARNING_RATE, LEAST_RATE, WEIGHT_DECAY, FAR = 1e-3, 1e-6, 5e-5, 10.0
 #: Pictures of a step below which the statistics of batch norms are noise.
 SMALL_BATCH = 8
+#: Params of a model that say whether it is built with trained weights.
+_TRAINED = {"pretrained", "weights"}
 #: Transforms of torchvision that change pictures much.
 _HEAVY = ("AugMix", "AutoAugment", "CutMix", "MixUp", "RandAugment", "TrivialAugmentWide")
 
@@ -29,15 +33,24 @@ class Advice:
     advice: str
     reason: str
 
+    @property
+    def stage(self) -> str:
+        """The stage that it is about; data and rules that several stages share are about qat."""
+        _, key, name, *_ = [*self.at.split("/"), "", ""]
+        return name if key == "stages" else "qat"
 
-def advise(spec: Spec) -> list[Advice]:
-    """Return the advice that the stage qat of a spec departs from, in the order of its keys."""
+
+def advise(spec: Spec, registry: Registry | None = None) -> list[Advice]:
+    """Return the advice that the training of a spec departs from, in the order of its stages.
+    registry: where presets are looked up; None: the installed plugins."""
     stage = spec.stages.get("qat")
     trainer = stage.trainer if stage is not None else None
+    of_every_spec = [*_untrained(spec), *_presets(spec, registry or installed())]
     if trainer is None or trainer.optimizer is None:
-        return []
+        return of_every_spec
     params = trainer.optimizer.params
     return [
+        *of_every_spec,
         *_optimizer(params, join(trainer.at, "optimizer")),
         *_schedule(trainer, float(params["lr"]), join(trainer.at, "scheduler")),
         *_length(spec, trainer),
@@ -46,6 +59,55 @@ def advise(spec: Spec) -> list[Advice]:
         *_batch(spec, trainer),
         *_augmentation(spec),
     ]
+
+
+def _untrained(spec: Spec) -> Iterator[Advice]:
+    """Of a stage float that has neither training nor weights, as far as the spec shows."""
+    stage = spec.stages.get("float")
+    if stage is None or stage.trainer is None or stage.trainer.epochs != 0:
+        return
+    params = spec.model.params
+    if stage.solver.weights is None and not any(params.get(key) for key in _TRAINED & {*params}):
+        yield Advice(
+            join(stage.trainer.at, "epochs"),
+            "name trained weights in stage float (`solver: {weights: FILE}`), or train it "
+            "(`epochs: 10`)",
+            "`epochs: 0` keeps the weights that the model is built with, which are random unless "
+            "its code loads others",
+        )
+
+
+def _presets(spec: Spec, names: Registry) -> Iterator[Advice]:
+    """Of presets that are written in a stage for which they are not made."""
+    rules = {
+        stage: {
+            rule.at: rule.preset
+            for leaf in spec.quantization(stage)
+            for rule in (leaf.qconfig.rules if leaf.qconfig is not None else ())
+            if rule.preset is not None
+        }
+        for stage in ("calibration", "qat")
+        if stage in spec.stages
+    }
+    shared = rules.get("calibration", {}).keys() & rules.get("qat", {}).keys()
+    reasons: dict[str, tuple[Purpose, Purpose, str]] = {
+        "calibration": (
+            "calibrated", "calibration",
+            "`{}` is for qat, which measures no scales: its observer is not chosen for a "
+            "calibration",
+        ),
+        "qat": (
+            "calibration", "calibrated",
+            "qat keeps the scales that calibration measured: the observer of `{}` has no effect",
+        ),
+    }  # fmt: skip
+    for stage, of_stage in rules.items():
+        met, wanted, reason = reasons[stage]
+        for at, preset in of_stage.items():
+            if at in shared or purpose(names.qconfig(preset)) != met:
+                continue
+            if (other := relative(preset, wanted, names)) is not None:
+                yield Advice(at, f"write `{other}` in stage {stage}", reason.format(preset))
 
 
 def _optimizer(params: Any, at: str) -> Iterator[Advice]:
@@ -99,6 +161,13 @@ def _least(rate: float, at: str) -> Iterator[Advice]:
 def _length(spec: Spec, trainer: Trainer) -> Iterator[Advice]:
     float_stage = spec.stages.get("float")
     of_float = float_stage.trainer.epochs if float_stage and float_stage.trainer else None
+    if trainer.epochs == 0:
+        yield Advice(
+            join(trainer.at, "epochs"),
+            "train qat, or delete the stage: convert then starts from calibration",
+            "`epochs: 0` changes no weight",
+        )
+        return
     if not of_float or trainer.epochs is None:
         return
     if not of_float / 10 <= trainer.epochs <= max(of_float / 2, 1):

@@ -21,6 +21,7 @@ from qatspec.spec.model import (
     Component,
     EarlyStop,
     ModuleQuant,
+    Rule,
     Solver,
     Spec,
     Stage,
@@ -29,6 +30,7 @@ from qatspec.spec.model import (
 )
 from qatspec.spec.modules import module_quant
 from qatspec.spec.opset import check_opset
+from qatspec.spec.presets import relative
 from qatspec.spec.qconfig import qconfig_rules
 from qatspec.spec.regex import check_regex
 from qatspec.spec.runtime_input import check_runtime_input
@@ -204,27 +206,49 @@ def _calibrated(spec: Spec) -> bool:
 
 
 def _uncalibrated(spec: Spec, names: Registry) -> list[Diagnostic]:
-    modules: dict[tuple[str, str], list[str]] = {}
+    modules: dict[str, tuple[Rule, list[str]]] = {}
     for leaf in spec.quantization("qat"):
         for rule in leaf.qconfig.rules if leaf.qconfig else ():
-            if rule.preset is not None and names.qconfig(rule.preset).needs_calibration:
-                modules.setdefault((rule.preset, rule.at), []).append(leaf.path or "the model")
-    there = "calibration" in spec.stages
-    advice = (
-        "write `qconfig: horizon_qat`, which needs none; or add below `stages:` "
-        f"`{_SHORTEST['calibration']}`"
-    )
-    if there:
-        advice = "delete `pre_step`, so that it starts from it; or write `qconfig: horizon_qat`"
-    return [
-        QS401.diagnostic(
-            f"`{preset}` keeps calibrated scales, but qat starts from no calibration",
-            help=advice,
-            at=at,
-            notes=(Note(f"modules: {', '.join(of_rule)}"),),
+            if _keeps_scales(rule, names):
+                modules.setdefault(rule.at, (rule, []))[1].append(leaf.path or "the model")
+    diagnostics = []
+    for rule, of_rule in modules.values():
+        what, moving, measuring, at = rule.preset, "", "", rule.at
+        if rule.preset is None:
+            what, moving, at = "fake_quant: fixed", "fake_quant: moving", _of_fixed(rule, spec)
+        else:
+            moving = f"qconfig: {relative(rule.preset, 'qat', names) or 'horizon_qat'}"
+            measuring = relative(rule.preset, "calibration", names) or ""
+        added = _SHORTEST["calibration"]
+        if measuring:
+            added = added.replace("horizon_calibration", measuring)
+        advice = f"write `{moving}`, which needs none; or add below `stages:` `{added}`"
+        if "calibration" in spec.stages:
+            advice = f"delete `pre_step`, so that it starts from it; or write `{moving}`"
+        diagnostics.append(
+            QS401.diagnostic(
+                f"`{what}` keeps calibrated scales, but qat starts from no calibration",
+                help=advice,
+                at=at,
+                notes=(Note(f"modules: {', '.join(of_rule)}"),),
+            )
         )
-        for (preset, at), of_rule in modules.items()
-    ]
+    return diagnostics
+
+
+def _keeps_scales(rule: Rule, names: Registry) -> bool:
+    """Whether a rule takes scales of activations that nothing in qat measures, and that it does not
+    give as a number."""
+    if rule.preset is not None and names.qconfig(rule.preset).needs_calibration:
+        return True
+    activation = rule.value.activation if rule.value is not None else None
+    return activation is not None and activation.fake_quant == "fixed" and activation.scale is None
+
+
+def _of_fixed(rule: Rule, spec: Spec) -> str:
+    """The pointer of the key that fixes the scales of a written rule."""
+    at = join(rule.at, "activation", "fake_quant")
+    return at if at in spec.document.spans else rule.at
 
 
 def weights_file(spec: Spec, solver: Solver) -> Path | None:

@@ -19,6 +19,7 @@ from qatspec.types import (
     PrepareConfigDef,
     QConfig,
     QConfigDef,
+    QSpec,
     Verdict,
 )
 
@@ -97,7 +98,7 @@ class Fake:
             QConfigDef(
                 name="horizon_calibration",
                 summary="observe",
-                config=QConfig(),
+                config=QConfig(activation=QSpec(observer="percentile", fake_quant="fixed")),
                 aliases=("HorizonCalibrationQConfig",),
             ),
             QConfigDef(

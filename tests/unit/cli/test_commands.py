@@ -66,12 +66,24 @@ def test_a_terminal_breaks_no_word(run, spec, monkeypatch, line):
     code, wide, _ = run(*line)
     if line[1] == "new":
         shutil.rmtree("a-long-folder")
-    monkeypatch.setattr("qatspec.cli.output.terminal_width", lambda: 60)
+    monkeypatch.setattr("qatspec.cli.output.terminal_width", lambda **_: 60)
     again, narrow, _ = run(*line)
     assert (code, wide.split()) == (again, narrow.split())
     lines = [shown for shown in narrow.splitlines() if len(shown) > 60]
     assert all(len(shown.split()) == 1 or "next: " in shown for shown in lines), lines
     assert narrow != wide or max(map(len, wide.splitlines())) <= 60 or line[1] == "new"
+
+
+def test_a_usage_error_is_wrapped_and_what_it_quotes_is_not(run, spec, monkeypatch):
+    folder = "a folder whose name is longer than any line of the terminal"
+    line = ("new", folder)
+    code, _, wide = run(*line)
+    monkeypatch.setattr("qatspec.cli.output.terminal_width", lambda **_: 50)
+    assert run(*line)[0] == code == 2
+    narrow = run(*line)[2]
+    assert narrow.split() == wide.split() and max(map(len, wide.splitlines())) > 90
+    over = [shown for shown in narrow.splitlines() if len(shown) > 50]
+    assert [shown.strip() for shown in over] == [f"`{folder}`,"]
 
 
 def test_json_is_short_for_its_format(run, spec):

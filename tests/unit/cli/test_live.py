@@ -84,12 +84,17 @@ def test_a_terminal_gets_lines_that_are_broken_between_words():
     with Live(CleanConsole(file=out, width=50, force_terminal=True), lambda d: None) as live:
         live.show(StageEvent(kind="log", step="calibration", data={"message": words}))
         live.show(StageEvent(kind="log", step="calibration", data={"message": f"{'n' * 60} end"}))
+        kept = "it is kept; `qatspec run spec.yaml --set seed=11` makes the other one"
+        live.show(StageEvent(kind="log", step="calibration", data={"message": kept}))
     plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]|\r", "", out.getvalue())
     assert [line for line in plain.splitlines() if line.strip()] == [
         "  calibration of other settings is kept as",
         "      .kept/calibration-0260c7444e1b509e (193 KiB)",
         f"  {'n' * 60}",
         "      end",
+        "  it is kept;",
+        "      `qatspec run spec.yaml --set seed=11` makes",
+        "      the other one",
     ]
 
 

@@ -96,6 +96,49 @@ def test_no_calibration(advised):
     assert advice.advice == "add a stage `calibration`" and advice.at == "/stages/qat"
 
 
+def test_a_preset_of_another_stage_is_answered_with_its_relative(advised):
+    """What the advice writes in its place is a preset of the same integers, and ends the advice."""
+    text = SPEC.replace("horizon_calibrated", "X").replace("_calibration", "_calibrated")
+    _, (of_calibration, of_qat) = advised(text.replace("X", "horizon_calibration"))
+    assert (of_calibration.stage, of_qat.stage) == ("calibration", "qat")
+    for advice, name in ((of_calibration, "horizon_calibration"), (of_qat, "horizon_calibrated")):
+        assert advice.advice == f"write `{name}` in stage {advice.stage}"
+        assert advice.at == f"/stages/{advice.stage}/qconfig"
+    foreign = SPEC.replace("march: bayes", "march: onnxruntime")
+    foreign = foreign.replace("horizon_calibrated", "onnxruntime_calibration")
+    assert advised(foreign)[1][0].advice == "write `onnxruntime_calibrated` in stage qat"
+
+
+def test_a_preset_that_both_stages_share_is_no_departure(advised):
+    shared = SPEC.replace("{prepare: horizon}", "{prepare: horizon, qconfig: horizon_calibration}")
+    text = shared.replace(", qconfig: horizon_calibration}\n  qat", "}\n  qat")
+    assert advised(text.replace("    qconfig: horizon_calibrated\n", ""))[1] == []
+
+
+def test_a_float_stage_of_neither_training_nor_weights(advised):
+    text = SPEC.replace("epochs: 20,", "epochs: 0,")
+    (advice,) = advised(text)[1]
+    assert advice.at == "/stages/float/trainer/epochs" and advice.stage == "float"
+    assert "`solver: {weights: FILE}`" in advice.advice
+    weights = text.replace("lr: 0.1}}}", "lr: 0.1}}, solver: {weights: trained.pth}}")
+    assert advised(weights)[1] == []
+    spec, _ = advised(text)
+    pretrained = replace(spec.model, params={**spec.model.params, "pretrained": True})
+    assert advise(replace(spec, model=pretrained)) == []
+
+
+def test_a_stage_qat_that_trains_nothing(advised):
+    (advice,) = advised(SPEC.replace("epochs: 4\n", "epochs: 0\n"))[1]
+    assert advice.at == "/stages/qat/trainer/epochs" and "delete the stage" in advice.advice
+
+
+def test_scales_that_are_numbers_need_no_calibration(advised):
+    value = "{activation: {observer: fixed_scale, scale: 0.1, fake_quant: fixed}}"
+    text = SPEC.replace("horizon_calibrated", f'{{"": {value}}}')
+    calibration = "  calibration: {trainer: {steps: 4}, qconfig: horizon_calibration}\n"
+    assert advised(text.replace(calibration, ""))[0].stages["qat"]
+
+
 def test_frozen_statistics_make_a_small_batch_good(advised):
     text = SPEC.replace("batch_size: 16", "batch_size: 4")
     frozen = text.replace("      epochs: 4\n", "      epochs: 4\n      batch_norm: frozen\n")

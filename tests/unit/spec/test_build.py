@@ -161,6 +161,23 @@ def test_uncalibrated_names_the_modules(refused):
     assert found.notes[0].text == "modules: backbone, head"
 
 
+@pytest.mark.parametrize(
+    ("qconfig", "words", "moving"),
+    [
+        ("HorizonCalibrationQConfig", "`horizon_calibration`", "qconfig: horizon_qat"),
+        ('{"": {activation: {fake_quant: fixed}}}', "`fake_quant: fixed`", "fake_quant: moving"),
+    ],
+)
+def test_uncalibrated_are_all_rules_that_fix_scales(refused, qconfig, words, moving):
+    text = BASE.replace(
+        "  calibration: {trainer: {steps: 2}, qconfig: HorizonCalibrationQConfig}\n", ""
+    ).replace("qconfig: horizon_calibrated", f"qconfig: {qconfig}")
+    assert qconfig in text
+    (found,) = refused(text)
+    assert (found.code, found.message.partition(" keeps")[0]) == ("QS401", words)
+    assert f"write `{moving}`" in found.help
+
+
 def test_uncalibrated_by_pre_step(refused):
     (found,) = refused(BASE, "stages.qat.solver.pre_step=float")
     assert found.code == "QS401"
