@@ -30,10 +30,10 @@ def names() -> list[str]:
 @click.option("--list", "listed", is_flag=True, help="List the templates.")
 @click.option(
     "--output",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=click.Path(path_type=Path),
     default=Path("specs"),
     show_default=True,
-    help="Output folder.",
+    help="Folder of the spec, or its file: a name that ends with .yaml.",
 )
 @click.option(
     "--from",
@@ -72,7 +72,7 @@ def command(
                 f"`--set march={march}`"
             )
         text = (TEMPLATES / f"{source}.yaml").read_text("utf-8").replace(_SCHEMA, SCHEMA_FILE, 1)
-        _write(output, source, text)
+        _write(_target(output, source), text)
     elif source is not None and not Path(source).is_dir():
         raise click.UsageError(_no_source(source))
     else:
@@ -100,29 +100,39 @@ def _compose(
     registry().march(march)
     chosen = new_tasks.named(library) if library is not None else None
     name = new_data.spec_name(folder.resolve().name if folder else (library or "").split(":")[-1])
-    _demand_free(output / f"{name}.yaml")
+    target = _target(output, name)
+    _demand_free(target)
     if folder is None:
         assert chosen is not None
         draft = new_tasks.draft(chosen, name, march)
     else:
         inspected = new_data.inspect(folder, kind)
         new_data.print_found(inspected)
-        draft = new_data.draft(inspected, name, output, march, chosen)
+        draft = new_data.draft(inspected, name, target.parent, march, chosen)
     for note in chosen.notes if chosen else ():
         echo(f"  {note}")
-    _write(output, name, draft.text(), smoke=folder is None)
+    _write(target, draft.text(), smoke=folder is None)
 
 
-def _write(output: Path, name: str, text: str, *, smoke: bool = False) -> None:
+def _target(output: Path, name: str) -> Path:
+    """The file of a spec called `name`. Raises UsageError where --output is a file that is no
+    spec."""
+    if output.suffix in (".yaml", ".yml") and not output.is_dir():
+        return output
+    if output.is_file():
+        raise click.UsageError(f"--output: `{output}` is a file; give a folder, or a name.yaml")
+    return output / f"{name}.yaml"
+
+
+def _write(target: Path, text: str, *, smoke: bool = False) -> None:
     """smoke: the spec has no data yet."""
-    target = output / f"{name}.yaml"
     try:
-        output.mkdir(parents=True, exist_ok=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
         with target.open("x", encoding="utf-8", newline="\n") as file:
             file.write(text)
     except FileExistsError:
         raise DiagnosticError(_there(target)) from None
-    write_output(output / SCHEMA_FILE, schema_text())
+    write_output(target.parent / SCHEMA_FILE, schema_text())
     echo(f"wrote {target}, and {SCHEMA_FILE} for editors")
     echo(f"next: qatspec run --smoke {target} (two steps of each stage)", wrap=False)
     if not smoke:
@@ -137,7 +147,7 @@ def _demand_free(target: Path) -> None:
 def _there(target: Path) -> Diagnostic:
     return QS906.diagnostic(
         f"`{target}` is already there",
-        help="move it away, or choose another folder with --output",
+        help="move it away, or choose another folder or file with --output",
         span=Span(file=str(target)),
     )
 

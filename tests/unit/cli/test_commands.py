@@ -242,6 +242,20 @@ def test_a_new_spec_finds_its_schema(run, tmp_path, monkeypatch):
     assert code == 2 and "--set march=bernoulli2" in err
 
 
+def test_a_new_spec_in_a_file_of_its_name(run, tmp_path, monkeypatch):
+    """`import-hat --output` takes a file, and so does this one; any other file is no folder."""
+    monkeypatch.chdir(tmp_path)
+    assert run("new", "quickstart", "--output", "deep/mine.yaml")[0] == 0
+    assert sorted(path.name for path in Path("deep").iterdir()) == [
+        "mine.yaml", "qatspec.schema.json",
+    ]  # fmt: skip
+    assert run("validate", "deep/mine.yaml")[0] == 0
+    code, _, err = run("new", "quickstart", "--output", "deep/mine.yaml")
+    assert code == 1 and "QS906" in err
+    code, _, err = run("new", "quickstart", "--output", "deep/qatspec.schema.json")
+    assert code == 2 and "name.yaml" in err
+
+
 def test_plugins_list(run):
     code, out, _ = run("plugins", "list")
     assert code == 0
