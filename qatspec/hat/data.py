@@ -33,11 +33,13 @@ class Role:
 
 
 def roles(draft: Draft, configs: Mapping[str, Table], stages: Sequence[str]) -> dict[str, Role]:
-    """The data roles that a config says: of its stages' loaders, and of their validation."""
+    """The data roles that a config says: of its stages' loaders, and of their validation, or of a
+    `val_data_loader` that no trainer names."""
     first = configs[stages[0]].table(f"{stages[0]}_trainer")
     metrics = tables(first.get("val_metrics"))
     annotations = next((file for m in metrics if (file := m.text("ann_file"))), None)
-    loaders = {"train": first.table("data_loader"), "val": _validation(first)}
+    beside = configs[stages[0]].table("val_data_loader")
+    loaders = {"train": first.table("data_loader"), "val": _validation(first) or beside}
     for stage in stages[1:]:
         loaders[stage] = configs[stage].table(f"{stage}_trainer").table("data_loader")
     return {

@@ -126,6 +126,14 @@ def test_trainers_and_solvers_become_stages(shop):
     assert stages["qat"]["trainer"]["batch_norm"] == "frozen"
 
 
+def test_a_loader_for_validation_that_no_trainer_names(shop, tmp_path):
+    """Its data are those of the role val, as where a callback names it."""
+    text = CONFIG.replace('dict(type="Validation"', 'dict(type="StatsMonitor"')
+    assert text != CONFIG
+    spec = values(imported(tmp_path, text)[0])
+    assert spec["data"]["val"] == values(shop[0])["data"]["val"]
+
+
 def test_the_config_is_read_once_for_each_stage(shop):
     """24 where HAT_TRAINING_STEP is float, 24 // 2 elsewhere."""
     spec = values(shop[0])
