@@ -34,6 +34,8 @@ from qatspec.kinds.requantization.lines import proven_lines
 BLOCK = 1 << 17
 #: Elements of a tensor that is computed at once, and the least of its last dim.
 AT_ONCE, SHORTEST = 1 << 18, 32
+#: Elements of which a call costs more than passing over them once more.
+FEW = 1 << 14
 #: Elements of a row of multipliers: long enough that a row's own cost does not count.
 ROW = 1 << 11
 
@@ -258,12 +260,12 @@ def _at_once(x: Tensor, along: Along, width: int) -> bool:
     would cost more than they save."""
     length = x.shape[-1]
     fits = length == along.count if along.count > 1 else length <= width
-    return x.numel() <= AT_ONCE and length >= SHORTEST and fits
+    return fits and x.numel() <= (AT_ONCE if length >= SHORTEST else FEW)
 
 
 def _as(v: Tensor, dtype: torch.dtype) -> Tensor:
     """Integers in a tensor of a dtype that holds them."""
-    if dtype != torch.uint8:
+    if dtype != torch.uint8 or v.numel() <= FEW:
         return v.to(dtype)
     out = torch.empty(v.shape, dtype=dtype)
     _write(v, out)

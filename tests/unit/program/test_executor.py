@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from qatspec.ir import RANGE
+from qatspec.kinds.requantization import step
 from qatspec.kinds.requantization.step import BLOCK
 from qatspec.lower import lower
 from qatspec.program import Program, ProgramBuilder
@@ -65,8 +66,10 @@ def assert_equal(program: Program, x: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_convolutions_of_every_geometry(seed):
+def test_convolutions_of_every_geometry(seed, monkeypatch):
     rng = np.random.default_rng(seed)
+    if seed % 2:  # in blocks, which small tensors are not otherwise
+        monkeypatch.setattr(step, "FEW", 0)
     for _ in range(25):
         groups = int(rng.choice([1, 1, 2, 5]))
         per_group = int(rng.choice([1, 1, 2, 3, 17]))

@@ -10,6 +10,7 @@ from qatspec.kinds.products.bytes import (
     linears_round_once,
     matmuls_are_exact,
 )
+from qatspec.kinds.requantization import step
 from qatspec.program import Program, ProgramBuilder
 from qatspec.program.executor import Executor
 from qatspec.referee import interpret
@@ -54,7 +55,7 @@ def program_of(rng, kind: str, *, unproven: float, limits, dtype: str, rounding:
 @pytest.mark.parametrize("rounding", ["half_up", "half_even", "floor"])
 @pytest.mark.parametrize("kind", ["conv", "depthwise", "pairs", "linear"])
 @pytest.mark.parametrize("unproven", [0.0, 0.04, 0.2, 1.0], ids=["all", "but few", "most", "none"])
-def test_a_fused_step_equals_the_referee(kind, unproven, rounding):
+def test_a_fused_step_equals_the_referee(kind, unproven, rounding, monkeypatch):
     rng = np.random.default_rng(0)
     fits = linears_round_once() if kind == "linear" else convs_round_once()
     for limits, dtype in [((-128, 127), "int8"), ((0, 90), "int8"), ((0, 255), "uint8")]:
@@ -65,7 +66,8 @@ def test_a_fused_step_equals_the_referee(kind, unproven, rounding):
         of_int32 = kind == "linear" and matmuls_are_exact()  # whether or not there are lines
         one = fits and (of_int32 or (picked and unproven < 1))
         assert len(executor._fused) == (1 if one else 2)
-        for batch in (1, 3):
+        for batch, few in ((1, step.FEW), (3, step.FEW), (3, 0)):  # at once, and in blocks
+            monkeypatch.setattr(step, "FEW", few)
             shape = (batch, *program.inputs[0].shape)
             x = rng.integers(-128, 128, shape).astype(np.int8)
             x = np.where(rng.random(shape) < 0.3, 0, x)
