@@ -84,7 +84,9 @@ def measured_perf(
     facts     what else a reader should know, such as versions and the optimized graph.
     """
     beside: dict[str, Any] = {}
+    note = "measured by qatspec on the machine that compiled it"
     if float32 is not None:
+        note += ", float32 in turn with it"
         beside = {f"float32 {name}": value for name, value in float32.figures(batch).items()}
         ratios = [a / b for a, b in zip(float32.cpu, integers.cpu, strict=True)]
         beside["float32 CPU time / CPU time"] = round(statistics.median(ratios), 3)
@@ -93,7 +95,7 @@ def measured_perf(
         "model name": artifact.manifest["name"],
         "march": artifact.march,
         "source": "measured",
-        "note": "measured by qatspec on the machine that compiled it, float32 in turn with it",
+        "note": note,
         **_machine(),
         "options": artifact.manifest["options"],
         "threads": threads,

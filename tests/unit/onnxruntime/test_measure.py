@@ -127,12 +127,14 @@ def test_what_is_measured(prepared, tmp_path):
     low, high = perf["latency, quartiles (ms)"]
     assert 0 < low <= perf["latency (ms)"] <= high
     assert perf["float32 latency (ms)"] > 0 and perf["float32 CPU time / CPU time"] > 0
+    assert "float32" in perf["note"]
     assert perf["optimized graph"]["QLinearConv"] == 2
     manifest = found["manifest"]
     assert manifest["exactness"]["layers"] == 3 and manifest["exactness"]["images"] == 1
     assert manifest["max_lsb"] <= 127 * 16
     exact = compile_program(program, "onnxruntime", opt="exact")
     found = registry().march("onnxruntime").measure(program, exact, inputs, None)
+    assert "float32" not in str(found["perf"])
     assert set(found) == {"perf"} and "float32 FPS" not in found["perf"]
 
 
