@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -84,16 +84,27 @@ def compile_to_files(
     with writing(binary) as temporary:
         artifact.save(temporary)
     files = [binary, *perf]
-    for section, data in artifact.sections.items():
-        if section.endswith(_TAKEN_BY_RUNTIMES):
-            which = section.removeprefix("model")  # "model_vela.tflite" is one of two
-            files.append(context.folder / f"{context.spec.name}-{march}{which}")
-            write_bytes(files[-1], data)
+    for section, ending in endings(artifact.sections).items():
+        files.append(context.folder / f"{context.spec.name}-{march}{ending}")
+        write_bytes(files[-1], artifact.sections[section])
     loaded = Artifact.load(binary)
     exactness = compare(program, loaded, inputs)
     if registry().march(march).bit_exact:
         demand_exact(binary, exactness)
     return tuple(files), {binary.name: exactness}
+
+
+def endings(sections: Iterable[str]) -> dict[str, str]:
+    """Section that a runtime takes -> the end of its file's name: `.onnx`, `.tflite`. Of several,
+    `model` has that, `model_vela` ends with `_vela.tflite`, and `other` with `-other.tflite`."""
+    taken = [section for section in sections if section.endswith(_TAKEN_BY_RUNTIMES)]
+    ends = {}
+    for section in taken:
+        stem, _, suffix = section.rpartition(".")
+        alone = sum(other.endswith(f".{suffix}") for other in taken) == 1
+        which = stem.removeprefix("model") if stem.startswith("model") else f"-{stem}"
+        ends[section] = f".{suffix}" if alone else f"{which}.{suffix}"
+    return ends
 
 
 def _measure(

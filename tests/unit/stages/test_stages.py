@@ -12,6 +12,7 @@ from qatspec.plan import with_results
 from qatspec.prepare import prepare_spec
 from qatspec.program import Artifact, load_program
 from qatspec.stages import Context
+from qatspec.stages.compile import endings
 from qatspec.stages.integers import compare, produce_with
 from qatspec.stages.models import open_integers, open_model, open_prepared, result_file
 from qatspec.train.checkpoint import load
@@ -239,3 +240,18 @@ def test_weights_of_a_checkpoint_start_with_the_metrics_that_it_was_judged_by(pr
     assert any(not torch.equal(v, checkpoint.weights[k]) for k, v in checkpoint.state_dict.items())
     for key, value in checkpoint.weights.items():
         assert torch.equal(begun.weights[key], value), key
+
+
+@pytest.mark.parametrize(
+    ("sections", "ends"),
+    [
+        (["compiled.blob", "model.onnx"], [".onnx"]),
+        (["context.onnx"], [".onnx"]),
+        (["model.tflite", "model_vela.tflite"], [".tflite", "_vela.tflite"]),
+        (["model.tflite", "other.onnx"], [".tflite", ".onnx"]),
+        (["first.onnx", "second.onnx"], ["-first.onnx", "-second.onnx"]),
+    ],
+    ids=lambda names: names[-1],
+)
+def test_files_for_runtimes_have_names_of_their_own(sections, ends):
+    assert list(endings(sections).values()) == ends
