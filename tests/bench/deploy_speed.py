@@ -9,6 +9,7 @@ Nets of random weights, batch 1, calibrated on one made-up picture: `resnet18` a
     float32       the same net without fake-quants, through the same writer
     qat int8      the QAT ONNX as other marches get it (int8, zero point 0); default session
     qat int8 opt  the same with the session option `session.qdqisint8allowed`
+    qat uint8     the QAT ONNX of other marches with `convert: {qdq: uint8}`; default session
     qat           the QAT ONNX of `march: onnxruntime` with `qconfig: onnxruntime_qat` (uint8, zero
                   point 0 behind a relu, else 128); default session
     bin fast      the artifact of the same, `opt: fast`
@@ -195,11 +196,13 @@ def rows(
     }
     for end, what in files.items():
         export_qat_onnx(what, folder / f"{end}.onnx", (x,))
+    export_qat_onnx(files["int8"], folder / "unsigned.onnx", (x,), qdq="uint8")
     images, ints = [x.numpy()], program.quantize(x.numpy())
     found = {
         "float32": session(folder / "float.onnx", images, threads),
         "qat int8": session(folder / "int8.onnx", images, threads),
         "qat int8 opt": session(folder / "int8.onnx", images, threads, qdqisint8allowed="1"),
+        "qat uint8": session(folder / "unsigned.onnx", images, threads),
         "qat": session(folder / "uint8.onnx", images, threads),
     }
     for opt in ("fast", "exact"):
