@@ -126,9 +126,11 @@ def command(
     _report(loaded, chosen, prepared, report)
     if weights:
         echo(f"  {weights}")
-    if advice:
-        echo("\nadvice for the training")
+    before = ""
     for one in advice:
+        if one.stage != before:
+            echo(f"\nadvice for {one.stage}")
+        before = one.stage
         line = options.short_location(options.spec_location(loaded, one.at))
         echo(f"  {line}: {one.advice}: {one.reason}")
     for name in host.before:
