@@ -204,7 +204,7 @@ def test_a_classifier_of_a_library(
     library, _, model = name.partition(":")
     file = "pictures.yaml" if with_folder else f"{model}.yaml"
     assert f"next: qatspec run --smoke {file} (two steps of each stage)" in out
-    assert (f"then qatspec run {file}" in out) == with_folder
+    assert (f"then: qatspec run {file}" in out) == with_folder
     spec = load(file)
     assert (spec.model.type, spec.model.params["name"]) == (library, model)
     trained = {"timm": {"pretrained": name != "timm:bare"}, "torchvision": {"weights": "DEFAULT"}}
