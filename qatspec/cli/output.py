@@ -94,6 +94,10 @@ HELP = click.Option(
 )
 
 
+def _flag(name: str, callback: Callable[..., None], help_: str) -> click.Option:
+    return click.Option([name], is_flag=True, expose_value=False, callback=callback, help=help_)
+
+
 def common_options() -> list[click.Option]:
     """Options that are accepted before and after the name of a command."""
     return [
@@ -104,34 +108,12 @@ def common_options() -> list[click.Option]:
             callback=_keep_format,
             help="Format of diagnostics. Default: text.",
         ),
-        click.Option(
-            ["--json"],
-            is_flag=True,
-            expose_value=False,
-            callback=_keep_format,
-            help="Short for --format json.",
+        _flag("--json", _keep_format, "Short for --format json."),
+        _flag(
+            "--quiet", _keep("quiet"), "Print warnings and errors only, and what is for programs."
         ),
-        click.Option(
-            ["--quiet"],
-            is_flag=True,
-            expose_value=False,
-            callback=_keep("quiet"),
-            help="Print warnings and errors only, and what is for programs.",
-        ),
-        click.Option(
-            ["--strict"],
-            is_flag=True,
-            expose_value=False,
-            callback=_keep("strict"),
-            help="Exit with code 1 on warnings, too.",
-        ),
-        click.Option(
-            ["--debug"],
-            is_flag=True,
-            expose_value=False,
-            callback=_keep("debug"),
-            help="Print tracebacks of errors.",
-        ),
+        _flag("--strict", _keep("strict"), "Exit with code 1 on warnings, too."),
+        _flag("--debug", _keep("debug"), "Print tracebacks of errors."),
     ]
 
 
