@@ -6,6 +6,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import zip_longest
+from typing import overload
 
 import numpy as np
 import torch
@@ -13,10 +15,11 @@ from torch import Tensor
 
 from qatspec.backend.layers import Layer
 from qatspec.backend.region import Box, layer_needs, localise, needs, view
-from qatspec.ir import STORAGE, Op
+from qatspec.ir import STORAGE, Interval, Op
 from qatspec.kinds import KINDS, Trait, has, ranges
 from qatspec.kinds.exact import ExactDtypes, Step
 from qatspec.program import Program
+from qatspec.program.fused import requantized
 
 
 def local_shape(name: str, box: Box, program: Program) -> tuple[int, ...]:
@@ -60,7 +63,7 @@ class TileWork:
         sums = (op.output for op in program.ops if has(op, Trait.WEIGHTED))
         self._overwritable = frozenset(name for name in sums if uses[name] == 1)
         self._holders = ExactDtypes(program, self._ranges, ())
-        self._steps: dict[object, tuple[list[np.ndarray], Step]] = {}
+        self._steps: dict[object, tuple[list[np.ndarray], Step | None]] = {}
 
     def tile(
         self, layer: Layer, box: Box, constants: Mapping[str, np.ndarray]
@@ -75,7 +78,7 @@ class TileWork:
         columns) in the output's storage dtype.
         """
         wanted = layer_needs(layer, box, self.program)
-        parts = [self._part(op, wanted, constants) for op in layer.ops]
+        parts = self._parts(layer.ops, wanted, constants)
         dtype = torch_dtype(self.program.values[layer.output].dtype)
 
         def run(operands: Mapping[str, Tensor]) -> Tensor:
@@ -90,9 +93,47 @@ class TileWork:
 
         return run
 
+    def _parts(
+        self, ops: Sequence[Op], wanted: Mapping[str, Box], constants: Mapping[str, np.ndarray]
+    ) -> list[_OpPart]:
+        """The ops of a layer; products and the rounding of their sums as one kernel of bytes where
+        that is exact, as the executor of Programs computes them."""
+        parts: list[_OpPart] = []
+        for op, behind in zip_longest(ops, ops[1:]):
+            if parts and parts[-1].output == op.output:
+                continue  # part of the kernel before it
+            joined = behind and self._joined(op, behind, wanted, constants)
+            parts.append(joined or self._part(op, wanted, constants))
+        return parts
+
+    def _joined(
+        self, op: Op, requant: Op, wanted: Mapping[str, Box], constants: Mapping[str, np.ndarray]
+    ) -> _OpPart | None:
+        """One kernel of both ops, where `requant` alone reads the sums of `op`; else None."""
+        alone = requant.kind == "requant" and op.output in self._overwritable
+        terms = [name for name in requant.inputs if name not in self.program.consts]
+        if not alone or terms != [op.output] or wanted[op.output] != wanted[requant.output]:
+            return None
+        part = self._part(op, wanted, constants, requant)
+        return part and replace(part, output=requant.output)
+
+    @overload
     def _part(
         self, op: Op, wanted: Mapping[str, Box], constants: Mapping[str, np.ndarray]
-    ) -> _OpPart:
+    ) -> _OpPart: ...
+
+    @overload
+    def _part(
+        self, op: Op, wanted: Mapping[str, Box], constants: Mapping[str, np.ndarray], requant: Op
+    ) -> _OpPart | None: ...
+
+    def _part(
+        self,
+        op: Op,
+        wanted: Mapping[str, Box],
+        constants: Mapping[str, np.ndarray],
+        requant: Op | None = None,
+    ) -> _OpPart | None:
         box = wanted[op.output]
         local, skip = localise(op, box, self.program)
         cuts, parts = [], needs(op, box, self.program)
@@ -105,10 +146,13 @@ class TileWork:
             )
             shape = local_shape(name, part, self.program)
             cuts.append(_Cut(name, index, shape, self._holders.holder(name)))
+        step = self._step(local, box, cuts, constants, requant)
+        if step is None:
+            return None
         result = self.program.values[op.output].shape
         image = len(result) == 3
         return _OpPart(
-            step=self._step(local, box, cuts, constants),
+            step=step,
             cuts=tuple(cuts),
             output=op.output,
             rows=slice(skip, skip + box.rows) if image else None,
@@ -116,13 +160,20 @@ class TileWork:
         )
 
     def _step(
-        self, op: Op, box: Box, cuts: Sequence[_Cut], constants: Mapping[str, np.ndarray]
-    ) -> Step:
-        """The step of an op with local attributes; the same for tiles of the same measures."""
+        self,
+        op: Op,
+        box: Box,
+        cuts: Sequence[_Cut],
+        constants: Mapping[str, np.ndarray],
+        requant: Op | None,
+    ) -> Step | None:
+        """The step of an op with local attributes, with the rounding behind it where `requant` is
+        given (None: no such step); the same for tiles of the same measures."""
         shapes = {cut.name: cut.shape for cut in cuts}
         attributes = tuple(sorted((key, str(value)) for key, value in op.attrs.items()))
-        key = op.output, box.c0, box.c1, tuple(shapes.values()), attributes
-        arrays = [constants[name] for name in op.inputs if name in constants]
+        key = op.output, requant is None, box.c0, box.c1, tuple(shapes.values()), attributes
+        names = [*op.inputs, *(requant.inputs if requant else ())]
+        arrays = [constants[name] for name in names if name in constants]
         if key in self._steps:
             before, step = self._steps[key]
             if all(a is b for a, b in zip(arrays, before, strict=True)):
@@ -131,9 +182,21 @@ class TileWork:
         for name, shape in shapes.items():
             values[name] = replace(values[name], shape=shape)
         tile = replace(self.program, values=values, consts=constants)
-        exact = ExactDtypes(tile, self._ranges, self._overwritable)
-        self._steps[key] = arrays, KINDS[op.kind].step(exact, op)
-        return self._steps[key][1]
+        sums = {op.output: _of_channels(self._ranges[op.output], box)} if requant else {}
+        exact = ExactDtypes(tile, {**self._ranges, **sums}, self._overwritable)
+        step = requantized(exact, op, requant) if requant else KINDS[op.kind].step(exact, op)
+        self._steps[key] = arrays, step
+        return step
+
+
+def _of_channels(interval: Interval, box: Box) -> Interval:
+    """What the channels of a box can hold, of what all of a value's channels can."""
+    if len(interval.low) == 1:
+        return interval
+    if interval.axis != 1:
+        return interval.merged()
+    channels = slice(box.c0, box.c1)
+    return replace(interval, low=interval.low[channels], high=interval.high[channels])
 
 
 def torch_dtype(name: str) -> torch.dtype:
