@@ -18,6 +18,7 @@ from qatspec.backend.packing import LINE
 from qatspec.backend.region import Box
 from qatspec.diag import DiagnosticError
 from qatspec.kinds import KINDS
+from qatspec.program.fused import requantized
 
 Stream = tuple[Command, ...]
 
@@ -115,7 +116,14 @@ def test_wrong_arithmetic_of_the_cores_is_refused(full, target, monkeypatch, kin
         right = step(exact, op)
         return lambda *xs: right(*xs) ^ 1 if exact.dtype(op.output) == "int8" else right(*xs) * 2
 
+    def faulty_kernel(exact, op, requant):
+        right = requantized(exact, op, requant)
+        if op.kind != kind or right is None:
+            return right
+        return lambda *xs: right(*xs) ^ 1
+
     monkeypatch.setitem(KINDS, kind, replace(KINDS[kind], step=faulty))
+    monkeypatch.setattr("qatspec.backend.tilework.requantized", faulty_kernel)
     with pytest.raises(DiagnosticError) as caught:
         assemble(full, target(), opt="O1")
     assert caught.value.diagnostics[0].code == "QS812"
