@@ -156,12 +156,13 @@ class Context:
         return example_inputs(self.inputs, 1)
 
     def loader(self, role: str, batch_size: int | None = None) -> Loader:
-        """Batches of data.<role>: the stage's own batch size, else the role's."""
+        """Batches of data.<role>: the stage's own batch size, else the role's. Random changes of
+        validation data are the same in every stage, whose metrics are compared."""
         data = self.spec.data[role]
         return Loader(
             self.dataset(role),
             batch_size=batch_size or data.batch_size,
-            seed=self.seed,
+            seed=self.spec.seed if role == "val" else self.seed,
             workers=data.workers,
             pinned=self.device.type == "cuda",
             rank=self.group.rank,

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from qatspec.stages.compile import endings
 from qatspec.stages.integers import compare, produce_with
 from qatspec.stages.models import open_integers, open_model, open_prepared, result_file
 from qatspec.train.checkpoint import load
+from qatspec.types import Sample
 
 
 @pytest.fixture
@@ -31,6 +33,28 @@ def context(finished):
         device=torch.device("cpu"),
         seed=0,
     )
+
+
+def test_random_validation_data_are_the_same_in_every_stage(context):
+    class Drawn:
+        def __len__(self):
+            return 4
+
+        def sample(self, index, rng):
+            image = rng.normal(size=(1, 8, 8)).astype("float32")
+            return Sample(image, {"label": np.array(0)}, {"id": index})
+
+        def evaluate(self, predictions):
+            return {}
+
+    def drawn(role, seed):
+        stage = replace(context, seed=seed)
+        stage.dataset = lambda role: Drawn()
+        loader = replace(stage.loader(role), definition=None)
+        return torch.cat([batch.inputs[0] for batch in loader.ordered()])
+
+    assert torch.equal(drawn("val", 1), drawn("val", 2))
+    assert not torch.equal(drawn("train", 1), drawn("train", 2))
 
 
 def statuses(summary):
