@@ -16,8 +16,9 @@ from qatspec.diag import DiagnosticError, PluginFault
 from qatspec.process import interrupt
 from qatspec.registry import registry
 from qatspec.train.distributed import ALONE, Processes
+from qatspec.train.judging import judge
 from qatspec.train.loader import Loader
-from qatspec.train.protocol import judge, metrics_of, predictions_of
+from qatspec.train.protocol import metrics_of, predictions_of
 from qatspec.types import TaskModel
 
 #: Inputs of the model, in the order of forward, to its raw outputs.

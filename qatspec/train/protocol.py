@@ -57,17 +57,17 @@ def check_dataset(definition: DatasetDef, dataset: Any) -> Any:
         len(dataset)
     classes = getattr(dataset, "classes", None)
     if isinstance(classes, str) or not isinstance(classes, Sequence):
-        message = f"`classes` of {_named(dataset, definition)} is {describe(classes)}; "
+        message = f"`classes` of {name_of(dataset, definition)} is {describe(classes)}; "
         message += "expected a sequence of class names in label order"
         raise registry().interface_fault(message, "__init__", owner=dataset, record=definition)
     for label, name in enumerate(classes):
         if not isinstance(name, str | int):
-            message = f"class {label} of {_named(dataset, definition)} is {describe(name)}; "
+            message = f"class {label} of {name_of(dataset, definition)} is {describe(name)}; "
             message += "expected its name"
             raise registry().interface_fault(message, "__init__", owner=dataset, record=definition)
     diagnostics = getattr(dataset, "diagnostics", ())
     if not _are_diagnostics(diagnostics):
-        message = f"`diagnostics` of {_named(dataset, definition)} is {describe(diagnostics)}; "
+        message = f"`diagnostics` of {name_of(dataset, definition)} is {describe(diagnostics)}; "
         message += "expected a sequence of Diagnostics"
         raise registry().interface_fault(message, "__init__", owner=dataset, record=definition)
     return dataset
@@ -174,7 +174,7 @@ def losses_of(model: nn.Module, losses: Any) -> dict[str, Tensor]:
         if not isinstance(name, str) or not real or value.numel() != 1:
             raise _returned(model, "loss", losses, expected)
     if torch.is_grad_enabled() and not any(value.requires_grad for value in named.values()):
-        message = f"loss() of {_named(model)} returned {describe(losses)} that depends on no "
+        message = f"loss() of {name_of(model)} returned {describe(losses)} that depends on no "
         message += "parameter, so that nothing is trained"
         raise registry().interface_fault(message, "loss", owner=model)
     return {name: value.reshape(()) for name, value in named.items()}
@@ -192,52 +192,6 @@ def predictions_of(owner: Any, predictions: Any, images: int) -> list[dict[str, 
         if not is_keyed:
             raise _returned(owner, "predict", predictions, expected)
     return [{k: _array(v) for k, v in prediction.items()} for prediction in predictions]
-
-
-def judge(
-    dataset: Any,
-    predict: Any,
-    definition: DatasetDef | None,
-    predictions: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]],
-) -> Any:
-    """Return what `evaluate` of a data set makes of (meta, prediction) pairs.
-
-    Raises PluginFault where it looks for a key that is absent: that of `sample`, whose meta lacks
-    it, or that of `predict`.
-    """
-    pairs = [(_Keyed("meta", meta), _Keyed("prediction", one)) for meta, one in predictions]
-    try:
-        return dataset.evaluate(pairs)
-    except _AbsentKeyError as error:
-        lacking, key = error.lacking, error.args[0]
-        has, judges = quote_list(sorted(map(str, lacking))) or "nothing", _named(None, definition)
-        if lacking.holds == "meta":
-            message = f"sample() of {judges} gives {has} as meta; its evaluate() reads `{key}`"
-            owner, method = getattr(dataset, "limited", dataset), "sample"
-        else:
-            owner, method = getattr(predict, "__self__", predict), "predict"
-            message = f"predict() of {_named(owner)} gives {has} for an image; "
-            message += f"{judges} judges `{key}`"
-        raise registry().interface_fault(message, method, owner=owner) from error
-
-
-class _AbsentKeyError(KeyError):
-    """A key that `evaluate` of a data set reads, but `lacking` does not hold."""
-
-    def __init__(self, key: Any, lacking: _Keyed) -> None:
-        super().__init__(key)
-        self.lacking = lacking
-
-
-class _Keyed(dict[str, Any]):
-    """A dict whose KeyError says which dict lacks the key. holds: meta or prediction."""
-
-    def __init__(self, holds: str, values: Mapping[str, Any]) -> None:
-        super().__init__(values)
-        self.holds = holds
-
-    def __missing__(self, key: Any) -> Any:
-        raise _AbsentKeyError(key, self)
 
 
 def metrics_of(dataset: Any, definition: DatasetDef | None, metrics: Any) -> dict[str, float]:
@@ -260,7 +214,7 @@ def metrics_of(dataset: Any, definition: DatasetDef | None, metrics: Any) -> dic
         if math.isfinite(number):
             numbers[name] = number
     if definition is not None and definition.metric not in numbers:
-        name, owner = definition.metric, f"evaluate() of {_named(dataset, definition)}"
+        name, owner = definition.metric, f"evaluate() of {name_of(dataset, definition)}"
         if name in metrics:
             message = f"{owner} returned {describe(metrics[name])} for `{name}`, which chooses the "
             message += "best checkpoint; expected a number"
@@ -352,7 +306,7 @@ def _demand_methods(owner: Any, methods: Sequence[str], record: Any) -> None:
         if method == "forward" and type(owner).forward is nn.Module.forward:
             has = None  # torch's own raises NotImplementedError
         if not callable(has):
-            message = f"{_named(owner, record)} has no method `{method}`"
+            message = f"{name_of(owner, record)} has no method `{method}`"
             there = [name for name in _INSTEAD.get(method, ()) if hasattr(owner, name)]
             if there:
                 message += f"; {quote_list(there)} is not called in its place"
@@ -365,7 +319,7 @@ def _returned(
     """value: what was returned, or words for it."""
     owner = getattr(owner, "limited", owner)
     what = value if isinstance(value, str) else describe(value)
-    message = f"{method}() of {_named(owner, record)} returned {what}; expected {expected}"
+    message = f"{method}() of {name_of(owner, record)} returned {what}; expected {expected}"
     return registry().interface_fault(message, method, owner=owner, record=record)
 
 
@@ -377,7 +331,7 @@ def _returned_by_record(
     return registry().interface_fault(f"{message}; expected {expected}", method, record=definition)
 
 
-def _named(owner: object, record: Any = None) -> str:
+def name_of(owner: object, record: Any = None) -> str:
     """A data set by its registered name, anything else by its class."""
     if isinstance(record, DatasetDef):
         return f"data set `{record.name}`"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch import nn
 
 from qatspec.api import Sample
 from qatspec.diag import PluginFault
+from qatspec.train.judging import judge
 from qatspec.train.protocol import (
     check_sample,
     losses_of,
@@ -49,6 +51,28 @@ def test_predictions_of_types_that_numpy_lacks_keep_their_values() -> None:
 def test_metric_that_is_no_number_is_refused(value: Any) -> None:
     with pytest.raises(PluginFault, match="expected a mapping of names to numbers"):
         metrics_of(nn.Identity(), None, {"ap": value})
+
+
+@pytest.mark.parametrize(
+    ("meta", "prediction", "message"),
+    [
+        ({"id": 1}, {}, "gives nothing for an image.* judges `boxes`, `scores`$"),
+        ({"id": 1}, {"boxes": np.ones((2, 4))}, "gives `boxes` for an image.* judges `scores`$"),
+        ({}, {}, "gives nothing as meta; its evaluate.* reads `id`, `size`$"),
+    ],
+)
+def test_all_absent_keys_are_named(meta: Any, prediction: Any, message: str) -> None:
+    class Judge:
+        def evaluate(self, pairs: Any) -> None:
+            for meta, prediction in pairs:
+                if np.size(meta["id"]) == 0:
+                    meta["size"].sum()
+                prediction["boxes"].sum(), prediction["scores"].sum()
+                raise RuntimeError("an error of numbers that are none")
+
+    with pytest.raises(PluginFault) as caught:
+        judge(Judge(), nn.Identity(), None, [(meta, prediction)])
+    assert re.search(message, str(caught.value), re.MULTILINE)
 
 
 @pytest.mark.parametrize("dtype", [">f4", "<f4"])
