@@ -30,10 +30,14 @@ def check_fcos(spec: Spec) -> Iterator[Finding]:
     reached = list(last_stages(stages_of(backbone.get("blocks"), backbone["variant"])))
     for stride in strides:
         if stride not in reached:
-            yield _error(at, f"the backbone has no map of stride {stride}, only of {reached}")
+            advice = f"write strides that it has, such as `strides: {reached[-len(strides) :]}`"
+            yield _error(
+                at, f"the backbone has no map of stride {stride}, only of {reached}", advice
+            )
             return
-    if strides != [strides[0] * 2**level for level in range(len(strides))]:
-        yield _error(at, f"each stride must be twice the one before, not {strides}")
+    if strides != (doubled := _doubled(strides)):
+        message = f"each stride must be twice the one before, not {strides}"
+        yield _error(at, message, f"write `strides: {doubled}`")
         return
 
     levels = spec.model.params["neck"]["levels"]
@@ -41,6 +45,7 @@ def check_fcos(spec: Spec) -> Iterator[Finding]:
         yield _error(
             "/model/params/neck/levels",
             f"{len(strides)} backbone maps do not fit {levels} neck levels",
+            f"write `levels: {len(strides)}`, or fewer `strides` of the backbone",
         )
         return
     coarsest = strides[0] * 2 ** (levels - 1)
@@ -52,10 +57,13 @@ def check_yolo(spec: Spec) -> Iterator[Finding]:
     if not _is_ours(spec, "yolo"):
         return
     strides = list(spec.model.params["strides"])
-    if strides != [strides[0] * 2**level for level in range(len(strides))]:
-        yield _error(_STRIDES, f"each stride must be twice the one before, not {strides}")
+    if strides != (doubled := _doubled(strides)):
+        message = f"each stride must be twice the one before, not {strides}"
+        yield _error(_STRIDES, message, f"write `strides: {doubled}`")
     elif strides[0] & (strides[0] - 1):
-        yield _error(_STRIDES, f"strides must be powers of two, not {strides}")
+        doubled = _doubled([1 << (strides[0].bit_length() - 1), *strides[1:]])
+        message = f"strides must be powers of two, not {strides}"
+        yield _error(_STRIDES, message, f"write `strides: {doubled}`")
     else:
         yield from _check_sizes(spec, strides[-1], "the stride of the coarsest map")
 
@@ -71,11 +79,14 @@ def check_deeplab(spec: Spec) -> Iterator[Finding]:
         yield _error(
             "/model/params/backbone",
             f"the backbone has no map of stride {missing[0]}, only of {list(reached)}",
+            f"give its `blocks` a stage with `stride: 2` that reaches {missing[0]}, or delete "
+            "`blocks`: the variant has some",
         )
     if len(head["dilations"]) != len(head["repeats"]):
         yield _error(
             "/model/params/head/repeats",
             f"{len(head['dilations'])} dilations need as many repeats, not {len(head['repeats'])}",
+            f"write {len(head['dilations'])} numbers, one for each of `dilations`",
         )
     yield from _check_sizes(spec, 32, "the stride of the coarsest map")
 
@@ -101,6 +112,7 @@ def check_loaders(spec: Spec) -> Iterator[Finding]:
                     f"{data.at}/params/{key}",
                     f"the data set gives {key} {_shown(params[key])}, `model.input` says "
                     f"{_shown(value)}",
+                    f"give both the same {key}, here and in `model.input`",
                 )
 
 
@@ -118,7 +130,14 @@ def _check_sizes(spec: Spec, multiple: int, because: str) -> Iterator[Finding]:
             sizes[f"{data.at}/params/size"] = _size_of(data.dataset.params)
     for at, size in sizes.items():
         if any(side % multiple for side in size):
-            yield _error(at, f"both sides must be multiples of {multiple}, {because}")
+            near = [max(multiple, round(side / multiple) * multiple) for side in size]
+            message = f"both sides must be multiples of {multiple}, {because}"
+            yield _error(at, message, f"write `size: {near}`")
+
+
+def _doubled(strides: list[int]) -> list[int]:
+    """As many strides, each twice the one before."""
+    return [strides[0] * 2**level for level in range(len(strides))]
 
 
 def _same(one: Any, other: Any) -> bool:
@@ -144,5 +163,5 @@ def _size_of(params: Mapping[str, Any]) -> list[int]:
     return [size, size] if isinstance(size, int) else list(size)
 
 
-def _error(at: str, message: str) -> Finding:
-    return Finding(at=at, message=message, severity="error")
+def _error(at: str, message: str, advice: str) -> Finding:
+    return Finding(at=at, message=message, help=advice, severity="error")

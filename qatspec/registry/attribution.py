@@ -30,7 +30,7 @@ def raised(
         origin=plugin.origin,
         hook=hook,
         item=item,
-        span=_last_line(plugin, error) or span,
+        span=last_line(plugin, error) or span,
     )
 
 
@@ -106,7 +106,7 @@ def _by_package(plugins: Iterable[Plugin]) -> dict[str, Plugin]:
     return by_package
 
 
-def _last_line(plugin: Plugin, error: BaseException) -> Span | None:
+def last_line(plugin: Plugin, error: BaseException) -> Span | None:
     """The innermost line of the plugin's code that an exception passed through."""
     span = None
     for frame, line in traceback.walk_tb(error.__traceback__):

@@ -8,10 +8,11 @@ from typing import Any
 import pluggy
 
 from qatspec import hookspecs
-from qatspec.diag import Code, Diagnostic
+from qatspec.diag import Code, Diagnostic, Note, Span
 from qatspec.diag.codes import QS003, QS004
+from qatspec.registry.attribution import last_line
 from qatspec.registry.messages import hook_message, incompatible
-from qatspec.registry.plugins import Plugin
+from qatspec.registry.plugins import FILE, Plugin
 from qatspec.registry.renames import missing_name
 
 
@@ -63,9 +64,12 @@ class Hooks:
             for plugin, call in self._of(hook)
         ]
 
-    def add_fault(self, plugin: Plugin, code: Code, message: str, help_: str) -> None:
-        """Note a fault of a plugin."""
-        self.faults.append(code.warning(message, help=help_, origin=plugin.origin))
+    def add_fault(
+        self, plugin: Plugin, code: Code, message: str, help_: str, line: Span | None = None
+    ) -> None:
+        """Note a fault of a plugin. line: of its code, which raised."""
+        notes = (Note("raised here", span=line),) if line else ()
+        self.faults.append(code.warning(message, help=help_, origin=plugin.origin, notes=notes))
 
     def _of(self, hook: str) -> list[tuple[Plugin, Callable[..., Any]]]:
         calls = []
@@ -90,6 +94,9 @@ class Hooks:
             message = f"plugin `{plugin.entry_point}` raised in `{hook}`: "
             message += f"{type(error).__name__}: {error}"
             row = missing_name(error)
-            help_ = str(row) if row else f"report it to the authors of `{plugin.dist}`"
-            self.add_fault(plugin, QS004, message, help_)
+            help_ = f"report it to the authors of `{plugin.dist}`"
+            line = None
+            if plugin.version == FILE:
+                help_, line = "correct the plugin's file", last_line(plugin, error)
+            self.add_fault(plugin, QS004, message, str(row) if row else help_, line)
             return []

@@ -48,9 +48,12 @@ def not_loaded(path: Path, error: BaseException, at: str) -> Diagnostic:
     ]
     if isinstance(error, SyntaxError) and error.filename == str(path) and error.lineno:
         lines.append(code_line(str(path), error.lineno))
+    advice = "correct the plugin's file"
+    if isinstance(error, ModuleNotFoundError):
+        advice = f"install `{error.name}` in this environment, or correct its name in the file"
     return QS007.diagnostic(
         message,
-        help="correct the plugin's file; --debug prints the traceback",
+        help=f"{advice}; --debug prints the traceback",
         at=at,
         notes=tuple(Note("raised here", span=line) for line in lines[-1:]),
         origin=path.name,

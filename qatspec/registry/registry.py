@@ -323,11 +323,18 @@ class Registry:
 
     def checks(self, spec: SpecView) -> list[Diagnostic]:
         """Return the findings of the plugins' own checks of `spec`. A check that raises gives a
-        warning."""
+        warning, and so does any hook of a plugin that is one file of a spec."""
+        files = {key: p for key, p in self._hooks.plugins.items() if p.version == FILE}
+        hooks = {hook for key in files for hook in self._hooks.implemented(key)}
+        for kind, (hook, _) in KINDS.items():
+            if hook in hooks:
+                self._of(kind)
+        origins = {plugin.origin for plugin in files.values()}
+        of_files = [fault for fault in self._hooks.faults if fault.origin in origins]
         known = len(self._hooks.faults)
         answers = self._hooks.ask("qatspec_check", spec=spec, registry=self)
         diagnostics = [finding(item, plugin) for plugin, findings in answers for item in findings]
-        return [*self._hooks.faults[known:], *diagnostics]
+        return [*of_files, *self._hooks.faults[known:], *diagnostics]
 
     def _hook_and_plugin(self, record: Any) -> tuple[str, Plugin | None]:
         """The hook that registers a record, and the plugin that does; "" and None where none."""

@@ -64,7 +64,7 @@ def check(data: Any, schema: JSONSchema, at: str = "") -> list[Diagnostic]:
 
 def _convert(error: ValidationError, schema: JSONSchema, base: str) -> Iterator[Diagnostic]:
     at = join(base, *error.absolute_path)
-    name = split(at)[-1] if at else "the spec"
+    name = _name(at)
     value, wanted = cast("Any", error.instance), cast("Any", error.validator_value)
     match error.validator:
         case "additionalProperties" | "unevaluatedProperties":
@@ -88,6 +88,17 @@ def _convert(error: ValidationError, schema: JSONSchema, base: str) -> Iterator[
         case _:
             message, advice = _out_of_range(name, error)
             yield QS205.diagnostic(message, help=advice, at=at)
+
+
+def _name(at: str) -> str:
+    """How a value is called: by its key, and an entry of a list by the key of the list as well."""
+    *above, last = split(at) if at else ["the spec"]
+    return f"{above[-1]}[{last}]" if above and last.isdecimal() else last
+
+
+def _pair(name: str, value: object) -> str:
+    """How a value is written: behind its key, or alone as the entry of a list."""
+    return str(value) if re.search(r"\[\d+\]$", name) else f"{name}: {value}"
 
 
 def _misspelt(key: str, error: ValidationError, root: JSONSchema) -> bool:
@@ -135,7 +146,7 @@ def _wrong_type(
     types: list[str] = [wanted] if isinstance(wanted, str) else list(wanted)
     expected = " or ".join(_TYPES[t] for t in types)
     sample = _sample(value, types, part, root)
-    advice = f"write {expected}" + (f", such as `{name}: {sample}`" if sample else "")
+    advice = f"write {expected}" + (f", such as `{_pair(name, sample)}`" if sample else "")
     corrected = None
     if isinstance(value, str):
         if {"number", "integer"} & set(types) and _is_number(value):
@@ -215,9 +226,9 @@ def _out_of_range(name: str, error: ValidationError) -> tuple[str, str]:
     message = f"`{name}` cannot be {shown}"
     match error.validator:
         case "minimum":
-            return message, f"write a value of at least {bound}, such as `{name}: {bound}`"
+            return message, f"write a value of at least {bound}, such as `{_pair(name, bound)}`"
         case "maximum":
-            return message, f"write a value of at most {bound}, such as `{name}: {bound}`"
+            return message, f"write a value of at most {bound}, such as `{_pair(name, bound)}`"
         case "exclusiveMinimum":
             return message, f"write a value greater than {bound}"
         case "exclusiveMaximum":
@@ -239,7 +250,7 @@ def _out_of_range(name: str, error: ValidationError) -> tuple[str, str]:
             advice = f"write {form}"
             plain = re.sub(r"[^A-Za-z0-9_.-]+", "-", str(value)).strip("-.")
             if plain != value and re.search(str(bound), plain):
-                advice += f", such as `{name}: {plain}`"
+                advice += f", such as `{_pair(name, plain)}`"
             return f"`{name}` cannot be `{shown}`", advice
         case "uniqueItems":
             return f"`{name}` holds the same entry twice", "remove one"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 
@@ -22,6 +23,18 @@ _TUTORIAL = {
     "qconfig_dict": "qconfig",
     "prepare_custom_config_dict": "prepare",
 }
+#: Names of other YAML formats for the files that a spec begins with.
+_BASES = (
+    "_base_",
+    "base",
+    "bases",
+    "defaults",
+    "import",
+    "imports",
+    "include",
+    "includes",
+    "inherit",
+)
 #: Keys of HAT's trainers that are values of another key here: that key, and how to write them.
 _AS_VALUES = {"sync_bn": ("batch_norm", "true: `batch_norm: synchronized`; false: leave it out")}
 
@@ -37,10 +50,10 @@ def unknown_keys(error: ValidationError, root: JSONSchema, at: str) -> Iterator[
         if key in allowed:
             continue
         plain = " ".join(key.split())
-        meant = _TUTORIAL.get(key, plain)
+        meant = "extends" if not at and key in _BASES else _TUTORIAL.get(key, plain)
         near = nearest(meant, free) or nearest(meant, allowed)
         other, written = _AS_VALUES.get(key, ("", ""))
-        if other in allowed:
+        if other and other in allowed:
             advice = written
         elif value[key] is None and (pair := _without_space(key, allowed)):
             near, advice = None, f"write a space behind the colon: `{pair}`"
@@ -70,6 +83,8 @@ def _without_space(key: str, allowed: Sequence[str]) -> str | None:
 def _elsewhere(key: str, error: ValidationError, root: JSONSchema, allowed: Sequence[str]) -> str:
     """What to do with a key that is no other key misspelt: where it belongs, or away with it."""
     value = cast("Mapping[str, Any]", error.instance)
+    if "vars" in allowed and not error.absolute_path and re.match(r"[.]|x-", key):
+        return "move it below `vars:`, whose keys have any name"
     if (below := _below(key, error.schema, root)) is not None:
         if below in value:
             moved = flow({key: value[key]})[1:-1]

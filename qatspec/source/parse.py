@@ -97,7 +97,8 @@ class _Composer:
             message += "value above it is marked so"
             meant = suggest(f"*{event.anchor}", [f"*{name}" for name in self._anchors])
             help_ = f"{meant} " if meant else ""
-            help_ += f'a text that begins with `*` needs quotes: `"*{event.anchor}"`'
+            help_ += f"mark the value with `&{event.anchor}` above this line; a text that begins "
+            help_ += f'with `*` needs quotes: `"*{event.anchor}"`'
             raise self._stop(QS102, message, span, help_)
         return replace(tree, span=span, origin=tree.origin or tree.span)
 

@@ -144,6 +144,8 @@ class _Resolver:
                 if isinstance(node.value, list):
                     message = f"`{here}` is a list of {len(node.value)}, it has no `{key}`"
                 advice = _declare(keys, depth, known)
+                if isinstance(node.value, list):
+                    advice = _entry_of(here, len(node.value))
                 sure = sure_correction(key, known) if keys[0] == "vars" and depth else None
                 raise self._fail(tree, QS302, message, advice, _respelt(tree, keys, depth, sure))
             node = below
@@ -194,6 +196,14 @@ def _declare(keys: list[str], depth: int, known: list[str]) -> str:
         return f"did you mean `{near}`?"
     add = f"add `{key}: 8` to `{below}:`, with your value in place of the 8"
     return f"{add}; it has {quote_list(known)}" if known else add
+
+
+def _entry_of(name: str, count: int) -> str:
+    """The help line for an entry that the list `name` does not have."""
+    last = f"0 to {count - 1}" if count > 1 else "0"
+    if not count:
+        return f"write a value into `{name}: []`"
+    return f"its entries are numbered {last}: correct the number, or append a value to `{name}`"
 
 
 def _closed(text: str) -> str:

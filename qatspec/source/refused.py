@@ -9,6 +9,14 @@ from qatspec.source.write import scalar
 
 #: The one tag of specs: what it stands before replaces, and is not merged.
 REPLACE = "!replace"
+#: Tags of other tools, in lower case -> what a spec has for them, with the value behind the tag.
+_OTHERS = {
+    **dict.fromkeys(("!env", "!env_var", "!envvar"), 'write `{key}: "${{env:{value}}}"`'),
+    **dict.fromkeys(
+        ("!include", "!import", "!inc"),
+        "write `extends: {value}` at the top of the spec; the file holds the key `{key}` as well",
+    ),
+}
 #: Tags of PyYAML that stand for a call or a Python object, not for the value behind them.
 _CALL = re.compile(r"!!python/(object|name|module)")
 
@@ -41,4 +49,7 @@ def instead_of_tag(tag: str, line: str, first: int, key: str) -> tuple[str, str,
     if not rest.startswith(shown):
         return shown, "delete the tag and keep the value behind it", 0
     value = rest[len(shown) :].lstrip()
+    if other := _OTHERS.get(shown.lower()):
+        name = re.split(r"[\s,}\]]", value)[0]
+        return shown, other.format(key=key, value=re.sub(r"[${}\"']", "", name)), 0
     return shown, f"delete it: `{(line[:first] + value).strip()}`", len(rest) - len(value)

@@ -12,6 +12,8 @@ _ENTRY = re.compile(r"(\s*(?:- +)?)([\w.\"'-]+):\s+(\S.*)")
 _KEY = re.compile(r"[\s-]*[\w.]+")
 #: A key whose colon, or the space behind it, is missing.
 _NO_COLON = re.compile(r"(\s*(?:- +)?)([A-Za-z_][\w.-]*)\s*(?:=|\uff1a|:|\s)\s*(\S.*)")
+#: A key alone, without its colon.
+_BARE = re.compile(r"(\s*(?:- +)?)([A-Za-z_][\w.-]*)\s*")
 _REFERENCE = re.compile(r"(?<![\"'$])\$\{[^}$]{0,200}\}+")
 _CLOSING = {"'}'": "}", "']'": "]"}
 
@@ -44,11 +46,16 @@ def mistake(
             return _indented(lines, row) or _colonless(lines, row) or _general(problem, row, column)
         return _colon_in_text(line, row, column)
     if "expected ':'" in problem and opened:
-        slip = _missing_colon(lines[opened[0]], opened[0])
+        slip = _missing_colon(lines, opened[0])
         return slip or _general(problem, *opened)
+    if "expected '-' indicator" in problem and opened:
+        return _beside_a_list(lines, row, opened[0])
     if "end of stream" in problem and opened:
         return _open_quote(lines[opened[0]], *opened)
     if "expected key" in problem:
+        above = _above(lines, row)
+        if above and _BARE.fullmatch(_without_comment(above)):
+            return _colonless(lines, row) or _general(problem, row, column)
         return _after_value(lines, row, column) or _general(problem, row, column)
     if "cannot start any token" in problem or "alphabetic or numeric" in problem:
         start = column if "cannot start" in problem else column - 1
@@ -139,11 +146,25 @@ def _indented(lines: Sequence[str], row: int) -> Mistake | None:
 
 def _colonless(lines: Sequence[str], row: int) -> Mistake | None:
     """The line above is a key without its colon."""
-    number = next((i for i in range(row - 1, -1, -1) if lines[i].strip()), None)
-    return None if number is None else _missing_colon(lines[number], number)
+    numbers = (i for i in range(row - 1, -1, -1) if _without_comment(lines[i]).strip())
+    number = next(numbers, None)
+    return None if number is None else _missing_colon(lines, number)
 
 
-def _missing_colon(line: str, row: int) -> Mistake | None:
+def _missing_colon(lines: Sequence[str], row: int) -> Mistake | None:
+    """The line at `row` is a key without its colon, with its value or alone."""
+    line = lines[row]
+    if match := _BARE.fullmatch(_without_comment(line)):
+        indent, key = match.groups()
+        deeper = _indent_below(lines, row) > len(indent)
+        advice = (
+            f"write `{key}:`" if deeper else f"write `{key}:` and its value, or delete the line"
+        )
+        return Mistake(
+            f"`{key}` needs a colon behind it; it is missing",
+            advice,
+            row, len(indent), len(key), f"{key}:" if deeper else None,
+        )  # fmt: skip
     match = _NO_COLON.fullmatch(line)
     if match is None:
         return None
@@ -158,6 +179,28 @@ def _missing_colon(line: str, row: int) -> Mistake | None:
         f"write `{corrected}`",
         row, len(indent), len(line) - len(indent), corrected if between else None,
     )  # fmt: skip
+
+
+def _without_comment(line: str) -> str:
+    return re.split(r"(?:^|\s)#", line)[0]
+
+
+def _indent_below(lines: Sequence[str], row: int) -> int:
+    """The indentation of the next line that is neither empty nor a comment; -1 at the end."""
+    for line in lines[row + 1 :]:
+        if line.strip() and not line.lstrip().startswith("#"):
+            return len(line) - len(line.lstrip())
+    return -1
+
+
+def _beside_a_list(lines: Sequence[str], row: int, first: int) -> Mistake:
+    """A line without `- ` among the entries of the list that begins at line `first`."""
+    line, item = lines[row], lines[first].strip()
+    written = f"`- {line.strip()}`"
+    advice = f"write {written}, or, if this is no list, line {first + 1} without its `-`"
+    message = f"a list begins in line {first + 1}, `{item}`, and this line is no entry of it"
+    column = len(line) - len(line.lstrip())
+    return Mistake(message, advice, row, column, max(1, len(line.strip())))
 
 
 def _colon_in_text(line: str, row: int, column: int) -> Mistake:

@@ -101,15 +101,20 @@ def _unreadable(
     path: Path, shown: str, error: OSError, name: str, named_at: Span | None
 ) -> Diagnostic:
     there = _siblings(path, named_at) if error.errno == errno.ENOENT else []
-    near, corrected = nearest(path.name, there), sure(path.name, there)
+    # by stems: the endings, which all of them share, would make any two names alike
+    stem = nearest(path.stem, [Path(name).stem for name in there])
+    near = next((name for name in there if Path(name).stem == stem), None)
+    corrected = sure(path.name, there)
     usual = "correct the path"
     if named_at is not None:
         usual = f"delete `{name}` from `extends`, or put the file there; "
         usual += "paths are relative to the file that extends"
+    if "://" in name:
+        near, usual = None, f"download it, and name the file in place of `{name}`"
     advice = f"did you mean `{near}`?" if near else how_to_read(error, usual)
     right = str(Path(name).parent / corrected) if corrected else ""
     return QS101.diagnostic(
-        f"`{shown}` cannot be read: {why_unreadable(error)}",
+        f"`{name if '://' in name else shown}` cannot be read: {why_unreadable(error)}",
         help=advice,
         span=named_at or Span(shown),
         fix=Fix(f"`{name}` -> `{right}`", text=scalars.written(right))

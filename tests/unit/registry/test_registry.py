@@ -319,6 +319,31 @@ def test_a_file_plugin_that_raises(tmp_path):
                 sys.modules[name].__file__ == str(path)]  # fmt: skip
 
 
+@pytest.mark.parametrize("line, fault, raised_at", [
+    ("return [1 / 0]", "QS004", 4), ("return [{'name': 'mine'}]", "QS005", None)
+])  # fmt: skip
+def test_a_file_plugin_whose_hook_fails_is_told_where_the_spec_is_checked(
+    tmp_path, line, fault, raised_at
+):
+    """An installed plugin disturbs no spec without use of it; a file of a spec is part of it."""
+    path = tmp_path / "mine.py"
+    path.write_text(
+        f"from qatspec.api import hookimpl\n@hookimpl\ndef qatspec_models():\n    {line}\n"
+    )
+    records = Registry([])
+    records.include(path)
+    (told,) = records.checks(None)
+    assert (told.code, told.severity, told.origin) == (fault, "warning", "mine.py")
+    assert [note.span.line for note in told.notes] == ([raised_at] if raised_at else [])
+
+
+def test_a_file_plugin_that_imports_what_is_not_installed(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text("import no_such_package_at_all\n")
+    wrong = code(Registry([]).include, path)
+    assert wrong.help.startswith("install `no_such_package_at_all` in this environment")
+
+
 def test_the_source_hash_follows_the_source(tmp_path):
     found = []
     for text in ("x = 1\n", "x = 2\n"):
