@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from qatspec.diag import Diagnostic, Span
+from qatspec.diag.codes import QS970
 from qatspec.hat import quantize as quantization, training
 from qatspec.hat.data import Role, missing_roles, roles
 from qatspec.hat.draft import NOT_SAID, Draft
@@ -33,6 +35,8 @@ _TRAINERS: Mapping[str, Mapping[str, Any]] = {
         "scheduler": {"type": "step", "epochs": [10, 20], "factor": 0.1},
     },
 }
+#: Names of a config's parts, of which a snippet has one at least.
+_PARTS = re.compile(r"(\w+_)?(trainer|solver|model|cfg|dict|loader|dataset|march)|step2solver")
 _MODEL = {"type": "fcos", "params": {"num_classes": 80, "backbone": {"variant": "b0"}}}
 
 
@@ -58,10 +62,19 @@ def import_config(path: Path, march: str | None) -> Imported:
            literals. Once for each stage, as HAT_TRAINING_STEP says which one runs.
     march  of the spec; None: the config's, or bernoulli2.
 
-    Raises DiagnosticError QS970 where the file is no Python; OSError where it cannot be read.
+    Raises DiagnosticError QS970 where the file is no Python or nothing of a config; OSError where
+    it cannot be read.
     """
     tree, text, corrected = parse(path)
     draft = Draft(list(corrected))
+    names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    if not any(_PARTS.fullmatch(name) for name in names):
+        raise QS970.error(
+            f"`{path}` names no part of a config of HAT",
+            help="name the file with `float_trainer`, `qat_solver` and their kind; a snippet is "
+            "enough, such as `custom_config_dict = {...}`",
+            span=Span(str(path)),
+        )
     configs = {
         stage: _config(draft, *evaluate(tree, str(path), text, {"HAT_TRAINING_STEP": stage}))
         for stage in _STAGES

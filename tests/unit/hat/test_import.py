@@ -272,6 +272,14 @@ def test_what_is_no_python_is_refused_at_its_line(tmp_path, monkeypatch, capsys)
     assert not Path("shell.yaml").exists()
 
 
+@pytest.mark.parametrize("text", ["", "lr = 0.1\n", "import torch\n"])
+def test_a_file_with_nothing_of_a_config_is_refused(tmp_path, text):
+    """Its spec would be the tutorial's alone, with nothing of the file."""
+    with pytest.raises(DiagnosticError, match="names no part of a config") as refused:
+        imported(tmp_path, text)
+    assert refused.value.diagnostics[0].code == "QS970"
+
+
 def test_a_spec_is_not_replaced(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     Path("config.yaml").write_text("mine")
