@@ -103,6 +103,19 @@ def test_the_table_of_networks_counts_those_that_are_whole():
     ]
 
 
+def test_costs_are_told_with_their_spread():
+    of_costs = importlib.import_module("tests.bench.peers.__main__").of_costs
+    run = {"prepare_s": [1.0, 3.0], "calibrate_s": [0.5, 0.25], "peak_mib": 600}
+    rows = {
+        "qatspec": {"resnet18": [run, {**run, "peak_mib": 650}]},
+        "nncf": {"resnet18": [{"prepare_s": [2.0], "peak_mib": 700}]},
+    }
+    assert of_costs(rows).splitlines()[2:] == [
+        "| qatspec | 2.00 (1.00-3.00) | 0.38 (0.25-0.50) | 625 (600-650) |",
+        "| NNCF 3.4.0 | 2.00 (2.00-2.00) | one call | 700 (700-700) |",
+    ]
+
+
 def test_the_readme_has_the_figures_of_the_page():
     """Every figure of README's table is one of the same quantizer in docs/peers.md."""
     root = Path(__file__).parents[2]

@@ -1,6 +1,7 @@
 """qatspec beside other quantizers: the same nets, pictures, seeds and steps of training.
 
     python -m tests.bench.peers qatspec brevitas --venvs FOLDER --results FOLDER
+    python -m tests.bench.peers qatspec brevitas --costs --venvs FOLDER --results FOLDER
     python -m tests.bench.peers --table --results FOLDER
     python -m tests.bench.peers --page --results FOLDER
 
@@ -8,7 +9,8 @@ The first command measures each named quantizer in a virtual environment of its 
 first use, see environments.py): measure.py for each net, then mistakes.py, and networks.py where
 timm is installed. The results folder keeps a JSON file for each, so that one command a quantizer
 adds a row, and a second call measures it again. The float nets are trained once, into the same
-folder. Further options go to measure.py. The second command prints the tables. The third one
+folder. Further options go to measure.py. The second command measures what preparing, calibrating
+and memory take, in several processes each (costs.py). The third one prints the tables. The fourth
 keeps in docs/peers/*.json the figures whose tables docs/peers.md has between `<!-- TABLE -->` and
 `<!-- end -->`, and fills these tables from all that are kept; a test holds the page to them.
 """
@@ -20,6 +22,7 @@ import importlib.util
 import json
 import os
 import re
+import statistics
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -30,7 +33,7 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))  # its programs run in environments without this package
 
 from environments import PACKAGES, interpreter  # noqa: E402
-from task import NETS  # noqa: E402
+from task import NETS, PROCESSES  # noqa: E402
 
 PEERS = ("qatspec", *PACKAGES)
 NAMES = {
@@ -44,24 +47,34 @@ KEPT = PAGE.with_suffix("")
 _PART = re.compile(r"<!-- ([\w: -]+) -->\n.*?<!-- end -->", re.DOTALL)
 
 
-def measure(peer: str, venvs: Path, results: Path, options: Sequence[str]) -> None:
-    """Run the programs for one quantizer; what they print goes into a log beside their results."""
+def measure(peer: str, venvs: Path, results: Path, parts: Sequence[Sequence[object]]) -> None:
+    """Run programs for one quantizer; what they print goes into a log beside their results.
+
+    parts: each program's name, and its words.
+    """
     python = sys.executable if peer == "qatspec" else interpreter(peer, venvs)
     environment = {
         **os.environ, "PYTHONPATH": str(HERE.parents[2]), "OMP_NUM_THREADS": "1",
         "NNCF_EXTENSION_LOAD_TIMEOUT": "0",  # it gives up after 60 s of compiling its extension
     }  # fmt: skip
-    parts = [("measure.py", peer, name, results, *options) for name in NETS]
-    parts.append(("mistakes.py", peer, results))
-    if importlib.util.find_spec("timm"):
-        parts.append(("networks.py", peer, results))
     with (results / f"{peer}.log").open("w") as log:
         for program, *words in parts:
-            command = [python, HERE / program, *words]
+            command = [python, HERE / str(program), *words]
             done = subprocess.run(
                 [*map(str, command)], env=environment, stdout=log, stderr=log, check=False
             )
             print(f"{peer}: {program} {words[1]} ended with {done.returncode}", flush=True)
+
+
+def parts_of(peer: str, results: Path, options: Sequence[str]) -> list[tuple[object, ...]]:
+    """The programs that find out what the tables of costs, accuracy, mistakes and networks say."""
+    parts: list[tuple[object, ...]] = [
+        ("measure.py", peer, name, results, *options) for name in NETS
+    ]
+    parts.append(("mistakes.py", peer, results))
+    if importlib.util.find_spec("timm"):
+        parts.append(("networks.py", peer, results))
+    return parts
 
 
 def _read(results: Path, ending: str) -> dict[str, dict[str, Any]]:
@@ -158,6 +171,7 @@ def printed(results: Path) -> str:
     ]
     parts.append("\n".join(f"| {' | '.join(line)} |" for line in lines))
     parts.append(of_networks(_read(results, "networks")))
+    parts.append(of_costs(_read(results, "costs")))
     return "\n\n".join(parts)
 
 
@@ -172,6 +186,34 @@ def of_networks(rows: dict[str, dict[str, Any]]) -> str:
     whole = [[one["result"] == "whole" for one in row.values()] for row in rows.values()]
     lines.append(["**whole**", *(f"{sum(row)} of {len(row)}" for row in whole)])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def of_costs(rows: Mapping[str, Mapping[str, Any]]) -> str:
+    """For each net that is measured: seconds of `prepare`, those of them that calibrate, memory."""
+    nets = [name for name in NETS if any(name in row for row in rows.values())]
+    titles = ("prepare and calibrate, s", "of these, calibration", "peak memory, MiB")
+    lines = [["", *(f"{name}: {title}" for name in nets for title in titles)]]
+    lines.append(["---"] * len(lines[0]))
+    for peer, row in rows.items():
+        cells = [NAMES[peer]]
+        for runs in (row.get(name, []) for name in nets):
+            pooled = {
+                key: [x for one in runs for x in one.get(key, [])]
+                for key in ("prepare_s", "calibrate_s")
+            }
+            cells.append(_range(pooled["prepare_s"], 2))
+            cells.append(_range(pooled["calibrate_s"], 2) if pooled["calibrate_s"] else "one call")
+            cells.append(_range([one["peak_mib"] for one in runs], 0))
+        lines.append(cells)
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _range(numbers: Sequence[float], digits: int) -> str:
+    """The median, with the smallest and the largest in brackets."""
+    if not numbers:
+        return "-"
+    middle, low, high = (f(numbers) for f in (statistics.median, min, max))
+    return f"{middle:.{digits}f} ({low:.{digits}f}-{high:.{digits}f})"
 
 
 def keep(results: Path, folder: Path) -> None:
@@ -206,6 +248,8 @@ def tables(kept: Mapping[str, dict[str, Any]]) -> dict[str, str]:
         if name in kept:
             made[f"{name}: costs"] = table(COSTS, kept[name])
             made[f"{name}: accuracy"] = table(ACCURACY, kept[name])
+    if "costs" in kept:
+        made["costs"] = of_costs(kept["costs"])
     if "networks" in kept:
         made["networks"] = of_networks(kept["networks"])
     return made
@@ -234,6 +278,7 @@ def main() -> None:
     parser.add_argument("peers", nargs="*", help=f"of {', '.join(PEERS)}")
     parser.add_argument("--venvs", type=Path, default=Path("peers"), help="their environments")
     parser.add_argument("--results", type=Path, default=Path("peers-results"))
+    parser.add_argument("--costs", action="store_true", help="prepare, calibration, memory alone")
     parser.add_argument("--table", action="store_true", help="print what is measured so far")
     parser.add_argument("--page", action="store_true", help="keep it, and fill docs/peers.md")
     given, options = parser.parse_known_args()
@@ -241,7 +286,11 @@ def main() -> None:
         parser.error(f"no such quantizer: {', '.join(sorted(unknown))}")
     given.results.mkdir(parents=True, exist_ok=True)
     for peer in given.peers:
-        measure(peer, given.venvs.absolute(), given.results.absolute(), options)
+        results = given.results.absolute()
+        parts = parts_of(peer, results, options)
+        if given.costs:
+            parts = [("costs.py", peer, name, results) for name in NETS] * PROCESSES
+        measure(peer, given.venvs.absolute(), results, parts)
     if given.table:
         print(printed(given.results))
     if given.page:

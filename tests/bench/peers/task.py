@@ -109,6 +109,8 @@ class Lite(nn.Module):
         return self.head(self.pool(self.body(self.stem(x))).flatten(1))
 
 
+#: Processes in which `costs.py` prepares each net: peak memory is one figure of a process.
+PROCESSES = 3
 NETS: dict[str, type[nn.Module]] = {"resnet18": ResNet, "lite0": Lite}
 #: Steps of float training that each net gets.
 FLOAT_STEPS = {"resnet18": 400, "lite0": 2000}
