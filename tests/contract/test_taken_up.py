@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -135,6 +136,17 @@ def test_the_program_of_containers_runs_every_command_of_their_files(tmp_path):
     assert containers.tried("image", ["echo made > file", "test -f file"], tmp_path, environment)
     assert not containers.tried("image", ["false | true", "touch after"], tmp_path, environment)
     assert not (tmp_path / "after").exists()
+
+
+@pytest.mark.full
+@pytest.mark.timeout(1800)
+def test_the_commands_of_their_files_run_in_fresh_environments(tmp_path):
+    """Minutes of installation, with the package index that pip is configured for."""
+    command = [sys.executable, "-m", "tests.bench.containers", str(tmp_path), "--sees-torch"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+    ended = re.findall(r"^(\w+): \d+ s, code (\d+)", done.stdout, re.MULTILINE)
+    assert {name for name, _ in ended} == {"image", "devcontainer", "action"}
 
 
 def test_the_entry_of_schemastore_names_the_schema():
