@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import click
 
 from qatspec.cli import options
 from qatspec.cli.output import echo, is_text, show
-from qatspec.diag import Diagnostic, DiagnosticError
+from qatspec.diag import Diagnostic, DiagnosticError, Note
 from qatspec.plan import data_findings, rule_warnings
 from qatspec.spec import Spec, fix_files, load, warnings
 
@@ -63,6 +64,8 @@ def command(
         texts |= loaded.document.texts
         problems = (*warnings(loaded), *loaded.document.resolve(of_rules))
         problems += () if without_data else data_findings(loaded)
+        if loaded.document.data.get("smoke"):
+            problems += _of_smoke(spec, overrides, allow_code, without_data)
         diagnostics += problems
         if not any(d.severity == "error" for d in problems):
             passed.append(_summary(spec, loaded, known))
@@ -72,6 +75,18 @@ def command(
     if any(d.severity == "error" for d in diagnostics):
         raise DiagnosticError(diagnostics, texts)
     show(diagnostics, texts)
+
+
+def _of_smoke(
+    path: Path, overrides: tuple[str, ...], allow_code: bool, allow_unset: bool
+) -> tuple[Diagnostic, ...]:
+    """What refuses the spec with the changes of its `smoke`."""
+    try:
+        load(path, overrides, allow_code=allow_code, allow_unset=allow_unset, smoke=True)
+    except DiagnosticError as error:
+        note = Note("this is the spec as `run --smoke` reads it")
+        return tuple(replace(d, notes=(*d.notes, note)) for d in error.diagnostics)
+    return ()
 
 
 def _summary(path: Path, spec: Spec, known: bool) -> str:

@@ -237,10 +237,10 @@ def _after_value(lines: Sequence[str], row: int, column: int) -> Mistake | None:
         written = " or ".join(closest_lines(lines, row))
         message = f"indented by {column} spaces, unlike every key around it"
         return Mistake(message, f"indent it exactly like its siblings: {written}", row, 0, column)
-    for number in range(row):
+    for number, text in enumerate(map(_without_comment, lines[:row])):
         for quote in "\"'":
-            if lines[number].count(quote) % 2:
-                return _open_quote(lines[number], number, lines[number].rindex(quote))
+            if text.count(quote) % 2:
+                return _open_quote(text, number, text.rindex(quote))
     entry = _ENTRY.fullmatch(line)
     if entry is None:
         return None

@@ -136,9 +136,8 @@ def _repaired(pattern: str, at: int | None) -> str | None:
     tried += [pattern + ")", globbed]
     if at is not None:
         tried += [pattern[:at] + pattern[at + 1 :], pattern[:at] + "\\" + pattern[at:]]
-    return next(
-        (candidate for candidate in tried if candidate != pattern and _usable(candidate)), None
-    )
+    tried = [candidate for candidate in tried if candidate and candidate != pattern]
+    return next((candidate for candidate in tried if _usable(candidate)), None)
 
 
 def _flattened(pattern: str) -> str | None:

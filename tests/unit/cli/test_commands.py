@@ -113,6 +113,16 @@ def test_validate(run, spec):
     ]
 
 
+def test_validate_reads_the_spec_of_a_smoke_run_too(run, spec):
+    """What `run --smoke` would refuse: a key that nothing above the section has."""
+    text = Path(spec).read_text()
+    Path(spec).write_text(f"{text}\nsmoke: {{seed: 1}}\n")
+    assert run("validate", spec)[0] == 0
+    Path(spec).write_text(f"{text}\nsmoke: {{vras: {{fast: 1}}}}\n")
+    code, _, err = run("validate", spec)
+    assert code == 1 and "unknown key `vras`" in err and "`run --smoke` reads it" in err
+
+
 def test_validate_says_what_is_wrong_on_stderr(run, spec):
     code, out, err = run("validate", spec, "--set", "march=j5")
     assert (code, out) == (1, "")
