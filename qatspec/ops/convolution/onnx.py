@@ -105,7 +105,8 @@ def _fits(q: QdqWriter, node: fx.Node, bias: np.ndarray, weight_fake_quant: Fake
     input_fake_quant = q.context.module(source)
     if not isinstance(input_fake_quant, FakeQuantize) or not input_fake_quant.observed:
         return True
-    step = input_fake_quant.scale.double() * weight_fake_quant.scale.double().reshape(-1)
+    of_input, of_weight = (f.scale.detach().double() for f in (input_fake_quant, weight_fake_quant))
+    step = of_input * of_weight.reshape(-1)
     return bool((np.abs(bias) < 2.0**31 * step.numpy()).all())
 
 

@@ -12,7 +12,7 @@ from qatspec.diag import DiagnosticError
 from qatspec.export import OnnxRunner, export_qat_onnx, to_onnx
 from qatspec.lower import lower
 from qatspec.referee import interpret
-from tests.nets import check_onnx
+from tests.nets import Everything, check_onnx
 
 onnxruntime = pytest.importorskip("onnxruntime")
 
@@ -41,6 +41,20 @@ def test_agrees_with_fake_quant(everything, tmp_path):
         assert np.abs(found - wanted.numpy()).max() < 1e-2 * wanted.abs().max()
     for found, wanted in zip(run(path, x), expected, strict=True):
         assert np.abs(found - wanted.numpy()).max() < 5e-2 * wanted.abs().max()
+
+
+@pytest.mark.parametrize("kind", ["lsq", "pact"])
+def test_learned_scales_are_written(settled, tmp_path, kind):
+    """They are parameters, which numpy does not take as they are."""
+    net, x = Everything(), torch.randn(2, 3, 32, 32)
+    rule = {"activation": {"fake_quant": kind}, "weight": {"fake_quant": kind, "ch_axis": 0}}
+    prepared = settled(net, x, qconfig={"": rule})
+    export_qat_onnx(prepared, tmp_path / "a.onnx")
+    with torch.no_grad():
+        wanted = flat(prepared.model(x))
+    for got, expected in zip(run(tmp_path / "a.onnx", x, optimized=False), wanted, strict=True):
+        assert np.abs(got - expected.numpy()).max() < 1e-2 * expected.abs().max()
+    to_onnx(lower(prepared, (x,)), tmp_path / "b.onnx")
 
 
 def test_one_layer_is_within_one_step(settled, tmp_path):
