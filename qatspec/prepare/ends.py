@@ -19,6 +19,7 @@ from qatspec.graph.sizes import is_plain
 from qatspec.graph.source import line_span
 from qatspec.graph.spelling import changed_in_place, memory_of
 from qatspec.prepare.functional import register
+from qatspec.prepare.stored import as_stored
 
 #: What an end reads: a node of the network, or the path of a parameter, buffer or module.
 Read = fx.Node | str
@@ -58,11 +59,7 @@ def attach(
     def argument(key: Read) -> fx.Node:
         if isinstance(key, str):
             return graph.get_attr(key)
-        if key.op == "get_attr" and memory_of(key) in written:
-            stored = graph.get_attr(str(key.target))  # what others read is fake-quantized
-            stored.meta = dict(key.meta)
-            return stored
-        return key
+        return as_stored(graph, key) if memory_of(key) in written else key
 
     with graph.inserting_before(output):
         args = tuple(map(argument, read))

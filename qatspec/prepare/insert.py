@@ -19,9 +19,9 @@ from qatspec.graph.refusals import REFUSED
 from qatspec.graph.sizes import is_plain
 from qatspec.prepare.ends import ending_at
 from qatspec.prepare.resolve import unit_rule
+from qatspec.prepare.stored import is_as_stored
 from qatspec.prepare.unit import FusedOps, Unit, pointers
 from qatspec.quant.build import build_fake_quant
-from qatspec.quant.train_only import TrainOnly, Updates
 from qatspec.spec.rules import RuleMatch
 from qatspec.types import Fixed, Float, OpTrait, QSpec, Shared
 
@@ -193,7 +193,7 @@ class _Inserter:
     def _can_climb(self, group: FusedOps, source: fx.Node) -> bool:
         """Whether `source`, the operand of a passive group, can be quantized instead of its result:
         a tensor can; for a tuple, the tensor that it is split from."""
-        if not isinstance(group.annotation.output, Shared) or self._trains(group.anchor, source):
+        if not isinstance(group.annotation.output, Shared) or is_as_stored(source):
             return False
         if self.unit.context.is_float_tensor(source):
             return True
@@ -299,18 +299,10 @@ class _Inserter:
             new = unit.graph.create_node("call_module", name, (node,), name=name)
         new.meta.update(node.meta)
         for user in users or [u for u in node.users if u is not new]:
-            if not self._trains(user, node):
-                user.replace_input_with(node, new)
+            user.replace_input_with(node, new)
         self.on_grid.update((node, new))
         self.named_after[new] = anchor
         self._record(node, group, kind, reason, qspec=qspec, match=match, name=name)
-
-    def _trains(self, node: fx.Node, operand: fx.Node) -> bool:
-        """Whether `node` may change `operand`, a tensor of the module, while training: it reads the
-        tensor itself, because what it changes in a fake-quantized copy is lost."""
-        if operand.op != "get_attr" or node.op != "call_module":
-            return False
-        return isinstance(self.unit.module.get_submodule(str(node.target)), (TrainOnly, Updates))
 
     # -- decisions ------------------------------------------------------------------------------
 

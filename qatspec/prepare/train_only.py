@@ -14,6 +14,7 @@ from torch.utils import _pytree as pytree
 from qatspec.graph.gradients import detach_operands
 from qatspec.graph.spelling import changed_in_place, memory_of
 from qatspec.prepare.functional import register
+from qatspec.prepare.stored import as_stored
 from qatspec.quant.train_only import TrainOnly, Updates
 
 #: No such part is longer than this many nodes.
@@ -126,8 +127,8 @@ def insert_part(
     operands.sort(key=lambda n: twins[n] is not part.source)  # what evaluation hands on is first
     body = _body(operands, part.nodes, part.result)
     name = register(module, f"{part.source.name}_train_only", TrainOnly(body))
-    arguments: tuple[Any, ...] = tuple(twins[node] for node in operands)
     with graph.inserting_before(before):
+        arguments: tuple[Any, ...] = tuple(as_stored(graph, twins[node]) for node in operands)
         call = graph.call_module(name, arguments)
     call.meta = {**part.result.meta, "example": part.source.meta["example"]}  # type: ignore[union-attr]
     return call
@@ -170,15 +171,8 @@ def insert_updates(
     body = _body(read, [n for n in nodes if n.op != "get_attr"], None)
     name = register(module, "updates_of_buffers", Updates(body))
     with graph.inserting_before(graph.output_node()):
-        arguments = []
-        for node in read:
-            if node.op == "get_attr":  # the buffer itself: what others read is fake-quantized
-                argument = graph.get_attr(str(node.target))
-                argument.meta = dict(node.meta)
-            else:
-                argument = twins[node]
-            arguments.append(argument)
-        graph.call_module(name, tuple(arguments))
+        arguments = tuple(as_stored(graph, twins.get(node, node)) for node in read)
+        graph.call_module(name, arguments)
 
 
 def _operands(nodes: Sequence[fx.Node]) -> list[fx.Node]:
