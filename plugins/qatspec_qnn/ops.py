@@ -29,18 +29,20 @@ def supports(op: Op, program: Program) -> Verdict:
     """Judge an op by its kind, the dtypes of its operands and its settings."""
     if op.kind not in KINDS:
         return Verdict(False, f"qnn has no {op.kind}")
-    reason = _refused(op, program)
-    return Verdict(True) if reason is None else Verdict(False, f"{op.kind} on qnn: {reason}")
+    reason, fix = _refused(op, program) or ("", "")
+    return Verdict(False, f"{op.kind} on qnn: {reason}", fix) if reason else Verdict(True)
 
 
-def _refused(op: Op, program: Program) -> str | None:
+def _refused(op: Op, program: Program) -> tuple[str, str] | None:
+    """Why the march refuses an op, and what to do."""
     result = program.values[op.output]
     if op.kind == "max_pool" and max(op.attrs["dilation"]) > 1:
-        return "a dilated window"
+        return "a dilated window", "use a pool without dilation"
     if op.kind == "requant" and result.dtype not in _BYTES and len(result.shape) > _MOST_DIMS:
-        return f"{result.dtype} in {len(result.shape) + 1} dims, with the batch; the most are 4"
+        dims = f"{result.dtype} in {len(result.shape) + 1} dims, with the batch; the most are 4"
+        return dims, "quantize it on fewer bits (`activation: {dtype: qint8}`)"
     if op.kind == "linear" and _is_added_to_every_image(op, program):
-        return "a constant that is added to every image; its simulator gives other numbers"
+        return "a constant that is added to every image; its simulator gives other numbers", ""
     return None
 
 

@@ -68,20 +68,19 @@ def check_yolo(spec: Spec) -> Iterator[Finding]:
         yield from _check_sizes(spec, strides[-1], "the stride of the coarsest map")
 
 
+def check_efficientnet(spec: Spec) -> Iterator[Finding]:
+    """Stages of the classifier that end at the stride that it pools."""
+    if _is_ours(spec, "efficientnet"):
+        yield from _check_blocks(spec, (32,))
+
+
 def check_deeplab(spec: Spec) -> Iterator[Finding]:
     """A backbone with the strides that the head takes, branches that are whole, a size that
     divides evenly."""
     if not _is_ours(spec, "deeplabv3plus"):
         return
-    backbone, head = spec.model.params["backbone"], spec.model.params["head"]
-    reached = last_stages(stages_of(backbone.get("blocks"), backbone["variant"]))
-    if missing := [stride for stride in (8, 16, 32) if stride not in reached]:
-        yield _error(
-            "/model/params/backbone",
-            f"the backbone has no map of stride {missing[0]}, only of {list(reached)}",
-            f"give its `blocks` a stage with `stride: 2` that reaches {missing[0]}, or delete "
-            "`blocks`: the variant has some",
-        )
+    head = spec.model.params["head"]
+    yield from _check_blocks(spec, (8, 16, 32))
     if len(head["dilations"]) != len(head["repeats"]):
         yield _error(
             "/model/params/head/repeats",
@@ -114,6 +113,19 @@ def check_loaders(spec: Spec) -> Iterator[Finding]:
                     f"{_shown(value)}",
                     f"give both the same {key}, here and in `model.input`",
                 )
+
+
+def _check_blocks(spec: Spec, strides: tuple[int, ...]) -> Iterator[Finding]:
+    """A backbone whose stages end at all strides that the model reads."""
+    backbone = spec.model.params["backbone"]
+    reached = last_stages(stages_of(backbone.get("blocks"), backbone["variant"]))
+    if missing := [stride for stride in strides if stride not in reached]:
+        yield _error(
+            "/model/params/backbone/blocks",
+            f"the backbone has no map of stride {missing[0]}, only of {list(reached)}",
+            f"give its `blocks` a stage with `stride: 2` that reaches {missing[0]}, or delete "
+            "`blocks`: the variant has some",
+        )
 
 
 def _is_ours(spec: Spec, name: str) -> bool:

@@ -10,7 +10,14 @@ from typing import Any
 
 from qatspec.api import DatasetDef, Finding, ModelDef, hookimpl, lazy
 from qatspec_vision import params
-from qatspec_vision.checks import check_deeplab, check_fcos, check_loaders, check_yolo, num_classes
+from qatspec_vision.checks import (
+    check_deeplab,
+    check_efficientnet,
+    check_fcos,
+    check_loaders,
+    check_yolo,
+    num_classes,
+)
 
 
 @hookimpl
@@ -155,4 +162,5 @@ def qatspec_datasets() -> Iterable[DatasetDef]:
 
 @hookimpl
 def qatspec_check(spec: Any, registry: Any) -> Iterable[Finding]:
-    return (*check_fcos(spec), *check_yolo(spec), *check_deeplab(spec), *check_loaders(spec))
+    models = (check_fcos, check_yolo, check_deeplab, check_efficientnet)
+    return (*(finding for check in models for finding in check(spec)), *check_loaders(spec))

@@ -33,6 +33,14 @@ _MEAN = (
 )
 _FEWER_BITS = "quantize it on fewer bits (`activation: {dtype: qint8}`)"
 _FIT = "change the module to fit the limit"
+#: What to do about a measure beyond its limit, where a smaller one is no advice.
+LIMIT_FIXES: Mapping[str, str] = {
+    "stride_with_dilation": "give it stride 1 and take every second place behind it "
+    "(`y[:, :, ::2, ::2]`), which are the same numbers",
+    "stride_with_residual": "give it stride 1 or 2, or take the residual's sum out",
+    "kernel_volume": "make its kernel smaller, or give it more groups or fewer input channels",
+    "area": "take the mean or the sum of parts of the picture first, by a pool",
+}
 _WEIGHTS = "quantize its weights on 8 bits (`weight: {dtype: qint8}`)"
 #: What to do about an op of the model that is several integer ops, where each of its refused parts
 #: has no advice of its own. Every march has what is proposed.
@@ -64,7 +72,7 @@ def verdict(op: Op, program: Program, target: Target) -> Verdict:
     if rules is None:
         return Verdict(False, f"{target.march} has no {op.kind}", FIXES.get(op.kind, _IN_FLOAT))
     measures = measure(op, program)
-    broken = [reason for limit in rules.limits if (reason := _broken(limit, measures))]
+    broken = {reason: limit for limit in rules.limits if (reason := _broken(limit, measures))}
     reasons = [f"{op.kind} on {target.march}: {reason}" for reason in broken]
     fixes: list[str] = []
     for told, has_instead, fix in reversed(list(_wrong_dtypes(op, program, rules))):
@@ -74,7 +82,22 @@ def verdict(op: Op, program: Program, target: Target) -> Verdict:
         return Verdict(True)
     if any(fixes) and broken:  # another dtype alone would lead to the next refusal
         fixes.append(_FIT)
+    elif broken:
+        fixes = [_within(op.kind, limit) for limit in broken.values()]
     return Verdict(False, "; ".join(reasons), ", and ".join(filter(None, dict.fromkeys(fixes))))
+
+
+def _within(kind: str, limit: Limit) -> str:
+    """The change of a module that brings it within a limit; empty where FIXES and OP_FIXES say."""
+    if limit.of in ("scale_factor", "align_corners") or (kind, limit.of) == ("sum_pool", "kernel"):
+        return ""
+    if limit.of in LIMIT_FIXES:
+        return LIMIT_FIXES[limit.of]
+    bounds = [f"at least {limit.low}"] if limit.low not in (None, 0, 1) else []
+    bounds += [f"at most {limit.high}"] if limit.high is not None else []
+    bounds += [f"one of {', '.join(map(str, limit.one_of))}"] if limit.one_of else []
+    bounds += ["a power of two"] if limit.power_of_two else []
+    return f"make its {limit.of.replace('_', ' ')} {' and '.join(bounds)}"
 
 
 def _wrong_dtypes(op: Op, program: Program, rules: OpSupport) -> Iterator[tuple[str, str, str]]:

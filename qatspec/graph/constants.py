@@ -16,6 +16,21 @@ from qatspec.quant.fake_quant import FakeQuantize
 from qatspec.quant.modules import QuantOp, as_quant_op
 
 
+def is_constant(x: Any) -> bool:
+    """Return whether a value depends on no input."""
+    if not isinstance(x, (fx.Proxy, fx.Node)):
+        return True
+    waiting = [x.node if isinstance(x, fx.Proxy) else x]
+    visited = set(waiting)
+    while waiting:  # a graph may be deeper than Python's stack
+        node = waiting.pop()
+        if node.op != "get_attr" and not node.op.startswith("call_"):
+            return False
+        waiting += [n for n in node.all_input_nodes if n not in visited]
+        visited.update(node.all_input_nodes)
+    return True
+
+
 def evaluate(root: nn.Module, value: Any) -> Any:
     """The present value of an argument that depends on no input: a node's result, else itself.
 

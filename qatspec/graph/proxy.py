@@ -52,7 +52,11 @@ class _Known:
         return float(self.tracer.fixed(self.node, float, "a number"))
 
     def __hash__(self) -> int:  # of a number: it may be the key of a dict
-        return hash(self._number()) if stands_for_plain(self) else id(self)
+        if not stands_for_plain(self):
+            return id(self)
+        if sys._getframe(1).f_globals.get("__name__") == "einops.einops":
+            raise TypeError("einops keeps no results for sizes that are no numbers")
+        return hash(self._number())
 
     def __str__(self) -> str:
         return str(self._shown()) if stands_for_plain(self) else repr(self)

@@ -28,7 +28,7 @@ from qatspec.graph.arguments import (
     register_records,
     take_apart,
 )
-from qatspec.graph.constants import of_numpy
+from qatspec.graph.constants import is_constant, of_numpy
 from qatspec.graph.ends import POST_PROCESS, Ends
 from qatspec.graph.example_values import ExampleValues
 from qatspec.graph.gradients import NO_GRAD
@@ -276,6 +276,8 @@ class Tracer(fx.Tracer):
             value = node.meta.get("example")
             if value is None or not value.ndim:
                 raise
+            if is_constant(node):  # no size of it is the batch
+                return len(value)
             self.refusals.report(refused, model_frame(stop=Tracer.run.__code__))
             return len(value)
         if not is_plain(value):

@@ -102,21 +102,6 @@ def between(first: fx.Node, last: fx.Node) -> list[fx.Node]:
     return nodes
 
 
-def is_constant(x: Any) -> bool:
-    """Return whether a value depends on no input."""
-    if not isinstance(x, (fx.Proxy, fx.Node)):
-        return True
-    waiting = [x.node if isinstance(x, fx.Proxy) else x]
-    visited = set(waiting)
-    while waiting:  # a graph may be deeper than Python's stack
-        node = waiting.pop()
-        if node.op != "get_attr" and not node.op.startswith("call_"):
-            return False
-        waiting += [n for n in node.all_input_nodes if n not in visited]
-        visited.update(node.all_input_nodes)
-    return True
-
-
 def is_table(node: fx.Node) -> bool:
     """Return whether a value depends on no number of an input, but perhaps on sizes."""
     waiting, visited = [node], {node}

@@ -19,8 +19,9 @@ from torch import fx, nn
 from torch.utils import _pytree as pytree
 
 from qatspec.graph.assign import assign
+from qatspec.graph.constants import is_constant
 from qatspec.prepare import composites, indexing, moves, parts, sampling, statistics
-from qatspec.prepare.appending import Appending, between, is_constant, take_place
+from qatspec.prepare.appending import Appending, between, take_place
 from qatspec.prepare.assigning import assigned
 from qatspec.prepare.parts import leading_sizes, listed
 from qatspec.prepare.resized import check_sizes

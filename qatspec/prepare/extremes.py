@@ -29,8 +29,8 @@ _PAD = (
     "or pad with a number inside the range of the values"
 )
 _MASK = (
-    "leave it out of the sum: multiply the softmax by a mask of 0 and 1 and divide it by its own "
-    "sum; or use a constant inside the range of the values"
+    "let a softmax alone read the sum; or leave it out of the sum: multiply the softmax by a mask "
+    "of 0 and 1 and divide it by its own sum; or use a constant inside the range of the values"
 )
 _FINITE = "use a constant inside the range of the values; F.pad(x, ..., value=...) for a padding"
 

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import fx
 
 from qatspec.graph.assign import replaced
-from qatspec.prepare.appending import is_constant
+from qatspec.graph.constants import is_constant
 
 #: Numbers of a matrix that sums by position: larger ones would take most of a model's memory.
 _LARGEST_MATRIX = 1 << 22

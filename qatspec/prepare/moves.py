@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import fx
 
-from qatspec.prepare.appending import is_constant
+from qatspec.graph.constants import is_constant
 from qatspec.prepare.assigning import assigned
 from qatspec.prepare.parts import flip, listed
 

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import fx
 
-from qatspec.prepare.appending import is_constant
+from qatspec.graph.constants import is_constant
 
 
 def _value(x: Any) -> Any:

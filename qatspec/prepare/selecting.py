@@ -1,4 +1,5 @@
-"""Choices by booleans as products and sums: torch.where(m, a, b) is a * m + b * (1 - m)."""
+"""Choices by booleans as products and sums: torch.where(m, a, b) is a * m + b * (1 - m). The masks
+of a softmax, which a number far below all others fills, get one that integers can hold."""
 
 from __future__ import annotations
 
@@ -10,9 +11,11 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from qatspec.graph.ops import canonical_op
-from qatspec.prepare.appending import is_constant
+from qatspec.graph.constants import evaluate, is_constant
+from qatspec.graph.ops import canonical_op, has_trait
+from qatspec.prepare.appending import Appending
 from qatspec.prepare.decompose import MASKED, replace_by
+from qatspec.types import OpTrait
 
 
 def as_products(root: nn.Module, graph: fx.Graph) -> None:
@@ -51,11 +54,63 @@ def _where(condition: Any, a: Any, b: Any) -> Any:
 
 def _is_masked(value: Any, x: Any) -> bool:
     """Whether a value, in place of some of x, has no share in a softmax that alone reads both."""
-    if not isinstance(value, (int, float)) or value > 2 * MASKED or not _is_float(x):
+    if not _is_read_by_softmax(x):
         return False
-    modules = dict(x.tracer.module.named_modules(remove_duplicate=False))
-    readers = x.tracer.origin.users
-    return bool(readers) and all(canonical_op(n, modules) == "softmax" for n in readers)
+    number = _numbers(value)
+    return number is not None and number.numel() == 1 and float(number) <= 2 * MASKED
+
+
+def _sum(x: Any, y: Any) -> Any:
+    """Scores and a constant mask, in place of whose -inf, or of a number that is used for it,
+    MASKED is added where softmaxes alone read the sum."""
+    for scores, mask in ((x, y), (y, x)):
+        if _is_read_by_softmax(scores) and _is_mask(mask):
+            return scores + torch.clamp(mask, min=MASKED)
+    return NotImplemented
+
+
+def _is_mask(x: Any) -> bool:
+    """Whether x is a constant some of whose numbers are far below all others."""
+    numbers = _numbers(x)
+    if numbers is None:
+        return False
+    far = numbers <= 2 * MASKED
+    near = numbers.abs() <= -MASKED
+    return bool(far.any()) and bool(near.any()) and bool((far | near).all())
+
+
+def _numbers(value: Any) -> torch.Tensor | None:
+    """The numbers of a constant of floats, None for anything else."""
+    if not is_constant(value) or not (isinstance(value, int | float) or _is_float(value)):
+        return None
+    if isinstance(value, fx.Proxy):
+        value = evaluate(_tracer(value).module, value.node)
+    return torch.as_tensor(value)
+
+
+def _is_read_by_softmax(x: Any) -> bool:
+    """Whether softmaxes alone read the result of the call that is replaced, x a float tensor that
+    it reads; what stands between may move its numbers."""
+    if not isinstance(x, fx.Proxy) or not _is_float(x) or is_constant(x):
+        return False
+    modules = dict(_tracer(x).module.named_modules(remove_duplicate=False))
+    waiting = [_tracer(x).origin]
+    while waiting:
+        users = waiting.pop().users
+        if not users:
+            return False
+        for user in users:
+            op = canonical_op(user, modules)
+            if has_trait(op, OpTrait.REARRANGES):
+                waiting.append(user)
+            elif op != "softmax":
+                return False
+    return True
+
+
+def _tracer(x: fx.Proxy) -> Appending:
+    assert isinstance(x.tracer, Appending)
+    return x.tracer
 
 
 def _masked_fill(x: Any, mask: Any, value: Any) -> Any:
@@ -101,4 +156,5 @@ _CHOICES: Mapping[Any, Callable[..., Any]] = {
     "where": lambda x, condition, other: _where(condition, x, other),
     **dict.fromkeys((torch.masked_fill, "masked_fill"), _masked_fill),
     **dict.fromkeys((operator.mul, torch.mul, "mul"), _product),
+    **dict.fromkeys((operator.add, torch.add, "add"), _sum),
 }

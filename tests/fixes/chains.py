@@ -87,6 +87,9 @@ OPS: dict[str, Callable[[], nn.Module]] = {
     "batch": f(lambda x: x[:1]),
     "conv of 15": f(lambda x, m: m(x), lambda: nn.Conv2d(4, 4, 15, padding=7)),
     "dilation of 3": f(lambda x, m: m(x), lambda: nn.Conv2d(4, 4, 3, padding=3, dilation=3)),
+    "dilation and stride": f(
+        lambda x, m: m(x), lambda: nn.Conv2d(4, 4, 3, padding=2, dilation=2, stride=2)
+    ),
     "stride of 3 up": f(lambda x, m: m(x), lambda: nn.ConvTranspose2d(4, 4, 3, 3)),
     "conv in 3 dims": f(lambda x, m: m(x.unsqueeze(2)), lambda: nn.Conv3d(4, 4, (1, 3, 3))),
     "wide": f(lambda x, m: m(x.flatten(1)), lambda: nn.Linear(256, 5000)),
@@ -100,10 +103,25 @@ PROPOSED: dict[str, Callable[[], nn.Module]] = {
     "grid in a buffer": f(
         lambda x: F.grid_sample(x, GRID.expand(x.shape[0], -1, -1, -1), align_corners=False)
     ),
+    "conv of 7": f(lambda x, m: m(x), lambda: nn.Conv2d(4, 4, 7, padding=3)),
+    "dilation of 2": f(lambda x, m: m(x), lambda: nn.Conv2d(4, 4, 3, padding=2, dilation=2)),
+    "stride of 2 up": f(lambda x, m: m(x), lambda: nn.ConvTranspose2d(4, 4, 2, 2)),
+    "narrow": f(lambda x, m: m(x.flatten(1)), lambda: nn.Linear(256, 4000)),
+    "every second place": f(
+        lambda x, m: m(x)[:, :, ::2, ::2], lambda: nn.Conv2d(4, 4, 3, padding=2, dilation=2)
+    ),
     "mean": f(lambda x: x.mean((2, 3), keepdim=True)),
     "sum of one size": f(
         lambda x: x[..., :6, :5] + F.interpolate(x[..., 1:2, 2:3], scale_factor=8)[..., :6, :5]
     ),
+}
+#: words of the help about a limit -> the op that it proposes.
+WITHIN = {
+    "make its kernel at most": "conv of 7",
+    "make its dilation a power of two": "dilation of 2",
+    "make its stride one of 2, 4": "stride of 2 up",
+    "make its channels out at most": "narrow",
+    "take every second place": "every second place",
 }
 
 
@@ -152,6 +170,9 @@ def proposals(state: State, found: Diagnostic) -> Iterator[State]:
         yield replace(state, op="sum of one size", dtype=dtype, follows="the same size")
     if "sample at constant positions" in text:
         yield replace(state, op="grid in a buffer", dtype="qint8", follows="constant positions")
+    for words, op in WITHIN.items():
+        if words in text:
+            yield replace(state, op=op, dtype=dtype, follows=words)
     if "take the mean over the dims" in text:
         yield replace(state, op="mean", dtype=dtype, follows="the mean")
     if "choose another march" in text:

@@ -267,17 +267,27 @@ CASES += each(
 
 
 def _masked(m: Any, x: Tensor) -> Tensor:
-    return F.softmax(x + m.mask, -1)
+    scores = x + m.mask
+    return F.softmax(scores, -1) * F.relu(scores)
+
+
+def _masked_alone(m: Any, x: Tensor) -> Tensor:
+    return F.softmax(x + m.mask, -1) * F.relu(x)
 
 
 def _multiplied(m: Any, x: Tensor) -> Tensor:
     p = F.softmax(x, -1) * m.keep
-    return p / p.sum(-1, keepdim=True)
+    return p / p.sum(-1, keepdim=True) * F.relu(x)
 
 
 MASK = torch.zeros(16).index_fill(0, torch.tensor([3]), -math.inf)
 CASES += each(
     "QS613",
+    (
+        "let a softmax alone read the sum",
+        lambda: through(Net(_masked, mask=MASK)),
+        lambda: through(Net(_masked_alone, mask=MASK)),
+    ),
     (
         "multiply the softmax by a mask of 0 and 1 and divide it by its own sum",
         lambda: through(Net(_masked, mask=MASK)),

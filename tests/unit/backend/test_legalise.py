@@ -170,6 +170,20 @@ def test_all_that_the_march_lacks_is_told_at_once_and_the_advice_is_of_all(net, 
     assert answer.fix.endswith(", and change the module to fit the limit") == (kernel == 9)
 
 
+@pytest.mark.parametrize(
+    ("limit", "advice"),
+    [
+        (Limit(of="kernel", low=2, high=7), "make its kernel at least 2 and at most 7"),
+        (Limit(of="stride", one_of=(2, 4)), "make its stride one of 2, 4"),
+        (Limit(of="padding", high=0), "make its padding at most 0"),
+    ],
+)
+def test_a_limit_says_what_is_within_it(net, target, limit, advice):
+    made = net()
+    program = made.finish(made.raw_conv(made.input(4, 12, 12), 4, kernel=9, padding=4))
+    assert verdict(program.ops[0], program, limited(target, "conv", limit)).fix == advice
+
+
 def test_verdict_agrees_with_compile(full, target):
     """For every op alone: refused by supports if and only if compile names it."""
     for op in full.ops:

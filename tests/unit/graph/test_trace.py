@@ -266,3 +266,57 @@ def test_stand_ins_of_tensors_are_tensors_to_the_model() -> None:
     graph = trace(Asking(), (_image(),))
     assert torch.pow in [n.target for n in graph.nodes]
     assert "isinstance" not in globals()
+
+
+class Weighted(nn.Module):
+    """A learned weight for each of several candidates, as in a search for architectures."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.candidates = nn.ModuleList(nn.Conv2d(3, 4, 1) for _ in range(3))
+        self.alpha = nn.Parameter(torch.randn(2, 3))
+
+    def forward(self, x):
+        rows = torch.softmax(self.alpha, -1)
+        assert len(rows) == 2
+        return sum(w * m(x) for w, m in zip(rows[1], self.candidates, strict=True))
+
+
+def test_a_tensor_that_no_input_reaches_is_iterated() -> None:
+    net = Weighted()
+    traced = _traced(net, _image())
+    assert torch.equal(traced(_image(5, 3, 8, 8)), net(_image(5, 3, 8, 8)))
+
+
+def test_einops_keeps_no_sizes_of_a_trace() -> None:
+    """einops calls a cached function with the sizes, and the function itself where that raises
+    TypeError; without the second, a size in the cache is fixed, that of the batch too."""
+    code = """
+import functools
+
+def shape_of(shape, b):
+    return (b, *shape[1:])
+
+cached = functools.lru_cache(16)(shape_of)
+
+def repeat(x, b):
+    try:
+        return x.expand(cached(tuple(x.shape), b))
+    except TypeError:
+        return x.expand(shape_of(tuple(x.shape), b))
+"""
+    library = {"__name__": "einops.einops"}
+    exec(code, library)
+
+    class Token(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.token = nn.Parameter(torch.randn(1, 1, 8, 8))
+
+        def forward(self, x):
+            return torch.cat([library["repeat"](self.token, x.shape[0]), x], 1)
+
+    net = Token()
+    for _ in range(2):
+        traced = _traced(net, _image())
+        assert torch.equal(traced(_image(5, 3, 8, 8)), net(_image(5, 3, 8, 8)))

@@ -88,14 +88,14 @@ def test_discarded(name, value, tmp_path):
 
 
 def masked(net, y):
-    scores = y.flatten(2)
-    return (F.softmax(scores + net.mask, -1) * scores).view_as(y)
+    scores = y.flatten(2) + net.mask
+    return (F.softmax(scores, -1) * F.relu(scores)).view_as(y)
 
 
 def masked_behind(net, y):
     scores = y.flatten(2)
     p = F.softmax(scores, -1) * (net.mask == 0).float()
-    return (p / p.sum(-1, keepdim=True) * scores).view_as(y)
+    return (p / p.sum(-1, keepdim=True) * F.relu(scores)).view_as(y)
 
 
 #: what is refused, and what its help says to write.
@@ -122,10 +122,10 @@ REFUSED = {
         lambda net, y: y.flatten(2).masked_fill(net.mask != 0, -1.0).view_as(y),
     ),
     "where": (
-        lambda net, y: F.softmax(
-            torch.where(net.mask == 0, y.flatten(2), torch.tensor(net.far)), -1
+        lambda net, y: F.relu(
+            torch.where(net.mask == 0, y.flatten(2), torch.tensor(net.far))
         ).view_as(y),
-        lambda net, y: masked_behind(net, y),
+        lambda net, y: F.relu(y),
     ),
     "maximum of two tensors": (
         lambda net, y: torch.maximum(y, net.mask.view(1, 16, 16)),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -44,6 +46,16 @@ CASES = {
     "attention": attention(lambda s, m: s.masked_fill(m, -1e9)),
     "attention, infinity": attention(lambda s, m: s.masked_fill(m, float("-inf"))),
     "attention, where": attention(lambda s, m: torch.where(m, s, torch.finfo(s.dtype).min)),
+    "attention, where of a tensor": attention(
+        lambda s, m: torch.where(m, s, torch.tensor(float("-inf")))
+    ),
+    "attention, a sum": attention(lambda s, m: s + torch.zeros(6, 6).masked_fill(m, -math.inf)),
+    "attention, a sum seen in another shape": attention(
+        lambda s, m: (torch.full((6, 6), -1e9).triu(1) + s).flatten(0, 1).view_as(s)
+    ),
+    "attention, a mask with a bias": attention(
+        lambda s, m: torch.add(s, torch.linspace(-1, 1, 6).masked_fill(m, -1e4))
+    ),
     "power": lambda x, y, m: 2**x + y,
 }
 

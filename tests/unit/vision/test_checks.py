@@ -6,7 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from qatspec_vision.checks import check_fcos, check_loaders
+from qatspec_vision.checks import check_deeplab, check_efficientnet, check_fcos, check_loaders
 
 
 def spec(data: dict[str, Any] | None = None, **params: Any) -> Any:
@@ -64,6 +64,19 @@ def test_what_cannot_be_built(params: dict[str, Any], at: str, words: str) -> No
     (finding,) = check_fcos(spec(**params))
     assert (finding.at, finding.severity) == (at, "error")
     assert words in finding.message
+
+
+@pytest.mark.parametrize(("check", "name"), [
+    (check_efficientnet, "efficientnet"), (check_deeplab, "deeplabv3plus"),
+])  # fmt: skip
+@pytest.mark.parametrize(("stages", "ends"), [(1, [4]), (3, [4, 8, 16]), (4, None)])
+def test_stages_that_do_not_reach_the_strides(check, name, stages, ends) -> None:
+    block = {"kernel": 3, "repeats": 1, "channels": 8, "expand": 1, "stride": 2}
+    backbone = {"variant": "b0", "blocks": [block] * stages}
+    told = spec(backbone=backbone, head={"dilations": [2], "repeats": [1]})
+    told.model.type = name
+    found = [(f.at, str(ends) in f.message) for f in check(told)]
+    assert found == ([("/model/params/backbone/blocks", True)] if ends else [])
 
 
 @pytest.mark.parametrize(
