@@ -13,20 +13,38 @@ from torch import fx, nn
 
 from qatspec.graph.constants import evaluate, is_constant
 from qatspec.graph.ops import canonical_op, has_trait
-from qatspec.prepare.appending import Appending
+from qatspec.prepare.appending import Appending, is_table
 from qatspec.prepare.decompose import MASKED, replace_by
 from qatspec.types import OpTrait
 
 
 def as_products(root: nn.Module, graph: fx.Graph) -> None:
-    """Replace choices by products and sums, and comparisons of two tensors by the sign of their
-    difference."""
-    for definitions in (_COMPARISONS, _CHOICES):
+    """Replace choices by products and sums, comparisons of two tensors by the sign of their
+    difference, and masks of a softmax by ones that integers can hold."""
+    for definitions in (_COMPARISONS, _MASKS, _CHOICES):
+        scores = _scores(root, graph) if definitions is _MASKS else None
         for node in list(graph.nodes):
             known = node.op in ("call_function", "call_method") and "example" in node.meta
             definition = definitions.get(node.target) if known else None
-            if definition is not None and not is_constant(node):
+            if definition is None or (scores is not None and node not in scores):
+                continue
+            if not is_constant(node):
                 replace_by(definition, root, graph, node)
+
+
+def _scores(root: nn.Module, graph: fx.Graph) -> set[fx.Node]:
+    """The nodes whose numbers softmaxes alone read, perhaps in another shape."""
+    modules, scores = dict(root.named_modules(remove_duplicate=False)), set[fx.Node]()
+    softmaxes, moves = set[fx.Node](), set[fx.Node]()
+    for node in reversed(graph.nodes):
+        if node.users and all(n in softmaxes or (n in moves and n in scores) for n in node.users):
+            scores.add(node)
+        op = canonical_op(node, modules)
+        if op == "softmax":
+            softmaxes.add(node)
+        elif has_trait(op, OpTrait.REARRANGES):
+            moves.add(node)
+    return scores
 
 
 def _compared(compare: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
@@ -37,10 +55,6 @@ def _compared(compare: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
 
 
 def _where(condition: Any, a: Any, b: Any) -> Any:
-    if _is_masked(a, b):
-        return b + condition.to(_example(b).dtype) * MASKED
-    if _is_masked(b, a):
-        return a + torch.logical_not(condition).to(_example(a).dtype) * MASKED
     dtype = next((_example(v).dtype for v in (a, b) if _is_float(v)), None)
     if dtype is None or not _is_boolean(condition):
         return NotImplemented
@@ -52,60 +66,66 @@ def _where(condition: Any, a: Any, b: Any) -> Any:
     return terms[0] if len(terms) == 1 else terms[0] + terms[1]
 
 
-def _is_masked(value: Any, x: Any) -> bool:
-    """Whether a value, in place of some of x, has no share in a softmax that alone reads both."""
-    if not _is_read_by_softmax(x):
-        return False
-    number = _numbers(value)
-    return number is not None and number.numel() == 1 and float(number) <= 2 * MASKED
+# -- masks of a softmax ----------------------------------------------------------------------------
 
 
-def _sum(x: Any, y: Any) -> Any:
-    """Scores and a constant mask, in place of whose -inf, or of a number that is used for it,
-    MASKED is added where softmaxes alone read the sum."""
-    for scores, mask in ((x, y), (y, x)):
-        if _is_read_by_softmax(scores) and _is_mask(mask):
-            return scores + torch.clamp(mask, min=MASKED)
+def _masked_where(condition: Any, a: Any, b: Any) -> Any:
+    """A number far below all others in place of some scores has no share in their softmax."""
+    if _is_far(a) and _is_float(b):
+        return b + condition.to(_example(b).dtype) * MASKED
+    if _is_far(b) and _is_float(a):
+        return a + torch.logical_not(condition).to(_example(a).dtype) * MASKED
     return NotImplemented
 
 
-def _is_mask(x: Any) -> bool:
-    """Whether x is a constant some of whose numbers are far below all others."""
-    numbers = _numbers(x)
-    if numbers is None:
-        return False
-    far = numbers <= 2 * MASKED
-    near = numbers.abs() <= -MASKED
+def _is_far(value: Any) -> bool:
+    numbers = _numbers(value)
+    return numbers is not None and numbers.numel() == 1 and float(numbers) <= 2 * MASKED
+
+
+def _masked_sum(x: Any, y: Any) -> Any:
+    """Scores and a constant mask, in place of whose -inf, or of a number that is used for it,
+    MASKED is added."""
+    for scores, mask in ((x, y), (y, x)):
+        if not isinstance(mask, fx.Proxy) or not isinstance(scores, fx.Proxy):
+            continue
+        numbers = None if is_table(scores.node) else _numbers(mask)
+        if numbers is not None and _is_mask(numbers) and not _is_learned(mask, scores):
+            return operator.add(scores, _tracer(scores).buffer(numbers.clamp(min=MASKED)))
+    return NotImplemented
+
+
+def _is_mask(numbers: torch.Tensor) -> bool:
+    """Whether some numbers are far below all others."""
+    far, near = numbers <= 2 * MASKED, numbers.abs() <= -MASKED
     return bool(far.any()) and bool(near.any()) and bool((far | near).all())
 
 
+def _is_learned(mask: fx.Proxy, scores: fx.Proxy) -> bool:
+    """Whether a mask is computed from parameters, or has a number for each image of the batch."""
+    if _example(mask).ndim == _example(scores).ndim and _example(mask).shape[0] > 1:
+        return True
+    module = _tracer(scores).module
+    waiting, visited = [mask.node], {mask.node}
+    while waiting:
+        node = waiting.pop()
+        stored = operator.attrgetter(str(node.target))(module) if node.op == "get_attr" else None
+        if isinstance(stored, nn.Parameter):
+            return True
+        waiting += [n for n in node.all_input_nodes if n not in visited]
+        visited.update(node.all_input_nodes)
+    return False
+
+
 def _numbers(value: Any) -> torch.Tensor | None:
-    """The numbers of a constant of floats, None for anything else."""
-    if not is_constant(value) or not (isinstance(value, int | float) or _is_float(value)):
+    """The numbers of a constant of floats, perhaps made from sizes; None for anything else."""
+    if not isinstance(value, int | float) and not _is_float(value):
         return None
     if isinstance(value, fx.Proxy):
+        if not is_table(value.node):
+            return None
         value = evaluate(_tracer(value).module, value.node)
     return torch.as_tensor(value)
-
-
-def _is_read_by_softmax(x: Any) -> bool:
-    """Whether softmaxes alone read the result of the call that is replaced, x a float tensor that
-    it reads; what stands between may move its numbers."""
-    if not isinstance(x, fx.Proxy) or not _is_float(x) or is_constant(x):
-        return False
-    modules = dict(_tracer(x).module.named_modules(remove_duplicate=False))
-    waiting = [_tracer(x).origin]
-    while waiting:
-        users = waiting.pop().users
-        if not users:
-            return False
-        for user in users:
-            op = canonical_op(user, modules)
-            if has_trait(op, OpTrait.REARRANGES):
-                waiting.append(user)
-            elif op != "softmax":
-                return False
-    return True
 
 
 def _tracer(x: fx.Proxy) -> Appending:
@@ -156,5 +176,12 @@ _CHOICES: Mapping[Any, Callable[..., Any]] = {
     "where": lambda x, condition, other: _where(condition, x, other),
     **dict.fromkeys((torch.masked_fill, "masked_fill"), _masked_fill),
     **dict.fromkeys((operator.mul, torch.mul, "mul"), _product),
-    **dict.fromkeys((operator.add, torch.add, "add"), _sum),
+}
+_MASKS: Mapping[Any, Callable[..., Any]] = {
+    torch.where: _masked_where,
+    "where": lambda x, condition, other: _masked_where(condition, x, other),
+    **dict.fromkeys(
+        (torch.masked_fill, "masked_fill"), lambda x, mask, value: _masked_where(mask, value, x)
+    ),
+    **dict.fromkeys((operator.add, torch.add, "add"), _masked_sum),
 }

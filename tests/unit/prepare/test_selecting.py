@@ -8,6 +8,8 @@ import pytest
 import torch
 from torch import nn
 
+from qatspec.diag import DiagnosticError
+from qatspec.prepare import prepare
 from tests.forms import all_forms_agree
 
 X = torch.randn(2, 3, 6, 6, generator=torch.Generator().manual_seed(4))
@@ -51,7 +53,9 @@ CASES = {
     ),
     "attention, a sum": attention(lambda s, m: s + torch.zeros(6, 6).masked_fill(m, -math.inf)),
     "attention, a sum seen in another shape": attention(
-        lambda s, m: (torch.full((6, 6), -1e9).triu(1) + s).flatten(0, 1).view_as(s)
+        lambda s, m: (
+            (torch.full(s.shape[-2:], -1e9, device=s.device).triu(1) + s).flatten(0, 1).view_as(s)
+        )
     ),
     "attention, a mask with a bias": attention(
         lambda s, m: torch.add(s, torch.linspace(-1, 1, 6).masked_fill(m, -1e4))
@@ -66,3 +70,21 @@ def test_all_forms_agree(name, tmp_path) -> None:
     net = Net(CASES[name]).eval()
     # a step near zero flips numbers
     all_forms_agree(net, X, tmp_path, noise=0.25, steps=2.01)
+
+
+@pytest.mark.parametrize("share", [False, True])
+def test_a_learned_mask_and_one_that_is_read_elsewhere_stay_as_they_are(share) -> None:
+    class Masked(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a = nn.Conv2d(3, 4, 1)
+            far = torch.zeros(6).index_fill(0, torch.tensor([2]), -1e9)
+            self.far = nn.Parameter(far) if not share else nn.Buffer(far)
+
+        def forward(self, x):
+            y = self.a(x) + self.far
+            return (torch.softmax(y, -1), y * 2) if share else torch.softmax(y, -1)
+
+    with pytest.raises(DiagnosticError) as caught:
+        prepare(Masked().eval(), (X,), qconfig="horizon_qat")
+    assert [d.code for d in caught.value.diagnostics] == ["QS613"]
