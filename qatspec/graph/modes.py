@@ -24,14 +24,16 @@ def kept_modes(model: nn.Module) -> Iterator[None]:
         yield
     finally:
         for module, training in modes:
-            module.training = training
+            if module.training != training:  # torch takes its time to set an attribute
+                module.training = training
 
 
 @contextmanager
 def eval_mode(model: nn.Module) -> Iterator[None]:
     """Evaluation mode inside."""
     with kept_modes(model):
-        model.eval()
+        if any(module.training for module in model.modules()):
+            model.eval()
         yield
 
 

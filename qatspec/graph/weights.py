@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -50,8 +50,9 @@ def require_usable(prepared: Prepared) -> None:
         problems = problems or [
             d for path, unit in units.items() for d in _unusable_folds(path, unit)
         ]
-        problems += _not_finite_activations(prepared, "at least one batch")
-        problems += _unusable_scales(prepared.model)
+        fake_quants = _fake_quants(prepared.model)
+        problems += _not_finite_activations(prepared, fake_quants, "at least one batch")
+        problems += _unusable_scales(fake_quants)
     if problems:
         raise DiagnosticError(problems)
 
@@ -108,15 +109,20 @@ def _not_finite(message: str) -> Diagnostic:
 def require_finite_activations(prepared: Prepared, batch: str) -> None:
     """Raise DiagnosticError QS610 where an activation was not finite since the calibration began.
     batch: the name of the last batch in messages."""
-    problems = list(_not_finite_activations(prepared, batch))
+    problems = list(_not_finite_activations(prepared, _fake_quants(prepared.model), batch))
     if problems:
         raise DiagnosticError(problems)
 
 
-def _not_finite_activations(prepared: Prepared, batch: str) -> Iterator[Diagnostic]:
+def _fake_quants(model: nn.Module) -> list[tuple[str, FakeQuantize]]:
+    return [(path, m) for path, m in model.named_modules() if isinstance(m, FakeQuantize)]
+
+
+def _not_finite_activations(
+    prepared: Prepared, fake_quants: Sequence[tuple[str, FakeQuantize]], batch: str
+) -> Iterator[Diagnostic]:
     """The first fake-quant, in the order of the graph, that was fed something not finite."""
-    modules = prepared.model.named_modules()
-    spoilt = [n for n, m in modules if isinstance(m, FakeQuantize) and m.saw_not_finite]
+    spoilt = [path for path, fake_quant in fake_quants if fake_quant.saw_not_finite]
     if not spoilt:
         return
     what, span = first_fed(prepared, spoilt)
@@ -129,12 +135,12 @@ def _not_finite_activations(prepared: Prepared, batch: str) -> Iterator[Diagnost
     )
 
 
-def _unusable_scales(model: nn.Module) -> Iterator[Diagnostic]:
-    for path, module in model.named_modules():
-        if not isinstance(module, FakeQuantize) or module.disabled or not module.observed:
+def _unusable_scales(fake_quants: Sequence[tuple[str, FakeQuantize]]) -> Iterator[Diagnostic]:
+    for path, fake_quant in fake_quants:
+        if fake_quant.disabled or not fake_quant.observed:
             continue
-        scale = module.scale.detach()
-        usable = is_usable_scale(scale, module.qspec.qmax)
+        scale = fake_quant.scale.detach()
+        usable = is_usable_scale(scale, fake_quant.qspec.qmax)
         if not usable.all():
             again = "" if path.endswith("weight_fake_quant") else "calibrate again, or "
             yield QS705.diagnostic(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Literal
 
 from torch import nn
@@ -11,6 +12,7 @@ from qatspec.diag.words import quote_list
 from qatspec.graph.calibrated import calibration_warnings
 from qatspec.graph.prepared import Prepared
 from qatspec.graph.weights import require_usable, seed_weights
+from qatspec.process import garbage_kept
 from qatspec.quant.fake_quant import FakeQuantize, FixedActivationFakeQuantize
 from qatspec.quant.learned import clamp_scales
 from qatspec.quant.modules import is_weight_quantized
@@ -18,6 +20,7 @@ from qatspec.quant.modules import is_weight_quantized
 Stage = Literal["calibration", "qat", "eval"]
 
 
+@garbage_kept()
 def set_stage(prepared: Prepared, stage: Stage) -> None:
     """Switch the model to a stage.
 
@@ -34,10 +37,11 @@ def set_stage(prepared: Prepared, stage: Stage) -> None:
     finite. When it leaves calibration, warnings QS614 and QS615 are added to `prepared.warnings`.
     """
     model = prepared.model
-    weights = weight_fake_quants(model)
+    modules = list(model.named_modules())
+    weights = _of_weights(module for _, module in modules)
     activations = [
         (name, module)
-        for name, module in model.named_modules()
+        for name, module in modules
         if isinstance(module, FakeQuantize) and module not in weights
     ]
     if prepared.stage == "qat":
@@ -70,9 +74,13 @@ def set_stage(prepared: Prepared, stage: Stage) -> None:
 
 def weight_fake_quants(model: nn.Module) -> dict[FakeQuantize, None]:
     """Return the fake-quants of weights, in module order."""
+    return _of_weights(model.modules())
+
+
+def _of_weights(modules: Iterable[nn.Module]) -> dict[FakeQuantize, None]:
     return {
         m.weight_fake_quant: None  # type: ignore[misc]
-        for m in model.modules()
+        for m in modules
         if is_weight_quantized(m)
     }
 

@@ -2,6 +2,7 @@
 with it and without it (ADR 0103).
 
     python tests/bench/unused_parameters.py
+    python -m tests.bench.unused_parameters search    the search alone, in one process (ADR 0130)
 
 Starts two processes for the times, and three for the bytes: the sum of two numbers has one order.
 """
@@ -9,6 +10,7 @@ Starts two processes for the times, and three for the bytes: the sum of two numb
 from __future__ import annotations
 
 import statistics
+import sys
 import tempfile
 import time
 
@@ -76,15 +78,37 @@ def same_bytes(rank: int) -> None:
             )
 
 
+def search_alone(rank: int) -> None:
+    """Print the milliseconds of the CPU of one search, and of the backward pass after it."""
+    from tests.bench.speed import NETS
+
+    x = torch.randn(8, 3, 128, 128)
+    for name, net in NETS.items():
+        wrapped = DistributedDataParallel(net().train(), find_unused_parameters=True)
+        output = wrapped.module(x).square().mean()
+        taken = []
+        for _ in range(50):
+            start = time.process_time()
+            wrapped.reducer.prepare_for_backward([output])
+            taken.append(time.process_time() - start)
+        start = time.process_time()
+        output.backward()
+        backward = time.process_time() - start
+        print(
+            f"{name}: {len(list(wrapped.parameters()))} parameters, search "
+            f"{statistics.median(taken) * 1e3:.3f} ms, backward {backward * 1e3:.0f} ms"
+        )
+
+
 def work(rank: int, world: int, file: str) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{file}", rank=rank, world_size=world)
-    (times if world == 2 else same_bytes)(rank)
+    (search_alone, times, same_bytes)[world - 1](rank)
     dist.destroy_process_group()
 
 
 def main() -> None:
-    for world in (2, 3):
+    for world in (1,) if sys.argv[1:] == ["search"] else (2, 3):
         with tempfile.TemporaryDirectory() as folder:
             mp.spawn(work, (world, f"{folder}/store"), nprocs=world)
 

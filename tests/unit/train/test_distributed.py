@@ -22,6 +22,22 @@ SCRIPT = textwrap.dedent(
     from qatspec.process.interrupt import deferred, handled
     from qatspec.train.distributed import LostProcessError, ranks
 
+    class Halves(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.always, self.at_times = (nn.Linear(2, 1, bias=False) for _ in range(2))
+
+        def forward(self, x, both):
+            return self.always(x) + self.at_times(x) if both else self.always(x)
+
+    def gradients(group, x):
+        halves = Halves()
+        wrapped = group.wrap(halves)
+        for both in (True, group.rank == 0):  # the first step uses all
+            halves.zero_grad()
+            wrapped(x, both).sum().backward()
+        return [p.grad.tolist() for p in halves.parameters()]
+
     def step(group, mode, report):
         torch.manual_seed(group.rank)  # different weights: wrapping gives all rank 0's
         net = nn.Linear(2, 1, bias=False)
@@ -34,7 +50,8 @@ SCRIPT = textwrap.dedent(
         wrapped = group.wrap(net)
         wrapped(x).sum().backward()
         mean = group.mean(torch.tensor([float(group.rank)]))
-        return net.weight.grad.tolist(), mean.tolist(), group.share(f"from {group.rank}")
+        told = group.share(f"from {group.rank}")
+        return net.weight.grad.tolist(), gradients(group, x), mean.tolist(), told
 
     if __name__ == "__main__":
         with handled(), deferred(), ranks("cpu") as met:  # the launcher stops rank 0 then
@@ -68,8 +85,10 @@ def run(tmp_path, script: str, *arguments: str, timeout: int = 120) -> str:
 
 
 def test_gradients_are_averaged_over_two_processes(tmp_path):
-    # d/dw of w.x is x; the mean of (1, 2) and (3, 5) is (2, 3.5)
-    assert run(tmp_path, SCRIPT, "work") == "([[2.0, 3.5]], [0.5], 'from 0')"
+    # d/dw of w.x is x; the mean of (1, 2) and (3, 5) is (2, 3.5). What rank 1 does not use in a
+    # later step than the first has the mean of (1, 2) and 0 (ADR 0130).
+    expected = "([[2.0, 3.5]], [[[2.0, 3.5]], [[0.5, 1.0]]], [0.5], 'from 0')"
+    assert run(tmp_path, SCRIPT, "work") == expected
 
 
 def test_another_process_fault_reaches_the_caller(tmp_path):
