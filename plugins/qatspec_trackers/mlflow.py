@@ -10,7 +10,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
 
 from qatspec.api import StageEvent
-from qatspec_trackers.tracker import numbers, step_of
+from qatspec_trackers.tracker import allowed, numbers, settings_of, step_of
 
 #: Limits of MLflow's service: numbers of a request, and characters of a parameter.
 _MOST, _LONGEST = 900, 6000
@@ -38,10 +38,7 @@ class Tracking:
             return
         started = self._client.create_run(experiment, tags=tags)
         self._run = started.info.run_id
-        settings = [
-            Param(name.strip("/").replace("~1", "_"), str(value)[:_LONGEST])
-            for name, value in run["settings"].items()
-        ]
+        settings = [Param(name, value[:_LONGEST]) for name, value in settings_of(run).items()]
         for first in range(0, len(settings), 100):
             self._client.log_batch(self._run, params=settings[first : first + 100])
 
@@ -49,7 +46,7 @@ class Tracking:
         """Show an event (see Tracker)."""
         now = int(time.time() * 1000)
         for name, value in numbers(event).items():
-            self._waiting.append(Metric(name.replace(":", "_"), value, now, step_of(event)))
+            self._waiting.append(Metric(allowed(name), value, now, step_of(event)))
         if event.kind != "progress" or len(self._waiting) >= _MOST:
             self._send()
         if event.kind == "step_finished":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, Protocol
 
@@ -42,3 +43,22 @@ def numbers(event: StageEvent) -> dict[str, float]:
 def step_of(event: StageEvent) -> int:
     """The step, from 1, of an event that has numbers."""
     return int(event.data["done"] if event.kind == "progress" else event.data["step"])
+
+
+def allowed(name: str) -> str:
+    """The name with an underscore for each character that MLflow does not allow in names of
+    parameters and metrics: a colon too, which it refuses on Windows."""
+    return re.sub(r"[^\w\-. /]", "_", name)
+
+
+def settings_of(run: Mapping[str, Any]) -> dict[str, str]:
+    """The settings of a run by names that MLflow allows; a number is added to one that is taken."""
+    settings: dict[str, str] = {}
+    for pointer, value in run["settings"].items():
+        name = plain = allowed(pointer.strip("/").replace("~1", "_"))
+        number = 1
+        while name in settings:
+            number += 1
+            name = f"{plain}.{number}"
+        settings[name] = str(value)
+    return settings

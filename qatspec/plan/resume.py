@@ -13,7 +13,10 @@ from qatspec.source import written
 from qatspec.spec import Trainer
 
 #: Schedules whose learning rate at a step does not depend on the length of the training.
-_ANY_LENGTH = ("constant", "step", "exponential", "plateau")
+_ANY_LENGTH = (
+    "constant", "step", "exponential", "plateau", "linear", "low_start", "cosine_restarts",
+    "cyclic",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

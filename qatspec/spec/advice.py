@@ -11,7 +11,7 @@ from typing import Any
 from qatspec.registry import Registry, registry as installed
 from qatspec.source.pointer import join
 from qatspec.spec.batch_sizes import unchosen
-from qatspec.spec.model import Spec, Trainer
+from qatspec.spec.model import Component, Spec, Trainer
 from qatspec.spec.presets import Purpose, purpose, relative
 
 #: The tutorial's learning rate, its least one, and its weight decay; a value is far from one of
@@ -129,9 +129,9 @@ def _optimizer(params: Any, at: str) -> Iterator[Advice]:
 
 def _schedule(trainer: Trainer, rate: float, at: str) -> Iterator[Advice]:
     params = trainer.scheduler.params
-    if params.get("warmup_steps"):
+    if params.get("warmup_steps") or _rises(trainer.scheduler):
         yield Advice(
-            join(at, "warmup_steps"),
+            join(at, "warmup_steps") if params.get("warmup_steps") else at,
             "train qat without warm-up",
             "its first rates are too small to change anything, and may lower the accuracy",
         )
@@ -147,6 +147,13 @@ def _schedule(trainer: Trainer, rate: float, at: str) -> Iterator[Advice]:
         yield from _least(rate * factor**drops, at)
     elif "min_lr" in params and float(params["min_lr"]):
         yield from _least(float(params["min_lr"]), join(at, "min_lr"))
+
+
+def _rises(scheduler: Component) -> bool:
+    """Whether the schedule itself begins with lower rates."""
+    if scheduler.type == "linear":
+        return float(scheduler.params["start_factor"]) < float(scheduler.params["end_factor"])
+    return scheduler.type in ("one_cycle", "cyclic", "low_start")
 
 
 def _least(rate: float, at: str) -> Iterator[Advice]:

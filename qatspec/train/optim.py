@@ -36,6 +36,7 @@ _OPTIMIZERS: dict[str, tuple[str, Callable[[Mapping[str, Any]], int]]] = {
     "adadelta": ("Adadelta", lambda params: 2),
     "asgd": ("ASGD", lambda params: 1),
     "rprop": ("Rprop", lambda params: 2),
+    "adafactor": ("Adafactor", lambda params: 0),  # of weights: one number a row and a column
 }
 #: Those of which torch updates all parameters in one kernel on a CPU.
 _FUSED = ("sgd", "adamw", "adam", "adagrad")
@@ -244,6 +245,53 @@ def _one_cycle(component: Component, _lr: float, steps: int, _epoch: int) -> Cal
     return factor
 
 
+def _linear(c: Component, _lr: float, _steps: int, epoch: int) -> Callable[[int], float]:
+    """A straight line over `epochs`, then constant (torch's LinearLR)."""
+    start, end = (float(c.params[f"{key}_factor"]) for key in ("start", "end"))
+    length = int(c.params["epochs"]) * epoch
+    return lambda step: start + (end - start) * min(1.0, step / length)
+
+
+def _low_start(c: Component, _lr: float, _steps: int, epoch: int) -> Callable[[int], float]:
+    """Times `factor` in the first `epochs` (torch's ConstantLR)."""
+    low, length = float(c.params["factor"]), int(c.params["epochs"]) * epoch
+    return lambda step: low if step < length else 1.0
+
+
+def _cosine_restarts(c: Component, lr: float, _steps: int, epoch: int) -> Callable[[int], float]:
+    """Half a cosine down to min_lr in each cycle (Loshchilov & Hutter 2017; torch's
+    CosineAnnealingWarmRestarts)."""
+    floor = float(c.params["min_lr"]) / lr
+    first, growth = int(c.params["epochs"]) * epoch, int(c.params["growth"])
+
+    def factor(step: int) -> float:
+        length = first
+        while step >= length and growth > 1:
+            step, length = step - length, length * growth
+        done = step % length / length
+        return floor + (1.0 - floor) * 0.5 * (1.0 + math.cos(math.pi * done))
+
+    return factor
+
+
+def _cyclic(component: Component, _lr: float, _steps: int, epoch: int) -> Callable[[int], float]:
+    """A straight line up and one down in each cycle (Smith 2017; torch's CyclicLR)."""
+    params = component.params
+    low, length = float(params["low_factor"]), int(params["epochs"]) * epoch
+    height: dict[str, Callable[[int], float]] = {
+        "triangular": lambda step: 1.0,
+        "triangular2": lambda step: 0.5 ** (step // length),
+        "exp_range": lambda step: float(params["gamma"]) ** step,
+    }
+    of_step = height[params["mode"]]
+
+    def factor(step: int) -> float:
+        done = step % length / length
+        return low + (1.0 - low) * (1.0 - abs(2.0 * done - 1.0)) * of_step(step)
+
+    return factor
+
+
 _SCHEDULES: dict[str, Callable[[Component, float, int, int], Callable[[int], float]]] = {
     "constant": _constant,
     "cosine": _cosine,
@@ -251,5 +299,9 @@ _SCHEDULES: dict[str, Callable[[Component, float, int, int], Callable[[int], flo
     "exponential": _exponential,
     "poly": _poly,
     "one_cycle": _one_cycle,
+    "linear": _linear,
+    "low_start": _low_start,
+    "cosine_restarts": _cosine_restarts,
+    "cyclic": _cyclic,
     "plateau": _constant,  # its factor follows from evaluations (qatspec.train.watch)
 }

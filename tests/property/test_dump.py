@@ -154,6 +154,11 @@ OPTIMIZER = st.one_of(
         {"type": choice("rprop"), "lr": FRACTION}, etas=st.tuples(FRACTION, FRACTION),
         step_sizes=st.tuples(FRACTION, FRACTION),
     ),
+    some(
+        {"type": choice("adafactor"), "lr": FRACTION}, beta2_decay=FRACTION.map(lambda x: -x),
+        eps=st.tuples(st.one_of(st.none(), FRACTION), FRACTION), d=st.floats(1, 9),
+        weight_decay=FRACTION,
+    ),
 )  # fmt: skip
 SCHEDULER = st.one_of(
     some({"type": choice("constant")}, warmup_steps=POSITIVE),
@@ -172,6 +177,22 @@ SCHEDULER = st.one_of(
     some(
         {"type": choice("step"), "epochs": st.lists(POSITIVE, min_size=1, max_size=3)},
         factor=FRACTION, warmup_steps=POSITIVE,
+    ),
+    some(
+        {"type": choice("linear"), "epochs": POSITIVE},
+        start_factor=FRACTION, end_factor=FRACTION, warmup_steps=POSITIVE,
+    ),
+    some(
+        {"type": choice("low_start"), "epochs": POSITIVE}, factor=FRACTION, warmup_steps=POSITIVE
+    ),
+    some(
+        {"type": choice("cosine_restarts"), "epochs": POSITIVE},
+        growth=POSITIVE, min_lr=FRACTION, warmup_steps=POSITIVE,
+    ),
+    some(
+        {"type": choice("cyclic"), "epochs": POSITIVE},
+        low_factor=FRACTION, mode=choice("triangular", "triangular2", "exp_range"),
+        gamma=FRACTION, warmup_steps=POSITIVE,
     ),
 )  # fmt: skip
 LENGTH = st.one_of(some({"epochs": POSITIVE}), some({"steps": POSITIVE}))

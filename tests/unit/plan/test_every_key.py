@@ -131,6 +131,7 @@ OPTIMIZERS = (
     {"type": "adadelta", **_DECAYED, "rho": 0.5, "eps": 0.1},
     {"type": "asgd", **_DECAYED, "lambd": 0.5, "alpha": 0.5, "t0": 100},
     {"type": "rprop", "lr": 0.5, "etas": [0.5, 1.5], "step_sizes": [0.5, 1.5]},
+    {"type": "adafactor", **_DECAYED, "beta2_decay": -0.5, "eps": [0.1, 0.1], "d": 1.5},
 )
 SCHEDULERS = (
     {"type": "exponential", "factor": 0.5, "warmup_steps": 3},
@@ -138,6 +139,13 @@ SCHEDULERS = (
     {"type": "one_cycle", "rise": 0.5, "start_factor": 0.5, "end_factor": 0.5},
     {
         "type": "plateau", "factor": 0.5, "patience": 2, "min_delta": 0.5, "min_factor": 0.1,
+        "warmup_steps": 3,
+    },
+    {"type": "linear", "epochs": 2, "start_factor": 0.5, "end_factor": 0.1, "warmup_steps": 3},
+    {"type": "low_start", "epochs": 2, "factor": 0.5, "warmup_steps": 3},
+    {"type": "cosine_restarts", "epochs": 2, "growth": 2, "min_lr": 0.1, "warmup_steps": 3},
+    {
+        "type": "cyclic", "epochs": 2, "low_factor": 0.5, "mode": "triangular", "gamma": 0.5,
         "warmup_steps": 3,
     },
 )  # fmt: skip
@@ -149,7 +157,7 @@ OTHER = {
     "percentile": "min_max", "moving": "lsq", "tied": "copy", "O3": "O0",
     "skip": "error", "object_type_first": "module_name_first", "torch.add": "torch.mul",
     "torch.nn.ReLU": "torch.nn.ReLU6", "calibration": "float", "synchronized": "running",
-    "stretch": "letterbox",
+    "stretch": "letterbox", "triangular": "triangular2",
     "uint8": "int8", "bf16": "fp16",
 }  # fmt: skip
 #: No other value of these is good where the rest stays as it is.

@@ -39,6 +39,12 @@ DEPARTURES = {
         STEP, "{type: cosine, warmup_steps: 8}", "/stages/qat/trainer/scheduler/warmup_steps",
         "without warm-up",
     ),
+    "a rise": (
+        STEP, "{type: linear, epochs: 2}", "/stages/qat/trainer/scheduler", "without warm-up",
+    ),
+    "cycles": (
+        STEP, "{type: cyclic, epochs: 2}", "/stages/qat/trainer/scheduler", "without warm-up",
+    ),
     "many steps": (STEP, "{type: step, epochs: [1, 2, 3], factor: 0.1}",
                    "/stages/qat/trainer/scheduler", "3 times"),
     "other factor": ("factor: 0.1", "factor: 0.5", "/stages/qat/trainer/scheduler", "by 0.5"),

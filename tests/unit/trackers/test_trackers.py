@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from qatspec_trackers import plugin
-from qatspec_trackers.tracker import numbers, step_of
+from qatspec_trackers.tracker import allowed, numbers, settings_of, step_of
 
 from qatspec.types import StageEvent
 
@@ -14,7 +16,8 @@ LOSSES = {"loss": 3.0, "cls": 1.0, "reg": 2.0}
 def events(workdir, *, resumed=None):
     """A run with two steps of float."""
     run = {"spec": "toy", "steps": ["float"], "workdir": str(workdir), "digest": "ab" * 32,
-           "settings": {"/seed": 3, "/stages/float/trainer/epochs": 1}}  # fmt: skip
+           "settings": {"/seed": 3, "/stages/float/trainer/epochs": 1,
+                        "/march#fused_add": True}}  # fmt: skip
     yield "run_started", "", run
     yield "step_started", "float", {"number": 1, "total": 1, "resumed_from": resumed}
     for step in (1, 2):
@@ -59,6 +62,55 @@ def test_numbers_of_events(tmp_path):
         for name, value in numbers(event).items():
             shown.setdefault(name, []).append((step_of(event), pytest.approx(value)))
     assert shown == EXPECTED
+
+
+def test_settings_have_names_that_mlflow_allows(copy):
+    copy.run()
+    settings = copy.events[0].data["settings"]
+    named = settings_of({"settings": settings})
+    assert [str(value) for value in settings.values()] == [*named.values()]
+    assert all(re.fullmatch(r"[/\w.\- ]+", name) for name in named), named
+    assert named["seed"] == "3" and any("#" in name for name in settings)
+
+
+def test_names_that_become_one_stay_apart():
+    assert settings_of({"settings": {"/a#b": 1, "/a_b": 2}}) == {"a_b": "1", "a_b.2": "2"}
+    assert allowed("qat/scales/a:b[0]") == "qat/scales/a_b_0_"
+
+
+@pytest.mark.parametrize("failing", ["starts", "shows"])
+def test_the_others_get_every_event_where_one_raises(tmp_path, monkeypatch, failing):
+    shown = []
+
+    class Calm:
+        def __init__(self, run) -> None:
+            pass
+
+        def show(self, event) -> None:
+            shown.append(event.kind)
+
+    class Angry(Calm):
+        def __init__(self, run) -> None:
+            if failing == "starts":
+                raise OSError("no connection")
+
+        def show(self, event) -> None:
+            raise OSError("no connection")
+
+    classes = {"angry": Angry, "calm": Calm}
+    monkeypatch.setattr(plugin, "TRACKERS", {"mlflow": "angry", "wandb": "calm"})
+    monkeypatch.setattr(
+        plugin, "import_module", lambda name: type("Module", (), {"Tracking": classes[name]})
+    )
+    raised = []
+    for kind, step, data in events(tmp_path):
+        data = {**data, "track": ["mlflow", "wandb"]} if kind == "run_started" else data
+        try:
+            plugin.qatspec_stage_event(StageEvent(kind=kind, step=step, data=data))
+        except OSError as error:
+            raised.append((kind, str(error)))
+    assert raised == [("run_started", "no connection")]
+    assert shown == [kind for kind, _, _ in events(tmp_path)]
 
 
 def test_tensorboard(tmp_path):

@@ -35,7 +35,7 @@ LEFT_OUT = {
     "dampening",
 }  # fmt: skip
 #: Need a closure, sparse gradients or matrices alone.
-NOT_OFFERED = {"lbfgs", "sparseadam", "muon", "adafactor", "optimizer"}
+NOT_OFFERED = {"lbfgs", "sparseadam", "muon", "optimizer"}
 
 
 def net() -> nn.Sequential:
@@ -115,10 +115,41 @@ def test_schedules_are_those_of_torch():
         ("poly", {"power": 0.9}, lambda o: of_torch.PolynomialLR(o, 20, power=0.9), 1),
         ("cosine", {"min_lr": 0.05}, lambda o: of_torch.CosineAnnealingLR(o, 20, 0.05), 1),
         ("step", {"epochs": [1, 3]}, lambda o: of_torch.MultiStepLR(o, [1, 3]), 5),
-    ]
+        ("linear", {"epochs": 3}, lambda o: of_torch.LinearLR(o, total_iters=15), 1),
+        ("linear", {"epochs": 2, "start_factor": 0.9, "end_factor": 0.1},
+         lambda o: of_torch.LinearLR(o, 0.9, 0.1, 10), 1),
+        ("low_start", {"epochs": 2}, lambda o: of_torch.ConstantLR(o, total_iters=10), 1),
+        ("low_start", {"epochs": 1, "factor": 0.25}, lambda o: of_torch.ConstantLR(o, 0.25, 1), 5),
+        ("cosine_restarts", {"epochs": 1},
+         lambda o: of_torch.CosineAnnealingWarmRestarts(o, 5), 1),
+        ("cosine_restarts", {"epochs": 1, "growth": 2, "min_lr": 0.05},
+         lambda o: of_torch.CosineAnnealingWarmRestarts(o, 5, 2, 0.05), 1),
+        *(("cyclic", {"epochs": 2, "low_factor": 0.2, "mode": mode, "gamma": 0.9},
+           lambda o, mode=mode: of_torch.CyclicLR(o, 0.1, 0.5, 5, mode=mode, gamma=0.9), 1)
+          for mode in ("triangular", "triangular2", "exp_range")),
+    ]  # fmt: skip
     for name, params, make, each in cases:
         ours = rates(20, 5, part("scheduler", name, **params))
         assert ours == pytest.approx(torchs(20, make, each)), name
+
+
+#: What a schedule of the spec is in torch; `step` has both of torch's.
+OF_TORCH = {
+    "cosine": "CosineAnnealingLR", "step": "MultiStepLR", "exponential": "ExponentialLR",
+    "poly": "PolynomialLR", "one_cycle": "OneCycleLR", "plateau": "ReduceLROnPlateau",
+    "linear": "LinearLR", "low_start": "ConstantLR",
+    "cosine_restarts": "CosineAnnealingWarmRestarts", "cyclic": "CyclicLR",
+}  # fmt: skip
+#: A function of the user's, compositions, a list of epochs in short, and names of before.
+NO_SCHEDULE = {
+    "LambdaLR", "MultiplicativeLR", "ChainedScheduler", "SequentialLR", "StepLR", "LRScheduler",
+}  # fmt: skip
+
+
+def test_every_schedule_of_torch_is_offered():
+    offered = set(spec_schema()["$defs"]["scheduler"]["properties"]["type"]["enum"])
+    assert offered - {"constant"} == set(OF_TORCH)
+    assert set(torch.optim.lr_scheduler.__all__) - NO_SCHEDULE == set(OF_TORCH.values())
 
 
 def test_one_cycle_is_that_of_torch():
@@ -133,7 +164,9 @@ def test_one_cycle_is_that_of_torch():
     [part("scheduler", "constant", warmup_steps=4), part("scheduler", "poly", warmup_steps=4),
      part("scheduler", "step", epochs=[1, 2], warmup_steps=4),
      part("scheduler", "exponential", factor=0.9, warmup_steps=4),
-     part("scheduler", "cosine", warmup_steps=4, min_lr=0.013)],
+     part("scheduler", "cosine", warmup_steps=4, min_lr=0.013),
+     part("scheduler", "linear", epochs=5, start_factor=1, end_factor=0.5, warmup_steps=4),
+     part("scheduler", "cosine_restarts", epochs=50, warmup_steps=4)],
 )  # fmt: skip
 def test_warm_up_before_any_of_them(component):
     """It ends at what the schedule says of the step behind it."""
