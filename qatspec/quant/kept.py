@@ -39,9 +39,9 @@ def folded_once(
     module: whose weight it is, in eval mode. x: its input. of: all tensors that the result depends
     on; a change of one through its `.data`, which torch does not count, is not noticed.
     """
-    if torch.is_grad_enabled() or torch.is_inference_mode_enabled():
+    if torch.compiler.is_compiling() or torch.is_grad_enabled():  # the first: no graph break below
         return compute()
-    if torch.compiler.is_compiling() or not all(map(_is_plain, (x, *of))):
+    if torch.is_inference_mode_enabled() or not all(map(_is_plain, (x, *of))):
         return compute()
     states = tuple(None if t is None else _State(t, t._version, t.data_ptr()) for t in of)
     kept = _KEPT.get(module)

@@ -4,6 +4,8 @@ nothing waits for the device."""
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -90,6 +92,17 @@ def test_no_waiting_for_the_device(name: str) -> None:
     with Syncs() as syncs:
         X.sum().item()
     assert syncs.found == ["aten._local_scalar_dense.default"]
+
+
+@pytest.mark.parametrize("name", MODULES)
+@pytest.mark.parametrize("without", [torch.no_grad, torch.inference_mode])
+def test_evaluation_is_compiled_whole(name: str, without: Callable[[], Any]) -> None:
+    """Without gradients, folds keep their weights from one batch to the next in eager mode."""
+    module = _settled(name).eval()
+    torch._dynamo.reset()
+    compiled = torch.compile(module, backend="aot_eager", fullgraph=True)
+    with without():
+        torch.testing.assert_close(compiled(X), module(X))
 
 
 def test_compiled_is_eager() -> None:
