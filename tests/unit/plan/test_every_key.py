@@ -11,6 +11,7 @@ from qatspec.schema import spec_schema
 from qatspec.source.pointer import split
 from qatspec.spec import load
 from tests.diagnostics.plugin import fake_registry
+from tests.trainers import OPTIMIZERS, SCHEDULERS
 
 REGISTRY = fake_registry()
 
@@ -118,37 +119,6 @@ FULL = {
         "compile": {"opt": "O3", "cores": 1},
     },
 }  # fmt: skip
-_DECAYED = {"lr": 0.5, "weight_decay": 0.1}
-_MOMENTS = {**_DECAYED, "betas": [0.5, 0.6], "eps": 0.1, "decoupled_weight_decay": True}
-#: What a trainer has one of: the other kinds, and every key of each.
-OPTIMIZERS = (
-    {"type": "adam", **_MOMENTS, "amsgrad": True},
-    {"type": "nadam", **_MOMENTS, "momentum_decay": 0.5},
-    {"type": "radam", **_MOMENTS},
-    {"type": "adamax", **_DECAYED, "betas": [0.5, 0.6], "eps": 0.1},
-    {"type": "rmsprop", **_DECAYED, "alpha": 0.5, "eps": 0.1, "momentum": 0.5, "centered": True},
-    {"type": "adagrad", **_DECAYED, "lr_decay": 0.5, "initial_accumulator_value": 0.5, "eps": 0.1},
-    {"type": "adadelta", **_DECAYED, "rho": 0.5, "eps": 0.1},
-    {"type": "asgd", **_DECAYED, "lambd": 0.5, "alpha": 0.5, "t0": 100},
-    {"type": "rprop", "lr": 0.5, "etas": [0.5, 1.5], "step_sizes": [0.5, 1.5]},
-    {"type": "adafactor", **_DECAYED, "beta2_decay": -0.5, "eps": [0.1, 0.1], "d": 1.5},
-)
-SCHEDULERS = (
-    {"type": "exponential", "factor": 0.5, "warmup_steps": 3},
-    {"type": "poly", "power": 0.5, "warmup_steps": 3},
-    {"type": "one_cycle", "rise": 0.5, "start_factor": 0.5, "end_factor": 0.5},
-    {
-        "type": "plateau", "factor": 0.5, "patience": 2, "min_delta": 0.5, "min_factor": 0.1,
-        "warmup_steps": 3,
-    },
-    {"type": "linear", "epochs": 2, "start_factor": 0.5, "end_factor": 0.1, "warmup_steps": 3},
-    {"type": "low_start", "epochs": 2, "factor": 0.5, "warmup_steps": 3},
-    {"type": "cosine_restarts", "epochs": 2, "growth": 2, "min_lr": 0.1, "warmup_steps": 3},
-    {
-        "type": "cyclic", "epochs": 2, "low_factor": 0.5, "mode": "triangular", "gamma": 0.5,
-        "warmup_steps": 3,
-    },
-)  # fmt: skip
 OTHERS = [("optimizer", o) for o in OPTIMIZERS] + [("scheduler", s) for s in SCHEDULERS]
 #: Texts whose other values are a closed set.
 OTHER = {
