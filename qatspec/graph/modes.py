@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import fx, nn
 from torch.fx import _symbolic_trace
+from torch.nn import functional
+from torch.nn.modules import transformer
 from torch.utils import _pytree as pytree
 
 #: What every module keeps of its own.
@@ -108,10 +110,15 @@ def entering_wrapped_functions() -> Iterator[None]:
 @contextmanager
 def without_fast_paths() -> Iterator[None]:
     """Let torch's transformer layers run the same code in evaluation as in training inside. In
-    evaluation they otherwise call one fused kernel that computes the same."""
+    evaluation they otherwise call one fused kernel that computes the same. Nor do they look at the
+    numbers of a mask, which decides whether another kernel may be used."""
     enabled = torch.backends.mha.get_fastpath_enabled()
+    looks = functional._none_or_dtype, transformer._detect_is_causal_mask
     torch.backends.mha.set_fastpath_enabled(False)
+    functional._none_or_dtype = lambda input: None if input is None else input.dtype  # noqa: A006
+    transformer._detect_is_causal_mask = lambda mask, is_causal=None, size=None: bool(is_causal)
     try:
         yield
     finally:
         torch.backends.mha.set_fastpath_enabled(enabled)
+        functional._none_or_dtype, transformer._detect_is_causal_mask = looks

@@ -285,6 +285,8 @@ def _contracted(a: Any, first: str, b: Any, second: str, result: str) -> Any:
     if not second:
         return torch.permute(a * b, [first.index(c) for c in result])
     summed = [c for c in first if c in second and c not in result]
+    if not summed and is_constant(b):
+        return _spread(a, first, result) * _spread(b, second, result)
     shared = [c for c in first if c in second and c in result]
     left = [c for c in first if c not in second]
     right = [c for c in second if c not in first]
@@ -300,6 +302,14 @@ def _contracted(a: Any, first: str, b: Any, second: str, result: str) -> Any:
     letters_of_product = [*outer, *shared, *rows, *right]
     y = torch.matmul(a, b).reshape(*(size[c] for c in letters_of_product))
     return torch.permute(y, [letters_of_product.index(c) for c in result])
+
+
+def _spread(x: Any, letters: str, result: str) -> Any:
+    """x with its letters in the order of the result, and a dim of 1 for each other letter."""
+    x = torch.permute(x, [letters.index(c) for c in result if c in letters])
+    for i, c in enumerate(result):
+        x = x if c in letters else torch.unsqueeze(x, i)
+    return x
 
 
 def _matrix(x: Any, letters: str, batch: list[str], rows: list[str], columns: list[str]) -> Any:

@@ -32,6 +32,10 @@ _MASK = (
     "let a softmax alone read the sum; or leave it out of the sum: multiply the softmax by a mask "
     "of 0 and 1 and divide it by its own sum; or use a constant inside the range of the values"
 )
+_FACTOR = (
+    "multiply the mask by a number inside the range of the scores, such as -24: its share in the "
+    "softmax is e**-24"
+)
 _FINITE = "use a constant inside the range of the values; F.pad(x, ..., value=...) for a padding"
 
 
@@ -79,6 +83,10 @@ def _constants(
         if x is None or one:
             continue
         largest = float(x.reshape(-1)[x.abs().argmax()])
+        if OpTrait.PRODUCTS in traits and -math.inf < largest <= -EXTREME:
+            if _is_mask_of_scores(unit, node):
+                yield largest, _FACTOR
+            continue
         limit = math.inf if OpTrait.PRODUCTS in traits else _FAR
         if OpTrait.SUMS in traits and not _is_mask(x):
             limit = EXTREME
@@ -89,6 +97,24 @@ def _constants(
 def _is_mask(x: Tensor) -> bool:
     """Whether adding `x` moves some numbers far and leaves others."""
     return x.numel() > 1 and float(x.abs().min()) < 1 and bool((x.abs() >= _FAR).any())
+
+
+def _is_mask_of_scores(unit: Unit, node: fx.Node) -> bool:
+    """Whether a node is added to what softmaxes alone read: a mask that an input gives."""
+    context = unit.context
+
+    def readers(node: fx.Node) -> Iterator[fx.Node]:
+        for user in node.users:
+            if user.target is not getattr:
+                moves = context.has_trait(user, OpTrait.REARRANGES)
+                yield from readers(user) if moves else [user]
+
+    sums = list(readers(node))
+    return bool(sums) and all(
+        context.has_trait(n, OpTrait.SUMS)
+        and {context.label(reader) for reader in readers(n)} == {"softmax"}
+        for n in sums
+    )
 
 
 def _constant(unit: Unit, operand: Any, alone: set[fx.Node]) -> Tensor | None:
@@ -120,8 +146,10 @@ def _computed_alone(unit: Unit) -> set[fx.Node]:
 
 
 def _problem(unit: Unit, node: fx.Node, value: float, help_: str) -> Diagnostic:
-    """An error for a constant that is used for infinity, a warning for a smaller one."""
-    far = not unit.context.has_trait(node, OpTrait.PRODUCTS) and abs(value) < EXTREME
+    """An error for a constant that is used for infinity, a warning for a smaller one and for a
+    factor of a mask."""
+    product = unit.context.has_trait(node, OpTrait.PRODUCTS)
+    far = not product and abs(value) < EXTREME
     effect = (
         "if the other numbers do not reach so far, the steps of the grid are too coarse for them"
         if far
@@ -131,6 +159,6 @@ def _problem(unit: Unit, node: fx.Node, value: float, help_: str) -> Diagnostic:
         f"`{unit.key(node)}` takes in the constant {value:g}: {effect}",
         help=help_,
         span=unit.span(node),
-        severity="warning" if far else "error",
+        severity="warning" if far or (product and math.isfinite(value)) else "error",
         subject=f"`{unit.key(node)}`",
     )

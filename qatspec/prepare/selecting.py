@@ -37,7 +37,8 @@ def _scores(root: nn.Module, graph: fx.Graph) -> set[fx.Node]:
     modules, scores = dict(root.named_modules(remove_duplicate=False)), set[fx.Node]()
     softmaxes, moves = set[fx.Node](), set[fx.Node]()
     for node in reversed(graph.nodes):
-        if node.users and all(n in softmaxes or (n in moves and n in scores) for n in node.users):
+        users = [n for n in node.users if n.target is not getattr]  # its shape, its device
+        if users and all(n in softmaxes or (n in moves and n in scores) for n in users):
             scores.add(node)
         op = canonical_op(node, modules)
         if op == "softmax":
@@ -85,13 +86,24 @@ def _is_far(value: Any) -> bool:
 
 def _masked_sum(x: Any, y: Any) -> Any:
     """Scores and a constant mask, in place of whose -inf, or of a number that is used for it,
-    MASKED is added."""
+    MASKED is added. A sum of a learned bias and a mask is added term by term."""
     for scores, mask in ((x, y), (y, x)):
         if not isinstance(mask, fx.Proxy) or not isinstance(scores, fx.Proxy):
             continue
         numbers = None if is_table(scores.node) else _numbers(mask)
-        if numbers is not None and _is_mask(numbers) and not _is_learned(mask, scores):
+        if numbers is None or not _is_mask(numbers):
+            continue
+        if not _is_learned(mask, scores):
             return operator.add(scores, _tracer(scores).buffer(numbers.clamp(min=MASKED)))
+        if (
+            _MASKS.get(mask.node.target) is _masked_sum and len(mask.node.args) == 2
+        ):  # a learned bias and a mask
+            total: Any = scores
+            for part in mask.node.args:
+                term = fx.Proxy(part, scores.tracer) if isinstance(part, fx.Node) else part
+                masked = _masked_sum(total, term)
+                total = total + term if masked is NotImplemented else masked
+            return total
     return NotImplemented
 
 
@@ -183,5 +195,5 @@ _MASKS: Mapping[Any, Callable[..., Any]] = {
     **dict.fromkeys(
         (torch.masked_fill, "masked_fill"), lambda x, mask, value: _masked_where(mask, value, x)
     ),
-    **dict.fromkeys((operator.add, torch.add, "add"), _masked_sum),
+    **dict.fromkeys((operator.add, operator.iadd, torch.add, "add", "add_"), _masked_sum),
 }

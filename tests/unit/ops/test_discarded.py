@@ -167,6 +167,7 @@ WARNED = {
     ).view_as(y),
     "cat": lambda net, y: torch.cat([y, torch.full_like(y[:, :, :1], -100.0)], 2),
     "pad": lambda net, y: F.pad(y, (1, 1), value=-100.0),
+    "a mask of an input": lambda net, y: F.softmax(y + (1 - y.sigmoid()) * -10000.0, -1),
 }
 QUIET = {
     "a shift": lambda net, y: y - 100.0,
@@ -174,6 +175,8 @@ QUIET = {
     "a small mask": lambda net, y: (y.flatten(2) + net.mask / 10).view_as(y),
     "discarded": lambda net, y: F.max_pool2d(F.pad(y, (1, 1), value=-100.0), 3, 1),
     "a bound": lambda net, y: y.clamp(min=-100.0),
+    "a small factor of a mask": lambda net, y: F.softmax(y + (1 - y.sigmoid()) * -24.0, -1),
+    "a factor": lambda net, y: F.relu(y + (1 - y.sigmoid()) * -10000.0),
 }
 
 

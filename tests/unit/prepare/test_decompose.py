@@ -73,6 +73,9 @@ CASES = {
     ),
     "einsum as a linear layer": lambda x: torch.einsum("bnhd,kd->bnhk", x, _constant(5, 8)),
     "einsum of elements": lambda x: torch.einsum("nchw,nchw->nchw", x, x.flip(1)),
+    "einsum of elements with a constant": lambda x: torch.einsum(
+        "nc,cd->ncd", x.mean((2, 3)), _constant(4, 5)
+    ),
     "einsum of one tensor": lambda x: torch.einsum("nchw->nwc", x),
     "einsum without an arrow": lambda x: torch.einsum("bchw,w", x, _constant(8)),
     "einsum with dots": lambda x: torch.einsum("...cv,...vw", x, _constant(8, 3)),

@@ -72,6 +72,40 @@ def test_all_forms_agree(name, tmp_path) -> None:
     all_forms_agree(net, X, tmp_path, noise=0.25, steps=2.01)
 
 
+class Biased(nn.Module):
+    """A learned bias and a causal mask in one sum, added in place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.bias = nn.Conv2d(3, 4, 1), nn.Parameter(torch.randn(6, 6))
+
+    def forward(self, x):
+        y = self.a(x)
+        mask = torch.full((y.shape[2], y.shape[2]), -1e9).triu(1)
+        scores = y @ y.transpose(-1, -2)
+        scores += self.bias + mask
+        return torch.softmax(scores.float(), -1).type_as(scores) @ y
+
+
+class Encoder(nn.Module):
+    """torch's own encoder with a mask, whose numbers it compares with those of a causal one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        layer = nn.TransformerEncoderLayer(18, 2, 20, dropout=0.0, batch_first=True)
+        self.layers = nn.TransformerEncoder(layer, 1, enable_nested_tensor=False)
+        self.register_buffer("mask", nn.Transformer.generate_square_subsequent_mask(6))
+
+    def forward(self, x):
+        return self.layers(x.transpose(1, 2).flatten(2), mask=self.mask)
+
+
+@pytest.mark.parametrize("net", [Biased, Encoder])
+def test_masks_of_whole_networks(net, tmp_path) -> None:
+    torch.manual_seed(0)
+    all_forms_agree(net().eval(), X, tmp_path, noise=0.25, steps=4.02)
+
+
 @pytest.mark.parametrize("share", [False, True])
 def test_a_learned_mask_and_one_that_is_read_elsewhere_stay_as_they_are(share) -> None:
     class Masked(nn.Module):
