@@ -84,7 +84,7 @@ def run(
         plan = smoke_plan(plan) if smoke else plan
         return Walk(
             plan, workdir, wanted, device, ranks, reporter, resume, smoke, profile, alone, track,
-            jobs, try_one=run_candidate,
+            jobs, try_one=run_candidate, advises=not smoke,
         ).walk()  # fmt: skip
 
 

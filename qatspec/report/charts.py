@@ -15,8 +15,8 @@ from qatspec.report.measured import Histogram
 Curves = Mapping[str, Sequence[tuple[float, float]]]
 #: Points of a curve; steps between are averaged.
 POINTS = 400
-#: Fake-quants whose scales are drawn: those that moved most.
-MOST_MOVED = 12
+#: Fake-quants whose scales are drawn: those that moved most, as many as there are colours.
+MOST_MOVED = 7
 _LINE = {"type": "line", "strokeWidth": 1.5, "clip": True}
 #: Characters of a name of which two stand side by side below a chart.
 _LONG = 22

@@ -243,6 +243,9 @@ def test_a_smoke_run_stays_apart(project):
     assert statuses(summary) == [(name, "run") for name in STAGES]
     assert not project.workdir.exists()
     assert (project.folder / "work-smoke/summary.json").exists()
+    assert not [event for event in project.events if event.kind == "advice"]  # on no training
+    project.run("stages.qat.trainer.optimizer.lr=1e-9")
+    assert [event for event in project.events if event.kind == "advice"]
 
 
 def test_an_empty_data_set(project):
