@@ -205,7 +205,17 @@ def of_costs(rows: Mapping[str, Mapping[str, Any]]) -> str:
             cells.append(_range(pooled["calibrate_s"], 2) if pooled["calibrate_s"] else "one call")
             cells.append(_range([one["peak_mib"] for one in runs], 0))
         lines.append(cells)
+    for column in range(1, len(lines[0])):
+        _mark([row for row in lines[2:] if row[column][0].isdigit()], column)
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _mark(rows: Sequence[list[str]], column: int) -> None:
+    """Make the smallest figure of a column bold."""
+    medians = [float(row[column].partition(" ")[0]) for row in rows]
+    for row, median in zip(rows, medians, strict=True):
+        if median == min(medians):
+            row[column] = f"**{row[column]}**"
 
 
 def _range(numbers: Sequence[float], digits: int) -> str:
