@@ -84,7 +84,8 @@ def check_sample(
     if not (is_bytes or hasattr(sample, "image")):
         raise _returned(dataset, "sample", sample, _expected(inputs), record)
     if wrong := _other_arrays(image, inputs):
-        raise _returned(dataset, "sample", wrong, _expected(inputs), record)
+        several = isinstance(image, Mapping | Sequence) and not isinstance(image, str | bytes)
+        raise _returned(dataset, "sample", wrong, _expected(inputs, several=several), record)
     if not isinstance(target, Mapping) or not isinstance(getattr(sample, "meta", None), Mapping):
         what = f"target {describe(target)} and meta {describe(getattr(sample, 'meta', None))}"
         raise _returned(dataset, "sample", what, _expected(inputs), record)
@@ -98,9 +99,12 @@ def check_sample(
     return cast(AnySample, sample)
 
 
-def _expected(inputs: Inputs) -> str:
+def _expected(inputs: Inputs, *, several: bool = False) -> str:
+    """What a sample is. several: it has several arrays, of which the spec may not know."""
     if tuple(inputs) == ("",):
-        return "a Sample with a float32 image (C, H, W) and a mapping of names to arrays"
+        one = "a Sample with a float32 image (C, H, W) and a mapping of names to arrays"
+        more = "for several inputs, name the arguments of forward in `model.inputs` of the spec"
+        return f"{one}; {more} and give a mapping of these names to arrays" if several else one
     forms = ", ".join(f"`{name}`: {_form(given)}" for name, given in inputs.items())
     return (
         f"a Sample whose image is a mapping of the names in `model.inputs` to arrays ({forms}), "

@@ -94,6 +94,13 @@ def test_target_that_torch_cannot_hold_is_refused(value: Any) -> None:
         check_sample(nn.Identity(), sample)
 
 
+def test_several_arrays_are_told_of_several_inputs():
+    arrays = [np.zeros((3, 4, 4), np.float32), np.zeros(2, np.float32)]
+    for image in (tuple(arrays), arrays, dict(zip(("rgb", "imu"), arrays, strict=True))):
+        with pytest.raises(PluginFault, match=r"for several inputs, name .* in `model.inputs`"):
+            check_sample(nn.Identity(), Sample(image, {}, {}))
+
+
 @pytest.mark.parametrize(
     "value", [np.arange(6).reshape(2, 3)[::-1, ::-1], np.arange(3, dtype=">i8"), np.float32(2), 3]
 )
