@@ -82,7 +82,7 @@ def _dotted(pointer: str) -> str:
 
 def _longest_word(rows: Sequence[Sequence[str]]) -> int:
     """Characters of the longest word of the last cells, at least _NARROWEST."""
-    return max(_NARROWEST, *(len(word) for row in rows for word in WORD.findall(row[4])))
+    return max([_NARROWEST, *(len(word) for row in rows for word in WORD.findall(row[4]))])
 
 
 def _candidate_rows(
