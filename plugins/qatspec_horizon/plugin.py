@@ -90,7 +90,7 @@ def qatspec_marches() -> Iterable[March]:
         tiled_march(
             name="bernoulli2",
             summary="Journey 3, X3M, RDK X3: int8, 256 MACs a cycle and core",
-            version=4,
+            version=5,
             chips=("xj3", "j3", "x3", "x3m", "x3pi", "rdk_x3"),
             arithmetic=ARITHMETIC,
             capabilities=BERNOULLI2,
@@ -101,7 +101,7 @@ def qatspec_marches() -> Iterable[March]:
         tiled_march(
             name="bayes",
             summary="Journey 5, RDK Ultra: int8 and int16, 4,096 MACs a cycle and core",
-            version=4,
+            version=5,
             chips=("j5", "ultra", "rdk_ultra"),
             arithmetic=ARITHMETIC,
             capabilities=BAYES,
@@ -112,7 +112,7 @@ def qatspec_marches() -> Iterable[March]:
         tiled_march(
             name="bayes_e",
             summary="RDK X5: int8 and int16, one core; its limits of ops are assumed to be bayes'",
-            version=4,
+            version=5,
             chips=("x5", "rdk_x5"),
             arithmetic=ARITHMETIC,
             capabilities=BAYES_E,
@@ -124,7 +124,7 @@ def qatspec_marches() -> Iterable[March]:
             tiled_march(
                 name=name,
                 summary=f"{chips}: experimental, int8 and int16; its limits are assumed",
-                version=1,
+                version=2,
                 chips=names,
                 experimental=EXPERIMENTAL,
                 arithmetic=ARITHMETIC,

@@ -1,10 +1,13 @@
 """A compiled program as the sections of an Artifact, and back from the bytes alone.
 
-program   JSON: the integer program without its constants (origins included)
+commands  the command stream
+layers    JSON: what the commands' layers compute, and the shapes of values, all by number
+          (`qatspec.backend.records`)
 weights   the constants, packed for the march
 layout    JSON: where each constant lies in `weights`
-commands  the command stream
 memory    JSON: target figures, options, addresses in DDR
+origins   JSON: names and scales of values, and where each op comes from; for listings and
+          diagnostics alone: a file without it runs
 """
 
 from __future__ import annotations
@@ -19,14 +22,13 @@ import numpy as np
 from qatspec.backend import commands as stream
 from qatspec.backend.compiled import Compiled
 from qatspec.backend.dataflow import check_dataflow
-from qatspec.backend.layers import group
+from qatspec.backend.layers import layers_of
 from qatspec.backend.packing import Packed, pack_constant, unpack_constant
+from qatspec.backend.records import Names, layers_record, origins_record, read_layers
 from qatspec.backend.target import Target
 from qatspec.diag import DiagnosticError
 from qatspec.diag.codes import QS811
-from qatspec.ir import STORAGE
-from qatspec.program import Artifact, Program, digest, serde
-from qatspec.program.container import pack, unpack
+from qatspec.program import Artifact, Program, digest
 
 #: What a hostile section can make its readers raise.
 _BROKEN = (KeyError, TypeError, ValueError, IndexError, OverflowError, RecursionError)
@@ -45,13 +47,12 @@ def encode(compiled: Compiled) -> Artifact:
     """The Artifact; equal programs and options give equal bytes."""
     program, target = compiled.program, compiled.target
     batch = {"batch": compiled.frames} if compiled.frames > 1 else {}
-    structure, _ = unpack(serde.MAGIC, serde.VERSION, serde.to_bytes(program))
-    del structure["sections"]
+    numbers = {name: number for number, name in enumerate(program.values)}
     memory = {
         "target": target.record(),
         "opt": compiled.opt,
         "cores": compiled.cores,
-        "ddr": list(compiled.ddr.items()),
+        "ddr": [[numbers[name], address] for name, address in compiled.ddr.items()],
         "onchip_bytes": compiled.onchip_bytes,
         "ddr_bytes": compiled.ddr_bytes,
         **({"frames": compiled.frames} if compiled.frames > 1 else {}),
@@ -70,11 +71,12 @@ def encode(compiled: Compiled) -> Artifact:
             "options": {"opt": compiled.opt, "cores": compiled.cores, **batch},
         },
         sections={
-            "program": _json(structure),
-            "weights": compiled.weights,
-            "layout": _json([_layout_entry(p) for p in compiled.packed.values()]),
             "commands": stream.encode(compiled.commands),
+            "layers": _json(layers_record(program, compiled.layers)),
+            "weights": compiled.weights,
+            "layout": _json([_layout_entry(p, numbers) for p in compiled.packed.values()]),
             "memory": _json(memory),
+            "origins": _json(origins_record(program, compiled.layers)),
         },
     )
 
@@ -82,20 +84,23 @@ def encode(compiled: Compiled) -> Artifact:
 def decode(artifact: Artifact) -> Compiled:
     """Everything, from the artifact's sections. Raises DiagnosticError QS811 whatever they hold."""
     try:
-        packed = _layout(artifact.sections)
-        program = _program(artifact.sections, packed)
+        weights = artifact.sections["weights"]
         memory = json.loads(artifact.sections["memory"])
         target = Target.from_record(memory["target"])
+        names = Names(artifact)
+        packed = _layout(artifact.sections, names)
+        constants = {name: _constant(weights, entry) for name, entry in packed.items()}
+        program, chains = read_layers(artifact, names, constants)
         compiled = Compiled(
             program=program,
             target=target,
             opt=str(memory["opt"]),
             cores=int(memory["cores"]),
             packed=packed,
-            weights=artifact.sections["weights"],
-            layers=group(program, target),
+            weights=weights,
+            layers=layers_of(program, target, chains),
             commands=stream.decode(artifact.sections["commands"]),
-            ddr=_addresses(memory["ddr"], program),
+            ddr=_addresses(memory["ddr"], names),
             onchip_bytes=int(memory["onchip_bytes"]),
             ddr_bytes=int(memory["ddr_bytes"]),
             frames=int(memory.get("frames", 1)),
@@ -120,40 +125,34 @@ def _json(data: Any) -> bytes:
     return json.dumps(data, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
 
 
-def _layout_entry(packed: Packed) -> dict[str, Any]:
-    """The layout of a constant as JSON; what is not turned says nothing of it."""
-    entry = asdict(packed)
+def _layout_entry(packed: Packed, numbers: Mapping[str, int]) -> dict[str, Any]:
+    """The layout of a constant as JSON, by its number; what is not turned says nothing of it."""
+    entry = {"value": numbers[packed.name], **asdict(packed)}
+    del entry["name"]
     if not packed.turned:
         del entry["turned"]
     return entry
 
 
-def _layout(sections: Mapping[str, bytes]) -> dict[str, Packed]:
-    entries = [Packed(**entry) for entry in json.loads(sections["layout"])]
-    return {e.name: Packed(**{**asdict(e), "shape": tuple(e.shape)}) for e in entries}
+def _layout(sections: Mapping[str, bytes], names: Names) -> dict[str, Packed]:
+    packed = {}
+    for entry in json.loads(sections["layout"]):
+        name = names[entry.pop("value")]
+        packed[name] = Packed(**{**entry, "name": name, "shape": tuple(entry["shape"])})
+    return packed
 
 
-def _program(sections: Mapping[str, bytes], packed: Mapping[str, Packed]) -> Program:
-    """The structure with its constants unpacked, checked by the reader of program files."""
-    structure = json.loads(sections["program"])
-    dtypes = {value[0]: value[1] for value in structure["values"]}
-    weights = sections["weights"]
-    parts = []
-    for name in structure["consts"]:
-        constant = packed[name]
-        count = constant.shape[0]
-        offset, size = constant.span(0, count)
-        array = unpack_constant(weights[offset : offset + size], constant, 0, count)
-        stored = np.dtype(STORAGE[dtypes[name]]).newbyteorder("<")
-        parts.append(np.ascontiguousarray(array, stored).tobytes())
-    structured = pack(serde.MAGIC, serde.VERSION, structure, {"consts": b"".join(parts)})
-    return serde.from_bytes(structured)
+def _constant(weights: bytes, packed: Packed) -> np.ndarray:
+    """All of a constant, from its place in the weights section."""
+    count = packed.shape[0]
+    offset, size = packed.span(0, count)
+    return unpack_constant(weights[offset : offset + size], packed, 0, count)
 
 
-def _addresses(pairs: Any, program: Program) -> dict[str, int]:
-    addresses = {name: int(address) for name, address in pairs}
-    if not all(name in program.values and address >= 0 for name, address in addresses.items()):
-        raise ValueError("the memory plan names a value that the program lacks")
+def _addresses(pairs: Any, names: Names) -> dict[str, int]:
+    addresses = {names[number]: int(address) for number, address in pairs}
+    if not all(address >= 0 for address in addresses.values()):
+        raise ValueError("the memory plan has an address below 0")
     return addresses
 
 

@@ -4,6 +4,7 @@ behind it never leave the core in between, so they are tiled, loaded and stored 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from qatspec.backend.target import Target
@@ -53,6 +54,14 @@ def group(program: Program, target: Target) -> tuple[Layer, ...]:
         taken.update(chain)
         chains.append(chain)
     chains.sort(key=lambda chain: chain[-1])
+    return layers_of(program, target, chains)
+
+
+def layers_of(
+    program: Program, target: Target, chains: Sequence[Sequence[int]]
+) -> tuple[Layer, ...]:
+    """The layers whose ops have the indexes of `chains`, in this order. Raises ValueError where ops
+    of one layer run on the chip and on the CPU."""
     names: Counter[str] = Counter()
     return tuple(_layer(program, target, i, chain, names) for i, chain in enumerate(chains))
 
@@ -72,9 +81,11 @@ def _rider(
 
 
 def _layer(
-    program: Program, target: Target, index: int, chain: list[int], names: Counter[str]
+    program: Program, target: Target, index: int, chain: Sequence[int], names: Counter[str]
 ) -> Layer:
     ops = tuple(program.ops[i] for i in chain)
+    if len({target.on_host(op) is None for op in ops}) != 1:
+        raise ValueError(f"layer {index} is neither the chip's nor the CPU's")
     made = {op.output for op in ops}
     read = dict.fromkeys(name for op in ops for name in op.inputs if name not in made)
     origin = ops[0].origin

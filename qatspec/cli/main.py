@@ -41,7 +41,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "validate": ("qatspec.cli.validate", "Check specs without running them."),
     "show": ("qatspec.cli.show", "Print a spec merged, resolved and with its defaults."),
     "plan": ("qatspec.cli.plan", "Show the steps of a spec: run, cached or changed."),
-    "diff": ("qatspec.cli.diff", "Compare the plans of two specs by meaning."),
+    "diff": ("qatspec.cli.diff", "Compare two specs by meaning, or two compiled files."),
     "migrate": ("qatspec.cli.migrate", "Bring a spec to the newest version of the language."),
     "explain": ("qatspec.cli.explain", "Explain a diagnostic code, or who decides a module."),
     "check": ("qatspec.cli.check", "Build and prepare the model, and report what to look at."),

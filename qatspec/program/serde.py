@@ -30,7 +30,7 @@ def to_bytes(program: Program) -> bytes:
     header = {
         "name": program.name,
         "march": program.march,
-        **_arithmetic_data(program.arithmetic),
+        **arithmetic_data(program.arithmetic),
         "inputs": [_port_data(p) for p in program.inputs],
         "outputs": [_port_data(p) for p in program.outputs],
         "values": [_value_data(v) for v in program.values.values()],
@@ -74,9 +74,9 @@ def load_program(path: str | os.PathLike[str]) -> Program:
         raise refusal(path, QS710, "program file", problem) from problem
 
 
-def _arithmetic_data(arithmetic: Arithmetic) -> dict[str, Any]:
-    """`fused_add` and `form` are written only where they differ from what files without them
-    mean."""
+def arithmetic_data(arithmetic: Arithmetic) -> dict[str, Any]:
+    """An Arithmetic as JSON. `fused_add` and `form` are written only where they differ from what
+    files without them mean."""
     data: dict[str, Any] = {"arithmetic": [arithmetic.multiplier_bits, arithmetic.rounding]}
     if not arithmetic.fused_add:
         data["fused_add"] = False
@@ -85,7 +85,8 @@ def _arithmetic_data(arithmetic: Arithmetic) -> dict[str, Any]:
     return data
 
 
-def _arithmetic(header: Mapping[str, Any]) -> Arithmetic:
+def arithmetic_of(header: Mapping[str, Any]) -> Arithmetic:
+    """The Arithmetic of what `arithmetic_data` wrote. Raises KeyError, TypeError or ValueError."""
     bits, rounding = header["arithmetic"]
     fused_add = header.get("fused_add", True)
     if type(fused_add) is not bool:
@@ -113,8 +114,27 @@ def _op_data(op: Op) -> list[Any]:
 
 
 def _program(header: Mapping[str, Any], data: bytes) -> Program:
+    values = values_of(header["values"])
+    march = header["march"]
+    return Program(
+        name=_text(header["name"]),
+        march=None if march is None else _text(march),
+        arithmetic=arithmetic_of(header),
+        inputs=tuple(_port(p) for p in header["inputs"]),
+        outputs=tuple(_port(p) for p in header["outputs"]),
+        values=values,
+        consts=_consts(header["consts"], values, data),
+        ops=tuple(op_of(entry) for entry in header["ops"]),
+        tree=header["tree"],
+        image=None if "image" not in header else dict(header["image"]),
+    )
+
+
+def values_of(entries: Any) -> dict[str, Value]:
+    """Values by name, of entries [name, dtype, shape, scale, axis]. Raises TypeError or
+    ValueError, also where two have one name."""
     values: dict[str, Value] = {}
-    for name, dtype, shape, scale, axis in header["values"]:
+    for name, dtype, shape, scale, axis in entries:
         value = Value(
             name=_text(name),
             dtype=_dtype(dtype),
@@ -124,19 +144,7 @@ def _program(header: Mapping[str, Any], data: bytes) -> Program:
         )
         if values.setdefault(value.name, value) is not value:
             raise ValueError(f"value {value.name!r} is declared twice")
-    march = header["march"]
-    return Program(
-        name=_text(header["name"]),
-        march=None if march is None else _text(march),
-        arithmetic=_arithmetic(header),
-        inputs=tuple(_port(p) for p in header["inputs"]),
-        outputs=tuple(_port(p) for p in header["outputs"]),
-        values=values,
-        consts=_consts(header["consts"], values, data),
-        ops=tuple(_op(entry) for entry in header["ops"]),
-        tree=header["tree"],
-        image=None if "image" not in header else dict(header["image"]),
-    )
+    return values
 
 
 def _consts(names: Any, values: Mapping[str, Value], data: bytes) -> dict[str, np.ndarray]:
@@ -165,7 +173,8 @@ def _port(entry: Any) -> Port:
     )
 
 
-def _op(entry: Any) -> Op:
+def op_of(entry: Any) -> Op:
+    """The Op of an entry [kind, inputs, output, attrs, origin]. Raises TypeError or ValueError."""
     kind, inputs, output, attrs, origin = entry
     if not isinstance(attrs, dict):
         raise TypeError("attributes must be a mapping")
