@@ -1,16 +1,23 @@
-"""Runs compiled files by their commands alone, on two memories of bytes for every frame.
+"""Runs compiled files by their commands alone, on two memories of bytes.
 
 Weights are read from the packed section, features from the addresses of the memory plan. What a
 command computes is the integer kinds' own step (`qatspec.kinds`) on the tile's part of each
 operand; the interpreter, which `qatspec.backend.verify` compares every tile with, is no part of it.
-Frames run together: a command is carried out once for all of them.
+
+Frames run together: a command is carried out once for all of them, and what lies at an address is
+there for each of `count` frames, one behind the other, from byte count * address on. Two buffers
+share bytes where they do on the chip. Inside a buffer a frame's integers lie by row, column and
+channel, so that kernels read a tile where it is (ADR 0131): what reads a buffer sees it with the
+measures of what wrote it (`qatspec.backend.dataflow`), so their order there can be any.
 """
 
 from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
+from math import prod
 
 import numpy as np
 import torch
@@ -19,10 +26,11 @@ from torch import Tensor
 from qatspec.backend.commands import Command
 from qatspec.backend.compiled import Compiled
 from qatspec.backend.encode import broken, decode
-from qatspec.backend.packing import Span, constant_spans, features_shape, unpack_constant
+from qatspec.backend.packing import Span, constant_spans, features_bytes, unpack_constant
 from qatspec.backend.region import Box, full_box, layer_needs, view
+from qatspec.backend.target import Target
 from qatspec.backend.tilework import TileWork, torch_dtype
-from qatspec.ir import check_inputs
+from qatspec.ir import Value, check_inputs
 from qatspec.kinds.exact import exact_kernels
 from qatspec.program import Artifact
 
@@ -98,8 +106,58 @@ class Machine:
         return [np.concatenate(port) for port in zip(*parts, strict=True)]
 
 
-#: Copies one stretch of memory or of a tile to another.
+#: (to, from) of copies between memories and tiles.
 _Copies = list[tuple[Tensor, Tensor]]
+
+
+class _Memory:
+    """The bytes of `count` frames; an address has `count` times its bytes."""
+
+    def __init__(self, size: int, count: int) -> None:
+        self.size, self.count = size, count
+        self.bytes = torch.zeros(size * count, dtype=torch.uint8)
+        self._start = self.bytes.data_ptr()
+        self._end = self._start + size * count
+
+    def constants(self, address: int, size: int) -> Tensor:
+        """`size` bytes at `address` that are the same for all frames. Raises ValueError past the
+        memory's end."""
+        self._check_end(address, size)
+        return self.bytes[address * self.count :][:size]
+
+    def features(self, address: int, value: Value, buffer: Box, target: Target) -> Tensor:
+        """The buffer at `address` as (N, channels, rows, columns); writing to it writes the memory.
+        Raises ValueError past the memory's end."""
+        self._check_end(address, features_bytes(value, buffer, target))
+        shape = self.count, buffer.rows, view(value.shape)[2], buffer.channels
+        dtype = torch_dtype(value.dtype)
+        size = prod(shape) * dtype.itemsize
+        stretch = self.bytes[address * self.count :][:size]
+        return stretch.view(dtype).view(shape).permute(0, 3, 1, 2)
+
+    def holds(self, tensor: Tensor) -> bool:
+        """Return whether `tensor` is a view of this memory."""
+        return self._start <= tensor.data_ptr() < self._end
+
+    def _check_end(self, address: int, size: int) -> None:
+        if address + size > self.size:
+            raise ValueError(f"address {address} + {size} is past {self.size}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Stretch:
+    """A box of a value in a buffer: the buffer's channels, and the rows that lie there together as
+    (rows of the box, view of the memory)."""
+
+    parts: Sequence[tuple[slice, Tensor]]
+
+    def written(self, tile: Tensor) -> None:
+        """Copy a tile (N, channels, rows, columns) there."""
+        if len(self.parts) == 1:
+            self.parts[0][1].copy_(tile)
+            return
+        for rows, part in self.parts:
+            part.copy_(tile[:, :, rows])
 
 
 class _Bound:
@@ -109,11 +167,11 @@ class _Bound:
         self.machine, self.compiled, self.program = machine, machine.compiled, machine.program
         self.names, self.homes = list(self.program.values), self.compiled.homes
         self.count = count
-        self.chip = torch.zeros(count, self.compiled.onchip_bytes, dtype=torch.uint8)
-        self.ddr = torch.zeros(count, self.compiled.ddr_bytes, dtype=torch.uint8)
+        self.chip = _Memory(self.compiled.onchip_bytes, count)
+        self.ddr = _Memory(self.compiled.ddr_bytes, count)
         self._tiles: dict[object, Tensor] = {}
-        self.inputs = [self._port(port.name, write=True) for port in self.program.inputs]
-        self.outputs = [self._port(port.name, write=False) for port in self.program.outputs]
+        self.inputs = [self._in_ddr(p.name, self._full(p.name)) for p in self.program.inputs]
+        self.outputs = [self._in_ddr(p.name, self._full(p.name)) for p in self.program.outputs]
         bind = {
             "weight": self._weight,
             "load": self._load,
@@ -128,9 +186,9 @@ class _Bound:
     ) -> list[np.ndarray]:
         """Carry out every command. Returns the output ports, (N, *shape). expected: as of
         `Machine.run`."""
-        for (tile, copies), array in zip(self.inputs, arrays, strict=True):
-            tile.copy_(torch.from_numpy(np.ascontiguousarray(array)).reshape(tile.shape))
-            _copy(copies)
+        for stretch, array in zip(self.inputs, arrays, strict=True):
+            features = array.reshape(self.count, *view(array.shape[1:]))
+            stretch.written(torch.from_numpy(np.ascontiguousarray(features)))
         for number, (command, step) in enumerate(
             zip(self.compiled.commands, self.steps, strict=True)
         ):
@@ -138,16 +196,11 @@ class _Bound:
             if result is not None and expected is not None:
                 self._compare(number, command, result, expected)
         results = []
-        for (tile, copies), port in zip(self.outputs, self.program.outputs, strict=True):
-            _copy(copies)
-            results.append(tile.reshape(self.count, *port.shape).contiguous().clone().numpy())
+        for stretch, port in zip(self.outputs, self.program.outputs, strict=True):
+            ((_, lying),) = stretch.parts
+            array = lying.contiguous(memory_format=torch.contiguous_format).numpy()
+            results.append(array.reshape(self.count, *port.shape).copy())
         return results
-
-    def _port(self, name: str, *, write: bool) -> tuple[Tensor, _Copies]:
-        """A tile for all of a port, and the copies between it and its memory in DDR."""
-        box = full_box(self.program.values[name].shape)
-        tile = self._tile(("port", name), name, box)
-        return tile, self._copies(self.ddr, self._address(name), name, box, box, tile, write=write)
 
     def _load(self, command: Command) -> Callable[[], None]:
         return self._moved(command, to_chip=True)
@@ -157,79 +210,82 @@ class _Bound:
 
     def _moved(self, command: Command, *, to_chip: bool) -> Callable[[], None]:
         name, box = self.names[command.value], command.box
-        everything = full_box(self.program.values[name].shape)
-        tile = self._tile("moved", name, box)
-        outside = self._copies(
-            self.ddr, self._address(name), name, everything, box, tile, write=not to_chip
-        )
-        inside = self._copies(
-            self.chip, command.address, name, command.buffer, box, tile, write=to_chip
-        )
-        return partial(_copy, outside + inside if to_chip else inside + outside)
+        ((_, outside),) = self._in_ddr(name, box).parts
+        copies = []
+        for rows, inside in self._on_chip(command.address, name, command.buffer, box).parts:
+            part = outside[:, :, rows]
+            copies.append((inside, part) if to_chip else (part, inside))
+        return partial(_copy, copies)
 
     def _weight(self, command: Command) -> Callable[[], None]:
-        copies = []
-        for span in self._spans(command):
+        copies, spans = [], self._spans(command)
+        memory = self.chip.constants(command.address, _end(spans))
+        for span in spans:
             data = self.compiled.weights[span.offset : span.offset + span.size]
-            at = command.address + span.address
             packed = torch.from_numpy(np.frombuffer(data, np.uint8).copy())
-            copies.append((self.chip[:, at : at + span.size], packed))
+            copies.append((memory[span.address :][: span.size], packed))
         return partial(_copy, copies)
 
     def _execute(self, command: Command) -> Callable[[], Tensor]:
         layer, box = self.compiled.layers[command.layer], command.box
         needs = layer_needs(layer, box, self.program)
-        operands: dict[str, Tensor] = {}
         reads: _Copies = []
+        operands: dict[str, Tensor] = {}
         for name, operand in zip(layer.inputs, command.operands, strict=True):
             root, part = self._at_home(name, needs[name])
-            tile = operands[name] = self._tile(("operand", len(operands)), name, part)
-            reads += self._copies(
-                self.chip, operand.address, root, operand.box, part, tile, write=False
-            )
+            stretch = self._on_chip(operand.address, root, operand.box, part)
+            operands[name] = self._operand(len(operands), name, part, stretch, reads)
         root, part = self._at_home(layer.output, box)
-        result = self._tile("result", layer.output, part)
-        writes = self._copies(
-            self.chip, command.address, root, command.buffer, part, result, write=True
-        )
+        result = self._on_chip(command.address, root, command.buffer, part)
         constants = _Constants(self, command, self._spans(command))
-
-        def run() -> Tensor:
-            _copy(reads)
-            result.copy_(constants.tile()(operands))
-            _copy(writes)
-            return result
-
-        return run
+        return partial(self._carried_out, reads, constants.tile, operands, result, self.chip)
 
     def _host(self, command: Command) -> Callable[[], Tensor]:
         """The CPU reads and writes DDR; its constants are not loaded by commands."""
         layer, box = self.compiled.layers[command.layer], command.box
         needs = layer_needs(layer, box, self.program)
-        operands: dict[str, Tensor] = {}
         reads: _Copies = []
+        operands: dict[str, Tensor] = {}
         for name in layer.inputs:
             root, part = self._at_home(name, needs[name])
-            tile = operands[name] = self._tile(("operand", len(operands)), name, part)
-            everything = full_box(self.program.values[root].shape)
-            reads += self._copies(
-                self.ddr, self._address(root), root, everything, part, tile, write=False
-            )
+            stretch = self._in_ddr(root, part)
+            operands[name] = self._operand(len(operands), name, part, stretch, reads)
         root, part = self._at_home(layer.output, box)
-        result = self._tile("result", layer.output, part)
-        everything = full_box(self.program.values[root].shape)
-        writes = self._copies(
-            self.ddr, self._address(root), root, everything, part, result, write=True
-        )
         function = self.machine.work.tile(layer, box, self.program.consts)
+        result = self._in_ddr(root, part)
+        return partial(self._carried_out, reads, lambda: function, operands, result, self.ddr)
 
-        def run() -> Tensor:
-            _copy(reads)
-            result.copy_(function(operands))
-            _copy(writes)
-            return result
+    @staticmethod
+    def _carried_out(
+        reads: _Copies,
+        function: Callable[[], Callable[[Mapping[str, Tensor]], Tensor]],
+        operands: Mapping[str, Tensor],
+        result: _Stretch,
+        memory: _Memory,
+    ) -> Tensor:
+        """Compute a tile of what lies in memory, and write it there. Returns it."""
+        _copy(reads)
+        tile = function()(operands)
+        if memory.holds(tile):
+            tile = tile.clone()  # it is written where it may be read
+        result.written(tile)
+        return tile
 
-        return run
+    def _operand(
+        self, number: int, name: str, box: Box, stretch: _Stretch, reads: _Copies
+    ) -> Tensor:
+        """An operand where it lies in memory; a tile of its own, which copies of `reads` fill,
+        where the ring's end divides it or the layer may write over it."""
+        if len(stretch.parts) == 1 and not self.machine.work.may_overwrite(name):
+            return stretch.parts[0][1]
+        value = self.program.values[name]
+        shape = self.count, box.rows, view(value.shape)[2], box.channels
+        key = number, shape, value.dtype
+        if key not in self._tiles:
+            self._tiles[key] = torch.zeros(shape, dtype=torch_dtype(value.dtype))
+        tile = self._tiles[key].permute(0, 3, 1, 2)
+        reads += [(tile[:, :, rows], part) for rows, part in stretch.parts]
+        return tile
 
     def _compare(
         self, number: int, command: Command, tile: Tensor, expected: Mapping[str, np.ndarray]
@@ -250,107 +306,59 @@ class _Bound:
         home = self.homes[name]
         return home.root, Box(box.c0 + home.channel, box.c1 + home.channel, box.h0, box.h1)
 
-    def _address(self, name: str) -> int:
-        return self.compiled.ddr[name]
+    def _full(self, name: str) -> Box:
+        return full_box(self.program.values[name].shape)
+
+    def _in_ddr(self, name: str, box: Box) -> _Stretch:
+        address = self.compiled.ddr[name]
+        return self._stretch(self.ddr, address, name, self._full(name), box)
+
+    def _on_chip(self, address: int, name: str, buffer: Box, box: Box) -> _Stretch:
+        return self._stretch(self.chip, address, name, buffer, box)
+
+    def _stretch(self, memory: _Memory, address: int, name: str, buffer: Box, box: Box) -> _Stretch:
+        """Where `box` of a value lies in its buffer: two parts where the ring's end divides it."""
+        value = self.program.values[name]
+        features = memory.features(address, value, buffer, self.compiled.target)
+        features = features[:, box.c0 - buffer.c0 : box.c1 - buffer.c0]
+        return _Stretch([(rows, features[:, :, at]) for rows, at in _row_parts(box, buffer)])
 
     def _spans(self, command: Command) -> list[Span]:
         layer = self.compiled.layers[command.layer]
         return constant_spans(layer, command.box, self.program, self.compiled.packed)[0]
 
-    def _tile(self, use: object, name: str, box: Box) -> Tensor:
-        """A tile (N, channels, rows, columns) of a value, the channels innermost; its memory is
-        that of every other tile of this use and shape."""
-        value = self.program.values[name]
-        shape = self.count, box.rows, view(value.shape)[2], box.channels
-        dtype = torch_dtype(value.dtype)
-        key = use, shape, dtype
-        if key not in self._tiles:
-            self._tiles[key] = torch.zeros(shape, dtype=dtype)
-        return self._tiles[key].permute(0, 3, 1, 2)
-
-    def _copies(
-        self, memory: Tensor, address: int, name: str, buffer: Box, box: Box, tile: Tensor,
-        *, write: bool,
-    ) -> _Copies:  # fmt: skip
-        """(to, from) of the copies between `box` in a buffer of the value `name` and a tile."""
-        features, copies = self._features(memory, address, name, buffer), []
-        block = self.compiled.target.hardware.align_channels_in
-        columns = tile.shape[3]
-        for rows, at in _row_parts(box, buffer):
-            for channels, blocks, inside in _channel_parts(box, buffer, block):
-                part = features[:, blocks, at, :columns, inside]
-                n, count, height, width, size = part.shape
-                cut = tile[:, channels, rows].permute(0, 2, 3, 1)  # channels innermost
-                cut = cut.view(n, height, width, count, size).permute(0, 3, 1, 2, 4)
-                if size == block and box.channels % block == 0:
-                    part, cut = _words(part), _words(cut)
-                copies.append((part, cut) if write else (cut, part))
-        return copies
-
-    def _features(self, memory: Tensor, address: int, name: str, buffer: Box) -> Tensor:
-        """The buffer at `address` as (N, blocks, rows, columns, channels of a block); writing to it
-        writes the memory."""
-        value = self.program.values[name]
-        shape = features_shape(value, buffer, self.compiled.target)
-        dtype = torch_dtype(value.dtype)
-        size = int(np.prod(shape)) * dtype.itemsize
-        return memory[:, address : address + size].view(dtype).view(self.count, *shape)
-
 
 class _Constants:
-    """The buffer of an `execute`'s constants, and the tile's function that was made of them."""
+    """The buffer of an `execute`'s constants, and the tile's function that is made of them."""
 
     def __init__(self, bound: _Bound, command: Command, spans: Sequence[Span]) -> None:
         self.bound, self.command, self.spans = bound, command, spans
-        size = max((span.address + span.size for span in spans), default=0)
-        self.memory = bound.chip[0, command.constants : command.constants + size].numpy()
-        self.seen: np.ndarray | None = None
-        self.function: Callable[[Mapping[str, Tensor]], Tensor]
+        self.memory = bound.chip.constants(command.constants, _end(spans)).numpy()
+        self.function: Callable[[Mapping[str, Tensor]], Tensor] | None = None
 
     def tile(self) -> Callable[[Mapping[str, Tensor]], Tensor]:
-        """The function of the constants that lie in memory now, the same in every frame."""
-        if self.seen is None or not np.array_equal(self.seen, self.memory):
-            self.seen, machine = self.memory.copy(), self.bound.machine
+        """The function of the constants that lie in memory when the command is first carried out:
+        `weight` commands bring the same ones in each run, and nothing is written over them before
+        this command (`qatspec.backend.dataflow`)."""
+        if self.function is None:
+            machine = self.bound.machine
             layer = machine.compiled.layers[self.command.layer]
             constants = {
-                span.name: machine.unpacked(span, self.seen[span.address :][: span.size].tobytes())
-                for span in self.spans
+                s.name: machine.unpacked(s, self.memory[s.address :][: s.size].tobytes())
+                for s in self.spans
             }
             self.function = machine.work.tile(layer, self.command.box, constants)
         return self.function
 
 
+def _end(spans: Sequence[Span]) -> int:
+    """Bytes of the buffer of these constants."""
+    return max((span.address + span.size for span in spans), default=0)
+
+
 def _copy(copies: _Copies) -> None:
     for to, source in copies:
         to.copy_(source)
-
-
-def _words(blocks: Tensor) -> Tensor:
-    """(..., channels of a block) with the channels as one word, where there is such a dtype: one
-    element is copied faster than its bytes."""
-    dtype = {2: torch.int16, 4: torch.int32, 8: torch.int64}.get(
-        blocks.shape[-1] * blocks.dtype.itemsize
-    )
-    return blocks if dtype is None else blocks.view(dtype)
-
-
-def _channel_parts(box: Box, buffer: Box, block: int) -> Iterator[tuple[slice, slice, slice]]:
-    """(channels of the tile, blocks of the buffer, channels of these blocks) that cover it."""
-    done = 0
-    while done < box.channels:
-        number, inside = divmod(box.c0 - buffer.c0 + done, block)
-        left = box.channels - done
-        if inside == 0 and left >= block:
-            taken = left // block * block
-            yield slice(done, done + taken), slice(number, number + taken // block), slice(0, block)
-        else:
-            taken = min(block - inside, left)
-            yield (
-                slice(done, done + taken),
-                slice(number, number + 1),
-                slice(inside, inside + taken),
-            )
-        done += taken
 
 
 def _row_parts(box: Box, buffer: Box) -> Iterator[tuple[slice, slice]]:

@@ -32,13 +32,19 @@ def local_shape(name: str, box: Box, program: Program) -> tuple[int, ...]:
 
 @dataclass(frozen=True, slots=True)
 class _Cut:
-    """The part of a value that an op reads: what is cut from the part that is held, and the shape
-    that it has in the value's own rank."""
+    """The part of a value that an op reads: what is cut from the part that is held (None: all of
+    it), and the shape that it has in the value's own rank."""
 
     name: str
-    index: tuple[slice, ...]
+    index: tuple[slice, ...] | None
     shape: tuple[int, ...]
     dtype: torch.dtype
+
+    def of(self, held: Tensor) -> Tensor:
+        """The part, of what is held: (N, channels, rows, columns)."""
+        part = held if self.index is None else held[self.index]
+        part = _shaped(part, self.shape)
+        return part if part.dtype == self.dtype else part.to(self.dtype)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +71,10 @@ class TileWork:
         self._holders = ExactDtypes(program, self._ranges, ())
         self._steps: dict[object, tuple[list[np.ndarray], Step | None]] = {}
 
+    def may_overwrite(self, name: str) -> bool:
+        """Return whether a step that reads the value `name` may write its result there."""
+        return name in self._overwritable
+
     def tile(
         self, layer: Layer, box: Box, constants: Mapping[str, np.ndarray]
     ) -> Callable[[Mapping[str, Tensor]], Tensor]:
@@ -74,8 +84,8 @@ class TileWork:
                    channels.
 
         Returns a function of the parts that `layer_needs` names of the layer's inputs, integers
-        (N, channels, rows, columns), whose memory it may overwrite. It returns (N, channels, rows,
-        columns) in the output's storage dtype.
+        (N, channels, rows, columns); where `may_overwrite` says so, their memory is overwritten. It
+        returns (N, channels, rows, columns) in the output's storage dtype, perhaps in that memory.
         """
         wanted = layer_needs(layer, box, self.program)
         parts = self._parts(layer.ops, wanted, constants)
@@ -84,11 +94,10 @@ class TileWork:
         def run(operands: Mapping[str, Tensor]) -> Tensor:
             held = dict(operands)
             for part in parts:
-                xs = [held[c.name][c.index].reshape(-1, *c.shape).to(c.dtype) for c in part.cuts]
-                result = part.step(*xs)
+                result = part.step(*[cut.of(held[cut.name]) for cut in part.cuts])
                 if part.rows is not None:
                     result = result[:, :, part.rows]
-                held[part.output] = result.reshape(-1, *part.shape)
+                held[part.output] = _shaped(result, part.shape)
             return held[layer.output].to(dtype)
 
         return run
@@ -138,14 +147,16 @@ class TileWork:
         local, skip = localise(op, box, self.program)
         cuts, parts = [], needs(op, box, self.program)
         for name in (n for n in op.inputs if n in parts):  # x + x reads one value twice
-            part, base, every = parts[name], wanted[name], slice(None)
+            part, base = parts[name], wanted[name]
             index = (
-                every,
+                slice(None),
                 slice(part.c0 - base.c0, part.c1 - base.c0),
                 slice(part.h0 - base.h0, part.h1 - base.h0),
             )
             shape = local_shape(name, part, self.program)
-            cuts.append(_Cut(name, index, shape, self._holders.holder(name)))
+            cuts.append(
+                _Cut(name, None if part == base else index, shape, self._holders.holder(name))
+            )
         step = self._step(local, box, cuts, constants, requant)
         if step is None:
             return None
@@ -187,6 +198,11 @@ class TileWork:
         step = requantized(exact, op, requant) if requant else KINDS[op.kind].step(exact, op)
         self._steps[key] = arrays, step
         return step
+
+
+def _shaped(x: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """`x` as (N, *shape)."""
+    return x if x.shape[1:] == shape else x.reshape(-1, *shape)
 
 
 def _of_channels(interval: Interval, box: Box) -> Interval:

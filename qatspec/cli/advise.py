@@ -80,7 +80,7 @@ def command(
     from qatspec.stages.estimate import untrained_advice
 
     chosen = (*overrides, *([f"march={march}"] if march else []))
-    loaded = options.load(spec, chosen, allow_code)
+    loaded = options.load(spec, chosen, allow_code, without_data=True)
     stage = options.quantized_stage(loaded, None)
     compiling = loaded.stages.get("compile")
 

@@ -1,4 +1,4 @@
-"""`qatspec diff`: compare the plans of two specs."""
+"""`qatspec diff`: compare the plans of two specs, or two compiled files."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from pathlib import Path
 import click
 
 from qatspec.cli import options
+from qatspec.cli.disasm import command as disasm
 from qatspec.cli.output import echo, echo_json, settings
 from qatspec.plan import diff, diff_data, diff_text, resolve
 
 
-@click.command(name="diff", short_help="Compare the plans of two specs.")
+@click.command(name="diff", short_help="Compare two specs, or two compiled files.")
 @click.argument("first", type=click.Path(path_type=Path))
 @click.argument("second", type=click.Path(path_type=Path))
 @options.overrides
@@ -22,7 +23,15 @@ def command(first: Path, second: Path, overrides: tuple[str, ...], allow_code: b
 
     Ignored are the order of keys, comments, variables, the division into files, and values that
     cannot change a result. --set applies to both specs.
+
+    Of two compiled files, print what `qatspec disasm FIRST.bin SECOND.bin` prints: their modelled
+    figures and the commands that differ. Exit code 1: the commands differ.
     """
+    if ".bin" in (first.suffix, second.suffix):
+        if first.suffix != second.suffix or overrides:
+            raise click.UsageError("compare two specs, or two compiled files without --set")
+        click.get_current_context().invoke(disasm, file=first, other=second)
+        return
     plans = [resolve(options.load(path, overrides, allow_code)) for path in (first, second)]
     difference = diff(*plans)
     if settings().format == "json":

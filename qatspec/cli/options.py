@@ -69,13 +69,23 @@ def images(which: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     )
 
 
-def load(path: Path, overrides: Sequence[str], allow_code: bool, *, smoke: bool = False) -> Spec:
-    """Load a spec and print its warnings. smoke: apply the spec's `smoke` section.
+def load(
+    path: Path,
+    overrides: Sequence[str],
+    allow_code: bool,
+    *,
+    smoke: bool = False,
+    without_data: bool = False,
+) -> Spec:
+    """Load a spec and print its warnings. smoke: apply the spec's `smoke` section. without_data:
+    nothing that the spec names is opened, so a variable of the environment need not be set.
 
     Raises DiagnosticError."""
     from qatspec.spec import load as load_spec, warnings
 
-    loaded = load_spec(path, overrides, allow_code=allow_code, smoke=smoke)
+    loaded = load_spec(
+        path, overrides, allow_code=allow_code, smoke=smoke, allow_unset=without_data
+    )
     diagnostics = warnings(loaded)
     if any(d.severity == "error" for d in diagnostics):
         raise DiagnosticError(diagnostics, loaded.document.texts)

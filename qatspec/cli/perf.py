@@ -79,7 +79,7 @@ def command(
         raise click.UsageError(f"{option} needs a compiled file: FILE.bin")
     from qatspec.backend.perf import parts_on_the_cpu
 
-    loaded = options.load(source, overrides, allow_code)
+    loaded = options.load(source, overrides, allow_code, without_data=True)
     names = _tiled() if "all" in marches else list(marches) or [loaded.march]
     reports = {name: _modelled(source, (*overrides, f"march={name}"), allow_code) for name in names}
     if settings().format == "json":
@@ -107,7 +107,7 @@ def _modelled(source: Path, overrides: Sequence[str], allow_code: bool) -> dict[
     from qatspec.stages.estimate import untrained_perf
 
     try:
-        loaded = options.load(source, overrides, allow_code)
+        loaded = options.load(source, overrides, allow_code, without_data=True)
         stage = options.quantized_stage(loaded, None)
         compiling = loaded.stages.get("compile")
         with loaded.document.located():

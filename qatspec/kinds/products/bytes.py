@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from qatspec.kinds.exact import BYTES
+from qatspec.kinds.exact import BYTES, padded
 
 #: The kernels that torch's own compiler calls.
 _OPS = torch.ops.onednn
@@ -49,10 +49,26 @@ def unsigned(x: Tensor) -> tuple[Tensor, int]:
     return x.view(torch.uint8).bitwise_xor(128), 128
 
 
+def unsigned_image(x: Tensor, padding: Sequence[int]) -> tuple[Tensor, int]:
+    """Images (N, C, H, W) of bytes as `unsigned` gives them, with zeros around each and the channel
+    innermost in memory, wherever `x` lies. padding: top, left, bottom, right."""
+    (top, left, bottom, right), (n, c, h, w) = padding, x.shape
+    if x.dtype == torch.uint8:
+        return padded(x.contiguous(memory_format=torch.channels_last), padding, 0), 0
+    around = torch.empty((n, h + top + bottom, w + left + right, c), dtype=torch.uint8)
+    inside = image = around.permute(0, 3, 1, 2)
+    if any(padding):
+        around.fill_(128)
+        inside = image[:, :, top : top + h, left : left + w]
+    torch.bitwise_xor(x.view(torch.uint8), 128, out=inside)
+    return image, 128
+
+
 class ByteConv:
     """A convolution of bytes. weight (O, I / groups, kH, kW) int8; bias (O,) float32 or None;
-    stride, padding and dilation are pairs. Called with bytes (N, I, H, W) whose channels are
-    innermost; gives float32, or bytes by `rounded`, whose offsets are the bias then."""
+    stride, padding and dilation are pairs. Called with bytes (N, I, H, W), and zeros to put around
+    them (top, left, bottom, right); gives float32, or bytes by `rounded`, whose offsets are the
+    bias then."""
 
     def __init__(
         self,
@@ -76,9 +92,9 @@ class ByteConv:
             self._weight, self._scales, 1.0, zero, *self._geometry, list(shape)
         )
 
-    def __call__(self, x: Tensor) -> Tensor:
-        x, zero = unsigned(x)
-        weight = self._packed(tuple(x.shape), zero)
+    def __call__(self, x: Tensor, around: Sequence[int] = (0, 0, 0, 0)) -> Tensor:
+        x, zero = unsigned_image(x, around)
+        weight = self._packed(x.shape, zero)
         return _OPS.qconv2d_pointwise(  # type: ignore[no-any-return]
             x, 1.0, zero, weight, self._scales, self._zeros, self._bias, *self._geometry,
             *self._ending,

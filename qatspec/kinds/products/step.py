@@ -81,6 +81,8 @@ def _geometry(exact: ExactDtypes, op: Op) -> Geometry:
 def conv_step(exact: ExactDtypes, op: Op, kernel: Callable[[Tensor], Tensor]) -> Step:
     """`kernel` on images with the channel innermost, padded where it does not pad itself."""
     inside, padding = _pads_inside(exact, op), op.attrs["padding"]
+    if isinstance(kernel, ByteConv):
+        return kernel if inside else partial(kernel, around=padding)
 
     def step(x: Tensor) -> Tensor:
         x = x.contiguous(memory_format=torch.channels_last)

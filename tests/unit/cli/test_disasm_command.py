@@ -42,3 +42,12 @@ def test_two_files_are_compared_by_figures_and_commands(files, capsys):
     lines = out.splitlines()
     stores = [line for line in lines if line.startswith("-  store")]
     assert len(stores) > sum(line.startswith("+  store") for line in lines)
+
+
+def test_diff_compares_compiled_files_as_well(files, capsys):
+    assert main.run(["disasm", "O1.bin", "O2.bin"]) == 1
+    wanted = capsys.readouterr().out
+    assert main.run(["diff", "O1.bin", "O2.bin"]) == 1
+    assert capsys.readouterr().out == wanted
+    assert main.run(["diff", "O1.bin", "spec.yaml"]) == 2
+    assert "two specs, or two compiled files" in " ".join(capsys.readouterr().err.split())

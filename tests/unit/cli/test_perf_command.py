@@ -189,3 +189,12 @@ def test_advice_for_a_march_that_refuses_or_has_no_model_of_time(perf, capsys):
     assert code == 1 and "QS801" in err and "is above 4096" in err
     code, _, err = advise(capsys, "--march", "onnxruntime", "--set", "stages.compile={}")
     assert code == 1 and "QS805" in err
+
+
+def test_variables_of_data_need_not_be_set(perf, monkeypatch):
+    """`perf` opens no data, so it needs no name of its folder."""
+    monkeypatch.delenv("NO_SUCH_ROOT", raising=False)
+    text = Path("spec.yaml").read_text()
+    Path("spec.yaml").write_text(f"{text}vars: {{root: '${{env:NO_SUCH_ROOT}}'}}\n")
+    code, out, err = perf("spec.yaml", "--march", "bayes")
+    assert (code, err) == (0, "") and "ms" in out
