@@ -2,10 +2,11 @@
 
     python tests/bench/evaluation.py [--images 5000] [--data FOLDER]
 
-Compares qatspec_vision.data.metric with pycocotools and, where it is installed, faster-coco-eval:
-on made pictures (7 objects and 100 detections in each, 80 classes), and with --data on the objects
-of FOLDER/annotations/instances_val.json with shifted copies of them as detections. Prints a row for
-each program: CPU seconds, and the largest difference of a statistic to pycocotools.
+Compares qatspec_vision.data.metric (which calls hotcoco, where it is installed) with pycocotools
+and, where it is installed, faster-coco-eval: on made pictures (7 objects and 100 detections in
+each, 80 classes), and with --data on the objects of FOLDER/annotations/instances_val.json with
+shifted copies of them as detections. Prints a row for each program: CPU seconds, and the
+largest difference of a statistic to pycocotools.
 """
 
 from __future__ import annotations

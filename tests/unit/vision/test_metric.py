@@ -1,5 +1,6 @@
-"""COCO's average precision against pycocotools, to the last bit."""
+"""COCO's average precision by hotcoco, where there is one, and by pycocotools, to the last bit."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,10 @@ import numpy as np
 import pytest
 from evaluation import Case, expected, made
 from hypothesis import given, settings, strategies as st
-from qatspec_vision.data.metric import Detections, Objects, average_precision
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+from qatspec_vision.data import metric
+from qatspec_vision.data.metric import Detections, Objects, average_precision, by_class
 
 from tests.unit.vision.test_coco import annotation, open_set, write_set
 
@@ -31,6 +35,14 @@ def one_picture(true: list[list[float]], found: list[list[float]]) -> Case:
     )  # fmt: skip
 
 
+def without_hotcoco(call: Callable[[], Any]) -> Any:
+    """What `call` returns where pycocotools alone is installed."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(metric, "COCO", COCO)
+        patch.setattr(metric, "COCOeval", COCOeval)
+        return call()
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     seed=st.integers(0, 10**6), images=st.integers(1, 8), classes=st.integers(1, 4),
@@ -42,7 +54,10 @@ def test_every_statistic_is_that_of_pycocotools(
     """Crowds, equal boxes and scores, areas on a border, more detections than count, pictures and
     classes without objects or detections."""
     case = made(seed, images, classes, objects, detections)
-    assert ours(case) == expected(case)
+    assert ours(case) == without_hotcoco(lambda: ours(case)) == expected(case)
+    names = tuple(map(str, range(classes)))
+    details = by_class(case.true, case.found, names)
+    assert details == without_hotcoco(lambda: by_class(case.true, case.found, names))
 
 
 def test_one_detection_of_one_object_is_short_of_100_by_the_last_bit() -> None:
@@ -58,6 +73,13 @@ def test_of_equal_ious_the_last_object_is_taken() -> None:
     case = one_picture([left, right], [middle, right])
     assert ours(case) == expected(case)
     assert ours(case) != ours(one_picture([right, left], [middle, right]))
+
+
+@pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf])
+def test_scores_that_are_no_numbers(number: float) -> None:
+    case = made(5, images=6, classes=3, objects=4, detections=20)
+    case.found.score[::3] = number
+    assert ours(case) == without_hotcoco(lambda: ours(case)) == expected(case)
 
 
 @pytest.mark.parametrize("before", [98, 99, 100])
