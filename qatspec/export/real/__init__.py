@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from qatspec.export.converted import OPSET, rounded_values
+from qatspec.export.converted import OPSET, described_image, rounded_values
 from qatspec.export.real.emitter import RealEmitter
 from qatspec.ir import RANGE, STORAGE, Port, Value
 from qatspec.onnxgraph import BATCH, GraphWriter
@@ -60,7 +60,9 @@ def to_qdq_onnx(
         result, dtype = emitter.result(name, None, None)
         writer.output(result, name, dtype, shape)
     writer.drop_unread("DequantizeLinear")
-    writer.write(path, OPSET, {"march": program.march or "generic", "program": digest(program)})
+    readable = {} if program.image is None else described_image(program.image)
+    made_from = {"march": program.march or "generic", "program": digest(program)}
+    writer.write(path, OPSET, {**made_from, **readable})
 
 
 def qdq_feeds(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import onnx
 import pytest
@@ -90,3 +92,12 @@ def test_the_same_program_gives_the_same_bytes(everything, tmp_path):
     for name in "ab":
         to_qdq_onnx(program, tmp_path / name)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_a_person_reads_how_pictures_are_fed(settled, tmp_path):
+    x = torch.randn(1, 3, 8, 8)
+    program = lower(settled(nn.Sequential(nn.Conv2d(3, 4, 3)), x), (x,))
+    image = {"format": "bgr", "size": [8, 8], "mean": [1.0, 2.0, 3.0], "std": [4.0, 4.0, 4.0]}
+    to_qdq_onnx(replace(program, image=image), tmp_path / "one.onnx")
+    told = {p.key: p.value for p in onnx.load(tmp_path / "one.onnx").metadata_props}
+    assert told["image"] == "bgr 8 x 8; (pixel - 1 2 3) / 4 4 4"
