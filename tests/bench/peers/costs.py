@@ -11,7 +11,6 @@ of its own, the two are not told apart.
 
 from __future__ import annotations
 
-import argparse
 import json
 import resource
 import time
@@ -23,7 +22,7 @@ import adapter
 import task
 import torch
 from adapters import ADAPTERS
-from measure import Comparison
+from measure import Comparison, parser_of
 
 
 def measured(peer: str, name: str, folder: Path, rounds: int) -> dict[str, Any]:
@@ -45,10 +44,7 @@ def measured(peer: str, name: str, folder: Path, rounds: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("peer", choices=ADAPTERS)
-    parser.add_argument("net", choices=task.NETS)
-    parser.add_argument("folder", type=Path)
+    parser = parser_of(__doc__)
     parser.add_argument("--rounds", type=int, default=2)
     options = parser.parse_args()
     warnings.simplefilter("ignore")

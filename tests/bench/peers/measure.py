@@ -201,11 +201,17 @@ def measured(options: argparse.Namespace) -> dict[str, Any]:
     return found
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+def parser_of(description: str) -> argparse.ArgumentParser:
+    """The parser of a program that measures one quantizer on one net."""
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument("peer", choices=ADAPTERS)
     parser.add_argument("net", choices=task.NETS)
     parser.add_argument("folder", type=Path)
+    return parser
+
+
+def main() -> None:
+    parser = parser_of(__doc__)
     parser.add_argument("--bits", type=int, nargs="+", default=[8, 4])
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--steps", type=int, default=20)
