@@ -39,6 +39,14 @@ class QuantFold(QuantOp):
     eps: float
     frozen: bool
 
+    def train(self, mode: bool = True) -> QuantFold:
+        # Here and not in `forward`, which is compiled: torch.compile would guard on every model
+        # whose weights are kept, also on those that are freed meanwhile.
+        if mode:
+            forget(self)
+        super().train(mode)
+        return self
+
     def norm(self, *operands: Tensor | None) -> tuple[Tensor | None, ...]:
         """(mean, variance, gamma, beta)."""
         return self.running_mean, self.running_var, self.weight, self.bias
@@ -74,7 +82,6 @@ class QuantFold(QuantOp):
             return self.multiply(
                 x, *folded_once(self, x, of, lambda: self._quantized(weight, bias, *norm))
             )
-        forget(self)
         if not self.training or self.frozen:
             return self.multiply(x, *self._quantized(weight, bias, *norm))
         factor = self._factor(*norm)
@@ -116,7 +123,7 @@ class QuantConvSyncBn(QuantFold, nn.SyncBatchNorm):  # type: ignore[misc]
     """Any conv + nn.SyncBatchNorm."""
 
 
-class QuantConvFunctionalBn(QuantFold, FunctionalNorm):
+class QuantConvFunctionalBn(QuantFold, FunctionalNorm):  # type: ignore[misc]
     """Any conv or linear + F.batch_norm."""
 
     def norm(self, *operands: Tensor | None) -> tuple[Tensor | None, ...]:

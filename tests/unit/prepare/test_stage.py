@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from qatspec.diag import DiagnosticError
 from qatspec.graph import Prepared
 from qatspec.prepare import prepare, set_stage
+from qatspec.quant import kept
 from qatspec.quant.fake_quant import FakeQuantize
 from tests.unit.prepare.conftest import image
 
@@ -143,3 +144,15 @@ def test_the_prepared_model_compiles_without_a_graph_break() -> None:
     assert (result - expected).abs().max() <= 1.01 * step.scale
     result.sum().backward()
     assert prepared.model.conv.weight.grad is not None
+
+
+@pytest.mark.parametrize("stage", ["qat", "eval"])
+def test_the_compiled_model_does_not_depend_on_what_is_kept_of_others(stage, monkeypatch) -> None:
+    # torch.compile guards on all entries of a table that the graph reads; entries of other models
+    # vanish with them at any time.
+    prepared = _prepared("horizon_qat")
+    set_stage(prepared, "qat")
+    prepared.model(image())
+    set_stage(prepared, stage)
+    monkeypatch.setattr(kept, "_KEPT", None)
+    torch.compile(prepared.model, backend="aot_eager", fullgraph=True)(image())
