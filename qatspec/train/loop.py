@@ -25,7 +25,6 @@ from qatspec.train.loader import Batch, Loader
 from qatspec.train.loss import ForwardMode, Loss
 from qatspec.train.optim import (
     build_optimizer,
-    build_schedule,
     clip,
     freeze,
     freeze_statistics,
@@ -33,6 +32,7 @@ from qatspec.train.optim import (
 )
 from qatspec.train.process import fill_new_memory
 from qatspec.train.scales import LearnedScales
+from qatspec.train.schedule import Schedule
 from qatspec.train.timing import Stopwatch
 from qatspec.train.watch import Watch
 
@@ -116,7 +116,7 @@ class _Loop:
         # A loss scaler skips steps; with it, torch's own order of operations is kept.
         fused = training.device.type == "cpu" and trainer.amp != "fp16"
         self.optimizer = build_optimizer(training.model, trainer.optimizer, fused=fused)
-        self.schedule = build_schedule(
+        self.schedule = Schedule(
             self.optimizer, trainer.scheduler, steps=self.steps, epoch_steps=self.epoch_steps
         )
         self.scaler = torch.amp.GradScaler(training.device.type, enabled=trainer.amp == "fp16")
@@ -193,7 +193,7 @@ class _Loop:
     def _train(self, forward: nn.Module, batches: Sequence[Batch], epoch: int) -> None:
         """One optimizer step, with the mean gradient of the batches."""
         clock = self.clock
-        rate = self.schedule.apply(self.optimizer, self.step, self.watch.factor)
+        rate = self.schedule.apply()
         self.optimizer.zero_grad(set_to_none=True)
         seen: list[Tensor] = []
         names: tuple[str, ...] = ()
@@ -209,6 +209,7 @@ class _Loop:
             self.scaler.update()
             self.scales.after_step()
             self.step += 1
+            self.schedule.step()
             if self.average:
                 self.average.update()
         images = sum(map(len, batches)) * self.training.group.world
@@ -316,13 +317,14 @@ class _Loop:
 
     def _watch(self, metric: float) -> None:
         """Let the course of the training follow from an evaluation, where the trainer says so."""
-        before = self.watch.factor
+        before = self.schedule.rate
+        self.schedule.see(metric)
         self.watch.see(metric)
         if not self.training.group.is_main:
             return
-        if self.watch.factor != before:
-            message = f"the learning rate is now {self.watch.factor:g} times that of the trainer"
-            self.training.report("log", {"message": f"no improvement: {message}"})
+        if (rate := self.schedule.rate) != before:
+            message = f"no improvement: the learning rate is now {rate:g}, {before:g} before"
+            self.training.report("log", {"message": message})
         if self.watch.ended and self.step < self.steps:
             message = f"no improvement: the training ends early, after step {self.step}"
             self.training.report("log", {"message": message})
@@ -355,7 +357,7 @@ class _Loop:
             step=self.step,
             state_dict=self.training.model.state_dict(),
             optimizer=self.optimizer.state_dict(),
-            scheduler={"step": self.step, **self.watch.state_dict()},
+            scheduler={**self.schedule.state_dict(), **self.watch.state_dict()},
             scaler=self.scaler.state_dict() or None,
             ema=self.average.state_dict() if self.average else None,
             rng=rng_state(self.training.seed),
@@ -374,6 +376,7 @@ class _Loop:
     def _restore(self, checkpoint: Checkpoint) -> None:
         self.training.model.load_state_dict(dict(checkpoint.state_dict))
         load_optimizer(self.optimizer, checkpoint.optimizer or {})
+        self.schedule.load_state_dict(checkpoint.scheduler or {})
         self.watch.load_state_dict(checkpoint.scheduler or {})
         if checkpoint.scaler:
             self.scaler.load_state_dict(dict(checkpoint.scaler))

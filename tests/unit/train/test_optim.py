@@ -1,4 +1,4 @@
-"""Optimizers, schedules, groups, frozen parts and clipping, against torch's own classes."""
+"""Optimizers, groups, frozen parts and clipping, against torch's own classes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from qatspec.spec import Trainer
 from qatspec.train.loop import fit
 from qatspec.train.optim import (
     build_optimizer,
-    build_schedule,
     freeze,
     freeze_statistics,
     load_optimizer,
@@ -88,93 +87,6 @@ def test_steps_are_those_of_torch(name):
     assert tensors_per_parameter(component) == len(kept)
 
 
-def rates(steps: int, epoch_steps: int, component, lr: float = 0.5) -> list[float]:
-    optimizer = build_optimizer(net(), part("optimizer", "sgd", lr=lr))
-    schedule = build_schedule(optimizer, component, steps=steps, epoch_steps=epoch_steps)
-    return [schedule.apply(optimizer, step) for step in range(steps)]
-
-
-def torchs(steps: int, make, each: int = 1, lr: float = 0.5) -> list[float]:
-    """Learning rates of torch's class, stepped every `each` steps."""
-    optimizer = torch.optim.SGD(net().parameters(), lr=lr, momentum=0.9)
-    scheduler = make(optimizer)
-    found = []
-    for step in range(steps):
-        found.append(optimizer.param_groups[0]["lr"])
-        optimizer.step()
-        if (step + 1) % each == 0:
-            scheduler.step()
-    return found
-
-
-def test_schedules_are_those_of_torch():
-    from torch.optim import lr_scheduler as of_torch
-
-    cases = [
-        ("exponential", {"factor": 0.8}, lambda o: of_torch.ExponentialLR(o, 0.8), 5),
-        ("poly", {"power": 0.9}, lambda o: of_torch.PolynomialLR(o, 20, power=0.9), 1),
-        ("cosine", {"min_lr": 0.05}, lambda o: of_torch.CosineAnnealingLR(o, 20, 0.05), 1),
-        ("step", {"epochs": [1, 3]}, lambda o: of_torch.MultiStepLR(o, [1, 3]), 5),
-        ("linear", {"epochs": 3}, lambda o: of_torch.LinearLR(o, total_iters=15), 1),
-        ("linear", {"epochs": 2, "start_factor": 0.9, "end_factor": 0.1},
-         lambda o: of_torch.LinearLR(o, 0.9, 0.1, 10), 1),
-        ("low_start", {"epochs": 2}, lambda o: of_torch.ConstantLR(o, total_iters=10), 1),
-        ("low_start", {"epochs": 1, "factor": 0.25}, lambda o: of_torch.ConstantLR(o, 0.25, 1), 5),
-        ("cosine_restarts", {"epochs": 1},
-         lambda o: of_torch.CosineAnnealingWarmRestarts(o, 5), 1),
-        ("cosine_restarts", {"epochs": 1, "growth": 2, "min_lr": 0.05},
-         lambda o: of_torch.CosineAnnealingWarmRestarts(o, 5, 2, 0.05), 1),
-        *(("cyclic", {"epochs": 2, "low_factor": 0.2, "mode": mode, "gamma": 0.9},
-           lambda o, mode=mode: of_torch.CyclicLR(o, 0.1, 0.5, 5, mode=mode, gamma=0.9), 1)
-          for mode in ("triangular", "triangular2", "exp_range")),
-    ]  # fmt: skip
-    for name, params, make, each in cases:
-        ours = rates(20, 5, part("scheduler", name, **params))
-        assert ours == pytest.approx(torchs(20, make, each)), name
-
-
-#: What a schedule of the spec is in torch; `step` has both of torch's.
-OF_TORCH = {
-    "cosine": "CosineAnnealingLR", "step": "MultiStepLR", "exponential": "ExponentialLR",
-    "poly": "PolynomialLR", "one_cycle": "OneCycleLR", "plateau": "ReduceLROnPlateau",
-    "linear": "LinearLR", "low_start": "ConstantLR",
-    "cosine_restarts": "CosineAnnealingWarmRestarts", "cyclic": "CyclicLR",
-}  # fmt: skip
-#: A function of the user's, compositions, a list of epochs in short, and names of before.
-NO_SCHEDULE = {
-    "LambdaLR", "MultiplicativeLR", "ChainedScheduler", "SequentialLR", "StepLR", "LRScheduler",
-}  # fmt: skip
-
-
-def test_every_schedule_of_torch_is_offered():
-    offered = set(spec_schema()["$defs"]["scheduler"]["properties"]["type"]["enum"])
-    assert offered - {"constant"} == set(OF_TORCH)
-    assert set(torch.optim.lr_scheduler.__all__) - NO_SCHEDULE == set(OF_TORCH.values())
-
-
-def test_one_cycle_is_that_of_torch():
-    ours = rates(20, 5, part("scheduler", "one_cycle"))
-    theirs = torchs(20, lambda o: torch.optim.lr_scheduler.OneCycleLR(o, 0.5, total_steps=20))
-    assert ours == pytest.approx(theirs)
-    assert max(ours) == pytest.approx(0.5)
-
-
-@pytest.mark.parametrize(
-    "component",
-    [part("scheduler", "constant", warmup_steps=4), part("scheduler", "poly", warmup_steps=4),
-     part("scheduler", "step", epochs=[1, 2], warmup_steps=4),
-     part("scheduler", "exponential", factor=0.9, warmup_steps=4),
-     part("scheduler", "cosine", warmup_steps=4, min_lr=0.013),
-     part("scheduler", "linear", epochs=5, start_factor=1, end_factor=0.5, warmup_steps=4),
-     part("scheduler", "cosine_restarts", epochs=50, warmup_steps=4)],
-)  # fmt: skip
-def test_warm_up_before_any_of_them(component):
-    """It ends at what the schedule says of the step behind it."""
-    found = rates(20, 3, component, lr=0.07)
-    assert found[:4] == pytest.approx([found[4] * part / 5 for part in (1, 2, 3, 4)])
-    assert found[4] >= max(found[5:])
-
-
 def test_groups_of_parameters():
     groups = [
         {"pattern": r"^0\.", "lr_factor": 0.1, "weight_decay": None},
@@ -193,9 +105,6 @@ def test_groups_of_parameters():
         "0.weight": (0.05, 0.125), "0.bias": (0.05, 0.0), "1.weight": (0.5, 0.0),
         "1.bias": (0.5, 0.25), "2.weight": (0.5, 0.125), "2.bias": (0.5, 0.25),
     }  # fmt: skip
-    schedule = build_schedule(optimizer, part("scheduler", "poly", power=1), steps=4, epoch_steps=1)
-    assert schedule.apply(optimizer, 2) == pytest.approx(0.25)
-    assert {group["lr"] for group in optimizer.param_groups} == {0.25, 0.025}
 
 
 def test_frozen_parts_do_not_change(make_training, toy_net):

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import math
 import os
 from dataclasses import replace
 
@@ -15,25 +14,9 @@ from qatspec.prepare import prepare
 from qatspec.quant.learned import LearnedFakeQuantize
 from qatspec.train.ema import WeightAverage
 from qatspec.train.loader import Loader
-from qatspec.train.optim import build_optimizer, build_schedule
+from qatspec.train.optim import build_optimizer
 from qatspec.train.process import make_repeatable, pick_device
 from tests.trainers import part
-
-
-def rates(component, *, steps=10, epoch_steps=5, lr=1.0):
-    net = nn.Linear(2, 2)
-    optimizer = build_optimizer(net, part("optimizer", "sgd", lr=lr))
-    schedule = build_schedule(optimizer, component, steps=steps, epoch_steps=epoch_steps)
-    return [schedule.apply(optimizer, step) for step in range(steps)]
-
-
-def test_schedules():
-    assert rates(part("scheduler", "constant")) == [1.0] * 10
-    assert rates(part("scheduler", "step", epochs=[1], factor=0.1)) == [1.0] * 5 + [0.1] * 5
-    cosine = rates(part("scheduler", "cosine", warmup_steps=2, min_lr=0.1))
-    assert cosine[:3] == pytest.approx([1 / 3, 2 / 3, 1.0])
-    assert cosine[6] == pytest.approx(0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * 4 / 8)))
-    assert min(cosine[2:]) > 0.1
 
 
 def test_weight_decay_acts_on_weights_alone():
