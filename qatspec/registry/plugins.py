@@ -20,6 +20,7 @@ from qatspec.registry.renames import missing_name, outdated, uses_of_old_names
 
 GROUP = "qatspec"
 _OURS = "qatspec"  # the distribution of qatspec itself
+_PAGES = (".md", ".rst")
 FILE = "file"  # the version of a plugin that is one file of a spec
 
 
@@ -46,8 +47,8 @@ class Plugin:
 
 @dataclass(frozen=True, slots=True)
 class Provider:
-    """Who registers a thing. source_sha256 covers every file of its package; of a file plugin that
-    one file."""
+    """Who registers a thing. source_sha256 covers the code and the data of its package; of a file
+    plugin that one file."""
 
     entry_point: str
     dist: str
@@ -162,8 +163,8 @@ def _python_files(folders: list[str], file: str | None) -> list[Path]:
 
 @cache
 def hash_sources(package: ModuleType) -> str:
-    """sha256 over the names and contents of every file of a package, but for compiled Python and
-    hidden files; of a module that is no package, over its file."""
+    """sha256 over the names and contents of the code and the data of a package, the same in a
+    checkout and where its wheel is installed; of a module that is no package, over its file."""
     roots = [Path(p) for p in getattr(package, "__path__", [])]
     if not roots:
         return content_digest({"": str(package.__file__)})
@@ -171,6 +172,14 @@ def hash_sources(package: ModuleType) -> str:
         f"{number}/{path.relative_to(root).as_posix()}": path
         for number, root in enumerate(roots)
         for path in root.rglob("*")
-        if path.is_file() and "__pycache__" not in path.parts and path.name[0] != "."
+        if path.is_file() and _computes(path)
     }
     return content_digest(named)
+
+
+def _computes(path: Path) -> bool:
+    """Return whether results can depend on a file of a package. Compiled Python and hidden files
+    are none of its sources; pages for readers, which a wheel often lacks, change no result."""
+    return not (
+        "__pycache__" in path.parts or path.name.startswith(".") or path.suffix.lower() in _PAGES
+    )

@@ -3,10 +3,14 @@
 import importlib.resources
 import re
 import runpy
+import shutil
 import sys
+import types
 from pathlib import Path
 
 import pytest
+
+from qatspec.registry.plugins import hash_sources
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -52,6 +56,42 @@ def test_every_file_that_is_not_code_is_package_data():
                 if owner == package or owner.startswith(package + ".")
                 for pattern in patterns
             ), f"{file.relative_to(ROOT)} is in no wheel"
+
+
+@pytest.fixture(scope="module")
+def shipped():
+    """What setuptools puts into a wheel: path in it -> file of the checkout."""
+    from setuptools import Distribution
+
+    folders = {name: str(ROOT / path) for name, path in SETUPTOOLS["package-dir"].items()}
+    keys = {"packages": SETUPTOOLS["packages"], "package_data": SETUPTOOLS["package-data"]}
+    keys["script_name"] = str(ROOT / "setup.py")
+    command = Distribution({**keys, "package_dir": folders}).get_command_obj("build_py")
+    command.build_lib, command.editable_mode = "wheel", False
+    command.ensure_finalized()
+    files = command.get_output_mapping()
+    return {target.removeprefix("wheel/"): Path(source) for target, source in files.items()}
+
+
+@pytest.mark.parametrize("package", SETUPTOOLS["package-dir"])
+def test_a_wheel_has_the_digest_of_its_checkout(shipped, package, tmp_path):
+    """Results of one are no "other sources" to the other."""
+
+    def digest(folder):
+        module = types.ModuleType(package)
+        module.__path__ = [str(folder)]
+        return hash_sources(module)
+
+    carried = [target for target in shipped if target.split("/")[0] == package]
+    assert len(carried) > 2
+    for target in carried:
+        copy = tmp_path / target
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(shipped[target], copy)
+    checkout = ROOT / SETUPTOOLS["package-dir"][package]
+    assert digest(tmp_path / package) == digest(checkout)
+    (tmp_path / package / "more.csv").write_text("1\n")
+    assert digest(tmp_path / package) != digest(checkout)
 
 
 def test_schemas_are_found_where_the_package_is():
