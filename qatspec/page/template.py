@@ -7,6 +7,7 @@ import contextlib
 import importlib.metadata
 import importlib.resources
 import importlib.util
+import re
 from collections.abc import Sequence
 from functools import cache
 from typing import Any
@@ -19,6 +20,10 @@ Rows = list[dict[str, Any]]
 
 #: told apart by people with any colour vision (Okabe & Ito 2008)
 _COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C8C00"]
+
+
+#: A sha256 in full, with the part of it that pages show.
+_SHA256 = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{52}\b")
 
 
 class Charts:
@@ -76,6 +81,7 @@ def render_template(
         loader=jinja2.FunctionLoader(lambda file: (folder / file).read_text("utf-8")),
     )
     environment.filters["figure"] = _figure
+    environment.filters["setting"] = _setting
     page: str = environment.get_template(name).render(
         charts=drawn.specs,
         configuration=_configuration(),
@@ -137,3 +143,12 @@ def _figure(value: Any, digits: int = 4) -> str:
     if isinstance(value, int):
         return f"{value:,}"
     return f"{value:,.{digits}g}" if abs(value) < 1e5 else f"{value:,.0f}"
+
+
+def _setting(value: Any) -> str:
+    """A value of a spec, or of what its results depend on, as HTML: the begin of each sha256, which
+    is shown in full where the pointer rests on it; "" for None."""
+    from markupsafe import Markup, escape
+
+    text = str(escape("" if value is None else value))
+    return Markup(_SHA256.sub(r'<span title="\g<0>">\g<1>…</span>', text))

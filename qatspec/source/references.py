@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from qatspec.diag import Code, Diagnostic, DiagnosticError, Edit, Fix, Note, Span
@@ -34,8 +34,30 @@ def substitute(
     resolver = _Resolver(tree, environ, allow_unset)
     result = resolver.resolve(tree)
     if resolver.diagnostics:
-        raise DiagnosticError(resolver.diagnostics.values())
+        raise DiagnosticError(_once_per_variable(resolver.diagnostics.values()))
     return result
+
+
+def _once_per_variable(diagnostics: Iterable[Diagnostic]) -> Iterator[Diagnostic]:
+    """The diagnostics, with one for each variable that is not there: at its first reference, with
+    the number of the others and the fix of all."""
+    by_variable: dict[tuple[object, ...], list[Diagnostic]] = {}
+    for diagnostic in diagnostics:
+        span = diagnostic.span if diagnostic.code not in (QS302, QS303) else None
+        by_variable.setdefault((diagnostic.code, diagnostic.message, span), []).append(diagnostic)
+    for same in by_variable.values():
+        first, *others = sorted(same, key=lambda one: one.span or Span(""))
+        yield _with_others(first, others) if others else first
+
+
+def _with_others(first: Diagnostic, others: Sequence[Diagnostic]) -> Diagnostic:
+    """A diagnostic that also stands for those of other references to its variable."""
+    count = len(others)
+    text = "it is also referenced here" if count == 1 else f"{count} further references, the next"
+    notes = (*first.notes, Note(text, span=others[0].span))
+    fixes = [one.fix for one in (first, *others) if one.fix]
+    edits = tuple(dict.fromkeys(edit for fix in fixes for edit in fix.edits))
+    return replace(first, notes=notes, fix=replace(fixes[0], edits=edits) if fixes else None)
 
 
 class _Unresolved(Exception):

@@ -148,6 +148,11 @@ def test_runs_stand_side_by_side(finished, tmp_path):
     runs = gather_all([tmp_path / "a/run", tmp_path / "b/run"])
     assert [run.name for run in runs] == ["a/run", "b/run"]
     assert tables.differing_keys(runs) == [("/seed", [3, 4])]
+    from qatspec.report.page import Section, render
+
+    digest = runs[1].keys["/seed"] = "0123456789abcdef" * 4
+    page = render([Section(run=run) for run in runs])
+    assert f'<td>3</td><td><span title="{digest}">0123456789ab…</span></td>' in page
     curves = {chart["title"]: chart for chart in charts.curves(runs)}
     assert {row["run"] for row in curves["qat: loss"]["data"]["values"]} == {"a/run", "b/run"}
     encoding = curves["qat: learning rate"]["encoding"]  # one curve a run: told apart by colour

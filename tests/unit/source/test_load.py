@@ -5,6 +5,7 @@ import pytest
 from qatspec.diag import DiagnosticError
 from qatspec.diag.codes import QS203
 from qatspec.source import load_document, split_lines
+from qatspec.source.fixes import edited
 
 
 @pytest.fixture
@@ -127,6 +128,25 @@ def test_a_referenced_value_knows_both_places(write):
 def test_every_bad_reference_is_reported_once(write):
     path = write("a.yaml", "a: ${vars.x}\nb: ${env:QATSPEC_NOT_SET}\nc: ${what}\n")
     assert [d.code for d in failure(path)] == ["QS302", "QS303", "QS304"]
+
+
+@pytest.mark.parametrize("name", ["vars.batch_sise", "env:QATSPEC_NOT_SET"])
+def test_a_missing_variable_is_told_once_with_its_other_references(write, name):
+    text = f"vars: {{batch_size: 8}}\na: ${{{name}}}\nb: [x, '${{{name}}}']\nc: ${{vars.other}}\n"
+    found, other = failure(path := write("a.yaml", text))
+    assert (found.span.line, other.span.line) == (2, 4) and not other.notes
+    assert [(n.text, n.span.line) for n in found.notes] == [("it is also referenced here", 3)]
+    path.write_text(text + f"d: '${{{name}}}'\n")
+    found, _ = failure(path)
+    assert [(n.text, n.span.line) for n in found.notes] == [("2 further references, the next", 3)]
+
+
+def test_a_misspelt_variable_is_corrected_at_every_reference(write):
+    path = write("a.yaml", "vars: {batch_size: 8}\na: ${vars.batchsize}\nb: '${vars.batchsize}x'\n")
+    (found,) = failure(path)
+    assert edited(path.read_text(), found.fix.edits) == (
+        "vars: {batch_size: 8}\na: ${vars.batch_size}\nb: '${vars.batch_size}x'\n"
+    )
 
 
 def test_a_variable_that_a_smoke_run_does_not_need(write, monkeypatch):
