@@ -146,17 +146,18 @@ def _same(
     twins: dict[fx.Node, fx.Node],
     but: tuple[int, str] = (sys.maxsize, ""),
 ) -> bool:
-    """Whether two nodes are alike, apart from the argument `but` (its position and its name)."""
+    """Whether two nodes are alike, apart from the argument `but` (its position and its name). An
+    operand without a twin is like no other argument."""
     if (node.op, node.target) != (other.op, other.target):
         return False
 
-    def arguments(of: fx.Node, name: Callable[[fx.Node], str | None]) -> str:
+    def arguments(of: fx.Node, name: Callable[[fx.Node], str]) -> str:
         args = [arg for i, arg in enumerate(of.args) if i != but[0]]
         kwargs = {key: arg for key, arg in of.kwargs.items() if key != but[1]}
         return repr(fx.node.map_arg((args, kwargs), name))
 
-    mine = arguments(node, lambda a: a.name)
-    theirs = arguments(other, lambda a: twins[a].name if a in twins else None)
+    mine = arguments(node, lambda a: f"node {id(a)}")
+    theirs = arguments(other, lambda a: f"node {id(twins.get(a, a))}")
     return mine == theirs
 
 

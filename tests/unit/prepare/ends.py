@@ -132,6 +132,15 @@ class Auxiliary(Segments):
         return result
 
 
+class Absent(Auxiliary):
+    """None in place of the auxiliary output (torchvision's and HRNet's results)."""
+
+    def forward(self, x: Tensor) -> Any:
+        early = self.stem(x)
+        out = self.head(self.down(early))
+        return {"out": out, "aux": self.aux(early) if self.training else None}
+
+
 class Middle(Net):
     """Auxiliary classifiers in the middle, functional dropout behind them (GoogLeNet)."""
 
@@ -249,6 +258,6 @@ class Guided(Segments):
 
 
 NETS: list[Callable[[], nn.Module]] = [
-    Anchors, Distribution, Decoupled, Segments, Auxiliary, Middle, Normed, Inner,
-    Cached, Typed, Filled, Peaks, Guided,
+    Anchors, Distribution, Decoupled, Segments, Auxiliary, Absent, Middle, Normed,
+    Inner, Cached, Typed, Filled, Peaks, Guided,
 ]  # fmt: skip

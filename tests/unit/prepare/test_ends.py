@@ -162,6 +162,29 @@ def test_a_boundary_ends_the_network_where_both_modes_go_on():
     assert [port.shape for port in program.outputs] == [(8, 8, 12)]
 
 
+class Biased(Net):
+    """A convolution that has a bias in training alone, where evaluation writes None."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Conv2d(8, 4, 1)
+        nn.init.constant_(self.head.bias, 100.0)
+
+    def forward(self, x: Tensor) -> Any:
+        bias = self.head.bias * 1 if self.training else None
+        y = F.conv2d(self.down(self.stem(x)), self.head.weight, bias)
+        return y if self.training else (y, y.sigmoid())
+
+
+def test_none_is_no_operand_that_training_alone_computes():
+    net, prepared = prepared_net(Biased)
+    prepared.model(images(2))
+    set_stage(prepared, "qat")
+    assert prepared.model(images(2)).mean() > 90
+    net.train()
+    assert net(images(2)).mean() > 90
+
+
 class Enlarging(Segments):
     """Both modes enlarge the output."""
 
