@@ -40,10 +40,10 @@ def resolve(text: str) -> Scalar:
     if _FLOAT.fullmatch(text) or _HEX.fullmatch(text) or _OCT.fullmatch(text):
         if len(text) > _DIGITS_MAX:
             raise OverflowError(text)
-        if _INT.fullmatch(text):
-            return int(text)
-        if text[:2] in ("0x", "0o"):
-            return int(text, 0)
+        if _INT.fullmatch(text) or text[:2] in ("0x", "0o"):
+            number = int(text) if _INT.fullmatch(text) else int(text, 0)
+            float(number)  # raises beyond its range: what computes with it would
+            return number
         value = float(text)
         if value in (float("inf"), float("-inf")):
             raise OverflowError(text)

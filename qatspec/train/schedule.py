@@ -61,15 +61,16 @@ class Schedule:
         self._warmup = int(component.params.get("warmup_steps") or 0)
         self._ramp = LinearLR(_carrier(1.0), 1 / (self._warmup + 1), 1.0, max(1, self._warmup))
         make, self._waits = _SCHEDULES[component.type]
-        rest = max(1, steps - self._warmup) if self._waits else steps
-        self._main = make(_carrier(rate), component.params, _Extent(rest, epoch_steps))
+        rest = steps - self._warmup if self._waits else steps
+        self._main = make(_carrier(rate), component.params, _Extent(max(1, rest), epoch_steps))
         for scheduler in (self._ramp, self._main):
             scheduler.optimizer.step()  # torch warns where no optimizer steps before its schedule
 
     @property
     def rate(self) -> float:
         """The learning rate of the step that is next, for parameters without a group."""
-        rate = float(self._main.get_last_lr()[0])
+        # a class that computes a rate from the one before may end below 0, in the last bits
+        rate = max(0.0, float(self._main.get_last_lr()[0]))
         return rate * float(self._ramp.get_last_lr()[0]) if self._warms_up else rate
 
     @property

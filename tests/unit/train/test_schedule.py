@@ -83,6 +83,14 @@ def test_schedules_are_those_of_torch(name, params, make, each):
     assert rates(part("scheduler", name, **params)) == torchs(make, each=each)
 
 
+@pytest.mark.parametrize("start", [1.0, 1 / 3, 0.04, 1e-9])
+def test_a_rate_that_falls_to_zero_is_never_below(start):
+    """torch's recursion ends in the last bits of 0, on either side."""
+    for epochs in (1, 2, 5):
+        falling = part("scheduler", "linear", epochs=epochs, start_factor=start, end_factor=0)
+        assert min(rates(falling, steps=40, epoch_steps=5)) >= 0
+
+
 def test_one_cycle_is_that_of_torch():
     ours = rates(part("scheduler", "one_cycle"))
     theirs = torchs(lambda o: of_torch.OneCycleLR(o, 0.5, total_steps=20, cycle_momentum=False))
@@ -174,7 +182,7 @@ def _values(name: str) -> st.SearchStrategy[Component]:
 
 @given(
     component=st.sampled_from(sorted(BRANCHES)).flatmap(_values),
-    steps=st.integers(1, 25), epoch_steps=st.integers(1, 7), stop=st.integers(0, 25),
+    steps=st.integers(0, 25), epoch_steps=st.integers(1, 7), stop=st.integers(0, 25),
 )  # fmt: skip
 @settings(max_examples=400, deadline=None)
 def test_any_schedule_is_its_formula_and_resumes_to_the_bit(component, steps, epoch_steps, stop):
