@@ -40,6 +40,7 @@ from qatspec.prepare.observe import observe_custom_modules
 from qatspec.prepare.outputs import check_outputs
 from qatspec.prepare.resolve import resolve
 from qatspec.prepare.shared import copy_shared_convs
+from qatspec.prepare.sized_weights import fix_sizes_of_weights
 from qatspec.prepare.tracing import build_module, trace
 from qatspec.prepare.unit import Unit
 from qatspec.prepare.verify import problem
@@ -129,6 +130,8 @@ PASSES = (
          _with_post_process(decompose)),
     Pass("elementwise", "Make modules of functions of one number that no quant handler knows.",
          elementwise),
+    Pass("sized-weights", "Make the weights of functional calls with the sizes of the example.",
+         _on_graph(fix_sizes_of_weights)),
     Pass("functional", "Replace functional convs, linears and batch norms by modules.",
          _on_graph(functional_to_module)),
     Pass("identities", "Remove nn.Identity.",
