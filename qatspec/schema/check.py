@@ -173,10 +173,19 @@ def _sample(value: Any, types: list[str], part: Any, root: JSONSchema) -> str | 
         return _as_list(value, part, root)
     if "object" in types and not part.get("required"):
         return "{}"
+    if "object" in types and isinstance(value, str) and _is_type(value, part, root):
+        return flow({"type": value})
     if "integer" in types and isinstance(value, float):
         return str(round(value))
     shown = example(part, root)
     return None if shown == "..." else shown
+
+
+def _is_type(text: str, part: Any, root: JSONSchema) -> bool:
+    """Return whether a mapping of this kind is complete with the text as its `type`."""
+    kinds = property_schemas(part, {}, root).get("type", {}).get("enum", ())
+    needed = {key for f in facets(part, {"type": text}, root) for key in f.get("required", ())}
+    return text in kinds and needed == {"type"}
 
 
 def _as_list(value: Any, part: Any, root: JSONSchema) -> str | None:

@@ -6,7 +6,7 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
-from qatspec.schema import affecting, check, merged_schema, with_defaults
+from qatspec.schema import affecting, check, merged_schema, spec_schema, with_defaults
 from qatspec.types import ModelDef
 
 BOX = {
@@ -150,3 +150,19 @@ def test_merged_schema_keeps_local_references():
     whole = {**part, "properties": schema["properties"]}
     errors = list(Draft202012Validator(whole).iter_errors(model))
     assert any("'k' is a required property" in e.message for e in errors)
+
+
+@pytest.mark.parametrize("kind", ["constant", "cosine", "poly", "one_cycle", "plateau"])
+def test_a_type_alone_is_written_as_a_mapping(kind):
+    scheduler = {"$defs": spec_schema()["$defs"], "$ref": "#/$defs/scheduler"}
+    (diagnostic,) = check(kind, scheduler, "/scheduler")
+    written = f"scheduler: {{type: {kind}}}"
+    assert diagnostic.help == f"write a mapping, such as `{written}`"
+    assert check(yaml.safe_load(written)["scheduler"], scheduler) == []
+
+
+@pytest.mark.parametrize("text", ["step", "cosin"])
+def test_a_text_that_is_no_complete_type_gives_no_example(text):
+    scheduler = {"$defs": spec_schema()["$defs"], "$ref": "#/$defs/scheduler"}
+    (diagnostic,) = check(text, scheduler, "/scheduler")
+    assert "type" not in diagnostic.help
