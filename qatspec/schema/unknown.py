@@ -11,7 +11,7 @@ from jsonschema import ValidationError
 from qatspec.diag import Diagnostic, Fix
 from qatspec.diag.codes import QS201
 from qatspec.diag.words import nearest, quote_list, sure_correction
-from qatspec.schema.walk import property_schemas, resolved
+from qatspec.schema.walk import matches, property_schemas, resolved
 from qatspec.source import scalars
 from qatspec.source.pointer import join
 from qatspec.source.write import flow
@@ -102,13 +102,14 @@ def _elsewhere(key: str, error: ValidationError, root: JSONSchema, allowed: Sequ
 
 
 def _above(key: str, error: ValidationError, root: JSONSchema) -> list[str] | None:
-    """The path of the nearest mapping around this one that takes `key`."""
+    """The path of the nearest mapping around this one that takes `key` with its value."""
+    moved = cast("Mapping[str, Any]", error.instance)[key]
     path = [str(step) for step in error.absolute_path]
     part: Any = root
     nearest_key = None
     for depth, step in enumerate(path):
         known = property_schemas(part, None, root)
-        if key in known:
+        if key in known and matches(known[key], moved, root):
             nearest_key = path[:depth]
         part = known.get(step, {})
     return nearest_key

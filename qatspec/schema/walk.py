@@ -26,7 +26,7 @@ def facets(schema: Any, value: Any, root: JSONSchema) -> Iterator[JSONSchema]:
     for part in schema.get("allOf", ()):
         yield from facets(part, value, root)
     if "if" in schema:
-        branch = "then" if _matches(schema["if"], value, root) else "else"
+        branch = "then" if matches(schema["if"], value, root) else "else"
         yield from facets(schema.get(branch), value, root)
 
 
@@ -134,7 +134,8 @@ def _target(ref: str, root: JSONSchema) -> Any:
     return target
 
 
-def _matches(condition: Any, value: Any, root: JSONSchema) -> bool:
+def matches(condition: Any, value: Any, root: JSONSchema) -> bool:
+    """Return whether `value` fits a schema, whose references are into `root`."""
     if not isinstance(condition, Mapping):
         return bool(condition)
     return Draft202012Validator({**condition, "$defs": root.get("$defs", {})}).is_valid(value)

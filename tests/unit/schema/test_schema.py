@@ -166,3 +166,17 @@ def test_a_text_that_is_no_complete_type_gives_no_example(text):
     scheduler = {"$defs": spec_schema()["$defs"], "$ref": "#/$defs/scheduler"}
     (diagnostic,) = check(text, scheduler, "/scheduler")
     assert "type" not in diagnostic.help
+
+
+@pytest.mark.parametrize(
+    ("steps", "help_"),
+    [
+        (2, "move it up to the top of the spec, beside `scheduler`: `steps: 2`"),
+        ([2], "`type: step` takes `epochs`, `factor`, `warmup_steps`; remove `steps`"),
+    ],
+)
+def test_a_key_is_moved_up_where_its_value_fits(steps, help_):
+    trainer = {"$defs": spec_schema()["$defs"], "$ref": "#/$defs/trainer"}
+    scheduler = {"type": "step", "epochs": [1], "steps": steps}
+    (diagnostic,) = check({"optimizer": {"type": "sgd", "lr": 1}, "scheduler": scheduler}, trainer)
+    assert diagnostic.help == help_
