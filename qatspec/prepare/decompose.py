@@ -21,9 +21,9 @@ from torch.utils import _pytree as pytree
 from qatspec.graph.assign import assign
 from qatspec.graph.constants import is_constant
 from qatspec.prepare import composites, indexing, moves, parts, sampling, statistics
-from qatspec.prepare.appending import Appending, between, take_place
+from qatspec.prepare.appending import Appending, between, example_number, take_place
 from qatspec.prepare.assigning import assigned
-from qatspec.prepare.parts import leading_sizes, listed
+from qatspec.prepare.parts import leading_sizes, listed, repeat_interleave
 from qatspec.prepare.resized import check_sizes
 
 
@@ -97,7 +97,7 @@ def attention_weights(query: Any, key: Any, attn_mask: Any = None, scale: Any = 
     return torch.softmax(scores, -1)
 
 
-def _attention(
+def attention(
     query: Any,
     key: Any,
     value: Any,
@@ -106,15 +106,23 @@ def _attention(
     is_causal: bool = False,
     scale: Any = None,
     enable_gqa: bool = False,
+    drop: Callable[[Any], Any] = lambda weights: weights,
 ) -> Any:
-    """attention_weights @ value."""
-    if dropout_p or enable_gqa:
+    """attention_weights @ value. drop: what training does with the weights. enable_gqa: several
+    heads of the query in a row have one key and value."""
+    if dropout_p:
         return NotImplemented
-    if is_causal:
+    if example_number(enable_gqa):
+        heads = _shape(query)[-3]
+        key, value = (
+            x if _shape(x)[-3] == heads else repeat_interleave(x, heads // _shape(x)[-3], -3)
+            for x in (key, value)
+        )
+    if example_number(is_causal):
         rows, columns = _shape(query)[-2], _shape(key)[-2]
         attn_mask = query.tracer.buffer(torch.ones(rows, columns, dtype=torch.bool).tril())
     weights = attention_weights(query, key, attn_mask, scale)
-    return NotImplemented if weights is NotImplemented else torch.matmul(weights, value)
+    return NotImplemented if weights is NotImplemented else torch.matmul(drop(weights), value)
 
 
 def _glu(x: Any, dim: int = -1) -> Any:
@@ -342,7 +350,7 @@ _DEFINITIONS: Mapping[Any, Callable[..., Any]] = {
     **sampling.DEFINITIONS,
     assign: assigned,
     torch.empty_like: lambda x, **settings: torch.zeros_like(x, **settings),
-    F.scaled_dot_product_attention: _attention,
+    F.scaled_dot_product_attention: attention,
     F.glu: _glu,
     F.rms_norm: _rms_norm,
     torch.rms_norm: _rms_norm,

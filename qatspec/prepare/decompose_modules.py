@@ -13,8 +13,9 @@ from torch.utils import _pytree as pytree
 from qatspec.graph.ops import module_op
 from qatspec.prepare.appending import Appending, between, take_place
 from qatspec.prepare.composites import POOL_MODULES, pool_module
-from qatspec.prepare.decompose import attention_weights
+from qatspec.prepare.decompose import attention, attention_weights
 from qatspec.prepare.functional import register
+from qatspec.quant.train_only import DroppingAttention
 
 
 def decompose_modules(root: nn.Module, graph: fx.Graph) -> None:
@@ -131,7 +132,17 @@ def _attention(
     return y, weights.mean(1) if average_attn_weights else weights
 
 
+def _dropping_attention(
+    module: DroppingAttention, parameter: Definition, child: Definition, *args: Any, **kwargs: Any
+) -> Any:
+    def drop(weights: Any) -> Any:
+        return child(nn.Dropout(module.rate), weights)
+
+    return attention(*args, **{**kwargs, "drop": drop})
+
+
 _DEFINITIONS: Mapping[type[nn.Module], Definition] = {
+    DroppingAttention: _dropping_attention,
     **dict.fromkeys(POOL_MODULES, pool_module),
     nn.Unfold: _unfold,
     nn.Fold: _fold,

@@ -53,11 +53,11 @@ class _Transposed(_Linear):
 
 
 def replace_call(
-    root: nn.Module, graph: fx.Graph, node: fx.Node, new: nn.Module, *args: Any
+    root: nn.Module, graph: fx.Graph, node: fx.Node, new: nn.Module, *args: Any, **kwargs: Any
 ) -> fx.Node:
-    """Register `new` in `root`, and replace `node` by a call of it with `args`. Returns the new
-    node, which has the old one's name."""
-    return _call(graph, node, register(root, f"{node.name}_module", new), args)
+    """Register `new` in `root`, and replace `node` by a call of it with these arguments. Returns
+    the new node, which has the old one's name."""
+    return _call(graph, node, register(root, f"{node.name}_module", new), args, kwargs)
 
 
 def register(root: nn.Module, name: str, module: nn.Module) -> str:
@@ -103,9 +103,15 @@ def batch_norm_module(root: nn.Module, graph: fx.Graph, node: fx.Node, *, fixed:
     return replace_call(root, graph, node, norm, node.args[0], *operands)
 
 
-def _call(graph: fx.Graph, node: fx.Node, path: str, args: tuple[Any, ...]) -> fx.Node:
+def _call(
+    graph: fx.Graph,
+    node: fx.Node,
+    path: str,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any] | None = None,
+) -> fx.Node:
     with graph.inserting_after(node):
-        new = graph.call_module(path, args)
+        new = graph.call_module(path, args, kwargs)
     new.meta.update(node.meta)
     node.replace_all_uses_with(new, propagate_meta=False)
     graph.erase_node(node)

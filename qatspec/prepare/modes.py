@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import fx, nn
 from torch.utils import _pytree as pytree
@@ -24,21 +25,38 @@ from qatspec.prepare.train_only import (
     updates_of_buffers,
 )
 from qatspec.prepare.unit import Difference, Unit
+from qatspec.quant.train_only import DroppingAttention
 
-_DROPOUTS: dict[Any, type[nn.Module]] = {
-    F.dropout: nn.Dropout,
-    F.dropout1d: nn.Dropout1d,
-    F.dropout2d: nn.Dropout2d,
-    F.dropout3d: nn.Dropout3d,
+_RATE = (("p", 0.5),)
+#: A function that is told the mode -> the module that knows it, the names of its settings behind
+#: the tensor, and their defaults.
+_RANDOM: dict[Any, tuple[type[nn.Module], tuple[tuple[str, float], ...]]] = {
+    F.dropout: (nn.Dropout, _RATE),
+    torch.dropout: (nn.Dropout, _RATE),
+    F.dropout1d: (nn.Dropout1d, _RATE),
+    F.dropout2d: (nn.Dropout2d, _RATE),
+    F.dropout3d: (nn.Dropout3d, _RATE),
+    F.alpha_dropout: (nn.AlphaDropout, _RATE),
+    torch.alpha_dropout: (nn.AlphaDropout, _RATE),
+    F.feature_alpha_dropout: (nn.FeatureAlphaDropout, _RATE),
+    torch.feature_alpha_dropout: (nn.FeatureAlphaDropout, _RATE),
+    F.rrelu: (nn.RReLU, (("lower", 1 / 8), ("upper", 1 / 3))),
+    torch.rrelu: (nn.RReLU, (("lower", 1 / 8), ("upper", 1 / 3))),
 }
+_ATTENTION = F.scaled_dot_product_attention
+#: Its arguments; the fifth is told the mode.
+_OF_ATTENTION = (
+    "query", "key", "value", "attn_mask", "dropout_p", "is_causal", "scale", "enable_gqa"
+)  # fmt: skip
 
 
 def merge_modes(unit: Unit) -> None:
     """Make `unit.graph` hold in both modes.
 
-    A functional dropout or batch norm that is told the mode becomes a module, which knows it. So
-    does a part of forward that runs while training alone, such as drop path. Where forward returns
-    something else in each mode, `unit.difference` says what only one of them computes.
+    A functional dropout, attention or batch norm that is told the mode becomes a module, which
+    knows it. So does a part of forward that runs while training alone, such as drop path. Where
+    forward returns something else in each mode, `unit.difference` says what only one of them
+    computes.
     Raises DiagnosticError QS503 with the line where forward differs in another way.
     """
     module, graph, training = unit.module, unit.graph, unit.training
@@ -118,13 +136,14 @@ def _told_the_mode(
     twins: dict[fx.Node, fx.Node],
     modules: dict[str, nn.Module],
 ) -> bool:
-    """Whether two nodes are one dropout or batch norm that is told the mode."""
-    op = canonical_op(node, modules)
-    if op != canonical_op(other, modules) or node.op != "call_function":
+    """Whether two nodes are one dropout, attention or batch norm that is told the mode."""
+    if node.op != "call_function" or node.target is not other.target:
         return False
-    if op == "batch_norm":
+    if canonical_op(node, modules) == "batch_norm":
         return _same(node, other, twins, but=(5, "training"))
-    return op == "dropout" and twins.get(other.args[0]) is node.args[0]  # type: ignore[arg-type]
+    if node.target is _ATTENTION:
+        return _same(node, other, twins, but=(_OF_ATTENTION.index("dropout_p"), "dropout_p"))
+    return node.target in _RANDOM and twins.get(other.args[0]) is node.args[0]  # type: ignore[arg-type]
 
 
 def _knowing_the_mode(
@@ -134,9 +153,11 @@ def _knowing_the_mode(
     other: fx.Node,
     modules: dict[str, nn.Module],
 ) -> fx.Node:
-    """Such a dropout or batch norm as a module."""
-    if canonical_op(node, modules) == "dropout":
-        return _keep_dropout(module, graph, node, other)
+    """Such a dropout, attention or batch norm as a module."""
+    if node.target is _ATTENTION:
+        return _keep_attention(module, graph, node, other)
+    if node.target in _RANDOM:
+        return _keep_random(module, graph, node, other)
     return batch_norm_module(module, graph, node, fixed=False)
 
 
@@ -171,8 +192,22 @@ def _return_alike(node: fx.Node, other: fx.Node) -> bool:
     return bool(one == two)
 
 
-def _keep_dropout(module: nn.Module, graph: fx.Graph, node: fx.Node, other: fx.Node) -> fx.Node:
+def _keep_random(module: nn.Module, graph: fx.Graph, node: fx.Node, other: fx.Node) -> fx.Node:
     """F.dropout(x, p, self.training) becomes a module, which knows the mode itself."""
-    rate = other.args[1] if len(other.args) > 1 else other.kwargs.get("p", 0.5)
-    kept = _DROPOUTS[node.target](float(rate))  # type: ignore[arg-type]
+    kind, settings = _RANDOM[node.target]
+    named = dict(zip((name for name, _ in settings), other.args[1:], strict=False))
+    values = {**dict(settings), **other.kwargs, **named}
+    kept = kind(**{name: float(values[name]) for name, _ in settings})  # type: ignore[arg-type]
     return replace_call(module, graph, node, kept, node.args[0])
+
+
+def _attention_arguments(node: fx.Node) -> dict[str, Any]:
+    return {**dict(zip(_OF_ATTENTION, node.args, strict=False)), **node.kwargs}
+
+
+def _keep_attention(module: nn.Module, graph: fx.Graph, node: fx.Node, other: fx.Node) -> fx.Node:
+    """An attention that drops weights while training becomes a module, which knows the mode."""
+    kept = DroppingAttention(float(_attention_arguments(other)["dropout_p"]))
+    arguments = {name: v for name, v in _attention_arguments(node).items() if name != "dropout_p"}
+    tensors = [arguments.pop(name, None) for name in _OF_ATTENTION[:4]]
+    return replace_call(module, graph, node, kept, *tensors, **arguments)

@@ -89,7 +89,7 @@ def _repeated(x: Any, dim: int, count: Any) -> Any:
     return torch.flatten(torch.unsqueeze(x, dim).expand(*sizes), dim, dim + 1)
 
 
-def _repeat_interleave(x: Any, repeats: Any, dim: Any = None, **settings: Any) -> Any:
+def repeat_interleave(x: Any, repeats: Any, dim: Any = None, **settings: Any) -> Any:
     """Each part along a dim several times in turn: a new dim behind it, which is merged with it.
     The dim may be the batch, and the number may follow the sizes of the input."""
     if not isinstance(_value(repeats), int) or dim is None or settings:
@@ -168,7 +168,7 @@ DEFINITIONS: Mapping[Any, Callable[..., Any]] = {
     **dict.fromkeys((torch.flip, "flip"), flip),
     **dict.fromkeys((torch.roll, "roll"), _roll),
     **dict.fromkeys(("repeat", "tile", torch.tile), _repeat),
-    **dict.fromkeys((torch.repeat_interleave, "repeat_interleave"), _repeat_interleave),
+    **dict.fromkeys((torch.repeat_interleave, "repeat_interleave"), repeat_interleave),
     "unfold": _unfold_dim,
     F.unfold: _unfold,
     F.fold: _fold,

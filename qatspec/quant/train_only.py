@@ -1,10 +1,11 @@
-"""Layers that compute something while training alone: drop path, stochastic depth, noise, and
-changes of buffers."""
+"""Layers that compute something while training alone: drop path, stochastic depth, noise, dropped
+weights of an attention, and changes of buffers."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 
@@ -26,6 +27,23 @@ class TrainOnly(nn.Module):
             return x
         y: Tensor = self.body(x, *others)
         return y
+
+
+class DroppingAttention(nn.Module):
+    """F.scaled_dot_product_attention that drops a share `rate`, 0 to 1, of its weights while
+    training."""
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.rate = rate
+
+    def forward(
+        self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None, **settings: Any
+    ) -> Tensor:
+        """Tensors and settings as torch's function takes them. Returns a tensor of query's shape,
+        with the last size of value."""
+        rate = self.rate if self.training else 0.0
+        return F.scaled_dot_product_attention(query, key, value, mask, rate, **settings)
 
 
 class Updates(nn.Module):
