@@ -245,8 +245,7 @@ class QdqWriter:
         if dtype != "qint4":
             # onnxruntime rewrites weights and their zero points where it is asked for unsigned
             # ones (saturation.PRECISION), and fails on one that two nodes read
-            shared = not self.unsigned
-            return self.graph.const(name, array, dtype.removeprefix("q"), shared=shared)
+            return self.graph.const(name, array, dtype.removeprefix("q"), shared=False)
         name = self.graph.fresh(name)
         self.graph.initializers[name] = helper.make_tensor(
             name, TensorProto.INT4, array.shape, array.reshape(-1).tolist()
