@@ -201,9 +201,8 @@ class _Walk:
         images: int | None,
     ) -> None:
         self.context, self.batch, self.images = context, batch, images
-        unsigned = qdq == "uint8"
-        self.writer = QdqWriter(context, batch, opset, name, unsigned=unsigned)
-        self.uint8 = Uint8(self.writer) if unsigned else None
+        self.writer = QdqWriter(context, batch, opset, name)
+        self.uint8 = Uint8(self.writer) if qdq == "uint8" else None
 
     def write(self, path: str | os.PathLike[str], image: Mapping[str, Any] | None) -> None:
         """Write every node, the outputs and the file. image: recorded in its metadata."""

@@ -32,7 +32,6 @@ class QdqWriter:
              (qatspec.export.uint8); `carried_fill` then returns the integer for the number that a
              pad fills in.
     steps    name of a result -> the scale of the uint8 integers that it stands for.
-    unsigned weights may be rewritten as unsigned integers by a runtime.
     widen    (name of a result, channels, name) -> the same with so many more channels, of 0;
              returns None where the result is not dequantized uint8.
     """
@@ -45,8 +44,6 @@ class QdqWriter:
         batch: Batch,
         opset: int,
         name: str,
-        *,
-        unsigned: bool = False,
     ) -> None:
         self.context, self.batch, self.opset = context, batch, opset
         self.graph = GraphWriter(name)
@@ -55,7 +52,6 @@ class QdqWriter:
         self.carried: dict[str, str] = {}
         self.steps: dict[str, np.float32] = {}
         self.carried_fill: Callable[[float], str]
-        self.unsigned = unsigned
         self.widen: Callable[[str, int, str], str | None] = lambda x, more, name: None
 
     # -- reading -------------------------------------------------------------------------------
@@ -237,15 +233,16 @@ class QdqWriter:
         scale = scale.reshape(()) if channels is None else scale.expand(channels)
         zeros = np.zeros(tuple(scale.shape), np.int64)
         name = self.graph.const(f"{path}.scale", scale.numpy(), np.float32)
-        return [name, self.integers(f"{path}.zero_point", fake_quant.qspec.dtype, zeros)]
+        dtype, of_activation = fake_quant.qspec.dtype, channels is None
+        return [name, self.integers(f"{path}.zero_point", dtype, zeros, shared=of_activation)]
 
-    def integers(self, name: str, dtype: str, array: np.ndarray) -> str:
+    def integers(self, name: str, dtype: str, array: np.ndarray, *, shared: bool = False) -> str:
         """Write `array`, of any shape, as an initializer `name` of a quantized `dtype`: int8, int16
-        or int4 (which ONNX packs). Returns its ONNX name."""
+        or int4 (which ONNX packs). shared: equal ones are written once. It is not for weights and
+        their zero points: onnxruntime rewrites those where it is asked for unsigned ones
+        (saturation.PRECISION), and fails on one that two nodes read. Returns its ONNX name."""
         if dtype != "qint4":
-            # onnxruntime rewrites weights and their zero points where it is asked for unsigned
-            # ones (saturation.PRECISION), and fails on one that two nodes read
-            return self.graph.const(name, array, dtype.removeprefix("q"), shared=False)
+            return self.graph.const(name, array, dtype.removeprefix("q"), shared=shared)
         name = self.graph.fresh(name)
         self.graph.initializers[name] = helper.make_tensor(
             name, TensorProto.INT4, array.shape, array.reshape(-1).tolist()
