@@ -96,7 +96,8 @@ def _session(path: Path, level: str, layers: Sequence[Layer]) -> Any:
     model = any_batch(onnx.load_from_string(read_file(path, QS721, "QAT ONNX")))
     for layer in layers:
         model.graph.output.append(onnx.ValueInfoProto(name=f"{layer.call}.q"))
-    options = session_options(0)
+    of_uint8 = any(i.data_type == onnx.TensorProto.UINT8 for i in model.graph.initializer)
+    options = session_options(0, of_uint8=of_uint8)
     options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, level)
     # uint8 in place of int8 breaks files of opset 21: onnxruntime leaves the old `output_dtype`
     # on what it moves

@@ -111,11 +111,12 @@ def open_session(data: bytes, threads: int) -> Any:
     return _session(data, session_options(threads))
 
 
-def session_options(threads: int) -> Any:
+def session_options(threads: int, *, of_uint8: bool = True) -> Any:
     """Options of a session: kernels that do not saturate where this CPU's fastest ones do.
-    threads: 0 = all."""
+    threads: 0 = all. of_uint8: the file may have uint8 tensors; products of int8 alone are exact
+    where int8 is kept, and have no kernels for what these options make of their weights."""
     options = _plain_options(threads)
-    if saturates():
+    if of_uint8 and saturates():
         options.add_session_config_entry(PRECISION, "1")
     return options
 
