@@ -22,7 +22,7 @@ from qatspec.prepare import prepare_spec, set_stage
 from qatspec.registry import registry
 from qatspec.spec import load
 from qatspec.types import StageEvent
-from tests.sample import without
+from tests.sample import sample, without
 
 SPECS = Path(__file__).parents[2] / "specs"
 STAGES = ["float", "calibration", "qat", "convert", "compile"]
@@ -49,7 +49,8 @@ TUTORIAL = [*(f"fcos_efficientnet{v}_mscoco" for v in ("b0", "b2", "b3")),
             "deeplabv3plus_efficientnetm2_cityscapes"]  # fmt: skip
 AT_THEIR_LEVEL = (TUTORIAL[0], TUTORIAL[-1])
 #: Others use the same keys with other figures; their networks are made small here.
-ALIKE = ("fcos_efficientnetb1_mscoco", "fcos_efficientnetb3_mscoco", "yolo_bccd",
+ALIKE = ("fcos_efficientnetb1_mscoco", "fcos_efficientnetb2_mscoco", "fcos_efficientnetb3_mscoco",
+         "yolo_bccd", "deeplabv3plus_efficientnetm0_cityscapes",
          "deeplabv3plus_efficientnetm1_cityscapes")  # fmt: skip
 
 pytestmark = pytest.mark.slow
@@ -80,7 +81,7 @@ def test_smoke(name: str, tmp_path: Path) -> None:
     assert "QS916" in told, "that the data is made up is said"
 
 
-@pytest.mark.parametrize("name", TUTORIAL)
+@pytest.mark.parametrize("name", sample(TUTORIAL, 3))
 def test_the_tutorials_models_for_the_other_march(name: str) -> None:
     """As tests/bench/tutorial_models.py at full size."""
     path = SPECS / f"{name}.yaml"

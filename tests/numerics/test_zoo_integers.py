@@ -35,7 +35,7 @@ def test_fast_kernels(net):
         assert layer.max_lsb <= 1, name
 
 
-@pytest.mark.parametrize("net", sample(nets(), 3), ids=lambda net: net.name)
+@pytest.mark.parametrize("net", sample(nets(), 5), ids=lambda net: net.name)
 def test_integers(net, tmp_path):
     torch.manual_seed(0)
     model = net.build(**net.tiny).eval()
