@@ -12,6 +12,14 @@ INT8_ALLOWED = "session.qdqisint8allowed"
 _made: set[int] = set()
 
 
+def largest_level() -> str:
+    """onnxruntime's largest level of optimization whose products are exact on this CPU. Those of
+    two activations saturate at higher ones whatever the session is asked for."""
+    from qatspec.export.runner import saturates
+
+    return "ORT_ENABLE_BASIC" if saturates() else "ORT_ENABLE_ALL"
+
+
 def make_exact(onnxruntime: Any) -> None:
     """Let sessions ask for kernels that do not saturate, where this CPU's fastest ones do."""
     kind = onnxruntime.InferenceSession

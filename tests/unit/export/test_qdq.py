@@ -10,6 +10,8 @@ from torch import nn
 
 from qatspec.diag import DiagnosticError
 from qatspec.export import OnnxRunner, export_qat_onnx, to_onnx
+from qatspec.export.runner import saturates
+from qatspec.export.saturation import PRECISION
 from qatspec.lower import lower
 from qatspec.referee import interpret
 from tests.nets import Everything, check_onnx
@@ -195,6 +197,8 @@ def test_onnxruntime_runs_weighted_ops_in_integers(net, march, kernels, settled,
     options.log_severity_level = 3
     options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
     options.add_session_config_entry("session.qdqisint8allowed", "1")  # as it is on ARM
+    if march and saturates():
+        options.add_session_config_entry(PRECISION, "1")
     session = onnxruntime.InferenceSession(
         tmp_path / "a.onnx", options, providers=["CPUExecutionProvider"]
     )

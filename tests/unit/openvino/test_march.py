@@ -20,6 +20,7 @@ from qatspec.api import (
     write_perf,
 )
 from qatspec.export.float32 import without_quantization
+from qatspec.export.runner import saturates
 from qatspec.program import Program, digest
 from qatspec.registry import registry
 
@@ -67,6 +68,8 @@ def test_it_runs_from_its_file(openvino, program, batch, compiled, tmp_path):
     ints = program.quantize(images(5))
     (got,), (wanted,) = Artifact.load(tmp_path / "net.bin").run(*ints), program.run(*ints)
     assert (got.dtype, got.shape) == (wanted.dtype, wanted.shape)
+    if saturates():
+        pytest.skip("OpenVINO's kernels saturate on a CPU without VNNI, as onnxruntime's do")
     step = 127 * 16  # of the sums, what one integer before them can add
     assert np.abs(got.astype(np.int64) - wanted).max() <= 3 * step
 
@@ -139,5 +142,8 @@ def test_what_is_measured(openvino, prepared, tmp_path):
     assert perf["optimized graph"]
     exactness = found["manifest"]["exactness"]
     assert (exactness["layers"], exactness["images"]) == (2, 2)  # the residual is no layer
+    if saturates():
+        assert exactness["max_lsb of a layer"] > 1, "it is not hidden"
+        return
     assert exactness["max_lsb of a layer"] <= 1
     assert exactness["share of equal integers"] > 0.99
