@@ -12,16 +12,13 @@ INT8_ALLOWED = "session.qdqisint8allowed"
 _made: set[int] = set()
 
 
-def largest_level() -> str:
-    """onnxruntime's largest level of optimization whose products are exact on this CPU. Those of
-    two activations saturate at higher ones whatever the session is asked for."""
-    from qatspec.export.runner import saturates
-
-    return "ORT_ENABLE_BASIC" if saturates() else "ORT_ENABLE_ALL"
-
-
 def make_exact(onnxruntime: Any) -> None:
-    """Let sessions ask for kernels that do not saturate, where this CPU's fastest ones do."""
+    """Let sessions compute what the file says, where this CPU's fastest kernels do not.
+
+    They are asked for exact kernels of products with weights. Q/DQ around other ops is not made
+    integers of: products of two activations saturate whatever a session is asked for. Sessions
+    whose optimized graph a test looks at, and those that keep int8, are left alone.
+    """
     kind = onnxruntime.InferenceSession
     if id(kind) in _made:
         return
@@ -30,13 +27,17 @@ def make_exact(onnxruntime: Any) -> None:
 
     if not saturates():
         return
-    plain = kind.__init__
+    plain, levels = kind.__init__, onnxruntime.GraphOptimizationLevel
 
     @functools.wraps(plain)
     def init(self: Any, model: Any, sess_options: Any = None, *args: Any, **kwargs: Any) -> None:
         options = sess_options or onnxruntime.SessionOptions()
-        if not any(_has(options, key) for key in (PRECISION, INT8_ALLOWED)):
+        keeps_int8 = _has(options, INT8_ALLOWED)
+        if not keeps_int8 and not _has(options, PRECISION):
             options.add_session_config_entry(PRECISION, "1")
+        looked_at = keeps_int8 or options.optimized_model_filepath
+        if options.graph_optimization_level == levels.ORT_ENABLE_ALL and not looked_at:
+            options.graph_optimization_level = levels.ORT_ENABLE_BASIC
         plain(self, model, options, *args, **kwargs)
 
     kind.__init__ = init
