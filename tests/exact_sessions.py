@@ -32,12 +32,11 @@ def make_exact(onnxruntime: Any) -> None:
     @functools.wraps(plain)
     def init(self: Any, model: Any, sess_options: Any = None, *args: Any, **kwargs: Any) -> None:
         options = sess_options or onnxruntime.SessionOptions()
-        keeps_int8 = _has(options, INT8_ALLOWED)
-        if not keeps_int8 and not _has(options, PRECISION):
+        if not any(_has(options, key) for key in (PRECISION, INT8_ALLOWED)):
             options.add_session_config_entry(PRECISION, "1")
-        looked_at = keeps_int8 or options.optimized_model_filepath
-        if options.graph_optimization_level == levels.ORT_ENABLE_ALL and not looked_at:
-            options.graph_optimization_level = levels.ORT_ENABLE_BASIC
+            largest = options.graph_optimization_level == levels.ORT_ENABLE_ALL
+            if largest and not options.optimized_model_filepath and not _has_integer_kernels(model):
+                options.graph_optimization_level = levels.ORT_ENABLE_BASIC
         plain(self, model, options, *args, **kwargs)
 
     kind.__init__ = init
@@ -49,3 +48,12 @@ def _has(options: Any, key: str) -> bool:
     except RuntimeError:
         return False
     return True
+
+
+def _has_integer_kernels(model: Any) -> bool:
+    """Whether the file itself asks for them: they are exact at the largest level alone."""
+    import onnx
+
+    read = onnx.load_from_string if isinstance(model, bytes) else onnx.load
+    nodes = read(model).graph.node
+    return any("Integer" in node.op_type or "QLinear" in node.op_type for node in nodes)
