@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from qatspec.kinds import loops
+from qatspec.kinds.products.bytes import linears_are_exact, matmuls_are_exact
 from qatspec.program import Program, ProgramBuilder
 from qatspec.program.executor import Executor
 from qatspec.referee import interpret
@@ -40,6 +41,12 @@ def assert_equal(program: Program, steps: int, *ints: np.ndarray) -> None:
     assert len(Executor(program)._fused) == steps
     for got, expected in zip(program.run(*ints), interpret(program, *ints), strict=True):
         np.testing.assert_array_equal(got, expected)
+
+
+def need_products_of_bytes() -> None:
+    """Sums come from one step with their rounding where torch's kernels of bytes are exact."""
+    if not (linears_are_exact() and matmuls_are_exact()):
+        pytest.skip("products of bytes are not exact on this CPU: the executor has other steps")
 
 
 def sums_of(rng, rounding: str, dtype: str, terms: int) -> Program:
@@ -124,6 +131,7 @@ def softmax_of(rng, rounding: str, dtype: str, *, product: bool) -> Program:
 class TestInPython:
     @pytest.mark.parametrize("terms", [1, 2])
     def test_sums(self, in_python, rounding, dtype, terms):
+        need_products_of_bytes()
         rng = np.random.default_rng(0)
         program = sums_of(rng, rounding, dtype, terms)
         ints = [of_range(rng, (3, 5, 16))]
@@ -149,6 +157,8 @@ class TestInPython:
 
     @pytest.mark.parametrize("product", [False, True])
     def test_softmax(self, rounding, dtype, product):
+        if product:
+            need_products_of_bytes()
         rng = np.random.default_rng(0)
         program = softmax_of(rng, rounding, dtype, product=product)
         shapes = (port.shape for port in program.inputs)
