@@ -233,16 +233,17 @@ class QdqWriter:
         scale = scale.reshape(()) if channels is None else scale.expand(channels)
         zeros = np.zeros(tuple(scale.shape), np.int64)
         name = self.graph.const(f"{path}.scale", scale.numpy(), np.float32)
-        dtype, of_activation = fake_quant.qspec.dtype, channels is None
-        return [name, self.integers(f"{path}.zero_point", dtype, zeros, shared=of_activation)]
+        return [name, self.integers(f"{path}.zero_point", fake_quant.qspec.dtype, zeros)]
 
-    def integers(self, name: str, dtype: str, array: np.ndarray, *, shared: bool = False) -> str:
+    def integers(self, name: str, dtype: str, array: np.ndarray) -> str:
         """Write `array`, of any shape, as an initializer `name` of a quantized `dtype`: int8, int16
-        or int4 (which ONNX packs). shared: equal ones are written once. It is not for weights and
-        their zero points: onnxruntime rewrites those where it is asked for unsigned ones
-        (saturation.PRECISION), and fails on one that two nodes read. Returns its ONNX name."""
+        or int4 (which ONNX packs). Returns its ONNX name.
+
+        Equal ones are written again: onnxruntime rewrites weights, quantized constants and their
+        zero points where it is asked for unsigned ones (saturation.PRECISION), and fails on one
+        that two nodes read."""
         if dtype != "qint4":
-            return self.graph.const(name, array, dtype.removeprefix("q"), shared=shared)
+            return self.graph.const(name, array, dtype.removeprefix("q"), shared=False)
         name = self.graph.fresh(name)
         self.graph.initializers[name] = helper.make_tensor(
             name, TensorProto.INT4, array.shape, array.reshape(-1).tolist()

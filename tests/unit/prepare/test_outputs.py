@@ -17,7 +17,7 @@ from torch.utils import _pytree as pytree
 
 from qatspec.analyze.compare import compare_layers
 from qatspec.diag import DiagnosticError
-from qatspec.export import export_qat_onnx, to_onnx
+from qatspec.export import export_qat_onnx, runner, to_onnx
 from qatspec.export.host import HostRunner, export_host
 from qatspec.export.qdq import tree_of
 from qatspec.export.runner import OnnxRunner
@@ -254,6 +254,14 @@ TABLES: dict[str, Callable[[Any, Tensor, Tensor], Any]] = {
     "zeros": lambda net, x, y: [y, x.new_zeros(x.shape[0], 3), torch.ones(x.shape[0], 1)],
     "a mask": lambda net, x, y: (y, torch.ones(x.shape[0], 5, dtype=torch.bool)),
 }  # fmt: skip
+
+
+def test_quantized_constants_load_where_exact_kernels_are_asked_for(tmp_path, monkeypatch):
+    """As on a CPU without VNNI: onnxruntime rewrites them, and none may be read twice."""
+    monkeypatch.setattr(runner, "saturates", lambda: True)
+    prepared = _prepared(TABLES["of a size"])
+    export_host(prepared, host_parts(deploy(prepared, (X,))), tmp_path, "net")
+    HostRunner.load(tmp_path, "net")
 
 
 @pytest.mark.parametrize("kind", TABLES)
